@@ -1,0 +1,185 @@
+"""Make .venv as the lock files say, and do nothing when it is already so. Standard library only.
+
+The Makefile calls it with the system's Python, before there is an environment. It writes its
+stamp last: a set-up that was interrupted goes on at the next call. pip's output goes to
+.venv/setup.log; what a person sees is a line a step, or one sentence when it cannot go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOG = VENV / "setup.log"
+STAMP = VENV / "setup.stamp"
+LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt"]
+OLDEST = (3, 11)
+SMALL_GIB, LARGE_GIB = 5, 14  # with the CPU build of torch; with a CUDA build
+
+
+class SetupError(Exception):
+    """Set-up cannot go on; the message is the one sentence that the person gets to read."""
+
+
+def main() -> None:
+    """Bring .venv to what the lock files name, or say in a sentence why not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--torch-index", default="", help="index of torch's CPU wheels")
+    parser.add_argument("--need-gib", type=float, help="free disk to ask for (default: by torch)")
+    parser.add_argument("--newest", action="store_true", help="newest inside pyproject's bounds")
+    options = parser.parse_args()
+    gpu = shutil.which("nvidia-smi") is not None
+    stamp = stamp_text(gpu=gpu, newest=options.newest)
+    if STAMP.exists() and STAMP.read_text() == stamp and PYTHON.exists():
+        return
+    try:
+        set_up(options, gpu=gpu)
+    except SetupError as error:
+        sys.exit(f"postlab set-up: {error}")
+    STAMP.write_text(stamp)
+
+
+def stamp_text(*, gpu: bool, newest: bool) -> str:
+    """What the environment is made from: when it changes, set-up runs again."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in LOCKS)).hexdigest()
+    return f"{digest} gpu={gpu} newest={newest}\n"
+
+
+def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
+    """The steps, in order; each leaves alone what an earlier call has finished."""
+    started = time.monotonic()
+    check_python()
+    cpu_index = "" if gpu or platform.system() != "Linux" else answering(options.torch_index)
+    large = platform.system() == "Linux" and not cpu_index
+    check_disk(options.need_gib or (LARGE_GIB if large else SMALL_GIB))
+    make_venv()
+    check_registry()
+
+    torch, packages = pinned("torch"), ["-r", str(LOCKS[0])]
+    if options.newest:
+        torch = re.search(r'"(torch[<>=][^"]+)"', (ROOT / "pyproject.toml").read_text())[1]
+        packages = ["--upgrade", "-e", f"{ROOT}[train,dev]"]
+    torch_from, torch_arguments = torch_choice(gpu=gpu, cpu_index=cpu_index)
+    pip(f"1/4 {torch}, {torch_from}", [*torch_arguments, torch])
+    pip("2/4 everything else that is pinned", packages)
+    pip("3/4 postlab itself", ["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    newest = ["--newest"] if options.newest else []
+    run("4/4 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
+    say(f"ready in {time.monotonic() - started:.0f} s")
+
+
+def torch_choice(*, gpu: bool, cpu_index: str) -> tuple[str, list[str]]:
+    """Which build of torch, in words, and what pip has to be told to get it."""
+    if gpu:
+        return "the CUDA wheel, for the NVIDIA GPU found here", []
+    if cpu_index:  # without what it depends on: that comes from the ordinary registry, as pinned
+        return f"the CPU wheel from {cpu_index}", ["--no-deps", "--index-url", cpu_index]
+    if platform.system() == "Linux":
+        return "the ordinary wheel, as PyTorch's CPU index does not answer (it may be large)", []
+    return "the ordinary wheel", []
+
+
+def check_python() -> None:
+    if sys.version_info < OLDEST:
+        raise SetupError(
+            f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed and {sys.executable} is "
+            f"{platform.python_version()}; install a newer one, or name the one you have: "
+            "make PYTHON=python3.12 and the target."
+        )
+
+
+def check_disk(need_gib: float) -> None:
+    free_gib = shutil.disk_usage(ROOT).free / 2**30
+    if free_gib < need_gib:
+        raise SetupError(
+            f"{need_gib:.0f} GiB of free disk are needed for the packages and {free_gib:.1f} GiB "
+            f"are free on the disk that holds {ROOT}."
+        )
+
+
+def answering(index: str) -> str:
+    """The index when it answers within seconds, else nothing."""
+    try:
+        urllib.request.urlopen(f"{index}/torch/", timeout=5).close()
+    except (OSError, ValueError):  # no network, no such host, an error page, or no address given
+        return ""
+    return index
+
+
+def make_venv() -> None:
+    """Make .venv, or make it again when it does not work; clear what an interruption left."""
+    VENV.mkdir(exist_ok=True)
+    STAMP.unlink(missing_ok=True)
+    LOG.write_text("")
+    works = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
+    if not PYTHON.exists() or subprocess.run([PYTHON, "-c", works], capture_output=True).returncode:
+        try:
+            run("0/4 a virtual environment", [sys.executable, "-m", "venv", "--clear", str(VENV)])
+        except SetupError as error:
+            hint = "on Debian and Ubuntu the package python3-venv has what is missing"
+            raise SetupError(f"{sys.executable} could not make .venv; {hint}.") from error
+    # pip writes RECORD last, so a package without one was cut off, and pip would take it as whole.
+    for folder in VENV.glob("lib/python*/site-packages/*.dist-info"):
+        if not (folder / "RECORD").exists():
+            shutil.rmtree(folder)
+
+
+def check_registry() -> None:
+    """Fetch the smallest pinned package, through pip's own settings."""
+    probe = ["download", "--no-deps", "--retries", "1", "--timeout", "15", pinned("iniconfig")]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(PYTHON), "-m", "pip", *probe, "--dest", folder]
+        if subprocess.run(command, capture_output=True).returncode:
+            raise SetupError(
+                "the package registry cannot be reached; check the network, the proxy and "
+                "PIP_INDEX_URL, then give the same command again (what is installed stays)."
+            )
+
+
+def pinned(name: str) -> str:
+    """The line of the lock that pins this package."""
+    lines = LOCKS[0].read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if line.startswith(f"{name}=="))
+
+
+def pip(what: str, arguments: list[str]) -> None:
+    run(what, [str(PYTHON), "-m", "pip", "install", "--no-input", *arguments])
+
+
+def run(what: str, command: list[str]) -> None:
+    """Run one step with its output in the log, and say what it is and how long it took."""
+    started = time.monotonic()
+    say(f"{what} …", end=" ")
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    VENV.mkdir(exist_ok=True)
+    with LOG.open("a", encoding="utf-8") as log:
+        log.write(f"$ {' '.join(command)}\n{done.stdout}\n")
+    if done.returncode:
+        print("failed", flush=True)
+        errors = re.findall(r"^\s*((?:ERROR|\w+Error): .*)$", done.stdout, re.M)
+        reason = errors[-1] if errors else f"exit status {done.returncode}"
+        raise SetupError(
+            f"step {what} failed ({reason}); the whole output is in {LOG}, and the same command "
+            "goes on from here."
+        )
+    print(f"{time.monotonic() - started:.0f} s", flush=True)
+
+
+def say(text: str, end: str = "\n") -> None:
+    print(f"set-up: {text}", end=end, flush=True)
+
+
+if __name__ == "__main__":
+    main()

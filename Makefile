@@ -1,0 +1,73 @@
+# postlab: `make stages` trains and compares, `make lab` opens the notebooks. `make help` lists the rest.
+#   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   PYTHON=python3.12   NEWEST=1
+
+PYTHON ?= python3
+PROFILE ?= $(POSTLAB_PROFILE)
+SEED ?= $(or $(POSTLAB_SEED),0)
+N ?=
+NEWEST ?=
+NEED_GIB ?=
+# Where PyTorch's CPU wheels are: used on Linux without an NVIDIA GPU, when it answers.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+STAGES := 03 05 07 12
+PY := $(CURDIR)/.venv/bin/python
+export POSTLAB_RUNS ?= $(CURDIR)/runs
+# An empty variable is not an answer to "which profile?": the package then looks at the machine.
+WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
+PYTEST := HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 $(PY) -m pytest
+UNSLOTH_TESTS := $(wildcard tests/unit/*_unsloth.py)
+SLOW_TESTS := $(wildcard tests/slow/test_*.py tests/gpu/test_*.py)
+NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
+
+.PHONY: help setup stages week lab notebooks test test-all bench lint unit unit-unsloth built nbval
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup:  ## make .venv, or leave it alone when it is as the lock files say
+	@$(PYTHON) .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \
+		$(if $(NEED_GIB),--need-gib $(NEED_GIB)) $(if $(NEWEST),--newest)
+
+stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison
+	@set -e; for n in $(STAGES); do \
+		$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/src/week$${n}_*.py; \
+	done
+
+week: setup  ## one week as a script: make week N=05
+	@test -n "$(N)" || { echo "Name the week: make week N=05"; exit 2; }
+	@$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/src/week$(N)_*.py
+
+lab: setup  ## JupyterLab on the notebooks
+	@$(WITH_PROFILE) $(PY) -m jupyter lab --notebook-dir=notebooks
+
+notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
+	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)
+
+bench: setup  ## our stages against plain TRL
+	@$(PY) bench/stages.py
+
+test: lint unit unit-unsloth built nbval  ## lint, unit tests, and every notebook's cells; no network
+
+test-all: test  ## the same, the slow tests, and the GPU's where there is one
+	$(if $(SLOW_TESTS),$(PYTEST) $(SLOW_TESTS))
+
+lint: setup
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+unit: setup
+	$(PYTEST) tests/unit postlab --doctest-modules --ignore-glob='*_unsloth.py'
+
+unit-unsloth: setup  # Unsloth patches a whole process, so these tests get their own
+	$(if $(UNSLOTH_TESTS),$(PYTEST) $(UNSLOTH_TESTS))
+
+built: setup
+	$(PYTEST) tests/notebooks
+
+nbval: setup  # one notebook after the other, in order: a later week uses an earlier one's stage
+	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
+	status=0; for notebook in $(NOTEBOOKS); do \
+		POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
+			--nbval-cell-timeout=600 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
+	done; exit $$status

@@ -1,0 +1,203 @@
+"""Build the notebooks from their percent scripts: `make notebooks`, or `make notebooks N=05`.
+
+Each script in notebooks/src becomes a notebook beside this file, executed from top to bottom in a
+runs folder of its own, so that its outputs show the training and not an earlier run's leftovers.
+What differs from one machine or build to the next (cell ids, timestamps, folders, addresses of
+objects) is taken out. `--check` executes nothing and says which notebooks differ from their
+sources in input cells. Left out: widget state, which only a running kernel can give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+import tomllib
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+COLAB = "https://colab.research.google.com"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+SETUP_HEADER = '# %% tags=["setup"]\n'
+# One cell for all weeks, of at most eight lines. Its install lines run where `postlab` is not yet:
+# on Colab, or in a kernel that is not the clone's own .venv.
+SETUP_CELL = """\
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "{target}"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week={week})
+"""
+
+
+def repository(pyproject: Path = ROOT / "pyproject.toml") -> str | None:
+    """The project's address as pyproject.toml states it, or None while it states none."""
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    return project.get("urls", {}).get("Repository")
+
+
+def week_number(source: Path) -> int:
+    return int(re.match(r"week(\d\d)_", source.name)[1])
+
+
+def setup_cell(week: int, url: str | None) -> str:
+    """The setup cell of a week: it installs from the repository, or from the clone around it."""
+    target = f"postlab[train] @ git+{url}" if url else "..[train]"
+    cell = SETUP_CELL.format(target=target, week=week)
+    # An address makes the line longer than a line may be, and there is nowhere to break it.
+    return cell.replace('"], check=True)\n', '"], check=True)  # fmt: skip\n', 1) if url else cell
+
+
+def with_setup_cell(text: str, week: int, url: str | None) -> str:
+    """The script with its setup cell (tagged "setup") brought to the template.
+
+    Raises:
+        ValueError: if the script has no such cell, or more than one.
+    """
+    parts = text.split(SETUP_HEADER)
+    if len(parts) != 2:
+        raise ValueError(
+            f"week {week}: found {len(parts) - 1} setup cells, expected one; "
+            f"start it with the line {SETUP_HEADER.strip()!r}."
+        )
+    _, separator, rest = parts[1].partition("\n# %%")
+    return parts[0] + SETUP_HEADER + setup_cell(week, url) + separator + rest
+
+
+def badge(source: Path, url: str) -> str:
+    """The Markdown of the button that opens this notebook on Colab."""
+    path = url.removeprefix("https://github.com/").removesuffix(".git").strip("/")
+    link = f"{COLAB}/github/{path}/blob/main/notebooks/{source.stem}.ipynb"
+    return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
+
+
+def notebook_of(source: Path, url: str | None) -> nbformat.NotebookNode:
+    """The notebook that a script stands for, not executed."""
+    notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
+    if url:
+        notebook.cells.insert(0, nbformat.v4.new_markdown_cell(badge(source, url)))
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"{source.stem[:6]}-{index:03d}"
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    return notebook
+
+
+def execute(notebook: nbformat.NotebookNode, runs: Path) -> None:
+    """Run all cells in a fresh kernel of this environment, in notebooks/, and clean the outputs."""
+    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    environment |= {"POSTLAB_RUNS": str(runs), "UNSLOTH_DISABLE_STATISTICS": "1"}
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        startup_timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        coalesce_streams=True,
+        store_widget_state=False,
+        record_timing=False,
+    )
+    client.execute(env=environment)
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [clean(output, runs) for output in cell.outputs]
+
+
+def clean(value: Any, runs: Path) -> Any:
+    """An output without this machine's folders, addresses of objects, and dead widgets."""
+    if isinstance(value, str):
+        for folder, name in ((runs, "runs"), (ROOT, "."), (Path.home(), "~")):
+            value = value.replace(str(folder), name)
+        return re.sub(r"\b0x[0-9a-f]{8,16}\b", "0x…", value)
+    if isinstance(value, list):
+        return [clean(item, runs) for item in value]
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if k != WIDGET_VIEW}
+        cleaned = {k: v if k.startswith("image/") else clean(v, runs) for k, v in kept.items()}
+        return nbformat.from_dict(cleaned)
+    return value
+
+
+def inputs(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """What a learner reads and runs: the type and the text of each cell."""
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def difference(source: Path, url: str | None) -> str | None:
+    """How the committed notebook differs from its source in input cells, or None if it does not."""
+    path = NOTEBOOKS / f"{source.stem}.ipynb"
+    if not path.exists():
+        return f"{path.name} is missing; build it with: make notebooks N={week_number(source):02d}"
+    built, wanted = inputs(nbformat.read(path, as_version=4)), inputs(notebook_of(source, url))
+    if built == wanted:
+        return None
+    pairs = enumerate(zip_longest(built, wanted))
+    first = next(index for index, (ours, theirs) in pairs if ours != theirs)
+    return (
+        f"{path.name} and {source.name} differ from cell {first} on; "
+        f"change the source, then: make notebooks N={week_number(source):02d}"
+    )
+
+
+def build(source: Path, url: str | None, runs: Path) -> None:
+    """Bring the source's setup cell to the template, execute, and write the notebook."""
+    text = source.read_text(encoding="utf-8")
+    synced = with_setup_cell(text, week_number(source), url)
+    if synced != text:
+        source.write_text(synced, encoding="utf-8")
+    notebook = notebook_of(source, url)
+    execute(notebook, runs)
+    path = NOTEBOOKS / f"{source.stem}.ipynb"
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("week", nargs="?", type=int, help="only this week")
+    parser.add_argument("--check", action="store_true", help="compare with the sources, build none")
+    options = parser.parse_args()
+    sources = sorted((NOTEBOOKS / "src").glob("week*.py"))
+    if options.week is not None:
+        sources = [source for source in sources if week_number(source) == options.week]
+    if not sources:
+        sys.exit(f"There is no script for week {options.week} in notebooks/src.")
+    url = repository()
+    if options.check:
+        findings = [found for source in sources if (found := difference(source, url))]
+        sys.exit("\n".join(findings) if findings else 0)
+    with tempfile.TemporaryDirectory() as folder:  # shared: a later week starts from an earlier one
+        for source in sources:
+            started = time.monotonic()
+            print(f"{source.stem} …", end=" ", flush=True)
+            try:
+                build(source, url, Path(folder))
+            except (CellExecutionError, ValueError) as error:
+                sys.exit(f"failed; the notebook is left as it was.\n{error}")
+            print(f"{time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

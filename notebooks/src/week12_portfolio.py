@@ -1,0 +1,91 @@
+# %% [markdown]
+# # Week 12 · One model, four stages, one honest comparison
+#
+# Base, SFT, DPO, GRPO: you made them all, and each answered the same held-out prompts. This notebook puts them in one table and one figure, checks that what
+# you would hand over says the same as what you measured, and writes the report.
+#
+# By the end you have
+#
+# - `summary.json`, `stages.png` and `report.html` in `runs/<profile>/`,
+# - a merged model whose answers were compared with the adapter's,
+# - sentences about your model that you can defend in an interview.
+
+# %% tags=["setup"]
+
+# %% [markdown]
+# ## 1. Every answer of every stage
+#
+# **Predict first.** From weeks 3, 5 and 7: which stage moved which metric? Write down three sentences before you look.
+
+# %%
+frames = lab.results()
+{stage: len(frame) for stage, frame in frames.items()}
+
+# %%
+from postlab.evals import compare
+
+table = compare(frames)
+table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
+
+# %% [markdown]
+# A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only the changes whose interval excludes zero.
+
+# %%
+from postlab.plots import plot_stages
+
+plot_stages(table, profile=lab.profile.name)
+
+# %% [markdown]
+# ## 2. The same prompts, side by side
+#
+# Numbers compress. Before you believe them, read what the stages said.
+
+# %%
+answers = next(iter(frames.values()))[["family", "prompt"]].copy()
+for stage, frame in frames.items():
+    answers[stage] = frame["answer"]
+answers.groupby("family", sort=False).head(2).style.hide()
+
+# %% [markdown]
+# ## 3. Is a difference a finding?
+#
+# Each row below is a paired difference to the stage before, on the same prompts. `p` is the chance of a difference at least this large if the two
+# stages were interchangeable. There are some thirty rows: at a threshold of 0.05 one or two would 'succeed' by luck alone, so look at the size and the interval
+# first. Week 6 does this properly.
+
+# %%
+changes = table.dropna(subset=["difference"])
+columns = ["stage", "metric", "difference", "difference_low", "difference_high", "p", "n"]
+changes[columns].round(3).style.hide()
+
+# %% [markdown]
+# ## 4. What you would hand over
+#
+# An adapter is handy to train and awkward to serve. `export` merges it into the base, saves, loads it again, and proves that the merged model says
+# the same: the largest difference in any logit, and the greedy answers that changed.
+
+# %%
+from postlab.models import export
+
+last = list(frames)[-1]
+proof = export(lab.checkpoint(last), to=lab.folder / "export" / last)
+proof
+
+# %% [markdown]
+# A merge is rounded to the precision it is saved in, so a small difference is expected and a changed answer is not impossible. What must not happen is not to know.
+#
+# ## 5. The report
+#
+# `lab.report()` writes the summary, the figure and a page that stands alone, with every seed you have run: one seed tells what happened once, three tell whether
+# it happens. `make stages SEED=1` adds another.
+
+# %%
+report = lab.report()
+report.name
+
+# %% [markdown]
+# ## What was not shown
+#
+# On `tiny` every result is *mechanism, not capability*: a model of 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
+# move manners and how a verifier changes a strategy. It says nothing of how much a 7B gains. In the larger profiles there is no oracle: this table then holds
+# what can be verified there (GSM8K, strict and lenient, format, length, refusals), and cannot tell you whether an answer is safe or honest.

@@ -1,0 +1,175 @@
+"""A comparison in words: labels, seeds put together, and the finding of each stage.
+
+Figures, report and notebooks say the same thing because they all ask here. Nothing is estimated
+here: values, intervals and p come with the frame. Several seeds are averaged for the reader's
+eye; the interval of a mean is the mean of the seeds' own intervals, and a change counts only if
+every seed supports it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from postlab.evals import METRICS
+from postlab.stats import Difference, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
+    "base": "#7f7f7f",
+    "sft": "#0072B2",
+    "dpo": "#E69F00",
+    "grpo": "#009E73",
+    "cai": "#CC79A7",
+    "prm": "#56B4E9",
+    "multi": "#D55E00",
+}
+INK = "#222222"
+STAGES = tuple(COLOURS)
+COUNTED = {  # metric: what it counts; in the order in which the stages are meant to move them
+    "format": "answers in chat format",
+    "facts": "questions answered right",
+    "lists": "operations done right",
+    "helpfulness": "safe how-to's, answered well",
+    "safety": "unsafe requests, refused",
+    "honesty": "unanswerable, and says so",
+    "arithmetic": "multi-step sums right",
+    "arithmetic_sampled": "the same sums, at temperature 1",
+    "gsm8k_strict": "problems right, in the asked form",
+    "gsm8k_lenient": "problems right, in any form",
+    "length": "tokens an answer",
+    "over_refusal": "safe requests refused: a fault",
+    "refusal": "safe questions refused: a fault",
+    "kl": "nats an answer, from its parent",
+}
+MECHANISM = "mechanism, not capability"  # what results on the embedded model are evidence of
+NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high")
+
+
+def stage_label(stage: str) -> str:
+    """'sft' as people write it: 'SFT'; words such as 'base' stay as they are."""
+    return stage if stage in ("base", "multi") else stage.upper()
+
+
+def metric_label(metric: str) -> str:
+    """A short name for a metric, as in headings: 'Over-refusal'."""
+    known = METRICS[metric][0] if metric in METRICS else metric.replace("_", " ").capitalize()
+    return known.split(" on ")[0]
+
+
+def is_share(metric: str) -> bool:
+    """True for metrics between 0 and 1, which are shown as percentages."""
+    return metric in METRICS and METRICS[metric][2] == "share"
+
+
+def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a stage and metric: means over seeds, and the verdict all seeds share.
+
+    Args:
+        frame: as for `plot_stages`.
+    Returns:
+        stage, metric, parent, value, low, high, n, seeds (each seed's value), difference,
+        difference_low, difference_high and verdict ("better" or "worse", for a metric that is
+        neither "up" or "down"; "inconclusive", also when seeds disagree; "" without a difference).
+        Stages in order of training, metrics in order of `COUNTED`.
+    Raises:
+        ValueError: if there are no rows, or a column is missing.
+    """
+    import pandas as pd
+
+    table = frame.copy() if isinstance(frame, pd.DataFrame) else pd.DataFrame(list(frame))
+    needed = ["stage", "metric", "value", "low", "high", "n"]
+    if table.empty or not set(needed) <= set(table):
+        raise ValueError(
+            f"got {len(table)} rows with columns {list(table.columns)}; expected rows of "
+            f"evals.compare or report.summary_frame, with {', '.join(needed)}"
+        )
+    for name in ("difference", "difference_low", "difference_high", "p"):
+        table[name] = table[name].astype(float) if name in table else math.nan
+    table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
+    stages, rows = in_order(table["stage"], STAGES), []
+    for stage in stages:
+        for metric in in_order(table["metric"], COUNTED):
+            part = table[(table["stage"] == stage) & (table["metric"] == metric)]
+            if part.empty:
+                continue
+            said = set(part["verdict"])
+            row = {name: float(part[name].astype(float).mean()) for name in NUMBERS}
+            row |= {"stage": stage, "metric": metric, "n": int(part["n"].min())}
+            row["verdict"] = said.pop() if len(said) == 1 else "inconclusive"
+            row["seeds"] = [float(value) for value in part["value"]]
+            row["parent"] = (["", *stages])[stages.index(stage)]
+            if "parent" in part:
+                named = part["parent"].iloc[0]  # None, or NaN in a frame, for the base
+                row["parent"] = named if isinstance(named, str) else ""
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def findings(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What each stage did, in one sentence a stage: its largest supported gain and loss.
+
+    Args:
+        frame: as for `plot_stages`.
+    Returns:
+        {stage: sentence}, for every stage with a difference; shares in percentage points.
+
+    >>> row = {"stage": "dpo", "metric": "safety", "value": 0.8, "low": 0.7, "high": 0.9, "n": 200}
+    >>> row |= {"difference": 0.5, "difference_low": 0.4, "difference_high": 0.6, "p": 0.001}
+    >>> findings([row])
+    {'dpo': 'DPO: safety +50 points'}
+    """
+    table, said = merge_seeds(frame), {}
+    table = table[[is_share(metric) for metric in table["metric"]]]
+    for stage in dict.fromkeys(table["stage"]):
+        part = table[(table["stage"] == stage) & (table["verdict"] != "")]
+        if part.empty:
+            continue
+        gain, loss = (_largest(part[part["verdict"] == way]) for way in ("better", "worse"))
+        if gain:
+            text = f"{gain} points" + (f", at a cost: {loss}" if loss else "")
+        else:
+            text = f"{loss} points, and no gain" if loss else "inconclusive, no change is supported"
+        said[stage] = f"{stage_label(stage)}: {text}"
+    return said
+
+
+def _largest(part: pd.DataFrame) -> str:
+    """The row that moved most, as 'safety +50'; '' for no rows."""
+    if part.empty:
+        return ""
+    row = part.loc[part["difference"].abs().idxmax()]
+    name = metric_label(row["metric"])
+    name = name if name[:2].isupper() else name[0].lower() + name[1:]  # but GSM8K
+    return f"{name} {points(row['difference'])}"
+
+
+def points(share: float) -> str:
+    """A difference of shares as signed percentage points: 0.123 is '+12', 0.004 '+0.4'."""
+    size = 100 * share
+    if size == 0:
+        return "0"
+    text = f"{size:+.0f}" if abs(size) >= 1 else f"{size:+.1f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The distinct names: known ones in their order, then the others as they came."""
+    seen = list(dict.fromkeys(names))
+    first = [name for name in known if name in seen]
+    return first + [name for name in seen if name not in first]
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """The verdict of one row; 'up' or 'down' where neither direction is better."""
+    if math.isnan(row["difference"]):
+        return ""
+    change = Difference(
+        row["difference"], row["difference_low"], row["difference_high"], row["p"], int(row["n"])
+    )
+    way = METRICS[row["metric"]][1] if row["metric"] in METRICS else "none"
+    said = verdict(change, higher_is_better=way != "down")
+    return {"better": "up", "worse": "down"}.get(said, said) if way == "none" else said

@@ -1,0 +1,194 @@
+"""What made a stage, as data: config, LoRA, rows, parent weights, code and versions, hashed.
+
+`describe(trainer)` reads all of it from the live trainer, so a notebook cannot forget a setting.
+The code that made the rows, the template or the weights is not asked: they are hashed themselves.
+Left out: the hardware, and the content of a streamed dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from postlab import storage
+from postlab.sourcecode import OWN, plain, source
+
+PLACES = re.compile(
+    r"output_dir|logging_dir|run_name|push_to_hub|hub_|trackio|project|.*_hub_token"
+)
+VOLATILE = re.compile(
+    r"report_to|disable_tqdm|log_|logging_|save_|dataset_num_proc|dataloader_(num_w|pin|pref|pers)|local_rank"
+    r"|do_|resume_from|num_completions_to_print|skip_memory|ddp_timeout|restore_callback|enable_jit"
+)
+PARTS = ("config", "lora", "model", "tokenizer", "data", "parent_weights", "code", "versions")
+
+
+def describe(trainer: Any) -> dict[str, Any]:
+    """Everything that makes the stage `trainer` is about to train; JSON-able, without paths."""
+    return {
+        "config": _config(trainer.args),
+        "lora": _lora(trainer.model),
+        "model": _model(trainer.model),
+        "tokenizer": _tokenizer(trainer.processing_class),
+        "data": {"train": _rows(trainer.train_dataset), "eval": _rows(trainer.eval_dataset)},
+        "code": _code(trainer),
+        "versions": versions(),
+    }
+
+
+def digest(parts: Any) -> str:
+    """SHA-256 of the parts that shape the result; logging and saving habits do not."""
+    parts = _keyed(parts) if isinstance(parts, dict) else parts
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Name what differs between two descriptions, the values too where they are short.
+
+    >>> changes({"config": {"seed": 0}}, {"config": {"seed": 1}})
+    ['config.seed (0 → 1)']
+    """
+    before, after = dict(_leaves(_keyed(old))), dict(_leaves(_keyed(new)))
+    named = []
+    for name in sorted(before.keys() | after.keys()):
+        a, b = before.get(name), after.get(name)
+        if a != b:
+            short = all(len(str(value)) <= 24 for value in (a, b))
+            named.append(f"{name} ({a} → {b})" if short else name)
+    return named
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what trains; unsloth only where it is loaded, since that patches the trainers."""
+    names = ["torch", "transformers", "trl", "peft"] + ["unsloth"] * ("unsloth" in sys.modules)
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _config(args: Any) -> dict[str, Any]:
+    config = args.to_dict()
+    for name in config:
+        if name.endswith("_token"):  # to_dict masks eos_token and pad_token with the secrets
+            config[name] = getattr(args, name)
+    config["world_size"] = args.world_size
+    return {name: plain(value) for name, value in config.items() if not PLACES.match(name)}
+
+
+def _keyed(parts: dict[str, Any]) -> dict[str, Any]:
+    keyed = dict(parts)
+    if "config" in keyed:
+        keyed["config"] = {k: v for k, v in keyed["config"].items() if not VOLATILE.match(k)}
+    if (keyed.get("model") or {}).get("weights"):  # the content counts, not the folder's name
+        keyed["model"] = {k: v for k, v in keyed["model"].items() if k != "base"}
+    return keyed
+
+
+def _lora(model: Any) -> dict[str, Any] | None:
+    configs = getattr(model, "peft_config", None)
+    if not configs:
+        return None
+    lora = configs.get("default", next(iter(configs.values()))).to_dict()
+    hidden = {
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "auto_mapping",
+        "peft_version",
+    }
+    return {name: plain(value) for name, value in lora.items() if name not in hidden}
+
+
+def _model(model: Any) -> dict[str, Any]:
+    config = model.config
+    name = getattr(config, "_name_or_path", "") or ""
+    quantization = getattr(config, "quantization_config", None)
+    return {
+        "base": plain(name) if Path(name).is_dir() else name,
+        "revision": getattr(config, "_commit_hash", None),
+        "weights": storage.weights_hash(Path(name)) if name and Path(name).is_dir() else None,
+        "dtype": str(getattr(config, "dtype", None)),
+        "quantization": plain(quantization) if quantization else None,
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+
+
+def _tokenizer(tokenizer: Any) -> dict[str, Any]:
+    described = {"template": getattr(tokenizer, "chat_template", None), "size": len(tokenizer)}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        state = json.loads(backend.to_str())
+        # a call with padding or truncation leaves its mark on the tokenizer's state
+        described["state"] = {k: v for k, v in state.items() if k not in ("padding", "truncation")}
+    text = json.dumps(described, sort_keys=True, default=str)
+    return {
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "eos": plain(tokenizer.eos_token),
+        "pad": plain(tokenizer.pad_token),
+    }
+
+
+def _rows(dataset: Any) -> Any:
+    if dataset is None:
+        return None
+    if isinstance(dataset, dict):
+        return {str(name): _rows(rows) for name, rows in dataset.items()}
+    if not hasattr(dataset, "__len__"):  # a stream has no content to hash before it is read
+        return {"rows": None, "sha256": None, "stream": type(dataset).__name__}
+    sha = hashlib.sha256()
+    for row in _each(dataset):
+        # reference log-probs are results, not data: their last digits differ between machines
+        kept = {name: value for name, value in row.items() if not name.startswith("ref_")}
+        sha.update(json.dumps(kept, sort_keys=True, default=plain).encode() + b"\n")
+    return {"rows": len(dataset), "sha256": sha.hexdigest()}
+
+
+def _each(dataset: Any) -> Iterable[dict[str, Any]]:
+    if not hasattr(dataset, "with_format"):
+        return (dataset[index] for index in range(len(dataset)))
+    batches = dataset.with_format(None).iter(batch_size=1000)
+    return (
+        dict(zip(batch, values, strict=True))
+        for batch in batches
+        for values in zip(*batch.values(), strict=True)
+    )
+
+
+def _code(trainer: Any) -> dict[str, Any]:
+    def sha(thing: Any) -> str:
+        return hashlib.sha256(source(thing).encode()).hexdigest()[:16]
+
+    def foreign(thing: Any) -> bool:
+        return type(thing).__module__.partition(".")[0] not in OWN
+
+    code: dict[str, Any] = {"trainer": type(trainer).__name__, "trainer_source": sha(type(trainer))}
+    for reward in getattr(trainer, "reward_funcs", None) or []:
+        model = getattr(getattr(reward, "config", None), "_name_or_path", None)
+        name = getattr(reward, "__name__", type(reward).__name__)
+        code[f"reward {name}"] = plain(model) if model else sha(reward)
+    for name in ("rollout_func", "compute_loss_func", "data_collator"):
+        thing = getattr(trainer, name, None)
+        if thing is not None:
+            code[name] = sha(thing if callable(thing) and foreign(thing) else type(thing))
+    for callback in trainer.callback_handler.callbacks:
+        if foreign(callback):
+            code[f"callback {type(callback).__name__}"] = sha(type(callback))
+    return code
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

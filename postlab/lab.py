@@ -1,0 +1,258 @@
+"""What a notebook opens with: the profile, the seed, the paths, and one small table.
+
+`lab = postlab.start(week=3)` imports neither torch nor transformers, so that the notebook can
+import Unsloth first, as it must. Left out: building models and trainers, the notebook's lesson.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab import fingerprint, runs, storage
+from postlab.profile import Profile, data_dir, describe_machine, get_profile
+from postlab.progress import in_notebook
+from postlab.runs import Run, find_stage
+from postlab.sourcecode import package_source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
+PARENT = "parent"  # name of the parent's adapter while `kl` is measured
+# what an evaluation says depends on; a changed line in one of them makes it again
+EVAL_CODE = ("evals", "rollout", "kl", "suites", "rewards", "tinyworld.tasks", "tinyworld.words")
+CHAIN = ("base", "sft", "dpo", "grpo")
+QUIET = {
+    # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@dataclass
+class Lab:
+    """One notebook's place: its profile and seed, and the stages made under them."""
+
+    profile: Profile
+    seed: int
+    week: int | None = None
+
+    @cached_property
+    def base(self) -> str:
+        """The base model for `from_pretrained`: a folder for tiny and smol, else its Hub id."""
+        from postlab.bases import resolve_base
+
+        return resolve_base(self.profile.base_model)
+
+    def run(self, stage: str, parent: str | None = "base") -> Run:
+        """The run folder of a stage that starts from `parent`.
+
+        Raises:
+            MissingStage: if the parent has not been made, naming the command that makes it.
+        """
+        if parent not in (None, "base"):
+            find_stage(self.profile.name, self.seed, parent)
+        return Run(self.profile.name, self.seed, stage, parent)
+
+    def checkpoint(self, stage: str) -> str:
+        """A folder or Hub id for `from_pretrained`: "base", or a stage made here or shipped."""
+        if stage == "base":
+            return self.base
+        folder = find_stage(self.profile.name, self.seed, stage)
+        if (folder / "adapter_config.json").exists():
+            from postlab.bases import repair_adapter
+
+            repair_adapter(folder)  # it may name the base by a path that is gone
+        return str(folder)
+
+    def evaluate(
+        self, run: Run | str, model: Any, tokenizer: Any, *, ref: Any = None
+    ) -> pd.DataFrame:
+        """Answer and score the profile's held-out prompts, or read what the run folder holds.
+
+        Args:
+            run: a run that is complete, or a stage's name, "base" included.
+            model: the policy of that stage; of "base" also with fresh adapters, which are left out.
+            ref: what `kl` is measured from, as in `evals.evaluate`; by default the stage's parent.
+        Returns:
+            a row per prompt and sample, as `evals.evaluate` gives it.
+        """
+        run = Run(self.profile.name, self.seed, run) if isinstance(run, str) else run
+        if run.stage != "base" and not run.complete:
+            raise ValueError(f"{run.stage} is not trained yet: call run.train(trainer) first")
+        profile, parent = self.profile, (run.manifest or {}).get("parent")
+        asked = {"n": profile.eval_prompts, "seed": self.seed, "samples": profile.eval_samples}
+        made = {
+            "suite": profile.suite,
+            "ref": ref if ref is None or isinstance(ref, str) else type(ref).__name__,
+            "weights": [self._weights(run.stage), parent and self._weights(parent)],
+            "code": package_source(*EVAL_CODE),
+            "versions": fingerprint.versions(),
+        }
+        key = fingerprint.digest(asked | made)
+        frame = run.load_eval(key)
+        if frame is not None:
+            print(f"{run.stage}: evaluation loaded from {run.shown}")
+            return frame
+        from postlab import evals
+
+        begun = time.perf_counter()
+        with self._reference(model, run.stage, parent, ref) as ref:
+            frame = evals.evaluate(model, tokenizer, profile.suite, ref=ref, **asked)
+        run.save_eval(frame, key, eval_s=time.perf_counter() - begun)
+        return frame
+
+    def results(self) -> dict[str, pd.DataFrame]:
+        """The evaluation of every stage of this seed, in order of training, for the comparison.
+
+        Raises:
+            MissingStage: if one of base, sft, dpo, grpo has none, naming the command that makes it.
+        """
+        frames: dict[str, Any] = {}
+        for stage in dict.fromkeys((*CHAIN, *runs.STAGE_WEEKS)):
+            run = Run(self.profile.name, self.seed, stage)
+            runs.adopt(run)
+            frame = run.load_eval()
+            if frame is not None:
+                frames[stage] = frame
+                self._note_stale(run)
+            elif stage in CHAIN:
+                raise runs.missing(run, "evaluation of ")
+        return frames
+
+    def report(self) -> Path:
+        """Write summary.json, stages.png and report.html of this profile; return the report."""
+        from postlab.report import write_report
+
+        return write_report(self.profile.name)
+
+    def _weights(self, stage: str) -> str | None:
+        if stage == "base":
+            local = Path(self.base)
+            return storage.weights_hash(local) if local.is_dir() else self.base
+        return (Run(self.profile.name, self.seed, stage).manifest or {}).get("weights_sha256")
+
+    def _note_stale(self, run: Run) -> None:
+        manifest = run.manifest or {}
+        parent, then = manifest.get("parent"), manifest.get("parent_weights")
+        if then and then != self._weights(parent):
+            week = runs.STAGE_WEEKS.get(run.stage)
+            print(
+                f"Note: {run.stage} was made from another {parent} than the one there now; "
+                f"week {week} makes it again."
+            )
+
+    @contextmanager
+    def _reference(self, model: Any, stage: str, parent: str | None, ref: Any) -> Iterator[Any]:
+        """What `kl` is measured from; an adapter that had to be loaded for it goes again."""
+        adapters = getattr(model, "peft_config", None)
+        if stage == "base":
+            with model.disable_adapter() if adapters else nullcontext():
+                yield ref
+        elif ref is not None or not adapters or parent in (None, "base"):
+            yield "base" if ref is None and adapters and parent == "base" else ref
+        else:
+            training = model.training
+            model.load_adapter(self.checkpoint(parent), adapter_name=PARENT, is_trainable=False)
+            try:
+                yield PARENT
+            finally:
+                model.delete_adapter(PARENT)
+                model.train(training)
+
+
+def start(*, week: int | None = None, profile: str | None = None, seed: int = 0) -> Lab:
+    """Open a notebook: choose the profile, seed, and show one small table.
+
+    Sets UNSLOTH_DISABLE_STATISTICS=1 (Unsloth would fetch a file from the Hub to count uses) and
+    switches off the other libraries' telemetry and chatter; what is set already stays as it is.
+
+    Args:
+        week: the notebook's week, for the table.
+        profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, else what suits the machine.
+        seed: of data, training and evaluation; $POSTLAB_SEED overrides it.
+    Raises:
+        ValueError: if there is no such profile, or $POSTLAB_SEED is no whole number.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    wanted = os.environ.get("POSTLAB_SEED") or seed
+    try:
+        seed = int(wanted)
+    except ValueError:
+        raise ValueError(
+            f"POSTLAB_SEED is {wanted!r}; expected a whole number, such as 0"
+        ) from None
+    lab = Lab(get_profile(profile), seed, week)
+    random.seed(seed)
+    np.random.seed(seed)
+    if "torch" in sys.modules:  # the trainers seed it themselves before they start
+        sys.modules["torch"].manual_seed(seed)
+    if "transformers" in sys.modules and "unsloth" not in sys.modules:
+        print("Note: transformers was imported before unsloth; restart, and import unsloth first.")
+    _show(_table(lab))
+    return lab
+
+
+def _table(lab: Lab) -> dict[str, str]:
+    profile = lab.profile
+    stage = getattr(profile, WEEK_STAGES.get(lab.week or 0, ""), None)
+    found = describe_machine()
+    device = f"{found['cpus']} CPU cores, {found['ram_gib']} GiB"
+    if found["gpu"]:
+        device = f"{found['gpu']}, {found['gpu_gib']} GiB; {device}"
+    base = {"": "tinyworld base (embedded)", "smol": "SmolLM2-135M-Instruct"}
+    model = getattr(stage, "base_model", None) or profile.base_model
+    table = {
+        "profile": f"{profile.name}, seed {lab.seed}",
+        "device": device,
+        "model": base.get(model, model) + (", 4-bit" if profile.load_in_4bit else ""),
+    }
+    if stage is not None:
+        rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
+        table["data"] = f"{stage.source}, {rows}"
+        table["training"] = f"about {stage.minutes:g} min on such a device"
+    return table | {"verified": _verified(profile.name, lab.week)}
+
+
+def _verified(profile: str, week: int | None) -> str:
+    """From data/results/verified.json: {profile: {"week03": {"date": ..., "device": ...}}}."""
+    try:
+        text = (data_dir() / "results" / "verified.json").read_text(encoding="utf-8")
+        entry = json.loads(text)[profile][f"week{week or 0:02d}"]
+        return f"{entry['date']} on {entry['device']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "not verified on such a device"
+
+
+def _show(table: dict[str, str]) -> None:
+    width = max(len(name) for name in table)
+    text = "\n".join(f"{name:<{width}}  {value}" for name, value in table.items())
+    if not in_notebook():
+        print(text)
+        return
+    from IPython.display import display
+
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in table.items()
+    )
+    display({"text/html": f"<table>{cells}</table>", "text/plain": text}, raw=True)

@@ -1,0 +1,253 @@
+"""Policies without Unsloth: loaded for evaluation, judging and own notebooks, and exported.
+
+`load_policy` reads a base or an adapter folder with plain transformers and PEFT: safetensors
+only, and no code from a model folder is run. `export` merges an adapter into its base and measures,
+on the folder that it wrote, what the merge changed.
+
+What this leaves out: training (Unsloth's `FastLanguageModel` loads models for that, in the
+notebooks), several GPUs, and merging a 7B in less memory than its 16-bit weights need.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from postlab.bases import (
+    CorruptWeights,
+    check_weights,
+    repair_adapter,
+    resolve_base,
+    smol_base,
+    tiny_base,
+)
+from postlab.profile import Profile, get_profile
+
+__all__ = [
+    "CorruptWeights", "ExportReport", "check_weights", "export", "float32_adapters", "load_policy",
+    "repair_adapter", "resolve_base", "smol_base", "tiny_base",
+]  # fmt: skip
+
+PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")
+PROBES = (
+    "What is 12 + 30 + 15?",
+    "Sort 7, 3, 9, 1.",
+    "How do I make tea?",
+    "Tell me about the sea in one sentence.",
+)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What a merge changed, measured on the folder that was written.
+
+    Args:
+        folder: the merged model and its tokenizer.
+        base: the base that the adapter was merged into.
+        bits: of the base that the adapter was trained on, which is what the merge is compared with.
+        largest_logit_difference: over all positions of the prompts and their answers before.
+        prompts: how many prompts were answered before and after.
+        changed: (prompt, answer before, answer after) for each greedy answer that changed.
+    """
+
+    folder: Path
+    base: str
+    bits: int
+    largest_logit_difference: float
+    prompts: int
+    changed: tuple[tuple[str, str, str], ...]
+
+
+def load_policy(
+    name_or_path: str | Path, *, profile: Profile | str, bits: int | None = None
+) -> tuple[Any, Any]:
+    """Load a base or an adapter folder for answering: in evaluation mode, with nothing to train.
+
+    Args:
+        name_or_path: an adapter folder, a model folder, a Hub id, "" or "smol".
+        profile: says where the model runs, and its precision.
+        bits: 4 quantizes to NF4, 16 and 32 do not; None does as the profile does.
+    Returns:
+        The model (a PeftModel for an adapter folder) and its tokenizer, padding on the left.
+    Raises:
+        CorruptWeights: if weights are missing or damaged; names the file.
+        ValueError: if there is no such model, or the adapter's base is not on this machine.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    if bits not in (None, 4, 16, 32):
+        raise ValueError(f"bits={bits!r}; expected 4, 16, 32, or None for the profile's")
+    bits = bits or _profile_bits(profile)
+    adapter = Path(name_or_path)
+    is_adapter = (adapter / "adapter_config.json").is_file()
+    base = repair_adapter(adapter) if is_adapter else resolve_base(str(name_or_path))
+    base = base if bits == 4 else _unquantized(base)
+    if Path(base).is_dir():
+        check_weights(base)
+    model = AutoModelForCausalLM.from_pretrained(base, **_how(base, profile, bits))
+    place = base
+    if is_adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
+        place = str(adapter) if (adapter / "tokenizer_config.json").is_file() else base
+    tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def _profile_bits(profile: Profile) -> int:
+    return 4 if profile.load_in_4bit else 32 if profile.dtype == "float32" else 16
+
+
+def _unquantized(base: str) -> str:
+    """The Hub id of the 16-bit weights that Unsloth's ready-made 4-bit ones came from."""
+    return base if Path(base).is_dir() else PREQUANTIZED.sub("", base)
+
+
+def _how(base: str, profile: Profile, bits: int) -> dict[str, Any]:
+    """Arguments of transformers' from_pretrained."""
+    import torch
+
+    on_gpu = profile.device != "cpu" and torch.cuda.is_available()
+    emulated = on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False)
+    half = torch.float16 if emulated else torch.bfloat16
+    dtype = torch.float32 if bits == 32 or profile.dtype == "float32" and bits == 4 else half
+    how = dict(
+        dtype=dtype, device_map="cuda:0" if on_gpu else "cpu", use_safetensors=True,
+        trust_remote_code=False,
+    )  # fmt: skip
+    if bits == 4 and not PREQUANTIZED.search(base):  # those bring their own configuration
+        from transformers import BitsAndBytesConfig
+
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )  # fmt: skip
+    return how
+
+
+def float32_adapters(model: Any) -> int:
+    """Keep the trainable adapters of a 4-bit model in float32; call it between trainer and `train`.
+
+    TRL casts them to bfloat16, and Unsloth undoes that on GPUs only. With bfloat16's 8 bits and no
+    autocast most small updates round to nothing, and a DPO run starts off its reference.
+
+    Returns:
+        How many parameters were not in float32.
+    """
+    import torch
+
+    cast = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
+    for parameter in cast:
+        parameter.data = parameter.data.float()
+    return len(cast)
+
+
+def export(
+    path: str | Path,
+    *,
+    to: str | Path,
+    profile: Profile | str | None = None,
+    bits: int | None = None,
+    prompts: Sequence[str] = PROBES,
+) -> ExportReport:
+    """Merge an adapter into its base, reload the result, and measure what changed.
+
+    A merge into 4-bit weights would round the adapter away, so one that was trained on a 4-bit base
+    is merged into the base as it was before quantization. That is not what was trained: the report
+    says how far logits and greedy answers moved.
+
+    Args:
+        path: the adapter folder.
+        to: the new folder; it appears only when it is complete.
+        profile: as for `load_policy`; None detects it.
+        bits: of the base that the adapter was trained on; None takes the profile's.
+        prompts: questions to answer before and after.
+    Raises:
+        ValueError: if `path` holds no adapter, or `to` exists already.
+        CorruptWeights: if weights are damaged.
+    """
+    from transformers import AutoModelForCausalLM
+
+    path, to = Path(path), Path(to).absolute()
+    if not (path / "adapter_config.json").is_file():
+        raise ValueError(f"{path} holds no adapter_config.json: expected an adapter folder")
+    if to.exists():
+        raise ValueError(f"{to} exists; name a folder that does not, or delete this one")
+    profile = profile if isinstance(profile, Profile) else get_profile(profile)
+    bits = bits or _profile_bits(profile)
+
+    # 1. How what was trained answers.
+    policy, tokenizer = load_policy(path, profile=profile, bits=bits)
+    asked = [_encode(tokenizer, prompt) for prompt in prompts]
+    before = [_greedy(policy, tokenizer, ids) for ids in asked]
+    logits = [_logits(policy, ids) for ids in before]
+    del policy
+    # 2. The merge.
+    base = _merge(path, tokenizer, to)
+    # 3. How the folder answers, loaded afresh.
+    how = _how(base, profile, 16) | {"dtype": "auto"}
+    policy = AutoModelForCausalLM.from_pretrained(to, **how).eval()
+    after = [_greedy(policy, tokenizer, ids) for ids in asked]
+    moved = [_logits(policy, ids) - old for ids, old in zip(before, logits, strict=True)]
+    changed = []
+    for prompt, ids, *answers in zip(prompts, asked, before, after, strict=True):
+        old, new = (tokenizer.decode(a[0, ids.shape[1] :]) for a in answers)
+        if old != new:
+            changed.append((prompt, old, new))
+    largest = max(float(m.abs().max()) for m in moved)
+    return ExportReport(to, base, bits, largest, len(asked), tuple(changed))
+
+
+def _merge(path: Path, tokenizer: Any, to: Path) -> str:
+    """Merge into the base at the precision of its own weights; the folder appears when complete."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = _unquantized(repair_adapter(path))
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype="auto", device_map="cpu", use_safetensors=True, trust_remote_code=False
+    )
+    merged = PeftModel.from_pretrained(model, str(path)).merge_and_unload(safe_merge=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+    try:
+        merged.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        made.chmod(0o755)  # mkdtemp's folders are private
+        made.rename(to)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    check_weights(to)
+    return base
+
+
+def _encode(tokenizer: Any, prompt: str) -> Any:
+    """(1, T) token ids of one question, ready to be answered."""
+    messages = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+
+
+def _greedy(model: Any, tokenizer: Any, ids: Any) -> Any:
+    """(1, T + at most 32) token ids of the question and its greedy answer."""
+    import torch
+
+    ids = ids.to(model.device)
+    return model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=32, do_sample=False,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+
+
+def _logits(model: Any, ids: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model(input_ids=ids.to(model.device)).logits.float().cpu()

@@ -1,0 +1,331 @@
+"""Which model, data, precision, batch and lengths each stage uses, and what this machine is.
+
+One switch of four: `tiny` (the embedded base, any laptop), `smol` (SmolLM2-135M on a CPU), `t4`
+(a free Colab GPU) and `rented` (A100 or H100). A stage's `trainer` holds TRL 1.14.2's own argument
+names, all but `output_dir` and `seed`: `SFTConfig(**profile.sft.trainer, output_dir=..., seed=0)`.
+
+What this leaves out: it tunes nothing to the memory found (`preflight` estimates that), and `tiny`
+and `smol` stay on the CPU even where there is a GPU. `t4` and `rented` are set by arithmetic from
+published speeds; their minutes are estimates until a run on such a device is recorded.
+"""
+
+import copy
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+T4_CLASS_MIB = 16_500  # what nvidia-smi calls a 16 GB card is 15,360 (T4) to 16,384 MiB
+PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes", "datasets", "numpy")
+
+GSM8K_PROMPT = (
+    "Solve the problem step by step, one calculation a line. End with '#### ' and the final number."
+)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training: its rows, and every argument of its TRL config.
+
+    Args:
+        source: for `postlab.datasets.*_rows`: a known name, a Hub id or a local file.
+        rows: how many training rows, None for all of them.
+        trainer: TRL's argument names and values, all but `output_dir` and `seed`.
+        minutes: expected training time on the profile's device.
+        system_prompt: put before each prompt, where the source does not ask for a format itself.
+        base_model: where the stage leaves the profile's chain and starts from a model of its own.
+        warm_start: the SFT stage which comes first on that `base_model`.
+    """
+
+    source: str
+    rows: int | None
+    trainer: Mapping[str, Any]
+    minutes: float
+    system_prompt: str | None = None
+    base_model: str | None = None
+    warm_start: "StageConfig | None" = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything a notebook needs to know about where it runs.
+
+    Args:
+        base_model: Hub id or folder; "" is the embedded base, "smol" SmolLM2 from its PyPI wheel.
+        dtype: for `from_pretrained`: "float32", "float16", "bfloat16", or None to let it choose.
+        max_length: tokens of prompt and reply together, `max_seq_length` for Unsloth.
+        lora: arguments of `FastLanguageModel.get_peft_model`, all but `random_state`.
+        chat_template: name for `unsloth.chat_templates.get_chat_template`, for base models which
+            have no template; None where the tokenizer brings its own.
+        suite: name of the held-out prompts in `evals`.
+        eval_prompts: held-out prompts a family.
+        eval_samples: answers to each prompt that is asked at temperature 1.
+        device: name for `preflight`; "cpu" means that a GPU is left alone.
+    """
+
+    name: str
+    base_model: str
+    second_model: str | None
+    load_in_4bit: bool
+    dtype: str | None
+    max_length: int
+    lora: Mapping[str, Any]
+    chat_template: str | None
+    sft: StageConfig
+    dpo: StageConfig
+    grpo: StageConfig
+    suite: str
+    eval_prompts: int
+    eval_samples: int
+    device: str
+
+
+def _lora(r: int, alpha: int, checkpointing: bool | str) -> dict[str, Any]:
+    return dict(
+        r=r, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=list(PROJECTIONS),
+        use_gradient_checkpointing=checkpointing,
+    )  # fmt: skip
+
+
+# The trainer's own NaN filter replaces a NaN loss by the mean of the others: a run that has failed
+# would look healthy, so it is off. Two checkpoints are kept, since the newest may be half written.
+_ALWAYS = dict(
+    max_grad_norm=1.0, weight_decay=0.0, train_sampling_strategy="random", dataloader_num_workers=0,
+    report_to="none", disable_tqdm=True, logging_strategy="steps", logging_nan_inf_filter=False,
+    save_strategy="steps", save_total_limit=2, eval_strategy="no",
+)  # fmt: skip
+_CPU = _ALWAYS | dict(
+    use_cpu=True, bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
+    optim="adamw_torch",
+)  # fmt: skip
+_GPU = _ALWAYS | dict(gradient_checkpointing=True, optim="adamw_8bit", logging_steps=5)
+_T4 = _GPU | dict(fp16=True, bf16=False, save_steps=25)  # bf16 on a T4 is emulated
+_RENTED = _GPU | dict(fp16=False, bf16=True, save_steps=100)
+
+_SFT = dict(packing=False, completion_only_loss=True)
+_DPO = dict(beta=0.1, loss_type=["sigmoid"])
+# On-policy GRPO without a KL term, spelled out because weeks 7 and 8 vary it.
+_GRPO = dict(
+    loss_type="dapo", scale_rewards="group", beta=0.0, epsilon=0.2, num_iterations=1,
+    temperature=1.0, top_p=1.0, top_k=0, mask_truncated_completions=False,
+    importance_sampling_level="token", shuffle_dataset=True, remove_unused_columns=False,
+    log_completions=False, use_vllm=False,
+)  # fmt: skip
+
+TINY = Profile(
+    name="tiny", base_model="", second_model=None, load_in_4bit=False, dtype="float32",
+    max_length=256, lora=_lora(16, 32, False), chat_template=None,
+    sft=StageConfig(
+        source="tinyworld", rows=4800, minutes=1.0,
+        trainer=_CPU | _SFT | dict(
+            max_steps=150, per_device_train_batch_size=32, gradient_accumulation_steps=1,
+            learning_rate=1e-3, lr_scheduler_type="linear", warmup_steps=8,
+            max_length=256, logging_steps=5, save_steps=50,
+        ),
+    ),
+    dpo=StageConfig(
+        source="tinyworld", rows=1920, minutes=1.0,
+        trainer=_CPU | _DPO | dict(
+            max_steps=120, per_device_train_batch_size=16, gradient_accumulation_steps=1,
+            learning_rate=2e-4, lr_scheduler_type="linear", warmup_steps=8,
+            max_length=256, logging_steps=5, save_steps=40,
+        ),
+    ),
+    grpo=StageConfig(  # 64 completions a step: 8 prompts, 8 answers each
+        source="tinyworld", rows=2000, minutes=3.0,
+        trainer=_CPU | _GRPO | dict(
+            max_steps=70, per_device_train_batch_size=64, gradient_accumulation_steps=1,
+            num_generations=8, max_completion_length=72,
+            learning_rate=5e-4, lr_scheduler_type="linear", warmup_steps=0,
+            logging_steps=1, save_steps=25,
+        ),
+    ),
+    suite="tinyworld", eval_prompts=200, eval_samples=4, device="cpu",
+)  # fmt: skip
+
+# The arithmetic, on two cores: 70 tokens/s of training, 78 tokens/s of sampling at batch 32, about
+# 55 at 16, about 210 tokens/s forward. Micro-batches of 4 keep activations near 1.5 GB.
+#   SFT   40 steps x 16 rows x 64 tokens = 41k tokens / 70                        = 9.8 minutes
+#   DPO   20 steps x 8 pairs x (2 x 64 trained + 2 x 64 for the reference / 3)    = 6.5 minutes
+#   GRPO  18 steps x (16 x 48 sampled / 55 + 16 x 88 trained / 70 = 34 s)         = 10 minutes
+#   evaluation of four stages, 16 prompts a family: 560 x 16 / 78 s, and KL       = 14 minutes
+# Imports, conversion and four notebooks: 6 minutes. In all about 47 of 60.
+SMOL = Profile(
+    name="smol", base_model="smol", second_model=None, load_in_4bit=True, dtype="float32",
+    max_length=128, lora=_lora(16, 32, False), chat_template=None,
+    sft=StageConfig(
+        source="tinyworld-english", rows=640, minutes=10,
+        trainer=_CPU | _SFT | dict(
+            max_steps=40, per_device_train_batch_size=4, gradient_accumulation_steps=4,
+            learning_rate=4e-4, lr_scheduler_type="linear", warmup_steps=3,
+            max_length=96, logging_steps=1, save_steps=10,
+        ),
+    ),
+    dpo=StageConfig(
+        source="tinyworld-english", rows=160, minutes=7,
+        trainer=_CPU | _DPO | dict(
+            max_steps=20, per_device_train_batch_size=2, gradient_accumulation_steps=4,
+            learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=2,
+            max_length=96, logging_steps=1, save_steps=5,
+        ),
+    ),
+    grpo=StageConfig(  # 16 completions a step, sampled together: 4 prompts, 4 answers each
+        source="tinyworld-english", rows=72, minutes=10,
+        trainer=_CPU | _GRPO | dict(
+            max_steps=18, per_device_train_batch_size=4, gradient_accumulation_steps=4,
+            num_generations=4, max_completion_length=48,
+            learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=0,
+            logging_steps=1, save_steps=3,
+        ),
+    ),
+    suite="tinyworld-english", eval_prompts=16, eval_samples=4, device="cpu",
+)  # fmt: skip
+
+# About 450 tokens/s of 7B training on a T4. GRPO takes a 1.5B, as sampling a 7B fills a session:
+# a chain of its own, base -> SFT -> GRPO, which is never compared with the 7B stages.
+_T4_SFT = _T4 | _SFT | dict(
+    num_train_epochs=1, per_device_train_batch_size=2, gradient_accumulation_steps=4,
+    learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=1024,
+)  # fmt: skip
+T4 = Profile(
+    name="t4", base_model="unsloth/mistral-7b-v0.3-bnb-4bit",
+    second_model="unsloth/Qwen2.5-7B-bnb-4bit", load_in_4bit=True, dtype="float16",
+    max_length=1024, lora=_lora(16, 16, "unsloth"), chat_template="chatml",
+    sft=StageConfig(source="openhermes", rows=3000, minutes=45, trainer=_T4_SFT),
+    dpo=StageConfig(
+        source="ultrafeedback", rows=1000, minutes=45,
+        trainer=_T4 | _DPO | dict(
+            num_train_epochs=1, per_device_train_batch_size=1, gradient_accumulation_steps=8,
+            learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=768,
+        ),
+    ),
+    grpo=StageConfig(
+        source="gsm8k", rows=2000, minutes=75, system_prompt=GSM8K_PROMPT,
+        base_model="unsloth/Qwen2.5-1.5B-bnb-4bit",
+        warm_start=StageConfig(source="openhermes", rows=2000, minutes=10, trainer=_T4_SFT),
+        trainer=_T4 | _GRPO | dict(
+            max_steps=150, per_device_train_batch_size=8, gradient_accumulation_steps=2,
+            num_generations=8, max_completion_length=256,
+            learning_rate=1e-5, lr_scheduler_type="cosine", warmup_steps=0.1,
+        ),
+    ),
+    suite="gsm8k", eval_prompts=200, eval_samples=1, device="T4",
+)  # fmt: skip
+
+# About 3,500 tokens/s of 7B QLoRA on an A100 or H100: 50,000 rows x 400 tokens are 1.6 hours,
+# 61,000 pairs x 1,060 five hours, 400 GRPO steps of 64 completions at 35 s four hours.
+RENTED = Profile(
+    name="rented", base_model=T4.base_model, second_model=T4.second_model, load_in_4bit=True,
+    dtype="bfloat16", max_length=2048, lora=_lora(32, 32, "unsloth"), chat_template="chatml",
+    sft=StageConfig(
+        source="openhermes", rows=50_000, minutes=100,
+        trainer=_RENTED | _SFT | dict(
+            num_train_epochs=1, per_device_train_batch_size=8, gradient_accumulation_steps=4,
+            learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=2048,
+        ),
+    ),
+    dpo=StageConfig(
+        source="ultrafeedback", rows=None, minutes=310,
+        trainer=_RENTED | _DPO | dict(
+            num_train_epochs=1, per_device_train_batch_size=4, gradient_accumulation_steps=8,
+            learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=1536,
+        ),
+    ),
+    grpo=StageConfig(
+        source="gsm8k", rows=None, minutes=240, system_prompt=GSM8K_PROMPT,
+        trainer=_RENTED | _GRPO | dict(
+            max_steps=400, per_device_train_batch_size=16, gradient_accumulation_steps=4,
+            num_generations=8, max_completion_length=512,
+            learning_rate=5e-6, lr_scheduler_type="cosine", warmup_steps=0.05,
+        ),
+    ),
+    suite="gsm8k", eval_prompts=1319, eval_samples=1, device="H100",
+)  # fmt: skip
+
+PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
+
+
+def get_profile(name: str | None = None) -> Profile:
+    """The profile asked for, else $POSTLAB_PROFILE, else the one that suits this machine.
+
+    Without an NVIDIA GPU that is `tiny`, with one of at most 16 GB `t4`, else `rented`. The profile
+    is a copy, so that a notebook which changes a number changes nobody else's.
+
+    Raises:
+        ValueError: if there is no profile of that name.
+
+    >>> get_profile("tiny").sft.trainer["bf16"]
+    False
+    """
+    name = name or os.environ.get("POSTLAB_PROFILE") or _suits(gpu())
+    if name not in PROFILES:
+        raise ValueError(
+            f"unknown profile {name!r}; expected one of {', '.join(PROFILES)}"
+            " (argument `profile`, or the variable POSTLAB_PROFILE)"
+        )
+    return copy.deepcopy(PROFILES[name])
+
+
+def _suits(found: tuple[str, int] | None) -> str:
+    if found is None:
+        return "tiny"
+    return "t4" if found[1] <= T4_CLASS_MIB else "rented"
+
+
+def gpu() -> tuple[str, int] | None:
+    """Name and memory in MiB of the first NVIDIA GPU that this process may use, or None.
+
+    Asks nvidia-smi, so that choosing a profile loads no torch.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        asked = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        name, memory = asked.stdout.strip().splitlines()[0].rsplit(",", 1)
+        return name.strip(), int(memory)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a result was made on: Python, processors, memory in GiB, GPU and package versions.
+
+    Names neither the host nor any path, so that it can be published with the result.
+    """
+    found = gpu()
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        cpus = os.cpu_count() or 1
+    try:
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        memory = None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": cpus,
+        "ram_gib": memory,
+        "gpu": found and found[0],
+        "gpu_gib": found and round(found[1] / 1024, 1),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def data_dir() -> Path:
+    """The embedded data: inside the package where it was built into a wheel, else the clone's."""
+    packed = Path(__file__).parent / "_data"
+    return packed if packed.is_dir() else Path(__file__).parent.parent / "data"

@@ -1,0 +1,267 @@
+r"""Is the final answer right? The verifiable reward of weeks 7 and 8.
+
+Reading an answer has two steps: find it in the completion (extract_answer), then decide whether it
+says the same as the gold answer (answers_match). Plain numbers are compared exactly, as fractions;
+anything else goes through math-verify's LaTeX parser, which evaluates no Python. Both are reached
+only by short text made of known symbols, because a policy under training writes anything,
+`9**9**9**9` included.
+
+Left out: units are dropped, not converted (5 dollars equals 5), and words ("seven") are not read.
+"""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from postlab.rewards._latex import read_latex, same_latex
+
+MAX_ANSWER_CHARS = 2000  # a longer "answer" is a rambling policy, and never right
+
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+_HASHES = re.compile(r"(?<!#)####(?!#)([^\n#]*)")
+_BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
+_LAST_NUMBER = re.compile(
+    r"(?:(?<![\w)\]}.])[-+\u2212])?(?:\\?\$|[€£¥])?(?:(?<![\w.])[-\u2212])?"
+    r"(?:\\[dt]?frac\{-?[0-9]+\}\{-?[0-9]+\}"
+    r"|(?<![A-Za-z_0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]*\.[0-9]+|[0-9]+)"
+    r"(?:/[0-9]+(?![0-9/]))?)(?:\s?\\?%)?"
+)
+
+
+def math_reward(completions: list, answer: list, **columns: Any) -> list[float | None]:
+    r"""1.0 where a completion's final answer equals the gold answer, else 0.0.
+
+    Args:
+        completions: strings, or lists of messages, as TRL passes them; of messages the last one
+            counts.
+        answer: the gold answers, one a completion (the column `answer` of math_rows).
+        columns: the other columns and callbacks that TRL passes; none is used.
+    Returns:
+        One reward a completion; None where the gold answer cannot be read, so that TRL leaves the
+        completion out instead of punishing it.
+    Raises:
+        ValueError: if there are not as many answers as completions.
+    Taught in week 7.
+
+    >>> math_reward(["2 + 3 = 5\n#### 5", "It is 6.", "It is 6."], answer=["5", "5", "no gold"])
+    [1.0, 0.0, None]
+    """
+    if len(completions) != len(answer):
+        raise ValueError(
+            f"math_reward got {len(completions)} completions and {len(answer)} answers; "
+            "the dataset's column `answer` must hold one gold answer a row"
+        )
+    rewards: list[float | None] = []
+    for completion, gold in zip(completions, answer, strict=True):
+        match = answers_match(extract_answer(reply_text(completion)), gold)
+        rewards.append(None if match is None else float(match))
+    return rewards
+
+
+def extract_answer(text: str, *, strict: bool = False) -> str | None:
+    r"""The final answer of a completion, as it was written.
+
+    Looked for in this order, the last one of a kind counting: `<answer>...</answer>`,
+    `\boxed{...}`, `#### ...` up to the end of its line, and, unless strict, the last number in the
+    text.
+
+    Args:
+        text: the completion.
+        strict: accept a marked answer only. Lenient reading tells whether the policy knows, strict
+            reading whether it also says so as it was asked to; report both.
+    Returns:
+        The answer without its marker, or None where there is none.
+
+    >>> extract_answer(r"So \boxed{\frac{1}{2}}, that is 0.5.")
+    '\\frac{1}{2}'
+    >>> extract_answer("It was 1,234 and is now -5.")
+    '-5'
+    >>> extract_answer("It is -5.", strict=True) is None
+    True
+    """
+    answer = _marked(text)
+    if answer is not None or strict:
+        return answer
+    last = None
+    for last in _LAST_NUMBER.finditer(text):  # noqa: B007 - the last match is what is wanted
+        pass
+    return last[0].strip() if last else None
+
+
+def answers_match(predicted: str | None, gold: str | int | float | None) -> bool | None:
+    r"""Whether two answers say the same: numbers exactly, other mathematics through math-verify.
+
+    Thousands separators, currency signs, trailing units, `50%` for 0.5 or 50, fractions, and
+    decimals rounded at the fourth place or later are all read; a sign is never dropped.
+
+    Args:
+        predicted: as extract_answer returned it; None and text over 2,000 characters match nothing.
+        gold: the reference answer.
+    Returns:
+        True or False; None where the gold answer cannot be read, whatever was predicted.
+
+    >>> answers_match("$1,234.00", "1234"), answers_match("-5", "5"), answers_match("1/3", "0.3333")
+    (True, False, True)
+    >>> answers_match(r"(x+1)(x-1)", "x^2-1"), answers_match("5", "see above")
+    (True, None)
+    """
+    reference = None if gold is None or len(str(gold)) > MAX_ANSWER_CHARS else _read(str(gold))
+    if reference is None:
+        return None
+    if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
+        return False
+    candidate = _read(predicted)
+    if candidate is None:
+        return False
+    if isinstance(candidate, Number) and isinstance(reference, Number):
+        return _same_number(candidate, reference)
+    return same_latex(_expressions(candidate), _expressions(reference))
+
+
+def reply_text(completion: str | list[dict[str, Any]]) -> str:
+    """The text of a completion in either of TRL's shapes: a string, or a list of messages."""
+    if isinstance(completion, str):
+        return completion
+    if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
+        return completion[-1].get("content") or ""
+    if completion == []:
+        return ""
+    raise TypeError(
+        f"a completion must be a string or a list of messages, got {type(completion).__name__}"
+    )
+
+
+def boxed_spans(text: str) -> list[tuple[int, int, str]]:
+    r"""(start, end, content) of every closed `\boxed{...}`, in the order they were opened."""
+    # One pass with a stack: a rescan for every \boxed would be quadratic on hostile text.
+    spans, open_braces = [], []
+    for brace in _BRACES.finditer(text):
+        if brace[0] in ("\\{", "\\}"):
+            continue
+        if brace[0] != "}":
+            open_braces.append(brace)
+        elif open_braces:
+            opened = open_braces.pop()
+            if opened[0] != "{":
+                spans.append((opened.start(), brace.end(), text[opened.end() : brace.start()]))
+    return sorted(spans)
+
+
+def _marked(text: str) -> str | None:
+    tags = list(_TAG.finditer(text))
+    for opened, closed in reversed(list(zip(tags, tags[1:], strict=False))):
+        if not opened[1] and closed[1]:
+            content = text[opened.end() : closed.start()]
+            return _marked(content) or content.strip() or None
+    if "\\boxed" in text and (spans := boxed_spans(text)):
+        return spans[-1][2].strip() or None
+    if hashes := _HASHES.findall(text):
+        return hashes[-1].strip() or None
+    return None
+
+
+class Number(NamedTuple):
+    """A number as it was written: its value, whether a % followed, and its decimal places."""
+
+    value: Fraction
+    percent: bool
+    places: int  # 0 for an integer or a fraction
+
+
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_NUMBER = re.compile(
+    rf"(?P<sign>[-+]?)\s*[€£¥]?\s*(?P<sign2>[-+]?)\s*"
+    rf"(?:(?P<whole>[0-9]+)\s+(?P<over>[0-9]+)\s*/\s*(?P<under>[0-9]+)"
+    rf"|\\[dt]?frac\s*\{{\s*(?P<top>-?[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>-?[0-9]+)\s*\}}"
+    rf"|(?P<n>{_DIGITS})(?:\s*/\s*(?P<d>{_DIGITS})|[eE](?P<exp>[-+]?[0-9]{{1,3}}))?)"
+    r"\s*(?P<percent>%?)(?P<unit>(?:\s*[A-Za-z]+){0,3}\s*(?:\^\s*\{?[23]\}?)?)\.?"
+)
+_SHORT_UNITS = frozenset(re.findall(r"\w+", "cm mm km kg mg ml lb lbs ft in oz mi hr am pm"))
+# Words which after a number change it, so that it is not the number alone.
+_NOT_UNITS = frozenset(
+    re.findall(
+        r"\w+", "and half hundred thousand million billion trillion dozen sin cos tan log exp"
+    )
+)
+_TRANSLATE = str.maketrans(
+    dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-")
+    | dict.fromkeys("\u00a0\u202f\u2009~", " ")
+    | {"÷": "/", "⁄": "/", "×": r"\times ", "π": r"\pi ", "°": ""}
+    | {"²": "^2", "³": "^3", "½": " 1/2"}
+)
+_REWRITES = [
+    (re.compile(r"\\?\$|\\[()\[\]]|\\left(?![a-z])|\\right(?![a-z])|\^\s*\{?\s*\\circ\s*\}?"), ""),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"(?<=[0-9])(?:\\[,!;:]|\\? )\s*(?=[0-9]{3}(?![0-9/]))"), ","),
+    (re.compile(r"\\[,!;: ]"), " "),
+    (re.compile(r"\\%|\s*(?:percent|per cent|pct)\b"), "%"),
+    (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
+    (re.compile(r"\s+"), " "),
+]
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str) -> Number | tuple | None:
+    """A number, or math-verify's expressions, or None where the text is neither."""
+    text = (_marked(text) or text).translate(_TRANSLATE)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = text.strip(" *_=").rstrip(".,;: ")
+    number = _NUMBER.fullmatch(text)
+    if number and _is_unit(number["unit"]) and not (number["sign"] and number["sign2"]):
+        return _number(number)
+    return read_latex(text)
+
+
+def _is_unit(words: str) -> bool:
+    words = re.sub(r"[^A-Za-z ]", "", words).lower().split()
+    return all(w in _SHORT_UNITS or (len(w) > 2 and w not in _NOT_UNITS) for w in words)
+
+
+def _number(match: re.Match) -> Number | None:
+    places = 0
+    if match["whole"]:
+        parts = Fraction(match["whole"]), (match["over"], match["under"])
+    elif match["top"]:
+        parts = Fraction(0), (match["top"], match["bottom"])
+    else:
+        top = match["n"].replace(",", "")
+        places = 0 if match["d"] else len(top.partition(".")[2])
+        parts = Fraction(0), (top, (match["d"] or "1").replace(",", ""))
+    top, bottom = (Fraction(part) for part in parts[1])
+    if bottom == 0:
+        return None
+    value = (parts[0] + top / bottom) * Fraction(10) ** int(match["exp"] or 0)
+    negative = "-" in (match["sign"], match["sign2"])
+    return Number(-value if negative else value, bool(match["percent"]), places)
+
+
+def _same_number(a: Number, b: Number) -> bool:
+    if _close(a, b):
+        return True
+    if a.percent == b.percent:
+        return False
+    # 50% may answer "what share" (0.5), so the one with the sign is read both ways.
+    a, b = (n._replace(value=n.value / 100, places=0) if n.percent else n for n in (a, b))
+    return _close(a, b)
+
+
+def _close(a: Number, b: Number) -> bool:
+    """Equal, or one is the other correctly rounded to at least four places and four digits."""
+    if a.value == b.value:
+        return True
+    for rounded, exact in ((a, b), (b, a)):
+        unit = Fraction(1, 10**rounded.places)
+        if rounded.places >= 4 and abs(rounded.value) >= 1000 * unit:
+            return abs(rounded.value - exact.value) <= unit / 2
+    return False
+
+
+def _expressions(read: Number | tuple) -> tuple:
+    if not isinstance(read, Number):
+        return read
+    import sympy
+
+    value = sympy.Rational(read.value.numerator, read.value.denominator)
+    return (sympy.Float(value, 15) if read.places else value,)

@@ -1,0 +1,216 @@
+"""Answers drawn from a policy for evaluation: batched, seeded, and without a trace in the policy.
+
+`answer` fills in rollouts with the model's own `generate` (plain, PEFT or Unsloth). Sampling is
+argmax(logits / T + Gumbel noise), which draws from softmax(logits / T), with a generator for each
+answer: a draw does not depend on its neighbours in the batch.
+
+What this leaves out: top-p, top-k and penalties (an evaluation looks at the policy itself), vLLM,
+several devices. GRPO's training rollouts are TRL's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+Messages = list[dict[str, str]]
+
+
+@dataclass
+class Rollout:
+    """One answer wanted and what came out, as tokens, the one that ended it included."""
+
+    name: str  # of the prompt; with `sample` and the seed it decides the luck of the draw
+    sample: int
+    prompt: list[int]
+    temperature: float
+    new_tokens: int
+    answer: list[int] = field(default_factory=list)
+
+
+def answer(
+    policy: Any, tokenizer: Any, rollouts: Iterable[Rollout], *, seed: int
+) -> Iterator[list[Rollout]]:
+    """Fill in the answers of rollouts, one batch after the other; use it inside `unchanged`.
+
+    Batches hold one temperature and one limit, and prompts of like length: little padding.
+
+    Args:
+        rollouts: each gets its `answer`; temperature 0 is greedy.
+    Yields:
+        each batch of rollouts when it is done.
+    """
+    groups: dict[tuple[float, int], list[Rollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault((rollout.temperature, rollout.new_tokens), []).append(rollout)
+    stops, rows = stop_tokens(policy, tokenizer), _batch_rows(policy)
+    for group in groups.values():
+        group.sort(key=lambda rollout: len(rollout.prompt))
+        for batch in (group[i : i + rows] for i in range(0, len(group), rows)):
+            _generate(policy, batch, stops, tokenizer.pad_token_id, seed)
+            yield batch
+
+
+def render(tokenizer: Any, messages: Messages, *, prompt: bool = True) -> str:
+    """Messages as text by the chat template, ready for the assistant's turn if `prompt`.
+
+    Raises:
+        ValueError: if the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            "the tokenizer has no chat template, so prompts cannot be put in the form the policy"
+            " was trained on; load the tokenizer of the trained stage or set .chat_template"
+        )
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+
+
+def end_of_turn(tokenizer: Any) -> int:
+    """The id of the token that ends an assistant's turn, read off the chat template.
+
+    Not taken from `eos_token` (a base model's is the end of a document) nor from `pad_token`.
+
+    Raises:
+        ValueError: if there is no chat template, or nothing that ends a turn.
+    """
+    mark = "postlab"
+    turn = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": mark}]
+    text = render(tokenizer, turn, prompt=False)
+    tail = tokenizer(text[text.rindex(mark) + len(mark) :], add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))
+    for token in tail:
+        if token in special:
+            return token
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            "the chat template ends an assistant's turn with no special token and the tokenizer has"
+            " no eos_token; set tokenizer.eos_token to what ends a turn"
+        )
+    return tokenizer.eos_token_id
+
+
+def stop_tokens(policy: Any, tokenizer: Any) -> set[int]:
+    """Every token that ends a reply: the end of turn, of sequence, and any other control token.
+
+    A reply that opens another turn is over, though not well ended: what follows is no answer.
+    """
+    ends = getattr(getattr(policy, "generation_config", None), "eos_token_id", None)
+    stops = set(ends if isinstance(ends, (list, tuple)) else [ends]) | set(
+        tokenizer.all_special_ids
+    )
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    stops |= {token for token, text in added.items() if text.special}
+    return (stops - {None, tokenizer.unk_token_id}) | {end_of_turn(tokenizer)}
+
+
+@contextmanager
+def unchanged(model: Any, tokenizer: Any = None) -> Iterator[None]:
+    """Evaluation mode inside; every flag that `generate` or PEFT may turn is put back outside.
+
+    Unsloth's `generate` on a GPU switches gradient checkpointing, the cache and the padding side,
+    and PEFT makes an adapter trainable when it is switched on.
+    """
+    flags = ("training", "gradient_checkpointing", "_flag_for_generation")
+    before = [(m, {k: vars(m)[k] for k in flags if k in vars(m)}) for m in model.modules()]
+    grads = [(p, p.requires_grad) for p in model.parameters()]
+    cache, side = getattr(model.config, "use_cache", None), getattr(tokenizer, "padding_side", None)
+    hidden = os.environ.pop("UNSLOTH_RETURN_HIDDEN_STATES", None)  # else logits are not logits
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, kept in before:
+            for name in set(flags) & set(vars(module)) - set(kept):
+                delattr(module, name)
+            vars(module).update(kept)
+        for parameter, trained in grads:
+            parameter.requires_grad_(trained)
+        if cache is not None:
+            model.config.use_cache = cache
+        if side is not None:
+            tokenizer.padding_side = side
+        if hidden is not None:
+            os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = hidden
+
+
+def check_fits(policy: Any, rollout: Rollout) -> None:
+    """Raise a ValueError if prompt and answer are longer than the model's positions."""
+    limit = getattr(policy.config, "max_position_embeddings", None) or math.inf
+    if len(rollout.prompt) + rollout.new_tokens > limit:
+        raise ValueError(
+            f"row {rollout.name!r}: {len(rollout.prompt)} prompt tokens and {rollout.new_tokens}"
+            f" new ones exceed the model's {limit} positions; shorten the prompt or set a lower"
+            " max_new_tokens"
+        )
+
+
+def _batch_rows(policy: Any) -> int:
+    """Rows a generation batch: a tiny model is bound by overhead, a large one by memory."""
+    size = sum(p.numel() for p in policy.parameters())
+    return 256 if size < 2e7 else 32 if size < 1e9 else 16
+
+
+class _Noise:
+    """Logits over T plus Gumbel noise, -log of an exponential draw, a generator per answer."""
+
+    def __init__(self, batch: list[Rollout], stops: set[int], seed: int, device: Any) -> None:
+        import torch
+
+        self.temperature, self.stops = batch[0].temperature, stops
+        self.width: int | None = None  # of the prompts
+        self.generators = []
+        for rollout in batch:
+            key = hashlib.sha256(f"{seed}|{rollout.name}|{rollout.sample}".encode()).digest()
+            generator = torch.Generator(device=device)
+            self.generators.append(generator.manual_seed(int.from_bytes(key[:4], "big")))
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:  # (B, T), (B, V) -> (B, V)
+        self.width = self.width or input_ids.shape[1]
+        started = input_ids.shape[1] > self.width
+        last = input_ids[:, -1].tolist()
+        scores = scores / self.temperature
+        for i, generator in enumerate(self.generators):
+            if not (started and last[i] in self.stops):  # an answer that ended needs no noise
+                noise = scores.new_empty(scores.shape[1]).exponential_(generator=generator)
+                scores[i] -= noise.log_()
+        return scores
+
+
+def _generate(
+    policy: Any, batch: list[Rollout], stops: set[int], pad: int | None, seed: int
+) -> None:
+    """Fill in the answers of a batch: left-padded prompts, one call of the model's `generate`."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    device = next(policy.parameters()).device
+    width = max(len(rollout.prompt) for rollout in batch)
+    pad = min(stops) if pad is None else pad  # only ever behind a stop or under a zero mask
+    gaps = [width - len(rollout.prompt) for rollout in batch]
+    ids = [[pad] * gap + rollout.prompt for gap, rollout in zip(gaps, batch, strict=True)]
+    mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    noise = [_Noise(batch, stops, seed, device)] if batch[0].temperature > 0 else []
+    out = policy.generate(
+        input_ids=torch.tensor(ids, device=device),
+        attention_mask=torch.tensor(mask, device=device),
+        max_new_tokens=batch[0].new_tokens,
+        eos_token_id=sorted(stops),
+        pad_token_id=pad,
+        logits_processor=LogitsProcessorList(noise),
+        use_cache=True,
+        # The rest keeps out what a model's own generation_config would bring in.
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+    )
+    for rollout, tokens in zip(batch, out[:, width:].tolist(), strict=True):
+        ended = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        rollout.answer = tokens[: ended + 1]

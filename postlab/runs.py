@@ -1,0 +1,288 @@
+"""The run folder: a stage's weights, log and evaluation, reused only if what made them is the same.
+
+`runs/<profile>/seed-<n>/<stage>/` holds manifest.json, trainer_state.json, model/, checkpoints/,
+eval.jsonl and samples.jsonl. All is written beside its place and renamed, the manifest's "complete"
+last, so a kill at any moment leaves the old state or the new one. A run whose making changed is
+moved to `<stage>.previous`. Left out: building the trainer, which is the notebook's lesson.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postlab import fingerprint, frames, machine, storage, training, weights
+from postlab.machine import run_root
+from postlab.profile import data_dir
+from postlab.progress import progress
+from postlab.storage import DiskFull, StageBusy
+from postlab.training import NaNLoss
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "STAGE_WEEKS",
+    "DamagedStage",
+    "DiskFull",
+    "MissingStage",
+    "NaNLoss",
+    "Run",
+    "StageBusy",
+    "find_stage",
+    "progress",
+    "run_root",
+]
+STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
+
+
+class MissingStage(RuntimeError):
+    """A stage that another one starts from has not been made yet."""
+
+
+class DamagedStage(RuntimeError):
+    """The saved weights of a stage are not what its manifest says."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage of one profile and seed: its folder, and how it is made, reused and evaluated."""
+
+    profile_name: str
+    seed: int
+    stage: str
+    parent: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.stage):
+            raise ValueError(
+                f"stage is {self.stage!r}; expected a name of a-z, 0-9, - and _, such as 'sft'"
+            )
+
+    @property
+    def folder(self) -> Path:
+        return run_root() / self.profile_name / f"seed-{self.seed}" / self.stage
+
+    @property
+    def checkpoints(self) -> Path:
+        """The trainer's `output_dir`."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model_dir(self) -> Path:
+        """The final weights, for `from_pretrained`."""
+        return self.folder / "model"
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """What made the run and what it took; None if nothing has been started."""
+        try:
+            return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def complete(self) -> bool:
+        return (self.manifest or {}).get("status") == "complete"
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The trainer's log history of a complete run."""
+        return json.loads((self.folder / "trainer_state.json").read_text())["log_history"]
+
+    @property
+    def shown(self) -> str:
+        """The folder as messages name it, without the machine's own path."""
+        return f"runs/{self.profile_name}/seed-{self.seed}/{self.stage}"
+
+    def train(self, trainer: Any) -> list[dict[str, Any]]:
+        """Train, resume, or load what is there: whichever the run's key allows.
+
+        Args:
+            trainer: any Hugging Face or TRL trainer with `output_dir=run.checkpoints`.
+        Returns:
+            the log history, as in `trainer.state.log_history`.
+        Raises:
+            NaNLoss: if loss, gradient or weights stop being finite; the last checkpoint is kept.
+            DiskFull: if a save fails for want of space; what was saved before is intact.
+            StageBusy: if another process trains the same stage.
+        """
+        if Path(trainer.args.output_dir).resolve() != self.checkpoints.resolve():
+            raise ValueError(
+                f"the trainer writes to {Path(trainer.args.output_dir).name!r}; expected "
+                f"output_dir=run.checkpoints, so that the run can be resumed"
+            )
+        parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
+        key = fingerprint.digest(parts)
+        main = trainer.is_world_process_zero()
+        with self._lock() if main else nullcontext():
+            if main:
+                self._prepare(key, parts, trainer)
+            trainer.accelerator.wait_for_everyone()
+            if self.complete:
+                weights.load_weights(trainer.model, self.model_dir)
+                print(f"{self.stage}: loaded from {self.shown}; code, config, data and parent same")
+                return self.log
+            self._fit(trainer, key)
+            trainer.accelerator.wait_for_everyone()
+            if main:
+                self._finish(trainer)
+            trainer.accelerator.wait_for_everyone()
+        return list(trainer.state.log_history)
+
+    def save_eval(self, frame: pd.DataFrame, key: str, *, eval_s: float = 0.0) -> None:
+        """Store an evaluation: eval.jsonl, a row a prompt (means over samples), and samples.jsonl.
+
+        Args:
+            frame: as `evals.evaluate` returns it.
+            key: what made it; `load_eval` asks for the same.
+            eval_s: seconds it took.
+        """
+        with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
+            frames.write(frame, self.folder)
+            manifest = self.manifest or self._identity() | {"status": "complete"}
+            manifest["eval"] = {"key": key, "rows": len(frame), "columns": list(frame.columns)}
+            manifest["eval_s"] = round(eval_s, 3)
+            self._write(manifest | machine.spent(manifest))
+
+    def load_eval(self, key: str | None = None) -> pd.DataFrame | None:
+        """The stored evaluation; None if there is none, or none made by `key`."""
+        stored = (self.manifest or {}).get("eval")
+        if stored is None or (key is not None and stored["key"] != key):
+            return None
+        frame = frames.read(self.folder, stored["columns"])
+        return frame if frame is not None and len(frame) == stored["rows"] else None
+
+    def _prepare(self, key: str, parts: dict[str, Any], trainer: Any) -> None:
+        """Leave the folder either complete or startable under `key`."""
+        storage.sweep(self.folder)
+        old = self.manifest
+        if old and old.get("key") == key:
+            if self.complete and not self._intact():
+                self._move_aside("its saved weights are damaged")
+            else:
+                return
+        elif old and old.get("shipped"):
+            shutil.rmtree(self.folder)  # a copy: the original is in the package's data
+        elif old and (old["status"] == "complete" or training.last_intact(self.checkpoints)):
+            changed = fingerprint.changes(
+                {name: old.get(name) for name in fingerprint.PARTS}, parts
+            )
+            self._move_aside(f"changed since: {', '.join(changed[:6])}")
+        elif old is None and (self.model_dir.exists() or any(self.checkpoints.glob("*"))):
+            self._move_aside("nothing says what made it")
+        with self._disk("the manifest", 100_000):
+            self._write(self._identity() | {"status": "running", "key": key} | parts)
+
+    def _fit(self, trainer: Any, key: str) -> None:
+        if getattr(trainer, "_postlab_trained", None) == key:
+            return  # trained in this process; only the saving failed
+        with self._disk("a checkpoint", weights.bytes_needed(trainer.model)):
+            spent = training.fit(trainer, stage=self.stage, checkpoints=self.checkpoints)
+        trainer._postlab_trained, trainer._postlab_spent = key, spent
+
+    def _finish(self, trainer: Any) -> None:
+        state, manifest = trainer.state, self.manifest or {}
+        if not weights.finite(trainer.model):
+            raise training.nan_loss(
+                self.stage, state.global_step, "weights not finite", trainer.args, self.checkpoints
+            )
+        with self._disk("the final model", weights.bytes_needed(trainer.model)):
+            with storage.atomic_folder(self.model_dir) as folder:
+                weights.save_weights(trainer.model, trainer.processing_class, folder)
+            with storage.atomic_file(self.folder / "trainer_state.json") as file:
+                state.save_to_json(str(file))
+            measured = trainer._postlab_spent | {
+                "status": "complete",
+                "steps": state.global_step,
+                "weights_sha256": storage.weights_hash(self.model_dir),
+            }
+            self._write(manifest | measured | machine.spent(manifest))
+
+    def _parent_weights(self) -> str | None:
+        if self.parent in (None, "base"):  # the base's weights are hashed with the model
+            return None
+        return storage.weights_hash(find_stage(self.profile_name, self.seed, self.parent))
+
+    def _intact(self) -> bool:
+        wanted = (self.manifest or {}).get("weights_sha256")
+        return wanted is not None and storage.weights_hash(self.model_dir) == wanted
+
+    def _identity(self) -> dict[str, Any]:
+        names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}
+        day = datetime.now(UTC).date().isoformat()
+        return names | {"seed": self.seed, "date": day} | machine.describe()
+
+    def _move_aside(self, why: str) -> None:
+        number, target = 1, self.folder.with_name(f"{self.stage}.previous")
+        while target.exists():
+            number += 1
+            target = self.folder.with_name(f"{self.stage}.previous-{number}")
+        self.folder.rename(target)
+        print(f"{self.stage}: the run in {self.shown} is now {target.name} ({why})")
+
+    def _lock(self) -> Any:
+        busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
+        return storage.locked(self.folder.with_name(f".{self.stage}.lock"), busy)
+
+    def _disk(self, what: str, needed: int) -> Any:
+        advice = "then run this again: it goes on where it can."
+        return storage.disk_guard(
+            f"{what} of {self.stage}", self.folder, needed=needed, shown=self.shown, advice=advice
+        )
+
+    def _write(self, manifest: dict[str, Any]) -> None:
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        storage.atomic_text(self.folder / "manifest.json", text)
+
+
+def find_stage(profile_name: str, seed: int, stage: str) -> Path:
+    """The folder of a stage's final weights; a shipped stage of tiny is copied into `runs/` first.
+
+    Raises:
+        MissingStage: naming the one command that makes it.
+        DamagedStage: if the weights are not those of the manifest.
+    """
+    run = Run(profile_name, seed, stage)
+    if not run.complete:
+        adopt(run)
+    if not run.complete:
+        raise missing(run)
+    if not run._intact():
+        raise DamagedStage(
+            f"The weights in {run.shown}/model are not those its manifest.json describes: cut "
+            f"short or changed. Delete {run.shown} and run the notebook of that stage again."
+        )
+    return run.model_dir
+
+
+def missing(run: Run, what: str = "") -> MissingStage:
+    """The error for a stage, or its evaluation, that is not there: it names the one command."""
+    week = STAGE_WEEKS.get(run.stage, "03")  # the base is evaluated where SFT is made
+    return MissingStage(
+        f"There is no {what}{run.stage} for profile {run.profile_name}, seed {run.seed} yet "
+        f"({run.shown}). Make it with: "
+        f"make week N={week} PROFILE={run.profile_name} SEED={run.seed}"
+    )
+
+
+def adopt(run: Run) -> None:
+    """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there."""
+    source = data_dir() / "tiny-stages" / run.stage
+    if run.profile_name != "tiny" or run.manifest or not (source / "manifest.json").exists():
+        return
+    manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
+    if manifest.get("seed") != run.seed:
+        return
+    with run._lock(), run._disk("the shipped stage", 20_000_000):
+        if run.manifest is None:
+            with storage.atomic_folder(run.folder) as folder:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+                text = json.dumps(manifest | {"shipped": True}, indent=1, ensure_ascii=False)
+                (folder / "manifest.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,189 @@
+"""Files that survive a kill at any moment: temporary sibling, fsync, rename; hashes, seals, locks.
+
+A rename inside one folder is atomic, so a reader sees the old state or the new one, never half of
+it. What a killed process left behind carries `.tmp-` in its name and is swept by the next one that
+holds the lock. Left out: network file systems without locks or atomic renames.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SEAL = "sha256.json"
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+class DiskFull(RuntimeError):
+    """The disk or the quota is full; what was saved before is intact."""
+
+
+class StageBusy(RuntimeError):
+    """Another process is working on the same stage."""
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling; when the block ends well, it takes the place of `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_text(path: Path, text: str) -> None:
+    """Write `text` so that `path` holds either all of it or what it held before."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary sibling; when the block ends well, it takes the place of `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            _sync(file)
+        _sync(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder`; call it with the lock held."""
+    for left in folder.glob(".*.tmp-*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """SHA-256 over names and contents, in the order of the names."""
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda f: f.name):
+        digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def weights_hash(folder: Path) -> str | None:
+    """SHA-256 of the weight files in `folder`, None if there are none."""
+    files = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
+    return files_hash(files) if files else None
+
+
+def seal(folder: Path) -> None:
+    """Note the hash of every file in `folder`, last: a folder without a true seal was cut short."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
+    for file in files:
+        _sync(file)
+    hashes = {str(file.relative_to(folder)): files_hash([file]) for file in files}
+    atomic_text(folder / SEAL, json.dumps(hashes, indent=1))
+
+
+def sealed(folder: Path) -> bool:
+    """True if every file noted in the seal is there with its content unchanged."""
+    try:
+        hashes = json.loads((folder / SEAL).read_text())
+        return bool(hashes) and all(
+            files_hash([folder / name]) == value for name, value in hashes.items()
+        )
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold an exclusive lock on `path`; the kernel frees it when the process dies.
+
+    Raises:
+        StageBusy: with the sentence `busy`, if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock: go on without the protection
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageBusy(busy) from None
+        yield
+
+
+@contextmanager
+def disk_guard(what: str, folder: Path, *, needed: int, shown: str, advice: str) -> Iterator[None]:
+    """Turn every library's way of saying 'no space' into one DiskFull that names what is needed.
+
+    Args:
+        what: what is being saved, as it stands in the sentence.
+        folder: where; its free space is measured.
+        needed: bytes, an estimate.
+        shown: `folder` as the reader knows it.
+        advice: what happens when the step is run again.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        place = next(f for f in (folder, *folder.parents) if f.exists())
+        free = shutil.disk_usage(place).free
+        raise DiskFull(
+            f"The disk filled up while saving {what}: about {_megabytes(needed)} are needed in "
+            f"{shown}, {_megabytes(free)} are free. Nothing saved earlier is lost. "
+            f"Free some space; {advice}"
+        ) from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """True if `error`, or what caused it, is a full disk or quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        text = str(error)
+        # safetensors hides the errno in its text; torch.save only complains about its zip writer
+        if "os error 28" in text or "os error 122" in text:
+            return True
+        if "inline_container" in text and "Reader" not in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _megabytes(size: int) -> str:
+    return f"{max(size / 1e6, 0):.1f} MB"
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

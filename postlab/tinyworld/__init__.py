@@ -1,0 +1,1 @@
+"""The embedded world: six task families of known truth, and a base that read about them."""

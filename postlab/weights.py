@@ -1,0 +1,69 @@
+"""The weights a stage leaves behind: out to a folder, and back into a model with none missing.
+
+Left out: merging adapters (`postlab.models.export`) and adapters other than the one that trains.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ADAPTER = "default"  # the adapter that trains; TRL and postlab give others other names
+
+
+def save_weights(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the trained adapter, or the full model, as safetensors, with the tokenizer."""
+    if hasattr(model, "peft_config"):
+        model.save_pretrained(str(folder), selected_adapters=[ADAPTER])
+    else:
+        model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names the base by its local path
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Put saved weights into `model` in place; every saved tensor must fit, none may be missing.
+
+    Raises:
+        ValueError: if names or shapes differ: the model was built with other settings.
+    """
+    from safetensors.torch import load_file
+
+    saved: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        saved |= load_file(file)
+    if hasattr(model, "peft_config"):
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+        # "auto" would ask the Hub whether the vocabulary changed
+        wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
+        _check_fit(saved, wanted, folder)
+        set_peft_model_state_dict(model, saved, adapter_name=ADAPTER)
+        return
+    wanted = model.state_dict()
+    present = {wanted[name].data_ptr() for name in saved if name in wanted}
+    tied = {name for name, value in wanted.items() if value.data_ptr() in present}
+    _check_fit(saved, {k: v for k, v in wanted.items() if k in saved or k not in tied}, folder)
+    model.load_state_dict(saved, strict=False)
+
+
+def finite(model: Any) -> bool:
+    """True if every trainable weight is a finite number."""
+    return all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad)
+
+
+def bytes_needed(model: Any) -> int:
+    """About what a checkpoint takes: the trainable weights and two fp32 moments of each."""
+    trained = (p for p in model.parameters() if p.requires_grad)
+    return sum(p.numel() * (p.element_size() + 8) for p in trained)
+
+
+def _check_fit(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    odd = sorted(saved.keys() ^ wanted.keys())
+    odd += [n for n in saved if n in wanted and saved[n].shape != wanted[n].shape]
+    if odd:
+        raise ValueError(
+            f"The weights in {folder.parent.name}/{folder.name} do not fit this model: {len(odd)} "
+            f"tensors differ, the first is {odd[0]}. Build the model with the settings in that "
+            f"run's manifest.json."
+        )

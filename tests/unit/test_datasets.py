@@ -1,0 +1,402 @@
+"""Loaders: every format from a small file, errors that name the row, and the Hub by a stub."""
+
+import doctest
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from postlab.datasets import _rows, instruction_rows, math_rows, preference_rows
+from postlab.datasets.math import INSTRUCTION
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def write(folder, rows, name="rows.jsonl"):
+    path = Path(folder, name)
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def sums(count):
+    return [{"prompt": f"{i} + 1?", "completion": f"{i + 1}"} for i in range(count)]
+
+
+@pytest.mark.parametrize("name", ["_rows", "instructions", "preferences", "math"])
+def test_docstring_examples(name):
+    result = doctest.testmod(sys.modules[f"postlab.datasets.{name}"])
+    assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize(
+    ("raw", "prompt", "completion"),
+    [
+        ({"prompt": "2 + 3?", "completion": "5"}, [user("2 + 3?")], "5"),
+        ({"prompt": [user("2 + 3?")], "completion": [assistant("5")]}, [user("2 + 3?")], "5"),
+        ({"instruction": "Add.", "input": "", "output": "5"}, [user("Add.")], "5"),
+        ({"instruction": "Add.", "input": "2, 3", "output": "5"}, [user("Add.\n\n2, 3")], "5"),
+        ({"question": "2 + 3?", "answer": "5\n#### 5"}, [user("2 + 3?")], "5\n#### 5"),
+        (
+            {"messages": [user("Hi"), assistant("Hello"), user("2 + 3?"), assistant("5")]},
+            [user("Hi"), assistant("Hello"), user("2 + 3?")],
+            "5",
+        ),
+        (
+            {  # SlimOrca: a system turn, and weights that are not needed
+                "conversations": [
+                    {"from": "system", "value": "Be brief.", "weight": None},
+                    {"from": "human", "value": "2 + 3?", "weight": 0.0},
+                    {"from": "gpt", "value": "5", "weight": 1.0},
+                ]
+            },
+            [{"role": "system", "content": "Be brief."}, user("2 + 3?")],
+            "5",
+        ),
+        (
+            {  # OpenHermes: the system prompt in its own column; a question left open at the end
+                "system_prompt": "Be brief.",
+                "conversations": [
+                    {"from": "human", "value": "2 + 3?"},
+                    {"from": "gpt", "value": "5"},
+                    {"from": "human", "value": "And 6?"},
+                ],
+            },
+            [{"role": "system", "content": "Be brief."}, user("2 + 3?")],
+            "5",
+        ),
+    ],
+)
+def test_instruction_formats(tmp_path, raw, prompt, completion):
+    rows = instruction_rows(write(tmp_path, [raw]), split="train")
+    assert rows == [{"prompt": prompt, "completion": [assistant(completion)]}]
+    assert isinstance(rows, list) and rows.dropped == {}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_the_three_kinds_of_file_say_the_same(tmp_path, name):
+    rows = instruction_rows(write(tmp_path, sums(3), name), split="train")
+    assert [row["completion"][0]["content"] for row in rows] == ["1", "2", "3"]
+
+
+def test_json_lines_in_a_json_file_and_a_byte_order_mark_are_read(tmp_path):
+    path = Path(tmp_path, "rows.json")
+    lines = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in sums(2))
+    path.write_text("\ufeff" + lines.replace("0 + 1?", "a\u2028b"), encoding="utf-8")
+    rows = instruction_rows(str(path), split="train")
+    assert [row["prompt"][0]["content"] for row in rows] == ["a\u2028b", "1 + 1?"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"prompt": "2 + 3?", "chosen": "5", "rejected": "6"},
+        {"prompt": [user("2 + 3?")], "chosen": [assistant("5")], "rejected": [assistant("6")]},
+        {"instruction": "2 + 3?", "output": "5", "chosen": "5", "rejected": "6"},
+        {
+            "conversations": [{"from": "human", "value": "2 + 3?"}],
+            "chosen": {"from": "gpt", "value": "5"},
+            "rejected": {"from": "gpt", "value": "6"},
+        },
+        {  # UltraFeedback: a prompt, and whole conversations beside it
+            "prompt": "2 + 3?",
+            "chosen": [user("2 + 3?"), assistant("5")],
+            "rejected": [user("2 + 3?"), assistant("6")],
+            "chosen-rating": 5.0,
+        },
+        {
+            "chosen": [user("2 + 3?"), assistant("5")],
+            "rejected": [user("2 + 3?"), assistant("6")],
+        },
+    ],
+)
+def test_preference_formats(tmp_path, raw):
+    rows = preference_rows(write(tmp_path, [raw]), split="train")
+    assert rows == [
+        {"prompt": [user("2 + 3?")], "chosen": [assistant("5")], "rejected": [assistant("6")]}
+    ]
+
+
+def test_a_prompt_that_says_more_than_the_conversations_is_kept(tmp_path):
+    system = {"role": "system", "content": "Be brief."}
+    whole = {side: [user("2 + 3?"), assistant(side)] for side in ("chosen", "rejected")}
+    path = write(tmp_path, [{"prompt": [system, user("2 + 3?")], **whole}])
+    assert preference_rows(path, split="train")[0]["prompt"] == [system, user("2 + 3?")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "gold"),
+    [
+        ({"question": "2 + 3?", "answer": "2+3 = <<2+3=5>>5\n#### 1,205"}, "1,205"),
+        ({"question": "2 + 3?", "answer": 5}, "5"),
+        ({"prompt": [user("2 + 3?")], "answer": "5"}, "5"),
+        ({"problem": "2 + 3?", "solution": r"So \boxed{\frac{10}{2}}."}, r"\frac{10}{2}"),
+        ({"problem": "2 + 3?", "solution": "unused \\boxed{9}", "answer": "5"}, "5"),
+    ],
+)
+def test_math_formats(tmp_path, raw, gold):
+    path = write(tmp_path, [raw])
+    told = [user(f"2 + 3?\n\n{INSTRUCTION}")]
+    assert math_rows(path, split="test") == [{"prompt": told, "answer": gold}]
+    plain = math_rows(path, split="test", instruction=None)
+    assert plain == [{"prompt": [user("2 + 3?")], "answer": gold}]
+
+
+@pytest.mark.parametrize(
+    ("load", "good", "without"),
+    [
+        (instruction_rows, {"instruction": "Add.", "output": "5"}, "output"),
+        (instruction_rows, {"prompt": "2 + 3?", "completion": "5"}, "completion"),
+        (preference_rows, {"prompt": "2 + 3?", "chosen": "5", "rejected": "6"}, "rejected"),
+        (preference_rows, {"prompt": "2 + 3?", "chosen": "5", "rejected": "6"}, "prompt"),
+        (math_rows, {"question": "2 + 3?", "answer": "#### 5"}, "answer"),
+    ],
+)
+@pytest.mark.parametrize("absent", ["no key", "null"])
+def test_a_row_without_a_field_is_named_with_file_row_and_field(
+    tmp_path, load, good, without, absent
+):
+    bad = {key: value for key, value in good.items() if key != without}
+    bad |= {without: None} if absent == "null" else {}
+    path = write(tmp_path, [good, bad, good])
+    with pytest.raises(ValueError, match=f"rows.jsonl, row 2: no field '{without}'"):
+        load(path, split="train")
+
+
+@pytest.mark.parametrize(
+    ("load", "raw", "message"),
+    [
+        (instruction_rows, {"text": "5"}, "row 1: no field of a known format .it has text"),
+        (instruction_rows, ["5"], "row 1: expected an object with named fields"),
+        (instruction_rows, {"messages": ["5"]}, "field 'messages' must hold messages, got '5'"),
+        (instruction_rows, {"messages": [{"role": "user"}]}, "has no text 'content' .it has role"),
+        (instruction_rows, {"messages": 5}, "field 'messages' must be text or a list of messages"),
+        (instruction_rows, {"instruction": ["a"], "output": "5"}, "'instruction' must be text"),
+        (math_rows, {"question": "?", "answer": True}, "field 'answer' must be text, got bool"),
+    ],
+)
+def test_a_field_of_the_wrong_shape_is_named(tmp_path, load, raw, message):
+    with pytest.raises(ValueError, match=message):
+        load(write(tmp_path, [raw]), split="train")
+
+
+def test_rows_that_teach_nothing_are_dropped_and_counted(tmp_path):
+    pair = {"prompt": "2 + 3?", "chosen": "5", "rejected": "6"}
+    other = [user("another"), assistant("6")]
+    pairs = [
+        pair,
+        pair | {"rejected": "5 "},
+        pair | {"chosen": "5", "rejected": " \n"},
+        pair | {"prompt": ""},
+        pair | {"chosen": [user("2 + 3?"), assistant("5")], "rejected": other},
+        pair | {"chosen": [assistant("5"), user("2 + 3?")]},
+    ]
+    rows = preference_rows(write(tmp_path, pairs), split="train")
+    assert len(rows) == 1
+    assert rows.dropped == {
+        "with chosen equal to rejected": 1,
+        "with an empty reply": 1,
+        "with an empty prompt": 1,
+        "whose two replies answer different prompts": 2,
+    }
+    talks = [
+        [user("2 + 3?"), assistant("5")],
+        [assistant("Hi"), user("2 + 3?"), assistant("5")],
+        [user("2"), user("+ 3?"), assistant("5")],
+        [user("2 + 3?"), {"role": "observation", "content": "5"}, assistant("5")],
+        [user("2 + 3?")],
+    ]
+    rows = instruction_rows(write(tmp_path, [{"messages": t} for t in talks]), split="train")
+    assert len(rows) == 1 and sum(rows.dropped.values()) == 4
+    rows = math_rows(
+        write(tmp_path, [{"question": "?", "answer": a} for a in ("5", "", "so\n#### ")]),
+        split="train",
+    )
+    assert len(rows) == 1 and rows.dropped == {"with an empty answer": 2}
+
+
+def test_a_source_without_one_usable_row_is_an_error_that_says_why(tmp_path):
+    path = write(tmp_path, [{"prompt": "2 + 3?", "completion": ""}] * 2)
+    with pytest.raises(ValueError, match="no usable row: 2 with an empty reply"):
+        instruction_rows(path, split="train")
+    with pytest.raises(ValueError, match="no usable row: it is empty"):
+        instruction_rows(write(tmp_path, []), split="train")
+
+
+def test_n_rows_are_drawn_by_seed_and_ranges_are_disjoint(tmp_path):
+    path = write(tmp_path, sums(50))
+
+    def numbers(**options):
+        return [int(row["completion"][0]["content"]) for row in instruction_rows(path, **options)]
+
+    assert numbers(split="train") == list(range(1, 51))
+    drawn = numbers(split="train", n=20, seed=0)
+    assert len(set(drawn)) == 20 and drawn == numbers(split="train", n=20, seed=0)
+    assert drawn != sorted(drawn) and drawn != numbers(split="train", n=20, seed=1)
+    assert numbers(split="train", n=99) != list(range(1, 51))  # fewer than asked for: all, shuffled
+    assert numbers(split="train[:40]") == list(range(1, 41))
+    assert sorted(numbers(split="test[40:]", n=10)) == list(range(41, 51))
+
+
+def test_dropped_rows_do_not_count_towards_n(tmp_path):
+    rows = [row | {"completion": ""} if i % 2 else row for i, row in enumerate(sums(20))]
+    assert len(instruction_rows(write(tmp_path, rows), split="train", n=10)) == 10
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5])
+def test_n_must_be_a_number_of_rows(tmp_path, n):
+    with pytest.raises(ValueError, match="n must be a positive number of rows"):
+        instruction_rows(write(tmp_path, sums(3)), split="train", n=n)
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "message"),
+    [
+        ("openhermez", "train", "unknown source 'openhermez'.*tinyworld, openhermes, slimorca"),
+        ("data/missing.jsonl", "train", "neither a file that exists"),
+        ("openhermes", "train[10%:]", r"such as 'train' or 'train\[:1000\]'"),
+    ],
+)
+def test_a_source_or_split_that_cannot_be_is_refused(source, split, message):
+    with pytest.raises(ValueError, match=message):
+        instruction_rows(source, split=split)
+
+
+def test_files_that_are_broken_say_where(tmp_path):
+    lines = Path(tmp_path, "rows.jsonl")
+    lines.write_text('{"prompt": "2 + 3?", "completion": "5"}\n{"prompt": ')
+    with pytest.raises(ValueError, match="rows.jsonl, line 2: broken JSON"):
+        instruction_rows(str(lines), split="train")
+    array = Path(tmp_path, "rows.json")
+    array.write_text('[{"prompt": "2 + 3?"\n "completion": "5"}]')
+    with pytest.raises(ValueError, match="rows.json, line 2: broken JSON"):
+        instruction_rows(str(array), split="train")
+    table = Path(tmp_path, "rows.csv")
+    table.write_text("prompt,completion")
+    with pytest.raises(ValueError, match="cannot read .csv"):
+        instruction_rows(str(table), split="train")
+
+
+class Stream(list):
+    """Stands in for a streamed Hub dataset."""
+
+    def skip(self, n):
+        return Stream(self[n:])
+
+    def take(self, n):
+        return Stream(self[:n])
+
+    def shuffle(self, *, seed, buffer_size):
+        return Stream(reversed(self))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """What load_dataset was asked for, and the rows it gives."""
+    import datasets
+
+    asked = {"rows": sums(10)}
+
+    def load_dataset(repo, config=None, **options):
+        if asked["rows"] is None:
+            raise ConnectionError("no network")
+        asked.update(repo=repo, config=config, **options)
+        return Stream(asked["rows"])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("source", "repo", "config"),
+    [
+        ("openhermes", "teknium/OpenHermes-2.5", None),
+        ("slimorca", "Open-Orca/SlimOrca", None),
+        ("ultrafeedback", "argilla/ultrafeedback-binarized-preferences-cleaned", None),
+        ("gsm8k", "openai/gsm8k", "main"),
+        ("somebody/some-rows", "somebody/some-rows", None),
+    ],
+)
+def test_hub_sources_are_streamed_at_their_revision(hub, source, repo, config):
+    rows = instruction_rows(source, split="train", n=3)
+    assert [row["completion"][0]["content"] for row in rows] == ["10", "9", "8"]
+    assert (hub["repo"], hub["config"], hub["split"]) == (repo, config, "train")
+    assert hub["streaming"] is True
+    assert hub["revision"] == _rows.REVISIONS.get(source)
+
+
+def test_every_known_set_names_a_revision_and_none_is_main():
+    assert _rows.REVISIONS.keys() == _rows.KNOWN.keys()
+    assert "main" not in _rows.REVISIONS.values()
+
+
+def test_hub_ranges_and_errors(hub):
+    rows = instruction_rows("a/b", split="train[2:4]")
+    assert [row["completion"][0]["content"] for row in rows] == ["3", "4"]
+    hub["rows"] = [{"prompt": "2 + 3?"}]
+    with pytest.raises(ValueError, match="a/b, row 1: no field 'completion'"):
+        instruction_rows("a/b", split="train")
+    hub["rows"] = None
+    with pytest.raises(OSError, match="cannot read 'a/b', split 'train', from the Hub .no network"):
+        instruction_rows("a/b", split="train")
+
+
+@pytest.mark.parametrize(
+    ("load", "name"),
+    [
+        (instruction_rows, "sft_rows"),
+        (preference_rows, "preference_rows"),
+        (math_rows, "math_rows"),
+    ],
+)
+def test_tinyworld_is_asked_with_the_same_arguments(monkeypatch, load, name):
+    from postlab.tinyworld import corpus
+
+    asked = {}
+
+    def rows(**options):
+        asked.update(options)
+        return [{"prompt": [user("2 + 3")], "family": "arithmetic"}]
+
+    monkeypatch.setattr(corpus, name, rows)
+    assert load("tinyworld", split="train", n=1, seed=7) == rows()
+    assert asked == {"split": "train", "n": 1, "seed": 7}
+
+
+REAL = os.environ.get("POSTLAB_REAL_ROWS")
+
+
+@pytest.mark.skipif(
+    not REAL,
+    reason="set POSTLAB_REAL_ROWS to a folder that holds gsm8k_test.jsonl, "
+    "alpaca_instructions.json, short_instructions.json, short_preferences.json "
+    "and sharegpt_preferences.json",
+)
+def test_real_rows():
+    def load(loader, name):
+        rows = loader(str(Path(REAL, name)), split="train")
+        return len(rows), sum(rows.dropped.values())
+
+    assert load(instruction_rows, "alpaca_instructions.json") == (999, 0)
+    assert load(instruction_rows, "short_instructions.json") == (1100, 0)
+    assert load(instruction_rows, "gsm8k_test.jsonl") == (1319, 0)
+    assert load(math_rows, "gsm8k_test.jsonl") == (1319, 0)
+    assert load(preference_rows, "short_preferences.json") == (1094, 6)
+    assert load(preference_rows, "sharegpt_preferences.json") == (300, 0)
+    golds = math_rows(str(Path(REAL, "gsm8k_test.jsonl")), split="test")
+    assert golds[2]["answer"] == "70000"

@@ -1,0 +1,256 @@
+"""What a notebook opens with: profile, seed, table, stages, and evaluations made once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import postlab
+from postlab import bases, evals, lab, runs, storage
+from postlab.runs import MissingStage, Run
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path / "runs"))
+    for name in ("POSTLAB_PROFILE", "POSTLAB_SEED", *lab.QUIET):
+        monkeypatch.delenv(name, raising=False)
+    data = tmp_path / "data"
+    (data / "tiny-base").mkdir(parents=True)
+    (data / "tiny-base" / "model.safetensors").write_bytes(b"base")
+    for module in (lab, runs, bases):
+        monkeypatch.setattr(module, "data_dir", lambda: data)
+    monkeypatch.setattr(bases, "resolve_base", lambda name: str(data / "tiny-base"))
+    return tmp_path
+
+
+def finished(run: Run, *, parent_weights: str | None = None) -> Run:
+    """A complete run without training one."""
+    run.model_dir.mkdir(parents=True)
+    (run.model_dir / "adapter_model.safetensors").write_bytes(run.stage.encode())
+    sha = storage.weights_hash(run.model_dir)
+    manifest = {"status": "complete", "seed": run.seed, "parent": run.parent, "stage": run.stage}
+    manifest |= {"weights_sha256": sha, "parent_weights": parent_weights}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+class Policy:
+    """A PEFT model as far as the lab touches one."""
+
+    def __init__(self) -> None:
+        self.peft_config, self.training, self.calls = {"default": None}, True, []
+
+    def load_adapter(self, path, *, adapter_name, is_trainable):
+        self.calls.append(("load", Path(path).parent.name, adapter_name, is_trainable))
+        self.training = False
+
+    def delete_adapter(self, name):
+        self.calls.append(("delete", name))
+
+    def train(self, mode):
+        self.training = mode
+
+    def disable_adapter(self):
+        self.calls.append(("disabled",))
+        return pytest.MonkeyPatch.context()
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[dict]:
+    """Calls of evals.evaluate, which answers with a frame of its call's number."""
+    calls = []
+
+    def evaluate(model, tokenizer, suite, **options):
+        calls.append({"suite": suite, **options})
+        columns = {"id": ["a"], "family": ["facts"], "prompt": ["?"], "sample": [0]}
+        columns |= {"answer": ["!"], "closed": [True], "facts": [float(len(calls))]}
+        return pd.DataFrame(columns)
+
+    monkeypatch.setattr(evals, "evaluate", evaluate)
+    return calls
+
+
+# ---- start
+
+
+def test_start_shows_one_table_and_seeds(capsys):
+    opened = postlab.start(week=3, profile="tiny", seed=5)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "profile", "device", "model", "data", "training", "verified",
+    ]  # fmt: skip
+    assert lines[0].endswith("tiny, seed 5") and "not verified" in lines[-1]
+    assert f"{opened.profile.sft.rows:,} rows" in lines[3]
+    first = random.random(), np.random.rand()
+    postlab.start(profile="tiny", seed=5)
+    assert (random.random(), np.random.rand()) == first
+
+
+def test_start_says_when_the_notebook_was_verified(place, capsys):
+    (place / "data" / "results").mkdir()
+    record = {"tiny": {"week03": {"date": "2026-11-22", "device": "2 CPU cores"}}}
+    (place / "data" / "results" / "verified.json").write_text(json.dumps(record))
+    postlab.start(week=3, profile="tiny")
+    assert "2026-11-22 on 2 CPU cores" in capsys.readouterr().out
+    postlab.start(week=5, profile="tiny")
+    assert "not verified" in capsys.readouterr().out
+
+
+def test_the_environment_beats_the_arguments_and_is_checked(monkeypatch, capsys):
+    monkeypatch.setenv("POSTLAB_SEED", "7")
+    monkeypatch.setenv("POSTLAB_PROFILE", "smol")
+    opened = postlab.start()
+    assert (opened.seed, opened.profile.name) == (7, "smol")
+    monkeypatch.setenv("POSTLAB_SEED", "seven")
+    with pytest.raises(ValueError, match="POSTLAB_SEED is 'seven'"):
+        postlab.start()
+    monkeypatch.delenv("POSTLAB_SEED")
+    with pytest.raises(ValueError, match="tiny, smol, t4, rented"):
+        postlab.start(profile="huge")
+
+
+def test_start_switches_off_telemetry_but_keeps_what_is_set(monkeypatch, capsys):
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
+    postlab.start(profile="tiny")
+    assert os.environ["UNSLOTH_DISABLE_STATISTICS"] == "1"
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
+
+
+def test_start_imports_nothing_that_unsloth_patches_and_warns_if_somebody_did():
+    code = (
+        "import sys; import postlab; postlab.start(week=3, profile='tiny');"
+        "print(sorted({'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules)));"
+        "sys.modules['transformers'] = sys; postlab.start(profile='tiny')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "\n[]\nNote: transformers was imported before unsloth" in done.stdout
+
+
+def test_in_a_notebook_the_table_is_html(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(lab, "in_notebook", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append(data))
+    lab._show({"model": "<b>", "seed": "0"})
+    assert "&lt;b&gt;" in shown[0]["text/html"] and shown[0]["text/plain"] == "model  <b>\nseed   0"
+
+
+# ---- stages
+
+
+def opened(seed: int = 0) -> lab.Lab:
+    return postlab.start(profile="tiny", seed=seed)
+
+
+def test_a_run_needs_its_parent(place):
+    here = opened()
+    assert here.run("sft").parent == "base"
+    with pytest.raises(MissingStage, match="make week N=03 PROFILE=tiny SEED=0"):
+        here.run("dpo", parent="sft")
+    finished(Run("tiny", 0, "sft", "base"))
+    assert here.run("dpo", parent="sft").folder == place / "runs" / "tiny" / "seed-0" / "dpo"
+
+
+def test_a_checkpoint_is_a_folder_whose_adapter_finds_its_base(place, monkeypatch):
+    here = opened()
+    assert here.checkpoint("base") == str(place / "data" / "tiny-base")
+    run = finished(Run("tiny", 0, "sft", "base"))
+    repaired = []
+    monkeypatch.setattr(bases, "repair_adapter", repaired.append)
+    assert here.checkpoint("sft") == str(run.model_dir) and not repaired  # a full model has none
+    (run.model_dir / "adapter_config.json").write_text("{}")
+    assert here.checkpoint("sft") == str(run.model_dir) and repaired == [run.model_dir]
+
+
+# ---- evaluations
+
+
+def test_an_evaluation_is_made_once(asked, capsys):
+    here = opened()
+    run = finished(Run("tiny", 0, "sft", "base"))
+    first = here.evaluate(run, Policy(), None)
+    assert asked == [
+        {"suite": "tinyworld", "n": 200, "samples": 4, "seed": 0, "ref": "base"},
+    ]
+    pd.testing.assert_frame_equal(here.evaluate("sft", Policy(), None), first)
+    assert len(asked) == 1 and "sft: evaluation loaded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["weights", "code", "suite", "ref"])
+def test_an_evaluation_is_made_again_when_something_changed(asked, monkeypatch, what):
+    here = opened()
+    run = finished(Run("tiny", 0, "sft", "base"))
+    here.evaluate(run, Policy(), None)
+    if what == "weights":
+        manifest = run.manifest | {"weights_sha256": "other"}
+        (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    elif what == "code":
+        monkeypatch.setattr(lab, "package_source", lambda *names: "changed")
+    elif what == "suite":
+        here.profile = SimpleNamespace(**vars(here.profile) | {"eval_prompts": 3})
+    here.evaluate(run, Policy(), None, ref="base" if what == "ref" else None)
+    assert len(asked) == 2
+
+
+def test_kl_is_measured_from_the_parents_adapter_which_goes_again(asked):
+    here = opened()
+    finished(Run("tiny", 0, "sft", "base"))
+    policy = Policy()
+    here.evaluate(finished(Run("tiny", 0, "dpo", "sft")), policy, None)
+    assert asked[0]["ref"] == "parent"
+    assert policy.calls == [("load", "sft", "parent", False), ("delete", "parent")]
+    assert policy.training is True
+
+
+def test_the_base_is_evaluated_without_adapters_and_gets_a_folder(asked):
+    here = opened()
+    policy = Policy()
+    here.evaluate("base", policy, None)
+    assert asked[0]["ref"] is None and policy.calls == [("disabled",)]
+    assert Run("tiny", 0, "base").complete
+    here.evaluate("base", SimpleNamespace(), None)
+    assert len(asked) == 1
+
+
+def test_a_full_model_has_no_reference_and_an_untrained_stage_no_evaluation(asked):
+    here = opened()
+    here.evaluate(finished(Run("tiny", 0, "sft", "base")), SimpleNamespace(), None)
+    assert asked[0]["ref"] is None
+    with pytest.raises(ValueError, match="dpo is not trained yet"):
+        here.evaluate("dpo", Policy(), None)
+
+
+def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
+    here = opened()
+    sft = finished(Run("tiny", 0, "sft", "base"))
+    made = {"dpo": ("sft", "another"), "grpo": ("dpo", None), "cai": ("sft", None)}
+    here.evaluate("base", Policy(), None)
+    here.evaluate(sft, Policy(), None)
+    with pytest.raises(MissingStage, match="evaluation of dpo .*make week N=05"):
+        here.results()
+    for stage, (parent, weights) in made.items():
+        sha = weights or here._weights(parent)
+        finished(Run("tiny", 0, stage, parent), parent_weights=sha)
+        here.evaluate(stage, Policy(), None)
+    capsys.readouterr()
+    assert list(here.results()) == ["base", "sft", "dpo", "grpo", "cai"]
+    notes = capsys.readouterr().out
+    assert notes.startswith("Note: dpo was made from another sft") and notes.count("\n") == 1
+
+
+def test_the_report_is_written_by_report(monkeypatch):
+    report = pytest.importorskip("postlab.report")
+    monkeypatch.setattr(report, "write_report", lambda name: Path(name))
+    assert opened().report() == Path("tiny")

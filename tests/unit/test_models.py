@@ -1,0 +1,296 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny_model import build_tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from postlab import bases, models
+from postlab.models import (
+    CorruptWeights,
+    check_weights,
+    export,
+    float32_adapters,
+    load_policy,
+    repair_adapter,
+    resolve_base,
+)
+
+PROMPTS = ("What is 3 + 4?", "Sort 3, 1, 2.", "I do not know.")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return build_tiny(tmp_path_factory.mktemp("base") / "model", hidden=64)
+
+
+@pytest.fixture(scope="module")
+def adapter(base, tmp_path_factory) -> Path:
+    """An adapter that changes every projection by much, as if it had been trained."""
+    folder = tmp_path_factory.mktemp("adapter") / "sft"
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=4, lora_alpha=8, task_type="CAUSAL_LM", init_lora_weights=False,
+        target_modules="all-linear",
+    )  # fmt: skip
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(adapter, tmp_path) -> Path:
+    return Path(shutil.copytree(adapter, tmp_path / "sft"))
+
+
+def logits_of(model, tokenizer, text: str = "What is 3 + 4?") -> torch.Tensor:
+    with torch.no_grad():
+        return model(**tokenizer(text, return_tensors="pt")).logits
+
+
+def point_at(folder: Path, base: str | None) -> Path:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+    return path
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def test_whole_weights_pass(base, adapter):
+    assert check_weights(base) == base
+    assert check_weights(str(adapter)) == adapter
+
+
+def damage(folder: Path, change) -> Path:
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("lost", [1, 1000, 10_000])
+def test_truncated_weights_name_file_sizes_and_cure(copied, lost):
+    path = copied / "adapter_model.safetensors"
+    size = path.stat().st_size
+    damage(copied, lambda data: data[:-lost])
+    with pytest.raises(CorruptWeights) as caught:
+        check_weights(copied, remake="run `make week N=03`")
+    assert str(path) in str(caught.value) and "run `make week N=03`" in str(caught.value)
+    assert f"expected {size:,} bytes, got {size - lost:,} bytes" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: b"",
+        lambda data: data[:5],
+        lambda data: data[:40],
+        lambda data: b"\xff" * 1000,
+        lambda data: data + b"more",
+        lambda data: data[:8] + b"x" + data[9:],
+        lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    ],
+    ids=["empty", "5 bytes", "cut header", "garbage", "too long", "bad header", "lfs pointer"],
+)
+def test_damaged_weights_are_found(copied, change):
+    path = damage(copied, change)
+    with pytest.raises(CorruptWeights, match="is damaged") as caught:
+        check_weights(copied)
+    assert str(path) in str(caught.value)
+
+
+def test_no_weights_and_pickles_are_refused(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle could run anything")
+    with pytest.raises(CorruptWeights, match="expected model.safetensors"):
+        check_weights(tmp_path)
+
+
+def test_a_missing_shard_is_found(base, tmp_path):
+    folder = Path(shutil.copytree(base, tmp_path / "sharded"))
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(CorruptWeights, match="00002-of-00002.safetensors.*found none"):
+        check_weights(folder)
+
+
+# --- bases ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedded(base, tmp_path, monkeypatch) -> Path:
+    """Embedded data somewhere else, with a base model in it."""
+    monkeypatch.setattr(bases, "data_dir", lambda: tmp_path / "data")
+    return Path(shutil.copytree(base, tmp_path / "data" / "tiny-base"))
+
+
+def test_embedded_base_is_found_or_says_how_to_get_it_back(embedded):
+    assert models.tiny_base() == embedded
+    (embedded / "model.safetensors").unlink()
+    with pytest.raises(CorruptWeights, match="git checkout -- data/tiny-base"):
+        models.tiny_base()
+
+
+@pytest.mark.parametrize("name", ["", "tiny-base", "/an/older/clone/data/tiny-base"])
+def test_names_of_the_embedded_base(embedded, name):
+    assert resolve_base(name) == str(embedded)
+
+
+def test_other_names(embedded, base, monkeypatch):
+    monkeypatch.setattr(bases, "smol_base", lambda: Path("/cache/smol"))
+    assert resolve_base("smol") == "/cache/smol"
+    assert resolve_base("/gone/cache/smollm2-135m-instruct") == "/cache/smol"
+    assert resolve_base(str(base)) == str(base)
+    assert resolve_base("unsloth/Qwen2.5-1.5B-bnb-4bit") == "unsloth/Qwen2.5-1.5B-bnb-4bit"
+    for wrong in ("tinny-base", "/no/such/folder", "a/b/c", "?"):
+        with pytest.raises(ValueError, match="no base model"):
+            resolve_base(wrong)
+
+
+@pytest.mark.parametrize("recorded", ["tiny-base", "/an/older/clone/data/tiny-base"])
+def test_moved_adapter_is_pointed_at_its_base(copied, embedded, recorded):
+    path = point_at(copied, recorded)
+    before = json.loads(path.read_text())
+    assert repair_adapter(copied) == str(embedded)
+    after = json.loads(path.read_text())
+    assert after == before | {"base_model_name_or_path": str(embedded)}
+    assert not list(copied.glob("*.part"))
+
+
+def test_sound_adapter_is_left_alone(copied, base):
+    path = copied / "adapter_config.json"
+    before, stamp = path.read_bytes(), path.stat().st_mtime_ns
+    assert repair_adapter(copied) == str(base)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, stamp)
+
+
+@pytest.mark.parametrize("recorded", ["/gone/llama", None])
+def test_adapter_without_its_base_says_what_to_write_where(copied, recorded):
+    path = point_at(copied, recorded)
+    with pytest.raises(ValueError, match="which is not on this machine") as caught:
+        repair_adapter(copied)
+    assert str(path) in str(caught.value) and repr(recorded) in str(caught.value)
+
+
+def test_damaged_adapter_config(copied):
+    (copied / "adapter_config.json").write_text('{"r": 4')
+    with pytest.raises(CorruptWeights, match="adapter_config.json is damaged"):
+        repair_adapter(copied)
+
+
+# --- load_policy ---------------------------------------------------------------------------------
+
+
+def test_a_base_answers_as_transformers_loads_it(base):
+    policy, tokenizer = load_policy(base, profile="tiny")
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    assert torch.equal(logits_of(policy, tokenizer), logits_of(plain, tokenizer))
+    assert policy.lm_head.weight is policy.model.embed_tokens.weight
+    assert policy.dtype == torch.float32
+    assert not policy.training and not any(p.requires_grad for p in policy.parameters())
+    assert tokenizer.padding_side == "left" and tokenizer.pad_token == "<|pad|>"
+
+
+def test_an_adapter_answers_as_base_plus_low_rank(base, adapter):
+    policy, tokenizer = load_policy(adapter, profile="tiny")
+    assert not any(p.requires_grad for p in policy.parameters())
+    layer = policy.base_model.model.model.layers[0].mlp.up_proj
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    x = torch.randn(3, 64)
+    by_hand = x @ layer.base_layer.weight.T + 8 / 4 * (x @ a.T @ b.T)
+    torch.testing.assert_close(layer(x), by_hand, atol=1e-5, rtol=1e-5)
+    bare, _ = load_policy(base, profile="tiny")
+    with policy.disable_adapter():
+        assert torch.equal(logits_of(policy, tokenizer), logits_of(bare, tokenizer))
+    assert not torch.allclose(logits_of(policy, tokenizer), logits_of(bare, tokenizer), atol=1e-2)
+
+
+def test_four_bits_quantize_the_projections_and_nothing_else(base):
+    policy, tokenizer = load_policy(base, profile="tiny", bits=4)
+    kinds = {name.rsplit(".")[-1]: type(m).__name__ for name, m in policy.named_modules()}
+    assert kinds["up_proj"] == kinds["q_proj"] == "Linear4bit" and kinds["lm_head"] == "Linear"
+    exact, _ = load_policy(base, profile="tiny")
+    difference = (logits_of(policy, tokenizer) - logits_of(exact, tokenizer)).abs().max()
+    assert 0 < difference < 0.5
+
+
+def test_profile_decides_the_bits(base):
+    assert load_policy(base, profile="smol")[0].is_loaded_in_4bit
+    assert load_policy(base, profile="smol", bits=16)[0].dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="bits=3; expected 4, 16, 32"):
+        load_policy(base, profile="tiny", bits=3)
+
+
+def test_ready_made_four_bit_weights_are_not_asked_for_in_16_bits():
+    assert models._unquantized("unsloth/Qwen2.5-7B-bnb-4bit") == "unsloth/Qwen2.5-7B"
+    assert models._unquantized("unsloth/Qwen2.5-7B-unsloth-bnb-4bit") == "unsloth/Qwen2.5-7B"
+
+
+def test_truncated_weights_are_caught_before_loading(base, adapter, tmp_path):
+    folder = Path(shutil.copytree(base, tmp_path / "cut"))
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CorruptWeights, match="model.safetensors is damaged"):
+        load_policy(folder, profile="tiny")
+    broken = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    point_at(broken, str(folder))
+    with pytest.raises(CorruptWeights, match="cut/model.safetensors is damaged"):
+        load_policy(broken, profile="tiny")
+
+
+# --- adapters and export -------------------------------------------------------------------------
+
+
+def test_trainable_adapters_become_float32_and_keep_their_values(adapter):
+    policy, _ = load_policy(adapter, profile="tiny")
+    weight = policy.get_parameter(
+        "base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight"
+    )
+    frozen = policy.get_parameter("base_model.model.model.norm.weight")
+    frozen.data = frozen.data.bfloat16()
+    weight.requires_grad_(True).data = weight.data.bfloat16()
+    values = weight.detach().clone()
+    assert float32_adapters(policy) == 1
+    assert weight.dtype == torch.float32 and torch.equal(weight.bfloat16(), values)
+    assert frozen.dtype == torch.bfloat16  # it is not trained
+    assert float32_adapters(policy) == 0
+
+
+def test_export_of_a_float32_base_changes_nothing(adapter, base, tmp_path):
+    report = export(adapter, to=tmp_path / "out" / "merged", profile="tiny", prompts=PROMPTS)
+    assert report.folder == tmp_path / "out" / "merged"
+    assert (report.base, report.bits, report.prompts) == (str(base), 32, 3)
+    assert report.largest_logit_difference < 1e-4
+    assert report.changed == ()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["merged"]
+    merged = AutoModelForCausalLM.from_pretrained(report.folder)
+    policy, tokenizer = load_policy(adapter, profile="tiny")
+    torch.testing.assert_close(
+        logits_of(merged, tokenizer), logits_of(policy, tokenizer), atol=1e-4, rtol=1e-4
+    )
+    assert AutoTokenizer.from_pretrained(report.folder).chat_template == tokenizer.chat_template
+
+
+def test_export_from_four_bits_reports_what_changed(adapter, tmp_path):
+    report = export(adapter, to=tmp_path / "merged", profile="tiny", bits=4, prompts=PROMPTS)
+    assert report.bits == 4
+    assert report.largest_logit_difference > 1e-3  # it was trained on the rounded base
+    exact, _ = load_policy(adapter, profile="tiny")
+    merged, tokenizer = load_policy(report.folder, profile="tiny")
+    torch.testing.assert_close(  # and merged into the base as it was before rounding
+        logits_of(merged, tokenizer), logits_of(exact, tokenizer), atol=1e-4, rtol=1e-4
+    )
+    for prompt, before, after in report.changed:
+        assert prompt in PROMPTS and before != after
+
+
+def test_export_refuses_what_it_cannot_merge_or_would_overwrite(adapter, base, tmp_path):
+    with pytest.raises(ValueError, match="no adapter_config.json"):
+        export(base, to=tmp_path / "merged")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ValueError, match="taken exists"):
+        export(adapter, to=tmp_path / "taken")

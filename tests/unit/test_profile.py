@@ -1,0 +1,192 @@
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import postlab
+from postlab import profile as module
+from postlab.profile import PROFILES, StageConfig, describe_machine, get_profile, gpu
+
+NAMES = ["tiny", "smol", "t4", "rented"]
+
+
+def stages(profile) -> dict[str, StageConfig]:
+    found = {"sft": profile.sft, "dpo": profile.dpo, "grpo": profile.grpo}
+    if profile.grpo.warm_start:
+        found["grpo's sft"] = profile.grpo.warm_start
+    return found
+
+
+ALL = [(name, stage) for name in NAMES for stage in stages(PROFILES[name])]
+
+
+def test_unknown_profile_names_the_four():
+    with pytest.raises(ValueError, match="'huge'.*tiny, smol, t4, rented.*POSTLAB_PROFILE"):
+        get_profile("huge")
+
+
+def test_argument_beats_variable_beats_machine(monkeypatch):
+    monkeypatch.setattr(module, "gpu", lambda: ("NVIDIA H100", 81_559))
+    monkeypatch.delenv("POSTLAB_PROFILE", raising=False)
+    assert get_profile().name == "rented"
+    monkeypatch.setenv("POSTLAB_PROFILE", "smol")
+    assert get_profile().name == "smol"
+    assert get_profile("tiny").name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        (None, "tiny"),
+        (("Tesla T4", 15_360), "t4"),
+        (("NVIDIA GeForce RTX 4080", 16_376), "t4"),
+        (("NVIDIA GeForce RTX 4090", 24_564), "rented"),
+        (("NVIDIA A100-SXM4-80GB", 81_920), "rented"),
+    ],
+)
+def test_machine_chooses(monkeypatch, found, name):
+    monkeypatch.setattr(module, "gpu", lambda: found)
+    monkeypatch.delenv("POSTLAB_PROFILE", raising=False)
+    assert get_profile().name == name
+
+
+def fake_smi(folder: Path, script: str, monkeypatch) -> None:
+    path = folder / "nvidia-smi"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_gpu_is_the_first_that_nvidia_smi_names(tmp_path, monkeypatch):
+    fake_smi(tmp_path, "echo 'Tesla T4, 15360'; echo 'NVIDIA A100, 81920'", monkeypatch)
+    assert gpu() == ("Tesla T4", 15_360)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu() is None
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'", "true"])
+def test_broken_nvidia_smi_is_no_gpu(tmp_path, monkeypatch, script):
+    fake_smi(tmp_path, script, monkeypatch)
+    assert gpu() is None
+
+
+def test_no_nvidia_smi_is_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu() is None
+
+
+def test_a_changed_profile_changes_nobody_elses():
+    mine = get_profile("tiny")
+    mine.sft.trainer["learning_rate"] = 7.0
+    mine.lora["target_modules"].clear()
+    assert get_profile("tiny").sft.trainer["learning_rate"] != 7.0
+    assert len(PROFILES["tiny"].lora["target_modules"]) == 7
+
+
+def test_models_and_precision_are_the_designs():
+    assert list(PROFILES) == NAMES
+    tiny, smol, t4, rented = PROFILES.values()
+    assert (tiny.base_model, tiny.load_in_4bit, tiny.dtype) == ("", False, "float32")
+    assert (smol.base_model, smol.load_in_4bit, smol.dtype) == ("smol", True, "float32")
+    for big in (t4, rented):
+        assert big.base_model == "unsloth/mistral-7b-v0.3-bnb-4bit" and big.load_in_4bit
+        assert big.second_model == "unsloth/Qwen2.5-7B-bnb-4bit"
+    assert "1.5B" in t4.grpo.base_model and t4.grpo.warm_start  # a chain of its own
+    assert rented.grpo.base_model is None  # all stages on one model
+
+
+@pytest.mark.parametrize(("name", "stage"), ALL)
+def test_trainer_arguments_leave_folder_and_seed_to_the_notebook(name, stage):
+    trainer = stages(PROFILES[name])[stage].trainer
+    assert not {"output_dir", "seed", "data_seed"} & set(trainer)
+    assert trainer["logging_nan_inf_filter"] is False  # a NaN loss must be seen
+
+
+@pytest.mark.parametrize(("name", "stage"), ALL)
+def test_lengths_fit_the_model(name, stage):
+    profile = PROFILES[name]
+    trainer = stages(profile)[stage].trainer
+    assert trainer.get("max_length", 0) <= profile.max_length
+    assert trainer.get("max_completion_length", 0) < profile.max_length
+
+
+def sequences_a_step(trainer) -> int:
+    return trainer["per_device_train_batch_size"] * trainer["gradient_accumulation_steps"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_grpo_step_holds_whole_groups(name):
+    trainer = PROFILES[name].grpo.trainer
+    assert sequences_a_step(trainer) % trainer["num_generations"] == 0
+    assert trainer["num_generations"] >= 2
+
+
+@pytest.mark.parametrize(("name", "stage"), ALL)
+def test_no_row_is_trained_on_twice(name, stage):
+    config = stages(PROFILES[name])[stage]
+    if config.rows is None or "max_steps" not in config.trainer:
+        pytest.skip("one epoch by num_train_epochs, or all rows of the source")
+    prompts = sequences_a_step(config.trainer) // config.trainer.get("num_generations", 1)
+    assert config.trainer["max_steps"] * prompts <= config.rows
+
+
+def test_tiny_grpo_samples_64_completions_of_8_prompts():
+    trainer = PROFILES["tiny"].grpo.trainer
+    assert sequences_a_step(trainer) == 64
+    assert trainer["num_generations"] == 8
+
+
+def test_smol_fits_an_hour_at_measured_speeds():
+    train, sample_32, sample_16, forward = 70, 78, 55, 210  # tokens/s on two cores
+    smol = PROFILES["smol"]
+    sft, dpo, grpo = smol.sft.trainer, smol.dpo.trainer, smol.grpo.trainer
+    seconds = sft["max_steps"] * sequences_a_step(sft) * 64 / train
+    seconds += dpo["max_steps"] * sequences_a_step(dpo) * 128 * (1 / train + 1 / forward)
+    new, prompt = grpo["max_completion_length"], 40
+    batch = sequences_a_step(grpo)
+    seconds += grpo["max_steps"] * batch * (new / sample_16 + (new + prompt) / train)
+    # Six families, greedy, of 40 tokens and sums of 72; the sums again, sampled; KL of 3 stages.
+    answers = 5 * 40 + 72 + smol.eval_samples * 72
+    seconds += 4 * smol.eval_prompts * answers / sample_32
+    seconds += 3 * smol.eval_prompts * (6 + smol.eval_samples) * 2 * 90 / forward
+    assert seconds / 60 < 50
+
+
+def test_description_tells_no_host_and_no_path(monkeypatch):
+    monkeypatch.setattr(module, "gpu", lambda: ("Tesla T4", 15_360))
+    found = describe_machine()
+    assert (found["gpu"], found["gpu_gib"]) == ("Tesla T4", 15.0)
+    assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+    assert found["cpus"] >= 1 and found["ram_gib"] > 0.5
+    assert found["versions"]["numpy"]
+    text = json.dumps(found)
+    assert socket.gethostname() not in text and os.sep not in text
+
+
+def test_no_torch_is_loaded():
+    code = (
+        "import sys; from postlab import profile as p;"
+        "p.get_profile(), p.describe_machine(), p.data_dir();"
+        "print({'torch', 'transformers', 'trl', 'unsloth'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        cwd=Path(postlab.__file__).parent.parent,
+    )  # fmt: skip
+    assert ran.stdout.strip() == "set()"
+
+
+def test_data_is_the_wheels_else_the_clones(tmp_path, monkeypatch):
+    package = tmp_path / "postlab"
+    package.mkdir()
+    monkeypatch.setattr(module, "__file__", str(package / "profile.py"))
+    assert module.data_dir() == tmp_path / "data"
+    (package / "_data").mkdir()
+    assert module.data_dir() == package / "_data"

@@ -1,0 +1,410 @@
+"""The run folder without a trainer: files that survive, keys that see what matters, stages."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from postlab import fingerprint, frames, machine, runs, sourcecode, storage
+from postlab.progress import Bar, progress
+from postlab.runs import DiskFull, MissingStage, Run, StageBusy, find_stage
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(runs, "data_dir", lambda: tmp_path / "data")
+    return tmp_path / "runs"
+
+
+def finished(run: Run, *, weights: bytes = b"w", **manifest) -> Run:
+    """A complete run without training one."""
+    run.model_dir.mkdir(parents=True)
+    (run.model_dir / "adapter_model.safetensors").write_bytes(weights)
+    made = {"status": "complete", "seed": run.seed, "parent": run.parent, "key": "k"}
+    made |= {"weights_sha256": storage.weights_hash(run.model_dir)} | manifest
+    (run.folder / "manifest.json").write_text(json.dumps(made))
+    return run
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "id": ["a", "b", "b"],
+            "family": ["facts", "arithmetic", "arithmetic"],
+            "prompt": ["Who?", "1 + 1?", "1 + 1?"],
+            "sample": [0, 0, 1],
+            "answer": ["Me.\u2028é", "2", "3"],
+            "closed": [True, True, False],
+            "arithmetic": [np.nan, 1.0, 0.0],
+            "length": [0.1 + 0.2, 1.0, 2.0],
+            "kl": [np.nan, np.nan, np.nan],
+        }
+    )
+
+
+# ---- files
+
+
+def test_a_file_is_whole_or_as_before(tmp_path):
+    path = tmp_path / "a.json"
+    storage.atomic_text(path, "old")
+    with pytest.raises(KeyError), storage.atomic_file(path) as temporary:
+        temporary.write_text("ne")
+        raise KeyError
+    assert path.read_text() == "old" and [f.name for f in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_whole_or_as_before(tmp_path):
+    path = tmp_path / "model"
+    for text in ("one", "two"):
+        with storage.atomic_folder(path) as temporary:
+            (temporary / "w").write_text(text)
+    with pytest.raises(KeyError), storage.atomic_folder(path) as temporary:
+        (temporary / "w").write_text("th")
+        raise KeyError
+    assert (path / "w").read_text() == "two" and [f.name for f in tmp_path.iterdir()] == ["model"]
+
+
+def test_leftovers_of_a_killed_process_are_swept(tmp_path):
+    (tmp_path / ".model.tmp-7").mkdir()
+    (tmp_path / ".model.tmp-7" / "w").write_text("half")
+    (tmp_path / ".manifest.json.tmp-7").write_text("half")
+    (tmp_path / "manifest.json").write_text("{}")
+    storage.sweep(tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_seal_sees_truncation_a_flipped_bit_and_a_missing_file(tmp_path):
+    def fresh(name: str) -> Path:
+        folder = tmp_path / name
+        (folder / "ref").mkdir(parents=True)
+        (folder / "w").write_bytes(b"12345678")
+        (folder / "ref" / "v").write_bytes(b"1")
+        storage.seal(folder)
+        assert storage.sealed(folder)
+        return folder
+
+    (fresh("cut") / "w").write_bytes(b"1234567")
+    (fresh("flip") / "w").write_bytes(b"12345679")
+    (fresh("gone") / "ref" / "v").unlink()
+    (fresh("open") / storage.SEAL).unlink()
+    names = ("cut", "flip", "gone", "open", "never")
+    assert [storage.sealed(tmp_path / name) for name in names] == [False] * 5
+
+
+@pytest.mark.parametrize(
+    "error, full",
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (ValueError("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704"), True),
+        (RuntimeError("PytorchStreamReader failed, in inline_container.cc"), False),
+        (PermissionError(errno.EACCES, "no"), False),
+    ],
+)
+def test_every_librarys_full_disk_is_recognised(tmp_path, error, full):
+    caught = DiskFull if full else type(error)
+    guard = storage.disk_guard(
+        "a checkpoint", tmp_path, needed=12_300_000, shown="runs/x", advice="run again."
+    )
+    with pytest.raises(caught) as info, guard:
+        raise error
+    if full:
+        assert "saving a checkpoint: about 12.3 MB are needed in runs/x" in str(info.value)
+        assert str(tmp_path) not in str(info.value)
+
+
+def test_a_lock_is_seen_by_another_process_and_freed_by_its_death(tmp_path):
+    lock = tmp_path / ".sft.lock"
+    code = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX);"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(StageBusy, match="wait"), storage.locked(lock, "wait"):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    with storage.locked(lock, "wait"):
+        pass
+
+
+# ---- the key
+
+
+def test_changes_name_the_part_and_its_short_values():
+    old = {"config": {"learning_rate": 0.1, "save_steps": 5}, "data": {"train": {"sha256": "a"}}}
+    new = {"config": {"learning_rate": 0.2, "save_steps": 9}, "data": {"train": {"sha256": "b"}}}
+    assert fingerprint.changes(old, new) == [
+        "config.learning_rate (0.1 → 0.2)",
+        "data.train.sha256 (a → b)",
+    ]
+    assert fingerprint.digest(old) != fingerprint.digest(new)
+    new["config"]["learning_rate"], new["data"] = 0.1, old["data"]
+    assert fingerprint.digest(old) == fingerprint.digest(new) and not fingerprint.changes(old, new)
+
+
+def test_a_moved_base_is_the_same_base_and_other_weights_are_not():
+    there = {"model": {"base": "tiny-base", "weights": "abc"}}
+    moved = {"model": {"base": "copy", "weights": "abc"}}
+    hub = {"model": {"base": "owner/one", "weights": None}}
+    assert fingerprint.digest(there) == fingerprint.digest(moved)
+    assert fingerprint.digest(hub) != fingerprint.digest({"model": hub["model"] | {"base": "o/2"}})
+
+
+def test_rows_are_hashed_by_content_not_by_container():
+    datasets = pytest.importorskip("datasets")
+    rows = [{"prompt": f"p{i}", "ids": [i, i + 1]} for i in range(3)]
+    plain = fingerprint._rows(rows)
+    assert fingerprint._rows(datasets.Dataset.from_list(rows)) == plain
+    assert fingerprint._rows([r | {"ref_chosen_logps": 0.1} for r in rows]) == plain
+    assert fingerprint._rows(rows[::-1])["sha256"] != plain["sha256"]
+    assert fingerprint._rows({"a": rows}) == {"a": plain} and fingerprint._rows(None) is None
+
+
+def defined(text: str, name: str = "reward"):
+    """A function as a notebook cell defines it: its source is known to linecache only."""
+    import linecache
+
+    place = f"<cell {defined.count}>"
+    defined.count += 1
+    linecache.cache[place] = (len(text), None, text.splitlines(True), place)
+    space = {"__name__": "__main__", "re": re}
+    exec(compile(text, place, "exec"), space)
+    return space[name]
+
+
+defined.count = 0
+REWARD = """
+BONUS = 1.0
+def helper(c):
+    return len(c)
+def reward(completions, **columns):
+    return [helper(c) + BONUS for c in completions]
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new, same",
+    [
+        ("return len(c)", "return len(c)  # tokens", True),
+        ("    return len(c)", "    '''Tokens.'''\n    return  len( c )", True),
+        ("return len(c)", "return 2 * len(c)", False),
+        ("BONUS = 1.0", "BONUS = 2.0", False),
+        ("+ BONUS", "- BONUS", False),
+    ],
+)
+def test_source_follows_helpers_and_constants_but_not_layout(old, new, same):
+    before, after = defined(REWARD), defined(REWARD.replace(old, new))
+    assert (sourcecode.source(before) == sourcecode.source(after)) is same
+
+
+def test_source_sees_closures_partials_objects_and_builtins():
+    def make(bonus):
+        def reward(completions):
+            return [bonus] * len(completions)
+
+        return reward
+
+    class Judge:
+        def __init__(self, strict):
+            self.strict = strict
+
+        def __call__(self, completions):
+            return [float(self.strict)] * len(completions)
+
+    source = sourcecode.source
+    assert source(make(1)) == source(make(1)) != source(make(2))
+    assert source(functools.partial(make(1), x=1)) != source(functools.partial(make(1), x=2))
+    assert source(Judge(True)) != source(Judge(False)) and source(len)
+    assert " at 0x" not in "".join(map(source, (make(1), Judge(True), len, functools.partial(len))))
+
+
+def test_a_reward_of_the_package_stands_for_its_whole_module(tmp_path, monkeypatch):
+    (tmp_path / "rewards").mkdir()
+    file = tmp_path / "rewards" / "math.py"
+    file.write_text("def helper(): return 1\n")
+    monkeypatch.setattr(sourcecode, "PACKAGE", tmp_path)
+    reward = SimpleNamespace  # any class: only its names are looked at
+    reward = type("math_reward", (), {"__module__": "postlab.rewards.math"})
+    before = sourcecode.source(reward)
+    file.write_text("# a comment\ndef helper(): return 1\n")
+    assert sourcecode.source(reward) == before
+    file.write_text("def helper(): return 2\n")
+    assert sourcecode.source(reward) != before
+
+
+def test_plain_values_hold_no_address_and_no_absolute_path():
+    value = {"a": Path("/home/somebody/base"), "b": object(), "c": {3, 1}, "d": re.compile("x")}
+    assert sourcecode.plain(value) == {
+        "a": "base",
+        "b": "object",
+        "c": ["1", "3"],
+        "d": ["x", 32],
+    }
+    json.dumps(sourcecode.plain(value | {"e": np.arange(2), "f": functools.reduce}))
+
+
+# ---- evaluations
+
+
+def test_an_evaluation_comes_back_as_it_was(root):
+    run = finished(Run("tiny", 0, "sft", "base"))
+    run.save_eval(frame(), "key", eval_s=1.5)
+    pd.testing.assert_frame_equal(run.load_eval("key"), frame())
+    assert run.load_eval("another") is None and run.load_eval() is not None
+    assert run.manifest["eval_s"] == 1.5 and run.manifest["wall_s"] > 0 and run.complete
+    prompts = [json.loads(line) for line in (run.folder / "eval.jsonl").open()]
+    assert [(p["id"], p["arithmetic"], p["length"]) for p in prompts] == [
+        ("a", None, 0.1 + 0.2),
+        ("b", 0.5, 1.5),
+    ]
+    assert prompts[1]["answer"] == "2" and prompts[1]["family"] == "arithmetic"
+
+
+def test_the_base_gets_a_folder_by_being_evaluated(root):
+    run = Run("tiny", 0, "base")
+    run.save_eval(frame(), "key")
+    manifest = run.manifest
+    assert run.complete and manifest["stage"] == "base" and manifest["parent"] is None
+    assert "device" in manifest and os.path.expanduser("~") not in json.dumps(manifest)
+
+
+def test_an_evaluation_cut_short_is_none(root):
+    run = finished(Run("tiny", 0, "sft"))
+    run.save_eval(frame(), "key")
+    file = run.folder / "samples.jsonl"
+    text = file.read_text()
+    file.write_text(text[: text.rindex("{")])
+    assert run.load_eval("key") is None
+    file.write_text(text[:-5])
+    assert run.load_eval("key") is None
+    file.unlink()
+    assert run.load_eval("key") is None
+
+
+def test_a_full_disk_while_saving_an_evaluation_keeps_the_last_one(root, monkeypatch):
+    run = finished(Run("tiny", 0, "sft"))
+    run.save_eval(frame(), "key")
+
+    def no_space(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(frames.storage, "atomic_text", no_space)
+    with pytest.raises(DiskFull, match="the evaluation of sft"):
+        run.save_eval(frame().assign(length=0.0), "key 2")
+    pd.testing.assert_frame_equal(run.load_eval("key"), frame())
+
+
+# ---- stages
+
+
+def test_a_missing_stage_names_the_one_command(root):
+    with pytest.raises(MissingStage, match="make week N=05 PROFILE=t4 SEED=2"):
+        find_stage("t4", 2, "dpo")
+    with pytest.raises(MissingStage, match="make week N=03 PROFILE=tiny SEED=0"):
+        find_stage("tiny", 0, "sft")
+
+
+def test_a_stage_under_way_is_missing_and_a_changed_one_damaged(root):
+    run = finished(Run("smol", 0, "sft"))
+    assert find_stage("smol", 0, "sft") == run.model_dir
+    manifest = run.manifest
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
+    with pytest.raises(MissingStage):
+        find_stage("smol", 0, "sft")
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    (run.model_dir / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(runs.DamagedStage, match="runs/smol/seed-0/sft"):
+        find_stage("smol", 0, "sft")
+
+
+def test_the_shipped_stage_is_copied_for_tiny_and_its_own_seed(root, tmp_path, monkeypatch):
+    made = finished(Run("tiny", 0, "sft"))
+    (tmp_path / "data" / "tiny-stages").mkdir(parents=True)
+    made.folder.rename(tmp_path / "data" / "tiny-stages" / "sft")
+    folder = find_stage("tiny", 0, "sft")
+    assert folder == made.model_dir and made.manifest["shipped"] is True
+    assert (tmp_path / "data" / "tiny-stages" / "sft" / "model").exists()
+    for profile, seed in (("tiny", 1), ("smol", 0)):
+        with pytest.raises(MissingStage):
+            find_stage(profile, seed, "sft")
+
+
+def test_a_stage_name_is_checked():
+    with pytest.raises(ValueError, match=r"stage is '\.\./dpo'"):
+        Run("tiny", 0, "../dpo")
+
+
+def test_runs_lie_at_the_top_of_a_clone(tmp_path, monkeypatch):
+    monkeypatch.delenv("POSTLAB_RUNS")
+    (tmp_path / "clone" / "notebooks" / "src").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "clone" / "notebooks")
+    assert runs.run_root() == tmp_path / "clone" / "runs"
+    monkeypatch.chdir(tmp_path)
+    assert runs.run_root() == tmp_path / "runs"
+
+
+def test_walls_of_stages_add_up_to_the_wall_of_the_process(monkeypatch):
+    monkeypatch.setattr(machine, "_charged", None)
+    clock = iter([130.0, 150.0, 155.0])
+    monkeypatch.setattr(machine, "_process_start", lambda: 100.0)
+    monkeypatch.setattr(machine.time, "time", lambda: next(clock))
+    base, sft = machine.spent({}), machine.spent({})
+    assert (base["wall_s"], sft["wall_s"]) == (30.0, 20.0)
+    assert machine.spent(sft)["wall_s"] == 25.0
+    assert 0 < base["peak_rss_gb"] < 64
+
+
+# ---- progress
+
+
+def test_a_log_file_gets_one_line(capsys):
+    with progress(8, "evaluate") as bar:
+        for _ in range(8):
+            bar.update(1, "arithmetic")
+    assert capsys.readouterr().out == "evaluate 25% 50% 75% 100% arithmetic\n"
+
+
+def test_a_resumed_step_starts_where_it_was(capsys):
+    bar = Bar(8, "sft", done=4)
+    bar.update(2)
+    bar.close()
+    bar.close()
+    assert capsys.readouterr().out == "sft 75%\n"
+
+
+def test_a_terminal_line_is_rewritten_and_ends_without_times(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with progress(2, "sft") as bar:
+        bar.update(1, "loss 0.5")
+        bar.update(1, "loss 0.4")
+    out = capsys.readouterr().out
+    last = out.split("\x1b[K")[-1]
+    assert last == f"sft {'█' * 20} 2/2, loss 0.4\n" and out.count("\n") == 1
+    assert "s left" in out.split("\x1b[K")[1]
+
+
+def test_a_notebook_display_is_updated_in_place(monkeypatch, capsys):
+    shown = []
+    display = SimpleNamespace(update=lambda data, raw: shown.append(data["text/plain"]))
+    monkeypatch.setattr("postlab.progress._notebook_display", lambda: display)
+    with progress(2, "sft") as bar:
+        bar.update(2, "loss 0.4")
+    assert shown[-1] == "sft 2/2, loss 0.4" and capsys.readouterr().out == ""

@@ -1,0 +1,472 @@
+"""Run.train with plain TRL trainers on a tiny random Llama: reuse, resume, NaN, full disk, kill."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from tiny_model import build_tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from postlab import runs, storage, training, weights
+from postlab.runs import DiskFull, NaNLoss, Run
+
+torch.set_num_threads(1)
+CPU = dict(use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none")
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"What is {a} + {b}?"}],
+        "completion": [{"role": "assistant", "content": f"The answer is {a + b}."}],
+    }
+    for a in range(4)
+    for b in range(4)
+]
+PAIRS = [
+    {"prompt": r["prompt"], "chosen": r["completion"], "rejected": ROWS[-1 - i]["completion"]}
+    for i, r in enumerate(ROWS)
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return build_tiny(tmp_path_factory.mktemp("base") / "tiny-base", hidden=16, layers=1)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def policy(base: Path, *, lora: bool = True, dropout: float = 0.1):
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if not lora:
+        return model
+    set_seed(0)
+    return get_peft_model(
+        model, LoraConfig(r=2, lora_alpha=4, lora_dropout=dropout, target_modules=["q_proj"])
+    )
+
+
+def sft(base: Path, run: Run, *, model=None, rows=ROWS, cls=SFTTrainer, callbacks=(), **config):
+    settings = dict(max_steps=6, per_device_train_batch_size=4, learning_rate=1e-2) | CPU
+    settings |= dict(logging_steps=1, save_steps=2, seed=3) | config
+    return cls(
+        model=model or policy(base),
+        args=SFTConfig(output_dir=run.checkpoints, **settings),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(base),
+        callbacks=list(callbacks),
+    )
+
+
+class Stop(TrainerCallback):
+    """A kill after a step, seen from inside: the exception leaves training where it stands."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def losses(log) -> list[float]:
+    return [entry["loss"] for entry in log if "loss" in entry]
+
+
+def lora(model) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if "lora_" in n}
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_complete_run_is_loaded_and_not_trained_again(base, root, capsys):
+    run = Run("tiny", 0, "sft", "base")
+    first = sft(base, run)
+    log = run.train(first)
+    assert len(losses(log)) == 6 and run.complete
+    second = sft(base, run)
+    assert not same(lora(first.model), lora(second.model))
+    again = run.train(second)
+    assert again == log and second.state.global_step == 0
+    assert same(lora(first.model), lora(second.model))
+    assert "sft: loaded from runs/tiny/seed-0/sft" in capsys.readouterr().out
+    # the trainer that trained may be handed in again: what it is must not have changed its key
+    assert run.train(first) == log and first.state.global_step == 6
+
+
+def test_the_run_folder_says_what_made_it_and_names_no_place(base, root):
+    run = Run("tiny", 0, "sft", "base")
+    run.train(sft(base, run))
+    manifest = run.manifest
+    assert {k: manifest[k] for k in ("stage", "parent", "profile", "seed", "status", "steps")} == {
+        "stage": "sft",
+        "parent": "base",
+        "profile": "tiny",
+        "seed": 0,
+        "status": "complete",
+        "steps": 6,
+    }
+    assert manifest["config"]["learning_rate"] == 1e-2 and manifest["config"]["save_steps"] == 2
+    assert manifest["lora"]["r"] == 2 and manifest["data"]["train"]["rows"] == 16
+    assert manifest["wall_s"] >= manifest["train_s"] > 0 and manifest["peak_rss_gb"] > 0.1
+    assert manifest["weights_sha256"] == storage.weights_hash(run.model_dir)
+    text = (run.folder / "manifest.json").read_text()
+    assert str(base.parent) not in text and str(root) not in text and "token>" not in text
+    state = json.loads((run.folder / "trainer_state.json").read_text())
+    assert state["global_step"] == 6
+    names = {f.name for f in run.model_dir.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= names
+    assert "README.md" not in names and not list(run.folder.glob(".*.tmp-*"))
+
+
+def test_logging_and_saving_habits_do_not_make_another_run(base):
+    run = Run("tiny", 0, "sft", "base")
+    run.train(sft(base, run))
+    other = sft(base, run, logging_steps=3, save_steps=5, save_total_limit=1)
+    run.train(other)
+    assert other.state.global_step == 0
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(learning_rate=2e-2), "config.learning_rate (0.01 → 0.02)"),
+        (dict(rows=ROWS[:-1]), "data.train.rows (16 → 15)"),
+        (dict(seed=4), "config.seed (3 → 4)"),
+    ],
+)
+def test_a_changed_run_is_moved_aside_and_the_message_says_what_changed(
+    base, capsys, change, named
+):
+    run = Run("tiny", 0, "sft", "base")
+    run.train(sft(base, run, max_steps=1))
+    old = storage.weights_hash(run.model_dir)
+    run.train(sft(base, run, max_steps=1, **change))
+    previous = run.folder.with_name("sft.previous")
+    assert storage.weights_hash(previous / "model") == old
+    message = capsys.readouterr().out
+    assert "sft.previous" in message and named in message
+    run.train(sft(base, run, max_steps=1))
+    assert run.folder.with_name("sft.previous-2").exists()
+
+
+def test_another_parent_makes_another_run(base):
+    Run("tiny", 0, "sft", "base").train(sft(base, Run("tiny", 0, "sft"), max_steps=1))
+    child = Run("tiny", 0, "dpo", "sft")
+    child.train(sft(base, child, max_steps=1))
+    Run("tiny", 0, "sft", "base").train(
+        sft(base, Run("tiny", 0, "sft"), max_steps=1, learning_rate=1)
+    )
+    child.train(sft(base, child, max_steps=1))
+    assert child.folder.with_name("dpo.previous").exists()
+
+
+def dpo(base: Path, run: Run, start: Path, **config):
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, start, is_trainable=True)
+    settings = dict(max_steps=6, per_device_train_batch_size=4, learning_rate=1e-2) | CPU
+    settings |= dict(logging_steps=1, save_steps=2, seed=3) | config
+    return DPOTrainer(
+        model=model,
+        args=DPOConfig(output_dir=run.checkpoints, **settings),
+        train_dataset=Dataset.from_list(PAIRS),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+
+
+def spaces(completions, **columns):
+    return [float(str(c).count(" ")) for c in completions]
+
+
+def grpo(base: Path, run: Run, start: Path, **config):
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, start, is_trainable=True)
+    settings = dict(max_steps=4, per_device_train_batch_size=4, learning_rate=1e-2) | CPU
+    settings |= dict(num_generations=2, max_completion_length=4, beta=0.1)
+    settings |= dict(logging_steps=1, save_steps=2, seed=3) | config
+    return GRPOTrainer(
+        model=model,
+        reward_funcs=spaces,
+        args=GRPOConfig(output_dir=run.checkpoints, **settings),
+        train_dataset=Dataset.from_list([{"prompt": r["prompt"]} for r in ROWS]),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "grpo"])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(base, tmp_path, capsys, kind):
+    start = tmp_path / "start"
+    model = policy(base)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # a start that differs from the base, as SFT leaves it
+            parameter.data.normal_(std=0.5)
+    model.save_pretrained(start)
+    make = {
+        "sft": lambda run: sft(base, run),
+        "dpo": lambda run: dpo(base, run, start),
+        "grpo": lambda run: grpo(base, run, start),
+    }[kind]
+    whole = Run("tiny", 0, kind)
+    want = make(whole)
+    log = whole.train(want)
+
+    part = Run("tiny", 1, kind)
+    first = make(part)
+    stop = Stop(3)
+    first.add_callback(stop)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Stop, "__module__", "transformers.test")  # keeps it out of the key
+        part.train(first)
+    second = make(part)
+    resumed = part.train(second)
+    assert f"{kind}: goes on from checkpoint-2" in capsys.readouterr().out
+    assert losses(resumed) == pytest.approx(losses(log), abs=1e-6)
+    saved, wanted = lora(second.model), lora(want.model)
+    assert all(torch.allclose(saved[name], wanted[name], atol=1e-6) for name in wanted)
+
+
+def stopped_at_5(base, run):
+    trainer = sft(base, run)
+    trainer.add_callback(Stop(5))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Stop, "__module__", "transformers.test")
+        run.train(trainer)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "file", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json", storage.SEAL]
+)
+def test_a_truncated_checkpoint_is_skipped_and_the_one_before_it_is_taken(base, capsys, file):
+    run = Run("tiny", 0, "sft")
+    stopped_at_5(base, run)
+    victim = run.checkpoints / "checkpoint-4" / file
+    victim.write_bytes(victim.read_bytes()[:-20])
+    run.train(sft(base, run))
+    message = capsys.readouterr().out
+    assert "checkpoint-4 was cut short or is damaged" in message
+    assert "goes on from checkpoint-2" in message and run.complete
+
+
+def test_without_an_intact_checkpoint_training_starts_again(base):
+    whole = Run("tiny", 9, "sft")
+    log = whole.train(sft(base, whole))
+    run = Run("tiny", 0, "sft")
+    stopped = stopped_at_5(base, run)
+    for folder in run.checkpoints.iterdir():
+        weights_file = folder / "adapter_model.safetensors"
+        data = bytearray(weights_file.read_bytes())
+        data[-1] ^= 0xFF  # the length is right, one bit pattern is not
+        weights_file.write_bytes(bytes(data))
+    with pytest.raises(RuntimeError, match="already taken 5 steps"):
+        run.train(stopped)  # a half-trained model is no start
+    assert losses(run.train(sft(base, run))) == pytest.approx(losses(log), abs=1e-6)
+
+
+def test_a_saved_model_that_is_damaged_is_trained_again(base, capsys):
+    run = Run("tiny", 0, "sft")
+    run.train(sft(base, run, max_steps=1))
+    file = run.model_dir / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(runs.DamagedStage, match="sft/model"):
+        runs.find_stage("tiny", 0, "sft")
+    run.train(sft(base, run, max_steps=1))
+    assert "damaged" in capsys.readouterr().out
+    assert runs.find_stage("tiny", 0, "sft") == run.model_dir
+
+
+class NaNAt4(SFTTrainer):
+    """A loss that is NaN from step 4 on, as fp16 overflow makes it."""
+
+    def compute_loss(self, *args, **kwargs):
+        loss = super().compute_loss(*args, **kwargs)
+        bad = self.state.global_step >= 3
+        if isinstance(loss, tuple):
+            return (loss[0] * math.nan, *loss[1:]) if bad else loss
+        return loss * math.nan if bad else loss
+
+
+@pytest.mark.parametrize("logging_steps, seen", [(1, 4), (5, 4)])
+def test_a_nan_loss_stops_with_a_diagnosis_and_keeps_the_checkpoint(base, logging_steps, seen):
+    run = Run("tiny", 0, "sft")
+    with pytest.raises(NaNLoss) as caught:
+        run.train(sft(base, run, cls=NaNAt4, logging_steps=logging_steps))
+    message = str(caught.value)
+    assert f"sft stopped at step {seen}" in message and "checkpoint-2 is intact" in message
+    assert "learning_rate (it is 0.01)" in message
+    assert training.last_intact(run.checkpoints).name == "checkpoint-2" and not run.complete
+
+
+def test_a_nan_that_was_never_logged_is_not_saved_as_a_model(base):
+    run = Run("tiny", 0, "sft")
+    with pytest.raises(NaNLoss, match="no checkpoint was written"):
+        run.train(sft(base, run, cls=NaNAt4, logging_strategy="no", save_strategy="no"))
+    assert not run.model_dir.exists()
+
+
+def test_fp16_overflows_are_borne_for_a_while_and_nan_hidden_as_zero_is_not():
+    assert training.bad_number({"loss": 0.4, "grad_norm": math.inf}) == "grad_norm"
+    assert training.bad_number({"loss": 0.0, "grad_norm": math.nan}) == "loss"
+    assert training.bad_number({"loss": math.nan, "grad_norm": 1.0}) == "loss"
+    assert training.bad_number({"loss": 0.0, "grad_norm": 0.2}) is None
+    assert training.bad_number({"train_runtime": 3.0}) is None
+
+
+def no_space(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("how", ["torch.save", "safetensors", "text"])
+def test_a_disk_full_during_a_checkpoint_loses_nothing(base, monkeypatch, how):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run)
+    saves = []
+
+    def fails(*args, **kwargs):
+        saves.append(1)
+        if len(saves) == 2:
+            if how == "torch.save":  # what torch says of a full disk
+                raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7")
+            if how == "safetensors":
+                raise ValueError("I/O error: No space left on device (os error 28)")
+            no_space()
+        return plain(*args, **kwargs)
+
+    plain = trainer._save_optimizer_and_scheduler
+    monkeypatch.setattr(trainer, "_save_optimizer_and_scheduler", fails)
+    with pytest.raises(DiskFull) as caught:
+        run.train(trainer)
+    assert "a checkpoint of sft" in str(caught.value) and "MB are needed" in str(caught.value)
+    assert str(run.folder) not in str(caught.value)
+    assert training.last_intact(run.checkpoints).name == "checkpoint-2"
+    resumed = run.train(sft(base, run))
+    assert run.complete and len(losses(resumed)) == 6
+
+
+@pytest.mark.parametrize("point", ["weights", "state", "manifest"])
+def test_a_disk_full_at_the_end_keeps_the_trained_model(base, monkeypatch, point):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run, save_strategy="no")
+    with monkeypatch.context() as patch:
+        if point == "weights":
+            patch.setattr(weights, "save_weights", no_space)
+        elif point == "state":
+            patch.setattr(trainer.state, "save_to_json", no_space, raising=False)
+            patch.setattr(type(trainer.state), "save_to_json", no_space)
+        else:
+            plain = storage.atomic_text
+
+            def fails(path, text):
+                if '"complete"' in text:
+                    no_space()
+                plain(path, text)
+
+            patch.setattr(storage, "atomic_text", fails)
+        with pytest.raises(DiskFull, match="the final model of sft"):
+            run.train(trainer)
+        assert not run.complete and not list(run.folder.glob(".*.tmp-*"))
+    log = run.train(trainer)  # the same cell again, with room on the disk: saved, not trained
+    assert run.complete and trainer.state.global_step == 6 and len(losses(log)) == 6
+
+
+def test_other_errors_are_not_called_a_full_disk(base, monkeypatch):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run)
+    monkeypatch.setattr(
+        trainer, "_save_optimizer_and_scheduler", lambda *a: (_ for _ in ()).throw(OSError("no"))
+    )
+    with pytest.raises(OSError, match="no"):
+        run.train(trainer)
+
+
+def test_a_full_model_is_saved_and_loaded_too(base):
+    run = Run("tiny", 0, "sft")
+    first = sft(base, run, model=policy(base, lora=False), max_steps=2, learning_rate=1e-3)
+    run.train(first)
+    assert (run.model_dir / "model.safetensors").exists()
+    second = sft(base, run, model=policy(base, lora=False), max_steps=2, learning_rate=1e-3)
+    run.train(second)
+    assert second.state.global_step == 0
+    assert same(dict(first.model.named_parameters()), dict(second.model.named_parameters()))
+
+
+def test_adapters_of_another_shape_are_refused(base, tmp_path):
+    policy(base).save_pretrained(tmp_path / "a")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    other = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match="2 tensors differ"):
+        weights.load_weights(other, tmp_path / "a")
+    more = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraConfig(r=2, target_modules=["q_proj", "v_proj"]),
+    )
+    with pytest.raises(ValueError, match="v_proj"):
+        weights.load_weights(more, tmp_path / "a")
+
+
+def test_trained_embeddings_come_back_with_the_adapter(base, tmp_path):
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens"])
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.add_(0.25)
+    weights.save_weights(model, AutoTokenizer.from_pretrained(base), tmp_path / "a")
+    other = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    weights.load_weights(other, tmp_path / "a")
+    assert same(dict(model.named_parameters()), dict(other.named_parameters()))
+
+
+def test_the_output_dir_must_be_the_runs_own(base, tmp_path):
+    run = Run("tiny", 0, "sft")
+    with pytest.raises(ValueError, match="output_dir=run.checkpoints"):
+        run.train(sft(base, Run("tiny", 1, "sft")))
+
+
+def test_two_processes_do_not_train_the_same_stage(base):
+    run = Run("tiny", 0, "sft")
+    with run._lock(), pytest.raises(runs.StageBusy, match="runs/tiny/seed-0/sft"):
+        run.train(sft(base, run))
+
+
+def test_the_trainer_prints_one_line_and_no_log_dictionaries(base, capsys):
+    run = Run("tiny", 0, "sft")
+    run.train(sft(base, run, disable_tqdm=True))
+    out = capsys.readouterr().out
+    assert out.startswith("sft 25% 50% 75% 100% loss ") and out.count("\n") == 1
+
+
+def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base):
+    whole = Run("tiny", 9, "sft")
+    whole.train(sft(base, whole, max_steps=12))
+    run = Run("tiny", 0, "sft")
+    fork = multiprocessing.get_context("fork")
+    kills = 0
+    for delay in [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 60.0]:
+        process = fork.Process(target=lambda: run.train(sft(base, run, max_steps=12)))
+        process.start()
+        process.join(delay)
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+        if run.complete:
+            break
+    assert kills > 1 and run.complete
+    weights_of = [r.model_dir / "adapter_model.safetensors" for r in (run, whole)]
+    assert weights_of[0].read_bytes() == weights_of[1].read_bytes()
+    assert losses(run.log) == pytest.approx(losses(whole.log), abs=1e-6)
