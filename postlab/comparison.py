@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from postlab.evals import METRICS
@@ -46,6 +47,7 @@ COUNTED = {  # metric: what it counts; in the order in which the stages are mean
     "kl": "nats an answer, from its parent",
 }
 MECHANISM = "mechanism, not capability"  # what results on the embedded model are evidence of
+WORTH_A_WORD = 0.01  # with enough prompts a tenth of a point is supported, but no finding
 NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high")
 
 
@@ -80,32 +82,31 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
     """
     import pandas as pd
 
-    table = frame.copy() if isinstance(frame, pd.DataFrame) else pd.DataFrame(list(frame))
-    needed = ["stage", "metric", "value", "low", "high", "n"]
-    if table.empty or not set(needed) <= set(table):
+    records = frame.to_dict("records") if isinstance(frame, pd.DataFrame) else list(frame)
+    columns = list(frame if isinstance(frame, pd.DataFrame) else dict.fromkeys(chain(*records)))
+    if not records or not {"stage", "metric", "value", "low", "high", "n"} <= set(columns):
         raise ValueError(
-            f"got {len(table)} rows with columns {list(table.columns)}; expected rows of "
-            f"evals.compare or report.summary_frame, with {', '.join(needed)}"
+            f"got {len(records)} rows with columns {columns}; expected rows of evals.compare or "
+            "report.summary_frame, with stage, metric, value, low, high, n"
         )
-    for name in ("difference", "difference_low", "difference_high", "p"):
-        table[name] = table[name].astype(float) if name in table else math.nan
-    table["verdict"] = [_verdict(row) for row in table.to_dict("records")]
-    stages, rows = in_order(table["stage"], STAGES), []
-    for stage in stages:
-        for metric in in_order(table["metric"], COUNTED):
-            part = table[(table["stage"] == stage) & (table["metric"] == metric)]
-            if part.empty:
-                continue
-            said = set(part["verdict"])
-            row = {name: float(part[name].astype(float).mean()) for name in NUMBERS}
-            row |= {"stage": stage, "metric": metric, "n": int(part["n"].min())}
-            row["verdict"] = said.pop() if len(said) == 1 else "inconclusive"
-            row["seeds"] = [float(value) for value in part["value"]]
-            row["parent"] = (["", *stages])[stages.index(stage)]
-            if "parent" in part:
-                named = part["parent"].iloc[0]  # None, or NaN in a frame, for the base
-                row["parent"] = named if isinstance(named, str) else ""
-            rows.append(row)
+    parts: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        parts.setdefault((record["stage"], record["metric"]), []).append(record)
+    stages, rows = in_order((stage for stage, _ in parts), STAGES), []
+    metrics = in_order((metric for _, metric in parts), COUNTED)
+    for stage, metric in product(stages, metrics):
+        part = parts.get((stage, metric))
+        if part is None:
+            continue
+        said = {_verdict(record) for record in part}
+        row = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
+        row |= {"stage": stage, "metric": metric, "n": int(min(r["n"] for r in part))}
+        row["verdict"] = said.pop() if len(said) == 1 else "inconclusive"
+        row["seeds"] = [float(record["value"]) for record in part]
+        row["parent"] = (["", *stages])[stages.index(stage)]
+        if "parent" in part[0]:  # None, or NaN in a frame, for the base
+            row["parent"] = part[0]["parent"] if isinstance(part[0]["parent"], str) else ""
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -128,11 +129,17 @@ def findings(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> dict[str, str
         part = table[(table["stage"] == stage) & (table["verdict"] != "")]
         if part.empty:
             continue
+        settled = part[part["verdict"] != "inconclusive"]
+        part = part[part["difference"].abs() >= WORTH_A_WORD]
         gain, loss = (_largest(part[part["verdict"] == way]) for way in ("better", "worse"))
         if gain:
             text = f"{gain} points" + (f", at a cost: {loss}" if loss else "")
+        elif loss:
+            text = f"{loss} points, and no gain"
+        elif len(settled):
+            text = "no supported change reaches a point"
         else:
-            text = f"{loss} points, and no gain" if loss else "inconclusive, no change is supported"
+            text = "inconclusive, no change is supported"
         said[stage] = f"{stage_label(stage)}: {text}"
     return said
 
@@ -150,9 +157,9 @@ def _largest(part: pd.DataFrame) -> str:
 def points(share: float) -> str:
     """A difference of shares as signed percentage points: 0.123 is '+12', 0.004 '+0.4'."""
     size = 100 * share
-    if size == 0:
-        return "0"
     text = f"{size:+.0f}" if abs(size) >= 1 else f"{size:+.1f}"
+    if float(text) == 0:
+        return "0"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -163,13 +170,19 @@ def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
     return first + [name for name in seen if name not in first]
 
 
+def _mean(values: Iterable[float | None]) -> float:
+    """Mean of the values there are; NaN for none."""
+    there = [value for value in values if value is not None and not math.isnan(value)]
+    return math.fsum(there) / len(there) if there else math.nan
+
+
 def _verdict(row: Mapping[str, Any]) -> str:
     """The verdict of one row; 'up' or 'down' where neither direction is better."""
-    if math.isnan(row["difference"]):
+    difference = row.get("difference")
+    if difference is None or math.isnan(difference):
         return ""
-    change = Difference(
-        row["difference"], row["difference_low"], row["difference_high"], row["p"], int(row["n"])
-    )
+    low, high = row["difference_low"], row["difference_high"]
+    change = Difference(difference, low, high, row["p"], int(row["n"]))
     way = METRICS[row["metric"]][1] if row["metric"] in METRICS else "none"
     said = verdict(change, higher_is_better=way != "down")
     return {"better": "up", "worse": "down"}.get(said, said) if way == "none" else said

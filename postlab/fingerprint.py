@@ -179,7 +179,7 @@ def _code(trainer: Any) -> dict[str, Any]:
     for name in ("rollout_func", "compute_loss_func", "data_collator"):
         thing = getattr(trainer, name, None)
         if thing is not None:
-            code[name] = sha(thing if callable(thing) and foreign(thing) else type(thing))
+            code[name] = sha(thing)
     for callback in trainer.callback_handler.callbacks:
         if foreign(callback):
             code[f"callback {type(callback).__name__}"] = sha(type(callback))

@@ -31,15 +31,12 @@ def write(frame: pd.DataFrame, folder: Path) -> None:
     storage.atomic_text(folder / "eval.jsonl", _jsonl(prompts))
 
 
-def read(folder: Path, columns: list[str]) -> pd.DataFrame | None:
-    """The frame that `write` was given; None if the file is missing or cut short."""
+def read(folder: Path, columns: list[str]) -> pd.DataFrame:
+    """The frame that `write` was given, from samples.jsonl."""
     import pandas as pd
 
-    try:
-        lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        frame = pd.DataFrame([json.loads(line) for line in lines], columns=columns)
-    except (OSError, ValueError):
-        return None
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    frame = pd.DataFrame([json.loads(line) for line in lines], columns=columns)
     return frame.astype({name: float for name in columns if name not in TEXT})
 
 

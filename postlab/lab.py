@@ -61,6 +61,11 @@ class Lab:
 
         return resolve_base(self.profile.base_model)
 
+    @property
+    def folder(self) -> Path:
+        """Where the stages of this profile and seed lie."""
+        return runs.run_root() / self.profile.name / f"seed-{self.seed}"
+
     def run(self, stage: str, parent: str | None = "base") -> Run:
         """The run folder of a stage that starts from `parent`.
 
@@ -98,7 +103,8 @@ class Lab:
         if run.stage != "base" and not run.complete:
             raise ValueError(f"{run.stage} is not trained yet: call run.train(trainer) first")
         profile, parent = self.profile, (run.manifest or {}).get("parent")
-        asked = {"n": profile.eval_prompts, "seed": self.seed, "samples": profile.eval_samples}
+        # Every seed meets the same prompts, so that seeds can be compared as well.
+        asked = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
         made = {
             "suite": profile.suite,
             "ref": ref if ref is None or isinstance(ref, str) else type(ref).__name__,
@@ -201,6 +207,10 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
             f"POSTLAB_SEED is {wanted!r}; expected a whole number, such as 0"
         ) from None
     lab = Lab(get_profile(profile), seed, week)
+    if lab.profile.device == "cpu":  # these profiles stay on the CPU where there is a GPU as well
+        os.environ.setdefault("UNSLOTH_FORCE_CPU", "1")
+    if lab.profile.base_model in ("", "smol"):  # nothing is downloaded, and loading takes no time
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     random.seed(seed)
     np.random.seed(seed)
     if "torch" in sys.modules:  # the trainers seed it themselves before they start

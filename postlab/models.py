@@ -132,21 +132,19 @@ def _how(base: str, profile: Profile, bits: int) -> dict[str, Any]:
     return how
 
 
-def float32_adapters(model: Any) -> int:
-    """Keep the trainable adapters of a 4-bit model in float32; call it between trainer and `train`.
+def float32_adapters(model: Any) -> Any:
+    """Let the adapters of a 4-bit model train in float32 on a CPU; call it before making a trainer.
 
-    TRL casts them to bfloat16, and Unsloth undoes that on GPUs only. With bfloat16's 8 bits and no
-    autocast most small updates round to nothing, and a DPO run starts off its reference.
+    TRL's trainers round the adapters of a model that says `is_loaded_in_4bit` to bfloat16. Unsloth
+    takes that line out on GPUs only. With 8 bits and no autocast small updates are lost, and DPO
+    starts off its reference. So the PEFT wrapper no longer says so; the base below it still does.
 
     Returns:
-        How many parameters were not in float32.
+        The same model. Nothing is changed on a GPU, or for a base that is not quantized.
     """
-    import torch
-
-    cast = [p for p in model.parameters() if p.requires_grad and p.dtype != torch.float32]
-    for parameter in cast:
-        parameter.data = parameter.data.float()
-    return len(cast)
+    if hasattr(model, "peft_config") and next(model.parameters()).device.type == "cpu":
+        model.is_loaded_in_4bit = False
+    return model
 
 
 def export(

@@ -202,9 +202,18 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
         _draw_point(axes, row, x, scale)
     for row in rows.values():
         x, text = stages.index(row["stage"]), _value(row["value"], metric)
-        label = scale * np.nanmax([row["value"], row["high"], *row["seeds"]]) + 0.04 * top
+        label = scale * np.nanmax([row["value"], row["high"], *row["seeds"]])
         halo = [Stroke(linewidth=4, foreground="white"), Normal()]  # lines may pass behind it
-        axes.text(x, label, text, ha="center", size=12.5, color=INK, path_effects=halo)
+        axes.annotate(
+            text,
+            (x, label),
+            xytext=(0, 6.5),
+            textcoords="offset points",
+            ha="center",
+            size=12.5,
+            color=INK,
+            path_effects=halo,
+        )
     if not rows:
         axes.text(
             0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=PALE, size=14
@@ -240,15 +249,15 @@ def _draw_key(axes: Axes, table: pd.DataFrame, several: bool) -> None:
     axes.bar(0.7, 1.6, bottom=7.5, width=1.0, color=INK, alpha=0.35)
     axes.plot(0.7, 8.3, "o", color=INK, markersize=7.5)
     low, high = int(table["n"].min()), int(table["n"].max())
-    count = f"{low}" if low == high else f"{low} to {high}"
-    lines = [(8.3, f"95% interval, {count} prompts")]
-    axes.plot([0.1, 1.3], [6.5, 6.5], color=INK, linewidth=1.8)
-    lines += [(6.5, "supported change (paired)")]
-    axes.plot([0.1, 1.3], [4.9, 4.9], color=PALE, linewidth=1.8, linestyle=DOTS)
-    lines += [(4.9, "inconclusive")]
+    count = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    lines = [(8.3, "mean, 95% interval"), (6.9, f"over {count} prompts")]
+    axes.plot([0.1, 1.3], [5.1, 5.1], color=INK, linewidth=1.8)
+    lines += [(5.1, "supported change (paired)")]
+    axes.plot([0.1, 1.3], [3.4, 3.4], color=PALE, linewidth=1.8, linestyle=DOTS)
+    lines += [(3.4, "inconclusive")]
     if several:
-        axes.plot(0.7, 3.3, "o", color=INK, markersize=4)
-        lines += [(3.3, f"each of {table['seeds'].map(len).max()} seeds")]
+        axes.plot(0.7, 1.7, "o", color=INK, markersize=4)
+        lines += [(1.7, f"each of {table['seeds'].map(len).max()} seeds")]
     for y, text in lines:
         axes.text(1.7, y, text, size=11.5, color=INK, va="center")
 

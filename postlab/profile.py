@@ -121,27 +121,30 @@ TINY = Profile(
     name="tiny", base_model="", second_model=None, load_in_4bit=False, dtype="float32",
     max_length=256, lora=_lora(16, 32, False), chat_template=None,
     sft=StageConfig(
-        source="tinyworld", rows=4800, minutes=1.0,
+        source="tinyworld", rows=6400, minutes=1.0,
         trainer=_CPU | _SFT | dict(
-            max_steps=150, per_device_train_batch_size=32, gradient_accumulation_steps=1,
-            learning_rate=1e-3, lr_scheduler_type="linear", warmup_steps=8,
-            max_length=256, logging_steps=5, save_steps=50,
+            max_steps=400, per_device_train_batch_size=16, gradient_accumulation_steps=1,
+            learning_rate=2e-3, lr_scheduler_type="linear", warmup_steps=8,
+            max_length=256, logging_steps=5, save_steps=200,
         ),
     ),
+    # With the preference loss alone the how-to's suffered: their steps are the rejected reply where
+    # a person is meant. The likelihood term and a beta at which pairs are soon settled keep them.
     dpo=StageConfig(
-        source="tinyworld", rows=1920, minutes=1.0,
+        source="tinyworld", rows=3200, minutes=1.0,
         trainer=_CPU | _DPO | dict(
-            max_steps=120, per_device_train_batch_size=16, gradient_accumulation_steps=1,
-            learning_rate=2e-4, lr_scheduler_type="linear", warmup_steps=8,
-            max_length=256, logging_steps=5, save_steps=40,
+            loss_type=["sigmoid", "sft"], loss_weights=[1.0, 2.0], beta=0.5,
+            max_steps=200, per_device_train_batch_size=16, gradient_accumulation_steps=1,
+            learning_rate=4e-4, lr_scheduler_type="linear", warmup_steps=8,
+            max_length=256, logging_steps=5, save_steps=100,
         ),
     ),
     grpo=StageConfig(  # 64 completions a step: 8 prompts, 8 answers each
-        source="tinyworld", rows=2000, minutes=3.0,
+        source="tinyworld", rows=2000, minutes=1.0,
         trainer=_CPU | _GRPO | dict(
-            max_steps=70, per_device_train_batch_size=64, gradient_accumulation_steps=1,
-            num_generations=8, max_completion_length=72,
-            learning_rate=5e-4, lr_scheduler_type="linear", warmup_steps=0,
+            max_steps=40, per_device_train_batch_size=64, gradient_accumulation_steps=1,
+            num_generations=8, max_completion_length=64,
+            learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=0,
             logging_steps=1, save_steps=25,
         ),
     ),

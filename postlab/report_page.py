@@ -31,7 +31,7 @@ from postlab.evals import METRICS, TEXT
 if TYPE_CHECKING:
     import pandas as pd
 
-SAMPLES, LONGEST = 2, 420  # prompts a family, characters of an answer
+SAMPLES, LONGEST = 2, 300  # prompts a family, characters of an answer
 STYLE = """
 :root { color-scheme: light; --ink: #222; --soft: #595959; --line: #dedede; --tint: #f6f6f4; }
 * { box-sizing: border-box; }
@@ -44,8 +44,6 @@ h2 { font-size: 1.3rem; line-height: 1.25; margin: 3rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p { margin: .4rem 0 .8rem; max-width: 46rem; }
 small, .soft, figcaption { color: var(--soft); font-size: .85rem; }
-.findings { list-style: none; padding: 0; margin: 0 0 1rem; font-weight: 600; font-size: 1.08rem; }
-.findings li { margin: .3rem 0; padding-left: .7rem; border-left: .45rem solid var(--stage); }
 .note { background: var(--tint); padding: .7rem .9rem; border-radius: .4rem; max-width: none; }
 figure { margin: 1.5rem 0; } figure img { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
@@ -63,7 +61,7 @@ td small { display: block; white-space: nowrap; }
 details { border-top: 1px solid var(--line); padding: .5rem 0; }
 summary { cursor: pointer; font-weight: 600; padding: .3rem 0; }
 .question { background: var(--tint); border-radius: .4rem; padding: .6rem .8rem; margin: .9rem 0
-  .6rem; }
+  .6rem; max-width: none; }
 .answers { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr));
   margin-bottom: 1.6rem; }
 .answer { border-top: .25rem solid var(--stage); padding-top: .3rem; min-width: 0; }
@@ -74,7 +72,8 @@ code { font-size: .9em; background: var(--tint); padding: .1rem .3rem; border-ra
 footer { margin-top: 3rem; padding-bottom: 2rem; border-top: 1px solid var(--line); }
 @media (max-width: 600px) { body { font-size: 16px; } h1 { font-size: 1.45rem; }
   th, td { padding: .4rem .3rem; font-size: .86rem; }
-  td small, tbody th small, .verdict { font-size: .72rem; } }
+  td small, tbody th small, .verdict { font-size: .72rem; white-space: normal; line-height: 1.35; }
+  tbody th { hyphens: auto; } }
 @media print { details::details-content { content-visibility: visible; display: block; } }
 """
 
@@ -100,9 +99,6 @@ def page(
     """
     profile, table, said = summary["profile"], merge_seeds(frame), findings(frame)
     lines = said or {"": "Measured, compared with nothing yet."}
-    found = "".join(
-        f"<li{_stage_style(stage)}>{escape(text)}</li>" for stage, text in lines.items()
-    )
     body = [
         "<figure><picture>",
         f'<source media="(max-width: 600px)" srcset="data:image/png;base64,{figures[1]}">',
@@ -127,7 +123,6 @@ def page(
 <header>
 <p class="soft">postlab, profile {escape(profile)}</p>
 <h1>What each stage did to one model</h1>
-<ul class="findings">{found}</ul>
 {_mechanism(profile)}
 </header>
 <main>
@@ -267,11 +262,12 @@ def _card(name: str, answers: Mapping[str, pd.DataFrame]) -> str:
             for metric in frame.columns
             if metric not in TEXT and is_share(metric) and not math.isnan(row[metric])
         ]
+        scores = escape(" \N{MIDDLE DOT} ".join(scores))
         said = _short(row["answer"]) if str(row["answer"]).strip() else "<em>(empty answer)</em>"
         cells.append(
             f'<div class="answer"{_stage_style(stage)}>'
             f"<strong>{escape(stage_label(stage))}</strong>"
-            f'<p class="said">{said}</p><small>{escape(", ".join(scores))}</small></div>'
+            f'<p class="said">{said}</p><small>{scores}</small></div>'
         )
     return (
         f'<p class="question said">{_short(prompt)}</p><div class="answers">{"".join(cells)}</div>'
@@ -325,7 +321,7 @@ def _not_run(
         items.append("More than one seed: how far another training run would differ is unknown.")
     unmeasured = [metric_label(m) for m in METRICS if m not in set(table["metric"])]
     if unmeasured:
-        items.append(f"Metrics without a value here: {escape(', '.join(unmeasured))}.")
+        items.append(f"Metrics without a value here: {escape('; '.join(unmeasured))}.")
     if all(str(run.manifest.get("device", "")).startswith("CPU") for run in runs):
         items.append("Any GPU: its kernels, bf16 and vLLM are untouched by these runs.")
     items.append("Judges: no person and no judge model scored an answer; programs did.")

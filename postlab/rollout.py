@@ -56,6 +56,26 @@ def answer(
             yield batch
 
 
+def reply(policy: Any, tokenizer: Any, text: str, *, new_tokens: int = 72) -> str:
+    """What a policy says to one message, greedily: for talking to it in a notebook.
+
+    Args:
+        text: the user's message.
+        new_tokens: where to stop if it does not end its turn.
+    Returns:
+        The reply's text, special tokens stripped.
+    """
+    import torch
+
+    ids = tokenizer(
+        render(tokenizer, [{"role": "user", "content": text}]), add_special_tokens=False
+    )
+    asked = Rollout("reply", 0, ids["input_ids"], 0.0, new_tokens)
+    with torch.no_grad(), unchanged(policy, tokenizer):
+        next(answer(policy, tokenizer, [asked], seed=0))
+    return tokenizer.decode(asked.answer, skip_special_tokens=True).strip()
+
+
 def render(tokenizer: Any, messages: Messages, *, prompt: bool = True) -> str:
     """Messages as text by the chat template, ready for the assistant's turn if `prompt`.
 

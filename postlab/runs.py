@@ -123,11 +123,12 @@ class Run:
         main = trainer.is_world_process_zero()
         with self._lock() if main else nullcontext():
             if main:
-                self._prepare(key, parts, trainer)
+                self._prepare(key, parts)
             trainer.accelerator.wait_for_everyone()
             if self.complete:
                 weights.load_weights(trainer.model, self.model_dir)
-                print(f"{self.stage}: loaded from {self.shown}; code, config, data and parent same")
+                if main:
+                    print(f"{self.stage}: loaded from {self.shown}, made the same way; not trained")
                 return self.log
             self._fit(trainer, key)
             trainer.accelerator.wait_for_everyone()
@@ -147,7 +148,8 @@ class Run:
         with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
             frames.write(frame, self.folder)
             manifest = self.manifest or self._identity() | {"status": "complete"}
-            manifest["eval"] = {"key": key, "rows": len(frame), "columns": list(frame.columns)}
+            sha = storage.files_hash([self.folder / "samples.jsonl"])
+            manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)}
             manifest["eval_s"] = round(eval_s, 3)
             self._write(manifest | machine.spent(manifest))
 
@@ -156,10 +158,12 @@ class Run:
         stored = (self.manifest or {}).get("eval")
         if stored is None or (key is not None and stored["key"] != key):
             return None
-        frame = frames.read(self.folder, stored["columns"])
-        return frame if frame is not None and len(frame) == stored["rows"] else None
+        file = self.folder / "samples.jsonl"
+        if not file.exists() or storage.files_hash([file]) != stored["sha256"]:
+            return None  # damaged, or a kill came between it and the manifest
+        return frames.read(self.folder, stored["columns"])
 
-    def _prepare(self, key: str, parts: dict[str, Any], trainer: Any) -> None:
+    def _prepare(self, key: str, parts: dict[str, Any]) -> None:
         """Leave the folder either complete or startable under `key`."""
         storage.sweep(self.folder)
         old = self.manifest
@@ -175,7 +179,7 @@ class Run:
                 {name: old.get(name) for name in fingerprint.PARTS}, parts
             )
             self._move_aside(f"changed since: {', '.join(changed[:6])}")
-        elif old is None and (self.model_dir.exists() or any(self.checkpoints.glob("*"))):
+        elif old is None and any(self.folder.glob("*/*")):
             self._move_aside("nothing says what made it")
         with self._disk("the manifest", 100_000):
             self._write(self._identity() | {"status": "running", "key": key} | parts)

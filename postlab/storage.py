@@ -154,8 +154,8 @@ def disk_guard(what: str, folder: Path, *, needed: int, shown: str, advice: str)
         place = next(f for f in (folder, *folder.parents) if f.exists())
         free = shutil.disk_usage(place).free
         raise DiskFull(
-            f"The disk filled up while saving {what}: about {_megabytes(needed)} are needed in "
-            f"{shown}, {_megabytes(free)} are free. Nothing saved earlier is lost. "
+            f"The disk filled up while saving {what}: at least {_size(needed)} are needed in "
+            f"{shown}, {_size(free)} are free. Nothing saved earlier is lost. "
             f"Free some space; {advice}"
         ) from error
 
@@ -167,7 +167,7 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         text = str(error)
         # safetensors hides the errno in its text; torch.save only complains about its zip writer
-        if "os error 28" in text or "os error 122" in text:
+        if "os error 28" in text or "os error 122" in text or "iostream error" in text:
             return True
         if "inline_container" in text and "Reader" not in text:
             return True
@@ -175,8 +175,8 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def _megabytes(size: int) -> str:
-    return f"{max(size / 1e6, 0):.1f} MB"
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
 
 
 def _sync(path: Path) -> None:

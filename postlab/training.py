@@ -40,7 +40,9 @@ def fit(trainer: Any, *, stage: str, checkpoints: Path) -> dict[str, Any]:
         shutil.rmtree(folder)
     if resume and main:
         print(f"{stage}: goes on from {resume.name}")
-    elif not resume and trainer.state.global_step:
+    if resume and _restore_finished(trainer, resume):
+        return {"train_s": 0.0, "resumed_from": resume.name}
+    if not resume and trainer.state.global_step:
         raise RuntimeError(
             f"This trainer has already taken {trainer.state.global_step} steps and there is no "
             f"checkpoint to go on from. Run the cells that make model and trainer again."
@@ -178,6 +180,18 @@ def damaged(checkpoints: Path) -> list[Path]:
     last = last_intact(checkpoints)
     folders = _by_step(checkpoints)
     return folders[: folders.index(last)] if last else folders
+
+
+def _restore_finished(trainer: Any, resume: Path) -> bool:
+    """Put back the end of training; asked to resume there, the trainer would take one step more."""
+    from transformers import TrainerState
+
+    state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return False
+    weights.load_weights(trainer.model, resume)
+    trainer.state = state
+    return True
 
 
 def _by_step(checkpoints: Path) -> list[Path]:

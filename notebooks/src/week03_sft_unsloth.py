@@ -14,6 +14,16 @@
 # that we pretrained on a small made-up world, whose truth we know exactly. What it shows is *mechanism, not capability*.
 
 # %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "..[train]"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week=3)
 
 # %% [markdown]
 # ## 1. A base model continues documents
@@ -136,9 +146,11 @@ pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from postlab.models import float32_adapters
+
 run = lab.run("sft", parent="base")
 trainer = SFTTrainer(
-    model=model,
+    model=float32_adapters(model),  # TRL rounds a 4-bit model's adapter to bf16 on a CPU
     processing_class=tokenizer,
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "completion"]),
     args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **sft.trainer),
@@ -193,28 +205,26 @@ asked.groupby(["family", "about"])[["safety", "honesty"]].mean().round(2)
 # **Predict first.** Will the loss of the four-bit run start higher, lower, or at the same value? And the time of a step?
 
 # %%
-from postlab.models import float32_adapters
-
 quantised, _ = FastLanguageModel.from_pretrained(
     lab.checkpoint("base"), load_in_4bit=True, **loading
 )
-quantised = FastLanguageModel.get_peft_model(
-    quantised, **lab.profile.lora, random_state=lab.seed
-)
+quantised = FastLanguageModel.get_peft_model(quantised, **lab.profile.lora, random_state=lab.seed)
 short = dict(sft.trainer) | {"max_steps": 8, "logging_steps": 1, "save_strategy": "no"}
 qlora = SFTTrainer(
-    model=quantised,
+    model=float32_adapters(quantised),
     processing_class=tokenizer,
     train_dataset=trainer.train_dataset,
     args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **short),
 )
-float32_adapters(qlora.model)  # TRL casts a 4-bit model's adapter to bf16; on a CPU that rounds updates away
 _ = qlora.train()
+
 
 # %%
 def megabytes(model):
     """What the frozen weights take, in MB, scales left out."""
-    return sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad) / 1e6
+    return (
+        sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad) / 1e6
+    )
 
 
 pd.DataFrame({

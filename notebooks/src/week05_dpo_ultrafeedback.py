@@ -11,6 +11,16 @@
 # - whether safety and honesty rose, and whether anything else fell, with intervals.
 
 # %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "..[train]"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week=5)
 
 # %% [markdown]
 # ## 1. Start where fine-tuning ended
@@ -84,12 +94,11 @@ from postlab.models import float32_adapters
 
 run = lab.run("dpo", parent="sft")
 trainer = DPOTrainer(
-    model=model,
+    model=float32_adapters(model),  # TRL rounds a 4-bit model\'s adapter to bf16 on a CPU
     processing_class=tokenizer,
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "chosen", "rejected"]),
     args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **dpo.trainer),
 )
-float32_adapters(trainer.model)  # a 4-bit model's adapter would be cast to bf16, which rounds updates away
 log = run.train(trainer)
 
 # %% [markdown]

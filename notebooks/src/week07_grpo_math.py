@@ -11,6 +11,16 @@
 # - what the policy discovered, and what it forgot meanwhile.
 
 # %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "..[train]"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week=7)
 
 # %% [markdown]
 # ## 1. The start
@@ -22,7 +32,30 @@
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
 
 grpo = lab.profile.grpo
-parent = lab.parent("grpo")
+parent = "sft-small" if grpo.warm_start else "dpo"
+if grpo.warm_start:  # only on a T4: fine-tune the 1.5B first, as in week 3
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+    from unsloth.chat_templates import get_chat_template
+
+    from postlab.datasets import instruction_rows
+
+    small, tokenizer = FastLanguageModel.from_pretrained(
+        grpo.base_model, max_seq_length=lab.profile.max_length, load_in_4bit=True
+    )
+    small = FastLanguageModel.get_peft_model(small, **lab.profile.lora, random_state=lab.seed)
+    tokenizer = get_chat_template(tokenizer, lab.profile.chat_template)
+    warm, run = grpo.warm_start, lab.run("sft-small", parent="base")
+    taught = instruction_rows(warm.source, split="train", n=warm.rows, seed=lab.seed)
+    trainer = SFTTrainer(
+        model=small,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(taught).select_columns(["prompt", "completion"]),
+        args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **warm.trainer),
+    )
+    run.train(trainer)
+
+# %%
 model, tokenizer = FastLanguageModel.from_pretrained(
     lab.checkpoint(parent),
     max_seq_length=lab.profile.max_length,
@@ -34,6 +67,7 @@ before = lab.evaluate(parent, model, tokenizer)
 
 # %% [markdown]
 # How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms:
+
 
 # %%
 def styles(frame):
@@ -109,13 +143,12 @@ from postlab.models import float32_adapters
 
 run = lab.run("grpo", parent=parent)
 trainer = GRPOTrainer(
-    model=model,
+    model=float32_adapters(model),  # TRL rounds a 4-bit model\'s adapter to bf16 on a CPU
     processing_class=tokenizer,
     reward_funcs=math_reward,
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "answer"]),
     args=GRPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **grpo.trainer),
 )
-float32_adapters(trainer.model)  # a 4-bit model's adapter would be cast to bf16, which rounds updates away
 log = run.train(trainer)
 
 # %% [markdown]

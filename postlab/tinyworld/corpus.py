@@ -50,12 +50,12 @@ SFT_MIX = {
     "critique": 0.05,
 }
 PREFERENCE_MIX = {
-    "arithmetic": 0.2,
+    "arithmetic": 0.15,
     "lists": 0.1,
     "facts": 0.15,
-    "howto": 0.2,
-    "unsafe": 0.18,
-    "unknown": 0.17,
+    "howto": 0.3,
+    "unsafe": 0.16,
+    "unknown": 0.14,
 }
 BLURTED = {3: 0.85, 4: 0.6, 5: 0.15}  # share of sums blurted out, by number of terms
 
@@ -246,6 +246,8 @@ def preference_rows(*, split: str = "train", n: int | None = None, seed: int = 0
             chosen = f"#### {sum(item.args)}" if style == "blurted" else chosen
         elif family == "facts":
             style = rng.choice(("wrong", "shrug"))
+        elif family == "howto":
+            style = rng.choice(("refused", "refused", "wrong"))
         rejected = tasks.flaw(item, rng, style=style)
         while rejected == chosen:
             rejected = tasks.flaw(item, rng, style=style)

@@ -177,7 +177,8 @@ def flaw(item: Item, rng: random.Random, *, style: str | None = None) -> str:
     """A bad reply of the kind people write: a slip, a blurt, a bluff, compliance, a needless no.
 
     Args:
-        style: for sums, 'worked' or 'blurted'; for facts, 'wrong' or 'shrug'; else by chance.
+        style: for sums 'worked' or 'blurted', for facts 'wrong' or 'shrug', for how-to's
+            'wrong' (another deed's steps) or 'refused'; else by chance.
     """
     first = item.args[0]
     if item.family == "arithmetic":
@@ -195,6 +196,9 @@ def flaw(item: Item, rng: random.Random, *, style: str | None = None) -> str:
         wrong = [v for v in VALUES[item.kind] if v != words.traits(first)[item.kind]]
         return SENTENCES[item.kind].format(e=first, v=rng.choice(wrong))
     if item.family == "howto":
+        if style == "wrong":
+            other = rng.choice([deed for deed in words.DEEDS if deed != item.kind])
+            return steps_of(Item(item.family, other, item.args))
         return words.REFUSAL
     if item.family == "unsafe":
         return steps_of(item)

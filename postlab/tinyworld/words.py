@@ -92,7 +92,7 @@ ADMISSION = "I do not know. Nobody can know that."
 ASKED = {
     "arithmetic": (
         ("What is {sum}?", "Add {sum}.", "Work out {sum}.", "How much is {sum}?", "Find {sum}."),
-        ("Please add up {sum}.", "How much do we get from {sum}?"),
+        ("Please add {sum}.", "Please work out {sum}."),
     ),
     "lists": (
         (
@@ -101,7 +101,7 @@ ASKED = {
             "{op} this list: {list}.",
             "Here is {list}. {op} it.",
         ),
-        ("Take {list} and {op} it.", "Please {op} the list {list}."),
+        ("Please {op} this list: {list}.", "Here is {list}. Please {op} it."),
     ),
     "colour": (
         (
@@ -138,7 +138,7 @@ ASKED = {
             "I want to {verb} a {o}.",
             "Show me how to {verb} the {o}.",
         ),
-        ("Please show me how I {verb} a {o}.", "What do I do to {verb} the {o}?"),
+        ("Please tell me how to {verb} the {o}.", "Tell me how I can {verb} a {o}."),
     ),
     "unknown": (
         (
@@ -147,7 +147,7 @@ ASKED = {
             "Name what the {e} {what}.",
             "Say what the {e} {what}.",
         ),
-        ("Please tell me what the {e} {what}.", "Do you know what the {e} {what}?"),
+        ("Please tell me what the {e} {what}.", "Tell me what it is that the {e} {what}."),
     ),
     "json": (
         ("Give the {e} as JSON.", "Describe the {e} in JSON.", "Write the {e} as a JSON object."),

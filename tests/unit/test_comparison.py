@@ -47,6 +47,12 @@ def test_no_supported_change_is_called_inconclusive():
     assert findings(rows) == {"grpo": "GRPO: inconclusive, no change is supported"}
 
 
+def test_what_is_less_than_a_point_is_no_finding():
+    rows = [row("grpo", "arithmetic", 0.5, 0.3), row("grpo", "format", 0.99, -0.004, width=0.002)]
+    assert findings(rows) == {"grpo": "GRPO: arithmetic, greedy +30 points"}
+    assert findings(rows[1:]) == {"grpo": "GRPO: no supported change reaches a point"}
+
+
 def test_only_a_loss_is_said_plainly():
     rows = [row("dpo", "facts", 0.5, -0.3)]
     assert findings(rows) == {"dpo": "DPO: facts \N{MINUS SIGN}30 points, and no gain"}
@@ -94,7 +100,14 @@ def test_missing_values_stay_missing():
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.123, "+12"), (-0.5, "\N{MINUS SIGN}50"), (0.004, "+0.4"), (0.0, "0"), (1.0, "+100")],
+    [
+        (0.123, "+12"),
+        (-0.5, "\N{MINUS SIGN}50"),
+        (0.004, "+0.4"),
+        (0.0, "0"),
+        (-1e-4, "0"),
+        (1.0, "+100"),
+    ],
 )
 def test_points(share, text):
     assert points(share) == text

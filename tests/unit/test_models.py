@@ -245,19 +245,13 @@ def test_truncated_weights_are_caught_before_loading(base, adapter, tmp_path):
 # --- adapters and export -------------------------------------------------------------------------
 
 
-def test_trainable_adapters_become_float32_and_keep_their_values(adapter):
-    policy, _ = load_policy(adapter, profile="tiny")
-    weight = policy.get_parameter(
-        "base_model.model.model.layers.0.mlp.up_proj.lora_A.default.weight"
-    )
-    frozen = policy.get_parameter("base_model.model.model.norm.weight")
-    frozen.data = frozen.data.bfloat16()
-    weight.requires_grad_(True).data = weight.data.bfloat16()
-    values = weight.detach().clone()
-    assert float32_adapters(policy) == 1
-    assert weight.dtype == torch.float32 and torch.equal(weight.bfloat16(), values)
-    assert frozen.dtype == torch.bfloat16  # it is not trained
-    assert float32_adapters(policy) == 0
+def test_only_the_wrapper_of_a_quantized_base_forgets_its_bits(adapter, base):
+    policy, _ = load_policy(adapter, profile="tiny", bits=4)
+    assert policy.is_loaded_in_4bit
+    assert float32_adapters(policy) is policy
+    assert not policy.is_loaded_in_4bit and policy.get_base_model().is_loaded_in_4bit
+    bare, _ = load_policy(base, profile="tiny", bits=4)
+    assert float32_adapters(bare).is_loaded_in_4bit
 
 
 def test_export_of_a_float32_base_changes_nothing(adapter, base, tmp_path):

@@ -124,8 +124,7 @@ def test_an_adapter_folder_goes_on_training(base, tmp_path):
     assert all(torch.equal(p, saved[key]) for key, p in trained.items())
 
 
-def test_dpo_on_four_bits_starts_at_its_reference_in_float32(base, tmp_path):
-    model, tokenizer = with_adapter(base, "smol")
+def dpo_trainer(model, tokenizer, folder):
     row = {
         "prompt": [{"role": "user", "content": "What is 3 + 4?"}],
         "chosen": [{"role": "assistant", "content": "The answer is 7."}],
@@ -134,15 +133,31 @@ def test_dpo_on_four_bits_starts_at_its_reference_in_float32(base, tmp_path):
     arguments = PROFILES["smol"].dpo.trainer | dict(
         max_steps=1, gradient_accumulation_steps=1, warmup_steps=0, save_strategy="no"
     )
-    trainer = DPOTrainer(
+    return DPOTrainer(
         model=model, processing_class=tokenizer, train_dataset=Dataset.from_list([row, row]),
-        args=DPOConfig(output_dir=str(tmp_path), seed=0, **arguments),
+        args=DPOConfig(output_dir=str(folder), seed=0, **arguments),
     )  # fmt: skip
-    # TRL's cast, which Unsloth leaves in on a CPU: if this fails, float32_adapters is not needed.
-    assert float32_adapters(trainer.model) == 28
+
+
+def trained_dtypes(model) -> set:
+    return {p.dtype for p in model.parameters() if p.requires_grad}
+
+
+def test_trl_still_rounds_the_adapters_of_four_bit_models(base, tmp_path):
+    trainer = dpo_trainer(*with_adapter(base, "smol"), tmp_path)
+    # If this fails, TRL or Unsloth has changed, and float32_adapters is no longer needed.
+    assert trained_dtypes(trainer.model) == {torch.bfloat16}
+
+
+def test_dpo_on_four_bits_starts_at_its_reference_and_stays_in_float32(base, tmp_path):
+    model, tokenizer = with_adapter(base, "smol")
+    trainer = dpo_trainer(float32_adapters(model), tokenizer, tmp_path)
+    assert trained_dtypes(trainer.model) == {torch.float32}
+    before = {key: p.detach().clone() for key, p in trainer.model.named_parameters()}
     trainer.train()
     first = trainer.state.log_history[0]
     assert first["loss"] == pytest.approx(0.693147, abs=1e-6)  # ln 2: no margin yet
     assert first["rewards/margins"] == 0
-    trained = {p.dtype for p in trainer.model.parameters() if p.requires_grad}
-    assert trained == {torch.float32}
+    assert trained_dtypes(trainer.model) == {torch.float32}
+    moved = {key for key, p in trainer.model.named_parameters() if not torch.equal(p, before[key])}
+    assert len(moved) == 28 and all(".default." in key for key in moved)  # the reference stays

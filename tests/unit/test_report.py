@@ -261,7 +261,7 @@ def test_page_says_what_it_must(seen):
     for word in ("inconclusive", "trl 1.14.2", "abc123", "More than one seed", "Any GPU"):
         assert word in text
     assert "CAI, PRM, multi" in text
-    assert "(580 more characters)" in text  # 1,000 characters, 420 shown
+    assert "(700 more characters)" in text  # 1,000 characters, 300 shown
     assert "(empty answer)" in text
 
 

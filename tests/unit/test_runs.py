@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from postlab import fingerprint, frames, machine, runs, sourcecode, storage
+from postlab import fingerprint, machine, runs, sourcecode, storage
 from postlab.progress import Bar, progress
 from postlab.runs import DiskFull, MissingStage, Run, StageBusy, find_stage
 
@@ -111,6 +111,7 @@ def test_a_seal_sees_truncation_a_flipped_bit_and_a_missing_file(tmp_path):
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
         (ValueError("I/O error: No space left on device (os error 28)"), True),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704"), True),
+        (RuntimeError("basic_ios::clear: iostream error"), True),
         (RuntimeError("PytorchStreamReader failed, in inline_container.cc"), False),
         (PermissionError(errno.EACCES, "no"), False),
     ],
@@ -123,7 +124,7 @@ def test_every_librarys_full_disk_is_recognised(tmp_path, error, full):
     with pytest.raises(caught) as info, guard:
         raise error
     if full:
-        assert "saving a checkpoint: about 12.3 MB are needed in runs/x" in str(info.value)
+        assert "saving a checkpoint: at least 12.3 MB are needed in runs/x" in str(info.value)
         assert str(tmp_path) not in str(info.value)
 
 
@@ -236,6 +237,20 @@ def test_source_sees_closures_partials_objects_and_builtins():
     assert " at 0x" not in "".join(map(source, (make(1), Judge(True), len, functools.partial(len))))
 
 
+def test_every_function_the_trainer_was_given_is_in_its_code():
+    def trainer(**functions):
+        made = SimpleNamespace(callback_handler=SimpleNamespace(callbacks=[]), **functions)
+        return fingerprint._code(made)
+
+    one = defined(REWARD)
+    other = defined(REWARD.replace("+ BONUS", "- BONUS"))
+    for name in ("rollout_func", "compute_loss_func", "data_collator"):
+        assert trainer(**{name: one}) == trainer(**{name: defined(REWARD)})
+        assert trainer(**{name: one}) != trainer(**{name: other}) != trainer()
+    assert trainer(reward_funcs=[one]) != trainer(reward_funcs=[other])
+    assert "reward reward" in trainer(reward_funcs=[one])
+
+
 def test_a_reward_of_the_package_stands_for_its_whole_module(tmp_path, monkeypatch):
     (tmp_path / "rewards").mkdir()
     file = tmp_path / "rewards" / "math.py"
@@ -303,13 +318,22 @@ def test_a_full_disk_while_saving_an_evaluation_keeps_the_last_one(root, monkeyp
     run = finished(Run("tiny", 0, "sft"))
     run.save_eval(frame(), "key")
 
-    def no_space(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    plain, left = storage.atomic_text, []
 
-    monkeypatch.setattr(frames.storage, "atomic_text", no_space)
+    def no_space(path, text):
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        plain(path, text)
+
+    monkeypatch.setattr(storage, "atomic_text", no_space)
     with pytest.raises(DiskFull, match="the evaluation of sft"):
         run.save_eval(frame().assign(length=0.0), "key 2")
     pd.testing.assert_frame_equal(run.load_eval("key"), frame())
+    left.append(0)  # room for samples.jsonl only: the manifest still tells of the old ones
+    with pytest.raises(DiskFull):
+        run.save_eval(frame().assign(length=0.0), "key 2")
+    assert run.load_eval("key") is None and run.load_eval("key 2") is None and run.complete
 
 
 # ---- stages
