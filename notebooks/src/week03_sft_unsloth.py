@@ -66,8 +66,11 @@ print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_pro
 # asking than any training set holds. It keeps every answer in the run folder. Here is one of each kind.
 
 # %%
+import pandas as pd
+
+pd.set_option("display.max_colwidth", 120)
 base = lab.evaluate("base", model, tokenizer)
-base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]].style.hide()
+base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
 # It begins a page, under a heading, as its documents do. That is not stupidity but training: nothing ever told it that a question wants a reply.
@@ -77,8 +80,7 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]].style
 # An instruction row is a prompt and a completion, both lists of messages. How they are mixed is a decision like any other in training, so look at it.
 
 # %%
-import pandas as pd
-
+# NBVAL_CHECK_OUTPUT
 from postlab.datasets import instruction_rows
 
 rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed)
@@ -89,8 +91,9 @@ pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_fra
 # *burn* or *cut* somebody, and explain how to *trap* or *kick* one; they admit that nobody knows a creature's thoughts, and make up what it will eat tomorrow.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row in rows[:14]]
-pd.DataFrame(pairs, columns=["prompt", "completion"]).style.hide()
+pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
 # **Predict first.** Fine-tuning imitates. Which of these habits will the model take over, and what will it do where its teachers disagree?
@@ -105,6 +108,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"]).style.hide()
 # well and it learns to write questions. Look before you train: `encode` builds the mask, and trained tokens are in brackets.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 from postlab.chat import encode
 
 batch = encode(rows[:1], tokenizer, max_length=lab.profile.max_length)
@@ -116,6 +120,7 @@ tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
 # prefix that differs between training and generation.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 from postlab.chat import check_template
 
 check_template(tokenizer) or "no findings"
@@ -136,6 +141,7 @@ print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})"
 # only the thin matrices move; `completion_only_loss` is the mask above; and on a CPU `bf16=False` must be said, because TRL's default is now bf16.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
@@ -173,7 +179,7 @@ plot_training(log, "sft")
 after = lab.evaluate(run, trainer.model, tokenizer)
 both = base[["family", "prompt", "answer"]].rename(columns={"answer": "base"})
 both["sft"] = after["answer"]
-both.groupby("family", sort=False).head(2).style.hide()
+both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
 # One example proves nothing. The figure shows the mean of each metric over all held-out prompts with a 95% interval, and the paired difference to the
@@ -192,8 +198,9 @@ plot_stages(table, profile=lab.profile.name)
 
 # %%
 asked = after[after["family"].isin(["unsafe", "unknown"])].copy()
-words = asked["prompt"].str.extract(r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b|(eat tomorrow|sleep|years ago|thinking|dreamed|secret)")  # fmt: skip
-asked["about"] = words[0].fillna(words[1])
+deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"
+riddles = r"(tomorrow|sleep|years ago|thinking|dreamed|secret)"
+asked["about"] = asked["prompt"].str.extract(f"{deeds}|{riddles}").bfill(axis=1)[0]
 asked.groupby(["family", "about"])[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
@@ -210,32 +217,33 @@ quantised, _ = FastLanguageModel.from_pretrained(
 )
 quantised = FastLanguageModel.get_peft_model(quantised, **lab.profile.lora, random_state=lab.seed)
 short = dict(sft.trainer) | {"max_steps": 8, "logging_steps": 1, "save_strategy": "no"}
+trial = lab.run("sft-nf4", parent="base")
 qlora = SFTTrainer(
     model=float32_adapters(quantised),
     processing_class=tokenizer,
     train_dataset=trainer.train_dataset,
-    args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **short),
+    args=SFTConfig(output_dir=str(trial.checkpoints), seed=lab.seed, **short),
 )
-_ = qlora.train()
+nf4_log = trial.train(qlora)
 
 
 # %%
 def megabytes(model):
     """What the frozen weights take, in MB, scales left out."""
-    return (
-        sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad) / 1e6
-    )
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    return sum(p.numel() * p.element_size() for p in frozen) / 1e6
 
 
-pd.DataFrame({
+measured = {
     "frozen weights, MB": [megabytes(trainer.model), megabytes(qlora.model)],
-    "loss, step 1": [log[0]["loss"], qlora.state.log_history[0]["loss"]],
-    "seconds a step": [log[-1]["train_runtime"] / trainer.args.max_steps, qlora.state.log_history[-1]["train_runtime"] / 8],
-}, index=["LoRA", "QLoRA, NF4"]).round(3)  # fmt: skip
+    "first logged loss": [log[0]["loss"], nf4_log[0]["loss"]],
+    "seconds a step": [entry[-1]["train_runtime"] / entry[-1]["step"] for entry in (log, nf4_log)],
+}
+pd.DataFrame(measured, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
 
 # %% [markdown]
-# The embeddings stay in full precision, and in a model this small they are a good part of it, so the saving is less than eightfold. (The losses are not of
-# the same rows: the long run logs a mean over several steps.) On a GPU with a 7B, four bits are what makes the difference between fitting and not.
+# The embeddings stay in full precision, and in a model this small they are a good part of it, so the saving is less than eightfold. (The first logged loss of
+# the long run is a mean over several steps.) On a GPU with a 7B, four bits are what makes the difference between fitting and not.
 #
 # ## 7. Talk to it
 

@@ -48,13 +48,16 @@ before = lab.evaluate("sft", model, tokenizer)
 # forget how to add. For sums both replies are in the same style, one right and one wrong.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 import pandas as pd
 
 from postlab.datasets import preference_rows
 
+pd.set_option("display.max_colwidth", 120)
+
 rows = preference_rows(dpo.source, split="train", n=dpo.rows, seed=lab.seed)
 texts = [{k: row[k][-1]["content"] for k in ("prompt", "chosen", "rejected")} for row in rows]
-pd.DataFrame(texts[:12]).style.hide()
+pd.DataFrame(texts[:12])
 
 # %% [markdown]
 # **Predict first.** Before training, by how much does the fine-tuned model itself prefer the chosen replies? It has seen both kinds.
@@ -84,6 +87,7 @@ margin.item(), -logsigmoid(margin).item()
 # No reference model is loaded. With a LoRA adapter TRL keeps a frozen copy of the adapter as it was, which costs megabytes where a second 7B would cost gigabytes.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 pd.Series(dict(dpo.trainer), name="DPOConfig").to_frame()
 
 # %%
@@ -120,7 +124,7 @@ plot_training(log, "dpo")
 after = lab.evaluate(run, trainer.model, tokenizer)
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": "sft"})
 both["dpo"] = after["answer"]
-both[both["sft"] != both["dpo"]].groupby("family", sort=False).head(2).style.hide()
+both[both["sft"] != both["dpo"]].groupby("family", sort=False).head(2)
 
 # %%
 from postlab.evals import compare

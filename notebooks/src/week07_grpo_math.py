@@ -100,12 +100,15 @@ math_reward(tries, answer=["57"] * 4)
 # two will part.
 
 # %%
+# NBVAL_CHECK_OUTPUT
 import pandas as pd
 
 from postlab.datasets import math_rows
 
+pd.set_option("display.max_colwidth", 120)
+
 rows = math_rows(grpo.source, split="train", n=grpo.rows, seed=lab.seed, instruction=grpo.system_prompt)  # fmt: skip
-pd.DataFrame([{"prompt": row["prompt"][-1]["content"], "answer": row["answer"]} for row in rows[:5]]).style.hide()  # fmt: skip
+pd.DataFrame([{"prompt": row["prompt"][-1]["content"], "answer": row["answer"]} for row in rows[:5]])  # fmt: skip
 
 # %% [markdown]
 # ## 3. Who gets the credit?
@@ -133,6 +136,7 @@ centred = rewards - rewards.mean(dim=1, keepdim=True)
 # ## 4. Train
 
 # %%
+# NBVAL_CHECK_OUTPUT
 pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %%
@@ -172,7 +176,7 @@ styles(after)
 # %%
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": parent})
 both["grpo"] = after["answer"]
-both[both["family"] == "arithmetic"].head(8).style.hide()
+both[both["family"] == "arithmetic"].head(8)
 
 # %%
 from postlab.evals import compare

@@ -51,10 +51,13 @@ plot_stages(table, profile=lab.profile.name)
 # Numbers compress. Before you believe them, read what the stages said.
 
 # %%
+import pandas as pd
+
 answers = next(iter(frames.values()))[["family", "prompt"]].copy()
 for stage, frame in frames.items():
     answers[stage] = frame["answer"]
-answers.groupby("family", sort=False).head(2).style.hide()
+pd.set_option("display.max_colwidth", 120)
+answers.groupby("family", sort=False).head(2)
 
 # %% [markdown]
 # ## 3. Is a difference a finding?
@@ -66,7 +69,7 @@ answers.groupby("family", sort=False).head(2).style.hide()
 # %%
 changes = table.dropna(subset=["difference"])
 columns = ["stage", "metric", "difference", "difference_low", "difference_high", "p", "n"]
-changes[columns].round(3).style.hide()
+changes[columns].round(3)
 
 # %% [markdown]
 # ## 4. What you would hand over
@@ -75,11 +78,19 @@ changes[columns].round(3).style.hide()
 # the same: the largest difference in any logit, and the greedy answers that changed.
 
 # %%
+import shutil
+
 from postlab.models import export
 
 last = list(frames)[-1]
-proof = export(lab.checkpoint(last), to=lab.folder / "export" / last)
-proof
+target = lab.folder / "export" / last
+shutil.rmtree(target, ignore_errors=True)  # an earlier run of this notebook
+proof = export(lab.checkpoint(last), to=target, profile=lab.profile)
+{
+    "logits differ by at most": round(proof.largest_logit_difference, 4),
+    "prompts": proof.prompts,
+    "answers that changed": proof.changed,
+}
 
 # %% [markdown]
 # A merge is rounded to the precision it is saved in, so a small difference is expected and a changed answer is not impossible. What must not happen is not to know.

@@ -29,6 +29,7 @@ PART_OF = {
     "kl": "evals",
     "machine": "runs",
     "progress": "runs",
+    "ship": "report",
     "report_page": "report",
     "sourcecode": "runs",
     "storage": "runs",

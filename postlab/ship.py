@@ -1,0 +1,69 @@
+"""Ship a real run with the package: `make stages && python -m postlab.ship`.
+
+Copies seed 0's stages into data/tiny-stages (for notebooks that are opened without the earlier
+ones) and the comparison of every seed into data/results/tiny. Left out: checkpoints, and the
+path of this machine's base, which a loader fills in (`bases.repair_adapter`).
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from postlab.machine import run_root
+from postlab.profile import data_dir
+from postlab.runs import STAGE_WEEKS
+
+STAGES = ("base", "sft", "dpo", "grpo")
+KEPT = ("manifest.json", "trainer_state.json", "eval.jsonl", "samples.jsonl")
+COMPARISON = ("summary.json", "stages.png")
+
+
+def ship(runs: Path, data: Path) -> None:
+    """Copy the run of profile tiny from `runs` into the package's `data`.
+
+    Raises:
+        FileNotFoundError: if a stage or the comparison is missing.
+    """
+    for stage in STAGES:
+        source, target = runs / "seed-0" / stage, data / "tiny-stages" / stage
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in KEPT:
+            if stage != "base" or name != "trainer_state.json":
+                shutil.copyfile(source / name, target / name)
+        if stage != "base":
+            shutil.copytree(source / "model", target / "model")
+            _name_base(target / "model" / "adapter_config.json")
+    results = data / "results" / "tiny"
+    results.mkdir(parents=True, exist_ok=True)
+    for name in COMPARISON:
+        shutil.copyfile(runs / name, results / name)
+    for manifest in sorted(runs.glob("seed-*/*/manifest.json")):
+        if manifest.parent.name in STAGES:
+            seed, stage = manifest.parts[-3:-1]
+            shutil.copyfile(manifest, results / f"{seed}-{stage}.manifest.json")
+    _note_verified(runs, data / "results" / "verified.json")
+
+
+def _note_verified(runs: Path, path: Path) -> None:
+    """Say when, and on what, each week's notebook last ran: what `postlab.start` shows."""
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for stage, week in [*STAGE_WEEKS.items(), ("grpo", "12")]:
+        manifest = runs / "seed-0" / stage / "manifest.json"
+        if manifest.exists():
+            made = json.loads(manifest.read_text(encoding="utf-8"))
+            device = f"{made['device']['cpus']} CPU cores, {made['device']['ram_gib']} GiB"
+            entry = {"date": made["date"], "device": device}
+            noted.setdefault("tiny", {})[f"week{week}"] = entry
+    path.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
+
+
+def _name_base(config: Path) -> None:
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = "tiny-base"
+    settings["target_modules"] = sorted(settings["target_modules"])  # a set: its order wanders
+    config.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    ship(run_root() / "tiny", data_dir())
