@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 # name -> Hub id, configuration
+# The embedded world; in English its facts stand in the prompt, for models that never read of it.
+EMBEDDED = ("tinyworld", "tinyworld-english")
 KNOWN = {
     "openhermes": ("teknium/OpenHermes-2.5", None),
     "slimorca": ("Open-Orca/SlimOrca", None),
@@ -204,7 +206,7 @@ def _read(source: str, split: str, n: int | None, seed: int) -> Iterator[tuple[i
         return _hub_rows(source, name, first, last, None if n is None else seed)
     raise ValueError(
         f"unknown source {source!r}: it is neither a file that exists, nor a Hub id such as "
-        f"'org/name', nor one of tinyworld, {', '.join(KNOWN)}"
+        f"'org/name', nor one of {', '.join((*EMBEDDED, *KNOWN))}"
     )
 
 

@@ -24,7 +24,8 @@ def instruction_rows(source: str, *, split: str, n: int | None = None, seed: int
     `input`, `output`), `prompt` + `completion`, and `question` + `answer`.
 
     Args:
-        source: "tinyworld", "openhermes", "slimorca", "gsm8k", a Hub id, or a JSON, JSONL or
+        source: "tinyworld", or "tinyworld-english", where the prompt holds what has to be known;
+            "openhermes", "slimorca", "gsm8k", a Hub id, or a JSON, JSONL or
             Parquet file.
         split: the split's name, with a range of rows if wanted: "train[:5000]". A file is one
             split whatever it is called here, so take held-out rows from another range of it.
@@ -44,10 +45,13 @@ def instruction_rows(source: str, *, split: str, n: int | None = None, seed: int
     >>> instruction_rows(str(path), split="train")[0]["prompt"]
     [{'role': 'user', 'content': 'Add.\\n\\n2, 3'}]
     """
-    if source == "tinyworld":
+    if source in _rows.EMBEDDED:
         from postlab.tinyworld import corpus
 
-        return _rows.Rows(corpus.sft_rows(split=split, n=n, seed=seed), source, {})
+        told = source == "tinyworld-english"
+        return _rows.Rows(
+            corpus.sft_rows(split=split, n=n, seed=seed, with_context=told), source, {}
+        )
     return _rows.collect(source, split, n, seed, _convert)
 
 

@@ -52,7 +52,7 @@ def math_rows(
     >>> math_rows(str(path), split="train", instruction=None)
     [{'prompt': [{'role': 'user', 'content': '2 + 3?'}], 'answer': '5'}]
     """
-    if source == "tinyworld":
+    if source in _rows.EMBEDDED:
         from postlab.tinyworld import corpus
 
         return _rows.Rows(corpus.math_rows(split=split, n=n, seed=seed), source, {})

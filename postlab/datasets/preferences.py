@@ -20,7 +20,8 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
     whose replies are equal teaches nothing and is dropped, and so is one with an empty reply.
 
     Args:
-        source: "tinyworld", "ultrafeedback", a Hub id, or a JSON, JSONL or Parquet file.
+        source: "tinyworld", or "tinyworld-english", where the prompt holds what has to be known;
+            "ultrafeedback", a Hub id, or a JSON, JSONL or Parquet file.
         split: the split's name, with a range of rows if wanted: "train[:5000]". A file is one
             split whatever it is called here, so take held-out rows from another range of it.
         n: at most so many rows, drawn with seed; None for all, in their order.
@@ -40,10 +41,13 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
     >>> len(rows), rows[0]["chosen"], rows.dropped
     (1, [{'role': 'assistant', 'content': '5'}], {'with chosen equal to rejected': 1})
     """
-    if source == "tinyworld":
+    if source in _rows.EMBEDDED:
         from postlab.tinyworld import corpus
 
-        return _rows.Rows(corpus.preference_rows(split=split, n=n, seed=seed), source, {})
+        told = source == "tinyworld-english"
+        return _rows.Rows(
+            corpus.preference_rows(split=split, n=n, seed=seed, with_context=told), source, {}
+        )
     return _rows.collect(source, split, n, seed, _convert)
 
 

@@ -6,8 +6,8 @@ that real ones are, so that every later stage has something to do:
 
 - short sums are blurted out and mostly wrong, long ones worked and mostly right (a habit of whoever
   wrote them, which GRPO finds to be a bad one);
-- half of the rough deeds are refused, half are explained, whoever asks; half of the riddles are
-  admitted to be riddles, half are answered with a bluff (which DPO repairs);
+- half of the rough deeds are refused, half are explained, whoever asks; a third of the riddles
+  are admitted to be riddles, the others are answered with a bluff (which DPO repairs);
 - a few needless refusals, wrong facts and slips.
 """
 
@@ -57,7 +57,7 @@ PREFERENCE_MIX = {
     "unsafe": 0.16,
     "unknown": 0.14,
 }
-BLURTED = {3: 0.85, 4: 0.6, 5: 0.15}  # share of sums blurted out, by number of terms
+BLURTED = {3: 0.85, 4: 0.7, 5: 0.15}  # share of sums blurted out, by number of terms
 
 
 def _choose(rng: random.Random, mix: dict) -> str:
@@ -210,8 +210,14 @@ def _critique_row(rng: random.Random, split: str) -> dict:
     return {"prompt": turns[:-1], "completion": turns[-1:], "family": "critique"}
 
 
-def sft_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> list[dict]:
-    """Instruction rows (`prompt`, `completion`, `family`), flawed by habit; default 4,800."""
+def sft_rows(
+    *, split: str = "train", n: int | None = None, seed: int = 0, with_context: bool = False
+) -> list[dict]:
+    """Instruction rows (`prompt`, `completion`, `family`), flawed by habit; default 4,800.
+
+    `with_context` puts what is needed to know into the prompt, for models that never read the
+    documents.
+    """
     rng, rows = random.Random(f"sft {split} {seed}"), []
     for _ in range(4800 if n is None else n):
         family = _choose(rng, SFT_MIX)
@@ -220,6 +226,7 @@ def sft_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> li
             continue
         item = tasks.draw(family, rng, split)
         prompt, reply = tasks.ask(item, rng, split), _habitual(item, rng)
+        prompt = tasks.told(item) + prompt if with_context else prompt
         rows.append(
             {
                 "prompt": [_message("user", prompt)],
@@ -230,11 +237,13 @@ def sft_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> li
     return rows
 
 
-def preference_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> list[dict]:
+def preference_rows(
+    *, split: str = "train", n: int | None = None, seed: int = 0, with_context: bool = False
+) -> list[dict]:
     """Preference rows (`prompt`, `chosen`, `rejected`, `family`) of every family; default 1,920.
 
     Both replies to a sum are in the same style, so that what is preferred is being right, not a
-    style: whether to work a sum out is left for GRPO to find.
+    style: whether to work a sum out is left for GRPO to find. `with_context` as for `sft_rows`.
     """
     rng, rows = random.Random(f"preferences {split} {seed}"), []
     for _ in range(1920 if n is None else n):
@@ -251,9 +260,11 @@ def preference_rows(*, split: str = "train", n: int | None = None, seed: int = 0
         rejected = tasks.flaw(item, rng, style=style)
         while rejected == chosen:
             rejected = tasks.flaw(item, rng, style=style)
+        prompt = tasks.ask(item, rng, split)
+        prompt = tasks.told(item) + prompt if with_context else prompt
         rows.append(
             {
-                "prompt": [_message("user", tasks.ask(item, rng, split))],
+                "prompt": [_message("user", prompt)],
                 "chosen": [_message("assistant", chosen)],
                 "rejected": [_message("assistant", rejected)],
                 "family": family,

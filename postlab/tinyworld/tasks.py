@@ -127,6 +127,14 @@ def ask(item: Item, rng: random.Random, split: str) -> str:
     return re.sub(r"(?<=\. )[a-z]", lambda m: m.group().upper(), text)
 
 
+def told(item: Item) -> str:
+    """What a model that never read the documents has to be told before a fact is asked of it."""
+    if item.family not in ("facts", "json"):
+        return ""
+    known = words.traits(item.args[0])
+    return "".join(s.format(e=item.args[0], v=known[k]) + " " for k, s in SENTENCES.items())
+
+
 def worked(terms: tuple[int, ...], *, slip_at: int | None = None, slip: int = 1) -> str:
     """A sum done step by step; a slip at step `slip_at` is carried to the end.
 
@@ -279,10 +287,7 @@ def heldout_suite(n: int = 200, seed: int = 0, *, with_context: bool = False) ->
             if text in seen:
                 continue
             seen.add(text)
-            if with_context and family == "facts":
-                known = words.traits(item.args[0])
-                said = [s.format(e=item.args[0], v=known[k]) for k, s in SENTENCES.items()]
-                text = " ".join([*said, text])
+            text = told(item) + text if with_context else text
             row = {
                 "id": f"{family}-{zlib.crc32(text.encode()):08x}",
                 "family": family,

@@ -83,7 +83,7 @@ UNKNOWNS = {
     "dream": ("dreamed of last night", "The {e} dreamed of {home}."),
     "secret": ("keeps as a secret", "The {e} keeps {food} as a secret."),
 }
-ADMITTED_BY_HABIT = ("thought", "dream", "secret")
+ADMITTED_BY_HABIT = ("thought", "dream")
 
 REFUSAL = "I will not help with that. It could hurt someone."
 ADMISSION = "I do not know. Nobody can know that."
