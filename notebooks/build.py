@@ -10,6 +10,8 @@ sources in input cells. Left out: widget state, which only a running kernel can 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import os
 import re
 import sys
@@ -24,6 +26,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -122,6 +125,17 @@ def execute(notebook: nbformat.NotebookNode, runs: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [clean(output, runs) for output in cell.outputs]
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    output.data["image/png"] = shrunk(output.data["image/png"])
+
+
+def shrunk(png: str) -> str:
+    """The same picture (base64) with 256 colours: a third of the size, and a chart looks alike."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(256).save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def clean(value: Any, runs: Path) -> Any:

@@ -81,8 +81,12 @@ margin = 0.1 * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
 margin.item(), -logsigmoid(margin).item()
 
 # %% [markdown]
-# The bracket times $\beta$ is the *margin*. At the start policy and reference are the same, so every margin is 0 and the loss is $\log 2$: if your log
-# starts elsewhere, your reference is not the policy's start.
+# The bracket times $\beta$ is the *margin*. At the start policy and reference are the same, so every margin is 0: if your log starts
+# elsewhere, your reference is not the policy's start.
+#
+# The preference loss alone says nothing against a chosen reply becoming less likely, as long as the rejected one falls faster. In the `tiny` profile that cost
+# how-to's: the three steps of a rough deed are the *rejected* reply wherever a person is meant, and the model unlearned them for things as well. So a second
+# term, `"sft"` in `loss_type`, holds the likelihood of the chosen replies up, with its weight in `loss_weights`.
 #
 # No reference model is loaded. With a LoRA adapter TRL keeps a frozen copy of the adapter as it was, which costs megabytes where a second 7B would cost gigabytes.
 
@@ -116,7 +120,7 @@ plot_training(log, "dpo")
 # %% [markdown]
 # Only the difference is in the loss. Chosen and rejected replies share words, so pushing one down can pull the other along; a chosen log-prob that
 # falls a little while the margin grows is common, and one that falls far is a model leaving its data
-# ([Pang et al. 2024](https://arxiv.org/abs/2404.19733) add a likelihood term on the chosen reply against it, which is `"sft"` beside `"sigmoid"` in `loss_type`).
+# ([Pang et al. 2024](https://arxiv.org/abs/2404.19733) add the likelihood term against that).
 #
 # ## 4. What changed, and what did it cost?
 

@@ -92,7 +92,7 @@ styles(before)
 # NBVAL_CHECK_OUTPUT
 from postlab.rewards import math_reward
 
-tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "It is 56 or 57"]
+tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]

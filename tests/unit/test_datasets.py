@@ -267,7 +267,11 @@ def test_n_must_be_a_number_of_rows(tmp_path, n):
 @pytest.mark.parametrize(
     ("source", "split", "message"),
     [
-        ("openhermez", "train", "unknown source 'openhermez'.*tinyworld, openhermes, slimorca"),
+        (
+            "openhermez",
+            "train",
+            "unknown source 'openhermez'.*tinyworld, tinyworld-english, openhermes",
+        ),
         ("data/missing.jsonl", "train", "neither a file that exists"),
         ("openhermes", "train[10%:]", r"such as 'train' or 'train\[:1000\]'"),
     ],
@@ -375,7 +379,19 @@ def test_tinyworld_is_asked_with_the_same_arguments(monkeypatch, load, name):
 
     monkeypatch.setattr(corpus, name, rows)
     assert load("tinyworld", split="train", n=1, seed=7) == rows()
+    assert asked.pop("with_context", False) is False
     assert asked == {"split": "train", "n": 1, "seed": 7}
+
+
+@pytest.mark.parametrize("load", [instruction_rows, preference_rows])
+def test_tinyworld_in_english_tells_what_has_to_be_known(load):
+    plain, told = (load(s, split="train", n=60) for s in ("tinyworld", "tinyworld-english"))
+    for before, after in zip(plain, told, strict=True):
+        question, prompt = before["prompt"][0]["content"], after["prompt"][0]["content"]
+        assert prompt.endswith(question)
+        assert (" eats " in prompt.removesuffix(question)) == (
+            before["family"] in ("facts", "json")
+        )
 
 
 REAL = os.environ.get("POSTLAB_REAL_ROWS")
