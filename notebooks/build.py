@@ -97,6 +97,8 @@ def notebook_of(source: Path, url: str | None) -> nbformat.NotebookNode:
         notebook.cells.insert(0, nbformat.v4.new_markdown_cell(badge(source, url)))
     for index, cell in enumerate(notebook.cells):
         cell.id = f"{source.stem[:6]}-{index:03d}"
+        # jupytext notes unusual blank lines between cells, which only matter in the script.
+        cell.metadata.pop("lines_to_next_cell", None)
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
