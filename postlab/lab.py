@@ -34,7 +34,6 @@ WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 # what an evaluation says depends on; a changed line in one of them makes it again
 EVAL_CODE = ("evals", "rollout", "kl", "suites", "rewards", "tinyworld.tasks", "tinyworld.words")
-CHAIN = ("base", "sft", "dpo", "grpo")
 QUIET = {
     # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.
     "UNSLOTH_DISABLE_STATISTICS": "1",
@@ -132,14 +131,14 @@ class Lab:
             MissingStage: if one of base, sft, dpo, grpo has none, naming the command that makes it.
         """
         frames: dict[str, Any] = {}
-        for stage in dict.fromkeys((*CHAIN, *runs.STAGE_WEEKS)):
+        for stage in dict.fromkeys((*runs.CHAIN, *runs.STAGE_WEEKS)):
             run = Run(self.profile.name, self.seed, stage)
             runs.adopt(run)
             frame = run.load_eval()
             if frame is not None:
                 frames[stage] = frame
                 self._note_stale(run)
-            elif stage in CHAIN:
+            elif stage in runs.CHAIN:
                 raise runs.missing(run, "evaluation of ")
         return frames
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "CHAIN",
     "STAGE_WEEKS",
     "DamagedStage",
     "DiskFull",
@@ -39,6 +40,7 @@ __all__ = [
     "progress",
     "run_root",
 ]
+CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
 
 

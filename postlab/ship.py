@@ -11,9 +11,8 @@ from pathlib import Path
 
 from postlab.machine import run_root
 from postlab.profile import data_dir
-from postlab.runs import STAGE_WEEKS
+from postlab.runs import CHAIN, STAGE_WEEKS
 
-STAGES = ("base", "sft", "dpo", "grpo")
 KEPT = ("manifest.json", "trainer_state.json", "eval.jsonl", "samples.jsonl")
 COMPARISON = ("summary.json", "stages.png")
 
@@ -24,7 +23,7 @@ def ship(runs: Path, data: Path) -> None:
     Raises:
         FileNotFoundError: if a stage or the comparison is missing.
     """
-    for stage in STAGES:
+    for stage in CHAIN:
         source, target = runs / "seed-0" / stage, data / "tiny-stages" / stage
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
@@ -39,7 +38,7 @@ def ship(runs: Path, data: Path) -> None:
     for name in COMPARISON:
         shutil.copyfile(runs / name, results / name)
     for manifest in sorted(runs.glob("seed-*/*/manifest.json")):
-        if manifest.parent.name in STAGES:
+        if manifest.parent.name in CHAIN:
             seed, stage = manifest.parts[-3:-1]
             shutil.copyfile(manifest, results / f"{seed}-{stage}.manifest.json")
     _note_verified(runs, data / "results" / "verified.json")
