@@ -1,12 +1,13 @@
-"""Ship a real run with the package: `make stages && python -m postlab.ship`.
+"""Ship a real run with the package: `make stages && python -m postlab.ship [smol]`.
 
-Copies seed 0's stages into data/tiny-stages (for notebooks that are opened without the earlier
-ones) and the comparison of every seed into data/results/tiny. Left out: checkpoints, and the
-path of this machine's base, which a loader fills in (`bases.repair_adapter`).
+Copies the comparison of every seed into data/results/<profile>, and, for `tiny`, seed 0's stages
+into data/tiny-stages (for notebooks that are opened without the earlier ones). Left out:
+checkpoints, and the path of this machine's base, which a loader fills in (`bases.repair_adapter`).
 """
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 from postlab.machine import run_root
@@ -17,23 +18,16 @@ KEPT = ("manifest.json", "trainer_state.json", "eval.jsonl", "samples.jsonl")
 COMPARISON = ("summary.json", "stages.png")
 
 
-def ship(runs: Path, data: Path) -> None:
-    """Copy the run of profile tiny from `runs` into the package's `data`.
+def ship(runs: Path, data: Path, *, profile: str = "tiny") -> None:
+    """Copy the runs of a profile from the folder `runs` into the package's `data`.
 
     Raises:
         FileNotFoundError: if a stage or the comparison is missing.
     """
-    for stage in CHAIN:
-        source, target = runs / "seed-0" / stage, data / "tiny-stages" / stage
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for name in KEPT:
-            if stage != "base" or name != "trainer_state.json":
-                shutil.copyfile(source / name, target / name)
-        if stage != "base":
-            shutil.copytree(source / "model", target / "model")
-            _name_base(target / "model" / "adapter_config.json")
-    results = data / "results" / "tiny"
+    if profile == "tiny":
+        for stage in CHAIN:
+            _ship_stage(runs / "seed-0" / stage, data / "tiny-stages" / stage)
+    results = data / "results" / profile
     results.mkdir(parents=True, exist_ok=True)
     for name in COMPARISON:
         shutil.copyfile(runs / name, results / name)
@@ -41,10 +35,22 @@ def ship(runs: Path, data: Path) -> None:
         if manifest.parent.name in CHAIN:
             seed, stage = manifest.parts[-3:-1]
             shutil.copyfile(manifest, results / f"{seed}-{stage}.manifest.json")
-    _note_verified(runs, data / "results" / "verified.json")
+    _note_verified(runs, data / "results" / "verified.json", profile)
 
 
-def _note_verified(runs: Path, path: Path) -> None:
+def _ship_stage(source: Path, target: Path) -> None:
+    trained = source.name != "base"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in KEPT:
+        if trained or name != "trainer_state.json":
+            shutil.copyfile(source / name, target / name)
+    if trained:
+        shutil.copytree(source / "model", target / "model")
+        _name_base(target / "model" / "adapter_config.json")
+
+
+def _note_verified(runs: Path, path: Path, profile: str) -> None:
     """Say when, and on what, each week's notebook last ran: what `postlab.start` shows."""
     noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for stage, week in [*STAGE_WEEKS.items(), ("grpo", "12")]:
@@ -53,7 +59,7 @@ def _note_verified(runs: Path, path: Path) -> None:
             made = json.loads(manifest.read_text(encoding="utf-8"))
             device = f"{made['device']['cpus']} CPU cores, {made['device']['ram_gib']} GiB"
             entry = {"date": made["date"], "device": device}
-            noted.setdefault("tiny", {})[f"week{week}"] = entry
+            noted.setdefault(profile, {})[f"week{week}"] = entry
     path.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
 
 
@@ -65,4 +71,5 @@ def _name_base(config: Path) -> None:
 
 
 if __name__ == "__main__":
-    ship(run_root() / "tiny", data_dir())
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "tiny"
+    ship(run_root() / chosen, data_dir(), profile=chosen)
