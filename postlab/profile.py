@@ -5,8 +5,9 @@ One switch of four: `tiny` (the embedded base, any laptop), `smol` (SmolLM2-135M
 names, all but `output_dir` and `seed`: `SFTConfig(**profile.sft.trainer, output_dir=..., seed=0)`.
 
 What this leaves out: it tunes nothing to the memory found (`preflight` estimates that), and `tiny`
-and `smol` stay on the CPU even where there is a GPU. `t4` and `rented` are set by arithmetic from
-published speeds; their minutes are estimates until a run on such a device is recorded.
+and `smol` stay on the CPU even where there is a GPU; their minutes are rounded from recorded runs on
+two cores. `t4` and `rented` are set by arithmetic from published speeds; their minutes are
+estimates until a run on such a device is recorded.
 """
 
 import copy
@@ -162,7 +163,7 @@ SMOL = Profile(
     name="smol", base_model="smol", second_model=None, load_in_4bit=True, dtype="float32",
     max_length=128, lora=_lora(16, 32, False), chat_template=None,
     sft=StageConfig(
-        source="tinyworld-english", rows=640, minutes=10,
+        source="tinyworld-english", rows=640, minutes=6,
         trainer=_CPU | _SFT | dict(
             max_steps=40, per_device_train_batch_size=4, gradient_accumulation_steps=4,
             learning_rate=4e-4, lr_scheduler_type="linear", warmup_steps=3,
@@ -170,7 +171,7 @@ SMOL = Profile(
         ),
     ),
     dpo=StageConfig(
-        source="tinyworld-english", rows=160, minutes=7,
+        source="tinyworld-english", rows=160, minutes=3,
         trainer=_CPU | _DPO | dict(
             max_steps=20, per_device_train_batch_size=2, gradient_accumulation_steps=4,
             learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=2,
@@ -178,7 +179,7 @@ SMOL = Profile(
         ),
     ),
     grpo=StageConfig(  # 16 completions a step, sampled together: 4 prompts, 4 answers each
-        source="tinyworld-english", rows=72, minutes=10,
+        source="tinyworld-english", rows=72, minutes=8,
         trainer=_CPU | _GRPO | dict(
             max_steps=18, per_device_train_batch_size=4, gradient_accumulation_steps=4,
             num_generations=4, max_completion_length=48,
