@@ -5,8 +5,8 @@ One switch of four: `tiny` (the embedded base, any laptop), `smol` (SmolLM2-135M
 names, all but `output_dir` and `seed`: `SFTConfig(**profile.sft.trainer, output_dir=..., seed=0)`.
 
 What this leaves out: it tunes nothing to the memory found (`preflight` estimates that), and `tiny`
-and `smol` stay on the CPU even where there is a GPU; their minutes are rounded from recorded runs on
-two cores. `t4` and `rented` are set by arithmetic from published speeds; their minutes are
+and `smol` stay on the CPU even where there is a GPU; their minutes are rounded from recorded runs
+on two cores. `t4` and `rented` are set by arithmetic from published speeds; their minutes are
 estimates until a run on such a device is recorded.
 """
 
