@@ -2,11 +2,13 @@
 
 import doctest
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from postlab import chat
+from postlab import chat, templates
+from postlab.bases import smol_gguf, smol_tokenizer, tiny_base
 from postlab.chat import check_template, encode
 
 CHATML = (
@@ -26,13 +28,14 @@ GENERATION = (
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>"]
 
 
-def build(template=CHATML, *, eos="<|im_end|>", pad="<|pad|>", bos=None, adds_bos=False):
+def build(template=CHATML, *, eos="<|im_end|>", pad="<|pad|>", bos=None, adds_bos=False, merges=()):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(SPECIAL + alphabet)}
-    inner = Tokenizer(models.BPE(vocabulary, []))
+    merged = ["".join(pair) for pair in merges]
+    vocabulary = {token: i for i, token in enumerate(SPECIAL + alphabet + merged)}
+    inner = Tokenizer(models.BPE(vocabulary, list(merges)))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens(SPECIAL)
@@ -61,8 +64,9 @@ def codes(tokenizer):
     return [finding.code for finding in check_template(tokenizer)]
 
 
-def test_docstring_examples():
-    result = doctest.testmod(chat)
+@pytest.mark.parametrize("module", [chat, templates])
+def test_docstring_examples(module):
+    result = doctest.testmod(module)
     assert result.attempted and not result.failed
 
 
@@ -214,6 +218,124 @@ def test_assistant_prefix_drift_is_found():
     (finding,) = check_template(build(absent))
     assert (finding.code, finding.severity) == ("assistant_prefix_drift", "warning")
     assert "<|im_start|>assistant" in finding.seen
+
+
+def test_markers_that_are_no_tokens_are_found():
+    """A ChatML template put on a tokenizer of another family: its markers are ordinary text."""
+    foreign = CHATML.replace("<|im_start|>", "<|turn|>")
+    (finding,) = check_template(build(foreign))
+    assert (finding.code, finding.severity) == ("template_token_split", "warning")
+    assert "<|turn|> (8 tokens)" in finding.seen
+    ends = CHATML.replace("<|im_end|>", "<|over|>")  # then no token ends a turn either
+    assert codes(build(ends)) == ["end_of_turn_not_trained", "template_token_split"]
+    words = CHATML.replace("<|im_start|>", "### ")  # a template of plain words is a choice
+    assert codes(build(words)) == []
+
+
+def test_digits_that_are_cut_wrongly_are_found():
+    """The break before a number must not lose its second half to the number."""
+    from tokenizers import pre_tokenizers
+
+    breaks = [("\u010a", "\u010a")]
+    broken = build(merges=breaks)
+    (finding,) = check_template(broken)
+    assert (finding.code, finding.severity) == ("digits_cut_wrongly", "warning")
+    assert "['\u010a', '\u010a', '1', '.']" in finding.seen
+    assert "['\u010a\u010a', '1', '.']" in finding.seen
+    broken.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    assert codes(broken) == []
+    # Where the vocabulary has numbers of two digits, such a cut is the family's own.
+    assert codes(build(merges=[*breaks, ("1", "2")])) == []
+
+
+def embeddings(weight):
+    return SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=weight))
+
+
+@pytest.mark.parametrize("fault", ["zero", "mean", "another's", "missing"])
+def test_a_template_token_that_the_base_never_saw_is_found(fault):
+    tokenizer = build()
+    end = tokenizer.eos_token_id
+    weight = torch.randn(len(tokenizer), 64, generator=torch.Generator().manual_seed(0))
+    assert check_template(tokenizer, model=embeddings(weight)) == []
+    if fault == "missing":
+        weight = weight[:end]
+    else:
+        others = {"zero": torch.zeros(64), "mean": weight.mean(0), "another's": weight[0]}
+        weight[end] = others[fault] + 0.01
+    (finding,) = check_template(tokenizer, model=embeddings(weight))
+    assert (finding.code, finding.severity) == ("untrained_template_token", "warning")
+    assert "'<|im_end|>'" in finding.seen
+    # <|im_start|> has a lower id and an embedding of its own.
+    assert "'<|im_start|>'" not in finding.seen
+
+
+def test_right_padding_is_found_where_answers_are_generated():
+    tokenizer = build()
+    tokenizer.padding_side = "right"
+    assert codes(tokenizer) == []
+    (finding,) = check_template(tokenizer, generating=True)
+    assert (finding.code, finding.severity) == ("right_padding", "error")
+    tokenizer.padding_side = "left"
+    assert check_template(tokenizer, generating=True) == []
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_base())
+
+
+def tiny_tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_base(), padding_side="left")
+
+
+def test_the_embedded_base_has_no_finding(tiny):
+    assert check_template(tiny_tokenizer(), model=tiny, generating=True) == []
+
+
+@pytest.mark.parametrize("mean_resizing", [True, False])
+def test_tokens_added_to_the_embedded_base_are_found(mean_resizing):
+    """As transformers adds them: near the mean of the others, or small random numbers."""
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_base()), tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|over|>"]})
+    tokenizer.eos_token = "<|over|>"
+    for old, new in (("<|im_start|>", "<|turn|>"), ("<|im_end|>", "<|over|>")):
+        tokenizer.chat_template = tokenizer.chat_template.replace(old, new)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=mean_resizing)
+    (finding,) = check_template(tokenizer, model=model)
+    assert finding.code == "untrained_template_token"
+    assert "'<|turn|>', '<|over|>'" in finding.seen
+
+
+def test_a_token_that_pretraining_never_met_is_found(tiny):
+    """<|pad|> has been in the vocabulary all along, and in no document."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|pad|>")
+    found = {finding.code: finding for finding in check_template(tokenizer, model=tiny)}
+    assert list(found) == ["untrained_template_token"]
+    assert "'<|pad|>'" in found["untrained_template_token"].seen
+
+
+def test_smollm2_before_and_after_its_tokenizer_is_mended():
+    """The three traps of its GGUF that a tokenizer shows."""
+    from transformers import AutoTokenizer
+
+    gguf = smol_gguf()
+    raw = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    expected = ["end_of_turn_not_trained", "pad_equals_end_of_turn", "digits_cut_wrongly"]
+    assert codes(raw) == expected
+    assert check_template(smol_tokenizer(gguf), generating=True) == []
 
 
 def test_no_template_is_the_only_finding_without_one():
