@@ -288,13 +288,13 @@ def test_a_group_knows_nothing_of_the_others():
 
 def test_the_clip_by_hand():
     """Loss, whether clipped, and the gradient: -ratio * A where the clip is open, else 0."""
-    ratio = t([[1.5, 1.5, 0.5, 0.5, 1.1, 3.0]])
-    adv = t([[1.0, -1.0, 1.0, -1.0, 2.0, 0.0]])
+    ratio = t([[1.5, 1.5, 0.5, 0.5, 1.1, 3.0, 0.3]])
+    adv = t([[1.0, -1.0, 1.0, -1.0, 2.0, 0.0, 0.0]])
     logps = ratio.log().requires_grad_()
     loss, clipped = clipped_policy_loss(logps, torch.zeros_like(logps), adv)
-    close(loss, t([[-1.2, 1.5, -0.5, 0.8, -2.2, 0.0]]))
-    assert clipped.tolist() == [[True, False, False, True, False, False]]
-    close(gradient(loss.sum(), logps)[0], t([[0.0, 1.5, -0.5, 0.0, -2.2, 0.0]]))
+    close(loss, t([[-1.2, 1.5, -0.5, 0.8, -2.2, 0.0, 0.0]]))
+    assert clipped.tolist() == [[True, False, False, True, False, False, False]]
+    close(gradient(loss.sum(), logps)[0], t([[0.0, 1.5, -0.5, 0.0, -2.2, 0.0, 0.0]]))
 
 
 def test_the_two_bounds_are_separate():
