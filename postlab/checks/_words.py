@@ -1,0 +1,199 @@
+"""Values in a learner's message: compared, and shown in a few characters that never differ.
+
+Numbers are shown to four digits, long tensors by their beginning, and text that came from the
+learner's code (an exception's, a printed line) without control characters or addresses.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS, COLUMNS, IDS = 4, 6, 40
+MOST = sys.float_info.max  # a whole number may be larger
+RTOL, ATOL = 1e-4, 2e-5  # of float32, and another order of sums
+
+
+def same(one: Any, two: Any) -> bool:
+    """Equal in form and, within RTOL and ATOL, in value.
+
+    >>> same(torch.tensor([1.0]), torch.tensor([1.00001])), same(torch.ones(1), torch.ones(1, 1))
+    (True, False)
+    """
+    if misfit(one, two):
+        return False
+    if isinstance(two, tuple):
+        return all(map(same, one, two))
+    if isinstance(two, Tensor):
+        return not len(differing(one, two))
+    return one == two if isinstance(two, list) else math.isclose(one, two, rel_tol=1e-6)
+
+
+def misfit(got: Any, want: Any, *, names: Sequence[str] = ()) -> tuple[str, str] | None:
+    """A code and a sentence if a value has another form than the wanted one: type, shape, dtype.
+
+    Args:
+        names: of the values of a tuple, or none.
+
+    >>> misfit(torch.ones(2, 1), torch.ones(2))[0], misfit(torch.ones(2), torch.zeros(2))
+    ('wrong_shape', None)
+    """
+    if got is None:
+        return "returns_none", "Your function returns nothing (None): is a `return` missing?"
+    if isinstance(want, tuple):
+        return _tuple_misfit(got, want, names)
+    return _one_misfit(got, want, "what you return")
+
+
+def _tuple_misfit(got: Any, want: tuple, names: Sequence[str]) -> tuple[str, str] | None:
+    wanted = f"expected {len(want)} values: return {', '.join(names)}"
+    if not isinstance(got, tuple | list):
+        return "wrong_count", sentence(f"what you return is {article(got)}; {wanted}")
+    if len(got) != len(want):
+        return "wrong_count", sentence(f"you return {len(got)} values; {wanted}")
+    called = [f"`{name}`" for name in names] or [f"value {i}" for i in range(len(want))]
+    found = (_one_misfit(*three) for three in zip(got, want, called, strict=True))
+    return next(filter(None, found), None)
+
+
+def _one_misfit(got: Any, want: Any, it: str) -> tuple[str, str] | None:
+    if isinstance(want, Tensor) and isinstance(got, Tensor):
+        return _tensor_misfit(got, want, it)
+    if isinstance(want, list) and isinstance(got, list):
+        return _list_misfit(got, want, it)
+    if isinstance(want, Real) and isinstance(got, Real) and not isinstance(got, bool):
+        huge = not -MOST < got < MOST and got == got and abs(got) != math.inf
+        return ("too_large", sentence(f"{it} is too large to be a float")) if huge else None
+    said = f"{it} is {article(got)}; expected {article(want)}{_hint(got, want)}"
+    return "wrong_type", sentence(said)
+
+
+def _list_misfit(got: list, want: list, it: str) -> tuple[str, str] | None:
+    odd = [x for x in got if not isinstance(x, Integral) or isinstance(x, bool)]
+    if odd:
+        return "wrong_type", sentence(f"{it} holds {article(odd[0])}; expected 0s and 1s (int)")
+    if len(got) != len(want):
+        said = f"{it} has {len(got)} entries, expected {len(want)}: one for each of input_ids"
+        return "wrong_shape", sentence(said)
+    return None
+
+
+def _tensor_misfit(got: Tensor, want: Tensor, it: str) -> tuple[str, str] | None:
+    if got.shape != want.shape:
+        said = f"{it} has shape {shape(got)}, expected {shape(want)}"
+        if got.numel() == want.numel() and got.dim() > want.dim():
+            said += ": an axis of size 1 is left over, squeeze(-1) removes the last one"
+        elif got.dim() == 2 and got.shape == want.shape[::-1]:
+            said += ": the axes have changed places"
+        elif got.numel() == want.numel():
+            said += ": arrange the same values with view or reshape"
+        elif not got.dim():
+            said += ": one number is too few, leave out the mean or the sum"
+        elif not want.dim():
+            said += ": one number is wanted"
+        return "wrong_shape", sentence(said)
+    if family(got) != family(want):
+        said = f"{it} is {dtype(got)}, expected {dtype(want)}"
+        if family(got) != "float" or want.dtype == torch.bool:  # of floats it would cut off digits
+            said += f": convert it with .to({want.dtype})"
+        return "wrong_dtype", sentence(said)
+    return None
+
+
+def _hint(got: Any, want: Any) -> str:
+    if isinstance(want, list):
+        return ": x.tolist() makes a list of it" if hasattr(got, "tolist") else ""
+    if isinstance(got, Tensor):
+        return ": x.item() makes a number of it"
+    if isinstance(got, tuple):
+        return ": return one value only"
+    if isinstance(got, list) and got and isinstance(got[0], Tensor):
+        return ": torch.stack makes a tensor of a list of tensors"
+    if type(got).__module__ == "numpy" or isinstance(got, list | Real):
+        return ": compute with whole tensors, numbers outside of torch carry no gradient"
+    return ": it is a function that was not called" if callable(got) else ""
+
+
+def differing(one: Tensor, two: Tensor) -> Tensor:
+    """(n, dims) positions at which two tensors of one shape differ."""
+    one, two = one.double(), two.double()
+    return (~torch.isclose(one, two, rtol=RTOL, atol=ATOL, equal_nan=True)).nonzero()
+
+
+def family(tensor: Tensor) -> str:
+    """Floats of any width are one family; other types are their own."""
+    return "float" if tensor.is_floating_point() else dtype(tensor)
+
+
+def dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def article(value: Any) -> str:
+    """What a value is, with its article.
+
+    >>> article(1.5), article(torch.ones(2)), article([0])
+    ('a float', 'a tensor', 'a list')
+    """
+    name = "tensor" if isinstance(value, Tensor) else clean(type(value).__name__, 40)
+    return f"{'an' if name.lower().startswith((*'aeio', 'ndarray')) else 'a'} {name}"
+
+
+def show(value: Any) -> str:
+    """A value in a few characters.
+
+    >>> show(torch.tensor([[1.0, 0.25], [-0.0, 2 / 3]])), show((torch.tensor(3), 2.0))
+    ('[1, 0.25] [0, 0.6667]', '3 and 2')
+    """
+    if isinstance(value, tuple):
+        return " and ".join(show(item) for item in value)
+    if isinstance(value, Tensor):
+        if value.dim() > 2:
+            return f"a tensor of shape {shape(value)}"
+        if value.dim() == 2:
+            return " ".join(map(show, value[:ROWS])) + " …" * (len(value) > ROWS)
+        return _row(value[: COLUMNS + 1].tolist()) if value.dim() else number(value.item())
+    if isinstance(value, list):
+        return " ".join(f"{number(x):>2}" for x in value[:IDS]) + " …" * (len(value) > IDS)
+    return number(value)
+
+
+def _row(values: Sequence[Any]) -> str:
+    return f"[{', '.join(map(number, values[:COLUMNS]))}{', …' * (len(values) > COLUMNS)}]"
+
+
+def number(value: Any) -> str:
+    """A number to four digits; what else it is, by its type."""
+    if not isinstance(value, Real):
+        return "None" if value is None else article(value)
+    if isinstance(value, Integral):
+        return str(value) if -(10**9) < value < 10**9 else "huge"
+    return f"{float(value) + 0.0:.4g}"
+
+
+def clean(text: str, limit: int) -> str:
+    """One line of printable characters, at most `limit` of them, the same on every machine.
+
+    >>> clean("a \\x1b[31m\\nb at 0x7f3a5c2d", 40)
+    'a ?[31m b at 0x…'
+    """
+    line = re.sub(r"\b0x[0-9a-fA-F]{6,16}\b", "0x…", " ".join(text.split()))
+    line = "".join(c if c.isprintable() else "?" for c in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def sentence(text: str) -> str:
+    """With a capital, and a full stop at the end unless a mark is there."""
+    text = text if text.startswith("`") else text[:1].upper() + text[1:]
+    return text if text.endswith((".", "?", "!")) else text + "."
