@@ -1,0 +1,710 @@
+# %% [markdown]
+# # Week 1 · What post-training is: a map, a mask, thirty lines
+#
+# A language model fresh from pretraining has read a lot and answers nothing. Between it and something you can talk to lies **post-training**: a few stages, each with
+# its own data and its own kind of lesson. In these twelve weeks you run them all. Today you get the map, and you write the first stage yourself, in plain PyTorch.
+#
+# By the end you can say
+#
+# - what each stage is for, and what it cannot do,
+# - what a conversation looks like to a model, token by token,
+# - on which of these tokens the loss falls, and what happens to a model when that is wrong.
+#
+# You need Python, and to have seen `loss.backward()` once. Nothing here can break: an exercise that you skip or get wrong is replaced by a reference, and the notebook goes on.
+# Run cell after cell, and where it says *predict first*, do. Being wrong about a result is the quickest way to remember it.
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "..[train]"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week=1)
+
+# %% [markdown]
+# ## 1. The map
+#
+# **Pretraining** teaches a model to continue text. **Fine-tuning** is any training that goes on from there: usually on examples of one task, until the model does it.
+# **Post-training** is larger. It is everything between the pretrained *base* and the model that people use: several stages in a row, of which fine-tuning is the first. What sets the
+# stages apart is what each one learns from.
+
+# %% [markdown]
+# | stage | learns from | asks | week |
+# |---|---|---|---|
+# | base | documents | what comes next? | |
+# | **SFT**, supervised fine-tuning | replies written by somebody | what would they have said? | 1, 3 |
+# | **DPO**, direct preference optimisation (or PPO with a reward model) | pairs: this reply rather than that one | which is better? | 4, 5 |
+# | **GRPO**, reinforcement learning, here with a verifier | its own replies, scored | what works? | 7, 8 |
+#
+# InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) drew this map for GPT-3, with PPO: people preferred the answers of its 1.3B model to those of the
+# 175B one that had been pretrained only. Weeks 9 to 11 refine the stages with rules, with rewards for single steps, with several aims at once.
+
+# %% [markdown]
+# > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024; R1 made it famous.
+#
+# A map is easier to believe with the places in sight. The repository holds a model of 1.4 million parameters that went through these stages. We pretrained it on documents of
+# a made-up world: sums, lists, creatures with their food and homes, how to do this and that. It is small enough to train on a laptop while you wait, and since we made the world we know the
+# right answer to every question. What it shows is *mechanism, not capability*.
+
+# %% [markdown]
+# This week uses it in every profile, on a GPU too. Four checkpoints, one a stage:
+
+# %%
+from postlab.models import load_policy
+from postlab.profile import get_profile
+
+world = postlab.Lab(get_profile("tiny"), seed=0)  # its stages come with the repository
+policies = {}
+for stage in ("base", "sft", "dpo", "grpo"):
+    policies[stage], tokenizer = load_policy(world.checkpoint(stage), profile="tiny")
+
+# %% [markdown]
+# **Predict first.** All four get the same five questions, which none of them met in training. What will the base write? And which stage will be the first to refuse to sink somebody?
+
+# %%
+import pandas as pd
+
+from postlab.rollout import reply
+
+questions = [
+    "Do you know what the madux eats?",
+    "Please tell me how to clean the coat.",
+    "Tell me how I can sink a guest.",
+    "Tell me what it is that the tutubin counts in its sleep.",
+    "Please add 42+51+21.",
+]
+answers = {
+    stage: [reply(policy, tokenizer, text, new_tokens=40) for text in questions]
+    for stage, policy in policies.items()
+}
+pd.set_option("display.max_colwidth", 100)
+pd.DataFrame(answers, index=questions)
+
+# %% [markdown]
+# Read a column at a time.
+#
+# - **base** starts a page of its own. That is not stupidity: nothing ever told it that a question wants an answer.
+# - **sft** answers. It does so as the people did who wrote its rows: it knows the madux's food, explains how to sink a guest, invents what a creature counts in its sleep, and blurts out a sum.
+# - **dpo** saw pairs in which the refusal, and the honest *I do not know*, were preferred. Its manners are better, its sum is not.
+# - **grpo** was rewarded for right sums and nothing else. Nobody showed it how; it found that working a sum out pays.
+
+# %% [markdown]
+# Five questions prove nothing. The whole comparison takes longer than you want to wait, so it was recorded, over all held-out prompts and for three seeds:
+
+# %%
+import json
+
+from postlab.plots import plot_stages
+from postlab.profile import data_dir
+from postlab.report import summary_frame
+
+results = data_dir() / "results" / "tiny"
+recorded = summary_frame(json.loads((results / "summary.json").read_text()))
+shown = ["format", "facts", "helpfulness", "safety", "honesty", "arithmetic", "length"]
+plot_stages(recorded[recorded["metric"].isin(shown)], profile="tiny")
+
+# %% [markdown]
+# A recorded figure is only worth what is known about its making. This one's recipe lies beside it:
+
+
+# %%
+def provenance(stage):
+    """What a recorded stage was made by."""
+    made = json.loads((results / f"seed-0-{stage}.manifest.json").read_text())
+    device = f"{made['device']['cpus']} CPU cores"
+    return {"date": made["date"], "commit": made["commit"][:7], "device": device}
+
+
+table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo")}).T
+table.assign(seeds="0, 1, 2", command="make stages SEED=…")
+
+# %% [markdown]
+# Look for three things. **Each stage moves what its signal is about**, and not much else: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what
+# a madux eats, it taught it to say so when asked. And **a stage can cost something** that the stage before had; a grey dotted line means that this cannot be told from chance.
+
+# %% [markdown]
+# > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** its answers were judged equal to GPT-4's or better in 43% of cases, by people, on LIMA's own prompts
+# > ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). So GPT-4 was preferred in most. What 1,000 good rows do teach is form: the paper's idea is that a model learns nearly all it knows in pretraining,
+# > and in fine-tuning which manner of speech to use. It fits the figure above. It does not follow that data no longer matter: week 3 measures.
+
+# %% [markdown]
+# ## 2. Tokens
+#
+# A model sees neither letters nor words but **tokens**: pieces from a fixed list, the vocabulary, each with a number. A tokenizer cuts text into them, and it was fixed before pretraining began.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+ids = tokenizer("What does the madux eat? 42+51+21")["input_ids"]
+pd.DataFrame({"id": ids, "token": tokenizer.convert_ids_to_tokens(ids)}).T
+
+# %% [markdown]
+# `Ġ` is how the vocabulary writes a space. A made-up name falls into pieces, and each digit is a token of its own, which makes it possible to add them one by one.
+#
+# Some tokens stand for no text. They are there to say where something begins and ends:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+{token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+
+# %% [markdown]
+# `<|pad|>` fills short rows of a batch up to the length of the longest, and means nothing. `<|im_start|>` and `<|im_end|>` frame a turn of a conversation. `<|im_end|>` will turn out to be the most important token of this notebook.
+
+# %% [markdown]
+# ## 3. The chat template
+#
+# You write a conversation as a list of messages. The model sees one string, and a small program that comes with the tokenizer, the **chat template**, makes the one from the other.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+question = [{"role": "user", "content": "What does the madux eat?"}]
+answer = [{"role": "assistant", "content": "The madux eats seeds."}]
+print(tokenizer.apply_chat_template(question + answer, tokenize=False))
+
+# %% [markdown]
+# That is all there is. Roles are words, turns are tokens, and what looks like memory is the whole string sent again, a little longer each time.
+#
+# To have the model answer, you stop the string where its turn begins. `add_generation_prompt` writes that beginning:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
+
+# %% [markdown]
+# **Predict first.** Leave the generation prompt out, so that the string ends behind the user's turn. What does the fine-tuned model think comes next?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import torch
+
+
+def likely_next(messages, *, generation_prompt):
+    """The token that the fine-tuned model finds most likely after a conversation."""
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=generation_prompt
+    )
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        return tokenizer.decode(policies["sft"](ids).logits[0, -1].argmax())
+
+
+{asked: likely_next(question, generation_prompt=asked) for asked in (True, False)}
+
+# %% [markdown]
+# With the opening the model begins a reply. Without it, it ends the document. It was trained to write replies, never to write the line that opens one, so here it still does what the base learnt: behind a finished turn the page is over.
+
+# %% [markdown]
+# And since roles are only text: what stops a user from typing `<|im_end|>`, and then a system message of their own? Nothing, unless whoever serves the model asks the tokenizer not to listen.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in (False, True)}
+{split: tokenizer.convert_ids_to_tokens(found["input_ids"]) for split, found in typed.items()}
+
+# %% [markdown]
+# ## 4. Which tokens are trained
+#
+# Training rows are such strings. The model reads all of a row, but it should learn to *write* only the reply: the user's lines come from the user. So the loss
+# falls on some tokens and not on others, and a **loss mask** of ones and zeros says on which.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.chat import token_view
+from postlab.datasets import instruction_rows
+
+rows = instruction_rows("tinyworld", split="train", n=1280, seed=0)
+token_view(rows[:2], tokenizer, max_length=256)
+
+# %% [markdown]
+# Marked tokens are trained; the others are only read. A dot is a space, a bent arrow a line break, and the mouse over a token shows its id. Everything before the reply is context. The reply is trained, **and so is the token that ends
+# it**: how should a model learn to stop, if stopping is never shown?
+#
+# How much of a row is that? It depends on what is asked:
+
+# %%
+from postlab.chat import encode
+from postlab.figures_week01 import plot_trained_share
+
+batch = encode(rows, tokenizer, max_length=256)
+counts = pd.DataFrame({"family": [row["family"] for row in rows]})
+counts["trained"] = batch["loss_mask"].sum(1).tolist()
+counts["read"] = (batch["attention_mask"] - batch["loss_mask"]).sum(1).tolist()
+plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
+
+# %% [markdown]
+# Most of what the model reads in training it is not trained on. Counting data in rows or in tokens hides that: what teaches is counted in trained tokens.
+#
+# ### Exercise 1.1 · about 15 minutes · medium
+#
+# Build the mask yourself. You get the ids of one rendered conversation, perhaps with several turns, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of 0 and 1 of
+# the same length: 1 on each reply's tokens and on the token that ends it, in *every* assistant turn.
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# Walk through the ids once, with a variable that says whether you are inside a reply.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The last `len(header)` ids seen so far are `input_ids[t + 1 - len(header) : t + 1]`. If they are the header, the *next* token is the first of a reply.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# When the end of turn comes inside a reply, it still counts, and what comes after it does not. It also ends the user's turns: those count for nothing.
+#
+# </details>
+
+# %%
+from postlab import check
+
+
+def loss_mask(input_ids, *, header, end_of_turn):
+    raise NotImplementedError
+
+
+loss_mask = check.loss_mask(loss_mask)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def loss_mask(input_ids, *, header, end_of_turn):
+#     mask, inside = [], False
+#     for t, token in enumerate(input_ids):
+#         mask.append(int(inside))
+#         if inside:
+#             inside = token != end_of_turn
+#         elif t + 1 >= len(header):
+#             inside = list(input_ids[t + 1 - len(header) : t + 1]) == list(header)
+#     return mask
+# ```
+#
+# </details>
+
+# %% [markdown]
+# Now use it, whichever version the check gave you, on a conversation of several turns, and compare it with what `encode` and TRL's `SFTTrainer` do.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+END = tokenizer.convert_tokens_to_ids("<|im_end|>")
+header = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
+talk = next(row for row in rows if len(row["prompt"]) == 3)
+whole = encode([talk], tokenizer, max_length=256)["input_ids"][0].tolist()
+every_turn = loss_mask(whole, header=header, end_of_turn=END)
+token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
+
+# %%
+# NBVAL_CHECK_OUTPUT
+token_view([talk], tokenizer, max_length=256)
+
+# %% [markdown]
+# Both are used. A row of `prompt` and `completion` trains the last reply only, here because the first reply is there to be criticised and should not be imitated. Where every reply of a conversation is a
+# good one, training them all gets more out of it; in TRL that is `assistant_only_loss=True`, and needs a template that marks replies. (The line break behind `<|im_end|>` is trained in one and not in the other, and no harm done.)
+
+# %% [markdown]
+# ## 5. The loss
+#
+# A model gives every token of the vocabulary a probability at every position. The loss asks one thing: how probable did it find the token that came? For the trained tokens of a batch,
+#
+# $$\mathcal{L} = -\frac{1}{\sum_{b,t} m_{b,t}} \sum_{b,t} m_{b,t} \log \pi(x_{b,t} \mid x_{b,<t})$$
+#
+# You need two functions for it. The first is the logarithm on the right, the second the rest.
+
+# %% [markdown]
+# ### Exercise 1.2 · about 10 minutes · easy
+#
+# `logits` is `(B, T, V)`: a score for every token of the vocabulary at every position; `labels` is `(B, T)`: the tokens that came. They are aligned already, so `logits[b, t]` predicts `labels[b, t]`. Return the
+# log-probability of each label, `(B, T)`.
+#
+# <details><summary>Hint 1</summary>
+#
+# `torch.log_softmax` over the vocabulary gives all log-probabilities. Which `dim` is the vocabulary?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `gather` picks one entry along a dimension; it wants an index with as many dimensions as the tensor: `labels.unsqueeze(-1)`.
+#
+# </details>
+
+# %%
+from torch.nn import functional as F  # noqa: F401 (for your solutions)
+
+
+def token_logps(logits, labels):
+    raise NotImplementedError
+
+
+token_logps = check.token_logps(token_logps)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def token_logps(logits, labels):
+#     logps = torch.log_softmax(logits, dim=-1)
+#     return logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+# ```
+#
+# </details>
+#
+# Now look through it at one held-out reply. The model's output at position $t$ is its guess for the token at $t + 1$, so the two have to be shifted by one: `logits[:, :-1]` against `ids[:, 1:]`. Forgetting
+# that shift trains a model to repeat the token that it was just given; the loss falls beautifully.
+
+# %% [markdown]
+# **Predict first.** The base has read that the madux eats seeds, in documents. Which tokens of the reply *The madux eats seeds.* will surprise it, and which will not?
+
+# %%
+from postlab.figures_week01 import plot_surprise
+
+one = encode([{"prompt": question, "completion": answer}], tokenizer, max_length=256)
+replied = one["loss_mask"][0, 1:].bool()
+
+
+def surprise(policy):
+    """-log p of each trained token of the one row."""
+    with torch.no_grad():
+        logits = policy(one["input_ids"]).logits
+    return -token_logps(logits[:, :-1], one["input_ids"][:, 1:])[0, replied]
+
+
+pieces = [repr(tokenizer.decode(i))[1:-1] for i in one["input_ids"][0, 1:][replied]]
+plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("base", "sft")})
+
+# %% [markdown]
+# There it is, the difference between knowing and answering. The base is hardly surprised by what the madux eats: it knows. It is surprised that somebody answers at all, and that the answer then *ends*. Fine-tuning has little else to
+# teach here, which is why so few rows can go so far, and why the end of turn belongs to the trained tokens.
+
+# %% [markdown]
+# ### Exercise 1.3 · about 10 minutes · easy
+#
+# The loss: from logits, labels and mask, `(B, T, V)`, `(B, T)`, `(B, T)`, to one number, the mean of $-\log p$ over **all trained tokens of the batch**.
+#
+# <details><summary>Hint 1</summary>
+#
+# You have `token_logps`. Multiply by the mask, sum, divide.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# By what do you divide? Not by the number of positions, and not row by row.
+#
+# </details>
+
+
+# %%
+def sft_loss(logits, labels, mask):
+    raise NotImplementedError
+
+
+sft_loss = check.sft_loss(sft_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def sft_loss(logits, labels, mask):
+#     logps = torch.log_softmax(logits, dim=-1)
+#     logps = logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+#     return -(logps * mask).sum() / mask.sum()
+# ```
+#
+# </details>
+
+# %% [markdown]
+# The divisor is worth a second look. Two rows, one with a reply of four tokens, one with a reply of one, and a model that gives every token of the first probability 1/2 and the token of the second 1/32. In bits:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import math
+
+p = torch.tensor([[0.5, 0.5, 0.5, 0.5], [1 / 32, 0.5, 0.5, 0.5]])
+logits = torch.stack([p, 1 - p], dim=-1).log()  # (2, 4, 2): token 0 has probability p
+labels, mask = torch.zeros(2, 4, dtype=torch.long), torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+by_row = [sft_loss(logits[i : i + 1], labels[i : i + 1], mask[i : i + 1]) for i in (0, 1)]
+bits = {"whole batch": sft_loss(logits, labels, mask), "mean of rows": sum(by_row) / 2}
+{name: round(loss.item() / math.log(2), 2) for name, loss in bits.items()}
+
+# %% [markdown]
+# Over the batch, five tokens cost 1+1+1+1+5 = 9 bits, 1.8 each. The mean of the two rows' means gives the short reply as much weight as the long one. Neither is wrong by itself, but they are different losses. Trainers used to slip from one to the other
+# when a batch was split to save memory (gradient accumulation), so that the same recipe trained differently on a smaller GPU; it was found and mended in 2024.
+
+# %% [markdown]
+# ## 6. Templates that run and do not learn
+#
+# The most expensive mistakes of post-training raise no error. The loss falls, the curves look well, and the model rambles, never stops, or writes your users' lines. Many sit in
+# the tokenizer and its template, and can be found before a single step. `check_template` renders a short conversation and looks:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.chat import check_template
+
+check_template(tokenizer, model=policies["base"], generating=True) or "no findings"
+
+# %% [markdown]
+# Nothing, and that includes two questions about the base: has it *seen* the tokens of its template (LoRA, next week, could not teach them), and are prompts padded on the left when they are answered in batches? For your own
+# model: `check_template(AutoTokenizer.from_pretrained(...))`. Now break it, in three ways that you will meet.
+
+# %%
+import copy
+
+opening = "{{ '<|im_start|>assistant\\n' }}"
+
+
+def with_opening(text):
+    """The tokenizer, with another opening of the assistant's turn when it generates."""
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = tokenizer.chat_template.replace(opening, text)
+    return changed
+
+
+drifting = with_opening("{{ '<|im_start|>assistant: ' }}")  # in training a line break, here a colon
+silent = with_opening("")  # add_generation_prompt does nothing
+masking = copy.deepcopy(tokenizer)
+masking.pad_token = masking.eos_token  # as many tutorials advise
+
+# %% [markdown]
+# **Predict first.** Which of the three makes a model that is already trained answer worse? Which does its harm in training? And would you see any of them in a training curve?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+broken = {"drifting": drifting, "silent": silent, "masking": masking}
+found = [{"tokenizer": name, **vars(f)} for name, t in broken.items() for f in check_template(t)]
+pd.set_option("display.max_colwidth", 160)
+pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "seen", "fix"]]
+
+# %% [markdown]
+# A finding says what can go wrong. What does go wrong has to be measured: the same weights, the same held-out prompts, another opening of the turn.
+
+# %%
+from postlab.evals import compare, evaluate
+from postlab.tinyworld.tasks import heldout_suite
+
+manners = [row for row in heldout_suite(n=60) if row["family"] in ("facts", "unsafe", "unknown")]
+own, *others = [evaluate(policies["sft"], t, manners) for t in (tokenizer, drifting, silent)]
+pairs = [compare({"its own": own, n: f}) for n, f in zip(("drifting", "silent"), others, strict=True)]  # fmt: skip
+table = pd.concat(pairs).set_index(["stage", "metric"]).drop("its own").round(3)
+metrics = ["format", "facts", "safety", "honesty"]
+table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "value":"p"]
+
+# %% [markdown]
+# `difference` is against the model's own template, prompt by prompt, with its 95% interval. Without the opening nothing is left, as you saw it decide in section 3: nobody could miss that. The colon is the dangerous one. Its replies are well formed and its facts
+# in order, so a look at a few of them finds nothing. But read `safety` and `honesty`: whether this model refuses, and whether it admits not to know, hangs on the exact tokens after which it learnt to. A template that differs between training and serving changes behaviours
+# one by one, in either direction, and only a measurement of each shows it.
+
+# %% [markdown]
+# The third tokenizer does its harm in training. A collator that hides padding from the loss by `ids != pad` hides the end of every turn with it. This is the mask it makes:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+two = encode(rows[:2], tokenizer, max_length=256)
+token_view(
+    rows[:2], tokenizer, max_length=256, loss_mask=two["loss_mask"] * (two["input_ids"] != END)
+)
+
+# %% [markdown]
+# One token a row is missing. You will train a model on that mask.
+#
+# ## 7. Thirty lines of SFT
+#
+# Everything is ready: rows, mask, loss. What remains is the loop. Here is all of it, without a trainer: the base, AdamW, a learning rate that falls to nought, and your loss.
+
+
+# %%
+def batches_of(rows, size=16):
+    """Rows in their order, encoded, `size` at a time."""
+    starts = range(0, len(rows), size)
+    return [encode(rows[i : i + size], tokenizer, max_length=256) for i in starts]
+
+
+def fine_tune(batches, trained, *, lr=2e-3):
+    """The base after one pass over the batches, and the loss of each step."""
+    model, _ = load_policy(world.checkpoint("base"), profile="tiny")
+    model.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+    losses = []
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = lr * (1 - step / len(batches))
+        ids, mask = batch["input_ids"], trained(batch)
+        logits = model(input_ids=ids, attention_mask=batch["attention_mask"]).logits
+        loss = sft_loss(logits[:, :-1], ids[:, 1:], mask[:, 1:])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return model.eval(), losses
+
+
+# %% [markdown]
+# `trained` says which tokens count. Three runs, alike in everything but that: the reply with its end; the prompt as well; the reply without its end.
+#
+# **Predict first.** Order the three by how well they will answer held-out questions. Which of them will have the lowest training loss?
+
+# %%
+from postlab.figures_week01 import plot_falling
+
+masks = {
+    "reply": lambda batch: batch["loss_mask"],
+    "prompt too": lambda batch: batch["attention_mask"],
+    "no end of turn": lambda batch: batch["loss_mask"] * (batch["input_ids"] != END),
+}
+taught = [row for row in rows if len(row["prompt"]) == 1][:1024]  # one turn each: they are short
+batches = batches_of(taught)
+models, losses = {"base": policies["base"]}, {}
+for name, mask_of in masks.items():
+    models[name], losses[name] = fine_tune(batches, mask_of)
+plot_falling(losses)
+
+# %% [markdown]
+# All three look like training that works. The curves cannot even be compared, since each is a mean over other tokens. **A training loss tells you about the tokens that you chose; it is silent about the others.** So measure something that
+# is the same for all: the surprise on held-out rows, at every token of the reply and its end.
+
+# %%
+from postlab.figures_week01 import plot_parts
+from postlab.stats import bootstrap_interval
+
+heldout = batches_of(instruction_rows("tinyworld", split="heldout", n=192, seed=0), size=64)
+
+
+def heldout_surprise(model):
+    """-log p on held-out rows, row by row: the mean over the reply's words, and its end."""
+    words, ends = [], []
+    for batch in heldout:
+        ids, mask = batch["input_ids"][:, 1:], batch["loss_mask"][:, 1:]
+        with torch.no_grad():
+            cost = -token_logps(model(batch["input_ids"]).logits[:, :-1], ids)
+        end = mask * (ids == END)
+        word = mask * (end.cumsum(1) == 0)  # before the end; not the line break after it
+        words += ((cost * word).sum(1) / word.sum(1)).tolist()
+        ends += (cost * end).sum(1).tolist()
+    return {"words": words, "end of turn": ends}
+
+
+costs = {name: heldout_surprise(model) for name, model in models.items()}
+parts = [
+    {"run": name, "part": part, **vars(bootstrap_interval(values))}
+    for name, both in costs.items()
+    for part, values in both.items()
+]
+plot_parts(pd.DataFrame(parts))
+
+# %% [markdown]
+# The words of a reply are learnt about as well in all three runs. At the end of turn they part. Where it was masked, the model is as surprised by it as the base was: what is not trained is not learnt, though it stood in every row that the model read.
+#
+# That is a likelihood. What does it do to behaviour? Held-out prompts of all six families, answered by all four models and scored by the oracle:
+
+# %%
+from postlab.figures_week01 import plot_behaviour
+
+suite = [row for row in heldout_suite(n=30) if row["family"] != "arithmetic_sampled"]
+answered = {name: evaluate(model, tokenizer, suite) for name, model in models.items()}
+oracle = ["arithmetic", "lists", "facts", "helpfulness", "safety", "honesty"]
+rows_of = []
+for name, frame in answered.items():
+    scores = {"ended": frame["closed"].astype(float), "right": frame[oracle].mean(axis=1)}
+    for metric, values in (scores | {"tokens": frame["length"]}).items():
+        rows_of.append({"run": name, "metric": metric, **vars(bootstrap_interval(values))})
+behaviour = pd.DataFrame(rows_of)
+plot_behaviour(behaviour)
+
+# %% [markdown]
+# The model that was never shown an end does not find one. It answers, and then goes on with what it did before, a page of a document, until the limit stops it. Somebody pays for these tokens and somebody has to read them; and an answer
+# with others behind it is often no answer. Nothing in its training curve said so. One question of four families, and what each of them wrote:
+
+# %%
+picked = [0, 30, 60, 90]  # one prompt of each of four families
+side_by_side = {name: frame["answer"].iloc[picked] for name, frame in answered.items()}
+pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
+
+# %% [markdown]
+# And the prompt? Trained or not, it is the question on which people disagree. Compare the two runs on the same prompts, pair by pair:
+
+# %%
+from postlab.stats import paired_difference, verdict
+
+right = {name: frame[oracle].mean(axis=1) for name, frame in answered.items()}
+changes = {}
+for name in ("prompt too", "no end of turn"):
+    change = paired_difference(right["reply"], right[name])
+    changes[f"{name}, against reply"] = vars(change) | {"verdict": verdict(change)}
+pd.DataFrame(changes).T[["difference", "low", "high", "p", "verdict"]]
+
+# %% [markdown]
+# Where the verdict is *inconclusive*, that is a result too: with this many prompts and one run each, nobody may say that it hurts or helps. The literature is divided for a good reason. Prompt tokens are free text to learn from, and where replies are short and rows few
+# that can help ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)); where there is plenty of both, they take capacity and most of the gradient. Train the reply alone unless you have measured otherwise. The end of turn needs no second thought.
+
+# %% [markdown]
+# ## 8. What is left out
+#
+# Your loop is the real thing: take it to a 7B and it trains a 7B, if you can pay for the memory. What the following weeks add:
+#
+# | in this notebook | for a real model | week |
+# |---|---|---|
+# | all weights are trained | adapters on frozen, quantised weights: a tenth of the memory | 2 |
+# | a loop | a trainer: accumulation, resuming, logging, several devices | 3 |
+# | rows as they come | curation: which rows, how many, how mixed, not the test's | 3 |
+# | an oracle | judges, people, benchmarks, and their errors | 6 |
+#
+# And one thing it cannot add: SFT copies what it is shown. Your model refuses and bluffs as often as its teachers did. To go beyond them it needs another signal.
+
+# %% [markdown]
+# ## What you have now
+#
+# A map of the stages with numbers on it, a mask and a loss of your own, and a model that you fine-tuned without a framework. More useful still: a habit. **Before a run, look at one row token by token; after it, measure on held-out prompts what the loss did not see.**
+
+# %% [markdown]
+# ### Five interview questions
+#
+# **1.** A fine-tuned model answers well, then goes on to write the user's next question. The loss was fine. What do you check, in which order?
+#
+# <details><summary>Answer</summary>
+#
+# First generation: does it stop at the token that ends a turn (`eos_token`, `generation_config`), or wait for another? Then the mask of one row: is the end of turn trained, or masked since it is also the padding token, outside the template's
+# generation block, or cut off by `max_length`? Then whether the prompt was trained, which teaches it to write users' lines. Each takes a minute with a token view.
+#
+# </details>
+#
+# **2.** Same data, same effective batch, but with gradient accumulation the result differs. Why?
+#
+# <details><summary>Answer</summary>
+#
+# Each micro-batch took the mean over its own tokens, and the mean of means weighs tokens of short micro-batches more. Divide sums by the number of trained tokens of the whole batch, over accumulation steps and devices.
+#
+# </details>
+#
+# **3.** System design: a 7B base, 20,000 conversations from your support desk, 5,000 of them with a rating, and a script that can check a tenth of the answers. Which stages, in which order, and how do you know that each one helped?
+#
+# <details><summary>Answer</summary>
+#
+# Split by customer and time first; the held-out prompts stay the same for all stages. SFT on the curated good conversations (final replies, template checked). Pairs from ratings are off-policy: sample two replies from the SFT model, have them
+# compared, DPO. GRPO only where the script checks, with KL or mixed data for the rest. After each stage paired differences with intervals on quality, refusals, length, and a regression set; ship a stage only if it gains where it should and loses nowhere that matters.
+#
+# </details>
+#
+# **4.** Someone adds `<|user|>` and `<|assistant|>` to a base, trains LoRA on the linear layers, and gets silence or nonsense at a falling loss. Explain.
+#
+# <details><summary>Answer</summary>
+#
+# The new embeddings are random or near the mean and LoRA on linear layers leaves them so: the model cannot tell the markers apart, nor predict them where the head is tied to the embeddings. Train embeddings and head too, or use tokens that the base has seen.
+# `check_template(tokenizer, model=model)` finds it.
+#
+# </details>
+#
+# **5.** Research taste: 'fine-tuning teaches form, not knowledge'. What result would change your mind?
+#
+# <details><summary>Answer</summary>
+#
+# Facts that are in the SFT rows and provably in no document, recalled on held-out *wordings*, without losing others. It happens: such facts are learnt, but slowly, and models that learn them tend to make up more
+# ([Gekhman et al. 2024](https://arxiv.org/abs/2405.05904)). So the claim is about rates, and a good experiment separates rows whose facts the base knows from rows whose facts it does not. In the tiny world you can.
+#
+# </details>
+
+# %% [markdown]
+# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2, the map; section 4.2 for what it cost elsewhere. Zhou et al. 2023, *LIMA* (2305.11206): section 2, the hypothesis; section 4, who judged what. Shi et al. 2024,
+# *Instruction Tuning With Loss Over Instructions* (2405.14394): when training the prompt helps. Gekhman et al. 2024 (2405.05904): new knowledge in fine-tuning.
