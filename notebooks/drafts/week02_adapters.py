@@ -1,0 +1,424 @@
+"""Full fine-tuning, LoRA and QLoRA on the same task: quality, memory and time, several seeds.
+
+    python notebooks/drafts/week02_adapters.py
+
+writes data/results/week02/adapters.json, which the notebook of week 2 shows. About 25 minutes on
+two idle cores; stop it whenever you like, it goes on where it was. The task: the SFT rows of three
+families of the tiny world, those whose answers are nearly all right. Every method chooses its
+learning rate from the same ladder, judged on rows and seeds that the comparison never sees. Every
+run of the comparison is a process of its own, so that its peak memory is its own.
+
+Left out: other tasks, larger models, batch sizes, dropout and schedules. The embedded model has
+1.4 million parameters: this shows mechanism, not capability.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from itertools import accumulate, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / "data" / "results" / "week02" / "adapters.json"
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+METHODS = ("full", *(f"lora-{r}" for r in RANKS), "qlora-16")
+# The question of section 6: does the best learning rate move with the rank, alpha being fixed?
+SCALINGS = tuple(f"{kind}-{r}" for kind in ("fixed", "rslora") for r in (4, 16, 64))
+SEEDS = (0, 1, 2)
+LADDER = [float(f"{10 ** (k / 4):.1e}") for k in range(-20, -3)]  # of rates, four a decade
+START = slice(8, 13)  # 0.001 to 0.01
+FAMILIES = {"lists": "lists", "facts": "facts", "howto": "helpfulness"}  # and what counts as right
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all methods share; only the learning rate is chosen for each."""
+
+    steps: int = 200
+    batch: int = 16
+    warmup: int = 8
+    max_length: int = 256
+    alpha_over_r: float = 2.0
+    fixed_alpha: float = 16.0
+    heldout_rows: int = 384
+    prompts: int = 200
+    pages: int = 96
+    sweep_steps: int = 100
+    sweep_seeds: tuple[int, ...] = (100, 200)
+    sweep_rows: int = 256
+    timed_turns: int = 16
+
+
+RECIPE = Recipe()
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+def build(method: str, *, seed: int, exact: bool = True) -> tuple[Any, Any]:
+    """The embedded base, ready to be trained by one method, and its tokenizer.
+
+    With exact=False a QLoRA run computes with the dequantised weights in fp32: the same numbers
+    (on a CPU bitsandbytes dequantises and multiplies), four times faster, without the saving.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from postlab.models import load_policy
+    from postlab.profile import PROJECTIONS
+    from postlab.scratch.nf4 import quantize
+
+    kind, _, rank = method.partition("-")
+    four_bits = kind == "qlora"
+    policy, tokenizer = load_policy("", profile="tiny", bits=4 if four_bits and exact else 32)
+    if four_bits and not exact:
+        for name, weight in policy.named_parameters():
+            if name.rsplit(".", 2)[-2] in PROJECTIONS:
+                weight.data = quantize(weight.data, double_quant=True).dequantize()
+    if kind == "full":
+        return policy.train().requires_grad_(True), tokenizer
+    r = int(rank)
+    alpha = RECIPE.fixed_alpha if kind in ("fixed", "rslora") else RECIPE.alpha_over_r * r
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=r, lora_alpha=alpha, use_rslora=kind == "rslora", target_modules=list(PROJECTIONS),
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    return get_peft_model(policy, config).train(), tokenizer
+
+
+def task_rows(split: str, n: int, seed: int) -> list[dict]:
+    """The first n rows of the families that are trained and judged."""
+    from postlab.datasets import instruction_rows
+
+    rows = instruction_rows("tinyworld", split=split, n=4 * n, seed=seed)
+    return [row for row in rows if row["family"] in FAMILIES][:n]
+
+
+def encoded(rows: Sequence[dict], tokenizer: Any, size: int) -> list[dict[str, Any]]:
+    """Rows as padded batches of `size`."""
+    from postlab.chat import encode
+
+    starts = range(0, len(rows), size)
+    return [encode(rows[i : i + size], tokenizer, max_length=RECIPE.max_length) for i in starts]
+
+
+def batch_loss(policy: Any, batch: dict[str, Any]) -> Any:
+    """Mean negative log-probability of the trained tokens, nats."""
+    from postlab.scratch.losses import sft_loss
+
+    logits = policy(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return sft_loss(logits[:, :-1], batch["input_ids"][:, 1:], batch["loss_mask"][:, 1:])
+
+
+def train(policy: Any, batches: Sequence[dict[str, Any]], *, lr: float) -> Any:
+    """AdamW over the batches, once, the rate warmed up and then linear to nought."""
+    import torch
+
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.0)
+    for step, batch in enumerate(batches):
+        share = min((step + 1) / RECIPE.warmup, 1 - step / len(batches))
+        optimizer.param_groups[0]["lr"] = lr * share
+        batch_loss(policy, batch).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return optimizer
+
+
+def mean_loss(policy: Any, batches: Sequence[dict[str, Any]]) -> float:
+    """Nats a trained token, over all of them."""
+    import torch
+
+    total, tokens = 0.0, 0
+    policy.eval()
+    with torch.no_grad():
+        for batch in batches:
+            count = int(batch["loss_mask"][:, 1:].sum())
+            total += batch_loss(policy, batch).item() * count
+            tokens += count
+    policy.train()
+    return total / tokens
+
+
+def document_loss(policy: Any, tokenizer: Any) -> float:
+    """Nats a token on pages like those of pretraining, never seen: what tuning made it forget."""
+    from postlab.tinyworld.corpus import documents
+
+    pages = sorted(islice(documents(seed=2), RECIPE.pages), key=len)  # little padding
+    how = {"padding": True, "padding_side": "right", "truncation": True, "max_length": 512}
+    batches = []
+    for start in range(0, len(pages), 16):
+        batch = tokenizer(pages[start : start + 16], return_tensors="pt", **how)
+        batches.append({**batch, "loss_mask": batch["attention_mask"]})
+    return mean_loss(policy, batches)
+
+
+def right_answers(policy: Any, tokenizer: Any) -> dict[str, str]:
+    """By family, a 1 for each held-out prompt that is answered right and a 0 for each other one."""
+    from postlab.evals import evaluate
+    from postlab.tinyworld.tasks import heldout_suite
+
+    suite = [row for row in heldout_suite(n=RECIPE.prompts) if row["family"] in FAMILIES]
+    frame = evaluate(policy, tokenizer, suite)
+    return {
+        family: "".join("01"[int(v)] for v in frame.loc[frame["family"] == family, metric])
+        for family, metric in FAMILIES.items()
+    }
+
+
+def one_run(method: str, seed: int, lr: float) -> dict[str, Any]:
+    """Train and measure one method with one seed, in this process."""
+    import bitsandbytes  # noqa: F401  (imported by every method, so that no peak holds an import)
+    import peft  # noqa: F401
+
+    from postlab.models import load_policy
+
+    _, tokenizer = load_policy("", profile="tiny", bits=32)
+    rows = task_rows("train", RECIPE.steps * RECIPE.batch, seed)
+    batches = encoded(rows, tokenizer, RECIPE.batch)
+    heldout = task_rows("heldout", RECIPE.heldout_rows, 0)
+    before = _reset_peak()
+    policy, _ = build(method, seed=seed)
+    begun = time.perf_counter()
+    optimizer = train(policy, batches, lr=lr)
+    measured = {
+        "method": method, "seed": seed, "lr": lr,
+        "trainable": sum(p.numel() for p in policy.parameters() if p.requires_grad),
+        "train_s": round(time.perf_counter() - begun, 1),
+        "process_mib": round(_status_mib("VmHWM") - before, 1),
+        "memory_mib": memory_mib(policy, optimizer, max(batches, key=_tokens)),
+    }  # fmt: skip
+    policy.eval()
+    return measured | {
+        "loss": round(mean_loss(policy, encoded(heldout, tokenizer, 64)), 5),
+        "document_loss": round(document_loss(policy, tokenizer), 5),
+        "right": right_answers(policy, tokenizer),
+    }
+
+
+def base_run() -> dict[str, Any]:
+    """The same figures for the base, untrained."""
+    policy, tokenizer = build("full", seed=0)
+    heldout = task_rows("heldout", RECIPE.heldout_rows, 0)
+    return {
+        "parameters": sum(p.numel() for p in policy.parameters()),
+        "loss": round(mean_loss(policy, encoded(heldout, tokenizer, 64)), 5),
+        "document_loss": round(document_loss(policy, tokenizer), 5),
+    }
+
+
+def memory_mib(policy: Any, optimizer: Any, batch: dict[str, Any]) -> dict[str, float]:
+    """MiB that a training step needs: what is there all the time, counted tensor by tensor, and
+    the peak of what one forward and backward pass allocates besides, from torch's own events.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    weights = sum(p.numel() * p.element_size() for p in policy.parameters())
+    for parameter in policy.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:  # the constants of a 4-bit weight
+            nested = (state.absmax, state.state2.absmax, state.offset)
+            weights += sum(t.numel() * t.element_size() for t in nested)
+    gradients = sum(p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
+    moments = [t for state in optimizer.state.values() for t in state.values()]
+    batch_loss(policy, batch).backward()  # gradients are there, as from a second micro-batch on
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        batch_loss(policy, batch).backward()
+    optimizer.zero_grad()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    bytes_by_part = {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": sum(t.numel() * t.element_size() for t in moments),
+        "activations": max(accumulate(changes)),
+    }
+    return {name: round(count / 2**20, 3) for name, count in bytes_by_part.items()}
+
+
+def step_seconds() -> dict[str, float]:
+    """Median seconds of a training step by method, the methods taking turns in one process."""
+    batches, _ = sweep_data(RECIPE.sweep_seeds[0])
+    policies = {method: build(method, seed=0)[0] for method in METHODS}
+    taken: dict[str, list[float]] = {method: [] for method in METHODS}
+    for turn in range(RECIPE.timed_turns):
+        for method, policy in policies.items():
+            begun = time.perf_counter()
+            train(policy, batches[:4], lr=1e-4)
+            if turn:  # the first turn warms up
+                taken[method].append((time.perf_counter() - begun) / 4)
+    return {method: round(median(seconds), 4) for method, seconds in taken.items()}
+
+
+def _tokens(batch: dict[str, Any]) -> int:
+    return batch["input_ids"].numel()
+
+
+def _reset_peak() -> float:
+    """Forget this process's peak; return what it holds now, MiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status_mib("VmRSS")
+
+
+def _status_mib(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+# --- the learning rates ---------------------------------------------------------------------------
+
+
+@cache
+def sweep_data(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Batches to train on and batches to judge by: both of the training split, other seeds."""
+    from postlab.models import load_policy
+
+    _, tokenizer = load_policy("", profile="tiny", bits=32)
+    rows = task_rows("train", RECIPE.sweep_steps * RECIPE.batch, seed)
+    judge = task_rows("train", RECIPE.sweep_rows, seed + 1)
+    return encoded(rows, tokenizer, RECIPE.batch), encoded(judge, tokenizer, 64)
+
+
+def sweep_point(method: str, lr: float, seed: int) -> float:
+    """Loss on rows that were not trained, after a short run with a seed of its own."""
+    policy, _ = build(method, seed=seed, exact=False)
+    batches, judge = sweep_data(seed)
+    train(policy, batches, lr=lr)
+    return round(mean_loss(policy, judge), 5)
+
+
+def sweep(method: str, store: Store) -> dict[float, list[float]]:
+    """Losses by learning rate: five rungs of the ladder, and on while the best is at an edge."""
+    low, high = START.start, START.stop
+    while True:
+        losses = {
+            lr: [
+                store.get(f"sweep {method} {lr:g} {seed}", partial(sweep_point, method, lr, seed))
+                for seed in RECIPE.sweep_seeds
+            ]
+            for lr in LADDER[low:high]
+        }
+        best = best_rate(losses)
+        if best == LADDER[low] and low > 0:
+            low -= 1
+        elif best == LADDER[high - 1] and high < len(LADDER):
+            high += 1
+        else:
+            return losses
+
+
+def best_rate(losses: dict[float, list[float]]) -> float:
+    """The rate with the lowest loss, seeds averaged."""
+    return min(losses, key=lambda lr: sum(losses[lr]))
+
+
+# --- everything -----------------------------------------------------------------------------------
+
+
+class Store:
+    """Results by name, kept on disk as they come, so that a stopped sweep goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.recipe = path, json.loads(json.dumps(asdict(RECIPE)))
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        self.results = kept["results"] if kept.get("recipe") == self.recipe else {}
+
+    def get(self, name: str, make: Any) -> Any:
+        """What is stored under `name`, made now if it is not there."""
+        if name not in self.results:
+            from postlab.storage import atomic_text
+
+            begun = time.perf_counter()
+            self.results[name] = make()
+            atomic_text(self.path, json.dumps({"recipe": self.recipe, "results": self.results}))
+            print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
+        return self.results[name]
+
+
+def in_own_process(method: str, seed: int, lr: float) -> dict[str, Any]:
+    """`one_run` in a fresh process."""
+    command = [sys.executable, __file__, "--run", method, "--seed", str(seed), "--lr", repr(lr)]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    if done.returncode:
+        sys.exit(f"{method}, seed {seed} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _environment() -> dict[str, str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    return os.environ | quiet | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def experiment(store: Store) -> dict[str, Any]:
+    """All learning rates, then all runs; what adapters.json holds."""
+    import torch
+
+    from postlab.machine import describe
+
+    sweeps = {method: sweep(method, store) for method in (*METHODS, *SCALINGS)}
+    chosen = {m: best_rate(sweeps[m]) for m in METHODS}
+    runs = [
+        store.get(f"{m} {s} {chosen[m]:g}", partial(in_own_process, m, s, chosen[m]))
+        for s in SEEDS
+        for m in METHODS
+    ]
+    return {
+        "provenance": {
+            "command": "python notebooks/drafts/week02_adapters.py",
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"), "seeds": list(SEEDS),
+            **describe(), "threads": torch.get_num_threads(),
+        },
+        "recipe": asdict(RECIPE),
+        "base": store.get("base", base_run),
+        "learning_rates": [
+            {"method": m, "lr": lr, "losses": found}
+            for m, losses in sweeps.items()
+            for lr, found in losses.items()
+        ],
+        "step_s": store.get("step_s", step_seconds),
+        "runs": runs,
+    }  # fmt: skip
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """JSON with a line a row of each list: it reads well, in a diff too."""
+    parts = []
+    for name, value in result.items():
+        rows = [json.dumps(row) for row in value] if isinstance(value, list) else []
+        text = "[\n  " + ",\n  ".join(rows) + "\n ]" if rows else json.dumps(value)
+        parts.append(f" {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", choices=METHODS, help="one run in this process, as JSON")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    options = parser.parse_args()
+    os.environ.update(_environment())
+    if options.run:
+        print("\n" + json.dumps(one_run(options.run, options.seed, options.lr)))
+        return
+    from postlab.machine import run_root
+    from postlab.storage import atomic_text
+
+    result = experiment(Store(run_root() / "experiments" / "week02_adapters.json"))
+    atomic_text(RESULT, as_text(result))
+
+
+if __name__ == "__main__":
+    main()
