@@ -71,39 +71,33 @@ BRADLEY_TERRY_LOSS = (
 )
 
 
+def _by_name(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss of pc, pr, rc, rr and beta, called by the names of its arguments."""
+
+    def dpo_loss(
+        *,
+        policy_chosen: Tensor,
+        policy_rejected: Tensor,
+        ref_chosen: Tensor,
+        ref_rejected: Tensor,
+        beta: float = 0.1,
+    ) -> Tensor:
+        return loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
+
+    return dpo_loss
+
+
 def _dpo(
     margin: Callable[..., Tensor] = lambda pc, pr, rc, rr: (pc - rc) - (pr - rr),
     loss: Callable[[Tensor, float], Tensor] = lambda m, beta: -F.logsigmoid(beta * m),
 ) -> Callable[..., Tensor]:
     """The right loss, but for what is given."""
-
-    def dpo_loss(
-        *,
-        policy_chosen: Tensor,
-        policy_rejected: Tensor,
-        ref_chosen: Tensor,
-        ref_rejected: Tensor,
-        beta: float = 0.1,
-    ) -> Tensor:
-        return loss(margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected), beta)
-
-    return dpo_loss
+    return _by_name(lambda pc, pr, rc, rr, beta: loss(margin(pc, pr, rc, rr), beta))
 
 
 def _each_alone(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     """A loss of beta times the two log-ratios, which does not take their difference first."""
-
-    def dpo_loss(
-        *,
-        policy_chosen: Tensor,
-        policy_rejected: Tensor,
-        ref_chosen: Tensor,
-        ref_rejected: Tensor,
-        beta: float = 0.1,
-    ) -> Tensor:
-        return loss(beta * (policy_chosen - ref_chosen), beta * (policy_rejected - ref_rejected))
-
-    return dpo_loss
+    return _by_name(lambda pc, pr, rc, rr, beta: loss(beta * (pc - rc), beta * (pr - rr)))
 
 
 DPO_LOSS = (
@@ -148,15 +142,9 @@ DPO_LOSS = (
     Mistake(
         "brackets",
         "beta multiplies a part of the margin only: put the differences in brackets",
-        lambda *, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1: (
-            -F.logsigmoid(beta * policy_chosen - ref_chosen - beta * policy_rejected + ref_rejected)
-        ),
-        lambda *, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1: (
-            -F.logsigmoid(beta * (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
-        ),
-        lambda *, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1: (
-            -F.logsigmoid(beta * (policy_chosen - policy_rejected) - (ref_chosen - ref_rejected))
-        ),
+        _by_name(lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * pc - rc - beta * pr + rr)),
+        _by_name(lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc) - (pr - rr))),
+        _by_name(lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - pr) - (rc - rr))),
     ),
     Mistake(
         "another_loss",
