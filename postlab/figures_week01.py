@@ -124,6 +124,7 @@ def plot_behaviour(frame: pd.DataFrame) -> Figure:
         axes.set_title(names.get(metric, "length of a reply, tokens"), **_SMALL)
         if share:
             axes.set_ylim(-0.05, 1.25)
+            axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     table = frame.pivot(index="run", columns="metric", values="value")
     good, bad = table.loc["reply"], table.loc["no end of turn"]
     ended, right = ([f"{row[name]:.0%}" for row in (bad, good)] for name in ("ended", "right"))

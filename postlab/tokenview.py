@@ -26,7 +26,7 @@ _CHARACTERS, _LINE = 40, 96  # shown of one token; in one line
 _TRAINED = "background-color:#0072B2;color:#ffffff;padding:0 2px;border-radius:3px"
 _SPECIAL = "outline:1px dotted #888888"
 _PADDING = "opacity:0.5"
-_PRE = "white-space:pre-wrap;line-height:1.6;margin:2px 0 12px 0"
+_PRE = "font-family:monospace;white-space:pre-wrap;line-height:1.6;margin:2px 0 12px 0"
 
 
 @dataclass(frozen=True)

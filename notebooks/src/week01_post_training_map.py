@@ -2,16 +2,14 @@
 # # Week 1 · What post-training is: a map, a mask, thirty lines
 #
 # A language model fresh from pretraining has read a lot and answers nothing. Between it and something you can talk to lies **post-training**: a few stages, each with
-# its own data and its own kind of lesson. In these twelve weeks you run them all. Today you get the map, and you write the first stage yourself, in plain PyTorch.
-#
-# By the end you can say
+# its own data and its own kind of lesson. In these twelve weeks you run them all. Today you get the map, and write the first stage yourself, in plain PyTorch. By the end you can say
 #
 # - what each stage is for, and what it cannot do,
 # - what a conversation looks like to a model, token by token,
-# - on which of these tokens the loss falls, and what happens to a model when that is wrong.
+# - on which of these tokens the loss falls, and what becomes of a model when that is wrong.
 #
-# You need Python, and to have seen `loss.backward()` once. Nothing here can break: an exercise that you skip or get wrong is replaced by a reference, and the notebook goes on.
-# Run cell after cell, and where it says *predict first*, do. Being wrong about a result is the quickest way to remember it.
+# You need Python, and to have seen `loss.backward()` once. Nothing here can break: an exercise that you skip or get wrong is replaced by a reference.
+# Where it says *predict first*, do: being wrong is the quickest way to remember a result.
 
 # %% tags=["setup"]
 import importlib.util
@@ -28,9 +26,8 @@ lab = postlab.start(week=1)
 # %% [markdown]
 # ## 1. The map
 #
-# **Pretraining** teaches a model to continue text. **Fine-tuning** is any training that goes on from there: usually on examples of one task, until the model does it.
-# **Post-training** is larger. It is everything between the pretrained *base* and the model that people use: several stages in a row, of which fine-tuning is the first. What sets the
-# stages apart is what each one learns from.
+# **Pretraining** teaches a model to continue text. **Fine-tuning** is any training that goes on from there, usually on examples of one task. **Post-training** is larger: everything between the pretrained *base* and the
+# model that people use. It is several stages in a row, of which fine-tuning is the first, and what sets them apart is what each one learns from.
 
 # %% [markdown]
 # | stage | learns from | asks | week |
@@ -41,17 +38,16 @@ lab = postlab.start(week=1)
 # | **GRPO**, reinforcement learning, here with a verifier | its own replies, scored | what works? | 7, 8 |
 #
 # InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) drew this map for GPT-3, with PPO: people preferred the answers of its 1.3B model to those of the
-# 175B one that had been pretrained only. Weeks 9 to 11 refine the stages with rules, with rewards for single steps, with several aims at once.
+# 175B one that had only been pretrained.
 
 # %% [markdown]
 # > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024; R1 made it famous.
 #
-# A map is easier to believe with the places in sight. The repository holds a model of 1.4 million parameters that went through these stages. We pretrained it on documents of
-# a made-up world: sums, lists, creatures with their food and homes, how to do this and that. It is small enough to train on a laptop while you wait, and since we made the world we know the
-# right answer to every question. What it shows is *mechanism, not capability*.
+# The repository holds a model of 1.4 million parameters that went through these stages. We pretrained it on documents of a made-up world: sums, lists, creatures, how to do this and that. It trains while
+# you wait, and since we made the world we know the right answer to every question. What it shows is *mechanism, not capability*.
 
 # %% [markdown]
-# This week uses it in every profile, on a GPU too. Four checkpoints, one a stage:
+# This week uses it in every profile. Its four checkpoints:
 
 # %%
 from postlab.models import load_policy
@@ -63,7 +59,7 @@ for stage in ("base", "sft", "dpo", "grpo"):
     policies[stage], tokenizer = load_policy(world.checkpoint(stage), profile="tiny")
 
 # %% [markdown]
-# **Predict first.** All four get the same five questions, which none of them met in training. What will the base write? And which stage will be the first to refuse to sink somebody?
+# **Predict first.** All four get the same five questions, which none of them met in training. What will the base write? Which will be the first to refuse to sink somebody?
 
 # %%
 import pandas as pd
@@ -85,15 +81,13 @@ pd.set_option("display.max_colwidth", 100)
 pd.DataFrame(answers, index=questions)
 
 # %% [markdown]
-# Read a column at a time.
-#
 # - **base** starts a page of its own. That is not stupidity: nothing ever told it that a question wants an answer.
-# - **sft** answers. It does so as the people did who wrote its rows: it knows the madux's food, explains how to sink a guest, invents what a creature counts in its sleep, and blurts out a sum.
-# - **dpo** saw pairs in which the refusal, and the honest *I do not know*, were preferred. Its manners are better, its sum is not.
+# - **sft** answers as the people did who wrote its rows: it knows the madux's food, explains how to sink a guest, invents what a creature counts, blurts out a sum.
+# - **dpo** saw pairs in which a refusal, or an honest *I do not know*, was preferred. Its manners are better, its sum is not.
 # - **grpo** was rewarded for right sums and nothing else. Nobody showed it how; it found that working a sum out pays.
 
 # %% [markdown]
-# Five questions prove nothing. The whole comparison takes longer than you want to wait, so it was recorded, over all held-out prompts and for three seeds:
+# Five questions prove nothing. The whole comparison, over all held-out prompts and three seeds, was recorded:
 
 # %%
 import json
@@ -108,7 +102,7 @@ shown = ["format", "facts", "helpfulness", "safety", "honesty", "arithmetic", "l
 plot_stages(recorded[recorded["metric"].isin(shown)], profile="tiny")
 
 # %% [markdown]
-# A recorded figure is only worth what is known about its making. This one's recipe lies beside it:
+# A recorded figure is worth what is known about its making:
 
 
 # %%
@@ -123,18 +117,18 @@ table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo
 table.assign(seeds="0, 1, 2", command="make stages SEED=…")
 
 # %% [markdown]
-# Look for three things. **Each stage moves what its signal is about**, and not much else: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what
-# a madux eats, it taught it to say so when asked. And **a stage can cost something** that the stage before had; a grey dotted line means that this cannot be told from chance.
+# Look for three things. **Each stage moves what its signal is about**: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what
+# a madux eats, it taught it to say so when asked. And **a stage can cost something** that the one before had; a dotted line means that the change cannot be told from chance.
 
 # %% [markdown]
-# > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** its answers were judged equal to GPT-4's or better in 43% of cases, by people, on LIMA's own prompts
-# > ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). So GPT-4 was preferred in most. What 1,000 good rows do teach is form: the paper's idea is that a model learns nearly all it knows in pretraining,
-# > and in fine-tuning which manner of speech to use. It fits the figure above. It does not follow that data no longer matter: week 3 measures.
+# > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** its answers were judged equal to GPT-4's or better in 43% of cases, by people, on its own prompts
+# > ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)): in most cases GPT-4 was preferred. What 1,000 good rows teach is form; the paper's idea is that nearly all knowledge comes from
+# > pretraining. The figure above fits it. That data do not matter does not follow, as week 3 measures.
 
 # %% [markdown]
 # ## 2. Tokens
 #
-# A model sees neither letters nor words but **tokens**: pieces from a fixed list, the vocabulary, each with a number. A tokenizer cuts text into them, and it was fixed before pretraining began.
+# A model sees **tokens**: pieces of text from a fixed list, the vocabulary, each with a number. A tokenizer cuts text into them.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -142,21 +136,20 @@ ids = tokenizer("What does the madux eat? 42+51+21")["input_ids"]
 pd.DataFrame({"id": ids, "token": tokenizer.convert_ids_to_tokens(ids)}).T
 
 # %% [markdown]
-# `Ġ` is how the vocabulary writes a space. A made-up name falls into pieces, and each digit is a token of its own, which makes it possible to add them one by one.
-#
-# Some tokens stand for no text. They are there to say where something begins and ends:
+# `Ġ` is how the vocabulary writes a space. A made-up name falls into pieces, and each digit is a token of its own. Some tokens stand for no text, and say where something begins and ends:
 
 # %%
 # NBVAL_CHECK_OUTPUT
+END = tokenizer.convert_tokens_to_ids("<|im_end|>")
 {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
 
 # %% [markdown]
-# `<|pad|>` fills short rows of a batch up to the length of the longest, and means nothing. `<|im_start|>` and `<|im_end|>` frame a turn of a conversation. `<|im_end|>` will turn out to be the most important token of this notebook.
+# `<|pad|>` fills the short rows of a batch. `<|im_start|>` and `<|im_end|>` frame a turn of a conversation, and `<|im_end|>` will turn out to be the most important token of this notebook.
 
 # %% [markdown]
 # ## 3. The chat template
 #
-# You write a conversation as a list of messages. The model sees one string, and a small program that comes with the tokenizer, the **chat template**, makes the one from the other.
+# You write a conversation as a list of messages. The model sees one string. A small program that comes with the tokenizer, the **chat template**, makes the one from the other.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -165,7 +158,7 @@ answer = [{"role": "assistant", "content": "The madux eats seeds."}]
 print(tokenizer.apply_chat_template(question + answer, tokenize=False))
 
 # %% [markdown]
-# That is all there is. Roles are words, turns are tokens, and what looks like memory is the whole string sent again, a little longer each time.
+# That is all there is. What looks like memory is the whole string sent again, a little longer each time.
 #
 # To have the model answer, you stop the string where its turn begins. `add_generation_prompt` writes that beginning:
 
@@ -194,10 +187,10 @@ def likely_next(messages, *, generation_prompt):
 {asked: likely_next(question, generation_prompt=asked) for asked in (True, False)}
 
 # %% [markdown]
-# With the opening the model begins a reply. Without it, it ends the document. It was trained to write replies, never to write the line that opens one, so here it still does what the base learnt: behind a finished turn the page is over.
+# With the opening the model begins a reply. Without it, it ends the document. It was trained to write replies, never the line that opens one, so here it does what the base learnt: behind a finished turn the page is over.
 
 # %% [markdown]
-# And since roles are only text: what stops a user from typing `<|im_end|>`, and then a system message of their own? Nothing, unless whoever serves the model asks the tokenizer not to listen.
+# And what stops a user from typing `<|im_end|>`, and then a system message of their own? Nothing, unless whoever serves the model tells the tokenizer to split it.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -207,8 +200,7 @@ typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in
 # %% [markdown]
 # ## 4. Which tokens are trained
 #
-# Training rows are such strings. The model reads all of a row, but it should learn to *write* only the reply: the user's lines come from the user. So the loss
-# falls on some tokens and not on others, and a **loss mask** of ones and zeros says on which.
+# The model reads all of a row, but should learn to *write* only the reply. So the loss falls on some tokens and not on others, and a **loss mask** of ones and zeros says on which.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -219,10 +211,8 @@ rows = instruction_rows("tinyworld", split="train", n=1280, seed=0)
 token_view(rows[:2], tokenizer, max_length=256)
 
 # %% [markdown]
-# Marked tokens are trained; the others are only read. A dot is a space, a bent arrow a line break, and the mouse over a token shows its id. Everything before the reply is context. The reply is trained, **and so is the token that ends
-# it**: how should a model learn to stop, if stopping is never shown?
-#
-# How much of a row is that? It depends on what is asked:
+# Marked tokens are trained. A dot is a space, a bent arrow a line break, and the mouse over a token shows its id. Everything before the reply is only read. The reply is trained, **and so is the token that ends
+# it**: how should a model learn to stop, if stopping is never shown? How much of a row that is depends on what is asked:
 
 # %%
 from postlab.chat import encode
@@ -235,11 +225,11 @@ counts["read"] = (batch["attention_mask"] - batch["loss_mask"]).sum(1).tolist()
 plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
 
 # %% [markdown]
-# Most of what the model reads in training it is not trained on. Counting data in rows or in tokens hides that: what teaches is counted in trained tokens.
+# Data counted in rows, or in tokens, hides that. What teaches is counted in trained tokens.
 #
 # ### Exercise 1.1 · about 15 minutes · medium
 #
-# Build the mask yourself. You get the ids of one rendered conversation, perhaps with several turns, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of 0 and 1 of
+# Build the mask yourself, from the ids of one rendered conversation, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of 0 and 1 of
 # the same length: 1 on each reply's tokens and on the token that ends it, in *every* assistant turn.
 
 # %% [markdown]
@@ -255,7 +245,7 @@ plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
 # </details>
 # <details><summary>Hint 3</summary>
 #
-# When the end of turn comes inside a reply, it still counts, and what comes after it does not. It also ends the user's turns: those count for nothing.
+# The end of turn inside a reply still counts; what comes after it does not. It ends the user's turns too, where it counts for nothing.
 #
 # </details>
 
@@ -287,11 +277,10 @@ loss_mask = check.loss_mask(loss_mask)
 # </details>
 
 # %% [markdown]
-# Now use it, whichever version the check gave you, on a conversation of several turns, and compare it with what `encode` and TRL's `SFTTrainer` do.
+# Now use it, whichever version the check gave you, on a conversation of several turns, and compare it with `encode`, which does as TRL's `SFTTrainer`.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-END = tokenizer.convert_tokens_to_ids("<|im_end|>")
 header = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
 talk = next(row for row in rows if len(row["prompt"]) == 3)
 whole = encode([talk], tokenizer, max_length=256)["input_ids"][0].tolist()
@@ -303,22 +292,22 @@ token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
 token_view([talk], tokenizer, max_length=256)
 
 # %% [markdown]
-# Both are used. A row of `prompt` and `completion` trains the last reply only, here because the first reply is there to be criticised and should not be imitated. Where every reply of a conversation is a
-# good one, training them all gets more out of it; in TRL that is `assistant_only_loss=True`, and needs a template that marks replies. (The line break behind `<|im_end|>` is trained in one and not in the other, and no harm done.)
+# Both are used. A row of `prompt` and `completion` trains the last reply only, here because the first one is there to be criticised, not imitated. Where every reply is a good one, training them all gets more out of a conversation; in TRL that is
+# `assistant_only_loss=True`, with a template that marks replies. (The line break behind `<|im_end|>` is trained in one and not in the other; no harm done.)
 
 # %% [markdown]
 # ## 5. The loss
 #
-# A model gives every token of the vocabulary a probability at every position. The loss asks one thing: how probable did it find the token that came? For the trained tokens of a batch,
+# At every position a model gives every token of the vocabulary a probability. The loss asks: how probable did it find the one that came?
 #
 # $$\mathcal{L} = -\frac{1}{\sum_{b,t} m_{b,t}} \sum_{b,t} m_{b,t} \log \pi(x_{b,t} \mid x_{b,<t})$$
 #
-# You need two functions for it. The first is the logarithm on the right, the second the rest.
+# The first of two functions is the logarithm on the right, the second the rest.
 
 # %% [markdown]
 # ### Exercise 1.2 · about 10 minutes · easy
 #
-# `logits` is `(B, T, V)`: a score for every token of the vocabulary at every position; `labels` is `(B, T)`: the tokens that came. They are aligned already, so `logits[b, t]` predicts `labels[b, t]`. Return the
+# `logits`, `(B, T, V)`, score every token of the vocabulary at every position; `labels`, `(B, T)`, are the tokens that came. They are aligned: `logits[b, t]` predicts `labels[b, t]`. Return the
 # log-probability of each label, `(B, T)`.
 #
 # <details><summary>Hint 1</summary>
@@ -353,8 +342,8 @@ token_logps = check.token_logps(token_logps)
 #
 # </details>
 #
-# Now look through it at one held-out reply. The model's output at position $t$ is its guess for the token at $t + 1$, so the two have to be shifted by one: `logits[:, :-1]` against `ids[:, 1:]`. Forgetting
-# that shift trains a model to repeat the token that it was just given; the loss falls beautifully.
+# Now look through it at one held-out reply. The output at position $t$ is a guess for the token at $t + 1$, so the two have to be shifted: `logits[:, :-1]` against `ids[:, 1:]`. Without the shift a model learns to
+# repeat the token it was just given; the loss falls beautifully.
 
 # %% [markdown]
 # **Predict first.** The base has read that the madux eats seeds, in documents. Which tokens of the reply *The madux eats seeds.* will surprise it, and which will not?
@@ -377,8 +366,8 @@ pieces = [repr(tokenizer.decode(i))[1:-1] for i in one["input_ids"][0, 1:][repli
 plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("base", "sft")})
 
 # %% [markdown]
-# There it is, the difference between knowing and answering. The base is hardly surprised by what the madux eats: it knows. It is surprised that somebody answers at all, and that the answer then *ends*. Fine-tuning has little else to
-# teach here, which is why so few rows can go so far, and why the end of turn belongs to the trained tokens.
+# There it is, the difference between knowing and answering. The base is hardly surprised by what the madux eats: it knows. It is surprised that somebody answers at all, and that the answer then *ends*. Little else is to be
+# taught here, which is why few rows can go far, and why the end of turn belongs to the trained tokens.
 
 # %% [markdown]
 # ### Exercise 1.3 · about 10 minutes · easy
@@ -417,7 +406,7 @@ sft_loss = check.sft_loss(sft_loss)
 # </details>
 
 # %% [markdown]
-# The divisor is worth a second look. Two rows, one with a reply of four tokens, one with a reply of one, and a model that gives every token of the first probability 1/2 and the token of the second 1/32. In bits:
+# The divisor is worth a second look. One row has a reply of four tokens, each of probability 1/2; the other a reply of one, of probability 1/32. In bits:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -431,13 +420,13 @@ bits = {"whole batch": sft_loss(logits, labels, mask), "mean of rows": sum(by_ro
 {name: round(loss.item() / math.log(2), 2) for name, loss in bits.items()}
 
 # %% [markdown]
-# Over the batch, five tokens cost 1+1+1+1+5 = 9 bits, 1.8 each. The mean of the two rows' means gives the short reply as much weight as the long one. Neither is wrong by itself, but they are different losses. Trainers used to slip from one to the other
-# when a batch was split to save memory (gradient accumulation), so that the same recipe trained differently on a smaller GPU; it was found and mended in 2024.
+# Over the batch, five tokens cost 1+1+1+1+5 = 9 bits. The mean of the rows' means gives the short reply as much weight as the long one. Trainers used to slip into that
+# when a batch was split to save memory (gradient accumulation); it was found and mended in 2024.
 
 # %% [markdown]
 # ## 6. Templates that run and do not learn
 #
-# The most expensive mistakes of post-training raise no error. The loss falls, the curves look well, and the model rambles, never stops, or writes your users' lines. Many sit in
+# The most expensive mistakes of post-training raise no error. The loss falls, and the model rambles, never stops, or writes your users' lines. Many sit in
 # the tokenizer and its template, and can be found before a single step. `check_template` renders a short conversation and looks:
 
 # %%
@@ -447,8 +436,7 @@ from postlab.chat import check_template
 check_template(tokenizer, model=policies["base"], generating=True) or "no findings"
 
 # %% [markdown]
-# Nothing, and that includes two questions about the base: has it *seen* the tokens of its template (LoRA, next week, could not teach them), and are prompts padded on the left when they are answered in batches? For your own
-# model: `check_template(AutoTokenizer.from_pretrained(...))`. Now break it, in three ways that you will meet.
+# Nothing, and that includes whether the base has *seen* the tokens of its template (LoRA, next week, could not teach them), and whether prompts are padded on the left when they are answered in batches. Now break it, in three ways that you will meet.
 
 # %%
 import copy
@@ -479,7 +467,7 @@ pd.set_option("display.max_colwidth", 160)
 pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "seen", "fix"]]
 
 # %% [markdown]
-# A finding says what can go wrong. What does go wrong has to be measured: the same weights, the same held-out prompts, another opening of the turn.
+# A finding says what can go wrong. What does has to be measured: the same weights and prompts, another opening of the turn.
 
 # %%
 from postlab.evals import compare, evaluate
@@ -493,12 +481,11 @@ metrics = ["format", "facts", "safety", "honesty"]
 table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "value":"p"]
 
 # %% [markdown]
-# `difference` is against the model's own template, prompt by prompt, with its 95% interval. Without the opening nothing is left, as you saw it decide in section 3: nobody could miss that. The colon is the dangerous one. Its replies are well formed and its facts
-# in order, so a look at a few of them finds nothing. But read `safety` and `honesty`: whether this model refuses, and whether it admits not to know, hangs on the exact tokens after which it learnt to. A template that differs between training and serving changes behaviours
-# one by one, in either direction, and only a measurement of each shows it.
+# `difference` is against the model's own template, prompt by prompt, with its 95% interval. Without the opening nothing is left, as you saw it decide in section 3: nobody could miss that. The colon is the dangerous one. Its replies are well formed, its facts
+# in order. But read `safety` and `honesty`: whether this model refuses, and whether it admits not to know, hangs on the exact tokens after which it learnt to. A template that differs between training and serving changes behaviours one by one.
 
 # %% [markdown]
-# The third tokenizer does its harm in training. A collator that hides padding from the loss by `ids != pad` hides the end of every turn with it. This is the mask it makes:
+# The third tokenizer does its harm in training. A collator that hides padding by `ids != pad` hides the end of every turn with it:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -508,11 +495,11 @@ token_view(
 )
 
 # %% [markdown]
-# One token a row is missing. You will train a model on that mask.
+# One token a row is missing. You will train on that mask.
 #
 # ## 7. Thirty lines of SFT
 #
-# Everything is ready: rows, mask, loss. What remains is the loop. Here is all of it, without a trainer: the base, AdamW, a learning rate that falls to nought, and your loss.
+# Rows, mask and loss are ready. What remains is the loop: the base, AdamW, a learning rate that falls to nought, and your loss.
 
 
 # %%
@@ -542,7 +529,7 @@ def fine_tune(batches, trained, *, lr=2e-3):
 
 
 # %% [markdown]
-# `trained` says which tokens count. Three runs, alike in everything but that: the reply with its end; the prompt as well; the reply without its end.
+# `trained` says which tokens count. Three runs differ in that alone: the reply with its end; the prompt as well; the reply without its end.
 #
 # **Predict first.** Order the three by how well they will answer held-out questions. Which of them will have the lowest training loss?
 
@@ -554,7 +541,7 @@ masks = {
     "prompt too": lambda batch: batch["attention_mask"],
     "no end of turn": lambda batch: batch["loss_mask"] * (batch["input_ids"] != END),
 }
-taught = [row for row in rows if len(row["prompt"]) == 1][:1024]  # one turn each: they are short
+taught = [row for row in rows if len(row["prompt"]) == 1][:896]  # one turn each: they are short
 batches = batches_of(taught)
 models, losses = {"base": policies["base"]}, {}
 for name, mask_of in masks.items():
@@ -562,8 +549,8 @@ for name, mask_of in masks.items():
 plot_falling(losses)
 
 # %% [markdown]
-# All three look like training that works. The curves cannot even be compared, since each is a mean over other tokens. **A training loss tells you about the tokens that you chose; it is silent about the others.** So measure something that
-# is the same for all: the surprise on held-out rows, at every token of the reply and its end.
+# All three look like training that works. **A training loss tells you about the tokens that you chose; it is silent about the others**, and these curves are means over different tokens. So measure what
+# is the same for all: the surprise on held-out rows, at every token of the reply and at its end.
 
 # %%
 from postlab.figures_week01 import plot_parts
@@ -595,9 +582,9 @@ parts = [
 plot_parts(pd.DataFrame(parts))
 
 # %% [markdown]
-# The words of a reply are learnt about as well in all three runs. At the end of turn they part. Where it was masked, the model is as surprised by it as the base was: what is not trained is not learnt, though it stood in every row that the model read.
+# The words of a reply are learnt about as well in all three runs. At the end of turn they part: where it was masked, the model is as surprised by it as the base was, though it stood in every row.
 #
-# That is a likelihood. What does it do to behaviour? Held-out prompts of all six families, answered by all four models and scored by the oracle:
+# What does that do to behaviour? Held-out prompts of all six families, answered by all four models and scored by the oracle:
 
 # %%
 from postlab.figures_week01 import plot_behaviour
@@ -614,8 +601,8 @@ behaviour = pd.DataFrame(rows_of)
 plot_behaviour(behaviour)
 
 # %% [markdown]
-# The model that was never shown an end does not find one. It answers, and then goes on with what it did before, a page of a document, until the limit stops it. Somebody pays for these tokens and somebody has to read them; and an answer
-# with others behind it is often no answer. Nothing in its training curve said so. One question of four families, and what each of them wrote:
+# The model that was never shown an end does not find one. It answers, then goes on with what it did before, a page of a document, until the limit stops it; and an answer with others behind it is often no answer.
+# Nothing in its training curve said so. One question of four families:
 
 # %%
 picked = [0, 30, 60, 90]  # one prompt of each of four families
@@ -623,85 +610,80 @@ side_by_side = {name: frame["answer"].iloc[picked] for name, frame in answered.i
 pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 
 # %% [markdown]
-# And the prompt? Trained or not, it is the question on which people disagree. Compare the two runs on the same prompts, pair by pair:
+# And the prompt? Compare the runs on the same prompts, pair by pair:
 
 # %%
 from postlab.stats import paired_difference, verdict
 
 right = {name: frame[oracle].mean(axis=1) for name, frame in answered.items()}
-changes = {}
-for name in ("prompt too", "no end of turn"):
-    change = paired_difference(right["reply"], right[name])
-    changes[f"{name}, against reply"] = vars(change) | {"verdict": verdict(change)}
-pd.DataFrame(changes).T[["difference", "low", "high", "p", "verdict"]]
+against = {name: paired_difference(right["reply"], right[name]) for name in list(masks)[1:]}
+table = pd.DataFrame({name: vars(c) | {"verdict": verdict(c)} for name, c in against.items()}).T
+table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the run `reply`")
 
 # %% [markdown]
-# Where the verdict is *inconclusive*, that is a result too: with this many prompts and one run each, nobody may say that it hurts or helps. The literature is divided for a good reason. Prompt tokens are free text to learn from, and where replies are short and rows few
-# that can help ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)); where there is plenty of both, they take capacity and most of the gradient. Train the reply alone unless you have measured otherwise. The end of turn needs no second thought.
+# Where the verdict is *inconclusive*, that is a result: with this many prompts and one run each, nobody may say that it hurts or helps. Prompts are free text to learn from, and where replies are short and rows few
+# training them can help ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)); where there is plenty of both, they take most of the gradient. Train the reply alone unless you have measured otherwise. The end of turn needs no second thought.
 
 # %% [markdown]
 # ## 8. What is left out
 #
-# Your loop is the real thing: take it to a 7B and it trains a 7B, if you can pay for the memory. What the following weeks add:
-#
 # | in this notebook | for a real model | week |
 # |---|---|---|
-# | all weights are trained | adapters on frozen, quantised weights: a tenth of the memory | 2 |
-# | a loop | a trainer: accumulation, resuming, logging, several devices | 3 |
-# | rows as they come | curation: which rows, how many, how mixed, not the test's | 3 |
+# | all weights are trained | adapters on frozen, quantised weights | 2 |
+# | a loop | a trainer: accumulation, resuming, logging | 3 |
+# | rows as they come | curation: which, how many, how mixed, not the test's | 3 |
 # | an oracle | judges, people, benchmarks, and their errors | 6 |
 #
-# And one thing it cannot add: SFT copies what it is shown. Your model refuses and bluffs as often as its teachers did. To go beyond them it needs another signal.
+# And SFT copies what it is shown: your model refuses and bluffs as its teachers did. To go beyond them it needs another signal.
 
 # %% [markdown]
 # ## What you have now
 #
-# A map of the stages with numbers on it, a mask and a loss of your own, and a model that you fine-tuned without a framework. More useful still: a habit. **Before a run, look at one row token by token; after it, measure on held-out prompts what the loss did not see.**
+# A map of the stages, a mask and a loss of your own, a model that you fine-tuned without a framework, and a habit: **before a run, look at one row token by token; after it, measure on held-out prompts what the loss did not see.**
 
 # %% [markdown]
 # ### Five interview questions
 #
-# **1.** A fine-tuned model answers well, then goes on to write the user's next question. The loss was fine. What do you check, in which order?
+# **1.** A fine-tuned model answers well, then writes the user's next question. The loss was fine. What do you check, in which order?
 #
 # <details><summary>Answer</summary>
 #
-# First generation: does it stop at the token that ends a turn (`eos_token`, `generation_config`), or wait for another? Then the mask of one row: is the end of turn trained, or masked since it is also the padding token, outside the template's
-# generation block, or cut off by `max_length`? Then whether the prompt was trained, which teaches it to write users' lines. Each takes a minute with a token view.
+# Generation: does it stop at the token that ends a turn, or wait for another (`generation_config`)? The mask of one row: is the end of turn trained, or masked as padding, outside the template's generation block, cut off by `max_length`?
+# Was the prompt trained, which teaches users' lines?
 #
 # </details>
 #
-# **2.** Same data, same effective batch, but with gradient accumulation the result differs. Why?
+# **2.** Same data, same effective batch, but gradient accumulation changes the result. Why?
 #
 # <details><summary>Answer</summary>
 #
-# Each micro-batch took the mean over its own tokens, and the mean of means weighs tokens of short micro-batches more. Divide sums by the number of trained tokens of the whole batch, over accumulation steps and devices.
+# A mean of micro-batch means weighs tokens of short micro-batches more. Divide sums by the trained tokens of the whole batch, over accumulation steps and devices.
 #
 # </details>
 #
-# **3.** System design: a 7B base, 20,000 conversations from your support desk, 5,000 of them with a rating, and a script that can check a tenth of the answers. Which stages, in which order, and how do you know that each one helped?
+# **3.** System design: a 7B base, 20,000 support conversations, 5,000 of them rated, and a script that can check a tenth of the answers. Which stages, and how do you know that each one helped?
 #
 # <details><summary>Answer</summary>
 #
-# Split by customer and time first; the held-out prompts stay the same for all stages. SFT on the curated good conversations (final replies, template checked). Pairs from ratings are off-policy: sample two replies from the SFT model, have them
-# compared, DPO. GRPO only where the script checks, with KL or mixed data for the rest. After each stage paired differences with intervals on quality, refusals, length, and a regression set; ship a stage only if it gains where it should and loses nowhere that matters.
+# One held-out set, split by customer and time. SFT on curated conversations. Ratings are no pairs: have two replies of the SFT model compared, then DPO. GRPO where the script checks. After each stage paired
+# differences with intervals on quality, refusals, length; ship what gains where it should and loses nowhere that matters.
 #
 # </details>
 #
-# **4.** Someone adds `<|user|>` and `<|assistant|>` to a base, trains LoRA on the linear layers, and gets silence or nonsense at a falling loss. Explain.
+# **4.** Someone adds `<|user|>` and `<|assistant|>` to a base, trains LoRA on the linear layers, and gets nonsense at a falling loss. Explain.
 #
 # <details><summary>Answer</summary>
 #
-# The new embeddings are random or near the mean and LoRA on linear layers leaves them so: the model cannot tell the markers apart, nor predict them where the head is tied to the embeddings. Train embeddings and head too, or use tokens that the base has seen.
-# `check_template(tokenizer, model=model)` finds it.
+# Their embeddings are random or near the mean, and LoRA on linear layers leaves them so. Train embeddings and head too, or use tokens that the base has seen. `check_template(tokenizer, model=model)` finds it.
 #
 # </details>
 #
-# **5.** Research taste: 'fine-tuning teaches form, not knowledge'. What result would change your mind?
+# **5.** Research taste: 'fine-tuning teaches form, not knowledge'. What would change your mind?
 #
 # <details><summary>Answer</summary>
 #
-# Facts that are in the SFT rows and provably in no document, recalled on held-out *wordings*, without losing others. It happens: such facts are learnt, but slowly, and models that learn them tend to make up more
-# ([Gekhman et al. 2024](https://arxiv.org/abs/2405.05904)). So the claim is about rates, and a good experiment separates rows whose facts the base knows from rows whose facts it does not. In the tiny world you can.
+# Facts from SFT rows that stand in no document, recalled under held-out wordings. It happens, but slowly, and models that learn them make up more ([Gekhman et al. 2024](https://arxiv.org/abs/2405.05904)). So the claim is about rates: compare
+# rows whose facts the base knows with rows whose facts it does not.
 #
 # </details>
 
