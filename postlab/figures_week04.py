@@ -57,7 +57,7 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
     left.set(xlim=(-0.5, len(families) - 0.5), ylim=(0.4, 1.05))
     left.set_title("held-out pairs in the right order, share", loc="left", size=12.5, color=INK)
     right.plot([0.5, 1], [0.5, 1], color=PALE, linewidth=1)
-    right.text(0.53, 0.57, "as sure as right", color="#777777")
+    right.text(0.665, 0.625, "as sure as right", color="#777777")
     for _, row in frame[frame["group"] == "confidence"].iterrows():
         _interval(right, row["said"], row, width=0.012)
     right.set(xlim=(0.48, 1.03), ylim=(0.4, 1.05), xlabel="probability it gives to its choice")
@@ -125,14 +125,14 @@ def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
     fig, panel = _panels(1, 1, (10, 4.3))
     last = frame["step"].max()
     for method, runs in frame.groupby("method"):
-        colour, above = METHODS[method], method == "ppo"
+        colour, below = METHODS[method], method == "ppo"
         panel.plot(runs["kl"], runs["gold"], "o", color=colour, alpha=0.3, markersize=4.5)
         ends = runs[runs["step"] == last].groupby("beta")[["kl", "gold"]].mean()
         panel.plot(ends["kl"], ends["gold"], "o", color=colour, ms=10, markeredgecolor="white")
-        at = {"textcoords": "offset points", "xytext": (0, 9 if above else -18), "ha": "center"}
+        at = {"xytext": (0, -19) if below else (9, -4), "ha": "center" if below else "left"}
+        at |= {"textcoords": "offset points", "size": 11.5, "weight": "bold", "color": colour}
         for beta, end in ends.iterrows():
-            text = f"{NAMES[method]} {beta:g}"
-            panel.annotate(text, tuple(end), size=11.5, weight="bold", color=colour, **at)
+            panel.annotate(f"{NAMES[method]} {beta:g}", tuple(end), **at)
     panel.set_title(f"{MEASURED['gold']}; large: the end, by beta", loc="left", size=12, color=INK)
     panel.set_xscale("symlog", linthresh=1)
     panel.set_xticks([0, 0.5, 1, 3, 10, 30, 100], ["0", "0.5", "1", "3", "10", "30", "100"])

@@ -38,7 +38,7 @@ lab = postlab.start(week=4)
 # | 2. reward model | 33k | the model, 4 to 9 times; labellers rank | a 6B reward model |
 # | 3. PPO | 31k | the policy, again and again | the policy |
 #
-# Labellers preferred the 1.3B result to the 175B GPT-3. They agreed with *each other* in about 73% of cases, and so did their reward model with them: the judge is the ceiling.
+# Labellers preferred the 1.3B result to the 175B GPT-3. They agreed with *each other* in about 73% of cases, their reward model with them as often: the judge is the ceiling.
 
 # %% [markdown]
 # Step 1 was week 3. Here is its result as one plain model: the adapter is merged, so that `copy.deepcopy` makes another policy.
@@ -71,7 +71,7 @@ END = end_of_turn(tokenizer)
 
 # %% [markdown]
 # Step 2 begins with pairs. We take the three families about manners: *helpful* (how-to's), *harmless* (unsafe requests), *honest* (riddles nobody can answer). And few, on purpose: a reward
-# model with faults is this week's subject.
+# model with faults is the subject.
 
 # %% tags=["shared"]
 from postlab.datasets import preference_rows
@@ -139,9 +139,7 @@ losses = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)
 [[round(value, 3) for value in loss.tolist()] for loss in losses]
 
 # %% [markdown]
-# Nothing: only differences count. Knowing nothing costs $\log 2$.
-#
-# Ours is the smallest reward model there is: one linear read-out of the frozen SFT model's state at the end of a reply. InstructGPT trained all six billion weights.
+# Nothing: only differences count. Ours is the smallest reward model there is: one linear read-out of the frozen SFT model's state at the end of a reply. InstructGPT trained all six billion weights.
 
 # %% tags=["shared"]
 from postlab.scratch.sampling import completion_states, pack, sample
@@ -369,7 +367,7 @@ tried = {"ratio": ratio, "advantage": advantage, "clipped": clipped, "gradient":
 pd.DataFrame({name: value[0].tolist() for name, value in tried.items()}).round(2)
 
 # %% [markdown]
-# The clip silences a token only if it already went far the way it is pushed. One that went the wrong way keeps its whole gradient.
+# The clip silences a token only if it went far the way it is pushed. One that went the wrong way keeps its gradient.
 #
 # > **The roadmap says** GRPO has no PPO-style clipping. **The evidence says** it has this very loss ([eq. 3](https://arxiv.org/abs/2402.03300)) and drops the critic: week 7.
 
@@ -463,8 +461,7 @@ wrong[["prompt", "answer", "proxy"]].head(6)
 # Replies that the reward model likes and the oracle calls wrong. Nobody taught them: the policy looks for whatever scores. That is *reward hacking*; as statistics, Goodhart's law.
 
 # %% [markdown]
-# Next, a recorded run: three seeds of pairs, reward model and training, longer, three values of $\beta$, after
-# [Gao et al. 2022](https://arxiv.org/abs/2210.10760), whose truth was a large reward model.
+# Next, a recorded run: three seeds of pairs, reward model and training, longer, after [Gao et al. 2022](https://arxiv.org/abs/2210.10760), whose truth was a large reward model.
 
 # %%
 import json
@@ -485,7 +482,7 @@ plot_overoptimisation(curves[curves["method"] == "ppo"])
 
 # %% [markdown]
 # First both rise. Then, unless $\beta$ is large enough, the policy finds a place far from every pair that the linear head likes better than any honest reply: the score climbs on, the truth goes to
-# nought. That is no failure of PPO. Score minus $\beta$ KL *is* higher there: it is the optimum, for this reward model. What is said there:
+# nought. That is no failure of PPO: score minus $\beta$ KL *is* higher there. What it says:
 
 # %%
 samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0")
@@ -546,7 +543,7 @@ policies = {"ref": ref, "always cc": always_cc, "optimum": optimum}
 {name: round(objective(pi).item(), 3) for name, pi in policies.items()}
 
 # %% [markdown]
-# Is there no better one? Put the constant, $\beta \log Z$, into $J$ and it collapses to
+# Is there no better one? With the constant, $\beta \log Z$, put in, $J$ collapses to
 #
 # $$J(\pi) = \beta \log Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)$$
 #
@@ -638,7 +635,7 @@ pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 # %% [markdown]
 # ## 6. The same optimum
 #
-# DPO sees no reward, only which of two replies a Bradley-Terry judge prefers and how often, for all 72 ordered pairs.
+# DPO sees no reward, only how often a Bradley-Terry judge prefers which of two replies, for all 72 ordered pairs.
 
 
 # %%
@@ -753,8 +750,7 @@ dpo_seconds = time.perf_counter() - began
 straight = measure(direct, reward, n=60)
 
 # %% [markdown]
-# One run each is no contest; the recorded seeds follow. What it can show is *how* each moves. Of held-out pairs we know what a policy gives the chosen reply and the rejected one. The rest goes to
-# replies that nobody ever compared.
+# One run each is no contest, but it can show *how* each moves. Of held-out pairs we know what a policy gives the chosen reply and the rejected one. The rest goes to replies in neither column.
 #
 # **Predict first.** DPO pushes the rejected reply down. Where does its probability go?
 
@@ -792,11 +788,12 @@ strange[["prompt", "answer", "gold"]].head(5)
 from postlab.figures_week04 import plot_frontier
 
 ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
-shares = ", ".join(f"{m.upper()} {b:g}: {share:.0%}" for (m, b), share in ended.items())
-plot_frontier(curves, f"Right at the end, by beta: {shares}")
+shares = ", ".join(f"{m.upper()} {b:g} {share:.0%}" for (m, b), share in ended.items())
+plot_frontier(curves, f"Right at the end: {shares}")
 
 # %% [markdown]
-# PLACEHOLDER7c
+# Runs that left their reward model's ground ended at nought, one seed even at $\beta = 1$; PPO's best moments come close to DPO's end, but only the oracle knows when they were. DPO hears no
+# applause for what it makes up, and did not run so far; its reward is the whole network, PPO's 161 weights. With a reward that is right everywhere, a verifier, the balance is another: week 7.
 
 # %% [markdown]
 # ## 8. Which one, and at what cost
@@ -849,7 +846,7 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 #
 # | | recipe |
 # |---|---|
-# | [InstructGPT](https://arxiv.org/abs/2203.02155) | SFT, reward model, PPO with KL, and a pretraining term against losses on public benchmarks |
+# | InstructGPT | SFT, reward model, PPO with KL; a pretraining term against losses on public benchmarks |
 # | [Llama 3](https://arxiv.org/abs/2407.21783) | six rounds of reward model, rejection sampling, SFT, DPO on fresh pairs; DPO cost less than PPO and did better; an NLL term on chosen replies |
 # | [Tülu 3](https://arxiv.org/abs/2411.15124) | SFT, length-normalised DPO with on-policy pairs, PPO against verifiers (RLVR) |
 # | [DeepSeek-R1](https://arxiv.org/abs/2501.12948) | GRPO with rules, no neural reward for reasoning (hacking); SFT on its best samples; RL again, reward models for helpfulness and harmlessness |

@@ -1,6 +1,6 @@
 """Week 4's recorded experiment: PPO and DPO from the same pairs, three seeds, several betas.
 
-    python notebooks/drafts/week04_preferences.py
+    python notebooks/experiments/week04_preferences.py
 
 It runs the notebook's own functions (the cells tagged "shared" of its source) for longer, measures
 gold, proxy and KL on the way, and writes data/results/week04/preferences.json. Every finished run
@@ -31,7 +31,7 @@ from postlab.sourcecode import package_source
 from postlab.storage import atomic_text
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks" / "drafts" / "week04_preference_theory.py"
+NOTEBOOK = ROOT / "notebooks" / "src" / "week04_preference_theory.py"
 TARGET = ROOT / "data" / "results" / "week04" / "preferences.json"
 SEEDS = (0, 1, 2)
 CODE = ("scratch.ppo", "scratch.sampling", "scratch.losses", "scratch.policy_gradient")
@@ -74,7 +74,7 @@ def reward_model(names: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]
     heldout = names["manners"]("heldout", SETTINGS["heldout_pairs"], seed + 100)
     better, worse = (model(side) for side in names["both_sides"](heldout))
     right = (better > worse).float()
-    return model, {"seed": seed, "accuracy": float(right.mean()), "n": len(heldout)}
+    return model, {"seed": seed, "accuracy": round(float(right.mean()), 4), "n": len(heldout)}
 
 
 def run(names: dict[str, Any], method: str, beta: float, seed: int) -> dict[str, Any]:
@@ -133,13 +133,13 @@ def main() -> None:
                     print(f"{part.name}: {time.perf_counter() - begun:.0f} s", flush=True)
                 runs.append(json.loads(part.read_text()))
     machine = describe()
-    device = {name: machine["device"][name] for name in ("cpus", "ram_gib", "python", "system")}
+    device = machine["device"]
     provenance = {
         "command": f"python {Path(__file__).resolve().relative_to(ROOT)}",
         "commit": machine["commit"],
         "seeds": list(SEEDS),
         "date": datetime.now(UTC).date().isoformat(),
-        "device": ", ".join(f"{name} {value}" for name, value in device.items()),
+        "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
         "versions": {name: machine["versions"][name] for name in ("torch", "transformers", "peft")},
         "training_minutes": round(sum(part["train_s"] for part in runs) / 60, 1),
     }
