@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from postlab.comparison import COLOURS, INK, stage_label
-from postlab.plots import PALE, _running_mean, _strip
+from postlab.panels import PALE, headline, panels, running_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def plot_trained_share(frame: pd.DataFrame) -> Figure:
         frame: index family; columns `read` and `trained`, mean tokens a row.
     """
     frame = frame.sort_values("trained", ascending=False)
-    fig, (axes,) = _panels(1, (9, 1.2 + 0.36 * len(frame)))
+    fig, (axes,) = panels(1, 1, (9, 1.2 + 0.36 * len(frame)))
     axes.barh(frame.index, frame["read"], color=PALE)
     axes.barh(frame.index, frame["trained"], left=frame["read"], color=COLOURS["sft"])
     share = frame["trained"] / frame.sum(axis=1)
@@ -38,9 +38,11 @@ def plot_trained_share(frame: pd.DataFrame) -> Figure:
         axes.text(total + 0.5, place, f"{part:.0%}", va="center", color=INK)
     axes.invert_yaxis()
     axes.set_title("tokens a row: read (grey) and trained (blue)", **_SMALL)
-    _title(fig, f"Of a row's tokens {share.min():.0%} ({share.idxmin()}) to {share.max():.0%} "
-           f"({share.idxmax()}) are trained")  # fmt: skip
-    return fig
+    return headline(
+        fig,
+        f"Of a row's tokens {share.min():.0%} ({share.idxmin()}) to {share.max():.0%} "
+        f"({share.idxmax()}) are trained",
+    )
 
 
 def plot_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]) -> Figure:
@@ -50,7 +52,7 @@ def plot_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]
         tokens: of the reply, as text.
         surprise: model name to -log p of each token, nats.
     """
-    fig, (axes,) = _panels(1, (9, 3.8))
+    fig, (axes,) = panels(1, 1, (9, 3.8))
     width = 0.8 / len(surprise)
     for place, (name, values) in enumerate(surprise.items()):
         x = np.arange(len(tokens)) + (place - (len(surprise) - 1) / 2) * width
@@ -61,9 +63,11 @@ def plot_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]
     (before, dear), (after, cheap) = surprise.items()
     first, second = sorted(np.argsort(dear)[-2:])
     share, ends = (dear[first] + dear[second]) / sum(dear), f"{stage_label(after)} pays"
-    _title(fig, f"The {stage_label(before)} pays {sum(dear):.1f} nats, {share:.0%} of it for "
-           f"{tokens[first]!r} and {tokens[second]!r}; {ends} {sum(cheap):.2f}")  # fmt: skip
-    return fig
+    return headline(
+        fig,
+        f"The {stage_label(before)} pays {sum(dear):.1f} nats, {share:.0%} of it for "
+        f"{tokens[first]!r} and {tokens[second]!r}; {ends} {sum(cheap):.2f}",
+    )
 
 
 def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
@@ -72,15 +76,15 @@ def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         losses: run name to the loss of each step, nats a token.
     """
-    fig, (axes,) = _panels(1, (9, 3.8))
+    fig, (axes,) = panels(1, 1, (9, 3.8))
     width = max(1, len(next(iter(losses.values()))) // 10)
     fell = []
     for name, values in losses.items():
         values = np.asarray(values)
         steps = np.arange(1, len(values) + 1)
         axes.plot(steps, values, color=RUNS[name], linewidth=1, alpha=0.3)
-        mean = _running_mean(values, width)
-        at = _running_mean(steps.astype(float), width)
+        mean = running_mean(values, width)
+        at = running_mean(steps.astype(float), width)
         axes.plot(at, mean, color=RUNS[name], linewidth=2.5, label=name)
         fell.append(1 - mean[-1] / mean[0])
     axes.set_title("training loss, nats a trained token", **_SMALL)
@@ -88,8 +92,9 @@ def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=12)
     verb = "All fall" if min(fell) > 0 else "Not all fall"
-    _title(fig, f"{verb}: each run ends {min(fell):.0%} to {max(fell):.0%} below its start")
-    return fig
+    return headline(
+        fig, f"{verb}: each run ends {min(fell):.0%} to {max(fell):.0%} below its start"
+    )
 
 
 def plot_parts(frame: pd.DataFrame) -> Figure:
@@ -99,15 +104,17 @@ def plot_parts(frame: pd.DataFrame) -> Figure:
         frame: rows with `run`, `part` ('words' or 'end of turn'), `value`, `low`, `high`, nats.
     """
     parts = list(dict.fromkeys(frame["part"]))
-    fig, panels = _panels(len(parts), (9, 3.6))
-    for axes, part in zip(panels, parts, strict=True):
+    fig, places = panels(1, len(parts), (9, 3.6))
+    for axes, part in zip(places, parts, strict=True):
         _points(axes, frame[frame["part"] == part], "{:.2f}")
         axes.set_title(f"{part}: surprise, nats a token", **_SMALL)
     table = frame.pivot(index="run", columns="part", values="value")
     end = table["end of turn"].drop("base")
-    _title(fig, f"At the end of turn: {end.max():.1f} nats for {end.idxmax()!r}, "
-           f"{end.min():.2f} for {end.idxmin()!r}")  # fmt: skip
-    return fig
+    return headline(
+        fig,
+        f"At the end of turn: {end.max():.1f} nats for {end.idxmax()!r}, "
+        f"{end.min():.2f} for {end.idxmin()!r}",
+    )
 
 
 def plot_behaviour(frame: pd.DataFrame) -> Figure:
@@ -116,9 +123,9 @@ def plot_behaviour(frame: pd.DataFrame) -> Figure:
     Args:
         frame: rows with `run`, `metric` ('ended', 'right', 'tokens'), `value`, `low`, `high`.
     """
-    fig, panels = _panels(3, (10, 3.6))
+    fig, places = panels(1, 3, (10, 3.6))
     names = {"ended": "replies ended, share", "right": "answers right, share"}
-    for axes, metric in zip(panels, ("ended", "right", "tokens"), strict=True):
+    for axes, metric in zip(places, ("ended", "right", "tokens"), strict=True):
         share = metric in names
         _points(axes, frame[frame["metric"] == metric], "{:.0%}" if share else "{:.0f}")
         axes.set_title(names.get(metric, "length of a reply, tokens"), **_SMALL)
@@ -128,9 +135,11 @@ def plot_behaviour(frame: pd.DataFrame) -> Figure:
     table = frame.pivot(index="run", columns="metric", values="value")
     good, bad = table.loc["reply"], table.loc["no end of turn"]
     ended, right = ([f"{row[name]:.0%}" for row in (bad, good)] for name in ("ended", "right"))
-    _title(fig, f"Without the end of turn {ended[0]} of replies end, with it {ended[1]}; "
-           f"right are {' and '.join(right)}")  # fmt: skip
-    return fig
+    return headline(
+        fig,
+        f"Without the end of turn {ended[0]} of replies end, with it {ended[1]}; "
+        f"right are {' and '.join(right)}",
+    )
 
 
 _SMALL = {"loc": "left", "size": 12.5, "color": INK}
@@ -150,20 +159,3 @@ def _points(axes: Axes, part: pd.DataFrame, text: str) -> None:
     axes.set_xlim(-0.6, len(labels) - 0.4)
     low, high = min(0, part["low"].min()), part["high"].max()
     axes.set_ylim(low - 0.05 * high, 1.2 * high)
-
-
-def _panels(columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    from matplotlib import pyplot as plt
-
-    fig, axes = plt.subplots(
-        1, columns, figsize=size, dpi=100, facecolor="white", layout="constrained", squeeze=False
-    )
-    for panel in axes[0]:
-        _strip(panel)
-        panel.tick_params(labelsize=11, colors="#555555")
-    plt.close(fig)
-    return fig, list(axes[0])
-
-
-def _title(fig: Figure, text: str) -> None:
-    fig.suptitle(text, x=0.01, ha="left", weight="bold", size=13.5, color=INK)

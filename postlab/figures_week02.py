@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import INK
-from postlab.plots import PALE, _strip
+from postlab.panels import PALE, headline, panels, running_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +37,9 @@ def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Fi
         codebooks: name to 16 ascending values; two of them.
     """
     values = np.asarray(scaled).ravel()
-    fig, panels = _panels(1, 2, (10, 3.9))
+    fig, places = panels(1, 2, (10, 3.9))
     said = []
-    for axes, (name, codes) in zip(panels, codebooks.items(), strict=True):
+    for axes, (name, codes) in zip(places, codebooks.items(), strict=True):
         axes.hist(values, bins=121, range=(-1, 1), color=PALE, density=True)
         middles = (codes[:-1] + codes[1:]) / 2
         shares = np.bincount(np.searchsorted(middles, values), minlength=16) / values.size
@@ -52,7 +52,7 @@ def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Fi
             loc="left", size=12, color=INK,
         )  # fmt: skip
         axes.set(xlim=(-1.03, 1.03), yticks=[], xlabel="weight / largest of its block")
-    return _finish(fig, f"Of four bits, {' and '.join(said)} carry information")
+    return headline(fig, f"Of four bits, {' and '.join(said)} carry information")
 
 
 def plot_block_error(frame: pd.DataFrame) -> Figure:
@@ -62,7 +62,7 @@ def plot_block_error(frame: pd.DataFrame) -> Figure:
         frame: rows with `codebook`, `block`, `bits` (a weight, constants included) and `error`
             (root mean square, over that of the weights); `double` marks double quantisation.
     """
-    fig, (axes,) = _panels(1, 1, (10, 4.2))
+    fig, (axes,) = panels(1, 1, (10, 4.2))
     plain, twice = frame[~frame["double"]], frame[frame["double"]].iloc[0]
     for (name, part), colour in zip(plain.groupby("codebook", sort=False), _COLOURS, strict=False):
         axes.plot(part["bits"], part["error"], "o-", color=colour, linewidth=2)
@@ -79,7 +79,7 @@ def plot_block_error(frame: pd.DataFrame) -> Figure:
     axes.margins(x=0.12)
     at_64 = plain[plain["block"] == 64].set_index("codebook")["error"]
     less, saved = 1 - at_64["NF4"] / at_64.drop("NF4").iloc[0], 4.5 - twice["bits"]
-    return _finish(
+    return headline(
         fig,
         f"At 64 a block NF4 errs {less:.0%} less than even steps; "
         f"double quantisation saves {saved:.2f} bits",
@@ -92,11 +92,11 @@ def plot_losses(curves: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         curves: method such as "lora-8" to its loss at each step, nats a token.
     """
-    fig, (axes,) = _panels(1, 1, (9, 4))
+    fig, (axes,) = panels(1, 1, (9, 4))
     ends = []
     for method, losses in curves.items():
         width = max(1, len(losses) // 10)
-        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        smooth = running_mean(np.asarray(losses), width)
         axes.plot(np.arange(width, len(losses) + 1), smooth, color=colour_of(method), linewidth=2.5)
         ends.append((smooth[-1], method))
     gap = 0.06 * (axes.get_ylim()[1] - axes.get_ylim()[0])
@@ -108,7 +108,7 @@ def plot_losses(curves: Mapping[str, Sequence[float]]) -> Figure:
     axes.set(xlabel="optimiser step")
     axes.set_title("training loss, nats a token", loc="left", size=12, color=INK)
     best = min(ends)
-    return _finish(fig, f"{label_of(best[1], start=True)} ends lowest, at {best[0]:.2f}")
+    return headline(fig, f"{label_of(best[1], start=True)} ends lowest, at {best[0]:.2f}")
 
 
 def plot_learning_rates(frame: pd.DataFrame, *, title: str = "") -> Figure:
@@ -118,9 +118,9 @@ def plot_learning_rates(frame: pd.DataFrame, *, title: str = "") -> Figure:
         frame: rows with `method`, `lr`, `loss`; and `panel`, if there are to be several.
         title: the finding; by default where the optima of full fine-tuning and of LoRA lie.
     """
-    panels = list(frame["panel"].unique()) if "panel" in frame else [""]
-    fig, places = _panels(1, len(panels), (10, 4.2), sharey=True)
-    for axes, panel in zip(places, panels, strict=True):
+    parts = list(frame["panel"].unique()) if "panel" in frame else [""]
+    fig, places = panels(1, len(parts), (10, 4.2), sharey=True)
+    for axes, panel in zip(places, parts, strict=True):
         part = frame[frame["panel"] == panel] if panel else frame
         for method, line in part.groupby("method", sort=False):
             line = line.sort_values("lr")
@@ -142,7 +142,7 @@ def plot_learning_rates(frame: pd.DataFrame, *, title: str = "") -> Figure:
         best = frame.loc[frame.groupby("method")["loss"].idxmin()].set_index("method")["lr"]
         loras = best[[name.startswith("lora") for name in best.index]]
         title = f"Full fine-tuning learns best at {best['full']:g}, LoRA at {_range(loras)}"
-    return _finish(fig, title)
+    return headline(fig, title)
 
 
 def plot_quality(frame: pd.DataFrame) -> Figure:
@@ -151,7 +151,7 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     Args:
         frame: a row a method: `method`, `trainable`, `value`, `low`, `high` and `seeds`, shares.
     """
-    fig, (axes,) = _panels(1, 1, (10, 4.6))
+    fig, (axes,) = panels(1, 1, (10, 4.6))
     full = frame[frame["method"] == "full"].iloc[0]
     axes.axhspan(100 * full["low"], 100 * full["high"], color=PALE, alpha=0.3, linewidth=0)
     for _, row in frame.iterrows():
@@ -171,12 +171,51 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     axes.margins(y=0.15)
     ranked = frame[frame["method"].str.startswith("lora")].sort_values("trainable")
     first, last = ranked.iloc[0], ranked.iloc[-1]
-    return _finish(
+    return headline(
         fig,
         f"LoRA: {first['value']:.0%} right at {first['trainable'] / full['trainable']:.1%} of the "
         f"parameters, {last['value']:.0%} at {last['trainable'] / full['trainable']:.0%}; "
         f"full fine-tuning {full['value']:.0%}",
     )
+
+
+def plot_first_step(moved: pd.DataFrame) -> Figure:
+    """Draw how far one step moves the logits, against the rank, a line a scaling.
+
+    Args:
+        moved: index rank, a column a scaling; root mean square, nats.
+    """
+    fig, (axes,) = panels(1, 1, (9, 3.8))
+    for name, colour in zip(moved, _COLOURS[::2], strict=True):
+        axes.loglog(moved.index, moved[name], "o-", color=colour, linewidth=2)
+        _label(axes, name, (moved.index[-1], moved[name].iloc[-1]), colour)
+    axes.set(xlabel="rank", xlim=(moved.index[0] * 0.9, moved.index[-1] * 2.6))
+    axes.set_xticks(list(moved.index), list(moved.index))
+    axes.minorticks_off()
+    axes.set_title("how far one step moves the logits, nats (rms)", loc="left", size=12, color=INK)
+    growth = (moved.iloc[-1] / moved.iloc[0]).items()
+    said = ", ".join(f"{factor:.1f}-fold under {name}" for name, factor in growth)
+    ends = f"From rank {moved.index[0]} to {moved.index[-1]}"
+    return headline(fig, f"{ends} the first step grows {said}")
+
+
+def plot_merges(changes: pd.DataFrame) -> Figure:
+    """Draw how many answers each way of merging an adapter changed, with intervals.
+
+    Args:
+        changes: index what it was merged into; columns `answers changed`, `low`, `high`, shares.
+    """
+    fig, (axes,) = panels(1, 1, (9, 3))
+    for place, (low, high) in enumerate(zip(changes["low"], changes["high"], strict=True)):
+        axes.plot([100 * low, 100 * high], [place] * 2, color=KINDS["qlora"], lw=8, alpha=0.35)
+    shares = 100 * changes["answers changed"]
+    axes.plot(shares, range(len(changes)), "o", color=KINDS["qlora"], markersize=9)
+    axes.set_yticks(range(len(changes)), changes.index, size=12, color=INK)
+    axes.set(ylim=(len(changes) - 0.5, -0.5))
+    axes.grid(axis="x", color="#e6e6e6")
+    axes.set_title("greedy answers that changed, % of the prompts", loc="left", size=12, color=INK)
+    said = ", ".join(f"{share:.0f}% ({name})" for name, share in shares.items())
+    return headline(fig, f"Answers that the merge changes: {said}")
 
 
 def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[tuple] = ()) -> Any:
@@ -187,7 +226,7 @@ def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[
         unit: of the numbers.
         limits: (name, size) of each device.
     """
-    fig, (axes,) = _panels(1, 1, (10, 4.6))
+    fig, (axes,) = panels(1, 1, (10, 4.6))
     bottom = np.zeros(len(frame))
     for part in frame.columns:
         colour = PARTS.get(part, PARTS["rest"])
@@ -204,7 +243,7 @@ def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[
     axes.legend(frameon=False, ncols=len(frame.columns), loc="upper left", fontsize=10.5)
     axes.set_title(unit, loc="left", size=12, color=INK)
     axes.set_ylim(0, 1.22 * max([*bottom, *(size for _, size in limits)]))
-    return _finish(fig, title)
+    return headline(fig, title)
 
 
 def kind_of(method: str) -> str:
@@ -249,23 +288,3 @@ def _label(axes: Axes, text: str, at: Any, colour: str, *, below: int = 0, left:
         text, tuple(at), xytext=offset, textcoords="offset points", color=colour, size=10.5,
         weight="bold", ha="right" if left else "left", va="center",
     )  # fmt: skip
-
-
-def _panels(rows: int, columns: int, size: tuple, **options: Any) -> tuple[Figure, list[Axes]]:
-    from matplotlib import pyplot as plt
-
-    fig, axes = plt.subplots(
-        rows, columns, figsize=size, dpi=100, facecolor="white", squeeze=False, **options
-    )
-    return fig, list(axes.ravel())
-
-
-def _finish(fig: Figure, title: str) -> Figure:
-    from matplotlib import pyplot as plt
-
-    for axes in fig.axes:
-        _strip(axes)
-    fig.suptitle(title, x=0.01, ha="left", weight="bold", size=14, color=INK)
-    fig.tight_layout(rect=(0, 0, 0.98, 0.98))
-    plt.close(fig)
-    return fig

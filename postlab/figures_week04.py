@@ -6,15 +6,13 @@ Left out: any estimate. Values and intervals come with the frame.
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from postlab.comparison import COLOURS, INK
-from postlab.plots import PALE, _strip
+from postlab.panels import PALE, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +45,7 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
         frame: rows with `group` ('all', 'family' or 'confidence'), `label`, `value`, `low`, `high`;
             rows of confidence also `said`, the mean probability given to the reply held better.
     """
-    fig, (left, right) = _panels(1, 2, (10, 4.1))
+    fig, (left, right) = panels(1, 2, (10, 4.1))
     families = frame[frame["group"] == "family"].reset_index(drop=True)
     for place, row in families.iterrows():
         _interval(left, place, row, f"{row['value']:.0%}")
@@ -63,30 +61,30 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
     right.set(xlim=(0.48, 1.03), ylim=(0.4, 1.05), xlabel="probability it gives to its choice")
     right.set_title("how often that choice is right, share", loc="left", size=12.5, color=INK)
     total, worst = frame[frame["group"] == "all"].iloc[0], families.loc[families["value"].idxmin()]
-    _title(
+    return headline(
         fig,
         f"{total['value']:.0%} of held-out pairs in the right order ({total['low']:.0%} to "
         f"{total['high']:.0%}), {worst['value']:.0%} of those on {worst['label']}",
     )
-    return fig
 
 
 def plot_ppo(log: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(CURVES)) -> Figure:
     """Draw what `scratch.ppo.train` returned, a panel a statistic."""
     rows = -(-len(names) // 3)
-    fig, axes = _panels(rows, 3, (10, 0.6 + 2.2 * rows))
-    for panel, name in zip(np.ravel(axes), names, strict=False):
+    fig, places = panels(rows, 3, (10, 0.6 + 2.2 * rows))
+    for panel, name in zip(places, names, strict=False):
         values = np.array([entry[name] for entry in log])
         panel.plot(np.arange(1, len(log) + 1), values, color=PPO, linewidth=2.2)
         panel.set_title(CURVES[name], loc="left", size=12, color=INK)
         panel.margins(y=0.25)
-    for panel in np.ravel(axes)[-3:]:
+    for panel in places[-3:]:
         panel.set_xlabel("PPO step", color=INK)
     part = max(1, len(log) // 6)
     old, new = (np.mean([e["reward"] for e in log[s]]) for s in (slice(part), slice(-part, None)))
     spent = np.mean([entry["kl"] for entry in log[-part:]])
-    _title(fig, f"PPO: score {old:.2f} \N{RIGHTWARDS ARROW} {new:.2f} for {spent:.1f} nats of KL")
-    return fig
+    return headline(
+        fig, f"PPO: score {old:.2f} \N{RIGHTWARDS ARROW} {new:.2f} for {spent:.1f} nats of KL"
+    )
 
 
 def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
@@ -95,9 +93,9 @@ def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
     Args:
         frame: rows with `beta`, `seed`, `step`, `proxy`, `gold`, `kl`, of PPO alone.
     """
-    fig, panels = _panels(1, 3, (10, 3.9))
+    fig, places = panels(1, 3, (10, 3.9))
     betas = sorted(frame["beta"].unique())
-    for panel, (name, about) in zip(panels, MEASURED.items(), strict=True):
+    for panel, (name, about) in zip(places, MEASURED.items(), strict=True):
         ends = []
         for beta, shade in zip(betas, SHADES, strict=False):
             runs = frame[frame["beta"] == beta]
@@ -111,8 +109,7 @@ def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
         _label_ends(panel, ends)
         panel.set_title(about, loc="left", size=12, color=INK)
         panel.set_xlabel("PPO step", color=INK)
-    _title(fig, _overoptimisation_title(frame))
-    return fig
+    return headline(fig, _overoptimisation_title(frame))
 
 
 def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
@@ -122,7 +119,7 @@ def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
         frame: rows with `method`, `beta`, `seed`, `step`, `gold`, `kl`.
         title: the finding, computed by the caller.
     """
-    fig, panel = _panels(1, 1, (10, 4.3))
+    fig, (panel,) = panels(1, 1, (10, 4.3))
     last = frame["step"].max()
     for method, runs in frame.groupby("method"):
         colour, below = METHODS[method], method == "ppo"
@@ -138,8 +135,7 @@ def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
     panel.set_xticks([0, 0.5, 1, 3, 10, 30, 100], ["0", "0.5", "1", "3", "10", "30", "100"])
     panel.set_xlabel(MEASURED["kl"], color=INK)
     panel.margins(y=0.12)
-    _title(fig, title)
-    return fig
+    return headline(fig, title)
 
 
 def _overoptimisation_title(frame: pd.DataFrame) -> str:
@@ -162,7 +158,7 @@ def plot_bandit(frame: pd.DataFrame, title: str) -> Figure:
             'dpo', any of them.
         title: the finding, computed by the caller.
     """
-    fig, axes = _panels(1, 1, (10, 3.9))
+    fig, (axes,) = panels(1, 1, (10, 3.9))
     width = 0.8 / len(frame.columns)
     for place, policy in enumerate(frame.columns):
         x = np.arange(len(frame)) + (place - (len(frame.columns) - 1) / 2) * width
@@ -171,8 +167,7 @@ def plot_bandit(frame: pd.DataFrame, title: str) -> Figure:
     axes.set_title("probability of each reply", loc="left", size=12.5, color=INK)
     axes.legend(frameon=False, ncols=len(frame.columns), fontsize=11.5, loc="upper right")
     axes.margins(y=0.2)
-    _title(fig, title)
-    return fig
+    return headline(fig, title)
 
 
 def plot_support(frame: pd.DataFrame, title: str) -> Figure:
@@ -183,8 +178,8 @@ def plot_support(frame: pd.DataFrame, title: str) -> Figure:
         title: the finding, computed by the caller.
     """
     metrics = list(dict.fromkeys(frame["metric"]))
-    fig, panels = _panels(1, len(metrics), (10, 3.4))
-    for panel, metric in zip(panels, metrics, strict=True):
+    fig, places = panels(1, len(metrics), (10, 3.4))
+    for panel, metric in zip(places, metrics, strict=True):
         part = frame[frame["metric"] == metric]
         left = np.zeros(len(part))
         for name, colour in (("chosen", "#009E73"), ("rejected", "#D55E00"), ("other", PALE)):
@@ -198,26 +193,7 @@ def plot_support(frame: pd.DataFrame, title: str) -> Figure:
         panel.set(xlim=(0, 1), xticks=[])
         panel.invert_yaxis()
         panel.set_title(metric, loc="left", size=12.5, color=INK)
-    _title(fig, title)
-    return fig
-
-
-def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    from matplotlib import pyplot as plt
-
-    fig, axes = plt.subplots(
-        rows, columns, figsize=size, dpi=100, facecolor="white", layout="constrained"
-    )
-    for panel in np.ravel(axes):
-        _strip(panel)
-        panel.tick_params(labelsize=11, colors="#555555")
-    plt.close(fig)
-    return fig, axes
-
-
-def _title(fig: Figure, text: str) -> None:
-    text = textwrap.fill(re.sub(r"-(?=\d)", "\N{MINUS SIGN}", text), 84)
-    fig.suptitle(text, x=0.01, ha="left", weight="bold", size=13.5, color=INK)
+    return headline(fig, title)
 
 
 def _interval(

@@ -29,13 +29,14 @@ from postlab.comparison import (
     stage_label,
 )
 from postlab.evals import METRICS
+from postlab.panels import PALE, running_mean, strip
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALE, DOTS = "#b0b0b0", (0, (1.2, 1.6))
+DOTS = (0, (1.2, 1.6))
 LOGGED = {  # kind of trainer: (what is drawn and its unit, its names in the log) a panel
     "dpo": [
         ("reward margin, nats times beta", ("rewards/margins",)),
@@ -227,7 +228,7 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
     axes.set_title(metric_label(metric), loc="left", size=14, weight="bold", color=INK, pad=19)
     about = COUNTED.get(metric, METRICS[metric][2] if metric in METRICS else "mean")
     axes.text(0, 1.01, about, transform=axes.transAxes, size=11.5, color="#555555")
-    _strip(axes)
+    strip(axes)
 
 
 def _draw_point(axes: Axes, row: Mapping[str, Any], x: float, scale: float) -> None:
@@ -275,7 +276,7 @@ def _draw_log(
             continue
         drawn += 1
         width = max(1, len(values) // 10)
-        thick, at = _running_mean(values, width), _running_mean(steps, width)
+        thick, at = running_mean(values, width), running_mean(steps, width)
         axes.plot(steps, values, color=shade, linewidth=1, alpha=0.35)
         held_out = name.startswith("eval_")  # few points, near the other line: named at its start
         axes.plot(at, thick, "o--" if held_out else "-", color=shade, linewidth=2.5)
@@ -302,7 +303,7 @@ def _draw_log(
         axes.set_ylim(-0.03, 1.03)
     axes.set_title(unit, loc="left", size=13, color=INK)
     axes.tick_params(labelsize=11, colors="#555555")
-    _strip(axes)
+    strip(axes)
 
 
 def _training_title(log: Sequence[Mapping[str, Any]], stage: str, kind: str) -> str:
@@ -327,10 +328,6 @@ def _series(log: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np
     return np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
 
 
-def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    return np.convolve(values, np.ones(width) / width, mode="valid")
-
-
 def _value(value: float, metric: str) -> str:
     if is_share(metric):
         return f"{100 * value:.0f}%"
@@ -344,13 +341,3 @@ def _wrapped(text: str, stage: str, chars: int) -> list[tuple[str, str]]:
 
 def _colour(stage: str) -> str:
     return COLOURS.get(stage, INK)
-
-
-def _strip(axes: Axes) -> None:
-    """Leave only what carries information: a light grid and the lower edge."""
-    axes.grid(axis="y", color="#e6e6e6", linewidth=1)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(PALE)

@@ -81,3 +81,17 @@ def test_ranks_have_colours_of_their_own():
     shades = {figures.colour_of(f"lora-{2**i}") for i in range(7)}
     assert len(shades) == 7 and figures.colour_of("qlora-16") == figures.KINDS["qlora"]
     assert figures.label_of("lora-8") == "LoRA 8" and figures.label_of("fixed-4") == "r = 4"
+
+
+def test_first_step_title_compares_the_ends_of_each_line():
+    moved = pd.DataFrame({"flat": [1.0, 1.0, 1.0], "steep": [1.0, 2.0, 8.0]}, index=[1, 8, 64])
+    found = title(figures.plot_first_step(moved))
+    said = "From rank 1 to 64 the first step grows 1.0-fold under flat, 8.0-fold under steep"
+    assert found == said
+
+
+def test_merges_are_drawn_in_percent_and_named():
+    rows = {"answers changed": [0.0, 0.25], "low": [0.0, 0.2], "high": [0.05, 0.3]}
+    figure = figures.plot_merges(pd.DataFrame(rows, index=["one", "two"]))
+    assert title(figure) == "Answers that the merge changes: 0% (one), 25% (two)"
+    assert list(figure.axes[0].lines[-1].get_xdata()) == [0.0, 25.0]

@@ -24,6 +24,7 @@ LAYERS = [
 PART_OF = {
     "bases": "models",
     "comparison": "plots",
+    "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
     "figures_week04": "plots",
@@ -31,6 +32,7 @@ PART_OF = {
     "frames": "runs",
     "kl": "evals",
     "machine": "runs",
+    "panels": "plots",
     "preflight_advice": "preflight",
     "preflight_architectures": "preflight",
     "preflight_devices": "preflight",
@@ -46,6 +48,7 @@ PART_OF = {
     "templates": "chat",
     "tokenview": "chat",
     "training": "runs",
+    "verified": "runs",
     "weights": "runs",
 }
 UNSLOTH_PATCHES = {"transformers", "trl", "peft", "datasets", "accelerate"}
