@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from postlab.encoding import encode
 from postlab.rendering import special_ids
 
 _MARKS = {" ": "\N{MIDDLE DOT}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}", "\t": "\u2192"}
@@ -125,8 +126,6 @@ def token_view(
     row 0: 2 of 4 tokens are trained (50%)
     2+3 end [5] [end]
     """
-    from postlab.chat import encode
-
     if limit < 1:
         raise ValueError(f"limit must be a positive number of rows, got {limit}")
     batch = encode(rows[:limit], tokenizer, max_length=max_length)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from postlab import chat, templates
+from postlab import encoding, templates
 from postlab.bases import smol_gguf, smol_tokenizer, tiny_base
 from postlab.chat import check_template, encode
 
@@ -64,7 +64,7 @@ def codes(tokenizer):
     return [finding.code for finding in check_template(tokenizer)]
 
 
-@pytest.mark.parametrize("module", [chat, templates])
+@pytest.mark.parametrize("module", [encoding, templates])
 def test_docstring_examples(module):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
