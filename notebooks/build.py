@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
+
+from postlab.profile import data_dir, describe_machine, get_profile
+from postlab.verified import note_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -177,13 +181,22 @@ def difference(source: Path, url: str | None) -> str | None:
 
 
 def build(source: Path, url: str | None, runs: Path) -> None:
-    """Bring the source's setup cell to the template, execute, and write the notebook."""
+    """Bring the setup cell to the template, execute, write the notebook, and note that it ran."""
     text = source.read_text(encoding="utf-8")
     synced = with_setup_cell(text, week_number(source), url)
     if synced != text:
         source.write_text(synced, encoding="utf-8")
     notebook = notebook_of(source, url)
-    execute(notebook, runs)
+    verified = data_dir() / "results" / "verified.json"
+    before = verified.read_text(encoding="utf-8")
+    today = datetime.now(UTC).strftime("%Y-%m-%d")  # noted first, as the notebook shows it
+    week, device = week_number(source), describe_machine()
+    note_run(data_dir(), get_profile().name, [week], date=today, device=device)
+    try:
+        execute(notebook, runs)
+    except BaseException:
+        verified.write_text(before, encoding="utf-8")
+        raise
     path = NOTEBOOKS / f"{source.stem}.ipynb"
     unfinished = path.with_suffix(".part")
     unfinished.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")

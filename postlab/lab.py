@@ -7,7 +7,6 @@ import Unsloth first, as it must. Left out: building models and trainers, the no
 from __future__ import annotations
 
 import html
-import json
 import os
 import random
 import sys
@@ -22,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab import fingerprint, runs, storage
-from postlab.profile import Profile, data_dir, describe_machine, get_profile
+from postlab.profile import Profile, describe_machine, get_profile
 from postlab.progress import in_notebook
 from postlab.runs import Run, find_stage
 from postlab.sourcecode import package_source
+from postlab.verified import last_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,17 +238,7 @@ def _table(lab: Lab) -> dict[str, str]:
         rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
         table["data"] = f"{stage.source}, {rows}"
         table["training"] = f"about {stage.minutes:g} min on such a device"
-    return table | {"verified": _verified(profile.name, lab.week)}
-
-
-def _verified(profile: str, week: int | None) -> str:
-    """From data/results/verified.json: {profile: {"week03": {"date": ..., "device": ...}}}."""
-    try:
-        text = (data_dir() / "results" / "verified.json").read_text(encoding="utf-8")
-        entry = json.loads(text)[profile][f"week{week or 0:02d}"]
-        return f"{entry['date']} on {entry['device']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "not verified on such a device"
+    return table | {"verified": last_run(profile.name, lab.week)}
 
 
 def _show(table: dict[str, str]) -> None:

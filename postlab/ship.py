@@ -13,21 +13,22 @@ from pathlib import Path
 from postlab.machine import run_root
 from postlab.profile import data_dir
 from postlab.runs import CHAIN, STAGE_WEEKS
+from postlab.verified import note_run
 
 KEPT = ("manifest.json", "trainer_state.json", "eval.jsonl", "samples.jsonl")
 COMPARISON = ("summary.json", "stages.png")
 
 
-def ship(runs: Path, data: Path, *, profile: str = "tiny") -> None:
-    """Copy the runs of a profile from the folder `runs` into the package's `data`.
+def ship(runs: Path, data: Path) -> None:
+    """Copy the runs of a profile, from the folder called like it, into the package's `data`.
 
     Raises:
         FileNotFoundError: if a stage or the comparison is missing.
     """
-    if profile == "tiny":
+    if runs.name == "tiny":
         for stage in CHAIN:
             _ship_stage(runs / "seed-0" / stage, data / "tiny-stages" / stage)
-    results = data / "results" / profile
+    results = data / "results" / runs.name
     results.mkdir(parents=True, exist_ok=True)
     for name in COMPARISON:
         shutil.copyfile(runs / name, results / name)
@@ -35,7 +36,7 @@ def ship(runs: Path, data: Path, *, profile: str = "tiny") -> None:
         if manifest.parent.name in CHAIN:
             seed, stage = manifest.parts[-3:-1]
             shutil.copyfile(manifest, results / f"{seed}-{stage}.manifest.json")
-    _note_verified(runs, data / "results" / "verified.json", profile)
+    _note_verified(runs, data)
 
 
 def _ship_stage(source: Path, target: Path) -> None:
@@ -50,17 +51,12 @@ def _ship_stage(source: Path, target: Path) -> None:
         _name_base(target / "model" / "adapter_config.json")
 
 
-def _note_verified(runs: Path, path: Path, profile: str) -> None:
-    """Say when, and on what, each week's notebook last ran: what `postlab.start` shows."""
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _note_verified(runs: Path, data: Path) -> None:
     for stage, week in [*STAGE_WEEKS.items(), ("grpo", "12")]:
         manifest = runs / "seed-0" / stage / "manifest.json"
         if manifest.exists():
             made = json.loads(manifest.read_text(encoding="utf-8"))
-            device = f"{made['device']['cpus']} CPU cores, {made['device']['ram_gib']} GiB"
-            entry = {"date": made["date"], "device": device}
-            noted.setdefault(profile, {})[f"week{week}"] = entry
-    path.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
+            note_run(data, runs.name, [int(week)], date=made["date"], device=made["device"])
 
 
 def _name_base(config: Path) -> None:
@@ -72,4 +68,4 @@ def _name_base(config: Path) -> None:
 
 if __name__ == "__main__":
     chosen = sys.argv[1] if len(sys.argv) > 1 else "tiny"
-    ship(run_root() / chosen, data_dir(), profile=chosen)
+    ship(run_root() / chosen, data_dir())

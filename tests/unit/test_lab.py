@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import postlab
-from postlab import bases, evals, lab, runs, storage
+from postlab import bases, evals, lab, runs, storage, verified
 from postlab.runs import MissingStage, Run
 
 
@@ -27,7 +27,7 @@ def place(tmp_path, monkeypatch) -> Path:
     data = tmp_path / "data"
     (data / "tiny-base").mkdir(parents=True)
     (data / "tiny-base" / "model.safetensors").write_bytes(b"base")
-    for module in (lab, runs, bases):
+    for module in (verified, runs, bases):
         monkeypatch.setattr(module, "data_dir", lambda: data)
     monkeypatch.setattr(bases, "resolve_base", lambda name: str(data / "tiny-base"))
     return tmp_path
@@ -105,6 +105,19 @@ def test_start_says_when_the_notebook_was_verified(place, capsys):
     assert "2026-11-22 on 2 CPU cores" in capsys.readouterr().out
     postlab.start(week=5, profile="tiny")
     assert "not verified" in capsys.readouterr().out
+
+
+def test_a_noted_run_is_shown_and_the_others_are_kept(place, capsys):
+    (place / "data" / "results").mkdir()
+    for week in (5, 3):
+        device = {"gpu": None, "cpus": 2, "ram_gib": 8.0}
+        verified.note_run(place / "data", "tiny", [week], date=f"2026-01-0{week}", device=device)
+    verified.note_run(place / "data", "t4", [3], date="2026-02-01", device={"gpu": "Tesla T4"})
+    noted = json.loads((place / "data" / "results" / "verified.json").read_text())
+    assert list(noted["tiny"]) == ["week03", "week05"]
+    assert noted["t4"]["week03"]["device"] == "Tesla T4"
+    postlab.start(week=5, profile="tiny")
+    assert "2026-01-05 on 2 CPU cores, 8.0 GiB" in capsys.readouterr().out
 
 
 def test_the_environment_beats_the_arguments_and_is_checked(monkeypatch, capsys):
