@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from modules import module_at
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -19,9 +19,7 @@ SOURCES = sorted((NOTEBOOKS / "src").glob("week*.py"))
 BUILT = sorted(NOTEBOOKS.glob("week*.ipynb"))
 URL = "https://github.com/someone/postlab"
 
-_spec = importlib.util.spec_from_file_location("notebook_build", NOTEBOOKS / "build.py")
-build = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(build)
+build = module_at(NOTEBOOKS / "build.py", "notebook_build")
 
 SOURCE = """\
 # %% [markdown]

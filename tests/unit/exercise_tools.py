@@ -6,13 +6,12 @@ import ast
 import importlib
 import importlib.util
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
+from modules import module_at
 
 from postlab import checks
 from postlab.checks._exercise import Exercise
@@ -24,14 +23,6 @@ NAMES = list(checks.WEEKS)
 SOLUTION = re.compile(
     r"<details><summary>Solution</summary>\s*\n```python\n(.*?)\n```\s*\n</details>", re.S
 )
-
-
-def module_at(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 build = module_at(ROOT / "notebooks" / "build.py", "notebook_builder")

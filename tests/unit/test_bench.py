@@ -1,6 +1,5 @@
 """The arithmetic and the command line of bench/stages.py; the timings themselves are not a test."""
 
-import importlib.util
 import json
 import math
 import sys
@@ -8,18 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from modules import module_at
 
 PATH = Path(__file__).resolve().parents[2] / "bench" / "stages.py"
 
 
 @pytest.fixture(scope="module")
 def stages():
-    spec = importlib.util.spec_from_file_location("bench_stages", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return module_at(PATH, "bench_stages")
 
 
 def test_ratio_and_interval_by_hand(stages):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
 import os
-import sys
 import weakref
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
+from modules import module_at
 
 from postlab.preflight import STAGES, estimate
 from postlab.preflight_advice import fits, nearest_change
@@ -39,12 +38,7 @@ def plan(**changes) -> Plan:
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench_memory", ROOT / "bench" / "memory.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return module_at(ROOT / "bench" / "memory.py", "bench_memory")
 
 
 # Shapes

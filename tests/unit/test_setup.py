@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from modules import module_at
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -34,10 +34,7 @@ LOCK, NODEPS = pins("requirements.lock"), pins("requirements-nodeps.txt")
 
 
 def load_setup_env() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("setup_env", ROOT / ".ci" / "setup_env.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(ROOT / ".ci" / "setup_env.py", "setup_env")
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from modules import module_at
 
 from postlab import figures_week04 as figures
 from postlab.profile import data_dir
@@ -75,10 +75,7 @@ def test_what_is_neither_chosen_nor_rejected_is_drawn_as_the_rest():
 
 @pytest.fixture(scope="module")
 def experiment():
-    spec = importlib.util.spec_from_file_location("week04_preferences", EXPERIMENT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(EXPERIMENT, "week04_preferences")
 
 
 def test_the_shared_cells_define_all_that_the_experiment_uses(experiment):
