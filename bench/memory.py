@@ -115,15 +115,16 @@ def resident_gib(what: str) -> float:
 
 
 def return_blocks() -> None:
-    """Let malloc return every freed block of a MiB or more at once.
+    """Let malloc return every freed block of 64 KiB or more at once.
 
     As a rule glibc keeps those of up to 32 MiB in its heap, in holes between others which are in
-    use. Without that, what is resident is what is allocated.
+    use. Without that, what is resident is what is allocated. A KV cache that grows by a token a
+    time, and gradients of adapters, come in blocks of less than a MiB.
     """
     import ctypes
 
     threshold = -3  # M_MMAP_THRESHOLD; setting it also stops glibc from raising it
-    if not ctypes.CDLL(None).mallopt(threshold, 2**20):
+    if not ctypes.CDLL(None).mallopt(threshold, 2**16):
         raise RuntimeError("mallopt refused: run this on Linux with glibc")
 
 

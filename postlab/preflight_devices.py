@@ -17,10 +17,10 @@ from postlab.profile import describe_machine
 # Rounded middle of on-demand prices at GPU clouds; sellers differ by a factor of two and more.
 PRICES_OF = "2026-05"
 FREE_CPU_GIB = 16.0  # assumed where the system does not tell
-# Two cores with AVX2 were measured at 68 GFLOP/s in float32 and 25 GB/s, and one of them at 140
+# Two cores with AVX2 were measured at 68 GFLOP/s in float32 and 25 GB/s, and one of them at 340
 # million NF4 weights dequantised a second; a GPU does that at the pace of its memory.
 CPU_CORE_TFLOPS = 0.034
-CPU_CORE_NF4 = 1.4e8
+CPU_CORE_NF4 = 3.4e8
 CPU_BANDWIDTH = 25.0
 
 
