@@ -65,14 +65,16 @@ def plot_block_error(frame: pd.DataFrame) -> Figure:
     fig, (axes,) = panels(1, 1, (10, 4.2))
     plain, twice = frame[~frame["double"]], frame[frame["double"]].iloc[0]
     for (name, part), colour in zip(plain.groupby("codebook", sort=False), _COLOURS, strict=False):
-        axes.plot(part["bits"], part["error"], "o-", color=colour, linewidth=2)
-        _label(axes, name, part.sort_values("bits").iloc[0][["bits", "error"]], colour, left=1)
-    axes.plot(twice["bits"], twice["error"], "D", color=KINDS["qlora"], markersize=9)
-    at = twice[["bits", "error"]]
+        part = part.sort_values("bits")
+        places = np.log2(part["bits"] - 4)  # from one block size to the next, one step
+        axes.plot(places, part["error"], "o-", color=colour, linewidth=2)
+        _label(axes, name, (places.iloc[0], part["error"].iloc[0]), colour, left=1)
+    at = (np.log2(twice["bits"] - 4), twice["error"])
+    axes.plot(*at, "D", color=KINDS["qlora"], markersize=9)
     _label(axes, f"{twice['block']}, double quantisation", at, KINDS["qlora"], below=1)
     ticks = plain.drop_duplicates("block")
-    names = [f"{row['bits']:g}\n{row['block']}" for _, row in ticks.iterrows()]
-    axes.set_xticks(ticks["bits"], names)
+    names = [f"{row['bits']:.4g}\n{row['block']}" for _, row in ticks.iterrows()]
+    axes.set_xticks(np.log2(ticks["bits"] - 4), names)
     axes.set(xlabel="bits a weight, constants included, and the block size that takes them")
     axes.set_title("error of a weight, as a share of the weights' own size", loc="left", size=12)
     axes.set_ylim(bottom=0)
@@ -161,14 +163,17 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
         axes.plot(x, 100 * row["value"], "o", color=colour, markersize=8)
         seeds = [100 * value for value in row["seeds"]]
         axes.plot([x * 1.035] * len(seeds), seeds, "o", color=colour, markersize=3.5)
-        end, offset = ("low", -14) if row["method"].startswith("qlora") else ("high", 6)
+        below = row["method"].startswith("qlora")
+        end, offset = (min(seeds), -16) if below else (max([100 * row["high"], *seeds]), 6)
+        end = min(end, 100 * row["low"]) if below else end
         axes.annotate(
-            label_of(row["method"]), (x, 100 * row[end]), xytext=(0, offset), ha="center",
+            label_of(row["method"]), (x, end), xytext=(0, offset), ha="center",
             textcoords="offset points", size=10.5, color=colour,
         )  # fmt: skip
     axes.set(xscale="log", xlabel="trained parameters")
     axes.set_title("held-out prompts answered right, %", loc="left", size=12, color=INK)
     axes.margins(y=0.15)
+    axes.yaxis.get_major_locator().set_params(steps=[1, 5, 10])
     ranked = frame[frame["method"].str.startswith("lora")].sort_values("trainable")
     first, last = ranked.iloc[0], ranked.iloc[-1]
     return headline(
@@ -191,6 +196,11 @@ def plot_first_step(moved: pd.DataFrame) -> Figure:
         _label(axes, name, (moved.index[-1], moved[name].iloc[-1]), colour)
     axes.set(xlabel="rank", xlim=(moved.index[0] * 0.9, moved.index[-1] * 2.6))
     axes.set_xticks(list(moved.index), list(moved.index))
+    low, high = moved.min().min(), moved.max().max()
+    shown = [
+        v for v in (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5) if low / 2 < v < 2 * high
+    ]
+    axes.set_yticks(shown, [f"{value:g}" for value in shown])
     axes.minorticks_off()
     axes.set_title("how far one step moves the logits, nats (rms)", loc="left", size=12, color=INK)
     growth = (moved.iloc[-1] / moved.iloc[0]).items()
@@ -239,7 +249,8 @@ def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[
         )  # fmt: skip
     for name, size in limits:
         axes.axhline(size, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate(name, (len(frame) - 0.55, size), va="bottom", ha="right", color=INK, size=11)
+        axes.annotate(name, (len(frame) - 0.45, size), va="bottom", ha="right", color=INK, size=11)
+    axes.set_xlim(-0.5, len(frame) - 0.4)
     axes.legend(frameon=False, ncols=len(frame.columns), loc="upper left", fontsize=10.5)
     axes.set_title(unit, loc="left", size=12, color=INK)
     axes.set_ylim(0, 1.22 * max([*bottom, *(size for _, size in limits)]))
