@@ -529,6 +529,22 @@ def test_recorded_published_figures(bench):
         assert min(then["published"]) <= then["high"] * near
 
 
+@pytest.mark.parametrize(("name", "bar"), [("cpu", 0.15), ("held", 0.35)])
+def test_recorded_cpu_runs(bench, tmp_path, name, bar):
+    """What is allocated, by the formulas; what malloc holds besides, by a rule of thumb."""
+    found = recorded(name)["cases"]
+    assert len({case["shape"] for case in found}) == 3
+    for case, asked in zip(found, bench.CASES, strict=True):
+        assert asked.items() <= case.items()
+        predicted = bench.predict(asked, tmp_path)
+        held = predicted.reserved_gib - bench.IMPORTS_GIB
+        now = held if name == "held" else predicted.total_gib
+        assert case["parameters"] == predicted.parameters
+        assert now == pytest.approx(case["predicted_gib"], rel=1e-6)
+        assert case["error"] == pytest.approx(now / case["measured_gib"] - 1)
+        assert abs(case["error"]) <= bar, case
+
+
 def test_recorded_step_of_a_7b():
     found = recorded("seven_b_step")
     assert found["model"] == MISTRAL and found["layers"] == 32
