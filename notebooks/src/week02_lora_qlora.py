@@ -1,15 +1,15 @@
 # %% [markdown]
 # # Week 2 · LoRA and QLoRA from scratch
 #
-# Training a model takes many times the memory that running it takes. Two ideas bring it down to one card: train a thin product beside each frozen matrix (LoRA),
-# and keep what is frozen in four bits (QLoRA). You write both, prove that they are what PEFT and bitsandbytes compute, and measure what they cost.
+# Training a model takes many times the memory of running it. Two ideas bring it down to one card: train a thin product beside each frozen matrix (LoRA), and keep what
+# is frozen in four bits (QLoRA). You write both, prove them equal to PEFT and bitsandbytes, and measure what they cost.
 #
 # By the end you can say
 #
-# - what LoRA trains, why it starts at exactly the base, and what its rank and its alpha do,
-# - how sixteen numbers and one scale per block stand for a weight matrix, and how large the error is,
-# - whether LoRA and QLoRA lose quality on a task, with an interval around the answer,
-# - which model fits which card, by arithmetic that you can redo on paper.
+# - what LoRA trains, why it starts at the base, and what rank and alpha do,
+# - how sixteen numbers and a scale per block stand for a matrix, and how large the error is,
+# - whether LoRA and QLoRA lose quality on a task, with an interval,
+# - which model fits which card, by arithmetic on paper.
 
 # %% tags=["setup"]
 import importlib.util
@@ -26,7 +26,7 @@ lab = postlab.start(week=2)
 # %% [markdown]
 # ## 1. What it costs to train a weight
 #
-# To *use* a weight you store it, in two bytes. To *train* it with Adam, in the common recipe that keeps what is updated in 32 bits, you store
+# To *use* a weight you store two bytes. To *train* it with Adam, commonly in 32 bits, you store
 #
 # | kept for each trained weight | bytes |
 # |---|---|
@@ -34,10 +34,10 @@ lab = postlab.start(week=2)
 # | its gradient | 4 |
 # | Adam's two moments | 4 + 4 |
 #
-# Sixteen bytes, before a single activation. (Mixed precision with a 32-bit master copy: 2 + 2 + 4 + 8, sixteen again.)
+# Sixteen bytes, before a single activation. (Mixed precision: 2 + 2 + 4 + 8, sixteen again.)
 
 # %% [markdown]
-# **Predict first.** Mistral-7B has 7.25 billion weights. How many GiB does it take to use them, and how many to train them all? Which cards hold that?
+# **Predict first.** Mistral-7B has 7.25 billion weights. How many GiB to use them, and how many to train them all?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -50,17 +50,17 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 (bytes_each * mistral / 2**30).round(1).to_frame("GiB")
 
 # %% [markdown]
-# Training everything asks for more than the 80 GB of an A100. But fourteen of the sixteen bytes exist only because the weight is *trained*. Freeze it and they are gone: LoRA's part.
+# Training everything asks for more than an A100 has. But fourteen of the sixteen bytes exist only because the weight is *trained*. Freeze it and they are gone: LoRA's part.
 # Shrinking the two that remain is QLoRA's.
 
 # %% [markdown]
 # ## 2. LoRA: a thin product beside a frozen matrix
 #
-# Fine-tuning changes a matrix $W$ by a $\Delta W$ of the same size. LoRA bets that a low rank will do, and writes it as a product of two thin matrices:
+# Fine-tuning changes a matrix $W$ by some $\Delta W$. LoRA bets that a low rank will do, a product of two thin matrices:
 #
 # $$y = W x + \frac{\alpha}{r}\, B A\, x \qquad A \in \mathbb{R}^{r \times \text{in}},\; B \in \mathbb{R}^{\text{out} \times r}$$
 #
-# $W$ stays; $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ says how loudly the adapter speaks. Take a real layer:
+# $W$ stays; $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ says how loudly the adapter speaks. A real layer:
 
 # %%
 import copy
@@ -77,16 +77,16 @@ layer = base.model.layers[0].mlp.down_proj
 layer
 
 # %% [markdown]
-# That is the embedded base model of 1.4 million parameters, **on every profile**: you can only compare with full fine-tuning where full fine-tuning fits.
-# What you measure is *mechanism, not capability*; section 7 does the arithmetic for real models.
+# That is the embedded base of 1.4 million parameters, **on every profile**: you can only compare with full fine-tuning where it fits.
+# It shows *mechanism, not capability*.
 
 # %% [markdown]
 # ### Exercise 2.1 · about 10 minutes · easy
 #
 # Write the forward pass of such a layer. `x` is `(..., in)`, `weight` is `(out, in)`, `a` is `(r, in)`, `b` is `(out, r)`; return `(..., out)`.
 #
-# <details><summary>Hint 1</summary>Activations are rows here, so the formula's W x is <code>x @ weight.T</code>, which is <code>F.linear(x, weight)</code>.</details>
-# <details><summary>Hint 2</summary>You never need the product B A: send x through A first, then through B.</details>
+# <details><summary>Hint 1</summary>Activations are rows, so W x is <code>F.linear(x, weight)</code>.</details>
+# <details><summary>Hint 2</summary>You never need B A: send x through A first, then through B.</details>
 
 # %%
 from postlab import check
@@ -121,7 +121,7 @@ pd.Series(cost, name="multiplications").to_frame()
 # %% [markdown]
 # ### The start
 #
-# Before the first step the adapted model should be the base itself, so $BA$ must be zero. $A$ is drawn like any linear layer's weights, and $B$ is zero:
+# Before the first step the adapted model should be the base itself: $A$ is drawn like any linear layer's weights, and $B$ is zero.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -141,11 +141,11 @@ y.square().mean().backward()
 {"A": bool(a.grad.norm() > 0), "B": bool(b.grad.norm() > 0)}
 
 # %% [markdown]
-# The gradient of $A$ passes through $B$, which is zero: $A$ waits for one step until $B$ has moved. With both at zero each would wait for the other, for ever.
+# The gradient of $A$ passes through $B$, so $A$ waits for one step. With both at zero each would wait for the other, for ever.
 #
 # ### A whole model
 #
-# `LoRALinear` in `postlab/scratch/lora.py` is your function as a layer, with dropout and a merge. Put one in the place of every projection:
+# `LoRALinear` in `postlab/scratch/lora.py` is your function as a layer. Put one in the place of every projection:
 
 # %%
 from postlab.profile import PROJECTIONS
@@ -162,7 +162,7 @@ def adapt(model, *, r, alpha):
 
 
 # %% [markdown]
-# How much of the model is trained, at three ranks?
+# How much of it is trained?
 
 
 # %%
@@ -182,7 +182,7 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 # %% [markdown]
 # ### Is it what PEFT computes?
 #
-# Give PEFT's adapters and yours the same random numbers, $B$ included so that they have something to say, in 64 bits so that rounding cannot hide a mistake.
+# Give PEFT's adapters and yours the same random numbers, $B$ included, in 64 bits so that rounding cannot hide a mistake.
 
 # %%
 from peft import LoraConfig, get_peft_model
@@ -194,7 +194,7 @@ for mine, library in zip(trained(ours), trained(theirs), strict=True):
     library.data.copy_(nn.init.normal_(mine, std=0.05).data)
 
 # %% [markdown]
-# Then send one text through both and go backwards from the same number.
+# Then send one text through both, and go backwards.
 
 # %%
 ids = tokenizer("Q: What is 12+30+15?\nA: 12+30=42", return_tensors="pt")["input_ids"]
@@ -203,7 +203,7 @@ for values in logits:
     values.logsumexp(dim=-1).sum().backward()
 
 # %% [markdown]
-# Is any logit, or any entry of any adapter's gradient, further apart than $10^{-10}$?
+# Is any logit, or any adapter gradient, further apart than $10^{-10}$?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -215,8 +215,8 @@ largest = {"logits": (logits[0] - logits[1]).abs().max().item(), "gradients": gr
 # %% [markdown]
 # ### The merge
 #
-# $W x + \frac{\alpha}{r} B A x$ is $\left(W + \frac{\alpha}{r} B A\right) x$: the trained adapter can be added into the weight, and the model is an ordinary one again,
-# as fast as before. What was added has rank $r$, whatever the size of the matrix.
+# $W x + \frac{\alpha}{r} B A x$ is $\left(W + \frac{\alpha}{r} B A\right) x$: the adapter can be added into the weight, and the model is as fast as before.
+# What was added has rank $r$.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -227,13 +227,13 @@ rank = torch.linalg.matrix_rank(merged.weight - adapter.linear.weight).item()
 f"same output: {same_output}; the change has rank {rank}, it could have {min(layer.weight.shape)}"
 
 # %% [markdown]
-# You need not merge. One base in memory can serve many adapters, each of a few megabytes, and switch between them by the request.
+# You need not merge: one base in memory can serve many small adapters, switched by the request.
 
 # %% [markdown]
 # ## 3. NF4: sixteen numbers for a matrix
 #
-# Four bits name one of sixteen values. Which sixteen? Evenly spaced ones are wasteful: weights are bell-shaped, so most crowd around nought while the outer
-# values wait for rare guests. NF4, *normal float*, puts its values at the quantiles of a normal distribution, so that each is the nearest for about as many weights:
+# Four bits name one of sixteen values. Evenly spaced ones are wasteful: weights are bell-shaped, so most crowd around nought. NF4, *normal float*, takes the quantiles of a
+# normal distribution, so that each is the nearest for about as many weights:
 #
 # $$q_i = \frac{\Phi^{-1}(p_i)}{\max_j \Phi^{-1}(p_j)}$$
 #
@@ -252,16 +252,16 @@ print([round(value, 3) for value in codebook.tolist()])
 print("as in bitsandbytes:", bool((codebook - NF4).abs().max() < 1e-6))
 
 # %% [markdown]
-# The values lie between -1 and 1, so weights must be scaled to fit. One scale for a whole matrix would let a single outlier squeeze everything else into the middle codes.
-# So the matrix is cut into blocks of 64, and each keeps one constant, its largest absolute value.
+# Weights must be scaled to fit between -1 and 1. With one scale for a whole matrix a single outlier would squeeze the rest into the middle codes, so each block of 64 keeps a
+# constant of its own, its largest absolute value.
 
 # %% [markdown]
 # ### Exercise 2.2 · about 10 minutes · medium
 #
 # `w` is `(n, 64)`, a block a row; `codebook` is `(16,)`, ascending. Return the codes, `(n, 64)` in `uint8`, and the constants `absmax`, `(n,)`.
 #
-# <details><summary>Hint 1</summary>Divide each row by its largest absolute value. What if a block is all zeros?</details>
-# <details><summary>Hint 2</summary>The nearest of sixteen: an argmin over distances, or <code>torch.bucketize</code> with the midpoints between neighbours.</details>
+# <details><summary>Hint 1</summary>What if a block is all zeros?</details>
+# <details><summary>Hint 2</summary>An argmin over distances, or <code>torch.bucketize</code> with the midpoints between neighbours.</details>
 
 
 # %%
@@ -284,7 +284,7 @@ nf4_codes = check.nf4_codes(nf4_codes)
 #
 # </details>
 #
-# Now cut the base's own projections into blocks. Grey is where the scaled weights lie, a line is a value of the codebook, its height the share of weights it stands for.
+# On the base's own projections, grey is where the scaled weights lie; a line is a value of the codebook, its height the share of weights it stands for.
 
 # %%
 from postlab.figures_week02 import plot_codebook
@@ -295,13 +295,11 @@ scaled = weights.view(-1, 64) / weights.view(-1, 64).abs().amax(dim=1, keepdim=T
 plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 
 # %% [markdown]
-# The shares are not equal. Scaling sends one weight in each block to an end exactly, and makes the rest a little narrower or wider from block to block: no longer
-# quite a normal. NF4 is a good codebook, not the provably best one (Yoshida 2023, arXiv 2306.06965).
+# The shares are not equal. Scaling sends one weight in each block to an end exactly, so the rest is no longer quite normal. NF4 is a good codebook, not the provably best one (Yoshida 2023, arXiv 2306.06965).
 #
 # ### Is it what bitsandbytes computes?
 #
-# `postlab/scratch/nf4.py` is your function and some bookkeeping: two codes a byte, and *double quantisation* (below). Compare packed codes, constants, and the
-# weights they stand for, matrix by matrix:
+# `postlab/scratch/nf4.py` is your function and some bookkeeping. Compare packed codes, constants, and the weights they stand for:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -323,7 +321,7 @@ f"{sum(map(same, matrices))} of {len(matrices)} matrices equal bitsandbytes in e
 # %% [markdown]
 # ### How large is the error?
 #
-# Smaller blocks fit their weights better and need more constants, 32 bits each. Here is the error of all weights, with your codes:
+# Smaller blocks fit their weights better and need more constants, 32 bits each:
 
 
 # %%
@@ -338,7 +336,7 @@ def error_in_blocks(values, block):
 
 
 # %% [markdown]
-# Two codebooks, six block sizes, each with the bits a weight takes:
+# Two codebooks, six sizes:
 
 # %%
 rows = [
@@ -348,8 +346,7 @@ rows = [
 ]
 
 # %% [markdown]
-# At 64, half a bit a weight goes to constants, an eighth on top of the codes. Double quantisation rounds the constants too: less their mean, they are stored in 8 bits, with
-# one 32-bit scale for each 256 of them.
+# At 64, constants take half a bit a weight. Double quantisation stores them, less their mean, in 8 bits, with one 32-bit scale for each 256.
 
 # %%
 from postlab.figures_week02 import plot_block_error
@@ -360,13 +357,13 @@ columns = ["codebook", "block", "bits", "error", "double"]
 plot_block_error(pd.DataFrame(rows, columns=columns))
 
 # %% [markdown]
-# The diamond lies as low as the circle it came from, and further left. The error itself is not small. That a model survives it is an empirical fact, and the
-# adapter, trained *on top of the rounded weights*, can learn around it.
+# The diamond lies as low as the circle it came from, and further left. The error is not small. That a model survives it is an empirical fact, and the adapter, trained
+# *on top of the rounded weights*, can learn around it.
 
 # %% [markdown]
 # ### Exercise 2.3 · about 5 minutes · easy
 #
-# GiB (2**30 bytes) of the weights of a model, with one constant for each block; from 16 bits on there are no constants.
+# GiB (2**30 bytes) of a model's weights, with one constant a block; from 16 bits on there are none.
 #
 # <details><summary>Hint</summary>Count bits for one weight first: its own, and its share of a constant.</details>
 
@@ -400,14 +397,12 @@ pd.DataFrame(table).round(1)
 # %% [markdown]
 # > **The roadmap says** QLoRA fine-tunes a 70B on one 24 GB GPU. **The evidence says** the weights alone do not fit there, as the last row shows. The QLoRA paper's own
 # > headline is a 65B on one 48 GB GPU (arXiv 2305.14314).
-#
-# (A real model is a little larger: embeddings and output head usually stay in 16 bits.)
 
 # %% [markdown]
 # ## 4. The same task, three ways
 #
-# What do you lose? The task: SFT rows of the tiny world, of the three families in which they are nearly always right: list operations, facts and how-to's. They teach a base that
-# continues documents to answer. All methods get the same rows in the same order, the same number of steps, and a learning rate of their own. What takes long was recorded:
+# What do you lose? The task: SFT rows of the tiny world, of three families in which they are nearly always right: list operations, facts and how-to's. All methods get the same
+# rows in the same order, the same number of steps, and a learning rate of their own. What takes long was recorded:
 
 # %%
 import json
@@ -421,8 +416,8 @@ pd.Series(recorded["provenance"]).map(str).to_frame("adapters.json")
 # %% [markdown]
 # ### A fair learning rate
 #
-# Comparisons of LoRA with full fine-tuning are often decided by a learning rate that suits one of them. Here each method chose from the same ladder, by the loss after
-# short runs with seeds and rows of the sweep's own; where the best lay at the edge, the ladder went on. The choice never saw the held-out prompts.
+# Comparisons of LoRA with full fine-tuning are often decided by a rate that suits one of them. Here each method chose from the same ladder, extended where the best lay at the
+# edge, by the loss after short runs with seeds and rows of their own. The choice never saw the held-out prompts.
 
 # %%
 import numpy as np
@@ -437,8 +432,8 @@ plot_learning_rates(
 )
 
 # %% [markdown]
-# The two ends are the lesson. A rate at which a low-rank adapter learns best ruins full fine-tuning, and one that suits full fine-tuning leaves the adapter half
-# asleep: at one shared rate you could "prove" either. Among the LoRAs the best rate falls as the rank rises; section 5 says why.
+# A rate at which a low-rank adapter learns best ruins full fine-tuning, and one that suits full fine-tuning leaves the adapter half asleep: at one shared rate you could
+# "prove" either. Among the LoRAs the best rate falls as the rank rises; section 5 says why.
 #
 # ### Three points, live
 #
@@ -512,7 +507,7 @@ curves = {method: train(model, batches, lr=chosen[method]) for method, model in 
 plot_losses(curves)
 
 # %% [markdown]
-# Do these runs reproduce the recorded ones? The same loop, rows and seed should give the same loss on held-out rows, up to the order in which a machine adds numbers.
+# The same loop, rows and seed should give the recorded loss on held-out rows, up to the order in which a machine adds numbers.
 
 # %%
 test = task_batches("heldout", recipe["heldout_rows"], 64)
@@ -534,8 +529,7 @@ pd.DataFrame({"live": here, "recorded": there[here.index]}).round(4)
 # %% [markdown]
 # ### Quality, with intervals
 #
-# Loss is what was trained; what you want are right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. Prompts are the
-# independent unit, so seeds are averaged first, prompt by prompt, and the interval is over prompts; each seed keeps a dot:
+# You want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. Prompts are the independent unit, so seeds are averaged first, prompt by prompt, and the interval is over prompts; each seed keeps a dot:
 
 # %%
 runs["answers"] = [np.array([int(c) for part in r.values() for c in part]) for r in runs["right"]]
@@ -552,10 +546,10 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than one parameter in a hundred and is close behind; from rank 8 on LoRA is ahead. But look at the dots before you believe in an order of ranks: the seeds of one
-# method lie as far apart as neighbouring ranks do.
+# Rank 1 trains less than one parameter in a hundred and is close behind; from rank 8 on LoRA is ahead. But the seeds of one method lie as far apart as
+# neighbouring ranks do.
 #
-# Overlapping intervals are not a test. All methods answered the same prompts, so compare them prompt by prompt, and QLoRA with the LoRA of its own rank:
+# Overlapping intervals are not a test. Compare prompt by prompt, and QLoRA with the LoRA of its own rank:
 
 
 # %%
@@ -567,7 +561,7 @@ def versus(method, other="full"):
 
 found = {f"{m} against full": versus(m) for m in answers.index if m != "full"}
 found["qlora-16 against lora-16"] = versus("qlora-16", "lora-16")
-pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(3)
+pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(4)
 
 # %% [markdown]
 # > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality, QLoRA 80-90%. **The evidence says** it depends on the task, and no percentage carries over. The papers
@@ -576,8 +570,8 @@ pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(3)
 #
 # ### Memory and time
 #
-# Weights, gradients and optimizer state are there all the time. Activations are the peak of what a forward and backward pass allocates besides. All are
-# counted by torch, byte by byte, on the widest batch; the time of a step is the median of many, the methods taking turns.
+# Activations are the peak of what a forward and backward pass allocates besides weights, gradients and optimizer state. All are counted by torch on the widest batch;
+# the time of a step is the median of many, the methods taking turns.
 
 # %%
 from postlab.figures_week02 import plot_step_memory
@@ -588,13 +582,12 @@ picked = ["full", "lora-1", "lora-16", "lora-64", "qlora-16"]
 plot_step_memory(parts.loc[picked], recorded["step_s"])
 
 # %% [markdown]
-# On a model this small activations are most of a step's memory, and no adapter makes them smaller; what LoRA removes is the coloured part above the weights. On a 7B the proportions
-# turn round (section 7). The times are a CPU's; a GPU's kernels differ.
+# On a model this small activations are most of a step's memory, and no adapter makes them smaller. On a 7B the proportions turn round (section 7). The times are a CPU's.
 
 # %% [markdown]
 # ### What was forgotten
 #
-# Fine-tuning moves a model away from what it was. The loss on pages like those of pretraining, never seen, says how far:
+# The loss on pages like those of pretraining, never seen:
 
 # %%
 kept = by_method[["loss", "document_loss"]].mean()
@@ -602,14 +595,13 @@ kept["forgotten"] = kept["document_loss"] - recorded["base"]["document_loss"]
 kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=1).round(3)
 
 # %% [markdown]
-# Everything forgot, and a lot. Rank 1 forgot least and learned least; from rank 8 on LoRA forgot about as much as full fine-tuning, rank 32 more. So "LoRA forgets less" (Biderman et al.
-# 2024) is not seen here: each method had its own best rate, and a high rate moves an adapter as far as a low one moves the whole matrix.
+# Everything forgot, and a lot. Rank 1 forgot least and learned least; from rank 8 on LoRA forgot about as much as full fine-tuning, rank 32 more. So "LoRA forgets less" (Biderman) is not seen here: each method had its own best rate, and a high rate moves an adapter as far as a low one moves the whole matrix.
 
 # %% [markdown]
 # ## 5. alpha over r, or over its root?
 #
-# With a fixed $\alpha$ the factor $\alpha / r$ falls as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues for $\alpha / \sqrt r$: with $\alpha / r$,
-# high ranks learn too slowly to use what they have. Look at the very first step. Adam moves every entry of $B$ by the learning rate; how far does that move the logits?
+# With $\alpha$ fixed, $\alpha / r$ falls as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues for $\alpha / \sqrt r$: with $\alpha / r$,
+# high ranks learn too slowly to use what they have. How far does the very first step of Adam move the logits?
 
 
 # %%
@@ -637,7 +629,7 @@ plot_first_step(moved)
 # $\alpha / r$ takes exactly that off again. Under $\alpha / \sqrt r$, and under the habit of setting $\alpha = 2r$, the first step grows with the rank, which is why the best rates of
 # high ranks lay lower in section 4.
 #
-# What holds at the first step need not hold at the last: here is the sweep.
+# Does it hold at the last step? The sweep:
 
 # %%
 from postlab.figures_week02 import plot_scalings
@@ -645,17 +637,17 @@ from postlab.figures_week02 import plot_scalings
 plot_scalings(rates)
 
 # %% [markdown]
-# The last step says otherwise. Under $\alpha / r$ the best rate rises with the rank; under the root, where first steps grow, it stays where it was: rsLoRA's claim. At rank 64
+# Not so. Under $\alpha / r$ the best rate rises with the rank; under the root, where first steps grow, it stays where it was: rsLoRA's claim. At rank 64
 # the root also reaches the lower loss, but a point is two seeds, and they lie as far apart as the curves: a hint, no proof. What is certain is the trap: to compare ranks at one rate and
 # one $\alpha$ is to compare scalings.
 
 # %% [markdown]
 # ## 6. The merge that changes the answers
 #
-# On 32-bit weights an adapter merges without a trace, as in section 2. A QLoRA adapter was trained on top of *rounded* weights, and there are three things to merge it into:
+# A QLoRA adapter was trained on top of *rounded* weights. There are three things to merge it into:
 #
 # 1. the dequantised weights, kept in high precision: what was trained, in a model four times the size;
-# 2. the original weights, from before quantisation: what most people do, and a merge tool's default;
+# 2. the original weights, as before quantisation: what most people do;
 # 3. the rounded weights again, rounding the sum to four bits: the model stays small.
 
 # %%
@@ -696,7 +688,7 @@ frames["3. four bits again"] = evaluate(qlora.merge_and_unload(), tokenizer, sui
 clear_output()  # of the progress bars
 
 # %% [markdown]
-# Count the answers that differ from those of the model that was trained, and the right ones.
+# Count the answers that changed, and the right ones.
 
 # %%
 from postlab.stats import wilson
@@ -719,14 +711,13 @@ from postlab.figures_week02 import plot_merges
 plot_merges(changes.iloc[1:])
 
 # %% [markdown]
-# Only the first answers as trained. The other two change a few answers in a hundred, about equally often, and the share of right ones hardly moves: changed is not wrong. How much it is for
-# your model and your prompts nobody can tell you beforehand. `postlab.models.export` merges into the original weights and tells you; week 12 uses it.
+# Only the first answers as trained. The other two change a few answers in a hundred, about equally often, and the share of right ones hardly moves: changed is not wrong. `postlab.models.export`
+# merges into the original weights and tells you the number for your model; week 12 uses it.
 
 # %% [markdown]
 # ## 7. The arithmetic for a real model
 #
-# For a real model the same counting is done by `postlab.preflight.estimate`, from the architecture alone. How far it was off against measured runs is recorded in
-# `data/results/preflight`.
+# `postlab.preflight.estimate` counts from the architecture alone. How far it was off against measured runs is recorded in `data/results/preflight`.
 
 # %%
 from postlab.preflight import estimate
@@ -759,13 +750,12 @@ cards = [("24 GB card", 24), ("80 GB card", 80)]
 plot_memory(bars, unit="GiB at the peak, one sequence of 1,024 tokens", title=title, limits=cards)
 
 # %% [markdown]
-# LoRA removes the gradients and Adam's moments. QLoRA removes three quarters of what is left, and from then on activations are a part to be reckoned with: they grow with
-# batch and length.
+# LoRA removes the gradients and Adam's moments. QLoRA removes three quarters of what is left; then activations, which grow with batch and length, count.
 
 # %% [markdown]
 # ### The roadmap's claims about 70B
 #
-# **Predict first.** Three claims are below, and a fourth row to compare. Which of them does the arithmetic allow?
+# **Predict first.** Which of the three claims does the arithmetic allow?
 
 
 # %%
@@ -788,16 +778,16 @@ pd.DataFrame([judged(*claim) for claim in claims.values()], index=list(claims)).
 # %% [markdown]
 # > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card. One 80 GB card holds it.
 #
-# > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** two bytes for each of 70 billion weights are more than 80 GB. What is trained is
-# > small; what is *kept* is not.
+# > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** two bytes for each of 70 billion weights are more than 80 GB. What is
+# > trained is small; what is *kept* is not.
 #
 # > **The roadmap says** full fine-tuning of a 70B needs 4 to 8 A100 80GB. **The evidence says** sixteen bytes a parameter are over a terabyte: the column `cards` divides it by 80
-# > GB, without a byte for activations on several devices. Fewer cards mean offloading, or an optimizer with fewer bits.
+# > GB. Fewer cards mean offloading, or an optimizer with fewer bits.
 
 # %% [markdown]
 # ## 8. The decision rule
 #
-# Memory says which methods are possible at all. Take the first that fits, in the order of fewest compromises:
+# Take the first method that fits, in the order of fewest compromises:
 
 
 # %%
@@ -813,14 +803,14 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # %% [markdown]
 # The others need judgement:
 #
-# 1. **LoRA or full?** If both fit, compare them on your task, each with its own learning rate. Prefer full fine-tuning where the model must take in much that is new (a language, a
-#    domain, a million rows); LoRA where it must behave differently, keep old abilities, or come in many variants.
+# 1. **LoRA or full?** If both fit, compare them on your task, each at its own rate. Prefer full fine-tuning where much is new (a language, a domain, a million
+#    rows); LoRA where the model must behave differently, keep old abilities, or come in many variants.
 # 2. **LoRA or QLoRA?** QLoRA saves memory and costs time: every pass dequantises the weights. If 16 bits fit, LoRA is faster and its merge is exact.
 # 3. **Which rank?** Start at 16 on *all* linear layers. Raise it if held-out loss still falls, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** About ten times that of full fine-tuning, then sweep: it decides more than the rank does.
 # 5. **Merging a QLoRA?** Into the original weights, and evaluate *the merged model*, not the one you trained.
 #
-# And the price? A QLoRA of 8B on fifty thousand rows, with a range because no run reaches a device's peak:
+# And the price? A QLoRA of 8B on fifty thousand rows, as a range because no run reaches a device's peak:
 
 
 # %%
@@ -837,8 +827,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>1. Why is B zero and A random, and not the other way round, or both zero?</summary>
 #
-# The product must be zero so that training starts from the base. With both at zero, the gradient of each passes through the other and is zero: nothing ever moves. With A zero and B
-# random it works too; the two starts differ in how large a learning rate they bear (Hayou et al. 2024).
+# The product must be zero so that training starts from the base. With both at zero, each one's gradient is zero: nothing ever moves. With A zero and B random it works too; the two starts differ in how large a learning rate they bear (Hayou et al. 2024).
 # </details>
 #
 # <details><summary>2. You raise the rank from 16 to 64, leave alpha at 16, and the loss gets worse. What happened?</summary>
@@ -854,22 +843,20 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>4. System design: two hundred customers, each with an adapter on the same 8B. How do you serve them?</summary>
 #
-# One copy of the base, unmerged adapters beside it: at rank 16 each is some tens of megabytes, so all fit on the card or are paged in from host memory. Batch requests across
-# customers: the base's products are shared, the adapters' are grouped (S-LoRA, Punica). Merging would need two hundred bases. Watch the KV cache, which really limits the batch,
-# and cap ranks so that groups stay alike.
+# One copy of the base, unmerged adapters beside it: at rank 16 each is some tens of megabytes, so all fit on the card or are paged in from host memory. Batch across customers:
+# the base's products are shared, the adapters' are grouped (S-LoRA, Punica). Merging would need two hundred bases. Watch the KV cache, which really limits the batch.
 # </details>
 #
 # <details><summary>5. Research taste: a paper says that LoRA matches full fine-tuning. What do you ask?</summary>
 #
-# Was the learning rate chosen for each, on data apart from the test? How many seeds, and is the interval narrow enough to see a difference that matters ("no significant difference" from 50
-# prompts is no parity)? Did the task need anything new, or only another manner? Which layers, which rank, and was the data more than the adapter can hold? What did each forget?
+# Was the learning rate chosen for each, apart from the test data? How many seeds, and is the interval narrow enough ("no significant difference" from 50 prompts is no parity)? Did the task need anything new, or only another manner? Which layers, which rank, and was the data more than the adapter can hold? What did each forget?
 # </details>
 
 # %% [markdown]
 # ## What you have now
 #
-# A LoRA layer and an NF4 quantiser that equal the libraries', a comparison that you can run again with `python notebooks/experiments/week02_adapters.py`, and the arithmetic that says which
-# model fits which card. Week 3 uses all of it: QLoRA through Unsloth, on a 7B where there is a GPU.
+# A LoRA layer and an NF4 quantiser that equal the libraries', a comparison that you can run again, and the arithmetic of cards. Week 3 uses all of it: QLoRA through Unsloth, on a 7B
+# where there is a GPU.
 #
 # **Papers.** Hu et al. 2021, *LoRA* (arXiv 2106.09685): section 4 for the method, 7 for how small a rank can be. Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314): section 3 for NF4 and double
 # quantisation, 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):
