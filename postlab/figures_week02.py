@@ -257,6 +257,40 @@ def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[
     return headline(fig, title)
 
 
+def plot_scalings(rates: pd.DataFrame) -> Figure:
+    """Draw the sweeps at a fixed alpha, a panel a scaling, and say where the best rates lie.
+
+    Args:
+        rates: rows with `method` ("fixed-4", "rslora-64"; others are left out), `lr`, `loss`.
+    """
+    scalings = {"fixed": "alpha / r", "rslora": "alpha / sqrt(r)"}
+    kind = rates["method"].map(kind_of)
+    part = rates[kind.isin(scalings)].assign(panel=kind.map(scalings))
+    best = part.loc[part.groupby("method")["loss"].idxmin()].set_index("method")["lr"]
+    ranks = sorted(int(method.partition("-")[2]) for method in best.index)
+    low, high = ranks[0], ranks[-1]
+    fixed, root = (f"{best[f'{name}-{low}']:g} and {best[f'{name}-{high}']:g}" for name in scalings)
+    title = f"Best rate at ranks {low} and {high}: {fixed} under alpha / r, {root} under its root"
+    return plot_learning_rates(part, title=title)
+
+
+def plot_step_memory(parts: pd.DataFrame, step_s: Mapping[str, float]) -> Figure:
+    """Draw the memory of a training step, a bar a method with its time, and compare what is held.
+
+    Args:
+        parts: index method, with "full", "lora-16" and "qlora-16"; columns: parts, MiB.
+        step_s: method to seconds a step.
+    """
+    held = parts.drop(columns="activations").sum(axis=1)
+    less = {method: f"{1 - held[method] / held['full']:.0%}" for method in ("lora-16", "qlora-16")}
+    title = (
+        f"LoRA 16 holds {less['lora-16']} less than full fine-tuning, "
+        f"QLoRA 16 {less['qlora-16']}; activations stay"
+    )
+    named = parts.set_axis([f"{m}\n{1000 * step_s[m]:.0f} ms a step" for m in parts.index])
+    return plot_memory(named, unit="memory of a training step, MiB", title=title)
+
+
 def kind_of(method: str) -> str:
     """'lora' of 'lora-8'."""
     return method.partition("-")[0]

@@ -1,6 +1,6 @@
 """Full fine-tuning, LoRA and QLoRA on the same task: quality, memory and time, several seeds.
 
-    python notebooks/drafts/week02_adapters.py
+    python notebooks/experiments/week02_adapters.py
 
 writes data/results/week02/adapters.json, which the notebook of week 2 shows. About 25 minutes on
 two idle cores; stop it whenever you like, it goes on where it was. The task: the SFT rows of three
@@ -377,7 +377,7 @@ def experiment(store: Store) -> dict[str, Any]:
     ]
     return {
         "provenance": {
-            "command": "python notebooks/drafts/week02_adapters.py",
+            "command": "python notebooks/experiments/week02_adapters.py",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"), "seeds": list(SEEDS),
             **describe(), "threads": torch.get_num_threads(),
         },

@@ -1,16 +1,15 @@
 # %% [markdown]
 # # Week 2 · LoRA and QLoRA from scratch
 #
-# Fine-tuning a model takes many times the memory that running it takes. Two ideas bring it down to one card: train a thin product beside each frozen matrix
-# (LoRA), and keep what is frozen in four bits (QLoRA). In this notebook you write both, prove that what you wrote is what PEFT and bitsandbytes compute, and
-# measure what they cost in quality, memory and time.
+# Training a model takes many times the memory of running it. Two ideas bring it down to one card: train a thin product beside each frozen matrix (LoRA), and keep what
+# is frozen in four bits (QLoRA). You write both, prove them equal to PEFT and bitsandbytes, and measure what they cost.
 #
 # By the end you can say
 #
-# - what LoRA trains, why it starts at exactly the base, and what its rank and its alpha do,
-# - how sixteen numbers and one scale per block stand for a weight matrix, and how large the error is,
-# - whether LoRA and QLoRA lose quality on a task, with an interval around the answer,
-# - which model fits which card, by arithmetic that you can redo on paper.
+# - what LoRA trains, why it starts at the base, and what rank and alpha do,
+# - how sixteen numbers and a scale per block stand for a matrix, and how large the error is,
+# - whether LoRA and QLoRA lose quality on a task, with an interval,
+# - which model fits which card, by arithmetic on paper.
 
 # %% tags=["setup"]
 import importlib.util
@@ -27,7 +26,7 @@ lab = postlab.start(week=2)
 # %% [markdown]
 # ## 1. What it costs to train a weight
 #
-# To *use* a weight you store it, in two bytes. To *train* it with Adam you store more. The common recipe keeps everything that is updated in 32 bits:
+# To *use* a weight you store two bytes. To *train* it with Adam, commonly in 32 bits, you store
 #
 # | kept for each trained weight | bytes |
 # |---|---|
@@ -35,9 +34,10 @@ lab = postlab.start(week=2)
 # | its gradient | 4 |
 # | Adam's two moments | 4 + 4 |
 #
-# Sixteen bytes, before a single activation. (With 16-bit weights and gradients and a 32-bit master copy it is 2 + 2 + 4 + 8: sixteen again.)
-#
-# **Predict first.** Mistral-7B has 7.25 billion weights. How many GiB does it take to use them, and how many to train them all? Which cards hold that?
+# Sixteen bytes, before a single activation. (Mixed precision: 2 + 2 + 4 + 8, sixteen again.)
+
+# %% [markdown]
+# **Predict first.** Mistral-7B has 7.25 billion weights. How many GiB to use them, and how many to train them all?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -50,17 +50,17 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 (bytes_each * mistral / 2**30).round(1).to_frame("GiB")
 
 # %% [markdown]
-# Training everything is out of reach of any single card that you can rent by the hour today. But look at what the sixteen bytes are for: fourteen of them exist
-# only because the weight is *trained*. Freeze it and they are gone. That is LoRA's part. Shrinking the two that remain is QLoRA's.
-#
+# Training everything asks for more than an A100 has. But fourteen of the sixteen bytes exist only because the weight is *trained*. Freeze it and they are gone: LoRA's part.
+# Shrinking the two that remain is QLoRA's.
+
+# %% [markdown]
 # ## 2. LoRA: a thin product beside a frozen matrix
 #
-# Fine-tuning changes a matrix $W$ by some $\Delta W$ of the same size. LoRA bets that a $\Delta W$ of low rank will do, and writes it as a product of two thin
-# matrices:
+# Fine-tuning changes a matrix $W$ by some $\Delta W$. LoRA bets that a low rank will do, a product of two thin matrices:
 #
 # $$y = W x + \frac{\alpha}{r}\, B A\, x \qquad A \in \mathbb{R}^{r \times \text{in}},\; B \in \mathbb{R}^{\text{out} \times r}$$
 #
-# $W$ stays as it is; $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ says how loudly the adapter speaks. Take a real layer to try it on.
+# $W$ stays; $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ says how loudly the adapter speaks. A real layer:
 
 # %%
 import copy
@@ -77,15 +77,16 @@ layer = base.model.layers[0].mlp.down_proj
 layer
 
 # %% [markdown]
-# That is the embedded base model of 1.4 million parameters, and so it is **on every profile**: you can only compare with full fine-tuning where full fine-tuning
-# fits. What the numbers below show is therefore *mechanism, not capability*; section 8 does the arithmetic for real models and your own card.
-#
+# That is the embedded base of 1.4 million parameters, **on every profile**: you can only compare with full fine-tuning where it fits.
+# It shows *mechanism, not capability*.
+
+# %% [markdown]
 # ### Exercise 2.1 · about 10 minutes · easy
 #
 # Write the forward pass of such a layer. `x` is `(..., in)`, `weight` is `(out, in)`, `a` is `(r, in)`, `b` is `(out, r)`; return `(..., out)`.
 #
-# <details><summary>Hint 1</summary>Activations are rows here, so the formula's W x is <code>x @ weight.T</code>, which is <code>F.linear(x, weight)</code>.</details>
-# <details><summary>Hint 2</summary>You never need the product B A: send x through A first, then through B.</details>
+# <details><summary>Hint 1</summary>Activations are rows, so W x is <code>F.linear(x, weight)</code>.</details>
+# <details><summary>Hint 2</summary>You never need B A: send x through A first, then through B.</details>
 
 # %%
 from postlab import check
@@ -108,7 +109,7 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # </details>
 #
-# Why in this order? $(BA)x$ and $B(Ax)$ are the same vector, at a different price. Multiplications for one token, in this layer at rank 8:
+# Why in this order? $(BA)x$ and $B(Ax)$ are the same vector, at a different price. Multiplications for one token, at rank 8:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -120,7 +121,7 @@ pd.Series(cost, name="multiplications").to_frame()
 # %% [markdown]
 # ### The start
 #
-# Before the first step the adapted model should be the base itself, so $BA$ must be zero. $A$ is drawn like the weights of any linear layer, and $B$ is zero:
+# Before the first step the adapted model should be the base itself: $A$ is drawn like any linear layer's weights, and $B$ is zero.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -140,11 +141,11 @@ y.square().mean().backward()
 {"A": bool(a.grad.norm() > 0), "B": bool(b.grad.norm() > 0)}
 
 # %% [markdown]
-# The gradient of $A$ passes through $B$, which is zero: $A$ waits for one step until $B$ has moved. With both at zero each would wait for the other, for ever.
+# The gradient of $A$ passes through $B$, so $A$ waits for one step. With both at zero each would wait for the other, for ever.
 #
 # ### A whole model
 #
-# `LoRALinear` in `postlab/scratch/lora.py` is your function as a layer, with dropout on the adapter's input and a merge. Put one in the place of every projection:
+# `LoRALinear` in `postlab/scratch/lora.py` is your function as a layer. Put one in the place of every projection:
 
 # %%
 from postlab.profile import PROJECTIONS
@@ -160,25 +161,28 @@ def adapt(model, *, r, alpha):
     return model
 
 
-def trained(model):
-    return [p for p in model.parameters() if p.requires_grad]
+# %% [markdown]
+# How much of it is trained?
 
 
 # %%
 # NBVAL_CHECK_OUTPUT
-count, total = {}, sum(p.numel() for p in base.parameters())
-for rank in (1, 8, 64):
-    count[rank] = sum(p.numel() for p in trained(adapt(copy.deepcopy(base), r=rank, alpha=16)))
-pd.DataFrame({"trained": count, "share": {k: f"{v / total:.1%}" for k, v in count.items()}})
+def trained(model):
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+adapted = {rank: adapt(copy.deepcopy(base), r=rank, alpha=16) for rank in (1, 8, 64)}
+count = pd.Series({rank: sum(p.numel() for p in trained(m)) for rank, m in adapted.items()})
+pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:.1%}".format)})
 
 # %% [markdown]
-# A layer's adapter has $r(\text{in} + \text{out})$ parameters and the layer $\text{in} \times \text{out}$, so the share falls as matrices grow. In a model as small
-# as this one rank 64 is more than half of it; at rank 16 a 7B trains half a per cent of its weights.
-#
+# An adapter has $r(\text{in} + \text{out})$ parameters, its layer $\text{in} \times \text{out}$, so the share falls as matrices grow. Here
+# rank 64 is more than half of the model; at rank 16 a 7B trains half a per cent of its weights.
+
+# %% [markdown]
 # ### Is it what PEFT computes?
 #
-# Give PEFT's adapters and yours the same random numbers, $B$ included so that they have something to say. Then compare logits, and the gradient of every
-# adapter matrix, in 64 bits so that rounding cannot hide a mistake.
+# Give PEFT's adapters and yours the same random numbers, $B$ included, in 64 bits so that rounding cannot hide a mistake.
 
 # %%
 from peft import LoraConfig, get_peft_model
@@ -189,50 +193,51 @@ ours = adapt(copy.deepcopy(base).double(), r=8, alpha=16)
 for mine, library in zip(trained(ours), trained(theirs), strict=True):
     library.data.copy_(nn.init.normal_(mine, std=0.05).data)
 
+# %% [markdown]
+# Then send one text through both, and go backwards.
+
 # %%
 ids = tokenizer("Q: What is 12+30+15?\nA: 12+30=42", return_tensors="pt")["input_ids"]
 logits = [model(input_ids=ids).logits for model in (ours, theirs)]
 for values in logits:
     values.logsumexp(dim=-1).sum().backward()
-pairs = zip(trained(ours), trained(theirs), strict=True)
-largest = {
-    "logits": (logits[0] - logits[1]).abs().max().item(),
-    "gradients": max((mine.grad - library.grad).abs().max().item() for mine, library in pairs),
-}
-pd.Series(largest, name="largest difference").map("{:.0e}".format).to_frame()
+
+# %% [markdown]
+# Is any logit, or any adapter gradient, further apart than $10^{-10}$?
 
 # %%
 # NBVAL_CHECK_OUTPUT
-all(difference < 1e-10 for difference in largest.values())
+pairs = zip(trained(ours), trained(theirs), strict=True)
+gradients = max((mine.grad - library.grad).abs().max().item() for mine, library in pairs)
+largest = {"logits": (logits[0] - logits[1]).abs().max().item(), "gradients": gradients}
+{name: "equal" if difference < 1e-10 else difference for name, difference in largest.items()}
 
 # %% [markdown]
 # ### The merge
 #
-# $W x + \frac{\alpha}{r} B A x$ is $\left(W + \frac{\alpha}{r} B A\right) x$: after training the adapter can be added into the weight, and the model is an ordinary
-# one again, as fast as before. What was added has rank $r$, whatever the size of the matrix.
+# $W x + \frac{\alpha}{r} B A x$ is $\left(W + \frac{\alpha}{r} B A\right) x$: the adapter can be added into the weight, and the model is as fast as before.
+# What was added has rank $r$.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-adapter = ours.model.layers[0].mlp.down_proj
-merged, x = adapter.merged(), x.double()
-{
-    "same output": torch.allclose(merged(x), adapter(x)),
-    "rank of the change": torch.linalg.matrix_rank(merged.weight - adapter.linear.weight).item(),
-    "rank it could have": min(merged.weight.shape),
-}
+adapter, x = ours.model.layers[0].mlp.down_proj, x.double()
+merged = adapter.merged()
+same_output = torch.allclose(merged(x), adapter(x))
+rank = torch.linalg.matrix_rank(merged.weight - adapter.linear.weight).item()
+f"same output: {same_output}; the change has rank {rank}, it could have {min(layer.weight.shape)}"
 
 # %% [markdown]
-# You need not merge. One base in memory can serve many adapters, each of a few megabytes, and switch between them by the request.
-#
+# You need not merge: one base in memory can serve many small adapters, switched by the request.
+
+# %% [markdown]
 # ## 3. NF4: sixteen numbers for a matrix
 #
-# Four bits name one of sixteen values. Which sixteen? Evenly spaced ones would be the obvious choice, and wasteful: weights are bell-shaped, so most of them
-# crowd around nought while the outer values wait for rare guests. NF4, *normal float*, puts its values where a normal distribution has its quantiles, so that each is
-# the nearest for about as many weights:
+# Four bits name one of sixteen values. Evenly spaced ones are wasteful: weights are bell-shaped, so most crowd around nought. NF4, *normal float*, takes the quantiles of a
+# normal distribution, so that each is the nearest for about as many weights:
 #
 # $$q_i = \frac{\Phi^{-1}(p_i)}{\max_j \Phi^{-1}(p_j)}$$
 #
-# with the $p_i$ evenly spaced on either side of one half, and nought itself always among the values. As code:
+# with the $p_i$ evenly spaced on either side of one half, and nought always among the values. As code:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -247,15 +252,16 @@ print([round(value, 3) for value in codebook.tolist()])
 print("as in bitsandbytes:", bool((codebook - NF4).abs().max() < 1e-6))
 
 # %% [markdown]
-# Values between -1 and 1, so weights must be scaled to fit. One scale for a whole matrix would let a single outlier squeeze everything else into the middle codes.
-# So the matrix is cut into blocks of 64, and each block keeps one constant, its largest absolute value.
-#
+# Weights must be scaled to fit between -1 and 1. With one scale for a whole matrix a single outlier would squeeze the rest into the middle codes, so each block of 64 keeps a
+# constant of its own, its largest absolute value.
+
+# %% [markdown]
 # ### Exercise 2.2 · about 10 minutes · medium
 #
 # `w` is `(n, 64)`, a block a row; `codebook` is `(16,)`, ascending. Return the codes, `(n, 64)` in `uint8`, and the constants `absmax`, `(n,)`.
 #
-# <details><summary>Hint 1</summary>Divide each row by its largest absolute value. What if a block is all zeros?</details>
-# <details><summary>Hint 2</summary>The nearest of sixteen: an argmin over distances, or <code>torch.bucketize</code> with the midpoints between neighbours.</details>
+# <details><summary>Hint 1</summary>What if a block is all zeros?</details>
+# <details><summary>Hint 2</summary>An argmin over distances, or <code>torch.bucketize</code> with the midpoints between neighbours.</details>
 
 
 # %%
@@ -278,27 +284,22 @@ nf4_codes = check.nf4_codes(nf4_codes)
 #
 # </details>
 #
-# Now on the base's own weights: all of its projections, cut into blocks. Grey is where the scaled weights lie, a line is a value of the codebook, and its height
-# the share of weights that it stands for.
+# On the base's own projections, grey is where the scaled weights lie; a line is a value of the codebook, its height the share of weights it stands for.
 
 # %%
 from postlab.figures_week02 import plot_codebook
 
 matrices = [p.data for name, p in base.named_parameters() if "proj" in name]
-weights = torch.cat([w.flatten() for w in matrices])
-even = torch.linspace(-1, 1, 16)
-blocks = weights.view(-1, 64)
-scaled = blocks / blocks.abs().amax(dim=1, keepdim=True)
+weights, even = torch.cat([w.flatten() for w in matrices]), torch.linspace(-1, 1, 16)
+scaled = weights.view(-1, 64) / weights.view(-1, 64).abs().amax(dim=1, keepdim=True)
 plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 
 # %% [markdown]
-# The shares are not equal. Scaling by the largest of 64 sends one weight in each block to an end exactly, and makes the rest a little narrower or wider
-# from block to block: no longer quite a normal. NF4 is a good codebook, not the provably best one (Yoshida 2023, arXiv 2306.06965).
+# The shares are not equal. Scaling sends one weight in each block to an end exactly, so the rest is no longer quite normal. NF4 is a good codebook, not the provably best one (Yoshida 2023, arXiv 2306.06965).
 #
 # ### Is it what bitsandbytes computes?
 #
-# `postlab/scratch/nf4.py` is your function and some bookkeeping: two codes a byte, and *double quantisation*, of which more below. Compared with the library,
-# matrix by matrix: packed codes, constants, and the weights they stand for.
+# `postlab/scratch/nf4.py` is your function and some bookkeeping. Compare packed codes, constants, and the weights they stand for:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -320,37 +321,49 @@ f"{sum(map(same, matrices))} of {len(matrices)} matrices equal bitsandbytes in e
 # %% [markdown]
 # ### How large is the error?
 #
-# Smaller blocks fit their weights better and need more constants, 32 bits each. **Predict first.** At blocks of 64, what does a constant cost each weight? By how much
-# is NF4 better than even steps: a tenth, a half, ten times?
+# Smaller blocks fit their weights better and need more constants, 32 bits each:
+
 
 # %%
-from postlab.figures_week02 import plot_block_error
-
-
 def error(dequantised):
     """Root mean square of the change, as a share of the weights' own."""
     return ((dequantised - weights).square().mean() / weights.square().mean()).sqrt().item()
 
 
-rows = []
-for name, values in {"NF4": NF4, "even steps": even}.items():
-    for block in (16, 32, 64, 128, 256, 1024):
-        codes, absmax = nf4_codes(weights.view(-1, block), values)
-        changed = error((values[codes.long()] * absmax.unsqueeze(1)).flatten())
-        rows.append((name, block, 4 + 32 / block, changed, False))
-twice = quantize(weights, double_quant=True)
-rows.append(("NF4", 64, 8 * twice.nbytes / len(weights), error(twice.dequantize()), True))
-table = pd.DataFrame(rows, columns=["codebook", "block", "bits", "error", "double"])
-plot_block_error(table)
+def error_in_blocks(values, block):
+    codes, absmax = nf4_codes(weights.view(-1, block), values)
+    return error((values[codes.long()] * absmax.unsqueeze(1)).flatten())
+
 
 # %% [markdown]
-# Half a bit a weight for constants is an eighth on top of the codes. Double quantisation rounds the constants too: their mean is taken off, and the rest is stored in
-# 8 bits with one 32-bit scale for each 256 of them. The diamond lies as low as the circle it came from, and further left. The error itself is not small. That a model
-# survives it is an empirical fact, and the adapter, trained *on top of the rounded weights*, can learn around it.
-#
+# Two codebooks, six sizes:
+
+# %%
+rows = [
+    (name, block, 4 + 32 / block, error_in_blocks(values, block), False)
+    for name, values in {"NF4": NF4, "even steps": even}.items()
+    for block in (16, 32, 64, 128, 256, 1024)
+]
+
+# %% [markdown]
+# At 64, constants take half a bit a weight. Double quantisation stores them, less their mean, in 8 bits, with one 32-bit scale for each 256.
+
+# %%
+from postlab.figures_week02 import plot_block_error
+
+twice = quantize(weights, double_quant=True)
+rows.append(("NF4", 64, 8 * twice.nbytes / len(weights), error(twice.dequantize()), True))
+columns = ["codebook", "block", "bits", "error", "double"]
+plot_block_error(pd.DataFrame(rows, columns=columns))
+
+# %% [markdown]
+# The diamond lies as low as the circle it came from, and further left. The error is not small. That a model survives it is an empirical fact, and the adapter, trained
+# *on top of the rounded weights*, can learn around it.
+
+# %% [markdown]
 # ### Exercise 2.3 · about 5 minutes · easy
 #
-# GiB (2**30 bytes) of the weights of a model, with one constant for each block; from 16 bits on there are no constants.
+# GiB (2**30 bytes) of a model's weights, with one constant a block; from 16 bits on there are none.
 #
 # <details><summary>Hint</summary>Count bits for one weight first: its own, and its share of a constant.</details>
 
@@ -375,38 +388,24 @@ weights_gib = check.weights_gib(weights_gib)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-sizes = {
-    "Mistral 7B": 7_248_023_552,
-    "Llama 3.1 8B": 8_030_261_248,
-    "Llama 3.1 70B": 70_553_706_496,
-}
-twice_bits = 8 + 32 / 256
-formats = {
-    "16 bits": dict(bits=16),
-    "NF4": dict(bits=4),
-    "NF4, double": dict(bits=4, constant_bits=twice_bits),
-}
-table = {
-    k: {name: weights_gib(n, **how) for name, n in sizes.items()} for k, how in formats.items()
-}
+sizes = {"Mistral 7B": mistral, "Llama 3.1 8B": 8_030_261_248, "Llama 3.1 70B": 70_553_706_496}
+formats = {"16 bits": dict(bits=16), "NF4": dict(bits=4)}
+formats["NF4, double"] = dict(bits=4, constant_bits=8 + 32 / 256)
+table = {k: {m: weights_gib(n, **how) for m, n in sizes.items()} for k, how in formats.items()}
 pd.DataFrame(table).round(1)
 
 # %% [markdown]
-# > **The roadmap says** QLoRA fine-tunes a 70B on one 24 GB GPU. **The evidence says** the weights alone do not fit there, as the last row shows, before adapters
-# > and activations. The QLoRA paper's own headline is a 65B on one 48 GB GPU (arXiv 2305.14314).
-#
-# (A real model is a little larger in four bits than this: embeddings and output head usually stay in 16. Section 8 counts them.)
-#
+# > **The roadmap says** QLoRA fine-tunes a 70B on one 24 GB GPU. **The evidence says** the weights alone do not fit there, as the last row shows. The QLoRA paper's own
+# > headline is a 65B on one 48 GB GPU (arXiv 2305.14314).
+
+# %% [markdown]
 # ## 4. The same task, three ways
 #
-# Now the question that matters: what do you lose? The task: week 3's SFT rows of the tiny world, of the three families in which they are nearly always right, list
-# operations, facts and how-to's. They teach a base that continues documents to answer. All methods get the same rows in the same order, the same number of steps,
-# and a learning rate of their own. What takes long was recorded, by the command named here:
+# What do you lose? The task: SFT rows of the tiny world, of three families in which they are nearly always right: list operations, facts and how-to's. All methods get the same
+# rows in the same order, the same number of steps, and a learning rate of their own. What takes long was recorded:
 
 # %%
 import json
-
-import numpy as np
 
 from postlab.profile import data_dir
 
@@ -417,30 +416,30 @@ pd.Series(recorded["provenance"]).map(str).to_frame("adapters.json")
 # %% [markdown]
 # ### A fair learning rate
 #
-# Comparisons of LoRA with full fine-tuning are often decided by a learning rate that suits one of them. Here each method chose from the same ladder of rates, by
-# the loss after a short run with a seed and rows of the sweep's own; where the best lay at the edge, the ladder went on. The choice never saw the held-out prompts.
+# Comparisons of LoRA with full fine-tuning are often decided by a rate that suits one of them. Here each method chose from the same ladder, extended where the best lay at the
+# edge, by the loss after short runs with seeds and rows of their own. The choice never saw the held-out prompts.
 
 # %%
+import numpy as np
+
 from postlab.figures_week02 import plot_learning_rates
 
 rates = pd.DataFrame(recorded["learning_rates"])
 rates["loss"] = rates["losses"].map(np.mean)
 chosen = rates.loc[rates.groupby("method")["loss"].idxmin()].set_index("method")["lr"]
-shown = rates[rates["method"].isin(["full", "lora-1", "lora-8", "lora-64", "qlora-16"])]
-plot_learning_rates(shown)
+plot_learning_rates(
+    rates[rates["method"].isin(["full", "lora-1", "lora-8", "lora-64", "qlora-16"])]
+)
 
 # %% [markdown]
-# The two ends of the figure are the lesson. A rate at which a low-rank adapter learns best ruins full fine-tuning, and one that suits full fine-tuning leaves the adapter
-# half asleep: at one shared rate you could "prove" either. Among the LoRAs the best rate falls as the rank rises; section 5 says why.
+# A rate at which a low-rank adapter learns best ruins full fine-tuning, and one that suits full fine-tuning leaves the adapter half asleep: at one shared rate you could
+# "prove" either. Among the LoRAs the best rate falls as the rank rises; section 5 says why.
 #
 # ### Three points, live
 #
-# Here is the training loop, all of it, with week 1's loss. `build` makes the three kinds of model; only the last line of it differs between LoRA and QLoRA, and that
-# is the loader's `bits`.
+# Here is the training loop, all of it, with week 1's loss.
 
 # %%
-from postlab.chat import encode
-from postlab.datasets import instruction_rows
 from postlab.scratch.losses import sft_loss
 
 
@@ -449,6 +448,7 @@ def batch_loss(model, batch):
     return sft_loss(logits[:, :-1], batch["input_ids"][:, 1:], batch["loss_mask"][:, 1:])
 
 
+# %%
 def train(model, batches, *, lr):
     """AdamW, the rate warmed up and then falling to nought; returns the loss of each step."""
     optimizer, losses = torch.optim.AdamW(trained(model), lr=lr, weight_decay=0.0), []
@@ -462,6 +462,10 @@ def train(model, batches, *, lr):
         optimizer.zero_grad()
         losses.append(loss.item())
     return losses
+
+
+# %% [markdown]
+# `build` makes the three kinds of model. LoRA and QLoRA differ in one thing, the loader's `bits`.
 
 
 # %%
@@ -478,10 +482,11 @@ def build(method):
 
 
 # %% [markdown]
-# **Predict first.** Which of the three ends with the lowest training loss? Which takes longest for a step?
+# The rows, as padded batches:
 
 # %%
-from postlab.figures_week02 import plot_losses
+from postlab.chat import encode
+from postlab.datasets import instruction_rows
 
 
 def task_batches(split, count, size):
@@ -490,109 +495,113 @@ def task_batches(split, count, size):
     return [encode(rows[i : i + size], tokenizer, max_length=256) for i in range(0, count, size)]
 
 
+# %% [markdown]
+# **Predict first.** Which of the three ends with the lowest training loss? Which takes longest for a step?
+
+# %%
+from postlab.figures_week02 import plot_losses
+
 batches = task_batches("train", recipe["steps"] * recipe["batch"], recipe["batch"])
-live, curves = {}, {}
-for method in ("full", "lora-8", "qlora-16"):
-    live[method] = build(method)
-    curves[method] = train(live[method], batches, lr=chosen[method])
+live = {method: build(method) for method in ("full", "lora-8", "qlora-16")}
+curves = {method: train(model, batches, lr=chosen[method]) for method, model in live.items()}
 plot_losses(curves)
 
 # %% [markdown]
-# Do these runs reproduce the recorded ones? The same loop, rows and seed should give the same loss on held-out rows, up to the order in which a machine adds numbers.
+# The same loop, rows and seed should give the recorded loss on held-out rows, up to the order in which a machine adds numbers.
 
 # %%
 test = task_batches("heldout", recipe["heldout_rows"], 64)
 tokens = torch.tensor([batch["loss_mask"][:, 1:].sum() for batch in test])
-here = {}
-with torch.no_grad():
-    for method, model in live.items():
-        losses = torch.stack([batch_loss(model.eval(), batch) for batch in test])
-        here[method] = ((losses * tokens).sum() / tokens.sum()).item()
-there = {run["method"]: run["loss"] for run in recorded["runs"] if run["seed"] == 0}
-pd.DataFrame({"live": here, "recorded": {k: there[k] for k in here}}).round(4)
+
+
+@torch.no_grad()
+def heldout_loss(model):
+    losses = torch.stack([batch_loss(model.eval(), batch) for batch in test])
+    return ((losses * tokens).sum() / tokens.sum()).item()
+
+
+# %%
+runs = pd.DataFrame(recorded["runs"])
+there = runs[runs["seed"] == 0].set_index("method")["loss"]
+here = pd.Series({method: heldout_loss(model) for method, model in live.items()})
+pd.DataFrame({"live": here, "recorded": there[here.index]}).round(4)
 
 # %% [markdown]
 # ### Quality, with intervals
 #
-# Loss is what was trained; what you want are right answers. Each recorded run answered the same held-out prompts of the three families, and an oracle scored them. Prompts
-# are the independent unit, so seeds are averaged first, prompt by prompt, and the interval is over prompts; each seed keeps a dot of its own.
+# You want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. Prompts are the independent unit, so seeds are averaged first, prompt by prompt, and the interval is over prompts; each seed keeps a dot:
+
+# %%
+runs["answers"] = [np.array([int(c) for part in r.values() for c in part]) for r in runs["right"]]
+answers = runs.groupby("method", sort=False)["answers"].apply(lambda a: np.mean(list(a), axis=0))
 
 # %%
 from postlab.figures_week02 import plot_quality
 from postlab.stats import bootstrap_interval, paired_difference, verdict
 
-runs = pd.DataFrame(recorded["runs"])
-runs["answers"] = [np.array([int(c) for part in r.values() for c in part]) for r in runs["right"]]
-answers = runs.groupby("method", sort=False)["answers"].apply(lambda a: np.mean(list(a), axis=0))
-
-rows = []
-for method, part in runs.groupby("method", sort=False):
-    interval = bootstrap_interval(answers[method])
-    seeds = [float(a.mean()) for a in part["answers"]]
-    rows.append((method, part["trainable"].iloc[0], interval.value, interval.low, interval.high, seeds))  # fmt: skip
-quality = pd.DataFrame(rows, columns=["method", "trainable", "value", "low", "high", "seeds"])
-plot_quality(quality)
+by_method = runs.groupby("method", sort=False)
+quality = pd.DataFrame([vars(bootstrap_interval(a)) for a in answers], index=answers.index)
+quality["trainable"] = by_method["trainable"].first()
+quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in seeds])
+plot_quality(quality.reset_index())
 
 # %% [markdown]
-# **To be written from the recorded sweep.** What the figure shows, by rank; where the seeds lie apart; whether QLoRA differs from LoRA 16.
+# Rank 1 trains less than one parameter in a hundred and is close behind; from rank 8 on LoRA is ahead. But the seeds of one method lie as far apart as
+# neighbouring ranks do.
 #
-# Overlapping intervals are not a test. All methods answered the same prompts, so compare them prompt by prompt:
+# Overlapping intervals are not a test. Compare prompt by prompt, and QLoRA with the LoRA of its own rank:
 
 
 # %%
-def versus_full(method):
-    found = paired_difference(answers["full"], answers[method])
-    kept = answers[method].mean() / answers["full"].mean()
-    row = {"kept": f"{kept:.1%}", "difference": found.difference, "low": found.low}
-    return row | {"high": found.high, "p": found.p, "verdict": verdict(found)}
+def versus(method, other="full"):
+    found = paired_difference(answers[other], answers[method])
+    kept = answers[method].mean() / answers[other].mean()
+    return {"kept": kept} | vars(found) | {"verdict": verdict(found)}
 
 
-pd.DataFrame({m: versus_full(m) for m in answers.index if m != "full"}).T
+found = {f"{m} against full": versus(m) for m in answers.index if m != "full"}
+found["qlora-16 against lora-16"] = versus("qlora-16", "lora-16")
+pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(4)
 
 # %% [markdown]
-# > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality, QLoRA 80-90%. **The evidence says** it depends on the task, and no percentage carries over. The
-# > papers report parity on many tasks (QLoRA, section 4); Biderman et al. 2024 (arXiv 2405.09673) find a gap on programming and mathematics at low ranks. The column
-# > `kept` is *one* task on *one* tiny model, with an interval beside it. Measure yours.
+# > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality, QLoRA 80-90%. **The evidence says** it depends on the task, and no percentage carries over. The papers
+# > report parity on many tasks (QLoRA, section 4); Biderman et al. 2024 (arXiv 2405.09673) find a gap on programming and mathematics at low ranks. The column `kept` is *one* task
+# > on *one* tiny model. Measure yours.
 #
 # ### Memory and time
 #
-# Weights, gradients and optimizer state are there all the time. Activations are the peak of what one forward and backward pass allocates besides. All
-# are counted by torch, byte by byte, on the widest batch; the time of a step is the median of many, the methods taking turns.
+# Activations are the peak of what a forward and backward pass allocates besides weights, gradients and optimizer state. All are counted by torch on the widest batch;
+# the time of a step is the median of many, the methods taking turns.
 
 # %%
-from postlab.figures_week02 import plot_memory
+from postlab.figures_week02 import plot_step_memory
 
 first = runs[runs["seed"] == 0].set_index("method")
 parts = pd.DataFrame(first["memory_mib"].tolist(), index=first.index)
 picked = ["full", "lora-1", "lora-16", "lora-64", "qlora-16"]
-shown = parts.loc[picked]
-shown.index = [f"{m}\n{1000 * recorded['step_s'][m]:.0f} ms a step" for m in picked]
-held = parts.drop(columns="activations").sum(axis=1)
-title = f"LoRA 16 holds {1 - held['lora-16'] / held['full']:.0%} less than full fine-tuning, QLoRA 16 {1 - held['qlora-16'] / held['full']:.0%}; activations stay"  # fmt: skip
-plot_memory(shown, unit="memory of a training step, MiB", title=title)
+plot_step_memory(parts.loc[picked], recorded["step_s"])
 
 # %% [markdown]
-# On a model this small activations are most of a step's memory and no adapter makes them smaller; what LoRA removes is the coloured part above the weights. On a 7B the proportions
-# turn round, as section 7 counts. The times are of a CPU, where bitsandbytes dequantises a weight and multiplies as usual; a GPU's kernels differ.
-#
+# On a model this small activations are most of a step's memory, and no adapter makes them smaller. On a 7B the proportions turn round (section 7). The times are a CPU's.
+
+# %% [markdown]
 # ### What was forgotten
 #
-# Fine-tuning moves a model away from what it was. The loss on pages like those of pretraining, never seen, says how far:
+# The loss on pages like those of pretraining, never seen:
 
 # %%
-kept = runs.groupby("method", sort=False)[["loss", "document_loss"]].mean()
+kept = by_method[["loss", "document_loss"]].mean()
 kept["forgotten"] = kept["document_loss"] - recorded["base"]["document_loss"]
-kept.rename(columns={"loss": "loss on held-out rows", "document_loss": "loss on documents"}).round(
-    3
-)
+kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=1).round(3)
 
 # %% [markdown]
-# **To be written from the recorded sweep.** Whether LoRA forgets less *at its own best rate*; higher rates forget more (Biderman et al. 2024 for the larger picture).
-#
+# Everything forgot, and a lot. Rank 1 forgot least and learned least; from rank 8 on LoRA forgot about as much as full fine-tuning, rank 32 more. So "LoRA forgets less" (Biderman) is not seen here: each method had its own best rate, and a high rate moves an adapter as far as a low one moves the whole matrix.
+
+# %% [markdown]
 # ## 5. alpha over r, or over its root?
 #
-# With a fixed $\alpha$ the factor $\alpha / r$ falls as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues for $\alpha / \sqrt r$: with $\alpha / r$,
-# high ranks learn too slowly to use what they have. Look at the very first step. Adam moves every entry of $B$ by the learning rate; how far does that move the logits?
+# With $\alpha$ fixed, $\alpha / r$ falls as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues for $\alpha / \sqrt r$: with $\alpha / r$,
+# high ranks learn too slowly to use what they have. How far does the very first step of Adam move the logits?
 
 
 # %%
@@ -608,53 +617,41 @@ def first_step(rank, rslora):
         return (model(input_ids=batch["input_ids"]).logits - before).square().mean().sqrt().item()
 
 
+# %%
+from postlab.figures_week02 import plot_first_step
+
 ranks, names = (1, 2, 4, 8, 16, 32, 64), {"alpha / r": False, "alpha / sqrt(r)": True}
 moved = pd.DataFrame({k: [first_step(r, v) for r in ranks] for k, v in names.items()}, index=ranks)
-
-# %%
-from matplotlib import pyplot as plt
-
-growth = moved.loc[64] / moved.loc[1]
-fig, axes = plt.subplots(figsize=(9, 3.8), layout="constrained")
-for name, colour in zip(moved, ("#0072B2", "#D55E00"), strict=True):
-    axes.loglog(moved.index, moved[name], "o-", color=colour, linewidth=2)
-    axes.annotate(name, (64, moved[name].iloc[-1]), xytext=(8, -4), textcoords="offset points", color=colour)  # fmt: skip
-axes.set(xlabel="rank", ylabel="logits moved by one step, rms", xlim=(0.9, 150))
-axes.set_xticks(ranks, ranks)
-fig.suptitle("From rank 1 to 64 the first step grows {:.1f}-fold under alpha / r, {:.1f}-fold under its root".format(*growth), x=0.01, ha="left", weight="bold")  # fmt: skip
-plt.close(fig)
-fig
+plot_first_step(moved)
 
 # %% [markdown]
-# Adam moves every entry of $B$ by about the same amount, whatever its gradient, and all of them in the direction that helps. A hidden layer of $r$ such entries adds $r$ of these
-# moves up, and $\alpha / r$ takes exactly that off again. Under $\alpha / \sqrt r$, and under the habit of setting $\alpha = 2r$, the first step grows with the rank, which is why the best
-# rates of high ranks lay lower in section 4. What holds at the first step need not hold at the last: here is the sweep.
-
-# %%
-kinds = {"fixed": "alpha / r", "rslora": "alpha / sqrt(r)"}
-scalings = rates[rates["method"].str.match("fixed|rslora")].copy()
-scalings["panel"] = scalings["method"].str.split("-").str[0].map(kinds)
-best = {m: f"{chosen[m]:g}" for m in scalings["method"].unique()}
-title = "Best rate at ranks 4 and 64: {fixed-4} and {fixed-64} under alpha / r, {rslora-4} and {rslora-64} under its root".format(**best)  # fmt: skip
-plot_learning_rates(scalings, title=title)
-
-# %% [markdown]
-# **To be written from the recorded sweep.** Whether the best rate stays under one scaling and moves under the other, and which of the two reaches the lower loss at rank 64. So a comparison of ranks at one rate and one alpha compares scalings.
+# Adam moves every entry of $B$ by about as much, whatever its gradient, and all in the direction that helps. A hidden layer of $r$ such entries adds $r$ of these moves up, and
+# $\alpha / r$ takes exactly that off again. Under $\alpha / \sqrt r$, and under the habit of setting $\alpha = 2r$, the first step grows with the rank, which is why the best rates of
+# high ranks lay lower in section 4.
 #
+# Does it hold at the last step? The sweep:
+
+# %%
+from postlab.figures_week02 import plot_scalings
+
+plot_scalings(rates)
+
+# %% [markdown]
+# Not so. Under $\alpha / r$ the best rate rises with the rank; under the root, where first steps grow, it stays where it was: rsLoRA's claim. At rank 64
+# the root also reaches the lower loss, but a point is two seeds, and they lie as far apart as the curves: a hint, no proof. What is certain is the trap: to compare ranks at one rate and
+# one $\alpha$ is to compare scalings.
+
+# %% [markdown]
 # ## 6. The merge that changes the answers
 #
-# A LoRA adapter on 32-bit weights merges without a trace: you saw it in section 2. A QLoRA adapter was trained on top of *rounded* weights. There are three things you
-# can merge it into:
+# A QLoRA adapter was trained on top of *rounded* weights. There are three things to merge it into:
 #
 # 1. the dequantised weights, kept in high precision: what was trained, in a model four times the size;
-# 2. the original weights, as they were before quantisation: what most people do, and what a merge tool does by default;
+# 2. the original weights, as before quantisation: what most people do;
 # 3. the rounded weights again, rounding the sum to four bits: the model stays small.
-#
-# **Predict first.** Which of the three answer as the trained model did? Of the other two, which changes more answers?
 
 # %%
 import tempfile
-import warnings
 
 from peft import PeftModel
 
@@ -671,28 +668,33 @@ def merged_into(rounded):
     return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
+# %% [markdown]
+# **Predict first.** Which of the three answer as the trained model did? Of the other two, which changes more answers?
+
 # %%
+import warnings
+
+from IPython.display import clear_output
+
 from postlab.evals import evaluate
 from postlab.tinyworld.tasks import heldout_suite
 
-suite = [row for row in heldout_suite(n=60) if row["family"] in ("lists", "facts", "howto")]
-models = {
-    "as trained": qlora,
-    "1. dequantised": merged_into(True),
-    "2. original": merged_into(False),
-}
-frames = {name: evaluate(model, tokenizer, suite) for name, model in models.items()}
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # PEFT warns of what is measured here
-    models["3. four bits again"] = qlora.merge_and_unload()
-frames["3. four bits again"] = evaluate(models["3. four bits again"], tokenizer, suite)
+suite = [row for row in heldout_suite(n=40) if row["family"] in ("lists", "facts", "howto")]
+frames = {"as trained": evaluate(qlora, tokenizer, suite)}
+for name, rounded in {"1. dequantised": True, "2. original": False}.items():
+    frames[name] = evaluate(merged_into(rounded), tokenizer, suite)
+warnings.filterwarnings("ignore", module="peft")  # PEFT warns of what is measured here
+frames["3. four bits again"] = evaluate(qlora.merge_and_unload(), tokenizer, suite)
+clear_output()  # of the progress bars
+
+# %% [markdown]
+# Count the answers that changed, and the right ones.
 
 # %%
 from postlab.stats import wilson
 
 
 def versus_trained(name):
-    """How many answers differ from those of the model that was trained, and who was right."""
     changed = frames[name]["answer"] != frames["as trained"]["answer"]
     right = frames[name][["lists", "facts", "helpfulness"]].max(axis=1).mean()
     share = wilson(changed.sum(), len(changed))
@@ -704,37 +706,24 @@ changes = pd.DataFrame({name: versus_trained(name) for name in frames}).T
 changes.round(3)
 
 # %%
-shown = changes.iloc[1:]
-fig, axes = plt.subplots(figsize=(9, 2.9), layout="constrained")
-axes.hlines(shown.index, 100 * shown["low"], 100 * shown["high"], color="#D55E00", linewidth=8, alpha=0.35)  # fmt: skip
-axes.plot(100 * shown["answers changed"], shown.index, "o", color="#D55E00", markersize=9)
-axes.invert_yaxis()
-axes.set(xlabel="greedy answers that changed, % of the prompts (95% interval)", ylim=(2.5, -0.5))
-fig.suptitle("Merged into the dequantised weights {:.0%} of the answers change, into the original {:.0%}, into four bits {:.0%}".format(*shown["answers changed"]), x=0.01, ha="left", weight="bold")  # fmt: skip
-plt.close(fig)
-fig
+from postlab.figures_week02 import plot_merges
+
+plot_merges(changes.iloc[1:])
 
 # %% [markdown]
-# **To be written from the recorded sweep.** Only the first answers as trained. Which of the others changes more, and whether *right* answers are lost: changed is not wrong.
-#
-# `postlab.models.export` merges into the original weights and tells you this number for your own model. Week 12 uses it.
-#
+# Only the first answers as trained. The other two change a few answers in a hundred, about equally often, and the share of right ones hardly moves: changed is not wrong. `postlab.models.export`
+# merges into the original weights and tells you the number for your model; week 12 uses it.
+
+# %% [markdown]
 # ## 7. The arithmetic for a real model
 #
-# Everything so far ran on a model that fits anywhere. For a real one the same counting is done by `postlab.preflight.estimate`, from the architecture alone:
-# weights and their constants, adapters, gradients, optimizer state, activations, logits. How far it was off against measured runs is recorded in
-# `data/results/preflight`.
+# `postlab.preflight.estimate` counts from the architecture alone. How far it was off against measured runs is recorded in `data/results/preflight`.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 from postlab.preflight import estimate
 
-WAYS = {
-    "full": dict(bits=32, lora_rank=0),
-    "LoRA": dict(bits=16, lora_rank=16),
-    "QLoRA": dict(bits=4, lora_rank=16),
-}
-PARTS = ["weights", "adapters", "gradients", "optimizer", "activations", "overhead"]
+WAYS = {"full": dict(bits=32, lora_rank=0)}
+WAYS |= {"LoRA": dict(bits=16, lora_rank=16), "QLoRA": dict(bits=4, lora_rank=16)}
 
 
 def need(model, way, device="A100 80GB", **options):
@@ -742,53 +731,63 @@ def need(model, way, device="A100 80GB", **options):
     return estimate("sft", model=model, device=device, **how)
 
 
+# %%
+# NBVAL_CHECK_OUTPUT
+PARTS = ["weights", "adapters", "gradients", "optimizer", "activations", "overhead"]
 three = {way: need("mistralai/Mistral-7B-v0.3", way) for way in WAYS}
 bars = pd.DataFrame({w: {p: getattr(e, f"{p}_gib") for p in PARTS} for w, e in three.items()}).T
 bars.round(1)
 
+# %% [markdown]
+# Against two cards:
+
 # %%
+from postlab.figures_week02 import plot_memory
+
 share = three["QLoRA"].total_gib / three["full"].total_gib
 title = f"Mistral-7B: QLoRA trains in {share:.0%} of the memory of full fine-tuning"
 cards = [("24 GB card", 24), ("80 GB card", 80)]
 plot_memory(bars, unit="GiB at the peak, one sequence of 1,024 tokens", title=title, limits=cards)
 
 # %% [markdown]
-# LoRA removes the gradients and Adam's moments. QLoRA removes three quarters of what is left, and from then on activations are a part to be reckoned with: they grow with
-# batch and length, and no adapter makes them smaller.
-#
+# LoRA removes the gradients and Adam's moments. QLoRA removes three quarters of what is left; then activations, which grow with batch and length, count.
+
+# %% [markdown]
 # ### The roadmap's claims about 70B
 #
-# **Predict first.** Three claims are below. Which of them does the arithmetic allow?
+# **Predict first.** Which of the three claims does the arithmetic allow?
+
 
 # %%
 # NBVAL_CHECK_OUTPUT
-claims = [
-    ("QLoRA on one 24 GB card", "QLoRA", "RTX 4090", 1),
-    ("LoRA at 16 bits on one A100", "LoRA", "A100 80GB", 1),
-    ("full fine-tuning on 4 to 8 A100 80GB", "full", "A100 80GB", 8),
-    ("QLoRA on one A100 80GB", "QLoRA", "A100 80GB", 1),
-]
-rows = []
-for _, way, card, cards in claims:
+def judged(way, card, cards):
     e = need("meta-llama/Llama-3.1-70B", way, card, length=512)
     row = {"weights, GiB": e.weights_gib, "total, GiB": e.total_gib}
     row |= {"there, GiB": cards * e.memory_gib, "cards": math.ceil(e.total_gib / e.memory_gib)}
-    rows.append(row | {"holds": e.reserved_gib <= cards * e.memory_gib})
-pd.DataFrame(rows, index=[claim for claim, *_ in claims]).round(0)
+    return row | {"holds": e.reserved_gib <= cards * e.memory_gib}
+
+
+claims = {
+    "QLoRA on one 24 GB card": ("QLoRA", "RTX 4090", 1),
+    "LoRA at 16 bits on one A100": ("LoRA", "A100 80GB", 1),
+    "full fine-tuning on 4 to 8 A100 80GB": ("full", "A100 80GB", 8),
+    "QLoRA on one A100 80GB": ("QLoRA", "A100 80GB", 1),
+}
+pd.DataFrame([judged(*claim) for claim in claims.values()], index=list(claims)).round(0)
 
 # %% [markdown]
-# > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card. One 80 GB card holds it, and a
-# > 48 GB card held the QLoRA paper's 65B.
+# > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card. One 80 GB card holds it.
 #
-# > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** two bytes for each of 70 billion weights are more than 80 GB. What is trained is
-# > small; what is *kept* is not.
+# > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** two bytes for each of 70 billion weights are more than 80 GB. What is
+# > trained is small; what is *kept* is not.
 #
 # > **The roadmap says** full fine-tuning of a 70B needs 4 to 8 A100 80GB. **The evidence says** sixteen bytes a parameter are over a terabyte: the column `cards` divides it by 80
-# > GB, without a byte for activations on several devices. Fewer cards mean offloading to CPU memory, or an optimizer with fewer bits.
-#
+# > GB. Fewer cards mean offloading, or an optimizer with fewer bits.
+
+# %% [markdown]
 # ## 8. The decision rule
 #
-# Memory answers the first question, which methods are possible at all. Take the first way that fits, in the order of fewest compromises:
+# Take the first method that fits, in the order of fewest compromises:
 
 
 # %%
@@ -804,14 +803,14 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # %% [markdown]
 # The others need judgement:
 #
-# 1. **LoRA or full?** If both fit, compare them on your task with a learning rate for each. Prefer full fine-tuning where the model must take in much that is new (another
-#    language, a new domain, a million rows); LoRA where it must behave differently, where the old abilities must stay, or where you serve many variants.
-# 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, since every pass dequantises the weights. If 16 bits fit, LoRA is faster and its merge is exact.
-# 3. **Which rank?** Start at 16 on *all* linear layers. Raise it if held-out loss still falls with it, and sweep the learning rate again when you do.
+# 1. **LoRA or full?** If both fit, compare them on your task, each at its own rate. Prefer full fine-tuning where much is new (a language, a domain, a million
+#    rows); LoRA where the model must behave differently, keep old abilities, or come in many variants.
+# 2. **LoRA or QLoRA?** QLoRA saves memory and costs time: every pass dequantises the weights. If 16 bits fit, LoRA is faster and its merge is exact.
+# 3. **Which rank?** Start at 16 on *all* linear layers. Raise it if held-out loss still falls, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** About ten times that of full fine-tuning, then sweep: it decides more than the rank does.
 # 5. **Merging a QLoRA?** Into the original weights, and evaluate *the merged model*, not the one you trained.
 #
-# And the price? A QLoRA of 8B on fifty thousand rows, by the same arithmetic, with a range because no run reaches a device's peak:
+# And the price? A QLoRA of 8B on fifty thousand rows, as a range because no run reaches a device's peak:
 
 
 # %%
@@ -828,14 +827,12 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>1. Why is B zero and A random, and not the other way round, or both zero?</summary>
 #
-# The product must be zero so that training starts from the base. With both at zero, the gradient of each passes through the other and is zero: nothing ever moves. With A zero and B
-# random it works too; the two starts differ in how large a learning rate they bear (Hayou et al. 2024), and A random is what the libraries do.
+# The product must be zero so that training starts from the base. With both at zero, each one's gradient is zero: nothing ever moves. With A zero and B random it works too; the two starts differ in how large a learning rate they bear (Hayou et al. 2024).
 # </details>
 #
 # <details><summary>2. You raise the rank from 16 to 64, leave alpha at 16, and the loss gets worse. What happened?</summary>
 #
-# alpha / r fell from 1 to a quarter, so the same learning rate trains a quieter adapter. Scale alpha with r, use rsLoRA, or sweep the rate again. A comparison of ranks at one
-# learning rate compares scalings.
+# alpha / r fell from 1 to a quarter, so the same learning rate trains a quieter adapter. Scale alpha with r, use rsLoRA, or sweep the rate again.
 # </details>
 #
 # <details><summary>3. How many bits does a weight take under QLoRA, exactly?</summary>
@@ -846,22 +843,21 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>4. System design: two hundred customers, each with an adapter on the same 8B. How do you serve them?</summary>
 #
-# One copy of the base, unmerged adapters beside it: at rank 16 an adapter is some tens of megabytes, so all of them fit on the card or are paged in from host memory. Batch requests across
-# customers: the base's products are shared, the adapters' are grouped by adapter (S-LoRA, Punica). Merging would need two hundred bases. Watch the KV cache, which is what really limits the batch,
-# and cap ranks so that groups stay alike.
+# One copy of the base, unmerged adapters beside it: at rank 16 each is some tens of megabytes, so all fit on the card or are paged in from host memory. Batch across customers:
+# the base's products are shared, the adapters' are grouped (S-LoRA, Punica). Merging would need two hundred bases. Watch the KV cache, which really limits the batch.
 # </details>
 #
 # <details><summary>5. Research taste: a paper says that LoRA matches full fine-tuning. What do you ask?</summary>
 #
-# Was the learning rate chosen for each, on data apart from the test? How many seeds, and is the interval narrow enough to see a difference that matters ("no significant difference" from 50 prompts
-# is no parity)? Did the task need anything new, or only another manner? Adapters on which layers, at which rank, and was the data more than the adapter can hold? What did each forget?
+# Was the learning rate chosen for each, apart from the test data? How many seeds, and is the interval narrow enough ("no significant difference" from 50 prompts is no parity)? Did the task need anything new, or only another manner? Which layers, which rank, and was the data more than the adapter can hold? What did each forget?
 # </details>
-#
+
+# %% [markdown]
 # ## What you have now
 #
-# A LoRA layer and an NF4 quantiser that equal the libraries', a comparison that you can run again with `python notebooks/experiments/week02_adapters.py`, and the arithmetic that says which
-# model fits which card. Week 3 uses all of it: QLoRA through Unsloth, on a 7B where there is a GPU.
+# A LoRA layer and an NF4 quantiser that equal the libraries', a comparison that you can run again, and the arithmetic of cards. Week 3 uses all of it: QLoRA through Unsloth, on a 7B
+# where there is a GPU.
 #
 # **Papers.** Hu et al. 2021, *LoRA* (arXiv 2106.09685): section 4 for the method, 7 for how small a rank can be. Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314): section 3 for NF4 and double
-# quantisation, section 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):
+# quantisation, 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):
 # the scaling. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab): when LoRA equals full fine-tuning, and why the best rate hardly moves with the rank.

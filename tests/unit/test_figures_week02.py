@@ -95,3 +95,27 @@ def test_merges_are_drawn_in_percent_and_named():
     figure = figures.plot_merges(pd.DataFrame(rows, index=["one", "two"]))
     assert title(figure) == "Answers that the merge changes: 0% (one), 25% (two)"
     assert list(figure.axes[0].lines[-1].get_xdata()) == [0.0, 25.0]
+
+
+def test_scalings_have_a_panel_each_and_name_the_best_rates():
+    rows = [("full", 0.5, 0.0)]
+    rows += [(f"fixed-{r}", lr, abs(lr - r / 100)) for r in (4, 16) for lr in (0.04, 0.16)]
+    rows += [(f"rslora-{r}", lr, lr) for r in (4, 16) for lr in (0.04, 0.16)]
+    figure = figures.plot_scalings(pd.DataFrame(rows, columns=["method", "lr", "loss"]))
+    assert " ".join(title(figure).split()) == (
+        "Best rate at ranks 4 and 16: 0.04 and 0.16 under alpha / r, 0.04 and 0.04 under its root"
+    )
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["alpha / r", "alpha / sqrt(r)"]
+
+
+def test_step_memory_compares_what_is_held_without_activations():
+    parts = pd.DataFrame(
+        {"weights": [4.0, 4.0, 1.0], "optimizer": [6.0, 1.0, 1.0], "activations": [9.0, 9.0, 99.0]},
+        index=["full", "lora-16", "qlora-16"],
+    )
+    figure = figures.plot_step_memory(parts, {"full": 0.01, "lora-16": 0.02, "qlora-16": 0.5})
+    assert " ".join(title(figure).split()) == (
+        "LoRA 16 holds 50% less than full fine-tuning, QLoRA 16 80%; activations stay"
+    )
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert names[2] == "qlora-16\n500 ms a step"
