@@ -679,7 +679,7 @@ from IPython.display import clear_output
 from postlab.evals import evaluate
 from postlab.tinyworld.tasks import heldout_suite
 
-suite = [row for row in heldout_suite(n=40) if row["family"] in ("lists", "facts", "howto")]
+suite = [row for row in heldout_suite(n=60) if row["family"] in ("lists", "facts", "howto")]
 frames = {"as trained": evaluate(qlora, tokenizer, suite)}
 for name, rounded in {"1. dequantised": True, "2. original": False}.items():
     frames[name] = evaluate(merged_into(rounded), tokenizer, suite)
