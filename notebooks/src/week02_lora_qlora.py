@@ -711,8 +711,8 @@ from postlab.figures_week02 import plot_merges
 plot_merges(changes.iloc[1:])
 
 # %% [markdown]
-# Only the first answers as trained. The other two change a few answers in a hundred, about equally often, and the share of right ones hardly moves: changed is not wrong. `postlab.models.export`
-# merges into the original weights and tells you the number for your model; week 12 uses it.
+# Only the first answers as trained. The other two change some answers, neither clearly more often than the other, and the share of right ones hardly moves: changed is not wrong. `postlab.models.export`
+# merges into the original weights and tells you your number; week 12 uses it.
 
 # %% [markdown]
 # ## 7. The arithmetic for a real model
