@@ -89,9 +89,11 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> Interval:
     labels = {label: index for index, label in enumerate(dict.fromkeys(left + right))}
     n, table = len(left), np.zeros((len(labels), len(labels)))
     for one, other in zip(left, right, strict=True):
-        table[labels[one], labels[other]] += 1 / n
+        table[labels[one], labels[other]] += 1
+    table /= n
     rows, columns = table.sum(axis=1), table.sum(axis=0)
-    agreed, chance = float(np.trace(table)), float(rows @ columns)
+    agreed = sum(one == other for one, other in zip(left, right, strict=True)) / n
+    chance = float(rows @ columns)
     if math.isclose(chance, 1.0):
         return Interval(math.nan, math.nan, math.nan, n)
     kappa = (agreed - chance) / (1 - chance)
@@ -113,7 +115,7 @@ def _effective(table: NDArray[np.float64], kappa: float, agreed: float, chance: 
 
 def _wilson_of(share: float, n: float) -> tuple[float, float]:
     """Ends of Wilson's interval where n need not be whole."""
-    found = wilson(share * n, n)
+    found = wilson(min(share * n, n), n)
     return found.low, found.high
 
 
