@@ -65,7 +65,8 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> Interval:
 
     1 is full agreement, 0 what two raters with these habits reach without looking. The interval is
     Wilson's for the share agreed on, with the number of items that gives the standard error of
-    Fleiss, Cohen and Everitt: it stays in range, and full agreement keeps a width.
+    Fleiss, Cohen and Everitt: it stays in range, and full agreement keeps a width. It counts each
+    label as independent: of a pair judged in both orders give one order only.
 
     Args:
         a: (n,) labels of one rater, such as "a", "b", "tie".
@@ -98,7 +99,7 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> Interval:
         return Interval(math.nan, math.nan, math.nan, n)
     kappa = (agreed - chance) / (1 - chance)
     share = _wilson_of(agreed, max(1.0, _effective(table, kappa, agreed, chance) * n))
-    low, high = ((end - chance) / (1 - chance) for end in share)
+    low, high = (float((end - chance) / (1 - chance)) for end in share)
     return Interval(kappa, low, high, n)
 
 

@@ -179,11 +179,13 @@ def test_the_oracle_counts_faults_against_an_answer_and_form_last():
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny(tmp_path_factory):
     from postlab.models import load_policy
     from postlab.runs import find_stage
 
-    return load_policy(str(find_stage("tiny", 0, "sft")), profile="tiny")
+    with pytest.MonkeyPatch.context() as patch:  # a module's fixture comes before each test's own
+        patch.setenv("POSTLAB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return load_policy(str(find_stage("tiny", 0, "sft")), profile="tiny")
 
 
 def test_a_local_model_gives_verdicts_and_stays_as_it_was(tiny):

@@ -65,13 +65,15 @@ def task(family, folder):
 
 
 @pytest.fixture(scope="module")
-def policy():
+def policy(tmp_path_factory):
     """The shipped SFT stage through plain transformers: no profile, no patches."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from postlab.runs import find_stage
 
-    path = find_stage("tiny", 0, "sft")
+    with pytest.MonkeyPatch.context() as patch:  # a module's fixture comes before each test's own
+        patch.setenv("POSTLAB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        path = find_stage("tiny", 0, "sft")
     return AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
 
 
