@@ -82,7 +82,7 @@ class Page:
         assert "exceptionDetails" not in found, f"{script}: {found['exceptionDetails']}"
         return found["result"].get("value")
 
-    def wait(self, script: str, *, seconds: float = 60) -> Any:
+    def wait(self, script: str, *, seconds: float = 20) -> Any:
         """The value of a script as soon as it is true."""
         value = until(lambda: self.run(script), seconds)
         assert value, f"not within {seconds} s: {script}\n{self.run('document.body.innerText')}"
@@ -192,20 +192,20 @@ def lab(tmp_path: Path) -> Iterator[Page]:
         page = Page(next(t["webSocketDebuggerUrl"] for t in tabs if t["type"] == "page"))
         page.resize(1280, 900)
         page.call("Page.navigate", url=f"{url}/doc/tree/nb.ipynb")
-        page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=120)
-        page.wait(
-            "document.body.innerText.includes('| Idle')"
-            " || !!document.querySelector('[data-status=idle]')",
-            seconds=120,
-        )
+        page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=25)
+        notebook = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
+        page.wait(f"({notebook})?.sessionContext.session?.kernel?.status === 'idle'", seconds=25)
+        page.run(f"window.jupyterapp.shell.activateById(({notebook}).id)")
         yield page
 
 
 def button(label: str) -> str:
-    return f"[...document.querySelectorAll('.jp-OutputArea button')].find(b => b.innerText.startsWith('{label}'))"
+    every = "[...document.querySelectorAll('.jp-OutputArea button')]"
+    return f"{every}.find(b => b.innerText.startsWith('{label}'))"
 
 
 KEYS = "document.querySelector('.jp-OutputArea input[type=text]')"
+ARENA_TEXT = "document.querySelector('.jp-OutputArea progress').closest('.jp-OutputArea').innerText"
 TEXT = "[...document.querySelectorAll('.jp-OutputArea')].map(o => o.innerText).join('\\n')"
 
 
@@ -232,8 +232,8 @@ def saved(folder: Path) -> list[str]:
 
 def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Path):
     run_all(lab)
-    lab.wait(voted(0), seconds=120)
-    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=120)
+    lab.wait(voted(0), seconds=25)
+    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=25)
     lab.picture("arena")
     lab.click(button("1"))
     lab.wait(voted(1))
@@ -252,15 +252,11 @@ def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Pat
     lab.resize(520, 900)
     lab.picture("arena-narrow")
     lab.resize(1280, 900)
-    waiting = lab.run(
-        "document.querySelector('.jp-OutputArea progress').closest('.jp-OutputArea').innerText"
-    )
+    waiting = lab.run(ARENA_TEXT)
 
     run_all(lab, restart=True)
-    lab.wait(voted(3), seconds=120)
-    again = lab.run(
-        "document.querySelector('.jp-OutputArea progress').closest('.jp-OutputArea').innerText"
-    )
+    lab.wait(voted(3), seconds=25)
+    again = lab.run(ARENA_TEXT)
     assert again == waiting
     lab.click(KEYS)
     for n in (4, 5, 6):
@@ -274,8 +270,8 @@ def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Pat
 
 def test_what_a_model_writes_is_shown_as_text(lab: Page):
     run_all(lab)
-    lab.wait(voted(0), seconds=120)
-    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=120)
+    lab.wait(voted(0), seconds=25)
+    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=25)
     seen = []
     for n in range(6):
         seen.append(lab.run(TEXT))
