@@ -186,10 +186,10 @@ class Arena:
         self._reveal = button("Show result", lambda _: self._toggle_result())
         self._keys = ipywidgets.Text(
             placeholder="Click here, then press 1, 2, 0 or u",
-            layout={"width": "270px", "margin": "4px"},
+            layout={"width": "270px", "height": "38px", "margin": "4px"},
         )
         self._keys.observe(self._on_key, "value")
-        wrapped = ipywidgets.Layout(flex_flow="row wrap", width="100%", overflow="visible")
+        wrapped = ipywidgets.Layout(flex_flow="row wrap", align_items="center", **WIDE)
         rows = [[*self._buttons.values()], [self._keys, self._undo, self._reveal]]
         bars = [ipywidgets.Box(row, layout=wrapped) for row in rows]
         parts = [self._page, *bars, self._status, self._result]
@@ -267,4 +267,8 @@ def _pair_html(pair: Pair) -> str:
 
 
 def _table_html(table: pd.DataFrame) -> str:
-    return table.round(3).to_html(index=False, border=0, na_rep="", escape=True)
+    page = table.round(3).to_html(index=False, border=0, na_rep="", escape=True)
+    # Cell text is escaped, so these are tags; a widget gets no table style from the page.
+    for tag in ("th", "td"):
+        page = page.replace(f"<{tag}>", f'<{tag} style="padding:3px 12px;text-align:left">')
+    return page

@@ -14,9 +14,9 @@ from typing import Any
 import ipywidgets
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDE = {"width": "100%", "overflow": "visible"}
+WIDE = {"width": "auto", "overflow": "visible"}
 _TEXT = (
-    "white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:4px 0;"
+    "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font:inherit;margin:4px 0;"
     "max-height:30em;overflow:auto"
 )
 
