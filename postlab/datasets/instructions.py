@@ -33,9 +33,10 @@ def instruction_rows(source: str, *, split: str, n: int | None = None, seed: int
             are streamed: only what is needed is downloaded.
         seed: of the draw.
     Returns:
-        The rows, a list whose attribute `dropped` counts by reason the rows left out.
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1) and field.
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
         OSError: where the Hub cannot be read.
     Taught in week 3.
 

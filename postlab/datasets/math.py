@@ -40,9 +40,10 @@ def math_rows(
         instruction: added below each question, None for none. Tinyworld's rows are left as they
             are: its questions are all its model knows.
     Returns:
-        The rows, a list whose attribute `dropped` counts by reason the rows left out.
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1) and field.
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
         OSError: where the Hub cannot be read.
     Source: GSM8K, Cobbe et al. 2021, arXiv 2110.14168. Taught in week 7.
 

@@ -27,9 +27,10 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
         n: at most so many rows, drawn with seed; None for all, in their order.
         seed: of the draw.
     Returns:
-        The rows, a list whose attribute `dropped` counts by reason the rows left out.
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1) and field.
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
         OSError: where the Hub cannot be read.
     Taught in week 5.
 

@@ -1,10 +1,11 @@
-"""Loaders: every format from a small file, errors that name the row, and the Hub by a stub."""
+"""Loaders: every format from a small file, draws and ranges, what is dropped, real rows."""
 
 import doctest
 import json
 import os
 import random
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def sums(count):
     return [{"prompt": f"{i} + 1?", "completion": f"{i + 1}"} for i in range(count)]
 
 
-@pytest.mark.parametrize("name", ["_messages", "_rows", "instructions", "preferences", "math"])
+@pytest.mark.parametrize(
+    "name", ["_hub", "_messages", "_rows", "instructions", "preferences", "math"]
+)
 def test_docstring_examples(name):
     result = doctest.testmod(sys.modules[f"postlab.datasets.{name}"])
     assert result.attempted and not result.failed
@@ -336,6 +339,18 @@ def test_an_array_is_read_like_json_itself_wherever_it_is_cut(tmp_path, monkeypa
             assert [row for _, row in _files.file_rows(path, 0, None, None, 0)] == rows
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_draw_holds_a_part_of_the_file(tmp_path, name):
+    rows = [row | {"prompt": f"{i} + 1?" + " " * 8_000} for i, row in enumerate(sums(3_000))]
+    path = write(tmp_path, rows, name)
+    del rows
+    tracemalloc.start()
+    drawn = instruction_rows(path, split="train", n=10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(drawn) == 10 and peak < Path(path).stat().st_size / 3
+
+
 def test_rows_show_what_was_read_and_dropped_and_escape_it(tmp_path):
     pairs = [{"from": "<b>tool</b>", "value": "5"}, {"from": "gpt", "value": "5"}]
     talks = [[{"from": "human", "value": "2 + 3?"}, reply] for reply in pairs]
@@ -348,70 +363,9 @@ def test_rows_show_what_was_read_and_dropped_and_escape_it(tmp_path):
     assert "dropped: none" in repr(instruction_rows("tinyworld", split="train", n=1))
 
 
-class Stream(list):
-    """Stands in for a streamed Hub dataset."""
-
-    def skip(self, n):
-        return Stream(self[n:])
-
-    def take(self, n):
-        return Stream(self[:n])
-
-    def shuffle(self, *, seed, buffer_size):
-        return Stream(reversed(self))
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """What load_dataset was asked for, and the rows it gives."""
-    import datasets
-
-    asked = {"rows": sums(10)}
-
-    def load_dataset(repo, config=None, **options):
-        if asked["rows"] is None:
-            raise ConnectionError("no network")
-        asked.update(repo=repo, config=config, **options)
-        return Stream(asked["rows"])
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    return asked
-
-
-@pytest.mark.parametrize(
-    ("source", "repo", "config"),
-    [
-        ("openhermes", "teknium/OpenHermes-2.5", None),
-        ("slimorca", "Open-Orca/SlimOrca", None),
-        ("ultrafeedback", "argilla/ultrafeedback-binarized-preferences-cleaned", None),
-        ("gsm8k", "openai/gsm8k", "main"),
-        ("somebody/some-rows", "somebody/some-rows", None),
-    ],
-)
-def test_hub_sources_are_streamed_at_their_revision(hub, source, repo, config):
-    rows = instruction_rows(source, split="train", n=3)
-    assert [row["completion"][0]["content"] for row in rows] == ["10", "9", "8"]
-    assert (hub["repo"], hub["config"], hub["split"]) == (repo, config, "train")
-    assert hub["streaming"] is True
-    assert hub["revision"] == _hub.REVISIONS.get(source)
-
-
 def test_every_known_set_names_a_revision_and_none_is_main():
     assert _hub.REVISIONS.keys() == _hub.KNOWN.keys()
     assert "main" not in _hub.REVISIONS.values()
-
-
-def test_hub_ranges_and_errors(hub):
-    rows = instruction_rows("a/b", split="train[2:4]")
-    assert [row["completion"][0]["content"] for row in rows] == ["3", "4"]
-    hub["rows"] = [{"prompt": "2 + 3?"}]
-    with pytest.raises(ValueError, match="a/b, row 1: no field 'completion'"):
-        instruction_rows("a/b", split="train")
-    hub["rows"] = None
-    with pytest.raises(
-        OSError, match="cannot read 'a/b', split 'train', from the Hub .ConnectionError: no network"
-    ):
-        instruction_rows("a/b", split="train")
 
 
 @pytest.mark.parametrize(
