@@ -6,7 +6,7 @@ replies are not trained, which is what TRL does with prompt and completion colum
 
 from collections.abc import Mapping
 
-from postlab.datasets import _rows
+from postlab.datasets import _messages, _rows
 
 _FORMATS = {
     "messages": ("messages",),
@@ -33,9 +33,10 @@ def instruction_rows(source: str, *, split: str, n: int | None = None, seed: int
             are streamed: only what is needed is downloaded.
         seed: of the draw.
     Returns:
-        The rows, a list whose attribute `dropped` counts by reason the rows left out.
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1) and field.
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
         OSError: where the Hub cannot be read.
     Taught in week 3.
 
@@ -56,24 +57,26 @@ def instruction_rows(source: str, *, split: str, n: int | None = None, seed: int
 
 
 def _convert(raw: Mapping, where: str) -> dict:
-    form = _rows.choose_format(raw, _FORMATS, where)
+    form = _messages.choose_format(raw, _FORMATS, where)
     if form in ("messages", "conversations"):
-        turns = _rows.messages_of(raw[form], where, form)
+        turns = _messages.messages_of(raw[form], where, form)
         while turns and turns[-1]["role"] != "assistant":  # an unanswered question at the end
             turns = turns[:-1]
         prompt, completion = turns[:-1], turns[-1:]
     elif form == "alpaca":
-        prompt = _rows.alpaca_prompt(raw, where)
+        prompt = _messages.alpaca_prompt(raw, where)
         completion = _reply(raw, "output", where)
     elif form == "prompt":
-        prompt = _rows.messages_of(raw["prompt"], where, "prompt")
-        completion = _rows.messages_of(raw["completion"], where, "completion", role="assistant")
+        prompt = _messages.messages_of(raw["prompt"], where, "prompt")
+        completion = _messages.messages_of(raw["completion"], where, "completion", role="assistant")
     else:
-        prompt = _rows.messages_of(_rows.text_of(raw, "question", where), where, "question")
+        prompt = _messages.messages_of(_messages.text_of(raw, "question", where), where, "question")
         completion = _reply(raw, "answer", where)
-    prompt = _rows.checked_prompt(_rows.with_system(prompt, raw))
-    return {"prompt": prompt, "completion": _rows.checked_reply(completion)}
+    prompt = _messages.checked_prompt(_messages.with_system(prompt, raw, where))
+    return {"prompt": prompt, "completion": _messages.checked_reply(completion)}
 
 
-def _reply(raw: Mapping, field: str, where: str) -> list[_rows.Message]:
-    return _rows.messages_of(_rows.text_of(raw, field, where), where, field, role="assistant")
+def _reply(raw: Mapping, field: str, where: str) -> list[_messages.Message]:
+    return _messages.messages_of(
+        _messages.text_of(raw, field, where), where, field, role="assistant"
+    )

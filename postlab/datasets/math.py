@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from postlab.datasets import _rows
+from postlab.datasets import _messages, _rows
 from postlab.rewards import extract_answer
 
 # What the rewards and evaluations look for has to be in the prompt, or format is a guessing game.
@@ -40,16 +40,17 @@ def math_rows(
         instruction: added below each question, None for none. Tinyworld's rows are left as they
             are: its questions are all its model knows.
     Returns:
-        The rows, a list whose attribute `dropped` counts by reason the rows left out.
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1) and field.
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
         OSError: where the Hub cannot be read.
     Source: GSM8K, Cobbe et al. 2021, arXiv 2110.14168. Taught in week 7.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "sums.jsonl")
     >>> _ = path.write_text('{"question": "2 + 3?", "answer": "2 + 3 = 5\\n#### 5"}')
-    >>> math_rows(str(path), split="train", instruction=None)
+    >>> math_rows(str(path), split="train", instruction=None)[:]
     [{'prompt': [{'role': 'user', 'content': '2 + 3?'}], 'answer': '5'}]
     """
     if source in _rows.EMBEDDED:
@@ -62,14 +63,14 @@ def math_rows(
 
 
 def _convert(raw: Mapping, where: str, instruction: str | None) -> dict:
-    question, answer = _FORMATS[_rows.choose_format(raw, _FORMATS, where)]
-    prompt = _rows.messages_of(raw[question], where, question)
-    prompt = _rows.checked_prompt(_rows.with_system(prompt, raw))
-    text = _rows.text_of(raw, answer, where)
+    question, answer = _FORMATS[_messages.choose_format(raw, _FORMATS, where)]
+    prompt = _messages.messages_of(raw[question], where, question)
+    prompt = _messages.checked_prompt(_messages.with_system(prompt, raw, where))
+    text = _messages.text_of(raw, answer, where)
     worked = "####" in text or "\\boxed" in text
     gold = extract_answer(text, strict=True) if worked else text.strip()
     if not gold:
-        raise _rows.Drop("with an empty answer")
+        raise _messages.Drop("with an empty answer")
     if instruction:
         asked = f"{prompt[-1]['content']}\n\n{instruction}"
         prompt = [*prompt[:-1], {"role": "user", "content": asked}]

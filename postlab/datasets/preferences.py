@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from postlab.datasets import _rows
+from postlab.datasets import _messages, _rows
 
 _FORMATS = {
     "prompt": ("prompt", "chosen", "rejected"),
@@ -27,9 +27,10 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
         n: at most so many rows, drawn with seed; None for all, in their order.
         seed: of the draw.
     Returns:
-        The rows, a list whose attribute `dropped` counts by reason the rows left out.
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1) and field.
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
         OSError: where the Hub cannot be read.
     Taught in week 5.
 
@@ -52,9 +53,9 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
 
 
 def _convert(raw: Mapping, where: str) -> dict:
-    form = _rows.choose_format(raw, _FORMATS, where)
+    form = _messages.choose_format(raw, _FORMATS, where)
     sides = {
-        field: _rows.messages_of(raw[field], where, field, role="assistant")
+        field: _messages.messages_of(raw[field], where, field, role="assistant")
         for field in ("chosen", "rejected")
     }
     if form == "whole":
@@ -64,20 +65,20 @@ def _convert(raw: Mapping, where: str) -> dict:
             )
         prompt = []
     elif form == "alpaca":
-        prompt = _rows.alpaca_prompt(raw, where)
+        prompt = _messages.alpaca_prompt(raw, where)
     else:
-        prompt = _rows.messages_of(raw[form], where, form)
+        prompt = _messages.messages_of(raw[form], where, form)
 
     before = {field: side[:-1] for field, side in sides.items()}
     if before["chosen"] != before["rejected"]:
-        raise _rows.Drop("whose two replies answer different prompts")
+        raise _messages.Drop("whose two replies answer different prompts")
     shared = before["chosen"]
     if (
         shared and prompt[-len(shared) :] != shared
     ):  # else the prompt has it already, and perhaps more
         prompt = shared
-    chosen, rejected = (_rows.checked_reply(side[-1:]) for side in sides.values())
+    chosen, rejected = (_messages.checked_reply(side[-1:]) for side in sides.values())
     if chosen[0]["content"].strip() == rejected[0]["content"].strip():
-        raise _rows.Drop("with chosen equal to rejected")
-    prompt = _rows.checked_prompt(_rows.with_system(prompt, raw))
+        raise _messages.Drop("with chosen equal to rejected")
+    prompt = _messages.checked_prompt(_messages.with_system(prompt, raw, where))
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}

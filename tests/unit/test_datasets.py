@@ -1,14 +1,16 @@
-"""Loaders: every format from a small file, errors that name the row, and the Hub by a stub."""
+"""Loaders: every format from a small file, draws and ranges, what is dropped, real rows."""
 
 import doctest
 import json
 import os
+import random
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from postlab.datasets import _rows, instruction_rows, math_rows, preference_rows
+from postlab.datasets import _files, _hub, instruction_rows, math_rows, preference_rows
 from postlab.datasets.math import INSTRUCTION
 
 
@@ -38,7 +40,9 @@ def sums(count):
     return [{"prompt": f"{i} + 1?", "completion": f"{i + 1}"} for i in range(count)]
 
 
-@pytest.mark.parametrize("name", ["_rows", "instructions", "preferences", "math"])
+@pytest.mark.parametrize(
+    "name", ["_hub", "_messages", "_rows", "instructions", "preferences", "math"]
+)
 def test_docstring_examples(name):
     result = doctest.testmod(sys.modules[f"postlab.datasets.{name}"])
     assert result.attempted and not result.failed
@@ -234,7 +238,7 @@ def test_a_source_without_one_usable_row_is_an_error_that_says_why(tmp_path):
     path = write(tmp_path, [{"prompt": "2 + 3?", "completion": ""}] * 2)
     with pytest.raises(ValueError, match="no usable row: 2 with an empty reply"):
         instruction_rows(path, split="train")
-    with pytest.raises(ValueError, match="no usable row: it is empty"):
+    with pytest.raises(ValueError, match="no usable row: no row is there"):
         instruction_rows(write(tmp_path, []), split="train")
 
 
@@ -281,83 +285,87 @@ def test_a_source_or_split_that_cannot_be_is_refused(source, split, message):
         instruction_rows(source, split=split)
 
 
-def test_files_that_are_broken_say_where(tmp_path):
-    lines = Path(tmp_path, "rows.jsonl")
-    lines.write_text('{"prompt": "2 + 3?", "completion": "5"}\n{"prompt": ')
-    with pytest.raises(ValueError, match="rows.jsonl, line 2: broken JSON"):
-        instruction_rows(str(lines), split="train")
-    array = Path(tmp_path, "rows.json")
-    array.write_text('[{"prompt": "2 + 3?"\n "completion": "5"}]')
-    with pytest.raises(ValueError, match="rows.json, line 2: broken JSON"):
-        instruction_rows(str(array), split="train")
-    table = Path(tmp_path, "rows.csv")
-    table.write_text("prompt,completion")
-    with pytest.raises(ValueError, match="cannot read .csv"):
-        instruction_rows(str(table), split="train")
+def numbered(rows):
+    return [int(row["completion"][0]["content"]) for row in rows]
 
 
-class Stream(list):
-    """Stands in for a streamed Hub dataset."""
-
-    def skip(self, n):
-        return Stream(self[n:])
-
-    def take(self, n):
-        return Stream(self[:n])
-
-    def shuffle(self, *, seed, buffer_size):
-        return Stream(reversed(self))
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    """What load_dataset was asked for, and the rows it gives."""
-    import datasets
-
-    asked = {"rows": sums(10)}
-
-    def load_dataset(repo, config=None, **options):
-        if asked["rows"] is None:
-            raise ConnectionError("no network")
-        asked.update(repo=repo, config=config, **options)
-        return Stream(asked["rows"])
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    return asked
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_a_draw_is_that_of_the_whole_list_whatever_the_file(tmp_path, monkeypatch, name):
+    """Rows are drawn without holding the file: the same rows as a shuffle of all of them."""
+    monkeypatch.setattr(_files, "_CHUNK", 64)  # an array's rows cross many reads
+    path = write(tmp_path, sums(50), name)
+    expected = list(range(11, 41))
+    random.Random(3).shuffle(expected)
+    drawn = instruction_rows(path, split="train[10:40]", n=12, seed=3)
+    assert numbered(drawn) == expected[:12]
+    assert numbered(instruction_rows(path, split="train[10:40]")) == list(range(11, 41))
 
 
-@pytest.mark.parametrize(
-    ("source", "repo", "config"),
-    [
-        ("openhermes", "teknium/OpenHermes-2.5", None),
-        ("slimorca", "Open-Orca/SlimOrca", None),
-        ("ultrafeedback", "argilla/ultrafeedback-binarized-preferences-cleaned", None),
-        ("gsm8k", "openai/gsm8k", "main"),
-        ("somebody/some-rows", "somebody/some-rows", None),
-    ],
-)
-def test_hub_sources_are_streamed_at_their_revision(hub, source, repo, config):
-    rows = instruction_rows(source, split="train", n=3)
-    assert [row["completion"][0]["content"] for row in rows] == ["10", "9", "8"]
-    assert (hub["repo"], hub["config"], hub["split"]) == (repo, config, "train")
-    assert hub["streaming"] is True
-    assert hub["revision"] == _rows.REVISIONS.get(source)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_a_draw_goes_on_until_enough_rows_are_good(tmp_path, name):
+    rows = [row if i % 10 == 0 else row | {"completion": " "} for i, row in enumerate(sums(200))]
+    drawn = instruction_rows(write(tmp_path, rows, name), split="train", n=20, seed=1)
+    assert sorted(numbered(drawn)) == list(range(1, 201, 10))
+    assert drawn.dropped == {"with an empty reply": drawn.read - 20}
+
+
+def test_of_parquet_only_the_row_groups_of_a_range_are_read(tmp_path, monkeypatch):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "rows.parquet"
+    table = pyarrow.Table.from_pylist(sums(1000))
+    pyarrow.parquet.write_table(table, path, row_group_size=100)
+    read = []
+    iterate = pyarrow.parquet.ParquetFile.iter_batches
+
+    def noted(self, *, batch_size, row_groups):
+        read.extend(row_groups)
+        return iterate(self, batch_size=batch_size, row_groups=row_groups)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", noted)
+    rows = instruction_rows(str(path), split="train[150:310]", n=120)
+    assert read == [1, 2, 3] and all(151 <= number <= 310 for number in numbered(rows))
+
+
+def test_an_array_is_read_like_json_itself_wherever_it_is_cut(tmp_path, monkeypatch):
+    rows = [{"prompt": text, "completion": "5"} for text in ('a "]" b', "é\n[,", "\\", "😀" * 9)]
+    rows[0]["nested"] = [{"x": [1.5, -2e9, True, None]}, []]
+    path = tmp_path / "rows.json"
+    for indent, ascii_only in ((None, True), (1, False)):
+        path.write_text(json.dumps(rows, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
+        for chunk in range(17, 90, 3):
+            monkeypatch.setattr(_files, "_CHUNK", chunk)
+            assert [row for _, row in _files.file_rows(path, 0, None, None, 0)] == rows
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_draw_holds_a_part_of_the_file(tmp_path, name):
+    rows = [row | {"prompt": f"{i} + 1?" + " " * 8_000} for i, row in enumerate(sums(3_000))]
+    path = write(tmp_path, rows, name)
+    del rows
+    tracemalloc.start()
+    drawn = instruction_rows(path, split="train", n=10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(drawn) == 10 and peak < Path(path).stat().st_size / 3
+
+
+def test_rows_show_what_was_read_and_dropped_and_escape_it(tmp_path):
+    pairs = [{"from": "<b>tool</b>", "value": "5"}, {"from": "gpt", "value": "5"}]
+    talks = [[{"from": "human", "value": "2 + 3?"}, reply] for reply in pairs]
+    rows = instruction_rows(write(tmp_path, [{"conversations": t} for t in talks]), split="train")
+    assert rows.read == 2
+    reason = "with the unknown role '<b>tool</b>'"
+    assert repr(rows).startswith("Rows: 1 of the 2 read from ") and f"1 {reason}" in repr(rows)
+    shown = rows._repr_html_()
+    assert "<b>" not in shown and "&lt;b&gt;tool" in shown and "<td>2</td>" in shown
+    assert "dropped: none" in repr(instruction_rows("tinyworld", split="train", n=1))
 
 
 def test_every_known_set_names_a_revision_and_none_is_main():
-    assert _rows.REVISIONS.keys() == _rows.KNOWN.keys()
-    assert "main" not in _rows.REVISIONS.values()
-
-
-def test_hub_ranges_and_errors(hub):
-    rows = instruction_rows("a/b", split="train[2:4]")
-    assert [row["completion"][0]["content"] for row in rows] == ["3", "4"]
-    hub["rows"] = [{"prompt": "2 + 3?"}]
-    with pytest.raises(ValueError, match="a/b, row 1: no field 'completion'"):
-        instruction_rows("a/b", split="train")
-    hub["rows"] = None
-    with pytest.raises(OSError, match="cannot read 'a/b', split 'train', from the Hub .no network"):
-        instruction_rows("a/b", split="train")
+    assert _hub.REVISIONS.keys() == _hub.KNOWN.keys()
+    assert "main" not in _hub.REVISIONS.values()
 
 
 @pytest.mark.parametrize(
@@ -397,22 +405,41 @@ def test_tinyworld_in_english_tells_what_has_to_be_known(load):
 REAL = os.environ.get("POSTLAB_REAL_ROWS")
 
 
-@pytest.mark.skipif(
+needs_real_rows = pytest.mark.skipif(
     not REAL,
     reason="set POSTLAB_REAL_ROWS to a folder that holds gsm8k_test.jsonl, "
     "alpaca_instructions.json, short_instructions.json, short_preferences.json "
     "and sharegpt_preferences.json",
 )
-def test_real_rows():
-    def load(loader, name):
-        rows = loader(str(Path(REAL, name)), split="train")
-        return len(rows), sum(rows.dropped.values())
 
-    assert load(instruction_rows, "alpaca_instructions.json") == (999, 0)
-    assert load(instruction_rows, "short_instructions.json") == (1100, 0)
-    assert load(instruction_rows, "gsm8k_test.jsonl") == (1319, 0)
-    assert load(math_rows, "gsm8k_test.jsonl") == (1319, 0)
-    assert load(preference_rows, "short_preferences.json") == (1094, 6)
-    assert load(preference_rows, "sharegpt_preferences.json") == (300, 0)
-    golds = math_rows(str(Path(REAL, "gsm8k_test.jsonl")), split="test")
-    assert golds[2]["answer"] == "70000"
+
+@needs_real_rows
+@pytest.mark.parametrize("n", [None, 100], ids=["all", "100 drawn"])
+@pytest.mark.parametrize(
+    ("load", "name", "read", "dropped"),
+    [
+        (instruction_rows, "alpaca_instructions.json", 999, {}),
+        (instruction_rows, "short_instructions.json", 1100, {}),
+        (instruction_rows, "gsm8k_test.jsonl", 1319, {}),
+        (math_rows, "gsm8k_test.jsonl", 1319, {}),
+        (preference_rows, "sharegpt_preferences.json", 300, {}),
+        (preference_rows, "short_preferences.json", 1100, {"with chosen equal to rejected": 6}),
+    ],
+)
+def test_real_rows(load, name, read, dropped, n):
+    rows = load(str(Path(REAL, name)), split="train", n=n)
+    if n is None:
+        assert (rows.read, rows.dropped) == (read, dropped)
+    else:
+        assert len(rows) == n and rows.dropped.keys() <= dropped.keys()
+    for row in rows:
+        assert [turn["role"] for turn in row["prompt"]][-1] == "user"
+        for reply in row.keys() & {"completion", "chosen", "rejected"}:
+            assert [turn["role"] for turn in row[reply]] == ["assistant"]
+
+
+@needs_real_rows
+def test_real_golds_are_numbers():
+    golds = [row["answer"] for row in math_rows(str(Path(REAL, "gsm8k_test.jsonl")), split="test")]
+    assert golds[2] == "70000"
+    assert all(float(gold.replace(",", "")) == int(gold.replace(",", "")) for gold in golds)
