@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +63,30 @@ def test_the_installed_package_knows_what_to_install_without_dependencies(
     pins = in_empty_folder(installed, tmp_path, code)[0].split()
     lines = (ROOT / "requirements-nodeps.txt").read_text().splitlines()
     assert pins == [line for line in lines if not line.startswith("#")]
+
+
+def test_the_readmes_script_for_ones_own_model_and_rows_runs(installed: Path, tmp_path: Path):
+    """Word for word, from the wheel, beside two models and a file of rows that are no one's."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from postlab.tinyworld.tasks import heldout_suite
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    script = re.search(r"## In your own notebook\n\n```python\n(.*?)```", text, re.S)[1]
+    assert len(script.splitlines()) <= 25
+    shutil.copytree(ROOT / "data" / "tiny-base", tmp_path / "my-base")
+    shutil.copytree(ROOT / "data" / "tiny-base", tmp_path / "my-tuned")
+    base = AutoModelForCausalLM.from_pretrained(ROOT / "data" / "tiny-base")
+    adapter = ROOT / "data" / "tiny-stages" / "sft" / "model"
+    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(
+        tmp_path / "my-tuned"
+    )
+    facts = [row for row in heldout_suite(n=6) if row["family"] == "facts"]
+    rows = [{"instruction": row["prompt"][-1]["content"], "output": "Nobody."} for row in facts]
+    lines = [json.dumps(row) for row in [*rows, {"instruction": "No reply", "output": ""}]]
+    (tmp_path / "my_rows.jsonl").write_text("\n".join(lines))
+    printed = "\n".join(in_empty_folder(installed, tmp_path, script))
+    assert "1 with an empty reply" in printed
+    assert "row 0:" in printed and "tokens are trained" in printed
+    assert "exact" in printed and "difference_low" in printed
