@@ -322,6 +322,15 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def device_name(device: Mapping[str, Any]) -> str:
+    """What `describe_machine` found, in a word: the GPU, or the processors and the memory.
+
+    >>> device_name({"gpu": None, "cpus": 2, "ram_gib": 23.5})
+    '2 CPU cores, 23.5 GiB'
+    """
+    return device.get("gpu") or f"{device['cpus']} CPU cores, {device['ram_gib']} GiB"
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

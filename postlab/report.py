@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import STAGES, in_order
 from postlab.evals import TEXT, compare
+from postlab.profile import device_name
 from postlab.report_page import page
 from postlab.report_written import written
 from postlab.runs import STAGE_WEEKS, MissingStage, run_root
@@ -148,16 +149,9 @@ def written_comparison(profile_name: str, *, root: Path | str | None = None) -> 
     summary = summarise(profile_name, root=root)
     known = [run.manifest for run in read_runs(profile_name, root=root)]
     commits = dict.fromkeys(str(manifest.get("commit")) for manifest in known)
-    devices = dict.fromkeys(_device(manifest.get("device")) for manifest in known)
+    devices = dict.fromkeys(device_name(manifest["device"]) for manifest in known)
     provenance = [f"Commit: {', '.join(commits)}", f"Device: {', '.join(devices)}"]
     return written(summary, summary_frame(summary), provenance)
-
-
-def _device(device: Any) -> str:
-    """A manifest's device in a word: the GPU's name, or how many cores there were without one."""
-    if not isinstance(device, Mapping):
-        return str(device)
-    return device.get("gpu") or f"CPU, {device.get('cpus')} cores"
 
 
 def read_runs(profile_name: str, *, root: Path | str | None = None) -> list[StageRun]:

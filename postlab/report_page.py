@@ -27,6 +27,7 @@ from postlab.comparison import (
     stage_label,
 )
 from postlab.evals import METRICS, TEXT
+from postlab.profile import device_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -295,7 +296,7 @@ def _machines(summary: Mapping[str, Any], runs: Sequence[Any]) -> str:
     for run in runs:
         versions = run.manifest.get("versions") or {}
         listed = ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
-        key = (str(run.manifest.get("device")), str(run.manifest.get("commit")), listed)
+        key = (device_name(run.manifest["device"]), str(run.manifest.get("commit")), listed)
         groups.setdefault(key, []).append(f"{stage_label(run.stage)} (seed {run.seed})")
     for (device, commit, listed), names in groups.items():
         table += (
@@ -322,7 +323,7 @@ def _not_run(
     unmeasured = [metric_label(m) for m in METRICS if m not in set(table["metric"])]
     if unmeasured:
         items.append(f"Metrics without a value here: {escape('; '.join(unmeasured))}.")
-    if all(str(run.manifest.get("device", "")).startswith("CPU") for run in runs):
+    if not any(run.manifest["device"].get("gpu") for run in runs):
         items.append("Any GPU: its kernels, bf16 and vLLM are untouched by these runs.")
     items.append("Judges: no person and no judge model scored an answer; programs did.")
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from postlab.profile import data_dir
+from postlab.profile import data_dir, device_name
 
 
 def last_run(profile: str, week: int | None) -> str:
@@ -36,9 +36,8 @@ def note_run(
     """
     path = data / "results" / "verified.json"
     noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    on = device["gpu"] or f"{device['cpus']} CPU cores, {device['ram_gib']} GiB"
     for week in weeks:
-        noted.setdefault(profile, {})[_name(week)] = {"date": date, "device": on}
+        noted.setdefault(profile, {})[_name(week)] = {"date": date, "device": device_name(device)}
     by_week = {name: dict(sorted(entries.items())) for name, entries in noted.items()}
     path.write_text(json.dumps(by_week, indent=1) + "\n", encoding="utf-8")
 

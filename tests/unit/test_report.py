@@ -22,6 +22,7 @@ from postlab.report import (
 from postlab.runs import MissingStage
 
 LINE = {"base": None, "sft": "base", "dpo": "sft", "grpo": "dpo"}
+CPU = {"gpu": None, "cpus": 2, "ram_gib": 8.0}
 RATES = {"base": 0.1, "sft": 0.5, "dpo": 0.5, "grpo": 0.9}
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \u2028 \x00 end"
 
@@ -47,7 +48,7 @@ def save(root, stage, *, seed=0, rows=None, profile="tiny", **manifest):
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "eval.jsonl").write_text(text, encoding="utf-8")
     known = {"stage": stage, "parent": LINE.get(stage), "seed": seed, "status": "complete"}
-    known |= {"versions": {"trl": "1.14.2", "torch": "2.13.0"}, "device": "CPU, 2 cores"}
+    known |= {"versions": {"trl": "1.14.2", "torch": "2.13.0"}, "device": CPU}
     known |= {"commit": "abc123", "train_s": 60.5, "eval_s": 20.0, "wall_s": 100.25}
     known |= {"peak_rss_gb": 1.5}
     (folder / "manifest.json").write_text(json.dumps(known | manifest))
@@ -69,7 +70,7 @@ def evil_page(tmp_path_factory):
         rows[0]["answer"] = EVIL
         rows[1] |= {"answer": "long " * 200, "prompt": "<b onclick=x()>bold</b> & prompt"}
         rows[2]["answer"] = ""
-        save(root, stage, rows=rows, device="CPU <i>two</i>")
+        save(root, stage, rows=rows, device=CPU | {"cpus": "<i>two</i>"})
     return write_report("tiny", root=root)
 
 
@@ -240,7 +241,7 @@ def test_model_text_appears_only_escaped(evil_page, seen):
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert "<img src=x onerror=alert(1)>" in seen.text  # shown to the reader, as text
     assert "<b onclick=x()>bold</b> & prompt" in seen.text
-    assert "CPU <i>two</i>" in seen.text
+    assert "<i>two</i> CPU cores" in seen.text
     assert "\x00" not in text
 
 
@@ -288,12 +289,13 @@ def test_page_and_figure_are_the_same_again(root):
 def test_other_profiles_seeds_and_gaps(tmp_path):
     for seed in (0, 1):
         for stage in ("base", "sft"):
-            save(tmp_path, stage, seed=seed, profile="smol", device="NVIDIA H100")
+            save(tmp_path, stage, seed=seed, profile="smol", device={"gpu": "NVIDIA H100"})
     text = write_report("smol", root=tmp_path).read_text(encoding="utf-8")
     assert "not capability" not in text
     assert "make week N=05 PROFILE=smol SEED=1" in text
     assert "Means over 2 seeds" in text
     assert "Any GPU" not in text and "More than one seed" not in text
+    assert "on NVIDIA H100, commit" in text
 
 
 def test_command_rewrites_all_three_or_says_why_not(root, monkeypatch, capsys):
@@ -319,9 +321,9 @@ def test_the_written_comparison_sorts_by_verdict_and_gives_each_interval(tmp_pat
         rows = [{"id": f"p{i}", "family": "f", "prompt": "?", "answer": "", "sample": 0}
                 | {"safety": now, "facts": 1 - now, "lists": float(i == 0) * now, "length": 5.0}
                 for i in range(30)]  # fmt: skip
-        save(tmp_path, stage, rows=rows, device={"cpus": 2, "gpu": None})
+        save(tmp_path, stage, rows=rows, device=CPU)
     text = written_comparison("tiny", root=tmp_path)
-    assert "- Device: CPU, 2 cores\n" in text and "{" not in text
+    assert "- Device: 2 CPU cores, 8.0 GiB\n" in text and "{" not in text
     assert "Mechanism, not capability" in text and "SFT against base" in text
     better = section(text, "SFT", "What changed for the better")
     assert better.startswith("- Safety on unsafe requests: 0% to 100%, +100 points (")
