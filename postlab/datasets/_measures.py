@@ -31,6 +31,7 @@ MARKUP = re.compile(r"<\|[a-z_]+\|>|\[/?INST\]|</?s>|^#{2,3} (Instruction|Respon
 BROKEN = re.compile("[\N{REPLACEMENT CHARACTER}\x00-\x08\x0b\x0c\x0e-\x1f]")
 _ENDED = re.compile(r"[.!?…\"'”’)\]}»`*|:;>]\s*$")
 _HANGING = re.compile(r"([,(\[{]|\b(and|or|the|a|an|of|to|with|that|which|because|is|are|for))\s*$")
+_SIGNED = re.compile(r"(#\w+|[-–—]\s*[A-Z][\w.]*( [A-Z][\w.]*)*)\s*$")  # a hashtag, '- C.S. Lewis'
 _LISTED = re.compile(r"^\s*([-*•#|]|\d+[.)])")
 _STEP = re.compile(r"^\s*(?:[-*•]|\d+[.)]|step \d+)\s|\d\s*=\s*-?\d|[.!?;](?=\s|$)", re.M | re.I)
 _CONSTRAINT = re.compile(
@@ -119,13 +120,13 @@ def truncated(reply: str) -> bool:
     if text.count("```") % 2:
         return True
     last = text.rsplit("\n", 1)[-1]
-    if "```" in text or _LISTED.match(last) or len(text.split()) < 8:
+    if "```" in text or "|" in last or _LISTED.match(last) or len(text.split()) < 8:
         return False
     if _HANGING.search(text):
         return True
     # Prose: it ended sentences before, and its last line is more than a name or a heading.
     prose = len(last.split()) >= 12 and re.search(r"[.!?] ", text)
-    return bool(prose) and not _ENDED.search(last)
+    return bool(prose) and not _ENDED.search(last) and not _SIGNED.search(last)
 
 
 def counts(row: Mapping[str, Any]) -> tuple[int, ...]:

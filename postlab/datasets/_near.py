@@ -69,14 +69,16 @@ class _Hashes(dict):
         return found
 
 
-def hashed_words(texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def hashed_words(
+    texts: Iterable[str], word: re.Pattern = WORD
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(hashes of all words, where each text starts among them), CHUNK texts at a time."""
     known, waiting = _Hashes(), iter(texts)
     while some := list(itertools.islice(waiting, CHUNK)):
         flat: list[int] = []
         starts = [0]
         for text in some:
-            flat += map(known.__getitem__, words_of(text))
+            flat += map(known.__getitem__, word.findall(text.lower()))
             starts.append(len(flat))
         yield mixed(np.array(flat, dtype=np.uint64)), np.array(starts)
 

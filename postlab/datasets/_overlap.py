@@ -6,18 +6,20 @@ themselves. Left out: translations, paraphrases and renamed numbers, which no n-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from postlab.datasets import _near
 
+WORD = re.compile(r"\w+")
 COVERED = 0.5  # of a held-out prompt's words, in runs that one text shares, to be its copy
 
 
 def pairs(texts: Sequence[str], heldout: Sequence[str], n: int) -> list[tuple[int, int, float]]:
     """(text, held-out one, share of its words that are covered) of each pair above COVERED."""
-    asked = [_near.words_of(text) for text in heldout]
+    asked = [words_of(text) for text in heldout]
     runs: dict[int, dict[tuple[str, ...], set[int]]] = {}  # length -> run -> held-out texts
     for index, words in enumerate(asked):
         length = min(n, len(words))
@@ -25,7 +27,7 @@ def pairs(texts: Sequence[str], heldout: Sequence[str], n: int) -> list[tuple[in
             runs.setdefault(length, {}).setdefault(run, set()).add(index)
     found = []
     for text in _suspects(texts, heldout, runs):
-        words = _near.words_of(texts[text])
+        words = words_of(texts[text])
         has = {length: set(windows(words, length)) for length in runs}
         partners = {p for length in runs for run in has[length] for p in runs[length].get(run, ())}
         for partner in sorted(partners):
@@ -33,6 +35,15 @@ def pairs(texts: Sequence[str], heldout: Sequence[str], n: int) -> list[tuple[in
             if share > COVERED:
                 found.append((text, partner, share))
     return found
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and numbers, without marks.
+
+    >>> words_of("Add 12+30, please!")
+    ['add', '12', '30', 'please']
+    """
+    return WORD.findall(text.lower())
 
 
 def windows(words: Sequence[str], length: int) -> list[tuple[str, ...]]:
@@ -65,7 +76,7 @@ def _suspects(texts: Sequence[str], heldout: Sequence[str], runs: dict[int, dict
     if not wanted:
         return
     first = 0
-    for words, starts in _near.hashed_words(texts):
+    for words, starts in _near.hashed_words(texts, WORD):
         suspect = np.zeros(len(starts) - 1, dtype=bool)
         for length, hashes in wanted.items():
             found, text = _near.gram_hashes(words, starts, length)
@@ -75,5 +86,5 @@ def _suspects(texts: Sequence[str], heldout: Sequence[str], runs: dict[int, dict
 
 
 def _hashes(texts: Sequence[str], length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for words, starts in _near.hashed_words(texts):
+    for words, starts in _near.hashed_words(texts, WORD):
         yield _near.gram_hashes(words, starts, length)
