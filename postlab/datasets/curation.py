@@ -9,26 +9,23 @@ set contains are dropped, too. Left out: embeddings and a model's judgement.
 from __future__ import annotations
 
 import html
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.datasets import _measures, _near, _overlap
+from postlab.datasets import _measures, _near, _overlap, _tables
 from postlab.datasets._measures import domain_of
+from postlab.datasets._mixture import TARGET_MIX, mix
 from postlab.datasets._rows import Rows
+from postlab.datasets._tables import REASONS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["TARGET_MIX", "Curation", "curate", "domain_of", "mix", "overlap"]
-
-TARGET_MIX = {"maths": 0.394, "code": 0.389, "chat": 0.176, "instructions": 0.041}
-REASONS = ("malformed", "truncated", "wrong", "contaminated", "duplicate", "near duplicate")
-SHOWN = 1000  # pairs a reason that are kept with their texts
 
 Row = Mapping[str, Any]
 
@@ -39,10 +36,11 @@ class Curation:
 
     Attributes:
         kept: the rows that stay, in their order; its `dropped` counts the others by reason.
-        dropped: reason -> rows. A row counts once, for the first of REASONS that fits.
+        dropped: reason -> rows. A row counts once, for the first of these that fits: malformed,
+            truncated, wrong, contaminated, duplicate, near duplicate.
         table: axis, measure, before, after.
-        pairs: reason, row, partner, text, partner_text: who is a copy of whom, at most SHOWN a
-            reason. Rows are counted from 0; the partner of a contaminated row is a held-out one.
+        pairs: reason, row, partner, text, partner_text: who is a copy of whom, at most 1,000
+            a reason. Rows are counted from 0; the partner of a contaminated row is a held-out one.
         composition: domain, before, after: shares of the rows.
     """
 
@@ -60,7 +58,7 @@ class Curation:
     def _repr_html_(self) -> str:
         shown = self.table.copy()
         for name in ("before", "after"):
-            shown[name] = [_written(value) for value in shown[name]]
+            shown[name] = [_tables.written(value) for value in shown[name]]
         shares = self.composition.copy()
         for name in ("before", "after"):
             shares[name] = [f"{value:.1%}" for value in shares[name]]
@@ -122,9 +120,9 @@ def curate(
     return Curation(
         kept=after,
         dropped=dropped,
-        table=_table((profile, grams, texts), kept, verdicts, reasons),
-        pairs=_pairs(rows, heldout, reasons, partners),
-        composition=_composition(profile, profile.take(kept)),
+        table=_tables.table((profile, grams, texts), kept, verdicts, reasons),
+        pairs=_tables.pairs(rows, heldout, reasons, partners),
+        composition=_tables.composition(profile, profile.take(kept)),
     )
 
 
@@ -155,64 +153,6 @@ def overlap(train: Sequence[Row], heldout: Sequence[Row], *, ngram: int = 8) -> 
     frame["text"] = [_measures.row_text(train[row]) for row in frame["row"]]
     frame["partner_text"] = [_measures.asked_text(heldout[row]) for row in frame["partner"]]
     return frame
-
-
-def mix(
-    rows: Sequence[Row],
-    target: Mapping[str, float],
-    *,
-    n: int,
-    seed: int = 0,
-    domain: Callable[[Row], str] | None = None,
-) -> Rows:
-    """Draw n rows, none twice, whose domains are in the shares of `target`.
-
-    Args:
-        target: domain -> share, such as TARGET_MIX; shares add up to 1.
-        domain: says a row's domain; by default `domain_of`.
-    Returns:
-        The rows in random order.
-    Raises:
-        ValueError: if a domain has too few rows; it says how many rows could be reached.
-
-    >>> rows = [{"domain": "maths"}] * 6 + [{"domain": "chat"}] * 6
-    >>> Counter(row["domain"] for row in mix(rows, {"maths": 0.75, "chat": 0.25}, n=8))
-    Counter({'maths': 6, 'chat': 2})
-    """
-    if abs(sum(target.values()) - 1) > 1e-6 or min(target.values()) < 0:
-        raise ValueError(f"target must hold shares that add up to 1, got {dict(target)}")
-    if n < 1:
-        raise ValueError(f"n must be a positive number of rows, got {n}")
-    pools: dict[str, list[Row]] = {}
-    for row in rows:
-        pools.setdefault((domain or domain_of)(row), []).append(row)
-    wanted = _whole(target, n)
-    short = {name: len(pools.get(name, ())) for name in wanted if wanted[name]}
-    if any(short[name] < wanted[name] for name in short):
-        most = min(int(count / target[name]) for name, count in short.items())
-        raise ValueError(
-            f"{n:,} rows of this mix need {_listed(wanted)}, but there are {_listed(short)}; "
-            f"at most about {most:,} rows reach it: lower n, add rows, or change the target"
-        )
-    rng = random.Random(seed)
-    drawn = [
-        row for name, count in wanted.items() for row in rng.sample(pools.get(name, []), count)
-    ]
-    rng.shuffle(drawn)
-    return Rows(drawn, getattr(rows, "source", "rows"), {"not drawn": len(rows) - len(drawn)})
-
-
-def _whole(target: Mapping[str, float], n: int) -> dict[str, int]:
-    """Counts that add up to n: shares rounded down, the rest to the largest remainders."""
-    counts = {name: int(share * n + 1e-9) for name, share in target.items()}
-    by_rest = sorted(target, key=lambda name: counts[name] - target[name] * n)
-    for name in by_rest[: n - sum(counts.values())]:
-        counts[name] += 1
-    return counts
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def _check(
@@ -280,98 +220,3 @@ def _nearly(
     rows = _open(reasons)
     later, first = _near.near_duplicates(grams.take(rows), near)
     return zip(rows[later].tolist(), rows[first].tolist(), strict=True)
-
-
-def _table(
-    before: tuple[_measures.Profile, _near.Grams, Sequence[str]],
-    kept: np.ndarray,
-    verdicts: Sequence[bool | None],
-    reasons: Sequence[str | None],
-) -> pd.DataFrame:
-    """The three axes; shares are of the rows, lengths and steps are means a row."""
-    import pandas as pd
-
-    profile, grams, texts = before
-    after = (profile.take(kept), grams.take(kept), (texts[i] for i in kept))
-    measured = [("accuracy", _accuracy(range(len(reasons)), verdicts, reasons))]
-    measured += [("diversity", _diversity(*before, reasons))]
-    measured += [("complexity", _measures.complexity(profile))]
-    stays = [None] * len(kept)
-    again = [_accuracy(kept, verdicts, reasons), _diversity(*after, stays)]
-    again += [_measures.complexity(after[0])]
-    found = [
-        (axis, measure, value, later[measure])
-        for (axis, values), later in zip(measured, again, strict=True)
-        for measure, value in values.items()
-    ]
-    return pd.DataFrame(found, columns=["axis", "measure", "before", "after"])
-
-
-def _accuracy(
-    rows: Iterable[int], verdicts: Sequence[bool | None], reasons: Sequence[str | None]
-) -> dict[str, float]:
-    rows = list(rows)
-    judged = [verdicts[i] for i in rows if verdicts[i] is not None]
-    found = {
-        "rows": float(len(rows)),
-        "judged by the score, share": len(judged) / max(1, len(rows)),
-    }
-    found["right of those judged, share"] = (
-        sum(map(bool, judged)) / len(judged) if judged else np.nan
-    )
-    for reason in ("malformed", "truncated"):
-        found[f"{reason}, share"] = sum(reasons[i] == reason for i in rows) / max(1, len(rows))
-    return found
-
-
-def _diversity(
-    profile: _measures.Profile,
-    grams: _near.Grams,
-    texts: Iterable[str],
-    reasons: Sequence[str | None],
-) -> dict[str, float]:
-    copies = Counter(reasons)
-    found = {
-        f"{reason}s, share": copies[reason] / max(1, len(reasons))
-        for reason in ("duplicate", "near duplicate")
-    }
-    return found | _measures.diversity(profile, grams, texts)
-
-
-def _composition(before: _measures.Profile, after: _measures.Profile) -> pd.DataFrame:
-    import pandas as pd
-
-    found, left = _measures.shares(before), _measures.shares(after)
-    rows = [(name, share, left[name]) for name, share in found.items()]
-    return pd.DataFrame(rows, columns=["domain", "before", "after"])
-
-
-def _pairs(
-    rows: Sequence[Row],
-    heldout: Sequence[Row],
-    reasons: Sequence[str | None],
-    partners: Mapping[int, int],
-) -> pd.DataFrame:
-    """The copies and what they copy, the first SHOWN of each reason."""
-    import pandas as pd
-
-    found, shown = [], Counter()
-    for row in sorted(partners, key=lambda row: (REASONS.index(reasons[row]), row)):
-        reason, partner = reasons[row], partners[row]
-        shown[reason] += 1
-        if shown[reason] <= SHOWN:
-            held = reason == "contaminated"
-            of = (
-                _measures.asked_text(heldout[partner])
-                if held
-                else _measures.row_text(rows[partner])
-            )
-            found.append((reason, row, partner, _measures.row_text(rows[row]), of))
-    return pd.DataFrame(found, columns=["reason", "row", "partner", "text", "partner_text"])
-
-
-def _written(value: float) -> str:
-    """A number as the report shows it: whole ones with separators, no needless digits."""
-    if value != value:
-        return "not judged"
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
