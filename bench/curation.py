@@ -1,7 +1,7 @@
 """How fast is `curate`, and how much memory does it take, at ten thousand to a million short rows?
 
-    python bench/curation.py                         # about ten minutes on two cores
-    python bench/curation.py --libraries             # the searches of datasketch and rensa as well
+    python bench/curation.py                         # a few minutes on two cores
+    python bench/curation.py --libraries             # the searches of datasketch and rensa
 
 Rows are made up: words drawn by Zipf's law from 50,000, 20 to 45 a row; some are copies, copies
 with one word changed, and prompts of a held-out set. Each size is a process of its own. Seconds are
@@ -9,7 +9,7 @@ those of the whole `curate`, held-out set included and tokens not counted (that 
 speed). Memory is what `curate` adds at its peak to a process that holds the rows already;
 `whole_mb` is the process with the rows, which as Python dictionaries take several times their text.
 
-`--libraries` times only the search for near duplicates, on word 3-grams cut beforehand:
+`--libraries` times instead the search for near duplicates, on word 3-grams cut beforehand:
 datasketch's MinHashLSH and rensa's RMinHashLSH, with the threshold 0.8, against postlab's `_near`
 (which cuts its own), and says what share of the planted near duplicates each finds. They are not
 among postlab's dependencies.
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--libraries", action="store_true", help="time datasketch and rensa, too")
+    parser.add_argument("--libraries", action="store_true", help="compare with datasketch, rensa")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS / "bench")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -188,16 +189,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(size(n, seed) if name == "curate" else search(name, n, seed)))
         return
     words = sys.argv[1:] if argv is None else argv
-    found: dict[str, Any] = {
-        "provenance": provenance(" ".join(["python bench/curation.py", *words])),
-        "curate": [child("curate", str(n), str(args.seed)) for n in args.rows],
-    }
+    made = {"provenance": provenance(" ".join(["python bench/curation.py", *words]))}
     if args.libraries:
         names = [name for name in SEARCHES if name == "postlab" or find_spec(name)]
-        found["searches"] = [
-            child(name, str(n), str(args.seed)) for name in names for n in args.rows if n < 10**6
-        ]
-    write("curation", found, args.out)
+        made |= {"versions": {name: version(name) for name in names}}
+        sizes = [n for n in args.rows if n < SIZES[-1]]
+        made["searches"] = [child(name, str(n), str(args.seed)) for n in sizes for name in names]
+        write("curation_libraries", made, args.out)
+    else:
+        made["curate"] = [child("curate", str(n), str(args.seed)) for n in args.rows]
+        write("curation", made, args.out)
 
 
 if __name__ == "__main__":
