@@ -29,8 +29,10 @@ FAMILIES = {  # tinyworld's
 }
 MARKUP = re.compile(r"<\|[a-z_]+\|>|\[/?INST\]|</?s>|^#{2,3} (Instruction|Response|Human):?", re.M)
 BROKEN = re.compile("[\N{REPLACEMENT CHARACTER}\x00-\x08\x0b\x0c\x0e-\x1f]")
-_ENDED = re.compile(r"[.!?…\"'”’)\]}»`*|:;>]\s*$")
-_HANGING = re.compile(r"([,(\[{]|\b(and|or|the|a|an|of|to|with|that|which|because|is|are|for))\s*$")
+_ENDED = re.compile(r"[^\w\s,=+/\\-]\s*$")  # a mark, a bracket, an emoji
+_HANGING = re.compile(
+    r"([,=(\[{]|\b(and|or|the|a|an|of|to|with|that|which|because|is|are|for))\s*$"
+)
 _SIGNED = re.compile(r"(#\w+|[-–—]\s*[A-Z][\w.]*( [A-Z][\w.]*)*)\s*$")  # a hashtag, '- C.S. Lewis'
 _LISTED = re.compile(r"^\s*([-*•#|]|\d+[.)])")
 _STEP = re.compile(r"^\s*(?:[-*•]|\d+[.)]|step \d+)\s|\d\s*=\s*-?\d|[.!?;](?=\s|$)", re.M | re.I)
@@ -176,7 +178,11 @@ def profile(rows: Sequence[Mapping[str, Any]]) -> Profile:
 
 
 def diversity(found: Profile, grams: _near.Grams, texts: Iterable[str]) -> dict[str, float]:
-    """Coverage without embeddings: kinds of request, words and their growth, distinct n-grams."""
+    """Coverage without embeddings: kinds of request, words and their growth, distinct n-grams.
+
+    The two shares of words and n-grams rise wherever rows go, since common ones repeat: compare
+    them between sets of one size.
+    """
     kinds = np.bincount(found.kinds)
     share = kinds[kinds > 0] / max(1, len(found.kinds))
     words, read = np.zeros(0, dtype=np.uint64), 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from modules import module_at
 
 from postlab.datasets import (
     TARGET_MIX,
@@ -19,6 +22,8 @@ from postlab.datasets import (
 from postlab.datasets import _measures as measures
 from postlab.datasets import _near as near
 from postlab.tinyworld import tasks
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def row(asked: str, reply: str, **fields) -> dict:
@@ -270,6 +275,8 @@ def test_wrong_rows_are_those_the_oracle_of_tinyworld_calls_wrong():
         ("It was sunny. We went to the beach, because all of us like to swim in the big", True),
         ("It was sunny. We all like to swim.", False),
         ("Come and see the new park! It is open from May until September. #park #summer", False),
+        ("It was sunny. We all went to the beach, since we like to swim in the sea \N{SUN}", False),
+        ('name = azure.group.name\n\n  kind = "linux"\n  maximum = 4\n  scale =', True),
         ("The cat sat on the mat and purred", False),  # no full stop, but a whole line
     ],
 )
@@ -398,3 +405,42 @@ def test_the_report_names_counts_and_escapes_text():
 def test_errors_say_what_to_do(rows: list, settings: dict, said: str):
     with pytest.raises(ValueError, match=said):
         curate(rows, **settings)
+
+
+# --- the figure, the recorded benchmark -----------------------------------------------------------
+
+
+def test_the_figures_title_is_computed_from_what_is_drawn():
+    from postlab.figures_week03 import plot_curation
+
+    rows = [row(f"Question {i}?", f"Answer {i}.") for i in range(8)]
+    fig = plot_curation(curate([*rows, rows[0], rows[1]]))
+    assert fig.get_suptitle() == "8 of 10 rows kept; 100% of the 2 dropped ones were duplicates"
+    texts = [text.get_text() for text in fig.axes[0].texts]
+    assert texts == ["8 (80.0%)", "2 (20.0%)"]
+    assert "nothing was found to drop" in plot_curation(curate(rows)).get_suptitle()
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return module_at(ROOT / "bench" / "curation.py", "bench_curation")
+
+
+def test_the_benchmark_plants_what_it_says(bench):
+    rows, heldout, planted_pairs = bench.made_up(1500, 7)
+    texts = [measures.row_text(each) for each in rows]
+    assert len(rows) == 1500 and len(heldout) == bench.HELDOUT
+    assert 40 < len(planted_pairs) < 110
+    assert all(jaccard(texts[a], texts[b]) >= bench.NEAR for a, b in planted_pairs)
+    assert bench.text_bytes(rows) == sum(map(len, texts))  # ASCII
+
+
+def test_the_recorded_benchmark_meets_the_bars(bench):
+    recorded = json.loads((ROOT / "data/results/bench/curation.json").read_text())
+    assert [each["rows"] for each in recorded["curate"]] == list(bench.SIZES)
+    for each in recorded["curate"]:
+        assert each["rows_a_minute"] >= 50_000 and each["fast_enough"]
+        assert each["added_mb"] <= 1.5 * each["text_mb"] + 500 and each["small_enough"]
+        assert each["kept"] + sum(each["dropped"].values()) == each["rows"]
+    assert {"command", "commit", "date"} <= recorded["provenance"].keys()
