@@ -96,6 +96,16 @@ def test_the_threshold_itself_is_near(threshold: float, dropped: int):
     assert curate(rows, near=threshold).dropped["near duplicate"] == dropped
 
 
+def test_a_row_counts_once_for_the_first_reason_that_fits():
+    held = [row("Name a colour.", "")]
+    rows = [row("Name a colour.", "<|im_end|>"), row("Name a colour.", "Blew.")]
+    found = curate(
+        [*rows, row("Name a colour.", "Blue.")], heldout=held, score=lambda r: r is rows[0]
+    )
+    assert found.dropped["malformed"] == 1 and found.dropped["wrong"] == 2
+    assert sum(found.dropped.values()) == 3 and found.pairs.empty and not found.kept
+
+
 def test_a_copy_of_a_wrong_or_near_row_is_not_lost_with_it():
     rows = [row("Sum?", "wrong"), row("sum?", "Wrong"), row("Sum?", "right")]
     only_first = curate(rows, score=lambda each: each is not rows[0])
@@ -150,6 +160,18 @@ def test_recall_and_false_alarms_against_brute_force(threshold: float):
     assert len(missed) <= 0.005 * len(truth)
 
 
+def test_neighbours_in_a_bucket_find_what_its_first_text_hides(monkeypatch):
+    """Templates fill buckets whose first text is near to few of the others."""
+    rows = instruction_rows("tinyworld", split="train", n=2500)
+    texts = list(dict.fromkeys(" ".join(near.words_of(measures.row_text(each))) for each in rows))
+    truth, missed = brute_force(texts, 0.5), {}
+    for count in (0, near.NEIGHBOURS):
+        monkeypatch.setattr(near, "NEIGHBOURS", count)
+        gone = set(near.near_duplicates(near.grams(texts), 0.5)[0].tolist())
+        missed[count] = sum(not gone & set(pair) for pair in truth)
+    assert missed[near.NEIGHBOURS] < missed[0] and missed[near.NEIGHBOURS] < 0.005 * len(truth)
+
+
 def test_hashed_similarity_is_the_counted_one():
     texts = planted(seed=2, n=400)
     found = near.grams(texts)
@@ -157,6 +179,17 @@ def test_hashed_similarity_is_the_counted_one():
     for a, b in rng.integers(0, len(texts), size=(300, 2)):
         one, other = set(found.of(a).tolist()), set(found.of(b).tolist())
         assert len(one & other) / len(one | other) == jaccard(texts[a], texts[b])
+
+
+def test_grams_by_hand():
+    found = near.grams(["", "a", "a b", "a b c", "c b a", "A b, C!", "a b c a b c"])
+    sizes = np.diff(found.starts).tolist()
+    assert sizes == [0, 1, 1, 1, 1, 3, 3]  # a short text is one gram; abc, bca, cab
+    assert found.counted.tolist() == [0, 1, 1, 1, 1, 3, 4]
+    firsts = [found.of(i)[0] for i in range(1, 5)]
+    assert len(set(firsts)) == 4  # the order of words counts
+    assert firsts[2] in found.of(6) and firsts[2] not in found.of(5)
+    assert found.take(np.array([3, 0, 6])).of(2).tolist() == found.of(6).tolist()
 
 
 def test_many_rows_of_one_template_cost_no_more_than_others():
@@ -357,6 +390,15 @@ def test_the_mix_is_reached_to_the_row():
     assert mix(rows, TARGET_MIX, n=1000, seed=3) == drawn != mix(rows, TARGET_MIX, n=1000, seed=4)
     assert [each["domain"] for each in drawn[:50]] != ["maths"] * 50  # shuffled
     assert len(mix(rows, TARGET_MIX, n=7)) == 7
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 99, 1000])
+def test_counts_add_up_and_none_is_off_by_a_row(n: int):
+    for target in (TARGET_MIX, {"maths": 0.5, "code": 0.5}, {"maths": 1.0, "code": 0.0}):
+        drawn = mix(pool(maths=1000, code=900, chat=900, instructions=900), target, n=n)
+        counted = Counter(map(domain_of, drawn))
+        assert sum(counted.values()) == n
+        assert all(abs(counted[name] - share * n) < 1 for name, share in target.items())
 
 
 def test_a_mix_out_of_reach_says_what_could_be_reached():
