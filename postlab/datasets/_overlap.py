@@ -7,7 +7,7 @@ themselves. Left out: translations, paraphrases and renamed numbers, which no n-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,8 +17,15 @@ WORD = re.compile(r"\w+")
 COVERED = 0.5  # of a held-out prompt's words, in runs that one text shares, to be its copy
 
 
-def pairs(texts: Sequence[str], heldout: Sequence[str], n: int) -> list[tuple[int, int, float]]:
-    """(text, held-out one, share of its words that are covered) of each pair above COVERED."""
+def pairs(
+    texts: Callable[[], Iterable[str]], heldout: Sequence[str], n: int
+) -> list[tuple[int, int, float]]:
+    """(text, held-out one, share of its words that are covered) of each pair above COVERED.
+
+    Args:
+        texts: gives the texts, one after the other, each time it is called: they are gone through
+            twice, and a million of them need not be held.
+    """
     asked = [words_of(text) for text in heldout]
     runs: dict[int, dict[tuple[str, ...], set[int]]] = {}  # length -> run -> held-out texts
     for index, words in enumerate(asked):
@@ -26,8 +33,11 @@ def pairs(texts: Sequence[str], heldout: Sequence[str], n: int) -> list[tuple[in
         for run in windows(words, length):
             runs.setdefault(length, {}).setdefault(run, set()).add(index)
     found = []
-    for text in _suspects(texts, heldout, runs):
-        words = words_of(texts[text])
+    suspects = set(_suspects(texts(), heldout, runs))
+    for text, said in enumerate(texts()) if suspects else ():
+        if text not in suspects:
+            continue
+        words = words_of(said)
         has = {length: set(windows(words, length)) for length in runs}
         partners = {p for length in runs for run in has[length] for p in runs[length].get(run, ())}
         for partner in sorted(partners):
@@ -67,7 +77,7 @@ def covered(words: Sequence[str], has: set[tuple[str, ...]], n: int) -> float:
     return len(places) / max(1, len(words))
 
 
-def _suspects(texts: Sequence[str], heldout: Sequence[str], runs: dict[int, dict]) -> Iterator[int]:
+def _suspects(texts: Iterable[str], heldout: Sequence[str], runs: dict[int, dict]) -> Iterator[int]:
     """Texts with a run whose hash is a held-out one's, in order."""
     wanted = {
         length: np.unique(np.concatenate([found for found, _ in _hashes(heldout, length)]))

@@ -20,7 +20,8 @@ Row = Mapping[str, Any]
 
 
 def table(
-    before: tuple[_measures.Profile, _near.Grams, Sequence[str]],
+    rows: Sequence[Row],
+    measured: tuple[_measures.Profile, _near.Grams],
     kept: np.ndarray,
     verdicts: Sequence[bool | None],
     reasons: Sequence[str | None],
@@ -28,17 +29,18 @@ def table(
     """The three axes; shares are of the rows, lengths and steps are means a row."""
     import pandas as pd
 
-    profile, grams, texts = before
-    after = (profile.take(kept), grams.take(kept), (texts[i] for i in kept))
-    measured = [("accuracy", _accuracy(range(len(reasons)), verdicts, reasons))]
-    measured += [("diversity", _diversity(*before, reasons))]
-    measured += [("complexity", _measures.complexity(profile))]
-    stays = [None] * len(kept)
-    again = [_accuracy(kept, verdicts, reasons), _diversity(*after, stays)]
-    again += [_measures.complexity(after[0])]
+    profile, grams = measured
+    texts = map(_measures.row_text, rows)
+    before = [_accuracy(range(len(reasons)), verdicts, reasons)]
+    before += [_diversity(profile, grams, texts, reasons), _measures.complexity(profile)]
+    texts = (_measures.row_text(rows[i]) for i in kept)
+    profile, grams, stays = profile.take(kept), grams.take(kept), [None] * len(kept)
+    after = [_accuracy(kept, verdicts, reasons), _diversity(profile, grams, texts, stays)]
+    after += [_measures.complexity(profile)]
+    axes = ("accuracy", "diversity", "complexity")
     found = [
         (axis, measure, value, later[measure])
-        for (axis, values), later in zip(measured, again, strict=True)
+        for axis, values, later in zip(axes, before, after, strict=True)
         for measure, value in values.items()
     ]
     return pd.DataFrame(found, columns=["axis", "measure", "before", "after"])

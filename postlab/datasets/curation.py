@@ -101,13 +101,12 @@ def curate(
     reasons = [_finding(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
     for index in _too_long(rows, max_tokens, tokenizer):
         reasons[index] = reasons[index] or "truncated"
-    texts = [_measures.row_text(row) for row in rows]
-    grams = _near.grams(texts)
+    grams = _near.grams(map(_measures.row_text, rows))  # texts are made anew: rows hold them
     partners: dict[int, int] = {}
     # Each step sees only what the ones before it left: a copy of a wrong row is not lost with it.
     for reason, find in (
         ("contaminated", lambda: _contaminated(rows, heldout, ngram)),
-        ("duplicate", lambda: _exact(texts, reasons)),
+        ("duplicate", lambda: _exact(rows, reasons)),
         ("near duplicate", lambda: _nearly(grams, reasons, near)),
     ):
         for index, partner in find():
@@ -120,7 +119,7 @@ def curate(
     return Curation(
         kept=after,
         dropped=dropped,
-        table=_tables.table((profile, grams, texts), kept, verdicts, reasons),
+        table=_tables.table(rows, (profile, grams), kept, verdicts, reasons),
         pairs=_tables.pairs(rows, heldout, reasons, partners),
         composition=_tables.composition(profile, profile.take(kept)),
     )
@@ -145,7 +144,7 @@ def overlap(train: Sequence[Row], heldout: Sequence[Row], *, ngram: int = 8) -> 
     import pandas as pd
 
     found = _overlap.pairs(
-        [_measures.row_text(row) for row in train],
+        lambda: map(_measures.row_text, train),
         [_measures.asked_text(row) for row in heldout],
         ngram,
     )
@@ -202,16 +201,18 @@ def _open(reasons: Sequence[str | None]) -> np.ndarray:
 def _contaminated(
     rows: Sequence[Row], heldout: Sequence[Row], ngram: int
 ) -> Iterator[tuple[int, int]]:
+    if not heldout:
+        return iter(())
     found = overlap(rows, heldout, ngram=ngram).drop_duplicates("row")
     return zip(found["row"].tolist(), found["partner"].tolist(), strict=True)
 
 
-def _exact(texts: Sequence[str], reasons: list[str | None]) -> Iterator[tuple[int, int]]:
+def _exact(rows: Sequence[Row], reasons: list[str | None]) -> Iterator[tuple[int, int]]:
     """Rows whose words an earlier open row has, and that row."""
-    rows = _open(reasons)
-    first = _near.exact_duplicates(texts[i] for i in rows)
-    later = np.flatnonzero(first != np.arange(len(rows)))
-    return zip(rows[later].tolist(), rows[first[later]].tolist(), strict=True)
+    left = _open(reasons)
+    first = _near.exact_duplicates(_measures.row_text(rows[i]) for i in left)
+    later = np.flatnonzero(first != np.arange(len(left)))
+    return zip(left[later].tolist(), left[first[later]].tolist(), strict=True)
 
 
 def _nearly(
