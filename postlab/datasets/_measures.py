@@ -7,6 +7,7 @@ instead. Left out: whether a reply is right, kind or safe, which no rule on its 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +155,7 @@ class Profile:
     """What was read off each row: numbers only, so that a million rows stay small."""
 
     counts: np.ndarray  # (rows, MEASURES) int32
-    kinds: np.ndarray  # (rows,) a number an opening
+    kinds: np.ndarray  # (rows,) uint32, a hash of the opening
     domains: np.ndarray  # (rows,) a number a domain
     names: list[str]  # of the domains
 
@@ -164,17 +165,14 @@ class Profile:
 
 def profile(rows: Sequence[Mapping[str, Any]]) -> Profile:
     """Measure every row once."""
-    kinds: dict[str, int] = {}
     names = {name: number for number, name in enumerate(DOMAINS)}
     counted = np.zeros((len(rows), len(MEASURES)), dtype=np.int32)
-    numbers = np.zeros((len(rows), 2), dtype=np.int32)
+    kinds, domains = np.zeros(len(rows), dtype=np.uint32), np.zeros(len(rows), dtype=np.uint16)
     for index, row in enumerate(rows):
         counted[index] = counts(row)
-        numbers[index] = (
-            kinds.setdefault(opening(row), len(kinds)),
-            names.setdefault(domain_of(row), len(names)),
-        )
-    return Profile(counted, numbers[:, 0], numbers[:, 1], list(names))
+        kinds[index] = zlib.crc32(opening(row).encode("utf-8", "surrogatepass"))
+        domains[index] = names.setdefault(domain_of(row), len(names))
+    return Profile(counted, kinds, domains, list(names))
 
 
 def diversity(found: Profile, grams: _near.Grams, texts: Iterable[str]) -> dict[str, float]:
@@ -183,8 +181,9 @@ def diversity(found: Profile, grams: _near.Grams, texts: Iterable[str]) -> dict[
     The two shares of words and n-grams rise wherever rows go, since common ones repeat: compare
     them between sets of one size.
     """
-    kinds = np.bincount(found.kinds)
-    share = kinds[kinds > 0] / max(1, len(found.kinds))
+    share = np.unique(found.kinds, return_counts=True)[1] / max(1, len(found.kinds))
+    ordered = np.sort(grams.hashes)  # np.unique would hold it twice
+    distinct = len(ordered[:1]) + np.count_nonzero(ordered[1:] != ordered[:-1])
     words, read = np.zeros(0, dtype=np.uint64), 0
     for some, _ in _near.hashed_words(texts):
         words, read = np.union1d(words, some), read + len(some)
@@ -193,7 +192,7 @@ def diversity(found: Profile, grams: _near.Grams, texts: Iterable[str]) -> dict[
         "kinds of request, effective number": float(np.exp(-(share * np.log(share)).sum())),
         "distinct words": len(words),
         "distinct words per 1,000 words": 1000 * len(words) / max(1, read),
-        "distinct 3-grams, share": len(np.unique(grams.hashes)) / max(1, int(grams.counted.sum())),
+        "distinct 3-grams, share": distinct / max(1, int(grams.counted.sum())),
     }
 
 
