@@ -30,6 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from memory import RESULTS, forget_peak, provenance, resident_gib, write
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -43,16 +44,16 @@ MB = 10**6
 
 def made_up(n: int, seed: int) -> tuple[list[dict], list[dict], list[tuple[int, int]]]:
     """(rows, held-out rows, planted near duplicates as (row, of which row))."""
-    rng = random.Random(seed)
-    words = [
-        "".join(rng.choices("abcdefghilmnoprstuv", k=rng.randint(2, 9))) for _ in range(VOCABULARY)
-    ]
-    weights, total = [], 0.0
-    for rank in range(1, VOCABULARY + 1):
-        weights.append(total := total + 1 / rank)
+    rng, weights = random.Random(seed), 1 / np.arange(1, VOCABULARY + 1)
+    words = ["".join(rng.choices("abcdefghilmnoprstuv", k=rng.randint(2, 9))) for _ in weights]
+    weights = np.cumsum(weights / weights.sum())
+    drawn: list[int] = []
 
     def text(low: int, high: int) -> list[str]:
-        return rng.choices(words, cum_weights=weights, k=rng.randint(low, high))
+        if len(drawn) < high:  # a million at once: one at a time would take longer than curating
+            some = np.random.default_rng(rng.randrange(2**32)).random(10**6)
+            drawn.extend(np.searchsorted(weights[:-1], some).tolist())
+        return [words[drawn.pop()] for _ in range(rng.randint(low, high))]
 
     heldout = [_row(text(8, 15), []) for _ in range(HELDOUT)]
     rows, near = [], []
@@ -191,16 +192,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(size(n, seed) if name == "curate" else search(name, n, seed)))
         return
     words = sys.argv[1:] if argv is None else argv
-    made = {"provenance": provenance(" ".join(["python bench/curation.py", *words]))}
+    made = provenance(" ".join(["python bench/curation.py", *words]))
     if args.libraries:
         names = [name for name in SEARCHES if name == "postlab" or find_spec(name)]
-        made |= {"versions": {name: version(name) for name in names}}
+        made |= {"libraries": {name: version(name) for name in names}}
         sizes = [n for n in args.rows if n < SIZES[-1]]
-        made["searches"] = [child(name, str(n), str(args.seed)) for n in sizes for name in names]
-        write("curation_libraries", made, args.out)
-    else:
-        made["curate"] = [child("curate", str(n), str(args.seed)) for n in args.rows]
-        write("curation", made, args.out)
+        found = [child(name, str(n), str(args.seed)) for n in sizes for name in names]
+        write("curation_libraries", {"provenance": made, "searches": found}, args.out)
+        return
+    for n in args.rows:  # written one by one: each size may be run when the machine has time
+        found = child("curate", str(n), str(args.seed)) | {"provenance": made}
+        path = args.out / "curation.json"
+        others = json.loads(path.read_text())["curate"] if path.exists() else []
+        kept = [each for each in others if each["rows"] != n]
+        result = {"curate": sorted([*kept, found], key=lambda each: each["rows"])}
+        write("curation", result, args.out)
 
 
 if __name__ == "__main__":

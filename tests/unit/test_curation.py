@@ -485,4 +485,4 @@ def test_the_recorded_benchmark_meets_the_bars(bench):
         assert each["rows_a_minute"] >= 50_000 and each["fast_enough"]
         assert each["added_mb"] <= 1.5 * each["text_mb"] + 500 and each["small_enough"]
         assert each["kept"] + sum(each["dropped"].values()) == each["rows"]
-    assert {"command", "commit", "date"} <= recorded["provenance"].keys()
+        assert {"command", "commit", "date"} <= each["provenance"].keys()
