@@ -8,6 +8,7 @@ with one word changed, and prompts of a held-out set. Each size is a process of 
 those of the whole `curate`, held-out set included and tokens not counted (that is the tokenizer's
 speed). Memory is what `curate` adds at its peak to a process that holds the rows already;
 `whole_mb` is the process with the rows, which as Python dictionaries take several times their text.
+The machine should be otherwise idle; where `cpu_seconds` are far below `seconds`, it was not.
 
 `--libraries` times instead the search for near duplicates, on word 3-grams cut beforehand:
 datasketch's MinHashLSH and rensa's RMinHashLSH with the same 32 bands of 8 hashes, against
@@ -93,12 +94,13 @@ def measured(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """What the work returns, its seconds, and the memory it adds at its peak."""
     gc.collect()
     forget_peak()
-    before, start = resident_gib("VmRSS"), time.perf_counter()
+    before, start, used = resident_gib("VmRSS"), time.perf_counter(), time.process_time()
     result = work()
-    seconds = time.perf_counter() - start
+    seconds, used = time.perf_counter() - start, time.process_time() - used
     peak, to_mb = resident_gib("VmHWM"), 2**30 / MB
     return result, {
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(used, 2),
         "added_mb": round((peak - before) * to_mb, 1),
         "whole_mb": round(peak * to_mb, 1),
     }
