@@ -38,9 +38,17 @@ from postlab.scratch.losses import token_logps
 from postlab.stats import bootstrap_interval, paired_difference, wilson
 from postlab.storage import atomic_text
 
-HELDOUT = 100  # the last rows of each file, which stand for the same tasks in both
+HELDOUT = 100  # the last instructions; the pairs are about the same tasks
 BATCH = 10
 TARGET = data_dir() / "results" / "smol" / "real_rows.json"
+
+
+def split(rows: list[dict], asked: set[str]) -> tuple[list[dict], list[dict]]:
+    """Rows to train on and rows to judge by: those whose prompt is in `asked`."""
+    parts: tuple[list[dict], list[dict]] = ([], [])
+    for row in rows:
+        parts[row["prompt"][-1]["content"] in asked].append(row)
+    return parts
 
 
 def reply_logps(model: Any, tokenizer: Any, rows: list[dict], max_length: int) -> torch.Tensor:
@@ -98,26 +106,27 @@ def main() -> None:
         use_gradient_checkpointing=False,
     )  # fmt: skip
     model = FastLanguageModel.get_peft_model(model, **lab.profile.lora, random_state=lab.seed)
-    heldout = instructions[-HELDOUT:]
+    asked = {row["prompt"][-1]["content"] for row in instructions[-HELDOUT:]}
+    train, heldout = split(instructions, asked)
+    train_pairs, held_pairs = split(pairs, asked)
     base_loss = losses(model, tokenizer, heldout, length)
     run = lab.run("real-sft", parent="base")
     trainer = SFTTrainer(
         model=float32_adapters(model),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(instructions[:-HELDOUT]),
+        train_dataset=Dataset.from_list(train),
         args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **sft.trainer),
     )
     sft_log = run.train(trainer)
     model = trainer.model
     sft_loss = losses(model, tokenizer, heldout, length)
 
-    held_pairs = pairs[-HELDOUT:]
     start = preferences(model, tokenizer, held_pairs, length)
     run = lab.run("real-dpo", parent="real-sft")
     trainer = DPOTrainer(
         model=float32_adapters(model),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(pairs[:-HELDOUT]),
+        train_dataset=Dataset.from_list(train_pairs),
         args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **dpo.trainer),
     )
     dpo_log = run.train(trainer)
@@ -132,10 +141,10 @@ def main() -> None:
             "notebooks/experiments/smol_real_rows.py",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"), "seeds": [lab.seed], **machine,
         },
-        "rows": {
-            "instructions": {"train": len(instructions) - HELDOUT, "heldout": HELDOUT,
-                             "dropped": instructions.dropped},
-            "pairs": {"train": len(pairs) - HELDOUT, "heldout": HELDOUT, "dropped": pairs.dropped},
+        "rows": {  # to train on, to judge by
+            "instructions": [len(train), len(heldout)],
+            "pairs": [len(train_pairs), len(held_pairs)],
+            "dropped": {"instructions": instructions.dropped, "pairs": pairs.dropped},
         },
         "steps": {"sft": sft.trainer["max_steps"], "dpo": dpo.trainer["max_steps"]},
         "train_s": {"sft": sft_log[-1]["train_runtime"], "dpo": dpo_log[-1]["train_runtime"]},
