@@ -2,12 +2,13 @@
 
 Every number in a comparison is an estimate from some held-out prompts. This module says how far
 it may be off (`bootstrap_interval`, `wilson`, `win_rate`) and whether two stages differ on the
-*same* prompts (`paired_difference`, `mcnemar`, `verdict`). scipy does the work.
+*same* prompts (`paired_difference`, `mcnemar`, `verdict`), what many metrics at once do to a p
+(`holm`, `benjamini_hochberg`), what n prompts can settle at all (`minimum_detectable_effect`,
+`power`), and how far two judges agree (`cohen_kappa`). scipy does the work.
 
-Left out on purpose: corrections for many comparisons (up to one in twenty comparisons of equal
-stages is 'supported' by chance), the spread between training seeds (run more seeds and look), and
-clusters: average the samples of one prompt before you call, because the prompt, not the sample, is
-the independent unit.
+Left out on purpose: the spread between training seeds (run more seeds and look), and clusters:
+average the samples of one prompt before you call, because the prompt, not the sample, is the
+independent unit. `verdict` corrects nothing: give it a p from `holm` if you look at many metrics.
 """
 
 from __future__ import annotations
@@ -19,21 +20,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
+from postlab.stats_agreement import benjamini_hochberg, cohen_kappa, holm
+from postlab.stats_basics import Interval, check_settings, numbers, paired, wilson
+from postlab.stats_power import minimum_detectable_effect, power
+
+__all__ = [
+    "Difference",
+    "Interval",
+    "McNemar",
+    "benjamini_hochberg",
+    "bootstrap_interval",
+    "cohen_kappa",
+    "holm",
+    "mcnemar",
+    "minimum_detectable_effect",
+    "paired_difference",
+    "pass_at_k",
+    "power",
+    "verdict",
+    "wilson",
+    "win_rate",
+]
 SIGNIFICANCE = 0.05  # `verdict` wants p below this and a 95% interval on one side of nought
 _BCA_LIMIT = (
     5_000  # BCa leaves out each value once: n^2 work; percentiles agree with it at this size
 )
 _BATCH = 2_000_000  # random indices held at a time, so that long inputs do not fill the memory
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval, from n independent values."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,8 @@ def bootstrap_interval(
     >>> all_wrong.low, round(all_wrong.high, 3)
     (0.0, 0.161)
     """
-    x = _numbers("values", values)
-    _check_settings(confidence, resamples)
+    x = numbers("values", values)
+    check_settings(confidence, resamples)
     if x.min() == x.max():
         if x[0] in (0.0, 1.0):
             return wilson(float(x.sum()), len(x), confidence=confidence)
@@ -123,8 +135,8 @@ def paired_difference(
     >>> found.difference, found.p  # 4 gained, 1 lost: p = 2 * (1 + 5) / 2**5
     (0.375, 0.375)
     """
-    before, after = _pair(a, b)
-    _check_settings(confidence, resamples)
+    before, after = paired(a, b)
+    check_settings(confidence, resamples)
     change = after - before
     if np.ptp(change) == 0:
         bounded = min(before.min(), after.min()) >= 0 and max(before.max(), after.max()) <= 1
@@ -150,7 +162,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     >>> mcnemar([0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 0, 1])  # 2 * (1 + 5) / 2**5
     McNemar(lost=1, gained=4, p=0.375, n=6)
     """
-    before, after = _pair(a, b)
+    before, after = paired(a, b)
     odd = [v for v in np.unique(np.concatenate([before, after])) if v not in (0.0, 1.0)]
     if odd:
         raise ValueError(
@@ -160,38 +172,6 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
     gained, lost = int((after > before).sum()), int((after < before).sum())
     p = scipy_stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     return McNemar(lost=lost, gained=gained, p=float(p), n=len(before))
-
-
-def wilson(successes: float, n: int, *, confidence: float = 0.95) -> Interval:
-    """A proportion with Wilson's score interval, which keeps its width at 0% and at 100%.
-
-    Args:
-        successes: number of successes; a half for a tie is allowed.
-        n: number of trials.
-        confidence: coverage aimed at, between 0 and 1.
-    Returns:
-        Interval between 0 and 1.
-    Raises:
-        ValueError: if n < 1 or successes lie outside 0..n.
-    Source: Wilson 1927. Taught in week 6.
-
-    >>> none = wilson(0, 100)  # high is z^2 / (n + z^2), z = 1.96
-    >>> none.low, round(none.high, 4)
-    (0.0, 0.037)
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(
-            f"got {successes} successes of {n}, expected 0 <= successes <= n and n >= 1"
-        )
-    _check_settings(confidence, 1)
-    z2 = float(scipy_stats.norm.ppf(0.5 + confidence / 2)) ** 2
-    share = successes / n
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
-    # rounding in the last bit must not move the ends off 0 and 1
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Interval(share, low, high, n)
 
 
 def win_rate(votes: ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -211,7 +191,7 @@ def win_rate(votes: ArrayLike, *, confidence: float = 0.95) -> Interval:
     >>> win_rate([1, 1, 0.5, 0]).value
     0.625
     """
-    x = _numbers("votes", votes)
+    x = numbers("votes", votes)
     odd = [v for v in np.unique(x) if v not in (0.0, 0.5, 1.0)]
     if odd:
         raise ValueError(f"a vote is 1 (win), 0 (loss) or 0.5 (tie), got {odd[0]:g}")
@@ -321,38 +301,3 @@ def _as_far(
 ) -> NDArray[np.bool_]:
     observed = abs(moved.sum())
     return np.abs(signs @ size) >= observed * (1 - 1e-9)  # ties count, whatever the order of adding
-
-
-def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    try:
-        x = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be numbers, one a prompt: {error}") from error
-    if x.ndim != 1:
-        raise ValueError(f"{name} has shape {x.shape}, expected one number a prompt, shape (n,)")
-    if len(x) == 0:
-        raise ValueError(f"{name} is empty; an interval needs at least one prompt")
-    bad = np.flatnonzero(~np.isfinite(x))
-    if len(bad):
-        raise ValueError(
-            f"{name}[{bad[0]}] is {x[bad[0]]} ({len(bad)} of {len(x)} are not finite); "
-            "drop the prompts the metric does not apply to first"
-        )
-    return x
-
-
-def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    before, after = _numbers("a", a), _numbers("b", b)
-    if len(before) != len(after):
-        raise ValueError(
-            f"a has {len(before)} values and b has {len(after)}; a paired test needs "
-            "the same prompts in the same order"
-        )
-    return before, after
-
-
-def _check_settings(confidence: float, resamples: int) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, expected between 0 and 1, such as 0.95")
-    if resamples < 1:
-        raise ValueError(f"resamples is {resamples}, expected at least 1")

@@ -16,6 +16,7 @@ LAYERS = [
     {"tinyworld"},  # with the next line the design's second layer: datasets hands on its rows
     {"chat", "preflight", "datasets", "runs", "rollout"},
     {"models", "evals"},
+    {"judges"},  # with the line before the design's third layer: an oracle judge reads suites
     {"constitution", "prm", "objectives", "plots"},
     {"widgets", "report", "checks"},
     {"lab"},  # with the line before the design's fifth layer: lab writes the report
@@ -30,6 +31,8 @@ PART_OF = {
     "figures_week04": "plots",
     "fingerprint": "runs",
     "frames": "runs",
+    "judge_models": "judges",
+    "judge_rates": "judges",
     "kl": "evals",
     "machine": "runs",
     "panels": "plots",
@@ -42,6 +45,9 @@ PART_OF = {
     "ship": "report",
     "report_page": "report",
     "sourcecode": "runs",
+    "stats_agreement": "stats",
+    "stats_basics": "stats",
+    "stats_power": "stats",
     "storage": "runs",
     "suites": "evals",
     "template_tokens": "chat",
