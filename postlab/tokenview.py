@@ -56,10 +56,12 @@ class TokenView:
     Args:
         rows: the tokens of each row.
         left_out: rows that were not encoded.
+        first: the number that the first row is called by.
     """
 
     rows: tuple[tuple[Token, ...], ...]
     left_out: int
+    first: int = 0
 
     def __repr__(self) -> str:
         lines = ["[trained]  read only"]
@@ -80,7 +82,8 @@ class TokenView:
         real = sum(not token.padding for token in row)
         trained = sum(token.trained for token in row)
         padding = sum(len(token.ids) for token in row if token.padding)
-        count = f"row {place}: {trained} of {real} tokens are trained ({trained / real:.0%})"
+        name = f"row {self.first + place}"
+        count = f"{name}: {trained} of {real} tokens are trained ({trained / real:.0%})"
         return count + (f", and {padding} of padding" if padding else "")
 
     def _rest(self) -> list[str]:

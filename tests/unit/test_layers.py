@@ -23,6 +23,7 @@ LAYERS = [
 ]
 # Modules that are a part of another one, in files of their own to keep each short.
 PART_OF = {
+    "arena": "widgets",
     "bases": "models",
     "comparison": "plots",
     "encoding": "chat",
@@ -35,6 +36,7 @@ PART_OF = {
     "judge_rates": "judges",
     "kl": "evals",
     "machine": "runs",
+    "pages": "widgets",
     "panels": "plots",
     "preflight_advice": "preflight",
     "preflight_architectures": "preflight",
@@ -55,6 +57,7 @@ PART_OF = {
     "tokenview": "chat",
     "training": "runs",
     "verified": "runs",
+    "votes": "widgets",
     "weights": "runs",
 }
 UNSLOTH_PATCHES = {"transformers", "trl", "peft", "datasets", "accelerate"}
