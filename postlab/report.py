@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from postlab.comparison import STAGES, in_order
 from postlab.evals import TEXT, compare
 from postlab.report_page import page
+from postlab.report_written import written
 from postlab.runs import STAGE_WEEKS, MissingStage, run_root
 from postlab.storage import atomic_file, atomic_text
 
@@ -128,6 +129,29 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
     text = page(summary, frame, runs, figures=figures, absent=absent)
     atomic_text(folder / "report.html", text)
     return folder / "report.html"
+
+
+def written_comparison(profile_name: str, *, root: Path | str | None = None) -> str:
+    """What each stage changed, what it cost and what is inconclusive, as Markdown.
+
+    Every sentence is made from the run folders, none by hand: run it again after another seed and
+    it says what is then true. p is adjusted (Holm) for the metrics of a stage.
+
+    Args:
+        profile_name: folder under the run root, such as "tiny".
+        root: run root; by default `runs.run_root()`.
+    Returns:
+        Markdown, a section a stage, ending with commits and devices.
+    Raises:
+        MissingStage, ValueError: as `summarise`.
+    """
+    summary = summarise(profile_name, root=root)
+    known = [run.manifest for run in read_runs(profile_name, root=root)]
+    provenance = [
+        f"{name}: {', '.join(dict.fromkeys(str(manifest.get(key)) for manifest in known))}"
+        for name, key in (("Commit", "commit"), ("Device", "device"))
+    ]
+    return written(summary, summary_frame(summary), provenance)
 
 
 def read_runs(profile_name: str, *, root: Path | str | None = None) -> list[StageRun]:

@@ -46,6 +46,7 @@ PART_OF = {
     "rendering": "chat",
     "ship": "report",
     "report_page": "report",
+    "report_written": "report",
     "sourcecode": "runs",
     "stats_agreement": "stats",
     "stats_basics": "stats",

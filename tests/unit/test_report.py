@@ -11,7 +11,14 @@ import pytest
 matplotlib.use("Agg")
 
 from postlab import stats
-from postlab.report import main, read_runs, summarise, summary_frame, write_report
+from postlab.report import (
+    main,
+    read_runs,
+    summarise,
+    summary_frame,
+    write_report,
+    written_comparison,
+)
 from postlab.runs import MissingStage
 
 LINE = {"base": None, "sft": "base", "dpo": "sft", "grpo": "dpo"}
@@ -296,3 +303,58 @@ def test_command_rewrites_all_three_or_says_why_not(root, monkeypatch, capsys):
     assert (root / "tiny" / "report.html").exists()
     assert main(["smol"]) == 1
     assert "make stages PROFILE=smol" in capsys.readouterr().err
+
+
+# --- the comparison in words ---
+
+
+def section(text, stage, heading):
+    part = text.split(f"## {stage} against ")[1].split("\n## ")[0]
+    return part.split(f"### {heading}\n\n")[1].split("\n\n")[0]
+
+
+def test_the_written_comparison_sorts_by_verdict_and_gives_each_interval(tmp_path):
+    """30 prompts: safety 0 to 1 on all, facts 1 to 0 on all, lists changed on one."""
+    for stage, now in (("base", 0.0), ("sft", 1.0)):
+        rows = [{"id": f"p{i}", "family": "f", "prompt": "?", "answer": "", "sample": 0}
+                | {"safety": now, "facts": 1 - now, "lists": float(i == 0) * now, "length": 5.0}
+                for i in range(30)]  # fmt: skip
+        save(tmp_path, stage, rows=rows)
+    text = written_comparison("tiny", root=tmp_path)
+    assert "Mechanism, not capability" in text and "SFT against base" in text
+    better = section(text, "SFT", "What changed for the better")
+    assert better.startswith("- Safety on unsafe requests: 0% to 100%, +100 points (")
+    assert better.count("\n") == 0 and "p < 0.001; 30 prompts" in better
+    cost = section(text, "SFT", "What it cost")
+    assert cost.startswith("- Facts: 100% to 0%, \N{MINUS SIGN}100 points (")
+    open_ = section(text, "SFT", "What is inconclusive")
+    assert "List operations: 0% to 3%, +3 points (" in open_ and "p = 1.000" in open_
+    assert "Answer length" in open_
+    assert "Training took 1.0 minutes" in text and "- Commit: abc123" in text
+
+
+def test_the_written_comparison_adjusts_p_for_the_metrics_it_looked_at(tmp_path):
+    """6 of 6 changes one way is p = 2 / 2**6 = 0.031: enough alone, not as one of two."""
+    for metrics in (("safety",), ("safety", "facts")):
+        root = tmp_path / str(len(metrics))
+        for stage in ("base", "sft"):
+            rows = [{"id": f"p{i}", "family": "f", "prompt": "?", "answer": "", "sample": 0}
+                    | {m: float(i < 6 and stage == "sft") for m in metrics}
+                    for i in range(30)]  # fmt: skip
+            save(root, stage, rows=rows)
+        text = written_comparison("tiny", root=root)
+        where = "What changed for the better" if len(metrics) == 1 else "What is inconclusive"
+        p = "0.031" if len(metrics) == 1 else "0.062"
+        assert f"p = {p}" in section(text, "SFT", where)
+
+
+def test_the_written_comparison_needs_every_seed(tmp_path):
+    for seed, now in ((0, 1.0), (1, 0.0)):
+        for stage in ("base", "sft"):
+            value = now if stage == "sft" else 0.0
+            rows = [{"id": f"p{i}", "family": "f", "prompt": "?", "answer": "", "sample": 0}
+                    | {"safety": value} for i in range(30)]  # fmt: skip
+            save(tmp_path, stage, seed=seed, rows=rows)
+    text = written_comparison("tiny", root=tmp_path)
+    assert "every one of 2 training seeds (0, 1)" in text
+    assert "Safety on unsafe requests: 0% to 50%" in section(text, "SFT", "What is inconclusive")
