@@ -56,7 +56,7 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
 
 
 def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
-    """Draw how often a simulated comparison finds a change of some size, a line a number of prompts.
+    """Draw how often a simulated comparison finds a change, a line a number of prompts.
 
     Args:
         frame: rows with `n`, `effect` (a share), `value`, `low`, `high` (share of experiments).
