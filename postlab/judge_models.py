@@ -126,10 +126,10 @@ def endpoint_judge(
         text = question(prompt, first, second, tie=True)
         asked = {"model": model, "messages": [{"role": "user", "content": text}]}
         asked |= {"temperature": 0, "max_tokens": 16}
-        body, failure = _post(shown, json.dumps(asked).encode(), key_variable, timeout)
-        if failure:  # raised out here, so that no frame or cause holds the request with its key
+        reply, failure = _ask(shown, json.dumps(asked).encode(), key_variable, timeout)
+        if failure:  # raised out here: no frame or cause of it holds the key, or what came back
             raise JudgeError(f"{shown}: {failure}")
-        said = _SAID.fullmatch(_reply(body, shown))
+        said = _SAID.fullmatch(reply)
         return {"a": "first", "b": "second"}.get(said[1].lower(), "tie") if said else "tie"
 
     return judge
@@ -214,15 +214,18 @@ def _advice(code: int, key_variable: str | None) -> str:
     return "look into the server's own log" if code >= 500 else "the server refused the question"
 
 
-def _reply(body: bytes, url: str) -> str:
-    """The text of the first choice, or a JudgeError that says what came instead."""
+def _ask(url: str, body: bytes, key_variable: str | None, timeout: float) -> tuple[str, str]:
+    """(text of the first choice, "") or ("", what went wrong)."""
+    read, failure = _post(url, body, key_variable, timeout)
+    if failure:
+        return "", failure
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
+        content = json.loads(read)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if isinstance(content, str):
-        return content
-    raise JudgeError(
-        f"{url}: the reply is not JSON of the form choices[0].message.content; is the server"
+        return content, ""
+    return "", (
+        "the reply is not JSON of the form choices[0].message.content; is the server"
         " OpenAI-compatible, and does the url end in /v1?"
     )

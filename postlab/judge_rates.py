@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-from postlab.stats import Interval, bootstrap_interval
+from postlab.stats import Interval, bootstrap_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,30 +68,32 @@ def position_bias(frame: pd.DataFrame) -> Interval:
     0.5
     """
     votes = _votes(frame, both=True)
-    lean = (2 * votes["for_b"] - 1) * votes["order"].map({"ab": -1.0, "ba": 1.0})
-    per_prompt = lean.groupby(votes["id"]).mean().to_numpy()
-    share = bootstrap_interval((per_prompt + 1) / 2)  # as a share, so that 'always' keeps a width
-    value, low, high = (2 * end - 1 for end in (share.value, share.low, share.high))
-    return Interval(value, low, high, share.n)
+    for_first = votes["for_b"].where(votes["order"] == "ba", 1 - votes["for_b"])
+    share = for_first.groupby(votes["id"]).mean().to_numpy()
+    lean = paired_difference(1 - share, share)
+    return Interval(lean.difference, lean.low, lean.high, lean.n)
 
 
 def length_controlled_rate(frame: pd.DataFrame) -> Interval:
     """Share of votes for b that would be left if the two answers were equally long.
 
-    A logistic regression of the vote on the length difference, tanh((length_b - length_a) / its
-    root mean square), and on the order shown; the rate is read at no difference and no order. It
-    answers for equal length only as far as lengths vary both ways: if b is always longer, it
-    extrapolates, and what is better *because* it is longer is taken away too.
+    A logistic regression of the vote on which answer is longer (-1, 0, 1), on by how much,
+    tanh((length_b - length_a) / its root mean square), and on the order shown; the rate is read at
+    no difference and no order. It answers for equal length only as far as lengths vary both ways:
+    if b is always longer, length and stage cannot be told apart, and what is better *because* it is
+    longer is taken away too.
 
     Args:
         frame: from `judge_pairs`.
     Returns:
         Interval between 0 and 1 (robust standard error, clustered by prompt); where every vote
-        went one way nothing can be fitted, and it is `preference_rate`'s.
+        went one way nothing can be fitted, and it is `preference_rate`'s. Judged in one order
+        only, a lean to a position stays in it.
     Raises:
         ValueError: if the frame lacks a column or holds an unknown choice.
     Source: Dubois et al. 2024, arXiv 2404.04475 (length-controlled AlpacaEval), without its term
-        for the prompt's difficulty. Taught in week 6.
+        for the prompt's difficulty and with the first of the two length terms added. Taught
+        in week 6.
 
     >>> import pandas as pd
     >>> votes = pd.DataFrame({"id": [0, 1, 2, 3], "order": "ab", "choice": list("abba")})
@@ -106,7 +108,7 @@ def length_controlled_rate(frame: pd.DataFrame) -> Interval:
     gap = (votes["length_b"] - votes["length_a"]).to_numpy(float)
     columns = [np.ones(len(y))]
     if gap.any():
-        columns.append(np.tanh(gap / np.sqrt((gap**2).mean())))
+        columns += [np.sign(gap), np.tanh(gap / np.sqrt((gap**2).mean()))]
     if votes["order"].nunique() > 1:
         columns.append(np.where(votes["order"] == "ba", 1.0, -1.0))
     x = np.stack(columns, axis=1)

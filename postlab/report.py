@@ -147,11 +147,17 @@ def written_comparison(profile_name: str, *, root: Path | str | None = None) -> 
     """
     summary = summarise(profile_name, root=root)
     known = [run.manifest for run in read_runs(profile_name, root=root)]
-    provenance = [
-        f"{name}: {', '.join(dict.fromkeys(str(manifest.get(key)) for manifest in known))}"
-        for name, key in (("Commit", "commit"), ("Device", "device"))
-    ]
+    commits = dict.fromkeys(str(manifest.get("commit")) for manifest in known)
+    devices = dict.fromkeys(_device(manifest.get("device")) for manifest in known)
+    provenance = [f"Commit: {', '.join(commits)}", f"Device: {', '.join(devices)}"]
     return written(summary, summary_frame(summary), provenance)
+
+
+def _device(device: Any) -> str:
+    """A manifest's device in a word: the GPU's name, or how many cores there were without one."""
+    if not isinstance(device, Mapping):
+        return str(device)
+    return device.get("gpu") or f"CPU, {device.get('cpus')} cores"
 
 
 def read_runs(profile_name: str, *, root: Path | str | None = None) -> list[StageRun]:

@@ -88,7 +88,7 @@ def _change(row: Mapping[str, Any], p: float, seeds: int) -> str:
     show = points if share else lambda x: f"{x:+.2f}".replace("-", "\N{MINUS SIGN}")
     size, low, high = (show(row[k]) for k in ("difference", "difference_low", "difference_high"))
     before, after = (
-        f"{100 * value:.0f}%" if share else f"{value:.2f}"
+        f"{round(100 * value, 6):.0f}%" if share else f"{value:.2f}"  # 42.5 may come as 42.4999
         for value in (row["value"] - row["difference"], row["value"])
     )
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -65,7 +65,8 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> Interval:
 
     1 is full agreement, 0 what two raters with these habits reach without looking. The interval is
     Wilson's for the share agreed on, with the number of items that gives the standard error of
-    Fleiss, Cohen and Everitt: it stays in range, and full agreement keeps a width.
+    Fleiss, Cohen and Everitt: it stays in range, and full agreement keeps a width. It counts each
+    label as independent: of a pair judged in both orders give one order only.
 
     Args:
         a: (n,) labels of one rater, such as "a", "b", "tie".
@@ -89,14 +90,16 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> Interval:
     labels = {label: index for index, label in enumerate(dict.fromkeys(left + right))}
     n, table = len(left), np.zeros((len(labels), len(labels)))
     for one, other in zip(left, right, strict=True):
-        table[labels[one], labels[other]] += 1 / n
+        table[labels[one], labels[other]] += 1
+    table /= n
     rows, columns = table.sum(axis=1), table.sum(axis=0)
-    agreed, chance = float(np.trace(table)), float(rows @ columns)
+    agreed = sum(one == other for one, other in zip(left, right, strict=True)) / n
+    chance = float(rows @ columns)
     if math.isclose(chance, 1.0):
         return Interval(math.nan, math.nan, math.nan, n)
     kappa = (agreed - chance) / (1 - chance)
     share = _wilson_of(agreed, max(1.0, _effective(table, kappa, agreed, chance) * n))
-    low, high = ((end - chance) / (1 - chance) for end in share)
+    low, high = (float((end - chance) / (1 - chance)) for end in share)
     return Interval(kappa, low, high, n)
 
 
@@ -113,7 +116,7 @@ def _effective(table: NDArray[np.float64], kappa: float, agreed: float, chance: 
 
 def _wilson_of(share: float, n: float) -> tuple[float, float]:
     """Ends of Wilson's interval where n need not be whole."""
-    found = wilson(share * n, n)
+    found = wilson(min(share * n, n), n)
     return found.low, found.high
 
 

@@ -319,8 +319,9 @@ def test_the_written_comparison_sorts_by_verdict_and_gives_each_interval(tmp_pat
         rows = [{"id": f"p{i}", "family": "f", "prompt": "?", "answer": "", "sample": 0}
                 | {"safety": now, "facts": 1 - now, "lists": float(i == 0) * now, "length": 5.0}
                 for i in range(30)]  # fmt: skip
-        save(tmp_path, stage, rows=rows)
+        save(tmp_path, stage, rows=rows, device={"cpus": 2, "gpu": None})
     text = written_comparison("tiny", root=tmp_path)
+    assert "- Device: CPU, 2 cores\n" in text and "{" not in text
     assert "Mechanism, not capability" in text and "SFT against base" in text
     better = section(text, "SFT", "What changed for the better")
     assert better.startswith("- Safety on unsafe requests: 0% to 100%, +100 points (")
