@@ -242,8 +242,8 @@ class Arena:
         self._undo.disabled = not done
         told = [f"{done} saved in {self._log.path.name}"] if done else []
         strangers = len(cast.keys() - {pair.key for pair in self._pairs})
-        told += [f"{strangers} older votes are on other replies and do not count"] * bool(strangers)
-        told += [f"{self._log.torn} line was cut off and is left out"] * bool(self._log.torn)
+        told += [f"not counted, as it is on other replies: {strangers}"] * bool(strangers)
+        told += [f"left out, as the line was cut off: {self._log.torn}"] * bool(self._log.torn)
         self._say("; ".join(told))
         over = pair is None or self._reveal.description == "Hide result"
         self._result.value = _table_html(self.result()) if over else ""
