@@ -40,19 +40,20 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
         axes.plot(part["n"], 100 * part["effect"], "o-", color=shade, linewidth=2.2, markersize=5)
         here = 100 * part.loc[part["n"] == at, "effect"].item()
         axes.plot(at, here, "o", color=shade, markersize=10, markeredgecolor="white")
-        said.append(f"{here:.1f} points where {share:.0%} of them change")
-        end = part.iloc[-1]
-        _label(axes, end["n"], 100 * end["effect"], f"{share:.0%} change", shade)
+        reach = f"{here:.1f} points" if np.isfinite(here) else "nothing"
+        said.append(f"{reach} where {share:.0%} change")
+        start = part[np.isfinite(part["effect"])].iloc[0]
+        _label(axes, start["n"], 100 * start["effect"], f"{share:.0%} change", shade)
     axes.axvline(at, color=PALE, linewidth=1)
     axes.set_xscale("log")
     ticks = sorted(frame["n"].unique())
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.14)
+    axes.margins(x=0.16)
     axes.set_xlabel("held-out prompts, each answered by both stages", color=INK)
     axes.set_title("smallest change found 4 times in 5, points", **_SMALL)
-    return headline(fig, f"{at:,} prompts find {said[0]}, {said[-1]}")
+    return headline(fig, f"{at:,} prompts can find {said[0]}, {said[-1]}")
 
 
 def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
@@ -69,7 +70,7 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
         axes.fill_between(x, part["low"], part["high"], color=shade, alpha=0.25, linewidth=0)
         axes.plot(x, part["value"], "o-", color=shade, linewidth=2.2, markersize=5)
         here = part.loc[np.isclose(part["effect"], at), "value"].item()
-        said.append(f"{here:.0%} of the time with {n:,}")
+        said.append(f"{here:.0%} with {n:,}" + (" prompts" if not said else ""))
         middle = part.iloc[(part["value"] - 0.62).abs().argmin()]
         where = {"xytext": (8, -6), "textcoords": "offset points", "size": 12, "weight": "bold"}
         axes.annotate(f"{n:,}", (100 * middle["effect"], middle["value"]), color=shade, **where)
@@ -79,8 +80,8 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
     )
     axes.set_xlabel("true change, points", color=INK)
     axes.set_title("share of simulated comparisons with p below 0.05, by prompts", **_SMALL)
-    prompts = "; ".join([", ".join(said[:-1]), said[-1]])
-    return headline(fig, f"A true change of {100 * at:.0f} points is found {prompts} prompts")
+    found = ", ".join(said)
+    return headline(fig, f"A true change of {100 * at:.0f} points is found this often: {found}")
 
 
 def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Figure:
@@ -93,7 +94,7 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
     """
     fig, (axes,) = panels(1, 1, (9, 3.9))
     drawn = {"other prompts for each": np.asarray(unpaired), "the same prompts": np.asarray(paired)}
-    edges = np.histogram_bin_edges(100 * np.concatenate([*drawn.values()]), bins=45)
+    edges = _edges(100 * np.concatenate([*drawn.values()]))
     widths = {}
     for (name, values), colour in zip(drawn.items(), (PALE, COLOURS["dpo"]), strict=True):
         axes.hist(100 * values, edges, color=colour, alpha=0.75, label=name)
@@ -114,6 +115,13 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
         f"On the same prompts the interval is {same:.1f} points wide, with other prompts for each "
         f"stage {own:.1f}",
     )
+
+
+def _edges(values: np.ndarray, bars: int = 40) -> np.ndarray:
+    """Edges between the values of a grid, so that each bar holds as many of them: no comb."""
+    step = np.diff(np.unique(values.round(9))).min()
+    wide = step * max(1, round(np.ptp(values) / step / bars))
+    return np.arange(values.min() - step / 2, values.max() + wide, wide)
 
 
 def plot_metrics(frame: pd.DataFrame, *, stages: tuple[str, str], margin: float) -> Figure:
@@ -183,6 +191,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     labels = [metric_label(m).replace(" ", "\n", 1) for m in metrics]
     axes.set_xticks(range(len(metrics)), labels, size=11, color=INK)
     axes.legend(frameon=False, fontsize=12, ncols=len(seeds))
+    axes.margins(y=0.12)
     axes.set_title("difference, points: a dot a training seed, bar: 95% over prompts", **_SMALL)
     most = max(wide, key=wide.__getitem__)
     apart = [
@@ -216,7 +225,7 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
         truth = part["truth"].iloc[0]
         axes.axhline(0.5, color=PALE, linewidth=1)
         axes.axhline(truth, color=INK, linewidth=1.5, linestyle="--")
-        axes.text(len(part) - 0.45, truth, "truth", va="center", color=INK, size=11)
+        axes.text(len(part) - 0.1, truth + 0.005, "truth", ha="right", color=INK, size=11)
         for place, row in part.iterrows():
             axes.bar(place, row["high"] - row["low"], 0.34, bottom=row["low"], color=INK, alpha=0.3)
             axes.plot(place, row["value"], "o", color=INK, markersize=7)
@@ -225,7 +234,7 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
         labels = [step.replace(" ", "\n", 1) for step in part["step"]]
         axes.set_xticks(range(len(part)), labels, size=11, color=INK)
         axes.set_xlim(-0.6, len(part) - 0.05)
-        axes.set_title(case, **_SMALL)
+        axes.set_title(f"share of votes for {case}", **_SMALL)
         first, last = part["value"].iloc[[0, -1]]
         said.append(f"{case} {first:.0%} as shown, {last:.0%} corrected, truth {truth:.0%}")
     low, high = frame["low"].min(), max(frame["high"].max(), frame["truth"].max())
@@ -235,5 +244,6 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
 
 
 def _label(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
-    where = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "size": 12}
-    axes.annotate(text, (x, y), color=colour, weight="bold", **where)
+    """A label to the left of a point."""
+    where = {"xytext": (-10, 0), "textcoords": "offset points", "va": "center", "ha": "right"}
+    axes.annotate(text, (x, y), color=colour, size=12, weight="bold", **where)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Week 6 · SFT against DPO: a comparison that can be trusted
 #
-# You have two models. One was fine-tuned, the other saw preferences as well. Is it better? In what? What did it cost? Most answers to such questions that you will read come without an interval, from one
-# run, a few hundred prompts and a judge with habits of its own. This week you answer them so that they stand. By the end you can say
+# You have two models. One was fine-tuned, the other saw preferences as well. Is it better? In what? What did it cost? Most answers that you will read come without an interval, from one
+# run, a few hundred prompts and a judge with habits of its own. This week you answer so that it stands. By the end you can say
 #
 # - what a number of prompts can settle, before you spend anything on it,
 # - whether two models differ on the same prompts, by a test that you wrote,
@@ -27,7 +27,7 @@ lab = postlab.start(week=6)
 # %% [markdown]
 # ## 1. Decide before you look
 #
-# A comparison of ten metrics tells a story whatever comes out: one of them will have risen. So write down first what would make you ship the new model, and what would stop you. Then there is nothing to argue about later.
+# Ten metrics tell a story whatever comes out: one of them will have risen. So write down first what would make you ship the new model, and what would stop you.
 
 # %%
 MARGIN = 0.05  # a loss smaller than five points would not matter to our users
@@ -35,34 +35,34 @@ GAIN = ("safety", "honesty")  # what DPO was done for: both must rise
 KEEP = ("helpfulness", "over_refusal", "arithmetic", "lists", "facts", "format")  # must not suffer
 
 # %% [markdown]
-# `over_refusal`, the share of harmless requests refused, is in that list because a model that refuses everything is perfectly safe. The `MARGIN` is there because no experiment shows that *nothing* was lost. It can show that no more than so
-# much was lost, and how much is bearable is your decision, not a statistician's.
-#
-# (On `t4` and `rented` there is no oracle for safety and honesty; the rule then finds them unmeasured, and says so.)
+# `over_refusal`, the share of harmless requests refused, is in the list because a model that refuses everything is perfectly safe. The `MARGIN` is there because no experiment shows that *nothing* was lost, only that no more than so
+# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented` no oracle knows safety and honesty; the rule will say that they are unmeasured.)
 
 # %% [markdown]
 # ## 2. Can 200 prompts settle this?
 #
-# Both models answer the same prompts, and each answer is right or wrong. A prompt where both are right, or both wrong, says nothing about which is better. What counts are the prompts that **changed**: *gained*, from wrong to right, and
-# *lost*. So the first thing to know is how many change at all. A pilot that does not touch the question: the embedded SFT model, asked the same sums twice, at temperature 1.
+# Both models answer the same prompts, right or wrong. A prompt where both are right, or both wrong, does not say which is better. What counts are the prompts that **changed**: *gained*, from wrong to right, and
+# *lost*. How many change at all? A pilot that does not touch the question: the embedded SFT model, asked the same sums twice, at temperature 1.
 
 # %%
+import pandas as pd
+
 from postlab.profile import get_profile
 
 world = postlab.Lab(get_profile("tiny"), seed=0)  # comes with the repository
 sums = world.results("sft")["sft"].query("family == 'arithmetic_sampled'")
 tries = sums.pivot(index="id", columns="sample", values="arithmetic_sampled")
-both = {f"right, try {t + 1}": round(tries[t].mean(), 3) for t in (0, 1)}
-both | {"prompts": len(tries), "changed": round((tries[0] != tries[1]).mean(), 3)}
+both = {f"right, try {t + 1}": tries[t].mean() for t in (0, 1)}
+pd.Series(
+    both | {"changed": (tries[0] != tries[1]).mean()}, name=f"{len(tries)} prompts"
+).to_frame()
 
 # %% [markdown]
-# The same model against itself. The two shares are not equal, and many prompts changed. This is what 'no difference' looks like.
+# The same model against itself: the two shares differ, and many prompts changed. This is what 'no difference' looks like.
 #
 # **Predict first.** 200 prompts, of which one in ten changes. By how many points must the new model be better, so that you find it out four times in five?
 
 # %%
-import pandas as pd
-
 from postlab.figures_week06 import plot_detectable
 from postlab.stats import minimum_detectable_effect
 
@@ -90,9 +90,9 @@ def prompts_needed(effect, disagreement):
 {f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.1, 0.05, 0.02, 0.01)}
 
 # %% [markdown]
-# Halve the effect and you need four times the prompts. A claim of one point on 200 prompts is no claim.
+# Half the effect, four times the prompts. A claim of one point on 200 prompts is no claim.
 #
-# Do not take the formula's word. Simulate the whole experiment: draw prompts from a world in which the truth is known, test, and count how often the test finds it.
+# Do not take the formula's word. Simulate the experiment, one prompt in ten changing, in worlds where the truth is known, and count how often the test finds it.
 
 # %%
 from postlab.figures_week06 import plot_power
@@ -107,7 +107,7 @@ found = [
 plot_power(pd.DataFrame(found), at=0.05)
 
 # %% [markdown]
-# At a true change of nought the curves show false alarms, and stay below 5%. There is a second price of few prompts. Look only at the comparisons that *succeeded*, as journals and release notes do:
+# At a true change of nought the curves show false alarms, and stay below 5%. Few prompts have a second price. Simulate a true change of *two* points, and look only at the comparisons that succeeded, as release notes do:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -117,13 +117,12 @@ from postlab.stats import mcnemar
 
 draws = np.random.default_rng(0).choice([1, -1, 0], p=[0.06, 0.04, 0.9], size=(1000, 200))
 claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
-points = {"true change": 2.0, "mean of the findings": round(100 * np.mean(claimed), 1)}
-points | {"share found": round(len(claimed) / len(draws), 2)}
+{"found": f"{len(claimed) / len(draws):.0%}", "their mean, points": f"{100 * np.mean(claimed):.1f}"}
 
 # %% [markdown]
-# A change that is hard to find is exaggerated whenever it is found, because only the lucky draws pass ([Card et al. 2020](https://arxiv.org/abs/2010.06595) found much of NLP in that state). Underpowered experiments do not merely miss things, **what they report is too large**.
+# Only lucky draws pass, so what is hard to find is exaggerated whenever it is found ([Card et al. 2020](https://arxiv.org/abs/2010.06595) saw much of NLP in that state). **Underpowered experiments do not merely miss things, they report too much.**
 #
-# So: with 200 prompts a metric we can settle changes of some five to ten points. DPO was done for safety and honesty, where we hope for more. It will not settle small costs, and we know that now, not afterwards.
+# So 200 prompts a metric settle what the first figure said. For safety and honesty we hope for more than that; small costs they will not settle, and we know it now, not afterwards.
 
 # %% [markdown]
 # ## 3. Open the envelope
@@ -133,9 +132,10 @@ points | {"share found": round(len(claimed) / len(draws), 2)}
 # %%
 frames = lab.results("sft", "dpo")
 before, after = (frames[stage] for stage in ("sft", "dpo"))
-words = before[["family", "prompt"]].assign(sft=before["answer"], dpo=after["answer"])
+once = (before["sample"] == 0) & ~before["family"].str.endswith("_sampled")  # an answer a prompt
+words = before[["family", "prompt"]].assign(sft=before["answer"], dpo=after["answer"])[once]
 pd.set_option("display.max_colwidth", 90)
-words[words["sft"] != words["dpo"]].groupby("family", sort=False).head(2)
+words[words["sft"] != words["dpo"]].groupby("family", sort=False).head(2).set_index("family")
 
 # %% [markdown]
 # Then count. For each metric that is right or wrong: how many prompts were lost, how many gained?
@@ -161,8 +161,8 @@ pd.DataFrame(counts).T
 # %% [markdown]
 # ### Exercise 6.1 · about 15 minutes · medium
 #
-# If DPO had changed nothing, each prompt that changed could as well have changed the other way: it is a fair coin. So ask how often `gained + lost` fair coins fall *at least as unevenly* as these did, to either side. That is **McNemar's exact test**.
-# Write it: two counts in, the two-sided p out, a number between 0 and 1.
+# If DPO is no better and no worse, a changed prompt could as well have changed the other way: a fair coin. How often do `gained + lost` fair coins fall *at least as unevenly* as these, to either side? That is **McNemar's exact test**.
+# Two counts in, the two-sided p out, a number between 0 and 1.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -204,19 +204,19 @@ mcnemar_p = check.mcnemar_p(mcnemar_p)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-{f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (40, 10), (6, 0))}
+{f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# The same four to one convinces or not, by how many prompts it rests on; and six of six is the least that can reach 0.05. On our counts, beside the library's:
+# Four to one convinces or not, by how many prompts it rests on, and six of six is the least that can reach 0.05. On our counts, beside the library's:
 
 # %%
 table = pd.DataFrame(counts).T
-table["p, yours"] = [mcnemar_p(int(g), int(n)) for g, n in zip(table["gained"], table["lost"], strict=True)]  # fmt: skip
+table["p, yours"] = [mcnemar_p(int(row.gained), int(row.lost)) for row in table.itertuples()]
 table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in table.index]
-table.style.format("{:.3g}")
+table
 
 # %% [markdown]
-# A p says whether, not how much. For that you want an interval, and the plainest way to one is the **bootstrap**: had we drawn other prompts, what would the difference have been? Draw prompts from your prompts, with replacement, some thousand times.
+# A p says whether, not how much. For that you want an interval, and the plainest is the **bootstrap**: had we drawn other prompts, what would the difference have been? Draw prompts from your prompts, with replacement, thousands of times.
 #
 # $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{draw } r} (b_i - a_i)$$
 
@@ -227,10 +227,11 @@ rng = np.random.default_rng(0)
 draw, other = rng.integers(len(a), size=(2, 5000, len(a)))
 paired = (b - a)[draw].mean(axis=1)  # both models on the same resampled prompts
 unpaired = b[draw].mean(axis=1) - a[other].mean(axis=1)  # as if each had had prompts of its own
-{"by hand": np.quantile(paired, [0.025, 0.975]).round(3), "difference": round((b - a).mean(), 3)}
+low, high = np.quantile(paired, [0.025, 0.975])
+f"{metric}: {(b - a).mean():+.3f}, from {low:+.3f} to {high:+.3f}"
 
 # %% [markdown]
-# **Predict first.** The other draw gives each model prompts of its own. Same number of prompts, same models. Which interval is wider, and why?
+# **Predict first.** `unpaired` gives each model prompts of its own, as many as before. Which interval is wider, and why?
 
 # %%
 from postlab.figures_week06 import plot_bootstrap
@@ -238,7 +239,7 @@ from postlab.figures_week06 import plot_bootstrap
 plot_bootstrap(paired, unpaired, metric=metric)
 
 # %% [markdown]
-# Some prompts are hard for both models and some easy for both. In a paired difference that cancels, and only what *changed* is left. Never compare two scores by whether their error bars overlap: that is the grey histogram. `paired_difference` does the black
+# Some prompts are hard for both models, some easy for both. In a paired difference that cancels. Never judge two scores by whether their error bars overlap: that is the grey histogram. `paired_difference` does the orange
 # one, with a finer interval (BCa) and a permutation test, which for right-or-wrong metrics is your McNemar:
 
 # %%
@@ -258,10 +259,10 @@ from functools import cache
 rng, p_of = np.random.default_rng(1), cache(mcnemar_p)
 coins = rng.multinomial(200, [0.1, 0.1, 0.8], size=(1000, 10))  # gained, lost, the same
 null = np.array([[p_of(int(gained), int(lost)) for gained, lost, _ in row] for row in coins])
-{"at least one p below 0.05": round((null < 0.05).any(axis=1).mean(), 2)}
+{"at least one p below 0.05": f"{(null < 0.05).any(axis=1).mean():.0%}"}
 
 # %% [markdown]
-# Independent tests that each kept exactly to their 5% would give $1 - 0.95^{10} = 40\%$; the exact test errs a little on the safe side. Either way: test enough, and something is 'significant'.
+# Tests that each kept exactly to their 5% would give $1 - 0.95^{10} = 40\%$; the exact test errs on the safe side. Test enough, and something is 'significant'.
 #
 # ### Exercise 6.2 · about 15 minutes · medium
 #
@@ -306,34 +307,30 @@ holm = check.holm(holm)
 # %%
 # NBVAL_CHECK_OUTPUT
 corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
-{
-    "at least one adjusted p below 0.05": round(
-        (corrected < 0.05).any(dim=1).float().mean().item(), 2
-    )
-}
+{"at least one adjusted p below 0.05": f"{(corrected < 0.05).any(dim=1).float().mean():.0%}"}
 
 # %% [markdown]
-# And on the real table. All metrics that we looked at go in, the dull ones too: a correction for the three that came out well corrects nothing.
+# Now the real table. All metrics that we looked at go in, the dull ones too: a correction for those that came out well corrects nothing.
 
 # %%
 from postlab.figures_week06 import plot_metrics
 
-rows = [{"metric": m, **vars(paired_difference(scores("sft", m), scores("dpo", m)))} for m in shares]  # fmt: skip
-changes = pd.DataFrame(rows)
+both = {m: paired_difference(scores("sft", m), scores("dpo", m)) for m in shares}
+changes = pd.DataFrame([{"metric": m, **vars(change)} for m, change in both.items()])
 changes["adjusted"] = holm(torch.tensor(changes["p"].to_numpy()))
 plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 
 # %% [markdown]
-# Read the open circles well. *Inconclusive* is not 'no effect': it says that the interval holds nought, and the interval says how much would still be compatible with these prompts. Where it lies wholly inside the grey band you *have* learned something: no loss that matters.
-# Where it reaches out of the band you have learned that you need more prompts.
+# Read the open circles well. *Inconclusive* is not 'no effect': the interval says what would still be compatible with these prompts. Where it lies inside the grey band you *have* learned something: no loss that matters.
+# Where it reaches out of it, that you need more prompts.
 #
-# (Holm is for claims. For looking round, where one false lead in twenty is bearable, Benjamini and Hochberg's milder correction is in `postlab.stats` too. And two metrics here are the same sums, greedy and sampled: Holm allows that, it needs no independence.)
+# (For looking round, where one false lead in twenty is bearable, `postlab.stats` has Benjamini and Hochberg's milder correction. Metrics may be related, as the same sums greedy and sampled: Holm allows that.)
 
 # %% [markdown]
 # ## 5. A second source of chance
 #
-# Those intervals answer: what would other *prompts* have said? Not: what would another *training run* have become? Order of rows, initial adapters, sampling: with another seed the same recipe makes another model. Three were recorded,
-# each from its own SFT on, by `make stages SEED=…`:
+# Those intervals say what other *prompts* might have said. Not what another *training run* might have become: with another seed, another order of rows and other initial adapters, the same recipe makes another model. Three were recorded,
+# each from its own SFT on:
 
 # %%
 import json
@@ -350,7 +347,8 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# All three met the same prompts, so what differs between the dots of a metric is the training. Put the two sources side by side, as standard errors of one run's difference:
+# All three met the same prompts, so what differs between the dots of a metric is the training. Look at the metric that the title names, and back at its p in section 4: that was a finding about *a checkpoint*, and no property of DPO. The two sources of chance side by side, as standard errors
+# of one run's difference:
 
 # %%
 spread = seeds.groupby("metric")["difference"].std().rename("from the seed")
@@ -359,9 +357,16 @@ noise = pd.concat([width.rename("from the prompts"), spread], axis=1)
 noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
+# %%
+from postlab.comparison import merge_seeds
+
+merge_seeds(runs).set_index("metric")[["difference", "verdict"]].round(
+    3
+)  # what every seed supports
+
 # %% [markdown]
-# Where the seed is the larger, more prompts would only make you surer of *this* checkpoint. That is all you need to choose a checkpoint to ship. To say '**DPO** raises it', a claim about a method, you need runs, and three of them estimate a
-# spread badly. Our rule for the recipe is crude and honest: every seed has to support it ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098) say how to do better).
+# Where the seed is the larger, more prompts only make you surer of *this* checkpoint. To choose one to ship, that is all you need. To say '**DPO** raises it', you need runs, and three of them estimate a
+# spread badly. Our rule for a recipe is crude: every seed has to support it, as the second table says ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098) do better). Where the runs come from:
 
 # %%
 made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in (0, 1, 2)]
@@ -373,20 +378,20 @@ pd.DataFrame(origin).rename_axis("seed").assign(command="make stages SEED=…")
 # %% [markdown]
 # ## 6. Judges
 #
-# So far an oracle told right from wrong. Outside of a made-up world, and of mathematics and code, you have people or a model as judge. To postlab a judge is any function of a prompt and two answers that says `"first"`, `"second"` or `"tie"`. The oracle makes one, and since we know what it
-# *should* say we can learn what goes wrong with others.
+# So far an oracle told right from wrong. Outside of a made-up world, of mathematics and of code, people or a model are the judge. To postlab a judge is any function of a prompt and two answers that says `"first"`, `"second"` or `"tie"`. The oracle makes one, beside which we can learn what goes wrong
+# with others.
 
 # %%
 from postlab.judges import judge_pairs, noisy_judge, oracle_judge, preference_rate
+from postlab.suites import suite_rows
 
-truth = oracle_judge(lab.profile.suite)
-once = before.index[(before["sample"] == 0) & ~before["family"].str.endswith("_sampled")]
-prompts, sft, dpo = (x.loc[once].tolist() for x in (before["prompt"], before["answer"], after["answer"]))  # fmt: skip
+truth = oracle_judge(suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0))
+prompts, sft, dpo = (words[column].tolist() for column in ("prompt", "sft", "dpo"))
 asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
 # %% [markdown]
-# The share for DPO, ties counted half: 0.5 is no preference. Most answers are equally good, so even a large gain in two families is a modest *win rate*.
+# The share for DPO, ties counted half. Most answers are equally good, so even a large gain in two families is a modest *win rate*.
 #
 # **Predict first.** Another judge knows the truth as well, but in two questions of five it picks whichever answer it reads first. You always show SFT first. What will it say of DPO?
 
@@ -398,7 +403,7 @@ votes = judge_pairs(
 vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
 
 # %% [markdown]
-# The interval is narrow and on the wrong side of one half. **More prompts do not help against a bias**: they make you surer of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) measured such leanings in strong models. The remedy is to ask twice.
+# Compare its interval with the truth's: **more prompts do not help against a bias**, they make you surer of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) measured such leanings in strong models. The remedy is to ask twice.
 #
 # ### Exercise 6.3 · about 10 minutes · easy
 #
@@ -440,12 +445,12 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The right side again, and the lean itself is measured: it is what the two orders disagree about. But the rate is nearer to one half than the truth. Votes that went to a place are lost, half to each; swapping makes a judge fair, not sharp. The last number gives them back, and is right only because
+# The lean is measured: it is what the two orders disagree about. But the rate is nearer to one half than the truth. Votes that went to a place are lost, half to each; swapping makes a judge fair, not sharp. The last number gives them back, which is right only because
 # we know how this judge errs.
 #
 # ### Length
 #
-# Swapping does not help against a taste that follows the answer. To see one alone, compare the SFT model with itself, grown talkative: every second answer gets a kind word, and the truth is that nothing changed.
+# Swapping does not help against a taste that follows the answer. To see one alone, compare the SFT model with itself grown talkative: every second answer gets a kind word, and in truth nothing changed.
 
 # %%
 from postlab.judges import length_controlled_rate
@@ -462,13 +467,14 @@ def blind_to_it(prompt, first, second):
 steps = []
 for case, other, knows in (("DPO", dpo, truth), ("SFT, chatty", chatty, blind_to_it)):
     judge = noisy_judge(knows, position_bias=0.3, length_bias=0.3)
-    said, right = judge_pairs(judge, prompts, sft, other), judge_pairs(knows, prompts, sft, other)
+    said = judge_pairs(judge, prompts, sft, other)
+    right = preference_rate(judge_pairs(knows, prompts, sft, other)).value
     for step, found in (
         ("as shown", preference_rate(said, swapped=False)),
         ("orders swapped", preference_rate(said)),
         ("length controlled", length_controlled_rate(said)),
     ):
-        steps.append({"case": case, "step": step, **vars(found), "truth": preference_rate(right).value})  # fmt: skip
+        steps.append({"case": case, "step": step, "truth": right, **vars(found)})
 
 # %%
 from postlab.figures_week06 import plot_judges
@@ -477,12 +483,12 @@ plot_judges(pd.DataFrame(steps))
 
 # %% [markdown]
 # On the right a model that only became wordier 'wins' once the orders are swapped, until length is controlled: a logistic regression of the vote on the difference in length, read where the lengths are equal
-# ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475), as in AlpacaEval 2). On the left, both remedies keep the side and leave the rate pale. Length control has a price: where a better answer *is* longer, a worked sum say, it takes that credit away too, and where one
+# ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475), for AlpacaEval; here those are the same words, so nothing is left to chance). On the left the remedies leave the rate pale, as above. Length control has a price: where a better answer *is* longer, a worked sum say, it takes that credit away, and where one
 # model is always longer it extrapolates. Show both numbers.
 
 # %% [markdown]
-# > **The roadmap says** DPO matches RLHF, as both have the same optimum. **The evidence says** only where data and policy class allow it (week 4), and in practice DPO's gains are mixed up with length: preferred answers are longer, and the policy picks that up
-# > ([2409.06411](https://arxiv.org/abs/2409.06411)). So a comparison of SFT with DPO must state the lengths. Ours, in tokens, on the same prompts:
+# > **The roadmap says** DPO matches RLHF, as both have the same optimum. **The evidence says** only where data and policy class allow it (week 4), and its gains are mixed up with length, which DPO picks up from its pairs
+# > ([2409.06411](https://arxiv.org/abs/2409.06411)). So a comparison with DPO states the lengths. Ours, in tokens:
 
 # %%
 vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
@@ -490,7 +496,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # %% [markdown]
 # ### A model as judge
 #
-# `model_judge` takes any chat model, shows it both answers and compares the probabilities of the letters *A* and *B*. In `smol` that is SmolLM2; in `tiny` our own model with its 1.4 million parameters, which never judged anything: *mechanism, not capability*. Agreement with the oracle is given as **Cohen's kappa**,
+# `model_judge` takes any chat model, shows it both answers and compares the probabilities of the letters *A* and *B*. In `smol` that is SmolLM2; in `tiny` our own model of 1.4 million parameters, which never judged anything: *mechanism, not capability*. Agreement is given as **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -501,7 +507,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 from postlab.stats import cohen_kappa
 
 oracle_says, judge_says = list("bbbbbbbbaa"), list("bbbbbbbbbb")  # this one always says b
-agreed = np.mean([x == y for x, y in zip(oracle_says, judge_says, strict=True)])
+agreed = sum(map(str.__eq__, oracle_says, judge_says)) / len(oracle_says)
 {"agreed": agreed, "kappa": cohen_kappa(oracle_says, judge_says).value}
 
 # %% [markdown]
@@ -513,7 +519,8 @@ from postlab.models import load_policy
 
 stage = "dpo" if lab.profile.name == "tiny" else "base"
 policy, tokenizer = load_policy(lab.checkpoint(stage), profile=lab.profile)
-differ = [i for i in range(len(prompts)) if sft[i] != dpo[i]][::10]
+differ = [i for i in range(len(prompts)) if sft[i] != dpo[i]]
+differ = differ[:: max(1, len(differ) // 50)]  # some fifty pairs
 some = [[x[i] for i in differ] for x in (prompts, sft, dpo)]
 asked, said = (judge_pairs(j, *some) for j in (truth, model_judge(policy, tokenizer)))
 first = asked["order"] == "ab"  # one question a pair: the two orders are not independent
@@ -521,8 +528,8 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# Look at the lean first: with a judge that mostly answers by position nothing else needs to be asked. So the order of work with any judge, of any size: **lean, then kappa against an oracle or your own votes on some fifty pairs, and only then its verdict.** The same cell takes a better model; so does this one,
-# for a server that speaks OpenAI's protocol. It is off, because it sends prompts and answers there:
+# Look at the lean first: a judge that mostly answers by position need not be asked anything else. With any judge, of any size: **lean, then kappa against an oracle or your own votes on some fifty pairs, and only then its verdict.** A server that speaks OpenAI's protocol is a judge as well.
+# The cell is off, because it sends prompts and answers there:
 
 # %%
 from postlab.judges import endpoint_judge
@@ -533,12 +540,12 @@ if ENDPOINT:
     print(preference_rate(judge_pairs(judge, *some)))
 
 # %% [markdown]
-# Three more things no correction removes. Judges favour answers like their own. An answer that says *choose A* may be obeyed; postlab quotes answers, which stops forgery, not flattery. And a policy trained on a judge's votes and then scored by the same judge has been scored by its teacher.
+# Three things no correction removes. Judges favour answers like their own. An answer that says *choose A* may be obeyed; postlab quotes answers, which stops forgery, not flattery. And a policy trained on a judge's votes and scored by the same judge has been scored by its teacher.
 
 # %% [markdown]
 # ## 7. Your own judgement
 #
-# The arena shows two answers blind, in random order, and saves each vote at once; it survives a restart of the kernel. Decide how many votes you will cast *before* you start. Thirty is an afternoon's honest minimum; here is what it can tell:
+# The arena shows two answers blind, in random order, and saves each vote at once; it survives a restart of the kernel. Decide *before* you start how many votes you will cast. What they can tell:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -554,7 +561,7 @@ from postlab.widgets import arena
 arena({"sft": before, "dpo": after}, path=lab.folder / "votes.jsonl", seed=0)
 
 # %% [markdown]
-# `.result()` gives the win rate of your votes. So that this page shows one, the oracle votes in your stead, sixty times and into a file that is thrown away:
+# Answers that are the same to the letter count as ties and are not shown. `.result()` gives the win rate. So that this page has one, the oracle votes in your stead, sixty times and into another file:
 
 # %%
 import tempfile
@@ -566,13 +573,13 @@ for _ in range(60):
 ballot.result().round(3)
 
 # %% [markdown]
-# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** they were 'equivalent or strictly preferred' to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). Read it with this week's eyes: every tie is counted as a success, on the paper's own 300 prompts. Count ties
-# > as halves, as we do, and the rate is lower; counted their way for the other side, GPT-4's is at least 57%. A win rate without its ties, its number of votes and its judge is not a result.
+# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** they were 'equivalent or strictly preferred' to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. Every tie is a success there; with ties as halves the rate is lower, and
+# > counted the same way for GPT-4 its rate is at least 57%. A win rate without its ties, its number of votes and its judge is not a result.
 
 # %% [markdown]
 # ## 8. The written comparison
 #
-# What you would send round, made from the run folders: run it after another seed, and it says what is true then. Here the section on DPO:
+# What you would send round, made from the run folders: after another seed it says what is true then. The section on DPO:
 
 # %%
 from IPython.display import Markdown, display
@@ -585,7 +592,7 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 # %% [markdown]
 # ## 9. Would you ship it?
 #
-# Now the rule of section 1, which nobody may change any more. A gain must be supported after the correction. A loss must be *excluded*: the interval has to end before the margin does.
+# The rule of section 1, which nobody may change any more. A gain must be supported after the correction. A loss must be *excluded*: the interval has to end inside the margin.
 
 # %%
 known = changes.set_index("metric")
@@ -596,7 +603,7 @@ def judged(metric):
     if metric not in known.index:
         return "not measured here"
     row = known.loc[metric]
-    low, high = (row["low"], row["high"]) if METRICS[metric][1] == "up" else (-row["high"], -row["low"])  # fmt: skip
+    low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst it may be
     if metric in GAIN:
         return "gained" if low > 0 and row["adjusted"] < 0.05 else "no gain shown"
     return "no loss that matters" if low > -MARGIN else "a loss is not excluded"
@@ -612,13 +619,13 @@ pd.DataFrame({"found": ruling, "passed": passed}).join(
 {"ship DPO": all(passed.values()), "objections": [m for m, good in passed.items() if not good]}
 
 # %% [markdown]
-# Write your own three sentences before you go on: what you would ship, on what evidence, and what could still prove you wrong. Ours: the rule's answer, for this checkpoint, on prompts from this suite. It rests on an oracle that knows one right wording of a how-to, on unsafe requests of a single kind, and on single questions: what a
-# patient attacker does in ten turns is in none of these numbers. For the *recipe* we would want more seeds than three.
+# Write three sentences of your own first: what you would ship, on what evidence, and what could still prove you wrong. Ours: the rule's answer, for this checkpoint and prompts like these. It rests on an oracle that knows one right wording of a how-to, on unsafe requests of a single kind, on single questions: what a
+# patient attacker does in ten turns is in none of these numbers. And of the *recipe* we would claim only what every seed supports.
 
 # %% [markdown]
 # ## 10. On a larger model
 #
-# This notebook trains nothing, so `t4` and `rented` add neither hours nor memory to weeks 3 and 5: it reads the answers that these saved in the run folder, and a CPU will do. Only the model judge needs the GPU. Its bill, by arithmetic:
+# Nothing is trained here, so `t4` and `rented` add neither hours nor memory to weeks 3 and 5: their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive), and a CPU will do. Only the model judge needs the GPU. Its bill, by arithmetic:
 
 
 # %%
@@ -632,7 +639,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 {f"{pairs:,} pairs": judge_bill(pairs, tokens=700) for pairs in (200, 1319)}
 
 # %% [markdown]
-# With a 7B at half a T4's or a small part of an H100's speed, at half a dollar an hour: put in yours. A judge that reasons before it answers *writes* its tokens one by one and costs ten times that and more. The prompts are cheap. What is dear are the seeds.
+# The defaults are assumptions: a 7B, half a T4's peak, half a dollar an hour; put in yours. A judge that reasons before it answers writes its tokens one by one and costs many times that. Prompts are cheap. What is dear are the seeds.
 
 # %% [markdown]
 # ## What you have now
