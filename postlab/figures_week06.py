@@ -49,8 +49,8 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
     ticks = sorted(frame["n"].unique())
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.16)
+    axes.set_ylim(0, 110 * frame.loc[np.isfinite(frame["effect"]), "effect"].max())
+    axes.set_xlim(ticks[0] / 2.5, 1.15 * ticks[-1])
     axes.set_xlabel("held-out prompts, each answered by both stages", color=INK)
     axes.set_title("smallest change found 4 times in 5, points", **_SMALL)
     return headline(fig, f"{at:,} prompts can find {said[0]}, {said[-1]}")
@@ -191,7 +191,8 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     labels = [metric_label(m).replace(" ", "\n", 1) for m in metrics]
     axes.set_xticks(range(len(metrics)), labels, size=11, color=INK)
     axes.legend(frameon=False, fontsize=12, ncols=len(seeds))
-    axes.margins(y=0.12)
+    low, high = 100 * frame["low"].min(), 100 * frame["high"].max()
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.2 * (high - low))  # room for the legend
     axes.set_title("difference, points: a dot a training seed, bar: 95% over prompts", **_SMALL)
     most = max(wide, key=wide.__getitem__)
     apart = [

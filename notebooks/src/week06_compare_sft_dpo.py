@@ -87,7 +87,7 @@ def prompts_needed(effect, disagreement):
     return math.ceil((spread / effect) ** 2)
 
 
-{f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.1, 0.05, 0.02, 0.01)}
+{f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
 
 # %% [markdown]
 # Half the effect, four times the prompts. A claim of one point on 200 prompts is no claim.
@@ -263,7 +263,8 @@ null = np.array([[p_of(int(gained), int(lost)) for gained, lost, _ in row] for r
 
 # %% [markdown]
 # Tests that each kept exactly to their 5% would give $1 - 0.95^{10} = 40\%$; the exact test errs on the safe side. Test enough, and something is 'significant'.
-#
+
+# %% [markdown]
 # ### Exercise 6.2 · about 15 minutes · medium
 #
 # **Holm's correction** bounds the chance of *any* false finding by 5%. Sort the $m$ p-values. Multiply the smallest by $m$, the next by $m - 1$, and so on to 1. Going up, no value may be less than the one before it, nor more than 1.
@@ -445,9 +446,10 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The lean is measured: it is what the two orders disagree about. But the rate is nearer to one half than the truth. Votes that went to a place are lost, half to each; swapping makes a judge fair, not sharp. The last number gives them back, which is right only because
+# The lean is measured: it is where the two orders disagree. But the rate is nearer to one half than the truth. Votes that went to a place are lost, half to each; swapping makes a judge fair, not sharp. The last number gives them back, which is right only because
 # we know how this judge errs.
-#
+
+# %% [markdown]
 # ### Length
 #
 # Swapping does not help against a taste that follows the answer. To see one alone, compare the SFT model with itself grown talkative: every second answer gets a kind word, and in truth nothing changed.
@@ -644,8 +646,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # %% [markdown]
 # ## What you have now
 #
-# A rule from before the data, an experiment whose reach you knew, a test of your own, corrections for many metrics and for a judge's habits, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to what preferences did not
-# touch: getting sums right.
+# A rule from before the data, a test of your own, corrections for many metrics and for a judge's habits, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
 
 # %% [markdown]
 # ### Five interview questions
@@ -666,7 +667,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # </details>
 #
-# **3.** System design: an LLM judge for nightly comparisons of checkpoints. What do you build?
+# **3.** System design: an LLM judge compares checkpoints every night. What do you build?
 #
 # <details><summary>Answer</summary>
 #

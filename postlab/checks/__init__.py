@@ -25,8 +25,8 @@ WEEKS = {  # in the order of the notebooks
     "clipped_policy_loss": "week04",
     "dpo_loss": "week04",
     "mcnemar_p": "week06",
-    "swapped_win_rate": "week06",
     "holm": "week06",
+    "swapped_win_rate": "week06",
 }
 
 
