@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 from postlab import stats
-from postlab.pages import WIDE, bundle, button, shown, text_html
+from postlab.pages import WIDE, bundle, button, pair_html, shown, table_html
 from postlab.votes import CHOICES, Pair, VoteLog, pairs_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PAUSE_S = 0.3  # a second click or key sooner than this is a slip: nobody has read the next pair
 KEYS = {"1": "first", "2": "second", "0": "tie"}
-_FRAME = "border:1px solid rgba(128,128,128,0.5);border-radius:6px;padding:8px 14px"
 _PAGE = "font-size:15px;line-height:1.5;color:var(--jp-ui-font-color1,inherit)"
 
 
@@ -169,7 +168,7 @@ class Arena:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         first = next((pair for pair in self._pairs if not pair.identical), self._pairs[0])
-        page = f"{_pair_html(first)}{_table_html(self.result())}"
+        page = f"{pair_html(first)}{table_html(self.result())}"
         return bundle(self.widget, repr(self), f'<div style="{_PAGE}">{page}</div>')
 
     def _make_widgets(self) -> None:
@@ -186,10 +185,10 @@ class Arena:
         self._reveal = button("Show result", lambda _: self._toggle_result())
         self._keys = ipywidgets.Text(
             placeholder="Click here, then press 1, 2, 0 or u",
-            layout={"width": "270px", "margin": "4px"},
+            layout={"width": "270px", "height": "38px", "margin": "4px"},
         )
         self._keys.observe(self._on_key, "value")
-        wrapped = ipywidgets.Layout(flex_flow="row wrap", width="100%", overflow="visible")
+        wrapped = ipywidgets.Layout(flex_flow="row wrap", align_items="center", **WIDE)
         rows = [[*self._buttons.values()], [self._keys, self._undo, self._reveal]]
         bars = [ipywidgets.Box(row, layout=wrapped) for row in rows]
         parts = [self._page, *bars, self._status, self._result]
@@ -235,7 +234,7 @@ class Arena:
         done, pair = sum(pair.key in cast for pair in asked), self._next(cast)
         bar = f'<progress value="{done}" max="{max(len(asked), 1)}" style="width:160px"></progress>'
         head = f"Which reply is better? &nbsp; {bar} &nbsp; {done} of {len(asked)} voted"
-        page = _pair_html(pair) if pair else "<p>Every pair has its vote. Thank you!</p>"
+        page = pair_html(pair) if pair else "<p>Every pair has its vote. Thank you!</p>"
         self._page.value = f'<div style="{_PAGE}"><div>{head}</div>{page}</div>'
         for control in (*self._buttons.values(), self._keys):
             control.disabled = pair is None
@@ -246,25 +245,8 @@ class Arena:
         told += [f"left out, as the line was cut off: {self._log.torn}"] * bool(self._log.torn)
         self._say("; ".join(told))
         over = pair is None or self._reveal.description == "Hide result"
-        self._result.value = _table_html(self.result()) if over else ""
+        self._result.value = table_html(self.result()) if over else ""
         self._shown, self._shown_at = pair, time.monotonic()
 
     def _say(self, text: str) -> None:
         self._status.value = f'<span style="opacity:0.75">{html.escape(shown(text))}</span>'
-
-
-def _pair_html(pair: Pair) -> str:
-    """One pair without its stages; in a narrow window the second reply stands below the first."""
-    column = f"flex:1 1 300px;min-width:0;{_FRAME}"
-    replies = "".join(
-        f'<div style="{column}"><b>Reply {number}</b>{text_html(reply)}</div>'
-        for number, reply in enumerate(pair.replies, start=1)
-    )
-    return (
-        f'<div style="margin:8px 0"><b>Prompt</b>{text_html(pair.prompt)}</div>'
-        f'<div style="display:flex;flex-wrap:wrap;gap:12px;margin:8px 0">{replies}</div>'
-    )
-
-
-def _table_html(table: pd.DataFrame) -> str:
-    return table.round(3).to_html(index=False, border=0, na_rep="", escape=True)

@@ -9,16 +9,22 @@ from __future__ import annotations
 import html
 import sys
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from postlab.votes import Pair
+
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDE = {"width": "100%", "overflow": "visible"}
+WIDE = {"width": "auto", "overflow": "visible"}
 _TEXT = (
-    "white-space:pre-wrap;overflow-wrap:anywhere;font:inherit;margin:4px 0;"
+    "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font:inherit;margin:4px 0;"
     "max-height:30em;overflow:auto"
 )
+_FRAME = "border:1px solid rgba(128,128,128,0.5);border-radius:6px;padding:8px 14px"
 
 
 def shown(text: str) -> str:
@@ -55,3 +61,25 @@ def bundle(widget: ipywidgets.Widget, text: str, page: str) -> dict[str, Any]:
     if "google.colab" in sys.modules:  # there it is not said which of the two would be chosen
         del data["text/html"]
     return data
+
+
+def pair_html(pair: Pair) -> str:
+    """One pair without its stages; in a narrow window the second reply stands below the first."""
+    column = f"flex:1 1 300px;min-width:0;{_FRAME}"
+    replies = "".join(
+        f'<div style="{column}"><b>Reply {number}</b>{text_html(reply)}</div>'
+        for number, reply in enumerate(pair.replies, start=1)
+    )
+    return (
+        f'<div style="margin:8px 0"><b>Prompt</b>{text_html(pair.prompt)}</div>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:12px;margin:8px 0">{replies}</div>'
+    )
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """A small table, spaced by its own style."""
+    page = table.round(3).to_html(index=False, border=0, na_rep="", escape=True)
+    # Cell text is escaped, so these are tags; a widget gets no table style from the page.
+    for tag in ("th", "td"):
+        page = page.replace(f"<{tag}>", f'<{tag} style="padding:3px 12px;text-align:left">')
+    return page

@@ -82,7 +82,7 @@ class Page:
         assert "exceptionDetails" not in found, f"{script}: {found['exceptionDetails']}"
         return found["result"].get("value")
 
-    def wait(self, script: str, *, seconds: float = 20) -> Any:
+    def wait(self, script: str, *, seconds: float = 60) -> Any:
         """The value of a script as soon as it is true."""
         value = until(lambda: self.run(script), seconds)
         assert value, f"not within {seconds} s: {script}\n{self.run('document.body.innerText')}"
@@ -192,9 +192,9 @@ def lab(tmp_path: Path) -> Iterator[Page]:
         page = Page(next(t["webSocketDebuggerUrl"] for t in tabs if t["type"] == "page"))
         page.resize(1280, 900)
         page.call("Page.navigate", url=f"{url}/doc/tree/nb.ipynb")
-        page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=25)
+        page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=120)
         notebook = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
-        page.wait(f"({notebook})?.sessionContext.session?.kernel?.status === 'idle'", seconds=25)
+        page.wait(f"({notebook})?.sessionContext.session?.kernel?.status === 'idle'", seconds=120)
         page.run(f"window.jupyterapp.shell.activateById(({notebook}).id)")
         yield page
 
@@ -232,8 +232,8 @@ def saved(folder: Path) -> list[str]:
 
 def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Path):
     run_all(lab)
-    lab.wait(voted(0), seconds=25)
-    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=25)
+    lab.wait(voted(0), seconds=120)
+    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=120)
     lab.picture("arena")
     lab.click(button("1"))
     lab.wait(voted(1))
@@ -251,11 +251,13 @@ def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Pat
     assert lab.run("document.querySelectorAll('.jp-CodeCell').length") == 2  # no key was a shortcut
     lab.resize(520, 900)
     lab.picture("arena-narrow")
+    output = "document.querySelector('.jp-OutputArea-output')"
+    assert lab.run(f"{output}.scrollWidth <= {output}.clientWidth")  # nothing is cut off
     lab.resize(1280, 900)
     waiting = lab.run(ARENA_TEXT)
 
     run_all(lab, restart=True)
-    lab.wait(voted(3), seconds=25)
+    lab.wait(voted(3), seconds=120)
     again = lab.run(ARENA_TEXT)
     assert again == waiting
     lab.click(KEYS)
@@ -270,8 +272,8 @@ def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Pat
 
 def test_what_a_model_writes_is_shown_as_text(lab: Page):
     run_all(lab)
-    lab.wait(voted(0), seconds=25)
-    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=25)
+    lab.wait(voted(0), seconds=120)
+    lab.wait(f"({TEXT}).includes('row 0: ')", seconds=120)
     seen = []
     for n in range(6):
         seen.append(lab.run(TEXT))

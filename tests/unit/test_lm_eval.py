@@ -7,6 +7,7 @@ answer and each verdict, not an average over them.
 import importlib.util
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None,
     reason="lm-eval is not installed; run: python -m pip install 'postlab[eval]'",
 )
+DATA = Path(__file__).parents[2] / "data"
 ITEMS = 30  # prompts a family
 FAMILIES = {  # family: (lm-eval's filter, what it makes of an answer)
     "lists": [{"function": "take_first"}],
@@ -65,20 +67,19 @@ def task(family, folder):
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    """The shipped SFT stage through plain transformers: no profile, no patches."""
+def policy():
+    """The shipped SFT stage through plain transformers and PEFT: no profile, no patches."""
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from postlab.runs import find_stage
-
-    with pytest.MonkeyPatch.context() as patch:  # a module's fixture comes before each test's own
-        patch.setenv("POSTLAB_RUNS", str(tmp_path_factory.mktemp("runs")))
-        path = find_stage("tiny", 0, "sft")
-    return AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    base = AutoModelForCausalLM.from_pretrained(DATA / "tiny-base")
+    stage = DATA / "tiny-stages" / "sft" / "model"
+    model = PeftModel.from_pretrained(base, stage).merge_and_unload()
+    return model, AutoTokenizer.from_pretrained(stage)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lm_eval_and_evaluate_agree_item_by_item(family, policy, tmp_path, monkeypatch):
+def test_lm_eval_and_evaluate_agree_item_by_item(family, policy, tmp_path):
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
