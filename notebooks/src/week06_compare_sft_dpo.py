@@ -53,9 +53,8 @@ world = postlab.Lab(get_profile("tiny"), seed=0)  # comes with the repository
 sums = world.results("sft")["sft"].query("family == 'arithmetic_sampled'")
 tries = sums.pivot(index="id", columns="sample", values="arithmetic_sampled")
 both = {f"right, try {t + 1}": tries[t].mean() for t in (0, 1)}
-pd.Series(
-    both | {"changed": (tries[0] != tries[1]).mean()}, name=f"{len(tries)} prompts"
-).to_frame()
+both["changed"] = (tries[0] != tries[1]).mean()
+pd.Series(both, name=f"{len(tries)} prompts").to_frame()
 
 # %% [markdown]
 # The same model against itself: the two shares differ, and many prompts changed. This is what 'no difference' looks like.
@@ -66,8 +65,8 @@ pd.Series(
 from postlab.figures_week06 import plot_detectable
 from postlab.stats import minimum_detectable_effect
 
-sizes, shares = (50, 100, 200, 500, 1000, 2000), (0.05, 0.1, 0.2, 0.4)
-grid = [{"n": n, "disagreement": d} for d in shares for n in sizes]
+sizes, changing = (50, 100, 200, 500, 1000, 2000), (0.05, 0.1, 0.2, 0.4)
+grid = [{"n": n, "disagreement": d} for d in changing for n in sizes]
 reach = pd.DataFrame([cell | {"effect": minimum_detectable_effect(**cell)} for cell in grid])
 plot_detectable(reach, at=200)
 
@@ -348,7 +347,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# All three met the same prompts, so what differs between the dots of a metric is the training. Look at the metric that the title names, and back at its p in section 4: that was a finding about *a checkpoint*, and no property of DPO. The two sources of chance side by side, as standard errors
+# All three met the same prompts, so what differs between the dots of a metric is the training. Look at the metric that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
 # of one run's difference:
 
 # %%
@@ -361,9 +360,8 @@ noise["the larger"] = noise.idxmax(axis=1)
 # %%
 from postlab.comparison import merge_seeds
 
-merge_seeds(runs).set_index("metric")[["difference", "verdict"]].round(
-    3
-)  # what every seed supports
+every = merge_seeds(runs).set_index("metric")  # a verdict is what every seed supports
+every[["difference", "verdict"]].round(3)
 
 # %% [markdown]
 # Where the seed is the larger, more prompts only make you surer of *this* checkpoint. To choose one to ship, that is all you need. To say '**DPO** raises it', you need runs, and three of them estimate a
@@ -371,10 +369,9 @@ merge_seeds(runs).set_index("metric")[["difference", "verdict"]].round(
 
 # %%
 made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in (0, 1, 2)]
-origin = [
-    {"date": m["date"], "commit": m["commit"][:7], "cores": m["device"]["cpus"]} for m in made
-]
-pd.DataFrame(origin).rename_axis("seed").assign(command="make stages SEED=…")
+cores = [m["device"]["cpus"] for m in made]
+origin = {"date": [m["date"] for m in made], "commit": [m["commit"][:7] for m in made]}
+pd.DataFrame(origin).rename_axis("seed").assign(cores=cores, command="make stages SEED=…")
 
 # %% [markdown]
 # ## 6. Judges
@@ -398,9 +395,7 @@ vars(preference_rate(asked))
 
 # %%
 leaning = noisy_judge(truth, position_bias=0.4)
-votes = judge_pairs(
-    leaning, prompts, sft, dpo
-)  # in both orders; choice is 'a' for SFT, 'b' for DPO
+votes = judge_pairs(leaning, prompts, sft, dpo)  # both orders; 'a' is for SFT, 'b' for DPO
 vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
 
 # %% [markdown]
@@ -560,7 +555,8 @@ for votes_cast in (10, 30, 100, 300):
 # %%
 from postlab.widgets import arena
 
-arena({"sft": before, "dpo": after}, path=lab.folder / "votes.jsonl", seed=0)
+blind = {"sft": before[once], "dpo": after[once]}
+arena(blind, path=lab.folder / "votes.jsonl", seed=0)
 
 # %% [markdown]
 # Answers that are the same to the letter count as ties and are not shown. `.result()` gives the win rate. So that this page has one, the oracle votes in your stead, sixty times and into another file:
@@ -568,7 +564,7 @@ arena({"sft": before, "dpo": after}, path=lab.folder / "votes.jsonl", seed=0)
 # %%
 import tempfile
 
-ballot = arena({"sft": before, "dpo": after}, path=tempfile.mkdtemp() + "/votes.jsonl", seed=1)
+ballot = arena(blind, path=tempfile.mkdtemp() + "/votes.jsonl", seed=1)
 for _ in range(60):
     if ballot.pair:
         ballot.vote(truth(*ballot.pair))
@@ -613,9 +609,8 @@ def judged(metric):
 
 ruling = {metric: judged(metric) for metric in (*GAIN, *KEEP)}
 passed = {metric: said in ("gained", "no loss that matters") for metric, said in ruling.items()}
-pd.DataFrame({"found": ruling, "passed": passed}).join(
-    known[["difference", "low", "high"]].round(3)
-)
+decision = pd.DataFrame({"found": ruling, "passed": passed})
+decision.join(known[["difference", "low", "high"]].round(3))
 
 # %%
 {"ship DPO": all(passed.values()), "objections": [m for m, good in passed.items() if not good]}
