@@ -124,11 +124,13 @@ class Lab:
         run.save_eval(frame, key, eval_s=time.perf_counter() - begun)
         return frame
 
-    def results(self) -> dict[str, pd.DataFrame]:
+    def results(self, *needed: str) -> dict[str, pd.DataFrame]:
         """The evaluation of every stage of this seed, in order of training, for the comparison.
 
+        Args:
+            needed: stages that must be there; by default base, sft, dpo and grpo.
         Raises:
-            MissingStage: if one of base, sft, dpo, grpo has none, naming the command that makes it.
+            MissingStage: if one of them has none, naming the command that makes it.
         """
         frames: dict[str, Any] = {}
         for stage in dict.fromkeys((*runs.CHAIN, *runs.STAGE_WEEKS)):
@@ -138,7 +140,7 @@ class Lab:
             if frame is not None:
                 frames[stage] = frame
                 self._note_stale(run)
-            elif stage in runs.CHAIN:
+            elif stage in (needed or runs.CHAIN):
                 raise runs.missing(run, "evaluation of ")
         return frames
 

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from exercise_tools import NAMES, exercise, mutants
@@ -210,6 +211,40 @@ def dpo_through_bt(*, beta=0.1, **logps):
     return cross_entropy_bt(chosen, beta * (logps["policy_rejected"] - ref["ref_rejected"]))
 
 
+def binomial_p(gained, lost):
+    if gained + lost == 0:
+        return 1
+    return scipy.stats.binomtest(gained, gained + lost).pvalue
+
+
+def p_by_enumeration(gained, lost):
+    """By recursion over the coins: how many falls are at least as uneven."""
+    falls = [1]
+    for _ in range(gained + lost):
+        falls = [a + b for a, b in zip([0, *falls], [*falls, 0], strict=True)]
+    n, uneven = gained + lost, abs(gained - lost)
+    return sum(c for k, c in enumerate(falls) if abs(2 * k - n) >= uneven) / 2**n
+
+
+def win_rate_of_all_votes(a_first, b_first):
+    return float(np.mean([*a_first, *(1 - np.asarray(b_first))]))
+
+
+def holm_in_words(p):
+    """Down from the smallest: no p is adjusted to less than the one before it."""
+    adjusted, highest = torch.zeros(len(p)), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i].item()))
+        adjusted[i] = highest
+    return adjusted
+
+
+def holm_by_comparison(p):
+    """Over all p no larger than this one, the largest of p times the number no smaller."""
+    stepped = p * (p[None, :] >= p[:, None]).sum(dim=1)
+    return torch.where(p[None, :] <= p[:, None], stepped[None, :], 0).amax(1).clamp(max=1)
+
+
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
@@ -221,6 +256,9 @@ RIGHT = {
     "gae": [gae_by_definition, gae_as_a_matrix],
     "clipped_policy_loss": [relu_clip, clip_with_max],
     "dpo_loss": [softplus_dpo, dpo_through_bt],
+    "mcnemar_p": [binomial_p, p_by_enumeration],
+    "swapped_win_rate": [win_rate_of_all_votes],
+    "holm": [holm_in_words, holm_by_comparison],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -251,6 +289,9 @@ BY_HAND = {
         [[[-1.4, 0.9]], [[True, True]]],
     ],
     "dpo_loss": [[0.554355, 0.744397], [0.201413, 0.974077]],
+    "mcnemar_p": [0.375, 14 / 64],
+    "swapped_win_rate": [0.625],
+    "holm": [[0.06, 0.03, 0.06]],
 }
 
 

@@ -254,6 +254,7 @@ def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
     here.evaluate(sft, Policy(), None)
     with pytest.raises(MissingStage, match="evaluation of dpo .*make week N=05"):
         here.results()
+    assert list(here.results("base", "sft")) == ["base", "sft"]  # week 6 needs no later stage
     for stage, (parent, weights) in made.items():
         sha = weights or here._weights(parent)
         finished(Run("tiny", 0, stage, parent), parent_weights=sha)

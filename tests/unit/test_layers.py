@@ -31,6 +31,7 @@ PART_OF = {
     "figures_week02": "plots",
     "figures_week03": "plots",
     "figures_week04": "plots",
+    "figures_week06": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "judge_models": "judges",
