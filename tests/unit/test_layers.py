@@ -27,6 +27,7 @@ PART_OF = {
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
+    "figures_week03_experiments": "plots",
     "figures_week04": "plots",
     "fingerprint": "runs",
     "frames": "runs",
