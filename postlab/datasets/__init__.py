@@ -1,7 +1,18 @@
 """Raw rows in, rows in TRL's formats out, with prompts and replies as message lists."""
 
+from postlab.datasets.curation import TARGET_MIX, Curation, curate, domain_of, mix, overlap
 from postlab.datasets.instructions import instruction_rows
 from postlab.datasets.math import math_rows
 from postlab.datasets.preferences import preference_rows
 
-__all__ = ["instruction_rows", "math_rows", "preference_rows"]
+__all__ = [
+    "TARGET_MIX",
+    "Curation",
+    "curate",
+    "domain_of",
+    "instruction_rows",
+    "math_rows",
+    "mix",
+    "overlap",
+    "preference_rows",
+]

@@ -28,6 +28,7 @@ PART_OF = {
     "figures_week01": "plots",
     "figures_week02": "plots",
     "figures_week03_experiments": "plots",
+    "figures_week03": "plots",
     "figures_week04": "plots",
     "fingerprint": "runs",
     "frames": "runs",
