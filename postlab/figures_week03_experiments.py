@@ -148,28 +148,36 @@ def _forgetting_title(frame: pd.DataFrame) -> str:
     )
 
 
-def plot_losses(runs: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the loss of each step through Unsloth and through plain TRL, and how far they differ.
+def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> Figure:
+    """Draw the loss of each step through Unsloth and through plain TRL, and the ratio of times.
 
     Args:
         runs: of one pair, each with `side` ('unsloth', 'trl') and `loss`.
+        timing: a stage of bench/stages.py: `ratio`, `low`, `high`, and `pairs` with the seconds of
+            'ours' (Unsloth) and 'plain'.
     """
     sides = {run["side"]: np.array(run["loss"]) for run in runs}
+    gap = float(np.abs(sides["unsloth"] - sides["trl"]).max())
     steps = np.arange(1, len(sides["trl"]) + 1)
-    gap = np.abs(sides["unsloth"] - sides["trl"])
-    fig, (left, right) = panels(1, 2, (10, 3.5))
+    fig, (left, right) = panels(1, 2, (10, 3.5), gridspec_kw={"width_ratios": (1.5, 1)})
     left.plot(steps, sides["trl"], color=PALE, linewidth=6, label="plain TRL")
     left.plot(steps, sides["unsloth"], color=COLOURS["sft"], linewidth=1.8, label="Unsloth")
     left.legend(frameon=False, fontsize=11.5)
     left.set_title("loss of each step, nats a token", loc="left", size=12.5, color=INK)
-    right.plot(steps, gap, color=GREY, linewidth=1.8)
-    right.set_title("difference of the two, nats", loc="left", size=12.5, color=INK)
-    for panel in (left, right):
-        panel.set_xlabel("step", color=INK)
+    left.set_xlabel("step", color=INK)
+    each = [np.mean(p["ours"]["seconds"]) / np.mean(p["plain"]["seconds"]) for p in timing["pairs"]]
+    right.axhline(1, color=GREY, linewidth=1)
+    right.plot(np.linspace(-0.2, 0.2, len(each)), each, "o", color=PALE)
+    right.vlines(0.5, timing["low"], timing["high"], color=COLOURS["sft"], linewidth=9, alpha=0.3)
+    right.plot(0.5, timing["ratio"], "o", color=COLOURS["sft"], markersize=8)
+    right.set_xticks([0, 0.5], [f"{len(each)} pairs", "mean, 95%"], size=11.5)
+    right.set_xlim(-0.4, 0.9)
+    right.set_title("seconds a step, Unsloth / TRL", loc="left", size=12.5, color=INK)
+    said = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
     return headline(
         fig,
-        f"The same training: the first loss differs by {gap[0]:.0e}, the largest difference "
-        f"in {len(steps)} steps is {gap.max():.0e}",
+        f"The losses of {len(steps)} steps {said}; a step takes {timing['ratio']:.2f} times as "
+        f"long ({timing['low']:.2f} to {timing['high']:.2f}) on this CPU",
     )
 
 
