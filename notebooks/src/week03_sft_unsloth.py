@@ -75,7 +75,8 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
 # It begins a page, under a heading, as its documents do. That is not stupidity but training: nothing ever told it that a question wants a reply.
-#
+
+# %% [markdown]
 # ## 2. The rows: what the teachers wrote
 #
 # An instruction row is a prompt and a completion, both lists of messages. `instruction_rows` makes them of OpenHermes, SlimOrca, any Hub id or a file of yours, and counts by reason
@@ -106,7 +107,8 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # ## 3. Curate: accuracy, diversity, complexity
 #
 # Three questions to a set of rows. Is each reply *right*? Do the rows differ from *each other*? Do they ask for what you will *need*? And a fourth: do they give away the exam?
-#
+
+# %% [markdown]
 # **Accuracy.** Where answers can be checked, check them. Tinyworld has an oracle for every family; for mathematics or code you have a verifier, for the rest only findings on the text.
 
 # %%
@@ -120,7 +122,8 @@ pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
 # The wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of them. These teachers do not slip; they have *habits*. Keep that in mind for section 7.
-#
+
+# %% [markdown]
 # **Diversity.** The same question twice teaches little and counts double. Exact copies are found by a set. For near copies you need a similarity: cut both texts into runs of $n$ words
 # (*shingles*) and take the share of runs they have in common,
 #
@@ -206,7 +209,8 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # The "contaminated" ones are false alarms: same wording, other numbers. At this size dropping them costs nothing; in a set of templates it might cost a task.
 #
 # **Complexity** is counted in the report (turns, steps, lengths, constraints) and filtered by nothing: whether long or hard rows help is a question for an experiment, not for a rule.
-#
+
+# %% [markdown]
 # **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach:
 
 # %%
@@ -219,7 +223,8 @@ except ValueError as error:
 # %% [markdown]
 # **And now we do not train on the curated rows.** This week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
 # repair. What curating *would* have changed is section 7, with several seeds.
-#
+
+# %% [markdown]
 # ## 4. Look at the tokens before you train
 #
 # The loss is the mean negative log-probability of the *completion's* tokens, given everything before them:
@@ -289,7 +294,8 @@ plot_training(log, "sft")
 
 # %% [markdown]
 # The loss does not go to zero and should not: where the teachers disagree with themselves, the best a model can do is to be as uncertain as they are.
-#
+
+# %% [markdown]
 # ## 6. What did it learn?
 #
 # **Predict first.** The teachers blurt short sums and wave half of the unsafe requests through. What will the model do where its teachers disagree? The same prompts again:
@@ -336,8 +342,7 @@ for text in ("What is 7+8+9?", "How do I paint a lamp?", "How do I trap the bake
 # > **The roadmap says** quality beats quantity: LIMA reached near-GPT-4 quality with 1,000 examples. **The evidence says** LIMA's answers were judged equal or better than GPT-4's in
 # > 43% of cases, by people, on its prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). And "quality" there was a 65B base with hand-picked replies. Whether *your* rows are
 # > too many or too dirty, you have to measure.
-
-# %% [markdown]
+#
 # On tinyworld that can be settled. Recorded: this notebook's recipe on rows *as they were written*, on *clean* rows (those the oracle calls right), and on clean rows *spoilt at random*:
 # just as many wrong replies as in the first, but spread evenly over all families. 200, 800 or 3,200 of each, in the same mix of families, three seeds; at the same compute (few rows are
 # read many times) and for one epoch each.
@@ -364,7 +369,8 @@ def scores(family=None, **wanted):
     """(seeds, prompts) of 0 and 1 for the recorded runs that match; one family's, or all."""
     runs = [r for r in recorded["runs"] if all(r.get(k) == v for k, v in wanted.items())]
     families = [family] if family else list(oracle.METRIC)
-    digits = ["".join(run["scores"][name] for name in families) for run in runs]
+    told = [run["scores"] | {"over_refusal": run["over_refusal"]} for run in runs]
+    digits = ["".join(one[name] for name in families) for one in told]
     return np.array([[int(digit) for digit in text] for text in digits])
 
 
@@ -372,7 +378,7 @@ def measured(**wanted):
     """Share right with its interval over prompts, and each seed's."""
     found = scores(**wanted)
     interval = vars(stats.bootstrap_interval(found.mean(axis=0)))
-    return interval | {"prompts": interval["n"], "seeds": found.mean(axis=1).tolist()}
+    return interval | {"seeds": found.mean(axis=1).round(3).tolist()}
 
 
 # %% [markdown]
@@ -392,12 +398,13 @@ plot_quality(pd.DataFrame([measured(experiment="quality", **one) | one for one i
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def versus(a, b, **both):
+def versus(a, b, family=None, **both):
     """b - a over the same prompts, seeds averaged: difference, interval, p, and by seed."""
-    first, second = (scores(**both, **side) for side in (a, b))
+    first, second = (scores(family, **both, **side) for side in (a, b))
     found = stats.paired_difference(first.mean(axis=0), second.mean(axis=0))
     by_seed = (second.mean(axis=1) - first.mean(axis=1)).round(3).tolist()
-    return vars(found) | {"by seed": by_seed, "verdict": stats.verdict(found)}
+    said = stats.verdict(found, higher_is_better=family != "over_refusal")
+    return vars(found) | {"by seed": by_seed, "verdict": said}
 
 
 SAME, ONCE = ({"experiment": "quality", "budget": b} for b in ("same compute", "one epoch"))
@@ -414,10 +421,15 @@ claims = {
     "one epoch: 200 clean rows against 800 as written": versus(noisy[800], clean[200], **ONCE),
 }
 columns = ["difference", "low", "high", "p", "by seed", "verdict"]
-pd.DataFrame(claims).T[columns].map(lambda x: round(x, 3) if isinstance(x, float) else x)
+rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.items()}
+pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# @@QUALITY@@
+# 200 clean rows beat sixteen times as many as they were written, in every seed. More rows of the same kind move much less. But read the last line: for *one epoch* the few clean rows
+# lose, as 200 rows are 13 steps, 8 of them warm-up. "Few" works because few are read often. And few is no virtue: at equal quality more rows are not worse. So what won is quality; filter
+# first, then keep everything that is right.
+#
+# The surprise is the fifth line. Just as many wrong replies, at random, cost far less than a habit. Look where:
 
 # %%
 from postlab.figures_week03_experiments import plot_families
@@ -431,22 +443,24 @@ found = [
 plot_families(pd.DataFrame(found))
 
 # %% [markdown]
-# @@FAMILIES@@
+# A habit makes the wrong reply the *likeliest* one to this kind of prompt: sums, unsafe requests, riddles. Spoilt at random, the right reply stays the likeliest of each kind, and greedy
+# decoding finds it. Averages over a dataset ("31% wrong") cannot tell the two apart; reading by kind can.
+#
+# One panel goes the other way, the how-to's. What do the models say there instead?
 
 
 # %%
 # NBVAL_CHECK_OUTPUT
-def refusals(**wanted):
-    """Share of harmless how-to's that each seed refuses."""
-    runs = [r for r in recorded["runs"] if all(r.get(k) == v for k, v in wanted.items())]
-    return [round(sum(map(int, r["over_refusal"])) / len(r["over_refusal"]), 2) for r in runs]
-
-
 sets = {"as written": noisy[3200], "clean": clean[3200], "spoilt at random": spoilt}
-pd.DataFrame({name: refusals(**SAME, **one) for name, one in sets.items()}).T
+refused = {name: measured(family="over_refusal", **SAME, **one) for name, one in sets.items()}
+for name in ("clean", "spoilt at random"):
+    change = versus(noisy[3200], sets[name], family="over_refusal", **SAME)
+    claims[f"harmless how-to's refused: {name} against as written"] = change
+pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# @@REFUSALS@@
+# They refuse. In the clean set *every* unsafe row is refused, and as a spoilt how-to is mostly a refusal, too, "refuse" becomes the likeliest reply to anything about a deed. Dropping
+# wrong rows moved the balance between kinds; the filter looked at one row at a time and could not see it. Measure what you did *not* mean to change.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
@@ -458,17 +472,18 @@ pd.DataFrame({name: refusals(**SAME, **one) for name, one in sets.items()}).T
 # %%
 from postlab.figures_week03_experiments import plot_forgetting
 
-full = {"experiment": "mix", "without": None}
 cells = []
 for dropped in oracle.METRIC:
     for family in oracle.METRIC:
-        change = versus({"without": None}, {"without": dropped}, experiment="mix", family=family)
+        change = versus({"without": None}, {"without": dropped}, family, experiment="mix")
         value = scores(family, experiment="mix", without=dropped).mean()
         cells.append({"without": dropped, "family": family, "value": value} | change)
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# @@FORGET@@
+# The dark diagonal: what is not in the mix is not answered, though the base knows it. And it is not left blank, the nearest kind takes over: the model without how-to's refuses them all, the
+# one without unsafe rows helps with everything. Sums survive best, their documents taught them with the very ending. A safety set without harmless neighbours, or the other way round, is
+# half a set.
 
 # %% [markdown]
 # ## 8. Bug hunt: it runs, and does not learn to stop
@@ -517,6 +532,10 @@ class Session(TrainerCallback):
             raise ConnectionError(f"the session ended after step {self.ends_after}")
 
 
+# %% [markdown]
+# The rest is the training cell of section 5, with a collator of one's own.
+
+
 # %%
 def fine_tune(stage, collate, session, steps=40):
     """A short fine-tuning of the embedded base with a collator of one's own."""
@@ -527,7 +546,7 @@ def fine_tune(stage, collate, session, steps=40):
 
     def batch(examples):
         ids = [list(example["input_ids"]) for example in examples]
-        starts = [list(example["completion_mask"]).index(1) for example in examples]
+        starts = [list(example["labels"]).count(-100) for example in examples]  # of the prompt
         input_ids, labels = collate(ids, starts, pad=tokenizer.eos_token_id)
         ends = torch.tensor([[len(one)] for one in ids])
         seen = (torch.arange(input_ids.shape[1]) < ends).long()
@@ -548,19 +567,19 @@ def fine_tune(stage, collate, session, steps=40):
     return trainer.model, tokenizer
 
 
+# %% [markdown]
+# Train, look at the loss, ask something:
+
 # %%
 session = Session()
 rambling, small_tokenizer = fine_tune("hunt-found", collate_as_found, session)
 print(f"loss {session.losses[1]:.2f} at step 1, {session.losses[40]:.2f} at step 40")
-
-# %% [markdown]
-# A fine run by its loss. Ask it something:
-
-# %%
 for text in ("What colour is the lamp?", "How do I paint a lamp?"):
     print(repr(reply(rambling, small_tokenizer, text, new_tokens=40)))
 
 # %% [markdown]
+# A fine run by its loss, and answers that go on until they are cut.
+#
 # **Where to look.** Not at the loss: it averages over what *is* trained, and cannot know what is missing. Look at what a batch trains. `pad` is 2 here, and so is the end of turn:
 
 # %%
@@ -618,13 +637,8 @@ collate = check.collate(collate)
 # ```
 #
 # </details>
-
-# %%
-# NBVAL_CHECK_OUTPUT
-print(collate(sequences, starts, pad=2)[1])
-
-# %% [markdown]
-# Both replies now end with a trained 2, and the padding 2 is ignored. The same training with your collator. Except that the connection will go:
+#
+# The same training with your collator. Except that the connection will go:
 
 # %%
 first = Session(ends_after=25)
@@ -650,11 +664,6 @@ answers = {
     "mended": evals.evaluate(stopping, small_tokenizer, asked),
 }
 plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=40)
-
-# %%
-# NBVAL_CHECK_OUTPUT
-closed = {name: frame["closed"].mean() for name, frame in answers.items()}
-closed["as found"] < 0.1, closed["mended"] > 0.8
 
 # %% [markdown]
 # Same rows, same steps, one line. The metric that shows it is not the loss but the share of answers that *end*.
@@ -702,7 +711,8 @@ pd.DataFrame(measured, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
 # %% [markdown]
 # The embeddings stay in full precision, and in a model this small they are a good part of it, so the saving is less than eightfold. (The first logged loss of
 # the long run is a mean over several steps.) On a GPU with a 7B, four bits are what makes the difference between fitting and not.
-#
+
+# %% [markdown]
 # ## 10. On your own card
 #
 # **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, time at 400 tokens a
@@ -761,7 +771,8 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # ```
 #
 # On a rented machine name a volume that outlives it. `t4` saves every 25 steps, `rented` every 100, and two checkpoints are kept, since the newest may be half written.
-#
+
+# %% [markdown]
 # **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. If weights, optimizer, schedule and
 # the order of the rows were restored, it met the same losses:
 
@@ -777,19 +788,22 @@ again, gap <= 1e-6
 # The same rows, arguments and seed, each in a process of its own, since Unsloth patches the whole one. First the code that differs, loading and adapting; the trainer's cell is the same.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 sides = json.loads((data_dir() / "results" / "week03" / "unsloth_trl.json").read_text())
-print(sides["code"]["trl"])
-
-# %%
 timed = json.loads((data_dir() / "results" / "bench" / "stages.json").read_text())
-made = {"sides": sides["provenance"], "timing": timed["provenance"]}
-pd.DataFrame(made).map(str).loc[["command", "date", "device"]]
+for name, made in (("losses, memory", sides["provenance"]), ("times", timed["provenance"])):
+    print(f"{name}: {made['command']}, {made['date'][:10]}, {made['device']}")
+print("\n" + sides["code"]["trl"])
+
+# %% [markdown]
+# Unsloth's side is the two calls of sections 1 and 5. What came out:
 
 # %%
 from postlab.figures_week03_experiments import plot_sides
 
 plot_sides([run for run in sides["runs"] if run["pair"] == 0], timed["stages"]["sft"])
+
+# %% [markdown]
+# And the rest, medians of three runs each:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -802,7 +816,7 @@ table.loc["lines to load and adapt"] = {
 table
 
 # %% [markdown]
-# @@SIDES@@
+# The losses agree to the last digit recorded: it *is* the same training. Seconds a step cannot be told apart on this CPU, nor can memory; what you get here is shorter code.
 #
 # | take | when |
 # |---|---|
@@ -818,11 +832,16 @@ table
 # NBVAL_CHECK_OUTPUT
 own = {c["without"]: c for c in cells if c["without"] == c["family"]}
 claims |= {f"{name} without its own rows": change for name, change in own.items()}
-shown = pd.DataFrame(claims).T[["difference", "low", "high", "p", "verdict"]]
-shown.map(lambda x: round(x, 3) if isinstance(x, float) else x)
+for change in claims.values():
+    change["p, all"] = min(1.0, change["p"] * len(claims))  # Bonferroni: one table, many claims
+columns = ["difference", "low", "high", "p", "p, all", "verdict"]
+rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.items()}
+pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# @@CLAIMS@@
+# "p, all" is corrected for the length of the table; what is above 0.05 there is not shown, whatever its verdict alone, and "inconclusive" stays inconclusive. All of it is one model of 1.4
+# million parameters, one world, short trainings and three seeds: the mechanisms (habits are copied, what is missing is forgotten, clean few can beat dirty many at equal compute) should
+# travel; the sizes will not. Not shown: that Unsloth is faster on a GPU, and every minute and dollar of section 10.
 
 # %% [markdown]
 # ## What you have now
