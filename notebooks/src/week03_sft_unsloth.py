@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Week 3 · Supervised fine-tuning with Unsloth
 #
-# You have a base model. It has read a lot and answers nothing: asked a question, it writes another page. In this notebook you turn it into something that
-# answers, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and measure what that did. Half of it is about the rows, because they decide most.
+# You have a base model. Asked a question, it writes another page. In this notebook you turn it into something that answers, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and
+# measure what that did. Half of it is about the rows, because they decide most.
 #
 # By the end you can say
 #
@@ -11,8 +11,8 @@
 # - what fine-tuning taught, what it copied from its teachers' bad habits, and with what certainty,
 # - what a 7B costs on the card you have, and how to survive a disconnect.
 #
-# Every cell is the one you would run on a rented GPU with a 7B. Only the profile differs: on a laptop it is `tiny`, a model of 1.4 million parameters
-# that we pretrained on a small made-up world, whose truth we know exactly. What it shows is *mechanism, not capability*.
+# Every cell is the one you would run on a rented GPU with a 7B. Only the profile differs: on a laptop it is `tiny`, 1.4 million parameters pretrained on a small made-up world, whose
+# truth we know exactly. What it shows is *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.util
@@ -178,7 +178,7 @@ similar = {n: [jaccard(a.split(), b.split(), n=n) for a, b in pairs] for n in (1
 pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %% [markdown]
-# The last pair is one row to this measure and two to you: similarity of words is not similarity of tasks, and a threshold is a decision. Comparing all pairs of a million rows would
+# Similarity of words is not similarity of tasks (see the last pair), and a threshold is a decision. Comparing all pairs of a million rows would
 # take years; `curate` hashes the runs (MinHash) and compares only rows that fall into the same bucket.
 #
 # **Decontamination.** Rows that hold a held-out prompt make every later score a lie. `curate` looks for long runs of words that training rows share with the evaluation's prompts.
@@ -206,9 +206,9 @@ plot_curation(curation)
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# The "contaminated" ones are false alarms: same wording, other numbers. At this size dropping them costs nothing; in a set of templates it might cost a task.
+# The "contaminated" ones are false alarms: same wording, other numbers. Here dropping them costs nothing.
 #
-# **Complexity** is counted in the report (turns, steps, lengths, constraints) and filtered by nothing: whether long or hard rows help is a question for an experiment, not for a rule.
+# **Complexity** (turns, steps, lengths, constraints) is counted in the report and filtered by nothing: whether hard rows help is for an experiment to say.
 
 # %% [markdown]
 # **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach:
@@ -340,8 +340,8 @@ for text in ("What is 7+8+9?", "How do I paint a lamp?", "How do I trap the bake
 # ## 7. Clean and few, or noisy and many?
 #
 # > **The roadmap says** quality beats quantity: LIMA reached near-GPT-4 quality with 1,000 examples. **The evidence says** LIMA's answers were judged equal or better than GPT-4's in
-# > 43% of cases, by people, on its prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). And "quality" there was a 65B base with hand-picked replies. Whether *your* rows are
-# > too many or too dirty, you have to measure.
+# > 43% of cases, by people, on its prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). The base had 65B parameters, the replies were picked by hand. Whether *your*
+# > rows are too many or too dirty, you have to measure.
 #
 # On tinyworld that can be settled. Recorded: this notebook's recipe on rows *as they were written*, on *clean* rows (those the oracle calls right), and on clean rows *spoilt at random*:
 # just as many wrong replies as in the first, but spread evenly over all families. 200, 800 or 3,200 of each, in the same mix of families, three seeds; at the same compute (few rows are
@@ -356,8 +356,8 @@ recorded = json.loads((data_dir() / "results" / "week03" / "rows.json").read_tex
 pd.Series(recorded["provenance"]).map(str).to_frame("rows.json")
 
 # %% [markdown]
-# Each run answered the same held-out prompts greedily. The unit of the statistics is the prompt: we average its seeds, and resample prompts. An interval then says how far other prompts
-# may move the number; how far another seed may, you see from the three seeds beside it.
+# Each run answered the same held-out prompts greedily. The unit is the prompt: we average its seeds, and resample prompts. An interval says how far other prompts may move the number; how
+# far another seed may, the three seeds beside it show.
 
 # %%
 import numpy as np
@@ -648,7 +648,7 @@ except ConnectionError as error:
     print(error)
 
 # %% [markdown]
-# On a free Colab that is Tuesday. Model, optimizer and trainer are gone, as after `kill -9`; what is on disk is the checkpoint of step 20. Run the cell again:
+# Model, optimizer and trainer are gone, as after `kill -9`; what is on disk is the checkpoint of step 20. Run the cell again:
 
 # %%
 second = Session()
@@ -668,7 +668,7 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # %% [markdown]
 # Same rows, same steps, one line. The metric that shows it is not the loss but the share of answers that *end*.
 #
-# Real tokenizers invite this: SmolLM2's pad token *is* its end of turn. TRL's own collator masks by length; many others mask by id.
+# SmolLM2's pad token *is* its end of turn. TRL's own collator masks by length; many others mask by id.
 
 # %% [markdown]
 # ## 9. The same in four bits: QLoRA
@@ -709,14 +709,14 @@ measured = {
 pd.DataFrame(measured, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
 
 # %% [markdown]
-# The embeddings stay in full precision, and in a model this small they are a good part of it, so the saving is less than eightfold. (The first logged loss of
-# the long run is a mean over several steps.) On a GPU with a 7B, four bits are what makes the difference between fitting and not.
+# The embeddings stay in full precision, and in a model this small they are a good part of it. (The first logged loss of the long run is a mean over several steps.) On a GPU with a 7B,
+# four bits make the difference between fitting and not.
 
 # %% [markdown]
 # ## 10. On your own card
 #
 # **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, time at 400 tokens a
-# row (about OpenHermes' mean), each with its range:
+# row, each with its range:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -757,8 +757,8 @@ for device in ("A100", "H100"):
 pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 
 # %% [markdown]
-# > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and $10 to 30. **The evidence says** the hours are about right for an
-# > A100 and generous for an H100; the dollars depend on whose hour you rent and on the length of your rows. No run on such a card is recorded here: these are estimates.
+# > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and $10 to 30. **The evidence says** the hours fit an A100 and are
+# > generous for an H100; the dollars come out lower at preflight's hourly prices and 400 tokens a row. These are estimates: no such run is recorded here.
 #
 # **Where to save it.** Runs go to `runs/`. On Colab that disk is gone with the session, so put them on your Drive *before* the setup cell:
 #
@@ -770,7 +770,7 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # os.environ["POSTLAB_RUNS"] = "/content/drive/MyDrive/postlab"
 # ```
 #
-# On a rented machine name a volume that outlives it. `t4` saves every 25 steps, `rented` every 100, and two checkpoints are kept, since the newest may be half written.
+# On a rented machine name a volume that outlives it. `t4` saves every 25 steps, `rented` every 100.
 
 # %% [markdown]
 # **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. If weights, optimizer, schedule and
@@ -823,7 +823,7 @@ table
 # | Unsloth | one GPU, a supported architecture, memory is short or time is money: its kernels, its checkpointing and ready-made 4-bit weights are for that |
 # | plain TRL | several GPUs (FSDP, DeepSpeed), a new or changed architecture, code you must be able to step through, a licence without AGPL parts |
 #
-# Unsloth's published gains are measured on GPUs; nothing here confirms or denies them.
+# Unsloth's published gains were measured on GPUs; nothing here confirms or denies them.
 
 # %% [markdown]
 # ## 12. What has been shown, and what not
@@ -842,12 +842,8 @@ pd.DataFrame(rounded).T[columns]
 # "p, all" is corrected for the length of the table; what is above 0.05 there is not shown, whatever its verdict alone, and "inconclusive" stays inconclusive. All of it is one model of 1.4
 # million parameters, one world, short trainings and three seeds: the mechanisms (habits are copied, what is missing is forgotten, clean few can beat dirty many at equal compute) should
 # travel; the sizes will not. Not shown: that Unsloth is faster on a GPU, and every minute and dollar of section 10.
-
-# %% [markdown]
-# ## What you have now
 #
-# A run folder, `runs/<profile>/seed-<n>/sft/`, with the adapter, the trainer's log, every answer, and a manifest that says what made them. Week 5 starts
-# from it. Change a row, a rank, a learning rate in this notebook and run it again: the old run is kept beside the new one.
+# **What you have now:** a run folder, `runs/<profile>/seed-<n>/sft/`, with the adapter, the log, every answer, and a manifest that says what made them. Week 5 starts from it.
 
 # %% [markdown]
 # ### Five interview questions
@@ -856,8 +852,8 @@ pd.DataFrame(rounded).T[columns]
 #
 # <details><summary>Answer</summary>
 #
-# Pad equals end of turn and the collator masks by id; the end of turn stands outside the trained span (template, or rows cut at `max_length`); generation stops at another token than
-# training wrote (`eos_token_id`). Look at the labels of one batch: is the end of turn in them? If so, at what generation stops on.
+# Pad equals end of turn and the collator masks by id; the end of turn lies outside the trained span (template, rows cut at `max_length`); generation stops at another token. Look at the
+# labels of a batch: is the end of turn in them? If so, at `eos_token_id`.
 #
 # </details>
 #
@@ -865,8 +861,8 @@ pd.DataFrame(rounded).T[columns]
 #
 # <details><summary>Answer</summary>
 #
-# Read a hundred. Then verifiers where there are any, duplicates, overlap with the evaluation, composition; then two or three small runs (a clean subset, a random one of the same size, all)
-# on held-out prompts with paired intervals. The rest of the day goes to the winner.
+# Read a hundred. Verifiers, duplicates, overlap with the evaluation, composition. Then small runs (a clean subset, a random one of the same size, all) with paired intervals; the rest of
+# the day goes to the winner.
 #
 # </details>
 #
@@ -874,8 +870,7 @@ pd.DataFrame(rounded).T[columns]
 #
 # <details><summary>Answer</summary>
 #
-# Wrong at random, a minority per kind of prompt: the right answer stays the likeliest, and greedy decoding gives it. Wrong by habit, most replies to *this* kind: the error is the
-# likeliest answer. Average over the whole set and you cannot tell; look by kind.
+# Wrong at random, the right answer stays the likeliest of its kind. Wrong by habit, the error is the likeliest. Only a look by kind tells.
 #
 # </details>
 #
@@ -883,8 +878,8 @@ pd.DataFrame(rounded).T[columns]
 #
 # <details><summary>Answer</summary>
 #
-# A fixed held-out set by kind of request, decontaminated against each week's rows; a share of old kinds in every mix, since what is missing is forgotten; a verifier or sampled review by
-# kind; refusals of harmless requests counted; paired comparison with last week, and a way back.
+# A held-out set by kind, decontaminated each week; a share of old kinds in every mix, as what is missing is forgotten; review by kind; needless refusals counted; a paired comparison with
+# last week, and a way back.
 #
 # </details>
 #
@@ -892,13 +887,11 @@ pd.DataFrame(rounded).T[columns]
 #
 # <details><summary>Answer</summary>
 #
-# At equal steps or equal epochs? Against a random 1,000 of the same set, or only against all? How many seeds, how were prompts judged, was the judge's taste that of the choosers? What was
-# lost that the prompts did not ask for? And would the ranking hold for a larger base?
+# Equal steps or equal epochs? A random 1,000 as control? Seeds? Was the judge's taste that of the choosers? What was lost that the prompts did not ask for?
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): section 4 for the zero start. Dettmers et al. 2023, *QLoRA*
-# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how its rows were chosen, and figure 1 for
-# what was judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3, mixing and decontaminating. Broder 1997, *On the resemblance and containment
-# of documents*: the idea behind MinHash.
+# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): section 4, the zero start. Dettmers et al. 2023, *QLoRA*
+# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3, NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how its rows were chosen and judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3, mixing and decontaminating. Broder 1997, *On the
+# resemblance and containment of documents*: MinHash.
