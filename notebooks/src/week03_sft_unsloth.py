@@ -508,6 +508,8 @@ def collate_as_found(sequences, starts, *, pad):
 # Her training, in short, on the embedded model in every profile. The `Session` keeps the losses; its other talent comes in section 10.
 
 # %%
+import shutil
+
 from transformers import TrainerCallback
 
 from postlab.models import tiny_base
@@ -537,17 +539,19 @@ class Session(TrainerCallback):
 
 
 # %%
-def fine_tune(stage, collate, session, steps=40):
+def fine_tune(stage, collate, session, steps=40, anew=True):
     """A short fine-tuning of the embedded base with a collator of one's own."""
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(tiny_base()), load_in_4bit=False, **loading | {"dtype": "float32"}
     )
     model = FastLanguageModel.get_peft_model(model, **small.lora, random_state=lab.seed)
 
+    pad = tokenizer.eos_token_id  # as she was advised
+
     def batch(examples):
         ids = [list(example["input_ids"]) for example in examples]
         starts = [list(example["labels"]).count(-100) for example in examples]  # of the prompt
-        input_ids, labels = collate(ids, starts, pad=tokenizer.eos_token_id)
+        input_ids, labels = collate(ids, starts, pad=pad)
         ends = torch.tensor([[len(one)] for one in ids])
         seen = (torch.arange(input_ids.shape[1]) < ends).long()
         return {"input_ids": input_ids, "labels": labels, "attention_mask": seen}
@@ -555,6 +559,8 @@ def fine_tune(stage, collate, session, steps=40):
     short = dict(small.sft.trainer) | {"max_steps": steps, "logging_steps": 1, "save_steps": 20}
     short |= {"use_cpu": lab.profile.device == "cpu"}
     run = lab.run(stage, parent="base")
+    if anew:
+        shutil.rmtree(run.folder, ignore_errors=True)
     trainer = SFTTrainer(
         model=model,
         processing_class=tokenizer,
@@ -568,7 +574,7 @@ def fine_tune(stage, collate, session, steps=40):
 
 
 # %% [markdown]
-# Train, look at the loss, ask something:
+# Train, and ask something:
 
 # %%
 session = Session()
@@ -652,7 +658,7 @@ except ConnectionError as error:
 
 # %%
 second = Session()
-stopping, _ = fine_tune("hunt-mended", collate, second)
+stopping, _ = fine_tune("hunt-mended", collate, second, anew=False)
 
 # %%
 from postlab import evals
