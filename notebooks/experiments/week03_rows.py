@@ -26,6 +26,7 @@ import shutil
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def main() -> None:
         "seeds": list(SEEDS),
         "date": datetime.now(UTC).date().isoformat(),
         "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
-        "versions": {name: machine["versions"].get(name) for name in names},
+        "versions": {name: version(name) for name in names},
         "training_minutes": round(sum(run["train_s"] for run in runs) / 60, 1),
     }
     result = {"provenance": provenance, "settings": settings, "runs": runs}
