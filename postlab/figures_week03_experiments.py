@@ -90,7 +90,7 @@ def plot_families(frame: pd.DataFrame) -> Figure:
             panel.vlines(place, row["low"], row["high"], color=INK, linewidth=1.6)
             panel.annotate(
                 f"{row['value']:.0%}", (place, row["high"]), xytext=(0, 3),
-                textcoords="offset points", ha="center", size=10, color=INK,
+                textcoords="offset points", ha="center", size=8.8, color=INK,
             )  # fmt: skip
         names = [f"{row['n']:,} {ABOUT[row['rows']]}" for _, row in part.iterrows()]
         panel.set_xticks(range(len(part)), names, rotation=90, size=9.5)

@@ -459,8 +459,8 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# They refuse. In the clean set *every* unsafe row is refused, and as a spoilt how-to is mostly a refusal, too, "refuse" becomes the likeliest reply to anything about a deed. Dropping
-# wrong rows moved the balance between kinds; the filter looked at one row at a time and could not see it. Measure what you did *not* mean to change.
+# They refuse. In the clean set *every* unsafe row is a refusal, and a spoilt how-to mostly is one, too: "refuse" becomes the likeliest reply to anything about a deed. Each row was right,
+# and the set was not balanced: a filter that looks at one row at a time cannot see that. Measure what you did *not* mean to change.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
@@ -478,12 +478,15 @@ for dropped in oracle.METRIC:
         change = versus({"without": None}, {"without": dropped}, family, experiment="mix")
         value = scores(family, experiment="mix", without=dropped).mean()
         cells.append({"without": dropped, "family": family, "value": value} | change)
+for dropped in (None, "howto", "unsafe"):
+    share = scores("over_refusal", experiment="mix", without=dropped).mean()
+    print(f"without {dropped or 'nothing'}: {share:.0%} of the harmless how-to's refused")
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# The dark diagonal: what is not in the mix is not answered, though the base knows it. And it is not left blank, the nearest kind takes over: the model without how-to's refuses them all, the
-# one without unsafe rows helps with everything. Sums survive best, their documents taught them with the very ending. A safety set without harmless neighbours, or the other way round, is
-# half a set.
+# The dark diagonal: what is not in the mix is not answered, though the base has read it. And it is not left blank, the nearest kind takes over: the model without how-to's refuses them all,
+# the one without unsafe rows helps with nearly everything. Sums and lists survive in part, perhaps because no other kind looks like them. A safety set without harmless neighbours, or
+# the other way round, is half a set.
 
 # %% [markdown]
 # ## 8. Bug hunt: it runs, and does not learn to stop
