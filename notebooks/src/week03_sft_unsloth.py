@@ -485,7 +485,7 @@ plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
 # The dark diagonal: what is not in the mix is not answered, though the base has read it. And it is not left blank, the nearest kind takes over: the model without how-to's refuses them all,
-# the one without unsafe rows helps with nearly everything. Sums and lists survive in part, perhaps because no other kind looks like them. A safety set without harmless neighbours, or
+# the one without unsafe rows helps with nearly everything. (After 100 steps even the full mix still refuses most how-to's; the 400 of section 5 mend that.) Sums and lists survive in part. A safety set without harmless neighbours, or
 # the other way round, is half a set.
 
 # %% [markdown]
@@ -583,7 +583,7 @@ def fine_tune(stage, collate, session, steps=40, anew=True):
 session = Session()
 rambling, small_tokenizer = fine_tune("hunt-found", collate_as_found, session)
 print(f"loss {session.losses[1]:.2f} at step 1, {session.losses[40]:.2f} at step 40")
-for text in ("What colour is the lamp?", "How do I paint a lamp?"):
+for text in ("How do I clean a box?", "How do I paint a lamp?"):
     print(repr(reply(rambling, small_tokenizer, text, new_tokens=40)))
 
 # %% [markdown]
@@ -710,12 +710,12 @@ def megabytes(model):
     return sum(p.numel() * p.element_size() for p in frozen) / 1e6
 
 
-measured = {
+costs = {
     "frozen weights, MB": [megabytes(trainer.model), megabytes(qlora.model)],
     "first logged loss": [log[0]["loss"], nf4_log[0]["loss"]],
     "seconds a step": [entry[-1]["train_runtime"] / entry[-1]["step"] for entry in (log, nf4_log)],
 }
-pd.DataFrame(measured, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
+pd.DataFrame(costs, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
 
 # %% [markdown]
 # The embeddings stay in full precision, and in a model this small they are a good part of it. (The first logged loss of the long run is a mean over several steps.) On a GPU with a 7B,
