@@ -344,7 +344,7 @@ for text in ("What is 7+8+9?", "How do I paint a lamp?", "How do I trap the bake
 # > rows are too many or too dirty, you have to measure.
 #
 # On tinyworld that can be settled. Recorded: this notebook's recipe on rows *as they were written*, on *clean* rows (those the oracle calls right), and on clean rows *spoilt at random*:
-# just as many wrong replies as in the first, but spread evenly over all families. 200, 800 or 3,200 of each, in the same mix of families, three seeds; at the same compute (few rows are
+# just as many wrong replies as in the first, but spread evenly over all families. 200, 800 or 3,200 of each, in the same mix of families, several seeds; at the same compute (few rows are
 # read many times) and for one epoch each.
 
 # %%
@@ -357,7 +357,7 @@ pd.Series(recorded["provenance"]).map(str).to_frame("rows.json")
 
 # %% [markdown]
 # Each run answered the same held-out prompts greedily. The unit is the prompt: we average its seeds, and resample prompts. An interval says how far other prompts may move the number; how
-# far another seed may, the three seeds beside it show.
+# far another seed may, the seeds beside it show.
 
 # %%
 import numpy as np
@@ -542,7 +542,7 @@ class Session(TrainerCallback):
 
 
 # %%
-def fine_tune(stage, collate, session, steps=40, anew=True):
+def fine_tune(stage, collate, session, steps=50, anew=True):
     """A short fine-tuning of the embedded base with a collator of one's own."""
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(tiny_base()), load_in_4bit=False, **loading | {"dtype": "float32"}
@@ -582,7 +582,7 @@ def fine_tune(stage, collate, session, steps=40, anew=True):
 # %%
 session = Session()
 rambling, small_tokenizer = fine_tune("hunt-found", collate_as_found, session)
-print(f"loss {session.losses[1]:.2f} at step 1, {session.losses[40]:.2f} at step 40")
+print(f"loss {session.losses[1]:.2f} at step 1, {session.losses[50]:.2f} at step 50")
 for text in ("How do I clean a box?", "How do I paint a lamp?"):
     print(repr(reply(rambling, small_tokenizer, text, new_tokens=40)))
 
@@ -849,7 +849,7 @@ pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
 # "p, all" is corrected for the length of the table; what is above 0.05 there is not shown, whatever its verdict alone, and "inconclusive" stays inconclusive. All of it is one model of 1.4
-# million parameters, one world, short trainings and three seeds: the mechanisms (habits are copied, what is missing is forgotten, clean few can beat dirty many at equal compute) should
+# million parameters, one world, short trainings and a few seeds: the mechanisms (habits are copied, what is missing is forgotten, clean few can beat dirty many at equal compute) should
 # travel; the sizes will not. Not shown: that Unsloth is faster on a GPU, and every minute and dollar of section 10.
 #
 # **What you have now:** a run folder, `runs/<profile>/seed-<n>/sft/`, with the adapter, the log, every answer, and a manifest that says what made them. Week 5 starts from it.
