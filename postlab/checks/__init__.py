@@ -20,6 +20,8 @@ WEEKS = {  # in the order of the notebooks
     "lora_forward": "week02",
     "nf4_codes": "week02",
     "weights_gib": "week02",
+    "jaccard": "week03",
+    "collate": "week03",
     "bradley_terry_loss": "week04",
     "gae": "week04",
     "clipped_policy_loss": "week04",

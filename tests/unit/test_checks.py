@@ -154,6 +154,41 @@ def gib_by_blocks(parameters, *, bits, block=64, constant_bits=32):
     return number_of_bits / (8 * 1024**3)
 
 
+def jaccard_by_text(first, second, *, n):
+    """Runs as strings in dicts, the union by counting."""
+    one, two = (
+        dict.fromkeys(" ".join(text[i:][:n]) for i in range(len(text)) if len(text[i:]) >= n)
+        for text in (first, second)
+    )
+    shared = sum(run in two for run in one)
+    return shared / max(1, len(one) + len(two) - shared)
+
+
+def zipped_jaccard(a, b, *, n):
+    a, b = (set(zip(*(text[i:] for i in range(n)), strict=False)) for text in (a, b))
+    try:
+        return len(a & b) / len(a.union(b))
+    except ZeroDivisionError:
+        return 0
+
+
+def padded_by_torch(sequences, starts, *, pad):
+    fill = torch.nn.utils.rnn.pad_sequence
+    labels = [[-100] * s + ids[s:] for ids, s in zip(sequences, starts, strict=True)]
+    padded = [fill([torch.tensor(r) for r in rows], batch_first=True, padding_value=value)
+              for rows, value in ((sequences, pad), (labels, -100))]  # fmt: skip
+    return tuple(padded)
+
+
+def masked_batch(sequences, starts, *, pad):
+    width = max(len(ids) for ids in sequences)
+    batch = torch.tensor([list(ids) + [pad] * (width - len(ids)) for ids in sequences])
+    lengths = torch.tensor([len(ids) for ids in sequences]).unsqueeze(1)
+    place = torch.arange(width)
+    ignored = (place < torch.tensor(starts).unsqueeze(1)) | (place >= lengths)
+    return [batch, batch.masked_fill(ignored, -100)]
+
+
 def softplus_bt(chosen_rewards, rejected_rewards):
     return F.softplus(rejected_rewards - chosen_rewards)
 
@@ -252,6 +287,8 @@ RIGHT = {
     "lora_forward": [merged_lora, einsum_lora],
     "nf4_codes": [loop_codes, argmin_codes],
     "weights_gib": [gib_by_blocks],
+    "jaccard": [jaccard_by_text, zipped_jaccard],
+    "collate": [padded_by_torch, masked_batch],
     "bradley_terry_loss": [softplus_bt, cross_entropy_bt],
     "gae": [gae_by_definition, gae_as_a_matrix],
     "clipped_policy_loss": [relu_clip, clip_with_max],
@@ -282,6 +319,14 @@ BY_HAND = {
     "lora_forward": [[[13.0, 10.0]]],
     "nf4_codes": [[[[15, 0, 7, 12] + [7] * 60, [0, 14, 10, 9] + [7] * 60], [2.0, 4.0]]],
     "weights_gib": [0.5625, 2.0, 4.0, 4.125 / 8],
+    "jaccard": [4 / 7, 1 / 3, 1.0],
+    "collate": [
+        [[[5, 6, 7, 2], [5, 8, 2, 2]], [[-100, -100, 7, 2], [-100, 8, 2, -100]]],
+        [
+            [[5, 2, 0, 0, 0], [5, 6, 9, 8, 2]],
+            [[-100, 2, -100, -100, -100], [-100, -100, -100, 8, 2]],
+        ],
+    ],
     "bradley_terry_loss": [[0.287682, LOG2, 1.386294]],
     "gae": [[[0.125, 0.25, 0.5], [0.25, 0.5, 0.0]], [[-0.25, 0.0, 0.5]]],
     "clipped_policy_loss": [

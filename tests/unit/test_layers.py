@@ -29,6 +29,7 @@ PART_OF = {
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
+    "figures_week03_experiments": "plots",
     "figures_week03": "plots",
     "figures_week04": "plots",
     "figures_week06": "plots",
