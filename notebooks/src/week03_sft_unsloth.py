@@ -684,8 +684,6 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 #
 # QLoRA keeps the frozen weights in NF4, four bits each with a scale per 64, and computes in a higher precision; the adapter stays in full precision. On a 7B
 # that is the difference between 14 GB of weights and 4. Here are a few steps of it on the embedded model, from the same rows.
-#
-# Does the loss start higher, lower, or at the same value? And the time of a step?
 
 # %%
 quantised, _ = FastLanguageModel.from_pretrained(
