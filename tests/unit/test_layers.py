@@ -30,6 +30,7 @@ PART_OF = {
     "figures_week01": "plots",
     "figures_week02": "plots",
     "figures_week04": "plots",
+    "figures_week05": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "judge_models": "judges",
