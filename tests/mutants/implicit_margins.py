@@ -21,11 +21,6 @@ def rejected_less_chosen(policy_logps, ref_logps, mask, *, beta):
     return rewards[half:] - rewards[:half]
 
 
-def ref_less_policy(policy_logps, ref_logps, mask, *, beta):
-    chosen, rejected = (beta * ((ref_logps - policy_logps) * mask).sum(dim=1)).chunk(2)
-    return chosen - rejected
-
-
 def no_reference(policy_logps, ref_logps, mask, *, beta):
     chosen, rejected = (policy_logps * mask).sum(dim=1).chunk(2)
     return beta * (chosen - rejected)
@@ -84,7 +79,6 @@ MUTANTS = {
     "no_mask": "mask_forgotten",
     "every_other_row": "interleaved",
     "rejected_less_chosen": "swapped",
-    "ref_less_policy": "swapped",
     "no_reference": "ref_forgotten",
     "no_beta": "beta_forgotten",
     "mean_token": "mean_of_tokens",

@@ -21,12 +21,6 @@ def the_correlation(margins, extra_tokens):
     return r, margins.mean() - r * x.mean()
 
 
-def without_the_means(margins, extra_tokens):
-    x = extra_tokens.float()
-    slope = (x * margins).sum() / (x * x).sum()
-    return slope, margins.mean() - slope * x.mean()
-
-
 def no_intercept(margins, extra_tokens):
     x = extra_tokens.float()
     return (x @ margins) / (x @ x), torch.tensor(0.0)
@@ -66,7 +60,6 @@ MUTANTS = {
     "intercept_first": "order",
     "lengths_over_margins": "axes_swapped",
     "the_correlation": "correlation",
-    "without_the_means": "through_the_origin",
     "no_intercept": "through_the_origin",
     "mean_margin": "intercept_is_the_mean",
     "adds_it": "intercept_sign",
