@@ -86,8 +86,8 @@ def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
     worst = min(values, key=lambda name: (values[name] > 0).mean())
     return headline(
         fig,
-        f"{(everything > 0).mean():.0%} of {len(everything)} held-out pairs have a positive margin, "
-        f"{(values[worst] > 0).mean():.0%} of those on {worst}",
+        f"{(everything > 0).mean():.0%} of {len(everything)} held-out pairs have a "
+        f"positive margin, {(values[worst] > 0).mean():.0%} of those on {worst}",
     )
 
 

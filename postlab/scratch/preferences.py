@@ -3,7 +3,6 @@
 Left out: any training; the losses are in `scratch.losses`, and TRL has the trainer.
 """
 
-import torch
 from torch import Tensor
 
 
@@ -20,6 +19,7 @@ def implicit_margins(
         (B,) beta times nats: reward of chosen less reward of rejected.
     Source: Rafailov et al. 2023, arXiv 2305.18290, section 4. Taught in week 5.
 
+    >>> import torch
     >>> policy, ref = torch.tensor([[-1.0, -1], [-4, -9]]), torch.tensor([[-2.0, -1], [-2, -1]])
     >>> implicit_margins(policy, ref, torch.tensor([[1, 1], [1, 0]]), beta=0.5)  # .5 * (1 - -2)
     tensor([1.5000])
@@ -40,6 +40,7 @@ def length_bias(margins: Tensor, extra_tokens: Tensor) -> tuple[Tensor, Tensor]:
         correlation: replies that are longer may also be better.
     Source: ordinary least squares. Taught in week 5.
 
+    >>> import torch
     >>> length_bias(torch.tensor([1.0, 3, 5]), torch.tensor([-1.0, 0, 1]))
     (tensor(2.), tensor(3.))
     """
