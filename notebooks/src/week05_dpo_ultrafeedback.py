@@ -321,7 +321,7 @@ print(f"{fell:.0%} of the chosen replies became less likely")
 moved.round(2)
 
 # %% [markdown]
-# That is with the likelihood term. Chosen and rejected share a prompt and often their first words, so a step that lowers one lowers the other; and the probability taken away has to go somewhere, not
+# That is with the likelihood term, which holds the mean up. Chosen and rejected share a prompt and often their first words, so a step that lowers one lowers the other; and the probability taken away has to go somewhere, not
 # necessarily to the chosen reply. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) calls it likelihood displacement and trades it against the margin with one parameter.
 #
 # > **The roadmap says** DPO matches RLHF, as both have the same optimum. **The evidence says** the same optimum only where the data reaches and with an
@@ -356,8 +356,8 @@ two = heldout[heldout["arm"].isin(["sigmoid", "sigmoid+sft"])]
 two.groupby("arm", sort=False)[columns].mean().round(2)
 
 # %% [markdown]
-# Read across: how far the rejected replies fell, and what the chosen ones paid or gained. A difference between two arms counts if both seeds agree and it is larger than their spread; two seeds do
-# not make an interval, so anything smaller is *inconclusive*.
+# Read across: how far the rejected replies fell, and what the chosen ones paid or gained. In these short runs the *mean* chosen log-prob did not fall: the theory says that it may, not that it must. Single replies fell all the same, as the share above shows. Two seeds make no interval, so
+# a difference within their spread is *inconclusive*.
 #
 # **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
 # pull on a pair is $\beta\,\sigma(-\text{margin})$:
@@ -503,7 +503,7 @@ slope, intercept = length_bias(margins, extra)
 plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=intercept.item())
 
 # %% [markdown]
-# A slope is no verdict: the families differ in length *and* in what is right, so the line mixes both. To separate them, change length and nothing else. The recorded runs did: every chosen reply
+# Near 0 here, which is good news about these pairs. A slope is no verdict either way: the families differ in length *and* in what is right, so the line mixes both. To separate them, change length and nothing else. The recorded runs did: every chosen reply
 # says the same thing twice. It is longer and no better.
 #
 # TRL's answers to length, as its source has them (1.14.2):
@@ -541,8 +541,11 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 ]
 
 # %% [markdown]
-# Normalising takes away an advantage of *counting*: that more tokens make a larger sum. It cannot take away what the pairs say, and these say: longer. A loss does not mend data; look at the slope
-# before you train, balance lengths, or judge at equal length (week 6).
+# Not what one expects. The *implicit reward* learned length perfectly: it prefers the reply said twice on every held-out pair. The *answers* hardly repeat themselves: to say a thing twice must first become likely, and it was about $e^{-30}$. So the margin was earned
+# on a reply that the policy never gives, pairs were settled early, and what they were meant to teach (compare `safety`) was not learned. Watching the length of the answers alone would have missed it.
+#
+# The normalised loss fared no better, at the one beta tried. It takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
+# balance them, or judge at equal length (week 6).
 #
 # ## 8. What it would cost
 #
