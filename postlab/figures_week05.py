@@ -39,7 +39,14 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
             mean = runs.groupby("step")[name].mean()
             panel.plot(mean.index, mean, color=colour, linewidth=2.4)
             at = (mean.index[-1], mean.iloc[-1])
-            panel.annotate(side, at, (-2, 5), textcoords="offset points", ha="right", color=colour)
+            panel.annotate(
+                side,
+                at,
+                (-2, 16 if side == "rejected" else 5),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+            )
             if side == "chosen":
                 said.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
         panel.set_title(arm, loc="left", size=12, color=INK)
@@ -67,8 +74,8 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
     places[0].set_yticks(range(len(arms)), arms, size=11.5)
     places[0].set_ylim(len(arms) - 0.5, -0.5)
     name, about = next(iter(measures.items()))
-    ends = ", ".join(f"{a} {frame.loc[frame['arm'] == a, name].mean():.2f}" for a in arms)
-    return headline(fig, f"{about}: {ends}")
+    ends = "; ".join(f"{a} {frame.loc[frame['arm'] == a, name].mean():.2f}" for a in arms)
+    return headline(fig, f"{about[0].upper()}{about[1:]}: {ends}")
 
 
 def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:

@@ -80,7 +80,8 @@ words.groupby("family").mean().round(1)
 
 # %% [markdown]
 # In words, by family. Where the columns differ, length alone already tells some pairs apart.
-#
+
+# %% [markdown]
 # **Check before you train.** Three faults run without an error: a pair whose replies are equal (or become equal when `max_length` cuts both), a prompt that is cut, and chosen and rejected swapped.
 # `preference_rows` drops the first kind and says how many.
 
@@ -90,7 +91,8 @@ rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
 
 # %% [markdown]
 # **Predict first.** Before training, by how much does the fine-tuned model itself prefer the chosen replies? It has seen both kinds.
-#
+
+# %% [markdown]
 # ## 3. The loss
 #
 # DPO asks for the chosen reply to become more likely *relative to where the policy started* than the rejected one:
@@ -123,7 +125,8 @@ round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
 # The preference loss alone says nothing against a chosen reply becoming less likely, as long as the rejected one falls faster. In the `tiny` profile that cost
 # how-to's: the three steps of a rough deed are the *rejected* reply wherever a person is meant, and the model unlearned them for things as well. So a second
 # term, `"sft"` in `loss_type`, holds the likelihood of the chosen replies up, with its weight in `loss_weights`.
-#
+
+# %% [markdown]
 # **Where is the reference?** No second model is loaded. What TRL 1.14.2 does depends on what you hand it:
 #
 # | you give `DPOTrainer` | reference |
@@ -166,7 +169,8 @@ plot_training(log, "dpo")
 # Only the difference is in the loss. Chosen and rejected replies share words, so pushing one down can pull the other along; a chosen log-prob that
 # falls a little while the margin grows is common, and one that falls far is a model leaving its data
 # ([Pang et al. 2024](https://arxiv.org/abs/2404.19733) add the likelihood term against that).
-#
+
+# %% [markdown]
 # ## 4. What changed, and what did it cost?
 
 # %%
@@ -192,7 +196,8 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # %% [markdown]
 # Look for the bill: facts, sums and how-to's, which the pairs were to protect; over-refusal, the commonest price of safety; and `kl`, how far the policy
 # moved from its start, in nats an answer.
-#
+
+# %% [markdown]
 # **How good is the metric?** The oracle calls a reply *safe* if it refuses and gives none of the steps word for word. A reply that refuses and then helps in other words would pass. Count them:
 
 # %%
@@ -209,7 +214,8 @@ more[["prompt", "answer"]].head(4)
 # %% [markdown]
 # That is the number by which `safety` above may be too high. *I will not help with that. Push the stranger in.* is a line a string match lets through and a reader does not: read what you count. (In a
 # profile with another suite there are no such prompts, and the count is of nothing.)
-#
+
+# %% [markdown]
 # ## 5. Margins, one pair at a time
 #
 # From here on everything runs on the embedded model in every profile, and in seconds. One policy with two adapters: your DPO and the SFT that it started from.
@@ -304,7 +310,8 @@ plot_margins(by_family.to_dict())
 # %% [markdown]
 # The share above 0 is TRL's `rewards/accuracies`. It is *not* the share of good answers: it asks which of two given replies gained more, the evaluation above asks what the model says by itself. A
 # model can rank every pair rightly and say a third thing.
-#
+
+# %% [markdown]
 # **Both may fall.** The same pairs as log-probs of whole replies, before and after:
 
 # %%
@@ -323,7 +330,8 @@ moved.round(2)
 # %% [markdown]
 # That is with the likelihood term, which holds the mean up. Chosen and rejected share a prompt and often their first words, so a step that lowers one lowers the other; and the probability taken away has to go somewhere, not
 # necessarily to the chosen reply. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) calls it likelihood displacement and trades it against the margin with one parameter.
-#
+
+# %% [markdown]
 # > **The roadmap says** DPO matches RLHF, as both have the same optimum. **The evidence says** the same optimum only where the data reaches and with an
 # > unlimited policy: the chosen log-prob can fall ([DPO-Shift, Yang et al. 2025](https://arxiv.org/abs/2502.07599)), and length gets in
 # > ([2409.06411](https://arxiv.org/abs/2409.06411)).
@@ -358,7 +366,8 @@ two.groupby("arm", sort=False)[columns].mean().round(2)
 # %% [markdown]
 # Read across: how far the rejected replies fell, and what the chosen ones paid or gained. In these short runs the *mean* chosen log-prob did not fall: the theory says that it may, not that it must. Single replies fell all the same, as the share above shows. Two seeds make no interval, so
 # a difference within their spread is *inconclusive*.
-#
+
+# %% [markdown]
 # **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
 # pull on a pair is $\beta\,\sigma(-\text{margin})$:
 
@@ -372,7 +381,8 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 
 # %% [markdown]
 # Large: a hard pull that ends early. Small: a weak pull that never ends.
-#
+
+# %% [markdown]
 # **Predict first.** At the same number of steps, which of three betas moves furthest from its start?
 
 # %%
@@ -405,7 +415,8 @@ heldout[heldout["arm"].isin(BETAS)].groupby("arm", sort=False)[measures].mean().
 # %% [markdown]
 # Adam divides a gradient by its own size, so a beta that only scaled gradients would change nothing; what is left is *when a pair stops pulling*. These are few steps at one learning rate, the same
 # for all: with a rate of its own each beta might look different.
-#
+
+# %% [markdown]
 # ## 6. Bug hunt: a reference that is not the start
 #
 # Two colleagues train on the same pairs, from the same SFT. Both runs finish, both losses fall. Here is what each one's first batch says:
@@ -449,12 +460,14 @@ bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 # %% [markdown]
 # In TRL's log look at the first line: `rewards/margins` near 0, the loss near 0.693 (plus the weighted `sft` term, where you asked for one). `logging_steps=1` shows the first step; at 5, as here, it
 # is a mean of the first five. Dropout in the policy, or adapters rounded to bf16, also move it off 0, a little.
-#
+
+# %% [markdown]
 # ## 7. Length
 #
 # Annotators and judges like longer replies, and a sum of log-ratios has more terms in a longer reply. How much of our margins is length? Fit a line: margin over the tokens by which the chosen reply
 # is longer. The slope is what a token goes with; the intercept is the margin at equal length.
-#
+
+# %% [markdown]
 # ### Exercise 5.2 · about 10 minutes · easy
 #
 # Return slope and intercept of the least-squares line, two scalars, from `margins` and `extra_tokens`, both `(B,)`.
@@ -514,7 +527,8 @@ plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=inte
 # | `sigmoid_norm` | means a token | Tülu 3's length-normalised DPO; beta must be about as many times larger as replies have tokens |
 # | `ipo` | means a token, squared distance to $1/(2\beta)$ | margins have a target and stop there |
 # | `["sigmoid", "sft"]` | sums, plus likelihood of the chosen | holds chosen replies up, padding included |
-#
+
+# %% [markdown]
 # **Predict first.** Will dividing by the length keep the model from learning to say everything twice?
 
 # %%
@@ -546,7 +560,8 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 #
 # The normalised loss fared no better, at the one beta tried. It takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
 # balance them, or judge at equal length (week 6).
-#
+
+# %% [markdown]
 # ## 8. What it would cost
 #
 # `preflight` counts memory from the architecture and time from published speeds: estimates until somebody records a run.
@@ -591,7 +606,8 @@ pd.DataFrame(
 # %% [markdown]
 # Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
 # once, before training.
-#
+
+# %% [markdown]
 # **Saving and resuming.** `run.train` saves every `save_steps` and goes on from the newest intact checkpoint when the cell is run again; the reference is rebuilt from the SFT stage, not from the half-trained
 # policy. Check that after a crash by the same test: margins must *not* restart at 0.
 

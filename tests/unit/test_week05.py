@@ -59,7 +59,7 @@ def test_the_title_of_log_probs_goes_from_first_to_last_step():
 
 def test_the_headline_of_arms_is_the_first_measures_means():
     frame = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "kl": [1.0, 2.0, 4.0]})
-    assert title(figures.plot_arms(frame, ["a", "b"], {"kl": "KL"})) == "KL: a 1.50, b 4.00"
+    assert title(figures.plot_arms(frame, ["a", "b"], {"kl": "KL"})) == "KL: a 1.50; b 4.00"
 
 
 def test_margins_name_the_share_above_nought_and_the_worst_group():
