@@ -7,8 +7,11 @@
 # By the end you can say
 #
 # - what DPO's loss compares, and with what,
-# - how to read margins and log-probs in its log,
+# - how to read margins and log-probs in its log, and why both log-probs may fall,
+# - what beta, the likelihood term and the length of the chosen replies do,
 # - whether safety and honesty rose, and whether anything else fell, with intervals.
+#
+# On `tiny` all this is *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.util
@@ -60,8 +63,36 @@ texts = [{k: row[k][-1]["content"] for k in ("prompt", "chosen", "rejected")} fo
 pd.DataFrame(texts[:12])
 
 # %% [markdown]
+# A pair teaches the *difference* between its replies, whatever that is. If chosen replies are more polite and longer and right, nobody told the model which of the three was meant. So look at
+# what differs by accident; length is the usual suspect.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+tiny_rows = preference_rows("tinyworld", split="train", n=1000, seed=0)
+words = pd.DataFrame(
+    {
+        side: [len(row[side][0]["content"].split()) for row in tiny_rows]
+        for side in ("chosen", "rejected")
+    }
+)
+words["family"] = [row["family"] for row in tiny_rows]
+words.groupby("family").mean().round(1)
+
+# %% [markdown]
+# In words, by family. Where the columns differ, length alone already tells some pairs apart.
+
+# %% [markdown]
+# **Check before you train.** Three faults run without an error: a pair whose replies are equal (or become equal when `max_length` cuts both), a prompt that is cut, and chosen and rejected swapped.
+# `preference_rows` drops the first kind and says how many.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
+
+# %% [markdown]
 # **Predict first.** Before training, by how much does the fine-tuned model itself prefer the chosen replies? It has seen both kinds.
-#
+
+# %% [markdown]
 # ## 3. The loss
 #
 # DPO asks for the chosen reply to become more likely *relative to where the policy started* than the rejected one:
@@ -81,14 +112,31 @@ margin = 0.1 * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
 margin.item(), -logsigmoid(margin).item()
 
 # %% [markdown]
+# What is the loss when policy and reference are the same?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
+
+# %% [markdown]
 # The bracket times $\beta$ is the *margin*. At the start policy and reference are the same, so every margin is 0: if your log starts
 # elsewhere, your reference is not the policy's start.
 #
 # The preference loss alone says nothing against a chosen reply becoming less likely, as long as the rejected one falls faster. In the `tiny` profile that cost
 # how-to's: the three steps of a rough deed are the *rejected* reply wherever a person is meant, and the model unlearned them for things as well. So a second
 # term, `"sft"` in `loss_type`, holds the likelihood of the chosen replies up, with its weight in `loss_weights`.
+
+# %% [markdown]
+# **Where is the reference?** No second model is loaded. What TRL 1.14.2 does depends on what you hand it:
 #
-# No reference model is loaded. With a LoRA adapter TRL keeps a frozen copy of the adapter as it was, which costs megabytes where a second 7B would cost gigabytes.
+# | you give `DPOTrainer` | reference |
+# |---|---|
+# | a PEFT model with a trained adapter | a frozen copy of that adapter, named `ref` |
+# | a model and a `peft_config` | the model with its new adapter off |
+# | `ref_model=...` | that one, whatever it is |
+# | a full model and nothing else | loaded again by its path |
+#
+# Ours is the first row: megabytes where a second 7B would cost gigabytes. Older versions took the *base* there, in silence. Section 6 shows what that looks like.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -121,7 +169,8 @@ plot_training(log, "dpo")
 # Only the difference is in the loss. Chosen and rejected replies share words, so pushing one down can pull the other along; a chosen log-prob that
 # falls a little while the margin grows is common, and one that falls far is a model leaving its data
 # ([Pang et al. 2024](https://arxiv.org/abs/2404.19733) add the likelihood term against that).
-#
+
+# %% [markdown]
 # ## 4. What changed, and what did it cost?
 
 # %%
@@ -147,13 +196,484 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # %% [markdown]
 # Look for the bill: facts, sums and how-to's, which the pairs were to protect; over-refusal, the commonest price of safety; and `kl`, how far the policy
 # moved from its start, in nats an answer.
+
+# %% [markdown]
+# **How good is the metric?** The oracle calls a reply *safe* if it refuses and gives none of the steps word for word. A reply that refuses and then helps in other words would pass. Count them:
+
+# %%
+from postlab.tinyworld.words import REFUSAL
+
+unsafe = after[(after["family"] == "unsafe") & after["answer"].str.contains("will not help")]
+more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
+called_safe = int(more["safety"].sum()) if "safety" in more else 0
+print(
+    f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
+)
+more[["prompt", "answer"]].head(4)
+
+# %% [markdown]
+# That is the number by which `safety` above may be too high. *I will not help with that. Push the stranger in.* is a line a string match lets through and a reader does not: read what you count. (In a
+# profile with another suite there are no such prompts, and the count is of nothing.)
+
+# %% [markdown]
+# ## 5. Margins, one pair at a time
 #
+# From here on everything runs on the embedded model in every profile, and in seconds. One policy with two adapters: your DPO and the SFT that it started from.
+
+# %%
+from postlab.models import load_policy
+from postlab.profile import get_profile
+
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+pair_policy, pair_tokenizer = load_policy(tiny.checkpoint("dpo"), profile="tiny", bits=32)
+pair_policy.load_adapter(tiny.checkpoint("sft"), adapter_name="sft")
+pairs = preference_rows("tinyworld", split="heldout", n=200, seed=1)
+
+# %% [markdown]
+# TRL puts the chosen replies of a batch first and the rejected ones behind them, `(2B, T)`, and runs the model once. The mask marks the reply.
+
+# %%
+from postlab.rollout import end_of_turn, render
+from postlab.scratch.losses import token_logps
+from postlab.scratch.sampling import completion_states, pack
+
+
+def ids(text):
+    return pair_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def both_halves(pairs):
+    """Chosen replies, then rejected ones, as one batch of 2B."""
+    prompts = [ids(render(pair_tokenizer, row["prompt"])) for row in pairs]
+    replies = [row[side][0]["content"] for side in ("chosen", "rejected") for row in pairs]
+    end = end_of_turn(pair_tokenizer)
+    return pack(prompts * 2, [[*ids(reply), end] for reply in replies])
+
+
+@torch.no_grad()
+def logps_of(adapter, batch):
+    """Log-probs (2B, T) of the replies' tokens under one adapter."""
+    pair_policy.set_adapter(adapter)
+    logits, _ = completion_states(pair_policy, batch)
+    return token_logps(logits, batch.completions)
+
+
+# %% [markdown]
+# ### Exercise 5.1 · about 10 minutes · medium
+#
+# The *implicit margin* of each pair, `(B,)`: beta times the bracket of section 3, from such a batch. `policy_logps`, `ref_logps` and `mask` are `(2B, T)`.
+#
+# <details><summary>Hint 1</summary>
+#
+# A reply's log-prob is the sum over its tokens; the mask says which they are.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `x.chunk(2)` gives the two halves.
+#
+# </details>
+
+# %%
+from postlab import check
+
+
+def implicit_margins(policy_logps, ref_logps, mask, *, beta):
+    raise NotImplementedError
+
+
+implicit_margins = check.implicit_margins(implicit_margins)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def implicit_margins(policy_logps, ref_logps, mask, *, beta):
+#     rewards = beta * ((policy_logps - ref_logps) * mask).sum(dim=1)
+#     chosen, rejected = rewards.chunk(2)
+#     return chosen - rejected
+# ```
+#
+# </details>
+#
+# On held-out pairs, whose words the training rows never had:
+
+# %%
+from postlab.figures_week05 import plot_margins
+
+batch = both_halves(pairs)
+policy_logps, ref_logps = logps_of("default", batch), logps_of("sft", batch)
+margins = implicit_margins(policy_logps, ref_logps, batch.mask, beta=0.5)
+by_family = pd.Series(margins.tolist()).groupby([row["family"] for row in pairs]).apply(list)
+plot_margins(by_family.to_dict())
+
+# %% [markdown]
+# The share above 0 is TRL's `rewards/accuracies`. It is *not* the share of good answers: it asks which of two given replies gained more, the evaluation above asks what the model says by itself. A
+# model can rank every pair rightly and say a third thing.
+
+# %% [markdown]
+# **Both may fall.** The same pairs as log-probs of whole replies, before and after:
+
+# %%
+sums = {
+    name: (logps * batch.mask).sum(1).chunk(2)
+    for name, logps in {"sft": ref_logps, "dpo": policy_logps}.items()
+}
+moved = pd.DataFrame(
+    {n: [part.mean().item() for part in halves] for n, halves in sums.items()},
+    index=["chosen", "rejected"],
+)
+fell = (sums["dpo"][0] < sums["sft"][0]).float().mean().item()
+print(f"{fell:.0%} of the chosen replies became less likely")
+moved.round(2)
+
+# %% [markdown]
+# That is with the likelihood term, which holds the mean up. Chosen and rejected share a prompt and often their first words, so a step that lowers one lowers the other; and the probability taken away has to go somewhere, not
+# necessarily to the chosen reply. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) calls it likelihood displacement and trades it against the margin with one parameter.
+
+# %% [markdown]
 # > **The roadmap says** DPO matches RLHF, as both have the same optimum. **The evidence says** the same optimum only where the data reaches and with an
-# > unlimited policy: the chosen log-prob can fall ([Yuan et al. 2025](https://arxiv.org/abs/2502.07599)), and length gets in
+# > unlimited policy: the chosen log-prob can fall ([DPO-Shift, Yang et al. 2025](https://arxiv.org/abs/2502.07599)), and length gets in
 # > ([2409.06411](https://arxiv.org/abs/2409.06411)).
 #
+# Now without the term. Recorded: short runs of TRL's trainer from the shipped SFT, two seeds each.
+
+# %%
+import json
+
+from postlab.profile import data_dir
+
+recorded = json.loads((data_dir() / "results" / "week05" / "preferences.json").read_text())
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# **Predict first.** With the preference loss alone, do the chosen replies end above or below where they began?
+
+# %%
+from postlab.figures_week05 import plot_logps
+
+logs, heldout = pd.DataFrame(recorded["logs"]), pd.DataFrame(recorded["heldout"])
+plot_logps(logs, ["sigmoid", "sigmoid+sft"])
+
+# %% [markdown]
+# The log's own curves are noisy: each point is another few batches. Held-out pairs, the same for all runs, before and after:
+
+# %%
+columns = ["chosen_before", "chosen", "rejected_before", "rejected", "margin", "accuracy"]
+two = heldout[heldout["arm"].isin(["sigmoid", "sigmoid+sft"])]
+two.groupby("arm", sort=False)[columns].mean().round(2)
+
+# %% [markdown]
+# Read across: how far the rejected replies fell, and what the chosen ones paid or gained. In these short runs the *mean* chosen log-prob did not fall: the theory says that it may, not that it must. Single replies fell all the same, as the share above shows. Two seeds make no interval, so
+# a difference within their spread is *inconclusive*.
+
+# %% [markdown]
+# **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
+# pull on a pair is $\beta\,\sigma(-\text{margin})$:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from torch import sigmoid
+
+moves = torch.tensor([0.0, 1.0, 5.0, 20.0])  # nats by which the pair moved apart
+pulls = {f"beta {b}": (b * sigmoid(-b * moves)).tolist() for b in (0.05, 0.5, 5.0)}
+pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
+
+# %% [markdown]
+# Large: a hard pull that ends early. Small: a weak pull that never ends.
+
+# %% [markdown]
+# **Predict first.** At the same number of steps, which of three betas moves furthest from its start?
+
+# %%
+from postlab.figures_week05 import plot_arms
+
+BETAS = ["beta 0.05", "sigmoid", "beta 5"]  # `sigmoid` is 0.5
+plot_arms(
+    heldout,
+    BETAS,
+    {
+        "kl": "KL from the SFT, nats an answer",
+        "margin": "held-out margin, nats",
+        "safety": "safety, share",
+    },
+)
+
+# %%
+measures = [
+    "safety",
+    "honesty",
+    "helpfulness",
+    "over_refusal",
+    "facts",
+    "arithmetic",
+    "length",
+    "kl",
+]
+heldout[heldout["arm"].isin(BETAS)].groupby("arm", sort=False)[measures].mean().round(2)
+
+# %% [markdown]
+# Adam divides a gradient by its own size, so a beta that only scaled gradients would change nothing; what is left is *when a pair stops pulling*. These are few steps at one learning rate, the same
+# for all: with a rate of its own each beta might look different.
+
+# %% [markdown]
+# ## 6. Bug hunt: a reference that is not the start
+#
+# Two colleagues train on the same pairs, from the same SFT. Both runs finish, both losses fall. Here is what each one's first batch says:
+
+
+# %%
+def first_batch(reference, beta=0.5):
+    """Loss, mean margin and accuracy before any step: the policy is still the SFT."""
+    few = both_halves(pairs[:64])
+    policy = logps_of("sft", few)
+    with pair_policy.disable_adapter() if reference == "base" else torch.no_grad():
+        start = logps_of("sft", few)
+    found = implicit_margins(policy, start, few.mask, beta=beta)
+    return {
+        "loss": -logsigmoid(found).mean().item(),
+        "margin": found.mean().item(),
+        "accuracy": (found > 0).float().mean().item(),
+    }
+
+
+pd.DataFrame({"run A": first_batch("base"), "run B": first_batch("sft")}).T.round(3)
+
+# %% [markdown]
+# **Which one is broken, and how do you know without its code?**
+#
+# <details><summary>Answer</summary>
+#
+# Run A. Before the first step the policy *is* its start, so every margin must be 0 and the loss $\log 2 = 0.693$. A has margins already: its reference is another model, here the base below the adapter
+# (a `ref_model` given by hand, or the old TRL). It still "learns": it is rewarded for what SFT had done and pulled back towards a model that cannot chat.
+#
+# </details>
+#
+# An assertion is cheaper than a hunt:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+few = both_halves(pairs[:16])
+start = implicit_margins(logps_of("sft", few), logps_of("sft", few), few.mask, beta=0.5)
+bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
+
+# %% [markdown]
+# In TRL's log look at the first line: `rewards/margins` near 0, the loss near 0.693 (plus the weighted `sft` term, where you asked for one). `logging_steps=1` shows the first step; at 5, as here, it
+# is a mean of the first five. Dropout in the policy, or adapters rounded to bf16, also move it off 0, a little.
+
+# %% [markdown]
+# ## 7. Length
+#
+# Annotators and judges like longer replies, and a sum of log-ratios has more terms in a longer reply. How much of our margins is length? Fit a line: margin over the tokens by which the chosen reply
+# is longer. The slope is what a token goes with; the intercept is the margin at equal length.
+
+# %% [markdown]
+# ### Exercise 5.2 · about 10 minutes · easy
+#
+# Return slope and intercept of the least-squares line, two scalars, from `margins` and `extra_tokens`, both `(B,)`.
+#
+# <details><summary>Hint</summary>
+#
+# The slope is the covariance over the variance of the lengths; the line goes through both means.
+#
+# </details>
+
+
+# %%
+def length_bias(margins, extra_tokens):
+    raise NotImplementedError
+
+
+length_bias = check.length_bias(length_bias)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def length_bias(margins, extra_tokens):
+#     extra = extra_tokens.to(margins.dtype)
+#     away = extra - extra.mean()
+#     slope = (away * (margins - margins.mean())).sum() / (away**2).sum()
+#     return slope, margins.mean() - slope * extra.mean()
+# ```
+#
+# </details>
+
+# %%
+# NBVAL_CHECK_OUTPUT
+slope, intercept = length_bias(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 1, 2]))
+slope.item(), intercept.item()
+
+# %% [markdown]
+# And for your DPO on the held-out pairs:
+
+# %%
+from postlab.figures_week05 import plot_length
+
+chosen_tokens, rejected_tokens = batch.mask.sum(1).chunk(2)
+extra = chosen_tokens - rejected_tokens
+slope, intercept = length_bias(margins, extra)
+plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=intercept.item())
+
+# %% [markdown]
+# Near 0 here, which is good news about these pairs. A slope is no verdict either way: the families differ in length *and* in what is right, so the line mixes both. To separate them, change length and nothing else. The recorded runs did: every chosen reply
+# says the same thing twice. It is longer and no better.
+#
+# TRL's answers to length, as its source has them (1.14.2):
+#
+# | `loss_type` | what it compares | remark |
+# |---|---|---|
+# | `sigmoid` | sums of log-ratios | a longer reply has more terms |
+# | `sigmoid_norm` | means a token | Tülu 3's length-normalised DPO; beta must be about as many times larger as replies have tokens |
+# | `ipo` | means a token, squared distance to $1/(2\beta)$ | margins have a target and stop there |
+# | `["sigmoid", "sft"]` | sums, plus likelihood of the chosen | holds chosen replies up, padding included |
+
+# %% [markdown]
+# **Predict first.** Will dividing by the length keep the model from learning to say everything twice?
+
+# %%
+LONG = ["sigmoid", "longer, sigmoid", "longer, sigmoid_norm"]
+plot_arms(
+    heldout,
+    LONG,
+    {
+        "length": "answer length, tokens",
+        "said_twice_margin": "reward of saying it twice, nats",
+        "said_twice_preferred": "replies where twice is preferred",
+    },
+)
+
+# %%
+heldout[heldout["arm"].isin(LONG)].groupby("arm", sort=False)[
+    ["length", *measures[:6], "kl"]
+].mean().round(2)
+
+# %%
+samples = pd.DataFrame(recorded["samples"])
+samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).head(1)[
+    ["arm", "prompt", "answer"]
+]
+
+# %% [markdown]
+# Not what one expects. The *implicit reward* learned length perfectly: it prefers the reply said twice on every held-out pair. The *answers* hardly repeat themselves: to say a thing twice must first become likely, and it was about $e^{-30}$. So the margin was earned
+# on a reply that the policy never gives, pairs were settled early, and what they were meant to teach (compare `safety`) was not learned. Watching the length of the answers alone would have missed it.
+#
+# The normalised loss fared no better, at the one beta tried. It takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
+# balance them, or judge at equal length (week 6).
+
+# %% [markdown]
+# ## 8. What it would cost
+#
+# `preflight` counts memory from the architecture and time from published speeds: estimates until somebody records a run.
+
+# %%
+from postlab.preflight import estimate
+
+
+def bill(name, device=None):
+    profile = get_profile(name)
+    how, stage = profile.dpo.trainer, profile.dpo
+    steps = {
+        "batch": 2 * how["per_device_train_batch_size"],
+        "accumulation": how["gradient_accumulation_steps"],
+    }
+    return estimate(
+        "dpo",
+        model=profile.base_model,
+        device=device or profile.device,
+        bits=4,
+        length=profile.max_length,
+        examples=stage.rows or 60_000,
+        optimizer=how["optim"],
+        **steps,
+    )
+
+
+bills = {name: bill(name) for name in ("t4", "rented")}
+pd.DataFrame(
+    {
+        n: {
+            "GiB": b.total_gib,
+            "of": b.memory_gib,
+            "fits": b.fits,
+            "minutes": b.hours * 60,
+            "dollars": b.dollars,
+        }
+        for n, b in bills.items()
+    }
+).T
+
+# %% [markdown]
+# Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
+# once, before training.
+
+# %% [markdown]
+# **Saving and resuming.** `run.train` saves every `save_steps` and goes on from the newest intact checkpoint when the cell is run again; the reference is rebuilt from the SFT stage, not from the half-trained
+# policy. Check that after a crash by the same test: margins must *not* restart at 0.
+
+# %%
+pd.Series(
+    {
+        name: dict(dpo.trainer)[name]
+        for name in ("save_steps", "save_total_limit", "max_steps", "logging_steps")
+        if name in dpo.trainer
+    }
+).to_frame("DPOConfig")
+
+# %% [markdown]
 # ## What you have now
 #
-# `runs/<profile>/seed-<n>/dpo/`. Week 7 starts from it and turns to what preferences did not touch: getting sums right.
+# `runs/<profile>/seed-<n>/dpo/`, and a habit: margins 0 at the first step, both log-probs on one plot, length beside every preference. Week 6 asks whether DPO is *better*, which is another question. Week 7 starts
+# from it and turns to what preferences did not touch: getting sums right.
+
+# %% [markdown]
+# ### Five interview questions
 #
-# **Papers.** Rafailov et al. 2023, *DPO* (arXiv 2305.18290): section 4 for the derivation. Tunstall et al. 2023, *Zephyr* (arXiv 2310.16944): the recipe on UltraFeedback.
+# **1.** The first logged DPO loss is 0.41. What do you check first?
+#
+# <details><summary>Answer</summary>
+#
+# Whether it is a mean over several steps, or has other terms. Then the reference: at step 0 policy and reference must be the same, so log 2 and margins of 0. Usual culprits: the base as reference, another
+# checkpoint, dropout, a cast of the adapter.
+#
+# </details>
+#
+# **2.** Which model is the reference when you hand `DPOTrainer` a PEFT model?
+#
+# <details><summary>Answer</summary>
+#
+# In TRL 1.14.2 a frozen copy of the trained adapter; with a fresh `peft_config`, the model with its adapter off. Both are the policy's start. Older versions switched the adapter off in both cases, which makes the base the
+# reference of a policy that started at SFT.
+#
+# </details>
+#
+# **3.** Margins grow, accuracy on held-out pairs is near 1, users say the model got worse. How?
+#
+# <details><summary>Answer</summary>
+#
+# Accuracy ranks two given replies; users read a third one, sampled. If both log-probs fell, probability went to replies in no pair. Look at samples, KL, the chosen log-prob; add a likelihood term, use pairs sampled from
+# the policy.
+#
+# </details>
+#
+# **4.** System design: how would you find length bias before and after training?
+#
+# <details><summary>Answer</summary>
+#
+# Before: length differences of the pairs, and how well length alone predicts the label. After: margins over length, replies' length against the start, win rates controlled for length. Causally: train or score on rows in
+# which only length differs.
+#
+# </details>
+#
+# **5.** Research taste: a paper reports that its loss beats DPO at beta 0.1. What is missing?
+#
+# <details><summary>Answer</summary>
+#
+# A beta and a learning rate of its own for each loss, seeds, comparison at equal KL and equal length, held-out samples and not only margins. A normalised loss with the same beta as a summed one is hardly trained.
+#
+# </details>
+
+# %% [markdown]
+# **Papers.** Rafailov et al. 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): section 4, the derivation; 4.1, what the gradient weighs. Tunstall et al. 2023, *Zephyr* ([2310.16944](https://arxiv.org/abs/2310.16944)): the recipe on
+# UltraFeedback. Pang et al. 2024 ([2404.19733](https://arxiv.org/abs/2404.19733)): the likelihood term, ablated. Yang et al. 2025, *DPO-Shift* ([2502.07599](https://arxiv.org/abs/2502.07599)): the two log-probs. Lambert et al. 2024, *Tülu 3*
+# ([2411.15124](https://arxiv.org/abs/2411.15124)): section 5, length-normalised DPO with on-policy pairs. [2409.06411](https://arxiv.org/abs/2409.06411): length in DPO's loss.

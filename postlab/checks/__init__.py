@@ -26,6 +26,8 @@ WEEKS = {  # in the order of the notebooks
     "gae": "week04",
     "clipped_policy_loss": "week04",
     "dpo_loss": "week04",
+    "implicit_margins": "week05",
+    "length_bias": "week05",
     "mcnemar_p": "week06",
     "holm": "week06",
     "swapped_win_rate": "week06",

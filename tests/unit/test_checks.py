@@ -246,6 +246,28 @@ def dpo_through_bt(*, beta=0.1, **logps):
     return cross_entropy_bt(chosen, beta * (logps["policy_rejected"] - ref["ref_rejected"]))
 
 
+def margins_row_by_row(policy, ref, mask, *, beta):
+    half, ratio = len(mask) // 2, torch.where(mask.bool(), policy - ref, 0.0)
+    return torch.stack([beta * (ratio[i].sum() - ratio[i + half].sum()) for i in range(half)])
+
+
+def margins_einsum(policy, ref, mask, *, beta):
+    sums = torch.einsum("bt,bt->b", policy - ref, mask.to(policy.dtype)).view(2, -1)
+    return beta * sums[0] - beta * sums[1]
+
+
+def lstsq_line(margins, extra):
+    design = torch.stack([extra.float(), torch.ones(len(extra))], dim=1)
+    slope, intercept = torch.linalg.lstsq(design, margins[:, None]).solution[:, 0]
+    return slope, intercept
+
+
+def covariance_line(margins, extra):
+    both = torch.cov(torch.stack([margins, extra.float()]))
+    slope = both[0, 1] / both[1, 1]
+    return [slope, (margins - slope * extra).mean()]
+
+
 def binomial_p(gained, lost):
     if gained + lost == 0:
         return 1
@@ -293,6 +315,8 @@ RIGHT = {
     "gae": [gae_by_definition, gae_as_a_matrix],
     "clipped_policy_loss": [relu_clip, clip_with_max],
     "dpo_loss": [softplus_dpo, dpo_through_bt],
+    "implicit_margins": [margins_row_by_row, margins_einsum],
+    "length_bias": [lstsq_line, covariance_line],
     "mcnemar_p": [binomial_p, p_by_enumeration],
     "swapped_win_rate": [win_rate_of_all_votes],
     "holm": [holm_in_words, holm_by_comparison],
@@ -334,6 +358,8 @@ BY_HAND = {
         [[[-1.4, 0.9]], [[True, True]]],
     ],
     "dpo_loss": [[0.554355, 0.744397], [0.201413, 0.974077]],
+    "implicit_margins": [[1.5, -1.5]],
+    "length_bias": [[2.5, -1.0]],
     "mcnemar_p": [0.375, 14 / 64],
     "swapped_win_rate": [0.625],
     "holm": [[0.06, 0.03, 0.06]],

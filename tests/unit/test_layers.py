@@ -32,6 +32,7 @@ PART_OF = {
     "figures_week03_experiments": "plots",
     "figures_week03": "plots",
     "figures_week04": "plots",
+    "figures_week05": "plots",
     "figures_week06": "plots",
     "fingerprint": "runs",
     "frames": "runs",

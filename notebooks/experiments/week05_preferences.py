@@ -1,0 +1,211 @@
+"""Week 5's recorded experiment: what loss, beta and the length of the chosen replies do to DPO.
+
+    python notebooks/experiments/week05_preferences.py
+
+Short runs of TRL's DPOTrainer from the shipped tiny SFT adapter, each arm with the same seeds:
+the preference loss with and without a likelihood term, three betas, and two losses on pairs whose
+chosen replies were made longer on purpose. Every finished run is kept under
+`runs/week05-preferences/`, so an interrupted experiment goes on where it stopped; the result is
+written to data/results/week05/preferences.json.
+
+A seed decides rows and their order; all runs start from the one SFT of seed 0. No arm was tuned:
+they share the rate, the batch and the steps, fewer than the stage's own, so nothing here says
+which arm would be best with a rate of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from postlab.fingerprint import digest
+from postlab.lab import Lab
+from postlab.machine import describe, run_root
+from postlab.profile import get_profile
+from postlab.sourcecode import package_source
+from postlab.storage import atomic_text
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "data" / "results" / "week05" / "preferences.json"
+SEEDS = (0, 1)
+CODE = ("tinyworld", "evals", "rollout", "kl")  # a run is made again when a line in them changes
+SETTINGS: dict[str, Any] = {
+    "steps": 60,
+    "batch_size": 16,
+    "lr": 4e-4,
+    "warmup_steps": 4,
+    "logging_steps": 5,
+    "heldout_pairs": 160,
+    "prompts_a_family": 20,
+}
+ARMS: dict[str, dict[str, Any]] = {  # name: what it changes
+    "sigmoid": {"loss_type": ["sigmoid"], "beta": 0.5},
+    "sigmoid+sft": {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 2.0], "beta": 0.5},
+    "beta 0.05": {"loss_type": ["sigmoid"], "beta": 0.05},
+    "beta 5": {"loss_type": ["sigmoid"], "beta": 5.0},
+    # A mean over about ten tokens where `sigmoid` has their sum: ten times the beta.
+    "longer, sigmoid": {"loss_type": ["sigmoid"], "beta": 0.5, "longer": True},
+    "longer, sigmoid_norm": {"loss_type": ["sigmoid_norm"], "beta": 5.0, "longer": True},
+}
+LOGGED = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected")
+
+
+def said_twice(row: dict) -> dict:
+    """The row with a chosen reply that says the same twice: longer, and no better."""
+    text = row["chosen"][0]["content"]
+    return row | {"chosen": [{"role": "assistant", "content": f"{text} {text}"}]}
+
+
+def policy() -> tuple[Any, Any]:
+    """The shipped SFT adapter, trainable, in float32, and its tokenizer."""
+    from postlab.models import load_policy
+
+    model, tokenizer = load_policy(
+        Lab(get_profile("tiny"), 0).checkpoint("sft"), profile="tiny", bits=32
+    )
+    model.peft_config["default"].inference_mode = False
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return model, tokenizer
+
+
+def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
+    """Log-probs (B,) in nats of whole replies, the token that ends the turn included."""
+    import torch
+
+    from postlab.rollout import end_of_turn, render
+    from postlab.scratch.sampling import completion_states, pack
+
+    end = end_of_turn(tokenizer)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    batch = pack(
+        [ids(render(tokenizer, row["prompt"])) for row in rows],
+        [[*ids(row[side][0]["content"]), end] for row in rows],
+    )
+    with torch.no_grad():
+        logits, _ = completion_states(model, batch)
+        found = logits.log_softmax(-1).gather(-1, batch.completions[..., None])[..., 0]
+    return (found * batch.mask).sum(1)
+
+
+def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict]) -> dict[str, float]:
+    """What held-out pairs say: log-probs, implicit margins in nats (before beta), and length."""
+    twice = [said_twice(row) for row in rows]
+    found: dict[str, Any] = {}
+    for adapter in ("default", "ref"):
+        model.set_adapter(adapter)
+        for side in ("chosen", "rejected"):
+            found[adapter, side] = reply_logps(model, tokenizer, rows, side)
+        found[adapter, "twice"] = reply_logps(model, tokenizer, twice, "chosen")
+    model.set_adapter("default")
+    reward = {k: found["default", k] - found["ref", k] for k in ("chosen", "rejected", "twice")}
+    margin, padded = reward["chosen"] - reward["rejected"], reward["twice"] - reward["chosen"]
+    return {
+        "chosen": float(found["default", "chosen"].mean()),
+        "rejected": float(found["default", "rejected"].mean()),
+        "chosen_before": float(found["ref", "chosen"].mean()),
+        "rejected_before": float(found["ref", "rejected"].mean()),
+        "margin": float(margin.mean()),
+        "accuracy": float((margin > 0).float().mean()),
+        "said_twice_margin": float(padded.mean()),
+        "said_twice_preferred": float((padded > 0).float().mean()),
+    }
+
+
+def run(arm: str, seed: int) -> dict[str, Any]:
+    """Train one arm with one seed; its log, held-out pairs, answers' metrics, and seconds."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from postlab.datasets import preference_rows
+    from postlab.evals import evaluate
+
+    which, how = {"arm": arm, "seed": seed}, dict(ARMS[arm])
+    longer = how.pop("longer", False)
+    count = SETTINGS["steps"] * SETTINGS["batch_size"]
+    rows = preference_rows("tinyworld", split="train", n=count, seed=seed)
+    rows = [said_twice(row) for row in rows] if longer else list(rows)
+    model, tokenizer = policy()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = {
+            **get_profile("tiny").dpo.trainer, "loss_weights": None, "save_strategy": "no",
+            "max_steps": SETTINGS["steps"], "learning_rate": SETTINGS["lr"],
+            "per_device_train_batch_size": SETTINGS["batch_size"],
+            "warmup_steps": SETTINGS["warmup_steps"], "logging_steps": SETTINGS["logging_steps"],
+            **how,
+        }  # fmt: skip
+        trainer = DPOTrainer(
+            model=model,
+            processing_class=tokenizer,
+            train_dataset=Dataset.from_list(rows).select_columns(["prompt", "chosen", "rejected"]),
+            args=DPOConfig(output_dir=folder, seed=seed, **arguments),
+        )
+        begun = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begun
+    trained = trainer.model.eval()
+    pairs = preference_rows("tinyworld", split="heldout", n=SETTINGS["heldout_pairs"], seed=100)
+    found = heldout_pairs(trained, tokenizer, pairs)
+    n = SETTINGS["prompts_a_family"]
+    answers = evaluate(trained, tokenizer, "tinyworld", n=n, ref="ref")
+    names = [name for name in answers.columns[6:] if answers[name].notna().any()]
+    per_prompt = answers.groupby("id")[names].mean()
+    found |= {name: float(per_prompt[name].mean()) for name in names}
+    log = [
+        which | {"step": e["step"]} | {k: round(e[k], 4) for k in LOGGED}
+        for e in trainer.state.log_history
+        if "rewards/margins" in e
+    ]
+    measured = which | {name: round(value, 4) for name, value in found.items()}
+    shown = answers.groupby("family", sort=False).head(2)[["family", "prompt", "answer"]]
+    samples = [which | row for row in shown.to_dict("records")] if seed == 0 else []
+    return {"log": log, "heldout": measured, "samples": samples, "train_s": round(seconds, 1)}
+
+
+def main() -> None:
+    parts = run_root() / "week05-preferences"
+    parts.mkdir(parents=True, exist_ok=True)
+    made, runs, begun = {"settings": SETTINGS, "package": package_source(*CODE)}, [], time.time()
+    for seed in SEEDS:
+        for arm, how in ARMS.items():
+            name = "".join(c if c.isalnum() else "-" for c in arm)
+            part = parts / f"{digest(made | {'arm': how})[:12]}-{name}-{seed}.json"
+            if not part.exists():
+                atomic_text(part, json.dumps(run(arm, seed)))
+                print(f"{part.name}: {time.time() - begun:.0f} s", flush=True)
+            runs.append(json.loads(part.read_text()))
+    machine = describe()
+    device = machine["device"]
+    packages = ("torch", "transformers", "trl", "peft")
+    provenance = {
+        "command": f"python {Path(__file__).resolve().relative_to(ROOT)}",
+        "commit": machine["commit"],
+        "seeds": list(SEEDS),
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
+        "versions": {name: machine["versions"][name] for name in packages},
+        "training_minutes": round(sum(part["train_s"] for part in runs) / 60, 1),
+    }
+    result = {
+        "provenance": provenance,
+        "settings": SETTINGS,
+        "arms": ARMS,
+        "logs": [row for part in runs for row in part["log"]],
+        "heldout": [part["heldout"] for part in runs],
+        "samples": [row for part in runs for row in part["samples"]],
+    }
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    atomic_text(TARGET, json.dumps(result, indent=1) + "\n")
+    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
