@@ -599,7 +599,7 @@ for name, b in bills.items():
 pd.DataFrame(shown)
 
 # %% [markdown]
-# Here every reply is as long as `max_length` allows, so the truth is nearer the lower end; the profile's own minutes assume usual lengths. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
+# Here every reply is as long as `max_length` allows, so these are high estimates; the profile's own minutes assume usual lengths. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
 # once, before training.
 
 # %% [markdown]
