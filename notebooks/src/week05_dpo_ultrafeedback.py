@@ -364,7 +364,7 @@ two = heldout[heldout["arm"].isin(["sigmoid", "sigmoid+sft"])]
 two.groupby("arm", sort=False)[columns].mean().round(2)
 
 # %% [markdown]
-# Read across: how far the rejected replies fell, and what the chosen ones paid or gained. In these short runs the *mean* chosen log-prob did not fall: the theory says that it may, not that it must. Single replies fell all the same, as the share above shows. Two seeds make no interval, so
+# Read across: how far the rejected replies fell, and what the chosen ones paid or gained. In these two arms the *mean* chosen log-prob did not fall: the theory says that it may, not that it must. Two seeds make no interval, so
 # a difference within their spread is *inconclusive*.
 
 # %% [markdown]
@@ -445,7 +445,7 @@ pd.DataFrame({"run A": first_batch("base"), "run B": first_batch("sft")}).T.roun
 # <details><summary>Answer</summary>
 #
 # Run A. Before the first step the policy *is* its start, so every margin must be 0 and the loss $\log 2 = 0.693$. A has margins already: its reference is another model, here the base below the adapter
-# (a `ref_model` given by hand, or the old TRL). It still "learns": it is rewarded for what SFT had done and pulled back towards a model that cannot chat.
+# (a `ref_model` given by hand, or the old TRL). Its loss still falls, but it counts from another place: pairs that SFT had already moved apart pull less, others more.
 #
 # </details>
 #
@@ -555,8 +555,7 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 ]
 
 # %% [markdown]
-# Not what one expects. The *implicit reward* learned length perfectly: it prefers the reply said twice on every held-out pair. The *answers* hardly repeat themselves: to say a thing twice must first become likely, and it was about $e^{-30}$. So the margin was earned
-# on a reply that the policy never gives, pairs were settled early, and what they were meant to teach (compare `safety`) was not learned. Watching the length of the answers alone would have missed it.
+# Not what one expects. The *implicit reward* learned length perfectly: it prefers the reply said twice on every held-out pair. The *answers* hardly repeat themselves: the log of the first steps has the chosen reply at tens of nats below 0, out of a greedy policy's reach. And what the pairs were meant to teach (compare `safety`) was not learned. A likely reason, not tested here: the easy margin of the repetition settles each pair before its content counts. Watching the length of the answers alone would have missed it.
 #
 # The normalised loss fared no better, at the one beta tried. It takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
 # balance them, or judge at equal length (week 6).
@@ -582,29 +581,25 @@ def bill(name, device=None):
         model=profile.base_model,
         device=device or profile.device,
         bits=4,
-        length=profile.max_length,
-        examples=stage.rows or 60_000,
+        lora_rank=profile.lora["r"],
+        length=how["max_length"],
+        examples=stage.rows or 60_000,  # all of UltraFeedback, about
         optimizer=how["optim"],
         **steps,
     )
 
 
 bills = {name: bill(name) for name in ("t4", "rented")}
-pd.DataFrame(
-    {
-        n: {
-            "GiB": b.total_gib,
-            "of": b.memory_gib,
-            "fits": b.fits,
-            "minutes": b.hours * 60,
-            "dollars": b.dollars,
-        }
-        for n, b in bills.items()
-    }
-).T
+shown = {}
+for name, b in bills.items():
+    minutes = " to ".join(f"{60 * hours:.0f}" for hours in b.hours_range)
+    dollars = " to ".join(f"{cost:.1f}" for cost in b.dollars_range)
+    shown[name] = {"GiB": f"{b.total_gib:.1f} of {b.memory_gib:.0f}", "fits": b.fits}
+    shown[name] |= {"minutes": minutes, "profile says": get_profile(name).dpo.minutes, "$": dollars}
+pd.DataFrame(shown)
 
 # %% [markdown]
-# Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
+# Here every reply is as long as `max_length` allows, so these are high estimates; the profile's own minutes assume usual lengths. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
 # once, before training.
 
 # %% [markdown]
