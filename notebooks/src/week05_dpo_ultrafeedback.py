@@ -548,6 +548,9 @@ heldout[heldout["arm"].isin(LONG)].groupby("arm", sort=False)[
     ["length", *measures[:6], "kl"]
 ].mean().round(2)
 
+# %% [markdown]
+# Averages hide what happened. Read some of the answers:
+
 # %%
 samples = pd.DataFrame(recorded["samples"])
 samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).head(1)[
