@@ -25,15 +25,14 @@ import random
 import shutil
 import time
 from collections import Counter
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from postlab.fingerprint import digest
 from postlab.lab import QUIET
-from postlab.machine import describe, run_root
+from postlab.machine import run_root
 from postlab.profile import get_profile
+from postlab.recorded import provenance, write_result
 from postlab.sourcecode import package_source
 from postlab.storage import atomic_text
 from postlab.tinyworld import corpus, oracle, tasks
@@ -199,21 +198,13 @@ def main() -> None:
                 left -= 1
                 print(f"{part.name}: {time.perf_counter() - begun:.0f} s", flush=True)
             runs.append(run | {"seed": seed} | json.loads(part.read_text()))
-    machine = describe()
-    device = machine["device"]
-    names = ("torch", "transformers", "trl", "peft", "unsloth")
-    provenance = {
-        "command": f"python {Path(__file__).resolve().relative_to(ROOT)}",
-        "commit": machine["commit"],
-        "seeds": list(SEEDS),
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
-        "versions": {name: version(name) for name in names},
-        "training_minutes": round(sum(run["train_s"] for run in runs) / 60, 1),
-    }
-    result = {"provenance": provenance, "settings": settings, "runs": runs}
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    atomic_text(TARGET, json.dumps(result, indent=1) + "\n")
+    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
+    made_by = provenance(
+        command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft", "unsloth")
+    )
+    made_by["training_minutes"] = round(sum(run["train_s"] for run in runs) / 60, 1)
+    result = {"provenance": made_by, "settings": settings, "runs": runs}
+    write_result(TARGET, result)
     print(f"{TARGET.relative_to(ROOT)} written")
 
 

@@ -20,14 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from postlab.lab import QUIET
-from postlab.machine import describe
 from postlab.profile import get_profile
-from postlab.storage import atomic_text
+from postlab.recorded import provenance, write_result
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week03" / "unsloth_trl.json"
@@ -153,22 +151,11 @@ def main() -> None:
             assert done.returncode == 0, done.stderr[-2000:]
             runs.append({"pair": pair} | json.loads(done.stdout.strip().rpartition("\n")[2]))
             print(f"pair {pair}, {one}: {time.perf_counter() - begun:.0f} s", flush=True)
-    machine = describe()
-    device = machine["device"]
-    from importlib.metadata import version
-
-    provenance = {
-        "command": f"python {Path(__file__).resolve().relative_to(ROOT)}",
-        "commit": machine["commit"],
-        "seeds": [SEED],
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
+    made_by = provenance(command, seeds=[SEED], packages=PACKAGES)
     code = {"unsloth": body(unsloth_model), "trl": body(trl_model)}
-    result = {"provenance": provenance, "steps": STEPS, "code": code, "runs": runs}
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    atomic_text(TARGET, json.dumps(result, indent=1) + "\n")
+    result = {"provenance": made_by, "steps": STEPS, "code": code, "runs": runs}
+    write_result(TARGET, result)
     print(f"{TARGET.relative_to(ROOT)} written")
 
 

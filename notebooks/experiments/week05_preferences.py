@@ -19,14 +19,14 @@ import json
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from postlab.fingerprint import digest
 from postlab.lab import Lab
-from postlab.machine import describe, run_root
+from postlab.machine import run_root
 from postlab.profile import get_profile
+from postlab.recorded import provenance, write_result
 from postlab.sourcecode import package_source
 from postlab.storage import atomic_text
 
@@ -182,28 +182,18 @@ def main() -> None:
                 atomic_text(part, json.dumps(run(arm, seed)))
                 print(f"{part.name}: {time.time() - begun:.0f} s", flush=True)
             runs.append(json.loads(part.read_text()))
-    machine = describe()
-    device = machine["device"]
-    packages = ("torch", "transformers", "trl", "peft")
-    provenance = {
-        "command": f"python {Path(__file__).resolve().relative_to(ROOT)}",
-        "commit": machine["commit"],
-        "seeds": list(SEEDS),
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
-        "versions": {name: machine["versions"][name] for name in packages},
-        "training_minutes": round(sum(part["train_s"] for part in runs) / 60, 1),
-    }
+    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
+    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
+    made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
     result = {
-        "provenance": provenance,
+        "provenance": made_by,
         "settings": SETTINGS,
         "arms": ARMS,
         "logs": [row for part in runs for row in part["log"]],
         "heldout": [part["heldout"] for part in runs],
         "samples": [row for part in runs for row in part["samples"]],
     }
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    atomic_text(TARGET, json.dumps(result, indent=1) + "\n")
+    write_result(TARGET, result)
     print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
 
 

@@ -47,6 +47,7 @@ PART_OF = {
     "preflight_devices": "preflight",
     "preflight_memory": "preflight",
     "progress": "runs",
+    "recorded": "runs",
     "rendering": "chat",
     "ship": "report",
     "report_page": "report",
