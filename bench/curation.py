@@ -131,7 +131,7 @@ def size(n: int, seed: int) -> dict[str, Any]:
 
 def search(name: str, n: int, seed: int) -> dict[str, Any]:
     """One library's search for near duplicates; `found` is the share of the planted ones."""
-    from postlab.datasets import _measures, _near
+    from postlab.datasets import _measures
 
     rows, _, near = made_up(n, seed)
     texts = [_measures.row_text(row) for row in rows]

@@ -8,6 +8,11 @@ chosen replies were made longer on purpose. Every finished run is kept under
 `runs/week05-preferences/`, so an interrupted experiment goes on where it stopped; the result is
 written to data/results/week05/preferences.json.
 
+Kept of each run: its log; of every held-out pair the log-probs in nats of the chosen reply, the
+rejected one, and the chosen one said twice; and each metric of every held-out prompt. Numbers stand
+in one text a list, so that the file stays small; pairs and prompts are the same in all runs, and
+in the same order.
+
 A seed decides rows and their order; all runs start from the one SFT of seed 0. No arm was tuned:
 they share the rate, the batch and the steps, fewer than the stage's own, so nothing here says
 which arm would be best with a rate of its own.
@@ -15,10 +20,12 @@ which arm would be best with a rate of its own.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +39,7 @@ from postlab.storage import atomic_text
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week05" / "preferences.json"
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 CODE = ("tinyworld", "evals", "rollout", "kl")  # a run is made again when a line in them changes
 SETTINGS: dict[str, Any] = {
     "steps": 60,
@@ -40,8 +47,8 @@ SETTINGS: dict[str, Any] = {
     "lr": 4e-4,
     "warmup_steps": 4,
     "logging_steps": 5,
-    "heldout_pairs": 160,
-    "prompts_a_family": 20,
+    "heldout_pairs": 300,
+    "prompts_a_family": 60,
 }
 ARMS: dict[str, dict[str, Any]] = {  # name: what it changes
     "sigmoid": {"loss_type": ["sigmoid"], "beta": 0.5},
@@ -96,28 +103,18 @@ def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
     return (found * batch.mask).sum(1)
 
 
-def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict]) -> dict[str, float]:
-    """What held-out pairs say: log-probs, implicit margins in nats (before beta), and length."""
+def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict], adapter: str) -> dict[str, str]:
+    """Log-probs of every held-out pair's replies under one adapter, side by side."""
+    model.set_adapter(adapter)
     twice = [said_twice(row) for row in rows]
-    found: dict[str, Any] = {}
-    for adapter in ("default", "ref"):
-        model.set_adapter(adapter)
-        for side in ("chosen", "rejected"):
-            found[adapter, side] = reply_logps(model, tokenizer, rows, side)
-        found[adapter, "twice"] = reply_logps(model, tokenizer, twice, "chosen")
-    model.set_adapter("default")
-    reward = {k: found["default", k] - found["ref", k] for k in ("chosen", "rejected", "twice")}
-    margin, padded = reward["chosen"] - reward["rejected"], reward["twice"] - reward["chosen"]
-    return {
-        "chosen": float(found["default", "chosen"].mean()),
-        "rejected": float(found["default", "rejected"].mean()),
-        "chosen_before": float(found["ref", "chosen"].mean()),
-        "rejected_before": float(found["ref", "rejected"].mean()),
-        "margin": float(margin.mean()),
-        "accuracy": float((margin > 0).float().mean()),
-        "said_twice_margin": float(padded.mean()),
-        "said_twice_preferred": float((padded > 0).float().mean()),
-    }
+    found = {side: reply_logps(model, tokenizer, rows, side) for side in ("chosen", "rejected")}
+    found |= {"twice": reply_logps(model, tokenizer, twice, "chosen")}
+    return {side: listed(values.tolist()) for side, values in found.items()}
+
+
+def listed(values: Iterable[float]) -> str:
+    """Numbers in one text, to three decimals."""
+    return " ".join(f"{round(value, 3):g}" for value in values)
 
 
 def run(arm: str, seed: int) -> dict[str, Any]:
@@ -126,7 +123,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     from trl import DPOConfig, DPOTrainer
 
     from postlab.datasets import preference_rows
-    from postlab.evals import evaluate
+    from postlab.evals import TEXT, evaluate
 
     which, how = {"arm": arm, "seed": seed}, dict(ARMS[arm])
     longer = how.pop("longer", False)
@@ -153,27 +150,35 @@ def run(arm: str, seed: int) -> dict[str, Any]:
         seconds = time.perf_counter() - begun
     trained = trainer.model.eval()
     pairs = preference_rows("tinyworld", split="heldout", n=SETTINGS["heldout_pairs"], seed=100)
-    found = heldout_pairs(trained, tokenizer, pairs)
+    before, after = (heldout_pairs(trained, tokenizer, pairs, name) for name in ("ref", "default"))
+    trained.set_adapter("default")
     n = SETTINGS["prompts_a_family"]
     answers = evaluate(trained, tokenizer, "tinyworld", n=n, ref="ref")
-    names = [name for name in answers.columns[6:] if answers[name].notna().any()]
-    per_prompt = answers.groupby("id")[names].mean()
-    found |= {name: float(per_prompt[name].mean()) for name in names}
+    metrics = [name for name in answers.columns if name not in TEXT and answers[name].notna().any()]
+    per_prompt = answers.groupby("id", sort=False)[metrics].mean()
     log = [
         which | {"step": e["step"]} | {k: round(e[k], 4) for k in LOGGED}
         for e in trainer.state.log_history
         if "rewards/margins" in e
     ]
-    measured = which | {name: round(value, 4) for name, value in found.items()}
     shown = answers.groupby("family", sort=False).head(2)[["family", "prompt", "answer"]]
-    samples = [which | row for row in shown.to_dict("records")] if seed == 0 else []
-    return {"log": log, "heldout": measured, "samples": samples, "train_s": round(seconds, 1)}
+    return which | {
+        "log": log,
+        "pairs": after,
+        "pairs_before": before,
+        "pairs_family": [row["family"] for row in pairs],
+        "prompts": {name: listed(per_prompt[name].dropna()) for name in metrics},
+        "samples": [which | row for row in shown.to_dict("records")] if seed == 0 else [],
+        "train_s": round(seconds, 1),
+    }
 
 
 def main() -> None:
     parts = run_root() / "week05-preferences"
     parts.mkdir(parents=True, exist_ok=True)
-    made, runs, begun = {"settings": SETTINGS, "package": package_source(*CODE)}, [], time.time()
+    own = [inspect.getsource(step) for step in (said_twice, policy, reply_logps, run)]
+    made = {"settings": SETTINGS, "package": package_source(*CODE), "own": own}
+    runs, begun = [], time.time()
     for seed in SEEDS:
         for arm, how in ARMS.items():
             name = "".join(c if c.isalnum() else "-" for c in arm)
@@ -185,12 +190,15 @@ def main() -> None:
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
     made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
+    kept = ("arm", "seed", "pairs", "prompts")
     result = {
         "provenance": made_by,
         "settings": SETTINGS,
         "arms": ARMS,
         "logs": [row for part in runs for row in part["log"]],
-        "heldout": [part["heldout"] for part in runs],
+        "pairs_family": runs[0]["pairs_family"],
+        "pairs_before": runs[0]["pairs_before"],
+        "runs": [{name: part[name] for name in kept} for part in runs],
         "samples": [row for part in runs for row in part["samples"]],
     }
     write_result(TARGET, result)
