@@ -111,6 +111,7 @@ class Run:
         Returns:
             the log history, as in `trainer.state.log_history`.
         Raises:
+            ValueError: if the trainer writes elsewhere, or what it trains is frozen.
             NaNLoss: if loss, gradient or weights stop being finite; the last checkpoint is kept.
             DiskFull: if a save fails for want of space; what was saved before is intact.
             StageBusy: if another process trains the same stage.
@@ -120,6 +121,7 @@ class Run:
                 f"the trainer writes to {Path(trainer.args.output_dir).name!r}; expected "
                 f"output_dir=run.checkpoints, so that the run can be resumed"
             )
+        weights.check_trainable(trainer.model)
         parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
         key = fingerprint.digest(parts)
         main = trainer.is_world_process_zero()

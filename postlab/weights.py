@@ -47,6 +47,28 @@ def load_weights(model: Any, folder: Path) -> None:
     model.load_state_dict(saved, strict=False)
 
 
+def check_trainable(model: Any) -> None:
+    """See that the adapter that is saved can learn: PEFT loads one frozen unless told otherwise.
+
+    Such a training ends without an error where gradient checkpointing, or another adapter, keeps
+    the loss differentiable. It changes nothing that is saved.
+
+    Raises:
+        ValueError: if nothing of the adapter, or without one of the model, is trainable.
+    """
+    adapter = hasattr(model, "peft_config")
+    learns = [name for name, p in model.named_parameters() if p.requires_grad]
+    if adapter:
+        learns = [name for name in learns if ADAPTER in name.split(".")]
+    if not learns:
+        what = f"The adapter {ADAPTER!r}" if adapter else "The model"
+        raise ValueError(
+            f"{what} has no trainable parameter, so training would change nothing; expected an "
+            f"adapter that learns. Load it with FastLanguageModel.from_pretrained(folder), or with "
+            f"PeftModel.from_pretrained(model, folder, is_trainable=True)."
+        )
+
+
 def finite(model: Any) -> bool:
     """True if every trainable weight is a finite number."""
     return all(bool(p.isfinite().all()) for p in model.parameters() if p.requires_grad)

@@ -191,6 +191,17 @@ def dpo(base: Path, run: Run, start: Path, **config):
     )
 
 
+def moved(base: Path, folder: Path) -> Path:
+    """An adapter that differs from the base, as SFT leaves it."""
+    model = policy(base)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
 def spaces(completions, **columns):
     return [float(str(c).count(" ")) for c in completions]
 
@@ -212,13 +223,7 @@ def grpo(base: Path, run: Run, start: Path, **config):
 
 @pytest.mark.parametrize("kind", ["sft", "dpo", "grpo"])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(base, tmp_path, capsys, kind):
-    start = tmp_path / "start"
-    model = policy(base)
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:  # a start that differs from the base, as SFT leaves it
-            parameter.data.normal_(std=0.5)
-    model.save_pretrained(start)
+    start = moved(base, tmp_path / "start")
     make = {
         "sft": lambda run: sft(base, run),
         "dpo": lambda run: dpo(base, run, start),
@@ -452,6 +457,34 @@ def test_the_output_dir_must_be_the_runs_own(base, tmp_path):
         run.train(sft(base, Run("tiny", 1, "sft")))
 
 
+def frozen(base: Path, tmp_path: Path, *, checkpointing: bool = False, other: bool = False):
+    policy(base).save_pretrained(tmp_path / "a")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, tmp_path / "a")  # is_trainable is False by default
+    if other:
+        model.load_adapter(tmp_path / "a", "other", is_trainable=True)
+    if checkpointing:
+        model.enable_input_require_grads()
+    return model
+
+
+@pytest.mark.parametrize("how", [{}, {"checkpointing": True}, {"other": True}])
+def test_an_adapter_that_was_loaded_untrainable_is_an_error(base, tmp_path, how):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run, model=frozen(base, tmp_path, **how))
+    with pytest.raises(ValueError, match="'default' has no trainable .* is_trainable=True"):
+        run.train(trainer)
+    assert run.manifest is None
+
+
+def test_a_full_model_that_is_frozen_is_an_error_too(base):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run, model=policy(base, lora=False))
+    trainer.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="The model has no trainable"):
+        run.train(trainer)
+
+
 def test_two_processes_do_not_train_the_same_stage(base):
     run = Run("tiny", 0, "sft")
     with run._lock(), pytest.raises(runs.StageBusy, match="runs/tiny/seed-0/sft"):
@@ -465,7 +498,7 @@ def test_the_trainer_prints_one_line_and_no_log_dictionaries(base, capsys):
     assert out.startswith("sft 25% 50% 75% 100% loss ") and out.count("\n") == 1
 
 
-def killed_at(write: int, base: Path, run: Run) -> None:
+def killed_at(write: int, make, run: Run) -> None:
     """Train in this process and die by SIGKILL just before its n-th write reaches the disk."""
     plain, count = storage._sync, 0
 
@@ -477,17 +510,30 @@ def killed_at(write: int, base: Path, run: Run) -> None:
         plain(path)
 
     storage._sync = counted
-    run.train(sft(base, run))
+    run.train(make(run))
 
 
-def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base):
-    whole = Run("tiny", 9, "sft")
-    whole.train(sft(base, whole))
-    run = Run("tiny", 0, "sft")
+# (write, the step that is safe then): in the first manifest; in the seal of a checkpoint, in that
+# of the next; in the final model, state and manifest; never.
+MOMENTS = {
+    "sft": [(1, 0), (5, 0), (20, 2), (28, 6), (10, 6), (1000, 6)],
+    "dpo": [(1, 0), (9, 0), (24, 2), (34, 6), (10, 6), (1000, 6)],
+}
+
+
+@pytest.mark.parametrize("kind", list(MOMENTS))
+def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base, tmp_path, kind):
+    start = moved(base, tmp_path / "start")
+
+    def make(run):
+        return sft(base, run) if kind == "sft" else dpo(base, run, start)
+
+    whole = Run("tiny", 9, kind)
+    whole.train(make(whole))
+    run = Run("tiny", 0, kind)
     fork = multiprocessing.get_context("fork")
-    # in the first manifest; in a seal, in the next seal; in the final model, state and manifest
-    for write, steps in [(1, 0), (5, 0), (20, 2), (28, 6), (10, 6), (1000, 6)]:
-        process = fork.Process(target=killed_at, args=(write, base, run))
+    for write, steps in MOMENTS[kind]:
+        process = fork.Process(target=killed_at, args=(write, make, run))
         process.start()
         process.join(60)
         last = training.last_intact(run.checkpoints)
