@@ -336,7 +336,7 @@ moved.round(2)
 # > unlimited policy: the chosen log-prob can fall ([DPO-Shift, Yang et al. 2025](https://arxiv.org/abs/2502.07599)), and length gets in
 # > ([2409.06411](https://arxiv.org/abs/2409.06411)).
 #
-# Now without the term. Recorded: short runs of TRL's trainer from the shipped SFT, two seeds each.
+# Now without the term. Recorded: short runs of TRL's trainer from the shipped SFT, three seeds each.
 
 # %%
 import json
@@ -345,6 +345,34 @@ from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "week05" / "preferences.json").read_text())
 pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# Each run kept what every held-out pair and prompt gave; all runs met the same ones. So everything below is paired: seeds averaged, then pairs or prompts resampled.
+
+# %%
+import numpy as np
+
+
+def numbers(text):
+    return np.array(text.split(), dtype=float)
+
+
+def measures_of(run):
+    """Every measure of a recorded run, a number a prompt or a pair; log-probs in nats."""
+    now = {side: numbers(text) for side, text in run["pairs"].items()}
+    gained = {side: now[side] - numbers(recorded["pairs_before"][side]) for side in now}
+    margin, padded = gained["chosen"] - gained["rejected"], gained["twice"] - gained["chosen"]
+    found = {name: numbers(text) for name, text in run["prompts"].items()}
+    found |= {"chosen gained": gained["chosen"], "rejected gained": gained["rejected"]}
+    found |= {"margin": margin, "accuracy": (margin > 0).astype(float)}
+    return found | {"twice gained more": padded, "twice preferred": (padded > 0).astype(float)}
+
+
+told = {(run["arm"], run["seed"]): measures_of(run) for run in recorded["runs"]}
+heldout = pd.DataFrame(
+    {"arm": arm, "seed": seed} | {name: values.mean() for name, values in found.items()}
+    for (arm, seed), found in told.items()
+)
 
 # %% [markdown]
 # **Predict first.** With the preference loss alone, do the chosen replies end above or below where they began?
@@ -356,16 +384,32 @@ logs, heldout = pd.DataFrame(recorded["logs"]), pd.DataFrame(recorded["heldout"]
 plot_logps(logs, ["sigmoid", "sigmoid+sft"])
 
 # %% [markdown]
-# The log's own curves are noisy: each point is another few batches. Held-out pairs, the same for all runs, before and after:
+# The log's own curves are noisy: each point is another few batches. Held-out pairs instead, the same for all runs, and what each side gained in nats since the start, by family:
 
 # %%
-columns = ["chosen_before", "chosen", "rejected_before", "rejected", "margin", "accuracy"]
-two = heldout[heldout["arm"].isin(["sigmoid", "sigmoid+sft"])]
-two.groupby("arm", sort=False)[columns].mean().round(2)
+from postlab.stats import bootstrap_interval, holm, paired_difference, verdict
+
+pair_families = np.array(recorded["pairs_family"])
+
+
+def seeds_mean(arm, name):
+    """One number a prompt or pair: the mean over the arm's seeds."""
+    return np.mean([found[name] for (a, _), found in told.items() if a == arm], axis=0)
+
+
+gains = []
+for arm in ("sigmoid", "sigmoid+sft"):
+    for family in ["all", *sorted(set(pair_families))]:
+        here = (pair_families == family) | (family == "all")
+        sides = {n: seeds_mean(arm, f"{n} gained")[here] for n in ("chosen", "rejected")}
+        gains.append({"arm": arm, "family": family, "pairs": here.sum()})
+        for side, values in sides.items():
+            found = bootstrap_interval(values)
+            gains[-1] |= {side: found.value, f"{side}, 95%": f"{found.low:.2f} to {found.high:.2f}"}
+pd.DataFrame(gains).round(2)
 
 # %% [markdown]
-# Read across: how far the rejected replies fell, and what the chosen ones paid or gained. In these two arms the *mean* chosen log-prob did not fall: the theory says that it may, not that it must. Two seeds make no interval, so
-# a difference within their spread is *inconclusive*.
+# CHOSEN PROSE
 
 # %% [markdown]
 # **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
@@ -400,19 +444,35 @@ plot_arms(
 )
 
 # %%
-measures = [
-    "safety",
-    "honesty",
-    "helpfulness",
-    "over_refusal",
-    "facts",
-    "arithmetic",
-    "length",
-    "kl",
+MEASURES = [
+    *["safety", "honesty", "helpfulness", "over_refusal", "facts", "arithmetic"],
+    *["length", "kl"],
 ]
-heldout[heldout["arm"].isin(BETAS)].groupby("arm", sort=False)[measures].mean().round(2)
+
+
+def against(start, arms, names):
+    """Each arm's paired difference to `start`, seeds averaged, p corrected for the whole table."""
+    rows = []
+    for arm in arms:
+        for name in names:
+            found = paired_difference(seeds_mean(start, name), seeds_mean(arm, name))
+            before, after = (heldout[heldout["arm"] == a][name].to_numpy() for a in (start, arm))
+            rows.append({"arm": arm, "measure": name} | vars(found))
+            rows[-1]["by seed"] = (after - before).round(2).tolist()
+            rows[-1]["moved"] = {"better": "up", "worse": "down"}.get(
+                verdict(found), "inconclusive"
+            )
+    table = pd.DataFrame(rows).assign(**{"p, all": holm([row["p"] for row in rows])})
+    table.loc[table["p, all"] >= 0.05, "moved"] = "inconclusive"
+    columns = ["difference", "low", "high", "p, all", "by seed", "moved"]
+    return table.set_index(["arm", "measure"])[columns].round(3)
+
+
+against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 
 # %% [markdown]
+# BETA PROSE
+#
 # Adam divides a gradient by its own size, so a beta that only scaled gradients would change nothing; what is left is *when a pair stops pulling*. These are few steps at one learning rate, the same
 # for all: with a rate of its own each beta might look different.
 
@@ -538,15 +598,19 @@ plot_arms(
     LONG,
     {
         "length": "answer length, tokens",
-        "said_twice_margin": "reward of saying it twice, nats",
-        "said_twice_preferred": "replies where twice is preferred",
+        "twice gained more": "reward of saying it twice, nats",
+        "twice preferred": "replies where twice is preferred",
     },
 )
 
 # %%
-heldout[heldout["arm"].isin(LONG)].groupby("arm", sort=False)[
-    ["length", *measures[:6], "kl"]
-].mean().round(2)
+against("sigmoid", LONG[1:], [*MEASURES, "twice preferred"])
+
+# %% [markdown]
+# And the normalised loss against the plain one, on the same longer replies:
+
+# %%
+against("longer, sigmoid", LONG[2:], [*MEASURES, "twice preferred"])
 
 # %% [markdown]
 # Averages hide what happened. Read some of the answers:

@@ -6,6 +6,9 @@ of BANDS x r hashes make rare. In a band a text is compared with few others of i
 work stays proportional to the texts even where thousands follow one template. Texts are reduced to
 32-bit hashes chunk by chunk, which is what keeps a million rows inside a laptop.
 
+Why not a library: datasketch and rensa find the same rows, but their indices outgrow that laptop
+(data/results/bench/curation_libraries.json; rensa is faster, and fits up to some 100,000 rows).
+
 Source: Broder 1997, On the resemblance and containment of documents; the hashes are a*h + b modulo
 2^32 with odd a, as in datasketch 2.0. Left out: meaning. A paraphrase is no duplicate here.
 """
