@@ -380,7 +380,7 @@ heldout = pd.DataFrame(
 # %%
 from postlab.figures_week05 import plot_logps
 
-logs, heldout = pd.DataFrame(recorded["logs"]), pd.DataFrame(recorded["heldout"])
+logs = pd.DataFrame(recorded["logs"])
 plot_logps(logs, ["sigmoid", "sigmoid+sft"])
 
 # %% [markdown]
@@ -409,7 +409,8 @@ for arm in ("sigmoid", "sigmoid+sft"):
 pd.DataFrame(gains).round(2)
 
 # %% [markdown]
-# CHOSEN PROSE
+# The first line of each arm would pass for good news: on the average of all pairs the chosen replies did not fall. Now read down. With the preference loss alone they *rose* where nearly every chosen reply says the same (the refusal, the "I do not know"), and *fell*, by intervals below 0, for sums, facts and how-to's, where both replies
+# share most of their words. An average over families hid both. The likelihood term lifted every family's mean; in this table only how-to's stay below 0 with it. (Fourteen intervals, none corrected: trust the pattern more than one line.)
 
 # %% [markdown]
 # **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
@@ -471,7 +472,8 @@ def against(start, arms, names):
 against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 
 # %% [markdown]
-# BETA PROSE
+# The differences are to beta 0.5; `p, all` is corrected for the whole table (Holm, week 6), and what it does not support is called inconclusive. Supported: beta 5 moved less and learned less, in safety and honesty alike; beta 0.05 moved further and did *not* learn more: less honesty, and no gain in anything after the correction. The middle one is better
+# here than either end, at this rate and number of steps.
 #
 # Adam divides a gradient by its own size, so a beta that only scaled gradients would change nothing; what is left is *when a pair stops pulling*. These are few steps at one learning rate, the same
 # for all: with a rate of its own each beta might look different.
@@ -622,9 +624,10 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 ]
 
 # %% [markdown]
-# Not what one expects. The *implicit reward* learned length perfectly: it prefers the reply said twice on every held-out pair. The *answers* hardly repeat themselves: the log of the first steps has the chosen reply at tens of nats below 0, out of a greedy policy's reach. And what the pairs were meant to teach (compare `safety`) was not learned. A likely reason, not tested here: the easy margin of the repetition settles each pair before its content counts. Watching the length of the answers alone would have missed it.
+# Not what one expects. The *implicit reward* learned length perfectly: with either loss, saying it twice is preferred on practically every held-out pair. The *answers* of the plain loss did not grow, they shrank: a whole second reply starts at tens of nats below 0, out of a greedy policy's reach, and what came instead is broken. What the pairs were meant to teach was not learned: safety,
+# honesty and sums fell against the same loss on the plain pairs, in every seed. A likely reason, not tested here: the easy margin of the repetition settles each pair before its content counts. Watching the length of answers alone would have missed it.
 #
-# The normalised loss fared no better, at the one beta tried. It takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
+# The normalised loss did not help, at the one beta tried: against the plain loss it moved several times as far and lost most how-to's, some of which it now says in repeated sentences; it kept more honesty and sums. Normalising takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
 # balance them, or judge at equal length (week 6).
 
 # %% [markdown]

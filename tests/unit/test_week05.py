@@ -84,9 +84,21 @@ def test_a_reply_said_twice_is_longer_and_the_row_else_the_same():
 def test_the_recorded_run_says_where_it_comes_from():
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     wanted = {"command", "commit", "seeds", "date", "device", "versions"}
-    assert wanted <= set(recorded["provenance"]) and RECORDED.stat().st_size < 150_000
-    heldout = pd.DataFrame(recorded["heldout"])
-    assert set(heldout["arm"]) == set(recorded["arms"])
-    assert (heldout.groupby("arm")["seed"].nunique() == len(recorded["provenance"]["seeds"])).all()
-    # Every run starts from the same SFT, so the reference's log-probs agree.
-    assert heldout["chosen_before"].nunique() == heldout["rejected_before"].nunique() == 1
+    assert wanted <= set(recorded["provenance"]) and RECORDED.stat().st_size < 400_000
+    runs = pd.DataFrame(recorded["runs"])
+    assert set(runs["arm"]) == set(recorded["arms"])
+    assert (runs.groupby("arm")["seed"].nunique() == len(recorded["provenance"]["seeds"])).all()
+
+
+@pytest.mark.skipif(not RECORDED.is_file(), reason=f"{RECORDED.name} is not recorded")
+def test_every_recorded_run_met_the_same_pairs_and_prompts():
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    pairs = len(recorded["pairs_family"])
+    assert pairs == recorded["settings"]["heldout_pairs"]
+    before = recorded["pairs_before"]
+    assert {len(text.split()) for text in before.values()} == {pairs}
+    prompts = [{k: len(text.split()) for k, text in r["prompts"].items()} for r in recorded["runs"]]
+    assert all(each == prompts[0] for each in prompts)
+    for run in recorded["runs"]:
+        assert run["pairs"].keys() == before.keys()
+        assert {len(text.split()) for text in run["pairs"].values()} == {pairs}
