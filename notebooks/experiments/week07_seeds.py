@@ -15,7 +15,6 @@ four sampled answers to it is right; and the mean of every metric of the evaluat
 
 from __future__ import annotations
 
-
 import sys
 import time
 from collections.abc import Iterable
