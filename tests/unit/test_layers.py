@@ -52,7 +52,6 @@ PART_OF = {
     "recorded": "runs",
     "rendering": "chat",
     "rollout_explorer": "widgets",
-    "rollout_record": "widgets",
     "ship": "report",
     "report_page": "report",
     "report_written": "report",
