@@ -120,8 +120,8 @@ def strict_reward(completions: list, answer: list, **columns: Any) -> list[float
 
 
 def listed(values: Iterable[float]) -> str:
-    """Numbers in one text, to four decimals."""
-    return " ".join(f"{round(value, 4):g}" for value in values)
+    """Numbers in one text, to four digits."""
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def told(model: Any, tokenizer: Any) -> dict[str, str]:
@@ -179,7 +179,8 @@ def run(arm: str, seed: int, careless: Path) -> dict[str, Any]:
 def main() -> None:
     parts = run_root() / "week07-arms"
     parts.mkdir(parents=True, exist_ok=True)
-    own = [inspect.getsource(f) for f in (policy, unmarked, careless_start, strict_reward, run)]
+    steps = (policy, unmarked, careless_start, strict_reward, listed, told, run)
+    own = [inspect.getsource(step) for step in steps]
     recipe = dict(get_profile("tiny").grpo.trainer)
     made = {"settings": SETTINGS, "package": package_source(*CODE), "own": own, "recipe": recipe}
     key, runs, begun = digest(made)[:12], [], time.time()

@@ -85,8 +85,8 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
 
 
 def listed(values: Iterable[float]) -> str:
-    """Numbers in one text, to four decimals."""
-    return " ".join(f"{round(value, 4):g}" for value in values)
+    """Numbers in one text, to four digits."""
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def told(run: Run) -> dict[str, Any]:
