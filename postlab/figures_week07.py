@@ -27,7 +27,7 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
     """
     methods = list(dict.fromkeys(frame["method"]))
     fig, places = panels(1, len(methods), (10, 3.4), sharey=True)
-    ends = []
+    middle, said = frame["step"].max() // 2, []
     for panel, method in zip(places, methods, strict=True):
         runs = frame[frame["method"] == method]
         for _, run in runs.groupby("seed"):
@@ -37,9 +37,10 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
         panel.set_title(method, loc="left", size=12.5, color=INK)
         panel.set_xlabel("update", color=INK)
         panel.set_ylim(0, 1.02)
-        ends.append(f"{mean.iloc[-1]:.0%} {method}")
+        then = runs.loc[runs["step"] == middle, "best"]
+        said.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
     places[0].set_ylabel("P(best answer)", color=INK)
-    return headline(fig, f"Probability of the best answer at the end, mean: {', '.join(ends)}")
+    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(said)}")
 
 
 def plot_reuse(frame: pd.DataFrame) -> Figure:
@@ -160,7 +161,8 @@ def plot_gains(frame: pd.DataFrame) -> Figure:
     panel.set_yticks(range(len(runs)), runs, size=11.5)
     panel.set_ylim(len(runs) - 0.5, -0.5)
     panel.set_xlabel("points of held-out accuracy over the start, with 95% intervals", color=INK)
-    panel.legend(frameon=False, loc="lower right")
+    panel.set_xlim(right=1.3 * frame["high"].max())
+    panel.legend(frameon=False, loc="upper right")
     share = frame.pivot(index="run", columns="part", values="points")
     whole = share.sum(axis=1)
     return headline(

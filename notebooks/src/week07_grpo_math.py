@@ -2,7 +2,7 @@
 # # Week 7 · GRPO: learning from a verifier
 #
 # Imitation copied habits, preferences repaired manners. Neither told the model *how to get a sum right*. Now it finds out by itself: it tries, a verifier checks the number, and what worked becomes more likely. This is group relative
-# policy optimisation. You write it first, prove that it is TRL's, and then train with TRL's `GRPOTrainer`.
+# policy optimisation. You write it first, prove that it is TRL's, and then train with TRL.
 #
 # By the end you can say
 #
@@ -118,7 +118,7 @@ pd.DataFrame([{"prompt": row["prompt"][-1]["content"], "answer": row["answer"]} 
 #
 # $$\nabla \, \mathbb{E}_{y \sim \pi}[r(y)] = \mathbb{E}_{y \sim \pi}\big[r(y)\, \nabla \log \pi(y)\big]$$
 #
-# On the right there is no derivative of the reward, so a verifier will do. With three possible answers you can check it by enumeration:
+# On the right there is no derivative of the reward, so a verifier will do. With three possible answers you can enumerate:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -132,7 +132,7 @@ p = logits.softmax(0)
 [[round(value, 4) for value in side.tolist()] for side in (left, right)]
 
 # %% [markdown]
-# Nobody can enumerate the answers of a language model, so you draw a few. Sample, score, raise the log-prob of what scored:
+# A language model's answers cannot be enumerated, so draw a few, score them, and raise the log-prob of what scored:
 
 # %%
 import pandas as pd
@@ -150,7 +150,7 @@ def climb(baseline, seed, updates=60):
 
 
 # %% [markdown]
-# **Predict first.** Here every answer scores above 0, so each one drawn is pushed up. `baseline` subtracts the mean of the draws. Does it change where the climb ends?
+# **Predict first.** Every answer here scores above 0, so each one drawn is pushed up. `baseline` subtracts the mean of the draws. Does that change where the climb ends, or how?
 
 # %%
 from postlab.figures_week07 import plot_climb
@@ -166,7 +166,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# Without it, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more: some runs (thin lines) settle on a wrong answer. The baseline changes no expected gradient worth speaking of and takes that noise away. **Who supplies the baseline** is the whole difference between PPO and GRPO.
+# Not where: how. Without it, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more: runs (thin lines) go far astray before they come back. The baseline takes that noise away. **Who supplies the baseline** is the whole difference between PPO and GRPO.
 
 # %% [markdown]
 # ### Exercise 7.1 · about 10 minutes · easy
@@ -346,9 +346,8 @@ grpo_loss = check.grpo_loss(grpo_loss)
 # %%
 # NBVAL_CHECK_OUTPUT
 logps = torch.full((4, 3), -0.7, requires_grad=True)
-same = {"old_logps": logps.detach(), "ref_logps": logps.detach()}
-advantages = group_advantages(torch.tensor([1.0, 0.0, 0.0, 0.0]), 4)
-loss = grpo_loss(logps, advantages, torch.ones(4, 3), **same)
+same, adv = logps.detach(), group_advantages(torch.tensor([1.0, 0.0, 0.0, 0.0]), 4)
+loss = grpo_loss(logps, adv, torch.ones(4, 3), old_logps=same, ref_logps=same)
 gradient = torch.autograd.grad(loss, logps)[0][:, 0]
 round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 
@@ -496,7 +495,7 @@ trl = pd.DataFrame(entry for entry in beside.state.log_history if "reward" in en
 plot_pair(ours, trl, names=("yours", "TRL"))
 
 # %% [markdown]
-# Token for token the same answers, so the same rewards, and the same gradients to rounding. There is nothing in TRL's GRPO, at these settings, that is not on this page. What the weights say:
+# Exactly: the same answers, so the same rewards, and the same gradients to rounding. At these settings nothing is in TRL's GRPO that is not on this page. The weights:
 
 # %%
 pairs = zip(policy.named_parameters(), beside.model.named_parameters(), strict=True)
@@ -521,17 +520,17 @@ rollout_explorer(watched.groups)
 # %%
 from postlab.scratch.losses import clipped_policy_loss
 
-policy, _ = start()
-rows_once = tiny_rows[:PROMPTS]
-rollouts = draw(policy, [row["prompt"] for row in rows_once for _ in range(G)], 0)
+policy, six = start()[0], tiny_rows[:PROMPTS]
+rollouts = draw(policy, [row["prompt"] for row in six for _ in range(G)], step=0)
 texts = tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=True)
-advantages = group_advantages(torch.tensor(scored(texts, [row["answer"] for row in rows_once])), G)
+rewards = torch.tensor(scored(texts, [row["answer"] for row in six]))
 
 # %%
 from postlab.figures_week07 import plot_reuse
 
+advantages, real = group_advantages(rewards, G), rollouts.mask.bool()
 weights = [p for p in policy.parameters() if p.requires_grad]
-optimizer, old, real, shares = torch.optim.AdamW(weights, lr=RATE), None, rollouts.mask.bool(), []
+optimizer, old, shares = torch.optim.AdamW(weights, lr=RATE), None, []
 for update in range(1, 9):
     logps = token_logps(completion_states(policy, rollouts)[0], rollouts.completions)
     old = logps.detach() if old is None else old
@@ -546,7 +545,7 @@ for update in range(1, 9):
 plot_reuse(pd.DataFrame(shares))
 
 # %% [markdown]
-# So the clip is a brake for those who reuse samples (`num_iterations` in TRL, or a generation batch cut into several updates). Where the lines part are tokens that went the *wrong* way, or have no advantage: they are outside and keep their gradient, if they have one.
+# So the clip is a brake for those who reuse samples (`num_iterations` in TRL). The two lines nearly coincide: what left the bounds went where it was pushed, and is held. A token that went the other way would keep its gradient.
 
 # %% [markdown]
 # ## 7. Bug hunt: it runs, and does not learn
@@ -569,7 +568,7 @@ plot_hunt(ours, hers)
 #
 # <details><summary>Answer</summary>
 #
-# `golds * G` repeats the whole list: gold 1, gold 2, … gold 6, gold 1, … The answers stand G to a prompt. So most answers are compared with another sum's gold. The reward starts far below what the same policy earned in your loop: *the first step of a run is a measurement of the start*. It should be near the start's sampled accuracy. Here rewards are mere coincidences, and advantages of coincidences are noise, at full strength: dividing by the group's deviation scales a lone lucky hit up to the largest advantage there is.
+# `golds * G` repeats the whole list: gold 1, gold 2, … gold 6, gold 1, … The answers stand G to a prompt. So most answers meet another sum's gold. The reward gave it away, at its first point: both loops drew the *same* first answers from the same start, and yours scored several times as many right. What is left are coincidences, and their advantages are noise at full strength: the group's deviation scales a lone lucky hit up to the largest advantage there is.
 #
 # </details>
 #
@@ -582,7 +581,7 @@ perfect = [f"#### {gold}" for gold in golds for _ in range(G)]
 sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
 
 # %% [markdown]
-# TRL repeats a dataset's columns itself, so there the same fault comes in by the back door: a column shuffled apart from its prompts, or a reward that reads `prompts` and takes the numbers of the *question* for the answer. The test is the same.
+# TRL repeats a dataset's columns itself; there the fault comes by the back door: a column shuffled apart from its prompts, or a reward that reads the numbers of the *question*. The test is the same.
 
 # %% [markdown]
 # ## 8. Train
@@ -594,7 +593,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %% [markdown]
-# Eight answers a prompt, eight prompts a step on `tiny`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle; advantages by the group's deviation.
+# Eight answers a prompt, eight prompts a step on `tiny`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
 
 # %%
 from datasets import Dataset
@@ -628,7 +627,7 @@ plot_training(log, "grpo")
 #
 # | column | healthy | look twice when |
 # |---|---|---|
-# | `reward` | starts near the start's sampled accuracy, rises | it starts at 0, or at 1 |
+# | `reward` | over the first steps near the start's sampled accuracy (one step is few prompts), then rises | it starts at 0, or at 1 |
 # | `frac_reward_zero_std` | well below 1 | near 1: nothing to learn from; prompts too easy or too hard |
 # | `completions/clipped_ratio` | near 0 | answers are cut before their end and score 0 |
 # | `completions/mean_length` | moves with the reward | it drifts while the reward stands |
@@ -687,6 +686,9 @@ curves = [
 ]
 plot_schedule(pd.concat(curves))
 
+# %% [markdown]
+# And on the 200 held-out sums, read strictly:
+
 # %%
 ends = {"start": "strict before", "end": "strict after"}
 table = [
@@ -698,7 +700,7 @@ table = [
 pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 
 # %% [markdown]
-# SCHEDULE PROSE
+# On every seed the constant rate earned more in training, and on held-out sums the two end alike. At this length a falling rate is insurance, not speed: it lets the policy come to rest, which 40 steps did not need. One rate was tried; a higher one would need the insurance sooner.
 
 # %% [markdown]
 # ## 10. What changed?
@@ -708,7 +710,7 @@ after = lab.evaluate(run, trainer.model, tokenizer)
 styles(after)
 
 # %% [markdown]
-# Compare with section 1: this is the answer to your first prediction. Some sums, before and after:
+# That answers your first prediction. Some sums, before and after:
 
 # %%
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": parent})
@@ -795,7 +797,7 @@ for one in arms["runs"]:
 plot_gains(pd.DataFrame(gains))
 
 # %% [markdown]
-# GAINS PROSE
+# With the shipped recipe no gain is format, on any seed: week 5's model already answered as asked. The careless start shows what the reading is for: the orange bars would have passed for arithmetic. Its green bars are longer too, as the careless fine-tuning had cost it sums, and not only the form.
 
 # %%
 shown = {"greedy": "arithmetic, strict", "sampled": "arithmetic_sampled, strict"}
@@ -853,7 +855,7 @@ for name in ("t4", "rented"):
 pd.DataFrame(shown)
 
 # %% [markdown]
-# Every answer is counted at full length here, so these are high. `run.train` saves every `save_steps` and goes on after a crash with the same draws: the random state is in the checkpoint.
+# Every answer is counted at full length, so these are high. After a crash `run.train` goes on with the same draws: the random state is in the checkpoint.
 
 # %% [markdown]
 # ## What you have now
@@ -883,7 +885,7 @@ pd.DataFrame(shown)
 #
 # <details><summary>Answer</summary>
 #
-# It makes steps independent of the reward's scale. But it weighs prompts: a group with one hit in eight counts for more than its difference says, and nearly solved or nearly hopeless prompts most of all. Dr. GRPO leaves it out; with binary rewards the difference is a weight by difficulty.
+# It makes steps independent of the reward's scale. But it weighs prompts: nearly solved and nearly hopeless ones count for more than their differences say. Dr. GRPO leaves it out.
 #
 # </details>
 #
@@ -899,7 +901,7 @@ pd.DataFrame(shown)
 #
 # <details><summary>Answer</summary>
 #
-# How the start was prompted and read: strict scoring of a base that does not know the form measures format. Both readings, few-shot for the base, SFT on as many of its own right answers as a control, pass@k before and after, another model family, seeds.
+# How the start was prompted and read: a base that does not know the form fails strict scoring for its form. Both readings, few-shot for the base, SFT on its own right answers as a control, pass@k, another model family, seeds.
 #
 # </details>
 

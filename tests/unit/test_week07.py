@@ -1,4 +1,4 @@
-"""Week 7: GRPO's loss in a world that is enumerated, readings of answers, figures and the record."""
+"""Week 7: GRPO's loss in an enumerated world, readings of answers, figures and the records."""
 
 from __future__ import annotations
 
