@@ -1,9 +1,10 @@
 """The rollout explorer: a prompt's group of answers, step by step, coloured by their advantage.
 
 A part of `postlab.widgets`. `recorded` stands before a reward function, which sees all that TRL's
-trainer samples, and notes it; `rollout_explorer` shows it. GRPO gives every token of an answer the same credit, and
-the colours show just that: blue is made more likely, red less, the paler the less. As colours do
-not come through everywhere (GitHub takes style out), the advantage stands before each answer.
+trainer samples, and notes it; `rollout_explorer` shows it. GRPO gives every token of an answer the
+same credit, and the colours show just that: blue is made more likely, red less, the paler the less.
+As colours do not come through everywhere (GitHub takes style out), the advantage stands before each
+answer.
 
 Left out: log-probs, rewards of several functions at once, and answers over 300 tokens in full.
 """

@@ -552,7 +552,7 @@ def test_the_explorer_escapes_prompts_and_tokens_and_says_the_same_without_a_ker
     made = rollout_explorer([group(1, EVIL, 1.0, 0.0, text=EVIL)])
     data = made._repr_mimebundle_()
     for page in (data["text/html"], made._page.value):
-        assert set(body(page).tags) <= TAGS and "<script" not in page
+        assert Tags(page).found <= TAGS and EVIL in Tags(page).text.replace("·", " ")
     assert WIDGET_VIEW in data and "one of 1 groups in steps 1 to 1" in data["text/html"]
     assert data["text/plain"].startswith("step 1, prompt 1 of 1: <script>")
 
