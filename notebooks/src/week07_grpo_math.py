@@ -381,7 +381,7 @@ policy, tiny_tokenizer = start()
 END = end_of_turn(tiny_tokenizer)
 
 # %% [markdown]
-# Prompts become tokens, answers are drawn from the policy itself at temperature 1, and step $n$ has its own luck, so that another loop can have the same.
+# Answers are drawn from the policy at temperature 1, and each step has its own luck, so that another loop can have the same.
 
 
 # %%
@@ -410,7 +410,7 @@ from postlab.scratch.losses import token_logps
 from postlab.scratch.sampling import completion_states
 
 G, PROMPTS, STEPS, RATE = 8, 6, 10, 4e-4
-tiny_rows = math_rows("tinyworld", split="train", n=G * STEPS, seed=1)
+tiny_rows = math_rows("tinyworld", split="train", n=PROMPTS * STEPS, seed=1)
 
 
 def train_grpo(policy, score, steps):
@@ -441,7 +441,7 @@ def train_grpo(policy, score, steps):
 
 
 # %% [markdown]
-# The gold answers come one a prompt, the answers $G$ a prompt: each gold has to be repeated $G$ times, next to itself.
+# Golds come one a prompt, answers $G$ a prompt: each gold is repeated $G$ times, next to itself.
 
 
 # %%
@@ -814,7 +814,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The same story five times: `worked` goes to all of the answers, and accuracy follows. It was in the model: before, *worked* sums were mostly right. GRPO found out which of its habits pays. Whether RL teaches a large model what no sample of it ever did is another and open question ([2504.13837](https://arxiv.org/abs/2504.13837)).
+# Five times the same: all sums are worked, and accuracy follows. The ability was there; GRPO found out which habit pays. Whether RL teaches a large model what no sample of it ever did is an open question ([2504.13837](https://arxiv.org/abs/2504.13837)).
 
 # %% [markdown]
 # ## 12. What it would cost
@@ -893,7 +893,7 @@ pd.DataFrame(shown)
 #
 # <details><summary>Answer</summary>
 #
-# Score asynchronously and in parallel while the next batch is sampled, accept samples some updates old, and correct with the ratio and its clip, which then have work. Cache by answer, cut hopeless prompts early, set a time limit, give `None` and not 0 where the *verifier* failed.
+# Score in parallel while the next batch is sampled, accept samples some updates old, and let ratio and clip correct for that. Cache by answer, set a time limit, give `None` and not 0 where the *verifier* failed.
 #
 # </details>
 #
