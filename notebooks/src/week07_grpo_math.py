@@ -357,7 +357,7 @@ round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 # %% [markdown]
 # ## 6. The loop, from scratch
 #
-# From here to section 7 everything runs on the embedded model, in every profile, from week 5's model. Its adapter is trained, as in the stage below.
+# To the end of section 7 everything runs on the embedded model, in every profile, from week 5's adapter.
 
 # %%
 from postlab.models import load_policy
@@ -510,7 +510,7 @@ print(f"largest weight {max(a.abs().max().item() for a, _ in trained):.2f}, apar
 rollout_explorer(watched.groups)
 
 # %% [markdown]
-# Two things to see. **Every token of an answer has one colour:** a wrong worked sum is blamed from its first token, right steps and all (week 10's process rewards are about that). And look for a group that holds both styles: if the worked answers are blue and the blurted ones red, *working it out* is what is being learned, though no reward mentions it.
+# Two things to see. **Every token of an answer has one colour:** a wrong worked sum is blamed from its first token, right steps and all (hence week 10's process rewards). And in a group of both styles, as above: the worked answers are pushed up, so *working it out* is learned, though no reward mentions it.
 
 # %% [markdown]
 # > **The roadmap says** GRPO has no complex PPO-style clipping. **The evidence says** its objective is $\min(\rho A, \operatorname{clip}(\rho) A)$, as in PPO ([eq. 3](https://arxiv.org/abs/2402.03300)). With one update a batch every ratio is 1, and the clip has nothing to do.
@@ -635,7 +635,7 @@ plot_training(log, "grpo")
 # | `grad_norm` | neither 0 nor growing | 0: silent groups, or a frozen adapter |
 # | `clip_ratio/*` | 0 with one update a batch | large: too many updates on one batch |
 # | `kl` | only there with `beta` above 0 | it leaps |
-# | `loss` | near 0 | do not look |
+# | `loss` | anything small | never |
 
 # %%
 steps = pd.DataFrame(entry for entry in log if "reward" in entry)
