@@ -1,9 +1,10 @@
-"""Widgets for reading what models write: a blind vote between stages, and the token view by row.
+"""Widgets for reading what models write: a blind vote, the token view by row, GRPO's groups.
 
 `arena` shows two replies to a prompt without saying whose they are and saves each vote at once;
-`token_chooser` is the token view with a slider. Both are ipywidgets' own controls, which work in
-JupyterLab and in Colab with nothing more to install, and both escape what rows and models say.
-Without a kernel a page shows the first pair and the result, or the first row.
+`token_chooser` is the token view with a slider; `rollout_explorer` goes through a training run's
+groups of answers. All are ipywidgets' own controls, which work in JupyterLab and in Colab with
+nothing more to install, and escape what rows and models say. Without a kernel a page shows the
+first pair and the result, the first row, or a group.
 
 Left out: anything that needs JavaScript of our own; Colab loads none without asking.
 """
@@ -18,9 +19,18 @@ import ipywidgets
 
 from postlab.arena import Arena, arena
 from postlab.pages import WIDE, bundle, button, text_html
+from postlab.rollout_explorer import RolloutExplorer, recorded, rollout_explorer
 from postlab.tokenview import TokenView, token_view
 
-__all__ = ["Arena", "TokenChooser", "arena", "token_chooser"]
+__all__ = [
+    "Arena",
+    "RolloutExplorer",
+    "TokenChooser",
+    "arena",
+    "recorded",
+    "rollout_explorer",
+    "token_chooser",
+]
 
 
 def token_chooser(rows: Sequence[dict], tokenizer: Any, *, max_length: int) -> TokenChooser:

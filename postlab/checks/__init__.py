@@ -31,6 +31,9 @@ WEEKS = {  # in the order of the notebooks
     "mcnemar_p": "week06",
     "holm": "week06",
     "swapped_win_rate": "week06",
+    "reinforce_loss": "week07",
+    "group_advantages": "week07",
+    "grpo_loss": "week07",
 }
 
 

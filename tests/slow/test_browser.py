@@ -30,6 +30,7 @@ CHROMIUM = next(
 pytestmark = pytest.mark.skipif(
     not CHROMIUM, reason="no browser: chromium, chromium-browser or google-chrome is not on PATH"
 )
+DOT = "\N{MIDDLE DOT}"  # how the widgets show a space of a token
 EVIL = "<script>window.marker = 1</script><img src=x onerror='window.marker = 1'>"
 ARENA = f"""
 import pandas as pd
@@ -56,6 +57,20 @@ rows = [{{"prompt": [{{"role": "user", "content": q}}],
          "completion": [{{"role": "assistant", "content": a}}]}}
         for q, a in [("2+3", "5"), ("1+1", "2"), ("{EVIL}", "{EVIL}")]]
 token_chooser(rows, tokenizer, max_length=32)
+"""
+
+EXPLORER = f"""
+from postlab.rollout_explorer import Answer, Group
+from postlab.widgets import rollout_explorer
+asked = ["What is 2+3?", "What is 4+4?"]
+tries = [("2+3=5. ", "#### 5"), ("#### ", "6")]
+scores = [(1.0, 0.71), (0.0, -0.71)]
+groups = [Group(step, f"{{question}} (step {{step}})",
+                tuple(Answer(t, *s) for t, s in zip(tries, scores)))
+          for step in (1, 2, 3) for question in asked]
+groups += [Group(4, "{EVIL}", (Answer(("{EVIL[:34]}", "{EVIL[34:]}"), 1.0, 0.71),
+                               Answer(("5",), 0.0, -0.71)))]
+rollout_explorer(groups)
 """
 
 
@@ -167,7 +182,7 @@ def lab(tmp_path: Path) -> Iterator[Page]:
     """JupyterLab with the notebook open in a browser; its files lie in tmp_path/work."""
     work, state = tmp_path / "work", tmp_path / "state"
     work.mkdir()
-    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (ARENA, CHOOSER)]
+    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (ARENA, CHOOSER, EXPLORER)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, work / "nb.ipynb")
@@ -248,7 +263,7 @@ def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Pat
         lab.wait(voted({3: 3, 4: 2, 5: 3}[n]))
         time.sleep(0.5)
     assert saved(tmp_path) == ["first", "second", "tie", "undo", "tie"]
-    assert lab.run("document.querySelectorAll('.jp-CodeCell').length") == 2  # no key was a shortcut
+    assert lab.run("document.querySelectorAll('.jp-CodeCell').length") == 3  # no key was a shortcut
     lab.resize(520, 900)
     lab.picture("arena-narrow")
     output = "document.querySelector('.jp-OutputArea-output')"
@@ -292,5 +307,30 @@ def test_what_a_model_writes_is_shown_as_text(lab: Page):
     time.sleep(1)
     assert lab.run("window.marker === undefined")
     # The same page can be harmed by text that is not escaped, so the line before can fail.
+    lab.run(f'document.body.insertAdjacentHTML("beforeend", "{EVIL}")')
+    lab.wait("window.marker === 1")
+
+
+def test_the_explorer_steps_through_training_and_shows_answers_as_text(lab: Page):
+    run_all(lab)
+    lab.wait(f"({TEXT}).includes('What is 2+3? (step 1)')", seconds=120)
+    lab.wait(f"({TEXT}).includes('step 1, prompt 1 of 2')")
+    lab.picture("explorer")
+    for step in (2, 3):
+        lab.click(button("Later step"))
+        lab.wait(f"({TEXT}).includes('step {step}, prompt 1 of 2')")
+    blue = "[...document.querySelectorAll('.jp-OutputArea pre span')].filter(s => "
+    blue += "getComputedStyle(s).backgroundColor.startsWith('rgba(0, 114, 178'))"
+    assert lab.run(f"{blue}.map(s => s.innerText).join('')").replace(DOT, " ") == "2+3=5. #### 5"
+    lab.click(button("Earlier step"))
+    lab.wait(f"({TEXT}).includes('step 2, prompt 1 of 2')")
+    for _ in range(2):
+        lab.click(button("Later step"))
+    lab.wait(f"({TEXT}).includes('step 4, prompt 1 of 1')")
+    lab.picture("explorer-escaped")
+    said = lab.run(f"{blue}.map(s => s.innerText).join('')").replace(DOT, " ")
+    assert said == EVIL and EVIL in lab.run(TEXT)  # as an answer, and as a prompt
+    time.sleep(1)
+    assert lab.run("window.marker === undefined")
     lab.run(f'document.body.insertAdjacentHTML("beforeend", "{EVIL}")')
     lab.wait("window.marker === 1")

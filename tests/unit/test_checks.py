@@ -302,6 +302,46 @@ def holm_by_comparison(p):
     return torch.where(p[None, :] <= p[:, None], stepped[None, :], 0).amax(1).clamp(max=1)
 
 
+def reinforce_answer_by_answer(logps, rewards, mask):
+    kept = [row[m.bool()].sum() for row, m in zip(logps, mask, strict=True)]
+    return sum((rewards.mean() - r) * k for r, k in zip(rewards, kept, strict=True)) / len(kept)
+
+
+def reinforce_as_covariance(logps, rewards, mask):
+    answers = torch.einsum("bt,bt->b", logps, mask.to(logps.dtype))
+    return -(rewards * answers).mean() + rewards.mean() * answers.mean()
+
+
+def advantages_group_by_group(rewards, group_size):
+    return torch.cat([(g - g.mean()) / (g.std() + 1e-4) for g in rewards.split(group_size)])
+
+
+def advantages_by_repetition(rewards, size):
+    """As TRL has them: the group's numbers repeated for each of its answers."""
+    groups = rewards.view(-1, size)
+    mean, std = (x.repeat_interleave(size) for x in (groups.mean(1), groups.std(1)))
+    return (rewards - mean) / (std + 1e-4)
+
+
+def grpo_answer_by_answer(logps, advantages, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
+    answers = []
+    for b in range(len(mask)):
+        real = mask[b].bool()
+        new, old, ref = (x[b][real] for x in (logps, old_logps, ref_logps))
+        ratio, away = torch.exp(new - old), ref - new
+        best = ratio.clamp(max=1 + clip) if advantages[b] > 0 else ratio.clamp(min=1 - clip)
+        answers.append((-best * advantages[b] + beta * (away.exp() - away - 1)).mean())
+    return torch.stack(answers).mean()
+
+
+def grpo_in_trl(logps, adv, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
+    coef_1 = torch.exp(logps - old_logps)
+    coef_2 = torch.clamp(coef_1, 1 - clip, 1 + clip)
+    loss = -torch.min(coef_1 * adv.unsqueeze(1), coef_2 * adv.unsqueeze(1))
+    loss = loss + beta * (torch.exp(ref_logps - logps) - (ref_logps - logps) - 1)
+    return ((loss * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)).mean()
+
+
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
@@ -320,6 +360,9 @@ RIGHT = {
     "mcnemar_p": [binomial_p, p_by_enumeration],
     "swapped_win_rate": [win_rate_of_all_votes],
     "holm": [holm_in_words, holm_by_comparison],
+    "reinforce_loss": [reinforce_answer_by_answer, reinforce_as_covariance],
+    "group_advantages": [advantages_group_by_group, advantages_by_repetition],
+    "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -363,6 +406,12 @@ BY_HAND = {
     "mcnemar_p": [0.375, 14 / 64],
     "swapped_win_rate": [0.625],
     "holm": [[0.06, 0.03, 0.06]],
+    "reinforce_loss": [-0.25],
+    "group_advantages": [
+        [1.4997, -0.4999, -0.4999, -0.4999, 0.86595, -0.86595, -0.86595, 0.86595]
+        + [-1.4997, 0.4999, 0.4999, 0.4999]
+    ],
+    "grpo_loss": [((-1.2 + -1 + 0.1 * (LOG2 - 0.5)) / 2 + 0.8) / 2],
 }
 
 

@@ -6,17 +6,22 @@ import json
 import os
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import ipywidgets
 import pandas as pd
 import pytest
+import torch
 from test_tokenview import body, words_tokenizer
 
 from postlab import arena as arena_module
+from postlab import rollout_explorer as explorer_module
 from postlab import stats, widgets
 from postlab.pages import WIDGET_VIEW, shown
+from postlab.rollout_explorer import Answer, Group
+from postlab.scratch.losses import group_advantages
 from postlab.votes import VoteLog, pairs_of
-from postlab.widgets import arena, token_chooser
+from postlab.widgets import arena, recorded, rollout_explorer, token_chooser
 
 EVIL = "<script>window.marker=1</script><img src=x onerror='window.marker=1'>&amp;</pre>"
 TAGS = {
@@ -487,3 +492,94 @@ def test_a_bad_row_is_said_and_the_others_can_be_read():
 def test_no_row_is_refused():
     with pytest.raises(ValueError, match="rows is empty"):
         token_chooser([], words_tokenizer("a"), max_length=8)
+
+
+# --- the rollout explorer ---
+
+
+def group(step: int, prompt: str, *rewards: float | None, text: str = "#### 5") -> Group:
+    credits = explorer_module.advantages_of(rewards)
+    pairs = zip(rewards, credits, strict=True)
+    return Group(step, prompt, tuple(Answer(("a ", text), r, a) for r, a in pairs))
+
+
+def run_of_three() -> list[Group]:
+    return [
+        group(1, "silent", 0.0, 0.0),
+        group(1, "first", 1.0, 0.0),
+        group(2, "second", 1.0, 1.0, 0.0, None),
+        group(2, "third", None, None),
+        group(2, "fourth", 0.0, 1.0),
+    ]
+
+
+def test_the_explorer_goes_from_step_to_step_and_from_prompt_to_prompt():
+    made = rollout_explorer(run_of_three())
+    assert made.group.prompt == "first"  # the first group that teaches something
+    button(made, "Earlier").click()
+    assert made.group.step == 1
+    button(made, "Later").click()
+    assert (made.group.step, made.group.prompt) == (2, "third")
+    made._prompt.value = 3
+    assert made.group.prompt == "fourth" and "prompt 3 of 3" in made._page.value
+    button(made, "Later").click()
+    assert made.group.prompt == "fourth"
+    button(made, "Earlier").click()  # where there are fewer prompts
+    assert made.group.prompt == "first" and made._prompt.max == 2
+
+
+def test_every_token_of_an_answer_has_its_answers_colour():
+    page = rollout_explorer(run_of_three())._page.value
+    assert page.count("rgba(0,114,178,") == 2 and page.count("rgba(213,94,0,") == 2
+    silent = rollout_explorer(run_of_three()[:1])
+    assert "rgba(0,114" not in silent._page.value
+    assert "nothing is learned here" in silent._page.value and "nothing is" in repr(silent)
+
+
+def test_answers_that_were_not_scored_say_so_and_get_no_credit():
+    made = rollout_explorer(run_of_three()[2:])
+    assert "advantage +0.00  reward none" in repr(made)
+    assert "no answer was scored" in repr(rollout_explorer(run_of_three()[3:4]))
+
+
+def test_advantages_are_trls():
+    rewards = [1.0, 0.0, 0.5, 0.25]
+    wanted = group_advantages(torch.tensor(rewards), 4).tolist()
+    assert explorer_module.advantages_of(rewards) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_explorer_escapes_prompts_and_tokens_and_says_the_same_without_a_kernel():
+    made = rollout_explorer([group(1, EVIL, 1.0, 0.0, text=EVIL)])
+    data = made._repr_mimebundle_()
+    for page in (data["text/html"], made._page.value):
+        assert Tags(page).found <= TAGS and EVIL in Tags(page).text.replace("·", " ")
+    assert WIDGET_VIEW in data and "one of 1 groups in steps 1 to 1" in data["text/html"]
+    assert data["text/plain"].startswith("step 1, prompt 1 of 1: <script>")
+
+
+def test_a_long_answer_is_cut_and_says_so():
+    long = Group(1, "?", (Answer(("x",) * 1000, 1.0, 0.7), Answer(("y",), 0.0, -0.7)))
+    assert "700 tokens more" in repr(rollout_explorer([long]))
+    assert len(rollout_explorer([long])._page.value) < 60_000
+
+
+def test_nothing_to_explore_is_an_error():
+    with pytest.raises(ValueError, match="groups is empty; train with a `recorded` reward"):
+        rollout_explorer([])
+
+
+def test_a_recorded_reward_scores_as_before_and_notes_every_group():
+    def reward(completions, answer, **columns):
+        """The verifier."""
+        assert set(columns) == {"prompts", "completion_ids", "trainer_state"}
+        return [float(c == a) for c, a in zip(completions, answer, strict=True)]
+
+    watched = recorded(reward, words_tokenizer("2+3", "4", "5"), group_size=2)
+    assert watched.__name__ == "reward" and watched.groups == []
+    asked = [[{"role": "user", "content": q}] for q in ("2+3", "2+3", "1+1", "1+1")]
+    given = {"prompts": asked, "completions": list("5455"), "completion_ids": [[2], [1], [2], [2]]}
+    state = SimpleNamespace(global_step=6)
+    assert watched(**given, answer=list("5552"), trainer_state=state) == [1.0, 0.0, 1.0, 0.0]
+    assert [(g.step, g.prompt) for g in watched.groups] == [(7, "2+3"), (7, "1+1")]
+    assert [a.tokens for a in watched.groups[0].answers] == [("5",), ("4",)]
+    assert [round(a.advantage, 2) for a in watched.groups[0].answers] == [0.71, -0.71]

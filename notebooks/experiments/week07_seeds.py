@@ -1,0 +1,141 @@
+"""Week 7's recorded experiment: the shipped GRPO recipe on five seeds, with mere format apart.
+
+    python notebooks/experiments/week07_seeds.py
+
+For each seed the whole chain of the tiny profile is trained as weeks 3, 5 and 7 train it, SFT, DPO
+and GRPO, and DPO and GRPO answer the held-out prompts. Stages are kept in the run folder
+(`POSTLAB_RUNS`), where `make stages SEED=n` puts its own: what is there with the same key is loaded
+and not trained again, and seed 0 is the one that ships. So an interrupted experiment goes on where
+it stopped. The result is written to data/results/week07/seeds.json.
+
+Kept of each seed: the log of GRPO; of every held-out sum whether it is right read strictly and
+leniently (`postlab.readings`, no code of the reward's), before and after; how often each of the
+four sampled answers to it is right; and the mean of every metric of the evaluation.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
+
+from postlab.lab import Lab
+from postlab.profile import get_profile
+from postlab.recorded import provenance, write_result
+from postlab.runs import Run, adopt
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "data" / "results" / "week07" / "seeds.json"
+SEEDS = (0, 1, 2, 3, 4)
+LOGGED = (
+    *("step", "loss", "reward", "reward_std", "frac_reward_zero_std", "entropy", "grad_norm"),
+    *("learning_rate", "completions/mean_length", "completions/clipped_ratio"),
+)
+TEXT = {"sft": ["prompt", "completion"], "dpo": ["prompt", "chosen", "rejected"]}
+
+
+def load(lab: Lab, stage: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a stage, as the notebooks load them."""
+    profile = lab.profile
+    return FastLanguageModel.from_pretrained(
+        lab.checkpoint(stage),
+        max_seq_length=profile.max_length,
+        dtype=profile.dtype,
+        load_in_4bit=profile.load_in_4bit,
+        use_gradient_checkpointing=profile.lora["use_gradient_checkpointing"],
+    )
+
+
+def train(lab: Lab, stage: str, parent: str) -> Run:
+    """Train a stage as its notebook does, or load it where it is there; its run."""
+    import trl
+    from datasets import Dataset
+
+    from postlab import datasets
+    from postlab.models import float32_adapters
+    from postlab.rewards import math_reward
+
+    run, settings = lab.run(stage, parent=parent), getattr(lab.profile, stage)
+    adopt(run)
+    model, tokenizer = load(lab, parent)
+    if parent == "base":
+        model = FastLanguageModel.get_peft_model(model, **lab.profile.lora, random_state=lab.seed)
+    rows = {
+        "sft": datasets.instruction_rows,
+        "dpo": datasets.preference_rows,
+        "grpo": datasets.math_rows,
+    }[stage](settings.source, split="train", n=settings.rows, seed=lab.seed)
+    columns = TEXT.get(stage, ["prompt", "answer"])
+    config = getattr(trl, f"{stage.upper()}Config")
+    trainer = getattr(trl, f"{stage.upper()}Trainer")(
+        model=float32_adapters(model),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(rows).select_columns(columns),
+        args=config(output_dir=str(run.checkpoints), seed=lab.seed, **settings.trainer),
+        **({"reward_funcs": math_reward} if stage == "grpo" else {}),
+    )
+    run.train(trainer)
+    if stage != "sft":
+        lab.evaluate(run, trainer.model, tokenizer)
+    return run
+
+
+def listed(values: Iterable[float]) -> str:
+    """Numbers in one text, to four digits."""
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What a stage's evaluation says: readings a held-out sum, and every metric's mean."""
+    from postlab.evals import TEXT as WORDS
+    from postlab.readings import readings
+
+    frame = run.load_eval()
+    found: dict[str, Any] = {}
+    for family in ("arithmetic", "arithmetic_sampled"):
+        read = readings(frame, family)
+        found |= {f"{family}, {how}": listed(read[how]) for how in ("strict", "lenient")}
+    sums = frame[frame["family"] == "arithmetic"]
+    found["worked"] = listed(sums["answer"].str.contains("=").astype(float))
+    found["tokens"] = listed(sums["length"])
+    metrics = [name for name in frame.columns if name not in WORDS and frame[name].notna().any()]
+    return found | {"means": {name: round(float(frame[name].mean()), 4) for name in metrics}}
+
+
+def run_seed(seed: int) -> dict[str, Any]:
+    """Train what is missing of one seed's chain; the start, the end and GRPO's log."""
+    lab = Lab(get_profile("tiny"), seed)
+    runs = {
+        stage: train(lab, stage, parent)
+        for stage, parent in (("sft", "base"), ("dpo", "sft"), ("grpo", "dpo"))
+    }
+    log = [entry for entry in runs["grpo"].log if "reward" in entry]
+    return {
+        "seed": seed,
+        "key": runs["grpo"].manifest["key"],
+        "train_s": runs["grpo"].manifest["train_s"],
+        "start": told(runs["dpo"]),
+        "end": told(runs["grpo"]),
+        "log": {name: listed(entry[name] for entry in log) for name in LOGGED},
+    }
+
+
+def main() -> None:
+    seeds, begun = [], time.time()
+    for seed in SEEDS:
+        seeds.append(run_seed(seed))
+        print(f"seed {seed}: {time.time() - begun:.0f} s", flush=True)
+    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
+    packages = ("torch", "transformers", "trl", "peft", "unsloth")
+    made_by = provenance(command, seeds=SEEDS, packages=packages)
+    made_by["training_minutes"] = round(sum(found["train_s"] for found in seeds) / 60, 1)
+    write_result(TARGET, {"provenance": made_by, "seeds": seeds})
+    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
