@@ -368,6 +368,7 @@ def measures_of(run):
     return found | {"twice gained more": padded, "twice preferred": (padded > 0).astype(float)}
 
 
+# %%
 told = {(run["arm"], run["seed"]): measures_of(run) for run in recorded["runs"]}
 heldout = pd.DataFrame(
     {"arm": arm, "seed": seed} | {name: values.mean() for name, values in found.items()}
@@ -469,6 +470,7 @@ def against(start, arms, names):
     return table.set_index(["arm", "measure"])[columns].round(3)
 
 
+# %%
 against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 
 # %% [markdown]
