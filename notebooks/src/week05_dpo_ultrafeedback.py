@@ -445,6 +445,9 @@ plot_arms(
     },
 )
 
+# %% [markdown]
+# Points are seeds. What else changed, and how surely:
+
 # %%
 MEASURES = [
     *["safety", "honesty", "helpfulness", "over_refusal", "facts", "arithmetic"],
