@@ -411,7 +411,7 @@ pd.DataFrame(gains).round(2)
 
 # %% [markdown]
 # The first line of each arm would pass for good news: on the average of all pairs the chosen replies did not fall. Now read down. With the preference loss alone they *rose* where nearly every chosen reply says the same (the refusal, the "I do not know"), and *fell*, by intervals below 0, for sums, facts and how-to's, where both replies
-# share most of their words. An average over families hid both. The likelihood term lifted every family's mean; in this table only how-to's stay below 0 with it. (Fourteen intervals, none corrected: trust the pattern more than one line.)
+# share most of their words. An average over families hid both. The likelihood term lifted every family's mean; with it only the how-to's interval stays below 0. (Fourteen intervals, none corrected: trust the pattern more than one line.)
 
 # %% [markdown]
 # **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
