@@ -90,6 +90,11 @@ def text_bytes(rows: Sequence[dict]) -> int:
     return sum(len(_measures.row_text(row).encode()) for row in rows)
 
 
+def allowed_mb(text_mb: float) -> float:
+    """What curating may add at its peak, for so much text."""
+    return round(1.5 * text_mb + 500, 1)
+
+
 def measured(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """What the work returns, its seconds, and the memory it adds at its peak."""
     gc.collect()
@@ -115,13 +120,13 @@ def size(n: int, seed: int) -> dict[str, Any]:
     rows, heldout, _ = made_up(n, seed)
     text = text_bytes(rows) / MB
     found, cost = measured(lambda: curate(rows, heldout=heldout))
-    allowed = 1.5 * text + 500
+    allowed = allowed_mb(text)
     return {
         "rows": n,
         "text_mb": round(text, 1),
         **cost,
         "rows_a_minute": round(60 * n / cost["seconds"]),
-        "allowed_mb": round(allowed, 1),
+        "allowed_mb": allowed,
         "fast_enough": 60 * n / cost["seconds"] >= BAR_ROWS_A_MINUTE,
         "small_enough": cost["added_mb"] <= allowed,
         "kept": len(found.kept),
@@ -135,12 +140,12 @@ def search(name: str, n: int, seed: int) -> dict[str, Any]:
 
     rows, _, near = made_up(n, seed)
     texts = [_measures.row_text(row) for row in rows]
-    allowed = 1.5 * text_bytes(rows) / MB + 500
+    allowed = allowed_mb(text_bytes(rows) / MB)
     del rows
     run = {"postlab": _postlab, "datasketch": _datasketch, "rensa": _rensa}[name]
     flagged, cost = measured(lambda: run(texts))
     hits = sum(row in flagged for row, _ in near)
-    cost |= {"allowed_mb": round(allowed, 1), "small_enough": cost["added_mb"] <= allowed}
+    cost |= {"allowed_mb": allowed, "small_enough": cost["added_mb"] <= allowed}
     return {"search": name, "rows": n, **cost, "found": hits / len(near), "planted": len(near)}
 
 

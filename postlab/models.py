@@ -28,7 +28,7 @@ from postlab.profile import Profile, get_profile
 
 __all__ = [
     "CorruptWeights", "ExportReport", "check_weights", "export", "float32_adapters", "load_policy",
-    "repair_adapter", "resolve_base", "smol_base", "tiny_base",
+    "repair_adapter", "resolve_base", "smol_base", "tiny_base", "trainable",
 ]  # fmt: skip
 
 PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")
@@ -99,6 +99,14 @@ def load_policy(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return model.eval().requires_grad_(False), tokenizer
+
+
+def trainable(policy: Any) -> Any:
+    """The same policy of `load_policy`, its LoRA adapter trainable: for a loop of one's own."""
+    policy.peft_config["default"].inference_mode = False
+    for name, parameter in policy.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return policy
 
 
 def _profile_bits(profile: Profile) -> int:

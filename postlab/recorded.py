@@ -1,12 +1,14 @@
 """What a recorded experiment says of itself, and how it is written: data/results/week*/*.json.
 
-Left out: the runs. Each experiment keeps its own, one file a run, so that it can go on.
+Each run of an experiment is a file of its own first, so that an interrupted one goes on. Left out:
+what names such a file; an experiment knows what its runs depend on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +30,29 @@ def provenance(command: str, *, seeds: Sequence[int], packages: Sequence[str]) -
         "device": f"{device['cpus']} CPU cores, {device['ram_gib']} GiB, {device['system']}",
         "versions": {name: version(name) for name in packages},
     }
+
+
+def finished(part: Path, make: Callable[[], Mapping[str, Any]], *, begun: float) -> dict[str, Any]:
+    """One run's result: as an interrupted experiment left it, or made now and kept.
+
+    Args:
+        part: the file that keeps it.
+        make: trains and measures; called only where there is no such file.
+        begun: `time.perf_counter()` at the experiment's start, for the line of progress.
+    """
+    if not part.exists():
+        atomic_text(part, json.dumps(make()))
+        print(f"{part.name}: {time.perf_counter() - begun:.0f} s", flush=True)
+    return json.loads(part.read_text(encoding="utf-8"))
+
+
+def listed(values: Iterable[float], *, digits: int = 4) -> str:
+    """Numbers in one text, so that a long list takes one line of a file.
+
+    >>> listed([1.0, 0.25, -123.456]), listed([-123.456], digits=6)
+    ('1 0.25 -123.5', '-123.456')
+    """
+    return " ".join(f"{value:.{digits}g}" for value in values)
 
 
 def write_result(target: Path, result: Mapping[str, Any]) -> None:

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import os
 import random
 import shutil
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ from postlab.fingerprint import digest
 from postlab.lab import QUIET
 from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
+from postlab.recorded import finished, provenance, write_result
 from postlab.sourcecode import package_source
-from postlab.storage import atomic_text
 from postlab.tinyworld import corpus, oracle, tasks
 
 for name, value in QUIET.items():
@@ -194,10 +193,9 @@ def main() -> None:
                 if not left:
                     print("more runs are to be made: call this again")
                     return
-                atomic_text(part, json.dumps(make(run, seed)))
                 left -= 1
-                print(f"{part.name}: {time.perf_counter() - begun:.0f} s", flush=True)
-            runs.append(run | {"seed": seed} | json.loads(part.read_text()))
+            found = finished(part, partial(make, run, seed), begun=begun)
+            runs.append(run | {"seed": seed} | found)
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(
         command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft", "unsloth")

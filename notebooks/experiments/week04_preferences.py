@@ -12,10 +12,10 @@ train all weights with Adam from the same rate, falling to 0.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,9 @@ from postlab.fingerprint import digest
 from postlab.lab import Lab
 from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
+from postlab.recorded import finished, provenance, write_result
 from postlab.scratch import losses, ppo
 from postlab.sourcecode import package_source
-from postlab.storage import atomic_text
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "src" / "week04_preference_theory.py"
@@ -128,10 +127,7 @@ def main() -> None:
         for method in ("ppo", "dpo"):
             for beta in SETTINGS[method]["betas"]:
                 part = parts / f"{key}-{method}-{beta:g}-{seed}.json"
-                if not part.exists():
-                    atomic_text(part, json.dumps(run(names, method, beta, seed)))
-                    print(f"{part.name}: {time.perf_counter() - begun:.0f} s", flush=True)
-                runs.append(json.loads(part.read_text()))
+                runs.append(finished(part, partial(run, names, method, beta, seed), begun=begun))
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "peft"))
     made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)

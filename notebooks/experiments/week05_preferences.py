@@ -21,11 +21,11 @@ which arm would be best with a rate of its own.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,8 @@ from postlab.fingerprint import digest
 from postlab.lab import Lab
 from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
+from postlab.recorded import finished, listed, provenance, write_result
 from postlab.sourcecode import package_source
-from postlab.storage import atomic_text
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week05" / "preferences.json"
@@ -70,15 +69,12 @@ def said_twice(row: dict) -> dict:
 
 def policy() -> tuple[Any, Any]:
     """The shipped SFT adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy
+    from postlab.models import load_policy, trainable
 
     model, tokenizer = load_policy(
         Lab(get_profile("tiny"), 0).checkpoint("sft"), profile="tiny", bits=32
     )
-    model.peft_config["default"].inference_mode = False
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-    return model, tokenizer
+    return trainable(model), tokenizer
 
 
 def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
@@ -109,12 +105,12 @@ def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict], adapter: str) ->
     twice = [said_twice(row) for row in rows]
     found = {side: reply_logps(model, tokenizer, rows, side) for side in ("chosen", "rejected")}
     found |= {"twice": reply_logps(model, tokenizer, twice, "chosen")}
-    return {side: listed(values.tolist()) for side, values in found.items()}
+    return {side: decimals(values.tolist()) for side, values in found.items()}
 
 
-def listed(values: Iterable[float]) -> str:
+def decimals(values: Iterable[float]) -> str:
     """Numbers in one text, to three decimals."""
-    return " ".join(f"{round(value, 3):g}" for value in values)
+    return listed((round(value, 3) for value in values), digits=6)
 
 
 def run(arm: str, seed: int) -> dict[str, Any]:
@@ -167,7 +163,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
         "pairs": after,
         "pairs_before": before,
         "pairs_family": [row["family"] for row in pairs],
-        "prompts": {name: listed(per_prompt[name].dropna()) for name in metrics},
+        "prompts": {name: decimals(per_prompt[name].dropna()) for name in metrics},
         "samples": [which | row for row in shown.to_dict("records")] if seed == 0 else [],
         "train_s": round(seconds, 1),
     }
@@ -176,17 +172,17 @@ def run(arm: str, seed: int) -> dict[str, Any]:
 def main() -> None:
     parts = run_root() / "week05-preferences"
     parts.mkdir(parents=True, exist_ok=True)
-    own = [inspect.getsource(step) for step in (said_twice, policy, reply_logps, run)]
+    steps = (said_twice, policy, reply_logps, heldout_pairs, decimals, run)
+    own = [inspect.getsource(step) for step in steps]
     made = {"settings": SETTINGS, "package": package_source(*CODE), "own": own}
-    runs, begun = [], time.time()
+    runs, begun = [], time.perf_counter()
     for seed in SEEDS:
         for arm, how in ARMS.items():
             name = "".join(c if c.isalnum() else "-" for c in arm)
             part = parts / f"{digest(made | {'arm': how})[:12]}-{name}-{seed}.json"
-            if not part.exists():
-                atomic_text(part, json.dumps(run(arm, seed)))
-                print(f"{part.name}: {time.time() - begun:.0f} s", flush=True)
-            runs.append(json.loads(part.read_text()))
+            runs.append(finished(part, partial(run, arm, seed), begun=begun))
+    for same in ("pairs_before", "pairs_family"):
+        assert all(part[same] == runs[0][same] for part in runs), f"{same} differ between runs"
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
     made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)

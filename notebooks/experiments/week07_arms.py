@@ -17,12 +17,11 @@ of each kind. No rate was tuned for any arm.
 from __future__ import annotations
 
 import inspect
-import json
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ from postlab.fingerprint import digest
 from postlab.lab import Lab
 from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
+from postlab.recorded import finished, listed, provenance, write_result
 from postlab.sourcecode import package_source
-from postlab.storage import atomic_text
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week07" / "arms.json"
@@ -52,13 +50,10 @@ LOGGED = ("step", "reward", "learning_rate", "frac_reward_zero_std", "completion
 
 def policy(folder: str) -> tuple[Any, Any]:
     """An adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy
+    from postlab.models import load_policy, trainable
 
     model, tokenizer = load_policy(folder, profile="tiny", bits=32)
-    model.peft_config["default"].inference_mode = False
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-    return model, tokenizer
+    return trainable(model), tokenizer
 
 
 def unmarked(text: str) -> str:
@@ -119,11 +114,6 @@ def strict_reward(completions: list, answer: list, **columns: Any) -> list[float
     return [float(bool(answers_match(extract_answer(t, strict=True), gold))) for t, gold in pairs]
 
 
-def listed(values: Iterable[float]) -> str:
-    """Numbers in one text, to four digits."""
-    return " ".join(f"{value:.4g}" for value in values)
-
-
 def told(model: Any, tokenizer: Any) -> dict[str, str]:
     """Both readings of every held-out sum, answered greedily."""
     from postlab.evals import evaluate
@@ -179,19 +169,16 @@ def run(arm: str, seed: int, careless: Path) -> dict[str, Any]:
 def main() -> None:
     parts = run_root() / "week07-arms"
     parts.mkdir(parents=True, exist_ok=True)
-    steps = (policy, unmarked, careless_start, strict_reward, listed, told, run)
+    steps = (policy, unmarked, careless_start, strict_reward, told, run)
     own = [inspect.getsource(step) for step in steps]
     recipe = dict(get_profile("tiny").grpo.trainer)
     made = {"settings": SETTINGS, "package": package_source(*CODE), "own": own, "recipe": recipe}
-    key, runs, begun = digest(made)[:12], [], time.time()
+    key, runs, begun = digest(made)[:12], [], time.perf_counter()
     careless = careless_start(parts / f"{key}-careless")
     for seed in SEEDS:
         for arm in ARMS:
             part = parts / f"{key}-{arm.replace(' ', '-')}-{seed}.json"
-            if not part.exists():
-                atomic_text(part, json.dumps(run(arm, seed, careless)))
-                print(f"{part.name}: {time.time() - begun:.0f} s", flush=True)
-            runs.append(json.loads(part.read_text()))
+            runs.append(finished(part, partial(run, arm, seed, careless), begun=begun))
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
     made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)

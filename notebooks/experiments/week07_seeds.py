@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from unsloth import FastLanguageModel  # before trl, transformers and peft: it p
 
 from postlab.lab import Lab
 from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
+from postlab.recorded import listed, provenance, write_result
 from postlab.runs import Run, adopt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,11 +81,6 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
     if stage != "sft":
         lab.evaluate(run, trainer.model, tokenizer)
     return run
-
-
-def listed(values: Iterable[float]) -> str:
-    """Numbers in one text, to four digits."""
-    return " ".join(f"{value:.4g}" for value in values)
 
 
 def told(run: Run) -> dict[str, Any]:

@@ -98,7 +98,7 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# The evaluation reads answers with another extractor than the reward does. If the policy learns to please the verifier instead of adding, the two will part. Section 11 looks.
+# In the tiny world the evaluation reads answers with another extractor than the reward does (GSM8K's still shares it). If the policy learns to please the verifier instead of adding, the two will part. Section 11 looks.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -360,7 +360,7 @@ round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 # To the end of section 7 everything runs on the embedded model, in every profile, from week 5's adapter.
 
 # %%
-from postlab.models import load_policy
+from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
 from postlab.rollout import end_of_turn, render
 from postlab.scratch.sampling import sample
@@ -371,10 +371,7 @@ tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), l
 def start():
     """Week 5's policy, its adapter trainable, and its tokenizer."""
     policy, tokenizer = load_policy(tiny.checkpoint("dpo"), profile="tiny", bits=32)
-    policy.peft_config["default"].inference_mode = False
-    for name, parameter in policy.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-    return policy.eval(), tokenizer
+    return trainable(policy), tokenizer
 
 
 policy, tiny_tokenizer = start()

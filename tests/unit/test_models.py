@@ -17,6 +17,7 @@ from postlab.models import (
     load_policy,
     repair_adapter,
     resolve_base,
+    trainable,
 )
 
 PROMPTS = ("What is 3 + 4?", "Sort 3, 1, 2.", "I do not know.")
@@ -207,6 +208,14 @@ def test_an_adapter_answers_as_base_plus_low_rank(base, adapter):
     with policy.disable_adapter():
         assert torch.equal(logits_of(policy, tokenizer), logits_of(bare, tokenizer))
     assert not torch.allclose(logits_of(policy, tokenizer), logits_of(bare, tokenizer), atol=1e-2)
+
+
+def test_a_loaded_adapter_is_made_trainable_and_nothing_else(adapter):
+    policy, _ = load_policy(adapter, profile="tiny")
+    assert not any(p.requires_grad for p in policy.parameters())
+    assert trainable(policy) is policy and not policy.training
+    learns = {name for name, p in policy.named_parameters() if p.requires_grad}
+    assert learns == {name for name, _ in policy.named_parameters() if "lora_" in name} != set()
 
 
 def test_four_bits_quantize_the_projections_and_nothing_else(base):
