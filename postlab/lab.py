@@ -112,9 +112,11 @@ class Lab:
             "versions": fingerprint.versions(),
         }
         key = fingerprint.digest(asked | made)
+        shipped = runs.adopt(run)  # serves where code, versions and weights are the same
         frame = run.load_eval(key)
         if frame is not None:
-            print(f"{run.stage}: evaluation loaded from {run.shown}")
+            whence = "the one shipped with postlab" if shipped else run.shown
+            print(f"{run.stage}: evaluation loaded from {whence}")
             return frame
         from postlab import evals
 

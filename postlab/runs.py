@@ -280,17 +280,22 @@ def missing(run: Run, what: str = "") -> MissingStage:
     )
 
 
-def adopt(run: Run) -> None:
-    """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there."""
+def adopt(run: Run) -> bool:
+    """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there.
+
+    Returns:
+        whether it was copied now.
+    """
     source = data_dir() / "tiny-stages" / run.stage
     if run.profile_name != "tiny" or run.manifest or not (source / "manifest.json").exists():
-        return
+        return False
     manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     if manifest.get("seed") != run.seed:
-        return
+        return False
     with run._lock(), run._disk("the shipped stage", 20_000_000):
         if run.manifest is None:
             with storage.atomic_folder(run.folder) as folder:
                 shutil.copytree(source, folder, dirs_exist_ok=True)
                 text = json.dumps(manifest | {"shipped": True}, indent=1, ensure_ascii=False)
                 (folder / "manifest.json").write_text(text, encoding="utf-8")
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -236,6 +237,21 @@ def test_the_base_is_evaluated_without_adapters_and_gets_a_folder(asked):
     assert Run("tiny", 0, "base").complete
     here.evaluate("base", SimpleNamespace(), None)
     assert len(asked) == 1
+
+
+def test_a_shipped_evaluation_serves_while_its_key_is_the_same(asked, place, capsys, monkeypatch):
+    here = opened()
+    made = here.evaluate("base", Policy(), None)
+    (place / "data" / "tiny-stages").mkdir(parents=True, exist_ok=True)
+    run = Run("tiny", 0, "base")
+    run.folder.rename(place / "data" / "tiny-stages" / "base")
+    capsys.readouterr()
+    pd.testing.assert_frame_equal(here.evaluate("base", Policy(), None), made)
+    assert len(asked) == 1 and run.manifest["shipped"] is True
+    assert capsys.readouterr().out == "base: evaluation loaded from the one shipped with postlab\n"
+    shutil.rmtree(run.folder)
+    monkeypatch.setattr(lab, "package_source", lambda *names: "changed")
+    assert not here.evaluate("base", Policy(), None).equals(made) and len(asked) == 2
 
 
 def test_a_full_model_has_no_reference_and_an_untrained_stage_no_evaluation(asked):
