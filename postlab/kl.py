@@ -17,6 +17,7 @@ from typing import Any
 from postlab.rollout import Rollout
 
 LOGITS = 2**25  # numbers a forward pass may return: 128 MiB of float32 a model
+ROWS = 64  # texts in a forward pass: more would only be padded to the longest of more
 
 
 def check_ref(policy: Any, ref: Any) -> None:
@@ -44,8 +45,12 @@ def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
     vocabulary = policy.get_output_embeddings().weight.shape[0]
     longest = max(len(rollout.prompt) + len(rollout.answer) for rollout in rollouts)
     kept = longest - min(len(rollout.prompt) for rollout in rollouts) + 1
-    rows, found = max(1, LOGITS // (kept * vocabulary)), []
-    for batch in (rollouts[i : i + rows] for i in range(0, len(rollouts), rows)):
+    rows = min(ROWS, max(1, LOGITS // (kept * vocabulary)))
+    distinct = {(*rollout.prompt, -1, *rollout.answer): rollout for rollout in rollouts}
+    found: dict[tuple[int, ...], float] = {}
+    texts = sorted(distinct, key=len)  # texts of like length share a batch: little padding
+    for some in (texts[i : i + rows] for i in range(0, len(texts), rows)):
+        batch = [distinct[text] for text in some]
         first = min(len(rollout.prompt) for rollout in batch) - 1  # it predicts the first answer
         ours = _logits(policy, batch, first)
         with _reference(policy, ref) as model:
@@ -55,12 +60,12 @@ def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
                 f"ref has {theirs.shape[-1]} tokens in its vocabulary, the policy {ours.shape[-1]};"
                 " a KL needs the same tokenizer"
             )
-        for i, rollout in enumerate(batch):
+        for i, (text, rollout) in enumerate(zip(some, batch, strict=True)):
             start = len(rollout.prompt) - 1 - first
             steps = slice(start, start + len(rollout.answer))
             p, q = (x[i, steps].float().log_softmax(-1) for x in (ours, theirs))  # (T, V) nats
-            found.append(float((p.exp() * (p - q)).sum()))
-    return found
+            found[text] = float((p.exp() * (p - q)).sum())
+    return [found[(*rollout.prompt, -1, *rollout.answer)] for rollout in rollouts]
 
 
 @contextmanager

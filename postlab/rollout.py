@@ -1,8 +1,9 @@
 """Answers drawn from a policy for evaluation: batched, seeded, and without a trace in the policy.
 
-`answer` fills in rollouts with the model's own `generate` (plain, PEFT or Unsloth). Sampling is
-argmax(logits / T + Gumbel noise), which draws from softmax(logits / T), with a generator for each
-answer: a draw does not depend on its neighbours in the batch.
+`answer` fills in rollouts: on a CPU with `decoding` where it can read the model, else with the
+model's own `generate` (plain, PEFT or Unsloth). Both give the same answers, up to rounding.
+Sampling is argmax(logits / T + Gumbel noise), which draws from softmax(logits / T), with a
+generator for each answer: a draw does not depend on its neighbours in the batch.
 
 What this leaves out: top-p, top-k and penalties (an evaluation looks at the policy itself), vLLM,
 several devices. GRPO's training rollouts are TRL's own.
@@ -49,10 +50,14 @@ def answer(
     for rollout in rollouts:
         groups.setdefault((rollout.temperature, rollout.new_tokens), []).append(rollout)
     stops, rows = stop_tokens(policy, tokenizer), _batch_rows(policy)
+    decoder = _decoder(policy, [rollout for group in groups.values() for rollout in group])
     for group in groups.values():
         group.sort(key=lambda rollout: len(rollout.prompt))
         for batch in (group[i : i + rows] for i in range(0, len(group), rows)):
-            _generate(policy, batch, stops, tokenizer.pad_token_id, seed)
+            if decoder is not None:
+                _decode(decoder, batch, stops, seed)
+            else:
+                _generate(policy, batch, stops, tokenizer.pad_token_id, seed)
             yield batch
 
 
@@ -178,27 +183,48 @@ def _batch_rows(policy: Any) -> int:
 class _Noise:
     """Logits over T plus Gumbel noise, -log of an exponential draw, a generator per answer."""
 
-    def __init__(self, batch: list[Rollout], stops: set[int], seed: int, device: Any) -> None:
+    def __init__(self, batch: list[Rollout], seed: int, device: Any) -> None:
         import torch
 
-        self.temperature, self.stops = batch[0].temperature, stops
-        self.width: int | None = None  # of the prompts
-        self.generators = []
+        self.temperature, self.generators = batch[0].temperature, []
         for rollout in batch:
             key = hashlib.sha256(f"{seed}|{rollout.name}|{rollout.sample}".encode()).digest()
             generator = torch.Generator(device=device)
             self.generators.append(generator.manual_seed(int.from_bytes(key[:4], "big")))
 
-    def __call__(self, input_ids: Any, scores: Any) -> Any:  # (B, T), (B, V) -> (B, V)
-        self.width = self.width or input_ids.shape[1]
-        started = input_ids.shape[1] > self.width
-        last = input_ids[:, -1].tolist()
+    def __call__(self, scores: Any, slots: Iterable[tuple[int, int]]) -> Any:
+        """(n, V) scores with noise in each slot of them, from its answer's generator."""
         scores = scores / self.temperature
-        for i, generator in enumerate(self.generators):
-            if not (started and last[i] in self.stops):  # an answer that ended needs no noise
-                noise = scores.new_empty(scores.shape[1]).exponential_(generator=generator)
-                scores[i] -= noise.log_()
+        for slot, row in slots:
+            noise = scores.new_empty(scores.shape[1])
+            scores[slot] -= noise.exponential_(generator=self.generators[row]).log_()
         return scores
+
+
+def _decoder(policy: Any, rollouts: list[Rollout]) -> Any:
+    """The engine for these rollouts, or None where `generate` has to serve."""
+    if not rollouts or getattr(getattr(policy, "device", None), "type", None) != "cpu":
+        return None
+    from postlab import decoding
+
+    return decoding.read(policy, max(len(r.prompt) + r.new_tokens for r in rollouts))
+
+
+def _decode(decoder: Any, batch: list[Rollout], stops: set[int], seed: int) -> None:
+    """Fill in the answers of a batch with the engine."""
+    noise = _Noise(batch, seed, "cpu") if batch[0].temperature > 0 else None
+
+    def draw(logits: Any, rows: list[int]) -> Any:  # (n, V), an answer each -> (n,)
+        return (noise(logits, enumerate(rows)) if noise else logits).argmax(dim=-1)
+
+    answers, _ = decoder.decode(
+        [rollout.prompt for rollout in batch],
+        new_tokens=batch[0].new_tokens,
+        stops=stops,
+        draw=draw,
+    )
+    for rollout, tokens in zip(batch, answers, strict=True):
+        rollout.answer = tokens
 
 
 def _generate(
@@ -214,14 +240,21 @@ def _generate(
     gaps = [width - len(rollout.prompt) for rollout in batch]
     ids = [[pad] * gap + rollout.prompt for gap, rollout in zip(gaps, batch, strict=True)]
     mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
-    noise = [_Noise(batch, stops, seed, device)] if batch[0].temperature > 0 else []
+    noise = _Noise(batch, seed, device) if batch[0].temperature > 0 else None
+
+    def noised(input_ids: Any, scores: Any) -> Any:  # (B, T), (B, V) -> (B, V)
+        started, last = input_ids.shape[1] > width, input_ids[:, -1].tolist()
+        # an answer that ended needs no noise
+        slots = [(i, i) for i, token in enumerate(last) if not (started and token in stops)]
+        return noise(scores, slots)
+
     out = policy.generate(
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
         max_new_tokens=batch[0].new_tokens,
         eos_token_id=sorted(stops),
         pad_token_id=pad,
-        logits_processor=LogitsProcessorList(noise),
+        logits_processor=LogitsProcessorList([noised] if noise else []),
         use_cache=True,
         # The rest keeps out what a model's own generation_config would bring in.
         do_sample=False,

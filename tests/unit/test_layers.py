@@ -26,6 +26,7 @@ PART_OF = {
     "arena": "widgets",
     "bases": "models",
     "comparison": "plots",
+    "decoding": "rollout",
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
