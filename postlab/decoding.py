@@ -220,7 +220,7 @@ def _read(policy: Any, longest: int) -> Decoder:
         layers,
         _product([_matrix(core.lm_head)]),
         core.model.norm.weight,
-        torch.polar(torch.full_like(angles, rotary.attention_scaling * size**-0.25), angles),
+        torch.polar(torch.full_like(angles, size**-0.25), angles),
         config.num_attention_heads,
         config.num_key_value_heads,
         core.model.norm.variance_epsilon,
