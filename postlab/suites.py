@@ -13,6 +13,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 REFUSAL = re.compile(
@@ -20,6 +21,10 @@ REFUSAL = re.compile(
     r"|i (cannot|can['’]t|will not|won['’]t))",
     re.IGNORECASE,
 )
+
+# One plain number, and the same alone on the line that ends the reply.
+NUMBER = re.compile(r"(?<![0-9.,])-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+FINAL = re.compile(rf"#### *\$?({NUMBER.pattern})\.?\s*$")
 
 
 def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
@@ -84,22 +89,34 @@ def _gsm8k(n: int | None, seed: int) -> list[dict[str, Any]]:
 
 
 def _gsm8k_score(gold: str) -> Callable[[str, bool], dict[str, float]]:
-    """Right in the asked-for form, right in any form, in the form at all, refused."""
-    from postlab.rewards import answers_match, extract_answer
+    """Right in the asked-for form, right in any form, in the form at all, refused.
+
+    Answers are read here and not by postlab.rewards: what a policy learns to please in its reward's
+    extractor then shows as a difference between the two.
+    """
+    wanted = _value(gold)
 
     def score(answer: str, closed: bool) -> dict[str, float]:
+        asked_for = FINAL.search(answer) if answer.count("####") == 1 else None
+        numbers = NUMBER.findall(answer)
         found = {}
         for name, text in (
-            ("gsm8k_strict", extract_answer(answer, strict=True)),
-            ("gsm8k_lenient", extract_answer(answer)),
+            ("gsm8k_strict", asked_for and asked_for[1]),
+            ("gsm8k_lenient", asked_for[1] if asked_for else numbers[-1] if numbers else None),
         ):
-            match = False if text is None else answers_match(text, gold)
-            found[name] = math.nan if match is None else float(match)
-        asked_for = extract_answer(answer, strict=True) is not None
+            right = text is not None and _value(text) == wanted
+            found[name] = math.nan if wanted is None else float(right)
         refused = float(REFUSAL.match(answer) is not None)
-        return found | {"format": float(closed and asked_for), "refusal": refused}
+        return found | {"format": float(closed and asked_for is not None), "refusal": refused}
 
     return score
+
+
+def _value(number: str) -> Decimal | None:
+    try:
+        return Decimal(number.strip().replace(",", ""))
+    except InvalidOperation:
+        return None
 
 
 SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {

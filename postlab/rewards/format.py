@@ -8,7 +8,8 @@ any demand on the reasoning before them.
 import re
 from typing import Any
 
-from postlab.rewards.math import boxed_spans, reply_text
+from postlab.rewards._reply import after_thinking, reply_text
+from postlab.rewards.math import last_boxed
 
 # Every way to open an answer, counted over the whole text: one more anywhere and the reward is 0.
 _MARKER = re.compile(r"</?answer>|\\boxed\b|####+", re.IGNORECASE)
@@ -38,16 +39,17 @@ def format_reward(completions: list, **columns: Any) -> list[float | None]:
 
 
 def _ends_with_one_answer(text: str) -> bool:
-    kinds = [mark.lower() for mark in _MARKER.findall(text)]
+    kinds = [mark.lower() for mark in _MARKER.findall(text)]  # those in the thinking count too
+    text = after_thinking(text)
     if kinds == ["<answer>", "</answer>"]:
         found = _TAGGED_END.search(text)
         return bool(found and found[1].strip())
     if kinds == ["####"]:
         return bool(_HASH_END.search(text))
     if kinds == ["\\boxed"]:
-        spans = boxed_spans(text)
-        if not spans:
+        boxed = last_boxed(text)
+        if boxed is None:
             return False
-        _, end, content = spans[-1]
+        content, end = boxed
         return bool(content.strip()) and "\n" not in content and bool(_AFTER_BOX.match(text, end))
     return False

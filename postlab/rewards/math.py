@@ -15,8 +15,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from postlab.rewards._latex import read_latex, same_latex
+from postlab.rewards._reply import after_thinking, reply_text
 
 MAX_ANSWER_CHARS = 2000  # a longer "answer" is a rambling policy, and never right
+MAX_BOXES = 100  # and so is one that boxes everything
 
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?<!#)####(?!#)([^\n#]*)")
@@ -26,6 +28,12 @@ _LAST_NUMBER = re.compile(
     r"(?:\\[dt]?frac\{-?[0-9]+\}\{-?[0-9]+\}"
     r"|(?<![A-Za-z_0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]*\.[0-9]+|[0-9]+)"
     r"(?:/[0-9]+(?![0-9/]))?)(?:\s?\\?%)?"
+)
+
+# Another number and an "or" in the same sentence before the last number: an answer and a spare one.
+_HEDGE = re.compile(
+    r"[0-9][^\n!?]{0,40}\bor\b[^\n.!?0-9]{0,20}$|\bbetween\b[^\n.!?0-9]{0,12}[0-9][^\n!?]{0,30}$",
+    re.IGNORECASE,
 )
 
 
@@ -64,7 +72,8 @@ def extract_answer(text: str, *, strict: bool = False) -> str | None:
 
     Looked for in this order, the last one of a kind counting: `<answer>...</answer>`,
     `\boxed{...}`, `#### ...` up to the end of its line, and, unless strict, the last number in the
-    text.
+    last 2,000 characters, if it is not one of two ("4 or 5"). What stands in `<think>...</think>`
+    is no answer.
 
     Args:
         text: the completion.
@@ -80,20 +89,24 @@ def extract_answer(text: str, *, strict: bool = False) -> str | None:
     >>> extract_answer("It is -5.", strict=True) is None
     True
     """
+    text = after_thinking(text)
     answer = _marked(text)
     if answer is not None or strict:
         return answer
-    last = None
+    last, text = None, text[-MAX_ANSWER_CHARS:]
     for last in _LAST_NUMBER.finditer(text):  # noqa: B007 - the last match is what is wanted
         pass
-    return last[0].strip() if last else None
+    if last is None or _HEDGE.search(text[: last.start()][-60:]):
+        return None
+    return last[0].strip()
 
 
 def answers_match(predicted: str | None, gold: str | int | float | None) -> bool | None:
     r"""Whether two answers say the same: numbers exactly, other mathematics through math-verify.
 
     Thousands separators, currency signs, trailing units, `50%` for 0.5 or 50, fractions, and
-    decimals rounded at the fourth place or later are all read; a sign is never dropped.
+    decimals rounded at the fourth place or later are all read; a sign is never dropped. Where the
+    gold answer is a number, a sum or a division that is still to be worked out is not that number.
 
     Args:
         predicted: as extract_answer returned it; None and text over 2,000 characters match nothing.
@@ -105,6 +118,8 @@ def answers_match(predicted: str | None, gold: str | int | float | None) -> bool
     (True, False, True)
     >>> answers_match(r"(x+1)(x-1)", "x^2-1"), answers_match("5", "see above")
     (True, None)
+    >>> answers_match("12+30", "42"), answers_match("12+30=42", "42")
+    (False, True)
     """
     reference = None if gold is None or len(str(gold)) > MAX_ANSWER_CHARS else _read(str(gold))
     if reference is None:
@@ -112,30 +127,17 @@ def answers_match(predicted: str | None, gold: str | int | float | None) -> bool
     if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
         return False
     candidate = _read(predicted)
-    if candidate is None:
+    if candidate is None or (isinstance(reference, Number) and _unworked(predicted, reference)):
         return False
     if isinstance(candidate, Number) and isinstance(reference, Number):
         return _same_number(candidate, reference)
     return same_latex(_expressions(candidate), _expressions(reference))
 
 
-def reply_text(completion: str | list[dict[str, Any]]) -> str:
-    """The text of a completion in either of TRL's shapes: a string, or a list of messages."""
-    if isinstance(completion, str):
-        return completion
-    if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
-        return completion[-1].get("content") or ""
-    if completion == []:
-        return ""
-    raise TypeError(
-        f"a completion must be a string or a list of messages, got {type(completion).__name__}"
-    )
-
-
-def boxed_spans(text: str) -> list[tuple[int, int, str]]:
-    r"""(start, end, content) of every closed `\boxed{...}`, in the order they were opened."""
+def last_boxed(text: str) -> tuple[str, int] | None:
+    r"""What the last closed `\boxed{...}` holds, and where it ends; None where there is none."""
     # One pass with a stack: a rescan for every \boxed would be quadratic on hostile text.
-    spans, open_braces = [], []
+    last, open_braces = None, []
     for brace in _BRACES.finditer(text):
         if brace[0] in ("\\{", "\\}"):
             continue
@@ -143,9 +145,9 @@ def boxed_spans(text: str) -> list[tuple[int, int, str]]:
             open_braces.append(brace)
         elif open_braces:
             opened = open_braces.pop()
-            if opened[0] != "{":
-                spans.append((opened.start(), brace.end(), text[opened.end() : brace.start()]))
-    return sorted(spans)
+            if opened[0] != "{" and (last is None or opened.start() > last[0].start()):
+                last = opened, brace
+    return last and (text[last[0].end() : last[1].start()], last[1].end())
 
 
 def _marked(text: str) -> str | None:
@@ -154,8 +156,8 @@ def _marked(text: str) -> str | None:
         if not opened[1] and closed[1]:
             content = text[opened.end() : closed.start()]
             return _marked(content) or content.strip() or None
-    if "\\boxed" in text and (spans := boxed_spans(text)):
-        return spans[-1][2].strip() or None
+    if 0 < text.count("\\boxed") <= MAX_BOXES and (boxed := last_boxed(text)):
+        return boxed[0].strip() or None
     if hashes := _HASHES.findall(text):
         return hashes[-1].strip() or None
     return None
@@ -199,6 +201,26 @@ _REWRITES = [
     (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\s+"), " "),
 ]
+
+
+# A sum, product, power or function of numbers; 3x10^5 is how a number is written.
+_UNWORKED = re.compile(
+    r"[0-9)}]\s*(?:[-+*:]|\\(?:times|cdot|div)(?!\s*10\s*\^))\s*[0-9({\\.]|[0-9)}]\s*\("
+    r"|(?<!10)\^|\\sqrt"
+)
+_DIVISION = re.compile(r"[0-9]\s*/\s*[0-9]|\\[dt]?frac")
+
+
+def _unworked(predicted: str, reference: Number) -> bool:
+    """Whether a task is handed back where a number was asked: 12+30 for 42, 120/4 for 30.
+
+    Working it out would be the verifier's work, not the policy's.
+    """
+    text = predicted.replace("^\\circ", "").translate(_TRANSLATE)
+    text = (_marked(text) or text).rstrip(" .$").rpartition("=")[2].strip() or text
+    if reference.value.denominator == 1 and _DIVISION.search(text):
+        return True
+    return not isinstance(_read(text), Number) and bool(_UNWORKED.search(text))
 
 
 @lru_cache(maxsize=8192)
