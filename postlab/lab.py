@@ -34,7 +34,7 @@ WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 # what an evaluation says depends on; a changed line in one of them makes it again
 EVAL_CODE = (
-    "evals", "rollout", "decoding", "kl", "suites", "rewards", "tinyworld.tasks", "tinyworld.words",
+    "evals", "rollout", "decoding", "kl", "suites", "tinyworld.tasks", "tinyworld.words",
 )  # fmt: skip
 QUIET = {
     # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.

@@ -5,7 +5,6 @@ from the question, and both readings are made here, so a policy that learned to 
 extractor is not read by it. Strict is the oracle's own metric: `#### ` and the number, at the end.
 Lenient takes the last number there is, wherever it stands. What strict reading gained and lenient
 reading did not is format: the policy knew the number before, and now says it as it was asked to.
-GSM8K is the exception: its evaluation still reads with the reward's extractor.
 
 Left out: answers right by luck, and a number that was worked out and then followed by another one.
 """

@@ -98,7 +98,7 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# In the tiny world the evaluation reads answers with another extractor than the reward does (GSM8K's still shares it). If the policy learns to please the verifier instead of adding, the two will part. Section 11 looks.
+# The evaluation reads answers with another extractor than the reward does. If the policy learns to please the verifier instead of adding, the two will part. Section 11 looks.
 
 # %%
 # NBVAL_CHECK_OUTPUT
