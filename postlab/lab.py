@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 # what an evaluation says depends on; a changed line in one of them makes it again
-EVAL_CODE = (
-    "evals", "rollout", "decoding", "kl", "suites", "tinyworld.tasks", "tinyworld.words",
-)  # fmt: skip
+EVAL_CODE = ("evals", "rollout", "decoding", "kl", "suites", "tinyworld.tasks", "tinyworld.words")
 QUIET = {
     # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.
     "UNSLOTH_DISABLE_STATISTICS": "1",
