@@ -53,6 +53,7 @@ PART_OF = {
     "recorded": "runs",
     "rendering": "chat",
     "rollout_explorer": "widgets",
+    "rollout_trl": "rollout",
     "ship": "report",
     "report_page": "report",
     "report_written": "report",
