@@ -517,7 +517,8 @@ from postlab.models import load_policy
 stage = "dpo" if lab.profile.name == "tiny" else "base"
 policy, tokenizer = load_policy(lab.checkpoint(stage), profile=lab.profile)
 differ = [i for i in range(len(prompts)) if sft[i] != dpo[i]]
-differ = differ[:: max(1, len(differ) // 50)]  # some fifty pairs
+wanted = 16 if lab.profile.name == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
+differ = differ[:: max(1, len(differ) // wanted)]
 some = [[x[i] for i in differ] for x in (prompts, sft, dpo)]
 asked, said = (judge_pairs(j, *some) for j in (truth, model_judge(policy, tokenizer)))
 first = asked["order"] == "ab"  # one question a pair: the two orders are not independent
