@@ -11,8 +11,10 @@ import torch
 from modules import module_at
 
 from postlab import figures_week07 as figures
+from postlab import frames
 from postlab.profile import data_dir
 from postlab.readings import last_number, readings
+from postlab.recorded import listed
 from postlab.scratch.grpo import grpo_loss, reinforce_loss
 from postlab.scratch.losses import group_advantages, reduce_token_loss, token_logps
 from postlab.scratch.sampling import TableLM, completion_states, pack
@@ -229,6 +231,18 @@ def test_grpo_gains_twenty_points_on_each_of_five_seeds_and_they_are_no_format()
 
 
 def test_the_recorded_seed_0_is_the_shipped_stage():
-    recorded = json.loads((RECORDED / "seeds.json").read_text(encoding="utf-8"))
-    manifest = json.loads((data_dir() / "tiny-stages" / "grpo" / "manifest.json").read_text())
-    assert recorded["seeds"][0]["key"] == manifest["key"]
+    """By what it did, step by step and sum by sum: its key changes with the reward's wording."""
+    recorded = json.loads((RECORDED / "seeds.json").read_text(encoding="utf-8"))["seeds"][0]
+    shipped = data_dir() / "tiny-stages" / "grpo"
+    state = json.loads((shipped / "trainer_state.json").read_text(encoding="utf-8"))
+    log = [entry for entry in state["log_history"] if "reward" in entry]
+    for name in ("reward", "loss", "entropy", "completions/mean_length"):
+        assert recorded["log"][name] == listed(entry[name] for entry in log), name
+    manifest = json.loads((shipped / "manifest.json").read_text(encoding="utf-8"))
+    frame = frames.read(shipped, manifest["eval"]["columns"])
+    for family in ("arithmetic", "arithmetic_sampled"):
+        found = readings(frame, family)
+        for how in ("strict", "lenient"):
+            assert recorded["end"][f"{family}, {how}"] == listed(found[how])
+    sums = frame[frame["family"] == "arithmetic"]
+    assert recorded["end"]["tokens"] == listed(sums["length"])
