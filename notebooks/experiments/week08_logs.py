@@ -1,0 +1,330 @@
+"""Week 8's recorded logs: runs of the tiny profile that fail on purpose, and healthy ones.
+
+    python notebooks/experiments/week08_logs.py
+
+Every run is a short real training with TRL's own trainer, broken in one stated way; its log history
+is kept whole in data/results/week08/logs/, a file a run, beside the command, the settings and the
+cause. Runs that are already there, made with the same settings, are left alone.
+
+The logs are in two halves. Those of `DEVELOPMENT` were there when the rules of `postlab.doctor`
+were written and tuned.
+
+`kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
+true of the run as well, or follow from its failure, written down before the run was made.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from postlab.lab import Lab
+from postlab.profile import get_profile
+from postlab.recorded import provenance
+from postlab.storage import atomic_text
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / "data" / "results" / "week08" / "logs"
+SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the tiny recipe
+    "sft": {"max_steps": 100, "logging_steps": 4, "warmup_steps": 4, "save_strategy": "no"},
+    "dpo": {"max_steps": 60, "logging_steps": 3, "warmup_steps": 3, "save_strategy": "no"},
+    "grpo": {"max_steps": 24, "per_device_train_batch_size": 48, "save_strategy": "no"},
+}
+PREFERENCE_ONLY = {"loss_type": ["sigmoid"], "loss_weights": None}
+DEVELOPMENT: dict[str, dict[str, Any]] = {
+    "sft": {"kind": None, "stage": "sft", "start": "base", "seed": 11},
+    "dpo": {"kind": None, "stage": "dpo", "start": "sft", "seed": 12},
+    "grpo": {"kind": None, "stage": "grpo", "start": "dpo", "seed": 13},
+    "cut-away": {
+        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 21,
+        "cause": "rows of a batch cut off before their replies, and the trainer's NaN filter on",
+        "how": {
+            "max_length": 14, "per_device_train_batch_size": 2, "logging_nan_inf_filter": True,
+        },
+        "also": ["averages_over_too_little"],
+    },
+    "wrong-tags": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "sft", "seed": 22,
+        "cause": "the reward asks for <answer> tags, the prompt and the policy for ####",
+        "rewards": ["tagged_reward"],
+    },
+    "short-limit": {
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 23,
+        "cause": "max_completion_length of 12, where a worked sum takes about 30 tokens",
+        "how": {"max_completion_length": 12},
+    },
+    "blurted": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 24,
+        "cause": "a form reward that pays ten times what a right sum does: the bare answer",
+        "rewards": ["math_reward", "bare_format_reward"],
+        "how": {"reward_weights": [0.1, 1.0], "learning_rate": 3e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    },
+    "weak-anchor": {
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 25,
+        "cause": "a KL weight of 0.0001 at twenty times the rate",
+        "how": {"beta": 1e-4, "learning_rate": 2e-3},
+        "also": ["lr_too_high", "entropy_collapse", "length_drift", "no_learning_signal"],
+    },
+    "cold-sampling": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 26,
+        "cause": "sampling at temperature 0.1: a group is one answer, G times",
+        "how": {"temperature": 0.1},
+    },
+    "easy-sums": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 27,
+        "cause": "sums of two numbers, which the policy can do",
+        "rows": "easy_sums",
+    },
+    "paid-by-length": {
+        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 28,
+        "cause": "a second reward that grows with the answer's length",
+        "rewards": ["math_reward", "length_reward"],
+        "how": {"reward_weights": [0.2, 1.0], "learning_rate": 1e-3},
+        "also": ["truncation", "format_up_accuracy_down", "entropy_collapse"],
+    },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 29,
+        "cause": "a hundred times the rate", "how": {"learning_rate": 0.2},
+    },
+    "hot-grpo": {
+        "kind": "lr_too_high", "stage": "grpo", "start": "grpo", "seed": 30,
+        "cause": "a hundred times the rate", "how": {"learning_rate": 1e-2},
+        "also": ["entropy_collapse", "length_drift", "no_learning_signal", "truncation"],
+    },
+    "cool-sft": {
+        "kind": "lr_too_low", "stage": "sft", "start": "base", "seed": 31,
+        "cause": "a two-thousandth of the rate", "how": {"learning_rate": 1e-6},
+    },
+    "cool-grpo": {
+        "kind": "lr_too_low", "stage": "grpo", "start": "dpo", "seed": 32,
+        "cause": "a thousandth of the rate", "how": {"learning_rate": 1e-7},
+    },
+    "left-data": {
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 33,
+        "cause": "the preference loss alone, a small beta and five times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 2e-3},
+    },
+    "falls-a-little": {
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 34,
+        "cause": "the preference loss alone, with the recipe's beta and rate",
+        "how": {**PREFERENCE_ONLY},
+    },
+    "zero-loss": {
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 35,
+        "cause": "no fault: a mean a sequence, on policy, without KL",
+        "how": {"loss_type": "grpo"},
+    },
+    "other-optimizer": {
+        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 36,
+        "cause": "the optimizer was made for a copy of the model", "fault": "other_optimizer",
+    },
+    "zeroed": {
+        "kind": "adapter_still", "stage": "grpo", "start": "base", "seed": 37,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "rewards": ["digit_reward"],
+    },
+    "one-pair": {
+        "kind": "averages_over_too_little", "stage": "dpo", "start": "sft", "seed": 38,
+        "cause": "one pair a step, and every step logged",
+        "how": {"per_device_train_batch_size": 1, "logging_steps": 1, "learning_rate": 1e-4},
+    },
+}  # fmt: skip
+HALVES = {"development": DEVELOPMENT}
+
+
+# --- rewards, rows and faults, by the names that the settings use ---
+
+
+def told(completions: list) -> list[str]:
+    """The texts of completions, as TRL passes them."""
+    return [one if isinstance(one, str) else one[-1]["content"] for one in completions]
+
+
+def math_reward(completions: list, **columns: Any) -> list[float | None]:
+    from postlab.rewards import math_reward as reward
+
+    return reward(completions, **columns)
+
+
+def tagged_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 for `<answer>gold</answer>`, which the prompts never ask for."""
+    texts = told(completions)
+    return [float(f"<answer>{a}</answer>" in t) for t, a in zip(texts, answer, strict=True)]
+
+
+def bare_format_reward(completions: list, **columns: Any) -> list[float]:
+    """1 for a marked number with nothing before it."""
+    return [float(text.strip().startswith("####")) for text in told(completions)]
+
+
+def length_reward(completions: list, **columns: Any) -> list[float]:
+    """A hundredth a character, at most 2."""
+    return [min(len(text) / 100, 2.0) for text in told(completions)]
+
+
+def digit_reward(completions: list, **columns: Any) -> list[float]:
+    """The share of digits among an answer's characters."""
+    return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
+
+
+def easy_sums(rows: list[dict], rng: Any) -> list[dict]:
+    """Sums of two small numbers in the words of the others."""
+    made = []
+    for row in rows:
+        a, b = rng.randint(10, 29), rng.randint(10, 29)
+        made.append(
+            row | {"prompt": [{"role": "user", "content": f"Add {a}+{b}."}], "answer": str(a + b)}
+        )
+    return made
+
+
+def zeroed(model: Any) -> None:
+    """Empty both matrices of every LoRA pair."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.zero_()
+
+
+def other_optimizer(model: Any, rate: float) -> Any:
+    """An optimizer for the parameters of a copy."""
+    import torch
+
+    double = copy.deepcopy(model)
+    return torch.optim.AdamW([p for p in double.parameters() if p.requires_grad], lr=rate)
+
+
+# --- a run ---
+
+
+def policy(start: str, seed: int) -> tuple[Any, Any]:
+    """A trainable adapter in float32, fresh on the base or a shipped stage's, and its tokenizer."""
+    from transformers import set_seed
+
+    from postlab.models import load_policy, trainable
+
+    profile = get_profile("tiny")
+    if start != "base":
+        folder = Lab(profile, 0).checkpoint(start)
+        model, tokenizer = load_policy(folder, profile="tiny", bits=32)
+        return trainable(model), tokenizer
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = load_policy("", profile="tiny", bits=32)
+    set_seed(seed)  # of the adapter's first matrix
+    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)), tokenizer
+
+
+def arguments(spec: dict[str, Any]) -> dict[str, Any]:
+    """All of the trainer's arguments but `output_dir` and `seed`."""
+    stage = spec["stage"]
+    return {**getattr(get_profile("tiny"), stage).trainer, **SHORT[stage], **spec.get("how", {})}
+
+
+def rows(spec: dict[str, Any], count: int) -> list[dict]:
+    """The training rows of a run's stage and seed."""
+    import random
+
+    from postlab import datasets
+
+    make = {
+        "sft": datasets.instruction_rows,
+        "dpo": datasets.preference_rows,
+        "grpo": datasets.math_rows,
+    }[spec["stage"]]
+    found = list(make("tinyworld", split="train", n=count, seed=spec["seed"]))
+    change = globals()[spec["rows"]] if "rows" in spec else None
+    return change(found, random.Random(spec["seed"])) if change else found
+
+
+def trainer_of(spec: dict[str, Any], folder: str) -> Any:
+    """TRL's trainer for a run."""
+    import trl
+    from datasets import Dataset
+
+    how = arguments(spec)
+    model, tokenizer = policy(spec["start"], spec["seed"])
+    if spec.get("fault") == "zeroed":
+        zeroed(model)
+    stage, name = spec["stage"], spec["stage"].upper()
+    data = Dataset.from_list(rows(spec, how["max_steps"] * how["per_device_train_batch_size"]))
+    columns = {
+        "sft": ["prompt", "completion"],
+        "dpo": ["prompt", "chosen", "rejected"],
+        "grpo": ["prompt", "answer"],
+    }[stage]
+    more: dict[str, Any] = {}
+    if stage == "grpo":
+        more["reward_funcs"] = [globals()[one] for one in spec.get("rewards", ["math_reward"])]
+    if spec.get("fault") == "other_optimizer":
+        more["optimizers"] = (other_optimizer(model, how["learning_rate"]), None)
+    return getattr(trl, f"{name}Trainer")(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=data.select_columns(columns),
+        args=getattr(trl, f"{name}Config")(output_dir=folder, seed=spec["seed"], **how),
+        **more,
+    )
+
+
+def shortened(value: Any) -> Any:
+    """A logged number to five digits, so that a file stays small; NaN and 0 as they are."""
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.5g}")
+    return value
+
+
+def record(name: str, half: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Train one run; its log history and all that made it."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(spec, folder)
+        begun = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begun
+    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
+    packages = ("torch", "transformers", "trl", "peft")
+    return {
+        "name": name,
+        "half": half,
+        "spec": spec,
+        "provenance": provenance(command, seeds=[spec["seed"]], packages=packages),
+        "arguments": arguments(spec),
+        "train_s": round(seconds, 1),
+        "log_history": [
+            {key: shortened(value) for key, value in entry.items()}
+            for entry in trainer.state.log_history
+        ],
+    }
+
+
+def written(result: dict[str, Any]) -> str:
+    """The record as JSON, an entry of the log a line."""
+    head = json.dumps({k: v for k, v in result.items() if k != "log_history"}, indent=1)
+    lines = ",\n  ".join(json.dumps(entry) for entry in result["log_history"])
+    return f'{head[:-2]},\n "log_history": [\n  {lines}\n ]\n}}\n'
+
+
+def main() -> None:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for half, specs in HALVES.items():
+        for name, spec in specs.items():
+            target = LOGS / f"{half}-{name}.json"
+            if target.exists() and json.loads(target.read_text())["spec"] == spec:
+                continue
+            result = record(name, half, spec)
+            atomic_text(target, written(result))
+            print(f"{target.name}: {result['train_s']} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A trainer's log history as series of numbers: what the rules of the doctor look at.
+
+Only entries of training steps are read. Left out: evaluations, the summary at the end, and logs of
+several runs in one list.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from statistics import fmean, variance
+from typing import Any, Literal
+
+MIN_POINTS = 8  # two a quarter: with fewer a trend cannot be told from its noise
+FORM = re.compile(r"format|tag|style|length|brevity|concise|verbos|penalty|repetit", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Means of a series' first and last quarter, and the standard error of their difference."""
+
+    first: float
+    last: float
+    error: float
+
+    def rises(self, by: float) -> bool:
+        """By at least so much, and by more than two standard errors."""
+        return self.last - self.first >= max(by, 2 * self.error, 1e-12)
+
+    def falls(self, by: float) -> bool:
+        return self.first - self.last >= max(by, 2 * self.error, 1e-12)
+
+
+@dataclass(frozen=True)
+class Log:
+    """The entries of a run's training steps, in order."""
+
+    entries: tuple[Mapping[str, Any], ...]
+    stage: Literal["sft", "dpo", "grpo"]
+
+    def series(self, name: str) -> list[float]:
+        """The finite numbers logged under a name; anything else under it is passed over."""
+        return [e[name] for e in self.entries if is_number(e.get(name)) and math.isfinite(e[name])]
+
+    def quarters(self, name: str) -> list[float]:
+        """Means of the four quarters; empty where the series is too short."""
+        values = self.series(name)
+        if len(values) < MIN_POINTS:
+            return []
+        cuts = [round(len(values) * i / 4) for i in range(5)]
+        return [fmean(values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def change(self, name: str) -> Change | None:
+        """From the first quarter to the last; None where the series is too short."""
+        values = self.series(name)
+        if len(values) < MIN_POINTS:
+            return None
+        size = len(values) // 4
+        first, last = values[:size], values[-size:]
+        return Change(fmean(first), fmean(last), math.sqrt((variance(first) + variance(last)) / size))
+
+    def mean(self, name: str, *, last: float = 1.0) -> float | None:
+        """Over the last share of a series; None where it is too short."""
+        values = self.series(name)
+        size = max(1, round(len(values) * last))
+        return fmean(values[-size:]) if len(values) >= MIN_POINTS else None
+
+    def rewards(self, *, form: bool) -> list[str]:
+        """Names of GRPO's single rewards: those for the form of an answer, or the others."""
+        names = {key for entry in self.entries for key in entry if isinstance(key, str)}
+        found = sorted(n for n in names if n.startswith("rewards/") and n.endswith("/mean"))
+        return [name for name in found if bool(FORM.search(name.split("/")[1])) == form]
+
+    def until(self, place: int) -> Log:
+        """The log before an entry."""
+        return Log(self.entries[:place], self.stage)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def read(log_history: Sequence[Mapping[str, Any]]) -> Log:
+    """The training entries of a log history, and which stage logged them.
+
+    Raises:
+        TypeError: if it is not a list of dicts.
+    """
+    if isinstance(log_history, (str, bytes, Mapping)) or not isinstance(log_history, Sequence):
+        raise TypeError(_expected(f"a {type(log_history).__name__}"))
+    for entry in log_history:
+        if not isinstance(entry, Mapping):
+            raise TypeError(_expected(f"a list that holds a {type(entry).__name__}"))
+    entries = tuple(e for e in log_history if "loss" in e or "reward" in e)
+    keys = {key for entry in entries for key in entry}
+    stage = "dpo" if "rewards/margins" in keys else "grpo" if "reward" in keys else "sft"
+    return Log(entries, stage)
+
+
+def _expected(got: str) -> str:
+    return (
+        f"diagnose got {got}; expected a list of dicts: trainer.state.log_history, run.log, or "
+        f"what stands under 'log_history' in trainer_state.json"
+    )
