@@ -18,6 +18,12 @@ MIN_POINTS = 8  # two a quarter: with fewer a trend cannot be told from its nois
 FORM = re.compile(r"format|tag|style|length|brevity|concise|verbos|penalty|repetit", re.IGNORECASE)
 
 
+MARKS = {  # keys that only this stage's trainer logs; SFT has none of its own
+    "dpo": {"rewards/margins", "rewards/chosen", "logps/chosen"},
+    "grpo": {"reward", "frac_reward_zero_std", "completions/mean_length"},
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """Means of a series' first and last quarter, and the standard error of their difference."""
@@ -43,7 +49,7 @@ class Log:
 
     def series(self, name: str) -> list[float]:
         """The finite numbers logged under a name; anything else under it is passed over."""
-        return [e[name] for e in self.entries if is_number(e.get(name)) and math.isfinite(e[name])]
+        return [e[name] for e in self.entries if finite(e.get(name))]
 
     def quarters(self, name: str) -> list[float]:
         """Means of the four quarters; empty where the series is too short."""
@@ -60,7 +66,9 @@ class Log:
             return None
         size = len(values) // 4
         first, last = values[:size], values[-size:]
-        return Change(fmean(first), fmean(last), math.sqrt((variance(first) + variance(last)) / size))
+        return Change(
+            fmean(first), fmean(last), math.sqrt((variance(first) + variance(last)) / size)
+        )
 
     def mean(self, name: str, *, last: float = 1.0) -> float | None:
         """Over the last share of a series; None where it is too short."""
@@ -83,6 +91,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def finite(value: Any) -> bool:
+    """Is it a number that can be reckoned with? The square of 1e200 cannot."""
+    return is_number(value) and abs(value) < 1e100
+
+
 def read(log_history: Sequence[Mapping[str, Any]]) -> Log:
     """The training entries of a log history, and which stage logged them.
 
@@ -96,8 +109,7 @@ def read(log_history: Sequence[Mapping[str, Any]]) -> Log:
             raise TypeError(_expected(f"a list that holds a {type(entry).__name__}"))
     entries = tuple(e for e in log_history if "loss" in e or "reward" in e)
     keys = {key for entry in entries for key in entry}
-    stage = "dpo" if "rewards/margins" in keys else "grpo" if "reward" in keys else "sft"
-    return Log(entries, stage)
+    return Log(entries, next((stage for stage, own in MARKS.items() if keys & own), "sft"))
 
 
 def _expected(got: str) -> str:

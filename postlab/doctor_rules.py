@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
-from postlab.doctor_log import MIN_POINTS, Log, is_number
+from postlab.doctor_log import MIN_POINTS, Log, finite, is_number
 
 # --- numbers that are none ---
 
@@ -36,8 +36,8 @@ def _dead(entry: Mapping[str, Any], stage: str) -> bool:
         return False
     beside = [entry[name] for name in COMPANIONS if is_number(entry.get(name))]
     missed = stage == "sft" and entry.get("mean_token_accuracy") == 0
-    hidden = loss == 0 and (missed or not all(map(math.isfinite, beside)))
-    return hidden or not math.isfinite(loss)
+    hidden = loss == 0 and (missed or not all(map(finite, beside)))
+    return hidden or not finite(loss)
 
 
 def _what_died(log: Log, *, hidden: bool) -> str:
@@ -62,6 +62,7 @@ def nan(log: Log) -> str:
 
 SILENT = 0.75  # of all groups in the run: three quarters of the sampling bought nothing
 TOP = 0.9  # of the best reward a batch had: a mean there leaves little to gain
+EVEN = 0.35  # standard deviation over mean in a batch; nine answers in ten right have 0.33
 
 
 def _silent(log: Log) -> float | None:
@@ -70,9 +71,12 @@ def _silent(log: Log) -> float | None:
 
 
 def _saturated(log: Log) -> bool:
-    """Is the mean reward of the run near its top, and above 0? 0 is no reward at all."""
-    rewards = log.series("reward")
-    return bool(rewards) and fmean(rewards) >= TOP * max(rewards) > 0
+    """Do nearly all answers of the run have its top reward? A top of 0 is no reward at all."""
+    rewards, spread = log.series("reward"), log.series("reward_std") or [0.0]
+    if not rewards or max(rewards) <= 0:
+        return False
+    mean = fmean(rewards)
+    return mean >= TOP * max(rewards) and fmean(spread) <= EVEN * mean
 
 
 def no_learning_signal(log: Log) -> str:

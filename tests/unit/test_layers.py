@@ -26,6 +26,8 @@ PART_OF = {
     "arena": "widgets",
     "bases": "models",
     "comparison": "plots",
+    "doctor_log": "doctor",
+    "doctor_rules": "doctor",
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
