@@ -43,9 +43,9 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     "grpo": {"kind": None, "stage": "grpo", "start": "dpo", "seed": 13},
     "cut-away": {
         "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 21,
-        "cause": "a collator that leaves no reply token in a batch, and the trainer's NaN filter on",
-        "how": {"per_device_train_batch_size": 4, "logging_nan_inf_filter": True},
-        "fault": "cut_away",
+        "cause": "a collator that leaves a batch no reply token, and the trainer's NaN filter on",
+        "how": {"per_device_train_batch_size": 3, "logging_nan_inf_filter": True},
+        "fault": "cut_away", "also": ["averages_over_too_little"],
     },
     "wrong-tags": {
         "kind": "no_learning_signal", "stage": "grpo", "start": "sft", "seed": 22,

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from modules import module_at
 
 from postlab.doctor import _ADVICE, Finding, diagnose
 from postlab.doctor_rules import TREND_RULES
@@ -18,6 +17,7 @@ from postlab.profile import data_dir
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = data_dir() / "results" / "week08"
 STEPS = 16
+MATH, FORMAT = "rewards/math_reward/mean", "rewards/format_reward/mean"
 
 
 def ramp(first: float, last: float) -> list[float]:
@@ -52,7 +52,7 @@ GRPO = {
     "loss": -0.1, "grad_norm": 0.2, "learning_rate": 1e-4, "entropy": ramp(0.5, 0.2),
     "reward": ramp(0.2, 0.8), "reward_std": 0.4, "frac_reward_zero_std": [0.25, 0.375] * 8,
     "completions/clipped_ratio": 0.0, "completions/mean_length": 30.0,
-    "rewards/math_reward/mean": ramp(0.2, 0.8), "kl": None,
+    MATH: ramp(0.2, 0.8), "kl": None,
 }  # fmt: skip
 BASES = {"sft": SFT, "dpo": DPO, "grpo": GRPO}
 
@@ -66,8 +66,8 @@ def test_a_healthy_log_brings_nothing(stage: str):
     assert diagnose(log(BASES[stage])) == []
 
 
-FLAT = {"reward": 0.4, "rewards/math_reward/mean": 0.4, "entropy": 0.3}
-TWO = {"rewards/math_reward/mean": None, "rewards/truth/mean": halves(0.5, 0.2)}
+FLAT = {"reward": 0.4, MATH: 0.4, "entropy": 0.3}
+TWO = {MATH: None, "rewards/truth/mean": halves(0.5, 0.2)}
 SAME = {"reward_std": 0.2, "frac_reward_zero_std": 0.75}
 SIDES = [  # code, stage, what is just a fault, what is just none
     ("nan_as_zero", "sft", {"loss": halves(1, 0.0), "grad_norm": halves(1, math.nan)},
@@ -79,7 +79,8 @@ SIDES = [  # code, stage, what is just a fault, what is just none
      FLAT | {"frac_reward_zero_std": 0.74}),
     ("no_learning_signal", "grpo", {"reward": 0.0, "frac_reward_zero_std": 1.0},
      {"reward": 1.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0}),
-    ("reward_saturation", "grpo", SAME | {"reward": [1.0, 0.8] * 8}, SAME | {"reward": [1.0, 0.78] * 8}),
+    ("reward_saturation", "grpo", SAME | {"reward": [1.0, 0.8] * 8},
+     SAME | {"reward": [1.0, 0.78] * 8}),
     ("reward_saturation", "grpo", SAME | {"reward": 0.95},
      SAME | {"reward": 0.95, "frac_reward_zero_std": 0.74}),
     ("reward_saturation", "grpo", SAME | {"reward": 0.5, "reward_std": 0.17},
@@ -89,20 +90,20 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("truncation", "grpo", {"completions/clipped_ratio": halves(0.0, 0.1)},
      {"completions/clipped_ratio": halves(0.9, 0.0)}),
     ("format_up_accuracy_down", "grpo",
-     {"rewards/format_reward/mean": halves(0.1, 0.9), "rewards/math_reward/mean": halves(0.5, 0.39)},
-     {"rewards/format_reward/mean": halves(0.1, 0.9), "rewards/math_reward/mean": halves(0.5, 0.41)}),
+     {FORMAT: halves(0.1, 0.9), MATH: halves(0.5, 0.39)},
+     {FORMAT: halves(0.1, 0.9), MATH: halves(0.5, 0.41)}),
     ("format_up_accuracy_down", "grpo",
      TWO | {"rewards/judge/mean": halves(0.5, 0.61)},
      TWO | {"rewards/judge/mean": halves(0.5, 0.59)}),
     ("format_up_accuracy_down", "grpo",  # what falls is a matter of form
-     {"rewards/math_reward/mean": halves(0.9, 0.1), "rewards/format_reward/mean": halves(0.1, 0.9)},
-     {"rewards/math_reward/mean": halves(0.1, 0.9), "rewards/format_reward/mean": halves(0.9, 0.1)}),
+     {MATH: halves(0.9, 0.1), FORMAT: halves(0.1, 0.9)},
+     {MATH: halves(0.1, 0.9), FORMAT: halves(0.9, 0.1)}),
     ("length_drift", "grpo", FLAT | {"completions/mean_length": halves(20, 31)},
      FLAT | {"completions/mean_length": halves(20, 29)}),
     ("length_drift", "grpo", FLAT | {"completions/mean_length": halves(20, 40)},
      {"completions/mean_length": halves(20, 40)}),  # the reward of the healthy log rises with it
     ("length_drift", "grpo",
-     {"completions/mean_length": halves(40, 20), "rewards/math_reward/mean": halves(0.5, 0.4)},
+     {"completions/mean_length": halves(40, 20), MATH: halves(0.5, 0.4)},
      FLAT | {"completions/mean_length": halves(40, 20)}),
     ("kl_blow_up", "grpo", {"kl": ramp(0.0, 1.2)}, {"kl": ramp(0.0, 1.0)}),
     ("lr_too_high", "sft", {"loss": halves(2.0, 2.4)}, {"loss": halves(2.0, 2.3)}),
