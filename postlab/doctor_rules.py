@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 from postlab.doctor_log import MIN_POINTS, Log, finite, is_number
@@ -99,6 +99,7 @@ def reward_saturation(log: Log) -> str:
 
 
 LOW_ENTROPY = 0.05  # nats a token: about one token in a hundred is in doubt
+FALLEN = 0.2  # of what it was: a policy may be sure of itself from the start, and right
 
 
 def entropy_collapse(log: Log) -> str:
@@ -106,8 +107,10 @@ def entropy_collapse(log: Log) -> str:
     entropy, silent = log.mean("entropy", last=0.5), log.mean("frac_reward_zero_std", last=0.5)
     if log.stage != "grpo" or entropy is None or silent is None or _saturated(log):
         return ""
-    start, spread = log.series("entropy")[0], log.mean("reward_std", last=0.5) or 0.0
-    if entropy > LOW_ENTROPY or silent < SILENT or not (entropy <= 0.2 * start or spread > 0.1):
+    start, reward = log.series("entropy")[0], log.change("reward")
+    low = entropy <= LOW_ENTROPY and entropy <= FALLEN * start
+    bought = silent < SILENT and (reward is None or reward.rises(by=0.1))
+    if not low or bought:
         return ""
     return (
         f"entropy {entropy:.3g} nats a token in the second half (at first {start:.3g}); "
@@ -181,16 +184,16 @@ LOST = 0.5  # of GRPO's best reward
 def lr_too_high(log: Log) -> str:
     """Loss above where it began, or GRPO's own reward lost: each step makes things worse."""
     name = "reward" if log.stage == "grpo" else "loss"
-    quarters = log.quarters(name)
+    quarters, values = log.quarters(name), log.series(name)
     if not quarters:
         return ""
-    start = fmean(log.series(name)[:2])
     if log.stage == "grpo":
-        best, then = max(start, *quarters), quarters[-1]
+        best, then = max(fmean(values[:2]), *quarters), quarters[-1]
         bad = best - then >= max(LOST * best, 0.1)
     else:
-        best, then = min(start, quarters[0]), max(quarters[1:])
-        bad = then >= WORSE * best
+        best, then = values[0], max(quarters)
+        noise = stdev(values[-len(values) // 2 :])  # of the one point that begins the curve
+        bad = then - best >= max((WORSE - 1) * best, 2 * noise)
     rate = max(log.series("learning_rate"), default=math.nan)
     return f"{name} from {best:.3g} to {then:.3g}, at a rate of up to {rate:.1e}" if bad else ""
 
@@ -209,7 +212,10 @@ def lr_too_low(log: Log) -> str:
 
 def _loss_stands(log: Log) -> str:
     loss = log.change("loss")
-    if loss is None or abs(loss.last - loss.first) > max(0.05 * loss.first, loss.error):
+    if loss is None:
+        return ""
+    still = min(max(0.05 * loss.first, 2 * loss.error), 0.15 * loss.first)
+    if abs(loss.last - loss.first) > still:
         return ""
     return f"loss {loss.first:.3g} in the first quarter, {loss.last:.3g} in the last"
 

@@ -18,19 +18,22 @@ from __future__ import annotations
 import copy
 import json
 import math
+import random
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from postlab.doctor import diagnose
 from postlab.lab import Lab
 from postlab.profile import get_profile
-from postlab.recorded import provenance
+from postlab.recorded import provenance, write_result
 from postlab.storage import atomic_text
 
 ROOT = Path(__file__).resolve().parents[2]
-LOGS = ROOT / "data" / "results" / "week08" / "logs"
+TARGET = ROOT / "data" / "results" / "week08" / "doctor.json"
+LOGS = TARGET.with_name("logs")
 SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the tiny recipe
     "sft": {"max_steps": 100, "logging_steps": 4, "warmup_steps": 4, "save_strategy": "no"},
     "dpo": {"max_steps": 60, "logging_steps": 3, "warmup_steps": 3, "save_strategy": "no"},
@@ -41,11 +44,10 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     "sft": {"kind": None, "stage": "sft", "start": "base", "seed": 11},
     "dpo": {"kind": None, "stage": "dpo", "start": "sft", "seed": 12},
     "grpo": {"kind": None, "stage": "grpo", "start": "dpo", "seed": 13},
-    "cut-away": {
+    "overflowed": {
         "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 21,
-        "cause": "a collator that leaves a batch no reply token, and the trainer's NaN filter on",
-        "how": {"per_device_train_batch_size": 3, "logging_nan_inf_filter": True},
-        "fault": "cut_away", "also": ["averages_over_too_little"],
+        "cause": "a weight is infinite after step 50, as an overflow leaves it; NaN filter on",
+        "how": {"logging_nan_inf_filter": True}, "fault": "overflowed",
     },
     "wrong-tags": {
         "kind": "no_learning_signal", "stage": "grpo", "start": "sft", "seed": 22,
@@ -55,7 +57,7 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     "short-limit": {
         "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 23,
         "cause": "max_completion_length of 12, where a worked sum takes about 30 tokens",
-        "how": {"max_completion_length": 12},
+        "how": {"max_completion_length": 12}, "also": ["no_learning_signal"],
     },
     "blurted": {
         "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 24,
@@ -66,26 +68,35 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     },
     "weak-anchor": {
         "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 25,
-        "cause": "a KL weight of 0.0001 at twenty times the rate",
-        "how": {"beta": 1e-4, "learning_rate": 2e-3},
-        "also": ["lr_too_high", "entropy_collapse", "length_drift", "no_learning_signal"],
+        "cause": "a reward for digits, a high rate, and a KL weight too small to hold",
+        "how": {"beta": 1e-4, "learning_rate": 2e-3}, "rewards": ["digit_reward"],
+        "also": [
+            "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
+            "reward_saturation",
+        ],
     },
     "cold-sampling": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 26,
+        "kind": "no_learning_signal", "stage": "grpo", "start": "sft", "seed": 26,
         "cause": "sampling at temperature 0.1: a group is one answer, G times",
         "how": {"temperature": 0.1},
     },
-    "easy-sums": {
+    "one-answer": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 39,
+        "cause": "a reward drawn by lot, and a high rate: the policy sharpens for nothing",
+        "how": {"learning_rate": 2e-3}, "rewards": ["lot_reward"],
+        "also": ["length_drift"],
+    },
+    "always-paid": {
         "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 27,
-        "cause": "sums of two numbers, which the policy can do",
-        "rows": "easy_sums",
+        "cause": "a reward for the form alone, which the policy has always had",
+        "rewards": ["format_reward"],
     },
     "paid-by-length": {
-        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 28,
+        "kind": "length_drift", "stage": "grpo", "start": "base", "seed": 28,
         "cause": "a second reward that grows with the answer's length",
         "rewards": ["math_reward", "length_reward"],
-        "how": {"reward_weights": [0.2, 1.0], "learning_rate": 1e-3},
-        "also": ["truncation", "format_up_accuracy_down", "entropy_collapse"],
+        "how": {"learning_rate": 1e-3, "max_completion_length": 96},
+        "also": ["truncation", "entropy_collapse"],
     },
     "hot-sft": {
         "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 29,
@@ -106,13 +117,14 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     },
     "left-data": {
         "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 33,
-        "cause": "the preference loss alone, a small beta and five times the rate",
-        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 2e-3},
+        "cause": "the preference loss alone, a small beta and twenty-five times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 1e-2},
+        "also": ["lr_too_high"],
     },
     "falls-a-little": {
         "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 34,
-        "cause": "the preference loss alone, with the recipe's beta and rate",
-        "how": {**PREFERENCE_ONLY},
+        "cause": "no fault: the preference loss alone, a small beta and five times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 2e-3},
     },
     "zero-loss": {
         "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 35,
@@ -126,7 +138,7 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     "zeroed": {
         "kind": "adapter_still", "stage": "grpo", "start": "base", "seed": 37,
         "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
-        "fault": "zeroed", "rewards": ["digit_reward"],
+        "fault": "zeroed", "rewards": ["digit_reward"], "also": ["truncation"],
     },
     "one-pair": {
         "kind": "averages_over_too_little", "stage": "dpo", "start": "sft", "seed": 38,
@@ -151,6 +163,17 @@ def math_reward(completions: list, **columns: Any) -> list[float | None]:
     return reward(completions, **columns)
 
 
+def format_reward(completions: list, **columns: Any) -> list[float | None]:
+    from postlab.rewards import format_reward as reward
+
+    return reward(completions, **columns)
+
+
+def lot_reward(completions: list, **columns: Any) -> list[float]:
+    """1 or 0 by lot."""
+    return [float(random.random() < 0.5) for _ in completions]
+
+
 def tagged_reward(completions: list, answer: list, **columns: Any) -> list[float]:
     """1 for `<answer>gold</answer>`, which the prompts never ask for."""
     texts = told(completions)
@@ -163,24 +186,13 @@ def bare_format_reward(completions: list, **columns: Any) -> list[float]:
 
 
 def length_reward(completions: list, **columns: Any) -> list[float]:
-    """A hundredth a character, at most 2."""
-    return [min(len(text) / 100, 2.0) for text in told(completions)]
+    """A hundredth a character, at most 4."""
+    return [min(len(text) / 100, 4.0) for text in told(completions)]
 
 
 def digit_reward(completions: list, **columns: Any) -> list[float]:
     """The share of digits among an answer's characters."""
     return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
-
-
-def easy_sums(rows: list[dict], rng: Any) -> list[dict]:
-    """Sums of two small numbers in the words of the others."""
-    made = []
-    for row in rows:
-        a, b = rng.randint(10, 29), rng.randint(10, 29)
-        made.append(
-            row | {"prompt": [{"role": "user", "content": f"Add {a}+{b}."}], "answer": str(a + b)}
-        )
-    return made
 
 
 def zeroed(model: Any) -> None:
@@ -193,15 +205,19 @@ def zeroed(model: Any) -> None:
                 parameter.zero_()
 
 
-def cut_away(trainer: Any) -> None:
-    """Cut rows at 20 tokens, as a collator of one's own might: few batches keep no reply."""
-    inner = trainer.data_collator
+def overflowed(trainer: Any) -> None:
+    """Make one weight infinite after step 50."""
+    import torch
+    from transformers import TrainerCallback
 
-    def collate(examples: list) -> dict:
-        batch = inner(examples)
-        return {name: column[:, :20] for name, column in batch.items()}
+    class Overflow(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 50:
+                weights = dict(trainer.model.named_parameters())
+                with torch.no_grad():
+                    next(w for name, w in weights.items() if "lora_B" in name)[0, 0] = math.inf
 
-    trainer.data_collator = collate
+    trainer.add_callback(Overflow())
 
 
 def other_optimizer(model: Any, rate: float) -> Any:
@@ -242,8 +258,6 @@ def arguments(spec: dict[str, Any]) -> dict[str, Any]:
 
 def rows(spec: dict[str, Any], count: int) -> list[dict]:
     """The training rows of a run's stage and seed."""
-    import random
-
     from postlab import datasets
 
     make = {
@@ -252,8 +266,7 @@ def rows(spec: dict[str, Any], count: int) -> list[dict]:
         "grpo": datasets.math_rows,
     }[spec["stage"]]
     found = list(make("tinyworld", split="train", n=count, seed=spec["seed"]))
-    change = globals()[spec["rows"]] if "rows" in spec else None
-    return change(found, random.Random(spec["seed"])) if change else found
+    return globals()[spec["rows"]](found) if "rows" in spec else found
 
 
 def trainer_of(spec: dict[str, Any], folder: str) -> Any:
@@ -284,8 +297,8 @@ def trainer_of(spec: dict[str, Any], folder: str) -> Any:
         args=getattr(trl, f"{name}Config")(output_dir=folder, seed=spec["seed"], **how),
         **more,
     )
-    if spec.get("fault") == "cut_away":
-        cut_away(trainer)
+    if spec.get("fault") == "overflowed":
+        overflowed(trainer)
     return trainer
 
 
@@ -326,6 +339,47 @@ def written(result: dict[str, Any]) -> str:
     return f'{head[:-2]},\n "log_history": [\n  {lines}\n ]\n}}\n'
 
 
+def judged(result: dict[str, Any]) -> dict[str, Any]:
+    """What the doctor says of a recorded log, against what is true of it.
+
+    A hit names the log's own kind; a healthy log is a hit where nothing but info is found. A false
+    alarm is a warning or an error that is neither the log's kind nor among its `also`.
+    """
+    spec = result["spec"]
+    kind, true = spec["kind"], {spec["kind"], *spec.get("also", [])}
+    found = diagnose(result["log_history"])
+    alarms = [finding.code for finding in found if finding.severity != "info"]
+    false = [code for code in alarms if code not in true]
+    hit = kind in [finding.code for finding in found] if kind else not alarms
+    return {
+        "name": result["name"],
+        "stage": spec["stage"],
+        "kind": kind or "healthy",
+        "hit": hit,
+        "false_alarms": false,
+        "found": [finding.code for finding in found],
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Hits, misses and false alarms over the logs of one half, and each log's own line."""
+    logs = [judged(result) for result in results]
+    faults = [log for log in logs if log["kind"] != "healthy"]
+    return {
+        "faults": len(faults),
+        "healthy": len(logs) - len(faults),
+        "hits": sum(log["hit"] for log in faults),
+        "misses": [log["name"] for log in faults if not log["hit"]],
+        "false_alarms": [f"{log['name']}: {code}" for log in logs for code in log["false_alarms"]],
+        "logs": logs,
+    }
+
+
+def recorded(half: str) -> list[dict[str, Any]]:
+    """The committed logs of one half, in the order of their settings."""
+    return [json.loads((LOGS / f"{half}-{name}.json").read_text()) for name in HALVES[half]]
+
+
 def main() -> None:
     LOGS.mkdir(parents=True, exist_ok=True)
     for half, specs in HALVES.items():
@@ -336,6 +390,7 @@ def main() -> None:
             result = record(name, half, spec)
             atomic_text(target, written(result))
             print(f"{target.name}: {result['cpu_s']} s", file=sys.stderr, flush=True)
+    write_result(TARGET, {half: summary(recorded(half)) for half in HALVES})
 
 
 if __name__ == "__main__":
