@@ -27,10 +27,16 @@ MARKS = {  # keys that only this stage's trainer logs; SFT has none of its own
 
 @dataclass(frozen=True)
 class Change:
-    """Means of a series' first and last quarter, and the standard error of their difference."""
+    """Means of a series' first and last quarter, and how much of it is noise.
+
+    Args:
+        noise: standard deviation of a single point, without the trend.
+        error: standard error of the difference of the two means.
+    """
 
     first: float
     last: float
+    noise: float
     error: float
 
     def rises(self, by: float) -> bool:
@@ -69,7 +75,8 @@ class Log:
         # From step to step, so that a trend is not taken for noise; of normal noise the median of
         # such differences is 0.954 standard deviations.
         noise = median(abs(b - a) for a, b in pairwise(values)) / 0.954
-        return Change(fmean(values[:size]), fmean(values[-size:]), noise * math.sqrt(2 / size))
+        error = noise * math.sqrt(2 / size)
+        return Change(fmean(values[:size]), fmean(values[-size:]), noise, error)
 
     def mean(self, name: str, *, last: float = 1.0) -> float | None:
         """Over the last share of a series; None where it is too short."""

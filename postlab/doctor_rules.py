@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import Any
 
 from postlab.doctor_log import MIN_POINTS, Log, finite, is_number
@@ -61,8 +61,7 @@ def nan(log: Log) -> str:
 # --- GRPO: what the groups teach ---
 
 SILENT = 0.75  # of all groups in the run: three quarters of the sampling bought nothing
-TOP = 0.9  # of the best reward a batch had: a mean there leaves little to gain
-EVEN = 0.35  # standard deviation over mean in a batch; nine answers in ten right have 0.33
+TOP, NEAR = 0.9, 0.8  # of the best reward a batch had: there is little left to gain, or not much
 
 
 def _silent(log: Log) -> float | None:
@@ -70,18 +69,22 @@ def _silent(log: Log) -> float | None:
     return log.mean("frac_reward_zero_std") if log.stage == "grpo" else None
 
 
-def _saturated(log: Log) -> bool:
-    """Do nearly all answers of the run have its top reward? A top of 0 is no reward at all."""
-    rewards, spread = log.series("reward"), log.series("reward_std") or [0.0]
-    if not rewards or max(rewards) <= 0:
+def _at_top(log: Log, share: float, *, last: float = 1.0) -> bool:
+    """Do so many answers of the last part of the run have its best reward? 0 is no reward at all.
+
+    A mean near the best batch's is not enough, as batches may be alike and half right. So the
+    spread in a batch must be as small as that of such a share of ones among zeros.
+    """
+    mean, best = log.mean("reward", last=last), max(log.series("reward"), default=0.0)
+    if mean is None or best <= 0:
         return False
-    mean = fmean(rewards)
-    return mean >= TOP * max(rewards) and fmean(spread) <= EVEN * mean
+    spread = log.mean("reward_std", last=last) or 0.0
+    return mean >= share * best and spread <= 1.05 * mean * math.sqrt((1 - share) / share)
 
 
 def no_learning_signal(log: Log) -> str:
     share = _silent(log)
-    if share is None or share < SILENT or _saturated(log) or entropy_collapse(log):
+    if share is None or share < SILENT or _at_top(log, TOP) or entropy_collapse(log):
         return ""
     mean = log.mean("reward")
     return f"{share:.0%} of the groups have one reward for all answers; mean reward {mean:.3g}"
@@ -89,7 +92,7 @@ def no_learning_signal(log: Log) -> str:
 
 def reward_saturation(log: Log) -> str:
     share = _silent(log)
-    if share is None or share < SILENT or not _saturated(log):
+    if share is None or share < SILENT or not _at_top(log, TOP):
         return ""
     mean, most = log.mean("reward"), max(log.series("reward"))
     return (
@@ -105,12 +108,12 @@ FALLEN = 0.2  # of what it was: a policy may be sure of itself from the start, a
 def entropy_collapse(log: Log) -> str:
     """Low entropy is the end of a good run too: it is a fault where the reward is not there yet."""
     entropy, silent = log.mean("entropy", last=0.5), log.mean("frac_reward_zero_std", last=0.5)
-    if log.stage != "grpo" or entropy is None or silent is None or _saturated(log):
+    if log.stage != "grpo" or entropy is None or silent is None:
         return ""
     start, reward = log.series("entropy")[0], log.change("reward")
     low = entropy <= LOW_ENTROPY and entropy <= FALLEN * start
     bought = silent < SILENT and (reward is None or reward.rises(by=0.1))
-    if not low or bought:
+    if not low or bought or _at_top(log, NEAR, last=0.5):
         return ""
     return (
         f"entropy {entropy:.3g} nats a token in the second half (at first {start:.3g}); "
@@ -166,7 +169,7 @@ def length_drift(log: Log) -> str:
 
 # --- steps too large, too small, or none ---
 
-FAR = 1.0  # nats a token: the policy's tokens are e times as likely as under the reference
+FAR = 0.5  # nats a token; healthy runs of tiny that end 70 points higher keep below 0.2
 
 
 def kl_blow_up(log: Log) -> str:
@@ -184,16 +187,15 @@ LOST = 0.5  # of GRPO's best reward
 def lr_too_high(log: Log) -> str:
     """Loss above where it began, or GRPO's own reward lost: each step makes things worse."""
     name = "reward" if log.stage == "grpo" else "loss"
-    quarters, values = log.quarters(name), log.series(name)
-    if not quarters:
+    quarters, values, change = log.quarters(name), log.series(name), log.change(name)
+    if change is None:
         return ""
     if log.stage == "grpo":
         best, then = max(fmean(values[:2]), *quarters), quarters[-1]
-        bad = best - then >= max(LOST * best, 0.1)
+        bad = best - then >= max(LOST * best, 2 * change.noise, 0.1)
     else:
         best, then = values[0], max(quarters)
-        noise = stdev(values[-len(values) // 2 :])  # of the one point that begins the curve
-        bad = then - best >= max((WORSE - 1) * best, 2 * noise)
+        bad = then - best >= max((WORSE - 1) * best, 2 * change.noise)
     rate = max(log.series("learning_rate"), default=math.nan)
     return f"{name} from {best:.3g} to {then:.3g}, at a rate of up to {rate:.1e}" if bad else ""
 
@@ -284,8 +286,10 @@ def chosen_logp_falls(log: Log) -> str:
 
 
 def grpo_zero_loss(log: Log) -> str:
-    losses, grads = log.series("loss"), log.series("grad_norm")
+    losses, grads, silent = log.series("loss"), log.series("grad_norm"), _silent(log)
     if log.stage != "grpo" or len(losses) < MIN_POINTS or not grads or median(grads) <= 0:
+        return ""
+    if silent is not None and silent >= SILENT:  # then it is 0 for want of a signal
         return ""
     typical = median(map(abs, losses))
     seen = f"loss {typical:.1e} in the median beside a gradient of {median(grads):.2g}"

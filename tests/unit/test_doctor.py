@@ -105,7 +105,7 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("length_drift", "grpo",
      {"completions/mean_length": halves(40, 20), MATH: halves(0.5, 0.4)},
      FLAT | {"completions/mean_length": halves(40, 20)}),
-    ("kl_blow_up", "grpo", {"kl": ramp(0.0, 1.2)}, {"kl": ramp(0.0, 1.0)}),
+    ("kl_blow_up", "grpo", {"kl": halves(0.0, 0.5)}, {"kl": halves(0.0, 0.49)}),
     ("lr_too_high", "sft", {"loss": halves(2.0, 2.4)}, {"loss": halves(2.0, 2.3)}),
     ("lr_too_high", "dpo", {"loss": halves(0.69, 0.9)}, {"loss": halves(0.69, 0.75)}),
     ("lr_too_high", "grpo", {"reward": halves(0.8, 0.4)}, {"reward": halves(0.8, 0.41)}),
