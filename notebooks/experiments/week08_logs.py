@@ -16,6 +16,7 @@ true of the run as well, or follow from its failure, written down before the run
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import random
@@ -40,6 +41,7 @@ SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the t
     "grpo": {"max_steps": 24, "per_device_train_batch_size": 48, "save_strategy": "no"},
 }
 PREFERENCE_ONLY = {"loss_type": ["sigmoid"], "loss_weights": None}
+SMALLER = {"max_steps": 20, "per_device_train_batch_size": 32, "num_generations": 4}
 DEVELOPMENT: dict[str, dict[str, Any]] = {
     "sft": {"kind": None, "stage": "sft", "start": "base", "seed": 11},
     "dpo": {"kind": None, "stage": "dpo", "start": "sft", "seed": 12},
@@ -91,12 +93,12 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
         "cause": "a reward for the form alone, which the policy has always had",
         "rewards": ["format_reward"],
     },
-    "paid-by-length": {
-        "kind": "length_drift", "stage": "grpo", "start": "base", "seed": 28,
-        "cause": "a second reward that grows with the answer's length",
-        "rewards": ["math_reward", "length_reward"],
-        "how": {"learning_rate": 1e-3, "max_completion_length": 96},
-        "also": ["truncation", "entropy_collapse"],
+    "paid-by-brevity": {
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 28,
+        "cause": "a reward for short answers, and none for being right",
+        "rewards": ["math_reward", "brevity_reward"],
+        "how": {**SMALLER, "reward_weights": [0.0, 1.0], "learning_rate": 5e-4},
+        "also": ["format_up_accuracy_down", "entropy_collapse", "reward_saturation"],
     },
     "hot-sft": {
         "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 29,
@@ -123,8 +125,8 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
     },
     "falls-a-little": {
         "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 34,
-        "cause": "no fault: the preference loss alone, a small beta and five times the rate",
-        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 2e-3},
+        "cause": "no fault: the preference loss alone, beta 0.05, three times the rate, few steps",
+        "how": {**PREFERENCE_ONLY, "beta": 0.05, "learning_rate": 1.2e-3, "max_steps": 36},
     },
     "zero-loss": {
         "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 35,
@@ -185,9 +187,9 @@ def bare_format_reward(completions: list, **columns: Any) -> list[float]:
     return [float(text.strip().startswith("####")) for text in told(completions)]
 
 
-def length_reward(completions: list, **columns: Any) -> list[float]:
-    """A hundredth a character, at most 4."""
-    return [min(len(text) / 100, 4.0) for text in told(completions)]
+def brevity_reward(completions: list, **columns: Any) -> list[float]:
+    """A tenth less for every four characters."""
+    return [max(1 - len(text) / 40, 0.0) for text in told(completions)]
 
 
 def digit_reward(completions: list, **columns: Any) -> list[float]:
@@ -321,6 +323,7 @@ def record(name: str, half: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "half": half,
+        "rules_sha256": rules_hash() if half == "late" else None,
         "spec": spec,
         "provenance": provenance(command, seeds=[spec["seed"]], packages=packages),
         "arguments": arguments(spec),
@@ -373,6 +376,12 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         "false_alarms": [f"{log['name']}: {code}" for log in logs for code in log["false_alarms"]],
         "logs": logs,
     }
+
+
+def rules_hash() -> str:
+    """Of the source that decides what is found: the rules, and how a log is read."""
+    sources = [ROOT / "postlab" / f"{name}.py" for name in ("doctor_rules", "doctor_log")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
 
 
 def recorded(half: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from modules import module_at
 
 from postlab.doctor import _ADVICE, Finding, diagnose
 from postlab.doctor_rules import TREND_RULES
@@ -268,3 +269,63 @@ def test_it_runs_without_torch():
 def test_the_shipped_stages_bring_no_warning(stage: str):
     state = json.loads((data_dir() / "tiny-stages" / stage / "trainer_state.json").read_text())
     assert [f for f in diagnose(state["log_history"]) if f.severity != "info"] == []
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return module_at(ROOT / "notebooks" / "experiments" / "week08_logs.py", "week08_logs")
+
+
+@pytest.fixture(scope="module")
+def summary() -> dict:
+    return json.loads((RECORDED / "doctor.json").read_text())
+
+
+@pytest.mark.parametrize("half", ["development", "late"])
+def test_the_summary_is_what_the_rules_make_of_the_committed_logs(experiment, summary, half):
+    assert summary[half] == experiment.summary(experiment.recorded(half))
+
+
+def test_on_the_late_half_no_fault_is_missed_and_there_is_at_most_one_false_alarm(summary):
+    late = summary["late"]
+    assert late["misses"] == [] and late["hits"] == late["faults"] >= 14
+    assert len(late["false_alarms"]) <= 1
+    assert late["healthy"] == 3
+
+
+def test_each_kind_is_in_both_halves_and_no_late_run_repeats_an_early_one(experiment):
+    early, late = experiment.DEVELOPMENT.values(), experiment.LATE.values()
+    rules = {rule.__name__ for rule in TREND_RULES} | {"nan_as_zero", None}
+    assert {spec["kind"] for spec in early} == {spec["kind"] for spec in late} == rules
+    for specs in (early, late):
+        healthy = [spec["stage"] for spec in specs if spec["kind"] is None]
+        assert sorted(healthy) == ["dpo", "grpo", "sft"]
+    assert not {spec["seed"] for spec in early} & {spec["seed"] for spec in late}
+    for spec in late:
+        made = [{**spec, "seed": 0}, *({**other, "seed": 0} for other in early)]
+        assert made[0] not in made[1:], "another seed alone is no test"
+
+
+@pytest.mark.parametrize("half", ["development", "late"])
+def test_a_log_says_what_made_it(experiment, half):
+    for name, spec in experiment.HALVES[half].items():
+        (found,) = (one for one in experiment.recorded(half) if one["name"] == name)
+        assert found["spec"] == spec, "the settings changed: run the script again"
+        assert found["provenance"]["seeds"] == [spec["seed"]]
+        assert found["provenance"]["command"] == "python notebooks/experiments/week08_logs.py"
+        assert len(found["log_history"]) > 10
+
+
+def test_the_late_logs_were_made_after_these_very_rules(experiment):
+    """A rule that is changed has seen the late half: it needs a new one, of other runs."""
+    assert {one["rules_sha256"] for one in experiment.recorded("late")} == {experiment.rules_hash()}
+
+
+def test_a_miss_and_a_false_alarm_would_be_counted(experiment):
+    quiet = {"name": "a", "spec": {"stage": "grpo", "kind": "truncation"}, "log_history": log(GRPO)}
+    cut = log(GRPO | {"completions/clipped_ratio": 0.5})
+    healthy = {"name": "b", "spec": {"stage": "grpo", "kind": None}, "log_history": cut}
+    true = {"stage": "grpo", "kind": None, "also": ["truncation"]}
+    found = experiment.summary([quiet, healthy])
+    assert found["misses"] == ["a"] and found["false_alarms"] == ["b: truncation"]
+    assert experiment.judged(healthy | {"spec": true})["false_alarms"] == []
