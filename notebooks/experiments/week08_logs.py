@@ -7,7 +7,8 @@ is kept whole in data/results/week08/logs/, a file a run, beside the command, th
 cause. Runs that are already there, made with the same settings, are left alone.
 
 The logs are in two halves. Those of `DEVELOPMENT` were there when the rules of `postlab.doctor`
-were written and tuned.
+were written and tuned. Those of `LATE` were made after the rules had been frozen, and carry the
+hash of the rules' source: on them the doctor is judged, in data/results/week08/doctor.json.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made.
@@ -148,7 +149,125 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
         "how": {"per_device_train_batch_size": 1, "logging_steps": 1, "learning_rate": 1e-4},
     },
 }  # fmt: skip
-HALVES = {"development": DEVELOPMENT}
+# Made after the rules were frozen. Each differs from the run above of its kind in more than a seed.
+SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
+LATE: dict[str, dict[str, Any]] = {
+    "sft": {
+        "kind": None, "stage": "sft", "start": "base", "seed": 111,
+        "how": {
+            "max_steps": 80, "per_device_train_batch_size": 8, "learning_rate": 1e-3,
+            "lr_scheduler_type": "cosine",
+        },
+    },
+    "dpo": {
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 112,
+        "how": {
+            "beta": 0.2, "loss_weights": [1.0, 1.0], "learning_rate": 6e-4, "max_steps": 45,
+        },
+    },
+    "grpo": {
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 113,
+        "how": {
+            "beta": 0.02, "learning_rate": 3e-4, "lr_scheduler_type": "constant",
+            "max_steps": 18, "per_device_train_batch_size": 32,
+        },
+    },
+    "typed-wrong": {
+        "kind": "nan_as_zero", "stage": "dpo", "start": "sft", "seed": 121,
+        "cause": "a rate of 4e20 where 4e-4 was meant, and the trainer's NaN filter on",
+        "how": {
+            **PREFERENCE_ONLY, "learning_rate": 4e20, "logging_nan_inf_filter": True,
+            "max_steps": 30,
+        },
+        "also": ["lr_too_high", "chosen_logp_collapse"],
+    },
+    "other-spelling": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 122,
+        "cause": "the reward compares texts, and its gold answers end in '.0'",
+        "rewards": ["spelled_reward"], "how": {**SHORTER},
+    },
+    "no-template": {
+        "kind": "truncation", "stage": "grpo", "start": "dpo", "seed": 123,
+        "cause": "prompts as plain strings: no chat template, so answers seldom end",
+        "rows": "as_text", "how": {**SHORTER}, "also": ["no_learning_signal"],
+    },
+    "in-words": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 124,
+        "cause": "a style reward against equations, and none for being right",
+        "rewards": ["math_reward", "plain_style_reward"],
+        "how": {**SHORTER, "reward_weights": [0.0, 1.0], "learning_rate": 5e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    },
+    "no-anchor": {
+        "kind": "kl_blow_up", "stage": "grpo", "start": "grpo", "seed": 125,
+        "cause": "a reward for bare answers at twenty times the rate, beta 0.001",
+        "rewards": ["bare_format_reward"],
+        "how": {**SHORTER, "beta": 1e-3, "learning_rate": 2e-3},
+        "also": ["entropy_collapse", "length_drift", "reward_saturation", "no_learning_signal"],
+    },
+    "sharpened": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 126,
+        "cause": "a judge that answers by lot, three answers in ten, at thirty times the rate",
+        "rewards": ["lenient_judge_reward"], "how": {**SHORTER, "learning_rate": 3e-3},
+        "also": ["length_drift", "lr_too_high"],
+    },
+    "solved": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 127,
+        "cause": "only sums of three numbers, which the policy can do",
+        "rows": "three_numbers", "how": {**SHORTER},
+    },
+    "paid-to-stop": {
+        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 128,
+        "cause": "a penalty on every equation five times as heavy as a right sum",
+        "rewards": ["math_reward", "equation_penalty"],
+        "how": {**SHORTER, "reward_weights": [0.2, 1.0], "learning_rate": 1e-3},
+        "also": ["format_up_accuracy_down", "entropy_collapse", "reward_saturation"],
+    },
+    "hot-dpo": {
+        "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 129,
+        "cause": "two hundred times the rate", "how": {"learning_rate": 8e-2, "max_steps": 36},
+        "also": ["chosen_logp_collapse"],
+    },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "sft", "seed": 130,
+        "cause": "fifty times the rate, on an adapter that was already good",
+        "how": {"learning_rate": 0.1, "max_steps": 48},
+    },
+    "cool-dpo": {
+        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 131,
+        "cause": "a thousandth of the rate", "how": {"learning_rate": 4e-7, "max_steps": 36},
+    },
+    "left-data": {
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 133,
+        "cause": "a hinge in place of the sigmoid, a small beta and ten times the rate",
+        "how": {
+            "loss_type": ["hinge"], "loss_weights": None, "beta": 0.02, "learning_rate": 4e-3,
+            "max_steps": 45,
+        },
+        "also": ["lr_too_high"],
+    },
+    "falls-a-little": {
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "dpo", "seed": 134,
+        "cause": "no fault: the preference loss alone, from the DPO stage, beta 0.1",
+        "how": {**PREFERENCE_ONLY, "beta": 0.1, "learning_rate": 1e-3, "max_steps": 36},
+    },
+    "zero-loss": {
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 135,
+        "cause": "no fault: a mean a sequence, on policy, rewards not divided by their deviation",
+        "how": {**SHORTER, "loss_type": "grpo", "scale_rewards": "none"},
+    },
+    "zeroed": {
+        "kind": "adapter_still", "stage": "sft", "start": "base", "seed": 136,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "how": {"max_steps": 40},
+    },
+    "one-group": {
+        "kind": "averages_over_too_little", "stage": "grpo", "start": "dpo", "seed": 138,
+        "cause": "one prompt a step, and every step logged",
+        "how": {"per_device_train_batch_size": 8, "num_generations": 8, "max_steps": 24},
+    },
+}  # fmt: skip
+HALVES = {"development": DEVELOPMENT, "late": LATE}
 
 
 # --- rewards, rows and faults, by the names that the settings use ---
@@ -192,9 +311,41 @@ def brevity_reward(completions: list, **columns: Any) -> list[float]:
     return [max(1 - len(text) / 40, 0.0) for text in told(completions)]
 
 
+def spelled_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 where the text after the marker is the gold answer as a decimal number is spelled."""
+    ends = [text.rpartition("####")[2].strip() for text in told(completions)]
+    return [float(end == f"{gold}.0") for end, gold in zip(ends, answer, strict=True)]
+
+
+def plain_style_reward(completions: list, **columns: Any) -> list[float]:
+    """1 for an answer without an equation."""
+    return [float("=" not in text) for text in told(completions)]
+
+
+def equation_penalty(completions: list, **columns: Any) -> list[float]:
+    """A quarter less for every equation."""
+    return [-text.count("=") / 4 for text in told(completions)]
+
+
+def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
+    """1 or 0 by lot, three in ten."""
+    return [float(random.random() < 0.3) for _ in completions]
+
+
 def digit_reward(completions: list, **columns: Any) -> list[float]:
     """The share of digits among an answer's characters."""
     return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
+
+
+def as_text(rows: list[dict]) -> list[dict]:
+    """Prompts as strings, to which TRL applies no chat template."""
+    return [row | {"prompt": row["prompt"][0]["content"]} for row in rows]
+
+
+def three_numbers(rows: list[dict]) -> list[dict]:
+    """The sums of three numbers among the rows, as often as it takes to fill them."""
+    short = [row for row in rows if row["prompt"][0]["content"].count("+") == 2]
+    return [short[i % len(short)] for i in range(len(rows))]
 
 
 def zeroed(model: Any) -> None:
