@@ -125,9 +125,9 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
         "also": ["lr_too_high"],
     },
     "falls-a-little": {
-        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 34,
-        "cause": "no fault: the preference loss alone, beta 0.05, three times the rate, few steps",
-        "how": {**PREFERENCE_ONLY, "beta": 0.05, "learning_rate": 1.2e-3, "max_steps": 36},
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 33,
+        "cause": "no fault: the preference loss alone, a small beta and five times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 2e-3},
     },
     "zero-loss": {
         "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 35,
@@ -177,19 +177,19 @@ LATE: dict[str, dict[str, Any]] = {
         "cause": "a rate of 4e20 where 4e-4 was meant, and the trainer's NaN filter on",
         "how": {
             **PREFERENCE_ONLY, "learning_rate": 4e20, "logging_nan_inf_filter": True,
-            "max_steps": 30,
+            "max_steps": 33, "per_device_train_batch_size": 8,
         },
         "also": ["lr_too_high", "chosen_logp_collapse"],
     },
     "other-spelling": {
         "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 122,
         "cause": "the reward compares texts, and its gold answers end in '.0'",
-        "rewards": ["spelled_reward"], "how": {**SHORTER},
+        "rewards": ["spelled_reward"], "how": {**SHORTER, "max_steps": 11},
     },
     "no-template": {
         "kind": "truncation", "stage": "grpo", "start": "dpo", "seed": 123,
         "cause": "prompts as plain strings: no chat template, so answers seldom end",
-        "rows": "as_text", "how": {**SHORTER}, "also": ["no_learning_signal"],
+        "rows": "as_text", "how": {**SHORTER, "max_steps": 11}, "also": ["no_learning_signal"],
     },
     "in-words": {
         "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 124,
@@ -214,7 +214,7 @@ LATE: dict[str, dict[str, Any]] = {
     "solved": {
         "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 127,
         "cause": "only sums of three numbers, which the policy can do",
-        "rows": "three_numbers", "how": {**SHORTER},
+        "rows": "three_numbers", "how": {**SHORTER, "max_steps": 11},
     },
     "paid-to-stop": {
         "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 128,
@@ -225,7 +225,8 @@ LATE: dict[str, dict[str, Any]] = {
     },
     "hot-dpo": {
         "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 129,
-        "cause": "two hundred times the rate", "how": {"learning_rate": 8e-2, "max_steps": 36},
+        "cause": "two hundred times the rate",
+        "how": {"learning_rate": 8e-2, "max_steps": 36, "per_device_train_batch_size": 8},
         "also": ["chosen_logp_collapse"],
     },
     "hot-sft": {
@@ -235,7 +236,8 @@ LATE: dict[str, dict[str, Any]] = {
     },
     "cool-dpo": {
         "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 131,
-        "cause": "a thousandth of the rate", "how": {"learning_rate": 4e-7, "max_steps": 36},
+        "cause": "a thousandth of the rate",
+        "how": {"learning_rate": 4e-7, "max_steps": 36, "per_device_train_batch_size": 8},
     },
     "left-data": {
         "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 133,
@@ -247,14 +249,14 @@ LATE: dict[str, dict[str, Any]] = {
         "also": ["lr_too_high"],
     },
     "falls-a-little": {
-        "kind": "chosen_logp_falls", "stage": "dpo", "start": "dpo", "seed": 134,
-        "cause": "no fault: the preference loss alone, from the DPO stage, beta 0.1",
-        "how": {**PREFERENCE_ONLY, "beta": 0.1, "learning_rate": 1e-3, "max_steps": 36},
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 134,
+        "cause": "no fault: the preference loss alone, beta 0.03, four times the rate, short",
+        "how": {**PREFERENCE_ONLY, "beta": 0.03, "learning_rate": 1.6e-3, "max_steps": 36},
     },
     "zero-loss": {
         "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 135,
         "cause": "no fault: a mean a sequence, on policy, rewards not divided by their deviation",
-        "how": {**SHORTER, "loss_type": "grpo", "scale_rewards": "none"},
+        "how": {**SHORTER, "max_steps": 12, "loss_type": "grpo", "scale_rewards": "none"},
     },
     "zeroed": {
         "kind": "adapter_still", "stage": "sft", "start": "base", "seed": 136,
@@ -493,6 +495,11 @@ def written(result: dict[str, Any]) -> str:
     return f'{head[:-2]},\n "log_history": [\n  {lines}\n ]\n}}\n'
 
 
+def made_by(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a run depends on: its settings without what is said about it."""
+    return {name: value for name, value in spec.items() if name not in ("kind", "cause", "also")}
+
+
 def judged(result: dict[str, Any]) -> dict[str, Any]:
     """What the doctor says of a recorded log, against what is true of it.
 
@@ -545,11 +552,13 @@ def main() -> None:
     for half, specs in HALVES.items():
         for name, spec in specs.items():
             target = LOGS / f"{half}-{name}.json"
-            if target.exists() and json.loads(target.read_text())["spec"] == spec:
-                continue
-            result = record(name, half, spec)
+            old = json.loads(target.read_text()) if target.exists() else None
+            if old is None or made_by(old["spec"]) != made_by(spec):
+                result = record(name, half, spec)
+                print(f"{target.name}: {result['cpu_s']} s", file=sys.stderr, flush=True)
+            else:
+                result = old | {"spec": spec}
             atomic_text(target, written(result))
-            print(f"{target.name}: {result['cpu_s']} s", file=sys.stderr, flush=True)
     write_result(TARGET, {half: summary(recorded(half)) for half in HALVES})
 
 
