@@ -186,10 +186,11 @@ LATE: dict[str, dict[str, Any]] = {
         "cause": "the reward compares texts, and its gold answers end in '.0'",
         "rewards": ["spelled_reward"], "how": {**SHORTER, "max_steps": 11},
     },
-    "no-template": {
+    "cut-short": {
         "kind": "truncation", "stage": "grpo", "start": "dpo", "seed": 123,
-        "cause": "prompts as plain strings: no chat template, so answers seldom end",
-        "rows": "as_text", "how": {**SHORTER, "max_steps": 11}, "also": ["no_learning_signal"],
+        "cause": "a limit of 16 tokens: bare answers fit in, worked sums do not",
+        "how": {**SHORTER, "max_steps": 11, "max_completion_length": 16},
+        "also": ["no_learning_signal", "length_drift"],
     },
     "in-words": {
         "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 124,
@@ -337,11 +338,6 @@ def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
 def digit_reward(completions: list, **columns: Any) -> list[float]:
     """The share of digits among an answer's characters."""
     return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
-
-
-def as_text(rows: list[dict]) -> list[dict]:
-    """Prompts as strings, to which TRL applies no chat template."""
-    return [row | {"prompt": row["prompt"][0]["content"]} for row in rows]
 
 
 def three_numbers(rows: list[dict]) -> list[dict]:
