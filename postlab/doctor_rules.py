@@ -102,7 +102,7 @@ def reward_saturation(log: Log) -> str:
 
 
 LOW_ENTROPY = 0.05  # nats a token: about one token in a hundred is in doubt
-FALLEN = 0.2  # of what it was: a policy may be sure of itself from the start, and right
+FALLEN = 1 / 3  # of what it was: a policy may be sure of itself from the start, and right
 
 
 def entropy_collapse(log: Log) -> str:
