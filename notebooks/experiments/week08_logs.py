@@ -10,6 +10,10 @@ The logs are in two halves. Those of `DEVELOPMENT` were there when the rules of 
 were written and tuned. Those of `LATE` were made after the rules had been frozen, and carry the
 hash of the rules' source: on them the doctor is judged, in data/results/week08/doctor.json.
 
+The first judging, by the rules of `FIRST_RULES`, missed one of fifteen faults: the entropy collapse
+of "sharpened". That log was then moved to the first half and the threshold of this one rule was
+changed; "one-kind" and "grpo-again" were made after that, to judge the changed rule.
+
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made.
 """
@@ -148,7 +152,14 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
         "cause": "one pair a step, and every step logged",
         "how": {"per_device_train_batch_size": 1, "logging_steps": 1, "learning_rate": 1e-4},
     },
+    "sharpened": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 126,
+        "cause": "a judge that answers by lot, three answers in ten, at thirty times the rate",
+        "rewards": ["lenient_judge_reward"], "how": {**SMALLER, "max_steps": 16, "learning_rate": 3e-3},
+        "also": ["length_drift", "lr_too_high"],
+    },
 }  # fmt: skip
+FIRST_RULES = "fd8cef2b7bcf25e982cf69246a0e77c3e17bc0209ad7f9f1dabf3846ba65ef8d"
 # Made after the rules were frozen. Each differs from the run above of its kind in more than a seed.
 SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
 LATE: dict[str, dict[str, Any]] = {
@@ -206,11 +217,16 @@ LATE: dict[str, dict[str, Any]] = {
         "how": {**SHORTER, "beta": 1e-3, "learning_rate": 2e-3},
         "also": ["entropy_collapse", "length_drift", "reward_saturation", "no_learning_signal"],
     },
-    "sharpened": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 126,
-        "cause": "a judge that answers by lot, three answers in ten, at thirty times the rate",
-        "rewards": ["lenient_judge_reward"], "how": {**SHORTER, "learning_rate": 3e-3},
+    "one-kind": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 140,
+        "cause": "a judge that answers by lot, at a constant twenty times the rate",
+        "rewards": ["lenient_judge_reward"],
+        "how": {**SHORTER, "learning_rate": 2e-3, "lr_scheduler_type": "constant"},
         "also": ["length_drift", "lr_too_high"],
+    },
+    "grpo-again": {
+        "kind": None, "stage": "grpo", "start": "dpo", "seed": 141,
+        "how": {"learning_rate": 2e-4, "max_steps": 16, "per_device_train_batch_size": 32},
     },
     "solved": {
         "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 127,
