@@ -195,7 +195,7 @@ def lr_too_high(log: Log) -> str:
         bad = best - then >= max(LOST * best, 2 * change.noise, 0.1)
     else:
         best, then = values[0], max(quarters)
-        bad = then - best >= max((WORSE - 1) * best, 2 * change.noise)
+        bad = then - best >= max((WORSE - 1) * best, 3 * change.noise)
     rate = max(log.series("learning_rate"), default=math.nan)
     return f"{name} from {best:.3g} to {then:.3g}, at a rate of up to {rate:.1e}" if bad else ""
 

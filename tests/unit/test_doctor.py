@@ -319,11 +319,13 @@ def test_a_log_says_what_made_it(experiment, half):
 def test_the_late_logs_were_made_after_the_rules_that_judge_them(experiment):
     """A rule that is changed has seen the late half: it needs new logs, of other runs.
 
-    One rule was changed once, entropy_collapse; it speaks of GRPO only.
+    Two thresholds were changed once, of entropy_collapse and lr_too_high.
     """
     made = {one["name"]: one["rules_sha256"] for one in experiment.recorded("late")}
-    assert set(made.values()) <= {experiment.FIRST_RULES, experiment.rules_hash()}
-    assert made["one-kind"] == made["grpo-again"] == experiment.rules_hash()
+    now = experiment.rules_hash()
+    assert set(made.values()) <= {*experiment.EARLIER_RULES, now}
+    for name in ("one-kind", "grpo-again", "zeroed-again", "hot-again"):
+        assert made[name] == now
 
 
 def test_a_miss_and_a_false_alarm_would_be_counted(experiment):
