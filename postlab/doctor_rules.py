@@ -188,7 +188,7 @@ def lr_too_high(log: Log) -> str:
     """Loss above where it began, or GRPO's own reward lost: each step makes things worse."""
     name = "reward" if log.stage == "grpo" else "loss"
     quarters, values, change = log.quarters(name), log.series(name), log.change(name)
-    if change is None:
+    if change is None or adapter_still(log):
         return ""
     if log.stage == "grpo":
         best, then = max(fmean(values[:2]), *quarters), quarters[-1]

@@ -10,12 +10,9 @@ The logs are in two halves. Those of `DEVELOPMENT` were there when the rules of 
 were written and tuned. Those of `LATE` were made after the rules had been frozen, and carry the
 hash of the rules' source: on them the doctor is judged, in data/results/week08/doctor.json.
 
-The first judging missed one of fifteen faults, the entropy collapse of "sharpened", and brought two
-false alarms, one of them a rate too high in "zeroed", where nothing moved. Both logs were then
-moved to the first half and a threshold of either rule was changed. "one-kind" and "grpo-again",
-"zeroed-again" and "hot-again" were made after that, to judge the changed rules; the other late logs
-carry one of `EARLIER_RULES`, in which their own rules stood as they do now. The second judging, in
-doctor.json, is not clean either: see its misses and false alarms.
+Twice such a half found faults in the rules: the first missed an entropy collapse, both brought two
+false alarms. The rules were changed each time, and those logs, `SEEN`, are among the first half now;
+`LATE` is the third and a whole one, made after the last change.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made.
@@ -168,13 +165,9 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
         "fault": "zeroed", "how": {"max_steps": 40},
     },
 }  # fmt: skip
-EARLIER_RULES = (
-    "fd8cef2b7bcf25e982cf69246a0e77c3e17bc0209ad7f9f1dabf3846ba65ef8d",
-    "f417671f5f50101a76dbf24321b99ab312eb5e0c92482e6fd50baa700e20f49a",
-)
-# Made after the rules were frozen. Each differs from the run above of its kind in more than a seed.
+# Two earlier late halves: each found a fault in the rules, which were changed, so it judges no more.
 SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
-LATE: dict[str, dict[str, Any]] = {
+SEEN: dict[str, dict[str, Any]] = {
     "sft": {
         "kind": None, "stage": "sft", "start": "base", "seed": 111,
         "how": {
@@ -229,12 +222,13 @@ LATE: dict[str, dict[str, Any]] = {
         "how": {**SHORTER, "beta": 1e-3, "learning_rate": 2e-3},
         "also": ["entropy_collapse", "length_drift", "reward_saturation", "no_learning_signal"],
     },
+    # meant as an entropy collapse, which it is not: the entropy went up and down, the length up
     "one-kind": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 140,
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 140,
         "cause": "a judge that answers by lot, at a constant twenty times the rate",
         "rewards": ["lenient_judge_reward"],
         "how": {**SHORTER, "learning_rate": 2e-3, "lr_scheduler_type": "constant"},
-        "also": ["length_drift", "lr_too_high"],
+        "also": ["entropy_collapse", "lr_too_high"],
     },
     "grpo-again": {
         "kind": None, "stage": "grpo", "start": "dpo", "seed": 141,
@@ -250,7 +244,10 @@ LATE: dict[str, dict[str, Any]] = {
         "cause": "a penalty on every equation five times as heavy as a right sum",
         "rewards": ["math_reward", "equation_penalty"],
         "how": {**SHORTER, "reward_weights": [0.2, 1.0], "learning_rate": 1e-3},
-        "also": ["format_up_accuracy_down", "entropy_collapse", "reward_saturation"],
+        "also": [
+            "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
+            "no_learning_signal",
+        ],
     },
     "hot-dpo": {
         "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 129,
@@ -307,6 +304,132 @@ LATE: dict[str, dict[str, Any]] = {
         "how": {"per_device_train_batch_size": 8, "num_generations": 8, "max_steps": 24},
     },
 }  # fmt: skip
+DEVELOPMENT |= {f"seen-{name}": spec for name, spec in SEEN.items()}
+# Made after the rules were frozen. Each differs from the runs above of its kind in more than a seed.
+LATE: dict[str, dict[str, Any]] = {
+    "sft": {
+        "kind": None, "stage": "sft", "start": "base", "seed": 211,
+        "how": {"learning_rate": 1.5e-3, "per_device_train_batch_size": 12, "warmup_steps": 10},
+    },
+    "dpo": {
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 212,
+        "how": {"beta": 0.3, "learning_rate": 3e-4, "max_steps": 48},
+    },
+    "grpo": {
+        "kind": None, "stage": "grpo", "start": "dpo", "seed": 213,
+        "how": {**SMALLER, "learning_rate": 1.5e-4, "temperature": 0.9},
+    },
+    "grpo-dr": {
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 214,
+        "how": {**SMALLER, "beta": 0.05, "learning_rate": 2e-4, "loss_type": "dr_grpo"},
+    },
+    "overflowed": {
+        "kind": "nan_as_zero", "stage": "sft", "start": "sft", "seed": 221,
+        "cause": "a weight of a good adapter is infinite after step 50; NaN filter on",
+        "how": {
+            "logging_nan_inf_filter": True, "max_steps": 72, "per_device_train_batch_size": 8,
+        },
+        "fault": "overflowed",
+    },
+    "whole-reply": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "grpo", "seed": 222,
+        "cause": "the reward compares the whole reply with the gold answer, working and all",
+        "rewards": ["whole_reward"], "how": {**SHORTER},
+    },
+    "half-the-room": {
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 223,
+        "cause": "a limit of 20 tokens, after a policy has learnt to work sums out",
+        "how": {**SHORTER, "max_completion_length": 20},
+        "also": ["no_learning_signal", "length_drift"],
+    },
+    "blurted": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 224,
+        "cause": "a form reward that pays five times what a right sum does, at a higher rate",
+        "rewards": ["math_reward", "bare_format_reward"],
+        "how": {**SMALLER, "reward_weights": [0.2, 1.0], "learning_rate": 4e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    },
+    "loose-anchor": {
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 225,
+        "cause": "a reward for digits at thirty times the rate, beta 0.0005",
+        "rewards": ["digit_reward"], "how": {**SMALLER, "beta": 5e-4, "learning_rate": 3e-3},
+        "also": [
+            "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
+            "reward_saturation",
+        ],
+    },
+    "by-lot": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 226,
+        "cause": "a reward drawn by lot, at twenty-five times the rate",
+        "rewards": ["lot_reward"], "how": {**SMALLER, "learning_rate": 2.5e-3},
+        "also": ["length_drift", "lr_too_high"],
+    },
+    "form-alone": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "dpo", "seed": 227,
+        "cause": "a reward for the form alone, which the policy has always had",
+        "rewards": ["format_reward"], "how": {**SHORTER},
+    },
+    "paid-by-brevity": {
+        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 228,
+        "cause": "a reward for short answers ten times as heavy as a right sum",
+        "rewards": ["math_reward", "brevity_reward"],
+        "how": {**SMALLER, "reward_weights": [0.1, 1.0], "learning_rate": 8e-4},
+        "also": [
+            "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
+            "no_learning_signal",
+        ],
+    },
+    "hot-dpo": {
+        "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 229,
+        "cause": "a hundred and fifty times the rate, beta 0.2",
+        "how": {"learning_rate": 6e-2, "beta": 0.2, "max_steps": 36},
+        "also": ["chosen_logp_collapse"],
+    },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "sft", "seed": 230,
+        "cause": "seventy-five times the rate, on an adapter that was already good",
+        "how": {"learning_rate": 0.15, "max_steps": 48, "per_device_train_batch_size": 8},
+    },
+    "cool-sft": {
+        "kind": "lr_too_low", "stage": "sft", "start": "base", "seed": 231,
+        "cause": "a seven-hundredth of the rate",
+        "how": {"learning_rate": 3e-6, "max_steps": 64, "per_device_train_batch_size": 8},
+    },
+    "left-data": {
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 233,
+        "cause": "the preference loss alone, beta 0.03, twenty times the rate",
+        "how": {
+            **PREFERENCE_ONLY, "beta": 0.03, "learning_rate": 8e-3, "max_steps": 45,
+            "per_device_train_batch_size": 12,
+        },
+        "also": ["lr_too_high"],
+    },
+    "falls-a-little": {
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 234,
+        "cause": "no fault: the preference loss alone, beta 0.02, four times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 1.6e-3, "max_steps": 45},
+    },
+    "zero-loss": {
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 235,
+        "cause": "no fault: a mean a sequence, on policy, at twice the rate",
+        "how": {**SHORTER, "loss_type": "grpo", "learning_rate": 2e-4},
+    },
+    "zeroed": {
+        "kind": "adapter_still", "stage": "sft", "start": "base", "seed": 236,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "how": {"max_steps": 60, "per_device_train_batch_size": 12},
+    },
+    "other-optimizer": {
+        "kind": "adapter_still", "stage": "dpo", "start": "dpo", "seed": 237,
+        "cause": "the optimizer was made for a copy of the model", "fault": "other_optimizer",
+        "how": {"max_steps": 33, "per_device_train_batch_size": 8},
+    },
+    "two-pairs": {
+        "kind": "averages_over_too_little", "stage": "dpo", "start": "sft", "seed": 238,
+        "cause": "two pairs a step, and every step logged",
+        "how": {"per_device_train_batch_size": 2, "logging_steps": 1, "learning_rate": 2e-4},
+    },
+}  # fmt: skip
 HALVES = {"development": DEVELOPMENT, "late": LATE}
 
 
@@ -355,6 +478,11 @@ def spelled_reward(completions: list, answer: list, **columns: Any) -> list[floa
     """1 where the text after the marker is the gold answer as a decimal number is spelled."""
     ends = [text.rpartition("####")[2].strip() for text in told(completions)]
     return [float(end == f"{gold}.0") for end, gold in zip(ends, answer, strict=True)]
+
+
+def whole_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 where the whole reply is the gold answer."""
+    return [float(t.strip() == str(a)) for t, a in zip(told(completions), answer, strict=True)]
 
 
 def plain_style_reward(completions: list, **columns: Any) -> list[float]:
