@@ -288,7 +288,7 @@ def test_the_summary_is_what_the_rules_make_of_the_committed_logs(experiment, su
 
 @pytest.mark.xfail(
     strict=True,
-    reason="one late run, sure-of-nothing, was made to collapse in entropy and did not, so no log of "
+    reason="a late run, sure-of-nothing, was made to collapse in entropy and did not, so no log of "
     "this kind was made after the rules; a run that does collapse has to be found",
 )
 def test_on_the_late_half_no_fault_is_missed_and_there_is_at_most_one_false_alarm(summary):
