@@ -27,6 +27,8 @@ PART_OF = {
     "bases": "models",
     "comparison": "plots",
     "decoding": "rollout",
+    "doctor_log": "doctor",
+    "doctor_rules": "doctor",
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",

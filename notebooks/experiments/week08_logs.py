@@ -1,0 +1,734 @@
+"""Week 8's recorded logs: runs of the tiny profile that fail on purpose, and healthy ones.
+
+    python notebooks/experiments/week08_logs.py
+
+Every run is a short real training with TRL's own trainer, broken in one stated way; its log history
+is kept whole in data/results/week08/logs/, a file a run, beside the command, the settings and the
+cause. Runs that are already there, made with the same settings, are left alone.
+
+The logs are in two halves. Those of `DEVELOPMENT` were there when the rules of `postlab.doctor`
+were written and tuned. Those of `LATE` were made after the rules had been frozen, and carry the
+hash of the rules' source: on them the doctor is judged, in data/results/week08/doctor.json.
+
+Twice such a half found faults in the rules: the first missed an entropy collapse, and both brought
+two false alarms. The rules were changed each time, and what was left of those logs, `SEEN`, now
+belongs to the first half. `LATE` is the third and a whole one, made after the last change.
+
+`kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
+true of the run as well, or follow from its failure, written down before the run was made.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from postlab.doctor import diagnose
+from postlab.lab import Lab
+from postlab.profile import get_profile
+from postlab.recorded import provenance, write_result
+from postlab.storage import atomic_text
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "data" / "results" / "week08" / "doctor.json"
+LOGS = TARGET.with_name("logs")
+SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the tiny recipe
+    "sft": {"max_steps": 100, "logging_steps": 4, "warmup_steps": 4, "save_strategy": "no"},
+    "dpo": {"max_steps": 60, "logging_steps": 3, "warmup_steps": 3, "save_strategy": "no"},
+    "grpo": {"max_steps": 24, "per_device_train_batch_size": 48, "save_strategy": "no"},
+}
+PREFERENCE_ONLY = {"loss_type": ["sigmoid"], "loss_weights": None}
+SMALLER = {"max_steps": 20, "per_device_train_batch_size": 32, "num_generations": 4}
+DEVELOPMENT: dict[str, dict[str, Any]] = {
+    "sft": {"kind": None, "stage": "sft", "start": "base", "seed": 11},
+    "dpo": {"kind": None, "stage": "dpo", "start": "sft", "seed": 12},
+    "grpo": {"kind": None, "stage": "grpo", "start": "dpo", "seed": 13},
+    "overflowed": {
+        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 21,
+        "cause": "a weight is infinite after step 50, as an overflow leaves it; NaN filter on",
+        "how": {"logging_nan_inf_filter": True}, "fault": "overflowed",
+    },
+    "wrong-tags": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "sft", "seed": 22,
+        "cause": "the reward asks for <answer> tags, the prompt and the policy for ####",
+        "rewards": ["tagged_reward"],
+    },
+    "short-limit": {
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 23,
+        "cause": "max_completion_length of 12, where a worked sum takes about 30 tokens",
+        "how": {"max_completion_length": 12}, "also": ["no_learning_signal"],
+    },
+    "blurted": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 24,
+        "cause": "a form reward that pays ten times what a right sum does: the bare answer",
+        "rewards": ["math_reward", "bare_format_reward"],
+        "how": {"reward_weights": [0.1, 1.0], "learning_rate": 3e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    },
+    "weak-anchor": {
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 25,
+        "cause": "a reward for digits, a high rate, and a KL weight too small to hold",
+        "how": {"beta": 1e-4, "learning_rate": 2e-3}, "rewards": ["digit_reward"],
+        "also": [
+            "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
+            "reward_saturation",
+        ],
+    },
+    "cold-sampling": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "sft", "seed": 26,
+        "cause": "sampling at temperature 0.1: a group is one answer, G times",
+        "how": {"temperature": 0.1},
+    },
+    "one-answer": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 39,
+        "cause": "a reward drawn by lot, and a high rate: the policy sharpens for nothing",
+        "how": {"learning_rate": 2e-3}, "rewards": ["lot_reward"],
+        "also": ["length_drift"],
+    },
+    "always-paid": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 27,
+        "cause": "a reward for the form alone, which the policy has always had",
+        "rewards": ["format_reward"],
+    },
+    "paid-by-brevity": {
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 28,
+        "cause": "a reward for short answers, and none for being right",
+        "rewards": ["math_reward", "brevity_reward"],
+        "how": {**SMALLER, "reward_weights": [0.0, 1.0], "learning_rate": 5e-4},
+        "also": ["format_up_accuracy_down", "entropy_collapse", "reward_saturation"],
+    },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 29,
+        "cause": "a hundred times the rate", "how": {"learning_rate": 0.2},
+    },
+    "hot-grpo": {
+        "kind": "lr_too_high", "stage": "grpo", "start": "grpo", "seed": 30,
+        "cause": "a hundred times the rate", "how": {"learning_rate": 1e-2},
+        "also": ["entropy_collapse", "length_drift", "no_learning_signal", "truncation"],
+    },
+    "cool-sft": {
+        "kind": "lr_too_low", "stage": "sft", "start": "base", "seed": 31,
+        "cause": "a two-thousandth of the rate", "how": {"learning_rate": 1e-6},
+    },
+    "cool-grpo": {
+        "kind": "lr_too_low", "stage": "grpo", "start": "dpo", "seed": 32,
+        "cause": "a thousandth of the rate", "how": {"learning_rate": 1e-7},
+    },
+    "left-data": {
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 33,
+        "cause": "the preference loss alone, a small beta and twenty-five times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 1e-2},
+        "also": ["lr_too_high"],
+    },
+    "falls-a-little": {
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 33,
+        "cause": "no fault: the preference loss alone, a small beta and five times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 2e-3},
+    },
+    "zero-loss": {
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 35,
+        "cause": "no fault: a mean a sequence, on policy, without KL",
+        "how": {"loss_type": "grpo"},
+    },
+    "other-optimizer": {
+        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 36,
+        "cause": "the optimizer was made for a copy of the model", "fault": "other_optimizer",
+    },
+    "zeroed": {
+        "kind": "adapter_still", "stage": "grpo", "start": "base", "seed": 37,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "rewards": ["digit_reward"], "also": ["truncation"],
+    },
+    "one-pair": {
+        "kind": "averages_over_too_little", "stage": "dpo", "start": "sft", "seed": 38,
+        "cause": "one pair a step, and every step logged",
+        "how": {"per_device_train_batch_size": 1, "logging_steps": 1, "learning_rate": 1e-4},
+    },
+    "sharpened": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 126,
+        "cause": "a judge that answers by lot, three answers in ten, at thirty times the rate",
+        "rewards": ["lenient_judge_reward"],
+        "how": {**SMALLER, "max_steps": 16, "learning_rate": 3e-3},
+        "also": ["length_drift", "lr_too_high"],
+    },
+    "zeroed-sft": {
+        "kind": "adapter_still", "stage": "sft", "start": "base", "seed": 136,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "how": {"max_steps": 40},
+    },
+}  # fmt: skip
+# From two earlier late halves. They found faults in the rules, so they judge them no more.
+SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
+SEEN: dict[str, dict[str, Any]] = {
+    "sft": {
+        "kind": None, "stage": "sft", "start": "base", "seed": 111,
+        "how": {
+            "max_steps": 80, "per_device_train_batch_size": 8, "learning_rate": 1e-3,
+            "lr_scheduler_type": "cosine",
+        },
+    },
+    "dpo": {
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 112,
+        "how": {
+            "beta": 0.2, "loss_weights": [1.0, 1.0], "learning_rate": 6e-4, "max_steps": 45,
+        },
+    },
+    "grpo": {
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 113,
+        "how": {
+            "beta": 0.02, "learning_rate": 3e-4, "lr_scheduler_type": "constant",
+            "max_steps": 18, "per_device_train_batch_size": 32,
+        },
+    },
+    "typed-wrong": {
+        "kind": "nan_as_zero", "stage": "dpo", "start": "sft", "seed": 121,
+        "cause": "a rate of 4e20 where 4e-4 was meant, and the trainer's NaN filter on",
+        "how": {
+            **PREFERENCE_ONLY, "learning_rate": 4e20, "logging_nan_inf_filter": True,
+            "max_steps": 33, "per_device_train_batch_size": 8,
+        },
+        "also": ["lr_too_high", "chosen_logp_collapse"],
+    },
+    "other-spelling": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 122,
+        "cause": "the reward compares texts, and its gold answers end in '.0'",
+        "rewards": ["spelled_reward"], "how": {**SHORTER, "max_steps": 11},
+    },
+    "cut-short": {
+        "kind": "truncation", "stage": "grpo", "start": "dpo", "seed": 123,
+        "cause": "a limit of 16 tokens: bare answers fit in, worked sums do not",
+        "how": {**SHORTER, "max_steps": 11, "max_completion_length": 16},
+        "also": ["no_learning_signal", "length_drift"],
+    },
+    "in-words": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 124,
+        "cause": "a style reward against equations, and none for being right",
+        "rewards": ["math_reward", "plain_style_reward"],
+        "how": {**SHORTER, "reward_weights": [0.0, 1.0], "learning_rate": 5e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    },
+    "no-anchor": {
+        "kind": "kl_blow_up", "stage": "grpo", "start": "grpo", "seed": 125,
+        "cause": "a reward for bare answers at twenty times the rate, beta 0.001",
+        "rewards": ["bare_format_reward"],
+        "how": {**SHORTER, "beta": 1e-3, "learning_rate": 2e-3},
+        "also": ["entropy_collapse", "length_drift", "reward_saturation", "no_learning_signal"],
+    },
+    # meant as an entropy collapse, which it is not: the entropy went up and down, the length up
+    "one-kind": {
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 140,
+        "cause": "a judge that answers by lot, at a constant twenty times the rate",
+        "rewards": ["lenient_judge_reward"],
+        "how": {**SHORTER, "learning_rate": 2e-3, "lr_scheduler_type": "constant"},
+        "also": ["entropy_collapse", "lr_too_high"],
+    },
+    "grpo-again": {
+        "kind": None, "stage": "grpo", "start": "dpo", "seed": 141,
+        "how": {"learning_rate": 2e-4, "max_steps": 16, "per_device_train_batch_size": 32},
+    },
+    "solved": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 127,
+        "cause": "only sums of three numbers, which the policy can do",
+        "rows": "three_numbers", "how": {**SHORTER, "max_steps": 11},
+    },
+    "paid-to-stop": {
+        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 128,
+        "cause": "a penalty on every equation five times as heavy as a right sum",
+        "rewards": ["math_reward", "equation_penalty"],
+        "how": {**SHORTER, "reward_weights": [0.2, 1.0], "learning_rate": 1e-3},
+        "also": [
+            "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
+            "no_learning_signal",
+        ],
+    },
+    "hot-dpo": {
+        "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 129,
+        "cause": "two hundred times the rate",
+        "how": {"learning_rate": 8e-2, "max_steps": 36, "per_device_train_batch_size": 8},
+        "also": ["chosen_logp_collapse"],
+    },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "sft", "seed": 130,
+        "cause": "fifty times the rate, on an adapter that was already good",
+        "how": {"learning_rate": 0.1, "max_steps": 48},
+    },
+    "cool-dpo": {
+        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 131,
+        "cause": "a thousandth of the rate",
+        "how": {"learning_rate": 4e-7, "max_steps": 36, "per_device_train_batch_size": 8},
+    },
+    "left-data": {
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 133,
+        "cause": "a hinge in place of the sigmoid, a small beta and ten times the rate",
+        "how": {
+            "loss_type": ["hinge"], "loss_weights": None, "beta": 0.02, "learning_rate": 4e-3,
+            "max_steps": 45,
+        },
+        "also": ["lr_too_high"],
+    },
+    "falls-a-little": {
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 134,
+        "cause": "no fault: the preference loss alone, beta 0.03, four times the rate, short",
+        "how": {**PREFERENCE_ONLY, "beta": 0.03, "learning_rate": 1.6e-3, "max_steps": 36},
+    },
+    "zero-loss": {
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 135,
+        "cause": "no fault: a mean a sequence, on policy, rewards not divided by their deviation",
+        "how": {**SHORTER, "max_steps": 12, "loss_type": "grpo", "scale_rewards": "none"},
+    },
+    "zeroed-again": {
+        "kind": "adapter_still", "stage": "sft", "start": "sft", "seed": 142,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "how": {"max_steps": 48, "per_device_train_batch_size": 8},
+    },
+    "hot-again": {
+        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 143,
+        "cause": "a hundred times the rate, the preference loss alone",
+        "how": {
+            **PREFERENCE_ONLY, "learning_rate": 4e-2, "max_steps": 33,
+            "per_device_train_batch_size": 8,
+        },
+        "also": ["chosen_logp_collapse"],
+    },
+    "one-group": {
+        "kind": "averages_over_too_little", "stage": "grpo", "start": "dpo", "seed": 138,
+        "cause": "one prompt a step, and every step logged",
+        "how": {"per_device_train_batch_size": 8, "num_generations": 8, "max_steps": 24},
+    },
+}  # fmt: skip
+DEVELOPMENT |= {f"seen-{name}": spec for name, spec in SEEN.items()}
+# Made after the rules were frozen. Each differs from those above of its kind in more than a seed.
+LATE: dict[str, dict[str, Any]] = {
+    "sft": {
+        "kind": None, "stage": "sft", "start": "base", "seed": 211,
+        "how": {"learning_rate": 1.5e-3, "per_device_train_batch_size": 12, "warmup_steps": 10},
+    },
+    "dpo": {
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 212,
+        "how": {"beta": 0.3, "learning_rate": 3e-4, "max_steps": 48},
+    },
+    "grpo": {
+        "kind": None, "stage": "grpo", "start": "dpo", "seed": 213,
+        "how": {**SMALLER, "learning_rate": 1.5e-4, "temperature": 0.9},
+    },
+    "grpo-dr": {
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 214,
+        "how": {**SMALLER, "beta": 0.05, "learning_rate": 2e-4, "loss_type": "dr_grpo"},
+    },
+    "overflowed": {
+        "kind": "nan_as_zero", "stage": "sft", "start": "sft", "seed": 221,
+        "cause": "a weight of a good adapter is infinite after step 50; NaN filter on",
+        "how": {
+            "logging_nan_inf_filter": True, "max_steps": 72, "per_device_train_batch_size": 8,
+        },
+        "fault": "overflowed",
+    },
+    "whole-reply": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "grpo", "seed": 222,
+        "cause": "the reward compares the whole reply with the gold answer, working and all",
+        "rewards": ["whole_reward"], "how": {**SHORTER},
+    },
+    "half-the-room": {
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 223,
+        "cause": "a limit of 20 tokens, after a policy has learnt to work sums out",
+        "how": {**SHORTER, "max_completion_length": 20},
+        "also": ["no_learning_signal", "length_drift"],
+    },
+    "blurted": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 224,
+        "cause": "a form reward that pays five times what a right sum does, at a higher rate",
+        "rewards": ["math_reward", "bare_format_reward"],
+        "how": {**SMALLER, "reward_weights": [0.2, 1.0], "learning_rate": 4e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    },
+    "loose-anchor": {
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 225,
+        "cause": "a reward for digits at thirty times the rate, beta 0.0005",
+        "rewards": ["digit_reward"], "how": {**SMALLER, "beta": 5e-4, "learning_rate": 3e-3},
+        "also": [
+            "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
+            "reward_saturation",
+        ],
+    },
+    # meant as an entropy collapse, and made as one: but its entropy rose. Only the length drifted.
+    "by-lot": {
+        "kind": "length_drift", "stage": "grpo", "start": "sft", "seed": 226,
+        "cause": "a reward drawn by lot, at twenty-five times the rate",
+        "rewards": ["lot_reward"], "how": {**SMALLER, "learning_rate": 2.5e-3},
+        "also": ["entropy_collapse", "lr_too_high"],
+    },
+    "sure-of-nothing": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 239,
+        "cause": "a reward drawn by lot, at twenty-five times the rate, from a surer start",
+        "rewards": ["lot_reward"], "how": {"learning_rate": 2.5e-3, "max_steps": 20},
+        "also": ["length_drift", "lr_too_high"],
+    },
+    "form-alone": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "dpo", "seed": 227,
+        "cause": "a reward for the form alone, which the policy has always had",
+        "rewards": ["format_reward"], "how": {**SHORTER},
+    },
+    "paid-by-brevity": {
+        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 228,
+        "cause": "a reward for short answers ten times as heavy as a right sum",
+        "rewards": ["math_reward", "brevity_reward"],
+        "how": {**SMALLER, "reward_weights": [0.1, 1.0], "learning_rate": 8e-4},
+        "also": [
+            "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
+            "no_learning_signal",
+        ],
+    },
+    "hot-dpo": {
+        "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 229,
+        "cause": "a hundred and fifty times the rate, beta 0.2",
+        "how": {"learning_rate": 6e-2, "beta": 0.2, "max_steps": 36},
+        "also": ["chosen_logp_collapse"],
+    },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "sft", "seed": 230,
+        "cause": "seventy-five times the rate, on an adapter that was already good",
+        "how": {"learning_rate": 0.15, "max_steps": 48, "per_device_train_batch_size": 8},
+    },
+    "cool-sft": {
+        "kind": "lr_too_low", "stage": "sft", "start": "base", "seed": 231,
+        "cause": "a seven-hundredth of the rate",
+        "how": {"learning_rate": 3e-6, "max_steps": 64, "per_device_train_batch_size": 8},
+    },
+    "left-data": {
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 233,
+        "cause": "the preference loss alone, beta 0.03, twenty times the rate",
+        "how": {
+            **PREFERENCE_ONLY, "beta": 0.03, "learning_rate": 8e-3, "max_steps": 45,
+            "per_device_train_batch_size": 12,
+        },
+        "also": ["lr_too_high"],
+    },
+    "falls-a-little": {
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 234,
+        "cause": "no fault: the preference loss alone, beta 0.02, four times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 1.6e-3, "max_steps": 45},
+    },
+    "zero-loss": {
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 235,
+        "cause": "no fault: a mean a sequence, on policy, at twice the rate",
+        "how": {**SHORTER, "loss_type": "grpo", "learning_rate": 2e-4},
+    },
+    "zeroed": {
+        "kind": "adapter_still", "stage": "sft", "start": "base", "seed": 236,
+        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
+        "fault": "zeroed", "how": {"max_steps": 60, "per_device_train_batch_size": 12},
+    },
+    "other-optimizer": {
+        "kind": "adapter_still", "stage": "dpo", "start": "dpo", "seed": 237,
+        "cause": "the optimizer was made for a copy of the model", "fault": "other_optimizer",
+        "how": {"max_steps": 33, "per_device_train_batch_size": 8},
+    },
+    "two-pairs": {
+        "kind": "averages_over_too_little", "stage": "dpo", "start": "sft", "seed": 238,
+        "cause": "two pairs a step, and every step logged",
+        "how": {"per_device_train_batch_size": 2, "logging_steps": 1, "learning_rate": 2e-4},
+    },
+}  # fmt: skip
+HALVES = {"development": DEVELOPMENT, "late": LATE}
+
+
+# --- rewards, rows and faults, by the names that the settings use ---
+
+
+def told(completions: list) -> list[str]:
+    """The texts of completions, as TRL passes them."""
+    return [one if isinstance(one, str) else one[-1]["content"] for one in completions]
+
+
+def math_reward(completions: list, **columns: Any) -> list[float | None]:
+    from postlab.rewards import math_reward as reward
+
+    return reward(completions, **columns)
+
+
+def format_reward(completions: list, **columns: Any) -> list[float | None]:
+    from postlab.rewards import format_reward as reward
+
+    return reward(completions, **columns)
+
+
+def lot_reward(completions: list, **columns: Any) -> list[float]:
+    """1 or 0 by lot."""
+    return [float(random.random() < 0.5) for _ in completions]
+
+
+def tagged_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 for `<answer>gold</answer>`, which the prompts never ask for."""
+    texts = told(completions)
+    return [float(f"<answer>{a}</answer>" in t) for t, a in zip(texts, answer, strict=True)]
+
+
+def bare_format_reward(completions: list, **columns: Any) -> list[float]:
+    """1 for a marked number with nothing before it."""
+    return [float(text.strip().startswith("####")) for text in told(completions)]
+
+
+def brevity_reward(completions: list, **columns: Any) -> list[float]:
+    """A tenth less for every four characters."""
+    return [max(1 - len(text) / 40, 0.0) for text in told(completions)]
+
+
+def spelled_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 where the text after the marker is the gold answer as a decimal number is spelled."""
+    ends = [text.rpartition("####")[2].strip() for text in told(completions)]
+    return [float(end == f"{gold}.0") for end, gold in zip(ends, answer, strict=True)]
+
+
+def whole_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 where the whole reply is the gold answer."""
+    return [float(t.strip() == str(a)) for t, a in zip(told(completions), answer, strict=True)]
+
+
+def plain_style_reward(completions: list, **columns: Any) -> list[float]:
+    """1 for an answer without an equation."""
+    return [float("=" not in text) for text in told(completions)]
+
+
+def equation_penalty(completions: list, **columns: Any) -> list[float]:
+    """A quarter less for every equation."""
+    return [-text.count("=") / 4 for text in told(completions)]
+
+
+def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
+    """1 or 0 by lot, three in ten."""
+    return [float(random.random() < 0.3) for _ in completions]
+
+
+def digit_reward(completions: list, **columns: Any) -> list[float]:
+    """The share of digits among an answer's characters."""
+    return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
+
+
+def three_numbers(rows: list[dict]) -> list[dict]:
+    """The sums of three numbers among the rows, as often as it takes to fill them."""
+    short = [row for row in rows if row["prompt"][0]["content"].count("+") == 2]
+    return [short[i % len(short)] for i in range(len(rows))]
+
+
+def zeroed(model: Any) -> None:
+    """Empty both matrices of every LoRA pair."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.zero_()
+
+
+def overflowed(trainer: Any) -> None:
+    """Make one weight infinite after step 50."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Overflow(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 50:
+                weights = dict(trainer.model.named_parameters())
+                with torch.no_grad():
+                    next(w for name, w in weights.items() if "lora_B" in name)[0, 0] = math.inf
+
+    trainer.add_callback(Overflow())
+
+
+def other_optimizer(model: Any, rate: float) -> Any:
+    """An optimizer for the parameters of a copy."""
+    import torch
+
+    double = copy.deepcopy(model)
+    return torch.optim.AdamW([p for p in double.parameters() if p.requires_grad], lr=rate)
+
+
+# --- a run ---
+
+
+def policy(start: str, seed: int) -> tuple[Any, Any]:
+    """A trainable adapter in float32, fresh on the base or a shipped stage's, and its tokenizer."""
+    from transformers import set_seed
+
+    from postlab.models import load_policy, trainable
+
+    profile = get_profile("tiny")
+    if start != "base":
+        folder = Lab(profile, 0).checkpoint(start)
+        model, tokenizer = load_policy(folder, profile="tiny", bits=32)
+        return trainable(model), tokenizer
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = load_policy("", profile="tiny", bits=32)
+    set_seed(seed)  # of the adapter's first matrix
+    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)), tokenizer
+
+
+def arguments(spec: dict[str, Any]) -> dict[str, Any]:
+    """All of the trainer's arguments but `output_dir` and `seed`."""
+    stage = spec["stage"]
+    return {**getattr(get_profile("tiny"), stage).trainer, **SHORT[stage], **spec.get("how", {})}
+
+
+def rows(spec: dict[str, Any], count: int) -> list[dict]:
+    """The training rows of a run's stage and seed."""
+    from postlab import datasets
+
+    make = {
+        "sft": datasets.instruction_rows,
+        "dpo": datasets.preference_rows,
+        "grpo": datasets.math_rows,
+    }[spec["stage"]]
+    found = list(make("tinyworld", split="train", n=count, seed=spec["seed"]))
+    return globals()[spec["rows"]](found) if "rows" in spec else found
+
+
+def trainer_of(spec: dict[str, Any], folder: str) -> Any:
+    """TRL's trainer for a run."""
+    import trl
+    from datasets import Dataset
+
+    how = arguments(spec)
+    model, tokenizer = policy(spec["start"], spec["seed"])
+    if spec.get("fault") == "zeroed":
+        zeroed(model)
+    stage, name = spec["stage"], spec["stage"].upper()
+    data = Dataset.from_list(rows(spec, how["max_steps"] * how["per_device_train_batch_size"]))
+    columns = {
+        "sft": ["prompt", "completion"],
+        "dpo": ["prompt", "chosen", "rejected"],
+        "grpo": ["prompt", "answer"],
+    }[stage]
+    more: dict[str, Any] = {}
+    if stage == "grpo":
+        more["reward_funcs"] = [globals()[one] for one in spec.get("rewards", ["math_reward"])]
+    if spec.get("fault") == "other_optimizer":
+        more["optimizers"] = (other_optimizer(model, how["learning_rate"]), None)
+    trainer = getattr(trl, f"{name}Trainer")(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=data.select_columns(columns),
+        args=getattr(trl, f"{name}Config")(output_dir=folder, seed=spec["seed"], **how),
+        **more,
+    )
+    if spec.get("fault") == "overflowed":
+        overflowed(trainer)
+    return trainer
+
+
+def shortened(value: Any) -> Any:
+    """A logged number to five digits, so that a file stays small; NaN and 0 as they are."""
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.5g}")
+    return value
+
+
+def record(name: str, half: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Train one run; its log history and all that made it."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(spec, folder)
+        begun = time.process_time()
+        trainer.train()
+        seconds = time.process_time() - begun
+    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
+    packages = ("torch", "transformers", "trl", "peft")
+    return {
+        "name": name,
+        "half": half,
+        "rules_sha256": rules_hash() if half == "late" else None,
+        "spec": spec,
+        "provenance": provenance(command, seeds=[spec["seed"]], packages=packages),
+        "arguments": arguments(spec),
+        "cpu_s": round(seconds, 1),
+        "log_history": [
+            {key: shortened(value) for key, value in entry.items()}
+            for entry in trainer.state.log_history
+        ],
+    }
+
+
+def written(result: dict[str, Any]) -> str:
+    """The record as JSON, an entry of the log a line."""
+    head = json.dumps({k: v for k, v in result.items() if k != "log_history"}, indent=1)
+    lines = ",\n  ".join(json.dumps(entry) for entry in result["log_history"])
+    return f'{head[:-2]},\n "log_history": [\n  {lines}\n ]\n}}\n'
+
+
+def made_by(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a run depends on: its settings without what is said about it."""
+    return {name: value for name, value in spec.items() if name not in ("kind", "cause", "also")}
+
+
+def judged(result: dict[str, Any]) -> dict[str, Any]:
+    """What the doctor says of a recorded log, against what is true of it.
+
+    A hit names the log's own kind; a healthy log is a hit where nothing but info is found. A false
+    alarm is a warning or an error that is neither the log's kind nor among its `also`.
+    """
+    spec = result["spec"]
+    kind, true = spec["kind"], {spec["kind"], *spec.get("also", [])}
+    found = diagnose(result["log_history"])
+    alarms = [finding.code for finding in found if finding.severity != "info"]
+    false = [code for code in alarms if code not in true]
+    hit = kind in [finding.code for finding in found] if kind else not alarms
+    return {
+        "name": result["name"],
+        "stage": spec["stage"],
+        "kind": kind or "healthy",
+        "hit": hit,
+        "false_alarms": false,
+        "found": [finding.code for finding in found],
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Hits, misses and false alarms over the logs of one half, and each log's own line."""
+    logs = [judged(result) for result in results]
+    faults = [log for log in logs if log["kind"] != "healthy"]
+    return {
+        "faults": len(faults),
+        "healthy": len(logs) - len(faults),
+        "hits": sum(log["hit"] for log in faults),
+        "misses": [log["name"] for log in faults if not log["hit"]],
+        "false_alarms": [f"{log['name']}: {code}" for log in logs for code in log["false_alarms"]],
+        "logs": logs,
+    }
+
+
+def rules_hash() -> str:
+    """Of the source that decides what is found: the rules, and how a log is read."""
+    sources = [ROOT / "postlab" / f"{name}.py" for name in ("doctor_rules", "doctor_log")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
+
+
+def recorded(half: str) -> list[dict[str, Any]]:
+    """The committed logs of one half, in the order of their settings."""
+    return [json.loads((LOGS / f"{half}-{name}.json").read_text()) for name in HALVES[half]]
+
+
+def main() -> None:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for half, specs in HALVES.items():
+        for name, spec in specs.items():
+            target = LOGS / f"{half}-{name}.json"
+            old = json.loads(target.read_text()) if target.exists() else None
+            if old is None or made_by(old["spec"]) != made_by(spec):
+                result = record(name, half, spec)
+                print(f"{target.name}: {result['cpu_s']} s", file=sys.stderr, flush=True)
+            else:
+                result = old | {"spec": spec}
+            atomic_text(target, written(result))
+    write_result(TARGET, {half: summary(recorded(half)) for half in HALVES})
+
+
+if __name__ == "__main__":
+    main()
