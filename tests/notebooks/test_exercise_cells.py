@@ -28,7 +28,7 @@ from postlab.checks._exercise import examine
 
 # Weeks whose exercises are still to be written. A week leaves this list with its first exercise:
 # the test below fails for one that has any.
-LATER = {12}
+LATER = {8, 12}
 HEADING = re.compile(
     r"^### Exercise (\d+)\.(\d+) · about (\d+) minutes · (easy|medium|hard)$", re.M
 )

@@ -38,6 +38,7 @@ PART_OF = {
     "figures_week05": "plots",
     "figures_week06": "plots",
     "figures_week07": "plots",
+    "figures_week08": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "judge_models": "judges",
