@@ -445,7 +445,9 @@ HALVES = {"development": DEVELOPMENT, "late": LATE}
 
 def told(completions: list) -> list[str]:
     """The texts of completions, as TRL passes them."""
-    return [one if isinstance(one, str) else one[-1]["content"] for one in completions]
+    from postlab.rewards._reply import reply_text
+
+    return [reply_text(one) for one in completions]
 
 
 def math_reward(completions: list, **columns: Any) -> list[float | None]:
