@@ -64,7 +64,7 @@ print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_pro
 
 # %% [markdown]
 # `lab.evaluate` asks the held-out prompts, the same ones for every stage: other numbers, other creatures, persons and things, and other ways of
-# asking than any training set holds. It keeps every answer in the run folder. Here is one of each kind.
+# asking than any training set holds. It keeps every answer; the base's are loaded from the package while code and versions match. One of each kind:
 
 # %%
 import pandas as pd
@@ -74,7 +74,7 @@ base = lab.evaluate("base", model, tokenizer)
 base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
-# It begins a page, under a heading, as its documents do. That is not stupidity but training: nothing ever told it that a question wants a reply.
+# It begins a page, under a heading, as its documents do. Not stupidity: nothing ever told it that a question wants a reply.
 
 # %% [markdown]
 # ## 2. The rows: what the teachers wrote
@@ -221,7 +221,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# **And now we do not train on the curated rows.** This week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
+# **Now we do not train on the curated rows.** This week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
 # repair. What curating *would* have changed is section 7, with several seeds.
 
 # %% [markdown]
