@@ -45,6 +45,7 @@ PART_OF = {
     "judge_rates": "judges",
     "kl": "evals",
     "machine": "runs",
+    "packing": "runs",
     "pages": "widgets",
     "panels": "plots",
     "preflight_advice": "preflight",
