@@ -29,6 +29,7 @@ PART_OF = {
     "decoding": "rollout",
     "doctor_log": "doctor",
     "doctor_rules": "doctor",
+    "dynamic_sampling": "rollout",
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
