@@ -1,17 +1,21 @@
-"""Is a training step slower our way than in a plain TRL script? Ratios of seconds a step.
+"""What a training step costs our way, through Unsloth, in a plain TRL script, in plain PyTorch.
 
-    python bench/stages.py --pairs 5 --steps 20
+    python bench/stages.py --rounds 5 --steps 20
 
-`ours` is what the notebooks do: Unsloth loads and adapts the model, TRL trains, `Run.train` keeps
-the run folder. `plain` is transformers, PEFT and the same TRL trainer, without Unsloth and run
-folder. Both get the same model, rows, config and seed, and fresh adapters on the base. Unsloth
-patches a whole process, so each measurement is a process of its own; pairs alternate in order (ours
-first, then plain first), which cancels slow drift of the machine. A pair's ratio is its mean
-seconds a step, ours over plain; the interval is Student's t on the log ratios of the pairs.
+The sides are those of bench/sides.py, which does one measurement in a process of its own, since
+Unsloth patches a whole process. A round has one of each; their order is turned by one every round,
+which cancels slow drift of the machine. A round's ratio is the mean seconds a step over those of
+plain TRL; the interval is Student's t on the log ratios of the rounds.
 
-Measured is the time from one step's end to the next: data, forward, backward, update, logging and
-checkpoints as configured. In GRPO every completion has the full length (the end of turn is
-suppressed until then), so that both sample and train the same number of tokens.
+Measured is the time from one step's end to the next: data, sampling, forward, backward, update,
+logging and checkpoints as configured. SFT and DPO see the same batches on every side, and the
+largest difference between the losses of a step is given; GRPO's answers differ by luck, so its
+losses are compared in a further pair, where plain TRL trains on the answers that ours drew.
+
+`floor` is the least that a step's real tokens could take on this machine: their matrix products,
+forward, backward through frozen weights, reference and sampling, at the speed of a large product
+measured here. Sampling is bound by memory as well; bench/rollouts.py gives its roofline.
+
 The machine should be otherwise idle: one starved step shows in the interval of the whole stage.
 Left out: imports, loading, saving the final model, memory, and speed on a GPU unless run on one.
 """
@@ -27,7 +31,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,21 +38,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from roofline import machine  # noqa: E402
+from sides import COLUMNS, SIDES, WARM_UP, measure  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[1]
-SIDES = ("ours", "plain")
-COLUMNS = {
-    "sft": ["prompt", "completion"],
-    "dpo": ["prompt", "chosen", "rejected"],
-    "grpo": ["prompt", "answer"],
-}
-WARM_UP = 2  # steps before the measured ones: allocator, caches, first batches
+OTHERS = tuple(side for side in SIDES if side != "plain")
+# Products a token: 2 forward, 2 backward, 2 for a forward pass more (DPO's reference, sampling).
+PRODUCTS = {"sft": 4, "dpo": 6, "grpo": 6}
 SLOWER = 1.05  # a ratio's whole interval above this means that we are slower
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "unsloth", "unsloth_zoo")
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ours over plain, of seconds a step: geometric mean over pairs and its 95% interval."""
+    """A side over plain TRL, of seconds a step: geometric mean of the rounds, 95% interval."""
 
     ratio: float
     low: float
@@ -90,183 +93,53 @@ def paired_ratio(
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), n)
 
 
-# One measurement, in a process of its own.
+def one_round(args: argparse.Namespace, stage: str, number: int) -> dict[str, dict[str, Any]]:
+    """A measurement of each side in fresh processes; every round begins with the next side."""
+    turn = number % len(SIDES)
+    found = {
+        side: _child(child_command(args, side, stage, number))
+        for side in SIDES[turn:] + SIDES[:turn]
+    }
+    for same in ("trained",) if stage == "grpo" else ("trained", "tokens"):
+        counts = {side: one[same] for side, one in found.items()}
+        if len(set(counts.values())) > 1:
+            raise RuntimeError(f"{stage}: the sides did different work, {same} {counts}")
+    return found
 
 
-def child(side: str, stage: str, *, model: str, rows: str, steps: int, seed: int) -> dict[str, Any]:
-    """Train WARM_UP + steps steps one way; returns seconds a step, tokens, parameters, loss."""
-    if side == "ours":
-        os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
-        import unsloth  # noqa: F401  (before trl, transformers and peft)
-    from postlab.profile import get_profile
+def loss_gaps(args: argparse.Namespace, stage: str, found: dict[str, Any]) -> dict[str, float]:
+    """The largest difference between a side's loss of a step and plain TRL's, of the same batches.
 
-    profile = get_profile("tiny")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["POSTLAB_RUNS"] = folder
-        run = None
-        if side == "ours":
-            from postlab.runs import Run
-
-            run = Run(profile.name, seed, stage)
-        policy, tokenizer = (_unsloth_policy if side == "ours" else _plain_policy)(
-            profile, _base(model), seed
-        )
-        output = run.checkpoints if run else Path(folder) / "plain"
-        trainer = _trainer(stage, profile, policy, tokenizer, rows, WARM_UP + steps, seed, output)
-        seconds = _timed(trainer, run)
-        counted = [
-            entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry
-        ]
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert side == "ours" or "unsloth" not in sys.modules, (
-        "plain TRL must not see Unsloth's patches"
-    )
+    Args:
+        found: a round. GRPO's is not asked: two further runs train on the same answers.
+    """
+    if stage == "grpo":
+        with tempfile.TemporaryDirectory() as folder:
+            answers = str(Path(folder) / "answers.json")
+            ours, plain = (
+                _child([*child_command(args, side, stage, 0), how, answers])
+                for side, how in (("ours", "--record"), ("plain", "--replay"))
+            )
+        found = {"ours": ours, "plain": plain}
     return {
-        "seconds": seconds[WARM_UP:],
-        "tokens": counted[-1] if counted else None,
-        "trained": sum(p.numel() for p in policy.parameters() if p.requires_grad),
-        "loss": losses[0] if losses else None,
+        side: max(abs(a - b) for a, b in zip(one["losses"], found["plain"]["losses"], strict=True))
+        for side, one in found.items()
+        if side != "plain"
     }
 
 
-def _base(model: str) -> str:
-    if model:
-        return model
-    from postlab.models import tiny_base
-
-    return str(tiny_base())
-
-
-def _unsloth_policy(profile: Any, base: str, seed: int) -> tuple[Any, Any]:
-    from unsloth import FastLanguageModel
-
-    policy, tokenizer = FastLanguageModel.from_pretrained(
-        base,
-        max_seq_length=profile.max_length,
-        dtype=_dtype(profile),
-        load_in_4bit=profile.load_in_4bit,
-    )
-    policy = FastLanguageModel.get_peft_model(policy, **profile.lora, random_state=seed)
-    return policy, tokenizer
-
-
-def _plain_policy(profile: Any, base: str, seed: int) -> tuple[Any, Any]:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    torch.manual_seed(seed)
-    policy = AutoModelForCausalLM.from_pretrained(base, dtype=_dtype(profile))
-    # The one argument that is Unsloth's; TRL's config turns checkpointing on or off here.
-    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
-    policy = get_peft_model(policy, LoraConfig(**lora, task_type="CAUSAL_LM"))
-    return policy, AutoTokenizer.from_pretrained(base)
-
-
-def _dtype(profile: Any) -> Any:
-    import torch
-
-    return getattr(torch, profile.dtype) if profile.dtype else None
-
-
-def _trainer(
-    stage: str,
-    profile: Any,
-    policy: Any,
-    tokenizer: Any,
-    rows: str,
-    steps: int,
-    seed: int,
-    to: Path,
-) -> Any:
-    import trl
-    from datasets import Dataset
-
-    settings = getattr(profile, stage)
-    config = dict(settings.trainer) | {"max_steps": steps, "seed": seed, "output_dir": str(to)}
-    extra: dict[str, Any] = {}
-    if stage == "grpo":
-        from postlab.rewards import math_reward
-
-        extra["reward_funcs"] = [math_reward]
-        full = {"min_new_tokens": config["max_completion_length"]}
-        config["generation_kwargs"] = dict(config.get("generation_kwargs") or {}) | full
-    kind = stage.upper()
-    return getattr(trl, f"{kind}Trainer")(
-        model=policy,
-        args=getattr(trl, f"{kind}Config")(**config),
-        train_dataset=Dataset.from_list(_rows(stage, settings, rows, seed)).select_columns(
-            COLUMNS[stage]
-        ),
-        processing_class=tokenizer,
-        **extra,
-    )
-
-
-def _rows(stage: str, settings: Any, rows: str, seed: int) -> list[dict[str, Any]]:
-    """The stage's training rows, or made-up sums of the same shape for a model of your own."""
-    if rows == "synthetic":
-        return [_made_up(stage, i) for i in range(1024)]
-    from postlab import datasets
-
-    loader = {"sft": "instruction_rows", "dpo": "preference_rows", "grpo": "math_rows"}[stage]
-    load = getattr(datasets, loader)
-    return load(settings.source, split="train", n=settings.rows, seed=seed)
-
-
-def _made_up(stage: str, i: int) -> dict[str, Any]:
-    a, b = 2 + i % 50, 3 + i % 47
-    prompt = [{"role": "user", "content": f"What is {a}+{b}?"}]
-    good = [{"role": "assistant", "content": f"{a}+{b}={a + b}. #### {a + b}"}]
-    bad = [{"role": "assistant", "content": f"#### {a + b + 1}"}]
-    return {
-        "sft": {"prompt": prompt, "completion": good},
-        "dpo": {"prompt": prompt, "chosen": good, "rejected": bad},
-        "grpo": {"prompt": prompt, "answer": str(a + b)},
-    }[stage]
-
-
-def _timed(trainer: Any, run: Any) -> list[float]:
-    """Train, through the run folder if there is one; seconds from step end to step end."""
-    from transformers import TrainerCallback
-
-    stamps: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            stamps.append(time.perf_counter())
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            stamps.append(time.perf_counter())
-
-    trainer.add_callback(Clock())
-    run.train(trainer) if run else trainer.train()
-    return [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
-
-
-# The comparison.
-
-
-def measure(args: argparse.Namespace, stage: str, pair: int) -> dict[str, dict[str, Any]]:
-    """One pair: both sides in fresh processes, ours first in even pairs."""
-    found = {}
-    for side in SIDES if pair % 2 == 0 else SIDES[::-1]:
-        with tempfile.TemporaryDirectory() as folder:  # Unsloth caches where it stands
-            done = subprocess.run(
-                child_command(args, side, stage, pair),
-                cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-            )
-        if done.returncode:
-            raise RuntimeError(f"{stage}, {side}: the child failed\n{done.stderr[-3000:]}")
-        found[side] = json.loads(done.stdout.splitlines()[-1])
-    for same in ("trained", "tokens"):
-        if found["ours"][same] != found["plain"][same]:
-            counts = {side: found[side][same] for side in SIDES}
-            raise RuntimeError(f"{stage}: the sides did different work, {same} {counts}")
-    return found
+def _child(command: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:  # Unsloth caches where it stands
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[2:6])}: the child failed\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def child_command(args: argparse.Namespace, side: str, stage: str, seed: int) -> list[str]:
@@ -279,18 +152,20 @@ def child_command(args: argparse.Namespace, side: str, stage: str, seed: int) ->
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; `--child` is for the processes that this file starts itself."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=5, help="pairs of processes a stage")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
     parser.add_argument("--steps", type=int, default=20, help=f"steps measured, after {WARM_UP}")
     parser.add_argument("--stage", choices=COLUMNS, help="only this stage")
     parser.add_argument("--model", default="", help="a folder instead of the embedded base")
     parser.add_argument("--rows", choices=("profile", "synthetic"), default="profile")
-    parser.add_argument("--out", type=Path, default=ROOT / "data/results/bench/stages.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "data/results/bench/steps.json")
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
+    for hidden in ("--record", "--replay"):
+        parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.steps < 1 or args.pairs < 2:
+    if args.steps < 1 or args.rounds < 2:
         parser.error(
-            "expected --steps of 1 or more and --pairs of 2 or more: an interval needs two"
+            "expected --steps of 1 or more and --rounds of 2 or more: an interval needs two"
         )
     if args.child and not args.stage:
         parser.error("--child needs --stage")
@@ -331,25 +206,52 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     if args.child:
         with contextlib.redirect_stdout(sys.stderr):  # the last line of stdout is the result
-            options = {"model": args.model, "rows": args.rows}
-            found = child(args.child, args.stage, steps=args.steps, seed=args.seed, **options)
+            options = {"model": args.model, "rows": args.rows, "steps": args.steps}
+            found = measure(
+                args.child, args.stage, seed=args.seed, **options,
+                record=args.record, replay=args.replay,
+            )  # fmt: skip
         print(json.dumps(found))
         return
-    result: dict[str, Any] = {"provenance": provenance(argv), "warm_up": WARM_UP, "stages": {}}
-    print(f"{'stage':6}{'ours s/step':>13}{'plain s/step':>14}{'ratio':>8}   95% interval  verdict")
+    speed = machine()
+    print(f"this machine: {speed['gflops']:.0f} GFLOP/s, {speed['gbytes']:.0f} GB/s")
+    result: dict[str, Any] = {"provenance": provenance(argv), "machine": speed, "stages": {}}
     for stage in [args.stage] if args.stage else COLUMNS:
-        pairs = [measure(args, stage, pair) for pair in range(args.pairs)]
-        mean = {s: [math.fsum(p[s]["seconds"]) / args.steps for p in pairs] for s in SIDES}
-        r = paired_ratio(mean["ours"], mean["plain"])
-        ours, plain = (math.fsum(mean[s]) / args.pairs for s in SIDES)
-        print(
-            f"{stage:6}{ours:13.3f}{plain:14.3f}{r.ratio:8.3f}   {r.low:.3f} to {r.high:.3f}"
-            f"  {r.verdict}",
-            flush=True,
-        )
-        result["stages"][stage] = asdict(r) | {"verdict": r.verdict, "pairs": pairs}
+        rounds = [one_round(args, stage, number) for number in range(args.rounds)]
+        result["stages"][stage] = summary(args, stage, rounds, speed["gflops"])
+        print(table(stage, result["stages"][stage]), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def summary(
+    args: argparse.Namespace, stage: str, rounds: list[dict[str, Any]], gflops: float
+) -> dict[str, Any]:
+    """Each side's mean seconds a step and ratio to plain TRL, the gaps of the losses, the floor."""
+    each = {s: [math.fsum(r[s]["seconds"]) / args.steps for r in rounds] for s in SIDES}
+    ratios = {side: paired_ratio(each[side], each["plain"]) for side in OTHERS}
+    plain = [r["plain"] for r in rounds]
+    tokens = math.fsum(one["tokens"] / len(one["losses"]) for one in plain) / len(plain)
+    return {
+        "seconds": {side: math.fsum(times) / len(times) for side, times in each.items()},
+        "ratio": {side: asdict(r) | {"verdict": r.verdict} for side, r in ratios.items()},
+        "largest_loss_gap": loss_gaps(args, stage, rounds[0]),
+        "floor": PRODUCTS[stage] * plain[0]["multiplied"] * tokens / gflops / 1e9,
+        "rounds": rounds,
+    }
+
+
+def table(stage: str, found: dict[str, Any]) -> str:
+    """The lines that are printed of a stage."""
+    lines = [f"{stage}: plain TRL {found['seconds']['plain']:.3f} s a step"]
+    for side in OTHERS:
+        r, gap = found["ratio"][side], found["largest_loss_gap"].get(side)
+        lines.append(
+            f"  {side:8}{found['seconds'][side]:.3f} s, {r['ratio']:.2f} of it"
+            f" ({r['low']:.2f} to {r['high']:.2f}), {r['verdict']}"
+            + ("" if gap is None else f"; losses within {gap:.0e}")
+        )
+    return "\n".join([*lines, f"  {'floor':8}{found['floor']:.3f} s"])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_ratio_and_interval_by_hand(stages):
     assert found.n == 3
 
 
-def test_pairs_cancel_what_both_sides_share(stages):
+def test_rounds_cancel_what_both_sides_share(stages):
     # A machine that becomes ten times slower changes no ratio, and equal ratios leave no doubt.
     found = stages.paired_ratio([1.1, 11.0, 2.2], [1.0, 10.0, 2.0])
     assert (found.ratio, found.low, found.high) == pytest.approx((1.1, 1.1, 1.1))
@@ -70,7 +70,7 @@ def test_the_childs_command_reads_back(stages, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "argv", [["--steps", "0"], ["--pairs", "1"], ["--child", "ours"], ["--stage", "ppo"]]
+    "argv", [["--steps", "0"], ["--rounds", "1"], ["--child", "ours"], ["--stage", "ppo"]]
 )
 def test_bad_commands_are_refused(stages, argv, capsys):
     with pytest.raises(SystemExit):
@@ -83,41 +83,59 @@ def fake_children(stages, monkeypatch, **odd):
     order = []
 
     def run(command, **kwargs):
-        side = command[command.index("--child") + 1]
-        order.append(side)
-        found = {"seconds": [2.0 if side == "ours" else 1.0] * 2, "tokens": 64, "trained": 8}
-        found |= odd if side == "ours" else {}
+        args = stages.parse(command[2:])
+        order.append(args.child + ("*" if args.record or args.replay else ""))
+        slow = {"ours": 2.0, "unsloth": 0.5}.get(args.child, 1.0)
+        found = {"seconds": [slow] * 2, "tokens": 64, "trained": 8, "multiplied": 1000}
+        found["losses"] = [1.5, 1.25 if args.child == "ours" else 1.0]
+        found |= odd if args.child == "ours" else {}
         return SimpleNamespace(returncode=0, stdout=f"chatter\n{json.dumps(found)}\n", stderr="")
 
     monkeypatch.setattr(stages.subprocess, "run", run)
+    monkeypatch.setattr(stages, "machine", lambda: {"gflops": 1e-3, "gbytes": 1.0})
     return order
 
 
-def test_order_alternates_and_the_result_holds_every_pair(stages, monkeypatch, tmp_path, capsys):
+def test_order_alternates_and_the_result_holds_every_round(stages, monkeypatch, tmp_path, capsys):
     order = fake_children(stages, monkeypatch)
     monkeypatch.setattr(stages, "provenance", lambda argv: {"command": " ".join(argv)})
     out = tmp_path / "bench" / "stages.json"
-    stages.main(["--pairs", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
-    assert order == ["ours", "plain", "plain", "ours"]
+    stages.main(["--rounds", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
+    assert order == ["ours", "unsloth", "plain", "loop", "unsloth", "plain", "loop", "ours"]
     written = json.loads(out.read_text())
-    assert written["provenance"]["command"].startswith("--pairs 2")
+    assert written["provenance"]["command"].startswith("--rounds 2")
     found = written["stages"]["dpo"]
-    assert (found["ratio"], found["low"], found["high"], found["n"]) == pytest.approx((2, 2, 2, 2))
-    assert found["verdict"] == "slower" and len(found["pairs"]) == 2
-    assert "dpo" in capsys.readouterr().out
+    ours = found["ratio"]["ours"]
+    assert (ours["ratio"], ours["low"], ours["high"], ours["n"]) == pytest.approx((2, 2, 2, 2))
+    assert ours["verdict"] == "slower" and len(found["rounds"]) == 2
+    assert found["ratio"]["unsloth"]["ratio"] == pytest.approx(0.5)
+    assert found["largest_loss_gap"] == {"ours": 0.25, "unsloth": 0.0, "loop": 0.0}
+    # 64 tokens in two steps, 6 products of 1000 weights each, a million a second
+    assert found["floor"] == pytest.approx(6 * 1000 * 32 / 1e6)
+    assert "ours    2.000 s, 2.00 of it (2.00 to 2.00), slower" in capsys.readouterr().out
+
+
+def test_grpos_losses_are_compared_on_the_same_answers(stages, monkeypatch, tmp_path):
+    order = fake_children(stages, monkeypatch, tokens=65)  # by luck: no reason to refuse
+    monkeypatch.setattr(stages, "provenance", lambda argv: {})
+    out = tmp_path / "stages.json"
+    stages.main(["--rounds", "2", "--steps", "2", "--stage", "grpo", "--out", str(out)])
+    assert order[-2:] == ["ours*", "plain*"]
+    assert json.loads(out.read_text())["stages"]["grpo"]["largest_loss_gap"] == {"ours": 0.25}
 
 
 @pytest.mark.parametrize("odd", [{"tokens": 65}, {"trained": 9}])
 def test_sides_which_did_different_work_are_not_compared(stages, monkeypatch, odd):
     fake_children(stages, monkeypatch, **odd)
     with pytest.raises(RuntimeError, match="different work"):
-        stages.measure(stages.parse(["--steps", "2"]), "sft", 0)
+        stages.one_round(stages.parse(["--steps", "2"]), "sft", 0)
 
 
-def test_made_up_rows_are_right(stages):
-    row = stages._made_up("grpo", 7)
+def test_made_up_rows_are_right():
+    sides = sys.modules["sides"]
+    row = sides._made_up("grpo", 7)
     a, b = row["prompt"][0]["content"].removeprefix("What is ").removesuffix("?").split("+")
     assert int(a) + int(b) == int(row["answer"])
-    pair = stages._made_up("dpo", 7)
+    pair = sides._made_up("dpo", 7)
     assert pair["chosen"][0]["content"].endswith(f"#### {row['answer']}")
     assert not pair["rejected"][0]["content"].endswith(f"#### {row['answer']}")
