@@ -1,0 +1,70 @@
+"""Week 8's figures of the ablations: what each change did, and what groups of a size teach.
+
+Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
+any estimate. Values and intervals come with the frame.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postlab.comparison import COLOURS, INK
+from postlab.panels import GREY, PALE, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+OURS = COLOURS["grpo"]
+
+
+def plot_ablations(frame: pd.DataFrame) -> Figure:
+    """Draw each arm's difference to the arm it is compared with: every seed, and the interval.
+
+    Args:
+        frame: a row an arm, with `arm`, `base`, `seeds` (a difference a seed, in points), their
+            mean `points`, its interval `low` and `high`, and `shown`: whether it differs from 0
+            after the correction for many comparisons.
+    """
+    fig, (panel,) = panels(1, 1, (10, 0.42 * len(frame) + 1.5))
+    panel.axvline(0, color=GREY, linewidth=1)
+    for y, row in enumerate(frame.itertuples()):
+        colour = OURS if row.shown else GREY
+        panel.hlines(y, row.low, row.high, color=colour, linewidth=7, alpha=0.3)
+        panel.plot(row.seeds, [y] * len(row.seeds), "o", color=PALE, markersize=5)
+        panel.plot(row.points, y, "o", color=colour, markersize=8)
+    panel.set_yticks(
+        range(len(frame)), [f"{row.arm}  –  {row.base}" for row in frame.itertuples()], size=11.5
+    )
+    panel.set_ylim(len(frame) - 0.5, -0.5)
+    # an arm that fell apart, or seeds that disagree, would squeeze all the others together
+    panel.set_xlim(*(side * min(100.0, 8 + abs(frame[end]).max()) for side, end in
+                     ((-1, "low"), (1, "high"))))  # fmt: skip
+    panel.set_xlabel("points of held-out sums, 95% interval over seeds", color=INK)
+    shown = [row.arm for row in frame.itertuples() if row.shown]
+    said = f"{', '.join(shown)}" if shown else "none of them"
+    return headline(fig, f"Of {len(frame)} changes, shown to matter by their seeds: {said}")
+
+
+def plot_groups(frame: pd.DataFrame) -> Figure:
+    """Draw the share of groups without a signal by group size: measured, and by two guesses.
+
+    Args:
+        frame: a row a size, with `size`, `measured`, `each` (from every prompt's own chance) and
+            `mean` (from one chance for all prompts), shares.
+    """
+    fig, (panel,) = panels(1, 1, (9, 3.6))
+    places = range(len(frame))
+    panel.plot(places, frame["measured"], "-o", color=OURS, linewidth=2.4, label="in the runs")
+    panel.plot(places, frame["each"], "--o", color=GREY, label="each prompt has its own chance")
+    panel.plot(places, frame["mean"], ":o", color=PALE, label="all prompts have the mean chance")
+    panel.set_xticks(places, [str(size) for size in frame["size"]])
+    panel.set_ylim(0, 1.02)
+    panel.set(xlabel="answers a group", ylabel="groups without a signal")
+    panel.legend(frameon=False, fontsize=11)
+    first, last = frame.iloc[0], frame.iloc[-1]
+    return headline(
+        fig,
+        f"{first['measured']:.0%} of the groups of {first['size']:.0f} teach nothing, "
+        f"{last['measured']:.0%} of those of {last['size']:.0f}",
+    )
