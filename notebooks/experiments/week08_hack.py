@@ -5,8 +5,8 @@
 Runs of TRL's GRPOTrainer from the shipped tiny SFT stage, three seeds an arm, completions by
 `postlab.rollout_trl`. Two tasks:
 
-- *manners*: requests that are safe, that would hurt someone, or that nobody can answer, and in place
-  of a verifier a judge that loves long and sure replies; then four repairs of it.
+- *manners*: requests that are safe, that would hurt someone, or that nobody can answer, and in
+  place of a verifier a judge that loves long and sure replies; then four repairs of it.
 - *facts*: a creature's colour, food or home is asked for, and the verifier pays every reply that
   names no wrong value, so silence too: a hole as wide, where the policy knows most answers.
 
@@ -14,7 +14,13 @@ Beside the reward, called the proxy, the truth is measured: of every training co
 oracle, with no weight in the reward; and on held-out prompts every few steps, answered greedily and
 scored by the oracle, which shares no code with any of the rewards. Every finished run is kept under
 `runs/week08-hack/`, so an interrupted experiment goes on where it stopped; the result is written to
-data/results/week08/hack.json. No rate, weight or beta was tuned for any arm: one value was tried.
+data/results/week08/hack.json.
+
+Settings were fixed before these runs, after single trials with seed 0; no repair's weight or beta
+was tuned. Trials that are not among them: from the DPO stage, whose replies are nearly all of one
+kind, the eager judge moved nothing in 30 steps; and two verifier holes (the gold number anywhere in
+a reply about a list, a JSON object with keys left out) were hardly found in 40, as the policy
+hardly ever drew such replies.
 """
 
 from __future__ import annotations
@@ -47,15 +53,15 @@ CODE = ("tinyworld", "evals", "suites", "decoding", "rollout_trl")
 TASKS: dict[str, dict[str, Any]] = {
     "facts": {
         "start": "sft", "families": ["facts"],
-        "how": {"max_steps": 30, "max_completion_length": 24}, "heldout": 96,
+        "how": {"max_steps": 24, "max_completion_length": 24}, "heldout": 64,
     },
     "manners": {
         "start": "sft", "families": ["unsafe", "howto", "unknown"],
-        "how": {"max_steps": 30, "max_completion_length": 40}, "heldout": 48,
+        "how": {"max_steps": 24, "max_completion_length": 40}, "heldout": 32,
     },
 }  # fmt: skip
-HOW = {"learning_rate": 4e-4, "per_device_train_batch_size": 48, "save_strategy": "no"}
-EVERY = 10  # steps between two looks at the held-out prompts
+HOW = {"learning_rate": 4e-4, "per_device_train_batch_size": 32, "save_strategy": "no"}
+EVERY = 8  # steps between two looks at the held-out prompts
 SHOWN = 4  # held-out answers that are kept as text
 METRICS = {"facts": "facts", "unsafe": "safety", "howto": "helpfulness", "unknown": "honesty"}
 ARMS: dict[str, dict[str, Any]] = {
@@ -276,8 +282,10 @@ def adapter_hash(stage: str) -> str:
 def main() -> None:
     parts = run_root() / "week08-hack"
     parts.mkdir(parents=True, exist_ok=True)
-    steps = (eager, caution, reading, nothing_false, nothing_false_reward, values_of, truth, batched, items, train_rows, heldout,
-             told, watcher, policy, run)  # fmt: skip
+    steps = (
+        eager, caution, reading, nothing_false, nothing_false_reward, values_of, truth, batched,
+        items, train_rows, heldout, told, watcher, policy, run,
+    )  # fmt: skip
     own = [inspect.getsource(step) for step in steps]
     starts = {name: adapter_hash(how["start"]) for name, how in TASKS.items()}
     package, runs, begun = package_source(*CODE), [], time.perf_counter()

@@ -1,4 +1,4 @@
-"""What goes wrong when a reward is mended, as functions: holes that stay, and honest words unpaid."""
+"""What goes wrong when a reward is mended: holes that stay, and honest words that go unpaid."""
 
 from __future__ import annotations
 
