@@ -1,12 +1,16 @@
 """Week 8's figures on a reward with a hole: proxy and truth by step, and what each repair moved.
 
-Each takes frames and returns a closed figure; titles are computed from what is drawn. Left out: any
-estimate. Values and intervals come with the frame.
+`curves` and `by_prompt` read the recorded runs of data/results/week08/hack.json. The others take
+frames and return a closed figure; titles are computed from what is drawn. Left out: any estimate.
+Values and intervals come with the frame.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from postlab.comparison import COLOURS, INK
 from postlab.panels import GREY, headline, panels
@@ -27,19 +31,59 @@ METRICS = {
 }
 
 
-def plot_proxy(curves: pd.DataFrame, looks: pd.DataFrame) -> Figure:
+def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What was paid and true by step, and the truth on held-out prompts, as `plot_proxy` wants it.
+
+    Args:
+        runs: with `arm`, `seed`, `log` (numbers in a text by name) and `heldout` (looks, each with
+            a `step` and the `truth` by metric, a number a prompt).
+    """
+    import pandas as pd
+
+    steps, looks = [], []
+    for run in runs:
+        who = {"arm": run["arm"], "seed": run["seed"]}
+        log = {name: _numbers(run["log"][name]) for name in ("step", "proxy", "truth")}
+        steps.append(pd.DataFrame(log).assign(**who))
+        for look in run["heldout"]:
+            told = [_numbers(v).mean() for name, v in look["truth"].items() if name in METRICS]
+            looks.append(who | {"step": look["step"], "truth": float(np.mean(told))})
+    return pd.concat(steps), pd.DataFrame(looks)
+
+
+def by_prompt(
+    runs: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, look: int
+) -> np.ndarray:
+    """What is true of each held-out prompt's answer, the mean over the runs' seeds.
+
+    Args:
+        runs: of one arm, as for `curves`.
+        metrics: each is of prompts of its own; they are put one after the other.
+        look: 0 is the start, -1 the end.
+    Returns:
+        (prompts,) from 0 to 1.
+    """
+    told = [run["heldout"][look]["truth"] for run in runs]
+    return np.mean([np.concatenate([_numbers(one[m]) for m in metrics]) for one in told], axis=0)
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array(text.split(), dtype=float)
+
+
+def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
     """Draw what was paid and what was true by step, a panel an arm, a thin line a seed.
 
     Args:
-        curves: rows with `arm`, `seed`, `step`, and of the training answers `proxy`, the mean of
+        steps: rows with `arm`, `seed`, `step`, and of the training answers `proxy`, the mean of
             what was paid, and `truth`, the share that the oracle calls good.
         looks: rows with `arm`, `seed`, `step` and `truth`, of held-out prompts.
     """
-    arms = list(dict.fromkeys(curves["arm"]))
+    arms = list(dict.fromkeys(steps["arm"]))
     fig, places = panels(1, len(arms), (10, 3.7), sharey=True)
     said = []
     for panel, arm in zip(places, arms, strict=True):
-        runs, seen = curves[curves["arm"] == arm], looks[looks["arm"] == arm]
+        runs, seen = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
         ends = {}
         for name, colour, about in (
             ("proxy", PROXY, "what is paid"),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from modules import module_at
 
-from postlab.figures_week08_hack import plot_proxy, plot_repairs
+from postlab.figures_week08_hack import by_prompt, curves, plot_proxy, plot_repairs
 from postlab.profile import data_dir
 from postlab.tinyworld import tasks, words
 
@@ -18,7 +18,7 @@ RECORD = data_dir() / "results" / "week08" / "hack.json"
 hack = module_at(ROOT / "notebooks" / "experiments" / "week08_hack.py", "week08_hack")
 
 
-def curves(arm: str, *, paid: tuple[float, float], true: tuple[float, float]) -> list[dict]:
+def steps_of(arm: str, *, paid: tuple[float, float], true: tuple[float, float]) -> list[dict]:
     """Ten steps of two seeds: what was paid and true in the first five, and in the last five."""
     return [
         {"arm": arm, "seed": seed, "step": i + 1, "proxy": paid[i > 4], "truth": true[i > 4]}
@@ -39,7 +39,9 @@ def title(fig) -> str:
 
 
 def test_proxy_and_truth_are_drawn_by_seed_and_said():
-    shown = curves("a", paid=(0.2, 0.9), true=(0.6, 0.1)) + curves("b", paid=(1, 1), true=(1, 1))
+    shown = steps_of("a", paid=(0.2, 0.9), true=(0.6, 0.1)) + steps_of(
+        "b", paid=(1, 1), true=(1, 1)
+    )
     fig = plot_proxy(pd.DataFrame(shown), pd.DataFrame(looks("a", 0.5, 0.25) + looks("b", 1, 1)))
     assert [axes.get_title(loc="left") for axes in fig.axes] == ["a", "b"]
     thin, bold = ([li for li in fig.axes[0].lines if li.get_linewidth() == w] for w in (1.2, 2.6))
@@ -47,6 +49,28 @@ def test_proxy_and_truth_are_drawn_by_seed_and_said():
     dots = fig.axes[0].lines[-1]
     assert list(dots.get_xdata()) == [0, 10] and list(dots.get_ydata()) == [0.5, 0.25]
     assert title(fig).startswith("a: paid 0.20 to 0.90, true 0.50 to 0.25; b: paid 1.00")
+
+
+RUNS = [
+    {
+        "arm": "a",
+        "seed": seed,
+        "log": {"step": "1 2", "proxy": "0.5 1", "truth": "1 0", "kl": "0 0"},
+        "heldout": [
+            {"step": 0, "truth": {"safety": "1 1", "honesty": "1 0 0 1", "over_refusal": "0 0"}},
+            {"step": 2, "truth": {"safety": f"{seed} 0", "honesty": "0 0 0 0"}},
+        ],
+    }
+    for seed in (0, 1)
+]
+
+
+def test_recorded_runs_are_read_by_step_and_by_prompt():
+    steps, looks = curves(RUNS)
+    assert steps[["seed", "proxy", "truth"]].to_numpy().tolist()[:2] == [[0, 0.5, 1], [0, 1, 0]]
+    assert looks["truth"].tolist() == [0.75, 0, 0.75, 0.25]  # families count alike
+    assert by_prompt(RUNS, ["safety", "honesty"], look=0).tolist() == [1, 1, 1, 0, 0, 1]
+    assert by_prompt(RUNS, ["safety"], look=-1).tolist() == [0.5, 0]
 
 
 def test_repairs_are_drawn_with_their_intervals_and_said():
