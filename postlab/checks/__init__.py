@@ -34,6 +34,7 @@ WEEKS = {  # in the order of the notebooks
     "reinforce_loss": "week07",
     "group_advantages": "week07",
     "grpo_loss": "week07",
+    "mended_reward": "week08",
 }
 
 

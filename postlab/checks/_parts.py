@@ -150,13 +150,15 @@ def right(made: Call, want: Any) -> bool:
 
 
 def shapes(inputs: Mapping[str, Any]) -> str:
-    """The inputs in words: shapes of tensors, numbers as they are."""
+    """The inputs in words: shapes of tensors, numbers and texts as they are."""
     said = []
     for name, value in inputs.items():
         if isinstance(value, Tensor):
             said.append(f"{name} {shape(value)}")
         elif isinstance(value, list):
             said.append(f"{len(value)} {name}" if len(value) > 6 else f"{name} {value}")
+        elif isinstance(value, str):
+            said.append(f"{name} {value!r}")
         else:
             said.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}")
     return ", ".join(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -342,6 +343,16 @@ def grpo_in_trl(logps, adv, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
     return ((loss * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)).mean()
 
 
+def mended_by_counting(reply, gold, values):
+    named = [value for value in values if re.search(rf"\b{value}\b", reply, re.IGNORECASE)]
+    return 1 if named == [gold] else 0
+
+
+def mended_word_by_word(reply, gold, values):
+    words = [word.strip(".,!?").lower() for word in reply.split()]
+    return float(gold in words) * float(all(v == gold or v not in words for v in values))
+
+
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
@@ -363,6 +374,7 @@ RIGHT = {
     "reinforce_loss": [reinforce_answer_by_answer, reinforce_as_covariance],
     "group_advantages": [advantages_group_by_group, advantages_by_repetition],
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
+    "mended_reward": [mended_by_counting, mended_word_by_word],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -412,6 +424,7 @@ BY_HAND = {
         + [-1.4997, 0.4999, 0.4999, 0.4999]
     ],
     "grpo_loss": [((-1.2 + -1 + 0.1 * (LOG2 - 0.5)) / 2 + 0.8) / 2],
+    "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0],
 }
 
 

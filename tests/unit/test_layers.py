@@ -41,6 +41,7 @@ PART_OF = {
     "figures_week07": "plots",
     "figures_week08": "plots",
     "figures_week08_ablations": "plots",
+    "figures_week08_hack": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "judge_models": "judges",
