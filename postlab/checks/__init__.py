@@ -35,6 +35,7 @@ WEEKS = {  # in the order of the notebooks
     "group_advantages": "week07",
     "grpo_loss": "week07",
     "mended_reward": "week08",
+    "silent_share": "week08",
 }
 
 

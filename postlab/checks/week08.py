@@ -1,4 +1,4 @@
-"""Week 8: a reward for facts with a hole, and the same one mended."""
+"""Week 8: a reward for facts with a hole, the same one mended, and groups that teach nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from postlab.checks import _mistakes_hack
+from postlab.checks import _mistakes_groups, _mistakes_hack
 from postlab.checks._exercise import Case, Edge, Exercise
 
 
@@ -42,6 +42,20 @@ def mended_reward(reply: str, gold: str, values: Sequence[str]) -> float:
     return float(said & set(values) == {gold})
 
 
+def silent_share(p: float, size: int) -> float:
+    """Chance that `size` answers, each right with chance `p`, are all right or all wrong.
+
+    Args:
+        p: from 0 to 1.
+        size: answers a group, 1 or more.
+    Source: arXiv 2503.14476, section 3.2. Taught in week 8.
+
+    >>> silent_share(0.5, 2), silent_share(0.5, 4)
+    (0.5, 0.125)
+    """
+    return p**size + (1 - p) ** size
+
+
 COLOURS = ["red", "blue", "green", "grey"]
 FORMS = ("It is {}.", "{} or {}", "Nobody knows.", "The bita is {}.", "Not {} but {}.", "{} {} {}.")
 
@@ -60,6 +74,12 @@ def _case(reply: str, why: str) -> Case:
     values = ["red", "blue", "green"]
     about = f"the reply {reply!r}, gold 'red' and the values red, blue, green"
     return Case(about, {"reply": reply, "gold": "red", "values": values}, why)
+
+
+def _chances(seed: int) -> dict[str, Any]:
+    """Never 0.5, where right and wrong are alike."""
+    draw = random.Random(seed)
+    return {"p": draw.choice([0.15, 0.85, 0.3, 0.7]) + 0.1 * draw.random(), "size": 2 + seed % 5}
 
 
 MENDED_REWARD = Exercise(
@@ -85,6 +105,24 @@ MENDED_REWARD = Exercise(
             "empty_reply",
             _case("", "nothing at all"),
             "A policy writes anything, also nothing: that is worth 0, and no exception.",
+        ),
+    ),
+)
+SILENT_SHARE = Exercise(
+    name="silent_share",
+    reference=silent_share,
+    positional=("p", "size"),
+    cases=(
+        Case("p 0.25 and size 2", {"p": 0.25, "size": 2}, "0.25 squared plus 0.75 squared"),
+        Case("p 0.8 and size 3", {"p": 0.8, "size": 3}, "0.512 + 0.008"),
+    ),
+    random=_chances,
+    mistakes=_mistakes_groups.SILENT_SHARE,
+    edges=(
+        Edge(
+            "certain",
+            Case("p 0 and size 4", {"p": 0.0, "size": 4}, "all are wrong, for sure"),
+            "A prompt that is never solved is a chance like any other: no division by p.",
         ),
     ),
 )

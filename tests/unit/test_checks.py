@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import random
 import re
 import signal
@@ -353,6 +354,16 @@ def mended_word_by_word(reply, gold, values):
     return float(gold in words) * float(all(v == gold or v not in words for v in values))
 
 
+def silent_by_counting(p, size):
+    """Every outcome of `size` answers, those that are all alike summed up."""
+    alike = [(1,) * size, (0,) * size]
+    return sum(math.prod(p if right else 1 - p for right in one) for one in alike)
+
+
+def silent_by_logs(p, size):
+    return sum(math.exp(size * math.log(q)) for q in (p, 1 - p) if q > 0)
+
+
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
@@ -375,6 +386,7 @@ RIGHT = {
     "group_advantages": [advantages_group_by_group, advantages_by_repetition],
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
     "mended_reward": [mended_by_counting, mended_word_by_word],
+    "silent_share": [silent_by_counting, silent_by_logs],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -425,6 +437,7 @@ BY_HAND = {
     ],
     "grpo_loss": [((-1.2 + -1 + 0.1 * (LOG2 - 0.5)) / 2 + 0.8) / 2],
     "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0],
+    "silent_share": [0.625, 0.52],
 }
 
 
