@@ -16,11 +16,12 @@ scored by the oracle, which shares no code with any of the rewards. Every finish
 `runs/week08-hack/`, so an interrupted experiment goes on where it stopped; the result is written to
 data/results/week08/hack.json.
 
-Settings were fixed before these runs, after single trials with seed 0; no repair's weight or beta
-was tuned. Trials that are not among them: from the DPO stage, whose replies are nearly all of one
-kind, the eager judge moved nothing in 30 steps; and two verifier holes (the gold number anywhere in
-a reply about a list, a JSON object with keys left out) were hardly found in 40, as the policy
-hardly ever drew such replies.
+Settings were fixed before these runs, after single trials with seed 0 of some arms; no repair's
+weight or beta was tuned. Trials that are not among the runs, as the policy hardly ever drew what
+they would have paid for: the eager judge from the DPO stage, whose replies are nearly all of one
+kind (30 steps, nothing moved); the gold answer anywhere in a reply about a list (four mixes of
+operations, 30 to 40 steps: proxy over truth by 0.3 in one, next to nothing in three); a JSON object
+with keys left out; and math-verify as it comes, on sums. *facts* was meant to be hacked, too.
 """
 
 from __future__ import annotations
@@ -293,6 +294,7 @@ def main() -> None:
         for arm, how in ARMS.items():
             made = {"own": own, "package": package, "how": how, "arguments": arguments(arm)}
             made |= {"task": TASKS[how["task"]], "start": starts[how["task"]], "every": EVERY}
+            made |= {"constants": [UNWILLING.pattern, METRICS, SHOWN]}
             part = parts / f"{digest(made)[:12]}-{arm.replace(' ', '-')}-{seed}.json"
             runs.append(finished(part, partial(run, arm, seed), begun=begun))
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
