@@ -4,7 +4,7 @@
     python notebooks/experiments/week08_gym.py
 
 Of each task 100 puzzles, and for each puzzle a few answers whose worth is known without asking the
-verifier: the solution, the solution in another form, and answers that solve nothing. What the
+verifier: the solution, the solution in another form, and answers that must not pay. What the
 task's own `score_answer` pays for them, and what `gym_reward` does, is written to
 data/results/week08/gym_probe.json. Nothing is trained; it takes seconds.
 
@@ -29,7 +29,7 @@ from postlab.rewards.gym import RUNS_ANSWERS, gym_reward
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week08" / "gym_probe.json"
 PUZZLES, SEED = 100, 0
-KINDS = ("right", "right, in another form", "solves nothing")
+KINDS = ("right", "right, in another form", "must not pay")
 RIGHT, OTHER, WRONG = KINDS
 Probe = tuple[str, str, Callable[[dict], str]]  # kind, what the answer is, and the answer
 
@@ -40,7 +40,9 @@ def roles(entry: dict, flipped: tuple[int, ...] = ()) -> str:
     names, terms = known["names"], known["knight_knave_terms"]
     told = [truth != (i in flipped) for i, truth in enumerate(known["solution"])]
     said = [terms["knight" if truth else "knave"] for truth in told]
-    return ", and ".join(f"{name} is a {role}" for name, role in zip(names, said, strict=True)) + "."
+    return (
+        ", and ".join(f"{name} is a {role}" for name, role in zip(names, said, strict=True)) + "."
+    )
 
 
 def both_roles(entry: dict) -> str:
@@ -118,7 +120,7 @@ PROBES: dict[str, list[Probe]] = {
         (RIGHT, "the solution", lambda entry: json.dumps(colouring(entry))),
         (OTHER, "the solution, fenced", lambda entry: f"```json\n{json.dumps(colouring(entry))}\n```"),
         (WRONG, "two colours a vertex", hedged),
-        (WRONG, "one colour for all", lambda entry: json.dumps(dict.fromkeys(colouring(entry), 1))),
+        (WRONG, "one vertex left out", lambda entry: json.dumps(dict([*colouring(entry).items()][1:]))),
         (WRONG, "an empty object", lambda entry: "{}"),
     ],
     "n_queens": [
@@ -144,23 +146,22 @@ def probe(task: str) -> list[dict[str, Any]]:
 
     made = reasoning_gym.create_dataset(task, seed=SEED, size=PUZZLES)
     entries = list(itertools.islice(made, PUZZLES))
-    puzzle = [row["puzzle"] for row in gym_rows(task, split="train", n=PUZZLES, seed=SEED)] if (
-        task not in RUNS_ANSWERS
-    ) else None
-    table = []
+    puzzle, table = None, []
+    if task not in RUNS_ANSWERS:  # those `gym_reward` refuses
+        puzzle = [row["puzzle"] for row in gym_rows(task, split="train", n=PUZZLES, seed=SEED)]
     for kind, said, answer in PROBES[task]:
-        answers, scores = [answer(entry) for entry in entries], []
+        answers, scores, error = [answer(entry) for entry in entries], [], None
         for text, entry in zip(answers, entries, strict=True):
             try:
                 scores.append(float(made.score_answer(text, entry)))
-            except Exception as error:  # in a training run this would be the end of it
+            except Exception as raised:  # in a training run this would be the end of it
                 scores.append(None)
-                raised = type(error).__name__
+                error = type(raised).__name__
         paid = [score for score in scores if score is not None]
         row = {"task": task, "kind": kind, "answer": said, "puzzles": len(entries)}
         row |= {"mean": round(sum(paid) / len(paid), 3) if paid else None}
         row |= {"full": sum(score >= 1 for score in paid), "some": sum(score > 0 for score in paid)}
-        row |= {"raised": len(scores) - len(paid), "error": None if len(paid) == len(scores) else raised}
+        row |= {"raised": len(scores) - len(paid), "error": error}
         ours = sum(gym_reward(answers, puzzle)) if puzzle else None
         table.append(row | {"gym_reward": ours, "example": answers[0][:200]})
     return table

@@ -33,7 +33,9 @@ def gym_rows(task: str, *, split: str, n: int = 100, seed: int = 0) -> list[dict
         raise ValueError(f"split {split!r} is unknown; expected 'train' or 'heldout'")
     seen = set()
     if split == "heldout":
-        seen = {row["prompt"][0]["content"] for row in gym_rows(task, split="train", n=n, seed=seed)}
+        seen = {
+            row["prompt"][0]["content"] for row in gym_rows(task, split="train", n=n, seed=seed)
+        }
         seed += HELDOUT_SEED
     made, rows, index = puzzles(task, seed=seed, size=4 * n), [], 0
     while len(rows) < n and index < 4 * n:

@@ -1,9 +1,10 @@
 """reasoning-gym's verifiers as a reward in TRL's protocol, with the holes closed that can be.
 
 reasoning-gym makes puzzles without end, each with a `score_answer` of its own. Those give partial
-credit for form and for half a truth, some raise on an answer they did not expect, and some hand the
-answer to Python's `eval`. So here a puzzle is solved or it is not, an answer that makes its
-verifier raise is a wrong one, and tasks whose verifier runs answers are refused.
+credit for form and for half a truth, some raise on an answer they did not expect, some refuse what
+stands in a fence, and some hand the answer to Python's `eval`. So here a puzzle is solved or it is
+not, an answer that makes its verifier raise is a wrong one, a fence around the whole reply is taken
+off, and tasks whose verifier runs answers are refused.
 
 Left out: what a verifier takes for solved though it is not (week 8 probes some). Needs the package:
 `pip install "postlab[gym]"`.
@@ -16,7 +17,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from postlab.rewards._reply import after_thinking, reply_text
+from postlab.rewards._reply import after_thinking, fenced, reply_text
 
 # Their score_answer hands the answer to eval, or to sympy's parse_expr, which is eval as well.
 RUNS_ANSWERS = frozenset(
@@ -48,7 +49,7 @@ def gym_reward(completions: list, puzzle: list, **columns: Any) -> list[float | 
             "dataset's column `puzzle` must hold what gym_rows put there, one a row"
         )
     return [
-        _solved(after_thinking(reply_text(completion)).strip(), text)
+        _solved(_answer(after_thinking(reply_text(completion)).strip()), text)
         for completion, text in zip(completions, puzzle, strict=True)
     ]
 
@@ -87,6 +88,13 @@ def _entry(text: str) -> tuple[Any, dict] | None:
         return None
     made = puzzles(task, seed=seed, size=index + 1)
     return made.score_answer, made[index]
+
+
+def _answer(reply: str) -> str:
+    """The reply without the fence that it stands in: some questions ask for one, none is read."""
+    blocks = fenced(reply)
+    whole = len(blocks) == 1 and reply.startswith("```") and reply.endswith("```")
+    return blocks[0][1].strip() if whole else reply
 
 
 def _solved(answer: str, text: str) -> float | None:
