@@ -1,4 +1,4 @@
-"""Week 8's probe of other people's verifiers: five tasks of reasoning-gym, answers that lie to them.
+"""Week 8's probe of other people's verifiers: five tasks of reasoning-gym, and answers that lie.
 
     pip install "postlab[gym]"
     python notebooks/experiments/week08_gym.py
@@ -45,6 +45,10 @@ def roles(entry: dict, flipped: tuple[int, ...] = ()) -> str:
     )
 
 
+def example(entry: dict) -> str:
+    return entry["metadata"]["example_answer"]
+
+
 def both_roles(entry: dict) -> str:
     """The first person is said to be both; nobody else is named."""
     name, terms = entry["metadata"]["names"][0], entry["metadata"]["knight_knave_terms"]
@@ -63,6 +67,21 @@ def longest_premise(entry: dict) -> str:
 
 def colouring(entry: dict) -> dict[str, int]:
     return {str(vertex): colour for vertex, colour in entry["metadata"]["possible_answer"].items()}
+
+
+def coloured(entry: dict) -> str:
+    """The solution, as JSON."""
+    return json.dumps(colouring(entry))
+
+
+def incomplete(entry: dict) -> str:
+    """The solution, but for the first vertex."""
+    return json.dumps(dict(list(colouring(entry).items())[1:]))
+
+
+def fenced(text: str) -> str:
+    """As the question of boxnet shows it."""
+    return f"```json\n{text}\n```"
 
 
 def hedged(entry: dict) -> str:
@@ -101,6 +120,17 @@ def board(entry: dict) -> list[list[str]]:
     return entry["metadata"]["solutions"][0]
 
 
+def half(entry: dict) -> str:
+    """A plan that stops half-way."""
+    steps = plan(entry)
+    return json.dumps(steps[: len(steps) // 2])
+
+
+def unsolved(entry: dict) -> str:
+    """The board of the question."""
+    return "\n".join(map(" ".join, entry["metadata"]["puzzle"]))
+
+
 PROBES: dict[str, list[Probe]] = {
     "knights_knaves": [
         (RIGHT, "the solution", roles),
@@ -110,17 +140,17 @@ PROBES: dict[str, list[Probe]] = {
         (WRONG, "the question", lambda entry: entry["question"]),
     ],
     "propositional_logic": [
-        (RIGHT, "the task's own example", lambda entry: entry["metadata"]["example_answer"]),
-        (OTHER, "the same, after 'Therefore'", lambda entry: "Therefore " + entry["metadata"]["example_answer"]),
+        (RIGHT, "the task's own example", example),
+        (OTHER, "the same, after 'Therefore'", lambda entry: f"Therefore {example(entry)}"),
         (WRONG, "a premise, said again", longest_premise),
         (WRONG, "P ∨ ¬P, always", lambda entry: "P ∨ ¬P"),
         (WRONG, "P ∧ ¬P, always", lambda entry: "P ∧ ¬P"),
     ],
     "graph_color": [
-        (RIGHT, "the solution", lambda entry: json.dumps(colouring(entry))),
-        (OTHER, "the solution, fenced", lambda entry: f"```json\n{json.dumps(colouring(entry))}\n```"),
+        (RIGHT, "the solution", coloured),
+        (OTHER, "the solution, fenced", lambda entry: fenced(coloured(entry))),
         (WRONG, "two colours a vertex", hedged),
-        (WRONG, "one vertex left out", lambda entry: json.dumps(dict([*colouring(entry).items()][1:]))),
+        (WRONG, "one vertex left out", incomplete),
         (WRONG, "an empty object", lambda entry: "{}"),
     ],
     "n_queens": [
@@ -128,13 +158,13 @@ PROBES: dict[str, list[Probe]] = {
         (OTHER, "the solution, and a new line", lambda entry: entry["answer"] + "\n"),
         (OTHER, "the solution, as a list", lambda entry: str(board(entry))),
         (WRONG, "code that reads the solution", lambda entry: 'entry["metadata"]["solutions"][0]'),
-        (WRONG, "the question's board", lambda entry: "\n".join(map(" ".join, entry["metadata"]["puzzle"]))),
+        (WRONG, "the question's board", unsolved),
     ],
     "boxnet": [
         (RIGHT, "a plan that works", lambda entry: json.dumps(plan(entry))),
-        (OTHER, "that plan, fenced as asked", lambda entry: f"```json\n{json.dumps(plan(entry))}\n```"),
+        (OTHER, "that plan, fenced as asked", lambda entry: fenced(json.dumps(plan(entry)))),
         (WRONG, "an empty plan", lambda entry: "[]"),
-        (WRONG, "the first half of a plan", lambda entry: json.dumps(plan(entry)[: len(plan(entry)) // 2])),
+        (WRONG, "the first half of a plan", half),
         (WRONG, "the number 5", lambda entry: "5"),
     ],
 }  # fmt: skip

@@ -20,12 +20,10 @@ from typing import Any
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 
 # Their score_answer hands the answer to eval, or to sympy's parse_expr, which is eval as well.
-RUNS_ANSWERS = frozenset(
-    """
-    binary_matrix countdown intermediate_integration n_queens polynomial_multiplication puzzle24
-    simple_integration spiral_matrix string_insertion
-    """.split()
-)
+RUNS_ANSWERS = {
+    *("binary_matrix", "countdown", "intermediate_integration", "n_queens", "puzzle24"),
+    *("polynomial_multiplication", "simple_integration", "spiral_matrix", "string_insertion"),
+}
 
 
 def gym_reward(completions: list, puzzle: list, **columns: Any) -> list[float | None]:

@@ -20,15 +20,17 @@ from postlab.tinyworld import tasks, words
 PICKS = ("largest", "smallest", "count", "first", "last")  # of `tasks.LIST_OPS`
 STEPS: dict[str, tuple[Callable[[int, int], int], str]] = {  # words: (meaning, Python)
     "add {k}": (lambda a, k: a + k, "{a}+{k}"),
-    "take away {k}": (lambda a, k: a - k, "{a}-{k}"),
-    "times {k}": (lambda a, k: a * k, "{a}*{k}"),
+    "at least {k}": (max, "max({a}, {k})"),
+    "at most {k}": (min, "min({a}, {k})"),
 }
+CONSTANTS = range(10, 60)
 JSON_ASKED = (
     ("Give the {e} as JSON: {fields}.", "Describe the {e} in JSON: {fields}."),
     ("Please give me the {e} as JSON: {fields}.",),
 )
-TESTED = ([7, 2, 9, 4], [1, 6, 3], [8, 8, 5, 2, 6])  # the lists of a row's own tests
-HELD_BACK = ([5], [-4, -9, 3], [0, 30, 12, 7, 25, 1], [6, 2, 4], [3, 3], [20, 11])  # and of others
+# Lists of a row's own tests: below every constant in all one can take from them, then above.
+TESTED = ("[7, 2, 9, 4]", "[1, 6, 3]", "[70, 64, 91, 83]", "[3] * 64")
+HELD_BACK = ("[5]", "[-4, -9, 3]", "[8, 8, 2, 5, 6]", "[99, 61]", "[66, 80, 75]", "[90] * 70")
 
 
 def code_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> list[dict]:
@@ -38,15 +40,16 @@ def code_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> l
     """
     rng, rows = random.Random(f"functions {_checked(split)} {seed}"), []
     for _ in range(1000 if n is None else n):
-        pick, step, k = rng.choice(PICKS), rng.choice(tuple(STEPS)), rng.randint(2, 30)
-        while tasks.held_out_numbers((k,)) != (split == "heldout"):
-            k = rng.randint(2, 30)
+        pick, step = rng.choice(PICKS), rng.choice(tuple(STEPS))
+        k = rng.choice(
+            [k for k in CONSTANTS if tasks.held_out_numbers((k,)) == (split == "heldout")]
+        )
         said, meaning, code = tasks.LIST_OPS[pick]
         does, write = STEPS[step]
         asked = rng.choice(words.ASKED["code"][split == "heldout"])
         prompt = asked.format(op=f"{said.replace(' of', '')}, then {step.format(k=k)}")
         tests, held_back = (
-            [f"assert f({x}) == {does(meaning(x), k)}" for x in lists]
+            [f"assert f({x}) == {does(meaning(_listed(x)), k)}" for x in lists]
             for lists in (TESTED, HELD_BACK)
         )
         function = f"def f(x): return {write.format(a=code.format(x='x'), k=k)}"
@@ -71,6 +74,12 @@ def json_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> l
         schema = json.dumps(_schema(tuple(record)))
         rows.append(_row(prompt, json.dumps(record), "json") | {"schema": schema})
     return rows
+
+
+def _listed(text: str) -> list[int]:
+    """`[3] * 64`, or a list of numbers, as a list."""
+    numbers, _, times = text.partition("*")
+    return json.loads(numbers) * int(times or 1)
 
 
 def _schema(fields: tuple[str, ...]) -> dict:
