@@ -39,6 +39,7 @@ PART_OF = {
     "figures_week06": "plots",
     "figures_week07": "plots",
     "figures_week08": "plots",
+    "figures_week08_tasks": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "judge_models": "judges",
