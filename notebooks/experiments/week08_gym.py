@@ -22,9 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from postlab.datasets.gym import gym_rows
+from postlab.gym import RUNS_ANSWERS, gym_reward, gym_rows
 from postlab.recorded import provenance, write_result
-from postlab.rewards.gym import RUNS_ANSWERS, gym_reward
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week08" / "gym_probe.json"

@@ -42,6 +42,7 @@ PART_OF = {
     "figures_week08_tasks": "plots",
     "fingerprint": "runs",
     "frames": "runs",
+    "gym": "datasets",
     "judge_models": "judges",
     "judge_rates": "judges",
     "kl": "evals",

@@ -14,14 +14,12 @@ import pandas as pd
 import pytest
 from test_rewards_code import needs_namespaces
 
-from postlab import bases
+from postlab import bases, gym
 from postlab.datasets import code_rows, json_rows
-from postlab.datasets.gym import gym_rows
 from postlab.figures_week08_tasks import plot_probes, plot_seen_and_unseen
+from postlab.gym import RUNS_ANSWERS, gym_reward, gym_rows
 from postlab.profile import data_dir
 from postlab.rewards import code_reward, schema_reward
-from postlab.rewards import gym as rewards_gym
-from postlab.rewards.gym import RUNS_ANSWERS, gym_reward
 from postlab.tinyworld import tasks, words
 
 weak = {"allow_weak_sandbox": True}  # programs of our own
@@ -183,7 +181,7 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(ImportError, match=r'pip install "postlab\[gym\]"'):
         gym_rows("knights_knaves", split="train", n=1)
-    rewards_gym._entry.cache_clear()
+    gym._entry.cache_clear()
     puzzle = json.dumps({"task": "knights_knaves", "seed": 0, "index": 0})
     with pytest.raises(ImportError, match="reasoning-gym is not installed"):
         gym_reward(["?"], [puzzle])
@@ -208,13 +206,13 @@ class Stub:
 
 
 def test_full_marks_only_no_errors_and_a_fence_is_taken_off(monkeypatch):
-    monkeypatch.setattr(rewards_gym, "puzzles", lambda task, *, seed, size: Stub())
-    rewards_gym._entry.cache_clear()
+    monkeypatch.setattr(gym, "puzzles", lambda task, *, seed, size: Stub())
+    gym._entry.cache_clear()
     replies = ["gold", " gold\n", "```json\ngold\n```", "<think>gold</think>", "half", "5", ""]
     replies += ["gold\n```\ngold\n```", [{"role": "assistant", "content": "gold"}]]
     puzzle = json.dumps({"task": "stub", "seed": 0, "index": 0})
     rewards = gym_reward(replies, [puzzle] * len(replies))
-    rewards_gym._entry.cache_clear()
+    gym._entry.cache_clear()
     assert rewards == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
 
 
@@ -223,7 +221,7 @@ def test_gym_rows_are_made_again_and_splits_share_no_question():
     train, held = (gym_rows("knights_knaves", split=s, n=40, seed=1) for s in ("train", "heldout"))
     assert train == gym_rows("knights_knaves", split="train", n=40, seed=1)
     assert not set(asked(train)) & set(asked(held)) and len(held) == 40
-    made = rewards_gym.puzzles("knights_knaves", seed=1, size=160)
+    made = gym.puzzles("knights_knaves", seed=1, size=160)
     answers = [made[json.loads(row["puzzle"])["index"]]["answer"] for row in train]
     assert gym_reward(answers, [row["puzzle"] for row in train]) == [1.0] * 40
     assert gym_reward(answers[1:], [row["puzzle"] for row in train][:-1]) != [1.0] * 39
