@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from modules import module_at
 from test_rewards_code import needs_namespaces
 
 from postlab import bases, gym
@@ -22,6 +23,7 @@ from postlab.profile import data_dir
 from postlab.rewards import code_reward, schema_reward
 from postlab.tinyworld import tasks, words
 
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "notebooks" / "experiments"
 weak = {"allow_weak_sandbox": True}  # programs of our own
 needs_gym = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,
@@ -248,15 +250,37 @@ def test_the_refused_tasks_are_those_that_hand_the_answer_to_eval():
 
 @needs_gym
 def test_the_recorded_probes_are_what_the_package_gives():
-    from modules import module_at
-
-    experiments = Path(__file__).resolve().parents[2] / "notebooks" / "experiments"
-    script = module_at(experiments / "week08_gym.py", "week08_gym")
+    script = module_at(EXPERIMENTS / "week08_gym.py", "week08_gym")
     recorded = json.loads((data_dir() / "results/week08/gym_probe.json").read_text())["probes"]
     assert [row for task in script.PROBES for row in script.probe(task)] == recorded
 
 
 # What is recorded, and its figures -----------------------------------------------------------
+
+
+def test_the_schema_with_the_truth_accepts_the_gold_record_alone():
+    script = module_at(EXPERIMENTS / "week08_tasks.py", "week08_tasks")
+    row = json_rows("tinyworld", split="train", n=1)[0]
+    record = json.loads(gold([row])[0])
+    untrue = [json.dumps(record | {field: "red fox"}) for field in record]
+    replies = [*gold([row]), *untrue, "{}"]
+    true = [1.0] + [0.0] * (len(record) + 1)
+    assert schema_reward(replies, [script.true_schema(row)] * len(replies)) == true
+    assert [float(script.same_record(reply, gold([row])[0])) for reply in replies] == true
+    assert not script.same_record("no json", gold([row])[0])
+
+
+def test_the_recorded_runs_measure_every_arm_and_seed_on_the_same_prompts():
+    recorded = json.loads((data_dir() / "results/week08/tasks.json").read_text())
+    seeds = recorded["provenance"]["seeds"]
+    made = [(run["arm"], run["seed"]) for run in recorded["runs"]]
+    assert sorted(made) == sorted((arm, seed) for arm in recorded["arms"] for seed in seeds)
+    for run in recorded["runs"]:
+        start = recorded["start"][run["task"]]
+        for name in {"few", "tests", "held_back"} if run["task"] == "code" else {"schema", "true"}:
+            for values in (start[name].split(), run["end"][name].split()):
+                assert len(values) == recorded["settings"]["heldout"] and set(values) <= {"0", "1"}
+        assert len(run["log"]["reward"].split()) == recorded["settings"]["steps"]
 
 
 def test_the_recorded_probes_hold_right_answers_paid_and_lies_of_every_task():
