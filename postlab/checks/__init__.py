@@ -34,8 +34,8 @@ WEEKS = {  # in the order of the notebooks
     "reinforce_loss": "week07",
     "group_advantages": "week07",
     "grpo_loss": "week07",
-    "mended_reward": "week08",
     "silent_share": "week08",
+    "mended_reward": "week08",
 }
 
 
