@@ -74,7 +74,7 @@ def plot_verdicts(logs: pd.DataFrame) -> Figure:
     Args:
         logs: rows with `name`, `kind` (of its fault, or "healthy"), `hit`, `false_alarms` (lists).
     """
-    fig, (panel,) = panels(1, 1, (10, 0.6 + 0.27 * len(logs)))
+    fig, (panel,) = panels(1, 1, (9, 0.6 + 0.26 * len(logs)))
     for place, log in enumerate(logs.itertuples()):
         colour = CAUGHT if log.hit else MISSED
         panel.plot(0, place, "o" if log.hit else "X", color=colour, markersize=9)

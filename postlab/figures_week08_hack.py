@@ -80,7 +80,7 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
         looks: rows with `arm`, `seed`, `step` and `truth`, of held-out prompts.
     """
     arms = list(dict.fromkeys(steps["arm"]))
-    fig, places = panels(1, len(arms), (10, 3.7), sharey=True)
+    fig, places = panels(1, len(arms), (10, 3.2), sharey=True)
     said = []
     for panel, arm in zip(places, arms, strict=True):
         runs, seen = steps[steps["arm"] == arm], looks[looks["arm"] == arm]

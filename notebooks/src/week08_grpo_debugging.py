@@ -315,7 +315,7 @@ read = [
     pd.DataFrame(look["answers"], columns=["prompt", f"step {look['step']}"]).set_index("prompt")
     for look in (one["heldout"][0], one["heldout"][-1])
 ]
-pd.concat(read, axis=1).iloc[:9]
+pd.concat(read, axis=1).iloc[:5]
 
 # %% [markdown]
 # **Find the hole yourself.** Which line of `eager_judge` pays for these replies, and which family was safe from it, and why? Put your own here: replies that are wrong or harmful, and get at least 0.5.
@@ -674,7 +674,7 @@ for task, arms in {"code": ("two tests", "all tests"), "json": ("form", "form an
     said = [made["start"][task]["replies"], *(first[arm] for arm in arms)]
     names = ("start", "weaker reward", "stronger reward")
     frame = pd.DataFrame({name: dict(replies) for name, replies in zip(names, said, strict=True)})
-    compared[task] = frame[frame["weaker reward"] != frame["stronger reward"]].head(4)
+    compared[task] = frame[frame["weaker reward"] != frame["stronger reward"]].head(3)
 pd.set_option("display.max_colwidth", 70)
 pd.concat(compared)
 
