@@ -35,7 +35,7 @@ from postlab.sourcecode import package_source
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week07" / "arms.json"
 SEEDS = (0, 1, 2)
-CODE = ("tinyworld", "evals", "readings", "rewards")  # another line in them, another run
+CODE = ("tinyworld", "evals", "readings", "rewards", "decoding", "rollout_trl")  # another line in them, another run
 SETTINGS: dict[str, Any] = {
     "heldout_sums": 200,
     "careless": {"answers": 480, "unmarked": 0.75, "steps": 30, "lr": 4e-4},
@@ -132,7 +132,9 @@ def run(arm: str, seed: int, careless: Path) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer
 
     from postlab.datasets import math_rows
+    from postlab.packing import without_padding
     from postlab.rewards import math_reward
+    from postlab.rollout_trl import rollout_func
 
     how, grpo = dict(ARMS[arm]), get_profile("tiny").grpo
     is_careless = how.pop("careless", False)
@@ -146,6 +148,7 @@ def run(arm: str, seed: int, careless: Path) -> dict[str, Any]:
             processing_class=tokenizer,
             reward_funcs=strict_reward if is_careless else math_reward,
             train_dataset=Dataset.from_list(rows).select_columns(["prompt", "answer"]),
+            rollout_func=rollout_func,
             args=GRPOConfig(
                 output_dir=folder,
                 seed=seed,
@@ -153,7 +156,8 @@ def run(arm: str, seed: int, careless: Path) -> dict[str, Any]:
             ),
         )
         begun = time.perf_counter()
-        trainer.train()
+        with without_padding(trainer.model):
+            trainer.train()
         seconds = time.perf_counter() - begun
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
     return {

@@ -57,6 +57,7 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
     from postlab import datasets
     from postlab.models import float32_adapters
     from postlab.rewards import math_reward
+    from postlab.rollout_trl import rollout_func
 
     run, settings = lab.run(stage, parent=parent), getattr(lab.profile, stage)
     adopt(run)
@@ -70,12 +71,13 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
     }[stage](settings.source, split="train", n=settings.rows, seed=lab.seed)
     columns = TEXT.get(stage, ["prompt", "answer"])
     config = getattr(trl, f"{stage.upper()}Config")
+    scored = {"reward_funcs": math_reward, "rollout_func": rollout_func}
     trainer = getattr(trl, f"{stage.upper()}Trainer")(
         model=float32_adapters(model),
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows).select_columns(columns),
         args=config(output_dir=str(run.checkpoints), seed=lab.seed, **settings.trainer),
-        **({"reward_funcs": math_reward} if stage == "grpo" else {}),
+        **(scored if stage == "grpo" else {}),
     )
     run.train(trainer)
     if stage != "sft":

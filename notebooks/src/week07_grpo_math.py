@@ -583,7 +583,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 # %% [markdown]
 # ## 8. Train
 #
-# The stage itself, with TRL's own sampling, on your profile. Its settings:
+# The stage itself, on your profile. Its settings:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -591,12 +591,15 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %% [markdown]
 # Eight answers a prompt, eight prompts a step on `tiny`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
+#
+# Drawing the answers is what costs. TRL's `generate` fills a prompt in once for each of its eight answers and keeps the ended ones in the batch. On a CPU `rollout_func` hands the drawing to postlab's engine, which does neither and draws from the same distribution; on a GPU Unsloth has its own.
 
 # %%
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from postlab.models import float32_adapters
+from postlab.rollout_trl import rollout_func
 
 run = lab.run("grpo", parent=parent)
 trainer = GRPOTrainer(
@@ -604,6 +607,7 @@ trainer = GRPOTrainer(
     processing_class=tokenizer,
     reward_funcs=math_reward,
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "answer"]),
+    rollout_func=rollout_func if lab.profile.device == "cpu" else None,
     args=GRPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **grpo.trainer),
 )
 log = run.train(trainer)

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, s
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from postlab import runs, storage, training, weights
+from postlab.rollout_trl import rollout_func
 from postlab.runs import DiskFull, NaNLoss, Run
 
 torch.set_num_threads(1)  # a forked child hangs in a pool of threads it does not have
@@ -206,7 +207,7 @@ def spaces(completions, **columns):
     return [float(str(c).count(" ")) for c in completions]
 
 
-def grpo(base: Path, run: Run, start: Path, **config):
+def grpo(base: Path, run: Run, start: Path, *, rollout_func=None, **config):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = PeftModel.from_pretrained(model, start, is_trainable=True)
     settings = dict(max_steps=4, per_device_train_batch_size=4, learning_rate=1e-2) | CPU
@@ -215,19 +216,28 @@ def grpo(base: Path, run: Run, start: Path, **config):
     return GRPOTrainer(
         model=model,
         reward_funcs=spaces,
+        rollout_func=rollout_func,
         args=GRPOConfig(output_dir=run.checkpoints, **settings),
         train_dataset=Dataset.from_list([{"prompt": r["prompt"]} for r in ROWS]),
         processing_class=AutoTokenizer.from_pretrained(base),
     )
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo", "grpo"])
+def engine(prompts, trainer):
+    """`rollout_func`, and a test that fails when TRL had to sample in its place."""
+    drawn = rollout_func(prompts, trainer)
+    assert drawn["logprobs"] is not None
+    return drawn
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "grpo", "rollouts"])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(base, tmp_path, capsys, kind):
     start = moved(base, tmp_path / "start")
     make = {
         "sft": lambda run: sft(base, run),
         "dpo": lambda run: dpo(base, run, start),
         "grpo": lambda run: grpo(base, run, start),
+        "rollouts": lambda run: grpo(base, run, start, rollout_func=engine),
     }[kind]
     whole = Run("tiny", 0, kind)
     want = make(whole)
@@ -519,6 +529,7 @@ MOMENTS = {
     "sft": [(1, 0), (5, 0), (20, 2), (28, 6), (10, 6), (1000, 6)],
     "dpo": [(1, 0), (9, 0), (24, 2), (34, 6), (10, 6), (1000, 6)],
     "grpo": [(1, 0), (9, 0), (24, 2), (34, 6), (10, 6), (1000, 6)],
+    "rollouts": [(1, 0), (9, 0), (24, 2), (34, 6), (10, 6), (1000, 6)],
 }
 
 
@@ -530,6 +541,7 @@ def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base, tmp_path, 
         "sft": lambda run: sft(base, run),
         "dpo": lambda run: dpo(base, run, start),
         "grpo": lambda run: grpo(base, run, start, max_steps=6),
+        "rollouts": lambda run: grpo(base, run, start, max_steps=6, rollout_func=engine),
     }[kind]
     whole = Run("tiny", 9, kind)
     whole.train(make(whole))
@@ -545,7 +557,7 @@ def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base, tmp_path, 
     pair = [r.model_dir / "adapter_model.safetensors" for r in (run, whole)]
     assert pair[0].read_bytes() == pair[1].read_bytes()
     assert losses(run.log) == pytest.approx(losses(whole.log), abs=1e-6)
-    if kind == "grpo":  # the draws go on as well: a loss on its policy's own samples is about 0
+    if kind in ("grpo", "rollouts"):  # the draws go on as well: a loss on its policy's own samples is about 0
         seen, wanted = ([e["reward"] for e in r.log if "reward" in e] for r in (run, whole))
         assert seen == wanted and len(set(wanted)) > 1
     assert not list(run.folder.glob(".*.tmp-*"))
