@@ -4,11 +4,12 @@ Every number in a comparison is an estimate from some held-out prompts. This mod
 it may be off (`bootstrap_interval`, `wilson`, `win_rate`) and whether two stages differ on the
 *same* prompts (`paired_difference`, `mcnemar`, `verdict`), what many metrics at once do to a p
 (`holm`, `benjamini_hochberg`), what n prompts can settle at all (`minimum_detectable_effect`,
-`power`), and how far two judges agree (`cohen_kappa`). scipy does the work.
+`power`), how far two judges agree (`cohen_kappa`), and which arms of an experiment differ over its
+seeds (`blocked_differences`). scipy does the work.
 
-Left out on purpose: the spread between training seeds (run more seeds and look), and clusters:
-average the samples of one prompt before you call, because the prompt, not the sample, is the
-independent unit. `verdict` corrects nothing: give it a p from `holm` if you look at many metrics.
+Left out on purpose: prompts and seeds together as one random sample, and clusters: average the
+samples of one prompt before you call, because the prompt, not the sample, is the independent unit.
+`verdict` corrects nothing: give it a p from `holm` if you look at many metrics.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
 from postlab.stats_agreement import benjamini_hochberg, cohen_kappa, holm
-from postlab.stats_basics import Interval, check_settings, numbers, paired, wilson
+from postlab.stats_basics import (
+    Difference,
+    Interval,
+    check_settings,
+    numbers,
+    paired,
+    wilson,
+)
+from postlab.stats_blocks import blocked_differences
 from postlab.stats_power import minimum_detectable_effect, power
 
 __all__ = [
@@ -29,6 +38,7 @@ __all__ = [
     "Interval",
     "McNemar",
     "benjamini_hochberg",
+    "blocked_differences",
     "bootstrap_interval",
     "cohen_kappa",
     "holm",
@@ -46,17 +56,6 @@ _BCA_LIMIT = (
     5_000  # BCa leaves out each value once: n^2 work; percentiles agree with it at this size
 )
 _BATCH = 2_000_000  # random indices held at a time, so that long inputs do not fill the memory
-
-
-@dataclass(frozen=True)
-class Difference:
-    """mean(after) - mean(before) on n shared prompts: interval and two-sided p."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    n: int
 
 
 @dataclass(frozen=True)

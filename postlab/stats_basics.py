@@ -1,4 +1,4 @@
-"""What the parts of `stats` share: an interval, Wilson's for a proportion, what input may be."""
+"""What the parts of `stats` share: interval, difference, Wilson's for a share, what input may be."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ class Interval:
     value: float
     low: float
     high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """mean(after) - mean(before) on n shared prompts, or seeds: interval and two-sided p."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
     n: int
 
 

@@ -69,6 +69,7 @@ PART_OF = {
     "sourcecode": "runs",
     "stats_agreement": "stats",
     "stats_basics": "stats",
+    "stats_blocks": "stats",
     "stats_power": "stats",
     "storage": "runs",
     "suites": "evals",

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_rel
 
-from postlab import stats, stats_agreement, stats_basics, stats_power
+from postlab import stats, stats_agreement, stats_basics, stats_blocks, stats_power
+
+MODULES = [stats_agreement, stats_basics, stats_blocks, stats_power]
 
 
-@pytest.mark.parametrize("module", [stats_agreement, stats_basics, stats_power])
+@pytest.mark.parametrize("module", MODULES)
 def test_doctests_run_and_hold(module):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
@@ -161,3 +163,60 @@ def test_kappa_refuses_different_items():
         stats.cohen_kappa(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="empty"):
         stats.cohen_kappa([], [])
+
+
+# --- arms over seeds ---
+
+
+def test_two_arms_are_a_paired_t_test():
+    a, b = [3.0, 5.0, 4.0, 9.0], [2.0, 5.0, 1.0, 4.0]
+    (found,) = stats.blocked_differences({"a": a, "b": b}, [("a", "b")])
+    wanted = ttest_rel(a, b)
+    interval = wanted.confidence_interval()
+    assert found.difference == 2.25 and found.n == 4
+    assert found.p == pytest.approx(wanted.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_what_a_seed_does_to_all_arms_cancels():
+    rng = np.random.default_rng(0)
+    arms = {name: rng.normal(size=3) for name in "abcd"}
+    luck = np.array([5.0, -40.0, 13.0])
+    pairs = [("b", "a"), ("c", "a"), ("d", "b")]
+    one = stats.blocked_differences(arms, pairs)
+    other = stats.blocked_differences({name: row + luck for name, row in arms.items()}, pairs)
+    for ours, moved in zip(one, other, strict=True):
+        assert ours.p == pytest.approx(moved.p) and ours.low == pytest.approx(moved.low)
+    assert one[0].difference == pytest.approx((arms["b"] - arms["a"]).mean())
+
+
+def test_the_interval_over_seeds_covers_the_truth_and_alarms_five_percent():
+    rng, covered, alarms = np.random.default_rng(1), 0, 0
+    for _ in range(2000):
+        seeds = rng.normal(scale=4, size=3)
+        arms = {str(i): seeds + rng.normal(scale=2, size=3) for i in range(6)}
+        arms["0"] = arms["0"] + 7
+        real, none = stats.blocked_differences(arms, [("0", "1"), ("2", "3")])
+        covered += real.low <= 7 <= real.high
+        alarms += none.p < 0.05
+    assert 0.935 <= covered / 2000 <= 0.965 and 0.035 <= alarms / 2000 <= 0.065
+
+
+@pytest.mark.parametrize(
+    ("scores", "error"),
+    [
+        ({"a": [1.0, 2.0]}, "two arms or more .* got {'a': 2}"),
+        ({"a": [1.0], "b": [2.0]}, "two seeds or more"),
+        ({"a": [1.0, 2.0], "b": [2.0, 3.0, 4.0]}, "got {'a': 2, 'b': 3}"),
+        ({"a": [1.0, float("nan")], "b": [2.0, 3.0]}, "a"),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_refused(scores, error):
+    with pytest.raises(ValueError, match=error):
+        stats.blocked_differences(scores, [("a", "b")])
+
+
+def test_arms_without_any_scatter_differ_for_certain_or_not_at_all():
+    scores = {"a": [1.0, 2.0], "b": [0.0, 1.0], "c": [1.0, 2.0]}
+    apart, same = stats.blocked_differences(scores, [("a", "b"), ("a", "c")])
+    assert (apart.p, apart.low, same.p) == pytest.approx((0.0, 1.0, 1.0), abs=1e-9)
