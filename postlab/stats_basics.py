@@ -1,4 +1,4 @@
-"""What the parts of `stats` share: interval, difference, Wilson's for a share, what input may be."""
+"""What the parts of `stats` share: interval, difference, a share by Wilson, what input may be."""
 
 from __future__ import annotations
 
