@@ -40,31 +40,37 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
     # an arm that fell apart, or seeds that disagree, would squeeze all the others together
     panel.set_xlim(*(side * min(100.0, 8 + abs(frame[end]).max()) for side, end in
                      ((-1, "low"), (1, "high"))))  # fmt: skip
-    panel.set_xlabel("points of held-out sums, 95% interval over seeds", color=INK)
+    panel.set_xlabel("points of held-out sums; pale: each seed; band: 95% interval", color=INK)
     shown = [row.arm for row in frame.itertuples() if row.shown]
     said = f"{', '.join(shown)}" if shown else "none of them"
     return headline(fig, f"Of {len(frame)} changes, shown to matter by their seeds: {said}")
 
 
 def plot_groups(frame: pd.DataFrame) -> Figure:
-    """Draw the share of groups without a signal by group size: measured, and by two guesses.
+    """Draw the share of groups without a signal by group size: measured, and if prompts were alike.
 
     Args:
-        frame: a row a size, with `size`, `measured`, `each` (from every prompt's own chance) and
-            `mean` (from one chance for all prompts), shares.
+        frame: a row a size, with `size`, `measured`, its interval `low` and `high`, and `alike`
+            (one chance of being right for all prompts of a batch), shares.
     """
-    fig, (panel,) = panels(1, 1, (9, 3.6))
-    places = range(len(frame))
-    panel.plot(places, frame["measured"], "-o", color=OURS, linewidth=2.4, label="in the runs")
-    panel.plot(places, frame["each"], "--o", color=GREY, label="each prompt has its own chance")
-    panel.plot(places, frame["mean"], ":o", color=PALE, label="all prompts have the mean chance")
+    fig, (panel,) = panels(1, 1, (9, 3.2))
+    places = list(range(len(frame)))
+    panel.fill_between(places, frame["low"], frame["high"], color=OURS, alpha=0.2, linewidth=0)
+    panel.plot(places, frame["measured"], "-o", color=OURS, linewidth=2.4)
+    panel.plot(places, frame["alike"], "--o", color=GREY)
+    for name, colour, said in (("measured", OURS, "in the runs"), ("alike", GREY, "prompts alike")):
+        panel.annotate(
+            said, (places[-1], frame[name].iloc[-1]), (8, -4), textcoords="offset points",
+            color=colour, size=12,
+        )  # fmt: skip
     panel.set_xticks(places, [str(size) for size in frame["size"]])
+    panel.set_xlim(-0.2, places[-1] + 0.6)
     panel.set_ylim(0, 1.02)
     panel.set(xlabel="answers a group", ylabel="groups without a signal")
-    panel.legend(frameon=False, fontsize=11)
     first, last = frame.iloc[0], frame.iloc[-1]
     return headline(
         fig,
         f"{first['measured']:.0%} of the groups of {first['size']:.0f} teach nothing, "
-        f"{last['measured']:.0%} of those of {last['size']:.0f}",
+        f"{last['measured']:.0%} of those of {last['size']:.0f}; were all prompts alike, "
+        f"{last['alike']:.0%}",
     )

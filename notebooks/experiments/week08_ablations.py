@@ -5,8 +5,9 @@
 Runs of TRL's GRPOTrainer with the tiny profile's recipe from the shipped DPO stage, the same seeds
 in every arm: a seed decides prompts, their order and the draws. Every arm trains on 64 completions
 a batch and 12 batches, where the recipe takes 40: in a first trial of 40 the arms all ended at the
-ceiling, and nothing could be told apart. So this compares how fast they learn. `base` names the arm that differs from it in one thing: the recipe, or, for
-what acts only where the policy has left its sampler, the recipe with a batch taken in four steps.
+ceiling, and nothing could be told apart. So this compares how fast they learn. `base` names the arm
+that differs from it in one thing: the recipe, or, for what acts only where the policy has left its
+sampler, the recipe with a batch taken in four steps.
 
 Every finished run is kept under `runs/week08-ablations/`, so an interrupted experiment goes on
 where it stopped; the result is written to data/results/week08/ablations.json. Kept of each run: its

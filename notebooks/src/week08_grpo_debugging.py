@@ -1,14 +1,12 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# In week 7 the curves behaved. Most first runs of one's own do not: the reward stays at nought, or it rises and the model gets worse. The trainer says neither. In this notebook you read the logs of runs that were broken on purpose, first by eye and then with `postlab.doctor`, see a reward hacked and mended, and look for holes in verifiers.
+# In week 7 the curves behaved. Most first runs of one's own do not: the reward stays at nought, or it rises and the model gets worse. The trainer says neither. By the end you can say
 #
-# By the end you can say
-#
-# - in which order to look at a GRPO log, and which ugly curves are no fault,
-# - how far to trust a program that reads curves,
+# - in which order to look at a GRPO log, and how far to trust a program that reads it,
 # - how a reward is hacked, and which repairs hold,
-# - what to verify beyond sums, and where verifiers have holes.
+# - what to verify beyond sums, and where verifiers have holes,
+# - which parts of GRPO, DAPO, Dr. GRPO and GSPO matter in a short run, and how sure that is.
 
 # %% tags=["setup"]
 import importlib.util
@@ -25,7 +23,7 @@ lab = postlab.start(week=8)
 # %% [markdown]
 # ## 1. What a trainer tells you
 #
-# Every run below is a real one: TRL's own trainer on the embedded model, broken in one stated way, its log kept whole. They show *mechanism, not capability*. `notebooks/experiments/week08_logs.py` makes them again.
+# Every run below is real: TRL's trainer on the embedded model, broken in one way (*mechanism, not capability*). `notebooks/experiments/week08_logs.py` makes them again.
 
 # %%
 import json
@@ -37,10 +35,9 @@ from postlab.profile import data_dir
 recorded = data_dir() / "results" / "week08"
 
 
-def case(name):
-    """The log history of a recorded run, and what was wrong with it."""
-    run = json.loads((recorded / "logs" / f"{name}.json").read_text(encoding="utf-8"))
-    return run["log_history"], run["spec"]["cause"]
+def case(name, what="log_history"):
+    """The log history of a recorded run, or its "spec": how it was made."""
+    return json.loads((recorded / "logs" / f"{name}.json").read_text(encoding="utf-8"))[what]
 
 
 # %% [markdown]
@@ -67,7 +64,7 @@ def case(name):
 # %%
 from postlab.figures_week08 import plot_signals
 
-log, cause = case("development-wrong-tags")
+log = case("development-wrong-tags")
 plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 
 # %% [markdown]
@@ -76,11 +73,7 @@ plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 # No group has two different rewards, so every advantage is 0 and so is the gradient. The policy is not bad, it is unheard: *all* answers are scored 0. Before any training, score the gold answers themselves. They must get 1.
 #
 # </details>
-
-# %%
-print("What had been done:", cause)
-
-# %% [markdown]
+#
 # ### Exercise 8.1 · about 5 minutes · easy
 #
 # Some such groups are in every run. A prompt is solved with chance $p$. How likely are $G$ answers to it all right or all wrong?
@@ -125,7 +118,7 @@ pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).r
 # ### Run B
 
 # %%
-log, cause = case("development-short-limit")
+log = case("development-short-limit")
 plot_signals(log, ["reward", "completions/mean_length", "completions/clipped_ratio"])
 
 # %% [markdown]
@@ -134,11 +127,7 @@ plot_signals(log, ["reward", "completions/mean_length", "completions/clipped_rat
 # Nearly all answers run into the limit. A cut answer has no `####`, so it is scored 0, however well it began. Either the limit is too low for honest work, or the policy does not know that it should stop. Read three answers: they tell which.
 #
 # </details>
-
-# %%
-print("What had been done:", cause)
-
-# %% [markdown]
+#
 # The same picture comes from a prompt given as plain text: TRL applies the chat template to message lists only, so the policy gets no sign that it should answer, and nothing says so.
 #
 # ### Run C
@@ -146,7 +135,7 @@ print("What had been done:", cause)
 # Two rewards, one for the right number and one for how the answer looks. The sum of both is what is trained. Which curve would you show your team?
 
 # %%
-log, cause = case("development-blurted")
+log = case("development-blurted")
 plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_reward/mean"])
 
 # %% [markdown]
@@ -155,15 +144,11 @@ plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_re
 # The total rises, and nearly all of it is form. The reward that was meant falls, because working a sum out costs the form its points. Never plot only the sum of rewards.
 #
 # </details>
-
-# %%
-print("What had been done:", cause)
-
-# %% [markdown]
+#
 # ### Run D
 
 # %%
-log, cause = case("development-weak-anchor")
+log = case("development-weak-anchor")
 plot_signals(log, ["reward", "kl", "entropy"])
 
 # %% [markdown]
@@ -172,17 +157,13 @@ plot_signals(log, ["reward", "kl", "entropy"])
 # The reward is won in a few steps by leaving the start behind. What the model knew of anything else is not in this log; week 6's table would show it. The step is too large, and the weight of the KL too small to hold it.
 #
 # </details>
-
-# %%
-print("What had been done:", cause)
-
-# %% [markdown]
+#
 # ### Run E
 #
 # Here the reward does not depend on the answer at all. What can a policy learn from that?
 
 # %%
-log, cause = case("development-one-answer")
+log = case("development-one-answer")
 plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 
 # %% [markdown]
@@ -191,15 +172,11 @@ plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 # It learns to be sure. In a group some answer wins by luck, becomes more likely, is drawn more often, and wins more often. Entropy falls and nothing was bought for it. A reward with much noise does the same, only slower.
 #
 # </details>
-
-# %%
-print("What had been done:", cause)
-
-# %% [markdown]
+#
 # ### Run F
 
 # %%
-log, cause = case("development-zero-loss")
+log = case("development-zero-loss")
 plot_signals(log, ["loss", "grad_norm", "reward"])
 
 # %% [markdown]
@@ -208,24 +185,20 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 # Nothing is wrong. On policy the ratio is 1 and the advantages of a group sum to 0, so the *value* of the loss is 0 while its gradient is not (week 7). The reward rises. Whoever stops this run stops a good one.
 #
 # </details>
-
-# %%
-print("What had been done:", cause)
-
-# %% [markdown]
+#
 # ## 3. The doctor
 #
-# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters, what to try, and which week explains it. Its rules are functions of a few lines, thresholds beside them with their reasons (`postlab/doctor_rules.py`). Run C again:
+# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters, what to try, and which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py`. Run C again:
 
 # %%
 from postlab.doctor import diagnose
 
-log, cause = case("development-blurted")
+log = case("development-blurted")
 for finding in diagnose(log):
     print(finding, end="\n\n")
 
 # %% [markdown]
-# All six, and what it says of each. Compare with your sentences.
+# All six: what it says, and what had been done. Compare with your sentences.
 
 # %%
 six = {
@@ -236,16 +209,18 @@ six = {
     "E": "development-one-answer",
     "F": "development-zero-loss",
 }
+pd.set_option("display.max_colwidth", 200)
 said = {
-    run: [f"{finding.severity} {finding.code}" for finding in diagnose(case(name)[0])]
+    run: [f"{finding.severity} {finding.code}" for finding in diagnose(case(name))]
     for run, name in six.items()
 }
-pd.Series({run: ", ".join(codes) for run, codes in said.items()}, name="the doctor").to_frame()
+done = {run: case(name, "spec")["cause"] for run, name in six.items()}
+pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "what was done": done})
 
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made, with other causes or settings. Twice it showed a fault in the rules. They were mended, those runs went to the first half, and a new second half was made: the third is below.
+# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Twice it showed a fault in the rules; they were mended, and a new half was made: the third is below.
 #
 # **Predict first.** How many of the second half's faults does it name, and how often does it cry wolf?
 
@@ -256,16 +231,16 @@ verdicts = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["l
 plot_verdicts(pd.DataFrame(verdicts["logs"]))
 
 # %% [markdown]
-# The one it does not name was made to collapse in entropy, and did not. So that rule has not been tested yet on a run it had not seen.
+# The one it does not name was made to collapse in entropy, and did not: that rule is untested on runs it had not seen.
 #
-# All these logs come from one small model, and the same people broke the runs and wrote the rules. On your model a threshold may sit elsewhere. A finding is a reason to look, and an empty list is no certificate.
+# All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
 
 # %% [markdown]
 # ## 4. A reward that is hacked, and mended
 #
 # So far a faulty run showed in its log. This one does not; it is the reward that is wrong. Optimised hard enough, any stand-in for what you want parts from it: Goodhart's law, in RL called reward hacking.
 #
-# The task: requests that are safe, that would hurt someone, and that nobody can answer. There is no verifier for good manners, so a *judge* scores each reply. This one stands for many real ones, which prefer replies that are long and sure:
+# The task: requests that are safe, that would hurt someone, and that nobody can answer. No verifier knows manners, so a *judge* scores each reply. Like many real ones it prefers what is long and sure:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -289,7 +264,7 @@ tries = {
 # %% [markdown]
 # Sensible on these three. **Predict first.** The SFT model refuses about half of the requests that would hurt someone, and admits of some questions that nobody can know. After 24 steps with this judge: what does the reward do, and what do safety, honesty and helpfulness do?
 #
-# Recorded, three seeds an arm. Beside the reward (the *proxy*) runs the truth: of each training answer by the oracle, with no weight, and on held-out prompts every few steps. The oracle shares no code with any judge here.
+# Recorded, three seeds an arm. Beside the reward (the *proxy*) runs the truth, by the oracle: of each training answer, and on held-out prompts every few steps.
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
@@ -344,7 +319,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # | and a large KL | `beta` 1.0 |
 # | a judge who reads | another judge: looks at the request first, and knows three kinds of good reply |
 #
-# **Predict first.** Which mends it, which only slows it down, and which moves the fault somewhere else?
+# **Predict first.** Which mends it, which slows it down, which moves the fault elsewhere?
 
 # %%
 from postlab.figures_week08_hack import plot_repairs
@@ -363,7 +338,7 @@ for arm in arms:
 plot_repairs(pd.DataFrame(rows))
 
 # %% [markdown]
-# Each repair against the judge alone, on the same prompts (mean over the seeds; intervals are over prompts, three seeds are too few for more):
+# Each repair against the judge alone, on the same prompts (means over seeds, intervals over prompts):
 
 # %%
 table = []
@@ -379,13 +354,7 @@ for arm in arms[1:]:
 pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
-# Read the table with these questions:
-#
-# - **KL.** It holds the policy near its start, faults included. Does more of it mend, or stop *all* learning earlier?
-# - **A second reward.** It protects what it names and nothing else. Look at honesty, which nobody named, and at the last two columns.
-# - **The better judge.** It pays no refusal of a safe request. Do refusals spill over all the same?
-#
-# Mend the judge first: a KL or a second term leaves the hole where it is.
+# **KL** holds the policy near its start, faults included: does more of it mend, or stop *all* learning? **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is.
 
 # %%
 plot_proxy(*curves(runs_of("a judge who reads")))
@@ -399,7 +368,7 @@ plot_proxy(*curves(runs_of("a judge who reads")))
 plot_proxy(*curves(runs_of("nothing false")))
 
 # %% [markdown]
-# A policy climbs only to what it draws, and only where that is paid *better*. Here it knew most answers and hardly ever shrugged, so silence had little to offer in so few steps. That is luck, no merit of the reward. **Try to cheat it yourself first.**
+# A policy climbs only to what it draws, and only where that is paid *better*. Here it knew most answers and hardly ever shrugged. That is luck, no merit of the reward: **try to cheat it yourself first.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -538,12 +507,12 @@ pd.DataFrame(live, index=["before", "after"]).T.round(2)
 diagnose(trainer.state.log_history)
 
 # %% [markdown]
-# Whatever it says, it cannot say *this*: no rule that reads the proxy sees that the proxy is wrong. What does: a second measure that is not trained on, answers read by somebody, a reward attacked before it was used.
+# Whatever it says, it cannot say *this*: no rule that reads the proxy sees that the proxy is wrong. A second measure does, answers read, a reward attacked before use.
 
 # %% [markdown]
 # ## 5. Beyond sums
 #
-# A verifier is any program that can say *right* or *wrong*. Sums had one. So have code (run its tests), structured replies (check them against a schema), puzzles with rules, and plans of actions that can be played out. What changes is where the holes are.
+# A verifier is any program that can say *right* or *wrong*. Sums had one. So have code (run its tests), structured replies (check a schema), puzzles, and plans that can be played out. What changes is where the holes are.
 #
 # ### Code: paid by tests
 
@@ -556,7 +525,7 @@ row = next(row for row in asked if "largest, then at most" in row["prompt"][0]["
 print(row["prompt"][0]["content"], row["completion"][0]["content"], *row["tests"], sep="\n")
 
 # %% [markdown]
-# `code_reward` runs a reply in a sandbox: a process without network or files, with limits on time and memory. Only the *calls* go in. What they should return stays outside, so a program cannot claim to have passed. Where a machine gives no namespaces it refuses, unless you allow a weak sandbox, which is for programs that you would run yourself. The ones below are ours.
+# `code_reward` runs a reply in a sandbox: a process without network or files, with limits on time and memory. Only the *calls* go in. What they should return stays outside, so a program cannot claim to have passed. Without namespaces it refuses, unless you allow a weak sandbox, for programs that you would run yourself, as these.
 #
 # **Predict first.** The gold program and five others. Which are paid?
 
@@ -607,18 +576,18 @@ print(row["prompt"][0]["content"])
 pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 
 # %% [markdown]
-# The wrong value and the wrong name are paid. **A schema checks the form, not the truth.** Where you know the truth, put it into the schema as `const`; then it is a verifier of both.
+# The wrong value and the wrong name are paid. **A schema checks the form, not the truth**, unless you put the truth into it as `const`.
 #
 # ### What the policies learned
 #
-# Recorded: from week 5's policy a short SFT on gold rows, then GRPO. Code was paid by all tests or by the first two, JSON by its form or by form and truth. Each held-out reply is measured twice: as its reward would, and by a check which no reward saw.
+# Recorded: from week 5's policy a short SFT on gold rows, then GRPO, paid by all tests or the first two, by form or by form and truth. Each held-out reply is measured twice: by its reward, and by a check which no reward saw.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
 pd.Series(made["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# In each arm the reward is what was paid for. In which does the unseen check rise as far?
+# In which arm does the unseen check rise as far as the reward?
 
 # %%
 import numpy as np
@@ -649,9 +618,7 @@ def changes(run):
 plot_seen_and_unseen(pd.DataFrame(row for run in made["runs"] for row in changes(run)))
 
 # %% [markdown]
-# Where grey and green part on every seed, training found a hole without looking for it. The intervals know the prompts alone, so look at the seeds as well; an interval over 0 settles nothing.
-#
-# Changes are half of it. The shares themselves, all seeds together:
+# Where grey and green part on every seed, training found a hole without looking for it. The intervals are over prompts: look at the seeds as well. The shares themselves:
 
 # %%
 levels = [
@@ -699,7 +666,7 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 # %% [markdown]
 # GRPO divides by the group's deviation (week 7): a lone hedge that is paid 0.5 gets the advantage of a lone right answer.
 #
-# Five tasks were probed, a hundred puzzles each, with answers whose worth is known: two of logic, two of constraints, and one, `boxnet`, whose answers are plans of actions for several agents, as a tool-using policy writes them. `notebooks/experiments/week08_gym.py` made the table; you need not install anything to read it.
+# Five tasks were probed, a hundred puzzles each, with answers whose worth is known: two of logic, two of constraints, and `boxnet`, whose answers are plans of actions, as a tool-using policy writes them (`notebooks/experiments/week08_gym.py`).
 #
 # Which is worse for training: a wrong answer paid, a right one refused, or an error raised?
 
@@ -713,8 +680,8 @@ plot_probes(probes)
 # %% [markdown]
 # - **Half a truth is paid.** In `knights_knaves` with two people, one of them wrong earns most of the mark, and so does calling one person both.
 # - **Saying a premise again is paid in full** for most puzzles of `propositional_logic`: it follows. And where premises contradict each other everything follows, `P ∧ ¬P` as well.
-# - **`n_queens` hands the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier, the same text for every board. It could as well read your files.
-# - **Right answers are refused** for a fence, even where the question shows one, or for a line break at the end. That teaches a policy that solving does not pay.
+# - **`n_queens` hands the answer to `eval`.** `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. It could as well read your files.
+# - **Right answers are refused** for a fence, even where the question shows one, or for a line break.
 # - **An answer can end the run:** `boxnet` expects a list and raises on the number 5.
 
 # %%
@@ -722,15 +689,7 @@ same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `postlab.gym.gym_reward` pays for full marks only, takes a fence off, scores an error 0, and refuses the tasks whose verifier runs answers. What is left are the rows above: holes of the task, which no wrapper closes. To train on such puzzles:
-#
-# ```python
-# # pip install "postlab[gym]"
-# from postlab.gym import gym_reward, gym_rows
-#
-# rows = gym_rows("knights_knaves", split="train", n=500)
-# # GRPOTrainer(..., reward_funcs=gym_reward, train_dataset=Dataset.from_list(rows))
-# ```
+# `gym_reward` in `postlab.gym` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes of the task, which no wrapper closes.
 #
 # ### Before you train on any verifier
 #
@@ -738,14 +697,95 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # |---|---|
 # | the gold answers, all of them | 1 |
 # | gold with a space, a line break, a fence | 1, or the prompt must say why not |
-# | nothing, the question, the same answer to all | 0 |
-# | two answers at once, gold among them | 0 |
-# | half of it right | 0, unless half is what you want |
+# | nothing, the question, the same answer to all, two at once | 0 |
 # | 5, `[]`, 100 kB of brackets | 0, without an error |
 # | a check that the reward does not make | the truth; hold it back |
 
 # %% [markdown]
-# ## 6. Your own run
+# ## 6. What can it do without?
+#
+# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** Decoupled Clip and Dynamic sAmpling ([2503.14476](https://arxiv.org/abs/2503.14476)): four changes, none about safety. TRL's `loss_type="dapo"` is one of them.
+#
+# | arm | from | what changes |
+# |---|---|---|
+# | groups of 2, 4, 16 | | answers a prompt, of 64 in all; the recipe has 8 |
+# | no, batch scaling | Dr. GRPO | advantages not divided by the *group's* deviation |
+# | answer means | GRPO as published | every answer weighs the same, not every token |
+# | Dr. GRPO | | no scaling, and a constant in place of the length |
+# | KL 0.04 | DeepSeekMath | `beta` |
+# | dynamic sampling | DAPO | silent groups drawn anew (`postlab.dynamic_sampling`; TRL has none) |
+# | four steps | | a batch in four steps: the policy leaves its sampler |
+# | clip-higher | DAPO | and an upper clip of 0.28 |
+# | no clip | | and none at all |
+# | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
+#
+# Recorded: five seeds an arm, from week 5's policy, cut short below the ceiling.
+
+# %%
+ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
+pd.Series(ablations["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# **Predict first.** Which arms differ from their base by more than the luck of a seed?
+#
+# A seed gives all arms the same prompts, so its luck cancels in differences. `blocked_differences` judges by what scatter is left in *all* arms; Holm corrects for the many looks.
+
+# %%
+from postlab.figures_week08_ablations import plot_ablations
+from postlab.stats import blocked_differences, holm
+
+
+def by_seed(measure):
+    """A number a run: arms down, seeds across."""
+    rows = [(run["arm"], run["seed"], measure(run)) for run in ablations["runs"]]
+    frame = pd.DataFrame(rows, columns=["arm", "seed", "value"])
+    return frame.pivot(index="arm", columns="seed", values="value").loc[list(ablations["arms"])]
+
+
+sums = by_seed(lambda run: 100 * share(run["end"]["arithmetic"]))
+pairs = [(arm, how["base"]) for arm, how in ablations["arms"].items() if how["base"]]
+found = blocked_differences(dict(sums.iterrows()), pairs)
+frame = pd.DataFrame(pairs, columns=["arm", "base"])
+frame["seeds"] = [list(sums.loc[arm] - sums.loc[base]) for arm, base in pairs]
+frame["points"] = [one.difference for one in found]
+frame["low"], frame["high"] = [one.low for one in found], [one.high for one in found]
+frame["shown"] = holm([one.p for one in found]) < 0.05
+plot_ablations(frame)
+
+# %% [markdown]
+# An interval over nought proves no absence; its width is what these seeds could have missed. What the logs say of each arm, means over seeds:
+
+# %%
+told = {"sums right, %": sums.mean(axis=1)}
+for name, key in {
+    "silent groups": "frac_reward_zero_std",
+    "entropy": "entropy",
+    "tokens clipped": "clip_ratio/region_mean",
+    "answer length": "completions/mean_length",
+}.items():
+    told[name] = by_seed(lambda run, key=key: share(run["log"][key])).mean(axis=1)
+told["answers drawn a batch"] = by_seed(lambda run: np.mean(run["sampled"])).mean(axis=1)
+pd.DataFrame(told).round(3)
+
+# %% [markdown]
+# What did dynamic sampling pay for fewer silent groups? Which clip bound at all? Silence by group size, and by Exercise 8.1 if all prompts had the batch's mean accuracy:
+
+# %%
+from postlab.figures_week08_ablations import plot_groups
+
+rows = []
+for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16": 16}.items():
+    silent = by_seed(lambda run: share(run["log"]["frac_reward_zero_std"])).loc[arm]
+    alike = by_seed(lambda run, size=size: silent_share(numbers(run["log"]["reward"]), size).mean())
+    found = bootstrap_interval(silent)
+    row = {"size": size, "measured": found.value, "low": found.low, "high": found.high}
+    rows.append(row | {"alike": alike.loc[arm].mean()})
+plot_groups(pd.DataFrame(rows))
+
+# %% [markdown]
+# Prompts are far from alike, and no size makes a hopeless one speak. Choosing prompts does.
+#
+# ## 7. Your own run
 #
 # The log of week 7's run, yours if you made it, else the one that comes with postlab:
 
@@ -758,11 +798,20 @@ for finding in diagnose(run.log):
     print(finding)
 
 # %% [markdown]
-# `diagnose(trainer.state.log_history)` takes any TRL run. Call it in the first minutes and not after the last.
+# It takes any TRL run: call it in the first minutes, not after the last.
 #
+# All stages so far, in week 12's plot:
+
+# %%
+from postlab.evals import compare
+from postlab.plots import plot_stages
+
+plot_stages(compare(lab.results()), profile=lab.profile.name)
+
+# %% [markdown]
 # ## What you have now
 #
-# An order in which to look, six pictures to compare with, a reader of logs whose misses you know, a reward seen hacked and mended, and a list of things to try on any verifier. To come here: which of GRPO's parts it can do without, as ablations with seeds.
+# An order in which to look, a reader of logs whose misses you know, a reward seen hacked and mended, things to try on any verifier, and ablations you can trust as far as their seeds go.
 #
 # ### Five interview questions
 #
