@@ -15,7 +15,8 @@ two false alarms. The rules were changed each time, and what was left of those l
 belongs to the first half. `LATE` is the third and a whole one, made after the last change.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
-true of the run as well, or follow from its failure, written down before the run was made.
+true of the run as well, or follow from its failure, written down before the run was made. A run
+that was made for a fault and did not get it is `absent`: only its false alarms count.
 """
 
 from __future__ import annotations
@@ -365,11 +366,18 @@ LATE: dict[str, dict[str, Any]] = {
         "rewards": ["lot_reward"], "how": {**SMALLER, "learning_rate": 2.5e-3},
         "also": ["entropy_collapse", "lr_too_high"],
     },
+    # the second attempt at one: its entropy rose as well, so there was nothing to find
     "sure-of-nothing": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 239,
+        "absent": True, "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 239,
         "cause": "a reward drawn by lot, at twenty-five times the rate, from a surer start",
         "rewards": ["lot_reward"], "how": {"learning_rate": 2.5e-3, "max_steps": 20},
         "also": ["length_drift", "lr_too_high"],
+    },
+    "herd": {
+        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 240,
+        "cause": "a judge who pays the half of a group that is most like the others, right or wrong",
+        "rewards": ["herd_reward"], "how": {"learning_rate": 1e-3, "max_steps": 32},
+        "also": ["length_drift"],
     },
     "form-alone": {
         "kind": "reward_saturation", "stage": "grpo", "start": "dpo", "seed": 227,
@@ -438,6 +446,7 @@ LATE: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 HALVES = {"development": DEVELOPMENT, "late": LATE}
+SAID = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
 
 
 # --- rewards, rows and faults, by the names that the settings use ---
@@ -507,6 +516,16 @@ def equation_penalty(completions: list, **columns: Any) -> list[float]:
 def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
     """1 or 0 by lot, three in ten."""
     return [float(random.random() < 0.3) for _ in completions]
+
+
+def herd_reward(completions: list, *, group: int = 8, **columns: Any) -> list[float]:
+    """1 for the half of each group whose replies most siblings gave as well, the first of equals."""
+    texts, paid = told(completions), []
+    for at in range(0, len(texts), group):
+        said = texts[at : at + group]
+        ranked = sorted(range(len(said)), key=lambda i, said=said: -said.count(said[i]))
+        paid += [float(ranked.index(i) < group // 2) for i in range(len(said))]
+    return paid
 
 
 def digit_reward(completions: list, **columns: Any) -> list[float]:
@@ -667,7 +686,7 @@ def written(result: dict[str, Any]) -> str:
 
 def made_by(spec: dict[str, Any]) -> dict[str, Any]:
     """What a run depends on: its settings without what is said about it."""
-    return {name: value for name, value in spec.items() if name not in ("kind", "cause", "also")}
+    return {name: value for name, value in spec.items() if name not in SAID}
 
 
 def judged(result: dict[str, Any]) -> dict[str, Any]:
@@ -685,7 +704,7 @@ def judged(result: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": result["name"],
         "stage": spec["stage"],
-        "kind": kind or "healthy",
+        "kind": "absent" if spec.get("absent") else kind or "healthy",
         "hit": hit,
         "false_alarms": false,
         "found": [finding.code for finding in found],
@@ -693,12 +712,16 @@ def judged(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Hits, misses and false alarms over the logs of one half, and each log's own line."""
+    """Hits, misses and false alarms over the logs of one half, and each log's own line.
+
+    A log whose fault did not come is neither hit nor miss.
+    """
     logs = [judged(result) for result in results]
-    faults = [log for log in logs if log["kind"] != "healthy"]
+    faults = [log for log in logs if log["kind"] not in ("healthy", "absent")]
     return {
         "faults": len(faults),
-        "healthy": len(logs) - len(faults),
+        "healthy": sum(log["kind"] == "healthy" for log in logs),
+        "absent": [log["name"] for log in logs if log["kind"] == "absent"],
         "hits": sum(log["hit"] for log in faults),
         "misses": [log["name"] for log in faults if not log["hit"]],
         "false_alarms": [f"{log['name']}: {code}" for log in logs for code in log["false_alarms"]],
