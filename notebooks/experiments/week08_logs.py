@@ -375,7 +375,7 @@ LATE: dict[str, dict[str, Any]] = {
     },
     "herd": {
         "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 240,
-        "cause": "a judge who pays the half of a group that is most like the others, right or wrong",
+        "cause": "a judge who pays the half of a group most like the others, right or wrong",
         "rewards": ["herd_reward"], "how": {"learning_rate": 1e-3, "max_steps": 32},
         "also": ["length_drift"],
     },
@@ -519,7 +519,7 @@ def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
 
 
 def herd_reward(completions: list, *, group: int = 8, **columns: Any) -> list[float]:
-    """1 for the half of each group whose replies most siblings gave as well, the first of equals."""
+    """1 for the half of each group whose replies most siblings gave too, the first of equals."""
     texts, paid = told(completions), []
     for at in range(0, len(texts), group):
         said = texts[at : at + group]

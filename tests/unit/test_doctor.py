@@ -286,16 +286,32 @@ def test_the_summary_is_what_the_rules_make_of_the_committed_logs(experiment, su
     assert summary[half] == experiment.summary(experiment.recorded(half))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a late run, sure-of-nothing, was made to collapse in entropy and did not, so no log of "
-    "this kind was made after the rules; a run that does collapse has to be found",
-)
 def test_on_the_late_half_no_fault_is_missed_and_there_is_at_most_one_false_alarm(summary):
     late = summary["late"]
     assert late["misses"] == [] and late["hits"] == late["faults"] >= 14
     assert len(late["false_alarms"]) <= 1
     assert late["healthy"] == 4
+
+
+def test_a_run_is_absent_only_where_its_log_shows_no_trace_of_the_fault(experiment):
+    """By the numbers themselves and not by the rules: the entropy ends where it began, or above."""
+    absent = [r for half in experiment.HALVES for r in experiment.recorded(half)
+              if r["spec"].get("absent")]  # fmt: skip
+    assert [(r["name"], r["spec"]["kind"]) for r in absent] == [
+        ("sure-of-nothing", "entropy_collapse")
+    ]
+    entropy = [e["entropy"] for e in absent[0]["log_history"] if "entropy" in e]
+    quarter = len(entropy) // 4
+    assert sum(entropy[-quarter:]) > sum(entropy[:quarter])
+    made = [r for r in experiment.recorded("late") if r["name"] == "herd"][0]
+    entropy = [e["entropy"] for e in made["log_history"] if "entropy" in e]
+    assert sum(entropy[-quarter:]) < 0.1 * sum(entropy[:quarter])
+
+
+def test_the_herd_pays_half_of_each_group_the_most_said_first(experiment):
+    said = ["a", "b", "b", "c", "b", "a", "d", "e"]
+    assert experiment.herd_reward(said) == [1, 1, 1, 0, 1, 0, 0, 0]
+    assert experiment.herd_reward(["x"] * 8 + said)[:8] == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_each_kind_is_in_both_halves_and_no_late_run_repeats_an_early_one(experiment):
