@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import COLOURS, INK
 from postlab.doctor_log import finite
-from postlab.panels import headline, panels
+from postlab.panels import GREY, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,19 +72,21 @@ def plot_verdicts(logs: pd.DataFrame) -> Figure:
     """Draw what the doctor said of each recorded log, a row a log.
 
     Args:
-        logs: rows with `name`, `kind` (of its fault, or "healthy"), `hit`, `false_alarms` (lists).
+        logs: rows with `name`, `kind` (of its fault, "healthy", or "absent" where the fault that
+            was meant did not come), `hit`, `false_alarms` (lists).
     """
     fig, (panel,) = panels(1, 1, (9, 0.6 + 0.26 * len(logs)))
     for place, log in enumerate(logs.itertuples()):
-        colour = CAUGHT if log.hit else MISSED
-        panel.plot(0, place, "o" if log.hit else "X", color=colour, markersize=9)
+        fair = log.hit or log.kind == "absent"
+        colour = GREY if log.kind == "absent" else CAUGHT if log.hit else MISSED
+        panel.plot(0, place, "o" if fair else "X", color=colour, markersize=9)
         alarms = ", ".join(log.false_alarms)
         text = f"{log.name}: {log.kind}" + (f"; false alarm: {alarms}" if alarms else "")
         panel.annotate(text, (0, place), xytext=(14, 0), textcoords="offset points", va="center",
                        size=11, color=INK)  # fmt: skip
     panel.set(xlim=(-0.02, 1), ylim=(len(logs) - 0.4, -0.6), xticks=[], yticks=[])
     panel.grid(visible=False)
-    faults = logs["kind"] != "healthy"
+    faults = ~logs["kind"].isin(["healthy", "absent"])
     false = int(logs["false_alarms"].map(len).sum())
     return headline(
         fig,

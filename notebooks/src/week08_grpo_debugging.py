@@ -231,9 +231,7 @@ verdicts = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["l
 plot_verdicts(pd.DataFrame(verdicts["logs"]))
 
 # %% [markdown]
-# The one it does not name was made to collapse in entropy, and did not: that rule is untested on runs it had not seen.
-#
-# All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
+# Grey: made to collapse in entropy, and did not; another run was made for that. All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
 
 # %% [markdown]
 # ## 4. A reward that is hacked, and mended

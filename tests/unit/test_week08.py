@@ -30,9 +30,10 @@ def test_verdicts_are_counted_in_the_title():
             {"name": "a", "kind": "truncation", "hit": True, "false_alarms": []},
             {"name": "b", "kind": "nan", "hit": False, "false_alarms": ["kl_blow_up"]},
             {"name": "c", "kind": "healthy", "hit": True, "false_alarms": []},
+            {"name": "d", "kind": "absent", "hit": False, "false_alarms": []},
         ]
     )
     fig = plot_verdicts(logs)
     title = " ".join(fig.get_suptitle().split())
-    assert title == "1 of 2 faults named, 1 false alarms in 3 runs made after the rules"
+    assert title == "1 of 2 faults named, 1 false alarms in 4 runs made after the rules"
     assert any("false alarm: kl_blow_up" in text.get_text() for text in fig.axes[0].texts)
