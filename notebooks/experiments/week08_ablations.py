@@ -7,7 +7,7 @@ in every arm: a seed decides prompts, their order and the draws. Every arm train
 a batch and 12 batches, where the recipe takes 40: in a first trial of 40 the arms all ended at the
 ceiling, and nothing could be told apart. So this compares how fast they learn. `base` names the arm
 that differs from it in one thing: the recipe, or, for what acts only where the policy has left its
-sampler, the recipe with a batch taken in four steps.
+sampler, five batches each taken in four steps.
 
 Every finished run is kept under `runs/week08-ablations/`, so an interrupted experiment goes on
 where it stopped; the result is written to data/results/week08/ablations.json. Kept of each run: its
@@ -40,6 +40,7 @@ SEEDS = (0, 1, 2, 3, 4)
 CODE = ("tinyworld", "evals", "rollout", "decoding", "rollout_trl", "dynamic_sampling", "rewards")
 SETTINGS: dict[str, Any] = {"heldout_sums": 200, "heldout_others": 60, "batches": 12}
 MINIBATCHES = {"per_device_train_batch_size": 16, "steps_per_generation": 4}
+FEW = {**MINIBATCHES, "max_steps": 20}  # five batches: after twelve these are at the ceiling too
 ARMS: dict[str, dict[str, Any]] = {  # name: the arm it is compared with, and what it changes
     "recipe": {"base": None, "how": {}},
     "groups of 2": {"base": "recipe", "how": {"num_generations": 2}},
@@ -52,13 +53,14 @@ ARMS: dict[str, dict[str, Any]] = {  # name: the arm it is compared with, and wh
     "KL 0.04": {"base": "recipe", "how": {"beta": 0.04}},
     "dynamic sampling": {"base": "recipe", "how": {}, "dynamic": True},
     "four steps": {"base": "recipe", "how": MINIBATCHES},
-    "clip-higher": {"base": "four steps", "how": {**MINIBATCHES, "epsilon_high": 0.28}},
-    "no clip": {"base": "four steps", "how": {**MINIBATCHES, "epsilon": 10.0}},
+    "four steps, 5 batches": {"base": None, "how": FEW},
+    "clip-higher": {"base": "four steps, 5 batches", "how": {**FEW, "epsilon_high": 0.28}},
+    "no clip": {"base": "four steps, 5 batches", "how": {**FEW, "epsilon": 10.0}},
     # its ratio is a mean over an answer's tokens, near 1: the paper's own, much narrower clip
     "GSPO": {
-        "base": "four steps",
+        "base": "four steps, 5 batches",
         "how": {
-            **MINIBATCHES, "importance_sampling_level": "sequence", "loss_type": "grpo",
+            **FEW, "importance_sampling_level": "sequence", "loss_type": "grpo",
             "epsilon": 3e-4, "epsilon_high": 4e-4,
         },
     },
@@ -171,7 +173,9 @@ def main() -> None:
         for arm in ARMS:
             name = arm.replace(" ", "-")
             part = parts / f"{key_of(arm)}-{name}-{seed}.json"
-            runs.append(finished(part, partial(run, arm, seed), begun=begun))
+            done = finished(part, partial(run, arm, seed), begun=begun)
+            batches = len(done["log"]["reward"].split())  # an arm may stop before the others
+            runs.append(done | {"sampled": done["sampled"][:batches]})
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
     made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
