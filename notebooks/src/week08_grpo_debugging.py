@@ -713,7 +713,7 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | KL 0.04 | DeepSeekMath | `beta` |
 # | dynamic sampling | DAPO | silent groups drawn anew (`postlab.dynamic_sampling`; TRL has none) |
 # | four steps | | a batch in four steps: the policy leaves its sampler |
-# | clip-higher | DAPO | and an upper clip of 0.28 |
+# | clip-higher | DAPO | five such batches, and an upper clip of 0.28 |
 # | no clip | | and none at all |
 # | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
 #
