@@ -17,7 +17,10 @@ export POSTLAB_RUNS ?= $(CURDIR)/runs
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
 PYTEST := HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 $(PY) -m pytest
 UNSLOTH_TESTS := $(wildcard tests/unit/*_unsloth.py)
-SLOW_TESTS := $(wildcard tests/slow/test_*.py tests/gpu/test_*.py)
+# The longest first, as the slow tests run side by side, one a core.
+LONGEST := tests/slow/test_kill_stages.py
+SLOW_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/slow/test_*.py tests/gpu/test_*.py))
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
 .PHONY: help setup stages week lab notebooks test test-all bench lint unit unit-unsloth built nbval
@@ -50,7 +53,7 @@ bench: setup  ## our stages against plain TRL
 test: lint unit unit-unsloth built nbval  ## lint, unit tests, and every notebook's cells; no network
 
 test-all: test  ## the same, the slow tests, and the GPU's where there is one
-	$(if $(SLOW_TESTS),$(PYTEST) $(SLOW_TESTS))
+	$(SIDE_BY_SIDE) $(SLOW_TESTS)
 
 lint: setup
 	@$(PY) -m ruff check .
