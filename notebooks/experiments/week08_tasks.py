@@ -216,7 +216,7 @@ def main() -> None:
             part = parts / f"{key}-{arm.replace(' ', '-')}-{seed}.json"
             runs.append(finished(part, partial(run, arm, seed, warm[how["task"]]), begun=begun))
     for one in runs[len(ARMS) :]:  # replies of the first seed are kept, as samples
-        one["end"].pop("replies")
+        one["end"].pop("replies", None)
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
     made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
