@@ -26,7 +26,7 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
             mean `points`, its interval `low` and `high`, and `shown`: whether it differs from 0
             after the correction for many comparisons.
     """
-    fig, (panel,) = panels(1, 1, (10, 0.42 * len(frame) + 1.5))
+    fig, (panel,) = panels(1, 1, (10, 0.36 * len(frame) + 1.4))
     panel.axvline(0, color=GREY, linewidth=1)
     for y, row in enumerate(frame.itertuples()):
         colour = OURS if row.shown else GREY
@@ -37,9 +37,8 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
         range(len(frame)), [f"{row.arm}  –  {row.base}" for row in frame.itertuples()], size=11.5
     )
     panel.set_ylim(len(frame) - 0.5, -0.5)
-    # an arm that fell apart, or seeds that disagree, would squeeze all the others together
-    panel.set_xlim(*(side * min(100.0, 8 + abs(frame[end]).max()) for side, end in
-                     ((-1, "low"), (1, "high"))))  # fmt: skip
+    ends = [value for row in frame.itertuples() for value in (row.low, row.high, *row.seeds)]
+    panel.set_xlim(min(ends) - 2, max(ends) + 2)
     panel.set_xlabel("points of held-out sums; pale: each seed; band: 95% interval", color=INK)
     shown = [row.arm for row in frame.itertuples() if row.shown]
     said = f"{', '.join(shown)}" if shown else "none of them"
@@ -71,6 +70,6 @@ def plot_groups(frame: pd.DataFrame) -> Figure:
     return headline(
         fig,
         f"{first['measured']:.0%} of the groups of {first['size']:.0f} teach nothing, "
-        f"{last['measured']:.0%} of those of {last['size']:.0f}; were all prompts alike, "
-        f"{last['alike']:.0%}",
+        f"{last['measured']:.0%} of those of {last['size']:.0f} "
+        f"(prompts alike: {last['alike']:.0%})",
     )

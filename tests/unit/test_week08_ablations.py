@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from modules import module_at
 
 from postlab import figures_week08_ablations as figures
-from postlab.profile import get_profile
+from postlab.profile import data_dir, get_profile
 
 EXPERIMENT = (
     Path(__file__).resolve().parents[2] / "notebooks" / "experiments" / "week08_ablations.py"
@@ -37,7 +38,7 @@ def test_an_arm_is_shown_with_every_seed_and_named_only_where_it_is_settled():
     assert [text.get_text() for text in panel.get_yticklabels()] == [
         "groups of 2  –  recipe", "GSPO  –  four steps",
     ]  # fmt: skip
-    assert panel.get_xlim() == (-18.5, 14.0)
+    assert panel.get_xlim() == (-12.5, 8.0)
     assert "none of them" in title(figures.plot_ablations(rows()))
 
 
@@ -52,7 +53,7 @@ def test_silent_groups_are_drawn_by_size():
         }
     )
     figure = figures.plot_groups(frame)
-    said = "80% of the groups of 2 teach nothing, 25% of those of 16; were all prompts alike, 1%"
+    said = "80% of the groups of 2 teach nothing, 25% of those of 16 (prompts alike: 1%)"
     assert said in " ".join(title(figure).split())
     assert list(figure.axes[0].lines[0].get_ydata()) == [0.8, 0.25]
 
@@ -85,3 +86,37 @@ def test_a_run_is_made_again_when_its_arm_or_its_start_changes(experiment, monke
     assert experiment.key_of("GSPO") == keys["GSPO"]
     monkeypatch.setattr(experiment, "files_hash", lambda files: "another start")
     assert experiment.key_of("GSPO") != keys["GSPO"]
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    file = data_dir() / "results" / "week08" / "ablations.json"
+    assert file.stat().st_size < 250_000
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_every_arm_is_recorded_on_every_seed_and_on_the_same_prompts(experiment, recorded):
+    assert {"command", "commit", "seeds", "date", "device", "versions"} <= set(
+        recorded["provenance"]
+    )
+    assert recorded["arms"] == experiment.ARMS and recorded["settings"] == experiment.SETTINGS
+    assert len(recorded["provenance"]["seeds"]) == 5
+    made = [(run["arm"], run["seed"]) for run in recorded["runs"]]
+    wanted = [(arm, seed) for seed in experiment.SEEDS for arm in experiment.ARMS]
+    assert made == wanted
+    counts = {name: len(text.split()) for name, text in recorded["start"].items()}
+    assert counts["arithmetic"] == 200
+    for run in recorded["runs"]:
+        assert {name: len(text.split()) for name, text in run["end"].items()} == counts
+        batches = len(run["log"]["reward"].split())
+        assert batches == (5 if "max_steps" in recorded["arms"][run["arm"]]["how"] else 12)
+        assert len(run["sampled"]) == batches
+
+
+def test_only_dynamic_sampling_draws_more_and_only_several_steps_clip(recorded):
+    for run in recorded["runs"]:
+        how = recorded["arms"][run["arm"]]
+        assert (sum(run["sampled"]) > 64 * len(run["sampled"])) == bool(how.get("dynamic"))
+        clipped = [float(x) for x in run["log"]["clip_ratio/region_mean"].split()]
+        reused = "steps_per_generation" in how["how"] and run["arm"] != "no clip"
+        assert any(clipped) == reused, run["arm"]
