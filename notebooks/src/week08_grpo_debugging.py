@@ -711,10 +711,10 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | answer means | GRPO as published | every answer weighs the same, not every token |
 # | Dr. GRPO | | no scaling, and a constant in place of the length |
 # | KL 0.04 | DeepSeekMath | `beta` |
-# | dynamic sampling | DAPO | silent groups drawn anew (`postlab.dynamic_sampling`; TRL has none) |
+# | dynamic sampling | DAPO | silent groups drawn anew (TRL has none) |
 # | four steps | | a batch in four steps: the policy leaves its sampler |
 # | clip-higher | DAPO | five such batches, and an upper clip of 0.28 |
-# | no clip | | and none at all |
+# | no clip | | and none |
 # | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
 #
 # Recorded: five seeds an arm, from week 5's policy, cut short below the ceiling.
