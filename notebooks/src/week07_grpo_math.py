@@ -592,7 +592,7 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 # %% [markdown]
 # Eight answers a prompt, eight prompts a step on `tiny`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
 #
-# Drawing the answers is what costs. TRL's `generate` fills a prompt in once for each of its eight answers and keeps the ended ones in the batch. On a CPU `rollout_func` hands the drawing to postlab's engine, which does neither and draws from the same distribution; on a GPU Unsloth has its own.
+# Drawing is what costs. `generate` fills a prompt in once for each of its answers and keeps ended ones in the batch. On a CPU `rollout_func` hands it to postlab's engine, which does neither and draws from the same distribution.
 
 # %%
 from datasets import Dataset
@@ -657,7 +657,7 @@ wanted = [RATE * (1 - step / STEPS) for step in range(STEPS)]
 [f"{rate:.1e}" for rate in rates], torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 
 # %% [markdown]
-# Does it matter? Recorded: the recipe, and the same with its rate held, three seeds each, from one start.
+# Does it matter? Recorded: the recipe, and the same with its rate held, three seeds each.
 
 # %%
 import json
@@ -701,7 +701,7 @@ table = [
 pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 
 # %% [markdown]
-# On every seed the constant rate earned more in training, and on held-out sums the two end alike. At this length a falling rate is insurance, not speed: it lets the policy come to rest, which 40 steps did not need. One rate was tried; a higher one would need the insurance sooner.
+# Compare the two in training and on held-out sums. A falling rate is insurance, not speed: it lets the policy come to rest. One rate was tried.
 
 # %% [markdown]
 # ## 10. What changed?

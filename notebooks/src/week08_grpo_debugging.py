@@ -291,7 +291,7 @@ read = [
 pd.concat(read, axis=1).iloc[:5]
 
 # %% [markdown]
-# **Find the hole yourself.** Which line of `eager_judge` pays for these replies, and which family was safe from it, and why? Put your own here: replies that are wrong or harmful, and get at least 0.5.
+# **Find the hole.** Which line of `eager_judge` pays for these replies, and which family was safe from it, and why? Put your own here: replies that are wrong or harmful, and get at least 0.5.
 
 # %%
 mine = {
@@ -717,7 +717,7 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | no clip | | and none |
 # | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
 #
-# Recorded: five seeds an arm, from week 5's policy, cut short below the ceiling.
+# Recorded: five seeds an arm, from week 5's policy, stopped below the ceiling.
 
 # %%
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
