@@ -87,7 +87,7 @@ def _config(args: Any) -> dict[str, Any]:
 
 def _keyed(parts: dict[str, Any]) -> dict[str, Any]:
     keyed = dict(parts)
-    if "config" in keyed:
+    if keyed.get("config"):  # an evaluated folder that was never trained here has none
         keyed["config"] = {k: v for k, v in keyed["config"].items() if not VOLATILE.match(k)}
     if (keyed.get("model") or {}).get("weights"):  # the content counts, not the folder's name
         keyed["model"] = {k: v for k, v in keyed["model"].items() if k != "base"}

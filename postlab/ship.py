@@ -15,7 +15,8 @@ from postlab.profile import data_dir
 from postlab.runs import CHAIN, STAGE_WEEKS
 from postlab.verified import note_run
 
-KEPT = ("manifest.json", "trainer_state.json", "eval.jsonl", "samples.jsonl")
+MANIFEST = "manifest.json"
+KEPT = ("trainer_state.json", "eval.jsonl", "samples.jsonl")
 COMPARISON = ("summary.json", "stages.png")
 
 
@@ -35,7 +36,7 @@ def ship(runs: Path, data: Path) -> None:
     for manifest in sorted(runs.glob("seed-*/*/manifest.json")):
         if manifest.parent.name in CHAIN:
             seed, stage = manifest.parts[-3:-1]
-            shutil.copyfile(manifest, results / f"{seed}-{stage}.manifest.json")
+            _copy_manifest(manifest, results / f"{seed}-{stage}.manifest.json")
     _note_verified(runs, data)
 
 
@@ -43,12 +44,20 @@ def _ship_stage(source: Path, target: Path) -> None:
     trained = source.name != "base"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    _copy_manifest(source / MANIFEST, target / MANIFEST)
     for name in KEPT:
         if trained or name != "trainer_state.json":
             shutil.copyfile(source / name, target / name)
     if trained:
         shutil.copytree(source / "model", target / "model")
         _name_base(target / "model" / "adapter_config.json")
+
+
+def _copy_manifest(source: Path, target: Path) -> None:
+    """Without the mark of a copy, which a stage carries that came with the package itself."""
+    made = json.loads(source.read_text(encoding="utf-8"))
+    made.pop("shipped", None)
+    target.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _note_verified(runs: Path, data: Path) -> None:
