@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from postlab import fingerprint, machine, runs, sourcecode, storage
+from postlab import fingerprint, machine, runs, ship, sourcecode, storage
 from postlab.progress import Bar, progress
 from postlab.runs import DiskFull, MissingStage, Run, StageBusy, find_stage
 
@@ -159,6 +159,12 @@ def test_changes_name_the_part_and_its_short_values():
     assert fingerprint.digest(old) != fingerprint.digest(new)
     new["config"]["learning_rate"], new["data"] = 0.1, old["data"]
     assert fingerprint.digest(old) == fingerprint.digest(new) and not fingerprint.changes(old, new)
+
+
+def test_a_folder_that_was_evaluated_and_never_trained_is_no_crash():
+    old = dict.fromkeys(fingerprint.PARTS)  # as `_prepare` reads it from such a manifest
+    new = {"config": {"learning_rate": 0.2}, "data": {"train": {"sha256": "b"}}}
+    assert "config.learning_rate (None → 0.2)" in fingerprint.changes(old, new)
 
 
 def test_a_moved_base_is_the_same_base_and_other_weights_are_not():
@@ -369,6 +375,14 @@ def test_the_shipped_stage_is_copied_for_tiny_and_its_own_seed(root, tmp_path, m
     for profile, seed in (("tiny", 1), ("smol", 0)):
         with pytest.raises(MissingStage):
             find_stage(profile, seed, "sft")
+
+
+def test_what_came_with_the_package_is_shipped_again_without_the_mark_of_a_copy(root, tmp_path):
+    run = finished(Run("tiny", 0, "sft"))
+    manifest = run.manifest
+    (run.folder / "manifest.json").write_text(json.dumps(manifest | {"shipped": True}))
+    ship._copy_manifest(run.folder / "manifest.json", tmp_path / "made.json")
+    assert json.loads((tmp_path / "made.json").read_text()) == manifest
 
 
 def test_a_stage_name_is_checked():
