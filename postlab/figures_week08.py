@@ -1,6 +1,6 @@
-"""Week 8's figures: what a run logged, a panel a signal; and how the doctor fared.
+"""Week 8's figure of a log: what a run logged, a panel a signal.
 
-Each returns a closed figure; titles are computed from what is drawn. Left out: what a curve means,
+It returns a closed figure; titles are computed from what is drawn. Left out: what a curve means,
 which is the reader's part, and then `postlab.doctor`'s.
 """
 
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import COLOURS, INK
 from postlab.doctor_log import finite
-from postlab.panels import GREY, headline, panels
+from postlab.panels import headline, panels
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 WORDS = {  # name in a log: what is drawn, and its unit
@@ -31,7 +30,6 @@ WORDS = {  # name in a log: what is drawn, and its unit
     "rewards/margins": "margin, nats times beta",
     "logps/chosen": "chosen log-prob, nats",
 }
-CAUGHT, MISSED = COLOURS["grpo"], COLOURS["multi"]
 
 
 def plot_signals(
@@ -66,30 +64,3 @@ def plot_signals(
         first, last = fmean(sound[:quarter]), fmean(sound[-quarter:])
         said.append(f"{label.split(',')[0]} {first:.2g} to {last:.2g}")
     return headline(fig, f"First to last quarter: {'; '.join(said)}")
-
-
-def plot_verdicts(logs: pd.DataFrame) -> Figure:
-    """Draw what the doctor said of each recorded log, a row a log.
-
-    Args:
-        logs: rows with `name`, `kind` (of its fault, "healthy", or "absent" where the fault that
-            was meant did not come), `hit`, `false_alarms` (lists).
-    """
-    fig, (panel,) = panels(1, 1, (9, 0.6 + 0.26 * len(logs)))
-    for place, log in enumerate(logs.itertuples()):
-        fair = log.hit or log.kind == "absent"
-        colour = GREY if log.kind == "absent" else CAUGHT if log.hit else MISSED
-        panel.plot(0, place, "o" if fair else "X", color=colour, markersize=9)
-        alarms = ", ".join(log.false_alarms)
-        text = f"{log.name}: {log.kind}" + (f"; false alarm: {alarms}" if alarms else "")
-        panel.annotate(text, (0, place), xytext=(14, 0), textcoords="offset points", va="center",
-                       size=11, color=INK)  # fmt: skip
-    panel.set(xlim=(-0.02, 1), ylim=(len(logs) - 0.4, -0.6), xticks=[], yticks=[])
-    panel.grid(visible=False)
-    faults = ~logs["kind"].isin(["healthy", "absent"])
-    false = int(logs["false_alarms"].map(len).sum())
-    return headline(
-        fig,
-        f"{int(logs.loc[faults, 'hit'].sum())} of {int(faults.sum())} faults named, "
-        f"{false} false alarms in {len(logs)} runs made after the rules",
-    )

@@ -225,13 +225,13 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # **Predict first.** How many of the second half's faults does it name, and how often does it cry wolf?
 
 # %%
-from postlab.figures_week08 import plot_verdicts
-
-verdicts = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["late"]
-plot_verdicts(pd.DataFrame(verdicts["logs"]))
+late = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["late"]
+print(f"named {late['hits']} of {late['faults']} faults, {len(late['false_alarms'])} false alarms")
+verdicts = [log | {"found": ", ".join(log["found"])} for log in late["logs"]]
+pd.DataFrame(verdicts)[["name", "stage", "kind", "found"]]
 
 # %% [markdown]
-# Grey: made to collapse in entropy, and did not; another run was made for that. All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
+# *Absent*: made to collapse in entropy, and did not; another run was made for that. All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
 
 # %% [markdown]
 # ## 4. A reward that is hacked, and mended
@@ -353,11 +353,7 @@ pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
 # **KL** holds the policy near its start, faults included: does more of it mend, or stop *all* learning? **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is.
-
-# %%
-plot_proxy(*curves(runs_of("a judge who reads")))
-
-# %% [markdown]
+#
 # ### A hole that nobody finds
 #
 # Another reward, for questions of fact: paid is every reply that *says nothing false*, so 'I do not know' is paid as well. The same start, the same rate. Will the policy fall silent?
@@ -805,7 +801,9 @@ for finding in diagnose(run.log):
 from postlab.evals import compare
 from postlab.plots import plot_stages
 
-plot_stages(compare(lab.results()), profile=lab.profile.name)
+SHOWN = ["arithmetic_sampled", "facts", "helpfulness", "safety", "honesty"]
+stages = compare(lab.results())
+plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 
 # %% [markdown]
 # ## What you have now
