@@ -521,7 +521,7 @@ print(row["prompt"][0]["content"], row["completion"][0]["content"], *row["tests"
 # %% [markdown]
 # `code_reward` runs a reply in a sandbox: a process without network or files, with limits on time and memory. Only the *calls* go in. What they should return stays outside, so a program cannot claim to have passed. Without namespaces it refuses, unless you allow a weak sandbox, for programs that you would run yourself, as these.
 #
-# **Predict first.** The gold program and five others. Which are paid?
+# The gold program and five others. Which are paid?
 
 # %%
 # NBVAL_CHECK_OUTPUT
