@@ -153,8 +153,8 @@ def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
 
     Args:
         runs: of one pair, each with `side` ('unsloth', 'trl') and `loss`.
-        timing: a stage of bench/stages.py: `ratio`, `low`, `high`, and `pairs` with the seconds of
-            'ours' (Unsloth) and 'plain'.
+        timing: a stage of bench/stages.py: `ratio` of 'unsloth' with `ratio`, `low` and `high`, and
+            `rounds` with the seconds of 'unsloth' and 'plain'.
     """
     sides = {run["side"]: np.array(run["loss"]) for run in runs}
     gap = float(np.abs(sides["unsloth"] - sides["trl"]).max())
@@ -165,19 +165,22 @@ def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
     left.legend(frameon=False, fontsize=11.5)
     left.set_title("loss of each step, nats a token", loc="left", size=12.5, color=INK)
     left.set_xlabel("step", color=INK)
-    each = [np.mean(p["ours"]["seconds"]) / np.mean(p["plain"]["seconds"]) for p in timing["pairs"]]
+    each = [
+        np.mean(r["unsloth"]["seconds"]) / np.mean(r["plain"]["seconds"]) for r in timing["rounds"]
+    ]
+    ratio = timing["ratio"]["unsloth"]
     right.axhline(1, color=GREY, linewidth=1)
     right.plot(np.linspace(-0.2, 0.2, len(each)), each, "o", color=PALE)
-    right.vlines(0.5, timing["low"], timing["high"], color=COLOURS["sft"], linewidth=9, alpha=0.3)
-    right.plot(0.5, timing["ratio"], "o", color=COLOURS["sft"], markersize=8)
-    right.set_xticks([0, 0.5], [f"{len(each)} pairs", "mean, 95%"], size=11.5)
+    right.vlines(0.5, ratio["low"], ratio["high"], color=COLOURS["sft"], linewidth=9, alpha=0.3)
+    right.plot(0.5, ratio["ratio"], "o", color=COLOURS["sft"], markersize=8)
+    right.set_xticks([0, 0.5], [f"{len(each)} rounds", "mean, 95%"], size=11.5)
     right.set_xlim(-0.4, 0.9)
     right.set_title("seconds a step, Unsloth / TRL", loc="left", size=12.5, color=INK)
     said = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
     return headline(
         fig,
-        f"The losses of {len(steps)} steps {said}; a step takes {timing['ratio']:.2f} times as "
-        f"long ({timing['low']:.2f} to {timing['high']:.2f}) on this CPU",
+        f"The losses of {len(steps)} steps {said}; a step takes {ratio['ratio']:.2f} times as "
+        f"long ({ratio['low']:.2f} to {ratio['high']:.2f}) on this CPU",
     )
 
 

@@ -796,7 +796,7 @@ again, gap <= 1e-6
 
 # %%
 sides = json.loads((data_dir() / "results" / "week03" / "unsloth_trl.json").read_text())
-timed = json.loads((data_dir() / "results" / "bench" / "stages.json").read_text())
+timed = json.loads((data_dir() / "results" / "bench" / "steps.json").read_text())
 for name, made in (("losses, memory", sides["provenance"]), ("times", timed["provenance"])):
     print(f"{name}: {made['command']}, {made['date'][:10]}, {made['device']}")
 print("\n" + sides["code"]["trl"])

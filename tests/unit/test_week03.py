@@ -77,8 +77,8 @@ def test_answers_at_the_limit_are_the_ones_that_never_end():
 
 def test_the_sides_are_compared_by_the_largest_difference():
     runs = [{"side": "trl", "loss": [2.0, 1.0]}, {"side": "unsloth", "loss": [2.0, 1.5]}]
-    pair = {"ours": {"seconds": [1.0, 3.0]}, "plain": {"seconds": [4.0]}}
-    timing = {"ratio": 0.5, "low": 0.4, "high": 0.6, "pairs": [pair]}
+    once = {"unsloth": {"seconds": [1.0, 3.0]}, "plain": {"seconds": [4.0]}}
+    timing = {"ratio": {"unsloth": {"ratio": 0.5, "low": 0.4, "high": 0.6}}, "rounds": [once]}
     figure = figures.plot_sides(runs, timing)
     assert "2 steps differ by at most 5e-01" in title(figure)
     assert list(figure.axes[1].lines[1].get_ydata()) == [0.5]
