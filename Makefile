@@ -34,7 +34,7 @@ setup:  ## make .venv, or leave it alone when it is as the lock files say
 
 stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison
 	@set -e; for n in $(STAGES); do \
-		$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/src/week$${n}_*.py; \
+		$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/stages.py $$n; \
 	done
 
 week: setup  ## one week as a script: make week N=05

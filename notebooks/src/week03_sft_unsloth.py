@@ -493,7 +493,7 @@ plot_forgetting(pd.DataFrame(cells))
 #
 # A colleague writes her own collator. Her tokenizer has no pad token of its own, so she follows the common advice `pad_token = eos_token`. The loss falls. Find the bug.
 
-# %%
+# %% tags=["aside"]
 import torch
 
 
@@ -510,7 +510,7 @@ def collate_as_found(sequences, starts, *, pad):
 # %% [markdown]
 # Her training, in short, on the embedded model in every profile. The `Session` keeps the losses; its other talent comes in section 10.
 
-# %%
+# %% tags=["aside"]
 import shutil
 
 from transformers import TrainerCallback
@@ -541,7 +541,7 @@ class Session(TrainerCallback):
 # The rest is the training cell of section 5, with a collator of one's own.
 
 
-# %%
+# %% tags=["aside"]
 def fine_tune(stage, collate, session, steps=50, anew=True):
     """A short fine-tuning of the embedded base with a collator of one's own."""
     model, tokenizer = FastLanguageModel.from_pretrained(
@@ -579,7 +579,7 @@ def fine_tune(stage, collate, session, steps=50, anew=True):
 # %% [markdown]
 # Train, and ask something:
 
-# %%
+# %% tags=["aside"]
 session = Session()
 rambling, small_tokenizer = fine_tune("hunt-found", collate_as_found, session)
 print(f"loss {session.losses[1]:.2f} at step 1, {session.losses[50]:.2f} at step 50")
@@ -591,7 +591,7 @@ for text in ("How do I clean a box?", "How do I paint a lamp?"):
 #
 # **Where to look.** Not at the loss: it averages over what *is* trained, and cannot know what is missing. Look at what a batch trains. `pad` is 2 here, and so is the end of turn:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 sequences, starts = [[5, 6, 7, 2], [5, 8, 2]], [2, 1]
 print(collate_as_found(sequences, starts, pad=2)[1])
@@ -599,7 +599,7 @@ print(collate_as_found(sequences, starts, pad=2)[1])
 # %% [markdown]
 # No label is 2. The line that ignores the padding looks for an *id*, and every reply ends with that id. Nothing is ever trained to stop. `check_template` warns of such a tokenizer:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 import copy
 
@@ -625,7 +625,7 @@ hers.pad_token = hers.eos_token
 # </details>
 
 
-# %%
+# %% tags=["aside"]
 def collate(sequences, starts, *, pad):
     raise NotImplementedError
 
@@ -649,7 +649,7 @@ collate = check.collate(collate)
 #
 # The same training with your collator. Except that the connection will go:
 
-# %%
+# %% tags=["aside"]
 first = Session(ends_after=25)
 try:
     fine_tune("hunt-mended", collate, first)
@@ -659,11 +659,11 @@ except ConnectionError as error:
 # %% [markdown]
 # Model, optimizer and trainer are gone, as after `kill -9`; what is on disk is the checkpoint of step 20. Run the cell again:
 
-# %%
+# %% tags=["aside"]
 second = Session()
 stopping, _ = fine_tune("hunt-mended", collate, second, anew=False)
 
-# %%
+# %% tags=["aside"]
 from postlab import evals
 from postlab.figures_week03_experiments import plot_stopping
 
@@ -685,7 +685,7 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # QLoRA keeps the frozen weights in NF4, four bits each with a scale per 64, and computes in a higher precision; the adapter stays in full precision. On a 7B
 # that is the difference between 14 GB of weights and 4. Here are a few steps of it on the embedded model, from the same rows.
 
-# %%
+# %% tags=["aside"]
 quantised, _ = FastLanguageModel.from_pretrained(
     lab.checkpoint("base"), load_in_4bit=True, **loading
 )
@@ -701,7 +701,7 @@ qlora = SFTTrainer(
 nf4_log = trial.train(qlora)
 
 
-# %%
+# %% tags=["aside"]
 def megabytes(model):
     """What the frozen weights take, in MB, scales left out."""
     frozen = [p for p in model.parameters() if not p.requires_grad]
@@ -728,6 +728,7 @@ pd.DataFrame(costs, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
 # %%
 # NBVAL_CHECK_OUTPUT
 from postlab.preflight import estimate
+from postlab.profile import get_profile
 
 
 def plan(name):
@@ -783,7 +784,7 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. If weights, optimizer, schedule and
 # the order of the rows were restored, it met the same losses:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 again = [step for step in first.losses if step in second.losses]
 gap = max(abs(first.losses[step] - second.losses[step]) for step in again)

@@ -359,7 +359,7 @@ round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 #
 # To the end of section 7 everything runs on the embedded model, in every profile, from week 5's adapter.
 
-# %%
+# %% tags=["aside"]
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
 from postlab.rollout import end_of_turn, render
@@ -381,7 +381,7 @@ END = end_of_turn(tiny_tokenizer)
 # Answers are drawn from the policy at temperature 1, and each step has its own luck, so that another loop can have the same.
 
 
-# %%
+# %% tags=["aside"]
 def ids_of(prompt):
     text = render(tiny_tokenizer, prompt)
     return tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -402,7 +402,7 @@ def answers_of(rollouts):
 # %% [markdown]
 # The whole algorithm. Your `group_advantages` and `grpo_loss` are in it.
 
-# %%
+# %% tags=["aside"]
 from postlab.scratch.losses import token_logps
 from postlab.scratch.sampling import completion_states
 
@@ -441,7 +441,7 @@ def train_grpo(policy, score, steps):
 # Golds come one a prompt, answers $G$ a prompt: each gold is repeated $G$ times, next to itself.
 
 
-# %%
+# %% tags=["aside"]
 def scored(texts, golds):
     return math_reward(texts, answer=[gold for gold in golds for _ in range(G)])
 
@@ -452,7 +452,7 @@ ours.round(3).T
 # %% [markdown]
 # **Predict first.** TRL's trainer gets the same start, prompts, rate and, through `rollout_func`, the same luck. After ten steps, how far apart will the two be: the same curve roughly, nearly, or exactly?
 
-# %%
+# %% tags=["aside"]
 import tempfile
 
 from datasets import Dataset
@@ -480,7 +480,7 @@ beside = GRPOTrainer(
     args=GRPOConfig(output_dir=tempfile.mkdtemp(), seed=lab.seed, **same),
 )
 
-# %%
+# %% tags=["aside"]
 import contextlib
 import io
 
@@ -494,7 +494,7 @@ plot_pair(ours, trl, names=("yours", "TRL"))
 # %% [markdown]
 # Exactly: the same answers, so the same rewards, and the same gradients to rounding. At these settings nothing is in TRL's GRPO that is not on this page. The weights:
 
-# %%
+# %% tags=["aside"]
 pairs = zip(policy.named_parameters(), beside.model.named_parameters(), strict=True)
 trained = [(a, b) for (name, a), (_, b) in pairs if "lora_" in name]
 apart = max((a - b).abs().max().item() for a, b in trained)
@@ -503,7 +503,7 @@ print(f"largest weight {max(a.abs().max().item() for a, _ in trained):.2f}, apar
 # %% [markdown]
 # `recorded` wrote down what TRL's reward function saw. Go through it: a step, a prompt, its group, coloured by advantage. Blue is made more likely, red less.
 
-# %%
+# %% tags=["aside"]
 rollout_explorer(watched.groups)
 
 # %% [markdown]
@@ -514,7 +514,7 @@ rollout_explorer(watched.groups)
 #
 # When does it start to? Take several updates on *one* batch of answers:
 
-# %%
+# %% tags=["aside"]
 from postlab.scratch.losses import clipped_policy_loss
 
 policy, six = start()[0], tiny_rows[:PROMPTS]
@@ -522,7 +522,7 @@ rollouts = draw(policy, [row["prompt"] for row in six for _ in range(G)], step=0
 texts = tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=True)
 rewards = torch.tensor(scored(texts, [row["answer"] for row in six]))
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week07 import plot_reuse
 
 advantages, real = group_advantages(rewards, G), rollouts.mask.bool()
@@ -549,7 +549,7 @@ plot_reuse(pd.DataFrame(shares))
 #
 # A colleague took your loop, from the same start, and wrote one line anew:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week07 import plot_hunt
 
 
@@ -571,7 +571,7 @@ plot_hunt(ours, hers)
 #
 # The cheapest test of any reward: give it the gold answers.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 golds = ["57", "102", "8", "114", "61", "75"]
 perfect = [f"#### {gold}" for gold in golds for _ in range(G)]
@@ -650,7 +650,7 @@ steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 #
 # $$\eta_t = \eta_0 \, (1 - t / T)$$
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 rates = [entry["learning_rate"] for entry in beside.state.log_history if "reward" in entry]
 wanted = [RATE * (1 - step / STEPS) for step in range(STEPS)]
@@ -824,6 +824,7 @@ pd.DataFrame(
 
 # %%
 from postlab.preflight import estimate
+from postlab.profile import get_profile
 
 
 def bill(name):
