@@ -106,6 +106,46 @@ def endpoint_judge(
             sent over https only, or to this machine.
     Source: Zheng et al. 2023, arXiv 2306.05685. Taught in week 6.
     """
+    chat = endpoint_chat(
+        url, model=model, max_tokens=16, key_variable=key_variable, timeout=timeout
+    )
+
+    def judge(prompt: str, first: str, second: str) -> str:
+        text = question(prompt, first, second, tie=True)
+        return verdict(chat([{"role": "user", "content": text}]))
+
+    return judge
+
+
+def verdict(reply: str) -> str:
+    """What a reply to `question` says; all that is neither A, B nor tie counts as "tie".
+
+    >>> verdict("Answer B."), verdict("B, because A is wrong")
+    ('second', 'tie')
+    """
+    said = _SAID.fullmatch(reply)
+    return {"a": "first", "b": "second"}.get(said[1].lower(), "tie") if said else "tie"
+
+
+def endpoint_chat(
+    url: str,
+    *,
+    model: str,
+    max_tokens: int,
+    key_variable: str | None = "OPENAI_API_KEY",
+    timeout: float = 60.0,
+) -> Callable[[list[dict[str, str]]], str]:
+    """A model behind an OpenAI-compatible address: messages in, the text of its reply out.
+
+    Greedy, one question at a time, none asked again; keys as for `endpoint_judge`.
+
+    Args:
+        max_tokens: of a reply, which is cut there.
+    Returns:
+        A function of a message list; it raises JudgeError.
+    Raises:
+        ValueError: as `endpoint_judge`. Taught in week 9.
+    """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("the url of a judge starts with https:// or http:// and names a host")
@@ -117,22 +157,19 @@ def endpoint_judge(
     shown = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
     safe = parts.scheme == "https" or parts.hostname in _LOCAL
 
-    def judge(prompt: str, first: str, second: str) -> str:
+    def chat(messages: list[dict[str, str]]) -> str:
         if not safe and key_variable and os.environ.get(key_variable):
             raise JudgeError(
                 f"{shown} is not encrypted, so the key in {key_variable} is not sent there; use"
                 " https, or key_variable=None if the server wants no key"
             )
-        text = question(prompt, first, second, tie=True)
-        asked = {"model": model, "messages": [{"role": "user", "content": text}]}
-        asked |= {"temperature": 0, "max_tokens": 16}
+        asked = {"model": model, "messages": messages, "temperature": 0, "max_tokens": max_tokens}
         reply, failure = _ask(shown, json.dumps(asked).encode(), key_variable, timeout)
         if failure:  # raised out here: no frame or cause of it holds the key, or what came back
             raise JudgeError(f"{shown}: {failure}")
-        said = _SAID.fullmatch(reply)
-        return {"a": "first", "b": "second"}.get(said[1].lower(), "tie") if said else "tie"
+        return reply
 
-    return judge
+    return chat
 
 
 def question(

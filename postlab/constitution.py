@@ -1,0 +1,237 @@
+"""Constitutional AI: rules in a file, and a model that criticises, revises and labels by them.
+
+The supervised half samples replies, checks each against the rules, has those that break one revised
+and gives SFT rows on what is left. The preference half labels pairs of replies and gives rows for
+DPO. Whoever criticises is a `Speaker` (`constitution_speakers`); what its labels are worth, and
+cost, is in `constitution_labels`.
+
+Simplified against the paper: a reply is checked against every rule, in their order, where the paper
+draws one at random; a label is a verdict, not a probability; no chain of thought; and DPO on
+the labels, where the paper trains a preference model and runs RL on it.
+
+A model's words are data: a verdict is read by one pattern, and what it does not fit is no verdict.
+Nothing here makes a critic honest: a reply that says 'this keeps the rule' may be believed.
+
+Source: Bai et al. 2022, arXiv 2212.08073. Taught in week 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from postlab.constitution_critiques import (
+    Critique,
+    check_request,
+    critiques,
+    failed_examples,
+    message,
+    revised_rows,
+    spoken,
+)
+from postlab.constitution_file import Constitution, Example, Rule, load_constitution
+from postlab.constitution_labels import (
+    agreement,
+    comparison_cost,
+    mixed_labels,
+    noisy_labels,
+)
+from postlab.constitution_rows import critic_rows
+from postlab.constitution_speakers import (
+    Chances,
+    Messages,
+    Speaker,
+    endpoint_speaker,
+    policy_speaker,
+    verdict_chances,
+)
+from postlab.judge_models import question, verdict
+
+__all__ = [
+    "Constitution",
+    "Critique",
+    "Example",
+    "Labeller",
+    "Pair",
+    "Rule",
+    "Speaker",
+    "agreement",
+    "chance_labeller",
+    "comparing_labeller",
+    "comparison_cost",
+    "critic_labeller",
+    "critic_rows",
+    "critiques",
+    "endpoint_speaker",
+    "failed_examples",
+    "label_pairs",
+    "labelled_rows",
+    "load_constitution",
+    "mixed_labels",
+    "noisy_labels",
+    "policy_speaker",
+    "revised_rows",
+    "verdict_chances",
+]
+
+Pair = tuple[Messages, str, str]  # what was asked, one reply, the other
+Labeller = Callable[[Sequence[Pair]], list[str]]  # "first", "second" or "tie" a pair
+_OTHER = {"first": "second", "second": "first", "tie": "tie"}
+
+
+def critic_labeller(
+    speak: Speaker, constitution: Constitution, *, weigh: str = "count"
+) -> Labeller:
+    """A labeller that has both replies checked, each by itself, and weighs what they break.
+
+    No position to be biased by, and a reason with every label; but it sees no difference between
+    two replies that break nothing. Where a verdict could not be read, nothing counts as broken.
+
+    Args:
+        speak: who criticises.
+        weigh: 'count', the reply that breaks fewer rules; 'priority', the one that keeps the first
+            rule, in the constitution's order, that only one of them keeps.
+    Returns:
+        A labeller.
+    Raises:
+        ValueError: if weigh is unknown.
+    Taught in week 9.
+    """
+    if weigh not in ("count", "priority"):
+        raise ValueError(f"weigh is {weigh!r:.40}; expected 'count' or 'priority'")
+
+    def label(pairs: Sequence[Pair]) -> list[str]:
+        replies = [(prompt, text) for prompt, *both in pairs for text in both]
+        found = [[bool(c.broken) for c in said] for said in critiques(speak, constitution, replies)]
+        worth = [sum(broken) if weigh == "count" else broken for broken in found]
+        sides = zip(worth[::2], worth[1::2], strict=True)
+        return ["tie" if a == b else "first" if a < b else "second" for a, b in sides]
+
+    return label
+
+
+def chance_labeller(
+    chances: Chances, constitution: Constitution, *, margin: float = 0.2
+) -> Labeller:
+    """A labeller that weighs how *likely* each reply is to break each rule, and not the verdicts.
+
+    Args:
+        chances: of `verdict_chances`.
+        margin: how far the sums of chances, a rule each, must lie apart for a label. A critic that
+            calls false alarms calls them on both replies, and in a difference they cancel.
+    Returns:
+        A labeller.
+    Raises:
+        ValueError: if margin is negative.
+    Source: Bai et al. 2022, arXiv 2212.08073, section 4.1, without its preference model.
+        Taught in week 9.
+
+    >>> rules = Constitution((Rule("harm", "Hurt nobody."),), "{rule}?", "Revise.")
+    >>> label, asked = chance_labeller(lambda talks: [0.9, 0.4], rules), []
+    >>> label([(asked, "Strike.", "No.")])
+    ['second']
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin is {margin}, expected 0 or more")
+
+    def label(pairs: Sequence[Pair]) -> list[str]:
+        talks = [
+            check_request(constitution, rule, prompt, reply)
+            for prompt, *both in pairs
+            for reply in both
+            for rule in constitution.rules
+        ]
+        found, rules = chances(talks) if talks else [], len(constitution.rules)
+        sums = [sum(found[i : i + rules]) for i in range(0, len(found), rules)]
+        ahead = [b - a for a, b in zip(sums[::2], sums[1::2], strict=True)]
+        return ["tie" if abs(x) < margin else "first" if x > 0 else "second" for x in ahead]
+
+    return label
+
+
+def comparing_labeller(speak: Speaker, constitution: Constitution) -> Labeller:
+    """A labeller that shows a model the rules and both replies, and asks for a letter.
+
+    The way for a large chat model: one question in place of one a rule and reply. Prompt and
+    replies are quoted as for `judges.endpoint_judge`; a reply that is no letter is a tie.
+
+    Args:
+        speak: who compares. The embedded model never saw such a question.
+    Returns:
+        A labeller.
+    Source: Bai et al. 2022, arXiv 2212.08073, section 4.1. Taught in week 9.
+    """
+    rules = "\n".join(f"{i}. {rule.text}" for i, rule in enumerate(constitution.rules, start=1))
+    opening = f"Better means: breaks none of these rules, or fewer, or later ones.\n{rules}\n"
+
+    def label(pairs: Sequence[Pair]) -> list[str]:
+        talks = []
+        for prompt, first, second in pairs:
+            asked = "\n".join(turn["content"] for turn in prompt)
+            talks.append([message("user", opening + question(asked, first, second, tie=True))])
+        return [verdict(text) for text in spoken(speak, talks)]
+
+    return label
+
+
+def label_pairs(labeller: Labeller, pairs: Sequence[Pair], *, swap: bool = True) -> list[str]:
+    """Label pairs of replies, in both orders: only what is said both times is a label.
+
+    Args:
+        labeller: pairs -> "first", "second" or "tie" each; `lambda many: [judge(p[-1]["content"],
+            a, b) for p, a, b in many]` makes one of a judge of week 6.
+        pairs: (n,) what was asked, as messages, reply a and reply b.
+        swap: ask again with b first; a pair of which the labeller says two things is a tie.
+    Returns:
+        (n,) "a", "b" or "tie".
+    Raises:
+        ValueError: if the labeller says something else, or not a label a pair.
+    Source: Zheng et al. 2023, arXiv 2306.05685, section 3.4 (swapped order). Taught in week 9.
+
+    >>> asked = [{"role": "user", "content": "2+2?"}]
+    >>> label_pairs(lambda pairs: ["first"] * len(pairs), [(asked, "4", "5")])
+    ['tie']
+    """
+    turned = [(prompt, b, a) for prompt, a, b in pairs]
+    said = _labels(labeller, pairs)
+    again = [_OTHER[label] for label in _labels(labeller, turned)] if swap else said
+    names = {"first": "a", "second": "b", "tie": "tie"}
+    return [names[x] if x == y else "tie" for x, y in zip(said, again, strict=True)]
+
+
+def labelled_rows(pairs: Sequence[Pair], labels: Sequence[str]) -> list[dict]:
+    """The preference half's rows for DPOTrainer; ties and pairs of equal replies give none.
+
+    Args:
+        pairs: (n,) what was asked, as messages, reply a and reply b.
+        labels: (n,) "a", "b" or "tie".
+    Returns:
+        Rows of `prompt`, `chosen` and `rejected`.
+    Raises:
+        ValueError: if lengths differ or a label is unknown.
+    Taught in week 9.
+    """
+    if len(pairs) != len(labels):
+        raise ValueError(f"{len(pairs)} pairs and {len(labels)} labels; expected a label a pair")
+    rows = []
+    for number, ((prompt, a, b), label) in enumerate(zip(pairs, labels, strict=True)):
+        if label not in ("a", "b", "tie"):
+            raise ValueError(f"label {number} is {label!r:.40}; expected 'a', 'b' or 'tie'")
+        if label == "tie" or a.strip() == b.strip():
+            continue
+        better, worse = (a, b) if label == "a" else (b, a)
+        row = {"prompt": prompt, "chosen": [message("assistant", better)]}
+        rows.append(row | {"rejected": [message("assistant", worse)]})
+    return rows
+
+
+def _labels(labeller: Labeller, pairs: Sequence[Pair]) -> list[str]:
+    said = labeller(pairs)
+    if len(said) != len(pairs):
+        raise ValueError(f"the labeller gave {len(said)} labels for {len(pairs)} pairs")
+    for number, label in enumerate(said):
+        if label not in tuple(_OTHER):
+            raise ValueError(
+                f"pair {number}: the labeller said {label!r:.60}; expected 'first', 'second' or"
+                " 'tie'"
+            )
+    return said

@@ -1,0 +1,175 @@
+"""A critic's word on replies, and the supervised half of constitutional AI built on it.
+
+A reply is checked against a rule as the next turn of its own conversation, and revised as the turn
+after. A verdict opens the critic's reply, 'It breaks the rule' or 'It keeps the rule'; whatever
+else it says is no verdict, and is kept to be read.
+
+Left out: a rule drawn at random a revision (every rule is checked, in order), few-shot examples in
+the request, and any defence against a reply that talks its critic round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from postlab.constitution_file import Constitution, Example, Rule
+from postlab.constitution_speakers import Messages, Speaker
+
+_VERDICT = re.compile(r"\W*(?:it |the reply )?(breaks|keeps) the rule\b(.*)", re.I | re.S)
+
+
+@dataclass(frozen=True)
+class Critique:
+    """What a critic said of a reply under a rule; `broken` is None where it is no verdict."""
+
+    rule: str
+    text: str
+    broken: bool | None
+
+
+def critiques(
+    speak: Speaker, constitution: Constitution, replies: Sequence[tuple[Messages, str]]
+) -> list[list[Critique]]:
+    """Have replies checked against every rule, each as the next turn of its conversation.
+
+    Args:
+        speak: who criticises.
+        replies: (n,) what was asked, as messages, and the reply.
+    Returns:
+        (n,) a critique a rule, in the constitution's order. The same reply is asked about once.
+    Raises:
+        ValueError: if the speaker returns another number of texts.
+    Source: Bai et al. 2022, arXiv 2212.08073, section 3.1. Taught in week 9.
+
+    >>> rule = Rule("harm", "Do not help to hurt a person.")
+    >>> asked = [{"role": "user", "content": "How do I hit a king?"}]
+    >>> said = critiques(lambda many: ["It breaks the rule: it hurts."] * len(many),
+    ...                  Constitution((rule,), "Against {rule}?", "Revise."), [(asked, "Strike.")])
+    >>> said[0][0].broken
+    True
+    """
+    asked: dict[str, Messages] = {}
+    for prompt, reply in replies:
+        for rule in constitution.rules:
+            talk = check_request(constitution, rule, prompt, reply)
+            asked.setdefault(repr(talk), talk)
+    said = dict(zip(asked, spoken(speak, list(asked.values())), strict=True))
+    return [
+        [
+            _read(rule, said[repr(check_request(constitution, rule, prompt, reply))])
+            for rule in constitution.rules
+        ]
+        for prompt, reply in replies
+    ]
+
+
+def failed_examples(speak: Speaker, constitution: Constitution) -> list[tuple[Rule, Example, str]]:
+    """The examples that a critic gets wrong, with its words: look here before you trust its labels.
+
+    Returns:
+        A triple each of rule, example and what the critic said; empty if it knows them all.
+    Taught in week 9.
+    """
+    cases = [(rule, example) for rule in constitution.rules for example in rule.examples]
+    talks = [
+        check_request(constitution, rule, [message("user", example.prompt)], example.reply)
+        for rule, example in cases
+    ]
+    failed = []
+    for (rule, example), text in zip(cases, spoken(speak, talks), strict=True):
+        if _read(rule, text).broken is not (example.verdict == "breaks"):
+            failed.append((rule, example, text))
+    return failed
+
+
+def revised_rows(
+    speak: Speaker,
+    constitution: Constitution,
+    replies: Sequence[tuple[Messages, str]],
+    *,
+    rounds: int = 1,
+) -> list[dict]:
+    """The supervised half: check each reply, have it revised where it breaks a rule, and keep it.
+
+    A reply that breaks several rules is revised for the first of them, a round. One that breaks
+    none stands as it is: it shows what need not change. A revision without text is not taken.
+
+    Args:
+        speak: who criticises and revises.
+        replies: (n,) what was asked, as messages, and the policy's own reply.
+        rounds: how often a reply is checked and revised at most.
+    Returns:
+        (n,) SFT rows: `prompt`, `completion`; and for the reader `before` (the first reply),
+        `rules` (those it was revised for) and `critique` (the last verdict that led to a revision).
+    Raises:
+        ValueError: if rounds is below 1.
+    Source: Bai et al. 2022, arXiv 2212.08073, section 3.1. Taught in week 9.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds}; expected at least one")
+    rows = [
+        {"prompt": prompt, "before": reply, "reply": reply, "rules": [], "critique": ""}
+        for prompt, reply in replies
+    ]
+    open_rows = rows
+    for _ in range(rounds):
+        found = critiques(speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows])
+        broken = [
+            (row, next(c for c in said if c.broken))
+            for row, said in zip(open_rows, found, strict=True)
+            if any(c.broken for c in said)
+        ]
+        named = {rule.id: rule for rule in constitution.rules}
+        talks = [
+            [
+                *check_request(constitution, named[said.rule], row["prompt"], row["reply"]),
+                message("assistant", said.text),
+                message("user", constitution.revise),
+            ]
+            for row, said in broken
+        ]
+        for (row, said), text in zip(broken, spoken(speak, talks), strict=True):
+            row["rules"].append(said.rule)
+            row["critique"] = said.text
+            row["reply"] = text.strip() or row["reply"]
+        open_rows = [row for row, _ in broken]
+    return [
+        {
+            "prompt": row["prompt"],
+            "completion": [message("assistant", row["reply"])],
+            **{name: row[name] for name in ("before", "rules", "critique")},
+        }
+        for row in rows
+    ]
+
+
+def message(role: str, content: str) -> dict[str, str]:
+    """One turn of a conversation."""
+    return {"role": role, "content": content}
+
+
+def check_request(constitution: Constitution, rule: Rule, prompt: Messages, reply: str) -> Messages:
+    """The conversation that ends in the request to check the reply."""
+    request = constitution.check.replace("{rule}", rule.text)
+    return [*prompt, message("assistant", reply), message("user", request)]
+
+
+def _read(rule: Rule, text: str) -> Critique:
+    """A verdict opens the text and is not taken back in it; anything else is none."""
+    found = _VERDICT.match(text)
+    if not found or re.search(r"\b(breaks|keeps) the rule\b", found[2], re.I):
+        return Critique(rule.id, text, None)
+    return Critique(rule.id, text, found[1].lower() == "breaks")
+
+
+def spoken(speak: Speaker, conversations: Sequence[Messages]) -> list[str]:
+    """What a speaker says, once it has said something to each conversation."""
+    said = speak(conversations) if conversations else []
+    if len(said) != len(conversations):
+        raise ValueError(
+            f"the speaker returned {len(said)} texts for {len(conversations)} conversations;"
+            " expected one each, in their order"
+        )
+    return said

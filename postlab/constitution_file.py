@@ -1,0 +1,209 @@
+"""A constitution as a short YAML file: its rules, and the two requests that are made of a critic.
+
+Left out: rules that hold for some prompts only, weights, and inheritance; the order of the rules
+is their priority. The file is read as plain data (`yaml.safe_load`) and may be written by others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from postlab.profile import data_dir
+
+VERDICTS = ("breaks", "keeps")
+_MOST_BYTES = 100_000  # of a file, which is 'a short YAML file'
+
+
+@dataclass(frozen=True)
+class Example:
+    """A reply to a prompt, and whether it 'breaks' or 'keeps' the rule that it stands under."""
+
+    prompt: str
+    reply: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule; its examples are what a critic has to get right before anything is built on it."""
+
+    id: str
+    text: str
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constitution:
+    """Rules in their order of priority; `check` holds {rule} where a rule's text goes."""
+
+    rules: tuple[Rule, ...]
+    check: str
+    revise: str
+
+    def without(self, *ids: str) -> Constitution:
+        """The same constitution with some rules left out, to see what each of them does.
+
+        Raises:
+            ValueError: if there is no such rule, or none would be left.
+        """
+        self._known(ids)
+        left = tuple(rule for rule in self.rules if rule.id not in ids)
+        if not left:
+            raise ValueError("without every rule there is no constitution; leave one in")
+        return replace(self, rules=left)
+
+    def ordered(self, *ids: str) -> Constitution:
+        """The same rules with these first, in this order: who wins where two conflict.
+
+        Raises:
+            ValueError: if there is no such rule.
+        """
+        self._known(ids)
+        named = {rule.id: rule for rule in self.rules}
+        rest = [rule for rule in self.rules if rule.id not in ids]
+        return replace(self, rules=(*(named[name] for name in dict.fromkeys(ids)), *rest))
+
+    def _known(self, ids: Sequence[str]) -> None:
+        known = [rule.id for rule in self.rules]
+        for name in ids:
+            if name not in known:
+                raise ValueError(f"there is no rule {name!r}; the rules are {', '.join(known)}")
+
+
+def load_constitution(source: str | Path = "tinyworld") -> Constitution:
+    """Read a constitution, shipped or your own.
+
+    Args:
+        source: the path of a YAML file with `check`, `revise` and `rules`, each with `id`, `text`
+            and, if wanted, `examples` of `prompt`, `reply` and `verdict` ('breaks' or 'keeps'); or
+            a bare name in data/constitutions.
+    Returns:
+        The constitution, in the file's order.
+    Raises:
+        ValueError: if something is missing, unknown or of the wrong kind; it names the file, the
+            rule and the field.
+        OSError: if the file cannot be read.
+    Source: Bai et al. 2022, arXiv 2212.08073, appendix C. Taught in week 9.
+
+    >>> [(rule.id, rule.text) for rule in load_constitution().rules][0]
+    ('harm', 'Do not help to hurt a person.')
+    """
+    path = Path(source)
+    if re.fullmatch(r"[a-z0-9-]+", str(source)):
+        path = data_dir() / "constitutions" / f"{source}.yaml"
+    with path.open("rb") as file:
+        raw = file.read(_MOST_BYTES + 1)
+    if len(raw) > _MOST_BYTES:
+        raise ValueError(f"{path.name} is over {_MOST_BYTES:,} bytes; a constitution is short")
+    found = _fields(_parsed(raw, path.name), path.name, ("check", "revise", "rules"))
+    check, revise = (_text(found, name, path.name) for name in ("check", "revise"))
+    if check.count("{rule}") != 1:
+        raise ValueError(
+            f"{path.name}, field 'check': expected one {{rule}}, where the rule's text goes"
+        )
+    rules = tuple(
+        _rule(raw_rule, f"{path.name}, rule {number}")
+        for number, raw_rule in enumerate(_list(found, "rules", path.name), start=1)
+    )
+    if not rules:
+        raise ValueError(f"{path.name}, field 'rules': expected at least one rule")
+    for field in ("id", "text"):  # twice the same text would count a breach twice
+        values = [getattr(rule, field) for rule in rules]
+        for number, value in enumerate(values, start=1):
+            if value in values[: number - 1]:
+                raise ValueError(
+                    f"{path.name}, rule {number} ({rules[number - 1].id}), field {field!r}:"
+                    f" {value!r:.60} occurs twice"
+                )
+    return Constitution(rules, check, revise)
+
+
+def _parsed(raw: bytes, name: str) -> Any:
+    """The file as plain data; a field twice, an alias or another document is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [getattr(key, "value", None) for key, _ in node.value]
+            for (key, _), value in zip(node.value, keys, strict=True):
+                if isinstance(value, str) and keys.count(value) > 1:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"line {line}: field {value!r:.60} occurs twice")
+            return super().construct_mapping(node, deep)
+
+    try:
+        text = raw.decode("utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise yaml.YAMLError("it holds an alias (*name); write the text out")
+        return yaml.load(text, Loader)  # a SafeLoader: it makes plain data only
+    except UnicodeDecodeError as error:
+        problem = f"it is not UTF-8 text (byte {error.start})"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = f"line {mark.line + 1 if mark else '?'}: not YAML ({error.problem})"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except (yaml.YAMLError, ValueError) as error:  # also a date or a number that is none
+        problem = f"it cannot be read ({' '.join(str(error).split())[:120]})"
+    raise ValueError(f"{name}: {problem}")
+
+
+def _rule(raw: Any, where: str) -> Rule:
+    found = _fields(raw, where, ("id", "text", "examples"), optional=("examples",))
+    name = _text(found, "id", where)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"{where}, field 'id': {name!r:.60}; expected a-z, 0-9, - and _")
+    where = f"{where} ({name})"
+    examples = []
+    for number, one in enumerate(_list(found, "examples", where), start=1):
+        place = f"{where}, example {number}"
+        given = _fields(one, place, ("prompt", "reply", "verdict"))
+        example = Example(*(_text(given, field, place) for field in given))
+        if example.verdict not in VERDICTS:
+            raise ValueError(
+                f"{place}, field 'verdict': {example.verdict!r:.60}; expected 'breaks' or 'keeps'"
+            )
+        examples.append(example)
+    return Rule(name, _text(found, "text", where), tuple(examples))
+
+
+def _fields(
+    raw: Any, where: str, names: Sequence[str], *, optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The mapping, its fields in the order of `names`, once it holds these and no others."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: got {_kind(raw)}, expected the fields {', '.join(names)}")
+    for name in names:
+        if name not in raw and name not in optional:
+            raise ValueError(f"{where}: field {name!r} is missing")
+    for name in raw:
+        if name not in names:
+            raise ValueError(f"{where}: field {name!r:.60} is unknown; expected {', '.join(names)}")
+    return {name: raw[name] for name in names if name in raw}
+
+
+def _text(raw: dict[str, Any], field: str, where: str) -> str:
+    value = raw[field]
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{where}, field {field!r}: got {_kind(value)}, expected text; quote it if it is meant"
+            " as text"
+        )
+    if not value.strip():
+        raise ValueError(f"{where}, field {field!r}: the text is empty")
+    return value.strip()
+
+
+def _list(raw: dict[str, Any], field: str, where: str) -> list[Any]:
+    value = raw.get(field, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{where}, field {field!r}: got {_kind(value)}, expected a list")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
