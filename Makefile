@@ -17,10 +17,10 @@ export POSTLAB_RUNS ?= $(CURDIR)/runs
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
 PYTEST := HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 $(PY) -m pytest
 UNSLOTH_TESTS := $(wildcard tests/unit/*_unsloth.py)
-# The longest first, as the slow tests run side by side, one a core.
+# The longest first, as the slow tests run side by side, two of them: more would want much memory.
 LONGEST := tests/slow/test_kill_stages.py
 SLOW_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/slow/test_*.py tests/gpu/test_*.py))
-SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist worksteal
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
 .PHONY: help setup stages week lab notebooks test test-all bench lint unit unit-unsloth built nbval

@@ -25,7 +25,7 @@ def blocked_differences(
     *,
     confidence: float = 0.95,
 ) -> list[Difference]:
-    """How far the first arm of each pair lies above the second, over seeds that both have.
+    """How far the first arm of each pair lies above the second, over the seeds.
 
     Args:
         scores: of each arm a number a seed, the seeds in the same order in every arm.

@@ -35,14 +35,8 @@ from postlab.sourcecode import package_source
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week07" / "arms.json"
 SEEDS = (0, 1, 2)
-CODE = (
-    "tinyworld",
-    "evals",
-    "readings",
-    "rewards",
-    "decoding",
-    "rollout_trl",
-)  # another line in them, another run
+# another line in them, another run
+CODE = ("tinyworld", "evals", "readings", "rewards", "decoding", "rollout_trl")
 SETTINGS: dict[str, Any] = {
     "heldout_sums": 200,
     "careless": {"answers": 480, "unmarked": 0.75, "steps": 30, "lr": 4e-4},

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from modules import module_at
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-sys.path.insert(0, str(NOTEBOOKS))
-import stages  # noqa: E402
-
+stages = module_at(Path(__file__).resolve().parents[2] / "notebooks" / "stages.py", "stages")
 SCRIPTS = sorted(stages.SOURCES.glob("week*.py"))
 OF_STAGES = [s for s in SCRIPTS if s.name[4:6] in ("03", "05", "07", "12")]
 

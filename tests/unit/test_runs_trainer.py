@@ -557,10 +557,8 @@ def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base, tmp_path, 
     pair = [r.model_dir / "adapter_model.safetensors" for r in (run, whole)]
     assert pair[0].read_bytes() == pair[1].read_bytes()
     assert losses(run.log) == pytest.approx(losses(whole.log), abs=1e-6)
-    if kind in (
-        "grpo",
-        "rollouts",
-    ):  # the draws go on as well: a loss on its policy's own samples is about 0
+    # the draws go on as well: a loss on its policy's own samples is about 0
+    if kind in ("grpo", "rollouts"):
         seen, wanted = ([e["reward"] for e in r.log if "reward" in e] for r in (run, whole))
         assert seen == wanted and len(set(wanted)) > 1
     assert not list(run.folder.glob(".*.tmp-*"))
