@@ -1,4 +1,4 @@
-"""What `Run.train` adds to a trainer: progress, sealed checkpoints, a stop at NaN, no padding.
+"""What `Run.train` adds to a trainer: progress, sealed checkpoints, a stop at NaN, less work.
 
 The Hugging Face trainer replaces a NaN loss by a mean of the losses before it, so a dead run looks
 calm; here the filter is off and the first bad step ends the run. Left out: looking at every
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab import packing, storage, weights
+from postlab.malloc import freed_memory_kept
 from postlab.progress import Bar
 
 FP16_PATIENCE = 10  # the fp16 loss scaler starts too high and skips steps until it fits
@@ -52,7 +53,7 @@ def fit(trainer: Any, *, stage: str, checkpoints: Path) -> dict[str, Any]:
     added = attach(trainer, stage=stage, checkpoints=checkpoints, resume=resume)
     begun = time.perf_counter()
     try:
-        with packing.without_padding(trainer.model):
+        with freed_memory_kept(), packing.without_padding(trainer.model):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
         for callback in added:

@@ -55,6 +55,7 @@ PART_OF = {
     "judge_rates": "judges",
     "kl": "evals",
     "machine": "runs",
+    "malloc": "runs",
     "packing": "runs",
     "pages": "widgets",
     "panels": "plots",
