@@ -35,6 +35,7 @@ PART_OF = {
     "doctor_log": "doctor",
     "doctor_rules": "doctor",
     "dynamic_sampling": "rollout",
+    "half_rollouts": "rollout",
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
