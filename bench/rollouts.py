@@ -5,14 +5,11 @@
 In one process, in turns, each round both sides draw the completions of the same prompts, in groups
 of eight, at temperature 1 with real stopping; a ratio is of tokens a second, and what is given is
 its median over the rounds with the smallest and the largest. Reading the weights (adapters merged)
-is counted. Before any timing, greedy tokens have to be equal and log-probs within 1e-4. The cases
-named `half` are the option of `half_rollouts`: float16 weights, whose log-probs have to be within
-0.05 of the policy's, on the answers that they drew themselves.
+is counted. Before any timing, greedy tokens have to be equal and log-probs within 1e-4.
 
 `roofline` is the least time that the engine's work could take on this machine, by the matrix
 product's and the memory's speed measured here, over the time it took: each step reads all weights
-(in float32, for the halved ones as well) and the keys and values so far, and multiplies every row
-that has not ended.
+and the keys and values so far, and multiplies every row that has not ended.
 
 Left out: GPUs, where Unsloth's or vLLM's engine is used instead, and training.
 """
@@ -30,7 +27,6 @@ from typing import Any
 import torch
 
 from postlab import decoding
-from postlab.half_rollouts import halved
 from postlab.lab import Lab
 from postlab.models import load_policy
 from postlab.profile import get_profile
@@ -44,15 +40,12 @@ from roofline import machine, timed  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = 8
-CASES = {  # model, adapter kept apart, sequences, new tokens, the bar of the ratio, float16
-    "tiny, adapter": ("tiny", True, 64, 64, 3.0, False),
-    "tiny, merged": ("tiny", False, 64, 64, 3.0, False),
-    "SmolLM2-135M, 8": ("smol", False, 8, 64, 2.5, False),
-    "SmolLM2-135M, 32": ("smol", False, 32, 64, 2.0, False),
-    "SmolLM2-135M, 8, half": ("smol", False, 8, 64, 2.5, True),
-    "SmolLM2-135M, 32, half": ("smol", False, 32, 64, 2.0, True),
+CASES = {  # model, adapter kept apart, sequences, new tokens, the bar of the ratio
+    "tiny, adapter": ("tiny", True, 64, 64, 3.0),
+    "tiny, merged": ("tiny", False, 64, 64, 3.0),
+    "SmolLM2-135M, 8": ("smol", False, 8, 64, 2.5),
+    "SmolLM2-135M, 32": ("smol", False, 32, 64, 2.0),
 }
-CLOSE = {False: 1e-4, True: 0.05}  # nats a log-prob may be off
 
 
 def loaded(which: str, adapter: bool) -> tuple[Any, Any]:
@@ -100,31 +93,27 @@ def by_engine(
     *,
     greedy: bool = False,
     temperature: float | None = None,
-    half: bool = False,
 ) -> tuple[list[list[int]], list[list[float]]]:
     engine = decoding.read(model, max(map(len, prompts)) + new_tokens)
     assert engine is not None, "this model would be left to generate: there is nothing to measure"
-    engine = halved(engine) if half else engine
     pick = (lambda x, rows: x.argmax(-1)) if greedy else (lambda x, rows: draw(x, 1.0))
     return engine.decode(
         prompts, new_tokens=new_tokens, stops={stop}, draw=pick, temperature=temperature
     )
 
 
-def check(model: Any, prompts: list[list[int]], new_tokens: int, stop: int, half: bool) -> float:
-    """The largest difference of a log-prob; greedy tokens must be equal, but of halved weights."""
-    ours, logps = by_engine(
-        model, prompts, new_tokens, stop, greedy=True, temperature=1.0, half=half
-    )
-    same = half or ours == by_generate(model, prompts, new_tokens, stop, greedy=True)
-    assert same, "greedy tokens differ from generate's"
+def check(model: Any, prompts: list[list[int]], new_tokens: int, stop: int) -> float:
+    """The largest difference of a log-prob; greedy tokens must be equal."""
+    ours, logps = by_engine(model, prompts, new_tokens, stop, greedy=True, temperature=1.0)
+    theirs = by_generate(model, prompts, new_tokens, stop, greedy=True)
+    assert ours == theirs, "greedy tokens differ from generate's"
     worst = 0.0
     for prompt, answer, found in list(zip(prompts, ours, logps, strict=True))[::GROUP]:
         with torch.inference_mode():
             logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
         own = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])[:, 0]
         worst = max(worst, float((own - torch.tensor(found)).abs().max()))
-    assert worst <= CLOSE[half], f"a log-prob is {worst} off"
+    assert worst <= 1e-4, f"a log-prob is {worst} off"
     return worst
 
 
@@ -150,16 +139,16 @@ def least_seconds(model: Any, prompts: list, answers: list, speed: dict[str, flo
 
 
 def case(name: str, rounds: int, speed: dict[str, float]) -> dict[str, Any]:
-    which, adapter, sequences, new_tokens, bar, half = CASES[name]
+    which, adapter, sequences, new_tokens, bar = CASES[name]
     model, tokenizer = loaded(which, adapter)
     prompts, stop = asked(tokenizer, sequences), tokenizer.eos_token_id
-    off = check(model, prompts, new_tokens, stop, half)
+    off = check(model, prompts, new_tokens, stop)
     ratios, fractions, both = [], [], []
     for turn in range(rounds):
         torch.manual_seed(turn)
         sides = [
             partial(by_generate, model, prompts, new_tokens, stop),
-            lambda: by_engine(model, prompts, new_tokens, stop, half=half)[0],
+            lambda: by_engine(model, prompts, new_tokens, stop)[0],
         ]
         found = [timed(side) for side in (sides if turn % 2 == 0 else sides[::-1])]
         theirs, ours = found if turn % 2 == 0 else found[::-1]

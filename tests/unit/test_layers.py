@@ -35,7 +35,6 @@ PART_OF = {
     "doctor_log": "doctor",
     "doctor_rules": "doctor",
     "dynamic_sampling": "rollout",
-    "half_rollouts": "rollout",
     "encoding": "chat",
     "figures_week01": "plots",
     "figures_week02": "plots",
