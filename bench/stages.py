@@ -154,7 +154,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side")
     parser.add_argument("--steps", type=int, default=20, help=f"steps measured, after {WARM_UP}")
-    parser.add_argument("--stage", choices=COLUMNS, help="only this stage")
+    parser.add_argument("--stage", choices=COLUMNS, help="only this; the others' record is kept")
     parser.add_argument("--model", default="", help="a folder instead of the embedded base")
     parser.add_argument("--rows", choices=("profile", "synthetic"), default="profile")
     parser.add_argument("--out", type=Path, default=ROOT / "data/results/bench/steps.json")
@@ -215,11 +215,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     speed = machine()
     print(f"this machine: {speed['gflops']:.0f} GFLOP/s, {speed['gbytes']:.0f} GB/s")
-    result: dict[str, Any] = {"provenance": provenance(argv), "machine": speed, "stages": {}}
+    made = {"provenance": provenance(argv), "machine": speed}
+    result: dict[str, Any] = made | {"stages": {}}
+    if args.stage and args.out.exists():  # the other stages' record stays, and what made it
+        result = json.loads(args.out.read_text())
     for stage in [args.stage] if args.stage else COLUMNS:
         rounds = [one_round(args, stage, number) for number in range(args.rounds)]
-        result["stages"][stage] = summary(args, stage, rounds, speed["gflops"])
-        print(table(stage, result["stages"][stage]), flush=True)
+        found = summary(args, stage, rounds, speed["gflops"])
+        result["stages"][stage] = found | (made if args.stage else {})
+        print(table(stage, found), flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 

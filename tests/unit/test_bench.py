@@ -115,6 +115,19 @@ def test_order_alternates_and_the_result_holds_every_round(stages, monkeypatch, 
     assert "ours    2.000 s, 2.00 of it (2.00 to 2.00), slower" in capsys.readouterr().out
 
 
+def test_a_stage_measured_again_leaves_the_others_record(stages, monkeypatch, tmp_path):
+    fake_children(stages, monkeypatch)
+    monkeypatch.setattr(stages, "provenance", lambda argv: {"command": " ".join(argv)})
+    out = tmp_path / "stages.json"
+    old = {"provenance": {"command": "all"}, "stages": {"sft": {"ratio": 1}, "dpo": {"ratio": 2}}}
+    out.write_text(json.dumps(old))
+    stages.main(["--rounds", "2", "--steps", "2", "--stage", "dpo", "--out", str(out)])
+    written = json.loads(out.read_text())
+    assert written["provenance"] == {"command": "all"} and written["stages"]["sft"] == {"ratio": 1}
+    assert written["stages"]["dpo"]["provenance"]["command"].startswith("--rounds 2")
+    assert written["stages"]["dpo"]["ratio"]["ours"]["ratio"] == pytest.approx(2)
+
+
 def test_grpos_losses_are_compared_on_the_same_answers(stages, monkeypatch, tmp_path):
     order = fake_children(stages, monkeypatch, tokens=65)  # by luck: no reason to refuse
     monkeypatch.setattr(stages, "provenance", lambda argv: {})
