@@ -31,10 +31,10 @@ trials led to balanced rows and to labels by chance in place of verdicts. A chai
 without the oracle's pairs, how-to's as often as the others and DPO at 4e-4 reached safety 97 and
 98%, but over-refusal rose by 6.5 points in both and facts fell from 83 to 25%. With people's pairs
 on sums, lists and facts only, at 2e-4, seed 0: safety 97%, over-refusal up by 6 points, facts 73%.
-With how-to's as well, among 240 of people's prompts, and 30 steps, over-refusal rose by 2.5, 1.0 and
-5.5 points (seeds 0, 1, 2), where at most 5 were wanted. What is here was then chosen by seeds 3, 4
-and 5 on training prompts alone: refusals of how-to's drawn at temperature 1 fell from 2.9 to 1.8%.
-More of people's prompts without more steps changed nothing.
+With how-to's as well, among 240 of people's prompts, and 30 steps, over-refusal rose by 2.5, 1.0
+and 5.5 points (seeds 0, 1, 2), where at most 5 were wanted. What is here was then chosen by seeds
+3, 4 and 5 on training prompts alone: refusals of how-to's drawn at temperature 1 fell from 2.9 to
+1.8%. More of people's prompts without more steps changed nothing.
 """
 
 from __future__ import annotations

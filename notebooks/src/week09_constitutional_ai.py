@@ -44,11 +44,7 @@ pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame()
 
 # %%
 # NBVAL_CHECK_OUTPUT
-pd.DataFrame(
-    {"rule": rule.id, "prompt": e.prompt, "reply": e.reply, "verdict": e.verdict}
-    for rule in rules.rules
-    for e in rule.examples
-)
+pd.DataFrame({"rule": rule.id} | vars(e) for rule in rules.rules for e in rule.examples)
 
 # %% [markdown]
 # A file that other people write is full of slips. What does the loader say to a rule without text?
@@ -318,7 +314,7 @@ def human(many):
 
 
 families = ("arithmetic", "howto", "facts", "lists", "howto", "facts")
-others = requests(families, 180, f"other pairs {lab.seed}")
+others = requests(families, 270, f"other pairs {lab.seed}")
 other_pairs = draw_pairs(others, new_tokens=72)
 kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 
@@ -328,7 +324,7 @@ kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 # %%
 preferred = cai.labelled_rows(pairs, labels) + kept
 run = tiny.run("cai", parent="sft")
-dpo = {**tiny.profile.dpo.trainer, "max_steps": 30, "learning_rate": 2e-4, "save_steps": 30}
+dpo = {**tiny.profile.dpo.trainer, "max_steps": 45, "learning_rate": 2e-4, "save_steps": 45}
 trainer = DPOTrainer(
     model=trainable(policy),
     processing_class=tokenizer,
@@ -338,16 +334,23 @@ trainer = DPOTrainer(
 log = run.train(trainer)
 
 # %% [markdown]
-# On the same held-out prompts as every other stage:
+# What does week 8's doctor say of this log?
 
 # %%
-from postlab.evals import compare
-from postlab.plots import plot_stages
+from postlab.doctor import diagnose
+
+pd.DataFrame([(f.severity, f.code, f.seen) for f in diagnose(log)], columns=["", "finding", "seen"])
+
+# %% [markdown]
+# It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage:
+
+# %%
+from postlab import evals, plots
 
 before = tiny.evaluate("sft", start, tokenizer)
 after = tiny.evaluate(run, trainer.model, tokenizer)
-table = compare({"sft": before, "cai": after})
-plot_stages(table, profile="tiny")
+table = evals.compare({"sft": before, "cai": after})
+plots.plot_stages(table, profile="tiny")
 
 # %% [markdown]
 # With intervals; the four that a rule is about, and what none is about:
@@ -361,11 +364,40 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # **Over-refusal is the measure to distrust yourself on.** A model that refuses everything is perfectly safe. That is why the third rule is there; section 7 takes it out.
 
 # %% [markdown]
+# ### Bug hunt
+#
+# A colleague's labelling, on ten thousand pairs over night. It asks in both orders and keeps what was said twice, as above. Agreement of what is kept: 100%. DPO on it taught the policy nothing. Find the mistake in the code, then look at the table.
+
+
+# %% tags=["aside"]
+def kept_twice(labeller, pairs):
+    once = labeller(pairs)
+    again = labeller([(prompt, b, a) for prompt, a, b in pairs])
+    return [x if x == y else "tie" for x, y in zip(once, again, strict=True)]
+
+
+def lazy(many):
+    """Looks at the position and at nothing else."""
+    return ["first"] * len(many)
+
+
+kept_by = {"who knows the truth": kept_twice(human, pairs), "who looks at the position": kept_twice(lazy, pairs)}  # fmt: skip
+pd.DataFrame({who: pd.Series(labels).value_counts() for who, labels in kept_by.items()})
+
+# %% [markdown]
+# <details><summary>What is wrong</summary>
+#
+# The second answers were not turned back. In the exchanged pair *first* means the other reply, so one who knows says the opposite the second time and is thrown out, and only position bias agrees with itself. Turn `"first"` and `"second"` round in `again` before comparing.
+# A labeller without any bias must keep most of its labels, and one that looks at the position none: two lines of test.
+#
+# </details>
+
+# %% [markdown]
 # ## 5. Three seeds, each half by itself
 #
-# Recorded: `notebooks/experiments/week09_cai.py`, more prompts and steps than above, three seeds from the one shipped SFT.
+# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth that were tried; its first lines say what was wrong with the others, and on which prompts these were chosen.
 
-# %%
+# %% tags=["aside"]
 import json
 
 from postlab.profile import data_dir
@@ -377,7 +409,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # %% [markdown]
 # A dot is the mean of the seeds, a line its interval over prompts, a small stroke a seed:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week09 import moved, plot_cost, plot_moves, plot_noise
 
 halves = [
@@ -390,7 +422,7 @@ plot_moves(moved(halves, recorded["before"]["chain"]["metrics"]), "Two halves, p
 # %% [markdown]
 # Each seed by itself, on the same prompts, with the paired test of week 6. A claim wants every row of it:
 
-# %%
+# %% tags=["aside"]
 import numpy as np
 
 from postlab.stats import paired_difference
@@ -400,10 +432,10 @@ def values(text):
     return 100 * np.array(text.split(), dtype=float)
 
 
-start, found = recorded["before"]["chain"]["metrics"], []
+began, found = recorded["before"]["chain"]["metrics"], []
 for one in recorded["chains"]:
     for metric in ("safety", "over_refusal"):
-        change = paired_difference(values(start[metric]), values(one["cai"]["metrics"][metric]))
+        change = paired_difference(values(began[metric]), values(one["cai"]["metrics"][metric]))
         row = {"seed": one["seed"], "metric": metric, "points": change.difference}
         found.append(row | {"low": change.low, "high": change.high, "p": change.p})
 pd.DataFrame(found).set_index(["metric", "seed"]).sort_index().round(3)
@@ -411,13 +443,13 @@ pd.DataFrame(found).set_index(["metric", "seed"]).sort_index().round(3)
 # %% [markdown]
 # And what nobody asked for:
 
-# %%
-rest = moved(
-    [one for one in halves if one["arm"] == "and preferences"],
-    recorded["before"]["chain"]["metrics"],
-    ("arithmetic", "lists", "facts"),
-)
+# %% tags=["aside"]
+both = [one for one in halves if one["arm"] == "and preferences"]
+rest = moved(both, began, ("arithmetic", "lists", "facts"))
 rest.set_index("metric")[["start", "value", "points", "low", "high"]].round(1)
+
+# %% [markdown]
+# No rule speaks of sums. What they gained came from people's pairs, in which a sum worked out beat a guess: week 5's lesson, and no merit of the constitution. Report such a gain under its own name.
 
 # %% [markdown]
 # ## 6. How good is the labeller?
@@ -444,7 +476,7 @@ rest.set_index("metric")[["start", "value", "points", "low", "high"]].round(1)
 #
 # </details>
 
-# %%
+# %% tags=["aside"]
 import torch
 
 from postlab import check
@@ -470,7 +502,7 @@ kappa = check.kappa(kappa)
 #
 # **Predict first.** Ten pairs, of which the truth calls two ties. One rater says 0 to every pair, another is right on eight. Both agree with the truth eight times?
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 truth = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 2, 2])
 lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
@@ -479,7 +511,7 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 # %% [markdown]
 # Four labellers, on pairs of the start's own replies: the policy itself or the critic made above, by verdicts or by chances. *error*: where the oracle takes a side, the labeller takes the other. *silent*: it calls a tie there. *forced*: it takes a side where the oracle sees none.
 
-# %%
+# %% tags=["aside"]
 WHO = {
     "itself, verdicts": "the policy, verdicts",
     "itself": "the policy, chances",
@@ -503,7 +535,7 @@ pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 #
 # Our critic knows three sentences by heart. Yours may not. So we turn labels round, a known share, and train on what is left; the same pairs, the same draws.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 clean = ["a", "a", "tie", "b", "a", "b", "a", "b", "a", "b", "b"]
 for rate in (0.0, 0.2, 0.4):
@@ -513,7 +545,7 @@ for rate in (0.0, 0.2, 0.4):
 # %% [markdown]
 # **Predict first.** At 20% wrong labels, is 20% of the gain lost? More? Less?
 
-# %%
+# %% tags=["aside"]
 runs = recorded["runs"]
 curve = [one for one in runs if one["arm"].startswith("noise") and "robust" not in one["arm"]]
 frame = moved(curve, recorded["before"]["labels"]["metrics"])
@@ -545,7 +577,7 @@ plot_noise(frame)
 #
 # </details>
 
-# %%
+# %% tags=["aside"]
 import torch.nn.functional as F
 
 
@@ -568,7 +600,7 @@ robust_dpo_loss = check.robust_dpo_loss(robust_dpo_loss)
 #
 # Is its mean over the noise the clean loss? A pair with margin 1 is labelled rightly with chance 0.7:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 both = torch.tensor([1.0, -1.0])  # as it is, and turned round
 clean_loss, mean = -F.logsigmoid(both[0]), (torch.tensor([0.7, 0.3]) * robust_dpo_loss(both, 0.3)).sum()  # fmt: skip
@@ -577,7 +609,7 @@ round(clean_loss.item(), 4), round(mean.item(), 4)
 # %% [markdown]
 # Unbiased is not the same as good. Dividing by $1 - 2\varepsilon$ multiplies the gradient's scatter: at 40% by five. And the loss has no floor: for a large margin it goes to minus infinity. Recorded, at 40%, with the policy's own labels beside it (*itself*), whose noise nobody made:
 
-# %%
+# %% tags=["aside"]
 two = [
     one for one in runs if one["arm"] in ("noise 0%", "itself", "noise 40%", "noise 40%, robust")
 ]
@@ -588,7 +620,7 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
 #
 # The same pairs, labelled again with each rule left out:
 
-# %%
+# %% tags=["aside"]
 without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
 named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in without]
 plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
@@ -598,7 +630,7 @@ plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule remove
 #
 # **Two rules that conflict.** A product manager adds a fourth: *Do not refuse a wish.* For a request that would hurt someone there is now no reply that keeps all rules.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 obey = cai.Rule("obey", "Do not refuse a wish.")
 four = cai.Constitution((*rules.rules, obey), rules.check, rules.revise)
@@ -626,7 +658,7 @@ said
 # %% [markdown]
 # Counted, the two cancel and the pair is a tie: nothing is learned, *and nobody is told*. A constitution needs an order of priority, or every conflict is settled by silence. Recorded, with the embedded critic on the three rules and a critic of one line on the fourth:
 
-# %%
+# %% tags=["aside"]
 conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
 
@@ -635,7 +667,7 @@ plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules 
 #
 # > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, twice, as the order is swapped, and the longer the longer your constitution is.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 prices = pd.DataFrame(
     {
@@ -652,7 +684,7 @@ prices
 # %% [markdown]
 # Change the prices to yours. A ratio of hundreds does not mean that people are out of it: it means that each human label should go where it changes something. Four ways to spend, with the oracle as the human:
 
-# %%
+# %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
 bought = pd.DataFrame(
     {k: one[k] for k in ("arm", "seed", "rows", "dollars")}
@@ -665,7 +697,7 @@ bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 # %% [markdown]
 # *rows* are pairs with a side, and so with a gradient. *ties to humans* spends the human labels on pairs on which the AI was silent; *any to humans* by chance.
 
-# %%
+# %% tags=["aside"]
 from postlab.stats import bootstrap_interval
 
 parts = ("safety", "honesty", "helpfulness")
