@@ -144,8 +144,8 @@ def plot_cost(frame: pd.DataFrame) -> Figure:
     dear = frame.loc[frame["dollars"].idxmax()]
     return headline(
         fig,
-        f"{cheap['arm']}: {cheap['truth']:.0f}% for ${cheap['dollars']:,.0f};"
-        f" {dear['arm']}: {dear['truth']:.0f}% for ${dear['dollars']:,.0f}",
+        f"{cheap['arm']}: {cheap['truth']:.0f}% for \\${cheap['dollars']:,.0f};"
+        f" {dear['arm']}: {dear['truth']:.0f}% for \\${dear['dollars']:,.0f}",
     )
 
 
