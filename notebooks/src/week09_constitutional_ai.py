@@ -128,8 +128,8 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# Read it by cell, not by its mean. The critic sees most of what breaks a rule, and sees harm where there is none: half of the how-to's here are rough deeds done to *things*. Its training rows held few of those under this rule, as three in four showed the family that the rule is about.
-# **A critic has to be shown what does not break a rule.** Revised by this one, every false alarm would turn a helpful reply into a refusal.
+# Read it by cell, not by its mean. A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as three in four showed the family that the rule is about.
+# **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
 #
 # *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, every rule on every family as often.
 
@@ -238,7 +238,8 @@ told.groupby("family").mean().round(2)
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
 missed = told[(told["before"] == 0) & (told["after"] == 0)]
-pd.DataFrame({"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].value_counts()})
+counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].value_counts()}
+pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
 
 # %% [markdown]
 # **Keep what no rule is about.** Fine-tuning on three families alone would forget sums and facts. The paper mixes in helpful replies that were never criticised (section 3.2); so do we, with the policy's own replies.
@@ -339,7 +340,7 @@ log = run.train(trainer)
 # %%
 from postlab.doctor import diagnose
 
-pd.DataFrame([(f.severity, f.code, f.seen) for f in diagnose(log)], columns=["", "finding", "seen"])
+[(finding.code, finding.seen) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
 # It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage:
@@ -382,7 +383,7 @@ def lazy(many):
 
 
 kept_by = {"who knows the truth": kept_twice(human, pairs), "who looks at the position": kept_twice(lazy, pairs)}  # fmt: skip
-pd.DataFrame({who: pd.Series(labels).value_counts() for who, labels in kept_by.items()})
+pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items()}).fillna(0)
 
 # %% [markdown]
 # <details><summary>What is wrong</summary>
@@ -500,7 +501,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** Ten pairs, of which the truth calls two ties. One rater says 0 to every pair, another is right on eight. Both agree with the truth eight times?
+# **Predict first.** Ten pairs, of which the truth calls two ties. One rater says 0 to every pair, another is right on eight, the ties among them. Both agree with the truth eight times. Is one worth more?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -663,6 +664,9 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
 
 # %% [markdown]
+# Look at *counted*. Its ties on unsafe requests taught nothing there, and yet safety did not stay where it was: the pairs on how-to's taught to comply, and that spread to where no label spoke against it. **A tie is not neutral.**
+
+# %% [markdown]
 # ## 9. What feedback costs
 #
 # > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, twice, as the order is swapped, and the longer the longer your constitution is.
@@ -705,7 +709,8 @@ rows = []
 for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
     per_prompt = [np.concatenate([values(m[name]) for name in parts]) for m in seeds["metrics"]]
     found = bootstrap_interval(np.mean(per_prompt, axis=0))
-    row = {"arm": arm.removeprefix("budget, "), "dollars": seeds["dollars"].mean()}
+    named = arm.removeprefix("budget, ").replace("noise 0%", "AI only")
+    row = {"arm": named, "dollars": seeds["dollars"].mean()}
     rows.append(row | {"truth": found.value, "low": found.low, "high": found.high})
 plot_cost(pd.DataFrame(rows))
 
