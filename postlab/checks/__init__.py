@@ -36,6 +36,8 @@ WEEKS = {  # in the order of the notebooks
     "grpo_loss": "week07",
     "silent_share": "week08",
     "mended_reward": "week08",
+    "kappa": "week09",
+    "robust_dpo_loss": "week09",
 }
 
 

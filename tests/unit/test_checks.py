@@ -364,6 +364,18 @@ def silent_by_logs(p, size):
     return sum(math.exp(size * math.log(q)) for q in (p, 1 - p) if q > 0)
 
 
+def kappa_by_table(labels, truth):
+    table = torch.zeros(3, 3).index_put_((labels, truth), torch.tensor(1.0), accumulate=True)
+    table = table / table.sum()
+    chance = table.sum(0) @ table.sum(1)
+    return (table.trace() - chance) / (1 - chance)
+
+
+def robust_by_expansion(margins, noise):
+    """l(-m) = l(m) + m, so only the plain loss and the margin are left."""
+    return -F.logsigmoid(margins) - noise * margins / (1 - 2 * noise)
+
+
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
@@ -387,6 +399,8 @@ RIGHT = {
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
     "mended_reward": [mended_by_counting, mended_word_by_word],
     "silent_share": [silent_by_counting, silent_by_logs],
+    "kappa": [kappa_by_table],
+    "robust_dpo_loss": [robust_by_expansion],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -438,6 +452,8 @@ BY_HAND = {
     "grpo_loss": [((-1.2 + -1 + 0.1 * (LOG2 - 0.5)) / 2 + 0.8) / 2],
     "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0],
     "silent_share": [0.625, 0.52],
+    "kappa": [0.5, 8 / 18],
+    "robust_dpo_loss": [[-0.261624, LOG2, 1.935601]],
 }
 
 

@@ -48,6 +48,7 @@ PART_OF = {
     "figures_week08_ablations": "plots",
     "figures_week08_hack": "plots",
     "figures_week08_tasks": "plots",
+    "figures_week09": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "gym": "datasets",

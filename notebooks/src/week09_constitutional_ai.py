@@ -1,0 +1,774 @@
+# %% [markdown]
+# # Week 9 · Constitutional AI
+#
+# In week 5 somebody had labelled the pairs. Who? If it was people, it cost dollars a pair and weeks of waiting. Constitutional AI writes down *what* a good reply is, in a few sentences, and
+# lets a model do the rest: criticise, revise, compare. By the end you can say
+#
+# - what the two halves do, and what each one needs the model to be able to do already,
+# - how good an AI labeller is, measured against the truth and not against your hopes,
+# - what happens when its labels are wrong, when a rule is missing, when two rules conflict,
+# - what feedback costs, and where a few human labels are worth their price.
+#
+# Everything here runs on the embedded model in every profile, where the truth is known: *mechanism, not capability*.
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "..[train]"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week=9)
+
+# %% [markdown]
+# ## 1. A constitution is a file
+#
+# Rules in their order of priority, each with an id, a text and examples; and two requests, *check* and *revise*. Anthropic's first one had sixteen short rules. Ours has three.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import pandas as pd
+
+from postlab import constitution as cai
+
+pd.set_option("display.max_colwidth", 140)
+
+rules = cai.load_constitution("tinyworld")
+pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame()
+
+# %% [markdown]
+# A rule is only as good as its reader. So each has examples, and they are the first test of a critic: what it gets wrong *here* it will get wrong everywhere.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+pd.DataFrame({"rule": rule.id} | vars(e) for rule in rules.rules for e in rule.examples)
+
+# %% [markdown]
+# A file that other people write is full of slips. What does the loader say to a rule without text?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import pathlib
+import tempfile
+
+slip = "check: 'Against {rule}?'\nrevise: Revise.\nrules:\n  - id: harm\n    text:\n"
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "mine.yaml")
+    path.write_text(slip)
+    try:
+        cai.load_constitution(path)
+    except ValueError as error:
+        print(error)
+
+# %% [markdown]
+# ## 2. Who criticises?
+#
+# Any function from conversations to replies. Here it is the policy itself, the stage that week 3 made: its SFT rows held a few exchanges in which a reply is checked and revised. On a large model you would take the same
+# model, a stronger one, or an address: `endpoint_speaker(url, model=...)`.
+
+# %%
+from postlab.models import load_policy, trainable
+from postlab.profile import get_profile
+
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+itself = cai.policy_speaker(start, tokenizer)
+
+# %% [markdown]
+# One exchange, as it is. The verdict is the next turn of the conversation, and the revision the turn after.
+
+# %%
+talk = [
+    {"role": "user", "content": "How do I trap a baker?"},
+    {"role": "assistant", "content": "Dig a hole. Lure the baker in. Close the lid."},
+    {"role": "user", "content": rules.check.replace("{rule}", rules.rules[0].text)},
+]
+talk.append({"role": "assistant", "content": itself([talk])[0]})
+talk.append({"role": "user", "content": rules.revise})
+talk.append({"role": "assistant", "content": itself([talk])[0]})
+pd.DataFrame(talk)
+
+# %% [markdown]
+# **Predict first.** The critic and the policy are one and the same network. It told a stranger how to trap a baker. Can it know better as a critic than it does as a policy?
+
+# %%
+pd.DataFrame(
+    {"rule": rule.id, "prompt": e.prompt, "right verdict": e.verdict, "said": text}
+    for rule, e, text in cai.failed_examples(itself, rules)
+)
+
+# %% [markdown]
+# These are the examples it got wrong; an empty table would mean none. Six examples are a smoke test. For a measurement take replies that the oracle knows, every rule on every family:
+
+# %%
+from postlab.tinyworld.oracle import METRIC, read
+
+asked = cai.critic_rows(n=450, seed=99)
+cases = [row["prompt"][:3] for row in asked]
+truth = ["breaks" in (row["prompt"] + row["completion"])[3]["content"] for row in asked]
+
+
+def wrong_verdicts(speak):
+    """The share of wrong verdicts, a row a family, a column a rule."""
+    named = {rule.text: rule.id for rule in rules.rules}
+    table = pd.DataFrame(
+        {
+            "family": read(talk[0]["content"]).family,
+            "rule": named[talk[2]["content"].split(": ")[1]],
+            "wrong": text.startswith("It breaks") is not broken,
+        }
+        for talk, text, broken in zip(cases, speak(cases), truth, strict=True)
+    )
+    return table.pivot_table(index="family", columns="rule", values="wrong").round(2)
+
+
+wrong_verdicts(itself)
+
+# %% [markdown]
+# Read it by cell, not by its mean. A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as three in four showed the family that the rule is about.
+# **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
+#
+# *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, every rule on every family as often.
+
+# %%
+import contextlib
+import io
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+
+def fine_tuned(rows, **how):
+    """The start after SFT on rows: the same recipe as week 3, fewer steps."""
+    model, _ = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+    how = {**tiny.profile.sft.trainer, "warmup_steps": 4, "save_strategy": "no", **how}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SFTTrainer(
+            model=trainable(model),
+            processing_class=tokenizer,
+            train_dataset=Dataset.from_list(rows).select_columns(["prompt", "completion"]),
+            args=SFTConfig(output_dir=folder, seed=lab.seed, **how),
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # the log has nothing to say here
+            trainer.train()
+    return trainer.model.eval()
+
+
+# %% [markdown]
+# About half a minute on two cores:
+
+# %%
+critic = fine_tuned(cai.critic_rows(n=2400, seed=0), max_steps=150, learning_rate=1e-3)
+speak = cai.policy_speaker(critic, tokenizer)
+wrong_verdicts(speak)
+
+# %% [markdown]
+# The policy stays what it was. Only the critic is new, and what is left in this table goes into everything below.
+
+# %% [markdown]
+# ## 3. The supervised half
+#
+# Sample the policy, check each reply against every rule, have it revised where it breaks one, and fine-tune on what comes out. First the samples, of the three families that a rule is about; how-to's come twice, as it is they who are refused needlessly:
+
+# %%
+import random
+
+from postlab.tinyworld import tasks
+
+
+def requests(families, count, name):
+    """Different training prompts, the families in turn."""
+    luck, found = random.Random(name), {}
+    while len(found) < count:
+        item = tasks.draw(families[len(found) % len(families)], luck, "train")
+        found[tasks.ask(item, luck, "train")] = None
+    return [[{"role": "user", "content": text}] for text in found]
+
+
+RULED = ("unsafe", "howto", "unknown", "howto")
+prompts = requests(RULED, 240, f"notebook {lab.seed}")
+drawn = cai.policy_speaker(start, tokenizer, temperature=1.0, seed=lab.seed)(prompts)
+
+# %% [markdown]
+# Then the critic and the reviser, in one call:
+
+# %%
+rows = cai.revised_rows(speak, rules, list(zip(prompts, drawn, strict=True)))
+changed = [row for row in rows if row["rules"]]
+print(f"{len(changed)} of {len(rows)} replies were revised")
+pd.DataFrame(
+    {
+        "prompt": row["prompt"][-1]["content"],
+        "before": row["before"],
+        "critique": row["critique"],
+        "revision": row["completion"][-1]["content"],
+    }
+    for row in changed[:6]
+)
+
+# %% [markdown]
+# A reply that broke nothing stands as it is: it is trained on too, and shows what need not change.
+#
+# **How good are they?** In this world we can ask the oracle. By family, the share of replies that are right, before and after:
+
+
+# %%
+def right(prompt, reply):
+    """The oracle's word: harmless, helpful or honest, whichever the prompt is about."""
+    item = read(prompt[-1]["content"])
+    return tasks.score(item, reply, True)[METRIC[item.family]]
+
+
+told = pd.DataFrame(
+    {
+        "family": read(row["prompt"][-1]["content"]).family,
+        "before": right(row["prompt"], row["before"]),
+        "after": right(row["prompt"], row["completion"][-1]["content"]),
+    }
+    for row in rows
+)
+told.groupby("family").mean().round(2)
+
+# %% [markdown]
+# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses the next model learns as it was.
+
+# %%
+spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
+missed = told[(told["before"] == 0) & (told["after"] == 0)]
+counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].value_counts()}
+pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
+
+# %% [markdown]
+# **Keep what no rule is about.** Fine-tuning on three families alone would forget sums and facts. The paper mixes in helpful replies that were never criticised (section 3.2); so do we, with the policy's own replies.
+
+# %%
+others = requests(("arithmetic", "lists", "facts"), 120, f"others {lab.seed}")
+own = cai.policy_speaker(start, tokenizer, new_tokens=72)(others)
+rows += [
+    {"prompt": p, "completion": [{"role": "assistant", "content": text}]}
+    for p, text in zip(others, own, strict=True)
+]
+
+# %% [markdown]
+# The policy, fine-tuned on its own revised replies:
+
+# %%
+policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
+
+# %% [markdown]
+# **Predict first.** The new policy no longer needs a critic to refuse. Which of the four measures, safety, honesty, helpfulness and over-refusal, will have paid for that?
+
+# %% [markdown]
+# ## 4. The preference half
+#
+# Draw several replies of the *new* policy to fresh prompts, take two different ones, and ask which is better *under the constitution*.
+
+
+# %%
+def draw_pairs(prompts, new_tokens=40):
+    """Two different replies of four to each prompt, in chance order; none where all agree."""
+    drawn = [
+        cai.policy_speaker(
+            policy, tokenizer, new_tokens=new_tokens, temperature=1.0, seed=100 + number
+        )(prompts)
+        for number in range(4)
+    ]
+    luck, pairs = random.Random(lab.seed), []
+    for prompt, *replies in zip(prompts, *drawn, strict=True):
+        several = sorted(set(filter(None, replies)))
+        if len(several) > 1:
+            pairs.append((prompt, *luck.sample(several, 2)))
+    return pairs
+
+
+pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
+
+# %% [markdown]
+# A verdict in words is a threshold. What it was cut from says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
+#
+# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
+
+# %%
+labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
+labels = cai.label_pairs(labeller, pairs)
+pd.Series(labels).value_counts().to_frame("pairs")
+
+# %% [markdown]
+# A labeller that only looks at the position shows itself at once:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
+
+# %% [markdown]
+# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter, DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: nothing in the pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle in the part of a human.
+
+
+# %%
+def human(many):
+    """The labeller who knows the truth."""
+    worth = [(right(prompt, a), right(prompt, b)) for prompt, a, b in many]
+    return ["tie" if a == b else "first" if a > b else "second" for a, b in worth]
+
+
+families = ("arithmetic", "howto", "facts", "lists", "howto", "facts")
+others = requests(families, 270, f"other pairs {lab.seed}")
+other_pairs = draw_pairs(others, new_tokens=72)
+kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
+
+# %% [markdown]
+# The rest is week 5: rows of prompt, chosen and rejected, and DPO with a likelihood term. The reference is the policy after the supervised half, as TRL copies the adapter that it is given.
+
+# %%
+preferred = cai.labelled_rows(pairs, labels) + kept
+run = tiny.run("cai", parent="sft")
+dpo = {**tiny.profile.dpo.trainer, "max_steps": 45, "learning_rate": 2e-4, "save_steps": 45}
+trainer = DPOTrainer(
+    model=trainable(policy),
+    processing_class=tokenizer,
+    train_dataset=Dataset.from_list(preferred),
+    args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **dpo),
+)
+log = run.train(trainer)
+
+# %% [markdown]
+# What does week 8's doctor say of this log?
+
+# %%
+from postlab.doctor import diagnose
+
+[(finding.code, finding.seen) for finding in diagnose(log)] or "nothing to say"
+
+# %% [markdown]
+# It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage:
+
+# %%
+from postlab import evals, plots
+
+before = tiny.evaluate("sft", start, tokenizer)
+after = tiny.evaluate(run, trainer.model, tokenizer)
+table = evals.compare({"sft": before, "cai": after})
+plots.plot_stages(table, profile="tiny")
+
+# %% [markdown]
+# With intervals; the four that a rule is about, and what none is about:
+
+# %%
+shown = ["safety", "over_refusal", "helpfulness", "honesty", "arithmetic", "lists", "facts", "kl"]
+changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
+changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
+
+# %% [markdown]
+# **Over-refusal is the measure to distrust yourself on.** A model that refuses everything is perfectly safe. That is why the third rule is there; section 7 takes it out.
+
+# %% [markdown]
+# ### Bug hunt
+#
+# A colleague's labelling, on ten thousand pairs over night. It asks in both orders and keeps what was said twice, as above. Agreement of what is kept: 100%. DPO on it taught the policy nothing. Find the mistake in the code, then look at the table.
+
+
+# %% tags=["aside"]
+def kept_twice(labeller, pairs):
+    once = labeller(pairs)
+    again = labeller([(prompt, b, a) for prompt, a, b in pairs])
+    return [x if x == y else "tie" for x, y in zip(once, again, strict=True)]
+
+
+def lazy(many):
+    """Looks at the position and at nothing else."""
+    return ["first"] * len(many)
+
+
+kept_by = {"who knows the truth": kept_twice(human, pairs), "who looks at the position": kept_twice(lazy, pairs)}  # fmt: skip
+pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items()}).fillna(0)
+
+# %% [markdown]
+# <details><summary>What is wrong</summary>
+#
+# The second answers were not turned back. In the exchanged pair *first* means the other reply, so one who knows says the opposite the second time and is thrown out, and only position bias agrees with itself. Turn `"first"` and `"second"` round in `again` before comparing.
+# A labeller without any bias must keep most of its labels, and one that looks at the position none: two lines of test.
+#
+# </details>
+
+# %% [markdown]
+# ## 5. Three seeds, each half by itself
+#
+# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth that were tried; its first lines say what was wrong with the others, and on which prompts these were chosen.
+
+# %% tags=["aside"]
+import json
+
+from postlab.profile import data_dir
+
+path = data_dir() / "results" / "week09" / "cai.json"
+recorded = json.loads(path.read_text(encoding="utf-8"))
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# A dot is the mean of the seeds, a line its interval over prompts, a small stroke a seed:
+
+# %% tags=["aside"]
+from postlab.figures_week09 import moved, plot_cost, plot_moves, plot_noise
+
+halves = [
+    {"arm": name, "metrics": run[part]["metrics"]}
+    for name, part in (("revisions only", "supervised"), ("and preferences", "cai"))
+    for run in recorded["chains"]
+]
+plot_moves(moved(halves, recorded["before"]["chain"]["metrics"]), "Two halves, points")
+
+# %% [markdown]
+# Each seed by itself, on the same prompts, with the paired test of week 6. A claim wants every row of it:
+
+# %% tags=["aside"]
+import numpy as np
+
+from postlab.stats import paired_difference
+
+
+def values(text):
+    return 100 * np.array(text.split(), dtype=float)
+
+
+began, found = recorded["before"]["chain"]["metrics"], []
+for one in recorded["chains"]:
+    for metric in ("safety", "over_refusal"):
+        change = paired_difference(values(began[metric]), values(one["cai"]["metrics"][metric]))
+        row = {"seed": one["seed"], "metric": metric, "points": change.difference}
+        found.append(row | {"low": change.low, "high": change.high, "p": change.p})
+pd.DataFrame(found).set_index(["metric", "seed"]).sort_index().round(3)
+
+# %% [markdown]
+# And what nobody asked for:
+
+# %% tags=["aside"]
+both = [one for one in halves if one["arm"] == "and preferences"]
+rest = moved(both, began, ("arithmetic", "lists", "facts"))
+rest.set_index("metric")[["start", "value", "points", "low", "high"]].round(1)
+
+# %% [markdown]
+# No rule speaks of sums. What they gained came from people's pairs, in which a sum worked out beat a guess: week 5's lesson, and no merit of the constitution. Report such a gain under its own name.
+
+# %% [markdown]
+# ## 6. How good is the labeller?
+#
+# *Agreement* alone flatters. If most pairs are ties, a labeller that says 'tie' to everything agrees most of the time. Cohen's kappa takes out what chance would bring:
+#
+# $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}, \qquad p_\text{chance} = \sum_k p_k q_k$$
+#
+# with $p_k$ and $q_k$ the shares of label $k$ that each rater gives.
+
+# %% [markdown]
+# ### Exercise 9.1 · about 10 minutes · easy
+#
+# Kappa of `labels` and `truth`, `(n,)` tensors of 0, 1 and 2: a scalar tensor.
+#
+# <details><summary>Hint 1</summary>
+#
+# `(labels == truth).float().mean()` is the share agreed on.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Chance: for each label the one rater's share times the other's, added up.
+#
+# </details>
+
+# %% tags=["aside"]
+import torch
+
+from postlab import check
+
+
+def kappa(labels, truth):
+    raise NotImplementedError
+
+
+kappa = check.kappa(kappa)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def kappa(labels, truth):
+#     agreed = (labels == truth).float().mean()
+#     chance = sum((labels == k).float().mean() * (truth == k).float().mean() for k in range(3))
+#     return (agreed - chance) / (1 - chance)
+# ```
+#
+# </details>
+#
+# **Predict first.** Ten pairs, of which the truth calls two ties. One rater says 0 to every pair, another is right on eight, the ties among them. Both agree with the truth eight times. Is one worth more?
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+truth = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 2, 2])
+lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
+[(round((x == truth).float().mean().item(), 2), round(kappa(x, truth).item(), 2)) for x in (lazy, honest)]  # fmt: skip
+
+# %% [markdown]
+# Four labellers, on pairs of the start's own replies: the policy itself or the critic made above, by verdicts or by chances. *error*: where the oracle takes a side, the labeller takes the other. *silent*: it calls a tie there. *forced*: it takes a side where the oracle sees none.
+
+# %% tags=["aside"]
+WHO = {
+    "itself, verdicts": "the policy, verdicts",
+    "itself": "the policy, chances",
+    "ai, verdicts": "the critic, verdicts",
+    "ai": "the critic, chances",
+}
+shown = [
+    {"labeller": about, "family": family, "pairs": told["pairs"]}
+    | {name: told[name][0] for name in ("kappa", "error", "silent", "forced")}
+    for one in recorded["labellers"]
+    for who, about in WHO.items()
+    for family, told in one["agreement"][who].items()
+]
+pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
+
+# %% [markdown]
+# Read it by family. Where *silent* is high the rules do not see what the oracle sees: a how-to with another deed's steps breaks no rule of ours, and is bad all the same. That is no error of the labeller: **it is a rule that nobody wrote.**
+
+# %% [markdown]
+# ## 7. What if it were wrong?
+#
+# Our critic knows three sentences by heart. Yours may not. So we turn labels round, a known share, and train on what is left; the same pairs, the same draws.
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+clean = ["a", "a", "tie", "b", "a", "b", "a", "b", "a", "b", "b"]
+for rate in (0.0, 0.2, 0.4):
+    noisy = cai.noisy_labels(clean, rate, seed=1)
+    print(rate, *noisy, "|", sum(x != y for x, y in zip(clean, noisy, strict=True)), "turned")
+
+# %% [markdown]
+# **Predict first.** At 20% wrong labels, is 20% of the gain lost? More? Less?
+
+# %% tags=["aside"]
+runs = recorded["runs"]
+curve = [one for one in runs if one["arm"].startswith("noise") and "robust" not in one["arm"]]
+frame = moved(curve, recorded["before"]["labels"]["metrics"])
+frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"]]
+plot_noise(frame)
+
+# %% [markdown]
+# A pair seen once is a vote, and a batch of votes has a majority: while right labels outnumber wrong ones, the mean gradient still points the right way, only shorter, by $1 - 2\varepsilon$. What breaks first is not the direction but the *certainty*: read where each curve bends.
+#
+# If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one:
+#
+# $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
+#
+# ([Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409); in TRL `loss_type="robust"`, `label_smoothing` the $\varepsilon$).
+
+# %% [markdown]
+# ### Exercise 9.2 · about 10 minutes · medium
+#
+# That loss, `(B,)`, from `margins`, which are beta times the difference of log-ratios, and `noise`, the $\varepsilon$.
+#
+# <details><summary>Hint 1</summary>
+#
+# `torch.nn.functional.logsigmoid`: the logarithm of a sigmoid overflows.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The turned term is *subtracted*. Added, it would be label smoothing, another loss.
+#
+# </details>
+
+# %% tags=["aside"]
+import torch.nn.functional as F
+
+
+def robust_dpo_loss(margins, noise):
+    raise NotImplementedError
+
+
+robust_dpo_loss = check.robust_dpo_loss(robust_dpo_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def robust_dpo_loss(margins, noise):
+#     as_labelled, turned = -F.logsigmoid(margins), -F.logsigmoid(-margins)
+#     return ((1 - noise) * as_labelled - noise * turned) / (1 - 2 * noise)
+# ```
+#
+# </details>
+#
+# Is its mean over the noise the clean loss? A pair with margin 1 is labelled rightly with chance 0.7:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+both = torch.tensor([1.0, -1.0])  # as it is, and turned round
+clean_loss, mean = -F.logsigmoid(both[0]), (torch.tensor([0.7, 0.3]) * robust_dpo_loss(both, 0.3)).sum()  # fmt: skip
+round(clean_loss.item(), 4), round(mean.item(), 4)
+
+# %% [markdown]
+# Unbiased is not the same as good. Dividing by $1 - 2\varepsilon$ multiplies the gradient's scatter: at 40% by five. And the loss has no floor: for a large margin it goes to minus infinity. Recorded, at 40%, with the policy's own labels beside it (*itself*), whose noise nobody made:
+
+# %% tags=["aside"]
+two = [
+    one for one in runs if one["arm"] in ("noise 0%", "itself", "noise 40%", "noise 40%, robust")
+]
+plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
+
+# %% [markdown]
+# ## 8. One rule less, and two that conflict
+#
+# The same pairs, labelled again with each rule left out:
+
+# %% tags=["aside"]
+without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
+named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in without]
+plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
+
+# %% [markdown]
+# Each rule should cost its own measure; look whether anything *else* moved as well. Rules are not additive: what one of them holds back shows only when it is gone.
+#
+# **Two rules that conflict.** A product manager adds a fourth: *Do not refuse a wish.* For a request that would hurt someone there is now no reply that keeps all rules.
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+obey = cai.Rule("obey", "Do not refuse a wish.")
+four = cai.Constitution((*rules.rules, obey), rules.check, rules.revise)
+
+
+def both_break(talks):
+    """A critic by hand: complying breaks 'harm', refusing breaks 'obey'."""
+    for talk in talks:
+        refused, request = "not help" in talk[-2]["content"], talk[-1]["content"]
+        broken = refused if obey.text in request else not refused and "hurt" in request
+        yield "It breaks the rule." if broken else "It keeps the rule."
+
+
+pair = [(prompts[0], "I will not help with that.", "Dig a hole.")]
+said = {}
+for name, constitution, weigh in (
+    ("counted", four, "count"),
+    ("harm first", four.ordered("harm"), "priority"),
+    ("obey first", four.ordered("obey"), "priority"),
+):
+    labeller = cai.critic_labeller(lambda talks: list(both_break(talks)), constitution, weigh=weigh)
+    said[name] = cai.label_pairs(labeller, pair)[0]
+said
+
+# %% [markdown]
+# Counted, the two cancel and the pair is a tie: nothing is learned, *and nobody is told*. A constitution needs an order of priority, or every conflict is settled by silence. Recorded, with the embedded critic on the three rules and a critic of one line on the fourth:
+
+# %% tags=["aside"]
+conflict = [one for one in runs if one["arm"].startswith("conflict")]
+plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
+
+# %% [markdown]
+# Look at *counted*. Its ties on unsafe requests taught nothing there, and yet safety did not stay where it was: the pairs on how-to's taught to comply, and that spread to where no label spoke against it. **A tie is not neutral.**
+
+# %% [markdown]
+# ## 9. What feedback costs
+#
+# > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, twice, as the order is swapped, and the longer the longer your constitution is.
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+prices = pd.DataFrame(
+    {
+        n: {
+            "AI": cai.comparison_cost(ai=n),
+            "human, cheap": cai.comparison_cost(human=n, human_dollars=1.0),
+            "human, dear": cai.comparison_cost(human=n, human_dollars=5.0),
+        }
+        for n in (100, 1000, 10_000)
+    }
+)
+prices
+
+# %% [markdown]
+# Change the prices to yours. A ratio of hundreds does not mean that people are out of it: it means that each human label should go where it changes something. Four ways to spend, with the oracle as the human:
+
+# %% tags=["aside"]
+budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
+bought = pd.DataFrame(
+    {k: one[k] for k in ("arm", "seed", "rows", "dollars")}
+    | {"kappa": one["agreement"]["kappa"][0], "error": one["agreement"]["error"][0]}
+    | {m: values(one["metrics"][m]).mean() for m in ("safety", "honesty", "helpfulness")}
+    for one in budget
+)
+bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
+
+# %% [markdown]
+# *rows* are pairs with a side, and so with a gradient. *ties to humans* spends the human labels on pairs on which the AI was silent; *any to humans* by chance.
+
+# %% tags=["aside"]
+from postlab.stats import bootstrap_interval
+
+parts = ("safety", "honesty", "helpfulness")
+rows = []
+for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
+    per_prompt = [np.concatenate([values(m[name]) for name in parts]) for m in seeds["metrics"]]
+    found = bootstrap_interval(np.mean(per_prompt, axis=0))
+    named = arm.removeprefix("budget, ").replace("noise 0%", "AI only")
+    row = {"arm": named, "dollars": seeds["dollars"].mean()}
+    rows.append(row | {"truth": found.value, "low": found.low, "high": found.high})
+plot_cost(pd.DataFrame(rows))
+
+# %% [markdown]
+# Human labels also buy what this figure does not show: the only *measurement* of the labeller there is. Fifty pairs, labelled blind, give kappa an interval; without them section 6 is faith.
+
+# %% [markdown]
+# ## What you have now
+#
+# `runs/tiny/seed-<n>/cai/`, from three sentences, a critic that was checked, and people's labels where no rule speaks; its safety and what it cost; and a habit: measure the labeller before you believe its labels. Week 10 turns to another kind of cheap label: which *step* of a
+# solution went wrong.
+#
+# With a model of your own: a constitution whose `check` asks for a verdict that begins *It breaks the rule* or *It keeps the rule*, `policy_speaker(model, tokenizer, new_tokens=200)` or `endpoint_speaker`, and
+# `comparing_labeller` for one question a pair. No large model was run here: measure its kappa on pairs of yours first.
+
+# %% [markdown]
+# ### Five interview questions
+#
+# **1.** What must a model be able to do before constitutional AI can teach it anything?
+#
+# <details><summary>Answer</summary>
+#
+# Judge better than it acts: tell which of its own replies breaks a stated rule, and write one that does not. If critic and policy make the same mistakes, revisions repeat them, and labels reward them. Measure the critic on labelled examples, by rule.
+#
+# </details>
+#
+# **2.** Your labeller agrees with people on 85% of pairs. Good?
+#
+# <details><summary>Answer</summary>
+#
+# Unknown without the labels' shares: kappa. Then: how often do two people agree? By kind of pair? Are the errors one-sided (length, position, refusals)? Symmetric noise shortens the gradient; one-sided errors *are* a gradient, in the wrong direction.
+#
+# </details>
+#
+# **3.** Safety rose 40 points after AI feedback. What do you ask for?
+#
+# <details><summary>Answer</summary>
+#
+# Over-refusal on prompts that only look unsafe, with its interval; helpfulness on the rest; samples; the judge of 'safe', if it is the labeller itself; several seeds; prompts and wordings that training never saw.
+#
+# </details>
+#
+# **4.** System design: $10,000 for labels. How do you split it?
+#
+# <details><summary>Answer</summary>
+#
+# First a blind human set of some hundred pairs to measure the AI by family. Then AI labels in both orders on everything; human ones on ties, on order conflicts, on the families where kappa is low, and on a random share, so that you notice drift. Keep part for the held-out judgement at the end.
+#
+# </details>
+#
+# **5.** Research taste: a paper writes a longer constitution and reports a better model. What is missing?
+#
+# <details><summary>Answer</summary>
+#
+# Each rule removed in turn; the same number of labels; who judged, under which rules; conflicts and how they were settled; whether the labeller's agreement rose, or only the training set; noise over seeds.
+#
+# </details>
+
+# %% [markdown]
+# **Papers.** Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3, critique and revision; 4, AI feedback; appendix C, the rules. Lee et al. 2023, *RLAIF* ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, and position bias. Zheng et
+# al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): judges and their biases. Chowdhury et al. 2024, *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): noise in labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): over-refusal, measured.
