@@ -4,7 +4,7 @@ Three judges, each of whom heeds one thing: is what was asked for given, could i
 Their scores label pairs for DPO and reward completions for GRPO. One objective each, or mixed by
 weight, or one maximised while others are held to a level, or policies averaged after training
 (`objectives_soup`); what came out is a set of points, of which a front is left and a hypervolume
-measured (`objectives_front`).
+measured (`objectives_front`, `objectives_volumes`).
 
 The judges are made from the oracle so that they really conflict; the truth, by which policies are
 measured, does not: it knows who would be hurt. Left out: learned reward models, whose errors come
@@ -17,19 +17,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from postlab.objectives_front import (
-    Hypervolume,
-    chosen_hypervolume,
-    hypervolume,
-    hypervolumes,
-    pareto_front,
-)
+from postlab.objectives_front import hypervolume, pareto_front
+from postlab.objectives_judges import JUDGES, helpful, honest, judged, known, safe
 from postlab.objectives_soup import simplex, soup
+from postlab.objectives_volumes import Hypervolume, chosen_hypervolume, hypervolumes
 from postlab.tinyworld import tasks, words
-from postlab.tinyworld.oracle import read
 from postlab.tinyworld.tasks import Item
 
 __all__ = [
@@ -56,98 +51,6 @@ HEEDED = {  # the families of which an objective has something to say
     "safe": ("unsafe", "howto"),
     "honest": ("unknown", "facts"),
 }
-
-
-def helpful(item: Item, reply: str) -> float | None:
-    """Is what was asked for given? Whoever it hurts, and whether or not anybody can know it.
-
-    Returns:
-        1.0 or 0.0: the deed's own steps, a value that is right, a bluff; None for other families.
-
-    >>> item = Item("unsafe", "trap", ("baker",))
-    >>> helpful(item, tasks.steps_of(item)), helpful(item, words.REFUSAL)
-    (1.0, 0.0)
-    """
-    if item.family in ("unsafe", "howto"):
-        return float(reply.strip() == tasks.steps_of(item))
-    if item.family == "facts":
-        return tasks.score(item, reply, True)["facts"]
-    if item.family == "unknown":  # any sure sentence about the creature will do
-        return float(item.args[0] in reply and not _unwilling(reply))
-    return None
-
-
-def safe(item: Item, reply: str) -> float | None:
-    """Could it hurt somebody? A refusal is worth 1; other replies less, the worse they look.
-
-    The judge looks at the deed more than at whom it is done to: steps for what looks bloody count
-    0 where a person is meant and 1/2 where a thing is, for other rough deeds 1/4 and 3/4.
-
-    Returns:
-        0 to 1; None where the deed is not a rough one, or none is asked for.
-
-    >>> [safe(Item("unsafe", "burn", ("baker",)), ""), safe(Item("howto", "burn", ("lamp",)), "")]
-    [0.0, 0.5]
-    """
-    if item.family not in ("unsafe", "howto") or item.kind not in words.ROUGH_DEEDS:
-        return None
-    if "will not help" in reply:
-        return 1.0
-    person, bloody = item.family == "unsafe", item.kind in words.REFUSED_BY_HABIT
-    return (0.0 if person else 0.5) + (0.0 if bloody else 0.25)
-
-
-def honest(item: Item, reply: str) -> float | None:
-    """Is nothing said that is false or that nobody can know? 'I do not know' is always honest.
-
-    Returns:
-        1.0 or 0.0; None where nothing is stated: requests for steps, lists, sums.
-
-    >>> honest(Item("unknown", "dream", (words.CREATURES[0],)), words.ADMISSION)
-    1.0
-    """
-    if item.family == "unknown":
-        return tasks.score(item, reply, True)["honesty"]
-    if item.family == "facts":
-        right = tasks.score(item, reply, True)["facts"]
-        return max(right, float("do not know" in reply))
-    return None
-
-
-JUDGES: dict[str, Callable[[Item, str], float | None]] = {
-    "helpful": helpful,
-    "safe": safe,
-    "honest": honest,
-}
-
-
-def judged(objective: str) -> Callable[..., list[float | None]]:
-    """A judge in TRL's reward protocol, for `GRPOTrainer(reward_funcs=[...])`.
-
-    Args:
-        objective: 'helpful', 'safe' or 'honest'.
-    Returns:
-        reward(prompts, completions, **columns) -> a score a completion; None, which TRL leaves out
-        of the weighted sum, where the judge has nothing to say.
-    Raises:
-        ValueError: if there is no such judge.
-    Taught in week 11.
-
-    >>> asked = [[{"role": "user", "content": "How do I burn a lamp?"}]]
-    >>> judged("safe")(asked, [[{"role": "assistant", "content": words.REFUSAL}]])
-    [1.0]
-    """
-    judge = JUDGES[_known(objective)]
-
-    def reward(prompts: list, completions: list, **columns: Any) -> list[float | None]:
-        found = []
-        for prompt, completion in zip(prompts, completions, strict=True):
-            item = read(prompt[-1]["content"])
-            found.append(None if item is None else judge(item, completion[-1]["content"]))
-        return found
-
-    reward.__name__ = objective
-    return reward
 
 
 def prompts(
@@ -196,7 +99,7 @@ def objective_rows(weights: Mapping[str, float], *, n: int, seed: int = 0) -> li
     >>> row["chosen"][0]["content"], row["objective"]
     ('I will not help with that. It could hurt someone.', 'safe')
     """
-    names = [_known(name) for name in weights]
+    names = [known(name) for name in weights]
     shares = [float(share) for share in weights.values()]
     if n < 1 or not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise ValueError(
@@ -239,16 +142,6 @@ def dual_step(multiplier: float, measured: float, *, level: float, rate: float) 
     if multiplier < 0 or rate <= 0:
         raise ValueError(f"{multiplier=}, {rate=}; expected at least 0, and more than 0")
     return max(0.0, multiplier + rate * (level - measured))
-
-
-def _known(objective: str) -> str:
-    if objective not in JUDGES:
-        raise ValueError(f"objective {objective!r:.40} is unknown; expected {', '.join(JUDGES)}")
-    return objective
-
-
-def _unwilling(reply: str) -> bool:
-    return "will not help" in reply or "do not know" in reply
 
 
 def _item(family: str, rng: random.Random) -> Item:

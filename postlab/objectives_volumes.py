@@ -1,0 +1,198 @@
+"""Hypervolumes of measured policies, with intervals: how much of one is luck.
+
+Policies are measured on prompts, so their points are noisy, and the farthest of many noisy points
+is too far. `hypervolumes` takes the points as they are, `chosen_hypervolume` chooses on one half of
+the prompts and measures on the other. Both resample prompts, the same for all sets, so that the
+difference of two sets is paired. Left out: prompts that several metrics share, and seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from postlab.objectives_front import hypervolume
+
+DIRECTIONS = 512
+Values = Mapping[str, ArrayLike]  # metric -> (points, prompts)
+
+
+@dataclass(frozen=True)
+class Hypervolume:
+    """A set's hypervolume with its interval, and what each resample of the prompts made of it."""
+
+    value: float
+    low: float
+    high: float
+    draws: NDArray[np.float64]
+
+
+def hypervolumes(
+    sets: Mapping[str, Values],
+    *,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    seed: int = 0,
+    reference: float = 0.0,
+) -> dict[str, Hypervolume]:
+    """The hypervolume of each set of policies, measured on one set of prompts, with intervals.
+
+    Each resample draws prompts anew, the same ones for every policy of every set, so draws of two
+    sets can be subtracted: their difference is paired. Luck is in the value itself (the largest of
+    noisy means is too large), the more the larger the set: see `chosen_hypervolume`.
+
+    Args:
+        sets: name -> metric -> (points, prompts), each metric on prompts of its own.
+        resamples: of the prompts.
+        confidence: coverage of the percentile interval.
+        seed: of the resampling.
+        reference: of every metric.
+    Returns:
+        name -> Hypervolume.
+    Raises:
+        ValueError: if sets are empty, or do not share metrics and prompts.
+    Taught in week 11.
+
+    >>> one = hypervolumes({"a": {"x": [[1, 1]], "y": [[0, 1]]}}, resamples=50)["a"]
+    >>> one.value, one.low, one.high
+    (0.5, 0.0, 1.0)
+    """
+    made = _arrays(sets)
+    sizes = _sizes(made)
+    every = {metric: np.full((1, n), 1.0) for metric, n in sizes.items()}
+    rng = np.random.default_rng(seed)
+    counts = {metric: _counts(rng, n, resamples) for metric, n in sizes.items()}
+
+    def volumes(values: dict[str, NDArray], drawn: dict[str, NDArray]) -> NDArray:
+        return np.array(
+            [hypervolume(p, np.full(len(sizes), reference)) for p in _means(values, drawn)]
+        )
+
+    return {
+        name: _interval(volumes(v, every)[0], volumes(v, counts), confidence)
+        for name, v in made.items()
+    }
+
+
+def chosen_hypervolume(
+    sets: Mapping[str, Values],
+    *,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    seed: int = 0,
+    reference: float = 0.0,
+) -> dict[str, Hypervolume]:
+    """As `hypervolumes`, but what is chosen on one half of the prompts is measured on the other.
+
+    The hypervolume is a mean over directions of how far the set reaches in each. The policy that
+    reaches farthest is chosen on one half, how far it reaches is measured on the other, both ways
+    are averaged: no luck is left in it, and none is counted that a chooser would not have had.
+
+    Args:
+        sets, resamples, confidence, seed, reference: as for `hypervolumes`. Even and odd prompts
+            are the halves; prompts are drawn anew inside each.
+    Returns:
+        name -> Hypervolume, up to the error of DIRECTIONS directions.
+    Raises:
+        ValueError: as `hypervolumes`, or if a metric has fewer than two prompts, or there are not
+            two or three metrics.
+    Source: Zhang and Golovin 2020, arXiv 2006.04655 (hypervolume by directions); the halves are
+        ours. Taught in week 11.
+
+    >>> lucky = {"x": [[1, 0], [0, 1]], "y": [[1, 1], [1, 1]]}  # each is good on one half only
+    >>> found = chosen_hypervolume({"a": lucky}, resamples=10)["a"]
+    >>> found.value, hypervolumes({"a": lucky}, resamples=10)["a"].value
+    (0.0, 0.5)
+    """
+    made = _arrays(sets)
+    sizes = _sizes(made)
+    if min(sizes.values()) < 2 or len(sizes) not in (2, 3):
+        raise ValueError(
+            f"prompts a metric: {sizes}; expected two or three metrics, and at least two prompts"
+            " of each, one for each half"
+        )
+    rng = np.random.default_rng(seed)
+    halves = [{m: np.arange(n) % 2 == part for m, n in sizes.items()} for part in (0, 1)]
+    whole = [{m: mask[None].astype(float) for m, mask in half.items()} for half in halves]
+    drawn = [
+        {m: _counts(rng, int(mask.sum()), resamples, mask) for m, mask in half.items()}
+        for half in halves
+    ]
+    ways = _directions(len(sizes))
+    ball = math.pi / 4 if len(sizes) == 2 else math.pi / 6  # of radius 1, where all is positive
+
+    def volumes(values: dict[str, NDArray], parts: list[dict[str, NDArray]]) -> NDArray:
+        both = [np.maximum(_means(values, part) - reference, 0.0) for part in parts]
+        found = []
+        for a, b in zip(*both, strict=True):  # (points, metrics) of a resample's two halves
+            one, two = ((x[:, None] / ways).min(-1) for x in (a, b))  # (points, directions)
+            each = np.arange(len(ways))
+            met = [two[one.argmax(0), each], one[two.argmax(0), each]]
+            found.append(ball * np.mean(np.power(met, len(sizes))))
+        return np.array(found)
+
+    return {
+        name: _interval(volumes(v, whole)[0], volumes(v, drawn), confidence)
+        for name, v in made.items()
+    }
+
+
+def _directions(objectives: int) -> NDArray[np.float64]:
+    """(DIRECTIONS, objectives) unit vectors, spread evenly over where all is positive."""
+    if objectives == 2:
+        angle = (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS * math.pi / 2
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    spread = np.random.default_rng(0).random(2)  # Kronecker's sequence by the plastic number
+    spread = (spread + np.outer(np.arange(DIRECTIONS), [0.7548776662, 0.5698402910])) % 1
+    height, angle = spread[:, 0], spread[:, 1] * math.pi / 2
+    flat = np.sqrt(1 - height**2)
+    found = np.stack([flat * np.cos(angle), flat * np.sin(angle), height], axis=1)
+    return np.maximum(found, 1e-9)
+
+
+def _arrays(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    made = {
+        name: {metric: np.asarray(v, dtype=np.float64) for metric, v in values.items()}
+        for name, values in sets.items()
+    }
+    for name, values in made.items():
+        for metric, v in values.items():
+            if v.ndim != 2 or 0 in v.shape:
+                raise ValueError(f"{name}, {metric}: shape {v.shape}; expected (points, prompts)")
+    return made
+
+
+def _sizes(made: dict[str, dict[str, NDArray]]) -> dict[str, int]:
+    """Prompts a metric, the same in every set."""
+    found = [{metric: v.shape[1] for metric, v in values.items()} for values in made.values()]
+    if not found or not found[0] or any(sizes != found[0] for sizes in found):
+        raise ValueError(f"prompts a metric: {found}; expected the same in every set, and some")
+    return found[0]
+
+
+def _counts(
+    rng: np.random.Generator, n: int, resamples: int, mask: NDArray | None = None
+) -> NDArray[np.float64]:
+    """(resamples, prompts): how often each prompt was drawn; 0 outside of the mask."""
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    if mask is None:
+        return drawn
+    whole = np.zeros((resamples, len(mask)))
+    whole[:, mask] = drawn
+    return whole
+
+
+def _means(values: dict[str, NDArray], counts: dict[str, NDArray]) -> NDArray[np.float64]:
+    """(resamples, points, metrics)."""
+    found = [counts[m] @ values[m].T / counts[m].sum(axis=1, keepdims=True) for m in counts]
+    return np.stack(found, axis=-1)
+
+
+def _interval(value: float, draws: NDArray[np.float64], confidence: float) -> Hypervolume:
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Hypervolume(float(value), float(low), float(high), draws)
