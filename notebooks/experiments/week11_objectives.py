@@ -279,7 +279,10 @@ def rewarded(
         "weights": listed(weights),
         "seed": seed,
         "train_s": round(seconds, 2),
-        "log": {name: listed(entry[key] for entry in log) for name, key in logged.items()},
+        "log": {
+            name: listed(math.nan if entry[key] is None else entry[key] for entry in log)
+            for name, key in logged.items()
+        },  # a batch may hold no prompt that a judge has something to say of
     }
     if kept:
         found["dual"] = {name: listed(step.get(name, 0.0) for step in kept) for name in kept[-1]}

@@ -38,6 +38,10 @@ WEEKS = {  # in the order of the notebooks
     "mended_reward": "week08",
     "kappa": "week09",
     "robust_dpo_loss": "week09",
+    "pareto_front": "week11",
+    "hypervolume": "week11",
+    "lora_soup": "week11",
+    "dual_step": "week11",
 }
 
 

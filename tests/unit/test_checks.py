@@ -376,6 +376,57 @@ def robust_by_expansion(margins, noise):
     return -F.logsigmoid(margins) - noise * margins / (1 - 2 * noise)
 
 
+def front_by_loops(points):
+    rows = points.tolist()
+
+    def beats(x, y):
+        return x != y and all(a >= b for a, b in zip(x, y, strict=True))
+
+    return torch.tensor([not any(beats(x, y) for x in rows) for y in rows])
+
+
+def front_by_differences(points):
+    gap = points[:, None] - points[None]
+    return ~((gap.amin(-1) >= 0) & (gap.amax(-1) > 0)).any(dim=0)
+
+
+def area_by_inclusion(points, reference):
+    above, total = (points - reference).clamp(min=0).tolist(), 0.0
+    for k in range(1, len(above) + 1):
+        for group in itertools.combinations(above, k):
+            total += (-1) ** (k + 1) * min(p[0] for p in group) * min(p[1] for p in group)
+    return torch.tensor(total)
+
+
+def area_by_cells(points, reference):
+    """Cut the plane at every coordinate, and count the cells below some point."""
+    above = (points - reference).clamp(min=0)
+    x, y = (torch.cat([torch.zeros(1), above[:, k].sort().values]) for k in (0, 1))
+    cells = (x[1:, None] - x[:-1, None]) * (y[1:] - y[:-1])
+    below = (above[:, None, None, 0] >= x[1:, None]) & (above[:, None, None, 1] >= y[1:])
+    return (cells * below.any(0)).sum()
+
+
+def soup_by_concatenation(a, b, weights, *, scaling):
+    """PEFT's 'cat': the factors side by side, the weights on one of them."""
+    a = torch.cat([scaling * w * x for w, x in zip(weights, a, strict=True)], dim=0)
+    return torch.cat([*b], dim=1) @ a
+
+
+def soup_by_einsum(a, b, weights, *, scaling):
+    return scaling * torch.einsum("k,kor,kri->oi", weights, b, a)
+
+
+def dual_by_where(multipliers, measured, levels, rate):
+    new = multipliers - rate * (measured - levels)
+    return torch.where(new > 0, new, torch.zeros_like(new))
+
+
+def dual_one_by_one(multipliers, measured, levels, rate):
+    trios = zip(multipliers.tolist(), measured.tolist(), levels.tolist(), strict=True)
+    return torch.tensor([max(0.0, m + rate * (c - x)) for m, x, c in trios])
+
+
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
@@ -401,6 +452,10 @@ RIGHT = {
     "silent_share": [silent_by_counting, silent_by_logs],
     "kappa": [kappa_by_table],
     "robust_dpo_loss": [robust_by_expansion],
+    "pareto_front": [front_by_loops, front_by_differences],
+    "hypervolume": [area_by_inclusion, area_by_cells],
+    "lora_soup": [soup_by_concatenation, soup_by_einsum],
+    "dual_step": [dual_by_where, dual_one_by_one],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -454,6 +509,10 @@ BY_HAND = {
     "silent_share": [0.625, 0.52],
     "kappa": [0.5, 8 / 18],
     "robust_dpo_loss": [[-0.261624, LOG2, 1.935601]],
+    "pareto_front": [[True, True, True, False, True, False], [True, False, True]],
+    "hypervolume": [6.0],
+    "lora_soup": [[[8.0, 6.0]], [[4.5, 1.5]]],
+    "dual_step": [[1.5, 0.5, 0.0]],
 }
 
 
