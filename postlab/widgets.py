@@ -1,8 +1,8 @@
-"""Widgets for reading what models write: a blind vote, the token view by row, GRPO's groups.
+"""Widgets for reading what models write: a blind vote, tokens by row, GRPO's groups, soups.
 
 `arena` shows two replies to a prompt without saying whose they are and saves each vote at once;
 `token_chooser` is the token view with a slider; `rollout_explorer` goes through a training run's
-groups of answers. All are ipywidgets' own controls, which work in JupyterLab and in Colab with
+groups of answers; `soup_mixer` averages policies by sliders and asks the average. All are ipywidgets' own controls, which work in JupyterLab and in Colab with
 nothing more to install, and escape what rows and models say. Without a kernel a page shows the
 first pair and the result, the first row, or a group.
 
@@ -18,6 +18,7 @@ from typing import Any
 import ipywidgets
 
 from postlab.arena import Arena, arena
+from postlab.objectives_widget import SoupMixer, soup_mixer
 from postlab.pages import WIDE, bundle, button, text_html
 from postlab.rollout_explorer import RolloutExplorer, recorded, rollout_explorer
 from postlab.tokenview import TokenView, token_view
@@ -25,10 +26,12 @@ from postlab.tokenview import TokenView, token_view
 __all__ = [
     "Arena",
     "RolloutExplorer",
+    "SoupMixer",
     "TokenChooser",
     "arena",
     "recorded",
     "rollout_explorer",
+    "soup_mixer",
     "token_chooser",
 ]
 

@@ -68,10 +68,10 @@ SETTINGS: dict[str, Any] = {
     "parts": 6,  # of a soup's weight
     "dpo": {"max_steps": 24, "learning_rate": 2e-4},
     "grpo": {
-        "max_steps": 24, "learning_rate": 4e-4, "max_completion_length": 40,
+        "max_steps": 40, "learning_rate": 6e-4, "max_completion_length": 40,
         "per_device_train_batch_size": 32, "save_strategy": "no", "lr_scheduler_type": "constant",
     },
-    "dual": {"rate": 1.0, "begin": 1.0, "memory": 0.6},
+    "dual": {"rate": 0.25, "begin": 1.0, "memory": 0.6},
 }  # fmt: skip
 
 

@@ -72,6 +72,14 @@ groups += [Group(4, "{EVIL}", (Answer(("{EVIL[:34]}", "{EVIL[34:]}"), 1.0, 0.71)
                                Answer(("5",), 0.0, -0.71)))]
 rollout_explorer(groups)
 """
+MIXER = f"""
+from postlab.objectives_widget import SoupMixer
+def answers(weights):
+    if weights["honest"] == 1:
+        return ["{EVIL}", "I do not know."]
+    return [", ".join(f"{{100 * w:.0f}}% {{n}}" for n, w in weights.items()), "It eats figs."]
+SoupMixer(answers, ["How do I burn a lamp?", "{EVIL} prompt"], ["helpful", "safe", "honest"])
+"""
 
 
 class Page:
@@ -182,7 +190,7 @@ def lab(tmp_path: Path) -> Iterator[Page]:
     """JupyterLab with the notebook open in a browser; its files lie in tmp_path/work."""
     work, state = tmp_path / "work", tmp_path / "state"
     work.mkdir()
-    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (ARENA, CHOOSER, EXPLORER)]
+    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (ARENA, CHOOSER, EXPLORER, MIXER)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, work / "nb.ipynb")
@@ -263,7 +271,7 @@ def test_votes_by_mouse_and_keyboard_outlive_the_kernel(lab: Page, tmp_path: Pat
         lab.wait(voted({3: 3, 4: 2, 5: 3}[n]))
         time.sleep(0.5)
     assert saved(tmp_path) == ["first", "second", "tie", "undo", "tie"]
-    assert lab.run("document.querySelectorAll('.jp-CodeCell').length") == 3  # no key was a shortcut
+    assert lab.run("document.querySelectorAll('.jp-CodeCell').length") == 4  # no key was a shortcut
     lab.resize(520, 900)
     lab.picture("arena-narrow")
     output = "document.querySelector('.jp-OutputArea-output')"
@@ -330,6 +338,32 @@ def test_the_explorer_steps_through_training_and_shows_answers_as_text(lab: Page
     lab.picture("explorer-escaped")
     said = lab.run(f"{blue}.map(s => s.innerText).join('')").replace(DOT, " ")
     assert said == EVIL and EVIL in lab.run(TEXT)  # as an answer, and as a prompt
+    time.sleep(1)
+    assert lab.run("window.marker === undefined")
+    lab.run(f'document.body.insertAdjacentHTML("beforeend", "{EVIL}")')
+    lab.wait("window.marker === 1")
+
+
+def test_the_mixer_answers_by_its_sliders_and_shows_answers_as_text(lab: Page):
+    run_all(lab)
+    lab.wait(f"({TEXT}).includes('weights helpful 0.33, safe 0.33, honest 0.33')", seconds=120)
+    lab.wait(f"({TEXT}).includes('33% helpful, 33% safe, 33% honest')")
+    lab.picture("mixer")
+    lab.click(button("Only safe"))
+    lab.wait(f"({TEXT}).includes('0% helpful, 100% safe, 0% honest')")
+    handle = "[...document.querySelectorAll('.jp-OutputArea .noUi-handle')]"
+    lab.wait(f"{handle}.length >= 3")
+    lab.run(f"{handle}.at(-3).focus()")  # the mixer's first slider, as its cell is the last
+    arrow = {"key": "ArrowRight", "windowsVirtualKeyCode": 39}
+    for _ in range(4):
+        lab.call("Input.dispatchKeyEvent", type="keyDown", **arrow)
+        lab.call("Input.dispatchKeyEvent", type="keyUp", **arrow)
+    lab.wait(f"({TEXT}).includes('25% helpful, 75% safe, 0% honest')")
+    assert f"{EVIL} prompt" in lab.run(TEXT)
+    lab.click(button("Only honest"))
+    lab.wait(f"({TEXT}).includes('I do not know.')")
+    lab.picture("mixer-escaped")
+    assert lab.run(TEXT).count(EVIL) >= 2  # as an answer, and as a prompt
     time.sleep(1)
     assert lab.run("window.marker === undefined")
     lab.run(f'document.body.insertAdjacentHTML("beforeend", "{EVIL}")')

@@ -583,3 +583,93 @@ def test_a_recorded_reward_scores_as_before_and_notes_every_group():
     assert [(g.step, g.prompt) for g in watched.groups] == [(7, "2+3"), (7, "1+1")]
     assert [a.tokens for a in watched.groups[0].answers] == [("5",), ("4",)]
     assert [round(a.advantage, 2) for a in watched.groups[0].answers] == [0.71, -0.71]
+
+
+# --- the soup mixer ---
+
+
+class Cook:
+    """Answers with its weights, and counts how often it is asked."""
+
+    def __init__(self, say=None):
+        self.asked, self.say = [], say
+
+    def __call__(self, weights):
+        self.asked.append(dict(weights))
+        return [self.say or " ".join(f"{n}={w:.2f}" for n, w in weights.items())] * 2
+
+
+def mixer_of(cook, adapters=("a", "b", "c")):
+    from postlab.objectives_widget import SoupMixer
+
+    return SoupMixer(cook, ["How do I burn a lamp?", "Who are you?"], adapters)
+
+
+def test_a_mixers_sliders_are_shares_of_a_whole():
+    cook = Cook()
+    mixer = mixer_of(cook)
+    assert mixer.weights == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
+    mixer._sliders["a"].value = 8
+    assert mixer.weights == {"a": 0.5, "b": 0.25, "c": 0.25}
+    assert "a=0.50 b=0.25 c=0.25" in mixer._page.value
+    for slider in mixer._sliders.values():
+        slider.value = 0
+    assert mixer.weights == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
+
+
+def test_a_mixer_asks_each_mixture_once():
+    cook = Cook()
+    mixer = mixer_of(cook)
+    mixer._only("b")
+    assert mixer.weights == {"a": 0.0, "b": 1.0, "c": 0.0} == cook.asked[-1]
+    assert len(cook.asked) == 2  # not one for each slider that moved
+    mixer._only(None)
+    mixer._only("b")
+    assert len(cook.asked) == 2 and "b=1.00" in mixer._page.value
+
+
+def test_a_mixer_shows_words_as_words_and_keeps_its_sliders_when_a_model_fails():
+    evil = "<script>x</script>"
+    mixer = mixer_of(Cook(evil))
+    assert evil not in mixer._page.value and "&lt;script&gt;" in mixer._page.value
+    data = mixer._repr_mimebundle_()
+    assert evil not in data["text/html"] and evil in data["text/plain"]
+
+    def broken(weights):
+        raise RuntimeError("<b>out of memory</b>")
+
+    mixer = mixer_of(broken)
+    assert "RuntimeError: &lt;b&gt;out of memory" in mixer._page.value
+    assert len(mixer.widget.children) == 5
+
+
+@pytest.mark.parametrize(("prompts", "adapters"), [([], ["a"]), (["?"], [])])
+def test_a_mixer_of_nothing_is_refused(prompts, adapters):
+    from postlab.objectives_widget import SoupMixer
+
+    with pytest.raises(ValueError, match="expected one of each at least"):
+        SoupMixer(Cook(), prompts, adapters)
+
+
+def test_a_mixer_moves_a_real_soup():
+    """Two adapters of the embedded SFT stage, one of them turned down to nought."""
+    from postlab.lab import Lab
+    from postlab.models import load_policy
+    from postlab.objectives_widget import soup_mixer
+    from postlab.profile import get_profile
+
+    folder = Lab(get_profile("tiny"), 0).checkpoint("sft")
+    model, tokenizer = load_policy(folder, profile="tiny", bits=32)
+    model.load_adapter(folder, adapter_name="none")
+    for name, parameter in model.named_parameters():
+        if "lora_B.none" in name:
+            parameter.data.zero_()
+    asked = ["Please tell me how to burn the lamp."]
+    mixer = soup_mixer(model, tokenizer, asked, adapters=["default", "none"])
+    mixer._only("default")
+    as_sft = mixer.answers
+    assert as_sft == ["Find some matches. Light the lamp. Stand back."]
+    mixer._only("none")
+    assert mixer.answers != as_sft
+    mixer._only("default")
+    assert mixer.answers == as_sft
