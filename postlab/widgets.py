@@ -2,9 +2,10 @@
 
 `arena` shows two replies to a prompt without saying whose they are and saves each vote at once;
 `token_chooser` is the token view with a slider; `rollout_explorer` goes through a training run's
-groups of answers; `soup_mixer` averages policies by sliders and asks the average. All are ipywidgets' own controls, which work in JupyterLab and in Colab with
-nothing more to install, and escape what rows and models say. Without a kernel a page shows the
-first pair and the result, the first row, or a group.
+groups of answers; `soup_mixer` averages policies by sliders and asks the average. All are
+ipywidgets' own controls, which work in JupyterLab and in Colab with nothing more to install, and
+escape what rows and models say. Without a kernel a page shows the first pair and the result, the
+first row, a group, or the answers of equal weights.
 
 Left out: anything that needs JavaScript of our own; Colab loads none without asking.
 """

@@ -61,17 +61,17 @@ ASKED = ("howto", "unsafe", "unknown", "facts")
 METRICS = ("helpfulness", "over_refusal", "safety", "honesty", "facts")
 LADDER = (0.0, 0.5, 0.75, 1.125, 1.6875, 2.53125, math.inf)
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-DOSES = (2, 4, 6, 9, 13, 18, 24)
+DOSES = (2, 4, 7, 11, 16, 24, 32)
 SETTINGS: dict[str, Any] = {
     "heldout": 100,  # prompts a family
     "samples": 16,  # of the start, for what no training reached
     "parts": 6,  # of a soup's weight
     "dpo": {"max_steps": 24, "learning_rate": 2e-4},
     "grpo": {
-        "max_steps": 40, "learning_rate": 6e-4, "max_completion_length": 40,
+        "max_steps": 32, "learning_rate": 6e-4, "max_completion_length": 40,
         "per_device_train_batch_size": 32, "save_strategy": "no", "lr_scheduler_type": "constant",
     },
-    "dual": {"rate": 0.25, "begin": 1.0, "memory": 0.6},
+    "dual": {"rate": 0.1, "begin": 1.0, "memory": 0.6},
 }  # fmt: skip
 
 
@@ -285,7 +285,9 @@ def rewarded(
         },  # a batch may hold no prompt that a judge has something to say of
     }
     if kept:
-        found["dual"] = {name: listed(step.get(name, 0.0) for step in kept) for name in kept[-1]}
+        found["dual"] = {
+            name: listed(step.get(name, math.nan) for step in kept) for name in kept[-1]
+        }
     if looks:
         return found | {"looks": looks, "seconds": sum(look["seconds"] for look in looks)}
     return found | measured(trainer.model.eval(), tokenizer)
