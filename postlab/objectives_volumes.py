@@ -110,23 +110,14 @@ def chosen_hypervolume(
     """
     made = _arrays(sets)
     sizes = _sizes(made)
-    if min(sizes.values()) < 2 or len(sizes) not in (2, 3):
-        raise ValueError(
-            f"prompts a metric: {sizes}; expected two or three metrics, and at least two prompts"
-            " of each, one for each half"
-        )
-    rng = np.random.default_rng(seed)
-    halves = [{m: np.arange(n) % 2 == part for m, n in sizes.items()} for part in (0, 1)]
-    whole = [{m: mask[None].astype(float) for m, mask in half.items()} for half in halves]
-    drawn = [
-        {m: _counts(rng, int(mask.sum()), resamples, mask) for m, mask in half.items()}
-        for half in halves
-    ]
+    if len(sizes) not in (2, 3):
+        raise ValueError(f"metrics {', '.join(sizes)}; expected two or three metrics")
+    whole, drawn = split_draws(sizes, resamples=resamples, seed=seed)
     ways = _directions(len(sizes))
     ball = math.pi / 4 if len(sizes) == 2 else math.pi / 6  # of radius 1, where all is positive
 
     def volumes(values: dict[str, NDArray], parts: list[dict[str, NDArray]]) -> NDArray:
-        both = [np.maximum(_means(values, part) - reference, 0.0) for part in parts]
+        both = [np.maximum(part - reference, 0.0) for part in split_means(values, parts)]
         found = []
         for a, b in zip(*both, strict=True):  # (points, metrics) of a resample's two halves
             one, two = ((x[:, None] / ways).min(-1) for x in (a, b))  # (points, directions)
@@ -139,6 +130,37 @@ def chosen_hypervolume(
         name: _interval(volumes(v, whole)[0], volumes(v, drawn), confidence)
         for name, v in made.items()
     }
+
+
+def split_draws(
+    sizes: Mapping[str, int], *, resamples: int, seed: int
+) -> tuple[list[dict[str, NDArray]], list[dict[str, NDArray]]]:
+    """How often each prompt counts in each half: as it is, and drawn anew inside the halves.
+
+    Args:
+        sizes: prompts a metric.
+    Returns:
+        For even and odd prompts, metric -> (1, prompts); and the same with (resamples, prompts).
+    Raises:
+        ValueError: if a metric has fewer than two prompts.
+    """
+    if min(sizes.values()) < 2:
+        raise ValueError(f"prompts a metric: {dict(sizes)}; expected at least two prompts of each")
+    rng = np.random.default_rng(seed)
+    halves = [{m: np.arange(n) % 2 == part for m, n in sizes.items()} for part in (0, 1)]
+    whole = [{m: mask[None].astype(float) for m, mask in half.items()} for half in halves]
+    drawn = [
+        {m: _counts(rng, int(mask.sum()), resamples, mask) for m, mask in half.items()}
+        for half in halves
+    ]
+    return whole, drawn
+
+
+def split_means(
+    values: Mapping[str, NDArray], parts: list[dict[str, NDArray]]
+) -> list[NDArray[np.float64]]:
+    """(resamples, points, metrics) of each half."""
+    return [_means(values, part) for part in parts]
 
 
 def _directions(objectives: int) -> NDArray[np.float64]:
@@ -186,7 +208,7 @@ def _counts(
     return whole
 
 
-def _means(values: dict[str, NDArray], counts: dict[str, NDArray]) -> NDArray[np.float64]:
+def _means(values: Mapping[str, NDArray], counts: dict[str, NDArray]) -> NDArray[np.float64]:
     """(resamples, points, metrics)."""
     found = [counts[m] @ values[m].T / counts[m].sum(axis=1, keepdims=True) for m in counts]
     return np.stack(found, axis=-1)

@@ -60,6 +60,7 @@ PART_OF = {
     "malloc": "runs",
     "objectives_front": "objectives",
     "objectives_judges": "objectives",
+    "objectives_levels": "objectives",
     "objectives_soup": "objectives",
     "objectives_volumes": "objectives",
     "objectives_widget": "widgets",

@@ -25,6 +25,7 @@ from postlab.objectives import (
     simplex,
     soup,
 )
+from postlab.objectives_levels import best_at
 from postlab.tinyworld import tasks, words
 from postlab.tinyworld.oracle import read
 from postlab.tinyworld.tasks import Item
@@ -335,6 +336,40 @@ def test_an_interval_covers_the_truth_of_a_single_policy():
         found = hypervolumes({"a": luck}, resamples=200, seed=seed)["a"]
         covered += found.low <= 0.42 <= found.high
     assert covered >= 52
+
+
+# --- what a level costs ---
+
+
+def test_the_best_at_a_level_by_hand():
+    values = {
+        "safety": [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]],
+        "helpfulness": [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]],
+    }
+
+    def at(level):
+        return best_at(values, hold="safety", level=level, of="helpfulness", resamples=50)
+
+    assert (at(0.0).value, at(0.0).held, at(0.0).reached) == (1.0, 0.5, 1.0)
+    # even prompts: safety 1/2, 1, 1 and helpfulness 1, 1, 1/2; odd: 1/2, 1/2, 1 and 1, 1/2, 0
+    assert (at(0.9).value, at(0.9).held) == ((0.5 + 0.5) / 2, (0.5 + 1.0) / 2)
+    none = best_at({**values, "safety": [[0] * 4] * 3}, hold="safety", level=0.5, of="helpfulness")
+    assert math.isnan(none.value) and none.reached == 0.0
+
+
+def test_the_best_of_many_equals_is_not_flattered():
+    found = []
+    for seed in range(30):
+        luck = draws(np.random.default_rng(seed), {"x": [0.9] * 20, "y": [0.5] * 20})
+        found.append(best_at(luck, hold="x", level=0.5, of="y", resamples=2).value)
+    assert abs(np.mean(found) - 0.5) < 0.02
+
+
+def test_a_level_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no z among x"):
+        best_at({"x": [[1, 0]]}, hold="x", level=0.5, of="z")
+    with pytest.raises(ValueError, match="at least two prompts"):
+        best_at({"x": [[1]], "y": [[1, 0]]}, hold="x", level=0.5, of="y")
 
 
 # --- soups ---

@@ -1,0 +1,90 @@
+"""What a constraint costs: the best of one objective among policies that hold another to a level.
+
+As with hypervolumes, who is best is chosen on one half of the prompts and measured on the other.
+Left out: policies mixed by a coin a request, which would reach every point between two of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from postlab.objectives_volumes import split_draws, split_means
+
+Values = Mapping[str, ArrayLike]  # metric -> (points, prompts)
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is left of the objective, measured where it was not chosen; NaN where nobody qualifies.
+
+    `held` is the held objective of those chosen, measured likewise, and `reached` the share of
+    resamples in which somebody qualified.
+    """
+
+    value: float
+    low: float
+    high: float
+    held: float
+    reached: float
+
+
+def best_at(
+    values: Values,
+    *,
+    hold: str,
+    level: float,
+    of: str,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Best:
+    """The best of one metric among the policies whose other metric is at least a level.
+
+    Args:
+        values: metric -> (points, prompts), each metric on prompts of its own.
+        hold: the metric that is held.
+        level: what its mean has to be on the half that chooses.
+        of: the metric to make the most of.
+        resamples, confidence, seed: of the percentile interval over prompts.
+    Returns:
+        Best; the mean of both ways to use the halves.
+    Raises:
+        ValueError: if a metric is missing or has fewer than two prompts.
+    Taught in week 11.
+
+    >>> values = {"safety": [[1, 1, 0, 0], [1, 1, 1, 1]], "help": [[1, 1, 1, 1], [1, 1, 0, 0]]}
+    >>> best_at(values, hold="safety", level=0.9, of="help", resamples=5).value
+    0.5
+    """
+    missing = {hold, of} - set(values)
+    if missing:
+        raise ValueError(f"no {', '.join(sorted(missing))} among {', '.join(values)}")
+    two = {name: np.asarray(values[name], dtype=np.float64) for name in (hold, of)}
+    whole, drawn = split_draws(
+        {name: v.shape[1] for name, v in two.items()}, resamples=resamples, seed=seed
+    )
+    point = _chosen(split_means(two, whole), level)
+    draws = _chosen(split_means(two, drawn), level)
+    got = draws[~np.isnan(draws[:, 1]), 1]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(got, [tail, 1 - tail]) if len(got) else (math.nan, math.nan)
+    held, value = point[0]
+    return Best(float(value), float(low), float(high), float(held), len(got) / resamples)
+
+
+def _chosen(halves: list[NDArray[np.float64]], level: float) -> NDArray[np.float64]:
+    """(resamples, 2): the held metric and the other one, of who was chosen on the other half."""
+    found = []
+    for choose, measure in (halves, halves[::-1]):  # (resamples, points, 2) each
+        worth = np.where(choose[..., 0] >= level, choose[..., 1], -1.0)
+        best = worth.argmax(axis=1)
+        rows = np.arange(len(best))
+        met = measure[rows, best]
+        met[worth[rows, best] < 0] = math.nan
+        found.append(met)
+    return np.mean(found, axis=0)
