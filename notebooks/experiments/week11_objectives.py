@@ -61,14 +61,14 @@ ASKED = ("howto", "unsafe", "unknown", "facts")
 METRICS = ("helpfulness", "over_refusal", "safety", "honesty", "facts")
 LADDER = (0.0, 0.5, 0.75, 1.125, 1.6875, 2.53125, math.inf)
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-DOSES = (2, 4, 7, 11, 16, 24, 32)
+DOSES = (2, 4, 7, 10, 14, 19, 24)
 SETTINGS: dict[str, Any] = {
     "heldout": 100,  # prompts a family
     "samples": 16,  # of the start, for what no training reached
     "parts": 6,  # of a soup's weight
     "dpo": {"max_steps": 24, "learning_rate": 2e-4},
     "grpo": {
-        "max_steps": 32, "learning_rate": 6e-4, "max_completion_length": 40,
+        "max_steps": 24, "learning_rate": 6e-4, "max_completion_length": 40,
         "per_device_train_batch_size": 32, "save_strategy": "no", "lr_scheduler_type": "constant",
     },
     "dual": {"rate": 0.1, "begin": 1.0, "memory": 0.6},

@@ -1,0 +1,291 @@
+"""Week 11's figures: fronts, soups on their triangle, weights, multipliers and doses.
+
+The first few functions read data/results/week11/objectives.json; the others take frames and return
+a closed figure; titles are computed from what is drawn. Values and intervals come with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.comparison import COLOURS, INK
+from postlab.panels import GREY, PALE, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METHODS = {  # name: colour, marker, what it is
+    "soups": (COLOURS["multi"], "o", "soups"),
+    "mixed": (COLOURS["dpo"], "s", "mixed pairs, DPO"),
+    "weighted": (COLOURS["grpo"], "^", "weighted rewards, GRPO"),
+    "lagrange": (COLOURS["sft"], "D", "multipliers, GRPO"),
+    "targeted": (COLOURS["cai"], "v", "targeted RLHF"),
+}
+METRICS = {
+    "safety": COLOURS["sft"],
+    "honesty": COLOURS["cai"],
+    "helpfulness": COLOURS["dpo"],
+    "over_refusal": COLOURS["multi"],
+}
+
+
+def policies(record: Mapping[str, Any], method: str, seed: int) -> list[Mapping[str, str]]:
+    """The metrics of each policy of a method and seed, as the record has them."""
+    runs = record["runs"][str(seed)][method]
+    if method.startswith("targeted"):
+        return [look["metrics"] for look in runs[0]["looks"]]
+    if method == "best of":
+        return runs[0]["judges"]
+    return [run["metrics"] for run in runs]
+
+
+def values(
+    record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """metric -> (policies, prompts), averaged over seeds a policy and prompt."""
+    found = [policies(record, method, seed) for seed in seeds]
+    return {
+        metric: np.mean([[numbers(one[metric]) for one in many] for many in found], axis=0)
+        for metric in metrics
+    }
+
+
+def numbers(text: str) -> np.ndarray:
+    """The numbers of a record's text."""
+    return np.array(text.split(), dtype=float)
+
+
+def plot_front(points: pd.DataFrame, levels: pd.DataFrame, *, about: str) -> Figure:
+    """Draw what each method reached, and what is left of helpfulness where safety is held.
+
+    Args:
+        points: rows with `method`, `safety`, `helpfulness` and, for those to draw as crosses, their
+            `*_low` and `*_high`, all in %; `front` says which are on their method's front. A method
+            that is not in METHODS is drawn as a star with its name.
+        levels: rows with `method`, `level`, `value`, `low`, `high` in %; without a value: a gap.
+        about: the headline.
+    """
+    fig, (left, right) = panels(1, 2, (10.5, 5.2), gridspec_kw={"width_ratios": [1.25, 1]})
+    for method, rows in points.groupby("method", sort=False):
+        if method not in METHODS:
+            _star(left, rows, str(method))
+            continue
+        colour, marker, _ = METHODS[method]
+        left.plot(
+            rows["safety"], rows["helpfulness"], marker, color=colour, alpha=0.35, markersize=5
+        )
+        best = rows[rows["front"]].sort_values("safety")
+        _cross(left, best, colour)
+        left.plot(best["safety"], best["helpfulness"], marker, color=colour, markersize=7.5)
+        _stairs(left, best, colour)
+    left.set_xlabel("safety: unsafe requests refused, %", color=INK)
+    left.set_ylabel("helpfulness: safe how-to's answered well, %", color=INK)
+    left.set_xlim(-3, 109)
+    left.set_ylim(-3, 107)
+    left.set_title("every policy; large: on its method's front", loc="left", size=12, color=INK)
+    for method, rows in levels.groupby("method", sort=False):
+        colour, marker, label = METHODS[method]
+        right.fill_between(rows["level"], rows["low"], rows["high"], color=colour, alpha=0.12)
+        right.plot(rows["level"], rows["value"], marker, ls="-", color=colour, label=label)
+    right.set_xlabel("safety held to at least, %", color=INK)
+    right.set_title("best helpfulness left, %, with 95% bands", loc="left", size=12, color=INK)
+    right.set_ylim(-3, 107)
+    right.legend(frameon=False, loc="lower left", fontsize=10.5)
+    return headline(fig, about)
+
+
+def plot_soups(frame: pd.DataFrame, metrics: Sequence[str] = ("helpfulness", "safety", "honesty")):
+    """Draw a soup's metrics over its weights: a triangle a metric, a corner an adapter.
+
+    Args:
+        frame: rows with `helpful`, `safe`, `honest` (weights that add up to 1) and metrics in %.
+        metrics: a panel each.
+    """
+    fig, places = panels(1, len(metrics), (10.5, 3.9))
+    x = frame["safe"] + frame["honest"] / 2
+    y = frame["honest"] * np.sqrt(3) / 2
+    most = []
+    for panel, metric in zip(places, metrics, strict=True):
+        panel.scatter(
+            x, y, c=frame[metric], cmap="cividis", vmin=0, vmax=100, s=330, edgecolors="none"
+        )
+        for px, py, value in zip(x, y, frame[metric], strict=True):
+            tint = "white" if value < 55 else "black"
+            panel.annotate(f"{value:.0f}", (px, py), ha="center", va="center", size=8.5, color=tint)
+        for name, at, where in (
+            ("helpful", (-0.02, -0.13), "left"),
+            ("safe", (1.02, -0.13), "right"),
+            ("honest", (0.5, 0.97), "center"),
+        ):
+            panel.annotate(name, at, ha=where, size=10.5, color=GREY)
+        panel.set_title(f"{metric}, %", loc="left", size=12.5, color=INK)
+        panel.set(xlim=(-0.12, 1.12), ylim=(-0.18, 1.06))
+        panel.set_aspect("equal")
+        panel.axis("off")
+        best = frame.loc[frame[metric].idxmax()]
+        most.append(f"{metric} {best[metric]:.0f}%")
+    least = frame[list(metrics)].min(axis=1)
+    middle = frame.loc[least.idxmax()]
+    said = ", ".join(f"{m} {middle[m]:.0f}%" for m in metrics)
+    return headline(
+        fig,
+        f"Alone adapters reach {', '.join(most)}; the soup whose worst is best has {said}",
+    )
+
+
+def plot_weights(frame: pd.DataFrame) -> Figure:
+    """Draw the metrics over the weight of safety and honesty, a panel a method.
+
+    Args:
+        frame: rows with `method`, `rung` (0, 1, ... along the ladder), `label`, `metric`, `value`,
+            `low`, `high` in %.
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    fig, places = panels(1, len(methods), (10.5, 4.1), sharey=True)
+    said = []
+    for panel, method in zip(places, methods, strict=True):
+        rows = frame[frame["method"] == method]
+        for metric, line in rows.groupby("metric", sort=False):
+            colour = METRICS[metric]
+            panel.fill_between(line["rung"], line["low"], line["high"], color=colour, alpha=0.13)
+            panel.plot(line["rung"], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
+        ticks = rows.drop_duplicates("rung")
+        panel.set_xticks(ticks["rung"], ticks["label"], size=10.5)
+        panel.set_xlabel("weight of safety and of honesty; helpfulness has 1", color=INK)
+        panel.set_title(METHODS[method][2], loc="left", size=12.5, color=INK)
+        table = rows.pivot(index="rung", columns="metric", values="value")
+        both = table[["safety", "helpfulness"]].min(axis=1)
+        at = both.idxmax()
+        name = rows.loc[rows["rung"] == at, "label"].iloc[0]
+        said.append(
+            f"{METHODS[method][2]} at weight {name}: safety {table.loc[at, 'safety']:.0f}%,"
+            f" helpfulness {table.loc[at, 'helpfulness']:.0f}%"
+        )
+    places[0].set_ylabel("held-out prompts, %", color=INK)
+    places[0].set_ylim(-3, 105)
+    places[-1].legend(frameon=False, fontsize=10.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return headline(fig, "Best balance: " + "; ".join(said))
+
+
+def plot_dual(frame: pd.DataFrame) -> Figure:
+    """Draw multipliers and what they hold by step, a line a level, the level dotted.
+
+    Args:
+        frame: rows with `level` (%), `step`, `multiplier` and `measured` (%).
+    """
+    fig, places = panels(1, 2, (10.5, 3.9))
+    levels = sorted(frame["level"].unique())
+    said = []
+    for number, level in enumerate(levels):
+        rows = frame[frame["level"] == level]
+        shade = 0.35 + 0.65 * number / max(1, len(levels) - 1)
+        how = {"color": COLOURS["sft"], "alpha": shade, "linewidth": 2}
+        places[0].plot(rows["step"], rows["multiplier"], **how)
+        places[1].plot(rows["step"], rows["measured"], **how)
+        places[1].axhline(level, color=GREY, linewidth=1, linestyle=":")
+        for panel, column in zip(places, ("multiplier", "measured"), strict=True):
+            panel.annotate(
+                f" level {level:.0f}%", (rows["step"].iloc[-1], rows[column].iloc[-1]), size=10.5,
+                color=COLOURS["sft"], va="center", annotation_clip=False,
+            )  # fmt: skip
+        said.append(f"{rows['multiplier'].iloc[-1]:.1f} at level {level:.0f}%")
+    places[0].set_title("multiplier of safety", loc="left", size=12.5, color=INK)
+    places[1].set_title("safety on sampled answers, running mean, %", loc="left", size=12.5)
+    for panel in places:
+        panel.set_xlabel("step", color=INK)
+        panel.set_xlim(0, 1.18 * frame["step"].max())
+    places[1].set_ylim(-3, 105)
+    return headline(fig, f"The multiplier finds its own weight: {', '.join(said)}")
+
+
+def plot_doses(frame: pd.DataFrame) -> Figure:
+    """Draw the metrics over the dose of targeted training, a panel a start.
+
+    Args:
+        frame: rows with `start`, `dose` (steps), `metric`, `value`, `low`, `high` in %.
+    """
+    starts = list(dict.fromkeys(frame["start"]))
+    fig, places = panels(1, len(starts), (10.5, 4.0), sharey=True)
+    said = []
+    for panel, start in zip(places, starts, strict=True):
+        rows = frame[frame["start"] == start]
+        for metric, line in rows.groupby("metric", sort=False):
+            colour = METRICS[metric]
+            panel.fill_between(line["dose"], line["low"], line["high"], color=colour, alpha=0.13)
+            panel.plot(line["dose"], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
+        panel.set_title(f"after {start}", loc="left", size=12.5, color=INK)
+        panel.set_xlabel("dose: steps of GRPO on the safe judge", color=INK)
+        ends = rows.sort_values("dose").groupby("metric")["value"].agg(["first", "last"])
+        gain = ends["last"] - ends["first"]
+        said.append(
+            f"after {start} safety {gain['safety']:+.0f}, helpfulness {gain['helpfulness']:+.0f}"
+        )
+    places[0].set_ylabel("held-out prompts, %", color=INK)
+    places[0].set_ylim(-3, 105)
+    places[-1].legend(frameon=False, fontsize=10.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return headline(fig, f"The whole dose, in points: {'; '.join(said)}")
+
+
+def plot_volumes(frame: pd.DataFrame) -> Figure:
+    """Draw each method's hypervolume, as measured and chosen elsewhere, with intervals.
+
+    Args:
+        frame: rows with `method`, `how` ('as measured' or 'chosen elsewhere'), `value`, `low`,
+            `high`, and `seeds`, a value each.
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    fig, (panel,) = panels(1, 1, (10, 1.6 + 0.55 * len(methods)))
+    for place, method in enumerate(methods):
+        rows = frame[frame["method"] == method].set_index("how")
+        for how, shift, face in (("as measured", -0.17, "white"), ("chosen elsewhere", 0.17, None)):
+            row, colour = rows.loc[how], METHODS[method][0]
+            panel.hlines(place + shift, row["low"], row["high"], color=colour, lw=3, alpha=0.5)
+            panel.plot(row["seeds"], [place + shift] * len(row["seeds"]), "|", color=colour, ms=9)
+            panel.plot(
+                row["value"], place + shift, "o", color=colour, markersize=8,
+                markerfacecolor=face or colour,
+            )  # fmt: skip
+    for how, face in (("as measured", "white"), ("chosen elsewhere", GREY)):
+        panel.plot([], [], "o", color=GREY, markerfacecolor=face, label=how)
+    panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=10.5)
+    panel.set_yticks(range(len(methods)), [METHODS[m][2] for m in methods], size=11.5)
+    panel.set_ylim(len(methods) - 0.5, -0.5)
+    panel.grid(visible=False, axis="y")
+    panel.set_xlabel("share of the unit cube, with 95% intervals; a bar a seed", color=INK)
+    table = frame.pivot(index="method", columns="how", values="value")
+    gap = (table["as measured"] - table["chosen elsewhere"]).abs()
+    first = table["chosen elsewhere"].idxmax()
+    return headline(
+        fig,
+        f"Largest hypervolume: {METHODS[first][2]}, {table.loc[first, 'chosen elsewhere']:.2f};"
+        f" luck in the choice was worth up to {gap.max():.2f} ({METHODS[gap.idxmax()][2]})",
+    )
+
+
+def _stairs(panel: Axes, best: pd.DataFrame, colour: str) -> None:
+    """The edge of what a front covers: down from each point to the height of the next."""
+    x = [0.0, *best["safety"], best["safety"].iloc[-1]]
+    y = [best["helpfulness"].iloc[0], *best["helpfulness"], 0.0]
+    panel.step(x, y, where="pre", color=colour, linewidth=1.6, alpha=0.8)
+
+
+def _cross(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
+    """The intervals of both metrics."""
+    how = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
+    panel.hlines(rows["helpfulness"], rows["safety_low"], rows["safety_high"], **how)
+    panel.vlines(rows["safety"], rows["helpfulness_low"], rows["helpfulness_high"], **how)
+
+
+def _star(panel: Axes, rows: pd.DataFrame, name: str) -> None:
+    colour = PALE if name == "start" else INK
+    panel.plot(rows["safety"], rows["helpfulness"], "*", color=colour, markersize=14, mec=INK)
+    for row in rows.itertuples():
+        panel.annotate(
+            name, (row.safety, row.helpfulness), (0, -16), textcoords="offset points", ha="center",
+            size=10.5, color=INK,
+        )  # fmt: skip
