@@ -50,6 +50,7 @@ PART_OF = {
     "figures_week08_tasks": "plots",
     "figures_week09": "plots",
     "figures_week11": "plots",
+    "figures_week11_methods": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "gym": "datasets",
