@@ -1,7 +1,7 @@
 """Week 11's record, read, and its figures of all methods together: fronts and hypervolumes.
 
-`policies` and `values` read data/results/week11/objectives.json; the others take frames and return a
-closed figure; titles are computed from what is drawn. Values and intervals come with the frame.
+`policies` and `values` read data/results/week11/objectives.json; the others take frames and return
+a closed figure; titles are computed from what is drawn. Values and intervals come with the frame.
 """
 
 from __future__ import annotations
