@@ -1,63 +1,21 @@
-"""Week 11's record, read, and its figures of all methods together: fronts and hypervolumes.
+"""Week 11's figures of all methods together: what each reached, and its hypervolume.
 
-`policies` and `values` read data/results/week11/objectives.json; the others take frames and return
-a closed figure; titles are computed from what is drawn. Values and intervals come with the frame.
+Each takes frames and returns a closed figure; titles are computed from what is drawn, or given.
+Left out: any estimate. Values and intervals come with the frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK
+from postlab.figures_week11_record import METHODS
 from postlab.panels import GREY, PALE, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-METHODS = {  # name: colour, marker, what it is
-    "soups": (COLOURS["multi"], "o", "soups"),
-    "mixed": (COLOURS["dpo"], "s", "mixed pairs, DPO"),
-    "weighted": (COLOURS["grpo"], "^", "weighted rewards, GRPO"),
-    "lagrange": (COLOURS["sft"], "D", "multipliers, GRPO"),
-    "targeted": (COLOURS["cai"], "v", "targeted RLHF"),
-}
-METRICS = {
-    "safety": COLOURS["sft"],
-    "honesty": COLOURS["cai"],
-    "helpfulness": COLOURS["dpo"],
-    "over_refusal": COLOURS["multi"],
-}
-
-
-def policies(record: Mapping[str, Any], method: str, seed: int) -> list[Mapping[str, str]]:
-    """The metrics of each policy of a method and seed, as the record has them."""
-    runs = record["runs"][str(seed)][method]
-    if method.startswith("targeted"):
-        return [look["metrics"] for look in runs[0]["looks"]]
-    if method == "best of":
-        return runs[0]["judges"]
-    return [run["metrics"] for run in runs]
-
-
-def values(
-    record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """metric -> (policies, prompts), averaged over seeds a policy and prompt."""
-    found = [policies(record, method, seed) for seed in seeds]
-    return {
-        metric: np.mean([[numbers(one[metric]) for one in many] for many in found], axis=0)
-        for metric in metrics
-    }
-
-
-def numbers(text: str) -> np.ndarray:
-    """The numbers of a record's text."""
-    return np.array(text.split(), dtype=float)
 
 
 def plot_front(points: pd.DataFrame, levels: pd.DataFrame, *, about: str) -> Figure:

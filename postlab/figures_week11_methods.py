@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from postlab.comparison import COLOURS, INK
-from postlab.figures_week11 import METHODS, METRICS
+from postlab.figures_week11_record import METHODS
 from postlab.panels import GREY, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+METRICS = {
+    "safety": COLOURS["sft"],
+    "honesty": COLOURS["cai"],
+    "helpfulness": COLOURS["dpo"],
+    "over_refusal": COLOURS["multi"],
+}
 
 
 def plot_soups(

@@ -7,7 +7,7 @@ Left out: policies mixed by a coin a request, which would reach every point betw
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,23 @@ def best_at(
     low, high = np.quantile(got, [tail, 1 - tail]) if len(got) else (math.nan, math.nan)
     held, value = point[0]
     return Best(float(value), float(low), float(high), float(held), len(got) / resamples)
+
+
+def best_rows(
+    sets: Mapping[str, Values], *, hold: str, of: str, levels: Sequence[float]
+) -> list[dict[str, object]]:
+    """`best_at` for several sets and levels: a row each, in %, ready for a frame.
+
+    Returns:
+        Rows of `method`, `level`, `value`, `low`, `high`, `held`, `reached`.
+    """
+    rows = []
+    for name, values in sets.items():
+        for level in levels:
+            best = best_at(values, hold=hold, level=level, of=of)
+            row = {"method": name, "level": 100 * level}
+            rows.append(row | {part: 100 * value for part, value in vars(best).items()})
+    return rows
 
 
 def _chosen(halves: list[NDArray[np.float64]], level: float) -> NDArray[np.float64]:

@@ -51,6 +51,7 @@ PART_OF = {
     "figures_week09": "plots",
     "figures_week11": "plots",
     "figures_week11_methods": "plots",
+    "figures_week11_record": "plots",
     "fingerprint": "runs",
     "frames": "runs",
     "gym": "datasets",

@@ -25,7 +25,7 @@ from postlab.objectives import (
     simplex,
     soup,
 )
-from postlab.objectives_levels import best_at
+from postlab.objectives_levels import best_at, best_rows
 from postlab.tinyworld import tasks, words
 from postlab.tinyworld.oracle import read
 from postlab.tinyworld.tasks import Item
@@ -355,6 +355,14 @@ def test_the_best_at_a_level_by_hand():
     assert (at(0.9).value, at(0.9).held) == ((0.5 + 0.5) / 2, (0.5 + 1.0) / 2)
     none = best_at({**values, "safety": [[0] * 4] * 3}, hold="safety", level=0.5, of="helpfulness")
     assert math.isnan(none.value) and none.reached == 0.0
+
+
+def test_levels_are_rows_in_percent():
+    values = {"a": {"x": [[1, 1, 1, 1]], "y": [[1, 0, 1, 0]]}}
+    rows = best_rows(values, hold="x", of="y", levels=(0.5, 0.9))
+    assert [row["level"] for row in rows] == [50.0, 90.0]
+    assert {row["value"] for row in rows} == {50.0} and rows[0]["method"] == "a"
+    assert rows[0]["reached"] == 100.0
 
 
 def test_the_best_of_many_equals_is_not_flattered():

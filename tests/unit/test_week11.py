@@ -13,15 +13,20 @@ import torch
 from modules import module_at
 
 from postlab import objectives
-from postlab.figures_week11 import (
+from postlab.figures_week11 import plot_front, plot_volumes
+from postlab.figures_week11_methods import plot_doses, plot_dual, plot_soups, plot_weights
+from postlab.figures_week11_record import (
     METHODS,
+    bill,
+    front_rows,
+    interval_rows,
+    means_of,
+    method_sets,
     numbers,
-    plot_front,
-    plot_volumes,
+    paired_rows,
     policies,
     values,
 )
-from postlab.figures_week11_methods import plot_doses, plot_dual, plot_soups, plot_weights
 from postlab.profile import data_dir
 from postlab.recorded import listed
 
@@ -61,6 +66,46 @@ def test_values_are_a_row_a_policy_averaged_over_seeds():
 def test_doses_and_choices_are_policies_too():
     assert policies(MADE_UP, "targeted", 0) == [run("0 0", "1 1")["metrics"]]
     assert policies(MADE_UP, "best of", 0) == [run("1 1", "0 0")["metrics"]]
+
+
+def test_rows_are_in_percent_with_intervals_and_paired_by_seed():
+    rows = interval_rows(MADE_UP, "mixed", ["safety"], [0, 1])
+    assert rows["value"].tolist() == [75.0, 100.0] and rows["rung"].tolist() == [0, 1]
+    assert (rows["low"] <= rows["value"]).all() and (rows["value"] <= rows["high"]).all()
+    found = paired_rows(MADE_UP, ("mixed", 0), ("mixed", -1), ["safety", "helpfulness"], [0, 1])
+    assert found["points"].to_dict() == {
+        ("helpfulness", 0): -50.0,
+        ("helpfulness", 1): -100.0,
+        ("safety", 0): 50.0,
+        ("safety", 1): 0.0,
+    }
+    assert means_of(run("0 1", "1 1")["metrics"], ["safety"]) == {"safety": 50.0}
+
+
+def made_up_sets() -> dict:
+    one = {"safety": np.array([[0, 1], [1, 1]]), "helpfulness": np.array([[0, 1], [1, 0]])}
+    return dict.fromkeys(METHODS, one)
+
+
+def test_a_front_is_marked_by_the_function_that_is_handed_over():
+    rows = front_rows(made_up_sets(), objectives.pareto_front, ["safety", "helpfulness"])
+    assert len(rows) == 2 * len(METHODS)
+    assert rows["front"].tolist()[:2] == [False, True]
+    assert rows.loc[1, ["safety", "helpfulness"]].tolist() == [100.0, 50.0]
+
+
+def test_the_soups_are_there_twice_and_pay_for_their_adapters():
+    texts = run("0 1", "1 1")["metrics"]
+    runs = [{"weights": w, "metrics": texts, "seconds": 1.0} for w in ("1 0 0", "0.5 0.5 0")]
+    trained = [{"weights": "1 0 0", "metrics": texts, "train_s": 10.0, "seconds": 1.0}]
+    looks = [{"looks": [{"metrics": texts}], "train_s": 4.0, "seconds": 1.0}]
+    seed = dict.fromkeys(METHODS, trained) | {"soups": runs, "targeted": looks, "corners": trained}
+    record = {"runs": {"0": seed}, "ladder": [[1.0, 0.0, 0.0]]}
+    sets = method_sets(record, [0], ["safety"])
+    assert len(sets["soups"]["safety"]) == 2 and len(sets["soups, 7"]["safety"]) == 1
+    table = bill(record)
+    assert table.loc["soups"].tolist() == [10.0, 3.0]
+    assert table.loc["mixed pairs, DPO"].tolist() == [10.0, 1.0]
 
 
 # --- figures ---

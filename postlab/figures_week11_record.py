@@ -1,0 +1,144 @@
+"""Week 11's record, read: data/results/week11/objectives.json as arrays and frames.
+
+Numbers come in percent where a frame is for a reader, as shares in arrays. Left out: what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.comparison import COLOURS
+from postlab.recorded import listed
+from postlab.stats import bootstrap_interval, paired_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Sets = dict[str, dict[str, np.ndarray]]  # method -> metric -> (policies, prompts)
+METHODS = {  # name: colour, marker, what it is
+    "soups": (COLOURS["multi"], "o", "soups"),
+    "mixed": (COLOURS["dpo"], "s", "mixed pairs, DPO"),
+    "weighted": (COLOURS["grpo"], "^", "weighted rewards, GRPO"),
+    "lagrange": (COLOURS["sft"], "D", "multipliers, GRPO"),
+    "targeted": (COLOURS["cai"], "v", "targeted RLHF"),
+}
+
+
+def policies(record: Mapping[str, Any], method: str, seed: int) -> list[Mapping[str, str]]:
+    """The metrics of each policy of a method and seed, as the record has them."""
+    runs = record["runs"][str(seed)][method]
+    if method.startswith("targeted"):
+        return [look["metrics"] for look in runs[0]["looks"]]
+    if method == "best of":
+        return runs[0]["judges"]
+    return [run["metrics"] for run in runs]
+
+
+def values(
+    record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """metric -> (policies, prompts), averaged over seeds a policy and prompt."""
+    found = [policies(record, method, seed) for seed in seeds]
+    return {
+        metric: np.mean([[numbers(one[metric]) for one in many] for many in found], axis=0)
+        for metric in metrics
+    }
+
+
+def numbers(text: str) -> np.ndarray:
+    """The numbers of a record's text."""
+    return np.array(text.split(), dtype=float)
+
+
+def interval_rows(
+    record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """A row per metric and policy (`rung`, from 0): value, low and high over prompts, in %."""
+    import pandas as pd
+
+    rows = []
+    for metric, table in values(record, method, metrics, seeds).items():
+        for number, one in enumerate(table):
+            mean = bootstrap_interval(100 * one)
+            row = {"method": method, "rung": number, "metric": metric, "value": mean.value}
+            rows.append(row | {"low": mean.low, "high": mean.high})
+    return pd.DataFrame(rows)
+
+
+def paired_rows(
+    record: Mapping[str, Any],
+    before: tuple[str, int],
+    after: tuple[str, int],
+    metrics: Sequence[str],
+    seeds: Sequence[int],
+) -> pd.DataFrame:
+    """What changed from one policy to another, by metric and seed: points, low, high and p.
+
+    Args:
+        before, after: method and number of the policy, from 0 or, from the end, -1.
+    """
+    import pandas as pd
+
+    rows = []
+    for seed in seeds:
+        old, new = (values(record, m, metrics, [seed]) for m, _ in (before, after))
+        for metric in metrics:
+            change = paired_difference(100 * old[metric][before[1]], 100 * new[metric][after[1]])
+            row = {"metric": metric, "seed": seed, "points": change.difference}
+            rows.append(row | {"low": change.low, "high": change.high, "p": change.p})
+    return pd.DataFrame(rows).set_index(["metric", "seed"]).sort_index()
+
+
+def method_sets(record: Mapping[str, Any], seeds: Sequence[int], metrics: Sequence[str]) -> Sets:
+    """Every method's policies; the soups a second time, with the ladder's weights only."""
+    found = {method: values(record, method, metrics, seeds) for method in METHODS}
+    ladder = {listed(weights) for weights in record["ladder"]}
+    runs = record["runs"][str(seeds[0])]["soups"]
+    kept = [number for number, one in enumerate(runs) if one["weights"] in ladder]
+    return found | {"soups, 7": {m: table[kept] for m, table in found["soups"].items()}}
+
+
+def front_rows(
+    sets: Sets, front: Callable[[np.ndarray], Sequence[bool]], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """A row a policy of METHODS: its metrics with intervals in %, and whether it is on the front.
+
+    Args:
+        front: points (N, K) -> which are not beaten.
+    """
+    import pandas as pd
+
+    rows = []
+    for method in METHODS:
+        means = np.stack([sets[method][m].mean(axis=1) for m in metrics], axis=1)
+        for number, kept in enumerate(front(means)):
+            row: dict[str, Any] = {"method": method, "front": bool(kept)}
+            for m in metrics:
+                one = bootstrap_interval(100 * sets[method][m][number])
+                row |= {m: one.value, f"{m}_low": one.low, f"{m}_high": one.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def means_of(texts: Mapping[str, str], metrics: Sequence[str]) -> dict[str, float]:
+    """A policy's metrics in %."""
+    return {m: 100 * float(numbers(texts[m]).mean()) for m in metrics}
+
+
+def bill(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Seconds of training and measuring a method, all seeds; soups pay for their adapters."""
+    import pandas as pd
+
+    found = {}
+    for method, (*_, label) in METHODS.items():
+        runs = [one for seed in record["runs"].values() for one in seed[method]]
+        if method == "soups":
+            runs += [one for seed in record["runs"].values() for one in seed["corners"]]
+        found[label] = {
+            "training": sum(one.get("train_s", 0.0) for one in runs),
+            "measuring": sum(one["seconds"] for one in runs),
+        }
+    return pd.DataFrame(found).T
