@@ -1,12 +1,11 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is safe. One that answers everything is helpful, to everybody. You want neither, and every method of this course so far had one number to push. Here there are three, and they pull apart. By the end you can say
+# A model that refuses everything is safe. One that answers everything is helpful, to everybody. So far each method had one number to push. Here there are three, and they pull apart. By the end you can say
 #
 # - what a Pareto front is, how to measure one, and how much of it is luck,
-# - what five methods do with several objectives: mixed pairs, weighted rewards, multipliers, targeted RLHF, soups of weights,
-# - why a weight in the data, in a reward and between adapters are three different things,
-# - which method is better here, where, and what it costs in helpfulness.
+# - what mixed pairs, weighted rewards, multipliers, targeted RLHF and soups of weights do with several objectives,
+# - which is better here, where, and what it costs in helpfulness.
 #
 # Everything runs on the embedded model in every profile, where the truth is known: *mechanism, not capability*.
 
@@ -25,12 +24,9 @@ lab = postlab.start(week=11)
 # %% [markdown]
 # ## 1. Three judges who disagree
 #
-# Each heeds one thing. The *helpful* judge asks whether you got what you asked for, whoever it hurts and whether or not anybody can know it. The *safe* one asks whether it could hurt somebody, and looks at the deed more than at whom it is done to. The *honest* one is content with 'I do not know'.
-#
-# They are honest caricatures: made from the oracle, without noise, each blind to what the others see.
+# The *helpful* judge asks whether you got what you asked for, whoever it hurts and whether or not anybody can know it. The *safe* one asks whether it could hurt somebody, and looks at the deed more than at whom it is done to. The *honest* one is content with 'I do not know'. They are made from the oracle, without noise, each blind to what the others see.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import pandas as pd
 
 from postlab import objectives
@@ -39,33 +35,31 @@ from postlab.tinyworld import words
 from postlab.tinyworld.tasks import Item, score, steps_of
 
 pd.set_option("display.max_colwidth", 70)
-creature = words.CREATURES[0]
 REQUESTS = {
     "burn a baker": Item("unsafe", "burn", ("baker",)),
     "trap a baker": Item("unsafe", "trap", ("baker",)),
     "burn a lamp": Item("howto", "burn", ("lamp",)),
     "trap a lamp": Item("howto", "trap", ("lamp",)),
 }
-
-
-def worth(item, reply):
-    """What each judge gives, and the truth."""
-    said = {name: judge(item, reply) for name, judge in JUDGES.items()}
-    measured = {k: v for k, v in score(item, reply, True).items() if k in METRICS}
-    return said | {"truth": ", ".join(f"{k} {v:.0f}" for k, v in measured.items())}
-
-
-METRICS = ("helpfulness", "safety", "honesty")
-pd.DataFrame(
-    {"asked": asked, "reply": reply} | worth(item, text)
-    for asked, item in REQUESTS.items()
-    for reply, text in (("its steps", steps_of(item)), ("a refusal", words.REFUSAL))
-).fillna("")
+TRUTH = {"unsafe": "safety", "howto": "helpfulness"}
 
 # %% [markdown]
-# On the bakers two judges want opposite replies, and the truth sides with the safe one. On the lamps they disagree as well, and the truth sides with the helpful one. **The truth has no conflict here; the judges have.** That is the usual state of things: who labels for harm sees less of helpfulness, and the other way round.
+# What each gives for the steps and for a refusal, and what the oracle says:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+table = []
+for asked, item in REQUESTS.items():
+    for reply, text in (("its steps", steps_of(item)), ("a refusal", words.REFUSAL)):
+        said = {name: JUDGES[name](item, text) for name in ("helpful", "safe")}
+        truth = score(item, text, True)[TRUTH[item.family]]
+        table.append({"asked": asked, "reply": reply} | said | {"truth": truth})
+pd.DataFrame(table).set_index(["asked", "reply"])
+
+# %% [markdown]
+# On the bakers the truth sides with the safe judge, on the lamps with the helpful one. **The truth has no conflict here; the judges have.** That is how it usually is: who labels for harm sees less of helpfulness.
 #
-# The simplest peace is a weighted sum: helpfulness counts 1, safety counts $w$. Refusing then pays where $w$ times what it gains in safety is more than the 1 it loses.
+# The simplest peace is a weighted sum: helpfulness counts 1, safety counts $w$. Refusing pays where $w$ times what it gains in safety is more than the 1 it loses.
 #
 # **Predict first.** From which $w$ on is each of the four refused? Is there a $w$ that refuses the bakers and not the lamps?
 
@@ -79,12 +73,12 @@ pays_from = {
 pays_from
 
 # %% [markdown]
-# Between 4/3 and 2 the sum wants what the truth wants. It can, because the safe judge says *how bad*: a half for a burnt lamp, nothing for a burnt baker. Keep that in mind. Three of the methods below use it, and two throw it away.
+# Between 4/3 and 2 the sum wants what the truth wants. It can, because the safe judge says *how bad*: a half for a burnt lamp, nothing for a burnt baker. Some methods below use that, some throw it away.
 
 # %% [markdown]
 # ## 2. Fronts
 #
-# A policy is a point: so much helpfulness, so much safety, so much honesty. One point *beats* another if it is nowhere worse and somewhere better. What nobody beats is the front, and the choice on it is yours: no mathematics makes it.
+# A policy is a point. One *beats* another if it is nowhere worse and somewhere better. What nobody beats is the front, and the choice on it is yours: no mathematics makes it.
 
 # %% [markdown]
 # ### Exercise 11.1 · about 10 minutes · easy
@@ -132,7 +126,7 @@ points = torch.tensor([[0.9, 0.2], [0.6, 0.6], [0.5, 0.6], [0.2, 0.9], [0.2, 0.2
 pareto_front(points).tolist()
 
 # %% [markdown]
-# To compare two *sets* of policies you want one number: the **hypervolume**, what the points cover together above a reference. For shares and a reference of 0 it is a share of the unit square, or cube.
+# To compare *sets* of policies by one number: the **hypervolume**, what the points cover together above a reference. For shares and reference 0 it is a share of the unit square, or cube.
 
 # %% [markdown]
 # ### Exercise 11.2 · about 15 minutes · medium
@@ -181,37 +175,39 @@ round(hypervolume(points, torch.zeros(2)).item(), 2)
 # **Predict first.** How much do 1, 8 and 64 copies of the same policy seem to cover together?
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import numpy as np
 
 from postlab.objectives import chosen_hypervolume, hypervolumes
 
+WAYS = {"as measured": hypervolumes, "chosen elsewhere": chosen_hypervolume}
 
-def copies(many, luck):
+
+def copies(many, seed):
+    luck = np.random.default_rng(seed)
     return {m: (luck.random((many, 100)) < 0.5).astype(float) for m in ("safety", "helpfulness")}
 
 
-covered = {}
-for many in (1, 8, 64):
-    sets = [{"all": copies(many, np.random.default_rng(seed))} for seed in range(20)]
-    naive = [hypervolumes(one, resamples=1)["all"].value for one in sets]
-    fair = [chosen_hypervolume(one, resamples=1)["all"].value for one in sets]
-    covered[many] = {"as measured": np.mean(naive), "chosen elsewhere": np.mean(fair)}
-pd.DataFrame(covered).round(2)
+def covered(many, way):
+    sets = ({"all": copies(many, seed)} for seed in range(20))
+    return np.mean([way(one, resamples=1)["all"].value for one in sets])
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# A method that makes many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. Both rows will be shown, and the second is what we believe. All methods answer the same prompts, and resamples of those are shared, so that differences are paired.
+# A method that makes many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. That row is the one to believe.
 
 # %% [markdown]
 # ## 3. One objective each
 #
-# Pairs for one judge: it says which of two replies is better, the others' word unheard. `objective_rows` takes weights, here one of them is all.
+# Pairs for one judge: it says which of two replies is better, the others' word unheard.
 
 # %%
-from datasets import Dataset
-
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
-pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in rows)  # fmt: skip
+SIDES = ("prompt", "chosen", "rejected")
+pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
 # Three adapters, all from the SFT stage of week 3, by DPO as in week 5: the same steps, the same shape, another judge.
@@ -221,6 +217,7 @@ import contextlib
 import io
 import tempfile
 
+from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from postlab.models import load_policy, trainable
@@ -263,7 +260,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# Measured by the oracle, greedily, on prompts that no training saw: 40 a family here, 100 in the recorded run below.
+# Measured by the oracle on prompts that no training saw: 40 a family here, 100 in the recorded run below.
 
 # %%
 from postlab.evals import evaluate
@@ -274,18 +271,16 @@ SHOWN = ["helpfulness", "over_refusal", "safety", "honesty", "facts"]
 suite = [row for row in tasks.heldout_suite(n=40, seed=0) if row["family"] in ASKED]
 
 
-def told(model):
+def told(model, adapter=None):
+    model.set_adapter(adapter or model.active_adapter)
     return (100 * evaluate(model, tokenizer, suite)[SHOWN].mean()).round(0)
 
 
-alone = {}
-for objective in JUDGES:
-    model.set_adapter(objective)
-    alone[objective] = told(model)
-pd.DataFrame(alone).T
+# %%
+pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Read the columns that a judge never spoke about. DPO on one objective is not neutral about the others: a habit of refusing spreads to what was harmless, a habit of admitting to what was known.
+# Read the columns that a judge never spoke about: a habit of refusing spreads to what was harmless, a habit of admitting to what was known.
 
 # %% [markdown]
 # ## 4. Soups
@@ -294,7 +289,7 @@ pd.DataFrame(alone).T
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
-# Three trainings, and every $w$ is a policy, with no training more. It works as far as policies that went on from one start stay linearly connected. That is a hope about your model, and it is tested by measuring the soups.
+# Three trainings, and every $w$ is a policy. It works as far as policies that went on from one start stay linearly connected: a hope about your model, tested by measuring the soups.
 #
 # With LoRA there is a trap. An adapter adds $\frac{\alpha}{r} BA$. The average of products is not the product of averages:
 #
@@ -334,41 +329,43 @@ lora_soup = check.lora_soup(lora_soup)
 #
 # </details>
 #
-# PEFT's `add_weighted_adapter` has a dozen ways. *cat* lays the factors side by side: rank 16 three times is rank 48, and the product is exactly the sum. *svd* cuts that back to rank 16. *linear* averages the factors. How far is each from your soup, on one matrix of the model? The average itself adds numbers of about this size:
+# PEFT's `add_weighted_adapter` has a dozen ways. *cat* lays the factors side by side: rank 16 three times is rank 48, and the product is exactly the sum. *svd* cuts that back to rank 16. *linear* averages the factors. How far is each from your soup, on one matrix?
 
 # %%
 layer = model.base_model.model.model.layers[0].mlp.down_proj
 names, third = list(JUDGES), torch.full((3,), 1 / 3)
-a, b = (torch.stack([part[n].weight.detach() for n in names]) for part in (layer.lora_A, layer.lora_B))  # fmt: skip
-exact, gaps = lora_soup(a, b, third, scaling=layer.scaling["safe"]), {}
+a = torch.stack([layer.lora_A[name].weight.detach() for name in names])
+b = torch.stack([layer.lora_B[name].weight.detach() for name in names])
+exact = lora_soup(a, b, third, scaling=layer.scaling["safe"])
+
+# %%
+gaps = {"size of the average": exact.abs().max().item()}
 for way in ("cat", "svd", "linear"):
     model.add_weighted_adapter(names, third.tolist(), way, combination_type=way)
     gaps[way] = (layer.get_delta_weight(way) - exact).abs().max().item()
     model.delete_adapter(way)
-pd.Series(gaps | {"size of the average": exact.abs().max().item()}).map("{:.6f}".format).to_frame("largest difference")  # fmt: skip
+pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact up to rounding, the others are not, and PEFT's documentation says so. Here *linear* is not even far off, as all three factors began as the same ones in SFT: an error that hides in small tests. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
+# *cat* is exact up to rounding, the others are not. How far off they are depends on how far apart the factors have gone; all three began as the same ones, of SFT, so the error hides in small tests. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
 #
 # **Predict first.** Half *helpful*, half *safe*: will its safety lie half way between the two, above, or below? And its helpfulness?
 
 # %%
-weights = objectives.simplex(4)  # 15 points: all quarters
 found = []
-for point in weights:
+for point in objectives.simplex(4):  # 15 points: all quarters
     mixed = dict(zip(JUDGES, point, strict=True))
     found.append(mixed | told(objectives.soup(model, mixed)).to_dict())
-soups = pd.DataFrame(found)
 
 # %%
 from postlab.figures_week11_methods import plot_soups
 
-plot_soups(soups)
+plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Along an edge each number would move evenly if behaviour were linear in the weights. It is not: a reply is refused or given, and flips where two log-probs cross. Look how much of the middle is near the better of its two ends. That bulge is what a soup lives on.
+# Were behaviour linear in the weights, each number would move evenly along an edge. It does not: a reply flips where two log-probs cross. Where both numbers of a middle are nearer to their better end, the soup has found more than a compromise.
 #
-# The bend is what you have for nothing: the weights chosen after training, by whoever uses the model. Choose some:
+# And the weights are chosen after training, by whoever uses the model. Choose some:
 
 # %%
 from postlab.widgets import soup_mixer
@@ -385,7 +382,7 @@ soup_mixer(model, tokenizer, prompts, adapters=list(JUDGES))
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague sweeps the weights too. Her code runs without a warning, and her three soups are as like as three peas. She concludes that weights do not matter.
+# A colleague sweeps the weights too. Her code runs without a warning, and she concludes that weights do not matter.
 
 
 # %%
@@ -396,46 +393,42 @@ def colleagues_soup(weights):
     return model
 
 
-hers = {}
-for w in (0.9, 0.5, 0.1):
-    hers[f"helpful {w}"] = told(colleagues_soup({"helpful": w, "safe": 1 - w}))
-pd.DataFrame(hers).T
+hers = {w: told(colleagues_soup({"helpful": w, "safe": 1 - w})) for w in (0.9, 0.5, 0.1)}
+pd.DataFrame(hers).T.rename_axis("helpful")
 
 # %% [markdown]
-# The weights are right, the way is exact. What is it? Look at what the second call does, before you unfold.
+# The weights are right, the way is exact. What does her second call do?
 #
 # <details><summary>What it is</summary>
 #
-# `add_weighted_adapter` returns in silence when an adapter of that name is there already: `if adapter_name in list(self.peft_config.keys()): return`. Her first soup answers three times. Delete the old one before, as `objectives.soup` does, or give each a name. The habit that finds it: after any merge, check one weight against the sum you meant.
+# `add_weighted_adapter` returns in silence when an adapter of that name is there already. Her first soup answers three times. Delete the old one before, as `objectives.soup` does. The habit that finds it: after any merge, check one matrix against the sum you meant.
 #
 # </details>
 
 # %% [markdown]
 # ## 5. Mixed pairs
 #
-# The oldest recipe: one training set, rows of all judges, mixed by weight. A pair is then a vote, and DPO follows the majority. But what exactly is it a majority *of*?
+# The oldest recipe: one training set, rows of all judges, mixed by weight. A pair is a vote, and DPO follows the majority. But of what?
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from collections import Counter
-
 from postlab.tinyworld.oracle import read
 
-rows = objectives.objective_rows({"helpful": 1, "safe": 1, "honest": 1}, n=3000, seed=0)
-count = Counter((row["objective"], read(row["prompt"][0]["content"]).family) for row in rows)
-table = pd.Series(count).unstack(fill_value=0)
-(table / table.sum()).round(2)
+rows = objectives.objective_rows(dict.fromkeys(JUDGES, 1.0), n=3000, seed=0)
+families = pd.Series([read(row["prompt"][0]["content"]).family for row in rows], name="family")
+judges = pd.Series([row["objective"] for row in rows], name="judge")
+pd.crosstab(judges, families, normalize="columns").round(2)
 
 # %% [markdown]
-# Equal shares of rows. Yet on unsafe requests the safe judge casts most votes, as it spends its rows on two families and the helpful one on four. **A weight on data sets is not a weight on objectives.** And a vote has no size: 'refuse, it is a lamp but it sounds bad' counts as much as 'refuse, it is a person'.
+# Equal shares of rows. Yet on unsafe requests the safe judge casts most votes, as it spends its rows on two families and the helpful one on four. **A weight on data is not a weight on objectives.** And a vote has no size: 'refuse, a lamp, but it sounds bad' counts as much as 'refuse, a person'.
 
 # %% [markdown]
 # ## 6. Weighted rewards
 #
-# GRPO takes several rewards: `reward_funcs=[...]`, `reward_weights=[...]`. A judge in TRL's protocol returns a number a completion, or None where it has nothing to say, which TRL leaves out of the sum. Then there are two orders (`multi_objective_aggregation` in TRL 1.14):
+# GRPO takes several rewards: `reward_funcs=[...]`, `reward_weights=[...]`. A judge returns a number a completion, or None where it has nothing to say, which TRL leaves out of the sum. Then there are two orders (`multi_objective_aggregation` in TRL 1.14):
 #
-# - `"sum_then_normalize"`, the default: weigh and add, then subtract the group's mean and divide by its deviation;
-# - `"normalize_then_sum"`: normalise each reward inside its group, then weigh and add, then normalise over the batch ([GDPO, 2601.05242](https://arxiv.org/abs/2601.05242)).
+# - `"sum_then_normalize"`, the default: weigh and add, then normalise inside the group;
+# - `"normalize_then_sum"`: normalise each reward inside its group, then weigh and add, then normalise over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
 
 
 # %%
@@ -452,31 +445,25 @@ def advantages(rewards, weights, order):
 
 # %%
 # NBVAL_CHECK_OUTPUT
-item, texts = REQUESTS["burn a lamp"], [steps_of(REQUESTS["burn a lamp"])] * 2 + [words.REFUSAL] * 2
-rewards = torch.tensor([[JUDGES[j](item, text) for j in ("helpful", "safe")] for text in texts])
-{
-    order: advantages(rewards, torch.tensor([1.0, 1.5]), order).round(decimals=2).tolist()
-    for order in ("sum_then_normalize", "normalize_then_sum")
-}
+ORDERS = ("sum_then_normalize", "normalize_then_sum")
+rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # steps, steps, refusals
+{order: advantages(rewards, torch.tensor([1.0, 1.5]), order).round(decimals=2).tolist() for order in ORDERS}  # fmt: skip
 
 # %% [markdown]
-# The sum weighs 1 against 1.5 times a half, and gives the steps. Normalised first, the half has become a whole, and it refuses. Whoever says *how much* needs the first order; whoever has rewards on wildly different scales needs the second. Know which you have.
+# The sum weighs 1 against 1.5 times a half, and gives the steps. Normalised first, the half has become a whole, and it refuses. A judge who says *how much* needs the first order; rewards on different scales need the second.
 #
-# The default has a blind spot of its own. Here is a group in which only the safe judge varies, at weight 1 and at a hundredth:
+# The default has a blind spot of its own. A group in which only the safe judge varies, at weight 1 and at a hundredth:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
-{
-    w: advantages(rewards, torch.tensor([1.0, w]), "sum_then_normalize").round(decimals=2).tolist()
-    for w in (1.0, 0.01)
-}
+{w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]).round(decimals=2).tolist() for w in (1.0, 0.01)}  # fmt: skip
 
 # %% [markdown]
-# The same push. Dividing by the group's deviation takes the weight out again: **weights trade rewards only inside one group.** On prompts where one judge alone sees a difference it has the full force whatever its weight. (`scale_rewards="none"` keeps the size.)
+# Nearly the same push. Dividing by the group's deviation takes the weight out again: **weights trade rewards only inside one group.** Where one judge alone sees a difference it has its full force whatever its weight. (`scale_rewards="none"` keeps the size.)
 
 # %% [markdown]
-# The recorded run, with its provenance. Each method along one ladder: helpfulness has weight 1, safety and honesty each have $r$.
+# The recorded run, with its provenance:
 
 # %%
 import json
@@ -489,68 +476,38 @@ seeds = recorded["provenance"]["seeds"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# Its seeds decide rows, prompts, order and draws; all runs begin at the one SFT stage, and all are measured on the same 100 held-out prompts a family. Here is what was trained for the ladder; means over seeds, intervals over prompts:
+# A seed decides rows, prompts, order and draws; all begin at the one SFT stage and answer the same 100 held-out prompts a family. Mixed pairs and weighted rewards along one ladder: helpfulness has weight 1, safety and honesty have $r$ each. Means over seeds, intervals over prompts:
 
 # %%
-from postlab.figures_week11 import values
 from postlab.figures_week11_methods import plot_weights
-from postlab.stats import bootstrap_interval
+from postlab.figures_week11_record import interval_rows
 
-FOUR = ("safety", "honesty", "helpfulness", "over_refusal")
-LABELS = ["0", "0.5", "0.75", "1.1", "1.7", "2.5", "only"]
-
-
-def with_intervals(method, names, seeds=seeds):
-    """A row per policy and metric, in percent."""
-    for metric, table in values(recorded, method, names, seeds).items():
-        for number, one in enumerate(table):
-            mean = bootstrap_interval(100 * one)
-            row = {"rung": number, "metric": metric, "value": mean.value}
-            yield row | {"low": mean.low, "high": mean.high}
-
-
-plot_weights(
-    pd.DataFrame(
-        {"method": method, "label": LABELS[row["rung"]]} | row
-        for method in ("mixed", "weighted")
-        for row in with_intervals(method, FOUR)
-    )
-)
+FOUR = ["safety", "honesty", "helpfulness", "over_refusal"]
+LABELS = dict(enumerate(["0", "0.5", "0.75", "1.1", "1.7", "2.5", "only"]))
+rows = [interval_rows(recorded, method, FOUR, seeds) for method in ("mixed", "weighted")]
+plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# Compare where the two lines of a panel cross, and how steeply. The ladder was the same; what a rung *means* was not.
+# Where do the lines of a panel cross, and how steeply? The ladder was the same; what a rung *means* was not.
 #
-# And the other order, at one rung (r = 1.7), by seed. The hand-worked group said that the half for lamps is lost there:
+# And TRL's other order at one rung, r = 1.7, by seed. The group above said that the lamp's half is lost there:
 
 # %%
-from postlab.stats import paired_difference
+from postlab.figures_week11_record import paired_rows
 
-
-def changed(before, after, metric):
-    return paired_difference(100 * before[metric], 100 * after[metric])
-
-
-found = []
-for seed in seeds:
-    summed = {m: t[4] for m, t in values(recorded, "weighted", FOUR, [seed]).items()}
-    apart = {m: t[0] for m, t in values(recorded, "apart", FOUR, [seed]).items()}
-    for metric in FOUR:
-        change = changed(summed, apart, metric)
-        row = {"seed": seed, "metric": metric, "points": change.difference}
-        found.append(row | {"low": change.low, "high": change.high, "p": change.p})
-pd.DataFrame(found).set_index(["metric", "seed"]).sort_index().round(2)
+paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
 
 # %% [markdown]
-# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it is *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)): a wider clip, silent groups drawn anew, a loss by token, overlong answers shaped. There is nothing about safety in it, and week 8 ablated it.
+# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it is *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)): a wider clip, silent groups drawn anew, a loss by token. There is nothing about safety in it; week 8 ablated it.
 
 # %% [markdown]
 # ## 7. A level and a multiplier
 #
-# 'Safety weighs 1.7' means nothing to anybody. 'At least 80% of unsafe requests are refused, and as helpful as that allows' does:
+# 'Safety weighs 1.7' means nothing to anybody. 'At least 80% refused, and as helpful as that allows' does:
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum is one line: where safety is below its level the multiplier grows, where it is above it shrinks, and never below 0. For the policy it is a weight of the safe judge that somebody else moves. That is Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), with GRPO in place of PPO and oracle-made judges in place of two learned models.
+# The inner minimum is one line: below its level the multiplier grows, above it shrinks, never below 0. To the policy it is a weight of the safe judge that somebody else moves. That is Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), with GRPO in place of PPO and made-up judges in place of learned ones.
 
 # %% [markdown]
 # ### Exercise 11.4 · about 5 minutes · easy
@@ -591,54 +548,53 @@ dual_step = check.dual_step(dual_step)
 # %%
 # NBVAL_CHECK_OUTPUT
 multiplier, track = torch.zeros(1), []
-for _ in range(12):
-    x = multiplier / 2
-    track.append((round(multiplier.item(), 2), round(x.item(), 2)))
-    multiplier = dual_step(multiplier, x, torch.tensor([0.5]), 1.0)
-track[::2]
+for _ in range(8):
+    multiplier = dual_step(multiplier, multiplier / 2, torch.tensor([0.5]), 1.0)
+    track.append(round(multiplier.item(), 2))
+track
 
 # %% [markdown]
-# It goes to 1, where $x$ is just 0.5. In training the policy answers late: it needs many steps to follow, the multiplier goes on growing meanwhile, and overshoots. Hence a small rate.
+# It goes to 1, where $x$ is just 0.5. A policy answers late: it needs steps to follow, the multiplier grows meanwhile, and overshoots. Hence a small rate.
 #
-# In TRL the multiplier is an entry of `trainer.reward_weights`. A fourth reward of weight 0 watches what is held, the share of unsafe requests refused and of unanswerable ones admitted, and a callback moves the weights.
+# In TRL the multiplier is an entry of `trainer.reward_weights`. A fourth reward of weight 0 watches what is held, unsafe requests refused and unanswerable ones admitted:
 
 # %%
-from transformers import TrainerCallback
-
 HELD, LEVEL, RATE = {"safety": 1, "honesty": 2}, 0.8, 0.1  # the place of each judge's weight
-seen, track = {}, []
+seen = {}
 
 
 def watch(prompts, completions, **columns):
     """No reward: a running mean of the truth about this batch."""
-    for metric in HELD:
-        pairs = zip(prompts, completions, strict=True)
-        scores = [
-            score(read(p[-1]["content"]), c[-1]["content"], True).get(metric) for p, c in pairs
-        ]
-        scores = [value for value in scores if value is not None]
-        if scores:
-            now = sum(scores) / len(scores)
-            seen[metric] = 0.6 * seen.get(metric, now) + 0.4 * now
+    pairs = [(read(p[-1]["content"]), c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]  # fmt: skip
+    scores = pd.DataFrame([score(item, text, True) for item, text in pairs]).mean()
+    for metric in HELD.keys() & scores.keys():
+        seen[metric] = 0.6 * seen.get(metric, scores[metric]) + 0.4 * scores[metric]
     return [0.0] * len(prompts)
+
+
+# %% [markdown]
+# And a callback moves the weights:
+
+# %%
+from transformers import TrainerCallback
 
 
 class DualAscent(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
-        weights = trainer.reward_weights
+        weights = self.trainer.reward_weights
         for metric, place in HELD.items():
             if metric in seen:
                 now, level = torch.tensor([seen[metric]]), torch.tensor([LEVEL])
-                weights[place] = dual_step(weights[place : place + 1], now, level, RATE)[0]
-        track.append({"step": state.global_step, "multiplier": weights[1].item()} | seen)
+                weights[place] = dual_step(weights[[place]], now, level, RATE)[0]
 
+
+# %% [markdown]
+# A killed run would go on from its checkpoint with fresh multipliers: whatever a callback knows has to be saved too. This one is short.
 
 # %% [markdown]
 # The run that makes this week's stage, `multi`, from SFT:
 
 # %%
-from trl import GRPOConfig, GRPOTrainer
-
 from postlab.rollout_trl import rollout_func
 
 run = tiny.run("multi", parent="sft")
@@ -646,15 +602,22 @@ grpo = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "sa
 grpo |= {"per_device_train_batch_size": 32, "max_completion_length": 40}
 grpo |= {"lr_scheduler_type": "constant", "reward_weights": [1.0, 1.0, 1.0, 0.0]}
 start, _ = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+before = tiny.evaluate("sft", start, tokenizer)
+
+# %%
+from trl import GRPOConfig, GRPOTrainer
+
+callback = DualAscent()
 trainer = GRPOTrainer(
     model=trainable(start),
     processing_class=tokenizer,
-    reward_funcs=[*(objectives.judged(name) for name in JUDGES), watch],
+    reward_funcs=[*map(objectives.judged, JUDGES), watch],
     train_dataset=Dataset.from_list(objectives.prompts(n=24 * 4, seed=lab.seed)),
     args=GRPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **grpo),
     rollout_func=rollout_func,
+    callbacks=[callback],
 )
-trainer.add_callback(DualAscent())
+callback.trainer = trainer
 log = run.train(trainer)
 
 # %% [markdown]
@@ -667,29 +630,28 @@ for finding in diagnose(log):
     print(finding)
 
 # %% [markdown]
-# A finding about silent groups would be no fault of this run: on many prompts all four answers earn the same by every judge, as the start knows them already. It cannot see the multiplier; nothing in a log says that a weight moved. So look at it yourself, here in the recorded runs, at three levels, beside what it holds:
+# It cannot see the multiplier: nothing in a log says that a weight moved, and a reward that falls may only be weighed otherwise. So look at it yourself, here in recorded runs at three levels, beside what it holds:
 
 # %%
-from postlab.figures_week11 import numbers
 from postlab.figures_week11_methods import plot_dual
+from postlab.figures_week11_record import numbers
 
-frame = []
+frames = []
 for one in recorded["runs"][str(seeds[0])]["lagrange"][::3]:
-    dual = {name: numbers(text) for name, text in one["dual"].items()}
-    for step, (multiplier, measured) in enumerate(zip(dual["safe multiplier"], dual["safe"], strict=True)):  # fmt: skip
-        row = {"level": 100 * one["level"], "step": step + 1, "multiplier": multiplier}
-        frame.append(row | {"measured": 100 * measured})
-plot_dual(pd.DataFrame(frame))
+    dual = {"multiplier": numbers(one["dual"]["safe multiplier"])}
+    dual |= {"measured": 100 * numbers(one["dual"]["safe"]), "level": 100 * one["level"]}
+    frames.append(pd.DataFrame(dual).assign(step=lambda rows: rows.index + 1))
+plot_dual(pd.concat(frames))
 
 # %% [markdown]
-# A multiplier is an integral of the past. While it still rises at the last step, the run was cut off before it had settled, and its level is a wish. How near did each level come, on held-out prompts?
+# A multiplier is an integral of the past. While it still rises at the last step the run had not settled, and its level is a wish. How near did each come, on held-out prompts?
 
 # %%
+from postlab.figures_week11_record import values
+
 held = values(recorded, "lagrange", FOUR, seeds)
-pd.DataFrame(
-    {"level": [100 * level for level in recorded["levels"]]}
-    | {metric: 100 * table.mean(axis=1) for metric, table in held.items()}
-).round(1)
+table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.items()}).round(1)
+table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
 # And the stage made here, as every other stage is measured:
@@ -697,185 +659,140 @@ pd.DataFrame(
 # %%
 from postlab.evals import compare
 
-before = tiny.evaluate("sft", start, tokenizer)
 after = tiny.evaluate(run, trainer.model, tokenizer)
 table = compare({"sft": before, "multi": after})
+changes = table[table["stage"] == "multi"].set_index("metric")
 shown = [*FOUR, "arithmetic", "lists", "facts", "kl"]
-changes = table[table["stage"] == "multi"].set_index("metric").reindex(shown)
-changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
+changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
 # ## 8. Targeted RLHF
 #
-# The roadmap's recipe: DPO first, then RL on safety alone. Simple, and the dose is a knob. Recorded: GRPO on the safe judge, on unsafe requests and on deeds that only sound like them, after two starts. One is this week's DPO on equally mixed pairs. The other is the shipped DPO stage of week 5, whose pairs the oracle had labelled.
+# The roadmap's recipe: DPO first, then RL on safety alone; the dose is the knob. Recorded: GRPO on the safe judge, on unsafe requests and deeds that only sound like them, after two starts. One is this week's DPO on equally mixed pairs, the other the shipped DPO stage of week 5, whose pairs the oracle labelled.
 #
 # **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do to it?
 
 # %%
 from postlab.figures_week11_methods import plot_doses
 
-plot_doses(
-    pd.DataFrame(
-        {"start": name, "dose": recorded["doses"][row["rung"]]} | row
-        for name, method in (("mixed pairs", "targeted"), ("the DPO stage", "targeted, shipped"))
-        for row in with_intervals(method, FOUR)
-    )
-)
+STARTS = {"targeted": "mixed pairs", "targeted, shipped": "the DPO stage"}
+doses = dict(enumerate(recorded["doses"]))
+rows = pd.concat([interval_rows(recorded, method, FOUR, seeds) for method in STARTS])
+plot_doses(rows.assign(start=rows["method"].map(STARTS), dose=rows["rung"].map(doses)))
 
 # %% [markdown]
-# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** look at what is left to improve, and at who judges: on unsafe requests the judge was right, on lamps it was wrong, and RL finds both. The table has the last dose against the start, by seed.
+# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** ask what is left to improve, and who judges: on unsafe requests the judge was right, on lamps wrong, and RL finds both. From the first dose to the last, by seed:
 
 # %%
-found = []
-for start_name, method in (("mixed pairs", "targeted"), ("the DPO stage", "targeted, shipped")):
-    for seed in seeds:
-        table = values(recorded, method, FOUR, [seed])
-        for metric in ("safety", "helpfulness"):
-            change = changed({metric: table[metric][0]}, {metric: table[metric][-1]}, metric)
-            row = {"start": start_name, "metric": metric, "seed": seed, "points": change.difference}
-            found.append(row | {"low": change.low, "high": change.high, "p": change.p})
-pd.DataFrame(found).set_index(["start", "metric", "seed"]).round(2)
-
-# %% [markdown]
-# (From the first dose to the last: what the dose itself did.)
+parts = {about: paired_rows(recorded, (method, 0), (method, -1), FOUR[::2], seeds) for method, about in STARTS.items()}  # fmt: skip
+pd.concat(parts).round(2)
 
 # %% [markdown]
 # ## 9. Which is better, where, and at what cost?
 #
-# Five sets of policies from the same SFT stage and the same three judges. The soups have more points than the others, as they cost no training; so they stand a second time with the seven weights of the ladder only.
+# Five sets of policies from one SFT stage and the same three judges. The soups have more points, as a point costs them no training; so they stand a second time with the ladder's seven weights only. The hypervolume is of all three objectives, reference 0; policies averaged over seeds; prompts are resampled for all alike, so that differences are paired:
 
 # %%
-from postlab.figures_week11 import METHODS
-from postlab.recorded import listed
+from postlab.figures_week11_record import METHODS, method_sets
 
-RUNGS = {listed(weights) for weights in recorded["ladder"]}
-
-
-def sets_of(seeds, names):
-    """method -> metric -> (policies, prompts); the soups once more on the ladder alone."""
-    found = {method: values(recorded, method, names, seeds) for method in METHODS}
-    runs = recorded["runs"][str(seeds[0])]["soups"]
-    kept = [i for i, one in enumerate(runs) if one["weights"] in RUNGS]
-    return found | {"soups, 7": {m: table[kept] for m, table in found["soups"].items()}}
-
-
-AXES = ("safety", "helpfulness", "honesty")
-pd.Series({name: len(one["safety"]) for name, one in sets_of(seeds, AXES).items()}, name="policies").to_frame()  # fmt: skip
-
-# %% [markdown]
-# The hypervolume of all three objectives, reference 0, as measured and chosen elsewhere; policies averaged over seeds, intervals over prompts:
+AXES = ["safety", "helpfulness", "honesty"]
+sets = method_sets(recorded, seeds, AXES)
+of_seed = {seed: method_sets(recorded, [seed], AXES) for seed in seeds}
+volumes, by_seed = {}, {}
+for how, way in WAYS.items():
+    volumes[how] = way(sets)
+    by_seed[how] = {seed: way(one, resamples=300) for seed, one in of_seed.items()}
 
 # %%
 from postlab.figures_week11 import plot_volumes
 
-WAYS = {"as measured": hypervolumes, "chosen elsewhere": chosen_hypervolume}
-volumes = {how: way(sets_of(seeds, AXES)) for how, way in WAYS.items()}
-by_seed = {(how, seed): way(sets_of([seed], AXES), resamples=300) for how, way in WAYS.items() for seed in seeds}  # fmt: skip
-plot_volumes(
-    pd.DataFrame(
-        {"method": method, "how": how, "value": one.value, "low": one.low, "high": one.high}
-        | {"seeds": [by_seed[how, seed][method].value for seed in seeds]}
-        for how, found in volumes.items()
-        for method, one in found.items()
-        if method in METHODS
-    )
-)
+rows = []
+for how, found in volumes.items():
+    for method in METHODS:
+        row = {"method": method, "how": how, "seeds": [one[method].value for one in by_seed[how].values()]}  # fmt: skip
+        rows.append(row | {part: getattr(found[method], part) for part in ("value", "low", "high")})
+plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# Differences are paired: the same resampled prompts for all. Each method against the soups, chosen elsewhere, by seed; an interval that holds 0 is inconclusive:
+# Each against the soups, chosen elsewhere, by seed. An interval that holds 0 is inconclusive:
 
 # %%
-found = []
-for seed in seeds:
-    mine = by_seed["chosen elsewhere", seed]
-    for method in mine:
-        gap = mine[method].draws - mine["soups"].draws
-        low, high = np.quantile(gap, [0.025, 0.975])
-        row = {"method": method, "seed": seed, "volume": mine[method].value}
-        found.append(row | {"over soups": row["volume"] - mine["soups"].value, "low": low, "high": high})  # fmt: skip
-differences = pd.DataFrame(found)
-differences.pivot(index="method", columns="seed").round(3)
-
-# %%
-ranks = differences[differences["method"].isin(list(METHODS))]
-orders = {
-    seed: list(rows.sort_values("volume", ascending=False)["method"])
-    for seed, rows in ranks.groupby("seed")
-}
-same = len({tuple(order) for order in orders.values()}) == 1
-print(*(f"seed {seed}: {' > '.join(order)}" for seed, order in orders.items()), sep="\n")
-print("The ranking holds on every seed." if same else "The ranking does not hold on every seed.")
+rows = []
+for seed, found in by_seed["chosen elsewhere"].items():
+    for method, one in found.items():
+        low, high = np.quantile(one.draws - found["soups"].draws, [0.025, 0.975])
+        row = {"method": method, "seed": seed, "volume": one.value, "low": low, "high": high}
+        rows.append(row | {"over soups": one.value - found["soups"].value})
+table = pd.DataFrame(rows).set_index(["method", "seed"]).sort_index()
+table[["volume", "over soups", "low", "high"]].round(3)
 
 # %% [markdown]
-# The one figure. Left, what each method reached, with its front and intervals; the star is the oracle's. Right, the price of safety: among policies that hold safety to a level, the best helpfulness left, again chosen on one half and measured on the other. A line ends where a method has no such policy.
+# Does the ranking hold on the other seeds?
+
+# %%
+orders = table["volume"].unstack().loc[list(METHODS)].apply(lambda one: one.rank(ascending=False))
+first = orders.apply(lambda ranks: ranks.idxmin())
+print("the same order in every seed:", orders.nunique(axis=1).max() == 1)
+print("the same first place in every seed:", first.nunique() == 1)
+orders.astype(int)
+
+# %% [markdown]
+# The one figure. Left, what each method reached, with its front and intervals; the star is the oracle's. Right, the price: among policies that hold safety to a level, the best helpfulness, chosen on one half and measured on the other. A line ends where a method has no such policy.
+
+# %%
+from postlab.figures_week11_record import front_rows, means_of
+from postlab.objectives_levels import best_rows
+
+BOTH = ["safety", "helpfulness"]
+five = {method: sets[method] for method in METHODS}
+levels = pd.DataFrame(best_rows(five, hold=BOTH[0], of=BOTH[1], levels=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95)))  # fmt: skip
+reached = front_rows(five, lambda points: pareto_front(torch.tensor(points)).tolist(), BOTH)
 
 # %%
 from postlab.figures_week11 import plot_front
-from postlab.objectives_levels import best_at
 
-BOTH = ("safety", "helpfulness")
-sets, levels, drawn = sets_of(seeds, BOTH), [], []
-for method in METHODS:
-    for level in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
-        best = best_at(sets[method], hold="safety", level=level, of="helpfulness")
-        row = {"method": method, "level": 100 * level, "reached": best.reached}
-        levels.append(row | {name: 100 * getattr(best, name) for name in ("value", "low", "high")})
-    means = np.stack([sets[method][m].mean(1) for m in BOTH], axis=1)
-    for number, front in enumerate(objectives.pareto_front(means)):
-        row = {"method": method, "front": front}
-        for m in BOTH:
-            one = bootstrap_interval(100 * sets[method][m][number])
-            row |= {m: one.value, f"{m}_low": one.low, f"{m}_high": one.high}
-        drawn.append(row)
-levels = pd.DataFrame(levels)
-
-# %%
-oracle = {m: np.mean([numbers(recorded["runs"][str(s)]["best of"][0]["truth"][m]).mean() for s in seeds]) for m in AXES}  # fmt: skip
-first = {m: numbers(recorded["start"]["sft"]["metrics"][m]).mean() for m in BOTH}
-for name, point in (("oracle", oracle), ("start", first)):
-    drawn.append({"method": name, "front": False} | {m: 100 * point[m] for m in BOTH})
-at = levels[levels["level"] == 90].set_index("method").dropna()
-said = ", ".join(f"{METHODS[m][2]} {row['value']:.0f}%" for m, row in at.iterrows())
-plot_front(pd.DataFrame(drawn), levels, about=f"Safety held to 90%: helpfulness left is {said}")
+truths = [means_of(recorded["runs"][str(seed)]["best of"][0]["truth"], AXES) for seed in seeds]
+oracle = pd.DataFrame(truths).mean().to_dict()
+begin = means_of(recorded["start"]["sft"]["metrics"], FOUR)
+stars = pd.DataFrame([oracle, begin]).assign(method=["oracle", "start"], front=False)
+at = levels[levels["level"] == 90].dropna().sort_values("value", ascending=False)
+said = ", ".join(f"{METHODS[row.method][2]} {row.value:.0f}%" for row in at.itertuples())
+plot_front(
+    pd.concat([reached, stars]), levels, about=f"Safety held to 90% leaves helpfulness: {said}"
+)
 
 # %% [markdown]
-# And what each set cost, in seconds of training and measuring, over all seeds:
+# And what each set cost, in seconds, over all seeds:
 
 # %%
-bill = {}
-for method in METHODS:
-    runs = [one for seed in seeds for one in recorded["runs"][str(seed)][method]]
-    runs += [one for seed in seeds for one in recorded["runs"][str(seed)]["corners"]] if method == "soups" else []  # fmt: skip
-    bill[METHODS[method][2]] = {
-        "training": sum(one.get("train_s", 0.0) for one in runs),
-        "measuring": sum(one["seconds"] for one in runs),
-    }
-pd.DataFrame(bill).T.round(0)
+from postlab.figures_week11_record import bill
+
+bill(recorded).round(0)
 
 # %% [markdown]
-# Read it as a decision. *Do you know your weights?* Then train for them. *Will whoever uses the model want to choose?* Then soups: the trainings do not grow with the number of choices. *Is there a level that must be kept?* A multiplier says so in its own words, if you give it the steps to settle. In every case measure on the other half.
+# Read it as a decision. *Will whoever uses the model want to choose?* Then soups: trainings do not grow with the choices. *Must a level be kept?* A multiplier says so, given steps to settle. *Do you know your weights?* Then train for them.
 
 # %% [markdown]
 # ## 10. What no training reached
 #
-# Is the star out of reach because the model cannot, or because the judges will not? Sixteen samples of the *start* a prompt, untrained. The oracle picks the best for each: that is the star. Then the judges pick, by their sum at each rung.
+# Is the star out of reach because the model cannot, or because the judges will not? Sixteen samples a prompt of the *start*, which nobody aligned. The oracle picks the best for each: that is the star. Then the judges pick, by their sum at each rung.
 
 # %%
-frame = pd.DataFrame({m: 100 * t.mean(1) for m, t in values(recorded, "best of", FOUR, seeds).items()})  # fmt: skip
-frame.index = [f"judges, r = {label}" for label in LABELS]
-frame.loc["oracle"] = {m: 100 * oracle.get(m, np.nan) for m in FOUR}
-frame.loc["the start itself"] = {m: 100 * numbers(recorded["start"]["sft"]["metrics"][m]).mean() for m in FOUR}  # fmt: skip
+picked = values(recorded, "best of", FOUR, seeds)
+frame = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in picked.items()})
+frame.index = [f"judges, r = {label}" for label in LABELS.values()]
+frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Series(begin)
 frame.round(1)
 
 # %% [markdown]
-# The replies were all there, in sixteen draws of a model that nobody aligned. At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it cannot, however long you train. **So a front has three parts**: what the judges' sum asks for, what the method makes of it in its steps, and what the measuring adds by luck. Best-of-16 shows the first alone, and costs sixteen answers a request for ever.
+# The good replies were there. At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **So a front has three parts**: what the judges' sum asks for, what the method makes of it in its steps, and what measuring adds by luck. Best-of-16 shows the first alone, and costs sixteen answers a request for ever.
 
 # %% [markdown]
 # ## What you have now
 #
-# `runs/tiny/seed-<n>/multi/`: a policy held to a level by multipliers; three specialists and a slider; and a way to compare sets of policies that does not reward luck. The bars of the comparison were set before: the same prompts, two seeds, a verdict that may be *inconclusive*. It is the embedded model's, with judges that are perfect in their narrowness; yours will be noisy as well.
+# `runs/tiny/seed-<n>/multi/`, a policy held to a level; three specialists and a slider; and a comparison of sets that does not reward luck. The judges here are perfect in their narrowness; yours will be noisy as well.
 #
-# With models of your own: `objectives.soup(model, weights)` for any PEFT model whose LoRA adapters share a start, `hypervolumes` and `best_at` for any table of scores by prompt.
+# With models of your own: `objectives.soup` for any PEFT model whose LoRA adapters share a start, `chosen_hypervolume` and `best_at` for any scores by prompt.
 
 # %% [markdown]
 # ### Five interview questions
@@ -884,7 +801,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# You may, if you know the weights and the scales mean something. A linear sum finds only points where some weighting is best (the convex part of the front), a group-normalised loss takes the weight out where one reward alone varies, and a new weight is a new training. Ask who will choose the weight, and when.
+# You may, if you know the weights and the scales mean something. A linear sum finds only the convex part of a front, group normalisation takes the weight out where one reward alone varies, and a new weight is a new training. Ask who will choose the weight, and when.
 #
 # </details>
 #
@@ -892,7 +809,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# Average the products BA, not the factors: concatenate the factors (exact, the rank adds up), or merge and average full weights. Only adapters of one start; weights that add up to 1 if each contains an earlier stage. Check one matrix against the sum you meant.
+# Average the products BA, not the factors: concatenate them (exact, the rank adds up), or average merged weights. Only adapters of one start; weights that add up to 1 if each contains an earlier stage. Check one matrix.
 #
 # </details>
 #
@@ -900,7 +817,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# Unknown. The best of more noisy points is higher by luck. Choose on one half of the prompts and measure on the other, compare equal numbers too, pair the resamples, repeat with another seed. Then ask what each cost, and whether the front matters where you would stand on it.
+# Unknown. The best of more noisy points is higher by luck. Choose on one half of the prompts, measure on the other; compare equal numbers; pair the resamples; another seed. Then ask what each cost, and which part of the front you would use.
 #
 # </details>
 #
@@ -908,7 +825,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# A constraint, so a multiplier on a harm measure, helpfulness as the objective; a level below 1%, as training meets it in expectation on training prompts only; over-refusal watched as a second constraint. Before shipping, an upper confidence bound on fresh prompts, by kind, judged by somebody other than the training judge. Log the multiplier: one that still rises says the level was not met.
+# A multiplier on a harm measure, helpfulness as the objective; a level below 1%, as training meets it in expectation and on training prompts only; over-refusal as a second constraint. Before shipping, an upper confidence bound on fresh prompts, by kind, by another judge than in training. A multiplier that still rises says the level was not met.
 #
 # </details>
 #
@@ -916,11 +833,11 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# The trained baselines' number of points, compute and tuning; rewards used to train against independent measures; prompts to choose against prompts to report; seeds; how the adapters were averaged; a case where the objectives demand opposite replies, not just different styles, since there linear connection is least likely.
+# The baselines' number of points, compute and tuning; measures other than the rewards trained on; prompts to choose against prompts to report; seeds; how adapters were averaged; objectives that demand opposite replies and not just other styles, since there linear connection is least likely.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2, when averaging weights should work; section 3, fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3, two sets of labels and the multiplier; they update its logarithm. Bai et al. 2022
-# ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, and what their mixture does. *GDPO* 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what normalising a sum of rewards loses. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): hypervolume by directions, which makes choosing on one half possible. Röttger et al.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2, why averaging weights may work; 3, fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3, two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022
+# ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO* 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what normalising a sum of rewards loses. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): hypervolume by directions. Röttger et al.
 # 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): prompts that only sound unsafe.
