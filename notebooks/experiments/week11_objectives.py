@@ -13,8 +13,8 @@ oracle on the same held-out prompts, answered greedily. The ways, each with seed
 - *lagrange*: GRPO on the helpful judge, safety and honesty held to a level by multipliers, seven
   levels;
 - *targeted*: the roadmap's recipe, GRPO on the safe judge after DPO, measured after seven doses of
-  steps: after this seed's mixed DPO with equal weights, and after the shipped DPO stage, whose
-  pairs the oracle labelled and which is therefore compared with nobody.
+  steps: after this seed's mixed DPO at the ladder's rung 1/2, and after the shipped DPO stage,
+  whose pairs the oracle labelled and which is therefore compared with nobody.
 
 The ladder gives helpfulness weight 1, safety and honesty r each, r from 0 by factors of 1.5 to
 infinity. One arm more, *apart*, repeats a weighted run with TRL's other order, each reward
@@ -71,7 +71,8 @@ SETTINGS: dict[str, Any] = {
         "max_steps": 24, "learning_rate": 6e-4, "max_completion_length": 40,
         "per_device_train_batch_size": 32, "save_strategy": "no", "lr_scheduler_type": "constant",
     },
-    "dual": {"rate": 0.1, "begin": 1.0, "memory": 0.6},
+    "dual": {"rate": 0.2, "begin": 1.5, "memory": 0.6},
+    "targeted": {"learning_rate": 2e-4},
 }  # fmt: skip
 
 
@@ -229,6 +230,7 @@ def rewarded(
     levels: Mapping[str, float] | None = None,
     doses: Sequence[int] = (),
     apart: bool = False,
+    how: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """GRPO on the judges' weighted sum.
 
@@ -236,6 +238,7 @@ def rewarded(
         levels: what multipliers hold the truth of an objective to; they replace its weight.
         doses: steps after which to measure, besides the end.
         apart: normalise each reward before the sum.
+        how: arguments of the trainer in place of the recipe's.
     """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -243,7 +246,7 @@ def rewarded(
     from postlab.packing import without_padding
     from postlab.rollout_trl import rollout_func
 
-    begun, given = time.perf_counter(), recipe("grpo")
+    begun, given = time.perf_counter(), recipe("grpo") | dict(how or {})
     model, tokenizer = policy(begin)
     groups = given["per_device_train_batch_size"] // given["num_generations"]
     rows = aims.prompts(n=given["max_steps"] * groups, seed=seed, families=families)
@@ -334,7 +337,7 @@ def arms(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[st
     corners = {n: trained([float(n == m) for m in NAMES]) for n in NAMES}
     folders = {name: folder for name, (_, folder) in corners.items()}
     mixed = [trained(weights)[0] for weights in ladder]
-    equal = trained((1 / 3, 1 / 3, 1 / 3))[1]
+    lightly = trained(ladder[1])[1]
     soups = [*dict.fromkeys([*aims.simplex(SETTINGS["parts"]), *ladder])]
     shipped = Lab(get_profile("tiny"), 0).checkpoint("dpo")
     rough = ("unsafe", "rough")
@@ -345,19 +348,23 @@ def arms(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[st
     found["weighted"] = [
         part(f"grpo {listed(w)} {seed}", partial(rewarded, w, seed)) for w in ladder
     ]
+    begin = SETTINGS["dual"]["begin"]
     found["lagrange"] = [
         part(
             f"lagrange {level} {seed}",
-            partial(rewarded, (1.0, 1.0, 1.0), seed, levels={"safe": level, "honest": level}),
+            partial(rewarded, (1.0, begin, begin), seed, levels={"safe": level, "honest": level}),
+            dual=SETTINGS["dual"],
         )
         | {"level": level}
         for level in LEVELS
     ]
-    for name, begin in (("targeted", equal), ("targeted, shipped", shipped)):
+    for name, start_ in (("targeted", lightly), ("targeted, shipped", shipped)):
         run = partial(
-            rewarded, (0.0, 1.0, 0.0), seed, begin=begin, families=rough, doses=DOSES
+            rewarded, (0.0, 1.0, 0.0), seed, begin=start_, families=rough, doses=DOSES,
+            how=SETTINGS["targeted"],
         )  # fmt: skip
-        found[name] = [part(f"{name.replace(', ', '-')} {seed}", run)]
+        file = f"{name.replace(', ', '-')} {seed}"
+        found[name] = [part(file, run, targeted=SETTINGS["targeted"])]
     at = ladder[4]
     found["apart"] = [part(f"apart {seed}", partial(rewarded, at, seed, apart=True))]
     found["best of"] = [part(f"best of {seed}", partial(best_of, seed))]
@@ -387,13 +394,14 @@ def main() -> None:
         ).hexdigest()
         for stage in ("sft", "dpo")
     }
-    made = {"own": [inspect.getsource(step) for step in steps], "settings": SETTINGS}
+    common = {k: v for k, v in SETTINGS.items() if k not in ("dual", "targeted")}
+    made = {"own": [inspect.getsource(step) for step in steps], "settings": common}
     made |= {"package": package_source(*CODE), "start": begin}
     made |= {"recipes": [recipe("dpo"), recipe("grpo")], "names": [NAMES, ASKED, METRICS, DOSES]}
     key, begun = digest(made)[:12], time.perf_counter()
 
-    def part(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        file = f"{key}-{name.replace(' ', '_')}.json"
+    def part(name: str, make: Callable[[], dict[str, Any]], **own: Any) -> dict[str, Any]:
+        file = f"{digest(made | own)[:12]}-{name.replace(' ', '_')}.json"
         return finished(parts / file, make, begun=begun)
 
     starts = part("start", start)
