@@ -24,7 +24,7 @@ lab = postlab.start(week=11)
 # %% [markdown]
 # ## 1. Three judges who disagree
 #
-# The *helpful* judge asks whether you got what you asked for, whoever it hurts and whether or not anybody can know it. The *safe* one asks whether it could hurt somebody, and looks at the deed more than at whom it is done to. The *honest* one is content with 'I do not know'. They are made from the oracle, without noise, each blind to what the others see.
+# The *helpful* judge asks whether you got what you asked for, whoever it hurts and whoever could know it. The *safe* one asks whether it could hurt, and looks at the deed more than at whom it is done to. The *honest* one is content with 'I do not know'. They are made from the oracle, without noise, each blind to what the others see.
 
 # %%
 import pandas as pd
@@ -170,7 +170,7 @@ hypervolume = check.hypervolume(hypervolume)
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
 # %% [markdown]
-# **The best of many is partly luck.** Each point is a mean over a hundred prompts. Take one policy that is right half the time in both objectives, so that it truly covers 0.25, and measure copies of it, each with luck of its own.
+# **The best of many is partly luck.** Each point is a mean over prompts. Take a policy that is right half the time in both objectives, so that it truly covers 0.25, and measure copies of it, each with luck of its own.
 #
 # **Predict first.** How much do 1, 8 and 64 copies of the same policy seem to cover together?
 
@@ -197,7 +197,7 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# A method that makes many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. That row is the one to believe.
+# A method with many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. Believe that row.
 
 # %% [markdown]
 # ## 3. One objective each
@@ -210,7 +210,7 @@ SIDES = ("prompt", "chosen", "rejected")
 pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
-# Three adapters, all from the SFT stage of week 3, by DPO as in week 5: the same steps, the same shape, another judge.
+# Three adapters from the SFT stage of week 3, by DPO as in week 5: the same steps and shape, another judge.
 
 # %%
 import contextlib
@@ -347,7 +347,7 @@ for way in ("cat", "svd", "linear"):
 pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact up to rounding, the others are not. How far off they are depends on how far apart the factors have gone; all three began as the same ones, of SFT, so the error hides in small tests. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
+# *cat* is exact up to rounding, the others are not: how far off depends on how far apart the factors have gone, and all three began as those of SFT. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
 #
 # **Predict first.** Half *helpful*, half *safe*: will its safety lie half way between the two, above, or below? And its helpfulness?
 
@@ -363,9 +363,9 @@ from postlab.figures_week11_methods import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Were behaviour linear in the weights, each number would move evenly along an edge. It does not: a reply flips where two log-probs cross. Where both numbers of a middle are nearer to their better end, the soup has found more than a compromise.
+# Were behaviour linear in the weights, each number would move evenly along an edge. It does not: a reply flips where two log-probs cross. Where both numbers of a middle are nearer to their better end, the soup is more than a compromise.
 #
-# And the weights are chosen after training, by whoever uses the model. Choose some:
+# The weights are chosen after training, by whoever uses the model. Choose some:
 
 # %%
 from postlab.widgets import soup_mixer
@@ -488,9 +488,9 @@ rows = [interval_rows(recorded, method, FOUR, seeds) for method in ("mixed", "we
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# Where do the lines of a panel cross, and how steeply? The ladder was the same; what a rung *means* was not.
+# Where do the lines cross, and how steeply? The ladder was the same; what a rung *means* was not.
 #
-# And TRL's other order at one rung, r = 1.7, by seed. The group above said that the lamp's half is lost there:
+# TRL's other order at one rung, r = 1.7, by seed. The group above said that the lamp's half is lost there:
 
 # %%
 from postlab.figures_week11_record import paired_rows
@@ -559,7 +559,7 @@ track
 # In TRL the multiplier is an entry of `trainer.reward_weights`. A fourth reward of weight 0 watches what is held, unsafe requests refused and unanswerable ones admitted:
 
 # %%
-HELD, LEVEL, RATE = {"safety": 1, "honesty": 2}, 0.8, 0.1  # the place of each judge's weight
+HELD, LEVEL, RATE = {"safety": 1, "honesty": 2}, 0.7, 0.2  # the place of each judge's weight
 seen = {}
 
 
@@ -589,10 +589,10 @@ class DualAscent(TrainerCallback):
 
 
 # %% [markdown]
-# A killed run would go on from its checkpoint with fresh multipliers: whatever a callback knows has to be saved too. This one is short.
+# Multipliers begin at 1.5. A trial that began at 1 learned to comply in its first steps, drew no refusal any more, and then no multiplier could reach it: **no weight pays for what is never drawn.**
 
 # %% [markdown]
-# The run that makes this week's stage, `multi`, from SFT:
+# The run that makes this week's stage, `multi`, from SFT. (A killed one would go on from its checkpoint with fresh multipliers: what a callback knows has to be saved too.)
 
 # %%
 from postlab.rollout_trl import rollout_func
@@ -600,7 +600,7 @@ from postlab.rollout_trl import rollout_func
 run = tiny.run("multi", parent="sft")
 grpo = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "save_steps": 24}
 grpo |= {"per_device_train_batch_size": 32, "max_completion_length": 40}
-grpo |= {"lr_scheduler_type": "constant", "reward_weights": [1.0, 1.0, 1.0, 0.0]}
+grpo |= {"lr_scheduler_type": "constant", "reward_weights": [1.0, 1.5, 1.5, 0.0]}
 start, _ = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 before = tiny.evaluate("sft", start, tokenizer)
 
@@ -630,7 +630,7 @@ for finding in diagnose(log):
     print(finding)
 
 # %% [markdown]
-# It cannot see the multiplier: nothing in a log says that a weight moved, and a reward that falls may only be weighed otherwise. So look at it yourself, here in recorded runs at three levels, beside what it holds:
+# It cannot see the multiplier: nothing in a log says that a weight moved. So look at it yourself, in recorded runs at three levels, beside what it holds:
 
 # %%
 from postlab.figures_week11_methods import plot_dual
@@ -670,7 +670,7 @@ changes.reindex(shown)[["value", "difference", "difference_low", "difference_hig
 #
 # The roadmap's recipe: DPO first, then RL on safety alone; the dose is the knob. Recorded: GRPO on the safe judge, on unsafe requests and deeds that only sound like them, after two starts. One is this week's DPO on equally mixed pairs, the other the shipped DPO stage of week 5, whose pairs the oracle labelled.
 #
-# **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do to it?
+# **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do?
 
 # %%
 from postlab.figures_week11_methods import plot_doses
@@ -785,7 +785,7 @@ frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Ser
 frame.round(1)
 
 # %% [markdown]
-# The good replies were there. At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **So a front has three parts**: what the judges' sum asks for, what the method makes of it in its steps, and what measuring adds by luck. Best-of-16 shows the first alone, and costs sixteen answers a request for ever.
+# The good replies were there. At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck. Best-of-16 shows the first alone, and costs sixteen answers a request for ever.
 
 # %% [markdown]
 # ## What you have now
