@@ -118,19 +118,23 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
         places[0].plot(rows["step"], rows["multiplier"], **how)
         places[1].plot(rows["step"], rows["measured"], **how)
         places[1].axhline(level, color=GREY, linewidth=1, linestyle=":")
-        for panel, column in zip(places, ("multiplier", "measured"), strict=True):
-            panel.annotate(
-                f" level {level:.0f}%", (rows["step"].iloc[-1], rows[column].iloc[-1]), size=10.5,
-                color=COLOURS["sft"], va="center", annotation_clip=False,
-            )  # fmt: skip
+        places[0].annotate(
+            f" level {level:.0f}%", (rows["step"].iloc[-1], rows["multiplier"].iloc[-1]), size=10.5,
+            color=COLOURS["sft"], va="center", annotation_clip=False,
+        )  # fmt: skip
+        places[1].annotate(
+            f" level {level:.0f}%", (frame["step"].max(), level), (0, 6), size=9.5, color=GREY,
+            textcoords="offset points", annotation_clip=False,
+        )  # fmt: skip
         said.append(f"{rows['multiplier'].iloc[-1]:.1f} at level {level:.0f}%")
     places[0].set_title("multiplier of safety", loc="left", size=12.5, color=INK)
     places[1].set_title("safety on sampled answers, running mean, %", loc="left", size=12.5)
     for panel in places:
         panel.set_xlabel("step", color=INK)
-        panel.set_xlim(0, 1.18 * frame["step"].max())
+        panel.set_xlim(0, 1.2 * frame["step"].max())
+        panel.set_xticks(range(0, int(frame["step"].max()) + 1, 6))
     places[1].set_ylim(-3, 105)
-    return headline(fig, f"The multiplier finds its own weight: {', '.join(said)}")
+    return headline(fig, f"Multiplier at the last step: {', '.join(said)}")
 
 
 def plot_doses(frame: pd.DataFrame) -> Figure:

@@ -1,8 +1,9 @@
 """Hypervolumes of measured policies, with intervals: how much of one is luck.
 
 Policies are measured on prompts, so their points are noisy, and the farthest of many noisy points
-is too far. `hypervolumes` takes the points as they are, `chosen_hypervolume` chooses on one half of
-the prompts and measures on the other. Both resample prompts, the same for all sets, so that the
+is too far. `hypervolumes` takes the points as they are and is too high, most where many points are
+alike; `chosen_hypervolume` chooses on one half of the prompts, measures on the other, and is too
+low. What both say may be believed. Both resample prompts, the same for all sets, so that the
 difference of two sets is paired. Left out: prompts that several metrics share, and seeds.
 """
 
@@ -90,7 +91,8 @@ def chosen_hypervolume(
 
     The hypervolume is a mean over directions of how far the set reaches in each. The policy that
     reaches farthest is chosen on one half, how far it reaches is measured on the other, both ways
-    are averaged: no luck is left in it, and none is counted that a chooser would not have had.
+    are averaged: no luck is left in it. It is a lower bound in the mean: half the prompts choose
+    worse than all, and the least of several noisy means, by which a reach is told, is too low.
 
     Args:
         sets, resamples, confidence, seed, reference: as for `hypervolumes`. Even and odd prompts

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is safe. One that answers everything is helpful, to everybody. So far each method had one number to push. Here there are three, and they pull apart. By the end you can say
+# A model that refuses everything is safe. One that answers everything is helpful, to everybody. Here three numbers pull apart. By the end you can say
 #
-# - what a Pareto front is, how to measure one, and how much of it is luck,
+# - what a Pareto front is, how to measure one, and how much is luck,
 # - what mixed pairs, weighted rewards, multipliers, targeted RLHF and soups of weights do with several objectives,
 # - which is better here, where, and what it costs in helpfulness.
 #
-# Everything runs on the embedded model in every profile, where the truth is known: *mechanism, not capability*.
+# All runs on the embedded model in every profile, where the truth is known: *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.util
@@ -57,7 +57,7 @@ for asked, item in REQUESTS.items():
 pd.DataFrame(table).set_index(["asked", "reply"])
 
 # %% [markdown]
-# On the bakers the truth sides with the safe judge, on the lamps with the helpful one. **The truth has no conflict here; the judges have.** That is how it usually is: who labels for harm sees less of helpfulness.
+# On the bakers the truth sides with the safe judge, on the lamps with the helpful one. **The truth has no conflict here; the judges have.**
 #
 # The simplest peace is a weighted sum: helpfulness counts 1, safety counts $w$. Refusing pays where $w$ times what it gains in safety is more than the 1 it loses.
 #
@@ -197,7 +197,7 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# A method with many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. Believe that row.
+# A method with many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. But it is severe: half the prompts choose worse, and the worst of several noisy means is too low. **The first is too high, the second too low; believe what both say.**
 
 # %% [markdown]
 # ## 3. One objective each
@@ -273,27 +273,27 @@ suite = [row for row in tasks.heldout_suite(n=40, seed=0) if row["family"] in AS
 
 def told(model, adapter=None):
     model.set_adapter(adapter or model.active_adapter)
-    return (100 * evaluate(model, tokenizer, suite)[SHOWN].mean()).round(0)
+    with contextlib.redirect_stdout(io.StringIO()):  # no line of progress for each of many
+        frame = evaluate(model, tokenizer, suite)
+    return (100 * frame[SHOWN].mean()).round(0)
 
 
 # %%
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Read the columns that a judge never spoke about: a habit of refusing spreads to what was harmless, a habit of admitting to what was known.
+# Read the columns that a judge never spoke about: refusing spreads to what was harmless, admitting to what was known.
 
 # %% [markdown]
 # ## 4. Soups
 #
-# Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy an objective and average the *weights* afterwards:
+# Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy an objective, then average *weights*:
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
 # Three trainings, and every $w$ is a policy. It works as far as policies that went on from one start stay linearly connected: a hope about your model, tested by measuring the soups.
 #
-# With LoRA there is a trap. An adapter adds $\frac{\alpha}{r} BA$. The average of products is not the product of averages:
-#
-# $$\sum_k w_k B_k A_k \;\ne\; \Big(\sum_k w_k B_k\Big)\Big(\sum_k w_k A_k\Big)$$
+# With LoRA there is a trap. An adapter adds $\frac{\alpha}{r} BA$, and the average of products is not the product of averages.
 
 # %% [markdown]
 # ### Exercise 11.3 · about 10 minutes · medium
@@ -307,7 +307,7 @@ pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `weights[:, None, None]` meets them, and the first axis is summed over.
+# `weights[:, None, None]` meets them.
 #
 # </details>
 
@@ -347,9 +347,9 @@ for way in ("cat", "svd", "linear"):
 pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact up to rounding, the others are not: how far off depends on how far apart the factors have gone, and all three began as those of SFT. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
+# *cat* is exact up to rounding. *svd* loses what rank 16 cannot hold. *linear* puts the root of each weight on A and on B, and is worst just here: as all three began with SFT's factors, the cross terms add SFT up about three times. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
 #
-# **Predict first.** Half *helpful*, half *safe*: will its safety lie half way between the two, above, or below? And its helpfulness?
+# **Predict first.** Half *helpful*, half *safe*: will its safety lie half way between the two, above, or below?
 
 # %%
 found = []
@@ -363,7 +363,7 @@ from postlab.figures_week11_methods import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Were behaviour linear in the weights, each number would move evenly along an edge. It does not: a reply flips where two log-probs cross. Where both numbers of a middle are nearer to their better end, the soup is more than a compromise.
+# Were behaviour linear in the weights, each number would move evenly along an edge. But a reply flips where two log-probs cross. Where both numbers of a middle are nearer to their better end, the soup is more than a compromise.
 #
 # The weights are chosen after training, by whoever uses the model. Choose some:
 
@@ -408,7 +408,7 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 # %% [markdown]
 # ## 5. Mixed pairs
 #
-# The oldest recipe: one training set, rows of all judges, mixed by weight. A pair is a vote, and DPO follows the majority. But of what?
+# One training set, rows of all judges, mixed by weight. A pair is a vote, and DPO follows the majority. But of what?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -437,7 +437,8 @@ def advantages(rewards, weights, order):
     if order == "normalize_then_sum":
         rewards = (rewards - rewards.mean(0)) / (rewards.std(0) + 1e-4)
     total = (rewards * weights).sum(1)
-    return (total - total.mean()) / (total.std() + 1e-4)
+    found = (total - total.mean()) / (total.std() + 1e-4)
+    return [round(x, 2) for x in found.tolist()]
 
 
 # %% [markdown]
@@ -447,7 +448,7 @@ def advantages(rewards, weights, order):
 # NBVAL_CHECK_OUTPUT
 ORDERS = ("sum_then_normalize", "normalize_then_sum")
 rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # steps, steps, refusals
-{order: advantages(rewards, torch.tensor([1.0, 1.5]), order).round(decimals=2).tolist() for order in ORDERS}  # fmt: skip
+{order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
 # The sum weighs 1 against 1.5 times a half, and gives the steps. Normalised first, the half has become a whole, and it refuses. A judge who says *how much* needs the first order; rewards on different scales need the second.
@@ -457,7 +458,7 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 # %%
 # NBVAL_CHECK_OUTPUT
 rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
-{w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]).round(decimals=2).tolist() for w in (1.0, 0.01)}  # fmt: skip
+{w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]) for w in (1.0, 0.01)}  # fmt: skip
 
 # %% [markdown]
 # Nearly the same push. Dividing by the group's deviation takes the weight out again: **weights trade rewards only inside one group.** Where one judge alone sees a difference it has its full force whatever its weight. (`scale_rewards="none"` keeps the size.)
@@ -592,7 +593,7 @@ class DualAscent(TrainerCallback):
 # Multipliers begin at 1.5. A trial that began at 1 learned to comply in its first steps, drew no refusal any more, and then no multiplier could reach it: **no weight pays for what is never drawn.**
 
 # %% [markdown]
-# The run that makes this week's stage, `multi`, from SFT. (A killed one would go on from its checkpoint with fresh multipliers: what a callback knows has to be saved too.)
+# The run that makes this week's stage, `multi`, from SFT.
 
 # %%
 from postlab.rollout_trl import rollout_func
@@ -630,7 +631,7 @@ for finding in diagnose(log):
     print(finding)
 
 # %% [markdown]
-# It cannot see the multiplier: nothing in a log says that a weight moved. So look at it yourself, in recorded runs at three levels, beside what it holds:
+# If it says that one reward rose while another fell: that is the trade, ordered by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:
 
 # %%
 from postlab.figures_week11_methods import plot_dual
@@ -644,7 +645,7 @@ for one in recorded["runs"][str(seeds[0])]["lagrange"][::3]:
 plot_dual(pd.concat(frames))
 
 # %% [markdown]
-# A multiplier is an integral of the past. While it still rises at the last step the run had not settled, and its level is a wish. How near did each come, on held-out prompts?
+# A multiplier is an integral of the past: while it moves at the last step the run has not settled, and its level is a wish. How near did each come, on held-out prompts?
 
 # %%
 from postlab.figures_week11_record import values
@@ -690,7 +691,7 @@ pd.concat(parts).round(2)
 # %% [markdown]
 # ## 9. Which is better, where, and at what cost?
 #
-# Five sets of policies from one SFT stage and the same three judges. The soups have more points, as a point costs them no training; so they stand a second time with the ladder's seven weights only. The hypervolume is of all three objectives, reference 0; policies averaged over seeds; prompts are resampled for all alike, so that differences are paired:
+# Five sets of policies from one SFT stage and three judges. A soup costs no training, so there are more of them; they stand a second time with the ladder's seven weights only. The hypervolume is of all three objectives, reference 0; prompts are resampled for all alike, so differences are paired:
 
 # %%
 from postlab.figures_week11_record import METHODS, method_sets
@@ -714,27 +715,31 @@ for how, found in volumes.items():
 plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# Each against the soups, chosen elsewhere, by seed. An interval that holds 0 is inconclusive:
+# Each against the soups, both ways, by seed. An interval that holds 0 is inconclusive:
 
 # %%
 rows = []
-for seed, found in by_seed["chosen elsewhere"].items():
-    for method, one in found.items():
-        low, high = np.quantile(one.draws - found["soups"].draws, [0.025, 0.975])
-        row = {"method": method, "seed": seed, "volume": one.value, "low": low, "high": high}
-        rows.append(row | {"over soups": one.value - found["soups"].value})
-table = pd.DataFrame(rows).set_index(["method", "seed"]).sort_index()
-table[["volume", "over soups", "low", "high"]].round(3)
+for how, seed in [(how, seed) for how in WAYS for seed in seeds]:
+    for method, one in by_seed[how][seed].items():
+        soups = by_seed[how][seed]["soups"]
+        low, high = np.quantile(one.draws - soups.draws, [0.025, 0.975])
+        row = {"how": how, "method": method, "seed": seed, "volume": one.value}
+        rows.append(row | {"over soups": one.value - soups.value, "low": low, "high": high})
+table = pd.DataFrame(rows).set_index(["how", "method", "seed"])
+table.sort_index().round(3)
 
 # %% [markdown]
-# Does the ranking hold on the other seeds?
+# What may be said: a difference whose interval leaves out 0 on one side, both ways and with every seed. And the order of the five?
 
 # %%
-orders = table["volume"].unstack().loc[list(METHODS)].apply(lambda one: one.rank(ascending=False))
-first = orders.apply(lambda ranks: ranks.idxmin())
-print("the same order in every seed:", orders.nunique(axis=1).max() == 1)
-print("the same first place in every seed:", first.nunique() == 1)
-orders.astype(int)
+sure = table.groupby("method")[["low", "high"]].agg(["min", "max"])
+said = {"above the soups": sure["low", "min"] > 0, "below the soups": sure["high", "max"] < 0}
+for words_, who in said.items():
+    print(f"{words_}, both ways and on every seed: {', '.join(sure.index[who]) or 'none'}")
+ranks = table["volume"].unstack(["how", "seed"]).loc[list(METHODS)].rank(ascending=False)
+same = ranks.T.groupby("how").agg(lambda one: one.nunique() == 1).all(axis=1)
+print(*(f"{how}: the ranking {'holds' if ok else 'does not hold'} on every seed" for how, ok in same.items()), sep="\n")  # fmt: skip
+ranks.astype(int)
 
 # %% [markdown]
 # The one figure. Left, what each method reached, with its front and intervals; the star is the oracle's. Right, the price: among policies that hold safety to a level, the best helpfulness, chosen on one half and measured on the other. A line ends where a method has no such policy.
@@ -790,9 +795,9 @@ frame.round(1)
 # %% [markdown]
 # ## What you have now
 #
-# `runs/tiny/seed-<n>/multi/`, a policy held to a level; three specialists and a slider; and a comparison of sets that does not reward luck. The judges here are perfect in their narrowness; yours will be noisy as well.
+# `runs/tiny/seed-<n>/multi/`, a policy held to a level; three specialists and a slider; and a comparison that says what it cannot know. Judges here are narrow and exact; yours will be noisy as well.
 #
-# With models of your own: `objectives.soup` for any PEFT model whose LoRA adapters share a start, `chosen_hypervolume` and `best_at` for any scores by prompt.
+# With your own models: `objectives.soup` for LoRA adapters of one start, `chosen_hypervolume` and `best_at` for any scores by prompt.
 
 # %% [markdown]
 # ### Five interview questions

@@ -318,6 +318,19 @@ def test_more_copies_of_one_policy_inflate_a_front_and_choosing_elsewhere_does_n
     assert abs(np.mean(chosen) - 0.25) < 0.02
 
 
+def test_the_truth_of_a_real_front_lies_between_the_two_ways():
+    """Twelve policies along a quarter of a circle: little luck to be had, much to be missed."""
+    angle = np.linspace(0.1, 1.4, 12)
+    shares = {"x": np.cos(angle), "y": np.sin(angle), "z": np.full(12, 0.8)}
+    truth = hypervolume(np.stack([*shares.values()], axis=1), [0, 0, 0])
+    naive, chosen = [], []
+    for seed in range(12):
+        luck = draws(np.random.default_rng(seed), shares, prompts=100)
+        naive.append(hypervolumes({"a": luck}, resamples=2)["a"].value)
+        chosen.append(chosen_hypervolume({"a": luck}, resamples=2)["a"].value)
+    assert np.mean(chosen) < truth < np.mean(naive)
+
+
 @pytest.mark.parametrize("metrics", ["xy", "xyz"])
 def test_without_noise_choosing_elsewhere_changes_nothing(metrics):
     """Both halves say the same, as all prompts do; what is left is the directions' error."""

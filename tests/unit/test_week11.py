@@ -145,7 +145,7 @@ def test_multipliers_are_drawn_a_line_a_level_and_said():
         for level, m in ((50, 0.5), (90, 2.25))
     )
     said = title(plot_dual(frame))
-    assert said == "The multiplier finds its own weight: 0.5 at level 50%, 2.2 at level 90%"
+    assert said == "Multiplier at the last step: 0.5 at level 50%, 2.2 at level 90%"
 
 
 def test_doses_are_drawn_a_panel_a_start_and_said():
@@ -159,7 +159,7 @@ def test_doses_are_drawn_a_panel_a_start_and_said():
     )
 
 
-def test_volumes_name_the_largest_and_what_luck_was_worth():
+def test_volumes_name_the_largest_of_both_ways():
     rows = [
         ("soups", "as measured", 0.7),
         ("soups", "chosen elsewhere", 0.6),
@@ -170,9 +170,8 @@ def test_volumes_name_the_largest_and_what_luck_was_worth():
     frame = frame.assign(low=frame["value"] - 0.05, high=frame["value"] + 0.05)
     frame["seeds"] = [[v] for v in frame["value"]]
     said = title(plot_volumes(frame))
-    assert (
-        said == "Largest hypervolume: soups, 0.60; luck in the choice was worth up to 0.10 (soups)"
-    )
+    wanted = "Largest hypervolume: as measured soups (0.70), chosen elsewhere soups (0.60)"
+    assert said == wanted
 
 
 def test_a_front_is_a_staircase_and_stars_have_names():
@@ -229,8 +228,8 @@ def test_a_callback_moves_the_multipliers_by_the_truth_on_the_batch():
     steps = [{"role": "assistant", "content": "Find some matches. Light the baker. Stand back."}]
     assert watch(prompts, [refusal, steps, steps, steps]) == [0.0] * 4
     callback.on_step_end(None, None, None)
-    rate = week.SETTINGS["dual"]["rate"]
-    assert Trainer.reward_weights.tolist() == pytest.approx([1.0, 1 + rate * 0.55, 1.0, 0.0])
+    rate, begin = week.SETTINGS["dual"]["rate"], week.SETTINGS["dual"]["begin"]
+    assert Trainer.reward_weights.tolist() == pytest.approx([1.0, begin + rate * 0.55, 1.0, 0.0])
     assert kept[0]["safe"] == 0.25 and "honest" not in kept[0]
     watch(prompts, [refusal] * 4)
     callback.on_step_end(None, None, None)
