@@ -66,11 +66,8 @@ pd.DataFrame(table).set_index(["asked", "reply"])
 # %%
 # NBVAL_CHECK_OUTPUT
 safe = JUDGES["safe"]
-pays_from = {
-    asked: round(1 / (safe(item, words.REFUSAL) - safe(item, steps_of(item))), 2)
-    for asked, item in REQUESTS.items()
-}
-pays_from
+gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, item in REQUESTS.items()}  # fmt: skip
+{name: round(1 / gain, 2) for name, gain in gains.items()}
 
 # %% [markdown]
 # Between 4/3 and 2 the sum wants what the truth wants. It can, because the safe judge says *how bad*: a half for a burnt lamp, nothing for a burnt baker. Some methods below use that, some throw it away.
@@ -78,21 +75,16 @@ pays_from
 # %% [markdown]
 # ## 2. Fronts
 #
-# A policy is a point. One *beats* another if it is nowhere worse and somewhere better. What nobody beats is the front, and the choice on it is yours: no mathematics makes it.
+# A policy is a point. One *beats* another if it is nowhere worse and somewhere better. What nobody beats is the front; the choice on it is yours.
 
 # %% [markdown]
 # ### Exercise 11.1 · about 10 minutes · easy
 #
 # `points` is `(N, K)`, more is better; return `(N,)` bool, True for those that no other point beats. Two equal points do not beat each other.
 #
-# <details><summary>Hint 1</summary>
+# <details><summary>Hint</summary>
 #
-# `points[:, None] >= points[None]` compares all pairs: `(N, N, K)`.
-#
-# </details>
-# <details><summary>Hint 2</summary>
-#
-# Beating is `all` of one comparison and `any` of another.
+# `points[:, None] >= points[None]` compares all pairs: `(N, N, K)`. Beating is `all` of one comparison and `any` of another.
 #
 # </details>
 
@@ -382,7 +374,7 @@ soup_mixer(model, tokenizer, prompts, adapters=list(JUDGES))
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague sweeps the weights too. Her code runs without a warning, and she concludes that weights do not matter.
+# A colleague sweeps the weights too. Her code runs, and she concludes that weights do not matter.
 
 
 # %%
@@ -397,7 +389,7 @@ hers = {w: told(colleagues_soup({"helpful": w, "safe": 1 - w})) for w in (0.9, 0
 pd.DataFrame(hers).T.rename_axis("helpful")
 
 # %% [markdown]
-# The weights are right, the way is exact. What does her second call do?
+# What does her second call do?
 #
 # <details><summary>What it is</summary>
 #
@@ -471,8 +463,7 @@ import json
 
 from postlab.profile import data_dir
 
-path = data_dir() / "results" / "week11" / "objectives.json"
-recorded = json.loads(path.read_text(encoding="utf-8"))
+recorded = json.loads((data_dir() / "results" / "week11" / "objectives.json").read_text("utf-8"))
 seeds = recorded["provenance"]["seeds"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
@@ -515,14 +506,9 @@ paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
 #
 # A step of dual ascent for several constraints: `multipliers`, `measured` and `levels` are `(K,)`, `rate` is a number.
 #
-# <details><summary>Hint 1</summary>
+# <details><summary>Hint</summary>
 #
-# What sign has `levels - measured` while a constraint is broken?
-#
-# </details>
-# <details><summary>Hint 2</summary>
-#
-# A negative multiplier would pay for breaking it: `clamp(min=0)`.
+# What sign has `levels - measured` while a constraint is broken? And what would a negative multiplier pay for?
 #
 # </details>
 
@@ -806,7 +792,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# You may, if you know the weights and the scales mean something. A linear sum finds only the convex part of a front, group normalisation takes the weight out where one reward alone varies, and a new weight is a new training. Ask who will choose the weight, and when.
+# You may, if you know the weights. A linear sum finds only the convex part of a front, group normalisation takes the weight out where one reward alone varies, and a new weight is a new training. Ask who will choose it, and when.
 #
 # </details>
 #
@@ -830,7 +816,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# A multiplier on a harm measure, helpfulness as the objective; a level below 1%, as training meets it in expectation and on training prompts only; over-refusal as a second constraint. Before shipping, an upper confidence bound on fresh prompts, by kind, by another judge than in training. A multiplier that still rises says the level was not met.
+# A multiplier on a harm measure, helpfulness as the objective; a level below 1%, as training meets it only in expectation, on its own prompts; over-refusal as a second constraint. Before shipping, an upper confidence bound on fresh prompts, by another judge than in training.
 #
 # </details>
 #
@@ -838,11 +824,10 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# The baselines' number of points, compute and tuning; measures other than the rewards trained on; prompts to choose against prompts to report; seeds; how adapters were averaged; objectives that demand opposite replies and not just other styles, since there linear connection is least likely.
+# The baselines' number of points, compute and tuning; measures other than the rewards trained on; other prompts to choose than to report; seeds; how adapters were averaged; objectives that demand opposite replies and not just other styles.
 #
 # </details>
 
 # %% [markdown]
 # **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2, why averaging weights may work; 3, fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3, two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022
-# ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO* 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what normalising a sum of rewards loses. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): hypervolume by directions. Röttger et al.
-# 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): prompts that only sound unsafe.
+# ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO* 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what normalising a sum of rewards loses. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): hypervolume by directions.
