@@ -252,7 +252,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# Measured by the oracle on prompts that no training saw: 40 a family here, 100 in the recorded run below.
+# Measured by the oracle on held-out prompts: 40 a family here, 100 in the recorded run below.
 
 # %%
 from postlab.evals import evaluate
