@@ -110,6 +110,6 @@ def _star(panel: Axes, rows: pd.DataFrame, name: str) -> None:
     panel.plot(rows["safety"], rows["helpfulness"], "*", color=colour, markersize=14, mec=INK)
     for row in rows.itertuples():
         panel.annotate(
-            name, (row.safety, row.helpfulness), (0, -16), textcoords="offset points", ha="center",
-            size=10.5, color=INK,
+            name, (row.safety, row.helpfulness), (0, 9 if name == "start" else -16), ha="center",
+            textcoords="offset points", size=10.5, color=INK,
         )  # fmt: skip
