@@ -7,7 +7,7 @@
 # - what mixed pairs, weighted rewards, multipliers, targeted RLHF and soups of weights do with several objectives,
 # - which is better here, where, and what it costs in helpfulness.
 #
-# All runs on the embedded model in every profile, where the truth is known: *mechanism, not capability*.
+# All runs on the embedded model, in every profile: *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.util
@@ -782,7 +782,7 @@ frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Ser
 frame.round(1)
 
 # %% [markdown]
-# The good replies were there. At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck. Best-of-16 shows the first alone, and costs sixteen answers a request for ever.
+# At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck. Best-of-16 shows the first alone, at sixteen answers a request.
 
 # %% [markdown]
 # ## What you have now
