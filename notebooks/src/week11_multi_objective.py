@@ -46,7 +46,7 @@ TRUTH = {"unsafe": "safety", "howto": "helpfulness"}
 # %% [markdown]
 # What each gives for the steps and for a refusal, and what the oracle says:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 table = []
 for asked, item in REQUESTS.items():
@@ -63,7 +63,7 @@ pd.DataFrame(table).set_index(["asked", "reply"])
 #
 # **Predict first.** From which $w$ on is each of the four refused? Is there a $w$ that refuses the bakers and not the lamps?
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 safe = JUDGES["safe"]
 gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, item in REQUESTS.items()}  # fmt: skip
@@ -112,7 +112,7 @@ pareto_front = check.pareto_front(pareto_front)
 #
 # </details>
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 points = torch.tensor([[0.9, 0.2], [0.6, 0.6], [0.5, 0.6], [0.2, 0.9], [0.2, 0.2]])
 pareto_front(points).tolist()
@@ -137,7 +137,7 @@ pareto_front(points).tolist()
 # </details>
 
 
-# %%
+# %% tags=["aside"]
 def hypervolume(points, reference):
     raise NotImplementedError
 
@@ -157,7 +157,7 @@ hypervolume = check.hypervolume(hypervolume)
 #
 # </details>
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
@@ -166,7 +166,7 @@ round(hypervolume(points, torch.zeros(2)).item(), 2)
 #
 # **Predict first.** How much do 1, 8 and 64 copies of the same policy seem to cover together?
 
-# %%
+# %% tags=["aside"]
 import numpy as np
 
 from postlab.objectives import chosen_hypervolume, hypervolumes
@@ -184,7 +184,7 @@ def covered(many, way):
     return np.mean([way(one, resamples=1)["all"].value for one in sets])
 
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
@@ -196,7 +196,7 @@ pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1
 #
 # Pairs for one judge: it says which of two replies is better, the others' word unheard.
 
-# %%
+# %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
 SIDES = ("prompt", "chosen", "rejected")
 pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
@@ -237,7 +237,7 @@ def specialist(objective, folder):
 # %% [markdown]
 # About a quarter of a minute each on two cores:
 
-# %%
+# %% tags=["aside"]
 place = tempfile.TemporaryDirectory()
 for objective in JUDGES:
     specialist(objective, f"{place.name}/{objective}")
@@ -245,7 +245,7 @@ for objective in JUDGES:
 # %% [markdown]
 # All three in one model, so that they can be switched, and mixed:
 
-# %%
+# %% tags=["aside"]
 model, tokenizer = load_policy(f"{place.name}/helpful", profile="tiny", bits=32)
 for objective in JUDGES:
     model.load_adapter(f"{place.name}/{objective}", adapter_name=objective)
@@ -254,7 +254,7 @@ list(model.peft_config)
 # %% [markdown]
 # Measured by the oracle on held-out prompts: 40 a family here, 100 in the recorded run below.
 
-# %%
+# %% tags=["aside"]
 from IPython.utils.capture import capture_output
 
 from postlab.evals import evaluate
@@ -272,7 +272,7 @@ def told(model, adapter=None):
     return (100 * frame[SHOWN].mean()).round(0)
 
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
@@ -306,7 +306,7 @@ pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 # </details>
 
 
-# %%
+# %% tags=["aside"]
 def lora_soup(a, b, weights, *, scaling):
     raise NotImplementedError
 
@@ -325,14 +325,14 @@ lora_soup = check.lora_soup(lora_soup)
 #
 # PEFT's `add_weighted_adapter` has a dozen ways. *cat* lays the factors side by side: rank 16 three times is rank 48, and the product is exactly the sum. *svd* cuts that back to rank 16. *linear* averages the factors. How far is each from your soup, on one matrix?
 
-# %%
+# %% tags=["aside"]
 layer = model.base_model.model.model.layers[0].mlp.down_proj
 names, third = list(JUDGES), torch.full((3,), 1 / 3)
 a = torch.stack([layer.lora_A[name].weight.detach() for name in names])
 b = torch.stack([layer.lora_B[name].weight.detach() for name in names])
 exact = lora_soup(a, b, third, scaling=layer.scaling["safe"])
 
-# %%
+# %% tags=["aside"]
 gaps = {"size of the average": exact.abs().max().item()}
 for way in ("cat", "svd", "linear"):
     model.add_weighted_adapter(names, third.tolist(), way, combination_type=way)
@@ -345,13 +345,13 @@ pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 #
 # **Predict first.** Half *helpful*, half *safe*: will its safety lie half way between the two, above, or below?
 
-# %%
+# %% tags=["aside"]
 found = []
 for point in objectives.simplex(4):  # 15 points: all quarters
     mixed = dict(zip(JUDGES, point, strict=True))
     found.append(mixed | told(objectives.soup(model, mixed)).to_dict())
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_methods import plot_soups
 
 plot_soups(pd.DataFrame(found))
@@ -361,7 +361,7 @@ plot_soups(pd.DataFrame(found))
 #
 # The weights are chosen after training, by whoever uses the model. Choose some:
 
-# %%
+# %% tags=["aside"]
 from postlab.widgets import soup_mixer
 
 prompts = [
@@ -379,7 +379,7 @@ soup_mixer(model, tokenizer, prompts, adapters=list(JUDGES))
 # A colleague sweeps the weights too. Her code runs, and she concludes that weights do not matter.
 
 
-# %%
+# %% tags=["aside"]
 def colleagues_soup(weights):
     names, values = zip(*weights.items(), strict=True)
     model.add_weighted_adapter(list(names), list(values), "blend", combination_type="cat")
@@ -425,7 +425,7 @@ pd.crosstab(judges, families, normalize="columns").round(2)
 # - `"normalize_then_sum"`: normalise each reward inside its group, then weigh and add, then normalise over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
 
 
-# %%
+# %% tags=["aside"]
 def advantages(rewards, weights, order):
     """One group: rewards (G, K), weights (K,), by TRL 1.14's two orders; (G,)."""
     if order == "normalize_then_sum":
@@ -438,7 +438,7 @@ def advantages(rewards, weights, order):
 # %% [markdown]
 # **Predict first.** Four answers to *burn a lamp*: two give the steps, two refuse. Helpfulness weighs 1, safety 1.5. Which pair is reinforced, in each order?
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 ORDERS = ("sum_then_normalize", "normalize_then_sum")
 rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # steps, steps, refusals
@@ -449,7 +449,7 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 #
 # The default has a blind spot of its own. A group in which only the safe judge varies, at weight 1 and at a hundredth:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 {w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]) for w in (1.0, 0.01)}  # fmt: skip
@@ -460,7 +460,7 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 # %% [markdown]
 # The recorded run, with its provenance:
 
-# %%
+# %% tags=["aside"]
 import json
 
 from postlab.profile import data_dir
@@ -472,7 +472,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # %% [markdown]
 # A seed decides rows, prompts, order and draws; all begin at the one SFT stage and answer the same 100 held-out prompts a family. Mixed pairs and weighted rewards along one ladder: helpfulness has weight 1, safety and honesty have $r$ each. Means over seeds, intervals over prompts:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_methods import plot_weights
 from postlab.figures_week11_record import interval_rows
 
@@ -486,7 +486,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 #
 # TRL's other order at one rung, r = 1.7, by seed. The group above said that the lamp's half is lost there:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_record import paired_rows
 
 paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
@@ -534,7 +534,7 @@ dual_step = check.dual_step(dual_step)
 #
 # Alone it can be followed by hand. Maximise $1 - x^2$ with $x \ge 0.5$: the best reply to $\lambda$ is $x = \lambda / 2$.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 multiplier, track = torch.zeros(1), []
 for _ in range(8):
@@ -590,7 +590,7 @@ run = tiny.run("multi", parent="sft")
 grpo = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "save_steps": 24}
 grpo |= {"per_device_train_batch_size": 32, "max_completion_length": 40}
 grpo |= {"lr_scheduler_type": "constant", "reward_weights": [1.0, 1.5, 1.5, 0.0]}
-start, _ = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 before = tiny.evaluate("sft", start, tokenizer)
 
 # %%
@@ -612,7 +612,7 @@ log = run.train(trainer)
 # %% [markdown]
 # Does the doctor of week 8 see anything in its log?
 
-# %%
+# %% tags=["aside"]
 from postlab.doctor import diagnose
 
 for finding in diagnose(log):
@@ -621,7 +621,7 @@ for finding in diagnose(log):
 # %% [markdown]
 # If it says that one reward rose while another fell: that is the trade, ordered by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_methods import plot_dual
 from postlab.figures_week11_record import numbers
 
@@ -635,7 +635,7 @@ plot_dual(pd.concat(frames))
 # %% [markdown]
 # A multiplier is an integral of the past: while it moves at the last step the run has not settled, and its level is a wish. How near did each come, on held-out prompts?
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_record import values
 
 held = values(recorded, "lagrange", FOUR, seeds)
@@ -651,7 +651,7 @@ from postlab.evals import compare
 after = tiny.evaluate(run, trainer.model, tokenizer)
 table = compare({"sft": before, "multi": after})
 changes = table[table["stage"] == "multi"].set_index("metric")
-shown = [*FOUR, "arithmetic", "lists", "facts", "kl"]
+shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "facts", "kl"]
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
@@ -661,7 +661,7 @@ changes.reindex(shown)[["value", "difference", "difference_low", "difference_hig
 #
 # **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do?
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_methods import plot_doses
 
 STARTS = {"targeted": "mixed pairs", "targeted, shipped": "the DPO stage"}
@@ -672,7 +672,7 @@ plot_doses(rows.assign(start=rows["method"].map(STARTS), dose=rows["rung"].map(d
 # %% [markdown]
 # > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** ask what is left to improve, and who judges: on unsafe requests the judge was right, on lamps wrong, and RL finds both. From the first dose to the last, by seed:
 
-# %%
+# %% tags=["aside"]
 parts = {about: paired_rows(recorded, (method, 0), (method, -1), FOUR[::2], seeds) for method, about in STARTS.items()}  # fmt: skip
 pd.concat(parts).round(2)
 
@@ -681,7 +681,7 @@ pd.concat(parts).round(2)
 #
 # Five sets of policies from one SFT stage and three judges. A soup costs no training, so there are more of them; they stand a second time with the ladder's seven weights only. The hypervolume is of all three objectives, reference 0; prompts are resampled for all alike, so differences are paired:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_record import METHODS, method_sets
 
 AXES = ["safety", "helpfulness", "honesty"]
@@ -692,7 +692,7 @@ for how, way in WAYS.items():
     volumes[how] = way(sets)
     by_seed[how] = {seed: way(one, resamples=300) for seed, one in of_seed.items()}
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11 import plot_volumes
 
 rows = []
@@ -705,7 +705,7 @@ plot_volumes(pd.DataFrame(rows))
 # %% [markdown]
 # Each against the soups, both ways, by seed. An interval that holds 0 is inconclusive:
 
-# %%
+# %% tags=["aside"]
 rows = []
 for how, seed in [(how, seed) for how in WAYS for seed in seeds]:
     for method, one in by_seed[how][seed].items():
@@ -719,7 +719,7 @@ table.sort_index().round(3)
 # %% [markdown]
 # What may be said: a difference on one side of 0, both ways and with every seed. And the order of the five?
 
-# %%
+# %% tags=["aside"]
 sure = table.groupby("method")[["low", "high"]].agg(["min", "max"])
 said = {"above the soups": sure["low", "min"] > 0, "below the soups": sure["high", "max"] < 0}
 for words_, who in said.items():
@@ -736,7 +736,7 @@ ranks.astype(int)
 #
 # The one figure. Left, what each method reached; the star is the oracle's. Right, the price: among policies that hold safety to a level, the best helpfulness, chosen on one half and measured on the other.
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_record import front_rows, means_of
 from postlab.objectives_levels import best_rows
 
@@ -745,7 +745,7 @@ five = {method: sets[method] for method in METHODS}
 levels = pd.DataFrame(best_rows(five, hold=BOTH[0], of=BOTH[1], levels=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95)))  # fmt: skip
 reached = front_rows(five, lambda points: pareto_front(torch.tensor(points)).tolist(), BOTH)
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11 import plot_front
 
 truths = [means_of(recorded["runs"][str(seed)]["best of"][0]["truth"], AXES) for seed in seeds]
@@ -761,7 +761,7 @@ plot_front(
 # %% [markdown]
 # And what each set cost, in seconds, over all seeds:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week11_record import bill
 
 bill(recorded).round(0)
@@ -774,7 +774,7 @@ bill(recorded).round(0)
 #
 # Is the star out of reach because the model cannot, or because the judges will not? Sixteen samples a prompt of the *start*, which nobody aligned. The oracle picks the best for each: that is the star. Then the judges pick, by their sum at each rung.
 
-# %%
+# %% tags=["aside"]
 picked = values(recorded, "best of", FOUR, seeds)
 frame = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in picked.items()})
 frame.index = [f"judges, r = {label}" for label in LABELS.values()]

@@ -14,7 +14,7 @@ from modules import module_at
 
 stages = module_at(Path(__file__).resolve().parents[2] / "notebooks" / "stages.py", "stages")
 SCRIPTS = sorted(stages.SOURCES.glob("week*.py"))
-OF_STAGES = [s for s in SCRIPTS if s.name[4:6] in ("03", "05", "07", "09", "12")]
+OF_STAGES = [s for s in SCRIPTS if s.name[4:6] in ("03", "05", "07", "09", "11", "12")]
 
 
 def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
