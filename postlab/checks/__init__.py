@@ -42,6 +42,9 @@ WEEKS = {  # in the order of the notebooks
     "hypervolume": "week11",
     "lora_soup": "week11",
     "dual_step": "week11",
+    "step_labels": "week10",
+    "best_of": "week10",
+    "process_f1": "week10",
 }
 
 

@@ -1,0 +1,177 @@
+"""Choosing among n replies, and finding the first wrong step: estimators without bias.
+
+From N replies a prompt, what would the best of n < N be worth? Drawing one subset of n is noisy and
+taking the first n is no better. `best_of_n` averages over *all* subsets, in closed form, as pass@k
+does for an oracle; `vote_of_n` over many subsets drawn by chance, since votes have no such form.
+
+Left out: intervals. The prompt is the independent unit: hand the values, one a prompt, to
+`stats.bootstrap_interval` or `stats.paired_difference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+
+
+def best_of_n(scores: ArrayLike, right: ArrayLike, n: int) -> NDArray[np.float64]:
+    """Expected accuracy of the reply with the highest score among n, over all subsets of n of N.
+
+    With replies sorted by score, the one at rank r (0 is the best) is chosen in C(N-1-r, n-1) of
+    the C(N, n) subsets. Replies of equal score share what their ranks would get.
+
+    Args:
+        scores: (P, N) of P prompts with N replies each; higher is better.
+        right: (P, N) 0 or 1, or any worth.
+        n: replies to choose from, 1 to N.
+    Returns:
+        (P,) one a prompt. For n = 1 the mean, for n = N the worth of the best.
+    Raises:
+        ValueError: if shapes differ, n is out of range, or a score is NaN.
+    Source: as pass@k, Chen et al. 2021, arXiv 2107.03374, eq. 1. Taught in week 10.
+
+    >>> best_of_n([[0.9, 0.5, 0.1]], [[0, 1, 1]], 2)  # of 3 pairs, 1 has no 0.9 in it
+    array([0.33333333])
+    >>> best_of_n([[0.5, 0.5, 0.1]], [[1, 0, 0]], 3)  # a tie: half of it
+    array([0.5])
+    """
+    scores, right = np.asarray(scores, dtype=float), np.asarray(right, dtype=float)
+    _check_choice(scores, right, n)
+    size = scores.shape[1]
+    ranks = np.arange(size)
+    possible = ranks <= size - n
+    left = np.where(possible, size - 1 - ranks, n - 1)
+    weights = np.where(possible, np.exp(_log_choose(left, n - 1) - _log_choose(size, n)), 0.0)
+    found = np.empty(len(scores))
+    for i, (row, good) in enumerate(zip(scores, right, strict=True)):
+        order = np.argsort(-row, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(row[order]) != 0])  # of groups of equal score
+        counts = np.diff(np.r_[starts, size])
+        means = np.add.reduceat(good[order], starts) / counts
+        found[i] = means @ np.add.reduceat(weights, starts)
+    return found
+
+
+def vote_of_n(
+    answers: Sequence[Sequence[Hashable]],
+    right: ArrayLike,
+    n: int,
+    *,
+    weights: ArrayLike | None = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Expected accuracy of the commonest answer among n, over subsets of n of N drawn by chance.
+
+    A reply without an answer (None) has no vote. Between answers with equal votes chance decides,
+    so each counts for its share; where nobody votes the prompt is not solved.
+
+    Args:
+        answers: (P, N) what each reply answers.
+        right: (P, N) 0 or 1.
+        n: replies to choose from, 1 to N.
+        weights: (P, N) of each vote, such as a reward model's score; None counts heads.
+        draws: subsets a prompt; of n = N there is one.
+        seed: of the draws.
+    Returns:
+        (P,) one a prompt.
+    Raises:
+        ValueError: if shapes differ, n is out of range, draws is below 1 or a weight negative.
+    Source: Wang et al. 2022, arXiv 2203.11171 (self-consistency). Taught in week 10.
+
+    >>> vote_of_n([["42", "42", "57"]], [[0, 0, 1]], 3)
+    array([0.])
+    >>> vote_of_n([["42", "42", "57"]], [[0, 0, 1]], 3, weights=[[0.1, 0.1, 0.9]])
+    array([1.])
+    """
+    right = np.asarray(right, dtype=float)
+    votes = np.ones_like(right) if weights is None else np.asarray(weights, dtype=float)
+    _check_choice(votes, right, n)
+    if [*map(len, answers)] != [right.shape[1]] * len(right):
+        raise ValueError(f"answers do not have the shape of right, {right.shape}")
+    if draws < 1 or (votes < 0).any():
+        raise ValueError(f"{draws=}; expected at least 1, and weights of at least 0")
+    rng, size = np.random.default_rng(seed), right.shape[1]
+    found = np.empty(len(right))
+    for i, row in enumerate(answers):
+        names = {name: j for j, name in enumerate(dict.fromkeys(x for x in row if x is not None))}
+        if not names:
+            found[i] = 0.0
+            continue
+        box = np.zeros((size, len(names)))  # (N, answers): each reply's vote
+        worth = np.zeros(len(names))
+        for j, name in enumerate(row):
+            if name is not None:
+                box[j, names[name]] = votes[i, j]
+                worth[names[name]] = right[i, j]
+        taken = np.ones((1, size)) if n == size else np.zeros((draws, size))
+        if n < size:
+            chosen = rng.random((draws, size)).argpartition(n - 1, axis=1)[:, :n]
+            np.put_along_axis(taken, chosen, 1.0, axis=1)
+        counts = taken @ box
+        top = counts.max(axis=1, keepdims=True)
+        best = np.isclose(counts, top) & (counts > 0)
+        found[i] = ((best @ worth) / np.maximum(best.sum(axis=1), 1)).mean()
+    return found
+
+
+def first_wrong(labels: Sequence[float | None], *, threshold: float = 0.5) -> int:
+    """The place of the first step below the threshold, -1 if there is none.
+
+    Args:
+        labels: of the steps: 0 or 1, or chances; None, nobody knows, is passed over.
+        threshold: below it a step counts as wrong.
+
+    >>> first_wrong([1, 1, 0, 0]), first_wrong([0.9, 0.8]), first_wrong([0.9, 0.4, 0.8])
+    (2, -1, 1)
+    """
+    return next((i for i, x in enumerate(labels) if x is not None and x < threshold), -1)
+
+
+def error_f1(found: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
+    """ProcessBench's measure: is the first wrong step named, and is a right solution let pass?
+
+    Args:
+        found: the place of the first wrong step as predicted, -1 for none.
+        truth: as it is.
+    Returns:
+        `wrong`, the share of wrong solutions whose first wrong step is named exactly; `right`, of
+        right solutions those called right; `f1`, their harmonic mean.
+    Raises:
+        ValueError: if lengths differ, or wrong or right solutions are missing.
+    Source: Zheng et al. 2024 (ProcessBench), arXiv 2412.06559, section 3. Taught in week 10.
+
+    >>> error_f1([0, 2, -1, -1], [0, 1, -1, -1])
+    {'wrong': 0.5, 'right': 1.0, 'f1': 0.6666666666666666}
+    """
+    found, truth = np.asarray(found), np.asarray(truth)
+    if found.shape != truth.shape or truth.ndim != 1:
+        raise ValueError(f"found has shape {found.shape}, truth {truth.shape}; expected (n,) twice")
+    bad = truth != -1
+    if not bad.any() or bad.all():
+        raise ValueError(
+            f"{bad.sum()} of {len(truth)} solutions are wrong; both kinds are needed, or one of "
+            "the two accuracies does not exist"
+        )
+    wrong, right = ((found == truth)[kind].mean() for kind in (bad, ~bad))
+    f1 = 2 * wrong * right / (wrong + right) if wrong + right else 0.0
+    return {"wrong": float(wrong), "right": float(right), "f1": float(f1)}
+
+
+def _log_choose(n: ArrayLike, k: int) -> NDArray[np.float64]:
+    n = np.asarray(n, dtype=float)
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+
+def _check_choice(scores: NDArray, right: NDArray, n: int) -> None:
+    if scores.shape != right.shape or scores.ndim != 2 or not scores.size:
+        raise ValueError(
+            f"scores have shape {scores.shape}, right {right.shape}; expected (prompts, replies)"
+        )
+    if not 1 <= n <= scores.shape[1]:
+        raise ValueError(f"n is {n}; expected 1 to {scores.shape[1]}, the replies a prompt")
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN; score every reply, or give blank ones the lowest score")
