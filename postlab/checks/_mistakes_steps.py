@@ -139,7 +139,7 @@ def _by_prediction(found: Tensor, truth: Tensor) -> Tensor:
 STEP_LABELS = (
     Mistake(
         "first_token",
-        "your labels stand on the first token of a step, where the model has read nothing of it yet",
+        "your labels stand on the first token of a step, which the model has not read yet",
         _placed(lambda s, before, behind: (s >= 0) & (before != s)),
     ),
     Mistake(

@@ -4,6 +4,7 @@ from postlab.datasets.curation import TARGET_MIX, Curation, curate, domain_of, m
 from postlab.datasets.instructions import instruction_rows
 from postlab.datasets.math import math_rows
 from postlab.datasets.preferences import preference_rows
+from postlab.datasets.steps import step_rows
 from postlab.datasets.verifiable import code_rows, json_rows
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "mix",
     "overlap",
     "preference_rows",
+    "step_rows",
 ]

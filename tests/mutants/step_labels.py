@@ -30,7 +30,7 @@ def rolled_back(steps, right):
 
 def leaks_over_padding(steps, right):
     labels = torch.full_like(steps, -100)
-    for row, (numbers, values) in enumerate(zip(steps.tolist(), right.tolist())):
+    for row, (numbers, values) in enumerate(zip(steps.tolist(), right.tolist(), strict=True)):
         last = max(numbers)
         for step in range(last + 1):
             at = [i for i, number in enumerate(numbers) if number == step]

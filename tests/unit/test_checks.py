@@ -425,6 +425,24 @@ def dual_by_where(multipliers, measured, levels, rate):
 def dual_one_by_one(multipliers, measured, levels, rate):
     trios = zip(multipliers.tolist(), measured.tolist(), levels.tolist(), strict=True)
     return torch.tensor([max(0.0, m + rate * (c - x)) for m, x, c in trios])
+def labels_step_by_step(steps, right):
+    """Each step's last token looked up, row by row."""
+    labels = torch.full(steps.shape, -100, dtype=right.dtype)
+    for row in range(len(steps)):
+        for step in steps[row].unique():
+            if step >= 0:
+                labels[row, (steps[row] == step).nonzero().max()] = right[row, step]
+    return labels
+def best_by_enumeration(scores, right, n):
+    """Every subset of n, one after the other."""
+    subsets = torch.tensor([*itertools.combinations(range(scores.shape[1]), n)])
+    best = scores[:, subsets].argmax(dim=2)  # (P, subsets)
+    chosen = subsets.expand(len(scores), *subsets.shape).gather(2, best[..., None])[..., 0]
+    return right.gather(1, chosen).mean(dim=1)
+def f1_by_inverses(found, truth):
+    """The harmonic mean as 2 / (1/a + 1/b)."""
+    shares = [(found == truth)[kind].double().mean() for kind in (truth >= 0, truth < 0)]
+    return (2 / sum(1 / share for share in shares)).float()
 
 
 RIGHT = {
@@ -456,6 +474,9 @@ RIGHT = {
     "hypervolume": [area_by_inclusion, area_by_cells],
     "lora_soup": [soup_by_concatenation, soup_by_einsum],
     "dual_step": [dual_by_where, dual_one_by_one],
+    "step_labels": [labels_step_by_step],
+    "best_of": [best_by_enumeration],
+    "process_f1": [f1_by_inverses],
 }
 ALL_RIGHT = [pytest.param(n, f, id=f"{n}-{f.__name__}") for n in NAMES for f in RIGHT[n]]
 
@@ -513,6 +534,12 @@ BY_HAND = {
     "hypervolume": [6.0],
     "lora_soup": [[[8.0, 6.0]], [[4.5, 1.5]]],
     "dual_step": [[1.5, 0.5, 0.0]],
+    "step_labels": [
+        [[-100, -100, 1, 0, -100]],
+        [[-100, -100, -100, -100, 1], [-100, 0, -100, 1, -100]],
+    ],
+    "best_of": [[1 / 3], [1 / 2]],
+    "process_f1": [2 / 3, 1 / 2],
 }
 
 

@@ -1,0 +1,182 @@
+"""Solutions with step labels, for process reward models and for measuring them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from postlab.datasets import _messages, _rows
+
+_FORMATS = {
+    "processbench": ("problem", "steps", "label"),
+    "prm800k": ("question", "label"),
+    "shepherd": ("input", "label"),
+    "stepwise": ("prompt", "completions", "labels"),
+}
+_TAG = "ки"  # Math-Shepherd's mark behind every step
+_FIRST = re.compile(r"\s*Step 1:")
+
+
+def step_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -> list[dict]:
+    """Rows in TRL's stepwise form, with labels 1 (right), 0 (wrong) and None (nobody knows).
+
+    Reads ProcessBench (`problem`, `steps`, `label`: the place of the first wrong step, -1 for
+    none; what follows it nobody labelled), PRM800K's phases (`question.problem`, `label.steps`: the
+    solution that was gone on with, rated 1, 0 or -1; a neutral 0 counts as right, as in the
+    paper's best results), Math-Shepherd (`input` with a mark behind every step, `label` the same
+    text with + or - in its place) and TRL's own form (`prompt`, `completions`, `labels`).
+
+    Args:
+        source: a Hub id such as "Qwen/ProcessBench", or a JSON, JSONL or Parquet file.
+        split: the split's name, with a range of rows if wanted: "gsm8k[:100]". A file is one
+            split whatever it is called here.
+        n: at most so many rows, drawn with seed; None for all, in their order.
+        seed: of the draw.
+    Returns:
+        The rows, a list that shows how many were read and, in `dropped`, left out by reason. A
+        row of ProcessBench also has `right`, whether its final answer is.
+    Raises:
+        ValueError: for a row without a field it needs; it names source, row (from 1; the line
+            of JSON Lines) and field.
+        OSError: where the Hub cannot be read.
+    Source: Zheng et al. 2024 (ProcessBench), arXiv 2412.06559; Lightman et al. 2023 (PRM800K),
+        arXiv 2305.20050; Wang et al. 2023 (Math-Shepherd), arXiv 2312.08935. Taught in week 10.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "bench.jsonl")
+    >>> _ = path.write_text('{"problem": "2+3+4?", "steps": ["2+3=6", "6+4=10", "10"], '
+    ...                     '"label": 0, "final_answer_correct": false}')
+    >>> step_rows(str(path), split="test")[0]["labels"]
+    [0, None, None]
+    """
+    if source in _rows.EMBEDDED:
+        raise ValueError(
+            "tinyworld has no file of step labels: draw solutions with prm.sample_solutions and "
+            "label them with prm.oracle_labels"
+        )
+    return _rows.collect(source, split, n, seed, _convert)
+
+
+def _convert(raw: Mapping, where: str) -> dict:
+    form = _messages.choose_format(raw, _FORMATS, where)
+    reader = {
+        "processbench": _processbench,
+        "prm800k": _prm800k,
+        "shepherd": _shepherd,
+        "stepwise": _stepwise,
+    }[form]
+    row = reader(raw, where)
+    if not row["completions"]:
+        raise _messages.Drop("without a step")
+    if any(not step.strip() for step in row["completions"]):
+        raise _messages.Drop("with an empty step")
+    row["prompt"] = _messages.checked_prompt(row["prompt"])
+    return row
+
+
+def _processbench(raw: Mapping, where: str) -> dict:
+    prompt = _messages.messages_of(_messages.text_of(raw, "problem", where), where, "problem")
+    steps = _texts(raw["steps"], where, "steps")
+    first = raw["label"]
+    if not isinstance(first, int) or isinstance(first, bool) or not -1 <= first < len(steps):
+        raise ValueError(
+            f"{where}: field 'label' must be the place of the first wrong step, -1 to "
+            f"{len(steps) - 1}, got {first!r:.40}"
+        )
+    labels = [1] * len(steps) if first == -1 else [1] * first + [0]
+    labels += [None] * (len(steps) - len(labels))
+    row = {"prompt": prompt, "completions": steps, "labels": labels}
+    right = raw.get("final_answer_correct")
+    return row if right is None else row | {"right": bool(right)}
+
+
+def _prm800k(raw: Mapping, where: str) -> dict:
+    question, told = raw["question"], raw["label"]
+    if not isinstance(question, Mapping) or question.get("problem") is None:
+        raise ValueError(f"{where}: field 'question' has no 'problem'")
+    if not isinstance(told, Mapping) or not isinstance(told.get("steps"), Sequence):
+        raise ValueError(f"{where}: field 'label' has no list 'steps'")
+    if told.get("finish_reason") in ("give_up", "bad_problem"):
+        raise _messages.Drop(f"which the annotator left ({told['finish_reason']})")
+    prompt = _messages.messages_of(
+        _messages.text_of(question, "problem", where), where, "question.problem"
+    )
+    steps, labels = [], []
+    for number, step in enumerate(told["steps"]):
+        at = f"{where}: step {number} of field 'label'"
+        chosen = _chosen(step, at)
+        if chosen is None:
+            break
+        if not isinstance(chosen.get("text"), str):
+            raise ValueError(f"{at} has no text")
+        rating = chosen.get("rating")
+        if rating not in (1, 0, -1, None):
+            raise ValueError(f"{at} is rated {rating!r:.40}; expected 1, 0, -1 or null")
+        steps.append(_messages.text_of(chosen, "text", where))
+        labels.append(None if rating is None else int(rating >= 0))
+    return {"prompt": prompt, "completions": steps, "labels": labels}
+
+
+def _chosen(step: Any, at: str) -> Mapping | None:
+    """The completion that the solution goes on with: the annotator's, a person's, or the wrong one.
+
+    Where none was chosen, the first one is the step that ended the solution.
+    """
+    if not isinstance(step, Mapping) or not isinstance(step.get("completions"), Sequence | None):
+        raise ValueError(f"{at} has no list 'completions'")
+    options, place = step.get("completions") or [], step.get("chosen_completion")
+    if place is None:
+        if step.get("human_completion"):
+            return step["human_completion"]
+        place = 0
+    if not isinstance(place, int) or not 0 <= place < max(1, len(options)):
+        raise ValueError(f"{at}: chosen_completion is {place!r:.40} of {len(options)} completions")
+    if options and not isinstance(options[place], Mapping):
+        raise ValueError(f"{at} holds no completion but {options[place]!r:.40}")
+    return options[place] if options else None
+
+
+def _shepherd(raw: Mapping, where: str) -> dict:
+    text, told = (_messages.text_of(raw, field, where) for field in ("input", "label"))
+    begun = _FIRST.search(text)
+    if not begun or _TAG not in text:
+        raise ValueError(f"{where}: field 'input' has no 'Step 1:', or no mark {_TAG!r}")
+    pieces, at, labels = text.split(_TAG), 0, []
+    for number, piece in enumerate(pieces[:-1]):
+        at += len(piece)
+        if told[at - len(piece) : at] != piece or told[at : at + 1] not in ("+", "-"):
+            raise ValueError(
+                f"{where}: field 'label' has no + or - for step {number + 1} of field 'input'"
+            )
+        labels.append(int(told[at] == "+"))
+        at += 1
+    question, pieces[0] = text[: begun.start()], pieces[0][begun.start() :]
+    steps = [piece.strip() for piece in pieces[:-1]]
+    return {
+        "prompt": _messages.messages_of(question.strip(), where, "input"),
+        "completions": steps,
+        "labels": labels,
+    }
+
+
+def _stepwise(raw: Mapping, where: str) -> dict:
+    steps = _texts(raw["completions"], where, "completions")
+    labels = raw["labels"]
+    if not isinstance(labels, Sequence) or isinstance(labels, str):
+        raise ValueError(f"{where}: field 'labels' must be a list, got {type(labels).__name__}")
+    odd = [x for x in labels if x is not None and (not isinstance(x, int) or x not in (0, 1))]
+    if odd or len(labels) != len(steps):
+        raise ValueError(
+            f"{where}: field 'labels' must hold true, false or null for each of {len(steps)} "
+            f"steps, got {list(labels)!r:.60}"
+        )
+    return {
+        "prompt": _messages.messages_of(raw["prompt"], where, "prompt"),
+        "completions": steps,
+        "labels": [None if x is None else int(x) for x in labels],
+    }
+
+
+def _texts(value: Any, where: str, field: str) -> list[str]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ValueError(f"{where}: field {field!r} must be a list, got {type(value).__name__}")
+    return [_messages.text_of({field: one}, field, where) for one in value]
