@@ -1,0 +1,755 @@
+# %% [markdown]
+# # Week 10 · Process rewards
+#
+# A verifier looks at the answer. A process reward model looks at every step on the way to it, and that promises three things: a better choice among several replies, the place of the mistake, and a denser reward. You build one, measure all three promises, and break the third.
+#
+# By the end you can say
+#
+# - what a step label is, where it stands, and what it costs to get one,
+# - how a process and an outcome reward model compare on the same solutions and the same budget,
+# - how to estimate best-of-n without fooling yourself,
+# - what such a model sees, what it does not, and what a policy does that is paid by it.
+#
+# Everything here runs on the embedded model in every profile, where the truth of every step is known: *mechanism, not capability*.
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("postlab") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "..[train]"], check=True)
+    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+import postlab
+
+lab = postlab.start(week=10)
+
+# %% [markdown]
+# ## 1. What is a step?
+#
+# Wherever you say that it ends. For our sums at a comma or a full stop; for GSM8K at a line. A reply that only blurts its answer is one step.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab import prm
+
+for reply in ("12+30=42, 42+15=57. #### 57", "#### 57"):
+    print(prm.split_steps(reply))
+prm.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=prm.LINES)
+
+# %% [markdown]
+# A step is *right* here if the solution is still on track after it: the oracle follows the sum and checks every addition. After a wrong step nothing is right any more, not even a right answer.
+#
+# **Predict first.** The third reply below makes two slips that cancel. What do its three labels say, and what does a verifier of answers say?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import pandas as pd
+
+pd.set_option("display.max_colwidth", 120)
+
+question = "What is 12+30+15?"
+replies = [
+    "12+30=42, 42+15=57. #### 57",
+    "12+30=42, 42+15=67. #### 67",
+    "12+30=52, 52+15=57. #### 57",
+    "#### 58",
+]
+steps = [prm.split_steps(reply) for reply in replies]
+pd.DataFrame(
+    {
+        "reply": reply,
+        "labels": prm.oracle_labels(question, cut),
+        "answer right": reply.endswith("57"),
+    }
+    for reply, cut in zip(replies, steps, strict=True)
+)
+
+# %% [markdown]
+# ## 2. Where the label stands
+#
+# A process reward model is a token-classification head: two logits at every token, of which only a few have a label. The label of a step stands on its *last* token. There a causal model has read all of the step and nothing of the next. Everything else gets -100, which the loss leaves out.
+
+# %% [markdown]
+# ### Exercise 10.1 · about 15 minutes · medium
+#
+# `steps` `(B, T)` holds the number of the step that each token belongs to, and -1 for prompt and padding; `right` `(B, S)` holds 1 or 0 a step. Return the labels, `(B, T)`, of `right`'s dtype.
+#
+# <details><summary>Hint 1</summary>
+#
+# A token is the last of its step if the token behind it belongs to another one. What stands behind the last token of a row?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `right.gather(1, steps.clamp(min=0))` gives every token its step's label; `torch.where` keeps those you want.
+#
+# </details>
+
+# %%
+import torch
+
+from postlab import check
+
+
+def step_labels(steps, right):
+    raise NotImplementedError
+
+
+step_labels = check.step_labels(step_labels)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def step_labels(steps, right):
+#     behind = torch.cat([steps[:, 1:], torch.full_like(steps[:, :1], -1)], dim=1)
+#     last = (steps >= 0) & (behind != steps)
+#     labels = right.gather(1, steps.clamp(min=0))
+#     return torch.where(last, labels, torch.full_like(labels, -100))
+# ```
+#
+# </details>
+#
+# One token too late, and the label of a step is asked of a model that has already seen how the next one begins. On a padded batch:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+batch = torch.tensor([[-1, -1, 0, 0, 1, 2, 2], [-1, 0, 0, 0, -1, -1, -1]])
+step_labels(batch, torch.tensor([[1, 0, 0], [1, 0, 0]])).tolist()
+
+# %% [markdown]
+# `prm.encode_steps` does it on text: it tokenizes the reply whole (a tokenizer may join the end of a step and the space behind it), finds the token that holds each step's last character, and refuses rows that would be cut.
+
+# %%
+from postlab.models import load_policy
+from postlab.profile import get_profile
+
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+policy, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+prompt = [{"role": "user", "content": question}]
+row = prm.encode_steps([prm.step_row(prompt, replies[1], [1, 0, 0])], tokenizer)[0]
+pd.DataFrame(
+    [[tokenizer.decode([token]) for token in row["input_ids"]], row["labels"]],
+    index=["token", "label"],
+).iloc[:, 18:]
+
+# %% [markdown]
+# ## 3. Where labels come from
+#
+# For PRM800K people rated 800,000 steps. You will not pay for that. **Math-Shepherd** needs the final answer only: from the prefix that ends with a step, let the policy finish the solution $K$ times. The share that comes out right is the step's *soft* label; the *hard* label is 1 if any of them does.
+#
+# $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
+#
+# First some solutions: sums of four terms, at temperature 0.9, where the policy blurts most and works some out.
+
+# %%
+import random
+
+from postlab.tinyworld import tasks
+from postlab.tinyworld.oracle import read
+
+
+def sums(split, count, name):
+    """Different sums of four terms, as prompts."""
+    luck, found = random.Random(name), {}
+    while len(found) < count:
+        terms = tuple(luck.randint(2, 59) for _ in range(4))
+        if tasks.held_out_numbers(terms) == (split == "heldout"):
+            found[tasks.ask(tasks.Item("arithmetic", "sum", terms), luck, split)] = None
+    return [[{"role": "user", "content": text}] for text in found]
+
+
+def right(prompt, reply):
+    """What a verifier knows: is the final answer right?"""
+    return tasks.score(read(prompt[-1]["content"]), reply, True)["arithmetic"]
+
+
+# %% [markdown]
+# Eight replies to each prompt, cut into steps, and the truth about them, which only the oracle knows:
+
+# %%
+prompts = sums("train", 240, f"notebook {lab.seed}")
+drawn = prm.sample_solutions(policy, tokenizer, prompts, n=8, temperature=0.9, seed=lab.seed)
+rows = [
+    prm.step_row(prompt, reply)
+    for prompt, group in zip(prompts, drawn, strict=True)
+    for reply in group
+    if prm.split_steps(reply)
+]
+truth = [prm.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for r in rows]
+outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
+
+# %% [markdown]
+# What are they like? By the number of steps:
+
+# %%
+about = pd.DataFrame(
+    {"steps": len(r["completions"]), "right": good, "all steps right": all(labels)}
+    for r, good, labels in zip(rows, outcome, truth, strict=True)
+)
+about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).round(2)
+
+# %% [markdown]
+# **Predict first.** A rollout can err both ways: call a right step wrong because the policy fails from there, or a wrong step right because it slips back onto the track. Which will be the commoner error here?
+
+# %%
+some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
+soft = prm.rollout_labels(
+    policy, tokenizer, [rows[i] for i in some], right=right, k=8, seed=lab.seed
+)
+pd.DataFrame(
+    {
+        "reply": " ".join(rows[i]["completions"]),
+        "oracle": truth[i],
+        "share of 8 rollouts": [round(x, 2) for x in labels],
+    }
+    for i, labels in zip(some, soft, strict=True)
+    if 0 in truth[i]
+).head(6)
+
+# %% [markdown]
+# Over all of the recorded solutions, three seeds (`notebooks/experiments/week10_prm.py`, whose provenance is below). *missed*: of wrong steps those called right; *alarms*: of right steps those called wrong.
+
+# %%
+import json
+
+from postlab.profile import data_dir
+
+path = data_dir() / "results" / "week10" / "prm.json"
+recorded = json.loads(path.read_text(encoding="utf-8"))
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# *hard*: 'any' is 1 where any of the eight came out right, 'half' where at least half did. Values with their intervals:
+
+# %%
+labels = pd.DataFrame(recorded["labels"])
+for name in ("agreed", "missed", "alarms", "kappa"):
+    labels[f"{name} (low, high)"] = [
+        f"{value:.3f} ({low:.3f}, {high:.3f})" for value, low, high, _ in labels.pop(name)
+    ]
+labels.set_index(["replies", "hard", "seed"]).sort_index()
+
+# %% [markdown]
+# Labels for nothing? Not quite: they cost $K$ completions a step, which is many times what the solution itself cost. And they are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
+
+# %% [markdown]
+# ## 4. Two heads, one budget
+#
+# Now the comparison that papers often skip: a **process** and an **outcome** reward model on the *same* solutions, from the same start, for the same optimizer steps. They differ in one thing: the outcome model has a label on the last token only.
+#
+# TRL has no trainer for this any more, and none is needed: a head of two classes, transformers' `Trainer`, and the collator that pads labels with -100.
+
+# %%
+import contextlib
+import io
+import tempfile
+
+from datasets import Dataset
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+
+def new_head():
+    """The SFT stage, merged, with two logits a token in place of the vocabulary."""
+    merged, _ = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+    merged = merged.merge_and_unload()
+    merged.config.num_labels = 2
+    head = AutoModelForTokenClassification.from_config(merged.config)
+    head.model.load_state_dict(merged.model.state_dict())
+    return head
+
+
+# %% [markdown]
+# The trainer's arguments are the usual ones:
+
+# %%
+HOW = {"per_device_train_batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 10}
+HOW |= {"use_cpu": True, "report_to": "none", "save_strategy": "no", "logging_steps": 2}
+COLUMNS = ["input_ids", "attention_mask", "labels"]
+
+
+def trained_head(encoded, max_steps=60):
+    """A head trained on rows of `encode_steps`, and its log."""
+    set_seed(lab.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=new_head(),
+            train_dataset=Dataset.from_list(encoded).select_columns(COLUMNS),
+            data_collator=DataCollatorForTokenClassification(tokenizer),
+            args=TrainingArguments(folder, max_steps=max_steps, disable_tqdm=True, **HOW),
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # the log is drawn below
+            trainer.train()
+    return trainer.model.eval(), trainer.state.log_history
+
+
+# %% [markdown]
+# Twice the same call, on the same rows with other labels. About half a minute each on two cores:
+
+# %%
+process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
+encoded = prm.encode_steps(process_rows, tokenizer)
+process, process_log = trained_head(encoded)
+outcome_encoded = prm.encode_steps(prm.outcome_rows(rows, outcome), tokenizer)
+outcome_head, outcome_log = trained_head(outcome_encoded)
+
+# %% [markdown]
+# What each was given, and what became of its loss. (The two losses cannot be compared: they are means over other tokens.)
+
+# %%
+pd.DataFrame(
+    {
+        "solutions": len(one),
+        "labels": sum(x != -100 for row in one for x in row["labels"]),
+        "loss, first": log[0]["loss"],
+        "loss, last": log[-2]["loss"],
+    }
+    for one, log in ((encoded, process_log), (outcome_encoded, outcome_log))
+).set_axis(["process", "outcome"])
+
+# %% [markdown]
+# The doctor of week 8 reads such a log too, though it knows nothing of labels:
+
+# %%
+from postlab.doctor import diagnose
+
+pd.DataFrame(
+    [(name, f.code, f.severity, f.seen) for name, log in
+     (("process", process_log), ("outcome", outcome_log)) for f in diagnose(log)],
+    columns=["head", "code", "severity", "seen"],
+)  # fmt: skip
+
+# %% [markdown]
+# And what does it say of a step? Six held-out replies, wrong steps in bold:
+
+# %%
+from postlab.figures_week10 import plot_step_scores
+
+fresh = sums("heldout", 40, "shown")
+pool = prm.sample_solutions(policy, tokenizer, fresh, n=16, temperature=0.9, seed=1)
+flat = [prm.step_row(p, reply) for p, group in zip(fresh, pool, strict=True) for reply in group]
+for row, scores in zip(flat, prm.step_scores(process, tokenizer, flat), strict=True):
+    row["scores"] = scores
+    row["labels"] = prm.oracle_labels(row["prompt"][-1]["content"], row["completions"])
+wrong = [r for r in flat if len(r["completions"]) > 2 and 0 in r["labels"]][:4]
+plot_step_scores(wrong + [r for r in flat if len(r["completions"]) == 1][:2])
+
+# %% [markdown]
+# Look closely. A blurted answer gets next to nothing. A slip inside a well-made step gets nearly what a right step gets. **The head has learned a style, not arithmetic.** Hold on to that thought: it explains everything below, what works and what does not.
+
+# %% [markdown]
+# ## 5. One number from many
+#
+# To choose among replies you need one score a reply. *min*: a chain is as strong as its weakest link. *product*: every step has to hold, as if they were independent. *last*: the last step's label knew of all before it.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+chances = {"three sure steps": [0.9, 0.9, 0.9], "one doubt": [0.9, 0.5, 0.9], "a blurt": [0.6]}
+pd.DataFrame(
+    {how: {name: prm.aggregate(p, how) for name, p in chances.items()}
+     for how in ("last", "min", "product", "sum")}
+).round(3)  # fmt: skip
+
+# %% [markdown]
+# *product* falls with every step, so it likes short replies; *sum* rises with every step, so it likes long ones. Neither matters much among replies of one length. Section 9 shows where it does.
+
+# %% [markdown]
+# ## 6. The best of n
+#
+# Draw $n$ replies, keep the one that scores best. To plot its accuracy over $n$ you need it for many $n$, without bias, from one pool of $N$ replies. Taking the first $n$ wastes the rest; drawing with replacement lets a reply meet itself. Average over *all* subsets instead: sorted by score, the reply at rank $r$ (the best is 0) is chosen in $\binom{N-1-r}{n-1}$ of $\binom{N}{n}$ subsets.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import math
+
+f"{math.comb(64, 16):,} ways to take 16 of 64 replies"
+
+# %% [markdown]
+# ### Exercise 10.2 · about 20 minutes · hard
+#
+# `scores` and `right` are `(P, N)`: P prompts with N replies each, no two scores of a prompt equal. Return the expected accuracy of the best of `n`, `(P,)`.
+#
+# <details><summary>Hint 1</summary>
+#
+# `math.comb(a, b)` is 0 where `b` is larger than `a`: no case is special.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Sort `right` by score with `argsort(descending=True)` and `gather`; then it is one matrix product with the weights of the ranks.
+#
+# </details>
+
+
+# %%
+def best_of(scores, right, n):
+    raise NotImplementedError
+
+
+best_of = check.best_of(best_of)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def best_of(scores, right, n):
+#     size = scores.shape[1]
+#     weights = [math.comb(size - 1 - r, n - 1) / math.comb(size, n) for r in range(size)]
+#     order = scores.argsort(dim=1, descending=True)
+#     return right.gather(1, order) @ torch.tensor(weights, dtype=right.dtype)
+# ```
+#
+# </details>
+#
+# With the truth itself as the score, it is week 7's pass@n:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.stats import pass_at_k
+
+good = torch.tensor([[1.0, 0, 0, 0, 0, 1, 0, 0]])
+tiebreak = good + 0.001 * torch.arange(8)
+[(n, round(best_of(tiebreak, good, n).item(), 4), round(pass_at_k(8, 2, n), 4)) for n in (1, 2, 4, 8)]  # fmt: skip
+
+# %% [markdown]
+# `prm.best_of_n` does the same and lets equal scores share; `prm.vote_of_n` is the majority of $n$ (self-consistency). On the 40 held-out prompts above, with your two heads:
+
+# %%
+import numpy as np
+
+
+def table(rows, value):
+    """(prompts, replies) of something about each reply."""
+    return np.array([value(row) for row in rows]).reshape(len(fresh), 16)
+
+
+worth = table(flat, lambda r: right(r["prompt"], " ".join(r["completions"])))
+answers = table(flat, lambda r: " ".join(r["completions"]).split("#### ")[-1]).tolist()
+by_process = table(flat, lambda r: prm.aggregate(r["scores"], "min"))
+last = iter(prm.step_scores(outcome_head, tokenizer, flat))
+by_outcome = table(flat, lambda r: next(last)[-1])
+
+# %% [markdown]
+# The share of prompts that each way of choosing gets right, over $n$:
+
+# %%
+pd.DataFrame(
+    {
+        n: {
+            "majority": prm.vote_of_n(answers, worth, n).mean(),
+            "outcome": prm.best_of_n(by_outcome, worth, n).mean(),
+            "process, min": prm.best_of_n(by_process, worth, n).mean(),
+            "oracle": prm.best_of_n(worth, worth, n).mean(),
+        }
+        for n in (1, 2, 4, 8, 16)
+    }
+).round(2)
+
+# %% [markdown]
+# Forty prompts leave room for doubt. **Predict first.** With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
+
+# %%
+from postlab.figures_week10 import gains, plot_choice, plot_gains
+
+plot_choice(pd.DataFrame(recorded["choice"]))
+
+# %% [markdown]
+# Paired, on the same prompts, at $n = 16$; a stroke is a seed:
+
+# %%
+names = [name for name in recorded["by_prompt"] if name not in ("majority", "oracle")]
+points = gains(recorded["by_prompt"], names)
+plot_gains(points)
+
+# %% [markdown]
+# As numbers, in points, with the paired test of week 6:
+
+# %%
+points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
+
+# %% [markdown]
+# And the question of this section, process against outcome, each aggregation against the outcome model's one score:
+
+# %%
+among = [name for name in names if name.startswith(("process", "rollouts"))]
+gains(recorded["by_prompt"], among, over="outcome, last").round(2)
+
+# %% [markdown]
+# An interval on both sides of nought is an answer: *on this data the finer labels bought nothing for the choice that the outcome did not buy*. The reason is the thought from section 4. What separates good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels pay where the difference lies *inside* long solutions, and only for a model that can see it.
+#
+# The **weighted vote** adds up scores by answer. It takes from the reward model what that one knows (the style) and from the vote what the model does not know (which of several worked answers is right).
+
+# %% [markdown]
+# ## 7. Where is the mistake?
+#
+# The second promise. ProcessBench asks for the *first wrong step*: of wrong solutions, the share in which exactly that step is named; of right ones, the share that is let pass; and the harmonic mean of the two.
+
+# %% [markdown]
+# ### Exercise 10.3 · about 10 minutes · easy
+#
+# `found` and `truth` are `(n,)`: the place of the first wrong step, -1 for none. Return a scalar tensor; 0 where both shares are 0.
+#
+# <details><summary>Hint 1</summary>
+#
+# `truth == -1` are the right solutions. A right solution is a hit where `found` is -1 too.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# $2ab / (a + b)$; keep the divisor away from 0 with `clamp`.
+#
+# </details>
+
+
+# %%
+def process_f1(found, truth):
+    raise NotImplementedError
+
+
+process_f1 = check.process_f1(process_f1)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def process_f1(found, truth):
+#     hit, good = (found == truth).float(), truth == -1
+#     wrong, right = hit[~good].mean(), hit[good].mean()
+#     return 2 * wrong * right / (wrong + right).clamp(min=1e-8)
+# ```
+#
+# </details>
+#
+# Why harmonic? Two lazy finders on ten solutions, of which eight are wrong at step 0: one always says 'step 0', the other 'all right'.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+first = torch.tensor([0] * 8 + [-1] * 2)
+lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,), -1)}
+{name: (round((said == first).float().mean().item(), 2), process_f1(said, first).item()) for name, said in lazy.items()}  # fmt: skip
+
+# %% [markdown]
+# **Predict first.** A blurted answer is one step, so its first wrong step is easy to name. What will be left of the F1 when only replies with at least two steps are counted?
+
+# %%
+from postlab.figures_week10 import found_errors, plot_errors
+
+groups = {
+    "all replies": found_errors(recorded["errors"]),
+    "with steps": found_errors(recorded["errors"], least=2),
+}
+plot_errors(groups)
+
+# %% [markdown]
+# The right-hand panel as numbers; *wrong* is the share of wrong replies whose first wrong step is named, *right* that of right ones let pass:
+
+# %%
+groups["with steps"].set_index("finder").round(3)
+
+# %% [markdown]
+# Read both panels, and you know why a benchmark's composition matters more than its score. Over all replies the head looks excellent. Where there is something to find, compare it with *random* before you praise it.
+
+# %% [markdown]
+# ## 8. Search over steps
+#
+# Best-of-$n$ judges finished replies. Beam search judges beginnings: every round, continue each of four prefixes by four steps, score, keep the best four. What it costs is tokens; so it is compared at equal tokens.
+
+# %%
+from functools import partial
+
+score = partial(prm.step_scores, process, tokenizer)
+found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4, temperature=0.9)
+pd.DataFrame(
+    {"asked": p[-1]["content"], "reply": one.reply, "score": round(one.score, 3),
+     "right": right(p, one.reply), "tokens": one.tokens}
+    for p, one in zip(fresh, found, strict=False)
+)  # fmt: skip
+
+# %% [markdown]
+# Recorded, on 100 held-out prompts and three seeds. How many replies do a search's tokens buy?
+
+# %%
+from postlab.figures_week10 import numbers
+
+searched = recorded["beams"]
+tokens = np.mean([numbers(one["tokens"]).mean() for one in searched])
+same_cost = tokens / np.mean(recorded["reply_tokens"])
+print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} whole replies")
+
+# %% [markdown]
+# The nearest $n$ that was recorded, on the same prompts:
+
+# %%
+from postlab.stats import paired_difference
+
+near = min(recorded["equal_tokens"], key=lambda n: abs(int(n) - same_cost))
+first_100 = slice(0, recorded["settings"]["beams"]["prompts"])
+beams = np.mean([numbers(one["right"]) for one in searched], axis=0)
+best = np.mean([numbers(x) for x in recorded["equal_tokens"][near]["process, min"]], axis=0)
+change = paired_difference(best[first_100], beams)
+print(f"beams {beams.mean():.2f}, best of {near} {best[first_100].mean():.2f}")
+change
+
+# %% [markdown]
+# Search prunes early: a beginning that is blurted dies in the first round and no more tokens are spent on it. It is also the more exposed to the model's errors: what the head likes wrongly, it likes in every round.
+
+# %% [markdown]
+# ## 9. Paid by the step
+#
+# The third promise: a process reward model as the reward of GRPO. No verifier, no final answer. The recorded runs pay three ways: the **sum** of the steps' chances; the **weakest step**; and the sum, but only **if the answer is right**, which needs the verifier again.
+#
+# **Predict first.** For each of the three: what is the cheapest way to be paid more?
+
+# %%
+from postlab.figures_week10 import curves, plot_gamed
+
+plot_gamed(*curves(recorded["grpo"]))
+
+# %% [markdown]
+# Compare the rows: *paid*, *steps a reply*, *right*. Some greedy answers to held-out sums at the end, one seed an arm:
+
+# %%
+ends = [run for run in recorded["grpo"] if run["seed"] == 0]
+pd.DataFrame(
+    {"arm": run["arm"], "asked": asked, "said": said[:110]}
+    for run in ends
+    for asked, said in run["heldout"][-1]["answers"][:2]
+)
+
+# %% [markdown]
+# Does the doctor see it? It reads the trainer's log, in which there is a reward and a length, and no truth:
+
+# %%
+KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
+KEYS |= {"clipped": "completions/clipped_ratio"}
+
+
+def log_of(run):
+    """The trainer's log of a recorded run."""
+    columns = {name: numbers(text) for name, text in run["log"].items()}
+    named = {KEYS.get(name, name): values for name, values in columns.items() if name not in ("truth", "steps")}  # fmt: skip
+    return [dict(zip(named, values, strict=True)) for values in zip(*named.values(), strict=True)]
+
+
+pd.DataFrame(
+    [(run["arm"], f.code, f.severity, f.seen) for run in ends for f in diagnose(log_of(run))],
+    columns=["arm", "code", "severity", "seen"],
+)
+
+# %% [markdown]
+# A log cannot say what it does not hold. Only the second measure beside the reward, the truth on held-out prompts, tells a good run from a gamed one. **Log something that is not paid.**
+
+# %% [markdown]
+# ## 10. A bug hunt
+#
+# A colleague writes a head of his own. His loss is far below yours from the start. His best-of-16 is no better than chance.
+
+
+# %%
+def colleagues_rows(rows):
+    """Tokens and labels, as my colleague makes them."""
+    found = prm.encode_steps(rows, tokenizer)
+    for row in found:
+        row["labels"] = [max(label, 0) for label in row["labels"]]
+    return found
+
+
+theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
+their_scores = iter(prm.step_scores(theirs, tokenizer, flat))
+by_theirs = table(flat, lambda r: prm.aggregate(next(their_scores), "min"))
+{
+    "loss": (process_log[-2]["loss"], their_log[-2]["loss"]),
+    "mean score": (round(by_process.mean(), 3), round(by_theirs.mean(), 3)),
+    "best of 16": (prm.best_of_n(by_process, worth, 16).mean().round(2), prm.best_of_n(by_theirs, worth, 16).mean().round(2)),
+}  # fmt: skip
+
+# %% [markdown]
+# <details><summary>What is wrong?</summary>
+#
+# `max(label, 0)` turns -100 into 0: every token of the prompt and of every step is now labelled *wrong*. Nine tokens in ten are, whatever the solution, so a model that says 'wrong' to everything has a small loss. The few labels that mean something are outvoted. Nothing crashed, as 0 is a class. Count your labels before you train: section 4's table does.
+#
+# </details>
+
+# %%
+# NBVAL_CHECK_OUTPUT
+one = prm.step_row(prompt, replies[1], [1, 0, 0])
+[sum(x != -100 for x in prm.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
+
+# %% [markdown]
+# ## 11. With real data
+#
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's own stepwise form into the rows used above. What nobody labelled stays `None`: behind the first wrong step ProcessBench says nothing, and neither should you.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import pathlib
+
+from postlab.datasets import step_rows
+
+bench = {"id": "gsm8k-0", "problem": "Ann has 3 bags of 4 apples and eats 2. How many are left?"}
+bench |= {"steps": ["3 * 4 = 12", "12 - 2 = 11", "The answer is 11."], "label": 1}
+with tempfile.TemporaryDirectory() as folder:
+    file = pathlib.Path(folder, "bench.jsonl")
+    file.write_text(json.dumps(bench | {"final_answer_correct": False}))
+    real = step_rows(str(file), split="test")
+real[0]["completions"], real[0]["labels"], prm.first_wrong(real[0]["labels"])
+
+# %% [markdown]
+# On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")` and `error_f1`. No large model was run here.
+#
+# ## What you have now
+#
+# Step labels from an oracle and from nothing but answers, two heads on one budget, an estimator for best-of-$n$ that you wrote, and a habit: ask what a reward model *sees* before you ask what it scores. Week 11 has several rewards at once.
+
+# %% [markdown]
+# ### Five interview questions
+#
+# **1.** Why does the label of a step stand on its last token, and what happens if it stands on all of them?
+#
+# <details><summary>Answer</summary>
+#
+# A causal model at an earlier token has not read the step. Labels on all tokens teach it to guess a step's fate from its beginning, and weigh long steps more. One token too late, it has seen how the next step begins, which leaks. Padding and prompt must have -100.
+#
+# </details>
+#
+# **2.** Your process model beats the outcome model by ten points in best-of-64. What do you ask before you believe that step labels did it?
+#
+# <details><summary>Answer</summary>
+#
+# The same solutions, steps, start and size? The number of labels, and what they cost? Which aggregation, chosen on what? Paired intervals over prompts, several seeds. The majority and the weighted vote beside it. And whether a difference in style, which both could see, explains it.
+#
+# </details>
+#
+# **3.** How do Monte Carlo step labels fail?
+#
+# <details><summary>Answer</summary>
+#
+# With a weak completer right steps of hard problems get 0; with a strong one wrong steps get 1, as it corrects them. They measure the chance of *this* policy to finish, not whether the step is right. More rollouts shrink the noise and not that bias. Compare with human or stronger-judge labels on a sample, by position and difficulty.
+#
+# </details>
+#
+# **4.** System design: 16 replies a question is what you can afford. Vote, rerank or search?
+#
+# <details><summary>Answer</summary>
+#
+# Measure at equal tokens, the reward model's own passes counted. Vote where answers can be compared and errors scatter; rerank where they do not or replies are free text; weighted vote as the default of the two. Search where mistakes come early and the model sees them; else it only amplifies the model's errors. Watch the curve over n: where best-of-n falls, the reward model is being overoptimised.
+#
+# </details>
+#
+# **5.** Research taste: a paper trains a policy on a process reward and its process reward doubles. What is missing?
+#
+# <details><summary>Answer</summary>
+#
+# Something that was not paid: accuracy by a verifier on held-out problems, steps and length a reply, samples. How steps are aggregated (a sum pays for steps), and what a reply without an answer is paid. The same run with the outcome reward alone.
+#
+# </details>
+
+# %% [markdown]
+# **Papers.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2, labels; 3, process against outcome; appendix F, aggregation. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3, labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3, the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): what goes wrong with Monte Carlo labels and best-of-n as a yardstick. Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute. Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards is gamed.

@@ -1,0 +1,303 @@
+"""Week 10's figures: a choice among n, who finds the wrong step, and how a reward is gamed.
+
+`gains`, `found_errors` and `curves` read data/results/week10/prm.json; the others take frames and
+return a closed figure; titles are computed from what is drawn. Left out: spread between seeds,
+beyond the thin lines and strokes that show each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.comparison import COLOURS, INK
+from postlab.panels import GREY, PALE, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+LOOKS = {  # selector: how it is called, colour
+    "oracle": ("oracle", COLOURS["grpo"]),
+    "process, min": ("process, min", COLOURS["prm"]),
+    "rollouts, min": ("rollouts, min", COLOURS["sft"]),
+    "outcome, last": ("outcome", COLOURS["dpo"]),
+    "vote by process, min": ("weighted vote", COLOURS["cai"]),
+    "majority": ("majority", COLOURS["base"]),
+}
+GAP = 0.035  # between two labels at the end of curves, of the axis
+RESAMPLES = 1000
+
+
+def numbers(text: str) -> np.ndarray:
+    """The numbers of a recorded list."""
+    return np.array(text.split(), dtype=float)
+
+
+def gains(
+    by_prompt: Mapping[str, Sequence[str]], names: Sequence[str], *, over: str = "majority"
+) -> pd.DataFrame:
+    """How many points a selector's accuracy lies above another's, on the same prompts.
+
+    Args:
+        by_prompt: selector -> a text a seed, a number a prompt; seeds are averaged a prompt first.
+        names: which to compare with `over`.
+    Returns:
+        A row a selector: selector, value (%), points, low, high, p, seeds (points each).
+    """
+    import pandas as pd
+
+    from postlab.stats import paired_difference
+
+    base = np.array([numbers(text) for text in by_prompt[over]])
+    rows = []
+    for name in names:
+        seeds = np.array([numbers(text) for text in by_prompt[name]])
+        found = paired_difference(base.mean(axis=0), seeds.mean(axis=0))
+        row = {"selector": name, "value": 100 * seeds.mean(), "points": 100 * found.difference}
+        row |= {"low": 100 * found.low, "high": 100 * found.high, "p": found.p}
+        rows.append(row | {"seeds": list(100 * (seeds - base).mean(axis=1))})
+    return pd.DataFrame(rows)
+
+
+def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.DataFrame:
+    """ProcessBench's F1 of each finder, over the seeds' replies together, with an interval.
+
+    The interval resamples replies; those of one prompt hang together, so it is a little narrow.
+
+    Args:
+        runs: with `truth`, `sizes` and `found`, numbers in texts, a seed each.
+        least: steps a reply must have.
+    Returns:
+        A row a finder: finder, wrong, right, f1, low, high, replies.
+    """
+    import pandas as pd
+
+    from postlab.prm import error_f1
+
+    runs = list(runs)
+    kept = np.concatenate([numbers(run["sizes"]) for run in runs]) >= least
+    truth = np.concatenate([numbers(run["truth"]) for run in runs])[kept]
+    rng, rows = np.random.default_rng(0), []
+    draws = rng.integers(0, len(truth), (RESAMPLES, len(truth)))
+    for name in runs[0]["found"]:
+        found = np.concatenate([numbers(run["found"][name]) for run in runs])[kept]
+        hit, bad = found == truth, truth != -1
+        wrong = (hit & bad)[draws].sum(axis=1) / bad[draws].sum(axis=1)
+        right = (hit & ~bad)[draws].sum(axis=1) / (~bad)[draws].sum(axis=1)
+        again = 2 * wrong * right / np.maximum(wrong + right, 1e-12)
+        low, high = np.quantile(again, (0.025, 0.975))
+        row = {"finder": name} | error_f1(found, truth)
+        rows.append(row | {"low": low, "high": high, "replies": len(truth)})
+    return pd.DataFrame(rows)
+
+
+def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What was paid, true and written by step, and the truth on held-out prompts.
+
+    Args:
+        runs: with `arm`, `seed`, `log` (numbers in a text by name) and `heldout`.
+    """
+    import pandas as pd
+
+    steps, looks = [], []
+    for run in runs:
+        who = {"arm": run["arm"], "seed": run["seed"]}
+        names = ("step", "proxy", "truth", "steps")
+        steps.append(pd.DataFrame({n: numbers(run["log"][n]) for n in names}).assign(**who))
+        for look in run["heldout"]:
+            told = {"step": look["step"], "truth": numbers(look["truth"]).mean()}
+            looks.append(who | told | {"steps": numbers(look["steps"]).mean()})
+    return pd.concat(steps), pd.DataFrame(looks)
+
+
+def plot_choice(frame: pd.DataFrame) -> Figure:
+    """Draw accuracy over n, a curve a selector, with intervals over prompts.
+
+    Args:
+        frame: rows with `selector` (of LOOKS), `n`, `value`, `low`, `high` from 0 to 1.
+    """
+    fig, (panel,) = panels(1, 1, (9.5, 4.6))
+    ends = {}
+    for name, (about, colour) in LOOKS.items():
+        rows = frame[frame["selector"] == name].sort_values("n")
+        if rows.empty:
+            continue
+        panel.fill_between(
+            rows["n"], 100 * rows["low"], 100 * rows["high"], color=colour, alpha=0.12, lw=0
+        )
+        panel.plot(rows["n"], 100 * rows["value"], "o-", color=colour, linewidth=2.2, markersize=5)
+        ends[about] = (100 * rows["value"].iloc[-1], colour)
+    most = frame["n"].max()
+    places = _apart([value for value, _ in ends.values()], 100 * GAP * 1.6)
+    for (about, (_, colour)), place in zip(ends.items(), places, strict=True):
+        panel.text(most * 1.1, place, about, color=colour, va="center", size=11.5)
+    panel.set_xscale("log", base=2)
+    ticks = sorted(frame["n"].unique())
+    panel.set_xticks(ticks, [str(n) for n in ticks])
+    panel.set_xlim(0.9, most * 2.6)
+    panel.set_ylim(0, 102)
+    panel.set_xlabel("replies to choose from, n", color=INK)
+    panel.set_ylabel("held-out prompts right, %", color=INK)
+    at = frame[frame["n"] == 16].set_index("selector")["value"]
+    said = ", ".join(
+        f"{LOOKS[name][0]} {100 * at[name]:.0f}%" for name in LOOKS if name in at.index
+    )
+    return headline(fig, f"Of 16 replies: {said}")
+
+
+def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
+    """Draw the points that each selector gains, with intervals and a stroke a seed.
+
+    Args:
+        frame: of `gains`.
+        over: what they are compared with, in words.
+    """
+    fig, (panel,) = panels(1, 1, (9.5, 1.5 + 0.42 * len(frame)))
+    for place, row in enumerate(frame.to_dict("records")):
+        colour = LOOKS.get(row["selector"], ("", GREY))[1]
+        panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
+        panel.plot(row["seeds"], [place] * len(row["seeds"]), "|", color=colour, markersize=10)
+        panel.plot(row["points"], place, "o", color=colour, markersize=8)
+    panel.axvline(0, color=GREY, linewidth=1)
+    panel.grid(visible=False, axis="y")
+    panel.grid(visible=True, axis="x", color="#e6e6e6")
+    panel.set_yticks(range(len(frame)), frame["selector"], size=11.5)
+    panel.set_ylim(len(frame) - 0.5, -0.5)
+    panel.set_xlabel(f"points over {over}, paired, with 95% intervals", color=INK)
+    best = frame.loc[frame["points"].idxmax()]
+    return headline(
+        fig,
+        f"Best of 16 by '{best['selector']}' lies {best['points']:+.0f} points over {over}"
+        f" ({best['low']:+.0f} to {best['high']:+.0f})",
+    )
+
+
+def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw each finder's F1 with its interval, a panel a group of replies.
+
+    Args:
+        groups: name of the group -> frame of `found_errors`.
+    """
+    fig, places = panels(1, len(groups), (10, 3.6), sharey=True)
+    said = []
+    for panel, (about, frame) in zip(places, groups.items(), strict=True):
+        for place, row in enumerate(frame.to_dict("records")):
+            colour = COLOURS["prm"] if row["finder"] == "process" else GREY
+            panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
+            panel.plot(row["f1"], place, "o", color=colour, markersize=8)
+            panel.plot(row["wrong"], place, "x", color=PALE, markersize=7, markeredgewidth=2)
+            panel.plot(row["right"], place, "+", color=PALE, markersize=9, markeredgewidth=2)
+        panel.set_title(f"{about} ({frame['replies'].iloc[0]:,})", loc="left", size=12, color=INK)
+        panel.set_yticks(range(len(frame)), frame["finder"], size=11)
+        panel.set_ylim(len(frame) - 0.5, -0.5)
+        panel.set_xlim(-0.04, 1.04)
+        panel.grid(visible=False, axis="y")
+        panel.grid(visible=True, axis="x", color="#e6e6e6")
+        panel.set_xlabel("F1 (dot); share of wrong ×, of right +", color=INK)
+        named = frame.set_index("finder")["f1"]
+        said.append(f"{about}: process {named['process']:.2f}, random {named['random']:.2f}")
+    return headline(fig, f"First wrong step, F1. {'; '.join(said)}")
+
+
+def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> Figure:
+    """Draw what was paid, the steps a reply and what was true; a column an arm, a line a seed.
+
+    Args:
+        steps: of `curves`.
+        looks: of `curves`.
+        window: steps a curve is averaged over.
+    """
+    arms = list(dict.fromkeys(steps["arm"]))
+    fig, places = panels(3, len(arms), (10, 6.4), sharex=True, sharey="row")
+    lines = (
+        ("proxy", "paid", COLOURS["multi"]),
+        ("steps", "steps a reply", GREY),
+        ("truth", "right", COLOURS["grpo"]),
+    )
+    said = []
+    for column, arm in enumerate(arms):
+        runs, seen = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
+        for row, (name, about, colour) in enumerate(lines):
+            panel = places[row * len(arms) + column]
+            for _, run in runs.groupby("seed"):
+                smooth = run[name].rolling(window, min_periods=1).mean()
+                panel.plot(run["step"], smooth, color=colour, alpha=0.4, linewidth=1.2)
+            mean = runs.groupby("step")[name].mean().rolling(window, min_periods=1).mean()
+            panel.plot(mean.index, mean, color=colour, linewidth=2.6)
+            if name in seen:
+                held = seen.groupby("step")[name].mean()
+                panel.plot(
+                    held.index, held, "o", color=colour, markersize=7, markerfacecolor="white",
+                    markeredgewidth=2,
+                )  # fmt: skip
+            if column == 0:
+                panel.set_ylabel(about, color=INK)
+            if name == "truth":
+                panel.set_ylim(-0.04, 1.04)
+                panel.set_xlabel("step (circles: held out, greedy)", color=INK)
+            if row == 0:
+                panel.set_title(arm, loc="left", size=12, color=INK)
+        ends = seen.groupby("step")[["truth", "steps"]].mean()
+        first, last = ends.iloc[0], ends.iloc[-1]
+        said.append(
+            f"{arm}: right {first['truth']:.2f} to {last['truth']:.2f},"
+            f" steps {first['steps']:.1f} to {last['steps']:.1f}"
+        )
+    return headline(fig, "; ".join(said))
+
+
+def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the head's chance of every step of some solutions, wrong steps marked.
+
+    Args:
+        rows: with `completions`, `scores` (a chance a step) and `labels` (the oracle's).
+    """
+    most = max(len(row["completions"]) for row in rows)
+    fig, (panel,) = panels(1, 1, (10, 0.9 + 0.52 * len(rows)))
+    seen = caught = 0
+    for place, row in enumerate(rows):
+        told = zip(row["completions"], row["scores"], row["labels"], strict=True)
+        for column, (text, score, label) in enumerate(told):
+            panel.barh(
+                place, 0.94, left=column, height=0.8, color=COLOURS["prm"], alpha=0.08 + 0.7 * score
+            )
+            colour = INK if label else COLOURS["multi"]
+            shown = text if len(text) <= 16 else f"{text[:15]}\N{HORIZONTAL ELLIPSIS}"
+            panel.text(
+                column + 0.03, place, f"{shown.replace('$', '')}  {score:.2f}", va="center",
+                size=10.5, color=colour, weight="normal" if label else "bold",
+            )  # fmt: skip
+        first = next((i for i, x in enumerate(row["labels"]) if not x), -1)
+        seen += first >= 0
+        caught += first >= 0 and row["scores"][first] < 0.5
+    panel.set_xlim(0, max(most, 3))
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines["bottom"].set_visible(False)
+    panel.grid(visible=False)
+    return headline(fig, f"Of {seen} first wrong steps (bold), {caught} score below one half")
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """Places for labels near these values, none nearer to the next than the gap.
+
+    >>> [round(x, 1) for x in _apart([50.0, 50.0, 80.0], 4.0)]
+    [48.0, 52.0, 80.0]
+    """
+    order = np.argsort(values, kind="stable")
+    places = np.array(values, dtype=float)
+    for _ in range(200):
+        moved = False
+        for low, high in zip(order[:-1], order[1:], strict=True):
+            short = gap - (places[high] - places[low])
+            if short > 1e-9:
+                places[low] -= short / 2
+                places[high] += short / 2
+                moved = True
+        if not moved:
+            break
+    return places.tolist()
