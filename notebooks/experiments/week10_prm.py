@@ -2,9 +2,10 @@
 
     python notebooks/experiments/week10_prm.py
 
-The generator is the shipped tiny SFT stage, the task sums of four terms, drawn at temperature 0.9,
-where the majority of 16 is right on some two thirds (chosen on training prompts, see below). Three
-seeds; a seed decides prompts, draws, the head's start and the order of its rows. For each:
+The generator is the shipped tiny SFT stage, the task sums of three or four terms, drawn at
+temperature 1, where the majority of 16 is right on about two thirds (chosen on training prompts,
+see below). Three seeds; a seed decides prompts, draws, the head's start and the order of its rows.
+For each:
 
 - *labels*: solutions to training prompts, labelled step by step by the oracle and by rollouts that
   know the final answer only (Math-Shepherd, arXiv 2312.08935), and how far the two agree;
@@ -26,8 +27,15 @@ at 1.5e-3 or 3e-3 a head of 1.4M parameters ranked right steps over slips no bet
 AUC for slips 0.43 to 0.49, for blurted answers 1.00, for garbled steps 0.95), best of 16 was worse
 than the majority (29 against 66%), and neither 500 steps (stopped at 300, its loss flat) nor eight
 layers in place of four changed that. So the task was made one in which the difference between
-replies is one that so small a model can see: four terms, of which it blurts most. What the head
+replies is one that so small a model can see: short sums, of which it blurts most. What the head
 does not see is measured here all the same: replies with steps are reported by themselves.
+
+Seed 0 was first run with four terms at 0.9 and the held-out *wordings*. In those the policy works
+out twice as many sums, the majority of 16 was right on 96%, and best of n by the process head rose
+to 89% at n = 8 and fell to 65% at 64. The bars are about a task that is neither solved nor out of
+reach, so held-out prompts now have held-out numbers and the training wordings. In GRPO at four
+terms no arm was gamed in 40 steps (right on 95% under both rewards): nothing it drew had a step
+too many. Three terms, on which it sometimes does that, and 80 steps were taken for that reason.
 """
 
 from __future__ import annotations
@@ -61,8 +69,8 @@ TARGET = ROOT / "data" / "results" / "week10" / "prm.json"
 SEEDS = (0, 1, 2)
 CODE = ("tinyworld", "rollout", "decoding", "prm_labels", "prm_scores", "prm_steps")
 SETTINGS: dict[str, Any] = {
-    "terms": 4,
-    "temperature": 0.9,
+    "terms": (3, 4),  # as many prompts of each
+    "temperature": 1.0,
     "new_tokens": 64,
     "train": {"prompts": 400, "replies": 8},
     "rollouts": {"k": 8, "temperature": 1.0},
@@ -78,7 +86,7 @@ HEADS = ("process", "rollouts", "outcome")
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 HOWS = ("last", "min", "product")
 GRPO: dict[str, Any] = {
-    "max_steps": 40, "per_device_train_batch_size": 32, "learning_rate": 4e-4,
+    "max_steps": 80, "per_device_train_batch_size": 32, "learning_rate": 4e-4,
     "max_completion_length": 96, "save_strategy": "no",
 }  # fmt: skip
 ARMS: dict[str, dict[str, Any]] = {
@@ -86,7 +94,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "weakest step": {"how": "min"},
     "sum, if the answer is right": {"how": "sum", "gate": True},
 }
-GRPO_HELDOUT, EVERY, SHOWN = 64, 10, 4
+GRPO_HELDOUT, EVERY, SHOWN = 64, 20, 4
 FINAL = re.compile(r"#### (-?[0-9]{1,6})$")
 Messages = list[dict[str, str]]
 
@@ -100,13 +108,14 @@ def start() -> tuple[Any, Any]:
 
 
 def prompts_of(split: str, count: int, name: str) -> list[Messages]:
-    """Different sums of so many terms: their numbers held out, and their wording, or neither."""
+    """Different sums in the training wordings, the numbers of terms in turn; held out or not."""
     rng, found = random.Random(f"week 10 {split} {name}"), {}
     while len(found) < count:
-        terms = tuple(rng.randint(2, 59) for _ in range(SETTINGS["terms"]))
+        many = SETTINGS["terms"][len(found) % len(SETTINGS["terms"])]
+        terms = tuple(rng.randint(2, 59) for _ in range(many))
         if tasks.held_out_numbers(terms) == (split == "heldout"):
             item = tasks.Item("arithmetic", "sum", terms)
-            found.setdefault(tasks.ask(item, rng, split), None)
+            found.setdefault(tasks.ask(item, rng, "train"), None)
     return [[{"role": "user", "content": text}] for text in found]
 
 
@@ -200,8 +209,15 @@ def trained(kind: str, seed: int, made: dict[str, Any], folder: Path) -> dict[st
     trainer.model.eval().save_pretrained(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     labels = sum(x != -100 for row in encoded for x in row["labels"])
-    return {"kind": kind, "seed": seed, "loss": listed(losses), "labels": labels,
-            "solutions": len(encoded), "seconds": round(seconds, 1), "folder": folder.name}  # fmt: skip
+    return {
+        "kind": kind,
+        "seed": seed,
+        "loss": listed(losses),
+        "labels": labels,
+        "solutions": len(encoded),
+        "seconds": round(seconds, 1),
+        "folder": folder.name,
+    }
 
 
 @cache
@@ -497,9 +513,9 @@ def main() -> None:
                 name: [listed(run[name][n]) for run in picked]
                 for name in picked[0]
             },
-            "by_tokens": {
-                name: [listed(run[name][4]) for run in picked]
-                for name in ("process, min", "majority")
+            "equal_tokens": {
+                str(m): {"process, min": [listed(run["process, min"][m]) for run in picked]}
+                for m in SIZES
             },
             "reply_tokens": [
                 round(one / (SETTINGS["heldout"]["prompts"] * SETTINGS["heldout"]["replies"]), 3)

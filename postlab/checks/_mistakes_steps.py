@@ -287,6 +287,10 @@ PROCESS_F1 = (
         "detection",
         "you count whether *a* mistake was seen, not which step was named",
         _f1(_detection),
+    ),
+    Mistake(
+        "place_ignored",
+        "any step named in a wrong solution is a hit for you: it has to be the first wrong one",
         _f1(_anywhere),
     ),
     Mistake(

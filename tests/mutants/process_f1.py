@@ -67,7 +67,7 @@ MUTANTS = {
     "root_of_the_product": "geometric_mean",
     "half": "no_two",
     "some_mistake_seen": "detection",
-    "wherever_it_is": "detection",
+    "wherever_it_is": "place_ignored",
     "one_step_beside": "near_miss",
     "grouped_by_prediction": "by_prediction",
     "wrong_ones": "wrong_only",

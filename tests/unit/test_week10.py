@@ -101,7 +101,7 @@ def test_prompts_are_sums_of_so_many_terms_and_the_splits_are_apart():
     train = experiment.prompts_of("train", 30, "0")
     for prompts, split in ((held, True), (train, False)):
         items = [read(p[0]["content"]) for p in prompts]
-        assert {len(item.args) for item in items} == {experiment.SETTINGS["terms"]}
+        assert {len(item.args) for item in items} == set(experiment.SETTINGS["terms"])
         assert all(tasks.held_out_numbers(item.args) is split for item in items)
     assert held == experiment.prompts_of("heldout", 30, "")
     assert len({p[0]["content"] for p in train}) == 30
