@@ -1,6 +1,6 @@
-"""Week 10's figures: a choice among n, who finds the wrong step, and how a reward is gamed.
+"""Week 10's figures: what a choice among n is worth, and who finds the first wrong step.
 
-`gains`, `found_errors` and `curves` read data/results/week10/prm.json; the others take frames and
+`gains` and `found_errors` read data/results/week10/prm.json; the others take frames and
 return a closed figure; titles are computed from what is drawn. Left out: spread between seeds,
 beyond the thin lines and strokes that show each.
 """
@@ -63,54 +63,44 @@ def gains(
 
 
 def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.DataFrame:
-    """ProcessBench's F1 of each finder, over the seeds' replies together, with an interval.
+    """ProcessBench's F1 of each finder, over the seeds' replies together, with a 95% interval.
 
-    The interval resamples replies; those of one prompt hang together, so it is a little narrow.
+    The interval resamples prompts: the replies to one prompt hang together.
 
     Args:
-        runs: with `truth`, `sizes` and `found`, numbers in texts, a seed each.
+        runs: with `prompts` (the number of each reply's prompt), `truth`, `sizes` and `found`,
+            numbers in texts, a seed each.
         least: steps a reply must have.
     Returns:
-        A row a finder: finder, wrong, right, f1, low, high, replies.
+        A row a finder: finder, wrong, right, f1, low, high, replies, of which `slips` are wrong.
     """
     import pandas as pd
 
-    from postlab.prm import error_f1
-
     runs = list(runs)
-    kept = np.concatenate([numbers(run["sizes"]) for run in runs]) >= least
-    truth = np.concatenate([numbers(run["truth"]) for run in runs])[kept]
-    rng, rows = np.random.default_rng(0), []
-    draws = rng.integers(0, len(truth), (RESAMPLES, len(truth)))
+    told = {k: np.concatenate([numbers(r[k]) for r in runs]) for k in ("prompts", "truth", "sizes")}
+    kept = told["sizes"] >= least
+    truth, bad = told["truth"][kept], told["truth"][kept] != -1
+    _, prompt = np.unique(told["prompts"][kept], return_inverse=True)
+    many = prompt.max() + 1
+    draws = np.random.default_rng(0).multinomial(many, np.full(many, 1 / many), RESAMPLES)
+    rows = []
     for name in runs[0]["found"]:
-        found = np.concatenate([numbers(run["found"][name]) for run in runs])[kept]
-        hit, bad = found == truth, truth != -1
-        wrong = (hit & bad)[draws].sum(axis=1) / bad[draws].sum(axis=1)
-        right = (hit & ~bad)[draws].sum(axis=1) / (~bad)[draws].sum(axis=1)
-        again = 2 * wrong * right / np.maximum(wrong + right, 1e-12)
-        low, high = np.quantile(again, (0.025, 0.975))
-        row = {"finder": name} | error_f1(found, truth)
-        rows.append(row | {"low": low, "high": high, "replies": len(truth)})
+        hit = np.concatenate([numbers(run["found"][name]) for run in runs])[kept] == truth
+        counts = [  # (4, prompts): hits and replies, of wrong ones and of right ones
+            np.bincount(prompt, weights=x, minlength=many)
+            for x in (hit & bad, bad, hit & ~bad, ~bad)
+        ]
+        wrong, right, f1 = _f1(*(x.sum() for x in counts))
+        low, high = np.quantile(_f1(*(draws @ x for x in counts))[2], (0.025, 0.975))
+        row = {"finder": name, "wrong": float(wrong), "right": float(right), "f1": float(f1)}
+        rows.append(row | {"low": low, "high": high, "replies": len(truth), "slips": bad.sum()})
     return pd.DataFrame(rows)
 
 
-def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was paid, true and written by step, and the truth on held-out prompts.
-
-    Args:
-        runs: with `arm`, `seed`, `log` (numbers in a text by name) and `heldout`.
-    """
-    import pandas as pd
-
-    steps, looks = [], []
-    for run in runs:
-        who = {"arm": run["arm"], "seed": run["seed"]}
-        names = ("step", "proxy", "truth", "steps")
-        steps.append(pd.DataFrame({n: numbers(run["log"][n]) for n in names}).assign(**who))
-        for look in run["heldout"]:
-            told = {"step": look["step"], "truth": numbers(look["truth"]).mean()}
-            looks.append(who | told | {"steps": numbers(look["steps"]).mean()})
-    return pd.concat(steps), pd.DataFrame(looks)
+def _f1(found: Any, wrong: Any, passed: Any, right: Any) -> tuple[Any, Any, Any]:
+    """The two shares and their harmonic mean, from counts; 0 where there is nothing to count."""
+    one, two = found / np.maximum(wrong, 1), passed / np.maximum(right, 1)
+    return one, two, 2 * one * two / np.maximum(one + two, 1e-12)
 
 
 def plot_choice(frame: pd.DataFrame) -> Figure:
@@ -200,53 +190,6 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
         named = frame.set_index("finder")["f1"]
         said.append(f"{about}: process {named['process']:.2f}, random {named['random']:.2f}")
     return headline(fig, f"First wrong step, F1. {'; '.join(said)}")
-
-
-def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> Figure:
-    """Draw what was paid, the steps a reply and what was true; a column an arm, a line a seed.
-
-    Args:
-        steps: of `curves`.
-        looks: of `curves`.
-        window: steps a curve is averaged over.
-    """
-    arms = list(dict.fromkeys(steps["arm"]))
-    fig, places = panels(3, len(arms), (10, 6.4), sharex=True, sharey="row")
-    lines = (
-        ("proxy", "paid", COLOURS["multi"]),
-        ("steps", "steps a reply", GREY),
-        ("truth", "right", COLOURS["grpo"]),
-    )
-    said = []
-    for column, arm in enumerate(arms):
-        runs, seen = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
-        for row, (name, about, colour) in enumerate(lines):
-            panel = places[row * len(arms) + column]
-            for _, run in runs.groupby("seed"):
-                smooth = run[name].rolling(window, min_periods=1).mean()
-                panel.plot(run["step"], smooth, color=colour, alpha=0.4, linewidth=1.2)
-            mean = runs.groupby("step")[name].mean().rolling(window, min_periods=1).mean()
-            panel.plot(mean.index, mean, color=colour, linewidth=2.6)
-            if name in seen:
-                held = seen.groupby("step")[name].mean()
-                panel.plot(
-                    held.index, held, "o", color=colour, markersize=7, markerfacecolor="white",
-                    markeredgewidth=2,
-                )  # fmt: skip
-            if column == 0:
-                panel.set_ylabel(about, color=INK)
-            if name == "truth":
-                panel.set_ylim(-0.04, 1.04)
-                panel.set_xlabel("step (circles: held out, greedy)", color=INK)
-            if row == 0:
-                panel.set_title(arm, loc="left", size=12, color=INK)
-        ends = seen.groupby("step")[["truth", "steps"]].mean()
-        first, last = ends.iloc[0], ends.iloc[-1]
-        said.append(
-            f"{arm}: right {first['truth']:.2f} to {last['truth']:.2f},"
-            f" steps {first['steps']:.1f} to {last['steps']:.1f}"
-        )
-    return headline(fig, "; ".join(said))
 
 
 def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:

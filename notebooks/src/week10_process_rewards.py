@@ -49,12 +49,8 @@ import pandas as pd
 pd.set_option("display.max_colwidth", 120)
 
 question = "What is 12+30+15?"
-replies = [
-    "12+30=42, 42+15=57. #### 57",
-    "12+30=42, 42+15=67. #### 67",
-    "12+30=52, 52+15=57. #### 57",
-    "#### 58",
-]
+replies = ["12+30=42, 42+15=57. #### 57", "12+30=42, 42+15=67. #### 67"]
+replies += ["12+30=52, 52+15=57. #### 57", "#### 58"]
 steps = [prm.split_steps(reply) for reply in replies]
 pd.DataFrame(
     {
@@ -141,7 +137,7 @@ pd.DataFrame(
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
-# First some solutions: sums of four terms, at temperature 0.9, where the policy blurts most and works some out.
+# First some solutions: sums of three or four terms, at temperature 1, where the policy blurts most and works some out. The held-out ones have numbers that no training row holds.
 
 # %%
 import random
@@ -151,12 +147,12 @@ from postlab.tinyworld.oracle import read
 
 
 def sums(split, count, name):
-    """Different sums of four terms, as prompts."""
+    """Different sums of three and four terms, in turn, as prompts."""
     luck, found = random.Random(name), {}
     while len(found) < count:
-        terms = tuple(luck.randint(2, 59) for _ in range(4))
+        terms = tuple(luck.randint(2, 59) for _ in range(3 + len(found) % 2))
         if tasks.held_out_numbers(terms) == (split == "heldout"):
-            found[tasks.ask(tasks.Item("arithmetic", "sum", terms), luck, split)] = None
+            found[tasks.ask(tasks.Item("arithmetic", "sum", terms), luck, "train")] = None
     return [[{"role": "user", "content": text}] for text in found]
 
 
@@ -170,7 +166,7 @@ def right(prompt, reply):
 
 # %%
 prompts = sums("train", 240, f"notebook {lab.seed}")
-drawn = prm.sample_solutions(policy, tokenizer, prompts, n=8, temperature=0.9, seed=lab.seed)
+drawn = prm.sample_solutions(policy, tokenizer, prompts, n=8, seed=lab.seed)
 rows = [
     prm.step_row(prompt, reply)
     for prompt, group in zip(prompts, drawn, strict=True)
@@ -333,8 +329,12 @@ pd.DataFrame(
 from postlab.figures_week10 import plot_step_scores
 
 fresh = sums("heldout", 40, "shown")
-pool = prm.sample_solutions(policy, tokenizer, fresh, n=16, temperature=0.9, seed=1)
-flat = [prm.step_row(p, reply) for p, group in zip(fresh, pool, strict=True) for reply in group]
+pool = prm.sample_solutions(policy, tokenizer, fresh, n=16, seed=1)
+flat = [
+    prm.step_row(p, reply or "nothing")
+    for p, group in zip(fresh, pool, strict=True)
+    for reply in group
+]
 for row, scores in zip(flat, prm.step_scores(process, tokenizer, flat), strict=True):
     row["scores"] = scores
     row["labels"] = prm.oracle_labels(row["prompt"][-1]["content"], row["completions"])
@@ -565,7 +565,12 @@ groups["with steps"].set_index("finder").round(3)
 from functools import partial
 
 score = partial(prm.step_scores, process, tokenizer)
-found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4, temperature=0.9)
+found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
+
+# %% [markdown]
+# One reply a prompt comes back, with the score it was kept for and all tokens drawn on the way:
+
+# %%
 pd.DataFrame(
     {"asked": p[-1]["content"], "reply": one.reply, "score": round(one.score, 3),
      "right": right(p, one.reply), "tokens": one.tokens}
@@ -608,7 +613,7 @@ change
 # **Predict first.** For each of the three: what is the cheapest way to be paid more?
 
 # %%
-from postlab.figures_week10 import curves, plot_gamed
+from postlab.figures_week10_gamed import curves, plot_gamed
 
 plot_gamed(*curves(recorded["grpo"]))
 
@@ -638,6 +643,10 @@ def log_of(run):
     return [dict(zip(named, values, strict=True)) for values in zip(*named.values(), strict=True)]
 
 
+# %% [markdown]
+# Seed 0 of each arm:
+
+# %%
 pd.DataFrame(
     [(run["arm"], f.code, f.severity, f.seen) for run in ends for f in diagnose(log_of(run))],
     columns=["arm", "code", "severity", "seen"],
@@ -661,9 +670,18 @@ def colleagues_rows(rows):
     return found
 
 
+# %% [markdown]
+# The same rows, half the steps, the same use:
+
+# %%
 theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
 their_scores = iter(prm.step_scores(theirs, tokenizer, flat))
 by_theirs = table(flat, lambda r: prm.aggregate(next(their_scores), "min"))
+
+# %% [markdown]
+# First yours, then his:
+
+# %%
 {
     "loss": (process_log[-2]["loss"], their_log[-2]["loss"]),
     "mean score": (round(by_process.mean(), 3), round(by_theirs.mean(), 3)),
@@ -688,13 +706,19 @@ one = prm.step_row(prompt, replies[1], [1, 0, 0])
 # `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's own stepwise form into the rows used above. What nobody labelled stays `None`: behind the first wrong step ProcessBench says nothing, and neither should you.
 
 # %%
-# NBVAL_CHECK_OUTPUT
 import pathlib
 
 from postlab.datasets import step_rows
 
 bench = {"id": "gsm8k-0", "problem": "Ann has 3 bags of 4 apples and eats 2. How many are left?"}
 bench |= {"steps": ["3 * 4 = 12", "12 - 2 = 11", "The answer is 11."], "label": 1}
+bench
+
+# %% [markdown]
+# A file of such rows, read:
+
+# %%
+# NBVAL_CHECK_OUTPUT
 with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder, "bench.jsonl")
     file.write_text(json.dumps(bench | {"final_answer_correct": False}))

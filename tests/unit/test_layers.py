@@ -53,6 +53,7 @@ PART_OF = {
     "figures_week11_methods": "plots",
     "figures_week11_record": "plots",
     "figures_week10": "plots",
+    "figures_week10_gamed": "plots",
     "prm_choice": "prm",
     "prm_labels": "prm",
     "prm_scores": "prm",

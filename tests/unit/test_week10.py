@@ -11,6 +11,7 @@ import pytest
 from modules import module_at
 
 from postlab import figures_week10 as figures
+from postlab import figures_week10_gamed as gamed
 from postlab import prm
 from postlab.profile import data_dir
 from postlab.stats import paired_difference
@@ -55,10 +56,14 @@ FOUND = {"process": "0 1 -1 -1", "random": "0 0 0 -1"}
 
 
 def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
-    run = {"truth": "0 1 -1 -1", "sizes": "1 3 3 3", "found": FOUND}
+    run = {"prompts": "0 0 1 2", "truth": "0 1 -1 -1", "sizes": "1 3 3 3", "found": FOUND}
     both = figures.found_errors([run, run]).set_index("finder")
     assert both.loc["process", "f1"] == 1.0 and both.loc["process", "replies"] == 8
+    assert both.loc["process", "slips"] == 4
     assert both.loc["random", ["wrong", "right"]].tolist() == [0.5, 0.5]
+    wanted = prm.error_f1([0, 0, 0, -1], [0, 1, -1, -1])
+    assert both.loc["random", "f1"] == pytest.approx(wanted["f1"])
+    assert both.loc["random", "low"] <= wanted["f1"] <= both.loc["random", "high"]
     long = figures.found_errors([run], least=2).set_index("finder")
     assert long.loc["random", "f1"] == 0.0 and long.loc["random", "replies"] == 3
     said = title(figures.plot_errors({"all": both.reset_index()}))
@@ -72,7 +77,7 @@ def test_what_was_paid_is_drawn_above_what_was_true():
         {"step": 2, "truth": "0 0", "steps": "9 8"},
     ]
     run = {"arm": "sum", "seed": 0, "log": log, "heldout": looks}
-    fig = figures.plot_gamed(*figures.curves([run, run | {"seed": 1}]))
+    fig = gamed.plot_gamed(*gamed.curves([run, run | {"seed": 1}]))
     assert title(fig) == "sum: right 0.50 to 0.00, steps 4.0 to 8.5"
     assert [panel.get_ylabel() for panel in fig.axes] == ["paid", "steps a reply", "right"]
 
