@@ -160,7 +160,7 @@ def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
     best = frame.loc[frame["points"].idxmax()]
     return headline(
         fig,
-        f"Best of 16 by '{best['selector']}' lies {best['points']:+.0f} points over {over}"
+        f"Of 16 replies '{best['selector']}' gains {best['points']:+.0f} points over {over}"
         f" ({best['low']:+.0f} to {best['high']:+.0f})",
     )
 
@@ -188,8 +188,8 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
         panel.grid(visible=True, axis="x", color="#e6e6e6")
         panel.set_xlabel("F1 (dot); share of wrong ×, of right +", color=INK)
         named = frame.set_index("finder")["f1"]
-        said.append(f"{about}: process {named['process']:.2f}, random {named['random']:.2f}")
-    return headline(fig, f"First wrong step, F1. {'; '.join(said)}")
+        said.append(f"{about} {named['process']:.2f} against {named['random']:.2f}")
+    return headline(fig, f"First wrong step, F1 of the process model and chance: {', '.join(said)}")
 
 
 def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:

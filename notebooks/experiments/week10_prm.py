@@ -290,14 +290,14 @@ def errors(pool: dict[str, Any], scores: dict[str, Any], seed: int) -> dict[str,
             if not steps:
                 continue
             truth.append(prm.first_wrong(prm.oracle_labels(prompt[-1]["content"], steps)))
-            sizes.append(len(steps))
+            sizes.append((i, len(steps)))
             for kind, made in found.items():
                 made.append(prm.first_wrong(scores[kind]["scores"][i][j]))
             good = scores["outcome"]["scores"][i][j][-1] >= 0.5
             outcome.append(-1 if good else len(steps) - 1)
     found["outcome, then last"] = outcome
-    found["always last"] = [n - 1 for n in sizes]
-    found["random"] = [-1 if rng.random() < 0.5 else rng.randrange(n) for n in sizes]
+    found["always last"] = [n - 1 for _, n in sizes]
+    found["random"] = [-1 if rng.random() < 0.5 else rng.randrange(n) for _, n in sizes]
     return {"truth": truth, "sizes": sizes, "found": found}
 
 
@@ -522,7 +522,9 @@ def main() -> None:
                 for one in tokens
             ],
             "errors": [
-                {"seed": one["seed"], "truth": listed(one["truth"]), "sizes": listed(one["sizes"]),
+                {"seed": one["seed"], "truth": listed(one["truth"]),
+                 "prompts": listed(i for i, _ in one["sizes"]),
+                 "sizes": listed(n for _, n in one["sizes"]),
                  "found": {name: listed(made) for name, made in one["found"].items()}}
                 for one in wrong
             ],

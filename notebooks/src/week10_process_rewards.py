@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A verifier looks at the answer. A process reward model looks at every step on the way to it, and that promises three things: a better choice among several replies, the place of the mistake, and a denser reward. You build one, measure all three promises, and break the third.
+# A verifier looks at the answer, a process reward model at every step on the way. That promises three things: a better choice among replies, the place of the mistake, and a denser reward. You build one, measure all three, and break the third.
 #
 # By the end you can say
 #
@@ -46,7 +46,7 @@ prm.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=prm.LINES)
 # NBVAL_CHECK_OUTPUT
 import pandas as pd
 
-pd.set_option("display.max_colwidth", 120)
+pd.set_option("display.max_colwidth", 120, "display.max_columns", 40)
 
 question = "What is 12+30+15?"
 replies = ["12+30=42, 42+15=57. #### 57", "12+30=42, 42+15=67. #### 67"]
@@ -107,7 +107,7 @@ step_labels = check.step_labels(step_labels)
 #
 # </details>
 #
-# One token too late, and the label of a step is asked of a model that has already seen how the next one begins. On a padded batch:
+# On a padded batch:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -323,7 +323,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# And what does it say of a step? Six held-out replies, wrong steps in bold:
+# And what does it say of a step? Six held-out replies: four that go wrong late, then one worked and one blurted as they came. Wrong steps in bold:
 
 # %%
 from postlab.figures_week10 import plot_step_scores
@@ -338,11 +338,12 @@ flat = [
 for row, scores in zip(flat, prm.step_scores(process, tokenizer, flat), strict=True):
     row["scores"] = scores
     row["labels"] = prm.oracle_labels(row["prompt"][-1]["content"], row["completions"])
-wrong = [r for r in flat if len(r["completions"]) > 2 and 0 in r["labels"]][:4]
-plot_step_scores(wrong + [r for r in flat if len(r["completions"]) == 1][:2])
+worked = [r for r in flat if len(r["completions"]) > 2]
+late = sorted(worked, key=lambda r: -prm.first_wrong(r["labels"]))[:4]
+plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look closely. A blurted answer gets next to nothing. A slip inside a well-made step gets nearly what a right step gets. **The head has learned a style, not arithmetic.** Hold on to that thought: it explains everything below, what works and what does not.
+# Look closely. A blurted answer gets next to nothing: that is a *style*, and the easy part. Of the slips inside well-made steps some are caught, and others score as right steps do. A head of 1.4 million parameters knows little arithmetic. **Ask what a reward model sees before you ask what it scores**: that explains everything below, what works and what does not.
 
 # %% [markdown]
 # ## 5. One number from many
@@ -453,7 +454,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Forty prompts leave room for doubt. **Predict first.** With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
+# **Predict first.** Forty prompts leave room for doubt. With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
 
 # %%
 from postlab.figures_week10 import gains, plot_choice, plot_gains
@@ -482,9 +483,9 @@ among = [name for name in names if name.startswith(("process", "rollouts"))]
 gains(recorded["by_prompt"], among, over="outcome, last").round(2)
 
 # %% [markdown]
-# An interval on both sides of nought is an answer: *on this data the finer labels bought nothing for the choice that the outcome did not buy*. The reason is the thought from section 4. What separates good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels pay where the difference lies *inside* long solutions, and only for a model that can see it.
+# Small beside the gain over the majority, and that is the finding. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels pay where the difference lies *inside* solutions, and only for a model that can see it. (An interval on both sides of nought would read: inconclusive.)
 #
-# The **weighted vote** adds up scores by answer. It takes from the reward model what that one knows (the style) and from the vote what the model does not know (which of several worked answers is right).
+# Now look at the right end of the figure. **Best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
 
 # %% [markdown]
 # ## 7. Where is the mistake?
@@ -554,7 +555,7 @@ plot_errors(groups)
 groups["with steps"].set_index("finder").round(3)
 
 # %% [markdown]
-# Read both panels, and you know why a benchmark's composition matters more than its score. Over all replies the head looks excellent. Where there is something to find, compare it with *random* before you praise it.
+# Read both panels, and you know why a benchmark's composition matters as much as its score. Over all replies everybody who can tell a blurt looks excellent, the outcome model too. Where there is something to *find*, the outcome model has no idea where, and the process model finds a part. Here step labels buy what no outcome label can.
 
 # %% [markdown]
 # ## 8. Search over steps
@@ -592,14 +593,14 @@ print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} 
 # The nearest $n$ that was recorded, on the same prompts:
 
 # %%
-from postlab.stats import paired_difference
+from postlab.stats import paired_difference, verdict
 
 near = min(recorded["equal_tokens"], key=lambda n: abs(int(n) - same_cost))
 first_100 = slice(0, recorded["settings"]["beams"]["prompts"])
 beams = np.mean([numbers(one["right"]) for one in searched], axis=0)
 best = np.mean([numbers(x) for x in recorded["equal_tokens"][near]["process, min"]], axis=0)
 change = paired_difference(best[first_100], beams)
-print(f"beams {beams.mean():.2f}, best of {near} {best[first_100].mean():.2f}")
+print(f"beams {beams.mean():.2f}, best of {near} {best[first_100].mean():.2f}: {verdict(change)}")
 change
 
 # %% [markdown]
@@ -610,7 +611,7 @@ change
 #
 # The third promise: a process reward model as the reward of GRPO. No verifier, no final answer. The recorded runs pay three ways: the **sum** of the steps' chances; the **weakest step**; and the sum, but only **if the answer is right**, which needs the verifier again.
 #
-# **Predict first.** For each of the three: what is the cheapest way to be paid more?
+# **Predict first.** For each of the three: what is the cheapest way to be paid more, and when will the policy find it?
 
 # %%
 from postlab.figures_week10_gamed import curves, plot_gamed
@@ -618,7 +619,9 @@ from postlab.figures_week10_gamed import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# Compare the rows: *paid*, *steps a reply*, *right*. Some greedy answers to held-out sums at the end, one seed an arm:
+# Compare the rows: *paid*, *steps a reply*, *right*. At first all three teach the same: to work sums out is paid, with no verifier in sight. Then the **sum** goes on rising, as every further step that looks right is paid once more: the policy adds a term a second time, correctly, and the head does not ask whether anybody wanted it. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. Either one closes the hole, the second with a verifier's help.
+#
+# Some greedy answers to held-out sums at the end, one seed an arm:
 
 # %%
 ends = [run for run in recorded["grpo"] if run["seed"] == 0]
@@ -658,7 +661,7 @@ pd.DataFrame(
 # %% [markdown]
 # ## 10. A bug hunt
 #
-# A colleague writes a head of his own. His loss is far below yours from the start. His best-of-16 is no better than chance.
+# A colleague writes a head of his own. His loss is far below yours, after half the steps. His best-of-16 is hardly worse. And he calls every right solution wrong.
 
 
 # %%
@@ -675,23 +678,28 @@ def colleagues_rows(rows):
 
 # %%
 theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
-their_scores = iter(prm.step_scores(theirs, tokenizer, flat))
-by_theirs = table(flat, lambda r: prm.aggregate(next(their_scores), "min"))
+their_scores = prm.step_scores(theirs, tokenizer, flat)
+again = iter(their_scores)
+by_theirs = table(flat, lambda r: prm.aggregate(next(again), "min"))
 
 # %% [markdown]
 # First yours, then his:
 
 # %%
-{
-    "loss": (process_log[-2]["loss"], their_log[-2]["loss"]),
-    "mean score": (round(by_process.mean(), 3), round(by_theirs.mean(), 3)),
-    "best of 16": (prm.best_of_n(by_process, worth, 16).mean().round(2), prm.best_of_n(by_theirs, worth, 16).mean().round(2)),
-}  # fmt: skip
+first = [prm.first_wrong(r["labels"]) for r in flat]
+pd.DataFrame(
+    {"loss": log[-2]["loss"], "best of 16": prm.best_of_n(marks, worth, 16).mean()}
+    | prm.error_f1([prm.first_wrong(p) for p in scores], first)
+    for log, marks, scores in (
+        (process_log, by_process, [r["scores"] for r in flat]),
+        (their_log, by_theirs, their_scores),
+    )
+).set_axis(["yours", "his"]).round(3)  # fmt: skip
 
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0: every token of the prompt and of every step is now labelled *wrong*. Nine tokens in ten are, whatever the solution, so a model that says 'wrong' to everything has a small loss. The few labels that mean something are outvoted. Nothing crashed, as 0 is a class. Count your labels before you train: section 4's table does.
+# `max(label, 0)` turns -100 into 0: every token of the prompt and of every step is now labelled *wrong*. Nine tokens in ten are, whatever the solution, so a model that says 'wrong' to nearly everything has a small loss. The order of replies survives, hence the best-of-16; the chances mean nothing any more, hence the F1. Nothing crashed, as 0 is a class. Count your labels before you train: section 4's table does.
 #
 # </details>
 

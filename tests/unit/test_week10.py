@@ -38,7 +38,7 @@ def test_gains_are_paired_and_averaged_over_seeds():
     other = figures.gains(told, ["majority"], over="process, min").iloc[0]
     assert other["points"] == -37.5
     assert title(figures.plot_gains(figures.gains(told, ["process, min"]))).startswith(
-        "Best of 16 by 'process, min' lies +38 points over the majority"
+        "Of 16 replies 'process, min' gains +38 points over the majority"
     )
 
 
@@ -67,7 +67,7 @@ def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
     long = figures.found_errors([run], least=2).set_index("finder")
     assert long.loc["random", "f1"] == 0.0 and long.loc["random", "replies"] == 3
     said = title(figures.plot_errors({"all": both.reset_index()}))
-    assert said == "First wrong step, F1. all: process 1.00, random 0.50"
+    assert said == "First wrong step, F1 of the process model and chance: all 1.00 against 0.50"
 
 
 def test_what_was_paid_is_drawn_above_what_was_true():
@@ -78,7 +78,7 @@ def test_what_was_paid_is_drawn_above_what_was_true():
     ]
     run = {"arm": "sum", "seed": 0, "log": log, "heldout": looks}
     fig = gamed.plot_gamed(*gamed.curves([run, run | {"seed": 1}]))
-    assert title(fig) == "sum: right 0.50 to 0.00, steps 4.0 to 8.5"
+    assert title(fig) == "Right at the end, held out: sum 0.00 (best 0.50)"
     assert [panel.get_ylabel() for panel in fig.axes] == ["paid", "steps a reply", "right"]
 
 
