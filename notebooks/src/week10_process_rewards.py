@@ -311,7 +311,7 @@ pd.DataFrame(
 ).set_axis(["process", "outcome"])
 
 # %% [markdown]
-# The doctor of week 8 reads such a log too, though it knows nothing of labels:
+# The doctor of week 8 reads such a log too:
 
 # %%
 from postlab.doctor import diagnose
@@ -359,7 +359,7 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# *product* falls with every step, so it likes short replies; *sum* rises with every step, so it likes long ones. Neither matters much among replies of one length. Section 9 shows where it does.
+# *product* falls with every step, so it likes short replies; *sum* rises with every step, so it likes long ones. Section 9 shows where that matters.
 
 # %% [markdown]
 # ## 6. The best of n
@@ -470,7 +470,7 @@ points = gains(recorded["by_prompt"], names)
 plot_gains(points)
 
 # %% [markdown]
-# As numbers, in points, with the paired test of week 6:
+# As numbers, with week 6's paired test:
 
 # %%
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
@@ -549,7 +549,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# The right-hand panel as numbers; *wrong* is the share of wrong replies whose first wrong step is named, *right* that of right ones let pass:
+# The right-hand panel as numbers; *slips* are its wrong replies:
 
 # %%
 groups["with steps"].set_index("finder").round(3)
@@ -604,7 +604,7 @@ print(f"beams {beams.mean():.2f}, best of {near} {best[first_100].mean():.2f}: {
 change
 
 # %% [markdown]
-# Search prunes early: a beginning that is blurted dies in the first round and no more tokens are spent on it. It is also the more exposed to the model's errors: what the head likes wrongly, it likes in every round.
+# Search prunes early: a blurted beginning dies in the first round. It is also more exposed to the model's errors: what the head likes wrongly, it likes in every round.
 
 # %% [markdown]
 # ## 9. Paid by the step
@@ -619,20 +619,27 @@ from postlab.figures_week10_gamed import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# Compare the rows: *paid*, *steps a reply*, *right*. At first all three teach the same: to work sums out is paid, with no verifier in sight. Then the **sum** goes on rising, as every further step that looks right is paid once more: the policy adds a term a second time, correctly, and the head does not ask whether anybody wanted it. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. Either one closes the hole, the second with a verifier's help.
-#
-# Some greedy answers to held-out sums at the end, one seed an arm:
+# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more, so a policy that draws one goes on: *steps a reply* rises, *paid* rises, *right* falls to the floor. Whether that happens within 80 steps is luck; the hole is there in every seed. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. By seed, the share of held-out sums that are right:
 
 # %%
-ends = [run for run in recorded["grpo"] if run["seed"] == 0]
 pd.DataFrame(
-    {"arm": run["arm"], "asked": asked, "said": said[:110]}
-    for run in ends
-    for asked, said in run["heldout"][-1]["answers"][:2]
-)
+    {"arm": run["arm"], "seed": run["seed"]}
+    | {f"step {look['step']}": numbers(look["truth"]).mean() for look in run["heldout"]}
+    for run in recorded["grpo"]
+).sort_values(["arm", "seed"]).round(2).set_index(["arm", "seed"])
 
 # %% [markdown]
-# Does the doctor see it? It reads the trainer's log, in which there is a reward and a length, and no truth:
+# What does the winner of the sum say? The seed with the most steps a reply:
+
+# %%
+summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
+gamed = max(summed, key=lambda run: numbers(run["heldout"][-1]["steps"]).mean())
+pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
+
+# %% [markdown]
+# Every addition is right, and nobody asked for the last one. The head judges whether a step follows, not whether it was wanted.
+#
+# Does the doctor see it? It reads a log with reward and length, and no truth:
 
 # %%
 KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
@@ -647,12 +654,17 @@ def log_of(run):
 
 
 # %% [markdown]
-# Seed 0 of each arm:
+# That run, and the gated ones:
 
 # %%
+gates = [run for run in recorded["grpo"] if "answer" in run["arm"]]
 pd.DataFrame(
-    [(run["arm"], f.code, f.severity, f.seen) for run in ends for f in diagnose(log_of(run))],
-    columns=["arm", "code", "severity", "seen"],
+    [
+        (run["arm"], run["seed"], f.code, f.severity, f.seen)
+        for run in (gamed, *gates)
+        for f in diagnose(log_of(run))
+    ],
+    columns=["arm", "seed", "code", "severity", "seen"],
 )
 
 # %% [markdown]
