@@ -569,7 +569,7 @@ score = partial(prm.step_scores, process, tokenizer)
 found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
-# One reply a prompt comes back, with the score it was kept for and all tokens drawn on the way:
+# The reply that was kept, its score, and all tokens drawn on the way:
 
 # %%
 pd.DataFrame(
@@ -619,7 +619,7 @@ from postlab.figures_week10_gamed import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more, so a policy that draws one goes on: *steps a reply* rises, *paid* rises, *right* falls to the floor. Whether that happens within 80 steps is luck; the hole is there in every seed. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. By seed, the share of held-out sums that are right:
+# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. How far that gets within 80 steps is luck; the hole is there in every seed. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. By seed, the share of held-out sums that are right:
 
 # %%
 pd.DataFrame(
