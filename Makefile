@@ -11,7 +11,7 @@ NEED_GIB ?=
 # Where PyTorch's CPU wheels are: used on Linux without an NVIDIA GPU, when it answers.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-STAGES := 03 05 07 $(if $(ALL),09) 12
+STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
 PY := $(CURDIR)/.venv/bin/python
 export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
@@ -33,7 +33,7 @@ setup:  ## make .venv, or leave it alone when it is as the lock files say
 	@$(PYTHON) .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \
 		$(if $(NEED_GIB),--need-gib $(NEED_GIB)) $(if $(NEWEST),--newest)
 
-stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: CAI as well)
+stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well)
 	@set -e; for n in $(STAGES); do \
 		$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/stages.py $$n; \
 	done

@@ -109,7 +109,7 @@ step_labels = check.step_labels(step_labels)
 #
 # On a padded batch:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 batch = torch.tensor([[-1, -1, 0, 0, 1, 2, 2], [-1, 0, 0, 0, -1, -1, -1]])
 step_labels(batch, torch.tensor([[1, 0, 0], [1, 0, 0]])).tolist()
@@ -179,7 +179,7 @@ outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
 # %% [markdown]
 # What are they like? By the number of steps:
 
-# %%
+# %% tags=["aside"]
 about = pd.DataFrame(
     {"steps": len(r["completions"]), "right": good, "all steps right": all(labels)}
     for r, good, labels in zip(rows, outcome, truth, strict=True)
@@ -189,7 +189,7 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # %% [markdown]
 # **Predict first.** A rollout can err both ways: call a right step wrong because the policy fails from there, or a wrong step right because it slips back onto the track. Which will be the commoner error here?
 
-# %%
+# %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
 soft = prm.rollout_labels(
     policy, tokenizer, [rows[i] for i in some], right=right, k=8, seed=lab.seed
@@ -207,7 +207,7 @@ pd.DataFrame(
 # %% [markdown]
 # Over all of the recorded solutions, three seeds (`notebooks/experiments/week10_prm.py`, whose provenance is below). *missed*: of wrong steps those called right; *alarms*: of right steps those called wrong.
 
-# %%
+# %% tags=["aside"]
 import json
 
 from postlab.profile import data_dir
@@ -219,7 +219,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # %% [markdown]
 # *hard*: 'any' is 1 where any of the eight came out right, 'half' where at least half did. Values with their intervals:
 
-# %%
+# %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
 for name in ("agreed", "missed", "alarms", "kappa"):
     labels[f"{name} (low, high)"] = [
@@ -271,18 +271,24 @@ HOW |= {"use_cpu": True, "report_to": "none", "save_strategy": "no", "logging_st
 COLUMNS = ["input_ids", "attention_mask", "labels"]
 
 
-def trained_head(encoded, max_steps=60):
-    """A head trained on rows of `encode_steps`, and its log."""
+def trained_head(encoded, max_steps=60, run=None):
+    """A head trained on rows of `encode_steps`, and its log; kept, if there is a run for it."""
     set_seed(lab.seed)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=new_head(),
             train_dataset=Dataset.from_list(encoded).select_columns(COLUMNS),
             data_collator=DataCollatorForTokenClassification(tokenizer),
-            args=TrainingArguments(folder, max_steps=max_steps, disable_tqdm=True, **HOW),
+            processing_class=tokenizer,
+            args=TrainingArguments(
+                str(run.checkpoints) if run else folder,
+                max_steps=max_steps,
+                disable_tqdm=True,
+                **HOW,
+            ),
         )
         with contextlib.redirect_stdout(io.StringIO()):  # the log is drawn below
-            trainer.train()
+            run.train(trainer) if run else trainer.train()
     return trainer.model.eval(), trainer.state.log_history
 
 
@@ -292,14 +298,15 @@ def trained_head(encoded, max_steps=60):
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
 encoded = prm.encode_steps(process_rows, tokenizer)
-process, process_log = trained_head(encoded)
+run = tiny.run("prm", parent="sft")
+process, process_log = trained_head(encoded, run=run)
 outcome_encoded = prm.encode_steps(prm.outcome_rows(rows, outcome), tokenizer)
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
 # What each was given, and what became of its loss. (The two losses cannot be compared: they are means over other tokens.)
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame(
     {
         "solutions": len(one),
@@ -313,7 +320,7 @@ pd.DataFrame(
 # %% [markdown]
 # The doctor of week 8 reads such a log too:
 
-# %%
+# %% tags=["aside"]
 from postlab.doctor import diagnose
 
 pd.DataFrame(
@@ -325,7 +332,7 @@ pd.DataFrame(
 # %% [markdown]
 # And what does it say of a step? Six held-out replies: four that go wrong late, then one worked and one blurted as they came. Wrong steps in bold:
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week10 import plot_step_scores
 
 fresh = sums("heldout", 40, "shown")
@@ -350,7 +357,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 #
 # To choose among replies you need one score a reply. *min*: a chain is as strong as its weakest link. *product*: every step has to hold, as if they were independent. *last*: the last step's label knew of all before it.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 chances = {"three sure steps": [0.9, 0.9, 0.9], "one doubt": [0.9, 0.5, 0.9], "a blurt": [0.6]}
 pd.DataFrame(
@@ -366,7 +373,7 @@ pd.DataFrame(
 #
 # Draw $n$ replies, keep the one that scores best. To plot its accuracy over $n$ you need it for many $n$, without bias, from one pool of $N$ replies. Taking the first $n$ wastes the rest; drawing with replacement lets a reply meet itself. Average over *all* subsets instead: sorted by score, the reply at rank $r$ (the best is 0) is chosen in $\binom{N-1-r}{n-1}$ of $\binom{N}{n}$ subsets.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 import math
 
@@ -411,7 +418,7 @@ best_of = check.best_of(best_of)
 #
 # With the truth itself as the score, it is week 7's pass@n:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 from postlab.stats import pass_at_k
 
@@ -422,7 +429,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 # %% [markdown]
 # `prm.best_of_n` does the same and lets equal scores share; `prm.vote_of_n` is the majority of $n$ (self-consistency). On the 40 held-out prompts above, with your two heads:
 
-# %%
+# %% tags=["aside"]
 import numpy as np
 
 
@@ -440,7 +447,7 @@ by_outcome = table(flat, lambda r: next(last)[-1])
 # %% [markdown]
 # The share of prompts that each way of choosing gets right, over $n$:
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame(
     {
         n: {
@@ -456,7 +463,7 @@ pd.DataFrame(
 # %% [markdown]
 # **Predict first.** Forty prompts leave room for doubt. With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week10 import gains, plot_choice, plot_gains
 
 plot_choice(pd.DataFrame(recorded["choice"]))
@@ -464,7 +471,7 @@ plot_choice(pd.DataFrame(recorded["choice"]))
 # %% [markdown]
 # Paired, on the same prompts, at $n = 16$; a stroke is a seed:
 
-# %%
+# %% tags=["aside"]
 names = [name for name in recorded["by_prompt"] if name not in ("majority", "oracle")]
 points = gains(recorded["by_prompt"], names)
 plot_gains(points)
@@ -472,13 +479,13 @@ plot_gains(points)
 # %% [markdown]
 # As numbers, with week 6's paired test:
 
-# %%
+# %% tags=["aside"]
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
 # And the question of this section, process against outcome, each aggregation against the outcome model's one score:
 
-# %%
+# %% tags=["aside"]
 among = [name for name in names if name.startswith(("process", "rollouts"))]
 gains(recorded["by_prompt"], among, over="outcome, last").round(2)
 
@@ -486,6 +493,36 @@ gains(recorded["by_prompt"], among, over="outcome, last").round(2)
 # Small beside the gain over the majority, and that is the finding. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels pay where the difference lies *inside* solutions, and only for a model that can see it. (An interval on both sides of nought would read: inconclusive.)
 #
 # Now look at the right end of the figure. **Best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
+
+# %% [markdown]
+# **This week's stage.** A reward model answers nothing. What stands beside the other stages is its parent, with the best of 16 replies to each held-out sum of theirs:
+
+# %%
+from postlab.evals import evaluate
+
+suite = [row for row in tasks.heldout_suite(n=200, seed=0) if row["family"] == "arithmetic"]
+drawn = evaluate(policy, tokenizer, [row | {"temperature": 1.0, "samples": 16} for row in suite])
+asked = [[{"role": "user", "content": text}] for text in drawn["prompt"]]
+steps = [prm.step_row(p, reply or "-") for p, reply in zip(asked, drawn["answer"], strict=True)]
+drawn["score"] = [prm.aggregate(s, "min") for s in prm.step_scores(process, tokenizer, steps)]
+
+# %% [markdown]
+# The other families' answers are the parent's. Its table has to stay honest about that:
+
+# %%
+from postlab.evals import compare
+from postlab.fingerprint import digest
+
+before = tiny.evaluate("sft", policy, tokenizer)
+best = drawn.loc[drawn.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
+rest = before[before["family"] != "arithmetic"]
+after = pd.concat([best, rest])[before.columns].assign(kl=float("nan"))
+run.save_eval(after, digest({"head": run.manifest["weights_sha256"], "of": 16}))
+table = compare({"sft": before, "prm": after}).query("stage == 'prm' and metric == 'arithmetic'")
+table[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
+
+# %% [markdown]
+# Mind what it is compared with: the parent's *one greedy* answer. The price is sixteen.
 
 # %% [markdown]
 # ## 7. Where is the mistake?
@@ -509,7 +546,7 @@ gains(recorded["by_prompt"], among, over="outcome, last").round(2)
 # </details>
 
 
-# %%
+# %% tags=["aside"]
 def process_f1(found, truth):
     raise NotImplementedError
 
@@ -530,7 +567,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # Why harmonic? Two lazy finders on ten solutions, of which eight are wrong at step 0: one always says 'step 0', the other 'all right'.
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 first = torch.tensor([0] * 8 + [-1] * 2)
 lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,), -1)}
@@ -539,7 +576,7 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 # %% [markdown]
 # **Predict first.** A blurted answer is one step, so its first wrong step is easy to name. What will be left of the F1 when only replies with at least two steps are counted?
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week10 import found_errors, plot_errors
 
 groups = {
@@ -551,7 +588,7 @@ plot_errors(groups)
 # %% [markdown]
 # The right-hand panel as numbers; *slips* are its wrong replies:
 
-# %%
+# %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
 
 # %% [markdown]
@@ -562,7 +599,7 @@ groups["with steps"].set_index("finder").round(3)
 #
 # Best-of-$n$ judges finished replies. Beam search judges beginnings: every round, continue each of four prefixes by four steps, score, keep the best four. What it costs is tokens; so it is compared at equal tokens.
 
-# %%
+# %% tags=["aside"]
 from functools import partial
 
 score = partial(prm.step_scores, process, tokenizer)
@@ -571,7 +608,7 @@ found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 # %% [markdown]
 # The reply that was kept, its score, and all tokens drawn on the way:
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame(
     {"asked": p[-1]["content"], "reply": one.reply, "score": round(one.score, 3),
      "right": right(p, one.reply), "tokens": one.tokens}
@@ -581,7 +618,7 @@ pd.DataFrame(
 # %% [markdown]
 # Recorded, on 100 held-out prompts and three seeds. How many replies do a search's tokens buy?
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week10 import numbers
 
 searched = recorded["beams"]
@@ -592,7 +629,7 @@ print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} 
 # %% [markdown]
 # The nearest $n$ that was recorded, on the same prompts:
 
-# %%
+# %% tags=["aside"]
 from postlab.stats import paired_difference, verdict
 
 near = min(recorded["equal_tokens"], key=lambda n: abs(int(n) - same_cost))
@@ -613,7 +650,7 @@ change
 #
 # **Predict first.** For each of the three: what is the cheapest way to be paid more, and when will the policy find it?
 
-# %%
+# %% tags=["aside"]
 from postlab.figures_week10_gamed import curves, plot_gamed
 
 plot_gamed(*curves(recorded["grpo"]))
@@ -621,7 +658,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # %% [markdown]
 # At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. How far that gets within 80 steps is luck; the hole is there in every seed. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. By seed, the share of held-out sums that are right:
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame(
     {"arm": run["arm"], "seed": run["seed"]}
     | {f"step {look['step']}": numbers(look["truth"]).mean() for look in run["heldout"]}
@@ -631,7 +668,7 @@ pd.DataFrame(
 # %% [markdown]
 # What does the winner of the sum say? The seed with the most steps a reply:
 
-# %%
+# %% tags=["aside"]
 summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
 gamed = max(summed, key=lambda run: numbers(run["heldout"][-1]["steps"]).mean())
 pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
@@ -641,7 +678,7 @@ pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
 #
 # Does the doctor see it? It reads a log with reward and length, and no truth:
 
-# %%
+# %% tags=["aside"]
 KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
 KEYS |= {"clipped": "completions/clipped_ratio"}
 
@@ -656,7 +693,7 @@ def log_of(run):
 # %% [markdown]
 # That run, and the gated ones:
 
-# %%
+# %% tags=["aside"]
 gates = [run for run in recorded["grpo"] if "answer" in run["arm"]]
 pd.DataFrame(
     [
@@ -676,7 +713,7 @@ pd.DataFrame(
 # A colleague writes a head of his own. His loss is far below yours, after half the steps. His best-of-16 is hardly worse. And he calls every right solution wrong.
 
 
-# %%
+# %% tags=["aside"]
 def colleagues_rows(rows):
     """Tokens and labels, as my colleague makes them."""
     found = prm.encode_steps(rows, tokenizer)
@@ -688,7 +725,7 @@ def colleagues_rows(rows):
 # %% [markdown]
 # The same rows, half the steps, the same use:
 
-# %%
+# %% tags=["aside"]
 theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
 their_scores = prm.step_scores(theirs, tokenizer, flat)
 again = iter(their_scores)
@@ -697,7 +734,7 @@ by_theirs = table(flat, lambda r: prm.aggregate(next(again), "min"))
 # %% [markdown]
 # First yours, then his:
 
-# %%
+# %% tags=["aside"]
 first = [prm.first_wrong(r["labels"]) for r in flat]
 pd.DataFrame(
     {"loss": log[-2]["loss"], "best of 16": prm.best_of_n(marks, worth, 16).mean()}
@@ -715,7 +752,7 @@ pd.DataFrame(
 #
 # </details>
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 one = prm.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in prm.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
@@ -725,7 +762,7 @@ one = prm.step_row(prompt, replies[1], [1, 0, 0])
 #
 # `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's own stepwise form into the rows used above. What nobody labelled stays `None`: behind the first wrong step ProcessBench says nothing, and neither should you.
 
-# %%
+# %% tags=["aside"]
 import pathlib
 
 from postlab.datasets import step_rows
@@ -737,7 +774,7 @@ bench
 # %% [markdown]
 # A file of such rows, read:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder, "bench.jsonl")

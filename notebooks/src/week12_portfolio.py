@@ -1,7 +1,7 @@
 # %% [markdown]
-# # Week 12 · One model, four stages, one honest comparison
+# # Week 12 · One model, all its stages, one honest comparison
 #
-# Base, SFT, DPO, GRPO: you made them all, and each answered the same held-out prompts. This notebook puts them in one table and one figure, checks that what
+# Base, SFT, DPO, GRPO, and what you made of weeks 9 to 11 (CAI, PRM, multi): each answered the same held-out prompts. This notebook puts them in one table and one figure, checks that what
 # you would hand over says the same as what you measured, and writes the report.
 #
 # By the end you have
@@ -25,16 +25,28 @@ lab = postlab.start(week=12)
 # %% [markdown]
 # ## 1. Every answer of every stage
 #
-# **Predict first.** From weeks 3, 5 and 7: which stage moved which metric? Write down three sentences before you look.
+# **Predict first.** From weeks 3 to 11: which stage moved which metric? Write down three sentences before you look.
 
 # %%
 frames = lab.results()
 {stage: len(frame) for stage, frame in frames.items()}
 
+# %% [markdown]
+# Each stage is compared with the one it was trained from; weeks 9 to 11 branched off SFT.
+
 # %%
+import pandas as pd
+
 from postlab.evals import compare
 
-table = compare(frames)
+tables = [compare({"base": frames["base"]}).assign(parent=None)]
+for stage in list(frames)[1:]:
+    parent = lab.run(stage).manifest["parent"]
+    both = compare({parent: frames[parent], stage: frames[stage]})
+    tables.append(both[both["stage"] == stage].assign(parent=parent))
+table = pd.concat(tables, ignore_index=True)
+
+# %%
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]
@@ -51,8 +63,6 @@ plot_stages(table, profile=lab.profile.name)
 # Numbers compress. Before you believe them, read what the stages said.
 
 # %%
-import pandas as pd
-
 answers = next(iter(frames.values()))[["family", "prompt"]].copy()
 for stage, frame in frames.items():
     answers[stage] = frame["answer"]
@@ -62,8 +72,8 @@ answers.groupby("family", sort=False).head(2)
 # %% [markdown]
 # ## 3. Is a difference a finding?
 #
-# Each row below is a paired difference to the stage before, on the same prompts. `p` is the chance of a difference at least this large if the two
-# stages were interchangeable. There are some thirty rows: at a threshold of 0.05 one or two would 'succeed' by luck alone, so look at the size and the interval
+# Each row below is a paired difference to the stage it was trained from, on the same prompts. `p` is the chance of a difference at least this large if the two
+# stages were interchangeable. There are dozens of rows: at a threshold of 0.05 one or two would 'succeed' by luck alone, so look at the size and the interval
 # first. Week 6 does this properly.
 
 # %%
@@ -82,7 +92,7 @@ import shutil
 
 from postlab.models import export
 
-last = list(frames)[-1]
+last = [stage for stage in frames if stage != "prm"][-1]  # a reward model answers nothing
 target = lab.folder / "export" / last
 shutil.rmtree(target, ignore_errors=True)  # an earlier run of this notebook
 proof = export(lab.checkpoint(last), to=target, profile=lab.profile)

@@ -425,6 +425,8 @@ def dual_by_where(multipliers, measured, levels, rate):
 def dual_one_by_one(multipliers, measured, levels, rate):
     trios = zip(multipliers.tolist(), measured.tolist(), levels.tolist(), strict=True)
     return torch.tensor([max(0.0, m + rate * (c - x)) for m, x, c in trios])
+
+
 def labels_step_by_step(steps, right):
     """Each step's last token looked up, row by row."""
     labels = torch.full(steps.shape, -100, dtype=right.dtype)
@@ -433,12 +435,16 @@ def labels_step_by_step(steps, right):
             if step >= 0:
                 labels[row, (steps[row] == step).nonzero().max()] = right[row, step]
     return labels
+
+
 def best_by_enumeration(scores, right, n):
     """Every subset of n, one after the other."""
     subsets = torch.tensor([*itertools.combinations(range(scores.shape[1]), n)])
     best = scores[:, subsets].argmax(dim=2)  # (P, subsets)
     chosen = subsets.expand(len(scores), *subsets.shape).gather(2, best[..., None])[..., 0]
     return right.gather(1, chosen).mean(dim=1)
+
+
 def f1_by_inverses(found, truth):
     """The harmonic mean as 2 / (1/a + 1/b)."""
     shares = [(found == truth)[kind].double().mean() for kind in (truth >= 0, truth < 0)]
