@@ -350,7 +350,7 @@ late = sorted(worked, key=lambda r: -prm.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look closely. A blurted answer gets next to nothing: that is a *style*, and the easy part. Of the slips inside well-made steps some are caught, and others score as right steps do. A head of 1.4 million parameters knows little arithmetic. **Ask what a reward model sees before you ask what it scores**: that explains everything below, what works and what does not.
+# Look closely. A blurted answer gets next to nothing: that is a *style*, and the easy part. Garbled steps are caught too. But a slip inside a well-made step may score as a right one does: so small a head knows little arithmetic. **Ask what a reward model sees before you ask what it scores**: that explains everything below, what works and what does not.
 
 # %% [markdown]
 # ## 5. One number from many
@@ -656,7 +656,7 @@ from postlab.figures_week10_gamed import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. How far that gets within 80 steps is luck; the hole is there in every seed. The weakest step pays nothing for length; the gate pays nothing for a wrong answer. By seed, the share of held-out sums that are right:
+# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. The **weakest step** pays nothing for length, and is no repair: where its line falls, the policy has found wrong additions, such as 40+59=199, that this head scores as right. Which hole is found within 80 steps is luck. Only the **gate**, a verifier, closes both. By seed, the share of held-out sums that are right:
 
 # %% tags=["aside"]
 pd.DataFrame(
