@@ -228,7 +228,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# Labels for nothing? Not quite: they cost $K$ completions a step, which is many times what the solution itself cost. And they are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
+# Labels for nothing? Not quite: they cost $K$ completions a step, and are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
 
 # %% [markdown]
 # ## 4. Two heads, one budget
@@ -705,7 +705,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# A log cannot say what it does not hold. Only the second measure beside the reward, the truth on held-out prompts, tells a good run from a gamed one. **Log something that is not paid.**
+# A log cannot say what it does not hold. Only a second measure beside the reward tells a good run from a gamed one. **Log something that is not paid.**
 
 # %% [markdown]
 # ## 10. A bug hunt
