@@ -82,7 +82,7 @@ pd.DataFrame(
 #
 # </details>
 
-# %%
+# %% tags=["aside"]
 import torch
 
 from postlab import check
@@ -396,7 +396,7 @@ f"{math.comb(64, 16):,} ways to take 16 of 64 replies"
 # </details>
 
 
-# %%
+# %% tags=["aside"]
 def best_of(scores, right, n):
     raise NotImplementedError
 
@@ -495,34 +495,30 @@ gains(recorded["by_prompt"], among, over="outcome, last").round(2)
 # Now look at the right end of the figure. **Best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
 
 # %% [markdown]
-# **This week's stage.** A reward model answers nothing. What stands beside the other stages is its parent, with the best of 16 replies to each held-out sum of theirs:
+# **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum.
 
 # %%
 from postlab.evals import evaluate
 
-suite = [row for row in tasks.heldout_suite(n=200, seed=0) if row["family"] == "arithmetic"]
-drawn = evaluate(policy, tokenizer, [row | {"temperature": 1.0, "samples": 16} for row in suite])
-asked = [[{"role": "user", "content": text}] for text in drawn["prompt"]]
-steps = [prm.step_row(p, reply or "-") for p, reply in zip(asked, drawn["answer"], strict=True)]
-drawn["score"] = [prm.aggregate(s, "min") for s in prm.step_scores(process, tokenizer, steps)]
-
-# %% [markdown]
-# The other families' answers are the parent's. Its table has to stay honest about that:
+own_sums = [row for row in tasks.heldout_suite(n=200, seed=0) if row["family"] == "arithmetic"]
+sixteen = evaluate(
+    policy, tokenizer, [row | {"temperature": 1.0, "samples": 16} for row in own_sums]
+)
+whose = [[{"role": "user", "content": text}] for text in sixteen["prompt"]]
+cut = [prm.step_row(p, reply or "-") for p, reply in zip(whose, sixteen["answer"], strict=True)]
+sixteen["score"] = [prm.aggregate(s, "min") for s in prm.step_scores(process, tokenizer, cut)]
 
 # %%
 from postlab.evals import compare
 from postlab.fingerprint import digest
 
-before = tiny.evaluate("sft", policy, tokenizer)
-best = drawn.loc[drawn.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
-rest = before[before["family"] != "arithmetic"]
-after = pd.concat([best, rest])[before.columns].assign(kl=float("nan"))
-run.save_eval(after, digest({"head": run.manifest["weights_sha256"], "of": 16}))
-table = compare({"sft": before, "prm": after}).query("stage == 'prm' and metric == 'arithmetic'")
-table[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
-
-# %% [markdown]
-# Mind what it is compared with: the parent's *one greedy* answer. The price is sixteen.
+parent = tiny.evaluate("sft", policy, tokenizer)
+best = sixteen.loc[sixteen.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
+rest = parent[parent["family"] != "arithmetic"]
+entry = pd.concat([best, rest])[parent.columns].assign(kl=float("nan"))
+run.save_eval(entry, digest({"head": run.manifest["weights_sha256"], "of": 16}))
+change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric == 'arithmetic'")
+change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
 # ## 7. Where is the mistake?
