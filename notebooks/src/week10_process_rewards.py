@@ -350,7 +350,7 @@ late = sorted(worked, key=lambda r: -prm.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look closely. A blurted answer gets next to nothing: that is a *style*, and the easy part. Garbled steps are caught too. But a slip inside a well-made step may score as a right one does: so small a head knows little arithmetic. **Ask what a reward model sees before you ask what it scores**: that explains everything below, what works and what does not.
+# Look closely. A blurted answer gets next to nothing: that is a *style*, and the easy part. Garbled steps are caught too. But a slip inside a well-made step may score as a right one does: so small a head knows little arithmetic. **Ask what a reward model sees before you ask what it scores**: that explains everything below.
 
 # %% [markdown]
 # ## 5. One number from many
@@ -783,7 +783,7 @@ real[0]["completions"], real[0]["labels"], prm.first_wrong(real[0]["labels"])
 #
 # ## What you have now
 #
-# Step labels from an oracle and from nothing but answers, two heads on one budget, an estimator for best-of-$n$ that you wrote, and a habit: ask what a reward model *sees* before you ask what it scores. Week 11 has several rewards at once.
+# Step labels from an oracle and from nothing but answers, two heads on one budget, and an estimator for best-of-$n$ that you wrote. Week 11 has several rewards at once.
 
 # %% [markdown]
 # ### Five interview questions
