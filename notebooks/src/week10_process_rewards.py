@@ -652,7 +652,7 @@ from postlab.figures_week10_gamed import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. The **weakest step** pays nothing for length, and is no repair: where its line falls, the policy has found wrong additions, such as 40+59=199, that this head scores as right. Which hole is found within 80 steps is luck. Only the **gate**, a verifier, closes both. By seed, the share of held-out sums that are right:
+# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. The **weakest step** pays nothing for length, and is no repair: where its line falls, the policy has found wrong additions that this head scores as right. Which hole is found within 80 steps is luck. Only the **gate**, a verifier, closes both. By seed, the share of held-out sums that are right:
 
 # %% tags=["aside"]
 pd.DataFrame(
