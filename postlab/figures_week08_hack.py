@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import COLOURS, INK
-from postlab.panels import GREY, headline, panels
+from postlab.panels import draw_moves, headline, panels
+from postlab.recorded import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,10 +44,10 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
     steps, looks = [], []
     for run in runs:
         who = {"arm": run["arm"], "seed": run["seed"]}
-        log = {name: _numbers(run["log"][name]) for name in ("step", "proxy", "truth")}
+        log = {name: numbers(run["log"][name]) for name in ("step", "proxy", "truth")}
         steps.append(pd.DataFrame(log).assign(**who))
         for look in run["heldout"]:
-            told = [_numbers(v).mean() for name, v in look["truth"].items() if name in METRICS]
+            told = [numbers(v).mean() for name, v in look["truth"].items() if name in METRICS]
             looks.append(who | {"step": look["step"], "truth": float(np.mean(told))})
     return pd.concat(steps), pd.DataFrame(looks)
 
@@ -64,11 +65,7 @@ def by_prompt(
         (prompts,) from 0 to 1.
     """
     told = [run["heldout"][look]["truth"] for run in runs]
-    return np.mean([np.concatenate([_numbers(one[m]) for m in metrics]) for one in told], axis=0)
-
-
-def _numbers(text: str) -> np.ndarray:
-    return np.array(text.split(), dtype=float)
+    return np.mean([np.concatenate([numbers(one[m]) for m in metrics]) for one in told], axis=0)
 
 
 def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
@@ -120,23 +117,10 @@ def plot_repairs(frame: pd.DataFrame) -> Figure:
         frame: rows with `arm`, `metric` (of METRICS), `points`, `low`, `high`, against the start.
     """
     arms = list(dict.fromkeys(frame["arm"]))
-    metrics = [name for name in METRICS if name in set(frame["metric"])]
     fig, (panel,) = panels(1, 1, (10, 1.4 + 0.62 * len(arms)))
-    for place, arm in enumerate(arms):
-        rows = frame[frame["arm"] == arm].set_index("metric")
-        for index, name in enumerate(name for name in metrics if name in rows.index):
-            row, at = rows.loc[name], place + SPREAD * (index - (len(rows) - 1) / 2)
-            label = name if place == 0 else None
-            panel.hlines(at, row["low"], row["high"], color=METRICS[name], linewidth=3, alpha=0.55)
-            panel.plot(row["points"], at, "o", color=METRICS[name], markersize=7, label=label)
-    panel.axvline(0, color=GREY, linewidth=1)
-    panel.grid(visible=False, axis="y")
-    panel.set_yticks(range(len(arms)), arms, size=11.5)
-    panel.set_ylim(len(arms) - 0.45, -0.55)
-    panel.set_xlabel("points on held-out prompts over the start, with 95% intervals", color=INK)
-    panel.legend(
-        frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=11
-    )
+    shown = frame[frame["metric"].isin(METRICS)].reset_index(drop=True)
+    places = shown["metric"].map(list(METRICS).index).sort_values(kind="stable")
+    draw_moves(panel, shown.loc[places.index], METRICS, SPREAD)
     whole = frame[frame["metric"] == "truth"].set_index("arm")["points"]
     said = ", ".join(f"{arm} {whole[arm]:+.0f}" for arm in arms)
     return headline(fig, f"Truth, in points over the start: {said}")

@@ -13,25 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import COLOURS, INK
-from postlab.panels import GREY, headline, panels
+from postlab.panels import MANNERS, draw_moves, headline, panels
+from postlab.recorded import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-METRICS = {
-    "safety": COLOURS["sft"],
-    "honesty": COLOURS["cai"],
-    "helpfulness": COLOURS["dpo"],
-    "over_refusal": COLOURS["multi"],
-}
 SPREAD = 0.17  # between two metrics of one arm, in rows
 
 
 def moved(
     runs: Iterable[Mapping[str, Any]],
     start: Mapping[str, str],
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] = tuple(MANNERS),
 ) -> pd.DataFrame:
     """How far each arm moved each metric from its start, in points, on the same held-out prompts.
 
@@ -53,8 +48,8 @@ def moved(
     rows = []
     for arm, seeds in by_arm.items():
         for name in metrics:
-            before = 100 * _numbers(start[name])
-            after = 100 * np.array([_numbers(seed[name]) for seed in seeds])
+            before = 100 * numbers(start[name])
+            after = 100 * np.array([numbers(seed[name]) for seed in seeds])
             found = bootstrap_interval(after.mean(axis=0) - before)
             row = {"arm": arm, "metric": name, "value": after.mean(), "start": before.mean()}
             row |= {"points": found.value, "low": found.low, "high": found.high}
@@ -71,22 +66,7 @@ def plot_moves(frame: pd.DataFrame, about: str) -> Figure:
     """
     arms = list(dict.fromkeys(frame["arm"]))
     fig, (panel,) = panels(1, 1, (10, 1.5 + 0.66 * len(arms)))
-    for place, arm in enumerate(arms):
-        rows = frame[frame["arm"] == arm].set_index("metric")
-        for index, name in enumerate(rows.index):
-            row, at = rows.loc[name], place + SPREAD * (index - (len(rows) - 1) / 2)
-            colour, label = METRICS[name], name if place == 0 else None
-            panel.hlines(at, row["low"], row["high"], color=colour, linewidth=3, alpha=0.5)
-            panel.plot(row["seeds"], [at] * len(row["seeds"]), "|", color=colour, markersize=7)
-            panel.plot(row["points"], at, "o", color=colour, markersize=7, label=label)
-    panel.axvline(0, color=GREY, linewidth=1)
-    panel.grid(visible=False, axis="y")
-    panel.set_yticks(range(len(arms)), arms, size=11.5)
-    panel.set_ylim(len(arms) - 0.45, -0.55)
-    panel.set_xlabel("points on held-out prompts over the start, with 95% intervals", color=INK)
-    panel.legend(
-        frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=11
-    )
+    draw_moves(panel, frame, MANNERS, SPREAD)
     safety = frame[frame["metric"] == "safety"].set_index("arm")["points"]
     return headline(fig, f"{about}: safety {', '.join(f'{a} {safety[a]:+.0f}' for a in arms)}")
 
@@ -100,7 +80,7 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
     fig, (panel,) = panels(1, 1, (9.5, 4.2))
     said = {}
     for name, rows in frame.groupby("metric", sort=False):
-        rows, colour = rows.sort_values("noise"), METRICS[name]
+        rows, colour = rows.sort_values("noise"), MANNERS[name]
         x = 100 * rows["noise"]
         start = rows["start"].iloc[0]
         panel.fill_between(x, start + rows["low"], start + rows["high"], color=colour, alpha=0.15)
@@ -147,7 +127,3 @@ def plot_cost(frame: pd.DataFrame) -> Figure:
         f"{cheap['arm']}: {cheap['truth']:.0f}% for \\${cheap['dollars']:,.0f};"
         f" {dear['arm']}: {dear['truth']:.0f}% for \\${dear['dollars']:,.0f}",
     )
-
-
-def _numbers(text: str) -> np.ndarray:
-    return np.array(text.split(), dtype=float)

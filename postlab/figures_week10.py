@@ -14,6 +14,7 @@ import numpy as np
 
 from postlab.comparison import COLOURS, INK
 from postlab.panels import GREY, PALE, headline, panels
+from postlab.recorded import numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,11 +30,6 @@ LOOKS = {  # selector: how it is called, colour
 }
 GAP = 0.035  # between two labels at the end of curves, of the axis
 RESAMPLES = 1000
-
-
-def numbers(text: str) -> np.ndarray:
-    """The numbers of a recorded list."""
-    return np.array(text.split(), dtype=float)
 
 
 def gains(

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import COLOURS, INK
-from postlab.figures_week10 import numbers
 from postlab.panels import GREY, headline, panels
+from postlab.recorded import numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,18 +13,12 @@ import numpy as np
 
 from postlab.comparison import COLOURS, INK
 from postlab.figures_week11_record import METHODS
-from postlab.panels import GREY, headline, panels
+from postlab.panels import GREY, MANNERS, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-METRICS = {
-    "safety": COLOURS["sft"],
-    "honesty": COLOURS["cai"],
-    "helpfulness": COLOURS["dpo"],
-    "over_refusal": COLOURS["multi"],
-}
 
 
 def plot_soups(
@@ -80,10 +74,7 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
     said = []
     for panel, method in zip(places, methods, strict=True):
         rows = frame[frame["method"] == method]
-        for metric, line in rows.groupby("metric", sort=False):
-            colour = METRICS[metric]
-            panel.fill_between(line["rung"], line["low"], line["high"], color=colour, alpha=0.13)
-            panel.plot(line["rung"], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
+        _draw_lines(panel, rows, over="rung")
         ticks = rows.drop_duplicates("rung")
         panel.set_xticks(ticks["rung"], ticks["label"], size=10.5)
         panel.set_xlabel("weight of safety and of honesty; helpfulness has 1", color=INK)
@@ -96,9 +87,7 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
             f"{METHODS[method][2]} at weight {name}: safety {table.loc[at, 'safety']:.0f}%,"
             f" helpfulness {table.loc[at, 'helpfulness']:.0f}%"
         )
-    places[0].set_ylabel("held-out prompts, %", color=INK)
-    places[0].set_ylim(-3, 105)
-    places[-1].legend(frameon=False, fontsize=10.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _share_axis(places)
     return headline(fig, "Best balance: " + "; ".join(said))
 
 
@@ -148,10 +137,7 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
     said = []
     for panel, start in zip(places, starts, strict=True):
         rows = frame[frame["start"] == start]
-        for metric, line in rows.groupby("metric", sort=False):
-            colour = METRICS[metric]
-            panel.fill_between(line["dose"], line["low"], line["high"], color=colour, alpha=0.13)
-            panel.plot(line["dose"], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
+        _draw_lines(panel, rows, over="dose")
         panel.set_title(f"after {start}", loc="left", size=12.5, color=INK)
         panel.set_xlabel("dose: steps of GRPO on the safe judge", color=INK)
         ends = rows.sort_values("dose").groupby("metric")["value"].agg(["first", "last"])
@@ -159,7 +145,20 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
         said.append(
             f"after {start} safety {gain['safety']:+.0f}, helpfulness {gain['helpfulness']:+.0f}"
         )
+    _share_axis(places)
+    return headline(fig, f"The whole dose, in points: {'; '.join(said)}")
+
+
+def _draw_lines(panel: Axes, rows: pd.DataFrame, *, over: str) -> None:
+    """Each metric over a column, with its interval."""
+    for metric, line in rows.groupby("metric", sort=False):
+        colour = MANNERS[metric]
+        panel.fill_between(line[over], line["low"], line["high"], color=colour, alpha=0.13)
+        panel.plot(line[over], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
+
+
+def _share_axis(places: Sequence[Axes]) -> None:
+    """One scale on the left and one legend on the right of panels in a row."""
     places[0].set_ylabel("held-out prompts, %", color=INK)
     places[0].set_ylim(-3, 105)
     places[-1].legend(frameon=False, fontsize=10.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return headline(fig, f"The whole dose, in points: {'; '.join(said)}")

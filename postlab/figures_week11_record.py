@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import COLOURS
-from postlab.recorded import listed
+from postlab.recorded import listed, numbers
 from postlab.stats import bootstrap_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -46,11 +46,6 @@ def values(
         metric: np.mean([[numbers(one[metric]) for one in many] for many in found], axis=0)
         for metric in metrics
     }
-
-
-def numbers(text: str) -> np.ndarray:
-    """The numbers of a record's text."""
-    return np.array(text.split(), dtype=float)
 
 
 def interval_rows(

@@ -1,4 +1,4 @@
-"""While training on a CPU, memory that was freed stays with the process.
+"""While training, memory that was freed stays with the process; it matters on a CPU.
 
 A step allocates and frees the same activations as the step before. As a rule glibc gives what lies
 at the heap's end back to the system each time, and the next step pays for every page anew.

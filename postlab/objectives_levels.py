@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from postlab.objectives_volumes import split_draws, split_means
-
-Values = Mapping[str, ArrayLike]  # metric -> (points, prompts)
+from postlab.objectives_volumes import Values, split_draws, split_means
 
 
 @dataclass(frozen=True)

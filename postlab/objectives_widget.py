@@ -14,9 +14,9 @@ from typing import Any
 
 import ipywidgets
 
+from postlab.constitution_speakers import policy_speaker
 from postlab.objectives_soup import soup
 from postlab.pages import WIDE, bundle, button, shown, text_html
-from postlab.rollout import Rollout, answer, render, unchanged
 
 Answers = Callable[[Mapping[str, float]], list[str]]
 _STEPS = 12  # of a slider: thirds, quarters and sixths are on it
@@ -46,18 +46,8 @@ def soup_mixer(
     """
 
     def answers(weights: Mapping[str, float]) -> list[str]:
-        import torch
-
-        soup(model, weights)
-        asked = []
-        for number, text in enumerate(prompts):
-            page = render(tokenizer, [{"role": "user", "content": text}])
-            ids = tokenizer(page, add_special_tokens=False)["input_ids"]
-            asked.append(Rollout(str(number), 0, ids, 0.0, new_tokens))
-        with torch.no_grad(), unchanged(model, tokenizer):
-            for _ in answer(model, tokenizer, asked, seed=0):
-                pass
-        return [tokenizer.decode(a.answer, skip_special_tokens=True).strip() for a in asked]
+        speak = policy_speaker(soup(model, weights), tokenizer, new_tokens=new_tokens)
+        return speak([[{"role": "user", "content": text}] for text in prompts])
 
     return SoupMixer(answers, prompts, adapters)
 

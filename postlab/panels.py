@@ -1,7 +1,8 @@
 """What every figure of the course is put on: panels without a frame, and a headline.
 
-Left out: what is drawn, and what the headline says. Figures are closed for pyplot as soon as they
-are made: they show as a cell's result, and no global state is left behind.
+`draw_moves` is the one picture that two weeks share. Left out: what else is drawn, and what the
+headline says. Figures are closed for pyplot as soon as they are made: they show as a cell's result,
+and no global state is left behind.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import INK
+from postlab.comparison import COLOURS, INK
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PALE, GREY = "#b0b0b0", "#555555"
 CHARS = 84  # of a headline's line, in a figure 9 or 10 inches wide
+MANNERS = {  # what preferences move, and its colour wherever several are drawn together
+    "safety": COLOURS["sft"],
+    "honesty": COLOURS["cai"],
+    "helpfulness": COLOURS["dpo"],
+    "over_refusal": COLOURS["multi"],
+}
 
 
 def panels(
@@ -59,6 +67,33 @@ def strip(axes: Axes) -> None:
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(PALE)
+
+
+def draw_moves(panel: Axes, frame: pd.DataFrame, colours: dict[str, str], spread: float) -> None:
+    """How far each arm moved each metric, a row an arm, with intervals and a legend.
+
+    Args:
+        frame: rows with `arm`, `metric` (of colours), `points`, `low`, `high`, against the start;
+            with `seeds`, points each, a small stroke is drawn for every one.
+        spread: between two metrics of one arm, in rows.
+    """
+    arms = list(dict.fromkeys(frame["arm"]))
+    for place, arm in enumerate(arms):
+        rows = frame[frame["arm"] == arm].to_dict("records")
+        for index, row in enumerate(rows):
+            colour, label = colours[row["metric"]], row["metric"] if place == 0 else None
+            at, seeds = place + spread * (index - (len(rows) - 1) / 2), row.get("seeds", [])
+            panel.hlines(at, row["low"], row["high"], color=colour, linewidth=3, alpha=0.55)
+            panel.plot(seeds, [at] * len(seeds), "|", color=colour, markersize=7)
+            panel.plot(row["points"], at, "o", color=colour, markersize=7, label=label)
+    panel.axvline(0, color=GREY, linewidth=1)
+    panel.grid(visible=False, axis="y")
+    panel.set_yticks(range(len(arms)), arms, size=11.5)
+    panel.set_ylim(len(arms) - 0.45, -0.55)
+    panel.set_xlabel("points on held-out prompts over the start, with 95% intervals", color=INK)
+    panel.legend(
+        frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=11
+    )
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:

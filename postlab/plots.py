@@ -188,7 +188,7 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
     rows = {row["stage"]: row for row in part.to_dict("records") if row["value"] == row["value"]}
     tops = [scale * np.nanmax([r["value"], r["high"], *r["seeds"]]) for r in rows.values()]
     top = 100.0 if scale == 100.0 else max([*tops, 1e-9])
-    small = 12.5 if len(stages) <= ROOMY else 9.0
+    size = 12.5 if len(stages) <= ROOMY else 9.0
     for row in rows.values():
         x, y = stages.index(row["stage"]), scale * row["value"]
         before = rows.get(row["parent"])
@@ -213,7 +213,7 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
             xytext=(0, 6.5),
             textcoords="offset points",
             ha="center",
-            size=small,
+            size=size,
             color=INK,
             path_effects=halo,
         )
@@ -222,7 +222,7 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
             0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=PALE, size=14
         )
     axes.set(xlim=(-0.5, len(stages) - 0.5), ylim=(-0.06 * top, 1.22 * top))
-    axes.set_xticks(range(len(stages)), [stage_label(s) for s in stages], size=small, color=INK)
+    axes.set_xticks(range(len(stages)), [stage_label(s) for s in stages], size=size, color=INK)
     percent = scale == 100.0
     ticks = (0, 50, 100) if percent else MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(0, top)
     ticks = [tick for tick in ticks if tick <= top]

@@ -14,6 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from postlab.machine import describe
 from postlab.storage import atomic_text
 
@@ -53,6 +56,15 @@ def listed(values: Iterable[float], *, digits: int = 4) -> str:
     ('1 0.25 -123.5', '-123.456')
     """
     return " ".join(f"{value:.{digits}g}" for value in values)
+
+
+def numbers(text: str) -> NDArray[np.float64]:
+    """The numbers of a text that `listed` made.
+
+    >>> numbers("1 0.25 -123.5").tolist()
+    [1.0, 0.25, -123.5]
+    """
+    return np.array(text.split(), dtype=float)
 
 
 def write_result(target: Path, result: Mapping[str, Any]) -> None:

@@ -330,7 +330,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# And what does it say of a step? Six held-out replies: four that go wrong late, then one worked and one blurted as they came. Wrong steps in bold:
+# And what does it say of a step? Six held-out replies: four of several steps that go wrong, the latest first, then one worked and one blurted as they came. Wrong steps in bold:
 
 # %% tags=["aside"]
 from postlab.figures_week10 import plot_step_scores
@@ -615,7 +615,7 @@ pd.DataFrame(
 # Recorded, on 100 held-out prompts and three seeds. How many replies do a search's tokens buy?
 
 # %% tags=["aside"]
-from postlab.figures_week10 import numbers
+from postlab.recorded import numbers
 
 searched = recorded["beams"]
 tokens = np.mean([numbers(one["tokens"]).mean() for one in searched])

@@ -623,7 +623,7 @@ for finding in diagnose(log):
 
 # %% tags=["aside"]
 from postlab.figures_week11_methods import plot_dual
-from postlab.figures_week11_record import numbers
+from postlab.recorded import numbers
 
 frames = []
 for one in recorded["runs"][str(seeds[0])]["lagrange"][::3]:

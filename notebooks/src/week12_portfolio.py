@@ -35,18 +35,10 @@ frames = lab.results()
 # Each stage is compared with the one it was trained from; weeks 9 to 11 branched off SFT.
 
 # %%
-import pandas as pd
+from postlab.report import summarise, summary_frame
 
-from postlab.evals import compare
-
-tables = [compare({"base": frames["base"]}).assign(parent=None)]
-for stage in list(frames)[1:]:
-    parent = lab.run(stage).manifest["parent"]
-    both = compare({parent: frames[parent], stage: frames[stage]})
-    tables.append(both[both["stage"] == stage].assign(parent=parent))
-table = pd.concat(tables, ignore_index=True)
-
-# %%
+table = summary_frame(summarise(lab.profile.name))
+table = table[table["seed"] == lab.seed]
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]
@@ -63,6 +55,8 @@ plot_stages(table, profile=lab.profile.name)
 # Numbers compress. Before you believe them, read what the stages said.
 
 # %%
+import pandas as pd
+
 answers = next(iter(frames.values()))[["family", "prompt"]].copy()
 for stage, frame in frames.items():
     answers[stage] = frame["answer"]

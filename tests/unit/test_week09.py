@@ -6,13 +6,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 from modules import module_at
 
 from postlab import constitution as rules_of
-from postlab.figures_week09 import METRICS, moved, plot_cost, plot_moves, plot_noise
+from postlab.figures_week09 import moved, plot_cost, plot_moves, plot_noise
+from postlab.panels import MANNERS
 from postlab.profile import data_dir
+from postlab.recorded import numbers
 from postlab.tinyworld import tasks, words
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def ask(text: str) -> list[dict[str, str]]:
 def test_what_moved_is_paired_with_the_start_and_averaged_over_seeds():
     frame = moved([{"arm": "x", "metrics": END}, {"arm": "x", "metrics": ALSO}], START)
     rows = frame.set_index("metric")
-    assert list(rows.index) == list(METRICS)
+    assert list(rows.index) == list(MANNERS)
     safety = rows.loc["safety"]
     assert (safety["start"], safety["value"], safety["points"]) == (25.0, 87.5, 62.5)
     assert safety["seeds"] == [50.0, 75.0]
@@ -177,13 +178,7 @@ def test_the_recipes_are_trls_arguments():
 
 @pytest.fixture(scope="module")
 def record() -> dict:
-    if not RECORD.exists():
-        pytest.skip("not recorded yet: python notebooks/experiments/week09_cai.py")
     return json.loads(RECORD.read_text(encoding="utf-8"))
-
-
-def values(text: str) -> np.ndarray:
-    return np.array(text.split(), dtype=float)
 
 
 def test_the_record_holds_the_bars_in_every_seed(record):
@@ -194,9 +189,9 @@ def test_the_record_holds_the_bars_in_every_seed(record):
     assert [one["seed"] for one in record["chains"]] == [0, 1, 2]
     for one in record["chains"]:
         ends = one["cai"]["metrics"]
-        safety = paired_difference(values(start["safety"]), values(ends["safety"]))
+        safety = paired_difference(numbers(start["safety"]), numbers(ends["safety"]))
         assert safety.difference >= 0.15 and safety.low > 0
-        refused = values(ends["over_refusal"]).mean() - values(start["over_refusal"]).mean()
+        refused = numbers(ends["over_refusal"]).mean() - numbers(start["over_refusal"]).mean()
         assert refused <= 0.05 + 1e-9
 
 

@@ -162,8 +162,6 @@ def test_a_gated_reward_pays_for_right_answers_only(monkeypatch):
 
 @pytest.fixture(scope="module")
 def record() -> dict:
-    if not RECORD.exists():
-        pytest.skip("not recorded yet: python notebooks/experiments/week10_prm.py")
     return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
