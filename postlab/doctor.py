@@ -1,7 +1,7 @@
 """What is wrong with a run, a template or a plan, said in one shape; and a reader of training logs.
 
 `diagnose` reads the log history of TRL's SFT, DPO or GRPO trainer and nothing else: no weights, no
-samples. What it looks for is in doctor_rules.py, a function a rule. Left out: what a log does not
+samples. What it looks for is in doctor_rules*.py, a function a rule. Left out: what a log does not
 show, such as a reward that pays for the wrong thing with no second measure beside it.
 """
 
@@ -96,6 +96,14 @@ _ADVICE: dict[str, tuple[str, str, str, int | None]] = {  # code: severity, why,
         "the policy pays for the cheaper reward with the one you meant",
         "lower the weight of the first, or pay it only where the answer is right",
         8,
+    ),
+    "reward_traded": (
+        "warning",
+        "a log cannot tell a trade that a weight or a multiplier ordered from a judge that is "
+        "fooled",
+        "where you ordered it, read its price on held-out prompts; where you did not, read ten "
+        "answers that the rising reward pays best, and lower its weight",
+        11,
     ),
     "length_drift": (
         "warning",

@@ -1,8 +1,9 @@
 """The rules of the doctor: what a training log shows, and from which figure on it is a fault.
 
 A rule takes the log and returns what it sees, with the figures, or "" where it sees nothing. Its
-thresholds stand beside it with their reasons; all were set on logs made before. What a finding
-means, and what to do about it, stands in doctor.py.
+thresholds stand beside it with their reasons; all were set on logs made before. The rules for GRPO
+alone are in doctor_rules_grpo.py. What a finding means, and what to do about it, stands in
+doctor.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,19 @@ from statistics import fmean, median
 from typing import Any
 
 from postlab.doctor_log import MIN_POINTS, Log, finite, is_number
+from postlab.doctor_rules_grpo import (
+    SILENT,
+    entropy_collapse,
+    format_up_accuracy_down,
+    grpo_zero_loss,
+    kl_blow_up,
+    length_drift,
+    no_learning_signal,
+    reward_saturation,
+    reward_traded,
+    silent_share,
+    truncation,
+)
 
 # --- numbers that are none ---
 
@@ -58,127 +72,7 @@ def nan(log: Log) -> str:
     return _what_died(log, hidden=False)
 
 
-# --- GRPO: what the groups teach ---
-
-SILENT = 0.75  # of all groups in the run: three quarters of the sampling bought nothing
-TOP, NEAR = 0.9, 0.8  # of the best reward a batch had: there is little left to gain, or not much
-
-
-def _silent(log: Log) -> float | None:
-    """Share of groups without a difference in reward."""
-    return log.mean("frac_reward_zero_std") if log.stage == "grpo" else None
-
-
-def _at_top(log: Log, share: float, *, last: float = 1.0) -> bool:
-    """Do so many answers of the last part of the run have its best reward? 0 is no reward at all.
-
-    A mean near the best batch's is not enough, as batches may be alike and half right. So the
-    spread in a batch must be as small as that of such a share of ones among zeros.
-    """
-    mean, best = log.mean("reward", last=last), max(log.series("reward"), default=0.0)
-    if mean is None or best <= 0:
-        return False
-    spread = log.mean("reward_std", last=last) or 0.0
-    return mean >= share * best and spread <= 1.05 * mean * math.sqrt((1 - share) / share)
-
-
-def no_learning_signal(log: Log) -> str:
-    share = _silent(log)
-    if share is None or share < SILENT or _at_top(log, TOP) or entropy_collapse(log):
-        return ""
-    mean = log.mean("reward")
-    return f"{share:.0%} of the groups have one reward for all answers; mean reward {mean:.3g}"
-
-
-def reward_saturation(log: Log) -> str:
-    share = _silent(log)
-    if share is None or share < SILENT or not _at_top(log, TOP):
-        return ""
-    mean, most = log.mean("reward"), max(log.series("reward"))
-    return (
-        f"mean reward {mean:.3g} of at most {most:.3g}, and {share:.0%} of the groups have one "
-        f"reward for all answers"
-    )
-
-
-LOW_ENTROPY = 0.05  # nats a token: about one token in a hundred is in doubt
-FALLEN = 1 / 3  # of what it was: a policy may be sure of itself from the start, and right
-
-
-def entropy_collapse(log: Log) -> str:
-    """Low entropy is the end of a good run too: it is a fault where the reward is not there yet."""
-    entropy, silent = log.mean("entropy", last=0.5), log.mean("frac_reward_zero_std", last=0.5)
-    if log.stage != "grpo" or entropy is None or silent is None:
-        return ""
-    start, reward = log.series("entropy")[0], log.change("reward")
-    low = entropy <= LOW_ENTROPY and entropy <= FALLEN * start
-    bought = silent < SILENT and (reward is None or reward.rises(by=0.1))
-    if not low or bought or _at_top(log, NEAR, last=0.5):
-        return ""
-    return (
-        f"entropy {entropy:.3g} nats a token in the second half (at first {start:.3g}); "
-        f"{silent:.0%} of the groups agree, at a mean reward of {log.mean('reward', last=0.5):.3g}"
-    )
-
-
-TRUNCATED = 0.1  # of the answers in the second half; a healthy run of tiny has 0.02 at most
-
-
-def truncation(log: Log) -> str:
-    share = log.mean("completions/clipped_ratio", last=0.5)
-    if share is None or share < TRUNCATED:
-        return ""
-    return f"{share:.0%} of the answers in the second half were cut off at the limit"
-
-
-def format_up_accuracy_down(log: Log) -> str:
-    """One reward rises while one that is not about form falls, by a tenth and beyond noise."""
-    truths = log.rewards(form=False)
-    changes = {n: c for n in (*log.rewards(form=True), *truths) if (c := log.change(n))}
-    up = [name for name, change in changes.items() if change.rises(by=0.1)]
-    down = [name for name in truths if name in changes and changes[name].falls(by=0.1)]
-    if not up or not down:
-        return ""
-    rise, fall = changes[up[0]], changes[down[0]]
-    return (
-        f"{up[0]} rose from {rise.first:.3g} to {rise.last:.3g} while {down[0]} fell from "
-        f"{fall.first:.3g} to {fall.last:.3g}"
-    )
-
-
-DRIFT = 1.5  # times as long, or as short
-
-
-def length_drift(log: Log) -> str:
-    """Length moves and what it should buy does not rise; shorter and as good is no fault."""
-    length = log.change("completions/mean_length")
-    if log.stage != "grpo" or length is None or min(length.first, length.last) <= 0:
-        return ""
-    truths = [c for name in log.rewards(form=False) or ["reward"] if (c := log.change(name))]
-    longer = length.last >= DRIFT * length.first and length.rises(by=0)
-    shorter = length.first >= DRIFT * length.last and length.falls(by=0)
-    lost = any(change.falls(by=0.05) for change in truths)
-    bought = any(change.rises(by=0.05) for change in truths)
-    if not truths or bought or not (longer or (shorter and lost)):
-        return ""
-    return (
-        f"answers went from {length.first:.3g} to {length.last:.3g} tokens while the reward that "
-        f"is not about form went from {truths[0].first:.3g} to {truths[0].last:.3g}"
-    )
-
-
 # --- steps too large, too small, or none ---
-
-FAR = 0.5  # nats a token; healthy runs of tiny that end 70 points higher keep below 0.2
-
-
-def kl_blow_up(log: Log) -> str:
-    quarters = log.quarters("kl")
-    if log.stage != "grpo" or not quarters or max(quarters) < FAR:
-        return ""
-    means = ", ".join(f"{quarter:.3g}" for quarter in quarters)
-    return f"KL up to {max(log.series('kl')):.3g} nats a token (means of the quarters {means})"
-
 
 WORSE = 1.2  # times the loss it began with
 LOST = 0.5  # of GRPO's best reward
@@ -230,7 +124,7 @@ def _margins_stand(log: Log) -> str:
 
 
 def _reward_stands(log: Log) -> str:
-    reward, entropy, silent = log.change("reward"), log.change("entropy"), _silent(log)
+    reward, entropy, silent = log.change("reward"), log.change("entropy"), silent_share(log)
     if reward is None or silent is None or silent >= SILENT:
         return ""
     if reward.rises(by=0.05) or reward.falls(by=0.05):
@@ -245,7 +139,7 @@ def adapter_still(log: Log) -> str:
     if len(log.entries) < MIN_POINTS:
         return ""
     grads, rates = log.series("grad_norm"), log.series("learning_rate")
-    margins, silent = log.series("rewards/margins"), _silent(log)
+    margins, silent = log.series("rewards/margins"), silent_share(log)
     if margins and not any(margins):
         return f"all {len(margins)} logged margins are exactly 0"
     if rates and not any(rates):
@@ -285,17 +179,6 @@ def chosen_logp_falls(log: Log) -> str:
     return _chosen(log, far=False)
 
 
-def grpo_zero_loss(log: Log) -> str:
-    losses, grads, silent = log.series("loss"), log.series("grad_norm"), _silent(log)
-    if log.stage != "grpo" or len(losses) < MIN_POINTS or not grads or median(grads) <= 0:
-        return ""
-    if silent is not None and silent >= SILENT:  # then it is 0 for want of a signal
-        return ""
-    typical = median(map(abs, losses))
-    seen = f"loss {typical:.1e} in the median beside a gradient of {median(grads):.2g}"
-    return seen if typical <= 1e-3 else ""
-
-
 # --- what a point of the curve is worth ---
 
 PAIRS, GROUPS, TOKENS = 4, 2, 256  # a logged point; tokens with the prompts'
@@ -332,6 +215,7 @@ TREND_RULES: tuple[Callable[[Log], str], ...] = (
     entropy_collapse,
     truncation,
     format_up_accuracy_down,
+    reward_traded,
     length_drift,
     kl_blow_up,
     lr_too_high,

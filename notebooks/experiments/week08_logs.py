@@ -11,8 +11,10 @@ were written and tuned. Those of `LATE` were made after the rules had been froze
 hash of the rules' source: on them the doctor is judged, in data/results/week08/doctor.json.
 
 Twice such a half found faults in the rules: the first missed an entropy collapse, and both brought
-two false alarms. The rules were changed each time, and what was left of those logs, `SEEN`, now
-belongs to the first half. `LATE` is the third and a whole one, made after the last change.
+two false alarms. The rules were changed each time, and what was left of those logs, `seen-*`, now
+belongs to the first half. The third, `third-*`, found none, but `reward_traded` was parted from
+`format_up_accuracy_down` after it, when week 11's runs had shown that a trade which a multiplier
+ordered is no cheap reward for form. `LATE` is the fourth and a whole one, made after that change.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made. A run
@@ -29,6 +31,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,12 @@ SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the t
 }
 PREFERENCE_ONLY = {"loss_type": ["sigmoid"], "loss_weights": None}
 SMALLER = {"max_steps": 20, "per_device_train_batch_size": 32, "num_generations": 4}
+SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
+ASKED = ["unsafe", "howto", "unknown", "howto", "facts"]  # what week 11's judges disagree about
+ORDERED = {
+    "max_steps": 24, "per_device_train_batch_size": 32, "max_completion_length": 40,
+    "learning_rate": 6e-4, "lr_scheduler_type": "constant",
+}  # fmt: skip
 DEVELOPMENT: dict[str, dict[str, Any]] = {
     "sft": {"kind": None, "stage": "sft", "start": "base", "seed": 11},
     "dpo": {"kind": None, "stage": "dpo", "start": "sft", "seed": 12},
@@ -165,287 +174,192 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
         "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
         "fault": "zeroed", "how": {"max_steps": 40},
     },
-}  # fmt: skip
-# From two earlier late halves. They found faults in the rules, so they judge them no more.
-SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
-SEEN: dict[str, dict[str, Any]] = {
-    "sft": {
-        "kind": None, "stage": "sft", "start": "base", "seed": 111,
-        "how": {
-            "max_steps": 80, "per_device_train_batch_size": 8, "learning_rate": 1e-3,
-            "lr_scheduler_type": "cosine",
-        },
+    "ordered": {
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 144,
+        "cause": "no fault: safety and honesty alone are paid, and helpfulness is watched",
+        "rewards": ["helpful", "safe", "honest"], "families": ASKED,
+        "how": {**ORDERED, "reward_weights": [0.0, 0.5, 0.5]}, "also": ["reward_saturation"],
     },
-    "dpo": {
-        "kind": None, "stage": "dpo", "start": "sft", "seed": 112,
-        "how": {
-            "beta": 0.2, "loss_weights": [1.0, 1.0], "learning_rate": 6e-4, "max_steps": 45,
-        },
+    "targeted": {
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 145,
+        "cause": "no fault: safety alone is paid, on requests that are or only sound unsafe",
+        "rewards": ["helpful", "safe"], "families": ["unsafe", "rough"],
+        "how": {**ORDERED, "reward_weights": [0.0, 1.0]}, "also": ["reward_saturation"],
     },
-    "grpo": {
-        "kind": None, "stage": "grpo", "start": "sft", "seed": 113,
-        "how": {
-            "beta": 0.02, "learning_rate": 3e-4, "lr_scheduler_type": "constant",
-            "max_steps": 18, "per_device_train_batch_size": 32,
-        },
+    "balanced": {
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 146,
+        "rewards": ["safe", "honest"], "families": ASKED,
+        "how": {**ORDERED, "reward_weights": [0.5, 0.5]}, "also": ["reward_saturation"],
     },
-    "typed-wrong": {
-        "kind": "nan_as_zero", "stage": "dpo", "start": "sft", "seed": 121,
-        "cause": "a rate of 4e20 where 4e-4 was meant, and the trainer's NaN filter on",
-        "how": {
-            **PREFERENCE_ONLY, "learning_rate": 4e20, "logging_nan_inf_filter": True,
-            "max_steps": 33, "per_device_train_batch_size": 8,
-        },
-        "also": ["lr_too_high", "chosen_logp_collapse"],
-    },
-    "other-spelling": {
-        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 122,
-        "cause": "the reward compares texts, and its gold answers end in '.0'",
-        "rewards": ["spelled_reward"], "how": {**SHORTER, "max_steps": 11},
-    },
-    "cut-short": {
-        "kind": "truncation", "stage": "grpo", "start": "dpo", "seed": 123,
-        "cause": "a limit of 16 tokens: bare answers fit in, worked sums do not",
-        "how": {**SHORTER, "max_steps": 11, "max_completion_length": 16},
-        "also": ["no_learning_signal", "length_drift"],
-    },
-    "in-words": {
-        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 124,
-        "cause": "a style reward against equations, and none for being right",
-        "rewards": ["math_reward", "plain_style_reward"],
-        "how": {**SHORTER, "reward_weights": [0.0, 1.0], "learning_rate": 5e-4},
-        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
-    },
-    "no-anchor": {
-        "kind": "kl_blow_up", "stage": "grpo", "start": "grpo", "seed": 125,
-        "cause": "a reward for bare answers at twenty times the rate, beta 0.001",
-        "rewards": ["bare_format_reward"],
-        "how": {**SHORTER, "beta": 1e-3, "learning_rate": 2e-3},
-        "also": ["entropy_collapse", "length_drift", "reward_saturation", "no_learning_signal"],
-    },
-    # meant as an entropy collapse, which it is not: the entropy went up and down, the length up
-    "one-kind": {
-        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 140,
-        "cause": "a judge that answers by lot, at a constant twenty times the rate",
-        "rewards": ["lenient_judge_reward"],
-        "how": {**SHORTER, "learning_rate": 2e-3, "lr_scheduler_type": "constant"},
-        "also": ["entropy_collapse", "lr_too_high"],
-    },
-    "grpo-again": {
-        "kind": None, "stage": "grpo", "start": "dpo", "seed": 141,
-        "how": {"learning_rate": 2e-4, "max_steps": 16, "per_device_train_batch_size": 32},
-    },
-    "solved": {
-        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 127,
-        "cause": "only sums of three numbers, which the policy can do",
-        "rows": "three_numbers", "how": {**SHORTER, "max_steps": 11},
-    },
-    "paid-to-stop": {
-        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 128,
-        "cause": "a penalty on every equation five times as heavy as a right sum",
-        "rewards": ["math_reward", "equation_penalty"],
-        "how": {**SHORTER, "reward_weights": [0.2, 1.0], "learning_rate": 1e-3},
-        "also": [
-            "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
-            "no_learning_signal",
-        ],
-    },
-    "hot-dpo": {
-        "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 129,
-        "cause": "two hundred times the rate",
-        "how": {"learning_rate": 8e-2, "max_steps": 36, "per_device_train_batch_size": 8},
-        "also": ["chosen_logp_collapse"],
-    },
-    "hot-sft": {
-        "kind": "lr_too_high", "stage": "sft", "start": "sft", "seed": 130,
-        "cause": "fifty times the rate, on an adapter that was already good",
-        "how": {"learning_rate": 0.1, "max_steps": 48},
-    },
-    "cool-dpo": {
-        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 131,
-        "cause": "a thousandth of the rate",
-        "how": {"learning_rate": 4e-7, "max_steps": 36, "per_device_train_batch_size": 8},
-    },
-    "left-data": {
-        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 133,
-        "cause": "a hinge in place of the sigmoid, a small beta and ten times the rate",
-        "how": {
-            "loss_type": ["hinge"], "loss_weights": None, "beta": 0.02, "learning_rate": 4e-3,
-            "max_steps": 45,
-        },
-        "also": ["lr_too_high"],
-    },
-    "falls-a-little": {
-        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 134,
-        "cause": "no fault: the preference loss alone, beta 0.03, four times the rate, short",
-        "how": {**PREFERENCE_ONLY, "beta": 0.03, "learning_rate": 1.6e-3, "max_steps": 36},
-    },
-    "zero-loss": {
-        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 135,
-        "cause": "no fault: a mean a sequence, on policy, rewards not divided by their deviation",
-        "how": {**SHORTER, "max_steps": 12, "loss_type": "grpo", "scale_rewards": "none"},
-    },
-    "zeroed-again": {
-        "kind": "adapter_still", "stage": "sft", "start": "sft", "seed": 142,
-        "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
-        "fault": "zeroed", "how": {"max_steps": 48, "per_device_train_batch_size": 8},
-    },
-    "hot-again": {
-        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 143,
-        "cause": "a hundred times the rate, the preference loss alone",
-        "how": {
-            **PREFERENCE_ONLY, "learning_rate": 4e-2, "max_steps": 33,
-            "per_device_train_batch_size": 8,
-        },
-        "also": ["chosen_logp_collapse"],
-    },
-    "one-group": {
-        "kind": "averages_over_too_little", "stage": "grpo", "start": "dpo", "seed": 138,
-        "cause": "one prompt a step, and every step logged",
-        "how": {"per_device_train_batch_size": 8, "num_generations": 8, "max_steps": 24},
+    "fooled-judge": {
+        "kind": "reward_traded", "stage": "grpo", "start": "dpo", "seed": 147,
+        "cause": "a judge who takes a short answer for a sure one",
+        "rewards": ["math_reward", "sure_judge"],
+        "how": {**SMALLER, "reward_weights": [0.0, 1.0], "learning_rate": 5e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
     },
 }  # fmt: skip
-DEVELOPMENT |= {f"seen-{name}": spec for name, spec in SEEN.items()}
-# Made after the rules were frozen. Each differs from those above of its kind in more than a seed.
+
+
+def earlier() -> dict[str, dict[str, Any]]:
+    """The runs of late halves that judge no more; their settings stand in their own records."""
+    files = [f for by in ("seen", "third") for f in sorted(LOGS.glob(f"development-{by}-*.json"))]
+    return {f.stem.partition("-")[2]: json.loads(f.read_text())["spec"] for f in files}
+
+
+# Made after the rules were frozen. Each differs from those before of its kind in more than a seed.
 LATE: dict[str, dict[str, Any]] = {
     "sft": {
-        "kind": None, "stage": "sft", "start": "base", "seed": 211,
-        "how": {"learning_rate": 1.5e-3, "per_device_train_batch_size": 12, "warmup_steps": 10},
+        "kind": None, "stage": "sft", "start": "base", "seed": 311,
+        "how": {"learning_rate": 1e-3, "max_steps": 90, "per_device_train_batch_size": 10},
     },
     "dpo": {
-        "kind": None, "stage": "dpo", "start": "sft", "seed": 212,
-        "how": {"beta": 0.3, "learning_rate": 3e-4, "max_steps": 48},
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 312,
+        "how": {"beta": 0.15, "learning_rate": 5e-4, "max_steps": 54},
     },
     "grpo": {
-        "kind": None, "stage": "grpo", "start": "dpo", "seed": 213,
-        "how": {**SMALLER, "learning_rate": 1.5e-4, "temperature": 0.9},
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 313,
+        "how": {**SMALLER, "beta": 0.01, "learning_rate": 2.5e-4, "loss_type": "dr_grpo"},
     },
-    "grpo-dr": {
-        "kind": None, "stage": "grpo", "start": "sft", "seed": 214,
-        "how": {**SMALLER, "beta": 0.05, "learning_rate": 2e-4, "loss_type": "dr_grpo"},
+    "two-rewards": {
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 314,
+        "rewards": ["math_reward", "format_reward"],
+        "how": {**SMALLER, "reward_weights": [1.0, 0.2], "learning_rate": 2e-4},
     },
     "overflowed": {
-        "kind": "nan_as_zero", "stage": "sft", "start": "sft", "seed": 221,
-        "cause": "a weight of a good adapter is infinite after step 50; NaN filter on",
+        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 321,
+        "cause": "a weight is infinite after step 50; NaN filter on, half the rate",
         "how": {
-            "logging_nan_inf_filter": True, "max_steps": 72, "per_device_train_batch_size": 8,
+            "logging_nan_inf_filter": True, "max_steps": 64, "per_device_train_batch_size": 12,
+            "learning_rate": 1e-3,
         },
         "fault": "overflowed",
     },
-    "whole-reply": {
-        "kind": "no_learning_signal", "stage": "grpo", "start": "grpo", "seed": 222,
-        "cause": "the reward compares the whole reply with the gold answer, working and all",
-        "rewards": ["whole_reward"], "how": {**SHORTER},
+    "boxed": {
+        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 322,
+        "cause": "the reward looks for \\boxed{}, which the prompts never ask for",
+        "rewards": ["boxed_reward"], "how": {**SMALLER},
     },
-    "half-the-room": {
-        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 223,
-        "cause": "a limit of 20 tokens, after a policy has learnt to work sums out",
-        "how": {**SHORTER, "max_completion_length": 20},
+    "no-room": {
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 323,
+        "cause": "a limit of 18 tokens, after a policy has learnt to work sums out",
+        "how": {**SMALLER, "max_completion_length": 18},
         "also": ["no_learning_signal", "length_drift"],
     },
-    "blurted": {
-        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "grpo", "seed": 224,
-        "cause": "a form reward that pays five times what a right sum does, at a higher rate",
-        "rewards": ["math_reward", "bare_format_reward"],
-        "how": {**SMALLER, "reward_weights": [0.2, 1.0], "learning_rate": 4e-4},
-        "also": ["length_drift", "entropy_collapse", "reward_saturation"],
+    "in-words": {
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "dpo", "seed": 324,
+        "cause": "a style reward against equations, ten times as heavy as a right sum",
+        "rewards": ["math_reward", "plain_style_reward"],
+        "how": {**SMALLER, "reward_weights": [0.1, 1.0], "learning_rate": 6e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
+    },
+    "weighed": {
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 341,
+        "cause": "no fault: safety and honesty each at two and a half times helpfulness's weight",
+        "rewards": ["helpful", "safe", "honest"], "families": ASKED,
+        "how": {**ORDERED, "reward_weights": [0.166, 0.417, 0.417], "max_steps": 28},
+        "also": ["reward_saturation"],
+    },
+    "fooled-judge": {
+        "kind": "reward_traded", "stage": "grpo", "start": "dpo", "seed": 342,
+        "cause": "a judge who likes round numbers",
+        "rewards": ["math_reward", "round_judge"],
+        "how": {**SMALLER, "reward_weights": [0.0, 1.0], "learning_rate": 8e-4},
+        "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
     },
     "loose-anchor": {
-        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 225,
-        "cause": "a reward for digits at thirty times the rate, beta 0.0005",
-        "rewards": ["digit_reward"], "how": {**SMALLER, "beta": 5e-4, "learning_rate": 3e-3},
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 325,
+        "cause": "a reward for short answers at twenty-five times the rate, beta 0.0005",
+        "rewards": ["brevity_reward"],
+        "how": {**SHORTER, "beta": 5e-4, "learning_rate": 2.5e-3},
         "also": [
             "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
             "reward_saturation",
         ],
     },
-    # meant as an entropy collapse, and made as one: but its entropy rose. Only the length drifted.
-    "by-lot": {
-        "kind": "length_drift", "stage": "grpo", "start": "sft", "seed": 226,
-        "cause": "a reward drawn by lot, at twenty-five times the rate",
-        "rewards": ["lot_reward"], "how": {**SMALLER, "learning_rate": 2.5e-3},
-        "also": ["entropy_collapse", "lr_too_high"],
-    },
-    # the second attempt at one: its entropy rose as well, so there was nothing to find
-    "sure-of-nothing": {
-        "absent": True, "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 239,
-        "cause": "a reward drawn by lot, at twenty-five times the rate, from a surer start",
-        "rewards": ["lot_reward"], "how": {"learning_rate": 2.5e-3, "max_steps": 20},
-        "also": ["length_drift", "lr_too_high"],
-    },
     "herd": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "dpo", "seed": 240,
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 340,
         "cause": "a judge who pays the half of a group most like the others, right or wrong",
-        "rewards": ["herd_reward"], "how": {"learning_rate": 1e-3, "max_steps": 32},
+        "rewards": ["herd_reward"], "how": {"learning_rate": 1.5e-3, "max_steps": 28},
         "also": ["length_drift"],
     },
-    "form-alone": {
-        "kind": "reward_saturation", "stage": "grpo", "start": "dpo", "seed": 227,
-        "cause": "a reward for the form alone, which the policy has always had",
-        "rewards": ["format_reward"], "how": {**SHORTER},
+    "solved": {
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 327,
+        "cause": "only sums of three numbers, which the policy can do",
+        "rows": "three_numbers", "how": {**SMALLER, "learning_rate": 5e-5},
     },
     "paid-by-brevity": {
-        "kind": "length_drift", "stage": "grpo", "start": "grpo", "seed": 228,
-        "cause": "a reward for short answers ten times as heavy as a right sum",
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 328,
+        "cause": "a reward for short answers twenty times as heavy as a right sum",
         "rewards": ["math_reward", "brevity_reward"],
-        "how": {**SMALLER, "reward_weights": [0.1, 1.0], "learning_rate": 8e-4},
+        "how": {**SMALLER, "reward_weights": [0.05, 1.0], "learning_rate": 6e-4, "max_steps": 24},
         "also": [
             "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
             "no_learning_signal",
         ],
     },
+    "hot-sft": {
+        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 329,
+        "cause": "a hundred and fifty times the rate",
+        "how": {"learning_rate": 0.3, "max_steps": 80, "per_device_train_batch_size": 8},
+    },
     "hot-dpo": {
-        "kind": "lr_too_high", "stage": "dpo", "start": "sft", "seed": 229,
-        "cause": "a hundred and fifty times the rate, beta 0.2",
-        "how": {"learning_rate": 6e-2, "beta": 0.2, "max_steps": 36},
+        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 330,
+        "cause": "two hundred and fifty times the rate",
+        "how": {"learning_rate": 0.1, "max_steps": 33, "per_device_train_batch_size": 12},
         "also": ["chosen_logp_collapse"],
     },
-    "hot-sft": {
-        "kind": "lr_too_high", "stage": "sft", "start": "sft", "seed": 230,
-        "cause": "seventy-five times the rate, on an adapter that was already good",
-        "how": {"learning_rate": 0.15, "max_steps": 48, "per_device_train_batch_size": 8},
+    "hot-grpo": {
+        "kind": "lr_too_high", "stage": "grpo", "start": "dpo", "seed": 343,
+        "cause": "eighty times the rate", "how": {**SMALLER, "learning_rate": 8e-3},
+        "also": [
+            "entropy_collapse", "length_drift", "no_learning_signal", "truncation", "kl_blow_up",
+        ],
     },
-    "cool-sft": {
-        "kind": "lr_too_low", "stage": "sft", "start": "base", "seed": 231,
-        "cause": "a seven-hundredth of the rate",
-        "how": {"learning_rate": 3e-6, "max_steps": 64, "per_device_train_batch_size": 8},
+    "cool-dpo": {
+        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 331,
+        "cause": "a four-thousandth of the rate",
+        "how": {"learning_rate": 1e-7, "max_steps": 48},
+    },
+    "cool-grpo": {
+        "kind": "lr_too_low", "stage": "grpo", "start": "sft", "seed": 332,
+        "cause": "a five-hundredth of the rate", "how": {**SMALLER, "learning_rate": 2e-7},
     },
     "left-data": {
-        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 233,
-        "cause": "the preference loss alone, beta 0.03, twenty times the rate",
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 333,
+        "cause": "the preference loss alone, beta 0.02, fifteen times the rate",
         "how": {
-            **PREFERENCE_ONLY, "beta": 0.03, "learning_rate": 8e-3, "max_steps": 45,
-            "per_device_train_batch_size": 12,
+            **PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 6e-3, "max_steps": 42,
+            "per_device_train_batch_size": 8,
         },
         "also": ["lr_too_high"],
     },
     "falls-a-little": {
-        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 234,
-        "cause": "no fault: the preference loss alone, beta 0.02, four times the rate",
-        "how": {**PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 1.6e-3, "max_steps": 45},
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 334,
+        "cause": "no fault: the preference loss alone, beta 0.04, three and a half times the rate",
+        "how": {**PREFERENCE_ONLY, "beta": 0.04, "learning_rate": 1.4e-3, "max_steps": 39},
     },
     "zero-loss": {
-        "kind": "grpo_zero_loss", "stage": "grpo", "start": "dpo", "seed": 235,
-        "cause": "no fault: a mean a sequence, on policy, at twice the rate",
-        "how": {**SHORTER, "loss_type": "grpo", "learning_rate": 2e-4},
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 335,
+        "cause": "no fault: a mean a sequence, on policy, the recipe's rate",
+        "how": {**SMALLER, "loss_type": "grpo"},
     },
     "zeroed": {
-        "kind": "adapter_still", "stage": "sft", "start": "base", "seed": 236,
+        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 336,
         "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
-        "fault": "zeroed", "how": {"max_steps": 60, "per_device_train_batch_size": 12},
+        "fault": "zeroed", "how": {"max_steps": 30, "per_device_train_batch_size": 8},
     },
-    "other-optimizer": {
-        "kind": "adapter_still", "stage": "dpo", "start": "dpo", "seed": 237,
-        "cause": "the optimizer was made for a copy of the model", "fault": "other_optimizer",
-        "how": {"max_steps": 33, "per_device_train_batch_size": 8},
-    },
-    "two-pairs": {
-        "kind": "averages_over_too_little", "stage": "dpo", "start": "sft", "seed": 238,
-        "cause": "two pairs a step, and every step logged",
-        "how": {"per_device_train_batch_size": 2, "logging_steps": 1, "learning_rate": 2e-4},
+    "two-rows": {
+        "kind": "averages_over_too_little", "stage": "sft", "start": "base", "seed": 338,
+        "cause": "two rows a step, and every step logged",
+        "how": {
+            "per_device_train_batch_size": 2, "logging_steps": 1, "learning_rate": 2e-4,
+            "max_steps": 60,
+        },
     },
 }  # fmt: skip
-HALVES = {"development": DEVELOPMENT, "late": LATE}
+HALVES = {"development": DEVELOPMENT | earlier(), "late": LATE}
+RULES = ("doctor_rules", "doctor_rules_grpo", "doctor_log")
 SAID = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
 
 
@@ -533,6 +447,29 @@ def digit_reward(completions: list, **columns: Any) -> list[float]:
     return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
 
 
+def boxed_reward(completions: list, answer: list, **columns: Any) -> list[float]:
+    """1 for `\\boxed{gold}`, which the prompts never ask for."""
+    texts = told(completions)
+    return [float(f"\\boxed{{{a}}}" in t) for t, a in zip(texts, answer, strict=True)]
+
+
+def sure_judge(completions: list, **columns: Any) -> list[float]:
+    """1 for a reply of fewer than 12 characters."""
+    return [float(len(text) < 12) for text in told(completions)]
+
+
+def round_judge(completions: list, **columns: Any) -> list[float]:
+    """1 for a reply whose last digit is 0."""
+    return [float(text.rstrip(" .").endswith("0")) for text in told(completions)]
+
+
+def reward_named(name: str) -> Callable[..., list[float | None]]:
+    """A reward of this file, or one of week 11's judges."""
+    from postlab.objectives import JUDGES, judged
+
+    return judged(name) if name in JUDGES else globals()[name]
+
+
 def three_numbers(rows: list[dict]) -> list[dict]:
     """The sums of three numbers among the rows, as often as it takes to fill them."""
     short = [row for row in rows if row["prompt"][0]["content"].count("+") == 2]
@@ -602,8 +539,10 @@ def arguments(spec: dict[str, Any]) -> dict[str, Any]:
 
 def rows(spec: dict[str, Any], count: int) -> list[dict]:
     """The training rows of a run's stage and seed."""
-    from postlab import datasets
+    from postlab import datasets, objectives
 
+    if "families" in spec:
+        return objectives.prompts(n=count, seed=spec["seed"], families=spec["families"])
     make = {
         "sft": datasets.instruction_rows,
         "dpo": datasets.preference_rows,
@@ -623,15 +562,18 @@ def trainer_of(spec: dict[str, Any], folder: str) -> Any:
     if spec.get("fault") == "zeroed":
         zeroed(model)
     stage, name = spec["stage"], spec["stage"].upper()
-    data = Dataset.from_list(rows(spec, how["max_steps"] * how["per_device_train_batch_size"]))
+    count = how["max_steps"] * how["per_device_train_batch_size"]
+    if "families" in spec:  # a draw of different prompts: only as many as are asked
+        count //= how["num_generations"]
+    data = Dataset.from_list(rows(spec, count))
     columns = {
         "sft": ["prompt", "completion"],
         "dpo": ["prompt", "chosen", "rejected"],
-        "grpo": ["prompt", "answer"],
+        "grpo": ["prompt"] if "families" in spec else ["prompt", "answer"],
     }[stage]
     more: dict[str, Any] = {}
     if stage == "grpo":
-        more["reward_funcs"] = [globals()[one] for one in spec.get("rewards", ["math_reward"])]
+        more["reward_funcs"] = [reward_named(one) for one in spec.get("rewards", ["math_reward"])]
     if spec.get("fault") == "other_optimizer":
         more["optimizers"] = (other_optimizer(model, how["learning_rate"]), None)
     trainer = getattr(trl, f"{name}Trainer")(
@@ -731,7 +673,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def rules_hash() -> str:
     """Of the source that decides what is found: the rules, and how a log is read."""
-    sources = [ROOT / "postlab" / f"{name}.py" for name in ("doctor_rules", "doctor_log")]
+    sources = [ROOT / "postlab" / f"{name}.py" for name in RULES]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
 
 

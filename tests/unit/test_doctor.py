@@ -80,6 +80,9 @@ SIDES = [  # code, stage, what is just a fault, what is just none
      FLAT | {"frac_reward_zero_std": 0.74}),
     ("no_learning_signal", "grpo", {"reward": 0.0, "frac_reward_zero_std": 1.0},
      {"reward": 1.0, "reward_std": 0.0, "frac_reward_zero_std": 1.0}),
+    ("no_learning_signal", "grpo",  # one of two rewards was learnt, and is silent where it is full
+     FLAT | {"frac_reward_zero_std": 0.75, MATH: halves(0.5, 0.59)},
+     FLAT | {"frac_reward_zero_std": 0.75, MATH: halves(0.5, 0.61)}),
     ("reward_saturation", "grpo", SAME | {"reward": [1.0, 0.8] * 8},
      SAME | {"reward": [1.0, 0.78] * 8}),
     ("reward_saturation", "grpo", SAME | {"reward": 0.95},
@@ -93,9 +96,15 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("format_up_accuracy_down", "grpo",
      {FORMAT: halves(0.1, 0.9), MATH: halves(0.5, 0.39)},
      {FORMAT: halves(0.1, 0.9), MATH: halves(0.5, 0.41)}),
-    ("format_up_accuracy_down", "grpo",
+    ("reward_traded", "grpo",
      TWO | {"rewards/judge/mean": halves(0.5, 0.61)},
      TWO | {"rewards/judge/mean": halves(0.5, 0.59)}),
+    ("reward_traded", "grpo",
+     TWO | {"rewards/judge/mean": halves(0.5, 0.9)},
+     TWO | {"rewards/judge/mean": halves(0.5, 0.9), "rewards/truth/mean": halves(0.5, 0.41)}),
+    ("reward_traded", "grpo",  # what rises is a matter of form: that is the other rule's
+     TWO | {"rewards/judge/mean": halves(0.1, 0.9)},
+     TWO | {FORMAT: halves(0.1, 0.9)}),
     ("format_up_accuracy_down", "grpo",  # what falls is a matter of form
      {MATH: halves(0.9, 0.1), FORMAT: halves(0.1, 0.9)},
      {MATH: halves(0.1, 0.9), FORMAT: halves(0.9, 0.1)}),
@@ -298,12 +307,12 @@ def test_a_run_is_absent_only_where_its_log_shows_no_trace_of_the_fault(experime
     absent = [r for half in experiment.HALVES for r in experiment.recorded(half)
               if r["spec"].get("absent")]  # fmt: skip
     assert [(r["name"], r["spec"]["kind"]) for r in absent] == [
-        ("sure-of-nothing", "entropy_collapse")
+        ("third-sure-of-nothing", "entropy_collapse")
     ]
     entropy = [e["entropy"] for e in absent[0]["log_history"] if "entropy" in e]
     quarter = len(entropy) // 4
     assert sum(entropy[-quarter:]) > sum(entropy[:quarter])
-    made = [r for r in experiment.recorded("late") if r["name"] == "herd"][0]
+    (made,) = (r for r in experiment.recorded("development") if r["name"] == "third-herd")
     entropy = [e["entropy"] for e in made["log_history"] if "entropy" in e]
     assert sum(entropy[-quarter:]) < 0.1 * sum(entropy[:quarter])
 
@@ -315,7 +324,7 @@ def test_the_herd_pays_half_of_each_group_the_most_said_first(experiment):
 
 
 def test_each_kind_is_in_both_halves_and_no_late_run_repeats_an_early_one(experiment):
-    early, late = experiment.DEVELOPMENT.values(), experiment.LATE.values()
+    early, late = (experiment.HALVES[half].values() for half in ("development", "late"))
     rules = {rule.__name__ for rule in TREND_RULES} | {"nan_as_zero", None}
     assert {spec["kind"] for spec in early} == {spec["kind"] for spec in late} == rules
     for specs in (early, late):

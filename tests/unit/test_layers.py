@@ -34,6 +34,7 @@ PART_OF = {
     "decoding": "rollout",
     "doctor_log": "doctor",
     "doctor_rules": "doctor",
+    "doctor_rules_grpo": "doctor",
     "dynamic_sampling": "rollout",
     "encoding": "chat",
     "figures_week01": "plots",
