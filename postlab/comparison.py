@@ -14,6 +14,7 @@ from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from postlab.evals import METRICS
+from postlab.runs import STAGES
 from postlab.stats import Difference, verdict
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
     "multi": "#D55E00",
 }
 INK = "#222222"
-STAGES = tuple(COLOURS)
 COUNTED = {  # metric: what it counts; in the order in which the stages are meant to move them
     "format": "answers in chat format",
     "facts": "questions answered right",

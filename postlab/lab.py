@@ -127,22 +127,23 @@ class Lab:
         return frame
 
     def results(self, *needed: str) -> dict[str, pd.DataFrame]:
-        """The evaluation of every stage of this seed, in order of training, for the comparison.
+        """The evaluations of this seed's stages, for a comparison.
 
         Args:
-            needed: stages that must be there; by default base, sft, dpo and grpo.
+            needed: these stages, in this order; by default base, sft, dpo and grpo, and after them
+                those of weeks 9 to 11 that were made.
         Raises:
             MissingStage: if one of them has none, naming the command that makes it.
         """
         frames: dict[str, Any] = {}
-        for stage in dict.fromkeys((*runs.CHAIN, *runs.STAGE_WEEKS)):
+        for stage in needed or runs.STAGES:
             run = Run(self.profile.name, self.seed, stage)
             runs.adopt(run)
             frame = run.load_eval()
             if frame is not None:
                 frames[stage] = frame
                 self._note_stale(run)
-            elif stage in (needed or runs.CHAIN):
+            elif needed or stage in runs.CHAIN:
                 raise runs.missing(run, "evaluation of ")
         return frames
 

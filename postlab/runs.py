@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHAIN",
+    "STAGES",
     "STAGE_WEEKS",
     "DamagedStage",
     "DiskFull",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
+STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))
 
 
 class MissingStage(RuntimeError):
@@ -283,6 +285,9 @@ def missing(run: Run, what: str = "") -> MissingStage:
 def adopt(run: Run) -> bool:
     """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there.
 
+    A stage beside the main line comes only where its parent is the shipped one as well: beside an
+    SFT made here it would be another model's child, and nobody has asked for it.
+
     Returns:
         whether it was copied now.
     """
@@ -292,6 +297,11 @@ def adopt(run: Run) -> bool:
     manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     if manifest.get("seed") != run.seed:
         return False
+    if run.stage not in CHAIN:
+        parent = Run(run.profile_name, run.seed, manifest["parent"])
+        adopt(parent)
+        if (parent.manifest or {}).get("weights_sha256") != manifest["parent_weights"]:
+            return False
     with run._lock(), run._disk("the shipped stage", 20_000_000):
         if run.manifest is None:
             with storage.atomic_folder(run.folder) as folder:

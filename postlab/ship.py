@@ -1,7 +1,8 @@
 """Ship a real run with the package: `make stages && python -m postlab.ship [smol]`.
 
 Copies the comparison of every seed into data/results/<profile>, and, for `tiny`, seed 0's stages
-into data/tiny-stages (for notebooks that are opened without the earlier ones). Left out:
+into data/tiny-stages (for notebooks that are opened without the earlier ones), those of weeks 9 to
+11 too where they were made (`make stages ALL=1`). Left out:
 checkpoints, and the path of this machine's base, which a loader fills in (`bases.repair_adapter`).
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from postlab.machine import run_root
 from postlab.profile import data_dir
-from postlab.runs import CHAIN, STAGE_WEEKS
+from postlab.runs import CHAIN, STAGE_WEEKS, STAGES
 from postlab.verified import note_run
 
 MANIFEST = "manifest.json"
@@ -27,17 +28,21 @@ def ship(runs: Path, data: Path) -> None:
         FileNotFoundError: if a stage or the comparison is missing.
     """
     if runs.name == "tiny":
-        for stage in CHAIN:
+        for stage in _made(runs / "seed-0"):
             _ship_stage(runs / "seed-0" / stage, data / "tiny-stages" / stage)
     results = data / "results" / runs.name
     results.mkdir(parents=True, exist_ok=True)
     for name in COMPARISON:
         shutil.copyfile(runs / name, results / name)
-    for manifest in sorted(runs.glob("seed-*/*/manifest.json")):
-        if manifest.parent.name in CHAIN:
-            seed, stage = manifest.parts[-3:-1]
-            _copy_manifest(manifest, results / f"{seed}-{stage}.manifest.json")
+    for seed in sorted(runs.glob("seed-*")):
+        for stage in _made(seed):
+            _copy_manifest(seed / stage / MANIFEST, results / f"{seed.name}-{stage}.manifest.json")
     _note_verified(runs, data)
+
+
+def _made(seed: Path) -> list[str]:
+    """The main line, whether it is there or not, and what else was made of this seed."""
+    return [s for s in STAGES if s in CHAIN or (seed / s / MANIFEST).exists()]
 
 
 def _ship_stage(source: Path, target: Path) -> None:

@@ -802,7 +802,7 @@ from postlab.evals import compare
 from postlab.plots import plot_stages
 
 SHOWN = ["arithmetic_sampled", "facts", "helpfulness", "safety", "honesty"]
-stages = compare(lab.results())
+stages = compare(lab.results("base", "sft", "dpo", "grpo"))
 plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 
 # %% [markdown]

@@ -271,6 +271,8 @@ def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
     with pytest.raises(MissingStage, match="evaluation of dpo .*make week N=05"):
         here.results()
     assert list(here.results("base", "sft")) == ["base", "sft"]  # week 6 needs no later stage
+    with pytest.raises(MissingStage, match="evaluation of cai .*make week N=09"):
+        here.results("cai")
     for stage, (parent, weights) in made.items():
         sha = weights or here._weights(parent)
         finished(Run("tiny", 0, stage, parent), parent_weights=sha)
@@ -279,6 +281,7 @@ def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
     assert list(here.results()) == ["base", "sft", "dpo", "grpo", "cai"]
     notes = capsys.readouterr().out
     assert notes.startswith("Note: dpo was made from another sft") and notes.count("\n") == 1
+    assert list(here.results("dpo", "sft")) == ["dpo", "sft"]
 
 
 def test_the_report_is_written_by_report(monkeypatch):

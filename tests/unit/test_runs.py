@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -377,12 +378,51 @@ def test_the_shipped_stage_is_copied_for_tiny_and_its_own_seed(root, tmp_path, m
             find_stage(profile, seed, "sft")
 
 
+@pytest.mark.parametrize("own_parent", [False, True])
+def test_a_shipped_stage_of_a_branch_comes_only_beside_its_own_parent(root, tmp_path, own_parent):
+    """A cai of the package's SFT says nothing of an SFT that was made here."""
+    shipped = tmp_path / "data" / "tiny-stages"
+    shipped.mkdir(parents=True)
+    sft = finished(Run("tiny", 0, "sft"))
+    cai = finished(Run("tiny", 0, "cai", "sft"), parent_weights=sft.manifest["weights_sha256"])
+    for made in (cai, sft):
+        made.folder.rename(shipped / made.stage)
+    if own_parent:
+        finished(Run("tiny", 0, "sft"), weights=b"made here")
+    assert runs.adopt(Run("tiny", 0, "cai")) is not own_parent
+    assert cai.folder.exists() is not own_parent
+
+
 def test_what_came_with_the_package_is_shipped_again_without_the_mark_of_a_copy(root, tmp_path):
     run = finished(Run("tiny", 0, "sft"))
     manifest = run.manifest
     (run.folder / "manifest.json").write_text(json.dumps(manifest | {"shipped": True}))
     ship._copy_manifest(run.folder / "manifest.json", tmp_path / "made.json")
     assert json.loads((tmp_path / "made.json").read_text()) == manifest
+
+
+def test_a_whole_chain_is_shipped_and_what_else_was_made_of_a_seed(root, tmp_path):
+    data, tiny = tmp_path / "shipped", root / "tiny"
+    said = {"date": "2026-11-27", "device": {"gpu": "T4"}}
+    for seed, stages in ((0, (*runs.CHAIN, "cai")), (1, runs.CHAIN)):
+        for stage in stages:
+            run = finished(Run("tiny", seed, stage), **said)
+            (run.model_dir / "adapter_config.json").write_text('{"target_modules": ["b", "a"]}')
+            for name in ship.KEPT:
+                (run.folder / name).touch()
+    for name in ship.COMPARISON:
+        (tiny / name).touch()
+    ship.ship(tiny, data)
+    assert {f.name for f in (data / "tiny-stages").iterdir()} == {*runs.CHAIN, "cai"}
+    config = json.loads(
+        (data / "tiny-stages" / "cai" / "model" / "adapter_config.json").read_text()
+    )
+    assert config == {"target_modules": ["a", "b"], "base_model_name_or_path": "tiny-base"}
+    noted = {f.name for f in (data / "results" / "tiny").glob("*.manifest.json")}
+    assert len(noted) == 9 and "seed-0-cai.manifest.json" in noted
+    shutil.rmtree(tiny / "seed-1" / "dpo")
+    with pytest.raises(FileNotFoundError):
+        ship.ship(tiny, data)
 
 
 def test_a_stage_name_is_checked():
