@@ -4,7 +4,7 @@
 
 Every policy starts from the shipped tiny SFT stage (one of the targeted runs from the shipped DPO
 stage), hears only the three judges of `postlab.objectives`, which disagree, and is measured by the
-oracle on the same held-out prompts, answered greedily. The ways, each with seeds 0 and 1:
+oracle on the same held-out prompts, answered greedily. The ways, each with seeds 0, 1 and 2:
 
 - *soups*: DPO on one judge's pairs each, then 28 exact averages of the three adapters (weights in
   sixths), and the seven weights of the ladder below;
@@ -61,7 +61,7 @@ from postlab.tinyworld import tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "data" / "results" / "week11" / "objectives.json"
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 CODE = (
     "tinyworld", "evals", "suites", "rollout", "decoding", "rollout_trl", "objectives",
     "objectives_judges", "objectives_soup",

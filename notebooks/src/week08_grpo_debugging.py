@@ -188,7 +188,7 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 #
 # ## 3. The doctor
 #
-# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters, what to try, and which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py`. Run C again:
+# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters, what to try, and which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py` and, for GRPO, `doctor_rules_grpo.py`. Run C again:
 
 # %%
 from postlab.doctor import diagnose
@@ -220,7 +220,7 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Twice it showed a fault in the rules; they were mended, and a new half was made: the third is below.
+# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Twice it showed a fault in the rules; they were mended, and a new half was made. After the third, week 11 showed a trade between two rewards that a rule took for a cheat; it was split in two, and the half below is the fourth.
 #
 # **Predict first.** How many of the second half's faults does it name, and how often does it cry wolf?
 

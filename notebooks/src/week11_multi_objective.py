@@ -619,7 +619,7 @@ for finding in diagnose(log):
     print(finding)
 
 # %% [markdown]
-# If it says that one reward rose while another fell: that is the trade, ordered by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:
+# If it speaks of a traded reward: this trade was ordered, by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:
 
 # %% tags=["aside"]
 from postlab.figures_week11_methods import plot_dual

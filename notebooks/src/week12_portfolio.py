@@ -86,10 +86,10 @@ import shutil
 
 from postlab.models import export
 
-last = [stage for stage in frames if stage != "prm"][-1]  # a reward model answers nothing
-target = lab.folder / "export" / last
+chosen = "grpo"  # or what your table speaks for; not "prm": a reward model answers nothing
+target = lab.folder / "export" / chosen
 shutil.rmtree(target, ignore_errors=True)  # an earlier run of this notebook
-proof = export(lab.checkpoint(last), to=target, profile=lab.profile)
+proof = export(lab.checkpoint(chosen), to=target, profile=lab.profile)
 {
     "logits differ by at most": round(proof.largest_logit_difference, 4),
     "prompts": proof.prompts,
