@@ -12,6 +12,7 @@ from postlab.doctor_log import MIN_POINTS, Change, Log
 
 # --- what the groups teach ---
 
+MUTE = 0.95  # of all groups: what moves then was not moved by them
 SILENT = 0.75  # of all groups in the run: three quarters of the sampling bought nothing
 TOP, NEAR = 0.9, 0.8  # of the best reward a batch had: there is little left to gain, or not much
 
@@ -38,11 +39,11 @@ MOVED = 0.1  # of a reward, and beyond noise
 
 
 def no_learning_signal(log: Log) -> str:
-    """Silent groups, and nothing learnt: a reward that rises had a signal."""
+    """Silent groups, and nothing learnt: while some speak, a reward that rises had a signal."""
     share = silent_share(log)
     if share is None or share < SILENT or _at_top(log, TOP) or entropy_collapse(log):
         return ""
-    if _moved(log, log.rewards(form=False)):
+    if share < MUTE and _moved(log, log.rewards(form=False)):
         return ""
     mean = log.mean("reward")
     return f"{share:.0%} of the groups have one reward for all answers; mean reward {mean:.3g}"

@@ -25,7 +25,8 @@ def plot_front(points: pd.DataFrame, levels: pd.DataFrame, *, about: str) -> Fig
         points: rows with `method`, `safety`, `helpfulness` and, for those to draw as crosses, their
             `*_low` and `*_high`, all in %; `front` says which are on their method's front. A method
             that is not in METHODS is drawn as a star with its name.
-        levels: rows with `method`, `level`, `value`, `low`, `high` in %; without a value: a gap.
+        levels: rows with `method`, `held`, `value`, `low`, `high` in %, in the order in which more
+            was asked for; without a value: a gap.
         about: the headline.
     """
     fig, (left, right) = panels(1, 2, (10.5, 5.2), gridspec_kw={"width_ratios": [1.25, 1]})
@@ -48,9 +49,9 @@ def plot_front(points: pd.DataFrame, levels: pd.DataFrame, *, about: str) -> Fig
     left.set_title("every policy; large: on its method's front", loc="left", size=12, color=INK)
     for method, rows in levels.groupby("method", sort=False):
         colour, marker, label = METHODS[method]
-        right.fill_between(rows["level"], rows["low"], rows["high"], color=colour, alpha=0.12)
-        right.plot(rows["level"], rows["value"], marker, ls="-", color=colour, label=label)
-    right.set_xlabel("safety held to at least, %", color=INK)
+        right.fill_between(rows["held"], rows["low"], rows["high"], color=colour, alpha=0.12)
+        right.plot(rows["held"], rows["value"], marker, ls="-", color=colour, label=label)
+    right.set_xlabel("safety of those chosen, where they were not chosen, %", color=INK)
     right.set_title("best helpfulness left, %, with 95% bands", loc="left", size=12, color=INK)
     right.set_ylim(-3, 107)
     right.legend(frameon=False, loc="lower left", fontsize=10.5)

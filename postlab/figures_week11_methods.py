@@ -33,7 +33,7 @@ def plot_soups(
     fig, places = panels(1, len(metrics), (10.5, 3.9))
     x = frame["safe"] + frame["honest"] / 2
     y = frame["honest"] * np.sqrt(3) / 2
-    most = []
+    alone, most = np.isclose(frame[["helpful", "safe", "honest"]].max(axis=1), 1), []
     for panel, metric in zip(places, metrics, strict=True):
         panel.scatter(
             x, y, c=frame[metric], cmap="cividis", vmin=0, vmax=100, s=330, edgecolors="none"
@@ -51,8 +51,7 @@ def plot_soups(
         panel.set(xlim=(-0.12, 1.12), ylim=(-0.18, 1.06))
         panel.set_aspect("equal")
         panel.axis("off")
-        best = frame.loc[frame[metric].idxmax()]
-        most.append(f"{metric} {best[metric]:.0f}%")
+        most.append(f"{metric} {frame.loc[alone, metric].max():.0f}%")
     least = frame[list(metrics)].min(axis=1)
     middle = frame.loc[least.idxmax()]
     said = ", ".join(f"{m} {middle[m]:.0f}%" for m in metrics)
@@ -130,7 +129,7 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
     """Draw the metrics over the dose of targeted training, a panel a start.
 
     Args:
-        frame: rows with `start`, `dose` (steps), `metric`, `value`, `low`, `high` in %.
+        frame: rows with `start`, `dose` (steps, from 0), `metric`, `value`, `low`, `high` in %.
     """
     starts = list(dict.fromkeys(frame["start"]))
     fig, places = panels(1, len(starts), (10.5, 4.0), sharey=True)

@@ -27,8 +27,20 @@ METHODS = {  # name: colour, marker, what it is
 }
 
 
+STARTS = {  # of targeted runs: what they are called, and which policy of which method began them
+    "targeted": ("mixed pairs", ("mixed", 1)),
+    "targeted, shipped": ("the DPO stage", ("dpo", 0)),
+}
+
+
 def policies(record: Mapping[str, Any], method: str, seed: int) -> list[Mapping[str, str]]:
-    """The metrics of each policy of a method and seed, as the record has them."""
+    """The metrics of each policy of a method and seed, as the record has them.
+
+    Args:
+        method: one of METHODS, or a stage that runs started from, the same for every seed.
+    """
+    if method in record["start"]:
+        return [record["start"][method]["metrics"]]
     runs = record["runs"][str(seed)][method]
     if method.startswith("targeted"):
         return [look["metrics"] for look in runs[0]["looks"]]
@@ -61,6 +73,22 @@ def interval_rows(
             row = {"method": method, "rung": number, "metric": metric, "value": mean.value}
             rows.append(row | {"low": mean.low, "high": mean.high})
     return pd.DataFrame(rows)
+
+
+def dose_rows(
+    record: Mapping[str, Any], metrics: Sequence[str], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """`interval_rows` of the targeted runs, with their `start` and `dose`, from 0 steps on."""
+    import pandas as pd
+
+    found = []
+    for method, (start, (before, number)) in STARTS.items():
+        begun = interval_rows(record, before, metrics, seeds)
+        begun = begun[begun["rung"] == number].assign(dose=0)
+        rows = interval_rows(record, method, metrics, seeds)
+        rows["dose"] = rows["rung"].map(dict(enumerate(record["doses"])))
+        found.append(pd.concat([begun, rows]).assign(start=start))
+    return pd.concat(found, ignore_index=True)
 
 
 def paired_rows(
@@ -124,7 +152,10 @@ def means_of(texts: Mapping[str, str], metrics: Sequence[str]) -> dict[str, floa
 
 
 def bill(record: Mapping[str, Any]) -> pd.DataFrame:
-    """Seconds of training and measuring a method, all seeds; soups pay for their adapters."""
+    """Seconds of training and measuring a method, all seeds, with what it starts from.
+
+    Soups pay for their adapters, targeted runs for the DPO before them; SFT is everybody's.
+    """
     import pandas as pd
 
     found = {}
@@ -132,8 +163,10 @@ def bill(record: Mapping[str, Any]) -> pd.DataFrame:
         runs = [one for seed in record["runs"].values() for one in seed[method]]
         if method == "soups":
             runs += [one for seed in record["runs"].values() for one in seed["corners"]]
+        before = STARTS[method][1][1] if method in STARTS else None
+        begun = [seed["mixed"][before] for seed in record["runs"].values()] if before else []
         found[label] = {
-            "training": sum(one.get("train_s", 0.0) for one in runs),
+            "training": sum(one.get("train_s", 0.0) for one in [*runs, *begun]),
             "measuring": sum(one["seconds"] for one in runs),
         }
     return pd.DataFrame(found).T

@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 FAMILIES = ("unsafe", "howto", "unknown", "howto", "facts")  # in turn; how-to's come twice
+ENOUGH = 20_000  # draws without a new prompt, of a pool of some thousands: it is used up
 HEEDED = {  # the families of which an objective has something to say
     "helpful": ("unsafe", "howto", "unknown", "howto", "facts"),
     "safe": ("unsafe", "howto"),
@@ -65,17 +66,25 @@ def prompts(
     Returns:
         Rows of `prompt`, a list of messages.
     Raises:
-        ValueError: if n is below 1.
+        ValueError: if n is below 1, or the families have not that many different prompts.
 
     >>> prompts(n=1)[0]["prompt"][0]["role"]
     'user'
     """
     if n < 1:
         raise ValueError(f"n is {n}; expected at least one row")
-    rng, found = random.Random(f"prompts {seed}"), {}
+    if not families:
+        raise ValueError("families is empty; expected at least one of tinyworld's")
+    rng, found, again = random.Random(f"prompts {seed}"), {}, 0
     while len(found) < n:
-        item = _item(families[len(found) % len(families)], rng)
-        found[tasks.ask(item, rng, "train")] = None
+        family, before = families[len(found) % len(families)], len(found)
+        found[tasks.ask(_item(family, rng), rng, "train")] = None
+        again = 0 if len(found) > before else again + 1
+        if again == ENOUGH:
+            raise ValueError(
+                f"n is {n}, but {ENOUGH:,} draws of {family!r} brought no new prompt after"
+                f" {before}; ask for fewer, or for more families"
+            )
     return [{"prompt": [_said("user", text)]} for text in found]
 
 

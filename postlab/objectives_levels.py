@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from postlab.objectives_volumes import Values, split_draws, split_means
+from postlab.objectives_volumes import Values, checked_sets, split_draws, split_means
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def best_at(
     Returns:
         Best; the mean of both ways to use the halves.
     Raises:
-        ValueError: if a metric is missing or has fewer than two prompts.
+        ValueError: if a metric is missing, has fewer than two prompts or a value that is not
+            finite, or if both are the same metric.
     Taught in week 11.
 
     >>> values = {"safety": [[1, 1, 0, 0], [1, 1, 1, 1]], "help": [[1, 1, 1, 1], [1, 1, 0, 0]]}
@@ -60,9 +61,9 @@ def best_at(
     0.5
     """
     missing = {hold, of} - set(values)
-    if missing:
-        raise ValueError(f"no {', '.join(sorted(missing))} among {', '.join(values)}")
-    two = {name: np.asarray(values[name], dtype=np.float64) for name in (hold, of)}
+    if missing or hold == of:
+        raise ValueError(f"hold={hold!r}, of={of!r}; expected two of {', '.join(values)}")
+    two = checked_sets({"values": {name: values[name] for name in (hold, of)}})["values"]
     whole, drawn = split_draws(
         {name: v.shape[1] for name, v in two.items()}, resamples=resamples, seed=seed
     )
@@ -96,10 +97,10 @@ def _chosen(halves: list[NDArray[np.float64]], level: float) -> NDArray[np.float
     """(resamples, 2): the held metric and the other one, of who was chosen on the other half."""
     found = []
     for choose, measure in (halves, halves[::-1]):  # (resamples, points, 2) each
-        worth = np.where(choose[..., 0] >= level, choose[..., 1], -1.0)
+        worth = np.where(choose[..., 0] >= level, choose[..., 1], -np.inf)
         best = worth.argmax(axis=1)
         rows = np.arange(len(best))
         met = measure[rows, best]
-        met[worth[rows, best] < 0] = math.nan
+        met[np.isneginf(worth[rows, best])] = math.nan
         found.append(met)
     return np.mean(found, axis=0)

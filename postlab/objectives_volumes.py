@@ -55,14 +55,15 @@ def hypervolumes(
     Returns:
         name -> Hypervolume.
     Raises:
-        ValueError: if sets are empty, or do not share metrics and prompts.
+        ValueError: if sets are empty or do not share metrics and prompts, if a value is not finite,
+            or if there is no resample.
     Taught in week 11.
 
     >>> one = hypervolumes({"a": {"x": [[1, 1]], "y": [[0, 1]]}}, resamples=50)["a"]
     >>> one.value, one.low, one.high
     (0.5, 0.0, 1.0)
     """
-    made = _arrays(sets)
+    made = checked_sets(sets)
     sizes = _sizes(made)
     every = {metric: np.full((1, n), 1.0) for metric, n in sizes.items()}
     rng = np.random.default_rng(seed)
@@ -91,8 +92,8 @@ def chosen_hypervolume(
 
     The hypervolume is a mean over directions of how far the set reaches in each. The policy that
     reaches farthest is chosen on one half, how far it reaches is measured on the other, both ways
-    are averaged: no luck is left in it. It is a lower bound in the mean: half the prompts choose
-    worse than all, and the least of several noisy means, by which a reach is told, is too low.
+    are averaged: no luck is left in it. In the mean it is right where all policies are alike, and
+    too low where they differ: half the prompts choose worse than all of them would.
 
     Args:
         sets, resamples, confidence, seed, reference: as for `hypervolumes`. Even and odd prompts
@@ -110,7 +111,7 @@ def chosen_hypervolume(
     >>> found.value, hypervolumes({"a": lucky}, resamples=10)["a"].value
     (0.0, 0.5)
     """
-    made = _arrays(sets)
+    made = checked_sets(sets)
     sizes = _sizes(made)
     if len(sizes) not in (2, 3):
         raise ValueError(f"metrics {', '.join(sizes)}; expected two or three metrics")
@@ -178,7 +179,13 @@ def _directions(objectives: int) -> NDArray[np.float64]:
     return np.maximum(found, 1e-9)
 
 
-def _arrays(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.float64]]]:
+def checked_sets(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Sets as arrays.
+
+    Raises:
+        ValueError: if one is no table, holds a value that is not finite, or has not the same
+            number of points in every metric.
+    """
     made = {
         name: {metric: np.asarray(v, dtype=np.float64) for metric, v in values.items()}
         for name, values in sets.items()
@@ -187,6 +194,15 @@ def _arrays(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.float6
         for metric, v in values.items():
             if v.ndim != 2 or 0 in v.shape:
                 raise ValueError(f"{name}, {metric}: shape {v.shape}; expected (points, prompts)")
+            if not np.isfinite(v).all():
+                point, prompt = np.argwhere(~np.isfinite(v))[0]
+                raise ValueError(
+                    f"{name}, {metric}: point {point}, prompt {prompt} is {v[point, prompt]};"
+                    f" expected finite numbers (leave an unscored prompt out of every policy)"
+                )
+        points = {metric: len(v) for metric, v in values.items()}
+        if len(set(points.values())) > 1:
+            raise ValueError(f"{name}: points a metric {points}; expected one number of points")
     return made
 
 
@@ -202,6 +218,8 @@ def _counts(
     rng: np.random.Generator, n: int, resamples: int, mask: NDArray | None = None
 ) -> NDArray[np.float64]:
     """(resamples, prompts): how often each prompt was drawn; 0 outside of the mask."""
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; expected at least 1")
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
     if mask is None:
         return drawn

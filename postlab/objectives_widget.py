@@ -41,9 +41,16 @@ def soup_mixer(
     Returns:
         SoupMixer: the last value of a cell shows it.
     Raises:
-        ValueError: if there is no prompt or no adapter, or as `objectives.soup` does.
+        ValueError: if there is no prompt or no adapter, or the model does not hold one of them.
     Taught in week 11.
     """
+
+    absent = [name for name in adapters if name not in model.peft_config]
+    if absent:
+        raise ValueError(
+            f"the model holds no adapter {', '.join(absent)}; expected some of "
+            f"{', '.join(model.peft_config)}"
+        )
 
     def answers(weights: Mapping[str, float]) -> list[str]:
         speak = policy_speaker(soup(model, weights), tokenizer, new_tokens=new_tokens)
@@ -105,12 +112,19 @@ class SoupMixer:
 
     def __repr__(self) -> str:
         lines = [f"weights {self._said()}", ""]
-        for prompt, text in zip(self._prompts, self.answers, strict=True):
+        for prompt, text in self._told():
             lines += [shown(prompt), f"  {shown(text)}"]
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return bundle(self.widget, repr(self), self._html())
+
+    def _told(self) -> list[tuple[str, str]]:
+        """Prompts and answers; a failing model must not take the sliders away."""
+        try:
+            return list(zip(self._prompts, self.answers, strict=True))
+        except Exception as error:
+            return [("no answers", f"{type(error).__name__}: {error}")]
 
     def _said(self) -> str:
         return ", ".join(f"{name} {weight:.2f}" for name, weight in self.weights.items())
@@ -119,7 +133,7 @@ class SoupMixer:
         rows = "".join(
             f'<div style="margin:8px 0"><b>{text_html(prompt)}</b>'
             f'<div style="margin-left:24px">{text_html(text)}</div></div>'
-            for prompt, text in zip(self._prompts, self.answers, strict=True)
+            for prompt, text in self._told()
         )
         return f"<div>{text_html(f'weights {self._said()}')}</div>{rows}"
 
@@ -131,9 +145,5 @@ class SoupMixer:
         self._refresh()
 
     def _refresh(self) -> None:
-        if self._quiet:
-            return
-        try:
+        if not self._quiet:
             self._page.value = self._html()
-        except Exception as error:  # a failing model must not take the sliders away
-            self._page.value = text_html(f"{type(error).__name__}: {error}")

@@ -10,10 +10,12 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from postlab.machine import run_root
 from postlab.profile import data_dir
 from postlab.runs import CHAIN, STAGE_WEEKS, STAGES
+from postlab.storage import atomic_folder
 from postlab.verified import note_run
 
 MANIFEST = "manifest.json"
@@ -26,10 +28,12 @@ def ship(runs: Path, data: Path) -> None:
 
     Raises:
         FileNotFoundError: if a stage or the comparison is missing.
+        ValueError: if a stage beside the main line is another SFT's child: nobody could adopt it.
     """
     if runs.name == "tiny":
         for stage in _made(runs / "seed-0"):
-            _ship_stage(runs / "seed-0" / stage, data / "tiny-stages" / stage)
+            with atomic_folder(data / "tiny-stages" / stage) as folder:
+                _ship_stage(runs / "seed-0" / stage, folder)
     results = data / "results" / runs.name
     results.mkdir(parents=True, exist_ok=True)
     for name in COMPARISON:
@@ -41,14 +45,25 @@ def ship(runs: Path, data: Path) -> None:
 
 
 def _made(seed: Path) -> list[str]:
-    """The main line, whether it is there or not, and what else was made of this seed."""
-    return [s for s in STAGES if s in CHAIN or (seed / s / MANIFEST).exists()]
+    """The main line, whether it is there or not, and what else was made of it, whole."""
+    there = {stage: _manifest(seed / stage) for stage in STAGES if stage not in CHAIN}
+    whole = {stage: made for stage, made in there.items() if made.get("status") == "complete"}
+    for stage, made in whole.items():
+        if made["parent_weights"] != _manifest(seed / made["parent"]).get("weights_sha256"):
+            raise ValueError(
+                f"{seed.name}/{stage} was made from another {made['parent']} than the one beside "
+                f"it; make it again: make week N={STAGE_WEEKS[stage]} SEED={seed.name[5:]}"
+            )
+    return [stage for stage in STAGES if stage in CHAIN or stage in whole]
+
+
+def _manifest(stage: Path) -> dict[str, Any]:
+    file = stage / MANIFEST
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _ship_stage(source: Path, target: Path) -> None:
     trained = source.name != "base"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
     _copy_manifest(source / MANIFEST, target / MANIFEST)
     for name in KEPT:
         if trained or name != "trainer_state.json":

@@ -189,7 +189,7 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# A method with many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. But it is severe: half the prompts choose worse, and the worst of several noisy means is too low. **The first is too high, the second too low; believe what both say.**
+# A method with many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. Of copies it is right, but for the luck of twenty draws; where policies differ, half the prompts choose worse than all would. **The first is too high, the second too low; believe what both say.**
 
 # %% [markdown]
 # ## 3. One objective each
@@ -578,7 +578,7 @@ class DualAscent(TrainerCallback):
 
 
 # %% [markdown]
-# Multipliers begin at 1.5. A trial that began at 1 learned to comply in its first steps, drew no refusal any more, and then no multiplier could reach it: **no weight pays for what is never drawn.**
+# Multipliers begin at 1.5. A trial that is not recorded began at 1, with half the rate: it learned to comply in its first steps, drew no refusal any more, and no multiplier reached it. **No weight pays for what is never drawn.**
 
 # %% [markdown]
 # The run that makes this week's stage, `multi`, from SFT.
@@ -657,23 +657,22 @@ changes.reindex(shown)[["value", "difference", "difference_low", "difference_hig
 # %% [markdown]
 # ## 8. Targeted RLHF
 #
-# The roadmap's recipe: DPO first, then RL on safety alone; the dose is the knob. Recorded: GRPO on the safe judge, on unsafe requests and deeds that only sound like them, after two starts. One is this week's DPO on equally mixed pairs, the other the shipped DPO stage of week 5, whose pairs the oracle labelled.
+# The roadmap's recipe: DPO first, then RL on safety alone; the dose is the knob. Recorded: GRPO on the safe judge, on unsafe requests and deeds that only sound like them, after two starts. One is this week's DPO on pairs mixed at r = 0.5, which lean to helpfulness, the other the shipped DPO stage of week 5, whose pairs the oracle labelled.
 #
 # **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do?
 
 # %% tags=["aside"]
 from postlab.figures_week11_methods import plot_doses
 
-STARTS = {"targeted": "mixed pairs", "targeted, shipped": "the DPO stage"}
-doses = dict(enumerate(recorded["doses"]))
-rows = pd.concat([interval_rows(recorded, method, FOUR, seeds) for method in STARTS])
-plot_doses(rows.assign(start=rows["method"].map(STARTS), dose=rows["rung"].map(doses)))
+from postlab.figures_week11_record import STARTS, dose_rows
+
+plot_doses(dose_rows(recorded, FOUR, seeds))
 
 # %% [markdown]
-# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** ask what is left to improve, and who judges: on unsafe requests the judge was right, on lamps wrong, and RL finds both. From the first dose to the last, by seed:
+# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** ask what is left to improve, and who judges: on unsafe requests this judge is right, on lamps wrong, and its reward pays for both. From before the first step to the last, by seed:
 
 # %% tags=["aside"]
-parts = {about: paired_rows(recorded, (method, 0), (method, -1), FOUR[::2], seeds) for method, about in STARTS.items()}  # fmt: skip
+parts = {about: paired_rows(recorded, begun, (method, -1), FOUR[::2], seeds) for method, (about, begun) in STARTS.items()}  # fmt: skip
 pd.concat(parts).round(2)
 
 # %% [markdown]
@@ -734,7 +733,7 @@ ranks.astype(int)
 # %% [markdown]
 # Where the two ways disagree, and the seeds too, there is no winner to announce. Look at *soups, 7* before you credit averaging with what thirty-three points did.
 #
-# The one figure. Left, what each method reached; the star is the oracle's. Right, the price: among policies that hold safety to a level, the best helpfulness, chosen on one half and measured on the other.
+# The one figure. Left, what each method reached; the star is the oracle's. Right, the price: of the policies that hold safety to a level on one half of the prompts, the most helpful there; drawn is what it does on the other half. Who holds a level by luck holds less here, most where many stood for choice.
 
 # %% tags=["aside"]
 from postlab.figures_week11_record import front_rows, means_of
@@ -753,10 +752,9 @@ oracle = pd.DataFrame(truths).mean().to_dict()
 begin = means_of(recorded["start"]["sft"]["metrics"], FOUR)
 stars = pd.DataFrame([oracle, begin]).assign(method=["oracle", "start"], front=False)
 at = levels[levels["level"] == 90].dropna().sort_values("value", ascending=False)
-said = ", ".join(f"{METHODS[row.method][2]} {row.value:.0f}%" for row in at.itertuples())
-plot_front(
-    pd.concat([reached, stars]), levels, about=f"Safety held to 90% leaves helpfulness: {said}"
-)
+said = ", ".join(f"{METHODS[r.method][2]} {r.held:.0f}, {r.value:.0f}" for r in at.itertuples())
+about = f"Asked for 90% safety: safety and helpfulness of {said}"
+plot_front(pd.concat([reached, stars]), levels, about=about)
 
 # %% [markdown]
 # And what each set cost, in seconds, over all seeds:

@@ -159,6 +159,36 @@ HYPERVOLUME = Exercise(
             ),
             "A point that is worse than the reference somewhere covers nothing, and takes nothing.",
         ),
+        Edge(
+            "twins_dropped",
+            Case(
+                "points [2, 1] [2, 1] and reference [0, 0]",
+                {"points": torch.tensor([[2.0, 1], [2, 1]]), "reference": torch.zeros(2)},
+                "two equal points cover what one of them does",
+            ),
+            "Equal points do not beat each other: if both are dropped, their area is lost.",
+        ),
+        Edge(
+            "nothing_above",
+            Case(
+                "points [1, 3] [3, 1] and reference [2, 2]",
+                {"points": torch.tensor([[1.0, 3], [3, 1]]), "reference": torch.full((2,), 2.0)},
+                "no point is above the reference in both: 0",
+            ),
+            "Where no point is above the reference nothing is covered: the area is 0.",
+        ),
+        Edge(
+            "below_nought",
+            Case(
+                "points [-1, -2] [-2, -1] and reference [-3, -3]",
+                {
+                    "points": torch.tensor([[-1.0, -2], [-2, -1]]),
+                    "reference": torch.full((2,), -3.0),
+                },
+                "2 wide and 1 high, and 1 wide and 1 more",
+            ),
+            "Scores and reference may be below 0: clamp the differences, not the points.",
+        ),
     ),
 )
 LORA_SOUP = Exercise(
@@ -208,4 +238,20 @@ DUAL_STEP = Exercise(
     ),
     random=_constraints,
     mistakes=_mistakes_soup.DUAL_STEP,
+    edges=(
+        Edge(
+            "stuck_at_nought",
+            Case(
+                "multipliers [0, 0], measured [0.5, 1], levels [0.75, 0.75], rate 2",
+                {
+                    "multipliers": torch.zeros(2),
+                    "measured": torch.tensor([0.5, 1]),
+                    "levels": torch.tensor([0.75, 0.75]),
+                    "rate": 2.0,
+                },
+                "the first constraint is broken: 0 + 2 * 0.25",
+            ),
+            "A multiplier at 0 has to rise again when its constraint is broken.",
+        ),
+    ),
 )

@@ -40,6 +40,11 @@ def in_place(multipliers, measured, levels, rate):
     return multipliers.clamp_(min=0).clone()
 
 
+def only_where_it_is_paid(multipliers, measured, levels, rate):
+    stepped = torch.relu(multipliers + rate * (levels - measured))
+    return torch.where(multipliers > 0, stepped, multipliers)
+
+
 MUTANTS = {
     "descent": "sign",
     "no_floor": "negative",
@@ -50,4 +55,5 @@ MUTANTS = {
     "a_share": "clamped_at_one",
     "up_or_down": "sign_of_the_gap",
     "in_place": "edits_inputs",
+    "only_where_it_is_paid": "stuck_at_nought",
 }

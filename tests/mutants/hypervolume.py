@@ -54,6 +54,34 @@ def not_clamped(points, reference):
     return (width * above[:, 1].cummax(0).values).sum()
 
 
+def without_twins(points, reference):
+    above = (points - reference).clamp(min=0)
+    above = above[above.prod(dim=1) > 0]
+    beaten = (above[:, None] <= above[None]).all(dim=2).sum(dim=1) > 1
+    above = above[~beaten]
+    above = above[above[:, 0].argsort(descending=True)]
+    width = above[:, 0] - torch.cat([above[1:, 0], torch.zeros(1)])
+    return (width * above[:, 1]).sum()
+
+
+def needs_a_point(points, reference):
+    above = points[(points > reference).all(dim=1)] - reference
+    best, area = above[:, 0].argsort(descending=True), 0.0
+    high = above[best[0], 1] * 0
+    for i, j in zip(best, [*best[1:], None], strict=True):
+        high = torch.maximum(high, above[i, 1])
+        area = area + high * (above[i, 0] - (0 if j is None else above[j, 0]))
+    return area
+
+
+def of_sizes(points, reference):
+    above = (points.abs() - reference.abs()).clamp(min=0)
+    above = above * (points >= reference).all(dim=1, keepdim=True)
+    above = above[above[:, 0].argsort(descending=True)]
+    width = above[:, 0] - torch.cat([above[1:, 0], torch.zeros(1)])
+    return (width * above[:, 1].cummax(0).values).sum()
+
+
 MUTANTS = {
     "all_boxes": "overlap_counted",
     "one_box": "largest_box",
@@ -64,4 +92,7 @@ MUTANTS = {
     "under_the_line": "joined",
     "averaged": "mean",
     "not_clamped": "below_reference",
+    "without_twins": "twins_dropped",
+    "needs_a_point": "nothing_above",
+    "of_sizes": "below_nought",
 }

@@ -83,6 +83,9 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("no_learning_signal", "grpo",  # one of two rewards was learnt, and is silent where it is full
      FLAT | {"frac_reward_zero_std": 0.75, MATH: halves(0.5, 0.59)},
      FLAT | {"frac_reward_zero_std": 0.75, MATH: halves(0.5, 0.61)}),
+    ("no_learning_signal", "grpo",  # where no group speaks, nothing was learnt from them
+     FLAT | {"frac_reward_zero_std": 0.95, MATH: halves(0.5, 0.61)},
+     FLAT | {"frac_reward_zero_std": 0.94, MATH: halves(0.5, 0.61)}),
     ("reward_saturation", "grpo", SAME | {"reward": [1.0, 0.8] * 8},
      SAME | {"reward": [1.0, 0.78] * 8}),
     ("reward_saturation", "grpo", SAME | {"reward": 0.95},

@@ -159,6 +159,14 @@ def test_prompts_differ_and_take_turns():
     assert {item.family for item in rough} == {"howto"}
     with pytest.raises(ValueError, match="n is 0"):
         objectives.prompts(n=0)
+    with pytest.raises(ValueError, match="families is empty"):
+        objectives.prompts(n=1, families=())
+
+
+def test_a_pool_that_is_used_up_says_so_and_ends(monkeypatch):
+    monkeypatch.setattr(objectives, "ENOUGH", 50)
+    with pytest.raises(ValueError, match=r"50 draws of 'unsafe' brought no new prompt after \d+;"):
+        objectives.prompts(n=5000, families=("unsafe",))
 
 
 # --- the multiplier ---
@@ -274,6 +282,19 @@ def test_a_hypervolume_is_exact_by_inclusion_and_exclusion():
         (lambda: hypervolumes({"a": {"x": [[1]]}, "b": {"x": [[1, 0]]}}), "the same in every set"),
         (lambda: chosen_hypervolume({"a": {"x": [[1]], "y": [[1, 0]]}}), "at least two prompts"),
         (lambda: chosen_hypervolume({"a": {"x": [[1, 0]]}}), "two or three metrics"),
+        (
+            lambda: chosen_hypervolume({"a": {"x": [[1, math.nan]], "y": [[1, 0]]}}),
+            "a, x: point 0, prompt 1 is nan",
+        ),
+        (
+            lambda: chosen_hypervolume({"a": {"x": [[1, 0]], "y": [[1, 0], [0, 0]]}}),
+            "points a metric {'x': 1, 'y': 2}",
+        ),
+        (
+            lambda: chosen_hypervolume({"a": {"x": [[1, 0]], "y": [[1, 0]]}}, resamples=0),
+            "resamples is 0",
+        ),
+        (lambda: hypervolumes({"a": {"x": [[1, 0]]}}, resamples=0), "resamples is 0"),
     ],
 )
 def test_points_that_are_none_are_refused(function, said):
@@ -368,6 +389,9 @@ def test_the_best_at_a_level_by_hand():
     assert (at(0.9).value, at(0.9).held) == ((0.5 + 0.5) / 2, (0.5 + 1.0) / 2)
     none = best_at({**values, "safety": [[0] * 4] * 3}, hold="safety", level=0.5, of="helpfulness")
     assert math.isnan(none.value) and none.reached == 0.0
+    costs = {**values, "cost": [[-3.0] * 4, [-2.0] * 4, [-5.0] * 4]}  # scores may be below 0
+    paid = best_at(costs, hold="safety", level=0.9, of="cost", resamples=50)
+    assert (paid.value, paid.reached) == ((-2.0 - 5.0) / 2, 1.0)
 
 
 def test_levels_are_rows_in_percent():
@@ -387,8 +411,9 @@ def test_the_best_of_many_equals_is_not_flattered():
 
 
 def test_a_level_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="no z among x"):
-        best_at({"x": [[1, 0]]}, hold="x", level=0.5, of="z")
+    for of in ("z", "x"):
+        with pytest.raises(ValueError, match=f"hold='x', of='{of}'; expected two of x, y"):
+            best_at({"x": [[1, 0]], "y": [[1, 0]]}, hold="x", level=0.5, of=of)
     with pytest.raises(ValueError, match="at least two prompts"):
         best_at({"x": [[1]], "y": [[1, 0]]}, hold="x", level=0.5, of="y")
 

@@ -404,9 +404,11 @@ def test_what_came_with_the_package_is_shipped_again_without_the_mark_of_a_copy(
 def test_a_whole_chain_is_shipped_and_what_else_was_made_of_a_seed(root, tmp_path):
     data, tiny = tmp_path / "shipped", root / "tiny"
     said = {"date": "2026-11-27", "device": {"gpu": "T4"}}
+    said["parent_weights"] = finished(Run("tiny", 9, "sft")).manifest["weights_sha256"]
+    shutil.rmtree(tiny / "seed-9")
     for seed, stages in ((0, (*runs.CHAIN, "cai")), (1, runs.CHAIN)):
         for stage in stages:
-            run = finished(Run("tiny", seed, stage), **said)
+            run = finished(Run("tiny", seed, stage, "sft"), **said)
             (run.model_dir / "adapter_config.json").write_text('{"target_modules": ["b", "a"]}')
             for name in ship.KEPT:
                 (run.folder / name).touch()
@@ -420,6 +422,15 @@ def test_a_whole_chain_is_shipped_and_what_else_was_made_of_a_seed(root, tmp_pat
     assert config == {"target_modules": ["a", "b"], "base_model_name_or_path": "tiny-base"}
     noted = {f.name for f in (data / "results" / "tiny").glob("*.manifest.json")}
     assert len(noted) == 9 and "seed-0-cai.manifest.json" in noted
+    cai = Run("tiny", 0, "cai")
+    (cai.folder / "manifest.json").write_text(json.dumps(cai.manifest | {"status": "running"}))
+    ship.ship(tiny, data)  # a run under way takes nothing from what was shipped before
+    assert (data / "tiny-stages" / "cai" / "model" / "adapter_model.safetensors").exists()
+    other = cai.manifest | {"status": "complete", "parent_weights": "another"}
+    (cai.folder / "manifest.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="seed-0/cai was made from another sft .*N=09 SEED=0"):
+        ship.ship(tiny, data)
+    shutil.rmtree(cai.folder)
     shutil.rmtree(tiny / "seed-1" / "dpo")
     with pytest.raises(FileNotFoundError):
         ship.ship(tiny, data)

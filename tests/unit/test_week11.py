@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -17,7 +18,9 @@ from postlab.figures_week11 import plot_front, plot_volumes
 from postlab.figures_week11_methods import plot_doses, plot_dual, plot_soups, plot_weights
 from postlab.figures_week11_record import (
     METHODS,
+    STARTS,
     bill,
+    dose_rows,
     front_rows,
     interval_rows,
     means_of,
@@ -44,14 +47,17 @@ def run(safety: str, helpfulness: str) -> dict:
 
 
 MADE_UP = {
+    "start": {"dpo": run("1 0", "1 1")},
+    "doses": [5],
     "runs": {
         "0": {
             "mixed": [run("0 1", "1 1"), run("1 1", "1 0")],
             "targeted": [{"looks": [run("0 0", "1 1")]}],
+            "targeted, shipped": [{"looks": [run("1 1", "0 0")]}],
             "best of": [{"judges": [run("1 1", "0 0")["metrics"]]}],
         },
         "1": {"mixed": [run("1 1", "1 1"), run("1 1", "0 0")]},
-    }
+    },
 }
 
 # --- reading the record ---
@@ -66,6 +72,16 @@ def test_values_are_a_row_a_policy_averaged_over_seeds():
 def test_doses_and_choices_are_policies_too():
     assert policies(MADE_UP, "targeted", 0) == [run("0 0", "1 1")["metrics"]]
     assert policies(MADE_UP, "best of", 0) == [run("1 1", "0 0")["metrics"]]
+
+
+def test_a_dose_begins_before_the_first_step():
+    rows = dose_rows(MADE_UP, ["safety"], [0])
+    assert rows[["start", "dose", "value"]].to_numpy().tolist() == [
+        ["mixed pairs", 0, 100.0],
+        ["mixed pairs", 5, 0.0],
+        ["the DPO stage", 0, 50.0],
+        ["the DPO stage", 5, 100.0],
+    ]
 
 
 def test_rows_are_in_percent_with_intervals_and_paired_by_seed():
@@ -94,18 +110,20 @@ def test_a_front_is_marked_by_the_function_that_is_handed_over():
     assert rows.loc[1, ["safety", "helpfulness"]].tolist() == [100.0, 50.0]
 
 
-def test_the_soups_are_there_twice_and_pay_for_their_adapters():
+def test_the_soups_are_there_twice_and_a_method_pays_for_what_it_starts_from():
     texts = run("0 1", "1 1")["metrics"]
     runs = [{"weights": w, "metrics": texts, "seconds": 1.0} for w in ("1 0 0", "0.5 0.5 0")]
     trained = [{"weights": "1 0 0", "metrics": texts, "train_s": 10.0, "seconds": 1.0}]
     looks = [{"looks": [{"metrics": texts}], "train_s": 4.0, "seconds": 1.0}]
     seed = dict.fromkeys(METHODS, trained) | {"soups": runs, "targeted": looks, "corners": trained}
-    record = {"runs": {"0": seed}, "ladder": [[1.0, 0.0, 0.0]]}
+    seed["mixed"] = 2 * trained
+    record = {"start": {}, "runs": {"0": seed}, "ladder": [[1.0, 0.0, 0.0]]}
     sets = method_sets(record, [0], ["safety"])
     assert len(sets["soups"]["safety"]) == 2 and len(sets["soups, 7"]["safety"]) == 1
     table = bill(record)
     assert table.loc["soups"].tolist() == [10.0, 3.0]
-    assert table.loc["mixed pairs, DPO"].tolist() == [10.0, 1.0]
+    assert table.loc["mixed pairs, DPO"].tolist() == [20.0, 2.0]
+    assert table.loc["targeted RLHF"].tolist() == [14.0, 1.0]
 
 
 # --- figures ---
@@ -117,7 +135,7 @@ def test_soups_are_drawn_on_three_triangles_and_the_balanced_one_is_named():
     fig = plot_soups(pd.DataFrame(rows, columns=columns))
     assert len(fig.axes) == 3
     assert title(fig) == (
-        "Alone adapters reach helpfulness 98%, safety 100%, honesty 65%; the soup whose worst is "
+        "Alone adapters reach helpfulness 98%, safety 100%, honesty 60%; the soup whose worst is "
         "best has helpfulness 90%, safety 70%, honesty 65%"
     )
 
@@ -182,7 +200,7 @@ def test_a_front_is_a_staircase_and_stars_have_names():
         for s, h, front in ((20, 95, True), (60, 80, True), (50, 50, False))
     ]  # fmt: skip
     rows.append({"method": "oracle", "safety": 99, "helpfulness": 98, "front": False})
-    levels = series(value=[80, math.nan], method="soups", level=[50, 90])
+    levels = series(value=[80, math.nan], method="soups", held=[50, 90])
     fig = plot_front(pd.DataFrame(rows), levels, about="A finding")
     assert title(fig) == "A finding"
     texts = [text.get_text() for text in fig.axes[0].texts]
@@ -248,8 +266,6 @@ def test_seconds_are_counted_once_each():
 
 def test_the_two_orders_of_weights_are_trls():
     """The lines of TRL 1.14.2 that the notebook's `advantages` stands for, on one group."""
-    import inspect
-
     from trl import GRPOTrainer
 
     source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
@@ -294,6 +310,13 @@ def test_a_corner_of_the_soups_is_the_specialist_itself(record):
             theirs, ours = one["metrics"], by_weights[one["weights"]]["metrics"]
             apart = [np.abs(numbers(theirs[m]) - numbers(ours[m])).mean() for m in week.METRICS]
             assert max(apart) <= 0.02  # rounding may turn a greedy answer
+
+
+def test_targeted_runs_started_from_the_policy_they_are_compared_with():
+    """The experiment's own words, and what the figures take for dose 0."""
+    source = inspect.getsource(week.arms)
+    assert "lightly = trained(ladder[1])" in source and STARTS["targeted"][1] == ("mixed", 1)
+    assert 'checkpoint("dpo")' in source and STARTS["targeted, shipped"][1] == ("dpo", 0)
 
 
 def test_every_rung_is_among_the_soups(record):

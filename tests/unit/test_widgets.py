@@ -640,6 +640,9 @@ def test_a_mixer_shows_words_as_words_and_keeps_its_sliders_when_a_model_fails()
 
     mixer = mixer_of(broken)
     assert "RuntimeError: &lt;b&gt;out of memory" in mixer._page.value
+    data = mixer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "RuntimeError: <b>out of memory</b>" in data["text/plain"]
     assert len(mixer.widget.children) == 5
 
 
@@ -673,3 +676,5 @@ def test_a_mixer_moves_a_real_soup():
     assert mixer.answers != as_sft
     mixer._only("default")
     assert mixer.answers == as_sft
+    with pytest.raises(ValueError, match="no adapter nope; expected some of default, none"):
+        soup_mixer(model, tokenizer, asked, adapters=["none", "nope"])
