@@ -5,10 +5,11 @@ As in doctor_rules.py: a rule takes the log and returns what it sees, with the f
 
 from __future__ import annotations
 
-import math
+from itertools import product
+from math import hypot, sqrt
 from statistics import median
 
-from postlab.doctor_log import MIN_POINTS, Change, Log
+from postlab.doctor_log import MIN_POINTS, Log
 
 # --- what the groups teach ---
 
@@ -32,10 +33,11 @@ def _at_top(log: Log, share: float, *, last: float = 1.0) -> bool:
     if mean is None or best <= 0:
         return False
     spread = log.mean("reward_std", last=last) or 0.0
-    return mean >= share * best and spread <= 1.05 * mean * math.sqrt((1 - share) / share)
+    return mean >= share * best and spread <= 1.05 * mean * sqrt((1 - share) / share)
 
 
-MOVED = 0.1  # of a reward, and beyond noise
+MOVED = 0.1  # of a reward
+APART = 2.5  # standard errors of what two rewards moved apart: three rewards make six pairs
 
 
 def no_learning_signal(log: Log) -> str:
@@ -43,7 +45,8 @@ def no_learning_signal(log: Log) -> str:
     share = silent_share(log)
     if share is None or share < SILENT or _at_top(log, TOP) or entropy_collapse(log):
         return ""
-    if share < MUTE and _moved(log, log.rewards(form=False)):
+    learnt = (log.change(name) for name in log.rewards(form=False))
+    if share < MUTE and any(change and change.rises(by=MOVED) for change in learnt):
         return ""
     mean = log.mean("reward")
     return f"{share:.0%} of the groups have one reward for all answers; mean reward {mean:.3g}"
@@ -104,21 +107,18 @@ def reward_traded(log: Log) -> str:
 
 
 def _crossed(log: Log, rising: list[str]) -> str:
-    """The first of these rewards that rises, and the first that is not about form and falls."""
-    up, down = _moved(log, rising), _moved(log, log.rewards(form=False), down=True)
-    if not up or not down:
-        return ""
-    (gained, rise), (lost, fall) = up, down
-    return (
-        f"{gained} rose from {rise.first:.3g} to {rise.last:.3g} while {lost} fell from "
-        f"{fall.first:.3g} to {fall.last:.3g}"
-    )
-
-
-def _moved(log: Log, names: list[str], *, down: bool = False) -> tuple[str, Change] | None:
-    changes = ((name, log.change(name)) for name in names)
-    moved = Change.falls if down else Change.rises
-    return next(((name, c) for name, c in changes if c and moved(c, by=MOVED)), None)
+    """The first of these rewards that rises while one that is not about form falls."""
+    for up, down in product(rising, log.rewards(form=False)):
+        rise, fall = log.change(up), log.change(down)
+        if up == down or rise is None or fall is None:
+            continue
+        gained, lost = rise.last - rise.first, fall.first - fall.last
+        if min(gained, lost) >= MOVED and gained + lost >= APART * hypot(rise.error, fall.error):
+            return (
+                f"{up} rose from {rise.first:.3g} to {rise.last:.3g} while {down} fell from "
+                f"{fall.first:.3g} to {fall.last:.3g}"
+            )
+    return ""
 
 
 DRIFT = 1.5  # times as long, or as short

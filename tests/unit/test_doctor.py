@@ -29,6 +29,11 @@ def halves(first: float, last: float) -> list[float]:
     return [first] * (STEPS // 2) + [last] * (STEPS // 2)
 
 
+def shaken(first: float, last: float) -> list[float]:
+    """Halves whose points jump by 0.4."""
+    return [mean + 0.2 * (-1) ** i for i, mean in enumerate(halves(first, last))]
+
+
 def log(columns: dict) -> list[dict]:
     """A log history of 16 steps: a number stands for all of them, None for a key not logged."""
     columns = {name: value for name, value in columns.items() if value is not None}
@@ -105,6 +110,9 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("reward_traded", "grpo",
      TWO | {"rewards/judge/mean": halves(0.5, 0.9)},
      TWO | {"rewards/judge/mean": halves(0.5, 0.9), "rewards/truth/mean": halves(0.5, 0.41)}),
+    ("reward_traded", "grpo",  # the same move of both, and more noise than they moved apart
+     TWO | {"rewards/judge/mean": halves(0.3, 0.6)},
+     {MATH: None, "rewards/truth/mean": shaken(0.5, 0.2), "rewards/judge/mean": shaken(0.3, 0.6)}),
     ("reward_traded", "grpo",  # what rises is a matter of form: that is the other rule's
      TWO | {"rewards/judge/mean": halves(0.1, 0.9)},
      TWO | {FORMAT: halves(0.1, 0.9)}),
@@ -305,19 +313,22 @@ def test_on_the_late_half_no_fault_is_missed_and_there_is_at_most_one_false_alar
     assert late["healthy"] == 4
 
 
+def quarters(result: dict, name: str) -> tuple[float, float]:
+    """Sums of the first and the last quarter of a series."""
+    series = [e[name] for e in result["log_history"] if name in e]
+    return sum(series[: len(series) // 4]), sum(series[-(len(series) // 4) :])
+
+
 def test_a_run_is_absent_only_where_its_log_shows_no_trace_of_the_fault(experiment):
-    """By the numbers themselves and not by the rules: the entropy ends where it began, or above."""
-    absent = [r for half in experiment.HALVES for r in experiment.recorded(half)
-              if r["spec"].get("absent")]  # fmt: skip
-    assert [(r["name"], r["spec"]["kind"]) for r in absent] == [
-        ("third-sure-of-nothing", "entropy_collapse")
-    ]
-    entropy = [e["entropy"] for e in absent[0]["log_history"] if "entropy" in e]
-    quarter = len(entropy) // 4
-    assert sum(entropy[-quarter:]) > sum(entropy[:quarter])
-    (made,) = (r for r in experiment.recorded("development") if r["name"] == "third-herd")
-    entropy = [e["entropy"] for e in made["log_history"] if "entropy" in e]
-    assert sum(entropy[-quarter:]) < 0.1 * sum(entropy[:quarter])
+    """By the numbers themselves and not by the rules: what should have fallen ends no lower."""
+    made = {r["name"]: r for half in experiment.HALVES for r in experiment.recorded(half)}
+    fell = {"third-sure-of-nothing": "entropy", "fifth-fooled-judge": MATH}
+    assert {name for name, r in made.items() if r["spec"].get("absent")} == set(fell)
+    for name, series in fell.items():
+        first, last = quarters(made[name], series)
+        assert last > first, name
+    first, last = quarters(made["third-herd"], "entropy")
+    assert last < 0.1 * first  # where an entropy did collapse
 
 
 def test_the_herd_pays_half_of_each_group_the_most_said_first(experiment):
