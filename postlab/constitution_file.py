@@ -38,11 +38,25 @@ class Rule:
 
 @dataclass(frozen=True)
 class Constitution:
-    """Rules in their order of priority; `check` holds {rule} where a rule's text goes."""
+    """Rules in their order of priority; `check` holds {rule} where a rule's text goes.
+
+    Raises:
+        ValueError: if there is no rule, or two have one id.
+    """
 
     rules: tuple[Rule, ...]
     check: str
     revise: str
+
+    def __post_init__(self) -> None:
+        ids = [rule.id for rule in self.rules]
+        if not ids:
+            raise ValueError("a constitution without rules; expected at least one Rule")
+        if len(set(ids)) < len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise ValueError(
+                f"two rules have the id {twice!r:.60}; rules are told apart by it: rename one"
+            )
 
     def without(self, *ids: str) -> Constitution:
         """The same constitution with some rules left out, to see what each of them does.
@@ -147,6 +161,8 @@ def _parsed(raw: bytes, name: str) -> Any:
         problem = f"line {mark.line + 1 if mark else '?'}: not YAML ({error.problem})"
     except RecursionError:
         problem = "it is nested too deeply"
+    except (ArithmeticError, AttributeError, LookupError, TypeError):  # from the tag's own reader
+        problem = "a tag, such as !!int, stands before a value that is none; leave the tags out"
     except (yaml.YAMLError, ValueError) as error:  # also a date or a number that is none
         problem = f"it cannot be read ({' '.join(str(error).split())[:120]})"
     raise ValueError(f"{name}: {problem}")
@@ -182,7 +198,9 @@ def _fields(
             raise ValueError(f"{where}: field {name!r} is missing")
     for name in raw:
         if name not in names:
-            raise ValueError(f"{where}: field {name!r:.60} is unknown; expected {', '.join(names)}")
+            raise ValueError(
+                f"{where}: field {_shown(name, 60)} is unknown; expected {', '.join(names)}"
+            )
     return {name: raw[name] for name in names if name in raw}
 
 
@@ -206,4 +224,11 @@ def _list(raw: dict[str, Any], field: str, where: str) -> list[Any]:
 
 
 def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
+    return "nothing" if value is None else f"{type(value).__name__} {_shown(value, 40)}"
+
+
+def _shown(value: Any, width: int) -> str:
+    try:
+        return repr(value)[:width]
+    except ValueError:  # Python writes no whole number of over 4300 digits
+        return "of very many digits"
