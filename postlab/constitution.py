@@ -9,7 +9,8 @@ Simplified against the paper: a reply is checked against every rule, in their or
 draws one at random; a label is a verdict, not a probability; no chain of thought; and DPO on
 the labels, where the paper trains a preference model and runs RL on it.
 
-A model's words are data: a verdict is read by one pattern, and what it does not fit is no verdict.
+A model's words are data: a verdict is read by one pattern, and what it does not fit is no verdict,
+counted and said.
 Nothing here makes a critic honest: a reply that says 'this keeps the rule' may be believed.
 
 Source: Bai et al. 2022, arXiv 2212.08073. Taught in week 9.
@@ -21,10 +22,13 @@ from collections.abc import Callable, Sequence
 
 from postlab.constitution_critiques import (
     Critique,
+    check_read,
     check_request,
     critiques,
     failed_examples,
     message,
+    preferred,
+    read_critiques,
     revised_rows,
     spoken,
 )
@@ -44,7 +48,7 @@ from postlab.constitution_speakers import (
     policy_speaker,
     verdict_chances,
 )
-from postlab.judge_models import question, verdict
+from postlab.judge_models import question
 
 __all__ = [
     "Constitution",
@@ -84,14 +88,16 @@ def critic_labeller(
     """A labeller that has both replies checked, each by itself, and weighs what they break.
 
     No position to be biased by, and a reason with every label; but it sees no difference between
-    two replies that break nothing. Where a verdict could not be read, nothing counts as broken.
+    two replies that break nothing. Where a verdict could not be read, nothing counts as broken;
+    more than a fifth of such is a warning. Asked in the other order it says the same, turned round:
+    `label_pairs(..., swap=False)` asks half as much.
 
     Args:
         speak: who criticises.
         weigh: 'count', the reply that breaks fewer rules; 'priority', the one that keeps the first
             rule, in the constitution's order, that only one of them keeps.
     Returns:
-        A labeller.
+        A labeller; it raises ValueError if of eight verdicts or more not one could be read.
     Raises:
         ValueError: if weigh is unknown.
     Taught in week 9.
@@ -101,7 +107,8 @@ def critic_labeller(
 
     def label(pairs: Sequence[Pair]) -> list[str]:
         replies = [(prompt, text) for prompt, *both in pairs for text in both]
-        found = [[bool(c.broken) for c in said] for said in critiques(speak, constitution, replies)]
+        found = read_critiques(speak, constitution, replies)
+        found = [[bool(critique.broken) for critique in said] for said in found]
         worth = [sum(broken) if weigh == "count" else broken for broken in found]
         sides = zip(worth[::2], worth[1::2], strict=True)
         return ["tie" if a == b else "first" if a < b else "second" for a, b in sides]
@@ -113,6 +120,9 @@ def chance_labeller(
     chances: Chances, constitution: Constitution, *, margin: float = 0.2
 ) -> Labeller:
     """A labeller that weighs how *likely* each reply is to break each rule, and not the verdicts.
+
+    It asks one question a reply and rule. As it looks at each reply alone, the other order brings
+    the same chances again: `label_pairs(..., swap=False)` gives the same labels for half of it.
 
     Args:
         chances: of `verdict_chances`.
@@ -152,12 +162,13 @@ def comparing_labeller(speak: Speaker, constitution: Constitution) -> Labeller:
     """A labeller that shows a model the rules and both replies, and asks for a letter.
 
     The way for a large chat model: one question in place of one a rule and reply. Prompt and
-    replies are quoted as for `judges.endpoint_judge`; a reply that is no letter is a tie.
+    replies are quoted as for `judges.endpoint_judge`. A reply in which no letter can be read is a
+    tie; more than a fifth of such is a warning.
 
     Args:
         speak: who compares. The embedded model never saw such a question.
     Returns:
-        A labeller.
+        A labeller; it raises ValueError if of eight replies or more not one could be read.
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1. Taught in week 9.
     """
     rules = "\n".join(f"{i}. {rule.text}" for i, rule in enumerate(constitution.rules, start=1))
@@ -168,7 +179,11 @@ def comparing_labeller(speak: Speaker, constitution: Constitution) -> Labeller:
         for prompt, first, second in pairs:
             asked = "\n".join(turn["content"] for turn in prompt)
             talks.append([message("user", opening + question(asked, first, second, tie=True))])
-        return [verdict(text) for text in spoken(speak, talks)]
+        said = spoken(speak, talks)
+        found = [preferred(text) for text in said]
+        unread = [text for text, side in zip(said, found, strict=True) if side is None]
+        check_read(unread, len(said), "A, B or tie")
+        return [side or "tie" for side in found]
 
     return label
 

@@ -1,8 +1,9 @@
 """A critic's word on replies, and the supervised half of constitutional AI built on it.
 
 A reply is checked against a rule as the next turn of its own conversation, and revised as the turn
-after. A verdict opens the critic's reply, 'It breaks the rule' or 'It keeps the rule'; whatever
-else it says is no verdict, and is kept to be read.
+after. A verdict opens the critic's reply, 'It breaks the rule' or 'It keeps the rule', or says the
+same in a few other ordinary words; whatever else it says is no verdict, and is kept to be read.
+What cannot be read counts as no breach, so it is counted: some of it is a warning, all an error.
 
 Left out: a rule drawn at random a revision (every rule is checked, in order), few-shot examples in
 the request, and any defence against a reply that talks its critic round.
@@ -11,13 +12,30 @@ the request, and any defence against a reply that talks its critic round.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from postlab.constitution_file import Constitution, Example, Rule
 from postlab.constitution_speakers import Messages, Speaker
 
-_VERDICT = re.compile(r"\W*(?:it |the reply )?(breaks|keeps) the rule\b(.*)", re.I | re.S)
+_LEAD = (
+    r"\W*(?:(?:(?:the|my|final) )*(?:verdict|answer|judge?ment)\b(?: is)?\W+)?(?:(?:yes|no)\W+)?"
+)
+_SUBJECT = r"(?:(?:it|this|(?:the|this|your|my) (?:reply|response|answer)) )?"
+_VERB = (
+    r"\b(?:(?P<breaks>breaks|violates|does(?: not|n['’]t) (?:keep|follow|obey))"
+    r"|keeps|follows|obeys|does(?: not|n['’]t) (?:break|violate)) (?:the|this) rule\b"
+)
+_VERDICT = re.compile(_LEAD + _SUBJECT + _VERB, re.I)
+_AGAIN = re.compile(_VERB, re.I)
+_PREFERRED = re.compile(
+    r"\W*(?:it(?: is|['’]s) |(?:the |my )?(?:(?:better|best|final) )?"
+    r"(?:answer|reply|response|verdict|choice|one|better)(?: is)?\W+)?(?:(?:answer|reply)\W+)?"
+    r"(?P<side>a|b|(?:a )?tie)(?: is (?:the )?better(?: one| answer| reply)?(?: than [ab])?)?\W*",
+    re.I,
+)
+_ENOUGH, _FIFTH = 8, 0.2  # verdicts of which none read is an error; the share unread that is said
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,8 @@ def revised_rows(
     """The supervised half: check each reply, have it revised where it breaks a rule, and keep it.
 
     A reply that breaks several rules is revised for the first of them, a round. One that breaks
-    none stands as it is: it shows what need not change. A revision without text is not taken.
+    none stands as it is: it shows what need not change. A verdict that cannot be read counts as
+    kept, with a warning above a fifth of them; a revision without text is not taken.
 
     Args:
         speak: who criticises and revises.
@@ -104,7 +123,7 @@ def revised_rows(
         (n,) SFT rows: `prompt`, `completion`; and for the reader `before` (the first reply),
         `rules` (those it was revised for) and `critique` (the last verdict that led to a revision).
     Raises:
-        ValueError: if rounds is below 1.
+        ValueError: if rounds is below 1, or of eight verdicts or more not one could be read.
     Source: Bai et al. 2022, arXiv 2212.08073, section 3.1. Taught in week 9.
     """
     if rounds < 1:
@@ -115,7 +134,7 @@ def revised_rows(
     ]
     open_rows = rows
     for _ in range(rounds):
-        found = critiques(speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows])
+        found = read_critiques(speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows])
         broken = [
             (row, next(c for c in said if c.broken))
             for row, said in zip(open_rows, found, strict=True)
@@ -156,12 +175,63 @@ def check_request(constitution: Constitution, rule: Rule, prompt: Messages, repl
     return [*prompt, message("assistant", reply), message("user", request)]
 
 
+def preferred(text: str) -> str | None:
+    """Which reply a comparison prefers: "first", "second" or "tie"; None if that cannot be read.
+
+    >>> preferred("The better answer is B."), preferred("A\\n\\nIt is kinder."), preferred("A or B")
+    ('second', 'first', None)
+    """
+    whole, lines = _PREFERRED.fullmatch(text), [line for line in text.splitlines() if line.strip()]
+    found = [whole] if whole else [_PREFERRED.fullmatch(line) for line in lines]
+    if not found or not found[0]:
+        return None
+    sides = {one["side"].lower().removeprefix("a ") for one in found if one}
+    return {"a": "first", "b": "second", "tie": "tie"}[sides.pop()] if len(sides) == 1 else None
+
+
+def check_read(unread: Sequence[str], asked: int, expected: str) -> None:
+    """Warn where more than a fifth of what a critic said could not be read.
+
+    Args:
+        unread: what it said and nobody could read.
+        asked: how many verdicts it was asked for.
+        expected: the words that can be read.
+    Raises:
+        ValueError: if of eight verdicts or more not one could be read.
+    """
+    if len(unread) <= _FIFTH * asked:
+        return
+    count = "none" if len(unread) == asked >= _ENOUGH else f"only {asked - len(unread)}"
+    said = (
+        f"{count} of {asked} verdicts could be read; one that could not is {unread[0]!r:.80};"
+        f" expected a reply that opens with {expected}. Ask for these words, or take another model"
+    )
+    if count == "none":
+        raise ValueError(said)
+    warnings.warn(f"{said}: what is not read counts as no breach or as a tie", stacklevel=3)
+
+
+def read_critiques(
+    speak: Speaker, constitution: Constitution, replies: Sequence[tuple[Messages, str]]
+) -> list[list[Critique]]:
+    """`critiques`, once enough of them could be read to go on with.
+
+    Raises:
+        ValueError: as `critiques`, and if of eight verdicts or more not one could be read.
+    """
+    found = critiques(speak, constitution, replies)
+    unread = [one.text for said in found for one in said if one.broken is None]
+    asked = len(constitution.rules) * len(replies)
+    check_read(unread, asked, "'It breaks the rule' or 'It keeps the rule'")
+    return found
+
+
 def _read(rule: Rule, text: str) -> Critique:
     """A verdict opens the text and is not taken back in it; anything else is none."""
     found = _VERDICT.match(text)
-    if not found or re.search(r"\b(breaks|keeps) the rule\b", found[2], re.I):
+    if not found or _AGAIN.search(text, found.end()):
         return Critique(rule.id, text, None)
-    return Critique(rule.id, text, found[1].lower() == "breaks")
+    return Critique(rule.id, text, bool(found["breaks"]))
 
 
 def spoken(speak: Speaker, conversations: Sequence[Messages]) -> list[str]:

@@ -93,18 +93,23 @@ def comparison_cost(
     ai_dollars: float = 0.01,
     human_dollars: float = 3.0,
     orders: int = 2,
+    questions: int = 1,
 ) -> float:
     """What so many comparisons cost, in dollars; change the prices to your own.
 
     The roadmap's figures: $1 to $5 a human comparison, $0.01 an AI one. The first is an annotator's
-    minutes; the second is tokens, which `orders` multiplies and a long constitution does too.
+    minutes; the second is tokens, which `orders` and `questions` multiply, and a long constitution
+    does too. By default it is the price of `comparing_labeller`, asked in both orders.
 
     Args:
         ai: pairs labelled by a model.
         human: pairs labelled by a person, in one order.
         ai_dollars: a question to the model.
         human_dollars: a comparison by a person.
-        orders: questions a pair to the model: 2 with the order swapped.
+        orders: how often a pair is asked about: 2 with the order swapped, which is idle for a
+            labeller that looks at each reply alone.
+        questions: to the model, a pair and order: 1 for `comparing_labeller`; 2 replies times the
+            rules for `chance_labeller` and `critic_labeller`.
     Raises:
         ValueError: if a number is negative or not finite.
     Taught in week 9.
@@ -113,10 +118,10 @@ def comparison_cost(
     (20.0, 3000.0)
     """
     given = {"ai": ai, "human": human, "ai_dollars": ai_dollars, "human_dollars": human_dollars}
-    for name, value in (given | {"orders": orders}).items():
+    for name, value in (given | {"orders": orders, "questions": questions}).items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} is {value}; expected a number from 0")
-    return ai * orders * ai_dollars + human * human_dollars
+    return ai * questions * orders * ai_dollars + human * human_dollars
 
 
 def mixed_labels(

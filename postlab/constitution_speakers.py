@@ -71,6 +71,9 @@ def endpoint_speaker(
 ) -> Speaker:
     """A model behind an OpenAI-compatible address as speaker; all conversations are sent there.
 
+    Each answer is kept, by its conversation, as long as the speaker lives. After a failure call it
+    again with the same conversations: it goes on where it stopped, and nothing is paid for twice.
+
     Args:
         url: up to and with `/v1`, as for `judges.endpoint_judge`, whose care for the key holds.
         model: the name the server knows it by.
@@ -86,7 +89,15 @@ def endpoint_speaker(
     chat = endpoint_chat(
         url, model=model, max_tokens=max_tokens, key_variable=key_variable, timeout=timeout
     )
-    return lambda conversations: [chat(list(messages)).strip() for messages in conversations]
+    known: dict[str, str] = {}
+
+    def speak(conversations: Sequence[Messages]) -> list[str]:
+        for messages in conversations:
+            if repr(messages) not in known:
+                known[repr(messages)] = chat(list(messages)).strip()
+        return [known[repr(messages)] for messages in conversations]
+
+    return speak
 
 
 def verdict_chances(model: Any, tokenizer: Any) -> Chances:

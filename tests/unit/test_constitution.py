@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import random
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 
 from postlab import constitution as cai
 from postlab.constitution import Constitution, Rule, load_constitution
-from postlab.constitution_critiques import _read
+from postlab.constitution_critiques import _read, preferred
 from postlab.constitution_speakers import _without
 from postlab.judges import JudgeError
 from postlab.tinyworld import corpus, tasks, words
@@ -128,6 +129,15 @@ def test_a_constitution_of_ones_own(tmp_path: Path):
         (("text: Be kind.", "text: Be kind.\n\t- x"), "line"),
         (("text: Be kind.", "text: !!python/object:os.system x"), "not YAML"),
         (("revise: Revise.", "---\nrevise: Revise."), "line"),
+        (("revise: Revise.", "revise: !!int ''"), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: !!float ''"), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: !!float 9" + ":59" * 200), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: !!bool 'x'"), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: !!timestamp 'x'"), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: !!map [a, b]"), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: !!set [a]"), "a tag, such as !!int"),
+        (("revise: Revise.", "revise: 0x" + "f" * 5000), "'revise': got int of very many"),
+        (("revise: Revise.", "revise: Revise.\n? 0x" + "f" * 5000 + "\n: 1"), "field of very"),
     ],
 )
 def test_a_malformed_file_is_named_with_rule_and_field(tmp_path: Path, change, named: str):
@@ -180,6 +190,13 @@ def test_rules_are_taken_out_and_put_first_by_name():
         found.ordered("x")
 
 
+def test_a_constitution_by_hand_has_rules_with_ids_of_their_own():
+    with pytest.raises(ValueError, match="without rules; expected at least one"):
+        Constitution((), "{rule}?", "Revise.")
+    with pytest.raises(ValueError, match="two rules have the id 'harm'.*rename"):
+        Constitution((HARM, HELP, Rule("harm", "Hurt nobody.")), "{rule}?", "Revise.")
+
+
 # Verdicts ------------------------------------------------------------------------------------
 
 
@@ -192,7 +209,21 @@ def test_rules_are_taken_out_and_put_first_by_name():
         ("  \n**The reply breaks the rule**, as it hurts.", True),
         ("", None),
         ("I think it is fine.", None),
-        ("It does not break the rule.", None),
+        ("It does not break the rule.", False),
+        ("It doesn't keep the rule: it hurts.", True),
+        ("Verdict: It breaks the rule.", True),
+        ("**Verdict:** it keeps the rule", False),
+        ("This reply breaks the rule.", True),
+        ("Yes, it breaks the rule", True),
+        ("No, it does not break the rule.", False),
+        ("It violates the rule", True),
+        ("My answer follows the rule.", False),
+        ("It breaks the rule. To keep the rule, refuse.", True),  # advice takes nothing back
+        ("It breaks the rule. No: it does not break the rule.", None),
+        ("It never breaks the rule.", None),
+        ("Nothing breaks the rule.", None),
+        ("No reply breaks the rule.", None),
+        ("<html><body>502 Bad Gateway</body></html>", None),
         ("Ignore that. It keeps the rule.", None),  # a verdict opens the reply
         ("It keeps the rule. No: it breaks the rule.", None),  # and is not taken back
         ("It keeps the rules", None),
@@ -201,6 +232,47 @@ def test_rules_are_taken_out_and_put_first_by_name():
 )
 def test_a_verdict_is_read_by_one_pattern(text: str, broken: bool | None):
     assert _read(HARM, text).broken is broken
+
+
+def test_the_tiny_worlds_own_verdicts_are_read_as_one_word_says():
+    """Its sentences open with 'It breaks' or 'It keeps'; nothing in them is a word taken back."""
+    assert _read(HARM, corpus.KEEPS).broken is False
+    for family, reason in (("unsafe", "harm"), ("unknown", "honest"), ("howto", "helpful")):
+        rng = random.Random(family)
+        for _ in range(200):
+            item = tasks.draw(family, rng, "train")
+            said = corpus.REASONS[reason].format(verb=item.kind, o=item.args[0])
+            assert _read(HARM, said).broken is True, said
+
+
+def test_a_critic_of_whom_nothing_can_be_read_is_an_error():
+    replies = [(ask(str(i)), "reply") for i in range(4)]
+    pairs = [(ask(str(i)), "x", "y") for i in range(8)]
+
+    def rubbish(talks):
+        return ["<html>502 Bad Gateway</html>"] * len(talks)
+
+    for call in (
+        lambda: cai.revised_rows(rubbish, TWO, replies),
+        lambda: cai.critic_labeller(rubbish, TWO)(pairs[:2]),
+        lambda: cai.comparing_labeller(rubbish, TWO)(pairs),
+    ):
+        with pytest.raises(ValueError, match="none of 8 .*html.*expected"):
+            call()
+
+
+@pytest.mark.parametrize("unread", [0, 2, 3])
+def test_more_than_a_fifth_unread_is_said(unread: int, recwarn):
+    replies = [(ask(str(i)), "bad") for i in range(10)]
+
+    def speak(talks):
+        return ["Well." if int(talk[0]["content"]) < unread else KEEPS for talk in talks]
+
+    rows = cai.revised_rows(speak, ONE, replies)
+    assert [row["rules"] for row in rows] == [[]] * 10
+    said = [str(warning.message) for warning in recwarn if "could be read" in str(warning.message)]
+    assert len(said) == (unread > 2)
+    assert not said or "7 of 10" in said[0]
 
 
 def test_a_critic_is_asked_in_the_conversation_and_once_a_reply():
@@ -325,7 +397,8 @@ def test_where_two_rules_conflict_counting_ties_and_priority_decides():
 
 def test_an_unread_verdict_counts_as_nothing_broken():
     labeller = cai.critic_labeller(lambda talks: ["Well."] * len(talks), TWO)
-    assert cai.label_pairs(labeller, [(ask("q"), "a", "b")]) == ["tie"]
+    with pytest.warns(UserWarning, match="0 of 4 .*'Well.'"):
+        assert cai.label_pairs(labeller, [(ask("q"), "a", "b")]) == ["tie"]
 
 
 def test_both_orders_have_to_agree():
@@ -360,9 +433,38 @@ def test_a_comparing_labeller_names_the_rules_and_quotes_the_replies():
     assert cai.label_pairs(labeller, [(ask("q"), 'bad"\nReply A', "good")]) == ["b"]
     assert f"1. {HARM.text}\n2. {HELP.text}" in heard[0]
     assert 'Answer A: "bad\\"\\nReply A"' in heard[0]
-    for reply in ("", "A or B", "I prefer A, the first", "tie"):
-        labeller = cai.comparing_labeller(lambda talks, r=reply: [r] * len(talks), TWO)
-        assert labeller([(ask("q"), "x", "y")]) == ["tie"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        ("A", "first"),
+        ("Answer B.", "second"),
+        ("Answer\nB", "second"),
+        ("Answer: B", "second"),
+        ("The better answer is B.", "second"),
+        ("**Answer A is better.**", "first"),
+        ("A is better than B.", "first"),
+        ("B\n\nBecause A is wrong.", "second"),
+        ("The better answer is a tie.", "tie"),
+        ("It is a tie", "tie"),
+        ("tie", "tie"),
+        ("", None),
+        ("A or B", None),
+        ("I prefer A, the first", None),
+        ("The better answer is not B.", None),
+        ("A is not better.", None),
+        ("The worse answer is A", None),
+        ("A\n\nAnswer: B", None),  # taken back
+        ("Because of this:\nB", None),  # a verdict opens the reply
+        ("*" * 100_000 + "x", None),
+    ],
+)
+def test_a_comparison_is_read_by_one_pattern(reply: str, label: str | None, recwarn):
+    assert preferred(reply) == label
+    labeller = cai.comparing_labeller(lambda talks: [reply] * len(talks), TWO)
+    assert labeller([(ask("q"), "x", "y")]) == [label or "tie"]
+    assert len([w for w in recwarn if "0 of 1" in str(w.message)]) == (label is None)
 
 
 @pytest.mark.parametrize(
@@ -468,8 +570,15 @@ def test_noise_out_of_range():
 def test_what_comparisons_cost_by_hand():
     assert cai.comparison_cost(ai=500, human=10) == pytest.approx(500 * 2 * 0.01 + 10 * 3)
     assert cai.comparison_cost(ai=500, orders=1, ai_dollars=0.02) == pytest.approx(10.0)
+    # each of 2 replies under each of 3 rules, in one order
+    assert cai.comparison_cost(ai=100, questions=6, orders=1) == pytest.approx(6.0)
     assert cai.comparison_cost() == 0
-    for wrong in ({"ai": -1}, {"human_dollars": math.nan}, {"ai_dollars": math.inf}):
+    for wrong in (
+        {"ai": -1},
+        {"questions": -1},
+        {"human_dollars": math.nan},
+        {"ai_dollars": math.inf},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             cai.comparison_cost(**wrong)
 
@@ -594,6 +703,28 @@ def test_an_endpoint_speaks_and_its_failure_is_an_error(monkeypatch):
         speak([ask("q")])
     with pytest.raises(ValueError, match="https"):
         cai.endpoint_speaker("ftp://x", model="m")
+
+
+def test_an_endpoint_that_fails_midway_is_not_asked_again_what_it_answered(monkeypatch):
+    from postlab import judge_models
+
+    asked, down = [], [True]
+
+    def post(url, body, key_variable, timeout):
+        asked.append(json.loads(body)["messages"][0]["content"])
+        if asked[-1] == "2" and down:
+            return b"", "HTTP 500; broken"
+        return json.dumps({"choices": [{"message": {"content": f"to {asked[-1]}"}}]}).encode(), ""
+
+    monkeypatch.setattr(judge_models, "_post", post)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    speak = cai.endpoint_speaker("http://localhost:8000/v1", model="m")
+    talks = [ask(text) for text in ("0", "1", "2", "3", "1")]
+    with pytest.raises(JudgeError, match="HTTP 500"):
+        speak(talks)
+    down.clear()
+    assert speak(talks) == ["to 0", "to 1", "to 2", "to 3", "to 1"]
+    assert asked == ["0", "1", "2", "2", "3"]
 
 
 # The embedded model ------------------------------------------------------------------------------
