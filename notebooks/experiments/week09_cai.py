@@ -35,6 +35,10 @@ With how-to's as well, among 240 of people's prompts, and 30 steps, over-refusal
 and 5.5 points (seeds 0, 1, 2), where at most 5 were wanted. What is here was then chosen by seeds
 3, 4 and 5 on training prompts alone: refusals of how-to's drawn at temperature 1 fell from 2.9 to
 1.8%. More of people's prompts without more steps changed nothing.
+
+So settings were rejected for the over-refusal of seeds 0, 1 and 2 on the very held-out prompts that
+the record is measured on, though the last choice was made on others. What is recorded there of
+over-refusal, in the chain, is therefore optimistic, and its interval knows nothing of that choice.
 """
 
 from __future__ import annotations
