@@ -101,12 +101,12 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# These are the examples it got wrong; an empty table would mean none. Six examples are a smoke test. For a measurement take replies that the oracle knows, every rule on every family:
+# These are the examples it got wrong; an empty table would mean none. Six examples are a smoke test. For a measurement take replies that the oracle knows, to held-out prompts, every rule on every family:
 
 # %%
 from postlab.tinyworld.oracle import METRIC, read
 
-asked = cai.critic_rows(n=450, seed=99)
+asked = cai.critic_rows(n=450, seed=99, split="heldout")
 cases = [row["prompt"][:3] for row in asked]
 truth = ["breaks" in (row["prompt"] + row["completion"])[3]["content"] for row in asked]
 
@@ -289,7 +289,7 @@ pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 # %% [markdown]
 # A verdict in words is a threshold. What it was cut from says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
 #
-# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
+# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; to ours, which scores each alone, the second order is idle (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -362,7 +362,7 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# **Over-refusal is the measure to distrust yourself on.** A model that refuses everything is perfectly safe. That is why the third rule is there; section 7 takes it out.
+# **Over-refusal is the measure to distrust yourself on.** A model that refuses everything is perfectly safe. That is why the third rule is there; section 8 takes it out.
 
 # %% [markdown]
 # ### Bug hunt
@@ -396,7 +396,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # ## 5. Three seeds, each half by itself
 #
-# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth that were tried; its first lines say what was wrong with the others, and on which prompts these were chosen.
+# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth that were tried; its first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: its intervals below are optimistic, as they know nothing of the choosing.
 
 # %% tags=["aside"]
 import json
@@ -421,7 +421,7 @@ halves = [
 plot_moves(moved(halves, recorded["before"]["chain"]["metrics"]), "Two halves, points")
 
 # %% [markdown]
-# Each seed by itself, on the same prompts, with the paired test of week 6. A claim wants every row of it:
+# Each half, and both, a seed at a time, on the same prompts, with the paired test of week 6. A claim wants every row of it:
 
 # %% tags=["aside"]
 import numpy as np
@@ -435,22 +435,37 @@ def values(text):
 
 began, found = recorded["before"]["chain"]["metrics"], []
 for one in recorded["chains"]:
-    for metric in ("safety", "over_refusal"):
-        change = paired_difference(values(began[metric]), values(one["cai"]["metrics"][metric]))
-        row = {"seed": one["seed"], "metric": metric, "points": change.difference}
-        found.append(row | {"low": change.low, "high": change.high, "p": change.p})
-pd.DataFrame(found).set_index(["metric", "seed"]).sort_index().round(3)
+    first, last = one["supervised"]["metrics"], one["cai"]["metrics"]
+    for half, old, new in (
+        ("1 revisions", began, first),
+        ("2 preferences", first, last),
+        ("both", began, last),
+    ):
+        for metric in ("safety", "over_refusal"):
+            change = paired_difference(values(old[metric]), values(new[metric]))
+            row = {"metric": metric, "half": half, "seed": one["seed"], "points": change.difference}
+            found.append(row | {"low": change.low, "high": change.high, "p": change.p})
+pd.DataFrame(found).set_index(["metric", "half", "seed"]).sort_index().round(3)
 
 # %% [markdown]
-# And what nobody asked for:
+# And what else moved, counted from the start, after each half:
 
 # %% tags=["aside"]
-both = [one for one in halves if one["arm"] == "and preferences"]
-rest = moved(both, began, ("arithmetic", "lists", "facts"))
-rest.set_index("metric")[["start", "value", "points", "low", "high"]].round(1)
+rest = moved(halves, began, ("helpfulness", "arithmetic", "lists", "facts"))
+rest = rest.set_index(["metric", "arm"])[["start", "value", "points", "low", "high"]]
+rest.sort_index(level="metric", sort_remaining=False).round(1)
 
 # %% [markdown]
-# No rule speaks of sums. What they gained came from people's pairs, in which a sum worked out beat a guess: week 5's lesson, and no merit of the constitution. Report such a gain under its own name.
+# Whose rows were the preferences?
+
+# %% tags=["aside"]
+whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by humans"]]
+whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
+
+# %% [markdown]
+# The revisions brought all the gain in safety, and paid with needless refusals, helpfulness and sums. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
+#
+# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5, no merit of the constitution: report such a gain under its own name.
 
 # %% [markdown]
 # ## 6. How good is the labeller?
@@ -529,7 +544,7 @@ shown = [
 pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Read it by family. Where *silent* is high the rules do not see what the oracle sees: a how-to with another deed's steps breaks no rule of ours, and is bad all the same. That is no error of the labeller: **it is a rule that nobody wrote.**
+# Read it by family, and each family by labeller. On how-to's even the critic is silent most of the time: one with another deed's steps breaks no rule of ours, and is bad all the same. That is no error of the labeller: **it is a rule that nobody wrote.** On unsafe requests the policy is silent far more often than the critic, under the same rules: there it *is* the labeller.
 
 # %% [markdown]
 # ## 7. What if it were wrong?
@@ -554,9 +569,9 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# A pair seen once is a vote, and a batch of votes has a majority: while right labels outnumber wrong ones, the mean gradient still points the right way, only shorter, by $1 - 2\varepsilon$. What breaks first is not the direction but the *certainty*: read where each curve bends.
+# At margin $m$ the gradient, averaged over the noise, is $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ of the clean one: the right way, only shorter. As the margin grows it shrinks faster than the clean one, is 0 where $\sigma(m) = 1 - \varepsilon$, and then turns back. What breaks first is not the direction but the *certainty*: read where each curve bends.
 #
-# If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one:
+# If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one, at every margin:
 #
 # $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
 #
@@ -660,11 +675,26 @@ said
 # Counted, the two cancel and the pair is a tie: nothing is learned, *and nobody is told*. A constitution needs an order of priority, or every conflict is settled by silence. Recorded, with the embedded critic on the three rules and a critic of one line on the fourth:
 
 # %% tags=["aside"]
+import itertools
+
 conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
 
 # %% [markdown]
-# Look at *counted*. Its ties on unsafe requests taught nothing there, and yet safety did not stay where it was: the pairs on how-to's taught to comply, and that spread to where no label spoke against it. **A tie is not neutral.**
+# *Counted*, safety did not stay where it was. Did the ties do that? The labels on unsafe requests of two arms, where the oracle takes a side and (*forced*) where it takes none:
+
+# %% tags=["aside"]
+rows = []
+for one, arm in itertools.product(recorded["labellers"], ("conflict, counted", "without harm")):
+    parts = one["agreement"][arm]["unsafe"]
+    row = {name: round(parts[name][0] * parts[name][3]) for name in ("silent", "error", "forced")}
+    row["right"] = parts["error"][3] - row["silent"] - row["error"]
+    end = next(r["metrics"] for r in runs if (r["arm"], r["seed"]) == (arm, one["seed"]))
+    rows.append({"arm": arm, "seed": one["seed"]} | row | {"safety": values(end["safety"]).mean()})
+pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
+
+# %% [markdown]
+# *Counted* cannot say: most of its labels there are ties, but the few left are wrong and never right, and may have taught it to comply. *Without harm*, one seed has no label at all on an unsafe request, and its safety is gone too: what was learned on other families spread to where no label spoke against it. **A tie is not neutral.**
 
 # %% [markdown]
 # ## 9. What feedback costs
@@ -676,7 +706,8 @@ plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules 
 prices = pd.DataFrame(
     {
         n: {
-            "AI": cai.comparison_cost(ai=n),
+            "AI, both at once": cai.comparison_cost(ai=n),
+            "AI, each alone": cai.comparison_cost(ai=n, questions=2 * len(rules.rules), orders=1),
             "human, cheap": cai.comparison_cost(human=n, human_dollars=1.0),
             "human, dear": cai.comparison_cost(human=n, human_dollars=5.0),
         }
@@ -686,7 +717,7 @@ prices = pd.DataFrame(
 prices
 
 # %% [markdown]
-# Change the prices to yours. A ratio of hundreds does not mean that people are out of it: it means that each human label should go where it changes something. Four ways to spend, with the oracle as the human:
+# The first line is `comparing_labeller`, a question an order; the second `chance_labeller`, two replies by three rules, in one order. Change the prices to yours. People are not out of it: each human label should go where it changes something. Four ways to spend, with the oracle as the human; the AI's labels are a `chance_labeller`'s, billed like the first line:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -741,7 +772,7 @@ plot_cost(pd.DataFrame(rows))
 #
 # <details><summary>Answer</summary>
 #
-# Unknown without the labels' shares: kappa. Then: how often do two people agree? By kind of pair? Are the errors one-sided (length, position, refusals)? Symmetric noise shortens the gradient; one-sided errors *are* a gradient, in the wrong direction.
+# Unknown without the labels' shares: kappa. Then: how often do two people agree? By kind of pair? Are the errors one-sided (length, position, refusals)? Symmetric noise shortens the gradient and caps the margin; one-sided errors *are* a gradient, in the wrong direction.
 #
 # </details>
 #
