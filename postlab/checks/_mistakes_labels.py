@@ -87,6 +87,13 @@ KAPPA = (
         "you return the agreement by chance, not what is above it",
         _kappa(_by_shares, lambda agreed, chance: chance),
     ),
+    Mistake(
+        "negative_lost",
+        "you let nothing below 0 through: two raters who agree less often than by chance have a "
+        "kappa below 0, down to -1",
+        _kappa(_by_shares, lambda agreed, chance: ((agreed - chance) / (1 - chance)).clamp(min=0)),
+        _kappa(_by_shares, lambda agreed, chance: ((agreed - chance) / (1 - chance)).abs()),
+    ),
 )
 ROBUST_DPO_LOSS = (
     Mistake(

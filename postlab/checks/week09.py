@@ -81,6 +81,11 @@ KAPPA = Exercise(
             {"labels": torch.tensor([0, 1, 2, 2, 2]), "truth": torch.tensor([0, 1, 1, 2, 0])},
             "agreed 3/5; by chance 1/5 * 2/5 + 1/5 * 2/5 + 3/5 * 1/5 = 7/25; (15 - 7) / (25 - 7)",
         ),
+        Case(
+            "labels [0, 1, 0, 1] and truth [1, 0, 1, 0]",
+            {"labels": torch.tensor([0, 1, 0, 1]), "truth": torch.tensor([1, 0, 1, 0])},
+            "agreed 0; by chance 1/2 * 1/2 + 1/2 * 1/2 = 1/2; (0 - 1/2) / (1 - 1/2) = -1",
+        ),
     ),
     random=_raters,
     mistakes=_mistakes_labels.KAPPA,
@@ -116,6 +121,16 @@ ROBUST_DPO_LOSS = Exercise(
                 "0.75 * 200 / 0.5",
             ),
             "Take `logsigmoid`: the logarithm of a sigmoid that has become 0 is minus infinity.",
+        ),
+        Edge(
+            "overflow_turned",
+            Case(
+                "a margin of 200 and noise 0.25",
+                {"margins": torch.tensor([200.0]), "noise": 0.25},
+                "-0.25 * 200 / 0.5",
+            ),
+            "Take `logsigmoid` of the margin turned round: 1 less a sigmoid that has become 1 is 0,"
+            " and its logarithm minus infinity.",
         ),
     ),
     gradients=("margins",),

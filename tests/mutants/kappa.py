@@ -47,6 +47,12 @@ def by_chance(labels, truth):
     return sum((labels == k).float().mean() * (truth == k).float().mean() for k in range(3))
 
 
+def none_below_nought(labels, truth):
+    agreed = (labels == truth).float().mean()
+    chance = sum((labels == k).float().mean() * (truth == k).float().mean() for k in range(3))
+    return ((agreed - chance) / (1 - chance)).clamp(min=0)
+
+
 def two_values(labels, truth):
     agreed = (labels == truth).float().mean()
     chance = sum((labels == k).float().mean() * (truth == k).float().mean() for k in range(3))
@@ -62,5 +68,6 @@ MUTANTS = {
     "scotts_pi": "pooled",
     "no_ties": "ties_left_out",
     "by_chance": "chance_only",
+    "none_below_nought": "negative_lost",
     "two_values": "wrong_type",
 }

@@ -43,6 +43,11 @@ def log_of_sigmoid(margins, noise):
     return ((1 - noise) * right - noise * wrong) / (1 - 2 * noise)
 
 
+def one_less_sigmoid(margins, noise):
+    right, wrong = -logsigmoid(margins), -(1 - torch.sigmoid(margins)).log()
+    return ((1 - noise) * right - noise * wrong) / (1 - 2 * noise)
+
+
 def detached(margins, noise):
     x = margins.detach()
     return (-(1 - noise) * logsigmoid(x) + noise * logsigmoid(-x)) / (1 - 2 * noise)
@@ -58,5 +63,6 @@ MUTANTS = {
     "batch_mean": "reduced",
     "of_probabilities": "no_logarithm",
     "log_of_sigmoid": "overflow",
+    "one_less_sigmoid": "overflow_turned",
     "detached": "no_gradient",
 }

@@ -534,7 +534,7 @@ BY_HAND = {
     "grpo_loss": [((-1.2 + -1 + 0.1 * (LOG2 - 0.5)) / 2 + 0.8) / 2],
     "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0],
     "silent_share": [0.625, 0.52],
-    "kappa": [0.5, 8 / 18],
+    "kappa": [0.5, 8 / 18, -1.0],
     "robust_dpo_loss": [[-0.261624, LOG2, 1.935601]],
     "pareto_front": [[True, True, True, False, True, False], [True, False, True]],
     "hypervolume": [6.0],
