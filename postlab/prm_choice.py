@@ -48,7 +48,8 @@ def best_of_n(scores: ArrayLike, right: ArrayLike, n: int) -> NDArray[np.float64
     found = np.empty(len(scores))
     for i, (row, good) in enumerate(zip(scores, right, strict=True)):
         order = np.argsort(-row, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(row[order]) != 0])  # of groups of equal score
+        ranked = row[order]  # compared, not subtracted: -inf less -inf is NaN
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # of groups of equal score
         counts = np.diff(np.r_[starts, size])
         means = np.add.reduceat(good[order], starts) / counts
         found[i] = means @ np.add.reduceat(weights, starts)
@@ -71,7 +72,7 @@ def vote_of_n(
 
     Args:
         answers: (P, N) what each reply answers.
-        right: (P, N) 0 or 1.
+        right: (P, N) 0 or 1: whether the reply's answer is right, the same for equal answers.
         n: replies to choose from, 1 to N.
         weights: (P, N) of each vote, such as a reward model's score; None counts heads.
         draws: subsets a prompt; of n = N there is one.
@@ -79,7 +80,8 @@ def vote_of_n(
     Returns:
         (P,) one a prompt.
     Raises:
-        ValueError: if shapes differ, n is out of range, draws is below 1 or a weight negative.
+        ValueError: if shapes differ, n is out of range, draws is below 1, a weight negative, or
+            one answer of a prompt both right and wrong.
     Source: Wang et al. 2022, arXiv 2203.11171 (self-consistency). Taught in week 10.
 
     >>> vote_of_n([["42", "42", "57"]], [[0, 0, 1]], 3)
@@ -102,11 +104,17 @@ def vote_of_n(
             found[i] = 0.0
             continue
         box = np.zeros((size, len(names)))  # (N, answers): each reply's vote
-        worth = np.zeros(len(names))
+        worth = np.full(len(names), np.nan)
         for j, name in enumerate(row):
             if name is not None:
-                box[j, names[name]] = votes[i, j]
-                worth[names[name]] = right[i, j]
+                at = names[name]
+                box[j, at] = votes[i, j]
+                if not np.isnan(worth[at]) and worth[at] != right[i, j]:
+                    raise ValueError(
+                        f"prompt {i}: answer {name!r} is right in one reply and not in another "
+                        f"({worth[at]:g} and {right[i, j]:g}); score the answer that is voted by"
+                    )
+                worth[at] = right[i, j]
         taken = np.ones((1, size)) if n == size else np.zeros((draws, size))
         if n < size:
             chosen = rng.random((draws, size)).argpartition(n - 1, axis=1)[:, :n]
@@ -124,11 +132,19 @@ def first_wrong(labels: Sequence[float | None], *, threshold: float = 0.5) -> in
     Args:
         labels: of the steps: 0 or 1, or chances; None, nobody knows, is passed over.
         threshold: below it a step counts as wrong.
+    Raises:
+        ValueError: if a chance is NaN: it is below no threshold, and would pass as right.
 
     >>> first_wrong([1, 1, 0, 0]), first_wrong([0.9, 0.8]), first_wrong([0.9, 0.4, 0.8])
     (2, -1, 1)
     """
-    return next((i for i, x in enumerate(labels) if x is not None and x < threshold), -1)
+    known = [(i, x) for i, x in enumerate(labels) if x is not None]
+    if nan := [i for i, x in known if x != x]:
+        raise ValueError(
+            f"step {nan[0]} of {len(labels)} has the chance NaN; expected a number, or None for "
+            "unknown: load the head in float32 or bfloat16"
+        )
+    return next((i for i, x in known if x < threshold), -1)
 
 
 def error_f1(found: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
@@ -141,7 +157,7 @@ def error_f1(found: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
         `wrong`, the share of wrong solutions whose first wrong step is named exactly; `right`, of
         right solutions those called right; `f1`, their harmonic mean.
     Raises:
-        ValueError: if lengths differ, or wrong or right solutions are missing.
+        ValueError: if lengths differ, a place is NaN, or wrong or right solutions are missing.
     Source: Zheng et al. 2024 (ProcessBench), arXiv 2412.06559, section 3. Taught in week 10.
 
     >>> error_f1([0, 2, -1, -1], [0, 1, -1, -1])
@@ -150,6 +166,9 @@ def error_f1(found: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
     found, truth = np.asarray(found), np.asarray(truth)
     if found.shape != truth.shape or truth.ndim != 1:
         raise ValueError(f"found has shape {found.shape}, truth {truth.shape}; expected (n,) twice")
+    for name, places in (("found", found), ("truth", truth)):
+        if np.isnan(places.astype(float)).any():
+            raise ValueError(f"{name} holds NaN; expected the place of a step, or -1 for none")
     bad = truth != -1
     if not bad.any() or bad.all():
         raise ValueError(

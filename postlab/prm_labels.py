@@ -76,6 +76,7 @@ def rollout_labels(
     k: int = 8,
     temperature: float = 1.0,
     new_tokens: int = 72,
+    separator: str = " ",
     seed: int = 0,
 ) -> list[list[float]]:
     """Soft step labels without anybody's step labels: the share of completions that come out right.
@@ -89,6 +90,7 @@ def rollout_labels(
         k: completions a prefix.
         temperature: of the completer, above 0.
         new_tokens: where a completion is cut.
+        separator: what stands between two steps in the reply, as in `encode_steps`.
     Returns:
         A list a row: a share between 0 and 1 a step. `hard_labels` makes 0 or 1 of them.
     Raises:
@@ -100,8 +102,8 @@ def rollout_labels(
     wanted: dict[tuple[int, ...], list[Rollout]] = {}
     places, found = [], []
     for row in rows:
-        ids, ends = step_ids(row["prompt"], row["completions"], tokenizer)
-        start = _start(tokenizer, ids, row)
+        ids, ends = step_ids(row["prompt"], row["completions"], tokenizer, separator=separator)
+        start = _start(tokenizer, ids, separator.join(row["completions"]))
         prefixes = [tuple(ids[: end + 1]) for end in ends[:-1]]
         places.append((start, prefixes))
         for prefix in prefixes:
@@ -118,7 +120,7 @@ def rollout_labels(
             if prefix not in known:
                 texts = [_text(tokenizer, [*prefix[start:], *r.answer]) for r in wanted[prefix]]
                 known[prefix] = sum(right(row["prompt"], text) for text in texts) / k
-        outcome = float(right(row["prompt"], " ".join(row["completions"])))
+        outcome = float(right(row["prompt"], separator.join(row["completions"])))
         found.append([known[prefix] for prefix in prefixes] + [outcome])
     return found
 
@@ -172,10 +174,9 @@ def _share(values: Sequence[Any]) -> Interval:
     return wilson(sum(map(bool, values)), len(values)) if values else Interval(nan, nan, nan, 0)
 
 
-def _start(tokenizer: Any, ids: Sequence[int], row: Mapping[str, Any]) -> int:
+def _start(tokenizer: Any, ids: Sequence[int], reply: str) -> int:
     """Where the reply begins."""
-    told = tokenizer(" ".join(row["completions"]), add_special_tokens=False)["input_ids"]
-    return len(ids) - len(told)
+    return len(ids) - len(tokenizer(reply, add_special_tokens=False)["input_ids"])
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from postlab.prm_steps import split_steps, step_ids
+from postlab.prm_steps import SUMS, split_steps, step_ids
 from postlab.rollout import Messages, unchanged
 
 _ROWS = 128  # solutions a forward pass
@@ -47,7 +47,7 @@ def step_scores(
     Returns:
         A list a row, a probability a step.
     Raises:
-        ValueError: if the head has not two classes, or a row has no step.
+        ValueError: if the head has not two classes, a row has no step, or a chance is not finite.
     Taught in week 10.
     """
     import torch
@@ -71,6 +71,12 @@ def step_scores(
             right = logits.softmax(dim=-1)[..., 1]
             for key, row in zip(taken, right, strict=True):
                 found[key] = row[list(key[1])].tolist()
+                if not all(map(math.isfinite, found[key])):
+                    raise ValueError(
+                        f"the head's chances are {found[key]} at the steps of a solution of "
+                        f"{len(key[0])} tokens; expected 0 to 1: load the head in float32 or "
+                        "bfloat16 (float16 overflows), and look at its training log for NaN"
+                    )
     return [found[key] for key in keys]
 
 
@@ -85,7 +91,7 @@ def aggregate(scores: Sequence[float], how: str = "min") -> float:
         scores: a chance a step, in order.
         how: "last", "min", "product", "mean" or "sum".
     Raises:
-        ValueError: if there is no score, or `how` is none of these.
+        ValueError: if there is no score, one is NaN, or `how` is none of these.
     Source: Lightman et al. 2023, arXiv 2305.20050, appendix F (min, product); Wang et al. 2023,
         arXiv 2312.08935 (min). Taught in week 10.
 
@@ -96,11 +102,22 @@ def aggregate(scores: Sequence[float], how: str = "min") -> float:
         raise ValueError(f"how is {how!r}; expected one of {', '.join(AGGREGATES)}")
     if not scores:
         raise ValueError("no score to aggregate; a solution has at least one step")
+    if any(x != x for x in scores):
+        raise ValueError(
+            f"a score is NaN: {list(scores)}; expected a chance a step: load the head in float32 "
+            "or bfloat16"
+        )
     return float(AGGREGATES[how](scores))
 
 
 def process_reward(
-    model: Any, tokenizer: Any, *, how: str = "min", name: str = "process_reward"
+    model: Any,
+    tokenizer: Any,
+    *,
+    how: str = "min",
+    name: str = "process_reward",
+    at: str = SUMS,
+    separator: str = " ",
 ) -> Callable[..., list[float]]:
     """A process reward model as a reward in TRL's protocol, to see what GRPO makes of it.
 
@@ -111,23 +128,25 @@ def process_reward(
         tokenizer: its own.
         how: of `aggregate`.
         name: under which TRL logs it.
+        at: where a completion is cut, as in `split_steps`.
+        separator: as in `encode_steps`, the one that the head was trained with.
     Returns:
         `(prompts, completions, **columns) -> list[float]`, for completions as messages.
     Raises:
-        ValueError: if `how` is unknown.
+        ValueError: if `how` is unknown; by the reward, if a chance is not finite.
     Taught in week 10.
     """
     aggregate([1.0], how)  # an unknown `how` is told now, not after the first generation
 
     def reward(prompts: list[Messages], completions: list[Any], **columns: Any) -> list[float]:
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        steps = [split_steps(text) for text in texts]
+        steps = [split_steps(text, at=at) for text in texts]
         rows = [
             {"prompt": prompt, "completions": cut}
             for prompt, cut in zip(prompts, steps, strict=True)
             if cut
         ]
-        scores = iter(step_scores(model, tokenizer, rows))
+        scores = iter(step_scores(model, tokenizer, rows, separator=separator))
         return [aggregate(next(scores), how) if cut else 0.0 for cut in steps]
 
     reward.__name__ = name

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from postlab.prm_scores import aggregate
-from postlab.prm_steps import draw, split_steps
+from postlab.prm_steps import SUMS, draw, split_steps
 from postlab.rollout import Messages, Rollout, check_fits, render, stop_tokens
 
 STEP_END = r"[,.]\s+"  # the text of a token that ends a step of tinyworld's sums
@@ -55,6 +55,7 @@ def beam_search(
     step_tokens: int = 16,
     max_steps: int = 10,
     step_end: str = STEP_END,
+    at: str = SUMS,
     seed: int = 0,
 ) -> list[Found]:
     """Search for each prompt's best reply, step by step.
@@ -72,6 +73,8 @@ def beam_search(
         step_tokens: where a step that does not end is cut.
         max_steps: rounds at most; what is unfinished then counts as it is.
         step_end: pattern that a token's whole text has to fit to end a step.
+        at: where a prefix is cut into steps for `score`, as in `split_steps`; where steps are
+            lines: `LINES`, step_end=r"\\n+", and a score with separator="\\n".
         seed: of the draws.
     Returns:
         Found a prompt.
@@ -106,14 +109,14 @@ def beam_search(
         candidates: list[dict[tuple, _Beam]] = [
             {tuple(b.ids): b for b in group if b.done} for group in kept
         ]
-        for at, rollout in enumerate(rollouts):
-            i, beam = going[at // many]
+        for number_of, rollout in enumerate(rollouts):
+            i, beam = going[number_of // many]
             tokens[i] += len(rollout.answer)
             new = [t for t in rollout.answer if t not in stops]
             over = len(new) < len(rollout.answer) or len(new) == step_tokens
             ids = beam.ids + new
             candidates[i].setdefault(tuple(ids), _Beam(ids, over))
-        kept = _best(candidates, prompts, tokenizer, score, how=how, beams=beams)
+        kept = _best(candidates, prompts, tokenizer, score, how=how, beams=beams, at=at)
     return [
         Found(_text(tokenizer, group[0].ids), group[0].score, spent)
         for group, spent in zip(kept, tokens, strict=True)
@@ -128,10 +131,11 @@ def _best(
     *,
     how: str,
     beams: int,
+    at: str,
 ) -> list[list[_Beam]]:
     """The best beams of each prompt, best first; equal ones as they were drawn."""
     flat = [
-        (prompt, beam, split_steps(_text(tokenizer, beam.ids)))
+        (prompt, beam, split_steps(_text(tokenizer, beam.ids), at=at))
         for prompt, group in zip(prompts, candidates, strict=True)
         for beam in group.values()
     ]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from postlab.datasets._rows import Rows
 from postlab.rollout import Messages, Rollout, answer, check_fits, render, unchanged
 
 SUMS = r"(?<=[,.]) (?=\S)"  # '12+30=42, 42+15=57. #### 57': tinyworld's sums
@@ -45,16 +46,23 @@ def split_steps(text: str, *, at: str = SUMS) -> list[str]:
     return [step.strip() for step in re.split(at, text.strip()) if step.strip()]
 
 
-def step_row(prompt: Messages, reply: str, labels: Sequence[Any] | None = None) -> dict[str, Any]:
-    """A row in TRL's stepwise form from a tinyworld reply; labels are None until somebody knows.
+def step_row(
+    prompt: Messages, reply: str, labels: Sequence[Any] | None = None, *, at: str = SUMS
+) -> dict[str, Any]:
+    """A row in TRL's stepwise form from a reply; labels are None until somebody knows.
 
+    Args:
+        prompt: messages.
+        reply: its text.
+        labels: one a step; None for unknown.
+        at: where the reply is cut, as in `split_steps`.
     Raises:
         ValueError: if there is not one label a step.
 
     >>> step_row([{"role": "user", "content": "What is 2+3?"}], "2+3=5. #### 5", [1, 1])["labels"]
     [1, 1]
     """
-    steps = split_steps(reply)
+    steps = split_steps(reply, at=at)
     labels = [None] * len(steps) if labels is None else list(labels)
     _check_counts(steps, labels)
     return {"prompt": list(prompt), "completions": steps, "labels": labels}
@@ -87,7 +95,8 @@ def encode_steps(
     *,
     separator: str = " ",
     max_length: int = 512,
-) -> list[dict[str, list[int]]]:
+    drop_long: bool = False,
+) -> Rows:
     """Tokens and labels for a token-classification head, ready for transformers' `Trainer`.
 
     Pad batches with `DataCollatorForTokenClassification`, which fills labels with -100. Labels that
@@ -99,30 +108,37 @@ def encode_steps(
         tokenizer: a fast one, with the policy's chat template.
         separator: what stands between two steps in the reply.
         max_length: of prompt and reply, tokens.
+        drop_long: leave rows with more tokens out and count them, in place of an error.
     Returns:
         A dict a row: `input_ids`, `attention_mask`, `labels`, of one length, and `ends`, the places
-        of the steps' last tokens.
+        of the steps' last tokens; a list that counts in `dropped` what was left out.
     Raises:
-        ValueError: if a row has no step, not one label a step, or more tokens than max_length: cut
-            rows would lose the labels at their ends without a word.
+        ValueError: if a row has no step, not one label a step, or more tokens than max_length (with
+            drop_long: if all have): cut rows would lose the labels at their ends without a word.
     Source: Lightman et al. 2023, arXiv 2305.20050, section 2.6. Taught in week 10.
     """
-    found = []
+    found, long = [], 0
     for number, row in enumerate(rows):
         steps, labels = list(row["completions"]), list(row["labels"])
         _check_counts(steps, labels, f"row {number}: ")
         ids, ends = step_ids(row["prompt"], steps, tokenizer, separator=separator)
-        if len(ids) > max_length:
+        if len(ids) > max_length and not drop_long:
             raise ValueError(
                 f"row {number}: {len(ids)} tokens, max_length is {max_length}; raise it, or leave "
-                "such rows out: a cut row loses the labels of its last steps"
+                "such rows out with drop_long=True: a cut row loses the labels of its last steps"
             )
+        if len(ids) > max_length:
+            long += 1
+            continue
         placed = [IGNORED] * len(ids)
         for end, label in zip(ends, labels, strict=True):
             placed[end] = IGNORED if label is None else int(label >= 0.5)
         one = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": placed}
         found.append(one | {"ends": ends})
-    return found
+    if long and not found:
+        raise ValueError(f"all {long} rows have more than {max_length} tokens; raise max_length")
+    dropped = {f"longer than {max_length} tokens": long} if long else {}
+    return Rows(found, getattr(rows, "source", "rows"), dropped)
 
 
 def step_ids(
@@ -142,7 +158,14 @@ def step_ids(
     ends, at = [], 0
     for step in steps:
         last = at + len(step) - 1  # the step's last character
-        ends.append(next(i for i, (a, b) in enumerate(told["offset_mapping"]) if a <= last < b))
+        # the last of its tokens: those of one character's bytes all have that character's place
+        holds = [i for i, (a, b) in enumerate(told["offset_mapping"]) if a <= last < b]
+        if not holds:
+            raise ValueError(
+                f"no token holds the last character of step {step!r:.80}, {step[-1]!r}: this "
+                "tokenizer drops it; strip the step, or take another tokenizer"
+            )
+        ends.append(holds[-1])
         at += len(step) + len(separator)
     if len(set(ends)) < len(ends):
         raise ValueError(f"two steps end in one token: {list(steps)}; choose another separator")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from postlab import prm, prm_search
+from postlab import prm, prm_search, prm_steps
 from postlab.lab import Lab
 from postlab.models import load_policy
 from postlab.profile import get_profile
@@ -125,12 +125,48 @@ def test_padding_has_no_label(tiny):
         ({"completions": ["a"], "labels": [2]}, "a label is 2; expected 0 to 1"),
         ({"completions": [], "labels": []}, "no step"),
         ({"completions": ["a", " "], "labels": [1, 1]}, "an empty one"),
-        ({"completions": ["a " * 600], "labels": [1]}, "max_length is 512; raise it"),
+        ({"completions": ["a " * 600], "labels": [1]}, "max_length is 512; raise it.*drop_long"),
     ],
 )
 def test_a_row_that_cannot_be_encoded_is_refused(tiny, row, said):
     with pytest.raises(ValueError, match=said):
         prm.encode_steps([{"prompt": ask()} | row], tiny[1])
+
+
+def test_rows_that_are_too_long_can_be_dropped_and_are_counted(tiny):
+    rows = [prm.step_row(ask(), text, [1] * n) for text, n in (("#### 57", 1), (WORKED, 3))]
+    short = len(prm.encode_steps(rows, tiny[1])[0]["input_ids"])
+    found = prm.encode_steps(rows, tiny[1], max_length=short, drop_long=True)
+    assert [len(row["ends"]) for row in found] == [1]
+    assert found.dropped == {f"longer than {short} tokens": 1}
+    assert prm.encode_steps(rows, tiny[1]).dropped == {}
+    with pytest.raises(ValueError, match="all 2 rows have more than 1 tokens; raise max_length"):
+        prm.encode_steps(rows, tiny[1], max_length=1, drop_long=True)
+
+
+@pytest.mark.parametrize("end", ["∎", "é", "🙂"])
+def test_a_step_that_ends_in_a_character_of_several_tokens_is_labelled_at_the_last(tiny, end):
+    row = {"prompt": ask(), "completions": [f"12+30=42 {end}", f"57{end}"], "labels": [1, 0]}
+    ids, places = (prm.encode_steps([row], tiny[1])[0][k] for k in ("input_ids", "ends"))
+    read = [tiny[1].decode(ids[: i + 1]).split("assistant\n")[1] for i in places]
+    assert read == [f"12+30=42 {end}", f"12+30=42 {end} 57{end}"]
+
+
+def test_a_character_that_the_tokenizer_drops_ends_no_step():
+    def deaf(text, **how):
+        return {"input_ids": [1], "offset_mapping": [(0, 1)]}
+
+    deaf.apply_chat_template = lambda *_, **__: "?"
+    with pytest.raises(ValueError, match="no token holds the last character of step 'ab', 'b'"):
+        prm_steps.step_ids(ask(), ["ab"], deaf)
+
+
+LINED = "12+30=42, so\n42+15=57.\n#### 57"
+
+
+def test_a_row_is_cut_where_it_is_said():
+    row = prm.step_row(ask(), LINED, [1, 1, 1], at=prm.LINES)
+    assert row["completions"] == ["12+30=42, so", "42+15=57.", "#### 57"]
 
 
 def test_outcomes_stand_on_the_last_step():
@@ -230,6 +266,23 @@ def test_equal_prefixes_share_their_completions(tiny, monkeypatch):
     assert len(asked) == 2
 
 
+def test_rollouts_go_on_where_lines_are_steps(tiny, monkeypatch):
+    first = ["\n42+15=57.\n#### 57", "\n#### 1"]
+    asked = scripted(
+        monkeypatch, tiny[1], {"12+30=42, so": first, "12+30=42, so\n42+15=57.": first}
+    )
+    replies = []
+
+    def good(prompt, reply):
+        replies.append(reply)
+        return right(prompt, reply)
+
+    rows = [prm.step_row(ask(), LINED, at=prm.LINES)]
+    soft = prm.rollout_labels(*tiny, rows, right=good, k=2, separator="\n")
+    assert soft == [[0.5, 0.5, 1.0]] and LINED in replies
+    assert [prefix for prefix, _ in asked][::2] == ["12+30=42, so", "12+30=42, so\n42+15=57."]
+
+
 def test_real_rollouts_follow_the_seed(tiny):
     rows = [prm.step_row(ask("What is 12+30+15+8?"), "12+30=42, 42+15=57, 57+8=65. #### 65")]
 
@@ -295,6 +348,23 @@ def test_a_head_of_two_classes_is_wanted(tiny):
         prm.step_scores(Three(), tiny[1], [])
 
 
+def test_a_chance_that_is_no_number_is_refused(tiny, head):
+    import copy
+
+    broken = copy.deepcopy(head)
+    with torch.no_grad():
+        broken.score.bias.fill_(math.nan)
+    rows = [prm.step_row(ask(), WORKED)]
+    for call in (
+        lambda: prm.step_scores(broken, tiny[1], rows),
+        lambda: prm.process_reward(broken, tiny[1])([ask()], [WORKED]),
+    ):
+        with pytest.raises(ValueError, match="load the head in float32 or bfloat16"):
+            call()
+    with pytest.raises(ValueError, match="a score is NaN"):
+        prm.aggregate([0.5, math.nan], "min")
+
+
 def test_aggregates_by_hand():
     scores = [0.5, 1.0, 0.75]
     found = [prm.aggregate(scores, how) for how in ("last", "min", "product", "mean", "sum")]
@@ -325,6 +395,13 @@ def test_the_reward_is_the_aggregate_of_each_completion(tiny, head):
     assert reward.__name__ == "proxy" and reward([ask()] * 3, texts) == pytest.approx(found)
     with pytest.raises(ValueError, match="how is 'best'"):
         prm.process_reward(head, tiny[1], how="best")
+
+
+def test_the_reward_reads_lines_where_they_are_steps(tiny, head):
+    reward = prm.process_reward(head, tiny[1], how="sum", at=prm.LINES, separator="\n")
+    rows = [prm.step_row(ask(), LINED, at=prm.LINES)]
+    (wanted,) = prm.step_scores(head, tiny[1], rows, separator="\n")
+    assert len(wanted) == 3 and reward([ask()], [LINED]) == pytest.approx([sum(wanted)], abs=1e-5)
 
 
 # --- choice ---
@@ -371,6 +448,12 @@ def test_equal_scores_are_chance():
         assert prm.best_of_n(np.ones((1, 4)), good, n) == pytest.approx([0.5])
 
 
+def test_equal_scores_of_minus_infinity_are_chance_too():
+    worst = [[-math.inf] * 3]
+    assert prm.best_of_n(worst, [[1, 0, 0]], 3) == pytest.approx([1 / 3])
+    assert prm.best_of_n([[-math.inf, 0, -math.inf]], [[1, 0, 0]], 1) == pytest.approx([1 / 3])
+
+
 def test_the_weights_hold_at_many_replies():
     scores = np.arange(1000.0)[None]
     good = (scores >= 999).astype(float)  # the best alone: chosen with chance n / N
@@ -409,6 +492,13 @@ def test_a_vote_of_one_is_the_mean_and_of_some_the_mean_over_subsets():
         (lambda: prm.vote_of_n([["a"]], [[1, 0]], 1), "do not have the shape"),
         (lambda: prm.vote_of_n([["a"]], [[1]], 1, weights=[[-1]]), "weights of at least 0"),
         (lambda: prm.vote_of_n([["a"]], [[1]], 1, draws=0), "draws=0"),
+        (
+            lambda: prm.vote_of_n([["a", "b", "a"]], [[1, 0, 0]], 2),
+            "prompt 0: answer 'a' is right in one reply and not in another",
+        ),
+        (lambda: prm.first_wrong([0.9, math.nan]), "step 1 of 2 has the chance NaN"),
+        (lambda: prm.error_f1([math.nan, -1], [0, -1]), "found holds NaN"),
+        (lambda: prm.error_f1([0, -1], [math.nan, -1]), "truth holds NaN"),
         (lambda: prm.error_f1([0], [0, 1]), "expected \\(n,\\) twice"),
         (lambda: prm.error_f1([0, 1], [0, 1]), "2 of 2 solutions are wrong"),
         (lambda: prm.error_f1([-1], [-1]), "0 of 1 solutions are wrong"),
@@ -457,6 +547,26 @@ def test_beams_keep_what_the_score_likes_and_count_their_tokens(tiny, monkeypatc
     assert (found.reply, found.score) == (WORKED, 1.0)
     assert rounds == [2, 2, 2]  # beams * width first, then width a beam
     assert found.tokens > len(tokenizer(WORKED)["input_ids"])
+
+
+def test_a_search_cuts_its_prefixes_where_it_is_said(tiny, monkeypatch):
+    lines, seen = ["12+30=42, so\n", "#### 57"], []
+
+    def draw(model, tok, rollouts, *, seed):
+        for one in rollouts:
+            done = tok.decode(one.prompt).split("assistant\n")[1]
+            one.answer = tok(lines[bool(done)], add_special_tokens=False)["input_ids"]
+            if done:
+                one.answer.append(tok.convert_tokens_to_ids("<|im_end|>"))
+
+    def score(rows):
+        seen.extend(row["completions"] for row in rows)
+        return [[0.5] * len(row["completions"]) for row in rows]
+
+    monkeypatch.setattr(prm_search, "draw", draw)
+    how = {"beams": 1, "width": 1, "at": prm.LINES}
+    (found,) = prm.beam_search(*tiny, [ask()], score, **how)
+    assert seen == [["12+30=42, so"], ["12+30=42, so", "#### 57"]] and found.score == 0.5
 
 
 def test_a_search_ends_and_leaves_the_model_as_it_was(tiny):
