@@ -13,7 +13,7 @@ _FORMATS = {
     "stepwise": ("prompt", "completions", "labels"),
 }
 _TAG = "ки"  # Math-Shepherd's mark behind every step
-_FIRST = re.compile(r"\s*Step 1:")
+_FIRST = re.compile(r"\s*step 1:", re.IGNORECASE)
 
 
 def step_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -> list[dict]:
@@ -22,8 +22,10 @@ def step_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
     Reads ProcessBench (`problem`, `steps`, `label`: the place of the first wrong step, -1 for
     none; what follows it nobody labelled), PRM800K's phases (`question.problem`, `label.steps`: the
     solution that was gone on with, rated 1, 0 or -1; a neutral 0 counts as right, as in the
-    paper's best results), Math-Shepherd (`input` with a mark behind every step, `label` the same
-    text with + or - in its place) and TRL's own form (`prompt`, `completions`, `labels`).
+    paper's best results; a step that the annotator wrote, where all others were wrong, as right),
+    Math-Shepherd (`input` with a mark behind every step, from the last 'Step 1:' before the first
+    mark, `label` the same text with + or - in its place) and TRL's own form (`prompt`,
+    `completions`, `labels`).
 
     Args:
         source: a Hub id such as "Qwen/ProcessBench", or a JSON, JSONL or Parquet file.
@@ -119,14 +121,20 @@ def _prm800k(raw: Mapping, where: str) -> dict:
 def _chosen(step: Any, at: str) -> Mapping | None:
     """The completion that the solution goes on with: the annotator's, a person's, or the wrong one.
 
-    Where none was chosen, the first one is the step that ended the solution.
+    Where none was chosen, the first one is the step that ended the solution. A person wrote a step
+    where all others were rated -1, one that is right (openai/prm800k, README).
     """
     if not isinstance(step, Mapping) or not isinstance(step.get("completions"), Sequence | None):
         raise ValueError(f"{at} has no list 'completions'")
     options, place = step.get("completions") or [], step.get("chosen_completion")
     if place is None:
-        if step.get("human_completion"):
-            return step["human_completion"]
+        human = step.get("human_completion")
+        if not isinstance(human, str | Mapping | None):
+            raise ValueError(f"{at}: human_completion must hold a text or null, got {human!r:.40}")
+        if isinstance(human, str) and human:
+            return {"text": human, "rating": 1}
+        if human:
+            return human if human.get("rating") is not None else {**human, "rating": 1}
         place = 0
     if not isinstance(place, int) or not 0 <= place < max(1, len(options)):
         raise ValueError(f"{at}: chosen_completion is {place!r:.40} of {len(options)} completions")
@@ -137,9 +145,13 @@ def _chosen(step: Any, at: str) -> Mapping | None:
 
 def _shepherd(raw: Mapping, where: str) -> dict:
     text, told = (_messages.text_of(raw, field, where) for field in ("input", "label"))
-    begun = _FIRST.search(text)
-    if not begun or _TAG not in text:
-        raise ValueError(f"{where}: field 'input' has no 'Step 1:', or no mark {_TAG!r}")
+    if _TAG not in text:
+        raise ValueError(f"{where}: field 'input' has no mark {_TAG!r} behind its steps")
+    begins = [found.start() for found in _FIRST.finditer(text)]
+    asked = [place for place in begins if place < text.index(_TAG)]
+    if not asked:  # where the question ends is a guess then
+        raise _messages.Drop("with a mark in the question" if begins else "without 'Step 1:'")
+    begin = asked[-1]  # an earlier one belongs to the question
     pieces, at, labels = text.split(_TAG), 0, []
     for number, piece in enumerate(pieces[:-1]):
         at += len(piece)
@@ -149,7 +161,7 @@ def _shepherd(raw: Mapping, where: str) -> dict:
             )
         labels.append(int(told[at] == "+"))
         at += 1
-    question, pieces[0] = text[: begun.start()], pieces[0][begun.start() :]
+    question, pieces[0] = text[:begin], pieces[0][begin:]
     steps = [piece.strip() for piece in pieces[:-1]]
     return {
         "prompt": _messages.messages_of(question.strip(), where, "input"),

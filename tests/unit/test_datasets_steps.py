@@ -64,7 +64,17 @@ def test_prm800k_follows_the_solution_that_was_gone_on_with(tmp_path):
     (found,) = load(tmp_path, row)
     assert found["prompt"] == ASKED
     assert found["completions"] == ["2+3=5", "Let us see.", "5+4=9", "So 10."]
-    assert found["labels"] == [1, 1, None, 0]
+    assert found["labels"] == [1, 1, 1, 0]  # a person writes a step that is right
+
+
+@pytest.mark.parametrize("human", ["5+4=9", {"text": "5+4=9"}, {"text": "5+4=9", "rating": 1}])
+def test_a_persons_step_is_read_as_text_or_with_its_rating(tmp_path, human):
+    step = rated(("5+4=11", -1), chosen=None) | {"human_completion": human}
+    (found,) = load(tmp_path, prm800k(rated(("2+3=5", 1)), step))
+    assert (found["completions"][1], found["labels"]) == ("5+4=9", [1, 1])
+    flagged = step | {"human_completion": {"text": "5+4=8", "rating": -1}}
+    assert load(tmp_path, prm800k(flagged))[0]["labels"] == [0]
+    assert load(tmp_path, prm800k(step | {"human_completion": ""}))[0]["labels"] == [0]
 
 
 def test_prm800k_drops_what_the_annotator_gave_up(tmp_path):
@@ -77,6 +87,24 @@ def test_math_shepherds_marks_become_labels(tmp_path):
     (found,) = load(tmp_path, SHEPHERD)
     steps = ["Step 1: 2+3=5", "Step 2: 5+4=10 The answer is: 10"]
     assert found == {"prompt": ASKED, "completions": steps, "labels": [1, 0]}
+
+
+def test_a_small_first_step_begins_the_solution_too(tmp_path):
+    small = {k: v.replace("Step", "step") for k, v in SHEPHERD.items()}
+    asked = {k: "Give step 1: then 2. " + SHEPHERD[k] for k in ("input", "label")}
+    rows = load(tmp_path, small, asked)
+    assert rows[0]["completions"] == ["step 1: 2+3=5", "step 2: 5+4=10 The answer is: 10"]
+    assert rows[1]["prompt"][0]["content"] == "Give step 1: then 2. 2+3+4?"  # the last one counts
+    assert rows[1]["completions"] == ["Step 1: 2+3=5", "Step 2: 5+4=10 The answer is: 10"]
+    assert [row["labels"] for row in rows] == [[1, 0]] * 2
+
+
+def test_a_solution_whose_beginning_nobody_can_tell_is_dropped_and_counted(tmp_path):
+    without = {"input": "2+3+4? 2+3=5 ки 9 ки", "label": "2+3+4? 2+3=5 + 9 +"}
+    marked = {"input": "2+3 ки+4? Step 1: 9 ки", "label": "2+3 ++4? Step 1: 9 +"}
+    rows = load(tmp_path, SHEPHERD, without, marked, without)
+    assert len(rows) == 1
+    assert rows.dropped == {"without 'Step 1:'": 2, "with a mark in the question": 1}
 
 
 def test_trls_own_form_is_read(tmp_path):
@@ -140,7 +168,11 @@ MALFORMED = {
         prm800k({"completions": [{"rating": 1}], "chosen_completion": 0}), "has no text",
     ),
     "no mark": (SHEPHERD | {"input": "? Step 1: a"}, "no mark"),
-    "no first step": (SHEPHERD | {"input": "? a ки"}, "has no 'Step 1:'"),
+    "no first step": (SHEPHERD | {"input": "? a ки"}, "no usable row: 1 without 'Step 1:'"),
+    "a person's step that is a list": (
+        prm800k(rated(("a", -1), chosen=None) | {"human_completion": ["b"]}),
+        "row 1: step 0 of field 'label': human_completion must hold a text or null, got ['b']",
+    ),
     "another text under the labels": (
         SHEPHERD | {"label": "2+3+4? Step 1: 2+3=6 +\n"}, "no + or - for step 1",
     ),
@@ -158,7 +190,9 @@ def test_the_error_names_file_row_and_field(tmp_path, wrong, n):
     row, said = MALFORMED[wrong]
     with pytest.raises(ValueError) as error:
         load(tmp_path, row, n=n)
-    assert str(error.value).startswith(f"{tmp_path / 'rows.jsonl'}, row 1")
+    usable = "no usable row" in said  # it was dropped, and was the only one
+    place = f"{tmp_path / 'rows.jsonl'}, {'split' if usable else 'row 1'}"
+    assert str(error.value).startswith(place)
     assert said in str(error.value)
 
 
