@@ -83,6 +83,16 @@ def _exact(rank: int, size: int, n: int) -> float:
     return math.comb(size - 1 - rank, n - 1) / math.comb(size, n)
 
 
+def _clamped(low: int, high: int) -> Callable[..., Tensor]:
+    """Right for n from low to high; another n is taken for the nearer of them."""
+
+    def best_of(scores: Tensor, right: Tensor, n: int) -> Tensor:
+        taken = min(max(n, low), high, scores.shape[1])
+        return _chosen(_exact)(scores, right, taken)
+
+    return best_of
+
+
 def _first_n(scores: Tensor, right: Tensor, n: int) -> Tensor:
     best = scores[:, :n].argmax(dim=1, keepdim=True)
     return right.gather(1, best)[:, 0]
@@ -248,6 +258,13 @@ BEST_OF = (
         "not_divided",
         "you do not divide by the number of subsets, C(N, n)",
         _chosen(lambda r, size, n: float(math.comb(size - 1 - r, n - 1))),
+    ),
+    Mistake(
+        "n_clamped",
+        "n does not go in as it comes: it may be 1, which is the mean, and any number up to N",
+        _clamped(2, 64),
+        _clamped(2, 3),
+        _clamped(1, 3),
     ),
     Mistake(
         "unsorted",

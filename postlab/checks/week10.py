@@ -91,7 +91,8 @@ def _replies(seed: int) -> dict[str, Any]:
     scores = torch.stack([torch.randperm(shape[1], generator=g) for _ in range(shape[0])]).float()
     right = (torch.rand(shape, generator=g) < 0.5).float()
     right[0, 0], right[0, 1] = 1.0, 0.0
-    return {"scores": scores / 10, "right": right, "n": 2 + seed % 2}
+    n = int(torch.randint(1, shape[1] + 1, (), generator=g))
+    return {"scores": scores / 10, "right": right, "n": n}
 
 
 def _found(seed: int) -> dict[str, Any]:
@@ -126,6 +127,18 @@ STEP_LABELS = Exercise(
     ),
     random=_solutions,
     mistakes=_mistakes_steps.STEP_LABELS,
+    edges=(
+        Edge(
+            "rolled_round",
+            Case(
+                "steps [0, 0, 0] and right [1]",
+                {"steps": torch.tensor([[0, 0, 0]]), "right": torch.tensor([[1]])},
+                "a row without prompt or padding: its one step ends with it",
+            ),
+            "Behind the last token of a row stands nothing, not the row's first token: "
+            "`roll` goes round; append a -1 in its place.",
+        ),
+    ),
 )
 BEST_OF = Exercise(
     name="best_of",
@@ -149,6 +162,15 @@ BEST_OF = Exercise(
                 "n": 2,
             },
             "six pairs, the right 0.8 wins three: 1/2",
+        ),
+        Case(
+            "scores [0.2, 0.4, 0.8, 0.6], right [1, 0, 0, 0] and n = 1",
+            {
+                "scores": torch.tensor([[0.2, 0.4, 0.8, 0.6]]),
+                "right": torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+                "n": 1,
+            },
+            "one reply is all there is to choose from: the mean, 1/4",
         ),
     ),
     random=_replies,

@@ -69,6 +69,13 @@ def without_sorting(scores, right, n):
     return right @ torch.tensor(weights, dtype=right.dtype)
 
 
+def clamped(scores, right, n):
+    n, size = max(2, min(n, 3)), scores.shape[1]
+    weights = [math.comb(size - 1 - r, n - 1) / math.comb(size, n) for r in range(size)]
+    order = scores.argsort(dim=1, descending=True)
+    return right.gather(1, order) @ torch.tensor(weights, dtype=right.dtype)
+
+
 def averaged_over_prompts(scores, right, n):
     size = scores.shape[1]
     weights = [math.comb(size - 1 - r, n - 1) / math.comb(size, n) for r in range(size)]
@@ -88,5 +95,6 @@ MUTANTS = {
     "n_others": "n_not_less_one",
     "counts_only": "not_divided",
     "without_sorting": "unsorted",
+    "clamped": "n_clamped",
     "averaged_over_prompts": "wrong_shape",
 }

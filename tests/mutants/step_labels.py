@@ -77,6 +77,11 @@ def until_the_first_wrong_one(steps, right):
     return torch.where((steps >= 0) & (behind != steps), labels, -100)
 
 
+def rolled_round(steps, right):
+    labels = right.gather(1, steps.clamp(min=0))
+    return torch.where((steps >= 0) & (steps.roll(-1, 1) != steps), labels, -100)
+
+
 def as_floats(steps, right):
     behind = torch.cat([steps[:, 1:], torch.full_like(steps[:, :1], -1)], dim=1)
     labels = right.gather(1, steps.clamp(min=0)).float()
@@ -95,5 +100,6 @@ MUTANTS = {
     "outcome_only": "last_step_only",
     "never_at_the_end_of_a_row": "end_of_row",
     "until_the_first_wrong_one": "stops_at_wrong",
+    "rolled_round": "rolled_round",
     "as_floats": "wrong_dtype",
 }
