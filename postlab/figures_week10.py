@@ -61,7 +61,9 @@ def gains(
 def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.DataFrame:
     """ProcessBench's F1 of each finder, over the seeds' replies together, with a 95% interval.
 
-    The interval resamples prompts: the replies to one prompt hang together.
+    The interval resamples prompts: the replies to one prompt hang together. The outcome model's
+    verdict has no place, so it is read twice: a reply that it calls wrong is wrong at its last
+    step, or ('outcome, then first', from the same verdicts) at its first one.
 
     Args:
         runs: with `prompts` (the number of each reply's prompt), `truth`, `sizes` and `found`,
@@ -80,8 +82,8 @@ def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.Dat
     many = prompt.max() + 1
     draws = np.random.default_rng(0).multinomial(many, np.full(many, 1 / many), RESAMPLES)
     rows = []
-    for name in runs[0]["found"]:
-        hit = np.concatenate([numbers(run["found"][name]) for run in runs])[kept] == truth
+    for name, said in _verdicts(runs).items():
+        hit = said[kept] == truth
         counts = [  # (4, prompts): hits and replies, of wrong ones and of right ones
             np.bincount(prompt, weights=x, minlength=many)
             for x in (hit & bad, bad, hit & ~bad, ~bad)
@@ -91,6 +93,44 @@ def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.Dat
         row = {"finder": name, "wrong": float(wrong), "right": float(right), "f1": float(f1)}
         rows.append(row | {"low": low, "high": high, "replies": len(truth), "slips": bad.sum()})
     return pd.DataFrame(rows)
+
+
+def hits_by_place(runs: Iterable[Mapping[str, Any]], *, least: int = 2) -> pd.DataFrame:
+    """Of wrong replies, the share whose first wrong step is named, by the place of that step.
+
+    Args:
+        runs: as for `found_errors`.
+        least: steps a reply must have.
+    Returns:
+        A row a place, counted from 0: `slips`, the wrong replies there, and a share a finder.
+    Raises:
+        ValueError: if no reply of so many steps is wrong.
+    """
+    import pandas as pd
+
+    runs = list(runs)
+    truth, sizes = (np.concatenate([numbers(run[k]) for run in runs]) for k in ("truth", "sizes"))
+    wrong = (sizes >= least) & (truth >= 0)
+    if not wrong.any():
+        raise ValueError(
+            f"none of {len(truth)} replies has {least} steps and is wrong; lower least"
+        )
+    rows = []
+    for place in np.unique(truth[wrong]):
+        there = wrong & (truth == place)
+        shares = {name: (said[there] == place).mean() for name, said in _verdicts(runs).items()}
+        rows.append({"first wrong step": int(place), "slips": int(there.sum())} | shares)
+    return pd.DataFrame(rows).set_index("first wrong step")
+
+
+def _verdicts(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Finder -> the place it names in each reply, -1 for none; the outcome's at the first, too."""
+    found = {}
+    for name in runs[0]["found"]:
+        found[name] = np.concatenate([numbers(run["found"][name]) for run in runs])
+        if name == "outcome, then last":
+            found["outcome, then first"] = np.where(found[name] == -1, -1, 0)
+    return found
 
 
 def _f1(found: Any, wrong: Any, passed: Any, right: Any) -> tuple[Any, Any, Any]:
@@ -167,7 +207,7 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         groups: name of the group -> frame of `found_errors`.
     """
-    fig, places = panels(1, len(groups), (10, 3.6), sharey=True)
+    fig, places = panels(1, len(groups), (10, 4.0), sharey=True)
     said = []
     for panel, (about, frame) in zip(places, groups.items(), strict=True):
         for place, row in enumerate(frame.to_dict("records")):

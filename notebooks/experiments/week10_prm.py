@@ -35,7 +35,8 @@ out twice as many sums, the majority of 16 was right on 96%, and best of n by th
 to 89% at n = 8 and fell to 65% at 64. The bars are about a task that is neither solved nor out of
 reach, so held-out prompts now have held-out numbers and the training wordings. In GRPO at four
 terms no arm was gamed in 40 steps (right on 95% under both rewards): nothing it drew had a step
-too many. Three terms, on which it sometimes does that, and 80 steps were taken for that reason.
+too many. For that reason sums of three terms, on which it sometimes does that, now alternate with
+those of four (`SETTINGS["terms"]`), and the runs have 80 steps.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 # - how to estimate best-of-n without fooling yourself,
 # - what such a model sees, what it does not, and what a policy does that is paid by it.
 #
-# Everything here runs on the embedded model in every profile, where the truth of every step is known: *mechanism, not capability*.
+# Everything runs on the embedded model in every profile, where the truth of every step is known: *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.util
@@ -177,7 +177,7 @@ truth = [prm.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for r i
 outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
 
 # %% [markdown]
-# What are they like? By the number of steps:
+# By the number of steps:
 
 # %% tags=["aside"]
 about = pd.DataFrame(
@@ -205,7 +205,7 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# Over all of the recorded solutions, three seeds (`notebooks/experiments/week10_prm.py`, whose provenance is below). *missed*: of wrong steps those called right; *alarms*: of right steps those called wrong.
+# Over all of the recorded solutions, three seeds (`notebooks/experiments/week10_prm.py`). *missed*: of wrong steps those called right; *alarms*: of right steps those called wrong.
 
 # %% tags=["aside"]
 import json
@@ -217,7 +217,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# *hard*: 'any' is 1 where any of the eight came out right, 'half' where at least half did. Values with their intervals:
+# *hard*: 'any' is 1 where any of the eight came out right, 'half' where at least half did:
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -228,7 +228,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# Labels for nothing? Not quite: they cost $K$ completions a step, and are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
+# They cost $K$ completions a step, and are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
 
 # %% [markdown]
 # ## 4. Two heads, one budget
@@ -304,7 +304,7 @@ outcome_encoded = prm.encode_steps(prm.outcome_rows(rows, outcome), tokenizer)
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# What each was given, and what became of its loss. (The two losses cannot be compared: they are means over other tokens.)
+# What each was given, and its loss (not to be compared: means over other tokens):
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -318,7 +318,7 @@ pd.DataFrame(
 ).set_axis(["process", "outcome"])
 
 # %% [markdown]
-# The doctor of week 8 reads such a log too:
+# Week 8's doctor reads such a log too:
 
 # %% tags=["aside"]
 from postlab.doctor import diagnose
@@ -330,7 +330,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# And what does it say of a step? Six held-out replies: four of several steps that go wrong, the latest first, then one worked and one blurted as they came. Wrong steps in bold:
+# What does it say of a step? Six held-out replies: four of several steps that go wrong, the latest first, then one worked and one blurted. Wrong steps in bold:
 
 # %% tags=["aside"]
 from postlab.figures_week10 import plot_step_scores
@@ -350,7 +350,7 @@ late = sorted(worked, key=lambda r: -prm.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look closely. A blurted answer gets next to nothing: that is a *style*, and the easy part. Garbled steps are caught too. But a slip inside a well-made step may score as a right one does: so small a head knows little arithmetic. **Ask what a reward model sees before you ask what it scores**: that explains everything below.
+# A blurted answer gets next to nothing: that is a *style*, and the easy part. Garbled steps are caught too. But a slip inside a well-made step may score as a right one does: so small a head knows little arithmetic. **Ask what a reward model sees before you ask what it scores.**
 
 # %% [markdown]
 # ## 5. One number from many
@@ -366,7 +366,7 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# *product* falls with every step, so it likes short replies; *sum* rises with every step, so it likes long ones. Section 9 shows where that matters.
+# *product* falls with every step and likes short replies; *sum* rises and likes long ones, as section 9 shows.
 
 # %% [markdown]
 # ## 6. The best of n
@@ -430,6 +430,8 @@ tiebreak = good + 0.001 * torch.arange(8)
 # `prm.best_of_n` does the same and lets equal scores share; `prm.vote_of_n` is the majority of $n$ (self-consistency). On the 40 held-out prompts above, with your two heads:
 
 # %% tags=["aside"]
+import re
+
 import numpy as np
 
 
@@ -438,8 +440,14 @@ def table(rows, value):
     return np.array([value(row) for row in rows]).reshape(len(fresh), 16)
 
 
+def final(row):
+    """The final answer; None where a reply gives none: it has no vote."""
+    found = re.search(r"#### (-?[0-9]{1,6})$", " ".join(row["completions"]))
+    return found and found.group(1)
+
+
 worth = table(flat, lambda r: right(r["prompt"], " ".join(r["completions"])))
-answers = table(flat, lambda r: " ".join(r["completions"]).split("#### ")[-1]).tolist()
+answers = table(flat, final).tolist()
 by_process = table(flat, lambda r: prm.aggregate(r["scores"], "min"))
 last = iter(prm.step_scores(outcome_head, tokenizer, flat))
 by_outcome = table(flat, lambda r: next(last)[-1])
@@ -461,7 +469,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# **Predict first.** Forty prompts leave room for doubt. With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
+# **Predict first.** With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
 
 # %% tags=["aside"]
 from postlab.figures_week10 import gains, plot_choice, plot_gains
@@ -483,16 +491,19 @@ plot_gains(points)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# And the question of this section, process against outcome, each aggregation against the outcome model's one score:
+# And the question of this section, process against outcome, each aggregation against the outcome model's one score; `p, all` is corrected for the table (Holm, week 6):
 
 # %% tags=["aside"]
+from postlab.stats import holm
+
 among = [name for name in names if name.startswith(("process", "rollouts"))]
-gains(recorded["by_prompt"], among, over="outcome, last").round(2)
+over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
+over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# Small beside the gain over the majority, and that is the finding. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels pay where the difference lies *inside* solutions, and only for a model that can see it. (An interval on both sides of nought would read: inconclusive.)
+# All inconclusive after the correction, and any gain is small beside that over the majority. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels can pay where the difference lies *inside* solutions, for a model that can see it.
 #
-# Now look at the right end of the figure. **Best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
+# At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
 
 # %% [markdown]
 # **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum.
@@ -561,7 +572,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # </details>
 #
-# Why harmonic? Two lazy finders on ten solutions, of which eight are wrong at step 0: one always says 'step 0', the other 'all right'.
+# Why harmonic? Two lazy finders on ten solutions, eight of them wrong at step 0:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -582,18 +593,23 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# The right-hand panel as numbers; *slips* are its wrong replies:
+# The right-hand panel as numbers; *slips* are its wrong replies. The outcome model names no place, so its 'wrong' is read as the *last* step and as the *first*. Below: of slips at each place, the share named.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
 
+# %% tags=["aside"]
+from postlab.figures_week10 import hits_by_place
+
+hits_by_place(recorded["errors"]).round(3)
+
 # %% [markdown]
-# Read both panels, and you know why a benchmark's composition matters as much as its score. Over all replies everybody who can tell a blurt looks excellent, the outcome model too. Where there is something to *find*, the outcome model has no idea where, and the process model finds a part. Here step labels buy what no outcome label can.
+# A benchmark's composition matters too. Over all replies everybody who can tell a blurt looks excellent. Among those with steps, labels *at steps* pay: the process model finds more than the outcome model in either reading. So does the head on *rollouts*, whose labels come from final answers alone. But of slips behind the first step this head finds almost none.
 
 # %% [markdown]
 # ## 8. Search over steps
 #
-# Best-of-$n$ judges finished replies. Beam search judges beginnings: every round, continue each of four prefixes by four steps, score, keep the best four. What it costs is tokens; so it is compared at equal tokens.
+# Best-of-$n$ judges finished replies. Beam search judges beginnings: every round, continue each of four prefixes by four steps, score, keep the best four. What it costs is tokens.
 
 # %% tags=["aside"]
 from functools import partial
@@ -602,7 +618,7 @@ score = partial(prm.step_scores, process, tokenizer)
 found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
-# The reply that was kept, its score, and all tokens drawn on the way:
+# The reply kept, its score, and all tokens drawn on the way:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -612,7 +628,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# Recorded, on 100 held-out prompts and three seeds. How many replies do a search's tokens buy?
+# Recorded, on 100 held-out prompts, three seeds. How many replies do a search's tokens buy?
 
 # %% tags=["aside"]
 from postlab.recorded import numbers
@@ -623,21 +639,24 @@ same_cost = tokens / np.mean(recorded["reply_tokens"])
 print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} whole replies")
 
 # %% [markdown]
-# The nearest $n$ that was recorded, on the same prompts:
+# The nearest $n$ recorded below and above, on the same prompts; *cost*: the beams' tokens over best-of-$n$'s:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference, verdict
 
-near = min(recorded["equal_tokens"], key=lambda n: abs(int(n) - same_cost))
-first_100 = slice(0, recorded["settings"]["beams"]["prompts"])
 beams = np.mean([numbers(one["right"]) for one in searched], axis=0)
-best = np.mean([numbers(x) for x in recorded["equal_tokens"][near]["process, min"]], axis=0)
-change = paired_difference(best[first_100], beams)
-print(f"beams {beams.mean():.2f}, best of {near} {best[first_100].mean():.2f}: {verdict(change)}")
-change
+sizes = sorted(map(int, recorded["equal_tokens"]))
+sides = {}
+for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > same_cost)):
+    best = np.mean([numbers(x) for x in recorded["equal_tokens"][str(n)]["process, min"]], axis=0)
+    change = paired_difference(best[: len(beams)], beams)
+    sides[n] = {"cost": same_cost / n, "best of n": best[: len(beams)].mean()}
+    sides[n] |= {"beams": beams.mean(), "difference": change.difference}
+    sides[n] |= {"low": change.low, "high": change.high, "beams are": verdict(change)}
+pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Search prunes early: a blurted beginning dies in the first round. It is also more exposed to the model's errors: what the head likes wrongly, it likes in every round.
+# Neither row is at equal tokens: where *cost* is above 1 the beams had more. Search prunes early: a blurted beginning dies in the first round. It is also more exposed to the model's errors: what the head likes wrongly, it likes in every round.
 
 # %% [markdown]
 # ## 9. Paid by the step
@@ -701,7 +720,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# A log cannot say what it does not hold. Only a second measure beside the reward tells a good run from a gamed one. **Log something that is not paid.**
+# Only a second measure beside the reward tells a good run from a gamed one. **Log something that is not paid.**
 
 # %% [markdown]
 # ## 10. A bug hunt
@@ -719,7 +738,7 @@ def colleagues_rows(rows):
 
 
 # %% [markdown]
-# The same rows, half the steps, the same use:
+# The same rows, half the steps:
 
 # %% tags=["aside"]
 theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
@@ -779,11 +798,11 @@ with tempfile.TemporaryDirectory() as folder:
 real[0]["completions"], real[0]["labels"], prm.first_wrong(real[0]["labels"])
 
 # %% [markdown]
-# On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")` and `error_f1`. No large model was run here.
+# On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024, drop_long=True)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")`, `step_scores(head, tokenizer, rows, separator="\n")` and `error_f1`. No large model was run here.
 #
 # ## What you have now
 #
-# Step labels from an oracle and from nothing but answers, two heads on one budget, and an estimator for best-of-$n$ that you wrote. Week 11 has several rewards at once.
+# Step labels from an oracle and from answers, two heads on one budget, and an estimator for best-of-$n$. Week 11 has several rewards at once.
 
 # %% [markdown]
 # ### Five interview questions
@@ -829,4 +848,4 @@ real[0]["completions"], real[0]["labels"], prm.first_wrong(real[0]["labels"])
 # </details>
 
 # %% [markdown]
-# **Papers.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2, labels; 3, process against outcome; appendix F, aggregation. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3, labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3, the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): what goes wrong with Monte Carlo labels and best-of-n as a yardstick. Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute. Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards is gamed.
+# **Papers.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2, labels; 3, process against outcome; appendix F, aggregation. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3, labels from rollouts. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): with answers' labels alone a reward model came to agree with process labels. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3, the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): what goes wrong with Monte Carlo labels and best-of-n as a yardstick. Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute. Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards is gamed.

@@ -70,6 +70,20 @@ def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
     assert said == "First wrong step, F1 of the process model and chance: all 1.00 against 0.50"
 
 
+def test_the_outcomes_verdict_is_read_at_the_last_step_and_at_the_first():
+    run = {"prompts": "0 1 2 3", "truth": "0 1 -1 2", "sizes": "3 3 3 3"}
+    run |= {"found": {"outcome, then last": "2 2 -1 -1", "random": "0 0 0 -1"}}
+    found = figures.found_errors([run]).set_index("finder")
+    assert list(found.index) == ["outcome, then last", "outcome, then first", "random"]
+    assert found["wrong"].tolist() == [0.0, pytest.approx(1 / 3), pytest.approx(1 / 3)]
+    places = figures.hits_by_place([run, run])
+    assert places["slips"].to_dict() == {0: 2, 1: 2, 2: 2}
+    assert places["outcome, then first"].tolist() == [1.0, 0.0, 0.0]
+    assert places["random"].tolist() == [1.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="none of 4 replies has 9 steps and is wrong"):
+        figures.hits_by_place([run], least=9)
+
+
 def test_what_was_paid_is_drawn_above_what_was_true():
     log = {"step": "1 2", "proxy": "0.5 2", "truth": "0.5 0", "steps": "4 9"}
     looks = [
@@ -203,6 +217,27 @@ def test_the_oracle_is_the_ceiling_and_one_reply_is_the_mean(record):
     best = [name for name in choice if not name.startswith(("vote", "majority"))]
     assert (choice[best].le(choice["oracle"] + 1e-6, axis=0)).all().all()
     assert np.ptp(choice.loc[1, best].to_numpy()) < 1e-4
+
+
+def test_of_the_record_step_labels_and_answers_name_as_much_and_little_behind_the_first_step(
+    record,
+):
+    found = figures.found_errors(record["errors"], least=2).set_index("finder")
+    assert found.loc["process", "f1"] == pytest.approx(found.loc["rollouts", "f1"], abs=0.01)
+    assert found.loc["outcome, then first", "f1"] > found.loc["outcome, then last", "f1"]
+    places = figures.hits_by_place(record["errors"])
+    assert places["slips"].sum() == found.loc["process", "slips"]
+    behind = places.loc[1:]
+    assert (behind["process"] * behind["slips"]).sum() <= 0.05 * behind["slips"].sum()
+    assert places.loc[0, "process"] > places.loc[0, "outcome, then first"] > 0
+
+
+def test_the_heads_over_the_outcome_are_inconclusive_when_corrected(record):
+    from postlab.stats import holm
+
+    names = [n for n in record["by_prompt"] if n.startswith(("process", "rollouts"))]
+    found = figures.gains(record["by_prompt"], names, over="outcome, last")
+    assert (holm(found["p"]) >= 0.05).all() and (found["p"] < 0.05).any()
 
 
 def test_every_reported_reply_of_the_errors_has_its_first_wrong_step_inside(record):
