@@ -156,7 +156,7 @@ def test_a_character_that_the_tokenizer_drops_ends_no_step():
     def deaf(text, **how):
         return {"input_ids": [1], "offset_mapping": [(0, 1)]}
 
-    deaf.apply_chat_template = lambda *_, **__: "?"
+    deaf.chat_template, deaf.apply_chat_template = "?", lambda *_, **__: "?"
     with pytest.raises(ValueError, match="no token holds the last character of step 'ab', 'b'"):
         prm_steps.step_ids(ask(), ["ab"], deaf)
 
