@@ -70,7 +70,9 @@ def _ship_stage(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
     if trained:
         shutil.copytree(source / "model", target / "model")
-        _name_base(target / "model" / "adapter_config.json")
+        config = target / "model" / "adapter_config.json"
+        if config.exists():  # a process reward model is whole
+            _name_base(config)
 
 
 def _copy_manifest(source: Path, target: Path) -> None:
