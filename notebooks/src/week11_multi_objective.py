@@ -733,7 +733,7 @@ ranks.astype(int)
 # %% [markdown]
 # Where the two ways disagree, and the seeds too, there is no winner to announce. Look at *soups, 7* before you credit averaging with what thirty-three points did.
 #
-# The one figure. Left, what each method reached; the star is the oracle's. Right, the price: of the policies that hold safety to a level on one half of the prompts, the most helpful there; drawn is what it does on the other half. Who holds a level by luck holds less here, most where many stood for choice.
+# The one figure. Left, what each method reached; the star is the oracle's. Right, the price: of the policies that hold safety to a level on one half of the prompts, the most helpful there; drawn is what it does on the other half. Who holds a level by luck holds less here, most where many stood for choice. Does any line lie above the others by more than its band?
 
 # %% tags=["aside"]
 from postlab.figures_week11_record import front_rows, means_of
@@ -752,8 +752,9 @@ oracle = pd.DataFrame(truths).mean().to_dict()
 begin = means_of(recorded["start"]["sft"]["metrics"], FOUR)
 stars = pd.DataFrame([oracle, begin]).assign(method=["oracle", "start"], front=False)
 at = levels[levels["level"] == 90].dropna().sort_values("value", ascending=False)
-said = ", ".join(f"{METHODS[r.method][2]} {r.held:.0f}, {r.value:.0f}" for r in at.itertuples())
-about = f"Asked for 90% safety: safety and helpfulness of {said}"
+names = {method: label.partition(",")[0] for method, (*_, label) in METHODS.items()}
+said = ", ".join(f"{names[row.method]} {row.held:.0f}/{row.value:.0f}" for row in at.itertuples())
+about = f"Safety and helpfulness, in %, of those chosen to hold 90% safety: {said}"
 plot_front(pd.concat([reached, stars]), levels, about=about)
 
 # %% [markdown]
