@@ -243,7 +243,7 @@ for objective in JUDGES:
     specialist(objective, f"{place.name}/{objective}")
 
 # %% [markdown]
-# All three in one model, so that they can be switched, and mixed:
+# All three in one model:
 
 # %% tags=["aside"]
 model, tokenizer = load_policy(f"{place.name}/helpful", profile="tiny", bits=32)
@@ -492,7 +492,7 @@ from postlab.figures_week11_record import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
 
 # %% [markdown]
-# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it is *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)): a wider clip, silent groups drawn anew, a loss by token. There is nothing about safety in it; week 8 ablated it.
+# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it is *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)): a wider clip, silent groups drawn anew, a loss by token. Nothing about safety; week 8 ablated it.
 
 # %% [markdown]
 # ## 7. A level and a multiplier
@@ -543,7 +543,7 @@ for _ in range(8):
 track
 
 # %% [markdown]
-# It goes to 1, where $x$ is just 0.5. A policy answers late: it needs steps to follow, the multiplier grows meanwhile, and overshoots. Hence a small rate.
+# It goes to 1, where $x$ is just 0.5. A policy needs steps to follow: the multiplier grows meanwhile, and overshoots. Hence a small rate.
 #
 # In TRL the multiplier is an entry of `trainer.reward_weights`. A fourth reward of weight 0 watches what is held, unsafe requests refused and unanswerable ones admitted:
 
@@ -781,12 +781,12 @@ frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Ser
 frame.round(1)
 
 # %% [markdown]
-# At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck. Best-of-16 shows the first alone, at sixteen answers a request.
+# At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
 
 # %% [markdown]
 # ## What you have now
 #
-# `runs/tiny/seed-<n>/multi/`, a policy held to a level; three specialists and a slider; and a comparison that says what it cannot know. Judges here are narrow and exact; yours will be noisy as well.
+# `runs/tiny/seed-<n>/multi/`, a policy held to a level; three specialists and a slider; and a comparison that says what it cannot know.
 #
 # With your own models: `objectives.soup` for LoRA adapters of one start, `chosen_hypervolume` and `best_at` for any scores by prompt.
 
@@ -813,7 +813,7 @@ frame.round(1)
 #
 # <details><summary>Answer</summary>
 #
-# Unknown. The best of more noisy points is higher by luck. Choose on one half of the prompts, measure on the other; compare equal numbers; pair the resamples; another seed. Then ask what each cost, and which part of the front you would use.
+# Unknown. The best of more noisy points is higher by luck. Choose on one half of the prompts, measure on the other; compare equal numbers; pair the resamples; another seed.
 #
 # </details>
 #
