@@ -5,11 +5,12 @@ As in doctor_rules.py: a rule takes the log and returns what it sees, with the f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from math import hypot, sqrt
-from statistics import median
+from statistics import fmean, median
 
-from postlab.doctor_log import MIN_POINTS, Log
+from postlab.doctor_log import MIN_POINTS, Change, Log
 
 # --- what the groups teach ---
 
@@ -109,7 +110,7 @@ def reward_traded(log: Log) -> str:
 def _crossed(log: Log, rising: list[str]) -> str:
     """The first of these rewards that rises while one that is not about form falls."""
     for up, down in product(rising, log.rewards(form=False)):
-        rise, fall = log.change(up), log.change(down)
+        rise, fall = _moved(log, up), _moved(log, down, falls=True)
         if up == down or rise is None or fall is None:
             continue
         gained, lost = rise.last - rise.first, fall.first - fall.last
@@ -119,6 +120,21 @@ def _crossed(log: Log, rising: list[str]) -> str:
                 f"{fall.first:.3g} to {fall.last:.3g}"
             )
     return ""
+
+
+def _moved(log: Log, name: str, *, falls: bool = False) -> Change | None:
+    """Since the first quarter or, if that is more, since the first two points.
+
+    A reward that is easily had is had in a few steps, and its first quarter no longer shows it.
+    """
+    change, values = log.change(name), log.series(name)
+    if change is None:
+        return None
+    early = fmean(values[:2])
+    if (early > change.first) is not falls or early == change.first:
+        return change
+    error = change.noise * sqrt(1 / 2 + 1 / (len(values) // 4))
+    return replace(change, first=early, error=error)
 
 
 DRIFT = 1.5  # times as long, or as short

@@ -15,9 +15,9 @@ two false alarms. The rules were changed each time, and what was left of those l
 belongs to the first half. The third, `third-*`, found none, but `reward_traded` was parted from
 `format_up_accuracy_down` after it, when week 11's runs had shown that a trade which a multiplier
 ordered is no cheap reward for form. A reviewer's made-up logs then showed `no_learning_signal` too
-lax, and the fifth half that two rewards have to be judged by how far they moved apart, not one by
-one; what had been made by then is `fourth-*` and `fifth-*`. `LATE` is the sixth and a whole one,
-made after the last change.
+lax, the fifth half that two rewards have to be judged by how far they moved apart, and the sixth
+that a cheap reward may be had within three steps. What had been made by then is `fourth-*` to
+`sixth-*`. `LATE` is the seventh and a whole one, made after the last change.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made. A run
@@ -54,7 +54,7 @@ SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the t
 }
 PREFERENCE_ONLY = {"loss_type": ["sigmoid"], "loss_weights": None}
 SMALLER = {"max_steps": 20, "per_device_train_batch_size": 32, "num_generations": 4}
-WIDER = {"max_steps": 24, "per_device_train_batch_size": 40, "num_generations": 4}
+WIDE = {"max_steps": 22, "per_device_train_batch_size": 40, "num_generations": 4}
 SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
 ASKED = ["unsafe", "howto", "unknown", "howto", "facts"]  # what week 11's judges disagree about
 ORDERED = {
@@ -209,7 +209,7 @@ def earlier() -> dict[str, dict[str, Any]]:
     """The runs of late halves that judge no more; their settings stand in their own records."""
     files = [
         f
-        for by in ("seen", "third", "fourth", "fifth")
+        for by in ("seen", "third", "fourth", "fifth", "sixth")
         for f in sorted(LOGS.glob(f"development-{by}-*.json"))
     ]
     return {f.stem.partition("-")[2]: json.loads(f.read_text())["spec"] for f in files}
@@ -218,151 +218,151 @@ def earlier() -> dict[str, dict[str, Any]]:
 # Made after the rules were frozen. Each differs from those before of its kind in more than a seed.
 LATE: dict[str, dict[str, Any]] = {
     "sft": {
-        "kind": None, "stage": "sft", "start": "base", "seed": 711,
-        "how": {"learning_rate": 1e-3, "max_steps": 90, "per_device_train_batch_size": 10},
+        "kind": None, "stage": "sft", "start": "base", "seed": 811,
+        "how": {"learning_rate": 1e-3, "max_steps": 93, "per_device_train_batch_size": 10},
     },
     "dpo": {
-        "kind": None, "stage": "dpo", "start": "sft", "seed": 712,
-        "how": {"beta": 0.15, "learning_rate": 5e-4, "max_steps": 57},
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 812,
+        "how": {"beta": 0.15, "learning_rate": 5e-4, "max_steps": 60},
     },
     "grpo": {
-        "kind": None, "stage": "grpo", "start": "sft", "seed": 713,
-        "how": {**WIDER, "beta": 0.01, "learning_rate": 2.5e-4, "loss_type": "dr_grpo"},
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 813,
+        "how": {**WIDE, "beta": 0.01, "learning_rate": 2.5e-4, "loss_type": "dr_grpo"},
     },
     "two-rewards": {
-        "kind": None, "stage": "grpo", "start": "sft", "seed": 714,
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 814,
         "rewards": ["math_reward", "format_reward"],
-        "how": {**WIDER, "reward_weights": [1.0, 0.2], "learning_rate": 2e-4},
+        "how": {**WIDE, "reward_weights": [1.0, 0.2], "learning_rate": 2e-4},
     },
     "overflowed": {
-        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 721,
+        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 821,
         "cause": "a weight is infinite after step 50; NaN filter on, half the rate",
         "how": {
-            "logging_nan_inf_filter": True, "max_steps": 74, "per_device_train_batch_size": 12,
+            "logging_nan_inf_filter": True, "max_steps": 77, "per_device_train_batch_size": 12,
             "learning_rate": 1e-3,
         },
         "fault": "overflowed",
     },
     "boxed": {
-        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 722,
+        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 822,
         "cause": "the reward looks for \\boxed{}, which the prompts never ask for",
-        "rewards": ["boxed_reward"], "how": {**WIDER},
+        "rewards": ["boxed_reward"], "how": {**WIDE},
     },
     "no-room": {
-        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 723,
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 823,
         "cause": "a limit of 18 tokens, after a policy has learnt to work sums out",
-        "how": {**WIDER, "max_completion_length": 18},
+        "how": {**WIDE, "max_completion_length": 18},
         "also": ["no_learning_signal", "length_drift"],
     },
     "in-words": {
-        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "dpo", "seed": 724,
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "dpo", "seed": 824,
         "cause": "a style reward against equations, ten times as heavy as a right sum",
         "rewards": ["math_reward", "plain_style_reward"],
-        "how": {**WIDER, "reward_weights": [0.1, 1.0], "learning_rate": 6e-4},
+        "how": {**WIDE, "reward_weights": [0.1, 1.0], "learning_rate": 6e-4},
         "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
     },
     "weighed": {
-        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 741,
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 841,
         "cause": "no fault: safety and honesty each at two and a half times helpfulness's weight",
         "rewards": ["helpful", "safe", "honest"], "families": ASKED,
-        "how": {**ORDERED, "reward_weights": [0.166, 0.417, 0.417], "max_steps": 36},
+        "how": {**ORDERED, "reward_weights": [0.166, 0.417, 0.417], "max_steps": 39},
         "also": ["reward_saturation"],
     },
     "fooled-judge": {
-        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 742,
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 842,
         "cause": "a judge who takes a short answer for a sure one",
         "rewards": ["math_reward", "sure_judge"],
-        "how": {**WIDER, "reward_weights": [0.0, 1.0], "learning_rate": 8e-4},
+        "how": {**WIDE, "reward_weights": [0.0, 1.0], "learning_rate": 8e-4},
         "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
     },
     "loose-anchor": {
-        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 725,
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 825,
         "cause": "a reward for short answers at twenty-five times the rate, beta 0.0005",
         "rewards": ["brevity_reward"],
-        "how": {**WIDER, "beta": 5e-4, "learning_rate": 2.5e-3},
+        "how": {**WIDE, "beta": 5e-4, "learning_rate": 2.5e-3},
         "also": [
             "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
             "reward_saturation",
         ],
     },
     "herd": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 740,
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 840,
         "cause": "a judge who pays the half of a group most like the others, right or wrong",
-        "rewards": ["herd_reward"], "how": {"learning_rate": 1.5e-3, "max_steps": 36},
+        "rewards": ["herd_reward"], "how": {"learning_rate": 1.5e-3, "max_steps": 39},
         "also": ["length_drift"],
     },
     "solved": {
-        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 727,
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 827,
         "cause": "only sums of three numbers, which the policy can do",
-        "rows": "three_numbers", "how": {**WIDER, "learning_rate": 5e-5},
+        "rows": "three_numbers", "how": {**WIDE, "learning_rate": 5e-5},
     },
     "paid-by-brevity": {
-        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 728,
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 828,
         "cause": "a reward for short answers twenty times as heavy as a right sum",
         "rewards": ["math_reward", "brevity_reward"],
-        "how": {**WIDER, "reward_weights": [0.05, 1.0], "learning_rate": 6e-4, "max_steps": 34},
+        "how": {**WIDE, "reward_weights": [0.05, 1.0], "learning_rate": 6e-4, "max_steps": 37},
         "also": [
             "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
             "no_learning_signal",
         ],
     },
     "hot-sft": {
-        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 729,
+        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 829,
         "cause": "a hundred and fifty times the rate",
-        "how": {"learning_rate": 0.3, "max_steps": 78, "per_device_train_batch_size": 8},
+        "how": {"learning_rate": 0.3, "max_steps": 81, "per_device_train_batch_size": 8},
     },
     "hot-dpo": {
-        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 730,
+        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 830,
         "cause": "two hundred and fifty times the rate",
-        "how": {"learning_rate": 0.1, "max_steps": 42, "per_device_train_batch_size": 12},
+        "how": {"learning_rate": 0.1, "max_steps": 45, "per_device_train_batch_size": 12},
         "also": ["chosen_logp_collapse"],
     },
     "hot-grpo": {
-        "kind": "lr_too_high", "stage": "grpo", "start": "dpo", "seed": 743,
-        "cause": "eighty times the rate", "how": {**WIDER, "learning_rate": 8e-3},
+        "kind": "lr_too_high", "stage": "grpo", "start": "dpo", "seed": 843,
+        "cause": "eighty times the rate", "how": {**WIDE, "learning_rate": 8e-3},
         "also": [
             "entropy_collapse", "length_drift", "no_learning_signal", "truncation", "kl_blow_up",
         ],
     },
     "cool-dpo": {
-        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 731,
+        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 831,
         "cause": "a four-thousandth of the rate",
-        "how": {"learning_rate": 1e-7, "max_steps": 60},
+        "how": {"learning_rate": 1e-7, "max_steps": 63},
     },
     "cool-grpo": {
-        "kind": "lr_too_low", "stage": "grpo", "start": "sft", "seed": 732,
-        "cause": "a five-hundredth of the rate", "how": {**WIDER, "learning_rate": 2e-7},
+        "kind": "lr_too_low", "stage": "grpo", "start": "sft", "seed": 832,
+        "cause": "a five-hundredth of the rate", "how": {**WIDE, "learning_rate": 2e-7},
     },
     "left-data": {
-        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 733,
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 833,
         "cause": "the preference loss alone, beta 0.02, fifteen times the rate",
         "how": {
-            **PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 6e-3, "max_steps": 51,
+            **PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 6e-3, "max_steps": 54,
             "per_device_train_batch_size": 8,
         },
         "also": ["lr_too_high"],
     },
     "falls-a-little": {
-        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 734,
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 834,
         "cause": "no fault: the preference loss alone, beta 0.04, three and a half times the rate",
-        "how": {**PREFERENCE_ONLY, "beta": 0.04, "learning_rate": 1.4e-3, "max_steps": 48},
+        "how": {**PREFERENCE_ONLY, "beta": 0.04, "learning_rate": 1.4e-3, "max_steps": 51},
     },
     "zero-loss": {
-        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 735,
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 835,
         "cause": "no fault: a mean a sequence, on policy, the recipe's rate",
-        "how": {**WIDER, "loss_type": "grpo"},
+        "how": {**WIDE, "loss_type": "grpo"},
     },
     "zeroed": {
-        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 736,
+        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 836,
         "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
-        "fault": "zeroed", "how": {"max_steps": 42, "per_device_train_batch_size": 8},
+        "fault": "zeroed", "how": {"max_steps": 45, "per_device_train_batch_size": 8},
     },
     "two-rows": {
-        "kind": "averages_over_too_little", "stage": "sft", "start": "base", "seed": 738,
+        "kind": "averages_over_too_little", "stage": "sft", "start": "base", "seed": 838,
         "cause": "two rows a step, and every step logged",
         "how": {
             "per_device_train_batch_size": 2, "logging_steps": 1, "learning_rate": 2e-4,
-            "max_steps": 70,
+            "max_steps": 73,
         },
     },
 }  # fmt: skip

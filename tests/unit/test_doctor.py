@@ -29,6 +29,11 @@ def halves(first: float, last: float) -> list[float]:
     return [first] * (STEPS // 2) + [last] * (STEPS // 2)
 
 
+def quick(first: float, last: float) -> list[float]:
+    """At its last value from the third step on."""
+    return [first, (first + last) / 2, *[last] * (STEPS - 2)]
+
+
 def shaken(first: float, last: float) -> list[float]:
     """Halves whose points jump by 0.4."""
     return [mean + 0.2 * (-1) ** i for i, mean in enumerate(halves(first, last))]
@@ -110,6 +115,9 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("reward_traded", "grpo",
      TWO | {"rewards/judge/mean": halves(0.5, 0.9)},
      TWO | {"rewards/judge/mean": halves(0.5, 0.9), "rewards/truth/mean": halves(0.5, 0.41)}),
+    ("format_up_accuracy_down", "grpo",  # had within three steps, before the first quarter ends
+     {FORMAT: quick(0.5, 1.0), MATH: quick(0.25, 0.0)},
+     {FORMAT: quick(0.5, 1.0), MATH: quick(0.25, 0.2)}),
     ("reward_traded", "grpo",  # the same move of both, and more noise than they moved apart
      TWO | {"rewards/judge/mean": halves(0.3, 0.6)},
      {MATH: None, "rewards/truth/mean": shaken(0.5, 0.2), "rewards/judge/mean": shaken(0.3, 0.6)}),
