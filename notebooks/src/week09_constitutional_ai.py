@@ -101,7 +101,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# These are the examples it got wrong; an empty table would mean none. Six examples are a smoke test. For a measurement take replies that the oracle knows, to held-out prompts, every rule on every family:
+# These are the examples it got wrong. Six examples are a smoke test. For a measurement take replies that the oracle knows, to held-out prompts, every rule on every family:
 
 # %%
 from postlab.tinyworld.oracle import METRIC, read
@@ -128,7 +128,7 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# Read it by cell, not by its mean. A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as three in four showed the family that the rule is about.
+# A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as three in four showed the family that the rule is about.
 # **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
 #
 # *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, every rule on every family as often.
