@@ -145,16 +145,18 @@ def length_drift(log: Log) -> str:
     length = log.change("completions/mean_length")
     if log.stage != "grpo" or length is None or min(length.first, length.last) <= 0:
         return ""
-    truths = [c for name in log.rewards(form=False) or ["reward"] if (c := log.change(name))]
+    names = log.rewards(form=False) or ["reward"]
+    truths = [change for name in names if (change := log.change(name))]
+    since = [change for name in names if (change := _moved(log, name, falls=True))]
     longer = length.last >= DRIFT * length.first and length.rises(by=0)
     shorter = length.first >= DRIFT * length.last and length.falls(by=0)
-    lost = any(change.falls(by=0.05) for change in truths)
+    lost = any(change.falls(by=0.05) for change in since)
     bought = any(change.rises(by=0.05) for change in truths)
     if not truths or bought or not (longer or (shorter and lost)):
         return ""
     return (
         f"answers went from {length.first:.3g} to {length.last:.3g} tokens while the reward that "
-        f"is not about form went from {truths[0].first:.3g} to {truths[0].last:.3g}"
+        f"is not about form went from {since[0].first:.3g} to {since[0].last:.3g}"
     )
 
 

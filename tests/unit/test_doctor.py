@@ -134,6 +134,9 @@ SIDES = [  # code, stage, what is just a fault, what is just none
     ("length_drift", "grpo",
      {"completions/mean_length": halves(40, 20), MATH: halves(0.5, 0.4)},
      FLAT | {"completions/mean_length": halves(40, 20)}),
+    ("length_drift", "grpo",  # what it lost, it lost within three steps
+     {"completions/mean_length": halves(9, 4), MATH: quick(0.12, 0.0)},
+     {"completions/mean_length": halves(9, 4), MATH: quick(0.06, 0.0)}),
     ("kl_blow_up", "grpo", {"kl": halves(0.0, 0.5)}, {"kl": halves(0.0, 0.49)}),
     ("lr_too_high", "sft", {"loss": halves(2.0, 2.4)}, {"loss": halves(2.0, 2.3)}),
     ("lr_too_high", "dpo", {"loss": halves(0.69, 0.9)}, {"loss": halves(0.69, 0.75)}),
