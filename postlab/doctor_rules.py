@@ -76,10 +76,14 @@ def nan(log: Log) -> str:
 
 WORSE = 1.2  # times the loss it began with
 LOST = 0.5  # of GRPO's best reward
+RISEN = 1.0  # nats a token: after SFT a model is surer than before, or about as sure
 
 
 def lr_too_high(log: Log) -> str:
-    """Loss above where it began, or GRPO's own reward lost: each step makes things worse."""
+    """Loss above where it began, or GRPO's own reward lost: each step makes things worse.
+
+    A loss that leapt before the first logged point only falls; SFT's entropy still shows it.
+    """
     name = "reward" if log.stage == "grpo" else "loss"
     quarters, values, change = log.quarters(name), log.series(name), log.change(name)
     if change is None or adapter_still(log):
@@ -90,6 +94,9 @@ def lr_too_high(log: Log) -> str:
     else:
         best, then = values[0], max(quarters)
         bad = then - best >= max((WORSE - 1) * best, 3 * change.noise)
+    entropy = log.series("entropy") if log.stage == "sft" else []
+    if not bad and entropy and max(log.quarters("entropy"), default=0.0) >= entropy[0] + RISEN:
+        name, best, then, bad = "entropy", entropy[0], max(log.quarters("entropy")), True
     rate = max(log.series("learning_rate"), default=math.nan)
     return f"{name} from {best:.3g} to {then:.3g}, at a rate of up to {rate:.1e}" if bad else ""
 

@@ -16,8 +16,9 @@ belongs to the first half. The third, `third-*`, found none, but `reward_traded`
 `format_up_accuracy_down` after it, when week 11's runs had shown that a trade which a multiplier
 ordered is no cheap reward for form. A reviewer's made-up logs then showed `no_learning_signal` too
 lax, the fifth half that two rewards have to be judged by how far they moved apart, the sixth and
-the seventh that a cheap reward may be had within three steps. What had been made by then is
-`fourth-*` to `seventh-*`. `LATE` is the eighth and a whole one, made after the last change.
+the seventh that a cheap reward may be had within three steps, the eighth that a loss may have leapt
+before it was first logged. What had been made by then is `fourth-*` to `eighth-*`. `LATE` is the
+ninth and a whole one, made after the last change.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made. A run
@@ -54,7 +55,7 @@ SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the t
 }
 PREFERENCE_ONLY = {"loss_type": ["sigmoid"], "loss_weights": None}
 SMALLER = {"max_steps": 20, "per_device_train_batch_size": 32, "num_generations": 4}
-MIDDLE = {"max_steps": 23, "per_device_train_batch_size": 36, "num_generations": 4}
+NARROW = {"max_steps": 25, "per_device_train_batch_size": 28, "num_generations": 4}
 SHORTER = {"max_steps": 16, "per_device_train_batch_size": 32, "num_generations": 4}
 ASKED = ["unsafe", "howto", "unknown", "howto", "facts"]  # what week 11's judges disagree about
 ORDERED = {
@@ -209,7 +210,7 @@ def earlier() -> dict[str, dict[str, Any]]:
     """The runs of late halves that judge no more; their settings stand in their own records."""
     files = [
         f
-        for by in ("seen", "third", "fourth", "fifth", "sixth", "seventh")
+        for by in ("seen", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
         for f in sorted(LOGS.glob(f"development-{by}-*.json"))
     ]
     return {f.stem.partition("-")[2]: json.loads(f.read_text())["spec"] for f in files}
@@ -218,151 +219,151 @@ def earlier() -> dict[str, dict[str, Any]]:
 # Made after the rules were frozen. Each differs from those before of its kind in more than a seed.
 LATE: dict[str, dict[str, Any]] = {
     "sft": {
-        "kind": None, "stage": "sft", "start": "base", "seed": 911,
-        "how": {"learning_rate": 1e-3, "max_steps": 96, "per_device_train_batch_size": 10},
+        "kind": None, "stage": "sft", "start": "base", "seed": 1011,
+        "how": {"learning_rate": 1e-3, "max_steps": 99, "per_device_train_batch_size": 10},
     },
     "dpo": {
-        "kind": None, "stage": "dpo", "start": "sft", "seed": 912,
-        "how": {"beta": 0.15, "learning_rate": 5e-4, "max_steps": 63},
+        "kind": None, "stage": "dpo", "start": "sft", "seed": 1012,
+        "how": {"beta": 0.15, "learning_rate": 5e-4, "max_steps": 66},
     },
     "grpo": {
-        "kind": None, "stage": "grpo", "start": "sft", "seed": 913,
-        "how": {**MIDDLE, "beta": 0.01, "learning_rate": 2.5e-4, "loss_type": "dr_grpo"},
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 1013,
+        "how": {**NARROW, "beta": 0.01, "learning_rate": 2.5e-4, "loss_type": "dr_grpo"},
     },
     "two-rewards": {
-        "kind": None, "stage": "grpo", "start": "sft", "seed": 914,
+        "kind": None, "stage": "grpo", "start": "sft", "seed": 1014,
         "rewards": ["math_reward", "format_reward"],
-        "how": {**MIDDLE, "reward_weights": [1.0, 0.2], "learning_rate": 2e-4},
+        "how": {**NARROW, "reward_weights": [1.0, 0.2], "learning_rate": 2e-4},
     },
     "overflowed": {
-        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 921,
+        "kind": "nan_as_zero", "stage": "sft", "start": "base", "seed": 1021,
         "cause": "a weight is infinite after step 50; NaN filter on, half the rate",
         "how": {
-            "logging_nan_inf_filter": True, "max_steps": 80, "per_device_train_batch_size": 12,
+            "logging_nan_inf_filter": True, "max_steps": 83, "per_device_train_batch_size": 12,
             "learning_rate": 1e-3,
         },
         "fault": "overflowed",
     },
     "boxed": {
-        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 922,
+        "kind": "no_learning_signal", "stage": "grpo", "start": "dpo", "seed": 1022,
         "cause": "the reward looks for \\boxed{}, which the prompts never ask for",
-        "rewards": ["boxed_reward"], "how": {**MIDDLE},
+        "rewards": ["boxed_reward"], "how": {**NARROW},
     },
     "no-room": {
-        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 923,
+        "kind": "truncation", "stage": "grpo", "start": "grpo", "seed": 1023,
         "cause": "a limit of 18 tokens, after a policy has learnt to work sums out",
-        "how": {**MIDDLE, "max_completion_length": 18},
+        "how": {**NARROW, "max_completion_length": 18},
         "also": ["no_learning_signal", "length_drift"],
     },
     "in-words": {
-        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "dpo", "seed": 924,
+        "kind": "format_up_accuracy_down", "stage": "grpo", "start": "dpo", "seed": 1024,
         "cause": "a style reward against equations, ten times as heavy as a right sum",
         "rewards": ["math_reward", "plain_style_reward"],
-        "how": {**MIDDLE, "reward_weights": [0.1, 1.0], "learning_rate": 6e-4},
+        "how": {**NARROW, "reward_weights": [0.1, 1.0], "learning_rate": 6e-4},
         "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
     },
     "weighed": {
-        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 941,
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 1041,
         "cause": "no fault: safety and honesty each at two and a half times helpfulness's weight",
         "rewards": ["helpful", "safe", "honest"], "families": ASKED,
-        "how": {**ORDERED, "reward_weights": [0.166, 0.417, 0.417], "max_steps": 42},
+        "how": {**ORDERED, "reward_weights": [0.166, 0.417, 0.417], "max_steps": 45},
         "also": ["reward_saturation"],
     },
     "fooled-judge": {
-        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 942,
+        "kind": "reward_traded", "stage": "grpo", "start": "sft", "seed": 1042,
         "cause": "a judge who takes a short answer for a sure one",
         "rewards": ["math_reward", "sure_judge"],
-        "how": {**MIDDLE, "reward_weights": [0.0, 1.0], "learning_rate": 8e-4},
+        "how": {**NARROW, "reward_weights": [0.0, 1.0], "learning_rate": 8e-4},
         "also": ["length_drift", "entropy_collapse", "reward_saturation", "no_learning_signal"],
     },
     "loose-anchor": {
-        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 925,
+        "kind": "kl_blow_up", "stage": "grpo", "start": "dpo", "seed": 1025,
         "cause": "a reward for short answers at twenty-five times the rate, beta 0.0005",
         "rewards": ["brevity_reward"],
-        "how": {**MIDDLE, "beta": 5e-4, "learning_rate": 2.5e-3},
+        "how": {**NARROW, "beta": 5e-4, "learning_rate": 2.5e-3},
         "also": [
             "entropy_collapse", "length_drift", "no_learning_signal", "truncation",
             "reward_saturation",
         ],
     },
     "herd": {
-        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 940,
+        "kind": "entropy_collapse", "stage": "grpo", "start": "sft", "seed": 1040,
         "cause": "a judge who pays the half of a group most like the others, right or wrong",
-        "rewards": ["herd_reward"], "how": {"learning_rate": 1.5e-3, "max_steps": 42},
+        "rewards": ["herd_reward"], "how": {"learning_rate": 1.5e-3, "max_steps": 45},
         "also": ["length_drift"],
     },
     "solved": {
-        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 927,
+        "kind": "reward_saturation", "stage": "grpo", "start": "grpo", "seed": 1027,
         "cause": "only sums of three numbers, which the policy can do",
-        "rows": "three_numbers", "how": {**MIDDLE, "learning_rate": 5e-5},
+        "rows": "three_numbers", "how": {**NARROW, "learning_rate": 5e-5},
     },
     "paid-by-brevity": {
-        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 928,
+        "kind": "length_drift", "stage": "grpo", "start": "dpo", "seed": 1028,
         "cause": "a reward for short answers twenty times as heavy as a right sum",
         "rewards": ["math_reward", "brevity_reward"],
-        "how": {**MIDDLE, "reward_weights": [0.05, 1.0], "learning_rate": 6e-4, "max_steps": 40},
+        "how": {**NARROW, "reward_weights": [0.05, 1.0], "learning_rate": 6e-4, "max_steps": 43},
         "also": [
             "format_up_accuracy_down", "entropy_collapse", "reward_saturation",
             "no_learning_signal",
         ],
     },
     "hot-sft": {
-        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 929,
+        "kind": "lr_too_high", "stage": "sft", "start": "base", "seed": 1029,
         "cause": "a hundred and fifty times the rate",
-        "how": {"learning_rate": 0.3, "max_steps": 84, "per_device_train_batch_size": 8},
+        "how": {"learning_rate": 0.3, "max_steps": 87, "per_device_train_batch_size": 8},
     },
     "hot-dpo": {
-        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 930,
+        "kind": "lr_too_high", "stage": "dpo", "start": "dpo", "seed": 1030,
         "cause": "two hundred and fifty times the rate",
-        "how": {"learning_rate": 0.1, "max_steps": 48, "per_device_train_batch_size": 12},
+        "how": {"learning_rate": 0.1, "max_steps": 51, "per_device_train_batch_size": 12},
         "also": ["chosen_logp_collapse"],
     },
     "hot-grpo": {
-        "kind": "lr_too_high", "stage": "grpo", "start": "dpo", "seed": 943,
-        "cause": "eighty times the rate", "how": {**MIDDLE, "learning_rate": 8e-3},
+        "kind": "lr_too_high", "stage": "grpo", "start": "grpo", "seed": 1043,
+        "cause": "eighty times the rate", "how": {**NARROW, "learning_rate": 8e-3},
         "also": [
             "entropy_collapse", "length_drift", "no_learning_signal", "truncation", "kl_blow_up",
         ],
     },
     "cool-dpo": {
-        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 931,
+        "kind": "lr_too_low", "stage": "dpo", "start": "sft", "seed": 1031,
         "cause": "a four-thousandth of the rate",
-        "how": {"learning_rate": 1e-7, "max_steps": 66},
+        "how": {"learning_rate": 1e-7, "max_steps": 69},
     },
     "cool-grpo": {
-        "kind": "lr_too_low", "stage": "grpo", "start": "sft", "seed": 932,
-        "cause": "a five-hundredth of the rate", "how": {**MIDDLE, "learning_rate": 2e-7},
+        "kind": "lr_too_low", "stage": "grpo", "start": "sft", "seed": 1032,
+        "cause": "a five-hundredth of the rate", "how": {**NARROW, "learning_rate": 2e-7},
     },
     "left-data": {
-        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 933,
+        "kind": "chosen_logp_collapse", "stage": "dpo", "start": "sft", "seed": 1033,
         "cause": "the preference loss alone, beta 0.02, fifteen times the rate",
         "how": {
-            **PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 6e-3, "max_steps": 57,
+            **PREFERENCE_ONLY, "beta": 0.02, "learning_rate": 6e-3, "max_steps": 60,
             "per_device_train_batch_size": 8,
         },
         "also": ["lr_too_high"],
     },
     "falls-a-little": {
-        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 934,
+        "kind": "chosen_logp_falls", "stage": "dpo", "start": "sft", "seed": 1034,
         "cause": "no fault: the preference loss alone, beta 0.04, three and a half times the rate",
-        "how": {**PREFERENCE_ONLY, "beta": 0.04, "learning_rate": 1.4e-3, "max_steps": 54},
+        "how": {**PREFERENCE_ONLY, "beta": 0.04, "learning_rate": 1.4e-3, "max_steps": 57},
     },
     "zero-loss": {
-        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 935,
+        "kind": "grpo_zero_loss", "stage": "grpo", "start": "sft", "seed": 1035,
         "cause": "no fault: a mean a sequence, on policy, the recipe's rate",
-        "how": {**MIDDLE, "loss_type": "grpo"},
+        "how": {**NARROW, "loss_type": "grpo"},
     },
     "zeroed": {
-        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 936,
+        "kind": "adapter_still", "stage": "dpo", "start": "sft", "seed": 1036,
         "cause": "both matrices of every LoRA pair are zero, so neither gets a gradient",
-        "fault": "zeroed", "how": {"max_steps": 48, "per_device_train_batch_size": 8},
+        "fault": "zeroed", "how": {"max_steps": 51, "per_device_train_batch_size": 8},
     },
     "two-rows": {
-        "kind": "averages_over_too_little", "stage": "sft", "start": "base", "seed": 938,
+        "kind": "averages_over_too_little", "stage": "sft", "start": "base", "seed": 1038,
         "cause": "two rows a step, and every step logged",
         "how": {
             "per_device_train_batch_size": 2, "logging_steps": 1, "learning_rate": 2e-4,
-            "max_steps": 76,
+            "max_steps": 79,
         },
     },
 }  # fmt: skip

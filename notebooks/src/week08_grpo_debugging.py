@@ -220,7 +220,7 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Where it showed a fault in the rules they were mended, and a new half was made. The last faults: a trade between two rewards was taken for a cheat, and a cheat that took three steps went unseen. The half below is the eighth; no rule has changed since it was begun.
+# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Where it showed a fault in the rules they were mended, and a new half was made. The last faults: a trade between two rewards was taken for a cheat, a cheat that took three steps and a loss that leapt before it was logged went unseen. The half below is the ninth; no rule has changed since it was begun.
 #
 # **Predict first.** How many of the second half's faults does it name, and how often does it cry wolf?
 

@@ -139,6 +139,9 @@ SIDES = [  # code, stage, what is just a fault, what is just none
      {"completions/mean_length": halves(9, 4), MATH: quick(0.06, 0.0)}),
     ("kl_blow_up", "grpo", {"kl": halves(0.0, 0.5)}, {"kl": halves(0.0, 0.49)}),
     ("lr_too_high", "sft", {"loss": halves(2.0, 2.4)}, {"loss": halves(2.0, 2.3)}),
+    ("lr_too_high", "sft",  # the loss had leapt before the first logged point
+     {"loss": ramp(8.0, 4.0), "entropy": halves(0.2, 1.2)},
+     {"loss": ramp(8.0, 4.0), "entropy": halves(0.2, 1.1)}),
     ("lr_too_high", "dpo", {"loss": halves(0.69, 0.9)}, {"loss": halves(0.69, 0.75)}),
     ("lr_too_high", "grpo", {"reward": halves(0.8, 0.4)}, {"reward": halves(0.8, 0.41)}),
     ("lr_too_low", "sft", {"loss": halves(2.0, 1.95), "learning_rate": 1e-4},
@@ -334,6 +337,7 @@ def test_a_run_is_absent_only_where_its_log_shows_no_trace_of_the_fault(experime
     """By the numbers themselves and not by the rules: what should have fallen ends no lower."""
     made = {r["name"]: r for half in experiment.HALVES for r in experiment.recorded(half)}
     fell = {"third-sure-of-nothing": "entropy", "fifth-fooled-judge": MATH}
+    fell["eighth-hot-grpo"] = "reward"
     assert {name for name, r in made.items() if r["spec"].get("absent")} == set(fell)
     for name, series in fell.items():
         first, last = quarters(made[name], series)
