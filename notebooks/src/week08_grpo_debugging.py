@@ -220,7 +220,7 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Where it showed a fault in the rules they were mended, and a new half was made. The last faults: a trade between two rewards was taken for a cheat, a cheat that took three steps and a loss that leapt before it was logged went unseen. The half below is the ninth; no rule has changed since it was begun.
+# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Where it showed a fault, as a cheat within three steps that went unseen, they were mended and a new half was made: the ninth is below.
 #
 # **Predict first.** How many of the second half's faults does it name, and how often does it cry wolf?
 
@@ -231,7 +231,7 @@ verdicts = [log | {"found": ", ".join(log["found"])} for log in late["logs"]]
 pd.DataFrame(verdicts)[["name", "stage", "kind", "found"]]
 
 # %% [markdown]
-# *Absent*: made to collapse in entropy, and did not; another run was made for that. All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
+# All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
 
 # %% [markdown]
 # ## 4. A reward that is hacked, and mended
