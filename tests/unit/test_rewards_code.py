@@ -195,10 +195,11 @@ def test_tests_that_cannot_be_read_give_none(tests):
     assert weak(["def f(x): return x + 1"], [tests]) == [None]
 
 
+# So many digits that no address in a repr holds them by chance.
 LOOKS_FOR_THE_EXPECTED = """
 import gc, sys
 def f(x):
-    wanted, frame, seen = int("31338") - 1, sys._getframe().f_back, gc.get_objects()
+    wanted, frame, seen = int("9182736455464") - 1, sys._getframe().f_back, gc.get_objects()
     while frame:
         seen += [*frame.f_locals.values(), *frame.f_globals.values()]
         frame = frame.f_back
@@ -209,15 +210,17 @@ def f(x):
 
 
 def test_a_program_finds_no_expected_value():
-    assert weak([LOOKS_FOR_THE_EXPECTED], ["assert f(2) == 31337"]) == [0.0]
-    assert weak([LOOKS_FOR_THE_EXPECTED], ["assert f(31337) == 31337"]) == [1.0]  # it does look
+    assert weak([LOOKS_FOR_THE_EXPECTED], ["assert f(2) == 9182736455463"]) == [0.0]
+    assert weak([LOOKS_FOR_THE_EXPECTED], ["assert f(9182736455463) == 9182736455463"]) == [
+        1.0
+    ]  # it does look
 
 
 def test_the_sandbox_is_told_no_expected_value():
     from postlab.rewards.code import _request
 
-    request = _request("pass", read_tests("assert f(2) == 31337"))
-    assert "f" in request and "31337" not in request
+    request = _request("pass", read_tests("assert f(2) == 9182736455463"))
+    assert "f" in request and "9182736455463" not in request
 
 
 @pytest.mark.parametrize(
