@@ -92,10 +92,11 @@ def endpoint_speaker(
     known: dict[str, str] = {}
 
     def speak(conversations: Sequence[Messages]) -> list[str]:
-        for messages in conversations:
-            if repr(messages) not in known:
-                known[repr(messages)] = chat(list(messages)).strip()
-        return [known[repr(messages)] for messages in conversations]
+        keys = [repr(messages) for messages in conversations]
+        for key, messages in zip(keys, conversations, strict=True):
+            if key not in known:
+                known[key] = chat(list(messages)).strip()
+        return [known[key] for key in keys]
 
     return speak
 

@@ -115,10 +115,10 @@ def hits_by_place(runs: Iterable[Mapping[str, Any]], *, least: int = 2) -> pd.Da
         raise ValueError(
             f"none of {len(truth)} replies has {least} steps and is wrong; lower least"
         )
-    rows = []
+    rows, verdicts = [], _verdicts(runs)
     for place in np.unique(truth[wrong]):
         there = wrong & (truth == place)
-        shares = {name: (said[there] == place).mean() for name, said in _verdicts(runs).items()}
+        shares = {name: (said[there] == place).mean() for name, said in verdicts.items()}
         rows.append({"first wrong step": int(place), "slips": int(there.sum())} | shares)
     return pd.DataFrame(rows).set_index("first wrong step")
 

@@ -158,13 +158,14 @@ def bill(record: Mapping[str, Any]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found = {}
+    found, seeds = {}, list(record["runs"].values())
     for method, (*_, label) in METHODS.items():
-        runs = [one for seed in record["runs"].values() for one in seed[method]]
+        runs, begun = [one for seed in seeds for one in seed[method]], []
         if method == "soups":
-            runs += [one for seed in record["runs"].values() for one in seed["corners"]]
-        before = STARTS[method][1][1] if method in STARTS else None
-        begun = [seed["mixed"][before] for seed in record["runs"].values()] if before else []
+            runs += [one for seed in seeds for one in seed["corners"]]
+        if method in STARTS:
+            _, (before, number) = STARTS[method]
+            begun = [seed[before][number] for seed in seeds]
         found[label] = {
             "training": sum(one.get("train_s", 0.0) for one in [*runs, *begun]),
             "measuring": sum(one["seconds"] for one in runs),

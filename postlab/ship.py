@@ -84,9 +84,7 @@ def _copy_manifest(source: Path, target: Path) -> None:
 
 def _note_verified(runs: Path, data: Path) -> None:
     for stage, week in [*STAGE_WEEKS.items(), ("grpo", "12")]:
-        manifest = runs / "seed-0" / stage / "manifest.json"
-        if manifest.exists():
-            made = json.loads(manifest.read_text(encoding="utf-8"))
+        if made := _manifest(runs / "seed-0" / stage):
             note_run(data, runs.name, [int(week)], date=made["date"], device=made["device"])
 
 
