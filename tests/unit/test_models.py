@@ -9,6 +9,7 @@ from tiny_model import build_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from postlab import bases, models
+from postlab.bases import loadable_adapter
 from postlab.models import (
     CorruptWeights,
     check_weights,
@@ -159,7 +160,26 @@ def test_moved_adapter_is_pointed_at_its_base(copied, embedded, recorded):
     assert repair_adapter(copied) == str(embedded)
     after = json.loads(path.read_text())
     assert after == before | {"base_model_name_or_path": str(embedded)}
-    assert not list(copied.glob("*.part"))
+    assert not list(copied.glob(".*"))
+    assert loadable_adapter(copied) == copied
+
+
+def test_an_adapter_in_a_read_only_folder_is_loaded_through_links(
+    copied, embedded, tmp_path, read_only, monkeypatch
+):
+    """Its config names a base of another clone, and must not be mended in place."""
+    monkeypatch.setenv("POSTLAB_CACHE", str(tmp_path / "cache"))
+    path = point_at(copied, "/an/older/clone/data/tiny-base")
+    before = path.read_bytes()
+    read_only(copied)
+    linked = loadable_adapter(copied)
+    assert linked.is_relative_to(tmp_path / "cache") and linked == loadable_adapter(copied)
+    assert repair_adapter(linked) == repair_adapter(copied) == str(embedded)
+    assert path.read_bytes() == before
+    config = json.loads((linked / "adapter_config.json").read_text())
+    assert config == json.loads(before) | {"base_model_name_or_path": str(embedded)}
+    policies = [load_policy(folder, profile="tiny") for folder in (linked, copied)]
+    assert torch.equal(logits_of(*policies[0]), logits_of(*policies[1]))
 
 
 def test_sound_adapter_is_left_alone(copied, base):
