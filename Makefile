@@ -44,7 +44,7 @@ week: setup  ## one week as a script: make week N=05
 	@$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/src/week$(N)_*.py
 
 lab: setup  ## JupyterLab on the notebooks; on a rented machine it says how to reach it
-	@$(WITH_PROFILE) $(PY) .ci/lab.py
+	@$(WITH_PROFILE) exec $(PY) .ci/lab.py
 
 notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
 	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)
