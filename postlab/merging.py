@@ -65,14 +65,16 @@ def merge(adapter: Path, *, base: str, to: Path) -> None:
         MemoryError: if it will not fit; nothing has been loaded then.
         ValueError: if a merged weight is not finite.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, get_peft_model
     from peft.tuners.lora import LoraLayer
     from safetensors.torch import load_file
     from transformers import GenerationConfig
 
     model = skeleton(base)
     whole = model_bytes(model, bits=16, element=model.dtype.itemsize)
-    policy = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu")
+    config = PeftConfig.from_pretrained(str(adapter))
+    config.init_lora_weights = False  # such as an SVD of the base: there is nothing to take it of
+    policy = get_peft_model(model, config, low_cpu_mem_usage=True)
     modules = policy.get_base_model().named_modules()
     layers = {name: layer for name, layer in modules if isinstance(layer, LoraLayer)}
     matrices = load_file(adapter / "adapter_model.safetensors")
