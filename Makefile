@@ -12,7 +12,8 @@ NEED_GIB ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
-PY := $(CURDIR)/.venv/bin/python
+# Relative, as every recipe runs at the top: the clone's own path may hold spaces or quotes.
+PY := .venv/bin/python
 export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
@@ -30,7 +31,7 @@ help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup:  ## make .venv, or leave it alone when it is as the lock files say
-	@$(PYTHON) .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \
+	@"$(PYTHON)" .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \
 		$(if $(NEED_GIB),--need-gib $(NEED_GIB)) $(if $(NEWEST),--newest)
 
 stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well)
@@ -42,8 +43,8 @@ week: setup  ## one week as a script: make week N=05
 	@test -n "$(N)" || { echo "Name the week: make week N=05"; exit 2; }
 	@$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/src/week$(N)_*.py
 
-lab: setup  ## JupyterLab on the notebooks
-	@$(WITH_PROFILE) $(PY) -m jupyter lab --notebook-dir=notebooks
+lab: setup  ## JupyterLab on the notebooks; on a rented machine it says how to reach it
+	@$(WITH_PROFILE) exec $(PY) .ci/lab.py
 
 notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
 	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)

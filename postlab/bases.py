@@ -7,16 +7,19 @@ adapter at its base.
 What this leaves out: checksums. A bit that flips without changing a file's size is not found.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 from postlab.profile import data_dir
+from postlab.storage import ReadOnlyFolder, atomic_folder, atomic_text
 
 TINY, SMOL = "tiny-base", "smollm2-135m-instruct"
 CHATML = (  # as tinyworld's; SmolLM2's own also adds a system prompt of 25 tokens to every row
@@ -52,7 +55,7 @@ def smol_base() -> Path:
         FileNotFoundError: if the wheel is not installed.
         OSError: if the folder cannot be written.
     """
-    cache = Path(os.environ.get("POSTLAB_CACHE") or Path.home() / ".cache" / "postlab").absolute()
+    cache = cache_dir()
     folder = cache / SMOL
     if folder.is_dir():
         try:
@@ -77,6 +80,11 @@ def smol_base() -> Path:
     finally:
         if made:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def cache_dir() -> Path:
+    """Where postlab keeps what it made from packages and other folders: $POSTLAB_CACHE."""
+    return Path(os.environ.get("POSTLAB_CACHE") or Path.home() / ".cache" / "postlab").absolute()
 
 
 def smol_gguf() -> Path:
@@ -156,7 +164,8 @@ def repair_adapter(folder: str | Path) -> str:
     """Make an adapter folder loadable on this machine, and return its base.
 
     PEFT and Unsloth take the base's path in adapter_config.json literally: a folder of another
-    clone fails, and a bare name is looked for on the Hub. The file is rewritten only where it must.
+    clone fails, and a bare name is looked for on the Hub. The file is rewritten only where it must,
+    and left as it is in a read-only folder: `loadable_adapter` goes on from there.
 
     Raises:
         CorruptWeights: if the adapter's weights or its config are damaged.
@@ -180,10 +189,35 @@ def repair_adapter(folder: str | Path) -> str:
             f" write where that base is into `base_model_name_or_path` in {path}"
         ) from error
     if base != recorded:
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(config | {"base_model_name_or_path": base}, indent=2) + "\n")
-        part.replace(path)
+        text = json.dumps(config | {"base_model_name_or_path": base}, indent=2) + "\n"
+        with suppress(ReadOnlyFolder):
+            atomic_text(path, text)
     return base
+
+
+def loadable_adapter(folder: str | Path) -> Path:
+    """A folder that PEFT and Unsloth can load: `folder` itself, mended by `repair_adapter`.
+
+    Where that one is read-only and names a base that is not on this machine, it is a folder in the
+    cache that links to its files and holds an adapter_config.json with the right base.
+
+    Raises:
+        CorruptWeights, ValueError: as `repair_adapter`.
+    """
+    folder = Path(folder).absolute()
+    base = repair_adapter(folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if config["base_model_name_or_path"] == base:
+        return folder
+    text = json.dumps(config | {"base_model_name_or_path": base}, indent=2) + "\n"
+    name = hashlib.sha256(f"{folder}\n{text}".encode()).hexdigest()[:16]
+    linked = cache_dir() / "adapters" / name
+    if not linked.is_dir():
+        with atomic_folder(linked) as made:
+            shutil.copytree(folder, made, copy_function=os.symlink, dirs_exist_ok=True)
+            (made / "adapter_config.json").unlink()
+            (made / "adapter_config.json").write_text(text)
+    return linked
 
 
 def check_weights(

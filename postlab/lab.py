@@ -70,10 +70,15 @@ class Lab:
 
         Raises:
             MissingStage: if the parent has not been made, naming the command that makes it.
+            ReadOnlyFolder: if the stage has not been made either, and cannot be written there.
         """
         if parent not in (None, "base"):
             find_stage(self.profile.name, self.seed, parent)
-        return Run(self.profile.name, self.seed, stage, parent)
+        run = Run(self.profile.name, self.seed, stage, parent)
+        if not run.complete:
+            with storage.writing_to(run.checkpoints):  # as a trainer would, with a clear sentence
+                pass
+        return run
 
     def checkpoint(self, stage: str) -> str:
         """A folder or Hub id for `from_pretrained`: "base", or a stage made here or shipped."""
@@ -81,9 +86,9 @@ class Lab:
             return self.base
         folder = find_stage(self.profile.name, self.seed, stage)
         if (folder / "adapter_config.json").exists():
-            from postlab.bases import repair_adapter
+            from postlab.bases import loadable_adapter
 
-            repair_adapter(folder)  # it may name the base by a path that is gone
+            folder = loadable_adapter(folder)  # it may name the base by a path that is gone
         return str(folder)
 
     def evaluate(
@@ -123,7 +128,10 @@ class Lab:
         begun = time.perf_counter()
         with self._reference(model, run.stage, parent, ref) as ref:
             frame = evals.evaluate(model, tokenizer, profile.suite, ref=ref, **asked)
-        run.save_eval(frame, key, eval_s=time.perf_counter() - begun)
+        try:
+            run.save_eval(frame, key, eval_s=time.perf_counter() - begun)
+        except runs.ReadOnlyFolder as error:
+            print(f"{run.stage}: evaluated now, but not stored. {error}")
         return frame
 
     def results(self, *needed: str) -> dict[str, pd.DataFrame]:

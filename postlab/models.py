@@ -5,9 +5,10 @@ only, and no code from a model folder is run. `export` merges an adapter into it
 on the folder that it wrote, what the merge changed.
 
 What this leaves out: training (Unsloth's `FastLanguageModel` loads models for that, in the
-notebooks), several GPUs, and merging a 7B in less memory than its 16-bit weights need.
+notebooks) and several GPUs.
 """
 
+import math
 import re
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from postlab import merging
 from postlab.bases import (
     CorruptWeights,
     check_weights,
@@ -48,8 +50,9 @@ class ExportReport:
         folder: the merged model and its tokenizer.
         base: the base that the adapter was merged into.
         bits: of the base that the adapter was trained on, which is what the merge is compared with.
-        largest_logit_difference: over all positions of the prompts and their answers before.
-        prompts: how many prompts were answered before and after.
+        largest_logit_difference: over all positions of the prompts and their answers before; NaN
+            if nothing was measured.
+        prompts: how many prompts were answered before and after; 0 if there was no memory for it.
         changed: (prompt, answer before, answer after) for each greedy answer that changed.
     """
 
@@ -76,7 +79,7 @@ def load_policy(
         CorruptWeights: if weights are missing or damaged; names the file.
         ValueError: if there is no such model, or the adapter's base is not on this machine.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     profile = get_profile(profile) if isinstance(profile, str) else profile
     if bits not in (None, 4, 16, 32):
@@ -89,16 +92,23 @@ def load_policy(
     if Path(base).is_dir():
         check_weights(base)
     model = AutoModelForCausalLM.from_pretrained(base, **_how(base, profile, bits))
-    place = base
     if is_adapter:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
-        place = str(adapter) if (adapter / "tokenizer_config.json").is_file() else base
+    return model.eval().requires_grad_(False), _tokenizer(adapter, base)
+
+
+def _tokenizer(adapter: Path, base: str) -> Any:
+    """The adapter folder's own tokenizer where it has one, else the base's; it pads on the left."""
+    from transformers import AutoTokenizer
+
+    own = all((adapter / f"{kind}_config.json").is_file() for kind in ("adapter", "tokenizer"))
+    place = str(adapter) if own else base
     tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    return model.eval().requires_grad_(False), tokenizer
+    return tokenizer
 
 
 def trainable(policy: Any) -> Any:
@@ -169,6 +179,10 @@ def export(
     is merged into the base as it was before quantization. That is not what was trained: the report
     says how far logits and greedy answers moved.
 
+    The merge takes about 2.5 GiB of memory whatever the model's size (`merging`). Measuring takes
+    the whole merged model in the memory of the profile's device: where it does not fit, the folder
+    is written all the same, and the report says that no prompt was asked.
+
     Args:
         path: the adapter folder.
         to: the new folder; it appears only when it is complete.
@@ -178,6 +192,7 @@ def export(
     Raises:
         ValueError: if `path` holds no adapter, or `to` exists already.
         CorruptWeights: if weights are damaged.
+        MemoryError: if not even the merge would fit; nothing has been loaded then.
     """
     from transformers import AutoModelForCausalLM
 
@@ -189,6 +204,11 @@ def export(
     profile = profile if isinstance(profile, Profile) else get_profile(profile)
     bits = bits or _profile_bits(profile)
 
+    base = _unquantized(repair_adapter(path))
+    if not _fits(base, profile, bits):
+        _merge(path, base, _tokenizer(path, base), to)
+        return ExportReport(to, base, bits, math.nan, 0, ())
+
     # 1. How what was trained answers.
     policy, tokenizer = load_policy(path, profile=profile, bits=bits)
     asked = [_encode(tokenizer, prompt) for prompt in prompts]
@@ -196,7 +216,7 @@ def export(
     logits = [_logits(policy, ids) for ids in before]
     del policy
     # 2. The merge.
-    base = _merge(path, tokenizer, to)
+    _merge(path, base, tokenizer, to)
     # 3. How the folder answers, loaded afresh.
     how = _how(base, profile, 16) | {"dtype": "auto"}
     policy = AutoModelForCausalLM.from_pretrained(to, **how).eval()
@@ -211,27 +231,36 @@ def export(
     return ExportReport(to, base, bits, largest, len(asked), tuple(changed))
 
 
-def _merge(path: Path, tokenizer: Any, to: Path) -> str:
+def _merge(path: Path, base: str, tokenizer: Any, to: Path) -> None:
     """Merge into the base at the precision of its own weights; the folder appears when complete."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    base = _unquantized(repair_adapter(path))
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype="auto", device_map="cpu", use_safetensors=True, trust_remote_code=False
-    )
-    merged = PeftModel.from_pretrained(model, str(path)).merge_and_unload(safe_merge=True)
     to.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     try:
-        merged.save_pretrained(made)
+        merging.merge(path, base=base, to=made)
         tokenizer.save_pretrained(made)
         made.chmod(0o755)  # mkdtemp's folders are private
         made.rename(to)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     check_weights(to)
-    return base
+
+
+def _fits(base: str, profile: Profile, bits: int) -> bool:
+    """Whether the policy can be loaded before the merge, and the merged model after it; says so."""
+    model = merging.skeleton(base)
+    before, after = _how(base, profile, bits), _how(base, profile, 16)
+    needed = max(
+        merging.model_bytes(model, bits=bits, element=before["dtype"].itemsize),
+        merging.model_bytes(model, bits=16, element=model.dtype.itemsize),
+    )
+    free = merging.free_bytes(after["device_map"])
+    where = "memory" if after["device_map"] == "cpu" else "GPU memory"
+    print(
+        f"export: measuring what changed needs {needed / merging.GIB:.1f} GiB of {where};"
+        f" {free / merging.GIB:.1f} GiB are free"
+        + ("" if needed <= free else ": merged, but not measured")
+    )
+    return needed <= free
 
 
 def _encode(tokenizer: Any, prompt: str) -> Any:

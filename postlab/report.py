@@ -24,7 +24,7 @@ from postlab.evals import TEXT, compare
 from postlab.profile import device_name
 from postlab.report_page import page
 from postlab.report_written import written
-from postlab.runs import STAGE_WEEKS, MissingStage, run_root
+from postlab.runs import STAGE_WEEKS, MissingStage, ReadOnlyFolder, run_root
 from postlab.storage import atomic_file, atomic_text
 
 if TYPE_CHECKING:
@@ -59,9 +59,17 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
         "low", "high", "p"}}, "train_s", "eval_s"}]}, by seed, then in order of training.
     Raises:
         MissingStage: if nothing is finished or a parent is missing; names the command to run.
+        ReadOnlyFolder: if nothing can be written there.
         ValueError: if a file is damaged (names file and line), or prompts differ.
     """
-    runs = read_runs(profile_name, root=root)
+    summary = _summary(profile_name, read_runs(profile_name, root=root))
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    atomic_text(_folder(profile_name, root) / "summary.json", text + "\n")
+    return summary
+
+
+def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
+    """As `summarise` returns it; nothing is written, so that a read-only folder will do."""
     by_name = {(run.seed, run.stage): run for run in runs}
     stages = []
     for run in runs:
@@ -71,15 +79,12 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
                 f"and evaluated. Make it with: {command(profile_name, run.parent, run.seed)}"
             )
         stages.append(_entry(run, by_name.get((run.seed, run.parent))))
-    summary = {
+    return {
         "profile": profile_name,
         "wall_s": round(sum(run.manifest.get("wall_s") or 0.0 for run in runs), 3),
         "peak_rss_gb": max(run.manifest.get("peak_rss_gb") or 0.0 for run in runs),
         "stages": stages,
     }
-    text = json.dumps(summary, indent=1, allow_nan=False)
-    atomic_text(_folder(profile_name, root) / "summary.json", text + "\n")
-    return summary
 
 
 def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -115,7 +120,7 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
     Returns:
         Path of report.html: one file without any outside resource, model text escaped.
     Raises:
-        MissingStage, ValueError: as `summarise`.
+        MissingStage, ValueError, ReadOnlyFolder: as `summarise`.
     """
     from postlab.plots import plot_stages
 
@@ -146,8 +151,8 @@ def written_comparison(profile_name: str, *, root: Path | str | None = None) -> 
     Raises:
         MissingStage, ValueError: as `summarise`.
     """
-    summary = summarise(profile_name, root=root)
-    known = [run.manifest for run in read_runs(profile_name, root=root)]
+    runs = read_runs(profile_name, root=root)
+    summary, known = _summary(profile_name, runs), [run.manifest for run in runs]
     commits = dict.fromkeys(str(manifest.get("commit")) for manifest in known)
     devices = dict.fromkeys(device_name(manifest["device"]) for manifest in known)
     provenance = [f"Commit: {', '.join(commits)}", f"Device: {', '.join(devices)}"]
@@ -271,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     profile_name = parser.parse_args(argv).profile
     try:
         write_report(profile_name)
-    except (MissingStage, ValueError) as error:
+    except (MissingStage, ReadOnlyFolder, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"runs/{profile_name}: summary.json, stages.png, report.html")

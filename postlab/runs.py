@@ -9,9 +9,11 @@ moved to `<stage>.previous`. Left out: building the trainer, which is the notebo
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from postlab import fingerprint, frames, machine, storage, training, weights
 from postlab.machine import run_root
 from postlab.profile import data_dir
 from postlab.progress import progress
-from postlab.storage import DiskFull, StageBusy
+from postlab.storage import DiskFull, ReadOnlyFolder, StageBusy
 from postlab.training import NaNLoss
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ __all__ = [
     "DiskFull",
     "MissingStage",
     "NaNLoss",
+    "ReadOnlyFolder",
     "Run",
     "StageBusy",
     "find_stage",
@@ -117,6 +120,7 @@ class Run:
             NaNLoss: if loss, gradient or weights stop being finite; the last checkpoint is kept.
             DiskFull: if a save fails for want of space; what was saved before is intact.
             StageBusy: if another process trains the same stage.
+            ReadOnlyFolder: if there is something to train and the folder cannot be written.
         """
         if Path(trainer.args.output_dir).resolve() != self.checkpoints.resolve():
             raise ValueError(
@@ -127,7 +131,7 @@ class Run:
         parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
         key = fingerprint.digest(parts)
         main = trainer.is_world_process_zero()
-        with self._lock() if main else nullcontext():
+        with self._lock(key) if main else nullcontext():
             if main:
                 self._prepare(key, parts)
             trainer.accelerator.wait_for_everyone()
@@ -237,9 +241,19 @@ class Run:
         self.folder.rename(target)
         print(f"{self.stage}: the run in {self.shown} is now {target.name} ({why})")
 
-    def _lock(self) -> Any:
+    @contextmanager
+    def _lock(self, key: str | None = None) -> Iterator[None]:
+        """Hold the stage; one that is complete under `key` is read from a read-only folder too."""
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
-        return storage.locked(self.folder.with_name(f".{self.stage}.lock"), busy)
+        with ExitStack() as held:
+            try:
+                path = self.folder.with_name(f".{self.stage}.lock")
+                held.enter_context(storage.locked(path, busy))
+            except ReadOnlyFolder:
+                made = self.manifest or {}
+                if not (key and made.get("key") == key and self.complete and self._intact()):
+                    raise
+            yield
 
     def _disk(self, what: str, needed: int) -> Any:
         advice = "then run this again: it goes on where it can."
@@ -275,9 +289,13 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
 def missing(run: Run, what: str = "") -> MissingStage:
     """The error for a stage, or its evaluation, that is not there: it names the one command."""
     week = STAGE_WEEKS.get(run.stage, "03")  # the base is evaluated where SFT is made
+    place = next(folder for folder in run.folder.absolute().parents if folder.exists())
+    advice = "Make it with: "
+    if not os.access(place, os.W_OK):
+        advice = "Set POSTLAB_RUNS, as this folder is read-only, and make it with: "
     return MissingStage(
         f"There is no {what}{run.stage} for profile {run.profile_name}, seed {run.seed} yet "
-        f"({run.shown}). Make it with: "
+        f"({run.shown}). {advice}"
         f"make week N={week} PROFILE={run.profile_name} SEED={run.seed}"
     )
 
@@ -289,7 +307,7 @@ def adopt(run: Run) -> bool:
     SFT made here it would be another model's child, and nobody has asked for it.
 
     Returns:
-        whether it was copied now.
+        whether it was copied now; nothing can be copied into a read-only folder.
     """
     source = data_dir() / "tiny-stages" / run.stage
     if run.profile_name != "tiny" or run.manifest or not (source / "manifest.json").exists():
@@ -302,10 +320,14 @@ def adopt(run: Run) -> bool:
         adopt(parent)
         if (parent.manifest or {}).get("weights_sha256") != manifest["parent_weights"]:
             return False
-    with run._lock(), run._disk("the shipped stage", 20_000_000):
-        if run.manifest is None:
-            with storage.atomic_folder(run.folder) as folder:
-                shutil.copytree(source, folder, dirs_exist_ok=True)
-                text = json.dumps(manifest | {"shipped": True}, indent=1, ensure_ascii=False)
-                (folder / "manifest.json").write_text(text, encoding="utf-8")
+    try:
+        with run._lock(), run._disk("the shipped stage", 20_000_000):
+            if run.manifest is None:
+                with storage.atomic_folder(run.folder) as folder:
+                    shutil.copytree(source, folder, dirs_exist_ok=True)
+                    text = json.dumps(manifest | {"shipped": True}, indent=1, ensure_ascii=False)
+                    (folder / "manifest.json").write_text(text, encoding="utf-8")
+                    (folder / "checkpoints").mkdir()  # a trainer makes it, or fails, when it starts
+    except ReadOnlyFolder:
+        return False
     return True

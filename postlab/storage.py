@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SEAL = "sha256.json"
@@ -28,11 +28,35 @@ class StageBusy(RuntimeError):
     """Another process is working on the same stage."""
 
 
+class ReadOnlyFolder(RuntimeError):
+    """The folder can be read and not written: a mounted share, or another user's."""
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Make `folder`, and turn the refusal to write there into one sentence.
+
+    Raises:
+        ReadOnlyFolder: naming the folder and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise ReadOnlyFolder(
+            f"Nothing can be written to {folder} ({error.strerror}). What is there can be read; to "
+            f"train, evaluate or write a report, set POSTLAB_RUNS to a folder of your own."
+        ) from error
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling; when the block ends well, it takes the place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with writing_to(path.parent):
+        temporary.touch()
     try:
         yield temporary
         _sync(temporary)
@@ -51,10 +75,10 @@ def atomic_text(path: Path, text: str) -> None:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling; when the block ends well, it takes the place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    with writing_to(path.parent):
+        temporary.mkdir()
     try:
         yield temporary
         for file in sorted(temporary.rglob("*")):
@@ -74,7 +98,8 @@ def sweep(folder: Path) -> None:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink()
 
 
 def files_hash(files: Iterable[Path]) -> str:
@@ -120,14 +145,16 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
     Raises:
         StageBusy: with the sentence `busy`, if another process holds it.
+        ReadOnlyFolder: if the lock's file cannot be made.
     """
     try:
         import fcntl
     except ImportError:  # Windows has no flock: go on without the protection
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    with writing_to(path.parent):
+        handle = path.open("a")
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

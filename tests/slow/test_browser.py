@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def settings(folder: Path) -> dict[str, str]:
     return os.environ | {key: str(folder / name) for key, name in places.items()}
 
 
+@contextmanager
+def browsing(profile: Path, environment: dict[str, str], log: Path) -> Iterator[Page]:
+    """A tab of a headless Chromium with a profile folder of its own."""
+    browser = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic"]
+    browser += ["--no-first-run", "--disable-background-networking", "--disable-sync"]
+    browser += ["--disable-component-update", "--remote-debugging-port=0"]
+    with started([*browser, f"--user-data-dir={profile}", "about:blank"], environment, log):
+        told = profile / "DevToolsActivePort"
+        assert until(lambda: told.exists() and told.read_text().strip(), 60), log.read_text()
+        tabs = reply(f"http://127.0.0.1:{told.read_text().split()[0]}/json")
+        page = Page(next(t["webSocketDebuggerUrl"] for t in tabs if t["type"] == "page"))
+        page.resize(1280, 900)
+        yield page
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Page]:
     """JupyterLab with the notebook open in a browser; its files lie in tmp_path/work."""
@@ -195,7 +211,7 @@ def lab(tmp_path: Path) -> Iterator[Page]:
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, work / "nb.ipynb")
     environment = settings(state) | {"PYTHONPATH": str(ROOT)}
-    port, profile = free_port(), state / "chromium"
+    port = free_port()
     server = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     server += [
         f"--ServerApp.root_dir={work}",
@@ -203,17 +219,13 @@ def lab(tmp_path: Path) -> Iterator[Page]:
         "--ServerApp.ip=127.0.0.1",
     ]
     server += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
-    browser = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    browser += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
     logs = [tmp_path / "lab.log", tmp_path / "browser.log"]
-    with started(server, environment, logs[0]), started(browser, environment, logs[1]):
+    with (
+        started(server, environment, logs[0]),
+        browsing(state / "chromium", environment, logs[1]) as page,
+    ):
         url = f"http://127.0.0.1:{port}"
         assert until(lambda: reply(f"{url}/api"), 90), logs[0].read_text()
-        told = profile / "DevToolsActivePort"
-        assert until(lambda: told.exists() and told.read_text().strip(), 60), logs[1].read_text()
-        tabs = reply(f"http://127.0.0.1:{told.read_text().split()[0]}/json")
-        page = Page(next(t["webSocketDebuggerUrl"] for t in tabs if t["type"] == "page"))
-        page.resize(1280, 900)
         page.call("Page.navigate", url=f"{url}/doc/tree/nb.ipynb")
         page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=120)
         notebook = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
@@ -368,3 +380,63 @@ def test_the_mixer_answers_by_its_sliders_and_shows_answers_as_text(lab: Page):
     assert lab.run("window.marker === undefined")
     lab.run(f'document.body.insertAdjacentHTML("beforeend", "{EVIL}")')
     lab.wait("window.marker === 1")
+
+
+NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
+CODE = f"[...({NOTEBOOK}).content.model.cells].filter(c => c.type === 'code')"
+
+
+@pytest.mark.skipif(
+    not (hasattr(os, "geteuid") and os.geteuid() == 0 and (ROOT / ".venv/setup.stamp").exists()),
+    reason="only root meets what a rented machine does, and only with the .venv of `make setup`",
+)
+def test_make_lab_serves_root_on_localhost_and_a_notebook_runs_to_its_end(tmp_path: Path):
+    import psutil
+
+    environment = settings(tmp_path / "state") | {"POSTLAB_RUNS": str(tmp_path / "runs")}
+    environment["POSTLAB_PROFILE"] = "tiny"
+    for name, folder, setting in (  # so that the page can be asked, and the notebook stays as it is
+        ("jupyter_server_config.json", "config", {"LabApp": {"expose_app_in_browser": True}}),
+        ("plugin.jupyterlab-settings", "lab/@jupyterlab/docmanager-extension", {"autosave": False}),
+    ):
+        path = tmp_path / "state" / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(setting))
+    log = tmp_path / "lab.log"
+    address = re.compile(r"http://localhost:(\d+)/lab\?token=\w+")
+    with (
+        port_taken(8888),
+        started(["make", "-C", str(ROOT), "lab"], environment, log),
+        browsing(tmp_path / "chromium", environment, tmp_path / "browser.log") as page,
+    ):
+        match = until(lambda: address.search(log.read_text()), 120)
+        assert match, log.read_text()
+        port = match[1]
+        assert port != "8888" and f"ssh -N -L {port}:localhost:{port} root@" in log.read_text()
+        server = [c for c in psutil.net_connections("tcp") if c.laddr.port == int(port)]
+        assert {c.laddr.ip for c in server if c.status == "LISTEN"} <= {"127.0.0.1", "::1"}
+        assert until(lambda: reply(f"http://127.0.0.1:{port}/api"), 60)
+        assert reply(f"http://127.0.0.1:{port}/api/contents") is None  # not without the token
+        week = "/doc/tree/week12_portfolio.ipynb?"
+        page.call("Page.navigate", url=match[0].replace("/lab?", week))
+        page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=120)
+        page.wait(f"({NOTEBOOK})?.sessionContext.session?.kernel?.status === 'idle'", seconds=120)
+        run_all(page)
+        page.wait(f"{CODE}.every(cell => cell.executionCount)", seconds=400)
+        page.wait(f"({NOTEBOOK}).sessionContext.session.kernel.status === 'idle'", seconds=400)
+        outputs = json.loads(
+            page.run(f"JSON.stringify({CODE}.flatMap(cell => cell.outputs.toJSON()))")
+        )
+        page.run(f"void ({NOTEBOOK}).content.scrollToItem({NOTEBOOK}.content.widgets.length - 2)")
+        page.picture("make-lab")
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert (tmp_path / "runs" / "tiny" / "report.html").exists()
+
+
+@contextmanager
+def port_taken(port: int) -> Iterator[None]:
+    with socket.socket() as listener:
+        with suppress(OSError):  # somebody's Jupyter has it already, which will do
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+        yield

@@ -68,6 +68,7 @@ PART_OF = {
     "kl": "evals",
     "machine": "runs",
     "malloc": "runs",
+    "merging": "models",
     "objectives_front": "objectives",
     "objectives_judges": "objectives",
     "objectives_levels": "objectives",

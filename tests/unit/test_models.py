@@ -1,14 +1,17 @@
 import json
+import math
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_model import build_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from postlab import bases, models
+from postlab import bases, merging, models
+from postlab.bases import loadable_adapter
 from postlab.models import (
     CorruptWeights,
     check_weights,
@@ -159,7 +162,26 @@ def test_moved_adapter_is_pointed_at_its_base(copied, embedded, recorded):
     assert repair_adapter(copied) == str(embedded)
     after = json.loads(path.read_text())
     assert after == before | {"base_model_name_or_path": str(embedded)}
-    assert not list(copied.glob("*.part"))
+    assert not list(copied.glob(".*"))
+    assert loadable_adapter(copied) == copied
+
+
+def test_an_adapter_in_a_read_only_folder_is_loaded_through_links(
+    copied, embedded, tmp_path, read_only, monkeypatch
+):
+    """Its config names a base of another clone, and must not be mended in place."""
+    monkeypatch.setenv("POSTLAB_CACHE", str(tmp_path / "cache"))
+    path = point_at(copied, "/an/older/clone/data/tiny-base")
+    before = path.read_bytes()
+    read_only(copied)
+    linked = loadable_adapter(copied)
+    assert linked.is_relative_to(tmp_path / "cache") and linked == loadable_adapter(copied)
+    assert repair_adapter(linked) == repair_adapter(copied) == str(embedded)
+    assert path.read_bytes() == before
+    config = json.loads((linked / "adapter_config.json").read_text())
+    assert config == json.loads(before) | {"base_model_name_or_path": str(embedded)}
+    policies = [load_policy(folder, profile="tiny") for folder in (linked, copied)]
+    assert torch.equal(logits_of(*policies[0]), logits_of(*policies[1]))
 
 
 def test_sound_adapter_is_left_alone(copied, base):
@@ -289,6 +311,85 @@ def test_export_from_four_bits_reports_what_changed(adapter, tmp_path):
     )
     for prompt, before, after in report.changed:
         assert prompt in PROMPTS and before != after
+
+
+ATTENTION = {"target_modules": ["q_proj", "v_proj"]}
+BY_FILE = {
+    "all linear layers": {"target_modules": "all-linear"},
+    "rank and alpha patterns": {"target_modules": "all-linear"}
+    | {"rank_pattern": {"up_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3}},
+    "rslora": ATTENTION | {"use_rslora": True},
+    "a bias that the base has not": ATTENTION | {"bias": "lora_only"},
+    "chosen layers": ATTENTION | {"layers_to_transform": [1]},
+}
+WHOLE = {
+    "dora": ATTENTION | {"use_dora": True},
+    "modules to save": ATTENTION | {"modules_to_save": ["embed_tokens"]},
+    "embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("settings", (BY_FILE | WHOLE).values(), ids=BY_FILE | WHOLE)
+def test_a_merge_by_file_is_pefts_merge_bit_for_bit(base, tmp_path, monkeypatch, settings, dtype):
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    model.save_pretrained(tmp_path / "base", max_shard_size="100KB")  # many files, a tied head
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=4, lora_alpha=8, task_type="CAUSAL_LM", init_lora_weights=False, **settings
+    )
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    peft = PeftModel.from_pretrained(model, tmp_path / "adapter").merge_and_unload(safe_merge=True)
+    peft.save_pretrained(tmp_path / "peft")
+
+    monkeypatch.setattr(merging, "SHARD", 150_000)
+    ways = []
+    whole = merging._merge_whole
+    monkeypatch.setattr(merging, "_merge_whole", lambda *a, **k: ways.append(1) or whole(*a, **k))
+    (tmp_path / "ours").mkdir()
+    with warnings.catch_warnings(action="ignore" if settings in WHOLE.values() else "error"):
+        merging.merge(tmp_path / "adapter", base=str(tmp_path / "base"), to=tmp_path / "ours")
+    assert bool(ways) is (settings in WHOLE.values())
+    check_weights(tmp_path / "ours")
+    ours = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype="auto")
+    wanted = peft.state_dict()
+    assert ours.state_dict().keys() == wanted.keys() and ours.dtype == dtype
+    assert all(torch.equal(value, wanted[name]) for name, value in ours.state_dict().items())
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / "ours" / name).read_text()) == json.loads(
+            (tmp_path / "peft" / name).read_text()
+        )
+    if not ways:
+        assert len(list((tmp_path / "ours").glob("*.safetensors"))) > 1
+
+
+def test_export_says_what_it_needs_and_goes_as_far_as_memory_allows(
+    adapter, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(merging, "OVERHEAD", 2**30)
+    monkeypatch.setattr(merging, "free_bytes", lambda device: 2**29)
+    with pytest.raises(MemoryError, match="Merging needs 1.0 GiB of memory and 0.5 GiB are free"):
+        export(adapter, to=tmp_path / "merged", profile="tiny")
+    assert not list(tmp_path.glob("*merged*"))
+    monkeypatch.setattr(merging, "_check_fits", lambda needed: None)
+    report = export(adapter, to=tmp_path / "merged", profile="tiny")
+    assert report.prompts == 0 and math.isnan(report.largest_logit_difference)
+    lines = capsys.readouterr().out
+    assert "needs 1.0 GiB of memory; 0.5 GiB are free: merged, but not measured" in lines
+    load_policy(report.folder, profile="tiny")
+
+
+def test_the_memory_of_a_model_is_what_its_tensors_take(base):
+    policy, _ = load_policy(base, profile="tiny")
+    outline = merging.skeleton(str(base))
+    assert {p.device.type for p in outline.parameters()} == {"meta"}
+    stored = merging.model_bytes(outline, bits=32, element=4) - merging.OVERHEAD
+    assert stored == sum(p.numel() * p.element_size() for p in policy.parameters())
+    four, _ = load_policy(base, profile="tiny", bits=4)
+    stored = merging.model_bytes(outline, bits=4, element=4) - merging.OVERHEAD
+    assert stored == pytest.approx(four.get_memory_footprint(), rel=0.05)
 
 
 def test_export_refuses_what_it_cannot_merge_or_would_overwrite(adapter, base, tmp_path):

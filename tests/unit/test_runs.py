@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from postlab import fingerprint, machine, runs, ship, sourcecode, storage
+from postlab import fingerprint, machine, report, runs, ship, sourcecode, storage
+from postlab.lab import Lab
+from postlab.profile import get_profile
 from postlab.progress import Bar, progress
 from postlab.runs import DiskFull, MissingStage, Run, StageBusy, find_stage
 
@@ -497,3 +499,51 @@ def test_a_notebook_display_is_updated_in_place(monkeypatch, capsys):
     with progress(2, "sft") as bar:
         bar.update(2, "loss 0.4")
     assert shown[-1] == "sft 2/2, loss 0.4" and capsys.readouterr().out == ""
+
+
+# ---- a folder that can be read and not written
+
+
+def test_a_read_only_folder_is_read(root, tmp_path, read_only, capsys):
+    base, sft = (finished(Run("tiny", 0, stage)) for stage in ("base", "sft"))
+    for run in (base, sft):
+        run.save_eval(frame(), "key")
+    shipped = finished(Run("tiny", 0, "dpo", "sft"))
+    (tmp_path / "data" / "tiny-stages").mkdir(parents=True)
+    shipped.folder.rename(tmp_path / "data" / "tiny-stages" / "dpo")
+    (sft.folder / ".manifest.json.tmp-7").write_text("left by a killed process")
+    before = sorted(root.rglob("*"))
+    read_only(root)
+
+    here = Lab(get_profile("tiny"), 0)
+    assert here.checkpoint("sft") == str(find_stage("tiny", 0, "sft")) == str(sft.model_dir)
+    assert here.run("sft") == Run("tiny", 0, "sft", "base") and here.run("sft").complete
+    assert list(here.results("base", "sft")) == ["base", "sft"]
+    pd.testing.assert_frame_equal(sft.load_eval("key"), frame())
+    assert [run.stage for run in report.read_runs("tiny")] == ["base", "sft"]
+    with sft._lock("k"):
+        sft._prepare("k", {})  # as `train` does for a run that is complete
+    assert not runs.adopt(Run("tiny", 0, "dpo"))  # shipped, but there is no place for it
+    with pytest.raises(MissingStage, match="Set POSTLAB_RUNS, as this folder is read-only"):
+        here.checkpoint("dpo")
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_write_into_a_read_only_folder_is_refused_in_a_sentence(root, read_only, capsys):
+    sft = finished(Run("tiny", 0, "sft"))
+    sft.save_eval(frame(), "key")
+    damaged = finished(Run("tiny", 0, "dpo"))
+    (damaged.model_dir / "adapter_model.safetensors").write_bytes(b"")
+    read_only(root)
+    writes = {
+        "another key": lambda: sft._lock("another").__enter__(),
+        "damaged": lambda: damaged._lock("k").__enter__(),
+        "evaluation": lambda: sft.save_eval(frame(), "key"),
+        "a new stage": lambda: Lab(get_profile("tiny"), 0).run("grpo"),
+        "the report": lambda: report.write_report("tiny"),
+    }
+    for write in writes.values():
+        with pytest.raises(runs.ReadOnlyFolder, match="can be read; to train, eval") as error:
+            write()
+        assert str(error.value).startswith(f"Nothing can be written to {root / 'tiny'}")
+    assert report.main(["tiny"]) == 1 and "set POSTLAB_RUNS" in capsys.readouterr().err

@@ -112,6 +112,15 @@ def test_a_complete_run_is_loaded_and_not_trained_again(base, root, capsys):
     assert run.train(first) == log and first.state.global_step == 6
 
 
+def test_a_complete_run_is_loaded_from_a_read_only_folder(base, root, read_only):
+    run = Run("tiny", 0, "sft", "base")
+    log = run.train(sft(base, run, max_steps=2))
+    read_only(root)
+    assert run.train(sft(base, run, max_steps=2)) == log
+    with pytest.raises(runs.ReadOnlyFolder, match="set POSTLAB_RUNS to a folder of your own"):
+        run.train(sft(base, run, max_steps=3))
+
+
 def test_the_run_folder_says_what_made_it_and_names_no_place(base, root):
     run = Run("tiny", 0, "sft", "base")
     run.train(sft(base, run))

