@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab import fingerprint, frames, machine, storage, training, weights
+from postlab import fingerprint, frames, machine, processes, storage, training, weights
 from postlab.machine import run_root
 from postlab.profile import data_dir
 from postlab.progress import progress
@@ -117,6 +117,7 @@ class Run:
             NaNLoss: if loss, gradient or weights stop being finite; the last checkpoint is kept.
             DiskFull: if a save fails for want of space; what was saved before is intact.
             StageBusy: if another process trains the same stage.
+            RuntimeError: if several processes were launched and the trainer is alone in its own.
         """
         if Path(trainer.args.output_dir).resolve() != self.checkpoints.resolve():
             raise ValueError(
@@ -124,23 +125,23 @@ class Run:
                 f"output_dir=run.checkpoints, so that the run can be resumed"
             )
         weights.check_trainable(trainer.model)
+        processes.check_group(trainer.accelerator.num_processes)
         parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
         key = fingerprint.digest(parts)
-        main = trainer.is_world_process_zero()
-        with self._lock() if main else nullcontext():
-            if main:
+        with ExitStack() as held:  # the lock is the first process's, for all of them
+
+            def prepare() -> None:
+                held.enter_context(self._lock())
                 self._prepare(key, parts)
-            trainer.accelerator.wait_for_everyone()
+
+            processes.on_first(prepare)
             if self.complete:
                 weights.load_weights(trainer.model, self.model_dir)
-                if main:
+                if trainer.is_world_process_zero():
                     print(f"{self.stage}: loaded from {self.shown}, made the same way; not trained")
                 return self.log
             self._fit(trainer, key)
-            trainer.accelerator.wait_for_everyone()
-            if main:
-                self._finish(trainer)
-            trainer.accelerator.wait_for_everyone()
+            processes.on_first(lambda: self._finish(trainer))
         return list(trainer.state.log_history)
 
     def save_eval(self, frame: pd.DataFrame, key: str, *, eval_s: float = 0.0) -> None:
@@ -151,6 +152,9 @@ class Run:
             key: what made it; `load_eval` asks for the same.
             eval_s: seconds it took.
         """
+        processes.on_first(lambda: self._save_eval(frame, key, eval_s))
+
+    def _save_eval(self, frame: pd.DataFrame, key: str, eval_s: float) -> None:
         with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
             frames.write(frame, self.folder)
             manifest = self.manifest or self._identity() | {"status": "complete"}
@@ -239,7 +243,9 @@ class Run:
 
     def _lock(self) -> Any:
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
-        return storage.locked(self.folder.with_name(f".{self.stage}.lock"), busy)
+        # the processes of one launch come to `adopt` together: one copies, and the others wait
+        patience = 60.0 if processes.count() > 1 else 0.0
+        return storage.locked(self.folder.with_name(f".{self.stage}.lock"), busy, wait_s=patience)
 
     def _disk(self, what: str, needed: int) -> Any:
         advice = "then run this again: it goes on where it can."
