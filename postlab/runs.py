@@ -130,11 +130,17 @@ class Run:
         key = fingerprint.digest(parts)
         with ExitStack() as held:  # the lock is the first process's, for all of them
 
-            def prepare() -> None:
+            def prepare() -> dict[str, Any]:
                 held.enter_context(self._lock())
                 self._prepare(key, parts)
+                return parts
 
-            processes.on_first(prepare)
+            different = fingerprint.changes(processes.on_first(prepare), parts)
+            if different:
+                raise RuntimeError(
+                    f"{self.stage}: the processes of this launch would train different things: "
+                    f"{', '.join(different[:6])}. Seed whatever made them in the same way in each."
+                )
             if self.complete:
                 weights.load_weights(trainer.model, self.model_dir)
                 if trainer.is_world_process_zero():
