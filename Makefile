@@ -14,6 +14,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
 PY := $(CURDIR)/.venv/bin/python
+# PROCESSES trains weeks 3, 5 and 7 together; the other weeks stay in one process.
 LAUNCH := $(PY) $(if $(PROCESSES),-m torch.distributed.run --standalone --nproc_per_node $(PROCESSES))
 export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
@@ -37,7 +38,8 @@ setup:  ## make .venv, or leave it alone when it is as the lock files say
 
 stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well)
 	@set -e; for n in $(STAGES); do \
-		$(WITH_PROFILE) MPLBACKEND=Agg $(LAUNCH) notebooks/stages.py $$n; \
+		case $$n in 03|05|07) run="$(LAUNCH)";; *) run="$(PY)";; esac; \
+		$(WITH_PROFILE) MPLBACKEND=Agg $$run notebooks/stages.py $$n; \
 	done
 
 week: setup  ## one week as a script: make week N=05

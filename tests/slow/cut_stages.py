@@ -44,7 +44,7 @@ def traced(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 def fixed_completions(prompts: list, trainer: Any) -> dict[str, list | None]:
-    """The same answers to a prompt in any process: every other one right, of several lengths."""
+    """The same answers to a prompt in any process: some of them right, of several lengths."""
     tokenizer = trainer.processing_class
     prompt_ids, _, _ = trainer._tokenize_prompts(prompts)
     completion_ids = []
@@ -54,7 +54,8 @@ def fixed_completions(prompts: list, trainer: Any) -> dict[str, list | None]:
         member = place % trainer.num_generations
         luck = zlib.crc32(f"{question} {member}".encode())
         worked = "+".join(map(str, terms[: 1 + luck % 3]))
-        text = f"{worked}. #### {sum(terms) + luck % 2}"
+        right = luck // 3 % 5 < 2
+        text = f"{worked}. #### {sum(terms) + (not right)}"
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         completion_ids.append([*ids, tokenizer.eos_token_id])
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": None}

@@ -53,9 +53,9 @@ def read(runs: Path, stage: str, name: str = "manifest.json") -> dict:
     return json.loads((runs / "tiny" / "seed-0" / stage / name).read_text(encoding="utf-8"))
 
 
-def losses(runs: Path, stage: str) -> list[float]:
+def logged(runs: Path, stage: str, name: str) -> list[float]:
     log = read(runs, stage, "trainer_state.json")["log_history"]
-    return [entry["loss"] for entry in log if "loss" in entry]
+    return [entry[name] for entry in log if name in entry]
 
 
 @pytest.mark.timeout(3 * LIMIT_S)
@@ -71,8 +71,10 @@ def test_two_processes_are_one_with_twice_the_accumulation(
     code, _, alone = run([sys.executable, str(CUT), week], one, ACCUMULATION="2")
     assert code == 0, alone[-3000:]
 
-    assert len(losses(two, stage)) == 10
-    assert losses(two, stage) == pytest.approx(losses(one, stage), abs=1e-5, rel=0)
+    assert len(logged(two, stage, "loss")) == 10
+    for name, tolerance in (("loss", 1e-5), ("grad_norm", 1e-4)):
+        expected = pytest.approx(logged(one, stage, name), abs=tolerance, rel=0)
+        assert logged(two, stage, name) == expected
 
     # one process evaluated, wrote and printed
     assert set(Path(f"{two}.trace").read_text().splitlines()) == {"0 evaluates", "0 writes"}
