@@ -319,6 +319,45 @@ def same(w):
 f"{sum(map(same, matrices))} of {len(matrices)} matrices equal bitsandbytes in every bit"
 
 # %% [markdown]
+# #### The bug that this check found
+#
+# On some machines this cell printed `0 of 28`. Codes and constants were equal, but the dequantised weights were not, and only on processors with AVX-512 instructions. There,
+# bitsandbytes 0.50.2 uses a faster kernel. It gives every row of a matrix `columns // 64` constants, as if no block ever crossed the end of a row. With 128 or 192 columns none does.
+# With 160 the third block starts in one row and ends in the next, and from then on almost every value is multiplied by another block's constant. You can read a weight the same wrong way
+# with your own codes:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+normal = torch.Generator().manual_seed(0)
+errors = {}
+for columns in (128, 160, 192, 416):
+    w = torch.randn(256, columns, generator=normal)
+    codes, absmax = nf4_codes(w.view(-1, 64), NF4)
+    values = NF4[codes.long()].view(w.shape)
+    row, column = torch.arange(256)[:, None], torch.arange(columns)
+    blocks = {
+        "right": (row * columns + column) // 64,
+        "wrong": row * (columns // 64) + column // 64,
+    }
+    change = {how: values * absmax[block] - w for how, block in blocks.items()}
+    errors[columns] = {
+        how: (c.square().mean() / w.square().mean()).sqrt().item() for how, c in change.items()
+    }
+pd.DataFrame(errors).T.rename_axis("columns").round(2)
+
+# %% [markdown]
+# The error of a weight nearly triples, from 9% to about 25%. Nothing raises: the model loads, the loss falls, and you train an adapter on a damaged base. The layers of a 7B are
+# multiples of 64 wide, which is probably why it went unnoticed; this base is 160 wide, and every one of its matrices was hit. The lesson is the check, not the library: compare with
+# something you computed yourself, in every bit, before you trust a fast path. When bitsandbytes is imported, postlab now probes for this fault, computes such rows itself, and says so
+# in one line. Here is what the probe finds on your processor after that:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.four_bits import misread_widths
+
+misread_widths() or "every width is read correctly"
+
+# %% [markdown]
 # ### How large is the error?
 #
 # Smaller blocks fit their weights better and need more constants, 32 bits each:

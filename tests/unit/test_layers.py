@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "postlab"
 LAYERS = [
-    {"profile", "scratch", "rewards", "stats", "doctor", "install"}
+    {"profile", "scratch", "rewards", "stats", "doctor", "install", "four_bits"}
     | {"tinyworld.tasks", "tinyworld.words"},
     {"tinyworld"},  # with the next line the design's second layer: datasets hands on its rows
     {"chat", "preflight", "datasets", "runs", "rollout"},
