@@ -1,5 +1,5 @@
 # postlab: `make stages` trains and compares, `make lab` opens the notebooks. `make help` lists the rest.
-#   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   ALL=1   PYTHON=python3.12   NEWEST=1
+#   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   ALL=1   PROCESSES=2   PYTHON=python3.12   NEWEST=1
 
 PYTHON ?= python3
 PROFILE ?= $(POSTLAB_PROFILE)
@@ -7,6 +7,7 @@ SEED ?= $(or $(POSTLAB_SEED),0)
 N ?=
 NEWEST ?=
 ALL ?=
+PROCESSES ?=
 NEED_GIB ?=
 # Where PyTorch's CPU wheels are: used on Linux without an NVIDIA GPU, when it answers.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -14,6 +15,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
 # Relative, as every recipe runs at the top: the clone's own path may hold spaces or quotes.
 PY := .venv/bin/python
+# PROCESSES trains weeks 3, 5 and 7 together; the other weeks stay in one process.
+LAUNCH := $(PY) $(if $(PROCESSES),-m torch.distributed.run --standalone --nproc_per_node $(PROCESSES))
 export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
@@ -36,7 +39,8 @@ setup:  ## make .venv, or leave it alone when it is as the lock files say
 
 stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well)
 	@set -e; for n in $(STAGES); do \
-		$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/stages.py $$n; \
+		case $$n in 03|05|07) run="$(LAUNCH)";; *) run="$(PY)";; esac; \
+		$(WITH_PROFILE) MPLBACKEND=Agg $$run notebooks/stages.py $$n; \
 	done
 
 week: setup  ## one week as a script: make week N=05

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab import fingerprint, runs, storage
-from postlab.profile import Profile, describe_machine, get_profile
+from postlab import fingerprint, processes, runs, storage
+from postlab.profile import Profile, describe_machine, get_profile, gpu
 from postlab.progress import in_notebook
 from postlab.runs import Run, find_stage
 from postlab.sourcecode import package_source
@@ -96,6 +96,8 @@ class Lab:
     ) -> pd.DataFrame:
         """Answer and score the profile's held-out prompts, or read what the run folder holds.
 
+        In a launch of several processes the first one does that, and all get what it returns.
+
         Args:
             run: a run that is complete, or a stage's name, "base" included.
             model: the policy of that stage; of "base" also with fresh adapters, which are left out.
@@ -106,6 +108,9 @@ class Lab:
         run = Run(self.profile.name, self.seed, run) if isinstance(run, str) else run
         if run.stage != "base" and not run.complete:
             raise ValueError(f"{run.stage} is not trained yet: call run.train(trainer) first")
+        return processes.on_first(lambda: self._evaluate(run, model, tokenizer, ref))
+
+    def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
         profile, parent = self.profile, (run.manifest or {}).get("parent")
         # Every seed meets the same prompts, so that seeds can be compared as well.
         asked = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
@@ -159,7 +164,7 @@ class Lab:
         """Write summary.json, stages.png and report.html of this profile; return the report."""
         from postlab.report import write_report
 
-        return write_report(self.profile.name)
+        return processes.on_first(lambda: write_report(self.profile.name))
 
     def _weights(self, stage: str) -> str | None:
         if stage == "base":
@@ -201,13 +206,15 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
 
     Sets UNSLOTH_DISABLE_STATISTICS=1 (Unsloth would fetch a file from the Hub to count uses) and
     switches off the other libraries' telemetry and chatter; what is set already stays as it is.
+    Under torchrun or accelerate it joins the launch, as `postlab.processes` says.
 
     Args:
         week: the notebook's week, for the table.
         profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, else what suits the machine.
         seed: of data, training and evaluation; $POSTLAB_SEED overrides it.
     Raises:
-        ValueError: if there is no such profile, or $POSTLAB_SEED is no whole number.
+        ValueError: if there is no such profile, $POSTLAB_SEED is no whole number, or this is one of
+            several processes that could not train together.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -219,6 +226,7 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
             f"POSTLAB_SEED is {wanted!r}; expected a whole number, such as 0"
         ) from None
     lab = Lab(get_profile(profile), seed, week)
+    processes.enter(lab.profile.device, gpu=gpu)
     if lab.profile.device == "cpu":  # these profiles stay on the CPU where there is a GPU as well
         os.environ.setdefault("UNSLOTH_FORCE_CPU", "1")
     if lab.profile.base_model in ("", "smol"):  # nothing is downloaded, and loading takes no time

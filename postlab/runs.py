@@ -13,13 +13,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab import fingerprint, frames, machine, storage, training, weights
+from postlab import fingerprint, frames, machine, processes, storage, training, weights
 from postlab.machine import run_root
 from postlab.profile import data_dir
 from postlab.progress import progress
@@ -121,6 +121,7 @@ class Run:
             DiskFull: if a save fails for want of space; what was saved before is intact.
             StageBusy: if another process trains the same stage.
             ReadOnlyFolder: if there is something to train and the folder cannot be written.
+            RuntimeError: if several processes were launched and the trainer is alone in its own.
         """
         if Path(trainer.args.output_dir).resolve() != self.checkpoints.resolve():
             raise ValueError(
@@ -128,23 +129,29 @@ class Run:
                 f"output_dir=run.checkpoints, so that the run can be resumed"
             )
         weights.check_trainable(trainer.model)
+        processes.check_group(trainer.accelerator.num_processes)
         parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
         key = fingerprint.digest(parts)
-        main = trainer.is_world_process_zero()
-        with self._lock(key) if main else nullcontext():
-            if main:
+        with ExitStack() as held:  # the lock is the first process's, for all of them
+
+            def prepare() -> dict[str, Any]:
+                held.enter_context(self._lock(key))
                 self._prepare(key, parts)
-            trainer.accelerator.wait_for_everyone()
+                return parts
+
+            different = fingerprint.changes(processes.on_first(prepare), parts)
+            if different:
+                raise RuntimeError(
+                    f"{self.stage}: the processes of this launch would train different things: "
+                    f"{', '.join(different[:6])}. Seed whatever made them in the same way in each."
+                )
             if self.complete:
                 weights.load_weights(trainer.model, self.model_dir)
-                if main:
+                if trainer.is_world_process_zero():
                     print(f"{self.stage}: loaded from {self.shown}, made the same way; not trained")
                 return self.log
             self._fit(trainer, key)
-            trainer.accelerator.wait_for_everyone()
-            if main:
-                self._finish(trainer)
-            trainer.accelerator.wait_for_everyone()
+            processes.on_first(lambda: self._finish(trainer))
         return list(trainer.state.log_history)
 
     def save_eval(self, frame: pd.DataFrame, key: str, *, eval_s: float = 0.0) -> None:
@@ -155,6 +162,9 @@ class Run:
             key: what made it; `load_eval` asks for the same.
             eval_s: seconds it took.
         """
+        processes.on_first(lambda: self._save_eval(frame, key, eval_s))
+
+    def _save_eval(self, frame: pd.DataFrame, key: str, eval_s: float) -> None:
         with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
             frames.write(frame, self.folder)
             manifest = self.manifest or self._identity() | {"status": "complete"}
@@ -245,10 +255,12 @@ class Run:
     def _lock(self, key: str | None = None) -> Iterator[None]:
         """Hold the stage; one that is complete under `key` is read from a read-only folder too."""
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
+        # The processes of one launch come to `adopt` together: one copies, and the others wait.
+        patience = 60.0 if processes.count() > 1 else 0.0
         with ExitStack() as held:
             try:
                 path = self.folder.with_name(f".{self.stage}.lock")
-                held.enter_context(storage.locked(path, busy))
+                held.enter_context(storage.locked(path, busy, wait_s=patience))
             except ReadOnlyFolder:
                 made = self.manifest or {}
                 if not (key and made.get("key") == key and self.complete and self._intact()):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -140,9 +141,13 @@ def sealed(folder: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
+def locked(path: Path, busy: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the kernel frees it when the process dies.
 
+    Args:
+        path: the lock's file; it is made, and stays.
+        busy: the sentence to raise.
+        wait_s: seconds to wait for another process before that.
     Raises:
         StageBusy: with the sentence `busy`, if another process holds it.
         ReadOnlyFolder: if the lock's file cannot be made.
@@ -154,11 +159,16 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         return
     with writing_to(path.parent):
         handle = path.open("a")
+    deadline = time.monotonic() + wait_s
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageBusy(busy) from None
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise StageBusy(busy) from None
+                time.sleep(0.05)
         yield
 
 

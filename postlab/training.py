@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from postlab import packing, storage, weights
+from postlab import packing, processes, storage, weights
 from postlab.malloc import freed_memory_kept
 from postlab.progress import Bar
 
@@ -74,7 +74,7 @@ def attach(trainer: Any, *, stage: str, checkpoints: Path, resume: Path | None) 
     Returns:
         the callbacks, to be removed after training.
     """
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback, set_seed
 
     class Guard(TrainerCallback):
         """Stops at NaN and seals every checkpoint whose weights are finite."""
@@ -87,6 +87,10 @@ def attach(trainer: Any, *, stage: str, checkpoints: Path, resume: Path | None) 
             # and would go on from the parent's weights with the old optimizer state.
             if resume is not None and hasattr(trainer.model, "peft_config"):
                 weights.load_weights(trainer.model, resume)
+            # The processes of a launch share out one order of the rows, which is fixed by now. From
+            # here each needs luck of its own, or GRPO would sample all of their prompts alike.
+            if processes.rank():
+                set_seed(args.seed + processes.rank())
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any
@@ -99,6 +103,7 @@ def attach(trainer: Any, *, stage: str, checkpoints: Path, resume: Path | None) 
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             folder = checkpoints / f"checkpoint-{state.global_step}"
+            processes.wait()  # each process has put its random state into the folder
             if state.is_world_process_zero and folder.is_dir():
                 if not weights.finite(trainer.model):
                     raise nan_loss(

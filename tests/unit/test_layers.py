@@ -55,6 +55,7 @@ PART_OF = {
     "figures_week11_record": "plots",
     "figures_week10": "plots",
     "figures_week10_gamed": "plots",
+    "processes": "runs",
     "prm_choice": "prm",
     "prm_labels": "prm",
     "prm_scores": "prm",

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -571,3 +572,24 @@ def test_a_kill_at_any_moment_loses_no_more_than_the_last_steps(base, tmp_path, 
         seen, wanted = ([e["reward"] for e in r.log if "reward" in e] for r in (run, whole))
         assert seen == wanted and len(set(wanted)) > 1
     assert not list(run.folder.glob(".*.tmp-*"))
+
+
+def test_each_process_of_a_launch_has_luck_of_its_own(tmp_path, monkeypatch):
+    """GRPO would otherwise sample all processes' prompts with the same random numbers."""
+    trainer = SimpleNamespace(
+        model=torch.nn.Linear(1, 1),
+        callback_handler=SimpleNamespace(callbacks=[]),
+        add_callback=lambda callback: None,
+    )
+    args = SimpleNamespace(seed=7)
+    luck = []
+    for rank in (0, 1, 2):
+        monkeypatch.setattr(training.processes, "rank", lambda rank=rank: rank)
+        added = training.attach(trainer, stage="grpo", checkpoints=tmp_path, resume=None)
+        set_seed(args.seed)  # as `fit` does, before the order of the rows is drawn
+        for callback in added[1:]:  # the first one only draws
+            callback.on_train_begin(args, state=None, control=None)
+        luck.append(torch.rand(1).item())
+    assert len(set(luck)) == 3
+    set_seed(args.seed)
+    assert luck[0] == torch.rand(1).item()  # one process is as it was
