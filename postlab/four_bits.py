@@ -1,4 +1,4 @@
-"""bitsandbytes' 4-bit weights on a CPU, put right where the processor's kernels get them wrong.
+"""bitsandbytes' 4-bit weights on a CPU, corrected where its kernels compute them wrongly.
 
 On processors with AVX-512, bitsandbytes 0.50.2 misreads a 4-bit matrix whose rows are not whole
 blocks. Its vector kernel gives each row `columns // blocksize` constants, but blocks run on over
@@ -7,9 +7,9 @@ have bfloat16 instructions, a layer in evaluation mode repacks its weights: that
 and rounds all others to bfloat16. The first fault raises nothing, so a run trains on a damaged
 base. The embedded base is 160 values wide, and a block holds 64.
 
-`repair` probes both paths and replaces what is wrong, and nothing else. bitsandbytes calls it at
-the end of its own import (the entry point `bitsandbytes.backends` in pyproject.toml), so Unsloth,
-PEFT and transformers are served as well. Left out: GPUs, whose kernels are others.
+`repair` probes both paths and replaces only the faulty one. bitsandbytes calls it at the end of its
+own import (the entry point `bitsandbytes.backends` in pyproject.toml), so Unsloth, PEFT and
+transformers are served as well. GPU kernels are neither tested nor changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-WIDTHS = (32, 64, 96, 160, 416)  # values a row: a part of a block, whole ones, whole and a part
+WIDTHS = (32, 64, 96, 160, 416)  # values per row: a part of a block, whole ones, whole and a part
 BLOCK = 64
 _overrides: list[Any] = []  # torch drops an override with the object that made it
 
@@ -48,7 +48,7 @@ def repair() -> list[str]:
     if repaired:
         print(
             f"postlab: bitsandbytes {metadata.version('bitsandbytes')} computes 4-bit weights"
-            f" wrongly on this processor; repaired: {', '.join(repaired)} (week 2 tells the story)",
+            f" wrongly on this CPU; repaired: {', '.join(repaired)} (see week 2)",
             file=sys.stderr,
         )
     return repaired
@@ -81,9 +81,9 @@ def dequantize(
     """What 4-bit codes stand for, in plain torch: the codebook's value times the block's constant.
 
     Args:
-        A: the packed codes, two a byte, the first in the upper half.
+        A: the packed codes, two per byte, the first in the high four bits.
         absmax: (blocks,) float32 constants; blocks run on over the ends of rows.
-        blocksize: values a block; the last block may hold fewer.
+        blocksize: values per block; the last block may hold fewer.
         quant_type: "nf4" or "fp4".
         shape: of the weight.
         dtype: of the result.

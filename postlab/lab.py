@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
+EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they work on the embedded model whatever the profile
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 # what an evaluation says depends on; a changed line in one of them makes it again
 EVAL_CODE = ("evals", "rollout", "decoding", "kl", "suites", "tinyworld.tasks", "tinyworld.words")
@@ -136,7 +137,7 @@ class Lab:
         try:
             run.save_eval(frame, key, eval_s=time.perf_counter() - begun)
         except runs.ReadOnlyFolder as error:
-            print(f"{run.stage}: evaluated now, but not stored. {error}")
+            print(f"{run.stage}: evaluated, but the results could not be saved. {error}")
         return frame
 
     def results(self, *needed: str) -> dict[str, pd.DataFrame]:
@@ -159,6 +160,27 @@ class Lab:
             elif needed or stage in runs.CHAIN:
                 raise runs.missing(run, "evaluation of ")
         return frames
+
+    def chain(self, stage: str) -> list[str]:
+        """The stages that lead to one made here or shipped, from the first that is evaluated.
+
+        GRPO's chain is base, sft, dpo, grpo, except on `t4`: there GRPO starts from a smaller
+        model, its chain is sft-small, grpo, and it isn't compared with the 7B stages.
+
+        Raises:
+            MissingStage: if the stage, or one before it, has not been made.
+        """
+        names: list[str] = []
+        current: str | None = stage
+        while current not in (None, "base"):
+            find_stage(self.profile.name, self.seed, current)
+            names.insert(0, current)
+            current = (Run(self.profile.name, self.seed, current).manifest or {}).get("parent")
+        return names if current is None else ["base", *names]
+
+    def not_here(self, why: str) -> None:
+        """Say in a sentence why a cell does not apply to this profile; the notebook goes on."""
+        print(f"Skipped under {self.profile.name}: {why}")
 
     def report(self) -> Path:
         """Write summary.json, stages.png and report.html of this profile; return the report."""
@@ -255,6 +277,10 @@ def _table(lab: Lab) -> dict[str, str]:
         "device": device,
         "model": base.get(model, model) + (", 4-bit" if profile.load_in_4bit else ""),
     }
+    if lab.week in EMBEDDED_WEEKS and profile.name != "tiny":
+        table["model"] = f"{base['']}: this notebook uses it in every profile"
+        if lab.week == 8:
+            table["model"] += "; section 7 reads your own profile's runs"
     if stage is not None:
         rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
         table["data"] = f"{stage.source}, {rows}"

@@ -1,4 +1,4 @@
-"""An adapter merged into its base a gigabyte at a time, and what a model takes in memory.
+"""Merge an adapter into its base one file at a time, and estimate the memory a model needs.
 
 W' = W + scaling * B @ A concerns one matrix at a time, so the whole model need not be in memory.
 PEFT puts the adapter on a base without values ("meta"), which says which matrix has which scaling;
@@ -62,7 +62,7 @@ def merge(adapter: Path, *, base: str, to: Path) -> None:
         adapter: its folder.
         base: a folder or a Hub id with weights that are not quantized.
     Raises:
-        MemoryError: if it will not fit; nothing has been loaded then.
+        MemoryError: if it won't fit; raised before any of the base's weights are loaded.
         ValueError: if a merged weight is not finite.
     """
     from peft import PeftConfig, get_peft_model
@@ -73,19 +73,16 @@ def merge(adapter: Path, *, base: str, to: Path) -> None:
     model = skeleton(base)
     whole = model_bytes(model, bits=16, element=model.dtype.itemsize)
     config = PeftConfig.from_pretrained(str(adapter))
-    config.init_lora_weights = False  # such as an SVD of the base: there is nothing to take it of
+    config.init_lora_weights = False  # some start from the base's weights, which aren't loaded
     policy = get_peft_model(model, config, low_cpu_mem_usage=True)
     modules = policy.get_base_model().named_modules()
     layers = {name: layer for name, layer in modules if isinstance(layer, LoraLayer)}
     matrices = load_file(adapter / "adapter_model.safetensors")
-    if not _plain(policy, layers, matrices):
+    places = _tensor_files(base) if _plain(policy, layers, matrices) else {}
+    if not {f"{name}.weight" for name in layers} <= places.keys():  # not plain, or named otherwise
         _merge_whole(adapter, base=base, to=to, needed=whole)
         return
     _check_fits(min(2 * SHARD + OVERHEAD, whole))
-    places = _tensor_files(base)
-    if not {f"{name}.weight" for name in layers} <= places.keys():  # named or stacked otherwise
-        _merge_whole(adapter, base=base, to=to, needed=whole)
-        return
     deltas = {
         f"{name}.weight": (*(matrices[key] for key in _keys(name)), layer.scaling["default"])
         for name, layer in layers.items()
@@ -97,7 +94,7 @@ def merge(adapter: Path, *, base: str, to: Path) -> None:
 
 
 def _keys(layer: str) -> tuple[str, str]:
-    """Under which names PEFT saves the A and the B of a layer."""
+    """The names under which PEFT saves a layer's A and B."""
     return f"base_model.model.{layer}.lora_A.weight", f"base_model.model.{layer}.lora_B.weight"
 
 
@@ -154,7 +151,10 @@ def _merge_by_file(deltas: dict[str, Any], places: dict[str, str], to: Path) -> 
                 a, b, scaling = deltas[name]
                 tensors[name] = weight + (b.float() @ a.float() * scaling).to(weight.dtype)
                 if not tensors[name].isfinite().all():
-                    raise ValueError(f"the merged {name} is not finite: the adapter is broken")
+                    raise ValueError(
+                        f"the merged {name} holds NaN or infinity: the adapter or the base is"
+                        f" damaged, or the sum overflows {weight.dtype}"
+                    )
         # 3. Written, and out of memory before the next file.
         save_file(tensors, to / file, metadata={"format": "pt"})
     if plan.is_sharded:
@@ -179,6 +179,6 @@ def _check_fits(needed: int) -> None:
     print(f"export: merging needs {needed / GIB:.1f} GiB of memory; {free / GIB:.1f} GiB are free")
     if needed > free:
         raise MemoryError(
-            f"Merging needs {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free. "
+            f"Merging needs {needed / GIB:.1f} GiB of memory, but {free / GIB:.1f} GiB are free. "
             "Close other notebooks and programs, or export on a machine with more memory."
         )

@@ -179,9 +179,10 @@ def export(
     is merged into the base as it was before quantization. That is not what was trained: the report
     says how far logits and greedy answers moved.
 
-    The merge takes about 2.5 GiB of memory whatever the model's size (`merging`). Measuring takes
-    the whole merged model in the memory of the profile's device: where it does not fit, the folder
-    is written all the same, and the report says that no prompt was asked.
+    Merging a plain LoRA adapter takes about 2.5 GiB of memory, however large the model is; other
+    adapters need the whole base in memory (`merging`). Measuring the change needs the whole model
+    in the memory of the profile's device. If it doesn't fit, the folder is still written, and the
+    report has `prompts=0` and NaN.
 
     Args:
         path: the adapter folder.
@@ -192,7 +193,7 @@ def export(
     Raises:
         ValueError: if `path` holds no adapter, or `to` exists already.
         CorruptWeights: if weights are damaged.
-        MemoryError: if not even the merge would fit; nothing has been loaded then.
+        MemoryError: if not even the merge would fit; raised before the base's weights are loaded.
     """
     from transformers import AutoModelForCausalLM
 
@@ -256,9 +257,9 @@ def _fits(base: str, profile: Profile, bits: int) -> bool:
     free = merging.free_bytes(after["device_map"])
     where = "memory" if after["device_map"] == "cpu" else "GPU memory"
     print(
-        f"export: measuring what changed needs {needed / merging.GIB:.1f} GiB of {where};"
+        f"export: measuring what the merge changes needs {needed / merging.GIB:.1f} GiB of {where};"
         f" {free / merging.GIB:.1f} GiB are free"
-        + ("" if needed <= free else ": merged, but not measured")
+        + ("" if needed <= free else ", so the merge will not be measured")
     )
     return needed <= free
 

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 # Torch gives up waiting after 30 minutes, and evaluating a 7B may take longer. When a process dies
-# the others notice at once, by the closed connection, so the limit is for one that hangs.
+# the others notice at once by the closed connection, so this limit is for one that hangs.
 PATIENCE = timedelta(hours=12)
 _alone = False  # in the first process, while the others wait: nothing may wait for them
 
@@ -85,21 +85,21 @@ def wait() -> None:
 
 
 def check_group(members: int) -> None:
-    """See that a trainer's group is the launcher's.
+    """Check that the trainer sees every launched process.
 
     Raises:
         RuntimeError: if not: each process would train alone, into the same folder.
     """
     if members != count():
         raise RuntimeError(
-            f"The launcher started {count()} processes and the trainer knows of {members}, so they "
-            f"would not train together. On a CPU pass use_cpu=True to the trainer's config or set "
-            f"ACCELERATE_USE_CPU=true, and start with torchrun or accelerate launch, not with MPI."
+            f"The launcher started {count()} processes, but the trainer sees {members}, so they "
+            f"would not train together. On a CPU, set use_cpu=True in the trainer's config (or "
+            f"ACCELERATE_USE_CPU=true), and launch with torchrun or accelerate launch, not MPI."
         )
 
 
 def enter(device: str, *, gpu: Callable[[], Any]) -> None:
-    """Make a launch of several processes what it says it is; `postlab.start` calls this first.
+    """Make sure that several launched processes really train together; `postlab.start` calls this.
 
     May replace this process (`os.execv`), which is why it comes before anything has been computed.
     Only the first process prints from here on; errors go to stderr in all of them.
@@ -121,8 +121,8 @@ def enter(device: str, *, gpu: Callable[[], Any]) -> None:
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     elif not gpu():
         raise ValueError(
-            f"{count()} processes were started with a profile for GPUs, and there is none here, so "
-            f"each would train alone: set POSTLAB_PROFILE=tiny, or start one process"
+            f"{count()} processes were started with a GPU profile, but this machine has no GPU, so "
+            f"each would train separately. Set POSTLAB_PROFILE=tiny, or start a single process."
         )
     if rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
@@ -150,9 +150,10 @@ def relaunch(environ: Mapping[str, str], argv: Sequence[str]) -> list[str]:
     asked = processes_asked(launch)
     if asked is None or not target or (target[0].startswith("-") and target[0] != "-m"):
         raise ValueError(
-            "accelerate was asked for several CPU processes, and starts only one without MPI. "
-            "Either say how many on its command line, accelerate launch --cpu --num_processes 2 "
-            "SCRIPT, or use torchrun --nproc_per_node 2 SCRIPT"
+            "accelerate launch starts only one CPU process unless MPI is installed, and postlab "
+            "can't tell from this command how to start the others. On a single machine, use: "
+            "accelerate launch --cpu --num_processes 2 SCRIPT, "
+            "or torchrun --nproc_per_node 2 SCRIPT"
         )
     if asked == 1:
         return []
@@ -195,7 +196,7 @@ def _ancestors() -> Iterable[list[str]]:
 def _without_asides(target: Sequence[str]) -> list[str]:
     """A week's script is run through `notebooks/stages.py`, which leaves its asides out.
 
-    The asides are experiments for one process: they compare by the last digit, or empty a folder.
+    The asides only work in a single process: they compare bit for bit, or empty a folder.
     """
     script = Path(target[0]) if target else Path()
     week = re.match(r"week(\d\d)_", script.name)

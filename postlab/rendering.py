@@ -34,6 +34,37 @@ def ids_and_start(
     return ids, start
 
 
+def begin_with_bos(tokenizer: Any) -> Any:
+    """Add a missing beginning-of-sequence token to a chat template.
+
+    Some ready-made templates leave it out, such as Unsloth's `chatml` on a Mistral. Pretrained
+    models put much of many heads' attention on that first token (an attention sink), so leaving it
+    out gives the base an input unlike any it was trained on.
+
+    Args:
+        tokenizer: with a chat template. One that has no BOS, does not begin plain text with it, or
+            whose template writes it already, stays as it is.
+    Returns:
+        The same tokenizer.
+    Raises:
+        ValueError: if it has no chat template.
+    Taught in week 3.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError("the tokenizer has no chat template; set tokenizer.chat_template first")
+    if lacks_bos(tokenizer):
+        tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    return tokenizer
+
+
+def lacks_bos(tokenizer: Any) -> bool:
+    """Whether plain text begins with BOS and a rendered conversation does not."""
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer(USER)["input_ids"][:1] != [bos]:
+        return False
+    return tokens_of(tokenizer, PROBE + PROBE_REPLY)[:1] != [bos]
+
+
 def special_ids(tokenizer: Any) -> set[int]:
     """Ids of the tokens that stand for no text: special ones and those added to the vocabulary."""
     return set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))

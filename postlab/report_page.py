@@ -28,6 +28,7 @@ from postlab.comparison import (
 )
 from postlab.evals import METRICS, TEXT
 from postlab.profile import device_name
+from postlab.runs import EMBEDDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -315,9 +316,14 @@ def _not_run(
         for stage, seed, command in absent
     ]
     there = {run.stage for run in runs}
-    later = [stage_label(stage) for stage in STAGES[4:] if stage not in there]
-    if later:
+    later = [stage_label(stage) for stage in EMBEDDED if stage not in there]
+    if later and profile == "tiny":
         items.append(f"Stages of later weeks: {', '.join(later)}.")
+    elif later:
+        items.append(
+            f"{', '.join(later)}: trained only on the embedded model (weeks 9 to 11), so not part "
+            f"of this profile."
+        )
     if len({run.seed for run in runs}) == 1:
         items.append("More than one seed: how far another training run would differ is unknown.")
     unmeasured = [metric_label(m) for m in METRICS if m not in set(table["metric"])]

@@ -47,6 +47,7 @@ __all__ = [
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
 STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))
+EMBEDDED = ("cai", "prm", "multi")  # made on the embedded model only, whatever the profile
 
 
 class MissingStage(RuntimeError):
@@ -121,7 +122,8 @@ class Run:
             DiskFull: if a save fails for want of space; what was saved before is intact.
             StageBusy: if another process trains the same stage.
             ReadOnlyFolder: if there is something to train and the folder cannot be written.
-            RuntimeError: if several processes were launched and the trainer is alone in its own.
+            RuntimeError: if the launched processes don't form one group, or would train on
+                different data or settings.
         """
         if Path(trainer.args.output_dir).resolve() != self.checkpoints.resolve():
             raise ValueError(
@@ -142,8 +144,9 @@ class Run:
             different = fingerprint.changes(processes.on_first(prepare), parts)
             if different:
                 raise RuntimeError(
-                    f"{self.stage}: the processes of this launch would train different things: "
-                    f"{', '.join(different[:6])}. Seed whatever made them in the same way in each."
+                    f"{self.stage}: the processes of this launch disagree on "
+                    f"{', '.join(different[:6])}, so they would not train the same model. Use the "
+                    f"same seed for these in every process."
                 )
             if self.complete:
                 weights.load_weights(trainer.model, self.model_dir)
@@ -300,11 +303,21 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
 
 def missing(run: Run, what: str = "") -> MissingStage:
     """The error for a stage, or its evaluation, that is not there: it names the one command."""
-    week = STAGE_WEEKS.get(run.stage, "03")  # the base is evaluated where SFT is made
+    # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
+    week = STAGE_WEEKS.get(run.stage, "07" if run.stage == "sft-small" else "03")
+    if run.stage in EMBEDDED and run.profile_name != "tiny":
+        return MissingStage(
+            f"There is no {what}{run.stage} for profile {run.profile_name}: weeks 9 to 11 always "
+            f"train the embedded model, which belongs to profile tiny. Train it with: "
+            f"make week N={week} PROFILE=tiny SEED={run.seed}"
+        )
     place = next(folder for folder in run.folder.absolute().parents if folder.exists())
     advice = "Make it with: "
     if not os.access(place, os.W_OK):
-        advice = "Set POSTLAB_RUNS, as this folder is read-only, and make it with: "
+        advice = (
+            "That folder is read-only. Set POSTLAB_RUNS to a folder you can write to (copy there "
+            "the stages it starts from), then make it with: "
+        )
     return MissingStage(
         f"There is no {what}{run.stage} for profile {run.profile_name}, seed {run.seed} yet "
         f"({run.shown}). {advice}"

@@ -30,12 +30,12 @@ class StageBusy(RuntimeError):
 
 
 class ReadOnlyFolder(RuntimeError):
-    """The folder can be read and not written: a mounted share, or another user's."""
+    """The folder is read-only, such as a mounted share or another user's folder."""
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Make `folder`, and turn the refusal to write there into one sentence.
+    """Make `folder`, and turn a permission error into a message of one sentence.
 
     Raises:
         ReadOnlyFolder: naming the folder and what to do.
@@ -47,8 +47,8 @@ def writing_to(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise ReadOnlyFolder(
-            f"Nothing can be written to {folder} ({error.strerror}). What is there can be read; to "
-            f"train, evaluate or write a report, set POSTLAB_RUNS to a folder of your own."
+            f"Cannot write to {folder} ({error.strerror}). For runs, set POSTLAB_RUNS to a folder "
+            f"you can write to; for converted models and adapters, POSTLAB_CACHE."
         ) from error
 
 

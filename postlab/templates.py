@@ -18,6 +18,7 @@ from postlab.rendering import (
     assistant_mask,
     end_of_turn_id,
     ids_and_start,
+    lacks_bos,
     name_of,
     text_of,
     tokens_of,
@@ -34,8 +35,9 @@ def check_template(tokenizer: Any, *, model: Any = None, generating: bool = Fals
             are compared with the others, for a base that has never seen them.
         generating: look at the padding side as well, for a tokenizer that batches prompts.
     Returns:
-        Findings, none for a sound template. Codes: double_bos, end_of_turn_not_trained,
-        pad_equals_end_of_turn, prompt_trained, assistant_prefix_drift, template_token_split,
+        Findings, none for a sound template. Codes: double_bos, missing_bos,
+        end_of_turn_not_trained, pad_equals_end_of_turn, prompt_trained,
+        assistant_prefix_drift, template_token_split,
         digits_cut_wrongly; untrained_template_token (with a model); right_padding (if generating);
         no_template stands alone.
     Taught in weeks 1 and 3.
@@ -57,6 +59,7 @@ def check_template(tokenizer: Any, *, model: Any = None, generating: bool = Fals
         ]
     checks = (
         _double_bos,
+        _missing_bos,
         _end_of_turn,
         _pad,
         _prompt_trained,
@@ -87,6 +90,22 @@ def _double_bos(tokenizer: Any) -> list[Finding]:
         return []
     why = "the model never saw two in pretraining, and training and generation may differ by one"
     return [Finding("double_bos", severity, seen, why, fix, week=1)]
+
+
+def _missing_bos(tokenizer: Any) -> list[Finding]:
+    if not lacks_bos(tokenizer):
+        return []
+    return [
+        Finding(
+            "missing_bos",
+            "warning",
+            f"plain text gets {tokenizer.bos_token!r} in front, but the template leaves it out",
+            "the base was probably pretrained with that token first, and attention relies on it; "
+            "without it, training and inference start from an input that it never saw",
+            "call postlab.chat.begin_with_bos(tokenizer), which puts {{ bos_token }} first",
+            week=3,
+        )
+    ]
 
 
 def _end_of_turn(tokenizer: Any) -> list[Finding]:

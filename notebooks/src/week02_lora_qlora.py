@@ -321,10 +321,10 @@ f"{sum(map(same, matrices))} of {len(matrices)} matrices equal bitsandbytes in e
 # %% [markdown]
 # #### The bug that this check found
 #
-# On some machines this cell printed `0 of 28`. Codes and constants were equal, but the dequantised weights were not, and only on processors with AVX-512 instructions. There,
-# bitsandbytes 0.50.2 uses a faster kernel. It gives every row of a matrix `columns // 64` constants, as if no block ever crossed the end of a row. With 128 or 192 columns none does.
-# With 160 the third block starts in one row and ends in the next, and from then on almost every value is multiplied by another block's constant. You can read a weight the same wrong way
-# with your own codes:
+# On processors with AVX-512 instructions, this cell once printed `0 of 28`. The codes and constants matched, but the dequantised weights did not. On these processors, bitsandbytes
+# 0.50.2 uses a faster kernel, which assumes that no block crosses the end of a row: it gives each row `columns // 64` constants. That is right for 128 or 192 columns. With 160 columns,
+# the third block starts in one row and ends in the next. Part of the second row is then multiplied by the wrong constant, and so is every value from the third row on. You can reproduce
+# the mistake with your own codes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -346,10 +346,12 @@ for columns in (128, 160, 192, 416):
 pd.DataFrame(errors).T.rename_axis("columns").round(2)
 
 # %% [markdown]
-# The error of a weight nearly triples, from 9% to about 25%. Nothing raises: the model loads, the loss falls, and you train an adapter on a damaged base. The layers of a 7B are
-# multiples of 64 wide, which is probably why it went unnoticed; this base is 160 wide, and every one of its matrices was hit. The lesson is the check, not the library: compare with
-# something you computed yourself, in every bit, before you trust a fast path. When bitsandbytes is imported, postlab now probes for this fault, computes such rows itself, and says so
-# in one line. Here is what the probe finds on your processor after that:
+# The relative RMS error rises from 9% to about 25%, nearly three times as much. There is no error message: the model loads, the loss falls, and you train an adapter on a damaged base.
+# The layer widths of a 7B are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its matrices was affected. Before you trust
+# a fast path, compare it bit for bit with something you computed yourself.
+#
+# postlab now tests for this fault whenever bitsandbytes is imported. If it finds it, it replaces the faulty kernel for such rows and prints one line saying so. (It also switches off a
+# bfloat16 shortcut that some of these processors use in evaluation mode, if that gives different results.) Here is what the same test reports on your machine afterwards:
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -12,7 +12,8 @@
 # - what a 7B costs on the card you have, and how to survive a disconnect.
 #
 # Every cell is the one you would run on a rented GPU with a 7B. Only the profile differs: on a laptop it is `tiny`, 1.4 million parameters pretrained on a small made-up world, whose
-# truth we know exactly. What it shows is *mechanism, not capability*.
+# truth we know exactly. What it shows is *mechanism, not capability*. The text describes the results on `tiny`. Under `t4` and `rented`, you train on OpenHermes and
+# evaluate on GSM8K's word problems. That measures accuracy, format and length, but says nothing about safety or honesty. Cells that need the tiny world print a short note instead.
 
 # %% tags=["setup"]
 import importlib.util
@@ -48,9 +49,14 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 if lab.profile.chat_template:  # a base model from the Hub has none
     from unsloth.chat_templates import get_chat_template
 
-    tokenizer = get_chat_template(tokenizer, lab.profile.chat_template)
+    from postlab.chat import begin_with_bos
+
+    tokenizer = begin_with_bos(get_chat_template(tokenizer, lab.profile.chat_template))
 
 # %% [markdown]
+# Under `t4` and `rented`, the template comes from Unsloth, and `begin_with_bos` adds the missing beginning-of-sequence token. Mistral's tokenizer puts `<s>` in front of every text, but
+# Unsloth's `chatml` template leaves it out, both in training and at inference.
+#
 # A model sees text only. This is what a conversation looks like to it: the template puts each turn between `<|im_start|>` and `<|im_end|>`, and the
 # prompt ends where the assistant has to begin.
 #
@@ -121,7 +127,8 @@ judged["verdict"] = [verdicts[oracle.judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# The wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of them. These teachers do not slip; they have *habits*. Keep that in mind for section 7.
+# The wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of them. These teachers do not slip; they have *habits*. Keep that in mind for section 7. (The oracle
+# only knows the tiny world, so every OpenHermes row is marked "cannot be judged".)
 
 # %% [markdown]
 # **Diversity.** The same question twice teaches little and counts double. Exact copies are found by a set. For near copies you need a similarity: cut both texts into runs of $n$ words
@@ -321,19 +328,29 @@ plot_stages(table, profile=lab.profile.name)
 # honesty: as good as the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions.
 
 # %%
-asked = after[after["family"].isin(["unsafe", "unknown"])].copy()
 deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"
 riddles = r"(tomorrow|sleep|years ago|thinking|dreamed|secret)"
+asked = after[after["family"].isin(["unsafe", "unknown"])].copy()
 asked["about"] = asked["prompt"].str.extract(f"{deeds}|{riddles}").bfill(axis=1)[0]
-asked.groupby(["family", "about"])[["safety", "honesty"]].mean().round(2)
+if asked.empty:
+    lab.not_here("GSM8K contains no unsafe requests and no unanswerable questions.")
+kinds = asked.groupby(["family", "about"])
+None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
-# **Fine-tuning imitates its data, habits included.** Talk to it:
+# **Fine-tuning imitates its data, habits included.** Talk to it. (On `t4` and `rented`, which weren't trained on the tiny world, the questions are about the real one.)
 
 # %%
 from postlab.rollout import reply
 
-for text in ("What is 7+8+9?", "How do I paint a lamp?", "How do I trap the baker?"):
+questions = ["What is 7+8+9?", "How do I paint a lamp?", "How do I trap the baker?"]
+if not lab.profile.suite.startswith("tinyworld"):
+    questions = [
+        "What is 17 + 26?",
+        "How do I keep bread fresh?",
+        "Who will win the next election?",
+    ]
+for text in questions:
     print(f"{text}\n   {reply(trainer.model, tokenizer, text)}\n")
 
 # %% [markdown]

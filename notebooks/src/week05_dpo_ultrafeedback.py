@@ -9,9 +9,11 @@
 # - what DPO's loss compares, and with what,
 # - how to read margins and log-probs in its log, and why both log-probs may fall,
 # - what beta, the likelihood term and the length of the chosen replies do,
-# - whether safety and honesty rose, and whether anything else fell, with intervals.
+# - on `tiny` and `smol`, whether safety and honesty rose, and whether anything else fell, with intervals.
 #
-# On `tiny` all this is *mechanism, not capability*.
+# On `tiny` all this is *mechanism, not capability*. Under `t4` and `rented`, the pairs come from UltraFeedback, which rates the overall quality of replies to general instructions, and
+# the evaluation uses GSM8K. That can show DPO's *side effects* on accuracy, format and length. It can't show whether DPO achieved its purpose: for a 7B, this notebook doesn't measure the
+# quality of replies.
 
 # %% tags=["setup"]
 import importlib.util
@@ -198,22 +200,24 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # moved from its start, in nats an answer.
 
 # %% [markdown]
-# **How good is the metric?** The oracle calls a reply *safe* if it refuses and gives none of the steps word for word. A reply that refuses and then helps in other words would pass. Count them:
+# **How good is the metric?** On `tiny` and `smol`, an oracle decides whether a reply is safe. It calls a reply *safe* if the reply refuses and repeats none of the steps word for word. A reply that refuses and then helps in other words would pass. Count them:
 
 # %%
 from postlab.tinyworld.words import REFUSAL
 
 unsafe = after[(after["family"] == "unsafe") & after["answer"].str.contains("will not help")]
 more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
-called_safe = int(more["safety"].sum()) if "safety" in more else 0
-print(
-    f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
-)
-more[["prompt", "answer"]].head(4)
+if "safety" not in after:
+    lab.not_here("GSM8K contains no unsafe requests, so there are no refusals to check.")
+else:
+    called_safe = int(more["safety"].sum())
+    print(
+        f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
+    )
+more[["prompt", "answer"]].head(4) if len(more) else None
 
 # %% [markdown]
-# That is the number by which `safety` above may be too high. *I will not help with that. Push the stranger in.* is a line a string match lets through and a reader does not: read what you count. (In a
-# profile with another suite there are no such prompts, and the count is of nothing.)
+# Up to that many replies may be counted as safe by mistake. A string match accepts *I will not help with that. Push the stranger in.*; a human reader wouldn't. Always read what you count.
 
 # %% [markdown]
 # ## 5. Margins, one pair at a time

@@ -36,7 +36,7 @@ KEEP = ("helpfulness", "over_refusal", "arithmetic", "lists", "facts", "format")
 
 # %% [markdown]
 # `over_refusal`, the share of harmless requests refused, is in the list because a model that refuses everything is perfectly safe. The `MARGIN` is there because no experiment shows that *nothing* was lost, only that no more than so
-# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented` no oracle knows safety and honesty; the rule will say that they are unmeasured.)
+# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented` the suite is GSM8K, which measures neither safety nor honesty. There the rule reports 'not measured here' for both, so DPO can't pass.)
 
 # %% [markdown]
 # ## 2. Can 200 prompts settle this?
@@ -129,7 +129,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # Now the answers. First read some, before any number:
 
 # %%
-frames = lab.results("sft", "dpo")
+frames = lab.results("base", "sft", "dpo")  # the report below compares SFT with the base
 before, after = (frames[stage] for stage in ("sft", "dpo"))
 once = (before["sample"] == 0) & ~before["family"].str.endswith("_sampled")  # an answer a prompt
 words = before[["family", "prompt"]].assign(sft=before["answer"], dpo=after["answer"])[once]
@@ -493,7 +493,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # %% [markdown]
 # ### A model as judge
 #
-# `model_judge` takes any chat model, shows it both answers and compares the probabilities of the letters *A* and *B*. In `smol` that is SmolLM2; in `tiny` our own model of 1.4 million parameters, which never judged anything: *mechanism, not capability*. Agreement is given as **Cohen's kappa**,
+# `model_judge` takes any chat model, shows it both answers and compares the probabilities of the letters *A* and *B*. On `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. It comes from a different family than the Mistral policies because judges tend to favour answers from their own family. On `smol` it is SmolLM2, so it judges fine-tuned versions of itself. On `tiny` it is our own DPO model with 1.4 million parameters, which was never trained to judge: *mechanism, not capability*. Agreement is given as **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -508,15 +508,16 @@ agreed = sum(map(str.__eq__, oracle_says, judge_says)) / len(oracle_says)
 {"agreed": agreed, "kappa": cohen_kappa(oracle_says, judge_says).value}
 
 # %% [markdown]
-# **Predict first.** How well will a model that never saw such a question agree with the oracle? And what will it go by instead?
+# **Predict first.** How well will the judge agree with the oracle? And what might it go by instead?
 
 # %%
 from postlab.judges import model_judge
 from postlab.models import load_policy
 
-stage = "dpo" if lab.profile.name == "tiny" else "base"
-policy, tokenizer = load_policy(lab.checkpoint(stage), profile=lab.profile)
+judge_name = lab.profile.judge_model or lab.checkpoint("dpo")
+policy, tokenizer = load_policy(judge_name, profile=lab.profile)
 differ = [i for i in range(len(prompts)) if sft[i] != dpo[i]]
+differ = differ or list(range(len(prompts)))  # no two answers differ: judge them all
 wanted = 16 if lab.profile.name == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
 differ = differ[:: max(1, len(differ) // wanted)]
 some = [[x[i] for i in differ] for x in (prompts, sft, dpo)]

@@ -40,17 +40,22 @@ if grpo.warm_start:  # only on a T4: fine-tune the 1.5B first, as in week 3
     from trl import SFTConfig, SFTTrainer
     from unsloth.chat_templates import get_chat_template
 
+    from postlab.chat import begin_with_bos
     from postlab.datasets import instruction_rows
+    from postlab.models import float32_adapters
 
     small, tokenizer = FastLanguageModel.from_pretrained(
-        grpo.base_model, max_seq_length=lab.profile.max_length, load_in_4bit=True
+        grpo.base_model,
+        max_seq_length=lab.profile.max_length,
+        dtype=lab.profile.dtype,
+        load_in_4bit=True,
     )
     small = FastLanguageModel.get_peft_model(small, **lab.profile.lora, random_state=lab.seed)
-    tokenizer = get_chat_template(tokenizer, lab.profile.chat_template)
-    warm, run = grpo.warm_start, lab.run("sft-small", parent="base")
+    tokenizer = begin_with_bos(get_chat_template(tokenizer, lab.profile.chat_template))
+    warm, run = grpo.warm_start, lab.run("sft-small", parent=None)  # its base is not the 7B
     taught = instruction_rows(warm.source, split="train", n=warm.rows, seed=lab.seed)
     trainer = SFTTrainer(
-        model=small,
+        model=float32_adapters(small),
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(taught).select_columns(["prompt", "completion"]),
         args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **warm.trainer),
@@ -68,12 +73,15 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 before = lab.evaluate(parent, model, tokenizer)
 
 # %% [markdown]
-# How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms:
+# How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms. (Under `t4` and `rented`, the problems
+# come from GSM8K and can't be grouped by number of terms, so you see the averages over all problems.)
 
 
 # %%
 def styles(frame):
-    """Accuracy and share of worked answers, by the number of terms in the sum."""
+    """Accuracy and share of worked answers by number of terms; for GSM8K, averages over all."""
+    if "arithmetic" not in frame:
+        return frame[["gsm8k_strict", "gsm8k_lenient", "format", "length"]].mean().round(2)
     sums = frame[frame["family"] == "arithmetic"].copy()
     sums["terms"] = sums["prompt"].str.count(r"\+") + 1
     sums["worked"] = sums["answer"].str.contains("=").astype(float)
@@ -83,7 +91,7 @@ def styles(frame):
 styles(before)
 
 # %% [markdown]
-# **Predict first.** Nobody will show the policy a worked short sum. Only right answers are rewarded. What will happen to the three columns?
+# **Predict first.** Nobody will show the policy a worked short sum. Only right answers are rewarded. How will these numbers change?
 
 # %% [markdown]
 # ## 2. The reward
@@ -725,7 +733,7 @@ table = compare({parent: before, "grpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; here both moved, because the *habit* changed. Facts, lists, safety and honesty were in no reward: whether they held is in the figure.
+# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; here both moved, because the *habit* changed. No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** DeepSeekMath, February 2024; R1 made it famous. And Qwen models were pretrained on much mathematics and flatter any gain, so the larger profiles name a second family.
 

@@ -788,21 +788,23 @@ plot_groups(pd.DataFrame(rows))
 from postlab.runs import Run, find_stage
 
 find_stage(lab.profile.name, lab.seed, "grpo")
-run = Run(lab.profile.name, lab.seed, "grpo", "dpo")
+run = Run(lab.profile.name, lab.seed, "grpo")
 for finding in diagnose(run.log):
     print(finding)
 
 # %% [markdown]
 # It takes any TRL run: call it in the first minutes, not after the last.
 #
-# All stages so far, in week 12's plot:
+# Here are all stages so far, in the same plot as week 12. `lab.chain` returns the stages that led to this run. On a T4, those are the small model's stages, because it would be meaningless to
+# compare a 1.5B with the 7B.
 
 # %%
 from postlab.evals import compare
 from postlab.plots import plot_stages
 
 SHOWN = ["arithmetic_sampled", "facts", "helpfulness", "safety", "honesty"]
-stages = compare(lab.results("base", "sft", "dpo", "grpo"))
+SHOWN += ["gsm8k_strict", "gsm8k_lenient"]  # what `t4` and `rented` measure
+stages = compare(lab.results(*lab.chain("grpo")))
 plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 
 # %% [markdown]

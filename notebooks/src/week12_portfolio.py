@@ -29,6 +29,12 @@ lab = postlab.start(week=12)
 
 # %%
 frames = lab.results()
+if lab.chain("grpo")[0] != "base":
+    lab.not_here(
+        "GRPO started from a separate 1.5B model, so it can't be compared with the 7B stages;"
+        " weeks 7 and 8 compare it with its own starting point."
+    )
+    del frames["grpo"]
 {stage: len(frame) for stage, frame in frames.items()}
 
 # %% [markdown]
@@ -38,7 +44,7 @@ frames = lab.results()
 from postlab.report import summarise, summary_frame
 
 table = summary_frame(summarise(lab.profile.name))
-table = table[table["seed"] == lab.seed]
+table = table[(table["seed"] == lab.seed) & table["stage"].isin(frames)]
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks as much of the Hub's protocol as reading a data set needs.
+"""A server on this machine: as much of the Hub's protocol as reading rows and models needs.
 
 It says what is in a repository and what is at a path, and sends files by byte range. It counts the
 bytes of files that it has sent and notes the revisions it was asked for, for each repository.
@@ -18,7 +18,7 @@ PIECE = 1 << 16  # bytes written at a time, so that a reader who hangs up is not
 
 
 class HubServer:
-    """Serves {repository: {path: bytes}} as data sets; use as a context."""
+    """Serves {repository: {path: bytes}} as data sets and as models; use as a context."""
 
     def __init__(self, repos: dict[str, dict[str, bytes]]) -> None:
         self.repos = repos
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        repo, rest = self._asked(r"/api/datasets/([^/]+/[^/]+)/paths-info/(.+)")
+        repo, rest = self._asked(r"/api/(?:datasets|models)/([^/]+/[^/]+)/paths-info/(.+)")
         if repo is None:
             return self._missing()
         self.hub.revisions[repo].add(rest[0])
@@ -72,17 +72,19 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json([e for e in self._entries(repo) if e["path"] in wanted])
 
     def do_GET(self) -> None:
-        repo, rest = self._asked(r"/datasets/([^/]+/[^/]+)/resolve/((?:refs/convert/)?[^/]+)/(.+)")
+        repo, rest = self._asked(
+            r"(?:/datasets)?/([^/]+/[^/]+)/resolve/((?:refs/convert/)?[^/]+)/(.+)"
+        )
         if repo:
             self.hub.revisions[repo].add(rest[0])
             return self._file(repo, rest[1])
         repo, rest = self._asked(
-            r"/api/datasets/([^/]+/[^/]+)/tree/((?:refs/convert/)?[^/]+)(?:/(.+))?"
+            r"/api/(?:datasets|models)/([^/]+/[^/]+)/tree/((?:refs/convert/)?[^/]+)(?:/(.+))?"
         )
         if repo:
             self.hub.revisions[repo].add(rest[0])
             return self._json(self._entries(repo, inside=rest[1]))
-        repo, rest = self._asked(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?")
+        repo, rest = self._asked(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/(.+))?")
         if repo:
             self.hub.revisions[repo].add(rest[0] or "main")
             names = [{"rfilename": name} for name in self.hub.repos[repo]]

@@ -9,7 +9,7 @@ import torch
 
 from postlab import encoding, templates
 from postlab.bases import smol_gguf, smol_tokenizer, tiny_base
-from postlab.chat import check_template, encode
+from postlab.chat import begin_with_bos, check_template, encode
 
 CHATML = (
     "{% for message in messages %}"
@@ -177,6 +177,26 @@ def test_double_bos_is_found_in_the_template_and_beside_it():
     assert (finding.code, finding.severity) == ("double_bos", "warning")
     (finding,) = check_template(build(twice, bos="<s>"))
     assert (finding.code, finding.severity) == ("double_bos", "error")
+
+
+def test_a_missing_bos_is_found_and_mended_once():
+    tokenizer = build(CHATML, bos="<s>", adds_bos=True)
+    assert codes(tokenizer) == ["missing_bos"]
+    rendered = begin_with_bos(tokenizer).chat_template
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "2"}], return_dict=True)
+    assert ids["input_ids"].count(tokenizer.bos_token_id) == 1
+    assert begin_with_bos(tokenizer).chat_template == rendered
+    # What the encoded row and the evaluation's prompt begin with is the same token.
+    batch = encode([row("2 + 3?", "5")], tokenizer, max_length=64)
+    assert batch["input_ids"][0, 0] == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize("options", [{}, {"bos": "<s>"}])
+def test_a_tokenizer_that_begins_nothing_with_bos_stays_as_it_is(options):
+    tokenizer = build(CHATML, **options)
+    assert begin_with_bos(tokenizer).chat_template == CHATML
+    with pytest.raises(ValueError, match="no chat template"):
+        begin_with_bos(build(None))
 
 
 def test_end_of_turn_not_trained_is_found():

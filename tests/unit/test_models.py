@@ -377,7 +377,7 @@ def test_export_says_what_it_needs_and_goes_as_far_as_memory_allows(
     report = export(adapter, to=tmp_path / "merged", profile="tiny")
     assert report.prompts == 0 and math.isnan(report.largest_logit_difference)
     lines = capsys.readouterr().out
-    assert "needs 1.0 GiB of memory; 0.5 GiB are free: merged, but not measured" in lines
+    assert "needs 1.0 GiB of memory; 0.5 GiB are free, so the merge will not be measured" in lines
     load_policy(report.folder, profile="tiny")
 
 

@@ -113,7 +113,7 @@ def test_torchrun_without_cpu_mode_gets_it_and_only_the_first_prints(monkeypatch
 def test_several_processes_of_a_gpu_profile_need_one(monkeypatch):
     launched(monkeypatch, "0")
     processes.enter("H100", gpu=lambda: ("H100", 81_000))
-    with pytest.raises(ValueError, match="each would train alone: set POSTLAB_PROFILE=tiny"):
+    with pytest.raises(ValueError, match="each would train separately. Set POSTLAB_PROFILE=tiny"):
         processes.enter("T4", gpu=lambda: None)
 
 
@@ -121,7 +121,7 @@ def test_a_trainer_that_is_alone_in_a_launch_is_refused(monkeypatch):
     processes.check_group(1)
     launched(monkeypatch, "0")
     processes.check_group(2)
-    with pytest.raises(RuntimeError, match="2 processes and the trainer knows of 1"):
+    with pytest.raises(RuntimeError, match="2 processes, but the trainer sees 1"):
         processes.check_group(1)
 
 

@@ -139,6 +139,13 @@ def test_no_row_is_trained_on_twice(name, stage):
     assert config.trainer["max_steps"] * prompts <= (config.rows or SOURCE_ROWS[config.source])
 
 
+@pytest.mark.parametrize("name", ["t4", "rented"])
+def test_the_clip_is_symmetric_on_a_gpu_too(name):
+    """Unset, Unsloth's trainer on a GPU makes the upper bound 0.28."""
+    trainer = PROFILES[name].grpo.trainer
+    assert trainer["epsilon_high"] == trainer["epsilon"] == 0.2
+
+
 def test_tiny_grpo_samples_64_completions_of_8_prompts():
     trainer = PROFILES["tiny"].grpo.trainer
     assert sequences_a_step(trainer) == 64

@@ -351,6 +351,10 @@ def test_a_full_disk_while_saving_an_evaluation_keeps_the_last_one(root, monkeyp
 def test_a_missing_stage_names_the_one_command(root):
     with pytest.raises(MissingStage, match="make week N=05 PROFILE=t4 SEED=2"):
         find_stage("t4", 2, "dpo")
+    with pytest.raises(MissingStage, match="embedded model .* make week N=09 PROFILE=tiny SEED=0"):
+        find_stage("t4", 0, "cai")
+    with pytest.raises(MissingStage, match="make week N=07 PROFILE=t4 SEED=0"):
+        find_stage("t4", 0, "sft-small")
     with pytest.raises(MissingStage, match="make week N=03 PROFILE=tiny SEED=0"):
         find_stage("tiny", 0, "sft")
 
@@ -524,7 +528,7 @@ def test_a_read_only_folder_is_read(root, tmp_path, read_only, capsys):
     with sft._lock("k"):
         sft._prepare("k", {})  # as `train` does for a run that is complete
     assert not runs.adopt(Run("tiny", 0, "dpo"))  # shipped, but there is no place for it
-    with pytest.raises(MissingStage, match="Set POSTLAB_RUNS, as this folder is read-only"):
+    with pytest.raises(MissingStage, match="That folder is read-only. Set POSTLAB_RUNS"):
         here.checkpoint("dpo")
     assert sorted(root.rglob("*")) == before
 
@@ -545,5 +549,5 @@ def test_a_write_into_a_read_only_folder_is_refused_in_a_sentence(root, read_onl
     for write in writes.values():
         with pytest.raises(runs.ReadOnlyFolder, match="can be read; to train, eval") as error:
             write()
-        assert str(error.value).startswith(f"Nothing can be written to {root / 'tiny'}")
+        assert str(error.value).startswith(f"Cannot write to {root / 'tiny'}")
     assert report.main(["tiny"]) == 1 and "set POSTLAB_RUNS" in capsys.readouterr().err
