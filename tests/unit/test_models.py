@@ -370,7 +370,7 @@ def test_export_says_what_it_needs_and_goes_as_far_as_memory_allows(
 ):
     monkeypatch.setattr(merging, "OVERHEAD", 2**30)
     monkeypatch.setattr(merging, "free_bytes", lambda device: 2**29)
-    with pytest.raises(MemoryError, match="Merging needs 1.0 GiB of memory and 0.5 GiB are free"):
+    with pytest.raises(MemoryError, match="Merging needs 1.0 GiB of memory, but 0.5 GiB are free"):
         export(adapter, to=tmp_path / "merged", profile="tiny")
     assert not list(tmp_path.glob("*merged*"))
     monkeypatch.setattr(merging, "_check_fits", lambda needed: None)

@@ -85,7 +85,7 @@ def test_how_many_were_asked_for(options: str, asked: int | None):
 def test_what_cannot_be_repeated_is_refused(target, monkeypatch):
     launch = LAUNCH if target[0] == "-c" else ["python", "accelerate", "launch", *target]
     monkeypatch.setattr(processes, "_ancestors", lambda: [launch])
-    with pytest.raises(ValueError, match="--num_processes 2 SCRIPT, or use torchrun"):
+    with pytest.raises(ValueError, match="--num_processes 2 SCRIPT, or torchrun"):
         processes.relaunch(ACCELERATED, ["python", *target])
 
 

@@ -118,7 +118,7 @@ def test_a_complete_run_is_loaded_from_a_read_only_folder(base, root, read_only)
     log = run.train(sft(base, run, max_steps=2))
     read_only(root)
     assert run.train(sft(base, run, max_steps=2)) == log
-    with pytest.raises(runs.ReadOnlyFolder, match="set POSTLAB_RUNS to a folder of your own"):
+    with pytest.raises(runs.ReadOnlyFolder, match="set POSTLAB_RUNS to a folder you can write to"):
         run.train(sft(base, run, max_steps=3))
 
 
