@@ -32,8 +32,11 @@ SYSTEM = "You are an AI assistant. Provide a detailed answer so the user doesn't
 CODE = "```python\ndef area(r):\n    return 3.14159 * r**2\n```\nCall `area(2)`; it gives 12.57."
 
 
-def repositories(rows: int = 160) -> dict[str, dict[str, bytes]]:
-    """{Hub id: files} of the three sets that the GPU profiles read, and of SlimOrca."""
+def repositories(rows: int = 48) -> dict[str, dict[str, bytes]]:
+    """{Hub id: files} of the three sets that the GPU profiles read, and of SlimOrca.
+
+    Few rows, so that a stage of `cuts.ROWS` meets every awkward kind.
+    """
     known = {name: repo for name, (repo, _) in _hub.KNOWN.items()}
     card = (
         "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n"

@@ -38,6 +38,8 @@ import real_rows  # noqa: E402
 import stand_ins  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 
+from postlab.lab import EMBEDDED_WEEKS  # noqa: E402
+
 WEEKS = tuple(f"{week:02d}" for week in range(1, 13))
 MAKES = ("03", "05", "07")  # the chain: each needs those before it, and the others need them all
 SKIPPED = re.compile(r"^Skipped under \w+: (.+)$", re.MULTILINE)
@@ -224,6 +226,10 @@ def report(profile: str, walks: Sequence[Walk]) -> str:
         f"| {w.week} | {w.cells} | {len(w.reasons)} | {len(w.errors)} | {w.seconds:.0f} |"
         for w in walks
     ]
+    embedded = [w.week for w in walks if int(w.week) in EMBEDDED_WEEKS]
+    if embedded:
+        said = "use the embedded model in every profile: their cells say nothing of a 7B."
+        text += ["", f"Weeks {', '.join(embedded)} {said}"]
     for title, pick in (("Skipped cells", "reasons"), ("Exceptions", "errors")):
         found = [(w.week, *one) for w in walks for one in getattr(w, pick)]
         text += ["", f"## {title}", ""] if found else []
