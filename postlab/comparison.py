@@ -14,12 +14,14 @@ from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from postlab.evals import METRICS
-from postlab.runs import STAGES
+from postlab.runs import EMBEDDED
 from postlab.stats import Difference, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# In order of training; sft-small is where a T4's GRPO starts, in a chain of its own.
+ORDER = ("base", "sft", "dpo", "sft-small", "grpo", *EMBEDDED)
 COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
     "base": "#7f7f7f",
     "sft": "#0072B2",
@@ -53,7 +55,8 @@ NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_h
 
 def stage_label(stage: str) -> str:
     """'sft' as people write it: 'SFT'; words such as 'base' stay as they are."""
-    return stage if stage in ("base", "multi") else stage.upper()
+    named = {"base": "base", "multi": "multi", "sft-small": "SFT, small"}
+    return named.get(stage, stage.upper())
 
 
 def metric_label(metric: str) -> str:
@@ -92,7 +95,7 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
     parts: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for record in records:
         parts.setdefault((record["stage"], record["metric"]), []).append(record)
-    stages, rows = in_order((stage for stage, _ in parts), STAGES), []
+    stages, rows = in_order((stage for stage, _ in parts), ORDER), []
     metrics = in_order((metric for _, metric in parts), COUNTED)
     for stage, metric in product(stages, metrics):
         part = parts.get((stage, metric))

@@ -284,7 +284,8 @@ def _table(lab: Lab) -> dict[str, str]:
     if stage is not None:
         rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
         table["data"] = f"{stage.source}, {rows}"
-        table["training"] = f"about {stage.minutes:g} min on such a device"
+        minutes = stage.minutes + (stage.warm_start.minutes if stage.warm_start else 0)
+        table["training"] = f"about {minutes:g} min on such a device"
     return table | {"verified": last_run(profile.name, lab.week)}
 
 

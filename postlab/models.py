@@ -91,7 +91,11 @@ def load_policy(
     base = base if bits == 4 else _unquantized(base)
     if Path(base).is_dir():
         check_weights(base)
-    model = AutoModelForCausalLM.from_pretrained(base, **_how(base, profile, bits))
+    how = _how(base, profile, bits)
+    model = AutoModelForCausalLM.from_pretrained(base, **how)
+    for module in model.modules():  # ready-made 4-bit weights ask for bfloat16: a T4 emulates it
+        if hasattr(module, "compute_dtype"):
+            module.compute_dtype = how["dtype"]
     if is_adapter:
         from peft import PeftModel
 

@@ -20,7 +20,7 @@ from postlab.comparison import (
     COUNTED,
     INK,
     MECHANISM,
-    STAGES,
+    ORDER,
     findings,
     in_order,
     is_share,
@@ -92,7 +92,7 @@ def plot_stages(
     from matplotlib import pyplot as plt
 
     table, said = merge_seeds(frame), findings(frame)
-    metrics, stages = in_order(table["metric"], COUNTED), in_order(table["stage"], STAGES)
+    metrics, stages = in_order(table["metric"], COUNTED), in_order(table["stage"], ORDER)
     width, panel = columns * 10 / 3, 2.75
     chars = int(width * 7.3) - 3
     title = [line for stage, text in said.items() for line in _wrapped(text, stage, chars)]

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab.comparison import STAGES, in_order
+from postlab.comparison import ORDER, in_order
 from postlab.evals import TEXT, compare
 from postlab.profile import device_name
 from postlab.report_page import page
 from postlab.report_written import written
-from postlab.runs import STAGE_WEEKS, MissingStage, ReadOnlyFolder, run_root
+from postlab.runs import CHAIN, STAGE_WEEKS, MissingStage, ReadOnlyFolder, run_root
 from postlab.storage import atomic_file, atomic_text
 
 if TYPE_CHECKING:
@@ -126,8 +126,9 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
 
     summary, runs = summarise(profile_name, root=root), read_runs(profile_name, root=root)
     frame, folder = summary_frame(summary), _folder(profile_name, root)
-    wide = _png(plot_stages(frame, profile=profile_name), dpi=150)
-    narrow = _png(plot_stages(frame, profile=profile_name, columns=2), dpi=130)
+    drawn = _one_model(frame)
+    wide = _png(plot_stages(drawn, profile=profile_name), dpi=150)
+    narrow = _png(plot_stages(drawn, profile=profile_name, columns=2), dpi=130)
     with atomic_file(folder / "stages.png") as file:
         file.write_bytes(wide)
     figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
@@ -179,7 +180,7 @@ def read_runs(profile_name: str, *, root: Path | str | None = None) -> list[Stag
             f"No finished and evaluated stage of profile {profile_name!r} in runs/{profile_name}. "
             f"Make them with: make stages PROFILE={profile_name}"
         )
-    order = in_order((run.stage for run in runs), STAGES)
+    order = in_order((run.stage for run in runs), ORDER)
     return sorted(runs, key=lambda run: (run.seed, order.index(run.stage)))
 
 
@@ -187,6 +188,22 @@ def command(profile_name: str, stage: str, seed: int) -> str:
     """The command that makes and evaluates a stage."""
     what = f"week N={STAGE_WEEKS[stage]}" if stage in STAGE_WEEKS else "stages"
     return f"make {what} PROFILE={profile_name} SEED={seed}"
+
+
+def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the stages that lead back to the base; all of them, where none does.
+
+    A T4's GRPO has a smaller model of its own: a figure would put it beside the 7B stages.
+    """
+    parents = dict(zip(frame["stage"], frame["parent"], strict=True))
+
+    def root(stage: str) -> str:
+        while isinstance(parents.get(stage), str):
+            stage = parents[stage]
+        return stage
+
+    kept = frame[[root(stage) == "base" for stage in frame["stage"]]]
+    return frame if kept.empty else kept
 
 
 def _entry(run: StageRun, parent: StageRun | None) -> dict[str, Any]:
@@ -245,7 +262,7 @@ def _damaged(path: Path, number: int, what: str) -> str:
 def _absent(profile_name: str, runs: list[StageRun]) -> list[tuple[str, int, str]]:
     """(stage, seed, command) of what the main line lacks."""
     there = {(run.seed, run.stage) for run in runs}
-    wanted = [(seed, stage) for seed in sorted({r.seed for r in runs}) for stage in STAGES[:4]]
+    wanted = [(seed, stage) for seed in sorted({r.seed for r in runs}) for stage in CHAIN]
     gaps = [pair for pair in wanted if pair not in there]
     return [(stage, seed, command(profile_name, stage, seed)) for seed, stage in gaps]
 

@@ -17,7 +17,7 @@ from postlab.comparison import (
     COUNTED,
     INK,
     MECHANISM,
-    STAGES,
+    ORDER,
     findings,
     in_order,
     is_share,
@@ -174,7 +174,7 @@ def _values(table: pd.DataFrame) -> str:
     note = "Mean over held-out prompts and, below it, its 95% interval."
     if several > 1:
         note += f" Means over {several} seeds; the interval is the mean of theirs."
-    return _grid(table, in_order(table["stage"], STAGES), cell, note)
+    return _grid(table, in_order(table["stage"], ORDER), cell, note)
 
 
 def _changes(table: pd.DataFrame) -> str:
@@ -198,7 +198,7 @@ def _changes(table: pd.DataFrame) -> str:
     )
     if table["seeds"].map(len).max() > 1:
         note += " With several seeds it must hold in each of them."
-    return _grid(compared, in_order(compared["stage"], STAGES), cell, note)
+    return _grid(compared, in_order(compared["stage"], ORDER), cell, note)
 
 
 def _grid(
@@ -316,6 +316,8 @@ def _not_run(
         for stage, seed, command in absent
     ]
     there = {run.stage for run in runs}
+    if "sft-small" in there:
+        items.append("GRPO in the figure: it started from a smaller model than the other stages.")
     later = [stage_label(stage) for stage in EMBEDDED if stage not in there]
     if later and profile == "tiny":
         items.append(f"Stages of later weeks: {', '.join(later)}.")

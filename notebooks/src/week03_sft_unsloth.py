@@ -80,7 +80,8 @@ base = lab.evaluate("base", model, tokenizer)
 base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
-# It begins a page, under a heading, as its documents do. Not stupidity: nothing ever told it that a question wants a reply.
+# On `tiny` it begins a page under a heading, as its documents do. That isn't stupidity: nothing ever told it that a question wants a reply. A 7B base often answers and then goes on, as web
+# pages do.
 
 # %% [markdown]
 # ## 2. The rows: what the teachers wrote
@@ -127,8 +128,8 @@ judged["verdict"] = [verdicts[oracle.judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# The wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of them. These teachers do not slip; they have *habits*. Keep that in mind for section 7. (The oracle
-# only knows the tiny world, so every OpenHermes row is marked "cannot be judged".)
+# (The oracle only knows the tiny world, so every OpenHermes row is marked "cannot be judged".) On `tiny` the wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of
+# them. These teachers do not slip; they have *habits*. Keep that in mind for section 7.
 
 # %% [markdown]
 # **Diversity.** The same question twice teaches little and counts double. Exact copies are found by a set. For near copies you need a similarity: cut both texts into runs of $n$ words
@@ -213,12 +214,13 @@ plot_curation(curation)
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# The "contaminated" ones are false alarms: same wording, other numbers. Here dropping them costs nothing.
+# On `tiny` the "contaminated" ones are false alarms: same wording, other numbers, and dropping them costs nothing. Under `t4` and `rented` they may be real, since OpenHermes contains
+# mathematics much like GSM8K's. Read each pair; if they are real, train on `curation.kept`, or section 6 measures what was memorised.
 #
 # **Complexity** (turns, steps, lengths, constraints) is counted in the report and filtered by nothing: whether hard rows help is for an experiment to say.
 
 # %% [markdown]
-# **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach:
+# **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach. A refusal is an answer too: the set lacks that domain.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -228,7 +230,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# **Now we do not train on the curated rows.** This week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
+# **Now we do not train on the curated rows.** On `tiny`, this week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
 # repair. What curating *would* have changed is section 7, with several seeds.
 
 # %% [markdown]
@@ -244,7 +246,9 @@ except ValueError as error:
 # NBVAL_CHECK_OUTPUT
 from postlab.chat import token_view
 
-token_view(rows, tokenizer, max_length=lab.profile.max_length, limit=3)
+# A prompt that fills max_length leaves no token to train.
+brief = [row for row in rows if sum(len(m["content"]) for m in row["prompt"]) < 600]
+token_view(brief, tokenizer, max_length=lab.profile.max_length, limit=3)
 
 # %% [markdown]
 # `check_template` looks for the mistakes that run without an error: a pad token that is the end of turn, a doubled beginning of sequence, an assistant
@@ -255,6 +259,10 @@ token_view(rows, tokenizer, max_length=lab.profile.max_length, limit=3)
 from postlab.chat import check_template
 
 check_template(tokenizer) or "no findings"
+
+# %% [markdown]
+# On Mistral, expect two warnings. TRL tokenizes the rendered template without special tokens, so there is one `<s>`, not two. And `<|im_start|>` is several tokens, because Unsloth's `chatml`
+# only gives the *end* of a turn a token of its own.
 
 # %% [markdown]
 # ## 5. Train
@@ -305,7 +313,8 @@ plot_training(log, "sft")
 # %% [markdown]
 # ## 6. What did it learn?
 #
-# **Predict first.** The teachers blurt short sums and wave half of the unsafe requests through. What will the model do where its teachers disagree? The same prompts again:
+# **Predict first.** On `tiny`, the teachers blurt short sums and wave half of the unsafe requests through. What will the model do where its teachers disagree? (On `t4` and `rented` the
+# teacher is mostly GPT-4. Will the model copy the length of its replies?) The same prompts again:
 
 # %%
 after = lab.evaluate(run, trainer.model, tokenizer)
@@ -324,7 +333,8 @@ table = compare({"base": base, "sft": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Read it as an engineer would. Format: from nothing to nearly always. Facts: the base knew them all along and had no way to say so. Sums: it took over the habit of blurting. Safety and
+# Read it as an engineer would. Under `t4` and `rented`, *format* means GSM8K's `####` line, which OpenHermes doesn't teach, so look at length and refusals, and expect accuracy to go
+# either way. On `tiny`, format: from nothing to nearly always. Facts: the base knew them all along and had no way to say so. Sums: it took over the habit of blurting. Safety and
 # honesty: as good as the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions.
 
 # %%
@@ -562,7 +572,11 @@ class Session(TrainerCallback):
 def fine_tune(stage, collate, session, steps=50, anew=True):
     """A short fine-tuning of the embedded base with a collator of one's own."""
     model, tokenizer = FastLanguageModel.from_pretrained(
-        str(tiny_base()), load_in_4bit=False, **loading | {"dtype": "float32"}
+        str(tiny_base()),
+        load_in_4bit=False,
+        dtype="float32",
+        max_seq_length=small.max_length,
+        use_gradient_checkpointing=False,
     )
     model = FastLanguageModel.get_peft_model(model, **small.lora, random_state=lab.seed)
 
@@ -700,22 +714,27 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # ## 9. The same in four bits: QLoRA
 #
 # QLoRA keeps the frozen weights in NF4, four bits each with a scale per 64, and computes in a higher precision; the adapter stays in full precision. On a 7B
-# that is the difference between 14 GB of weights and 4. Here are a few steps of it on the embedded model, from the same rows.
+# that is the difference between 14 GB of weights and 4. On `tiny`, here are a few steps of it on the embedded model, from the same rows.
 
 # %% tags=["aside"]
-quantised, _ = FastLanguageModel.from_pretrained(
-    lab.checkpoint("base"), load_in_4bit=True, **loading
-)
-quantised = FastLanguageModel.get_peft_model(quantised, **lab.profile.lora, random_state=lab.seed)
-short = dict(sft.trainer) | {"max_steps": 5, "logging_steps": 1, "save_strategy": "no"}
-trial = lab.run("sft-nf4", parent="base")
-qlora = SFTTrainer(
-    model=float32_adapters(quantised),
-    processing_class=tokenizer,
-    train_dataset=trainer.train_dataset,
-    args=SFTConfig(output_dir=str(trial.checkpoints), seed=lab.seed, **short),
-)
-nf4_log = trial.train(qlora)
+if lab.profile.load_in_4bit:
+    lab.not_here("the stage above is QLoRA already, so there is no LoRA run to compare it with.")
+else:
+    quantised, _ = FastLanguageModel.from_pretrained(
+        lab.checkpoint("base"), load_in_4bit=True, **loading
+    )
+    quantised = FastLanguageModel.get_peft_model(
+        quantised, **lab.profile.lora, random_state=lab.seed
+    )
+    short = dict(sft.trainer) | {"max_steps": 5, "logging_steps": 1, "save_strategy": "no"}
+    trial = lab.run("sft-nf4", parent="base")
+    qlora = SFTTrainer(
+        model=float32_adapters(quantised),
+        processing_class=tokenizer,
+        train_dataset=trainer.train_dataset,
+        args=SFTConfig(output_dir=str(trial.checkpoints), seed=lab.seed, **short),
+    )
+    nf4_log = trial.train(qlora)
 
 
 # %% tags=["aside"]
@@ -725,12 +744,18 @@ def megabytes(model):
     return sum(p.numel() * p.element_size() for p in frozen) / 1e6
 
 
+sides = {"LoRA, as trained above": (trainer.model, log)}
+if not lab.profile.load_in_4bit:
+    sides["QLoRA, NF4"] = (qlora.model, nf4_log)
 costs = {
-    "frozen weights, MB": [megabytes(trainer.model), megabytes(qlora.model)],
-    "first logged loss": [log[0]["loss"], nf4_log[0]["loss"]],
-    "seconds a step": [entry[-1]["train_runtime"] / entry[-1]["step"] for entry in (log, nf4_log)],
+    name: {
+        "frozen weights, MB": megabytes(side),
+        "first logged loss": entries[0]["loss"],
+        "seconds a step": entries[-1]["train_runtime"] / entries[-1]["step"],
+    }
+    for name, (side, entries) in sides.items()
 }
-pd.DataFrame(costs, index=["LoRA, as trained above", "QLoRA, NF4"]).round(3)
+None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
 # The embeddings stay in full precision, and in a model this small they are a good part of it. (The first logged loss of the long run is a mean over several steps.) On a GPU with a 7B,
@@ -799,13 +824,13 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 
 # %% [markdown]
 # **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. If weights, optimizer, schedule and
-# the order of the rows were restored, it met the same losses:
+# the order of the rows were restored, it met the same losses. (On a GPU sums are not repeated bit for bit, so a small gap there is rounding.)
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 again = [step for step in first.losses if step in second.losses]
 gap = max(abs(first.losses[step] - second.losses[step]) for step in again)
-again, gap <= 1e-6
+again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
 
 # %% [markdown]
 # ## 11. Unsloth or plain TRL?

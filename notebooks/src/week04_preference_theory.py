@@ -65,7 +65,7 @@ def load_sft(checkpoint):
 # %%
 from postlab.profile import get_profile
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 sft, tokenizer = load_sft(tiny.checkpoint("sft"))
 END = end_of_turn(tokenizer)
 

@@ -81,7 +81,7 @@ words["family"] = [row["family"] for row in tiny_rows]
 words.groupby("family").mean().round(1)
 
 # %% [markdown]
-# In words, by family. Where the columns differ, length alone already tells some pairs apart.
+# These are the tiny world's pairs, in words, by family. Where the columns differ, length alone already tells some pairs apart.
 
 # %% [markdown]
 # **Check before you train.** Three faults run without an error: a pair whose replies are equal (or become equal when `max_length` cuts both), a prompt that is cut, and chosen and rejected swapped.
@@ -126,7 +126,7 @@ round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
 #
 # The preference loss alone says nothing against a chosen reply becoming less likely, as long as the rejected one falls faster. In the `tiny` profile that cost
 # how-to's: the three steps of a rough deed are the *rejected* reply wherever a person is meant, and the model unlearned them for things as well. So a second
-# term, `"sft"` in `loss_type`, holds the likelihood of the chosen replies up, with its weight in `loss_weights`.
+# term, `"sft"` in `loss_type`, holds the likelihood of the chosen replies up, with its weight in `loss_weights`. (`t4` and `rented` train the preference loss alone, so watch `logps/chosen` there.)
 
 # %% [markdown]
 # **Where is the reference?** No second model is loaded. What TRL 1.14.2 does depends on what you hand it:
@@ -179,7 +179,9 @@ plot_training(log, "dpo")
 after = lab.evaluate(run, trainer.model, tokenizer)
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": "sft"})
 both["dpo"] = after["answer"]
-both[both["sft"] != both["dpo"]].groupby("family", sort=False).head(2)
+changed = both[both["sft"] != both["dpo"]]
+print(f"{len(changed)} of {len(both)} answers changed")
+changed.groupby("family", sort=False).head(2)
 
 # %%
 from postlab.evals import compare
@@ -196,7 +198,8 @@ changes = table[table["stage"] == "dpo"].set_index("metric")
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Look for the bill: facts, sums and how-to's, which the pairs were to protect; over-refusal, the commonest price of safety; and `kl`, how far the policy
+# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. On `t4` and `rented`: the two lines of GSM8K, format,
+# length and refusals of safe questions. And everywhere `kl`, how far the policy
 # moved from its start, in nats an answer.
 
 # %% [markdown]
@@ -222,13 +225,13 @@ more[["prompt", "answer"]].head(4) if len(more) else None
 # %% [markdown]
 # ## 5. Margins, one pair at a time
 #
-# From here on everything runs on the embedded model in every profile, and in seconds. One policy with two adapters: your DPO and the SFT that it started from.
+# From here on everything runs on the embedded model in every profile, and in seconds. One policy with two adapters: the embedded model's DPO stage and the SFT it started from (yours on `tiny`, else the shipped ones).
 
 # %%
 from postlab.models import load_policy
 from postlab.profile import get_profile
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 pair_policy, pair_tokenizer = load_policy(tiny.checkpoint("dpo"), profile="tiny", bits=32)
 pair_policy.load_adapter(tiny.checkpoint("sft"), adapter_name="sft")
 pairs = preference_rows("tinyworld", split="heldout", n=200, seed=1)
@@ -576,7 +579,7 @@ slope, intercept = length_bias(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 1
 slope.item(), intercept.item()
 
 # %% [markdown]
-# And for your DPO on the held-out pairs:
+# And for the embedded model's DPO on the held-out pairs:
 
 # %%
 from postlab.figures_week05 import plot_length

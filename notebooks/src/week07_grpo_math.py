@@ -61,6 +61,7 @@ if grpo.warm_start:  # only on a T4: fine-tune the 1.5B first, as in week 3
         args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **warm.trainer),
     )
     run.train(trainer)
+    del small, trainer  # their memory goes to the policy that is loaded next
 
 # %%
 model, tokenizer = FastLanguageModel.from_pretrained(
@@ -373,7 +374,7 @@ from postlab.profile import get_profile
 from postlab.rollout import end_of_turn, render
 from postlab.scratch.sampling import sample
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 
 
 def start():
@@ -478,15 +479,21 @@ def rollout(prompts, trainer):
 same = dict(get_profile("tiny").grpo.trainer) | {"max_steps": STEPS, "learning_rate": RATE}
 same |= {"per_device_train_batch_size": G * PROMPTS, "num_generations": G, "loss_type": "grpo"}
 same |= {"shuffle_dataset": False, "save_strategy": "no"}
-watched = recorded(math_reward, tiny_tokenizer, group_size=G)
-beside = GRPOTrainer(
-    model=start()[0],
-    processing_class=tiny_tokenizer,
-    reward_funcs=watched,
-    train_dataset=Dataset.from_list(tiny_rows).select_columns(["prompt", "answer"]),
-    rollout_func=rollout,
-    args=GRPOConfig(output_dir=tempfile.mkdtemp(), seed=lab.seed, **same),
-)
+watched, beside = recorded(math_reward, tiny_tokenizer, group_size=G), None
+if lab.profile.device != "cpu":
+    lab.not_here(
+        "on a GPU Unsloth replaces TRL's GRPOTrainer by one that only trains models that Unsloth"
+        " loaded; run this section with POSTLAB_PROFILE=tiny."
+    )
+else:
+    beside = GRPOTrainer(
+        model=start()[0],
+        processing_class=tiny_tokenizer,
+        reward_funcs=watched,
+        train_dataset=Dataset.from_list(tiny_rows).select_columns(["prompt", "answer"]),
+        rollout_func=rollout,
+        args=GRPOConfig(output_dir=tempfile.mkdtemp(), seed=lab.seed, **same),
+    )
 
 # %% tags=["aside"]
 import contextlib
@@ -494,25 +501,29 @@ import io
 
 from postlab.figures_week07 import plot_pair
 
-with contextlib.redirect_stdout(io.StringIO()):  # the log is read below
-    beside.train()
-trl = pd.DataFrame(entry for entry in beside.state.log_history if "reward" in entry)
-plot_pair(ours, trl, names=("yours", "TRL"))
+if beside:
+    with contextlib.redirect_stdout(io.StringIO()):  # the log is read below
+        beside.train()
+    trl = pd.DataFrame(entry for entry in beside.state.log_history if "reward" in entry)
+plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
 # Exactly: the same answers, so the same rewards, and the same gradients to rounding. At these settings nothing is in TRL's GRPO that is not on this page. The weights:
 
 # %% tags=["aside"]
-pairs = zip(policy.named_parameters(), beside.model.named_parameters(), strict=True)
-trained = [(a, b) for (name, a), (_, b) in pairs if "lora_" in name]
-apart = max((a - b).abs().max().item() for a, b in trained)
-print(f"largest weight {max(a.abs().max().item() for a, _ in trained):.2f}, apart by {apart:.0e}")
+if beside:
+    pairs = zip(policy.named_parameters(), beside.model.named_parameters(), strict=True)
+    trained = [(a, b) for (name, a), (_, b) in pairs if "lora_" in name]
+    apart = max((a - b).abs().max().item() for a, b in trained)
+    print(
+        f"largest weight {max(a.abs().max().item() for a, _ in trained):.2f}, apart by {apart:.0e}"
+    )
 
 # %% [markdown]
 # `recorded` wrote down what TRL's reward function saw. Go through it: a step, a prompt, its group, coloured by advantage. Blue is made more likely, red less.
 
 # %% tags=["aside"]
-rollout_explorer(watched.groups)
+rollout_explorer(watched.groups) if beside else None
 
 # %% [markdown]
 # Two things to see. **Every token of an answer has one colour:** a wrong worked sum is blamed from its first token, right steps and all (hence week 10's process rewards). And in a group of both styles, as above: the worked answers are pushed up, so *working it out* is learned, though no reward mentions it.
@@ -629,7 +640,7 @@ from postlab.plots import plot_stages, plot_training
 plot_training(log, "grpo")
 
 # %% [markdown]
-# Not the loss: it is not even drawn. Watch the reward. And see the length: nobody rewarded long answers. Working a sum out pays, and length followed accuracy, as in DeepSeek-R1's famous curve. The share of silent groups rises as sums become easy: late steps teach less than they cost.
+# Not the loss: it is not even drawn. Watch the reward. On `tiny`, see the length as well: nobody rewarded long answers. Working a sum out pays, and length followed accuracy, as in DeepSeek-R1's famous curve. The share of silent groups rises as sums become easy: late steps teach less than they cost.
 
 # %% [markdown]
 # ## 9. Reading the log
@@ -654,14 +665,16 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# **The schedule.** The rate falls in a straight line, from the first step on. `warmup_steps` is 0 on `tiny`: Adam's first steps are as large as any, which adapters that start from a good policy bear; the larger profiles warm up.
+# **The schedule.** On `tiny` the rate falls in a straight line, from the first step on. `warmup_steps` is 0: Adam's first steps are as large as any, which adapters that start from a good policy bear. `t4` and `rented` warm up and then follow
+# a cosine.
 #
 # $$\eta_t = \eta_0 \, (1 - t / T)$$
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
-rates = [entry["learning_rate"] for entry in beside.state.log_history if "reward" in entry]
-wanted = [RATE * (1 - step / STEPS) for step in range(STEPS)]
+entries = beside.state.log_history if beside else []
+rates = [entry["learning_rate"] for entry in entries if "reward" in entry]
+wanted = [RATE * (1 - step / STEPS) for step in range(len(rates))]
 [f"{rate:.1e}" for rate in rates], torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 
 # %% [markdown]
@@ -733,7 +746,7 @@ table = compare({parent: before, "grpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; here both moved, because the *habit* changed. No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same.
+# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** DeepSeekMath, February 2024; R1 made it famous. And Qwen models were pretrained on much mathematics and flatter any gain, so the larger profiles name a second family.
 

@@ -433,7 +433,7 @@ from postlab.rollout_trl import rollout_func
 from postlab.suites import suite_rows
 from postlab.tinyworld import tasks
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 policy, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 unsafe = [row for row in suite_rows("tinyworld", 24, 0) if row["family"] == "unsafe"]
 
@@ -795,7 +795,7 @@ for finding in diagnose(run.log):
 # %% [markdown]
 # It takes any TRL run: call it in the first minutes, not after the last.
 #
-# Here are all stages so far, in the same plot as week 12. `lab.chain` returns the stages that led to this run. On a T4, those are the small model's stages, because it would be meaningless to
+# Here are the stages that led to it, in the kind of plot that week 12 has. `lab.chain` returns them. On a T4, those are the small model's stages, because it would be meaningless to
 # compare a 1.5B with the 7B.
 
 # %%

@@ -73,7 +73,7 @@ with tempfile.TemporaryDirectory() as folder:
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 itself = cai.policy_speaker(start, tokenizer)
 

@@ -121,7 +121,7 @@ step_labels(batch, torch.tensor([[1, 0, 0], [1, 0, 0]])).tolist()
 from postlab.models import load_policy
 from postlab.profile import get_profile
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 policy, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 prompt = [{"role": "user", "content": question}]
 row = prm.encode_steps([prm.step_row(prompt, replies[1], [1, 0, 0])], tokenizer)[0]

@@ -215,7 +215,7 @@ from trl import DPOConfig, DPOTrainer
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
 
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), lab.seed)
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 HOW = {"max_steps": 24, "learning_rate": 2e-4, "warmup_steps": 4, "save_strategy": "no"}
 
 

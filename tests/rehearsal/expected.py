@@ -7,9 +7,18 @@ list. Weeks that aren't listed print none.
 from __future__ import annotations
 
 GSM8K = {
-    "03": ["GSM8K contains no unsafe requests and no unanswerable questions."],
+    "03": [
+        "GSM8K contains no unsafe requests and no unanswerable questions.",
+        "the stage above is QLoRA already, so there is no LoRA run to compare it with.",
+    ],
     "05": ["GSM8K contains no unsafe requests, so there are no refusals to check."],
+    "06": ["GSM8K doesn't measure what DPO was trained for, so the rule can only object."],
+    "07": [
+        "on a GPU Unsloth replaces TRL's GRPOTrainer by one that only trains models that Unsloth"
+        " loaded; run this section with POSTLAB_PROFILE=tiny."
+    ],
 }
+ASIDES = {"03": 1, "07": 1}  # of these notes, the last so many are printed by asides
 SENTENCES = {
     "t4": GSM8K
     | {
@@ -22,5 +31,6 @@ SENTENCES = {
 }
 
 
-def not_here(profile: str, week: str) -> list[str]:
-    return SENTENCES[profile].get(week, [])
+def not_here(profile: str, week: str, *, asides: bool = True) -> list[str]:
+    notes = SENTENCES[profile].get(week, [])
+    return notes if asides else notes[: len(notes) - ASIDES.get(week, 0)]
