@@ -284,6 +284,27 @@ def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
     assert list(here.results("dpo", "sft")) == ["dpo", "sft"]
 
 
+def test_a_chain_is_walked_back_to_where_it_began(capsys):
+    here = opened()
+    for stage, parent in {"sft": "base", "dpo": "sft", "sft-small": None}.items():
+        finished(Run("tiny", 0, stage, parent))
+    finished(Run("tiny", 0, "grpo", "sft-small"))
+    assert here.chain("dpo") == ["base", "sft", "dpo"]
+    assert here.chain("grpo") == ["sft-small", "grpo"]  # as on a T4
+    with pytest.raises(MissingStage, match="multi"):
+        here.chain("multi")
+    capsys.readouterr()
+    here.not_here("there is no oracle.")
+    assert capsys.readouterr().out == "Skipped under tiny: there is no oracle.\n"
+
+
+@pytest.mark.parametrize(("week", "said"), [(9, "in every profile"), (8, "section 7"), (3, "mist")])
+def test_the_table_names_the_model_that_the_week_works_on(week, said, capsys):
+    postlab.start(week=week, profile="t4")
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if text.startswith("model")]
+    assert said in line and ("tinyworld base" in line) == (week != 3)
+
+
 def test_the_report_is_written_by_report(monkeypatch):
     report = pytest.importorskip("postlab.report")
     monkeypatch.setattr(report, "write_report", lambda name: Path(name))

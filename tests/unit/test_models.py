@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_model import build_tiny
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from postlab import bases, merging, models
 from postlab.bases import loadable_adapter
@@ -247,6 +247,17 @@ def test_four_bits_quantize_the_projections_and_nothing_else(base):
     exact, _ = load_policy(base, profile="tiny")
     difference = (logits_of(policy, tokenizer) - logits_of(exact, tokenizer)).abs().max()
     assert 0 < difference < 0.5
+
+
+def test_ready_made_four_bit_weights_compute_in_the_profiles_precision(base, tmp_path):
+    """They ask for bfloat16, which a T4 emulates."""
+    place = tmp_path / "made-bnb-4bit"
+    ready = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+    AutoModelForCausalLM.from_pretrained(base, quantization_config=ready).save_pretrained(place)
+    AutoTokenizer.from_pretrained(base).save_pretrained(place)
+    policy, _ = load_policy(place, profile="smol")
+    layers = [m for m in policy.modules() if type(m).__name__ == "Linear4bit"]
+    assert layers and {layer.compute_dtype for layer in layers} == {torch.float32}
 
 
 def test_profile_decides_the_bits(base):

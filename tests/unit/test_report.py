@@ -10,7 +10,7 @@ import pytest
 
 matplotlib.use("Agg")
 
-from postlab import stats
+from postlab import report, stats
 from postlab.report import (
     main,
     read_runs,
@@ -296,6 +296,23 @@ def test_other_profiles_seeds_and_gaps(tmp_path):
     assert "Means over 2 seeds" in text
     assert "Any GPU" not in text and "More than one seed" not in text
     assert "on NVIDIA H100, commit" in text
+
+
+def test_a_small_chain_of_its_own_is_reported_and_not_drawn_beside_the_others(tmp_path):
+    """A T4's GRPO starts from a 1.5B, which is never compared with the 7B stages."""
+    for stage in ("base", "sft", "dpo"):
+        save(tmp_path, stage, profile="t4")
+    save(tmp_path, "sft-small", profile="t4", parent=None, rows=evaluation("sft"))
+    save(tmp_path, "grpo", profile="t4", parent="sft-small")
+    frame = summary_frame(summarise("t4", root=tmp_path))
+    assert list(dict.fromkeys(frame["stage"])) == ["base", "sft", "dpo", "sft-small", "grpo"]
+    assert set(report._one_model(frame)["stage"]) == {"base", "sft", "dpo"}
+    small = frame[frame["stage"].isin(["sft-small", "grpo"])]
+    assert report._one_model(small).equals(small)
+    page = write_report("t4", root=tmp_path).read_text()
+    assert "SFT, small" in page and "GRPO in the figure: it started from a smaller model" in page
+    changes = written_comparison("t4", root=tmp_path)
+    assert "GRPO against SFT, small" in changes and "GRPO against DPO" not in changes
 
 
 def test_command_rewrites_all_three_or_says_why_not(root, monkeypatch, capsys):
