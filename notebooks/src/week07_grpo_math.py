@@ -674,8 +674,9 @@ steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 # NBVAL_CHECK_OUTPUT
 entries = beside.state.log_history if beside else []
 rates = [entry["learning_rate"] for entry in entries if "reward" in entry]
-wanted = [RATE * (1 - step / STEPS) for step in range(len(rates))]
-[f"{rate:.1e}" for rate in rates], torch.allclose(torch.tensor(rates), torch.tensor(wanted))
+wanted = [RATE * (1 - step / STEPS) for step in range(STEPS)]
+same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
+([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
 
 # %% [markdown]
 # Does it matter? Recorded: the recipe, and the same with its rate held, three seeds each.
