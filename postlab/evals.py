@@ -190,16 +190,20 @@ def _frame(
         closed = rollout.answer[-1] == end
         line = {"id": rollout.name, "family": row["family"], "prompt": row["prompt"][-1]["content"]}
         line |= {"sample": rollout.sample, "answer": text, "closed": closed}
-        line |= _checked(row["score"](text, closed), rollout.name)
+        line |= check_scores(row["score"](text, closed), rollout.name)
         line |= {"length": float(len(tokens))}
         table.append(line | {"kl": kls.get((rollout.name, rollout.sample), math.nan)})
-    frame = pd.DataFrame(table)
+    return scored(pd.DataFrame(table))
+
+
+def scored(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of answers and scores with its columns in order, `format` among them."""
     if "format" not in frame:  # a suite that does not define it is content with a reply that ends
         frame["format"] = (frame["closed"] & (frame["answer"] != "")).astype(float)
     return frame[[*TEXT, *_metric_columns(frame.columns)]]
 
 
-def _checked(scores: Any, name: str) -> dict[str, float]:
+def check_scores(scores: Any, name: str) -> dict[str, float]:
     """A score function's answer as floats, or a TypeError that names the row and the metric."""
     if not isinstance(scores, Mapping):
         raise TypeError(

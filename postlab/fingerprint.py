@@ -1,8 +1,9 @@
 """What made a stage, as data: config, LoRA, rows, parent weights, code and versions, hashed.
 
 `describe(trainer)` reads all of it from the live trainer, so a notebook cannot forget a setting.
-The code that made the rows, the template or the weights is not asked: they are hashed themselves.
-Left out: the hardware, and the content of a streamed dataset.
+The code that made the rows, the template or the weights doesn't count: they are hashed themselves.
+What cannot be hashed, such as a streamed dataset, is named; a run with such a part is never reused.
+Left out: the hardware.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from postlab import storage
-from postlab.sourcecode import OWN, plain, source
+from postlab.sourcecode import ours, plain, stored_names, trace
 
 PLACES = re.compile(
     r"output_dir|logging_dir|run_name|push_to_hub|hub_|trackio|project|.*_hub_token"
@@ -27,6 +29,11 @@ VOLATILE = re.compile(
     r"|do_|resume_from|num_completions_to_print|skip_memory|ddp_timeout|restore_callback|enable_jit"
 )
 PARTS = ("config", "lora", "model", "tokenizer", "data", "parent_weights", "code", "versions")
+FUNCTIONS = ("rollout_func", "compute_loss_func", "data_collator", "compute_metrics")
+FUNCTIONS += ("preprocess_logits_for_metrics", "formatting_func", "tools", "environment_factory")
+# They print, plot or count, and don't train.
+BYSTANDERS = ("DefaultFlowCallback", "PrinterCallback", "ProgressCallback")
+BYSTANDERS += ("NotebookProgressCallback",)
 
 
 def describe(trainer: Any) -> dict[str, Any]:
@@ -40,6 +47,16 @@ def describe(trainer: Any) -> dict[str, Any]:
         "code": _code(trainer),
         "versions": versions(),
     }
+
+
+def unreadable(parts: dict[str, Any]) -> list[str]:
+    """What of a description could not be hashed, as 'where (type)': it may have changed unseen."""
+    streams = [
+        f"{name} rows ({rows['stream']})"
+        for name, rows in (parts.get("data") or {}).items()
+        if rows and rows.get("stream")
+    ]
+    return streams + list((parts.get("code") or {}).get("unreadable", []))
 
 
 def digest(parts: Any) -> str:
@@ -91,6 +108,8 @@ def _keyed(parts: dict[str, Any]) -> dict[str, Any]:
         keyed["config"] = {k: v for k, v in keyed["config"].items() if not VOLATILE.match(k)}
     if (keyed.get("model") or {}).get("weights"):  # the content counts, not the folder's name
         keyed["model"] = {k: v for k, v in keyed["model"].items() if k != "base"}
+    if keyed.get("versions"):  # "+cpu" and the like name a build, and hardware is left out
+        keyed["versions"] = {k: v and v.partition("+")[0] for k, v in keyed["versions"].items()}
     return keyed
 
 
@@ -150,7 +169,10 @@ def _rows(dataset: Any) -> Any:
         # reference log-probs are results, not data: their last digits differ between machines
         kept = {name: value for name, value in row.items() if not name.startswith("ref_")}
         sha.update(json.dumps(kept, sort_keys=True, default=plain).encode() + b"\n")
-    return {"rows": len(dataset), "sha256": sha.hexdigest()}
+    described = {"rows": len(dataset), "sha256": sha.hexdigest()}
+    if getattr(dataset, "_format_type", None) == "custom":  # a function changes each row as it goes
+        described["transform"] = trace(dataset._format_kwargs).sha256[:16]
+    return described
 
 
 def _each(dataset: Any) -> Iterable[dict[str, Any]]:
@@ -165,25 +187,69 @@ def _each(dataset: Any) -> Iterable[dict[str, Any]]:
 
 
 def _code(trainer: Any) -> dict[str, Any]:
-    def sha(thing: Any) -> str:
-        return hashlib.sha256(source(thing).encode()).hexdigest()[:16]
-
-    def foreign(thing: Any) -> bool:
-        return type(thing).__module__.partition(".")[0] not in OWN
-
-    code: dict[str, Any] = {"trainer": type(trainer).__name__, "trainer_source": sha(type(trainer))}
-    for reward in getattr(trainer, "reward_funcs", None) or []:
-        model = getattr(getattr(reward, "config", None), "_name_or_path", None)
+    """{what the trainer was given: hash of its code and of all that this code reaches}."""
+    known = {id(trainer): "the trainer", id(getattr(trainer, "model", None)): "the model"}
+    known[id(getattr(trainer, "processing_class", None))] = "the tokenizer"
+    given: dict[str, Any] = {"trainer_source": type(trainer)}
+    for index, reward in enumerate(getattr(trainer, "reward_funcs", None) or []):
         name = getattr(reward, "__name__", type(reward).__name__)
-        code[f"reward {name}"] = plain(model) if model else sha(reward)
-    for name in ("rollout_func", "compute_loss_func", "data_collator"):
-        thing = getattr(trainer, name, None)
-        if thing is not None:
-            code[name] = sha(thing)
+        given[f"reward {name}" if f"reward {name}" not in given else f"reward {name} {index}"] = (
+            reward
+        )
+    for name in FUNCTIONS:
+        if getattr(trainer, name, None) is not None:
+            given[name] = getattr(trainer, name)
     for callback in trainer.callback_handler.callbacks:
-        if foreign(callback):
-            code[f"callback {type(callback).__name__}"] = sha(type(callback))
-    return code
+        kind = type(callback)
+        if kind.__name__ not in BYSTANDERS and ".integrations" not in kind.__module__:
+            # a library's callback holds the trainer's own parts; what it was told are plain values
+            given[f"callback {kind.__name__}"] = callback if ours(kind) else _settings(callback)
+    if getattr(trainer, "ref_model", None) is not None:
+        given["ref_model"] = trainer.ref_model
+    given |= _own_settings(trainer) | _optimizer(trainer)
+    code: dict[str, Any] = {"trainer": type(trainer).__name__}
+    hidden: list[str] = []
+    for name, thing in given.items():
+        read = trace(thing, name, known=known)
+        code[name] = read.sha256[:16]
+        hidden += read.unreadable
+    return code | ({"unreadable": hidden} if hidden else {})
+
+
+def _settings(thing: Any) -> tuple[str, str, dict[str, Any]]:
+    values = {
+        n: v for n, v in sorted(vars(thing).items()) if isinstance(v, bool | int | float | str)
+    }
+    return type(thing).__module__, type(thing).__qualname__, values
+
+
+def _own_settings(trainer: Any) -> dict[str, Any]:
+    """What a trainer class of one's own keeps of its arguments, such as a weight in its loss."""
+    names: set[str] = set()
+    for kind in type(trainer).__mro__:
+        if ours(kind):
+            names |= stored_names(kind)
+    values = vars(trainer)
+    return {f"trainer.{name}": values[name] for name in sorted(names & values.keys())}
+
+
+def _optimizer(trainer: Any) -> dict[str, Any]:
+    """An optimizer or schedule that the trainer was handed; it makes its own when it starts."""
+    if not hasattr(trainer, "_postlab_optimizer"):
+        optimizer, schedule = (
+            getattr(trainer, name, None) for name in ("optimizer", "lr_scheduler")
+        )
+        described: dict[str, Any] = {}
+        if optimizer is not None:
+            groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+            described["optimizer"] = [type(optimizer), groups]
+        if schedule is not None:
+            state = {k: v for k, v in vars(schedule).items() if k != "optimizer"}
+            described["lr_scheduler"] = [type(schedule), state]
+        with suppress(AttributeError):  # a stand-in with fixed attributes
+            trainer._postlab_optimizer = described
+        return described
+    return trainer._postlab_optimizer
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -24,7 +24,7 @@ from postlab import fingerprint, processes, runs, storage
 from postlab.profile import Profile, describe_machine, get_profile, gpu
 from postlab.progress import in_notebook
 from postlab.runs import Run, find_stage
-from postlab.sourcecode import package_source
+from postlab.sourcecode import trace
 from postlab.verified import last_run
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
 EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they work on the embedded model whatever the profile
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
-# what an evaluation says depends on; a changed line in one of them makes it again
-EVAL_CODE = ("evals", "rollout", "decoding", "kl", "suites", "tinyworld.tasks", "tinyworld.words")
 QUIET = {
     # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.
     "UNSLOTH_DISABLE_STATISTICS": "1",
@@ -112,33 +110,60 @@ class Lab:
         return processes.on_first(lambda: self._evaluate(run, model, tokenizer, ref))
 
     def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
+        from postlab import evalkey, evals
+
         profile, parent = self.profile, (run.manifest or {}).get("parent")
         # Every seed meets the same prompts, so that seeds can be compared as well.
-        asked = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
-        made = {
-            "suite": profile.suite,
-            "ref": ref if ref is None or isinstance(ref, str) else type(ref).__name__,
+        settings = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
+        made_by = {
+            "answers": evalkey.asked(model, tokenizer, profile.suite, temperature=0.0, **settings),
+            "ref": self._ref_identity(model, ref),
             "weights": [self._weights(run.stage), parent and self._weights(parent)],
-            "code": package_source(*EVAL_CODE),
-            "versions": fingerprint.versions(),
+            "versions": {n: v for n, v in fingerprint.versions().items() if n != "trl"},
         }
-        key = fingerprint.digest(asked | made)
-        shipped = runs.adopt(run)  # serves where code, versions and weights are the same
-        frame = run.load_eval(key)
+        scorers = evalkey.scorers(profile.suite, n=settings["n"], seed=settings["seed"])
+        shipped = runs.adopt(run)  # serves where prompts, weights and versions are the same
+        frame = run.load_eval(fingerprint.digest(made_by))
+        stored = (run.manifest or {}).get("eval") or {}
         if frame is not None:
             whence = "the one shipped with postlab" if shipped else run.shown
             print(f"{run.stage}: evaluation loaded from {whence}")
+            if stored.get("scorers") == scorers:
+                return frame
+            frame = evalkey.score_again(frame, profile.suite, n=settings["n"], seed=0)
+            print(f"{run.stage}: its answers were scored again, since the code that scores changed")
+            self._save(run, frame, made_by, scorers, eval_s=(run.manifest or {})["eval_s"])
             return frame
-        from postlab import evals
-
+        changed = fingerprint.changes(stored.get("made_by") or {}, made_by)
+        if stored.get("made_by") and changed:
+            print(f"{run.stage}: evaluated again; changed since: {', '.join(changed[:4])}")
         begun = time.perf_counter()
         with self._reference(model, run.stage, parent, ref) as ref:
-            frame = evals.evaluate(model, tokenizer, profile.suite, ref=ref, **asked)
+            frame = evals.evaluate(model, tokenizer, profile.suite, ref=ref, **settings)
+        self._save(run, frame, made_by, scorers, eval_s=time.perf_counter() - begun)
+        return frame
+
+    def _save(
+        self, run: Run, frame: pd.DataFrame, made_by: Any, scorers: str, *, eval_s: float
+    ) -> None:
         try:
-            run.save_eval(frame, key, eval_s=time.perf_counter() - begun)
+            run.save_eval(
+                frame,
+                fingerprint.digest(made_by),
+                eval_s=eval_s,
+                notes={"scorers": scorers, "made_by": made_by},
+            )
         except runs.ReadOnlyFolder as error:
             print(f"{run.stage}: evaluated, but the results could not be saved. {error}")
-        return frame
+
+    def _ref_identity(self, model: Any, ref: Any) -> str | None:
+        """What the caller measures `kl` from: "base", or a hash of the weights; None if unsaid."""
+        if ref is None or ref == "base":
+            return ref
+        named = (model if isinstance(ref, str) else ref).state_dict()
+        if isinstance(ref, str):  # an adapter of the model
+            named = {name: value for name, value in named.items() if f".{ref}." in name}
+        return trace(named).sha256
 
     def results(self, *needed: str) -> dict[str, pd.DataFrame]:
         """The evaluations of this seed's stages, for a comparison.

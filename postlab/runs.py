@@ -47,6 +47,9 @@ __all__ = [
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
 STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))
+# What training itself left in the objects it called, such as a list that a reward appends to: in
+# this process a run whose code differs by no more than that is the same run.
+_LEFT_BEHIND: dict[Path, dict[str, Any]] = {}
 EMBEDDED = ("cai", "prm", "multi")  # made on the embedded model only, whatever the profile
 
 
@@ -133,6 +136,8 @@ class Run:
         weights.check_trainable(trainer.model)
         processes.check_group(trainer.accelerator.num_processes)
         parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
+        if parts["code"] == _LEFT_BEHIND.get(self.folder, {}).get("after"):
+            parts["code"] = _LEFT_BEHIND[self.folder]["before"]
         key = fingerprint.digest(parts)
         with ExitStack() as held:  # the lock is the first process's, for all of them
 
@@ -155,24 +160,36 @@ class Run:
                 return self.log
             self._fit(trainer, key)
             processes.on_first(lambda: self._finish(trainer))
+            after = fingerprint.describe(trainer)["code"]
+            _LEFT_BEHIND[self.folder] = {"before": parts["code"], "after": after}
         return list(trainer.state.log_history)
 
-    def save_eval(self, frame: pd.DataFrame, key: str, *, eval_s: float = 0.0) -> None:
-        """Store an evaluation: eval.jsonl, a row a prompt (means over samples), and samples.jsonl.
+    def save_eval(
+        self,
+        frame: pd.DataFrame,
+        key: str,
+        *,
+        eval_s: float = 0.0,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        """Store an evaluation: samples.jsonl, and eval.jsonl with one row per prompt, its means.
 
         Args:
             frame: as `evals.evaluate` returns it.
             key: what made it; `load_eval` asks for the same.
             eval_s: seconds it took.
+            notes: what else the manifest is to say of it, such as what the key was made from.
         """
-        processes.on_first(lambda: self._save_eval(frame, key, eval_s))
+        processes.on_first(lambda: self._save_eval(frame, key, eval_s, notes or {}))
 
-    def _save_eval(self, frame: pd.DataFrame, key: str, eval_s: float) -> None:
+    def _save_eval(
+        self, frame: pd.DataFrame, key: str, eval_s: float, notes: dict[str, Any]
+    ) -> None:
         with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
             frames.write(frame, self.folder)
             manifest = self.manifest or self._identity() | {"status": "complete"}
             sha = storage.files_hash([self.folder / "samples.jsonl"])
-            manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)}
+            manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)} | notes
             manifest["eval_s"] = round(eval_s, 3)
             self._write(manifest | machine.spent(manifest))
 
@@ -189,10 +206,11 @@ class Run:
     def _prepare(self, key: str, parts: dict[str, Any]) -> None:
         """Leave the folder either complete or startable under `key`."""
         storage.sweep(self.folder)
-        old = self.manifest
-        if old and old.get("key") == key:
-            if self.complete and not self._intact():
-                self._move_aside("its saved weights are damaged")
+        old, hidden = self.manifest, fingerprint.unreadable(parts)
+        if old and old.get("key") == key and not hidden:
+            damaged = self._damaged() if self.complete else []
+            if damaged:
+                self._move_aside(f"damaged: {', '.join(damaged[:3])}")
             else:
                 return
         elif old and old.get("shipped"):
@@ -201,7 +219,10 @@ class Run:
             changed = fingerprint.changes(
                 {name: old.get(name) for name in fingerprint.PARTS}, parts
             )
-            self._move_aside(f"changed since: {', '.join(changed[:6])}")
+            why = f"changed since: {', '.join(changed[:6])}"
+            if hidden and not changed:
+                why = f"whether it is the same can't be told: {', '.join(hidden[:3])}"
+            self._move_aside(why)
         elif old is None and any(self.folder.glob("*/*")):
             self._move_aside("nothing says what made it")
         with self._disk("the manifest", 100_000):
@@ -225,10 +246,13 @@ class Run:
                 weights.save_weights(trainer.model, trainer.processing_class, folder)
             with storage.atomic_file(self.folder / "trainer_state.json") as file:
                 state.save_to_json(str(file))
+            files = {f"model/{n}": sha for n, sha in storage.folder_hashes(self.model_dir).items()}
+            files["trainer_state.json"] = storage.file_hash(self.folder / "trainer_state.json")
             measured = trainer._postlab_spent | {
                 "status": "complete",
                 "steps": state.global_step,
                 "weights_sha256": storage.weights_hash(self.model_dir),
+                "files": files,
             }
             self._write(manifest | measured | machine.spent(manifest))
 
@@ -237,9 +261,13 @@ class Run:
             return None
         return storage.weights_hash(find_stage(self.profile_name, self.seed, self.parent))
 
-    def _intact(self) -> bool:
-        wanted = (self.manifest or {}).get("weights_sha256")
-        return wanted is not None and storage.weights_hash(self.model_dir) == wanted
+    def _damaged(self) -> list[str]:
+        """Which files of a complete run are missing or changed: weights, tokenizer, log, ..."""
+        manifest = self.manifest or {}
+        weights_sha = manifest.get("weights_sha256")
+        if weights_sha is None or storage.weights_hash(self.model_dir) != weights_sha:
+            return ["its saved weights"]
+        return storage.changed_files(self.folder, manifest.get("files", {}))
 
     def _identity(self) -> dict[str, Any]:
         names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}
@@ -266,7 +294,7 @@ class Run:
                 held.enter_context(storage.locked(path, busy, wait_s=patience))
             except ReadOnlyFolder:
                 made = self.manifest or {}
-                if not (key and made.get("key") == key and self.complete and self._intact()):
+                if not (key and made.get("key") == key and self.complete and not self._damaged()):
                     raise
             yield
 
@@ -293,10 +321,11 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
         adopt(run)
     if not run.complete:
         raise missing(run)
-    if not run._intact():
+    damaged = run._damaged()
+    if damaged:
         raise DamagedStage(
-            f"The weights in {run.shown}/model are not those its manifest.json describes: cut "
-            f"short or changed. Delete {run.shown} and run the notebook of that stage again."
+            f"{run.shown} is not what its manifest.json describes: {', '.join(damaged[:3])} cut "
+            f"short, changed or missing. Delete {run.shown} and run that stage's notebook again."
         )
     return run.model_dir
 

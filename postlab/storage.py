@@ -1,19 +1,22 @@
 """Files that survive a kill at any moment: temporary sibling, fsync, rename; hashes, seals, locks.
 
 A rename inside one folder is atomic, so a reader sees the old state or the new one, never half of
-it. What a killed process left behind carries `.tmp-` in its name and is swept by the next one that
-holds the lock. Left out: network file systems without locks or atomic renames.
+it. A folder that replaces another changes places with it in one step, and the old one is deleted
+afterwards. What a killed process left behind carries `.tmp-` or `.old-` in its name; the next one
+that holds the lock sweeps it. Left out: network file systems without locks or atomic renames.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,26 +78,66 @@ def atomic_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling; when the block ends well, it takes the place of `path`."""
+    """Yield an empty temporary sibling; when the block ends well, it takes the place of `path`.
+
+    At every moment `path`, or what `restore` makes of it, is the whole old folder or the whole new
+    one: the two change places, and only then is the old one deleted.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     with writing_to(path.parent):
         temporary.mkdir()
+    restore(path)
     try:
         yield temporary
+        # 1. The new folder is on the disk before anything changes.
         for file in sorted(temporary.rglob("*")):
             _sync(file)
         _sync(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        # 2. It takes its place; the old folder, if there is one, is then the temporary one.
+        if not path.exists():
+            os.replace(temporary, path)
+        elif not _exchange(temporary, path):
+            aside = path.with_name(f".{path.name}.old-{os.getpid()}")
+            os.replace(path, aside)  # a kill after this line is what `restore` is for
+            os.replace(temporary, path)
+            os.replace(aside, temporary)
         _sync(path.parent)
     finally:
+        # 3. What lies aside now is the old folder, or a new one that wasn't finished.
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def restore(path: Path) -> None:
+    """Put back the old folder at `path` if a kill came between it and the new one's rename.
+
+    That happens only where two folders cannot change places in one step.
+    """
+    for aside in sorted(path.parent.glob(f".{path.name}.old-*")):
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(aside, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot do that."""
+    paths = os.fsencode(one), os.fsencode(other)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            return library.renamex_np(*paths, 2) == 0  # RENAME_SWAP
+        return (
+            library.renameat2(-100, paths[0], -100, paths[1], 2) == 0
+        )  # AT_FDCWD, RENAME_EXCHANGE
+    except (AttributeError, OSError, TypeError):  # an old C library, or Windows
+        return False
 
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written in `folder`; call it with the lock held."""
+    for aside in folder.glob(".*.old-*"):
+        restore(folder / aside.name[1:].rpartition(".old-")[0])
     for left in folder.glob(".*.tmp-*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -122,10 +165,9 @@ def weights_hash(folder: Path) -> str | None:
 
 def seal(folder: Path) -> None:
     """Note the hash of every file in `folder`, last: a folder without a true seal was cut short."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
-    for file in files:
-        _sync(file)
-    hashes = {str(file.relative_to(folder)): files_hash([file]) for file in files}
+    hashes = folder_hashes(folder)
+    for name in hashes:
+        _sync(folder / name)
     atomic_text(folder / SEAL, json.dumps(hashes, indent=1))
 
 
@@ -133,11 +175,46 @@ def sealed(folder: Path) -> bool:
     """True if every file noted in the seal is there with its content unchanged."""
     try:
         hashes = json.loads((folder / SEAL).read_text())
-        return bool(hashes) and all(
-            files_hash([folder / name]) == value for name, value in hashes.items()
-        )
     except (OSError, ValueError):
         return False
+    return bool(hashes) and not changed_files(folder, hashes)
+
+
+def folder_hashes(folder: Path) -> dict[str, str]:
+    """{path inside `folder`: hash of the file} for every file in it but a seal."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
+    return {file.relative_to(folder).as_posix(): file_hash(file) for file in files}
+
+
+def changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
+    """Which of the files noted in `hashes` are missing in `folder` or hold something else."""
+    changed = []
+    for name, sha in hashes.items():
+        try:
+            file = folder / name
+            if sha not in (file_hash(file), files_hash([file])):  # seals of old hold the latter
+                changed.append(name)
+        except OSError:
+            changed.append(name)
+    return changed
+
+
+def file_hash(file: Path) -> str:
+    """SHA-256 of a file's name and content.
+
+    Of PEFT's adapter_config.json it is the settings' instead: the path of the base on this machine
+    doesn't count, since a loader mends it, and neither does the order of a set.
+    """
+    if file.name == "adapter_config.json":
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            settings.pop("base_model_name_or_path", None)
+            if isinstance(settings.get("target_modules"), list):
+                settings["target_modules"].sort()
+            return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        except (ValueError, AttributeError, TypeError):
+            pass  # no settings at all: its bytes count, as of any other file
+    return files_hash([file])
 
 
 @contextmanager

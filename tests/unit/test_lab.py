@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import linecache
 import os
 import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +18,9 @@ import pandas as pd
 import pytest
 
 import postlab
-from postlab import bases, evals, lab, runs, storage, verified
+from postlab import bases, evalkey, evals, lab, runs, storage, suites, verified
 from postlab.runs import MissingStage, Run
+from postlab.suites import suite_rows
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,15 @@ def finished(run: Run, *, parent_weights: str | None = None) -> Run:
     return run
 
 
-class Policy:
+class Model:
+    """A full model as far as an evaluation's key looks at one."""
+
+    config = SimpleNamespace(quantization_config=None)
+    generation_config = SimpleNamespace(eos_token_id=2)
+    dtype = "float32"
+
+
+class Policy(Model):
     """A PEFT model as far as the lab touches one."""
 
     def __init__(self) -> None:
@@ -66,6 +77,24 @@ class Policy:
         return pytest.MonkeyPatch.context()
 
 
+class Tokenizer:
+    """One token per character; `around` is what the template writes around a message."""
+
+    chat_template, unk_token_id, eos_token_id, all_special_ids = "{{ messages }}", 0, 2, [2]
+
+    def __init__(self, around: str = "{}") -> None:
+        self.around = around
+
+    def apply_chat_template(self, messages, **options):
+        return self.around.format(messages[-1]["content"])
+
+    def __call__(self, text, **options):
+        return {"input_ids": [ord(letter) for letter in text]}
+
+    def decode(self, ids, **options):
+        return "".join(map(chr, ids))
+
+
 @pytest.fixture
 def asked(monkeypatch) -> list[dict]:
     """Calls of evals.evaluate, which answers with a frame of its call's number."""
@@ -73,9 +102,11 @@ def asked(monkeypatch) -> list[dict]:
 
     def evaluate(model, tokenizer, suite, **options):
         calls.append({"suite": suite, **options})
-        columns = {"id": ["a"], "family": ["facts"], "prompt": ["?"], "sample": [0]}
-        columns |= {"answer": ["!"], "closed": [True], "facts": [float(len(calls))]}
-        return pd.DataFrame(columns)
+        row = suite_rows(suite, options["n"], 0)[0]
+        columns = {"id": [row["id"]], "family": [row["family"]], "sample": [0]}
+        columns |= {"prompt": [row["prompt"][-1]["content"]], "answer": ["!"], "closed": [True]}
+        scores = {name: [value] for name, value in row["score"]("!", True).items()}
+        return pd.DataFrame(columns | scores | {"length": [float(len(calls))], "kl": [np.nan]})
 
     monkeypatch.setattr(evals, "evaluate", evaluate)
     return calls
@@ -166,7 +197,9 @@ def test_in_a_notebook_the_table_is_html(monkeypatch):
 
 
 def opened(seed: int = 0) -> lab.Lab:
-    return postlab.start(profile="tiny", seed=seed)
+    here = postlab.start(profile="tiny", seed=seed)
+    here.profile = replace(here.profile, eval_prompts=2)
+    return here
 
 
 def test_a_run_needs_its_parent(place):
@@ -195,35 +228,82 @@ def test_a_checkpoint_is_a_folder_whose_adapter_finds_its_base(place, monkeypatc
 def test_an_evaluation_is_made_once(asked, capsys):
     here = opened()
     run = finished(Run("tiny", 0, "sft", "base"))
-    first = here.evaluate(run, Policy(), None)
+    first = here.evaluate(run, Policy(), Tokenizer())
     assert asked == [
-        {"suite": "tinyworld", "n": 200, "samples": 4, "seed": 0, "ref": "base"},
+        {"suite": "tinyworld", "n": 2, "samples": 4, "seed": 0, "ref": "base"},
     ]
-    pd.testing.assert_frame_equal(here.evaluate("sft", Policy(), None), first)
+    pd.testing.assert_frame_equal(here.evaluate("sft", Policy(), Tokenizer()), first)
     assert len(asked) == 1 and "sft: evaluation loaded" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["weights", "code", "suite", "ref"])
-def test_an_evaluation_is_made_again_when_something_changed(asked, monkeypatch, what):
+@pytest.mark.parametrize("what", ["weights", "suite", "ref", "template", "precision", "wording"])
+def test_an_evaluation_is_made_again_when_something_changed(asked, monkeypatch, what, capsys):
     here = opened()
     run = finished(Run("tiny", 0, "sft", "base"))
-    here.evaluate(run, Policy(), None)
+    here.evaluate(run, Policy(), Tokenizer())
     if what == "weights":
         manifest = run.manifest | {"weights_sha256": "other"}
         (run.folder / "manifest.json").write_text(json.dumps(manifest))
-    elif what == "code":
-        monkeypatch.setattr(lab, "package_source", lambda *names: "changed")
     elif what == "suite":
-        here.profile = SimpleNamespace(**vars(here.profile) | {"eval_prompts": 3})
-    here.evaluate(run, Policy(), None, ref="base" if what == "ref" else None)
+        here.profile = replace(here.profile, eval_prompts=3)
+    elif what == "wording":  # one prompt of the suite is put differently
+        rows = suite_rows("tinyworld", 2, 0)
+        rows[0]["prompt"][-1]["content"] += " Please."
+        monkeypatch.setitem(suites.SUITES, "tinyworld", lambda n, seed: rows)
+    tokenizer, policy = Tokenizer("<user>{}" if what == "template" else "{}"), Policy()
+    if what == "precision":
+        policy.dtype = "bfloat16"
+    here.evaluate(run, policy, tokenizer, ref="base" if what == "ref" else None)
     assert len(asked) == 2
+    assert "evaluated again; changed since" in capsys.readouterr().out
+
+
+def test_other_scorers_score_the_stored_answers_again(asked, monkeypatch, capsys):
+    here = opened()
+    run = finished(Run("tiny", 0, "sft", "base"))
+    first = here.evaluate(run, Policy(), Tokenizer())
+    rows = suite_rows("tinyworld", 2, 0)
+
+    def generous(answer, closed):
+        return {"arithmetic": 1.0, "format": 1.0}
+
+    def strict(answer, closed):
+        return {"arithmetic": 0.0, "format": 1.0}
+
+    for score, value in ((generous, 1.0), (strict, 0.0)):
+        scored = [row | {"score": score} for row in rows]
+        monkeypatch.setitem(suites.SUITES, "tinyworld", lambda n, seed, scored=scored: scored)
+        for again in (True, False):  # the second time they are what is stored
+            frame = here.evaluate(run, Policy(), Tokenizer())
+            assert ("scored again" in capsys.readouterr().out) is again
+            assert frame["arithmetic"][0] == value and frame["length"].equals(first["length"])
+    assert len(asked) == 1
+
+
+def test_a_reworded_message_changes_no_key_of_an_evaluation():
+    def rows(message, value="1.0"):
+        text = f"""
+def score(answer, closed):
+    '{message}'
+    if answer is None:
+        raise ValueError("{message}")
+    return {{"facts": {value}}}
+"""
+        space, place = {"__name__": "__main__"}, f"<{message}>"
+        linecache.cache[place] = (len(text), None, text.splitlines(True), place)
+        exec(compile(text, place, "exec"), space)
+        prompt = [{"role": "user", "content": "?"}]
+        return [{"id": "a", "family": "facts", "prompt": prompt, "score": space["score"]}]
+
+    assert evalkey.scorers(rows("one")) == evalkey.scorers(rows("another"))
+    assert evalkey.scorers(rows("one")) != evalkey.scorers(rows("three", "0.0"))
 
 
 def test_kl_is_measured_from_the_parents_adapter_which_goes_again(asked):
     here = opened()
     finished(Run("tiny", 0, "sft", "base"))
     policy = Policy()
-    here.evaluate(finished(Run("tiny", 0, "dpo", "sft")), policy, None)
+    here.evaluate(finished(Run("tiny", 0, "dpo", "sft")), policy, Tokenizer())
     assert asked[0]["ref"] == "parent"
     assert policy.calls == [("load", "sft", "parent", False), ("delete", "parent")]
     assert policy.training is True
@@ -232,42 +312,42 @@ def test_kl_is_measured_from_the_parents_adapter_which_goes_again(asked):
 def test_the_base_is_evaluated_without_adapters_and_gets_a_folder(asked):
     here = opened()
     policy = Policy()
-    here.evaluate("base", policy, None)
+    here.evaluate("base", policy, Tokenizer())
     assert asked[0]["ref"] is None and policy.calls == [("disabled",)]
     assert Run("tiny", 0, "base").complete
-    here.evaluate("base", SimpleNamespace(), None)
+    here.evaluate("base", Model(), Tokenizer())
     assert len(asked) == 1
 
 
 def test_a_shipped_evaluation_serves_while_its_key_is_the_same(asked, place, capsys, monkeypatch):
     here = opened()
-    made = here.evaluate("base", Policy(), None)
+    made = here.evaluate("base", Policy(), Tokenizer())
     (place / "data" / "tiny-stages").mkdir(parents=True, exist_ok=True)
     run = Run("tiny", 0, "base")
     run.folder.rename(place / "data" / "tiny-stages" / "base")
     capsys.readouterr()
-    pd.testing.assert_frame_equal(here.evaluate("base", Policy(), None), made)
+    pd.testing.assert_frame_equal(here.evaluate("base", Policy(), Tokenizer()), made)
     assert len(asked) == 1 and run.manifest["shipped"] is True
     assert capsys.readouterr().out == "base: evaluation loaded from the one shipped with postlab\n"
     shutil.rmtree(run.folder)
-    monkeypatch.setattr(lab, "package_source", lambda *names: "changed")
-    assert not here.evaluate("base", Policy(), None).equals(made) and len(asked) == 2
+    monkeypatch.setattr(evalkey, "ENGINE", evalkey.ENGINE + 1)
+    assert not here.evaluate("base", Policy(), Tokenizer()).equals(made) and len(asked) == 2
 
 
 def test_a_full_model_has_no_reference_and_an_untrained_stage_no_evaluation(asked):
     here = opened()
-    here.evaluate(finished(Run("tiny", 0, "sft", "base")), SimpleNamespace(), None)
+    here.evaluate(finished(Run("tiny", 0, "sft", "base")), Model(), Tokenizer())
     assert asked[0]["ref"] is None
     with pytest.raises(ValueError, match="dpo is not trained yet"):
-        here.evaluate("dpo", Policy(), None)
+        here.evaluate("dpo", Policy(), Tokenizer())
 
 
 def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
     here = opened()
     sft = finished(Run("tiny", 0, "sft", "base"))
     made = {"dpo": ("sft", "another"), "grpo": ("dpo", None), "cai": ("sft", None)}
-    here.evaluate("base", Policy(), None)
-    here.evaluate(sft, Policy(), None)
+    here.evaluate("base", Policy(), Tokenizer())
+    here.evaluate(sft, Policy(), Tokenizer())
     with pytest.raises(MissingStage, match="evaluation of dpo .*make week N=05"):
         here.results()
     assert list(here.results("base", "sft")) == ["base", "sft"]  # week 6 needs no later stage
@@ -276,7 +356,7 @@ def test_results_come_in_order_and_a_stale_stage_is_named(asked, capsys):
     for stage, (parent, weights) in made.items():
         sha = weights or here._weights(parent)
         finished(Run("tiny", 0, stage, parent), parent_weights=sha)
-        here.evaluate(stage, Policy(), None)
+        here.evaluate(stage, Policy(), Tokenizer())
     capsys.readouterr()
     assert list(here.results()) == ["base", "sft", "dpo", "grpo", "cai"]
     notes = capsys.readouterr().out

@@ -260,20 +260,6 @@ def test_every_function_the_trainer_was_given_is_in_its_code():
     assert "reward reward" in trainer(reward_funcs=[one])
 
 
-def test_a_reward_of_the_package_stands_for_its_whole_module(tmp_path, monkeypatch):
-    (tmp_path / "rewards").mkdir()
-    file = tmp_path / "rewards" / "math.py"
-    file.write_text("def helper(): return 1\n")
-    monkeypatch.setattr(sourcecode, "PACKAGE", tmp_path)
-    reward = SimpleNamespace  # any class: only its names are looked at
-    reward = type("math_reward", (), {"__module__": "postlab.rewards.math"})
-    before = sourcecode.source(reward)
-    file.write_text("# a comment\ndef helper(): return 1\n")
-    assert sourcecode.source(reward) == before
-    file.write_text("def helper(): return 2\n")
-    assert sourcecode.source(reward) != before
-
-
 def test_plain_values_hold_no_address_and_no_absolute_path():
     value = {"a": Path("/home/somebody/base"), "b": object(), "c": {3, 1}, "d": re.compile("x")}
     assert sourcecode.plain(value) == {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import json
 import math
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,6 +113,81 @@ def test_a_complete_run_is_loaded_and_not_trained_again(base, root, capsys):
     assert "sft: loaded from runs/tiny/seed-0/sft" in capsys.readouterr().out
     # the trainer that trained may be handed in again: what it is must not have changed its key
     assert run.train(first) == log and first.state.global_step == 6
+
+
+def test_a_helper_of_a_callback_in_another_module_makes_the_run_stale(
+    base, root, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mycallbacks.py").write_text(
+        "import myhelper\nfrom transformers import TrainerCallback\n"
+        "class Touch(TrainerCallback):\n"
+        "    def on_step_begin(self, args, state, control, model=None, **parts):\n"
+        "        myhelper.touch(model)\n"
+    )
+    texts = {
+        "trained": "def touch(model): pass\n",
+        "loaded": "def touch(model):\n    'Does nothing.'\n    pass\n",
+        "trained again": "def touch(model): model.train()\n",
+    }
+    run, logs = Run("tiny", 0, "sft", "base"), []
+    for what, text in texts.items():
+        (tmp_path / "myhelper.py").write_text(text)
+        for name in ("myhelper", "mycallbacks"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        callback = importlib.import_module("mycallbacks").Touch()
+        trainer = sft(base, run, callbacks=[callback], max_steps=2)
+        logs.append(run.train(trainer))
+        assert (trainer.state.global_step == 0) == (what == "loaded"), what
+    assert "changed since: code.callback Touch" in capsys.readouterr().out
+
+
+def test_what_training_left_in_an_object_does_not_train_again(base, root):
+    """A list that the notebook's own code appends to is no setting once the run is over."""
+
+    class Count(TrainerCallback):
+        def __init__(self, first):
+            self.steps = [first]
+
+        def on_step_end(self, args, state, control, **parts):
+            self.steps.append(state.global_step)
+
+    run, count = Run("tiny", 0, "sft", "base"), Count(0)
+    run.train(sft(base, run, callbacks=[count], max_steps=2))
+    assert count.steps == [0, 1, 2]
+    for callback, trained in ((count, False), (Count(0), False), (Count(7), True)):
+        trainer = sft(base, run, callbacks=[callback], max_steps=2)
+        run.train(trainer)
+        assert (trainer.state.global_step > 0) is trained
+
+
+def test_a_run_that_cannot_be_compared_is_trained_again_and_says_why(base, root, capsys):
+    class Reads(TrainerCallback):
+        def __init__(self):
+            self.lines = (line for line in "ab")
+
+    run = Run("tiny", 0, "sft", "base")
+    for _ in range(2):
+        trainer = sft(base, run, callbacks=[Reads()], max_steps=2)
+        run.train(trainer)
+        assert trainer.state.global_step == 2
+    out = capsys.readouterr().out
+    assert "can't be told: callback Reads.lines (generator)" in out
+
+
+@pytest.mark.parametrize("name", ["model/tokenizer.json", "model/adapter_config.json"])
+def test_complete_means_the_tokenizer_the_settings_and_the_log_too(base, root, name, capsys):
+    run = Run("tiny", 0, "sft", "base")
+    run.train(sft(base, run, max_steps=2))
+    file = run.folder / name
+    file.write_text(file.read_text().replace("1", "2"))
+    with pytest.raises(runs.DamagedStage, match=name):
+        runs.find_stage("tiny", 0, "sft")
+    trainer = sft(base, run, max_steps=2)
+    run.train(trainer)
+    assert trainer.state.global_step == 2
+    assert f"damaged: {name}" in capsys.readouterr().out
 
 
 def test_a_complete_run_is_loaded_from_a_read_only_folder(base, root, read_only):
