@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from functools import cache, lru_cache
 from typing import Any
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from postlab.rewards._latex import bounded
 from postlab.rewards._reply import after_thinking, fenced, reply_text
