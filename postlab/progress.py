@@ -1,75 +1,75 @@
-"""How far a long step has come: a bar in a terminal, one line anywhere else.
+"""How far a long step has come: tqdm's bar in a terminal, one line anywhere else.
 
 In a notebook one display is rewritten in place and its last state names no time, so that a
 committed output does not change with the machine. In a log file a single line grows by quarters:
-`sft 25% 50% 75% 100% loss 0.41`. Left out: nested bars, rates, totals not known beforehand.
+`sft 25% 50% 75% 100% loss 0.41`. Left out: rates, totals not known beforehand.
 """
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
 
 REFRESH_S = 0.5  # a notebook stores and sends every update, so they are rationed
+LEFT = ", {remaining} left"
 
 
-class Bar:
+class Bar(tqdm):
     """What `progress` yields; `total` counts steps, `done` those of an earlier session."""
 
-    def __init__(self, total: int, label: str, *, done: int = 0) -> None:
-        self.total, self.label, self.done, self.note = max(int(total), 1), label, done, ""
-        self._start, self._first, self._shown = time.monotonic(), done, 0.0
-        self._quarter, self._closed = 4 * done // self.total, False
-        self._display = _notebook_display()
-        self._terminal = self._display is None and sys.stdout.isatty()
-        if self._display is None and not self._terminal:
-            print(label, end="", flush=True)
+    monitor_interval = 0  # no thread that watches for slow steps: each step looks at the clock
 
-    def update(self, n: int = 1, note: str = "") -> None:
+    def __init__(self, total: int, label: str, *, done: int = 0) -> None:
+        steps = max(int(total), 1)
+        self._notebook, self._quarter = _notebook_display(), 4 * done // steps
+        terminal = self._notebook is None and sys.stdout.isatty()
+        self._log = self._notebook is None and not terminal
+        columns, lines = shutil.get_terminal_size()  # tqdm shows nothing in a terminal of no size
+        if self._log:
+            print(label, end="", flush=True)
+        super().__init__(
+            total=steps,
+            initial=done,
+            desc=label,
+            file=sys.stdout if terminal else io.StringIO(),
+            bar_format="{desc} " + "|{bar:20}| " * terminal + "{n_fmt}/{total_fmt}{postfix}" + LEFT,
+            mininterval=0 if self._log else REFRESH_S,
+            miniters=1,
+            ncols=columns - 1,
+            nrows=lines,
+            disable=False,
+        )
+
+    def update(self, n: float | None = 1, note: str = "") -> None:
         """Count `n` more steps (an increment, as in tqdm) and show `note` beside them."""
-        self.done, self.note = self.done + n, note or self.note
-        if self._display is not None or self._terminal:
-            now = time.monotonic()
-            if now - self._shown >= REFRESH_S:
-                self._shown = now
-                self._show(self._line(left=True))
-            return
-        while self._quarter < min(4, 4 * self.done // self.total):
+        if note:
+            self.set_postfix_str(note, refresh=False)
+        super().update(n)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Show the present state; tqdm calls this when it is time to."""
+        if self._notebook is not None:
+            self._notebook.update({"text/plain": str(self)}, raw=True)
+        elif not self._log:
+            super().display(msg, pos)
+        while self._log and self._quarter < min(4, 4 * self.n // (self.total or 1)):
             self._quarter += 1
             print(f" {25 * self._quarter}%", end="", flush=True)
 
     def close(self) -> None:
         """Show the last state, without times, and end the line; again does nothing."""
-        if self._closed:
+        if self.disable:
             return
-        self._closed = True
-        if self._display is not None:
-            self._show(self._line(left=False))
-        elif self._terminal:
-            self._show(self._line(left=False))
-            print(flush=True)
-        else:
-            print(f" {self.note}".rstrip(), flush=True)
-
-    def _line(self, *, left: bool) -> str:
-        parts = [f"{self.label} {self.done}/{self.total}"]
-        if self._terminal:
-            filled = 20 * min(self.done, self.total) // self.total
-            parts[0] = f"{self.label} {'█' * filled}{'░' * (20 - filled)} {self.done}/{self.total}"
-        if self.note:
-            parts.append(self.note)
-        if left and self.done > self._first:
-            pace = (time.monotonic() - self._start) / (self.done - self._first)
-            parts.append(f"{pace * max(self.total - self.done, 0):.0f} s left")
-        return ", ".join(parts)
-
-    def _show(self, line: str) -> None:
-        if self._display is not None:
-            self._display.update({"text/plain": line}, raw=True)
-        else:
-            print(f"\r\x1b[K{line}", end="", flush=True)
+        self.bar_format = (self.bar_format or "").removesuffix(LEFT)
+        super().close()
+        if self._log:
+            print(f" {self.postfix or ''}".rstrip(), flush=True)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-def _notebook_display() -> object | None:
+def _notebook_display() -> Any:
     if not in_notebook():
         return None
     from IPython.display import display

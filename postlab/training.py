@@ -129,7 +129,8 @@ def attach(trainer: Any, *, stage: str, checkpoints: Path, resume: Path | None) 
         ) -> None:
             shown = next((name for name in ("reward", "loss") if name in (logs or {})), None)
             if self.bar and shown:
-                self.bar.note = f"{shown} {float(logs[shown]):.3f}"
+                note = f"{shown} {float(logs[shown]):.3f}"
+                self.bar.set_postfix_str(note, refresh=False)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if self.bar:

@@ -13,7 +13,7 @@ from typing import Any
 
 from postlab.datasets import _messages, _rows
 from postlab.rewards._asserts import read_tests
-from postlab.rewards.schema import schema_reward
+from postlab.rewards.schema import is_schema
 
 _CODE = {
     "mbpp": ("text", "test_list"),
@@ -102,7 +102,7 @@ def _json(raw: Mapping, where: str) -> dict:
     _messages.choose_format(raw, _JSON, where)
     schema = raw["schema"]
     text = schema if isinstance(schema, str) else json.dumps(schema)
-    if schema_reward(["{}"], [text]) == [None]:
+    if not is_schema(text):
         raise _messages.Drop("with a schema that is none")
     prompt = _asked(raw, "prompt", where, f"Answer with JSON of this schema: {text}")
     return {"prompt": prompt, "schema": text} | _gold(raw, "json", where)

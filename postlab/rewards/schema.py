@@ -4,36 +4,32 @@ The reply is JSON as a whole or holds it in its only fenced block, and is valida
 schema by jsonschema. Stricter than most parsers, so that there is nothing to gain by hedging: a key
 given twice, NaN, Infinity, a number beyond floats, and nesting beyond MAX_DEPTH score 0.
 
-Left out: `format` ("date", "email"), which a schema only notes, and references to other documents:
-nothing is ever fetched. The form alone is judged; put what must be true in `const` or `enum`.
+Patterns are matched by the `regex` package, whose searches can be given a time limit: Python's own
+may take hours on a text of fifty characters, and nothing in the same process can stop them.
+
+Left out: `format` ("date", "email"), which a schema only notes, references to other documents
+(nothing is ever fetched), schemas of another draft inside a schema, and `unevaluatedProperties`
+beside `patternProperties`. The form alone is judged; put what must be true in `const` or `enum`.
 """
 
 import json
-import re
-import subprocess
-import sys
-from functools import lru_cache
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from functools import cache, lru_cache
+from typing import Any
+
+import regex  # type: ignore[import-untyped]
 
 from postlab.rewards._latex import bounded
-from postlab.rewards._patterns import steps
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 
 MAX_REPLY_CHARS = 50_000
 MAX_NUMBER_CHARS = 100
 MAX_DEPTH = 32
-MAX_STEPS = 10_000_000  # of a pattern, in this process: about a tenth of a second
-CPU_SECONDS = 2  # of a validation in a process of its own
+PATTERN_SECONDS = 0.5  # of CPU time, for all patterns of a reply; ordinary ones take microseconds
 
-# A pattern that may take for ever runs where it can be ended: in a process with a limit.
-_VALIDATE = """
-import json, resource, sys
-import jsonschema, referencing
-resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]), int(sys.argv[1])))
-schema, instance = json.load(sys.stdin)
-kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-print(kind(schema, registry=referencing.Registry()).is_valid(instance))
-"""
+_left: ContextVar[float] = ContextVar("_left", default=PATTERN_SECONDS)
 
 
 def schema_reward(completions: list, schema: list, **columns: Any) -> list[float | None]:
@@ -46,7 +42,8 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
             gets every other row's keys, so prefer text.
         columns: the other columns of the batch; none is used.
     Returns:
-        One reward a completion; None where the schema itself is invalid or refers elsewhere.
+        One reward a completion; None where the schema itself is invalid or refers elsewhere. A
+        reply on which a pattern takes too long gets 0.0.
     Raises:
         ValueError: if there are not as many schemas as completions.
     Source: JSON Schema, draft 2020-12 unless `$schema` names another. Taught in week 8.
@@ -69,22 +66,27 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
     return rewards
 
 
-class _Checker(NamedTuple):
-    validator: Any
-    patterns: tuple[str, ...]
+def is_schema(text: str) -> bool:
+    """Whether a text is a JSON schema that `schema_reward` can score replies with.
+
+    >>> is_schema('{"pattern": "^[A-Z]{3}$"}'), is_schema('{"pattern": "("}'), is_schema("owl")
+    (True, False, False)
+    """
+    return _checker(text) is not None
 
 
-def _score(checker: _Checker, reply: str) -> float | None:
+def _score(checker: Any, reply: str) -> float | None:
     found = _json(reply)
     if found is None:
         return 0.0
     (instance,) = found
-    if sum(steps(pattern, len(reply)) for pattern in checker.patterns) > MAX_STEPS:
-        return _in_a_process(checker.validator.schema, instance)
+    _left.set(PATTERN_SECONDS)
 
     def validate() -> tuple[bool | None]:
         try:
-            return (checker.validator.is_valid(instance),)
+            return (checker.is_valid(instance),)
+        except TimeoutError:  # of a pattern
+            return (False,)
         except Exception:  # the schema's fault: a reference into nothing, or one to itself
             return (None,)
 
@@ -95,7 +97,7 @@ def _score(checker: _Checker, reply: str) -> float | None:
 
 
 @lru_cache(maxsize=1024)
-def _checker(text: str) -> _Checker | None:
+def _checker(text: str) -> Any:
     """A validator that fetches nothing; None where the text is no valid schema."""
     import jsonschema
     import referencing
@@ -104,32 +106,85 @@ def _checker(text: str) -> _Checker | None:
         schema = json.loads(text)
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
-        patterns, references = [], []
-        _gather(schema, patterns, references)
-        for pattern in patterns:
-            steps(pattern, 1)
-    except (jsonschema.SchemaError, ValueError, TypeError, RecursionError, re.error):
+        if isinstance(schema, dict):
+            schema.pop("$schema", None)  # or jsonschema would go back to its own class, see _kind
+        keywords = list(_keywords(schema))
+        for key, value in keywords:
+            if key == "pattern" and isinstance(value, str):
+                regex.compile(value)
+            if key == "patternProperties" and isinstance(value, dict):
+                list(map(regex.compile, value))
+    except (jsonschema.SchemaError, ValueError, TypeError, RecursionError, regex.error):
         return None
-    if not all(reference.startswith("#") for reference in references):
+    if {"patternProperties", "unevaluatedProperties"} <= {key for key, _ in keywords}:
+        return None  # jsonschema matches these with Python's own matcher, and cannot be told not to
+    elsewhere = ("$ref", "$dynamicRef", "$recursiveRef", "$schema")
+    if any(k in elsewhere and isinstance(v, str) and v[:1] != "#" for k, v in keywords):
         return None
-    return _Checker(kind(schema, registry=referencing.Registry()), tuple(patterns))
+    return _kind(kind)(schema, registry=referencing.Registry())
 
 
-def _gather(schema: Any, patterns: list[str], references: list[str]) -> None:
-    """Every pattern and reference that a schema might use, wherever it stands."""
+def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Every keyword that a schema might use, with its value, wherever it stands."""
     if isinstance(schema, list):
         for item in schema:
-            _gather(item, patterns, references)
+            yield from _keywords(item)
     if isinstance(schema, dict):
         for key, value in schema.items():
-            if key == "pattern" and isinstance(value, str):
-                patterns.append(value)
-            if key == "patternProperties" and isinstance(value, dict):
-                patterns.extend(value)
-            if key in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(value, str):
-                references.append(value)
+            yield key, value
             if key not in ("const", "enum", "default", "examples"):
-                _gather(value, patterns, references)
+                yield from _keywords(value)
+
+
+@cache
+def _kind(kind: Any) -> Any:
+    """A jsonschema validator class with patterns that can be stopped."""
+    import jsonschema
+
+    ours = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+    }
+    known = {name: check for name, check in ours.items() if name in kind.VALIDATORS}
+    return jsonschema.validators.extend(kind, known)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Whether a pattern occurs in a text; TimeoutError once the reply's time is used up."""
+    left, begun = _left.get(), time.thread_time()
+    if left <= 0:
+        raise TimeoutError
+    found = regex.search(pattern, text, timeout=left)
+    _left.set(left - (time.thread_time() - begun))
+    return found is not None
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Exception]:
+    from jsonschema import ValidationError
+
+    if validator.is_type(instance, "string") and not _matches(pattern, instance):
+        yield ValidationError(f"no match for {pattern!r}")
+
+
+def _pattern_properties(
+    validator: Any, rules: dict, instance: Any, schema: Any
+) -> Iterator[Exception]:
+    if validator.is_type(instance, "object"):
+        for pattern, rule in rules.items():
+            for key, value in instance.items():
+                if _matches(pattern, key):
+                    yield from validator.descend(value, rule, path=key, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, rule: Any, instance: Any, schema: Any
+) -> Iterator[Exception]:
+    if validator.is_type(instance, "object"):
+        named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+        for key, value in instance.items():
+            if key not in named and not any(_matches(pattern, key) for pattern in patterns):
+                yield from validator.descend(value, rule, path=key)
 
 
 def _json(reply: str) -> tuple[Any] | None:
@@ -182,17 +237,3 @@ def _depth(value: Any) -> int:
         level = [item for x in nested for item in (x.values() if isinstance(x, dict) else x)]
         depth += 1
     return depth
-
-
-def _in_a_process(schema: Any, instance: Any) -> float:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _VALIDATE, str(CPU_SECONDS)],
-            input=json.dumps([schema, instance]),
-            capture_output=True,
-            text=True,
-            timeout=20 * CPU_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return 0.0
-    return float(done.stdout.strip() == "True")

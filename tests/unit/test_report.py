@@ -24,7 +24,7 @@ from postlab.runs import MissingStage
 LINE = {"base": None, "sft": "base", "dpo": "sft", "grpo": "dpo"}
 CPU = {"gpu": None, "cpus": 2, "ram_gib": 8.0}
 RATES = {"base": 0.1, "sft": 0.5, "dpo": 0.5, "grpo": 0.9}
-EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \u2028 \x00 end"
+EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & {{ 7 * 7 }} \u2028 \x00 end"
 
 
 def evaluation(stage, seed=0, n=30):
@@ -236,12 +236,13 @@ def seen(evil_page):
 def test_model_text_appears_only_escaped(evil_page, seen):
     text = evil_page.read_text(encoding="utf-8")
     assert "<script" not in text and "<img src=x" not in text and "<b onclick" not in text
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
     assert "script" not in seen.tags and "b" not in seen.tags and "i" not in seen.tags
     assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert "<img src=x onerror=alert(1)>" in seen.text  # shown to the reader, as text
     assert "<b onclick=x()>bold</b> & prompt" in seen.text
     assert "<i>two</i> CPU cores" in seen.text
+    assert "{{ 7 * 7 }}" in seen.text  # no template of its own
     assert "\x00" not in text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from postlab.rewards import schema_reward
-from postlab.rewards._patterns import steps
+from postlab.rewards.schema import is_schema
 
 OWL = {
     "type": "object",
@@ -105,6 +105,8 @@ NO_SCHEMA = [
     '{"$ref": "file:///etc/passwd"}',
     '{"$ref": "owl.json"}',
     '{"$ref": "#/nowhere"}',
+    '{"patternProperties": {"a": {}}, "unevaluatedProperties": false}',
+    '{"items": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "a"}}',
     '{"$ref": "#"}',
     "[" * 100_000,
     None,
@@ -181,17 +183,82 @@ def test_a_pattern_that_takes_for_ever_is_ended(pattern, reply, reward):
     assert time.perf_counter() - begun < 30
 
 
-@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)*$", r"(\w+\s?)*$", "(?:(a?)b?)*"])
-def test_choices_inside_a_repeat_have_no_bound(pattern):
-    assert steps(pattern, 10) == float("inf")
+@pytest.mark.parametrize("pattern", ["^(a|a)*$", r"^(\w|\w\s?)*$"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"items": {"pattern": "P"}},
+        {"items": {"patternProperties": {"P": False}}},
+        {"items": {"patternProperties": {"P": {}}, "additionalProperties": True}},
+        {"items": {"propertyNames": {"pattern": "P"}}},
+        {"items": {"anyOf": [{"pattern": "P"}, {"patternProperties": {"P": {}}}] * 50}},
+        {"$defs": {"d": {"pattern": "P"}}, "items": {"allOf": [{"$ref": "#/$defs/d"}] * 50}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "items": {"pattern": "P"}},
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "anyOf": [{"type": "string", "pattern": "P"}, {"items": {"$ref": "#"}}],
+        },
+    ],
+    ids=range(8),
+)
+def test_all_patterns_of_a_reply_share_one_limit(schema, pattern, monkeypatch):
+    monkeypatch.setattr("postlab.rewards.schema.PATTERN_SECONDS", 0.1)
+    text = "a" * 60 + "!"
+    reply = json.dumps([text, {text: 1}] * 20)
+    begun = time.process_time()
+    asked = json.dumps(schema).replace('"P"', json.dumps(pattern))
+    assert schema_reward([reply], [asked]) == [0.0]
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize(
-    ("pattern", "bound"),
-    [("^abc$", 1), ("abc", 10), ("^a*b*$", 121), ("^a{2,3}$", 2), ("^a|b$", 20)],
+    ("schema", "right", "wrong"),
+    [
+        ({"pattern": "^[A-Z]{3}$"}, ["ABC", 7, None], ["AB", "ABCD", "abc"]),
+        ({"pattern": "b"}, ["abc"], ["acd", ""]),
+        ({"pattern": r"^(\([0-9]{3}\))?[0-9]{3}-[0-9]{4}$"}, ["555-1212", "(888)555-1212"], ["5"]),
+        ({"pattern": r"^[^@\s]+@[^@\s]+\.[a-z]{2,}$"}, ["a.b@c.org"], ["a@b", "a b@c.org"]),
+        (
+            {"patternProperties": {"^n_": {"type": "integer"}}},
+            [{"n_a": 1, "b": "x"}],
+            [{"n_a": "1"}],
+        ),
+        (
+            {
+                "properties": {"a": {}},
+                "patternProperties": {"^n_": {}},
+                "additionalProperties": False,
+            },
+            [{"a": 1, "n_b": 2}, {}, 7],
+            [{"b": 1}, {"an_": 1}],
+        ),
+        (
+            {"patternProperties": {"^n_": {}}, "additionalProperties": {"type": "string"}},
+            [{"n_b": 2, "c": "x"}],
+            [{"c": 1}],
+        ),
+        ({"additionalProperties": True}, [{"c": 1}], []),
+        ({"propertyNames": {"pattern": "^[a-z]+$"}}, [{"ab": 1}], [{"aB": 1}]),
+        ({"not": {"pattern": "a"}}, ["b"], ["a"]),
+    ],
 )
-def test_steps_by_hand(pattern, bound):
-    assert steps(pattern, 10) == bound
+@pytest.mark.parametrize("draft", ["", "draft-07", "draft-04"])
+def test_patterns_say_what_jsonschema_says(schema, right, wrong, draft):
+    import jsonschema
+
+    if draft:
+        schema = {"$schema": f"http://json-schema.org/{draft}/schema#"} | schema
+    replies = [json.dumps(reply) for reply in [*right, *wrong]]
+    stock = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)(schema)
+    rewards = schema_reward(replies, [json.dumps(schema)] * len(replies))
+    assert rewards == [float(stock.is_valid(reply)) for reply in [*right, *wrong]]
+    if draft != "draft-04" or "propertyNames" not in schema:
+        assert rewards == [1.0] * len(right) + [0.0] * len(wrong)
+
+
+def test_what_is_a_schema():
+    assert is_schema(json.dumps(OWL)) and is_schema("true")
+    assert not any(is_schema(text) for text in ("owl", '{"type": "thing"}', '{"pattern": "("}'))
 
 
 def test_columns_shapes_and_wrong_use():

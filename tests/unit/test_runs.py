@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -473,13 +474,14 @@ def test_a_resumed_step_starts_where_it_was(capsys):
 
 def test_a_terminal_line_is_rewritten_and_ends_without_times(capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("postlab.progress.REFRESH_S", 0)
     with progress(2, "sft") as bar:
         bar.update(1, "loss 0.5")
         bar.update(1, "loss 0.4")
-    out = capsys.readouterr().out
-    last = out.split("\x1b[K")[-1]
-    assert last == f"sft {'█' * 20} 2/2, loss 0.4\n" and out.count("\n") == 1
-    assert "s left" in out.split("\x1b[K")[1]
+    first, *_, half, _, last = capsys.readouterr().out.removeprefix("\r").split("\r")
+    assert first.startswith(f"sft |{' ' * 20}| 0/2, ")
+    assert half.startswith(f"sft |{'█' * 10}{' ' * 10}| 1/2, loss 0.5, 00:00 left")
+    assert last.split() == f"sft |{'█' * 20}| 2/2, loss 0.4".split() and last[-1] == "\n"
 
 
 def test_a_notebook_display_is_updated_in_place(monkeypatch, capsys):
@@ -488,7 +490,14 @@ def test_a_notebook_display_is_updated_in_place(monkeypatch, capsys):
     monkeypatch.setattr("postlab.progress._notebook_display", lambda: display)
     with progress(2, "sft") as bar:
         bar.update(2, "loss 0.4")
+    assert shown[0].startswith("sft 0/2, ") and shown[0].endswith(" left")
     assert shown[-1] == "sft 2/2, loss 0.4" and capsys.readouterr().out == ""
+
+
+def test_a_bar_starts_no_thread():
+    before = threading.active_count()
+    with progress(2, "sft"):
+        assert threading.active_count() == before
 
 
 # ---- a folder that can be read and not written

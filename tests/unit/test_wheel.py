@@ -49,10 +49,11 @@ def test_the_installed_package_finds_its_own_data(installed: Path, tmp_path: Pat
     assert found == "True"
 
 
-def test_the_wheel_holds_all_data_files_and_the_type_marker(installed: Path):
+def test_the_wheel_holds_all_data_files_the_template_and_the_type_marker(installed: Path):
     ours = {p.relative_to(ROOT / "data") for p in (ROOT / "data").rglob("*") if p.is_file()}
     theirs = installed / "postlab" / "_data"
     assert {path for path in ours if not (theirs / path).exists()} == set()
+    assert list((installed / "postlab").rglob("report_page.html.j2"))
     assert (installed / "postlab" / "py.typed").exists()
 
 
