@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import inspect
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,9 @@ from postlab.sourcecode import package_source
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"
 PACKAGES = ("torch", "transformers", "trl", "peft")
+# The functions below that shape a result: a change in them makes stored results stale.
+SHAPING = ("frozen", "policy", "train", "calling", "log_series", "heldout_prompts", "metric_series")
+CODE_AT_START: dict[tuple[str, ...], str] = {}  # modules: hash of their code when a run began
 COLUMNS = {"sft": ["prompt", "completion"], "dpo": ["prompt", "chosen", "rejected"]}
 
 
@@ -87,35 +89,34 @@ def arm_key(settings: Mapping[str, Any], *code_modules: str, own: str) -> str:
     """What an arm's result depends on, hashed; a change in any of it makes a stored result stale.
 
     Args:
-        settings: all that configures the arm, the hash of the weights it starts from included.
+        settings: all that configures the arm: its arguments, the constants that the experiment's
+            functions use, and the hash of the weights it starts from.
         code_modules: modules of postlab whose code shapes the result, such as "evals".
         own: the experiment's `__file__`. All its functions count except `main`; comments and
             docstrings do not. The functions of this module that train count as well.
     """
-    shared = "\n".join(inspect.getsource(function) for function in TRAINING)
-    parts = {
-        "settings": settings,
-        "own": _functions(Path(own).read_text(encoding="utf-8")),
-        "shared": _functions(shared),
-        "package": package_source(*code_modules),
-    }
+    package = CODE_AT_START.get(code_modules) or package_source(*code_modules)
+    CODE_AT_START[code_modules] = package
+    own_code, shared = functions_of(own), functions_of(__file__)
+    kept = [code for name, code in shared.items() if name in SHAPING]
+    parts = {"settings": settings, "own": own_code, "shared": kept, "package": package}
     return digest(parts)[:12]
 
 
-def _functions(text: str) -> str:
-    """The functions and classes of a source except `main`, without comments and docstrings.
+@cache
+def functions_of(file: str) -> dict[str, str]:
+    """A script's functions and classes except `main`, without comments and docstrings, by name.
 
-    >>> print(_functions('X = 1\\ndef double(x):\\n    "Twice."  # or so\\n    return 2 * x'))
-    def double(x):
-        return 2 * x
+    The file is read once: if it is edited during a run, the arms of that run keep their keys.
     """
     kinds = ast.FunctionDef | ast.ClassDef
-    kept = [n for n in ast.parse(text).body if isinstance(n, kinds) and n.name != "main"]
-    for definition in kept:
+    nodes = ast.parse(Path(file).read_text(encoding="utf-8")).body
+    definitions = [node for node in nodes if isinstance(node, kinds) and node.name != "main"]
+    for definition in definitions:
         for node in ast.walk(definition):
             if isinstance(node, kinds) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
-    return "\n".join(map(ast.unparse, kept))
+    return {definition.name: ast.unparse(definition) for definition in definitions}
 
 
 class Arms:
@@ -349,7 +350,3 @@ def write_record(
     origin = provenance(command_of(script), seeds=seeds, packages=packages) | measured
     write_result(target, {"provenance": origin, **record})
     print(f"{target.relative_to(ROOT)} written", file=sys.stderr)
-
-
-# the functions above that shape a result
-TRAINING = (frozen, policy, train, calling, log_series, heldout_prompts, metric_series)

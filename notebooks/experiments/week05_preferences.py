@@ -26,6 +26,7 @@ from typing import Any
 from _common import (
     RESULTS,
     Arms,
+    adapter_hash,
     arm_key,
     command_line,
     minutes,
@@ -156,7 +157,12 @@ def run(arm: str, seed: int) -> dict[str, Any]:
 
 
 def key_of(arm: str) -> str:
-    return arm_key({"arm": ARMS[arm], "settings": SETTINGS, "logged": LOGGED}, *CODE, own=__file__)
+    """What a run of the arm depends on, hashed."""
+    settings = {
+        "arm": ARMS[arm], "settings": SETTINGS, "arguments": arguments(arm), "logged": LOGGED,
+        "start": adapter_hash("sft"),
+    }  # fmt: skip
+    return arm_key(settings, *CODE, own=__file__)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from _common import (
     RESULTS,
     Arms,
+    adapter_hash,
     arm_key,
     command_line,
     heldout_prompts,
@@ -149,7 +150,8 @@ def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
     profile = get_profile("tiny")
     recipes = {"sft": dict(profile.sft.trainer), "grpo": dict(profile.grpo.trainer)}
-    settings = {"settings": SETTINGS, "recipes": recipes, "logged": LOGGED}
+    settings = {"settings": SETTINGS, "recipes": recipes, "start": adapter_hash("dpo")}
+    settings |= {"logged": LOGGED}
     key = arm_key(settings, *CODE, own=__file__)  # of the careless start
     careless = careless_start(arms.folder / f"{key}-careless")
     runs = arms.run_all(
