@@ -14,10 +14,8 @@ train and held-out rows are alike, and the preference is one of manners.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +23,45 @@ from unsloth import FastLanguageModel  # before trl, transformers and peft: it p
 
 # isort: split
 import torch
+from _common import RESULTS, command_line, command_of, machine_provenance
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import postlab
 from postlab.chat import encode
 from postlab.datasets import instruction_rows, preference_rows
-from postlab.machine import describe
 from postlab.models import float32_adapters
-from postlab.profile import data_dir
+from postlab.recorded import write_result
 from postlab.scratch.losses import token_logps
 from postlab.stats import bootstrap_interval, paired_difference, wilson
-from postlab.storage import atomic_text
 
 HELDOUT = 100  # the last instructions; the pairs are about the same tasks
 BATCH = 10
-TARGET = data_dir() / "results" / "smol" / "real_rows.json"
+TARGET = RESULTS / "smol" / "real_rows.json"
 
 
-def split(rows: list[dict], asked: set[str]) -> tuple[list[dict], list[dict]]:
-    """Rows to train on and rows to judge by: those whose prompt is in `asked`."""
+def split(rows: list[dict], heldout: set[str]) -> tuple[list[dict], list[dict]]:
+    """Rows to train on and rows to judge by: those whose prompt is in `heldout`."""
     parts: tuple[list[dict], list[dict]] = ([], [])
     for row in rows:
-        parts[row["prompt"][-1]["content"] in asked].append(row)
+        parts[row["prompt"][-1]["content"] in heldout].append(row)
     return parts
 
 
 def reply_logps(model: Any, tokenizer: Any, rows: list[dict], max_length: int) -> torch.Tensor:
     """Log-probability of each row's reply, nats, and its number of tokens: (N, 2)."""
-    found = []
+    batches = []
     model.eval()
     with torch.no_grad():
         for start in range(0, len(rows), BATCH):
             batch = encode(rows[start : start + BATCH], tokenizer, max_length=max_length)
-            ids, seen = batch["input_ids"], batch["attention_mask"]
-            logits = model(input_ids=ids, attention_mask=seen).logits[:, :-1].float()
+            ids, attended = batch["input_ids"], batch["attention_mask"]
+            logits = model(input_ids=ids, attention_mask=attended).logits[:, :-1].float()
             mask = batch["loss_mask"][:, 1:]
             logps = (token_logps(logits, ids[:, 1:]) * mask).sum(1)
-            found.append(torch.stack([logps, mask.sum(1).float()], dim=1))
+            batches.append(torch.stack([logps, mask.sum(1).float()], dim=1))
     model.train()
-    return torch.cat(found)
+    return torch.cat(batches)
 
 
 def losses(model: Any, tokenizer: Any, rows: list[dict], max_length: int) -> list[float]:
@@ -92,6 +89,7 @@ def before_and_after(before: list[float], after: list[float]) -> dict[str, Any]:
 
 
 def main() -> None:
+    command_line(__doc__, runs=False)
     folder = Path(os.environ.get("POSTLAB_REAL_ROWS", ""))
     files = [folder / f"short_{kind}.json" for kind in ("instructions", "preferences")]
     if not all(path.is_file() for path in files):
@@ -106,9 +104,9 @@ def main() -> None:
         use_gradient_checkpointing=False,
     )  # fmt: skip
     model = FastLanguageModel.get_peft_model(model, **lab.profile.lora, random_state=lab.seed)
-    asked = {row["prompt"][-1]["content"] for row in instructions[-HELDOUT:]}
-    train, heldout = split(instructions, asked)
-    train_pairs, held_pairs = split(pairs, asked)
+    questions = {row["prompt"][-1]["content"] for row in instructions[-HELDOUT:]}
+    train, heldout = split(instructions, questions)
+    train_pairs, held_pairs = split(pairs, questions)
     base_loss = losses(model, tokenizer, heldout, length)
     run = lab.run("real-sft", parent="base")
     trainer = SFTTrainer(
@@ -133,14 +131,10 @@ def main() -> None:
     model = trainer.model
     end = preferences(model, tokenizer, held_pairs, length)
     dpo_loss = losses(model, tokenizer, heldout, length)
-    machine = describe()
+    command = f"POSTLAB_PROFILE=smol POSTLAB_REAL_ROWS=<folder> {command_of(__file__)}"
     right = [(margins > 0).float().tolist() for margins in (start, end)]
     result = {
-        "provenance": {
-            "command": "POSTLAB_PROFILE=smol POSTLAB_REAL_ROWS=<folder> python "
-            "notebooks/experiments/smol_real_rows.py",
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"), "seeds": [lab.seed], **machine,
-        },
+        "provenance": machine_provenance(__file__, seeds=[lab.seed]) | {"command": command},
         "rows": {  # to train on, to judge by
             "instructions": [len(train), len(heldout)],
             "pairs": [len(train_pairs), len(held_pairs)],
@@ -153,7 +147,7 @@ def main() -> None:
         "heldout_preference_accuracy": before_and_after(*right),
         "margin_moved_towards_chosen": vars(wilson(int((end > start).sum()), len(end))),
     }  # fmt: skip
-    atomic_text(TARGET, json.dumps(result, indent=1) + "\n")
+    write_result(TARGET, result)
 
 
 if __name__ == "__main__":

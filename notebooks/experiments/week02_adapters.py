@@ -14,23 +14,35 @@ Left out: other tasks, larger models, batch sizes, dropout and schedules. The em
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import accumulate, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULT = ROOT / "data" / "results" / "week02" / "adapters.json"
+from _common import (
+    RESULTS,
+    ROOT,
+    Arms,
+    arm_key,
+    command_line,
+    frozen,
+    heldout_prompts,
+    in_own_process,
+    machine_provenance,
+)
+
+TARGET = RESULTS / "week02" / "adapters.json"
+CODE = ("datasets", "encoding", "evals", "scratch.losses", "scratch.nf4", "tinyworld")
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT),
+}  # fmt: skip
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("full", *(f"lora-{r}" for r in RANKS), "qlora-16")
 # The question of section 6: does the best learning rate move with the rank, alpha being fixed?
@@ -169,10 +181,8 @@ def document_loss(policy: Any, tokenizer: Any) -> float:
 def right_answers(policy: Any, tokenizer: Any) -> dict[str, str]:
     """By family, a 1 for each held-out prompt that is answered right and a 0 for each other one."""
     from postlab.evals import evaluate
-    from postlab.tinyworld.tasks import heldout_suite
 
-    suite = [row for row in heldout_suite(n=RECIPE.prompts) if row["family"] in FAMILIES]
-    frame = evaluate(policy, tokenizer, suite)
+    frame = evaluate(policy, tokenizer, heldout_prompts(RECIPE.prompts, FAMILIES))
     return {
         family: "".join("01"[int(v)] for v in frame.loc[frame["family"] == family, metric])
         for family, metric in FAMILIES.items()
@@ -184,9 +194,7 @@ def one_run(method: str, seed: int, lr: float) -> dict[str, Any]:
     import bitsandbytes  # noqa: F401  (imported by every method, so that no peak holds an import)
     import peft  # noqa: F401
 
-    from postlab.models import load_policy
-
-    _, tokenizer = load_policy("", profile="tiny", bits=32)
+    _, tokenizer = frozen("")
     rows = task_rows("train", RECIPE.steps * RECIPE.batch, seed)
     batches = encoded(rows, tokenizer, RECIPE.batch)
     heldout = task_rows("heldout", RECIPE.heldout_rows, 0)
@@ -235,10 +243,10 @@ def memory_mib(policy: Any, optimizer: Any, batch: dict[str, Any]) -> dict[str, 
     gradients = sum(p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
     moments = [t for state in optimizer.state.values() for t in state.values()]
     batch_loss(policy, batch).backward()  # gradients are there, as from a second micro-batch on
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         batch_loss(policy, batch).backward()
     optimizer.zero_grad()
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
     bytes_by_part = {
         "weights": weights,
@@ -284,9 +292,7 @@ def _status_mib(name: str) -> float:
 @cache
 def sweep_data(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Batches to train on and batches to judge by: both of the training split, other seeds."""
-    from postlab.models import load_policy
-
-    _, tokenizer = load_policy("", profile="tiny", bits=32)
+    _, tokenizer = frozen("")
     rows = task_rows("train", RECIPE.sweep_steps * RECIPE.batch, seed)
     judge = task_rows("train", RECIPE.sweep_rows, seed + 1)
     return encoded(rows, tokenizer, RECIPE.batch), encoded(judge, tokenizer, 64)
@@ -300,13 +306,15 @@ def sweep_point(method: str, lr: float, seed: int) -> float:
     return round(mean_loss(policy, judge), 5)
 
 
-def sweep(method: str, store: Store) -> dict[float, list[float]]:
+def sweep(method: str, arms: Arms, key: str) -> dict[float, list[float]]:
     """Losses by learning rate: five rungs of the ladder, and on while the best is at an edge."""
     low, high = START.start, START.stop
     while True:
         losses = {
             lr: [
-                store.get(f"sweep {method} {lr:g} {seed}", partial(sweep_point, method, lr, seed))
+                arms.result(
+                    f"sweep {method} {lr:g} {seed}", key, partial(sweep_point, method, lr, seed)
+                )
                 for seed in RECIPE.sweep_seeds
             ]
             for lr in LADDER[low:high]
@@ -328,69 +336,37 @@ def best_rate(losses: dict[float, list[float]]) -> float:
 # --- everything -----------------------------------------------------------------------------------
 
 
-class Store:
-    """Results by name, kept on disk as they come, so that a stopped sweep goes on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.recipe = path, json.loads(json.dumps(asdict(RECIPE)))
-        kept = json.loads(path.read_text()) if path.is_file() else {}
-        self.results = kept["results"] if kept.get("recipe") == self.recipe else {}
-
-    def get(self, name: str, make: Any) -> Any:
-        """What is stored under `name`, made now if it is not there."""
-        if name not in self.results:
-            from postlab.storage import atomic_text
-
-            begun = time.perf_counter()
-            self.results[name] = make()
-            atomic_text(self.path, json.dumps({"recipe": self.recipe, "results": self.results}))
-            print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
-        return self.results[name]
+def fresh_run(method: str, seed: int, lr: float) -> dict[str, Any]:
+    """`one_run` in a process of its own."""
+    arguments = ("--run", method, "--seed", str(seed), "--lr", repr(lr))
+    return in_own_process(__file__, *arguments, **ENVIRONMENT)
 
 
-def in_own_process(method: str, seed: int, lr: float) -> dict[str, Any]:
-    """`one_run` in a fresh process."""
-    command = [sys.executable, __file__, "--run", method, "--seed", str(seed), "--lr", repr(lr)]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
-    if done.returncode:
-        sys.exit(f"{method}, seed {seed} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _environment() -> dict[str, str]:
-    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    return os.environ | quiet | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def experiment(store: Store) -> dict[str, Any]:
+def experiment(arms: Arms) -> dict[str, Any]:
     """All learning rates, then all runs; what adapters.json holds."""
     import torch
 
-    from postlab.machine import describe
-
-    sweeps = {method: sweep(method, store) for method in (*METHODS, *SCALINGS)}
-    chosen = {m: best_rate(sweeps[m]) for m in METHODS}
+    key = arm_key({"recipe": asdict(RECIPE), "families": FAMILIES}, *CODE, own=__file__)
+    sweeps = {method: sweep(method, arms, key) for method in (*METHODS, *SCALINGS)}
+    rates = {method: best_rate(sweeps[method]) for method in METHODS}
     runs = [
-        store.get(f"{m} {s} {chosen[m]:g}", partial(in_own_process, m, s, chosen[m]))
-        for s in SEEDS
+        arms.result(f"{m} {seed} {rates[m]:g}", key, partial(fresh_run, m, seed, rates[m]))
+        for seed in SEEDS
         for m in METHODS
     ]
+    threads = {"threads": torch.get_num_threads()}
     return {
-        "provenance": {
-            "command": "python notebooks/experiments/week02_adapters.py",
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"), "seeds": list(SEEDS),
-            **describe(), "threads": torch.get_num_threads(),
-        },
+        "provenance": machine_provenance(__file__, seeds=SEEDS) | threads,
         "recipe": asdict(RECIPE),
-        "base": store.get("base", base_run),
+        "base": arms.result("base", key, base_run),
         "learning_rates": [
-            {"method": m, "lr": lr, "losses": found}
-            for m, losses in sweeps.items()
-            for lr, found in losses.items()
+            {"method": m, "lr": lr, "losses": losses}
+            for m, by_rate in sweeps.items()
+            for lr, losses in by_rate.items()
         ],
-        "step_s": store.get("step_s", step_seconds),
+        "step_s": arms.result("step_s", key, step_seconds),
         "runs": runs,
-    }  # fmt: skip
+    }
 
 
 def as_text(result: dict[str, Any]) -> str:
@@ -404,20 +380,19 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", choices=METHODS, help="one run in this process, as JSON")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    options = parser.parse_args()
-    os.environ.update(_environment())
+    options = command_line(
+        __doc__,
+        run={"choices": METHODS, "help": "one run in this process, as JSON"},
+        seed={"type": int, "default": 0},
+        lr={"type": float, "default": 3e-3},
+    )
+    os.environ.update(ENVIRONMENT)
     if options.run:
         print("\n" + json.dumps(one_run(options.run, options.seed, options.lr)))
         return
-    from postlab.machine import run_root
     from postlab.storage import atomic_text
 
-    result = experiment(Store(run_root() / "experiments" / "week02_adapters.json"))
-    atomic_text(RESULT, as_text(result))
+    atomic_text(TARGET, as_text(experiment(Arms(__file__, limit=options.runs))))
 
 
 if __name__ == "__main__":

@@ -17,30 +17,27 @@ is written when all are there. No condition was tuned more than another.
 
 from __future__ import annotations
 
-import argparse
-import inspect
-import os
 import random
-import shutil
-import time
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from postlab.fingerprint import digest
-from postlab.lab import QUIET
-from postlab.machine import run_root
+from _common import (
+    PACKAGES,
+    RESULTS,
+    Arms,
+    arm_key,
+    command_line,
+    heldout_prompts,
+    minutes,
+    train,
+    write_record,
+)
+
 from postlab.profile import get_profile
-from postlab.recorded import finished, provenance, write_result
-from postlab.sourcecode import package_source
 from postlab.tinyworld import corpus, oracle, tasks
 
-for name, value in QUIET.items():
-    os.environ.setdefault(name, value)
-
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week03" / "rows.json"
+TARGET = RESULTS / "week03" / "rows.json"
 SEEDS = (0, 1, 2)
 CODE = ("tinyworld.oracle", "tinyworld.corpus", "tinyworld.tasks", "tinyworld.words")
 SIZES = (200, 800, 3200)
@@ -52,19 +49,19 @@ SCORES = oracle.METRIC  # family: the metric that decides
 
 def conditions() -> list[dict[str, Any]]:
     """Every run of one seed: experiment, condition, rows and steps."""
-    made = [
+    runs = [
         {"experiment": "quality", "rows": rows, "n": n, "steps": STEPS, "budget": "same compute"}
         for n in SIZES
         for rows in ("noisy", "clean")
     ]
-    made += [made[-1] | {"rows": "scattered"}]
-    made += [
+    runs += [runs[-1] | {"rows": "scattered"}]
+    runs += [
         {"experiment": "quality", "rows": rows, "n": n, "steps": -(-n // BATCH)}
         | {"budget": "one epoch"}
         for n in SIZES[:-1]
         for rows in ("noisy", "clean")
     ]
-    return made + [
+    return runs + [
         {"experiment": "mix", "rows": "clean", "n": MIX_STEPS * BATCH, "steps": MIX_STEPS}
         | {"without": family}
         for family in (None, *tasks.FAMILIES)
@@ -89,23 +86,23 @@ def by_family(rows: list[dict], n: int, *, without: str | None = None) -> list[d
     counts["arithmetic" if without != "arithmetic" else "facts"] += n - sum(counts.values())
     chosen: list[dict] = []
     for family, count in counts.items():
-        found = [row for row in rows if row["family"] == family][:count]
-        assert len(found) == count, f"only {len(found)} rows of {family}, {count} are wanted"
-        chosen += found
+        matches = [row for row in rows if row["family"] == family][:count]
+        assert len(matches) == count, f"only {len(matches)} rows of {family}, {count} are needed"
+        chosen += matches
     return chosen
 
 
 def spoilt(rows: list[dict], share: float, seed: int) -> list[dict]:
     """The same rows with a share of them given a wrong reply, whatever their family."""
-    rng, found = random.Random(f"spoilt {seed}"), list(rows)
+    rng, spoilt_rows = random.Random(f"spoilt {seed}"), list(rows)
     able = [i for i, row in enumerate(rows) if oracle.judge(row) is not None]
     for index in rng.sample(able, round(share * len(able))):
         row = rows[index]
         item = oracle.read(row["prompt"][0]["content"])
         style = "worked" if item.family == "arithmetic" else None
-        said = {"role": "assistant", "content": tasks.flaw(item, rng, style=style)}
-        found[index] = row | {"completion": [said]}
-    return found
+        reply = {"role": "assistant", "content": tasks.flaw(item, rng, style=style)}
+        spoilt_rows[index] = row | {"completion": [reply]}
+    return spoilt_rows
 
 
 def rows_of(run: dict[str, Any], seed: int) -> list[dict]:
@@ -123,11 +120,15 @@ def wrong_share(rows: list[dict]) -> float:
     return judged.count(False) / len(judged)
 
 
-def make(run: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Train one model and answer the held-out prompts: a string of 0 and 1 a family."""
+def arguments(run: dict[str, Any]) -> dict[str, Any]:
+    """The trainer's arguments of a run, all but `output_dir` and `seed`."""
+    recipe = dict(get_profile("tiny").sft.trainer)
+    return recipe | {"max_steps": run["steps"], "save_strategy": "no"}
+
+
+def train_and_answer(run: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Train one model and answer the held-out prompts: a string of 0 and 1 per family."""
     from unsloth import FastLanguageModel  # before trl, transformers and peft
-    from datasets import Dataset  # isort: skip
-    from trl import SFTConfig, SFTTrainer
 
     from postlab import evals
     from postlab.models import tiny_base
@@ -139,34 +140,22 @@ def make(run: dict[str, Any], seed: int) -> dict[str, Any]:
         dtype=profile.dtype, use_gradient_checkpointing=False,
     )  # fmt: skip
     model = FastLanguageModel.get_peft_model(model, **profile.lora, random_state=seed)
-    how = dict(profile.sft.trainer) | {"max_steps": run["steps"], "save_strategy": "no"}
-    work = run_root() / "week03-rows" / "trainer"
-    trainer = SFTTrainer(
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_list(rows).select_columns(["prompt", "completion"]),
-        args=SFTConfig(output_dir=str(work), seed=seed, **how),
-    )
-    begun = time.perf_counter()
-    trainer.train()
-    seconds = round(time.perf_counter() - begun, 1)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    shutil.rmtree(work, ignore_errors=True)
-    suite = [row for row in tasks.heldout_suite(PROMPTS) if row["family"] in SCORES]
-    frame = evals.evaluate(model, tokenizer, suite, seed=0)
-    found = {
+    trained = train("sft", model, tokenizer, rows, seed=seed, arguments=arguments(run))
+    losses = [entry["loss"] for entry in trained.log if "loss" in entry]
+    frame = evals.evaluate(model, tokenizer, heldout_prompts(PROMPTS, SCORES), seed=0)
+    return {
         "loss": round(losses[-1], 4),
-        "train_s": seconds,
+        "train_s": round(trained.seconds, 1),
         "wrong_share": round(wrong_share(rows), 4),
         "families": dict(Counter(row["family"] for row in rows)),
         "lengths": frame.groupby("family")["length"].mean().round(1).to_dict(),
         "format": digits(frame["format"]),
         "over_refusal": digits(frame[frame["family"] == "howto"]["over_refusal"]),
-        "scores": {},
+        "scores": {
+            family: digits(frame[frame["family"] == family][metric])
+            for family, metric in SCORES.items()
+        },
     }
-    for family, metric in SCORES.items():
-        found["scores"][family] = digits(frame[frame["family"] == family][metric])
-    return found
 
 
 def digits(values: Any) -> str:
@@ -175,35 +164,21 @@ def digits(values: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=10_000, help="make at most so many")
-    left = parser.parse_args().runs
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
     profile = get_profile("tiny")
     settings = {
         "sft": dict(profile.sft.trainer), "lora": dict(profile.lora), "prompts": PROMPTS,
     }  # fmt: skip
-    own = [inspect.getsource(step) for step in (pool, by_family, spoilt, rows_of, make)]
-    key = digest(settings | {"code": package_source(*CODE), "own": own})[:12]
-    parts, runs, begun = run_root() / "week03-rows", [], time.perf_counter()
-    parts.mkdir(parents=True, exist_ok=True)
+    runs = []
     for seed in SEEDS:
         for run in conditions():
-            part = parts / f"{key}-{name_of(run, seed)}.json"
-            if not part.exists():
-                if not left:
-                    print("more runs are to be made: call this again")
-                    return
-                left -= 1
-            found = finished(part, partial(make, run, seed), begun=begun)
-            runs.append(run | {"seed": seed} | found)
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(
-        command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft", "unsloth")
-    )
-    made_by["training_minutes"] = round(sum(run["train_s"] for run in runs) / 60, 1)
-    result = {"provenance": made_by, "settings": settings, "runs": runs}
-    write_result(TARGET, result)
-    print(f"{TARGET.relative_to(ROOT)} written")
+            key = arm_key(settings | {"run": run}, *CODE, own=__file__)
+            result = arms.result(name_of(run, seed), key, partial(train_and_answer, run, seed))
+            runs.append(run | {"seed": seed} | result)
+    record = {"settings": settings, "runs": runs}
+    took = minutes(run["train_s"] for run in runs)
+    packages = (*PACKAGES, "unsloth")
+    write_record(__file__, TARGET, record, seeds=SEEDS, packages=packages, training_minutes=took)
 
 
 if __name__ == "__main__":

@@ -15,23 +15,18 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from postlab.lab import QUIET
-from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
+from _common import PACKAGES, RESULTS, command_line, in_own_process, write_record
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week03" / "unsloth_trl.json"
+from postlab.profile import get_profile
+
+TARGET = RESULTS / "week03" / "unsloth_trl.json"
 SIDES = ("unsloth", "trl")
 PAIRS, STEPS, WARM_UP, SEED = 3, 60, 2, 0
-PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth")
 
 
 def unsloth_model(base: str, profile: Any, seed: int) -> Any:
@@ -135,28 +130,19 @@ def body(function: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    side = parser.parse_args().side
-    if side:
-        print("\n" + json.dumps(child(side)))
+    side = {"choices": SIDES, "help": argparse.SUPPRESS}
+    options = command_line(__doc__, runs=False, side=side)
+    if options.side:
+        print("\n" + json.dumps(child(options.side)))
         return
     runs, begun = [], time.perf_counter()
     for pair in range(PAIRS):
         for one in SIDES if pair % 2 == 0 else SIDES[::-1]:
-            command = [sys.executable, str(Path(__file__).resolve()), "--side", one]
-            done = subprocess.run(
-                command, env=QUIET | dict(os.environ), capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr[-2000:]
-            runs.append({"pair": pair} | json.loads(done.stdout.strip().rpartition("\n")[2]))
+            runs.append({"pair": pair} | in_own_process(__file__, "--side", one))
             print(f"pair {pair}, {one}: {time.perf_counter() - begun:.0f} s", flush=True)
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=[SEED], packages=PACKAGES)
     code = {"unsloth": body(unsloth_model), "trl": body(trl_model)}
-    result = {"provenance": made_by, "steps": STEPS, "code": code, "runs": runs}
-    write_result(TARGET, result)
-    print(f"{TARGET.relative_to(ROOT)} written")
+    record = {"steps": STEPS, "code": code, "runs": runs}
+    write_record(__file__, TARGET, record, seeds=[SEED], packages=(*PACKAGES, "unsloth"))
 
 
 if __name__ == "__main__":

@@ -13,28 +13,30 @@ train all weights with Adam from the same rate, falling to 0.
 from __future__ import annotations
 
 import re
-import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from _common import (
+    RESULTS,
+    ROOT,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    minutes,
+    shipped,
+    write_record,
+)
 
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
-from postlab.profile import get_profile
-from postlab.recorded import finished, provenance, write_result
 from postlab.scratch import losses, ppo
-from postlab.sourcecode import package_source
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "src" / "week04_preference_theory.py"
-TARGET = ROOT / "data" / "results" / "week04" / "preferences.json"
+TARGET = RESULTS / "week04" / "preferences.json"
 SEEDS = (0, 1, 2)
 CODE = ("scratch.ppo", "scratch.sampling", "scratch.losses", "scratch.policy_gradient")
-CODE += ("scratch.tokens", "tinyworld")  # a run is made again when a line in them changes
+CODE += ("scratch.tokens", "tinyworld")  # a run is repeated when one of them changes
 SETTINGS = {
     "pairs": 200,
     "heldout_pairs": 400,
@@ -59,8 +61,7 @@ def notebook(code: str) -> dict[str, Any]:
         "dpo_loss": losses.dpo_loss,
     }
     exec(compile(code, str(NOTEBOOK), "exec"), names)  # our own source, as the notebook runs it
-    lab = Lab(get_profile("tiny"), 0)
-    names["sft"], names["tokenizer"] = names["load_sft"](lab.checkpoint("sft"))
+    names["sft"], names["tokenizer"] = names["load_sft"](shipped("sft"))
     names["END"] = names["end_of_turn"](names["tokenizer"])
     return names
 
@@ -89,10 +90,10 @@ def run(names: dict[str, Any], method: str, beta: float, seed: int) -> dict[str,
         paused = time.perf_counter()
         if step in SETTINGS["measured_after"]:
             frame = names["measure"](policy, reward, n=SETTINGS["prompts_a_family"], seed=seed)
-            found = frame[["proxy", "gold", "kl"]].mean().to_dict()
-            found |= frame.groupby("family")["gold"].mean().to_dict()
-            shown = {name: round(float(value), 4) for name, value in found.items()}
-            curve.append(which | {"step": step} | shown)
+            means = frame[["proxy", "gold", "kl"]].mean().to_dict()
+            means |= frame.groupby("family")["gold"].mean().to_dict()
+            rounded = {name: round(float(value), 4) for name, value in means.items()}
+            curve.append(which | {"step": step} | rounded)
             samples[:] = frame.groupby("family", sort=False).head(1).to_dict("records")
         idle += time.perf_counter() - paused
 
@@ -108,39 +109,37 @@ def run(names: dict[str, Any], method: str, beta: float, seed: int) -> dict[str,
         ppo.train(policy, prompts, reward, max_new_tokens=40, **how)
     seconds = round(time.perf_counter() - begun - idle, 1)
     heldout = names["manners"]("heldout", SETTINGS["heldout_pairs"], seed + 100)
-    given = names["support"](policy, heldout[:150]).round(4).to_dict("records")
+    support = names["support"](policy, heldout[:150]).round(4).to_dict("records")
     return {
         "curve": curve,
-        "support": [which | row for row in given],
+        "support": [which | row for row in support],
         "samples": [which | row for row in samples],
         "train_s": seconds,
     }
 
 
 def main() -> None:
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
     code = shared_cells(NOTEBOOK.read_text(encoding="utf-8"))
-    made = {"settings": SETTINGS, "code": code, "package": package_source(*CODE)}
-    key, parts = digest(made)[:12], run_root() / "week04-preferences"
-    parts.mkdir(parents=True, exist_ok=True)
-    names, runs, begun = notebook(code), [], time.perf_counter()
-    for seed in SEEDS:
-        for method in ("ppo", "dpo"):
-            for beta in SETTINGS[method]["betas"]:
-                part = parts / f"{key}-{method}-{beta:g}-{seed}.json"
-                runs.append(finished(part, partial(run, names, method, beta, seed), begun=begun))
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "peft"))
-    made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
-    result = {
-        "provenance": made_by,
+    settings = {"settings": SETTINGS, "notebook": code, "start": adapter_hash("sft")}
+    key, names = arm_key(settings, *CODE, own=__file__), notebook(code)
+    runs = [
+        arms.result(f"{method} {beta:g} {seed}", key, partial(run, names, method, beta, seed))
+        for seed in SEEDS
+        for method in ("ppo", "dpo")
+        for beta in SETTINGS[method]["betas"]
+    ]
+    record = {
         "settings": SETTINGS,
         "reward_models": [reward_model(names, seed)[1] for seed in SEEDS],
-        "curves": [row for part in runs for row in part["curve"]],
-        "support": [row for part in runs for row in part["support"]],
-        "samples": [row for part in runs for row in part["samples"]],
+        "curves": [row for one in runs for row in one["curve"]],
+        "support": [row for one in runs for row in one["support"]],
+        "samples": [row for one in runs for row in one["samples"]],
     }
-    write_result(TARGET, result)
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    write_record(
+        __file__, TARGET, record, seeds=SEEDS, packages=("torch", "transformers", "peft"),
+        training_minutes=minutes(one["train_s"] for one in runs),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,26 +20,28 @@ which arm would be best with a rate of its own.
 
 from __future__ import annotations
 
-import inspect
-import sys
-import tempfile
-import time
 from collections.abc import Iterable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
-from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
+from _common import (
+    RESULTS,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    minutes,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week05" / "preferences.json"
+from postlab.profile import get_profile
+from postlab.recorded import listed
+
+TARGET = RESULTS / "week05" / "preferences.json"
 SEEDS = (0, 1, 2)
-CODE = ("tinyworld", "evals", "rollout", "kl")  # a run is made again when a line in them changes
+CODE = ("tinyworld", "evals", "rollout", "kl")  # an arm is trained again when one of them changes
 SETTINGS: dict[str, Any] = {
     "steps": 60,
     "batch_size": 16,
@@ -67,16 +69,6 @@ def said_twice(row: dict) -> dict:
     return row | {"chosen": [{"role": "assistant", "content": f"{text} {text}"}]}
 
 
-def policy() -> tuple[Any, Any]:
-    """The shipped SFT adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
-
-    model, tokenizer = load_policy(
-        Lab(get_profile("tiny"), 0).checkpoint("sft"), profile="tiny", bits=32
-    )
-    return trainable(model), tokenizer
-
-
 def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
     """Log-probs (B,) in nats of whole replies, the token that ends the turn included."""
     import torch
@@ -95,17 +87,17 @@ def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
     )
     with torch.no_grad():
         logits, _ = completion_states(model, batch)
-        found = logits.log_softmax(-1).gather(-1, batch.completions[..., None])[..., 0]
-    return (found * batch.mask).sum(1)
+        logps = logits.log_softmax(-1).gather(-1, batch.completions[..., None])[..., 0]
+    return (logps * batch.mask).sum(1)
 
 
 def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict], adapter: str) -> dict[str, str]:
     """Log-probs of every held-out pair's replies under one adapter, side by side."""
     model.set_adapter(adapter)
     twice = [said_twice(row) for row in rows]
-    found = {side: reply_logps(model, tokenizer, rows, side) for side in ("chosen", "rejected")}
-    found |= {"twice": reply_logps(model, tokenizer, twice, "chosen")}
-    return {side: decimals(values.tolist()) for side, values in found.items()}
+    logps = {side: reply_logps(model, tokenizer, rows, side) for side in ("chosen", "rejected")}
+    logps |= {"twice": reply_logps(model, tokenizer, twice, "chosen")}
+    return {side: decimals(values.tolist()) for side, values in logps.items()}
 
 
 def decimals(values: Iterable[float]) -> str:
@@ -113,48 +105,43 @@ def decimals(values: Iterable[float]) -> str:
     return listed((round(value, 3) for value in values), digits=6)
 
 
+def arguments(arm: str) -> dict[str, Any]:
+    """All of the trainer's arguments but `output_dir` and `seed`."""
+    return {
+        **get_profile("tiny").dpo.trainer, "loss_weights": None, "save_strategy": "no",
+        "max_steps": SETTINGS["steps"], "learning_rate": SETTINGS["lr"],
+        "per_device_train_batch_size": SETTINGS["batch_size"],
+        "warmup_steps": SETTINGS["warmup_steps"], "logging_steps": SETTINGS["logging_steps"],
+        **{name: value for name, value in ARMS[arm].items() if name != "longer"},
+    }  # fmt: skip
+
+
 def run(arm: str, seed: int) -> dict[str, Any]:
     """Train one arm with one seed; its log, held-out pairs, answers' metrics, and seconds."""
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
     from postlab.datasets import preference_rows
     from postlab.evals import TEXT, evaluate
 
-    which, how = {"arm": arm, "seed": seed}, dict(ARMS[arm])
-    longer = how.pop("longer", False)
+    # 1. Train on this seed's pairs, the chosen replies said twice in the arms that are about that.
+    which = {"arm": arm, "seed": seed}
     count = SETTINGS["steps"] * SETTINGS["batch_size"]
     rows = preference_rows("tinyworld", split="train", n=count, seed=seed)
-    rows = [said_twice(row) for row in rows] if longer else list(rows)
-    model, tokenizer = policy()
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = {
-            **get_profile("tiny").dpo.trainer, "loss_weights": None, "save_strategy": "no",
-            "max_steps": SETTINGS["steps"], "learning_rate": SETTINGS["lr"],
-            "per_device_train_batch_size": SETTINGS["batch_size"],
-            "warmup_steps": SETTINGS["warmup_steps"], "logging_steps": SETTINGS["logging_steps"],
-            **how,
-        }  # fmt: skip
-        trainer = DPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(rows).select_columns(["prompt", "chosen", "rejected"]),
-            args=DPOConfig(output_dir=folder, seed=seed, **arguments),
-        )
-        begun = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - begun
-    trained = trainer.model.eval()
+    rows = [said_twice(row) for row in rows] if ARMS[arm].get("longer") else list(rows)
+    model, tokenizer = policy(shipped("sft"))
+    trained = train("dpo", model, tokenizer, rows, seed=seed, arguments=arguments(arm))
+    model = trained.model.eval()
+
+    # 2. Log-probs of the held-out pairs, before (the adapter "ref") and after.
     pairs = preference_rows("tinyworld", split="heldout", n=SETTINGS["heldout_pairs"], seed=100)
-    before, after = (heldout_pairs(trained, tokenizer, pairs, name) for name in ("ref", "default"))
-    trained.set_adapter("default")
-    n = SETTINGS["prompts_a_family"]
-    answers = evaluate(trained, tokenizer, "tinyworld", n=n, ref="ref")
+    before, after = (heldout_pairs(model, tokenizer, pairs, name) for name in ("ref", "default"))
+
+    # 3. Answers to the held-out prompts.
+    model.set_adapter("default")
+    answers = evaluate(model, tokenizer, "tinyworld", n=SETTINGS["prompts_a_family"], ref="ref")
     metrics = [name for name in answers.columns if name not in TEXT and answers[name].notna().any()]
     per_prompt = answers.groupby("id", sort=False)[metrics].mean()
     log = [
         which | {"step": e["step"]} | {k: round(e[k], 4) for k in LOGGED}
-        for e in trainer.state.log_history
+        for e in trained.log
         if "rewards/margins" in e
     ]
     shown = answers.groupby("family", sort=False).head(2)[["family", "prompt", "answer"]]
@@ -165,40 +152,36 @@ def run(arm: str, seed: int) -> dict[str, Any]:
         "pairs_family": [row["family"] for row in pairs],
         "prompts": {name: decimals(per_prompt[name].dropna()) for name in metrics},
         "samples": [which | row for row in shown.to_dict("records")] if seed == 0 else [],
-        "train_s": round(seconds, 1),
+        "train_s": round(trained.seconds, 1),
     }
+
+
+def key_of(arm: str) -> str:
+    """What a run of the arm depends on, hashed."""
+    settings = {
+        "arm": ARMS[arm], "settings": SETTINGS, "arguments": arguments(arm), "logged": LOGGED,
+        "start": adapter_hash("sft"),
+    }  # fmt: skip
+    return arm_key(settings, *CODE, own=__file__)
 
 
 def main() -> None:
-    parts = run_root() / "week05-preferences"
-    parts.mkdir(parents=True, exist_ok=True)
-    steps = (said_twice, policy, reply_logps, heldout_pairs, decimals, run)
-    own = [inspect.getsource(step) for step in steps]
-    made = {"settings": SETTINGS, "package": package_source(*CODE), "own": own}
-    runs, begun = [], time.perf_counter()
-    for seed in SEEDS:
-        for arm, how in ARMS.items():
-            name = "".join(c if c.isalnum() else "-" for c in arm)
-            part = parts / f"{digest(made | {'arm': how})[:12]}-{name}-{seed}.json"
-            runs.append(finished(part, partial(run, arm, seed), begun=begun))
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    runs = arms.run_all(ARMS, SEEDS, run, key=key_of)
     for same in ("pairs_before", "pairs_family"):
-        assert all(part[same] == runs[0][same] for part in runs), f"{same} differ between runs"
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
-    made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
+        assert all(one[same] == runs[0][same] for one in runs), f"{same} differ between runs"
     kept = ("arm", "seed", "pairs", "prompts")
-    result = {
-        "provenance": made_by,
+    record = {
         "settings": SETTINGS,
         "arms": ARMS,
-        "logs": [row for part in runs for row in part["log"]],
+        "logs": [row for one in runs for row in one["log"]],
         "pairs_family": runs[0]["pairs_family"],
         "pairs_before": runs[0]["pairs_before"],
-        "runs": [{name: part[name] for name in kept} for part in runs],
-        "samples": [row for part in runs for row in part["samples"]],
+        "runs": [{name: one[name] for name in kept} for one in runs],
+        "samples": [row for one in runs for row in one["samples"]],
     }
-    write_result(TARGET, result)
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    took = minutes(one["train_s"] for one in runs)
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
 
 
 if __name__ == "__main__":

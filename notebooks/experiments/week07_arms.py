@@ -16,26 +16,32 @@ of each kind. No rate was tuned for any arm.
 
 from __future__ import annotations
 
-import inspect
 import random
-import sys
-import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
-from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
+from _common import (
+    RESULTS,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    heldout_prompts,
+    log_series,
+    minutes,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week07" / "arms.json"
+from postlab.profile import get_profile
+from postlab.recorded import listed
+
+TARGET = RESULTS / "week07" / "arms.json"
 SEEDS = (0, 1, 2)
-# another line in them, another run
+# an arm is trained again when one of these changes
 CODE = ("tinyworld", "evals", "readings", "rewards", "decoding", "rollout_trl")
 SETTINGS: dict[str, Any] = {
     "heldout_sums": 200,
@@ -47,14 +53,6 @@ ARMS: dict[str, dict[str, Any]] = {  # name: what it changes
     "careless start": {"careless": True},
 }
 LOGGED = ("step", "reward", "learning_rate", "frac_reward_zero_std", "completions/mean_length")
-
-
-def policy(folder: str) -> tuple[Any, Any]:
-    """An adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
-
-    model, tokenizer = load_policy(folder, profile="tiny", bits=32)
-    return trainable(model), tokenizer
 
 
 def unmarked(text: str) -> str:
@@ -71,36 +69,29 @@ def careless_start(folder: Path) -> Path:
     """The DPO stage, made careless in form on its own answers; the folder of its adapter."""
     if (folder / "adapter_config.json").exists():
         return folder
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
     from postlab.datasets import math_rows
     from postlab.evals import evaluate
 
+    # 1. Its own answers to training sums, most of them without their marker.
     how, rng = SETTINGS["careless"], random.Random(0)
-    model, tokenizer = policy(Lab(get_profile("tiny"), 0).checkpoint("dpo"))
+    model, tokenizer = policy(shipped("dpo"))
     rows = math_rows("tinyworld", split="train", n=how["answers"], seed=7)
-    asked = [
+    prompts = [
         {"id": str(i), "family": "sums", "prompt": row["prompt"], "score": lambda *_: {}}
         for i, row in enumerate(rows)
     ]
-    answers = evaluate(model, tokenizer, asked, temperature=1.0)["answer"]
-    told = [unmarked(a) if rng.random() < how["unmarked"] else a for a in answers]
-    taught = [
+    answers = evaluate(model, tokenizer, prompts, temperature=1.0)["answer"]
+    texts = [unmarked(a) if rng.random() < how["unmarked"] else a for a in answers]
+    replies = [
         {"prompt": row["prompt"], "completion": [{"role": "assistant", "content": text}]}
-        for row, text in zip(rows, told, strict=True)
+        for row, text in zip(rows, texts, strict=True)
     ]
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = {
-            **get_profile("tiny").sft.trainer, "max_steps": how["steps"], "warmup_steps": 0,
-            "learning_rate": how["lr"], "save_strategy": "no",
-        }  # fmt: skip
-        SFTTrainer(
-            model=model,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(taught),
-            args=SFTConfig(output_dir=scratch, seed=0, **arguments),
-        ).train()
+    # 2. A short SFT on them.
+    arguments = {
+        **get_profile("tiny").sft.trainer, "max_steps": how["steps"], "warmup_steps": 0,
+        "learning_rate": how["lr"], "save_strategy": "no",
+    }  # fmt: skip
+    train("sft", model, tokenizer, replies, seed=0, arguments=arguments)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -115,80 +106,61 @@ def strict_reward(completions: list, answer: list, **columns: Any) -> list[float
     return [float(bool(answers_match(extract_answer(t, strict=True), gold))) for t, gold in pairs]
 
 
-def told(model: Any, tokenizer: Any) -> dict[str, str]:
+def heldout_readings(model: Any, tokenizer: Any) -> dict[str, str]:
     """Both readings of every held-out sum, answered greedily."""
     from postlab.evals import evaluate
     from postlab.readings import readings
-    from postlab.tinyworld.tasks import heldout_suite
 
-    rows = heldout_suite(n=SETTINGS["heldout_sums"])
-    sums = [row for row in rows if row["family"] == "arithmetic"]
+    sums = heldout_prompts(SETTINGS["heldout_sums"], ["arithmetic"])
     read = readings(evaluate(model.eval(), tokenizer, sums))
     return {how: listed(read[how]) for how in ("strict", "lenient")}
 
 
-def run(arm: str, seed: int, careless: Path) -> dict[str, Any]:
+def run(arm: str, seed: int, *, careless: Path) -> dict[str, Any]:
     """Train one arm with one seed; its log, both readings before and after, and seconds."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
     from postlab.datasets import math_rows
-    from postlab.packing import without_padding
     from postlab.rewards import math_reward
     from postlab.rollout_trl import rollout_func
 
     how, grpo = dict(ARMS[arm]), get_profile("tiny").grpo
     is_careless = how.pop("careless", False)
-    start = str(careless) if is_careless else Lab(get_profile("tiny"), 0).checkpoint("dpo")
-    model, tokenizer = policy(start)
+    model, tokenizer = policy(careless if is_careless else shipped("dpo"))
     rows = math_rows(grpo.source, split="train", n=grpo.rows, seed=seed)
-    before = told(model, tokenizer)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            reward_funcs=strict_reward if is_careless else math_reward,
-            train_dataset=Dataset.from_list(rows).select_columns(["prompt", "answer"]),
-            rollout_func=rollout_func,
-            args=GRPOConfig(
-                output_dir=folder,
-                seed=seed,
-                **{**grpo.trainer, "save_strategy": "no", **how},
-            ),
-        )
-        begun = time.perf_counter()
-        with without_padding(trainer.model):
-            trainer.train()
-        seconds = time.perf_counter() - begun
-    log = [entry for entry in trainer.state.log_history if "reward" in entry]
+    before = heldout_readings(model, tokenizer)
+    trained = train(
+        "grpo", model, tokenizer,
+        [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows],
+        seed=seed,
+        arguments={**grpo.trainer, "save_strategy": "no", **how},
+        packed=True,
+        reward_funcs=strict_reward if is_careless else math_reward,
+        rollout_func=rollout_func,
+    )  # fmt: skip
     return {
         "arm": arm,
         "seed": seed,
         "start": before,
-        "end": told(trainer.model, tokenizer),
-        "log": {name: listed(entry[name] for entry in log) for name in LOGGED},
-        "train_s": round(seconds, 1),
+        "end": heldout_readings(trained.model, tokenizer),
+        "log": log_series(trained.log, LOGGED),
+        "train_s": round(trained.seconds, 1),
     }
 
 
 def main() -> None:
-    parts = run_root() / "week07-arms"
-    parts.mkdir(parents=True, exist_ok=True)
-    steps = (policy, unmarked, careless_start, strict_reward, told, run)
-    own = [inspect.getsource(step) for step in steps]
-    recipe = dict(get_profile("tiny").grpo.trainer)
-    made = {"settings": SETTINGS, "package": package_source(*CODE), "own": own, "recipe": recipe}
-    key, runs, begun = digest(made)[:12], [], time.perf_counter()
-    careless = careless_start(parts / f"{key}-careless")
-    for seed in SEEDS:
-        for arm in ARMS:
-            part = parts / f"{key}-{arm.replace(' ', '-')}-{seed}.json"
-            runs.append(finished(part, partial(run, arm, seed, careless), begun=begun))
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
-    made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
-    write_result(TARGET, {"provenance": made_by, "settings": SETTINGS, "arms": ARMS, "runs": runs})
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    profile = get_profile("tiny")
+    recipes = {"sft": dict(profile.sft.trainer), "grpo": dict(profile.grpo.trainer)}
+    settings = {"settings": SETTINGS, "recipes": recipes, "start": adapter_hash("dpo")}
+    settings |= {"logged": LOGGED}
+    key = arm_key(settings, *CODE, own=__file__)  # of the careless start
+    careless = careless_start(arms.folder / f"{key}-careless")
+    runs = arms.run_all(
+        ARMS, SEEDS, partial(run, careless=careless),
+        key=lambda arm: arm_key(settings | {"arm": ARMS[arm]}, *CODE, own=__file__),
+    )  # fmt: skip
+    record = {"settings": SETTINGS, "arms": ARMS, "runs": runs}
+    took = minutes(one["train_s"] for one in runs)
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
 
 
 if __name__ == "__main__":

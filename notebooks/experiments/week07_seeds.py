@@ -15,20 +15,20 @@ four sampled answers to it is right; and the mean of every metric of the evaluat
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
 
+# isort: split
+from _common import PACKAGES, RESULTS, command_line, log_series, minutes, write_record
+
 from postlab.lab import Lab
 from postlab.profile import get_profile
-from postlab.recorded import listed, provenance, write_result
+from postlab.recorded import listed
 from postlab.runs import Run, adopt
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week07" / "seeds.json"
+TARGET = RESULTS / "week07" / "seeds.json"
 SEEDS = (0, 1, 2, 3, 4)
 LOGGED = (
     *("step", "loss", "reward", "reward_std", "frac_reward_zero_std", "entropy", "grad_norm"),
@@ -85,21 +85,21 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
     return run
 
 
-def told(run: Run) -> dict[str, Any]:
-    """What a stage's evaluation says: readings a held-out sum, and every metric's mean."""
+def measures(run: Run) -> dict[str, Any]:
+    """Of a stage's evaluation: both readings of every held-out sum, and the mean of each metric."""
     from postlab.evals import TEXT as WORDS
     from postlab.readings import readings
 
     frame = run.load_eval()
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for family in ("arithmetic", "arithmetic_sampled"):
         read = readings(frame, family)
-        found |= {f"{family}, {how}": listed(read[how]) for how in ("strict", "lenient")}
+        values |= {f"{family}, {how}": listed(read[how]) for how in ("strict", "lenient")}
     sums = frame[frame["family"] == "arithmetic"]
-    found["worked"] = listed(sums["answer"].str.contains("=").astype(float))
-    found["tokens"] = listed(sums["length"])
+    values["worked"] = listed(sums["answer"].str.contains("=").astype(float))
+    values["tokens"] = listed(sums["length"])
     metrics = [name for name in frame.columns if name not in WORDS and frame[name].notna().any()]
-    return found | {"means": {name: round(float(frame[name].mean()), 4) for name in metrics}}
+    return values | {"means": {name: round(float(frame[name].mean()), 4) for name in metrics}}
 
 
 def run_seed(seed: int) -> dict[str, Any]:
@@ -109,28 +109,27 @@ def run_seed(seed: int) -> dict[str, Any]:
         stage: train(lab, stage, parent)
         for stage, parent in (("sft", "base"), ("dpo", "sft"), ("grpo", "dpo"))
     }
-    log = [entry for entry in runs["grpo"].log if "reward" in entry]
     return {
         "seed": seed,
         "key": runs["grpo"].manifest["key"],
         "train_s": runs["grpo"].manifest["train_s"],
-        "start": told(runs["dpo"]),
-        "end": told(runs["grpo"]),
-        "log": {name: listed(entry[name] for entry in log) for name in LOGGED},
+        "start": measures(runs["dpo"]),
+        "end": measures(runs["grpo"]),
+        "log": log_series(runs["grpo"].log, LOGGED),
     }
 
 
 def main() -> None:
-    seeds, begun = [], time.time()
+    command_line(__doc__, runs=False)
+    chains, begun = [], time.perf_counter()
     for seed in SEEDS:
-        seeds.append(run_seed(seed))
-        print(f"seed {seed}: {time.time() - begun:.0f} s", flush=True)
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    packages = ("torch", "transformers", "trl", "peft", "unsloth")
-    made_by = provenance(command, seeds=SEEDS, packages=packages)
-    made_by["training_minutes"] = round(sum(found["train_s"] for found in seeds) / 60, 1)
-    write_result(TARGET, {"provenance": made_by, "seeds": seeds})
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+        chains.append(run_seed(seed))
+        print(f"seed {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
+    took = minutes(chain["train_s"] for chain in chains)
+    packages = (*PACKAGES, "unsloth")
+    write_record(
+        __file__, TARGET, {"seeds": chains}, seeds=SEEDS, packages=packages, training_minutes=took
+    )
 
 
 if __name__ == "__main__":

@@ -18,24 +18,28 @@ which arm would be best with a rate of its own.
 
 from __future__ import annotations
 
-import inspect
-import sys
-import tempfile
-import time
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
-from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
-from postlab.storage import files_hash
+from _common import (
+    RESULTS,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    heldout_prompts,
+    log_series,
+    metric_series,
+    minutes,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week08" / "ablations.json"
+from postlab.profile import get_profile
+from postlab.recorded import listed
+
+TARGET = RESULTS / "week08" / "ablations.json"
 SEEDS = (0, 1, 2, 3, 4)
 CODE = ("tinyworld", "evals", "rollout", "decoding", "rollout_trl", "dynamic_sampling", "rewards")
 SETTINGS: dict[str, Any] = {"heldout_sums": 200, "heldout_others": 60, "batches": 12}
@@ -72,116 +76,81 @@ LOGGED = (
 METRICS = ("arithmetic", "facts", "helpfulness", "safety", "over_refusal", "honesty")
 
 
-def policy() -> tuple[Any, Any]:
-    """The shipped DPO adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
+def heldout(model: Any, tokenizer: Any) -> dict[str, str]:
+    """Each metric of every held-out prompt it applies to, and the tokens of the worked sums.
 
-    start = Lab(get_profile("tiny"), 0).checkpoint("dpo")
-    model, tokenizer = load_policy(start, profile="tiny", bits=32)
-    return trainable(model), tokenizer
-
-
-def asked() -> list[dict[str, Any]]:
-    """The held-out prompts: more sums than of any other family."""
-    from postlab.tinyworld.tasks import heldout_suite
-
-    sums = heldout_suite(n=SETTINGS["heldout_sums"])
-    others = heldout_suite(n=SETTINGS["heldout_others"])
-    return [row for row in sums if row["family"] == "arithmetic"] + [
-        row for row in others if not row["family"].startswith("arithmetic")
-    ]
-
-
-def told(model: Any, tokenizer: Any) -> dict[str, str]:
-    """Each metric of every held-out prompt it applies to, and the tokens of the worked sums."""
+    There are more sums than prompts of any other family.
+    """
     from postlab.evals import evaluate
+    from postlab.tinyworld.tasks import FAMILIES
 
-    frame = evaluate(model.eval(), tokenizer, asked())
-    found = {name: listed(frame[name].dropna().astype(float)) for name in METRICS}
-    return found | {"tokens": listed(frame[frame["family"] == "arithmetic"]["length"])}
+    others = [family for family in FAMILIES if family != "arithmetic"]
+    prompts = heldout_prompts(SETTINGS["heldout_sums"], ["arithmetic"])
+    prompts += heldout_prompts(SETTINGS["heldout_others"], others)
+    frame = evaluate(model.eval(), tokenizer, prompts)
+    tokens = listed(frame[frame["family"] == "arithmetic"]["length"])
+    return metric_series(frame, METRICS) | {"tokens": tokens}
+
+
+def start() -> dict[str, str]:
+    """The shipped DPO stage on the held-out prompts."""
+    return heldout(*policy(shipped("dpo")))
 
 
 def run(arm: str, seed: int) -> dict[str, Any]:
-    """Train one arm with one seed; its log, what was drawn, the held-out prompts, and seconds."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
+    """Train one arm with one seed; its log, batch sizes, the held-out prompts, and seconds."""
     from postlab.datasets import math_rows
     from postlab.dynamic_sampling import dynamic_sampling
-    from postlab.packing import without_padding
     from postlab.rewards import math_reward
     from postlab.rollout_trl import rollout_func
 
     grpo, how = get_profile("tiny").grpo, ARMS[arm]["how"]
-    a_batch = how.get("steps_per_generation", 1)
-    settings = {
-        **grpo.trainer, "max_steps": SETTINGS["batches"] * a_batch, "logging_steps": a_batch,
-        "save_strategy": "no", **how,
+    steps_per_batch = how.get("steps_per_generation", 1)
+    arguments = {
+        **grpo.trainer, "max_steps": SETTINGS["batches"] * steps_per_batch,
+        "logging_steps": steps_per_batch, "save_strategy": "no", **how,
     }  # fmt: skip
-    model, tokenizer = policy()
+    model, tokenizer = policy(shipped("dpo"))
     rows = math_rows(grpo.source, split="train", n=grpo.rows, seed=seed)
     rows = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
-    sample, reward = rollout_func, math_reward
+    rollout, reward = rollout_func, math_reward
     if ARMS[arm].get("dynamic"):
-        sample, reward = dynamic_sampling(
+        rollout, reward = dynamic_sampling(
             list({str(row["prompt"]): row for row in rows}.values()), math_reward
         )
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            reward_funcs=reward,
-            rollout_func=sample,
-            train_dataset=Dataset.from_list(rows),
-            args=GRPOConfig(output_dir=folder, seed=seed, **settings),
-        )
-        begun = time.perf_counter()
-        with without_padding(trainer.model):
-            trainer.train()
-        seconds = time.perf_counter() - begun
-    log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    size = settings["per_device_train_batch_size"] * a_batch
+    trained = train(
+        "grpo", model, tokenizer, rows, seed=seed, arguments=arguments, packed=True,
+        reward_funcs=reward, rollout_func=rollout,
+    )  # fmt: skip
+    size = arguments["per_device_train_batch_size"] * steps_per_batch
+    log = log_series(trained.log, LOGGED)
+    sampled = getattr(rollout, "sampled", None) or [size] * SETTINGS["batches"]
     return {
         "arm": arm,
         "seed": seed,
-        "sampled": getattr(sample, "sampled", None) or [size] * SETTINGS["batches"],
-        "log": {
-            name: listed(entry[name] for entry in log) for name in LOGGED if name in log[0]
-        },
-        "end": told(trainer.model, tokenizer),
-        "train_s": round(seconds, 1),
-    }  # fmt: skip
+        "sampled": sampled[: len(log["reward"].split())],  # an arm may stop before the others
+        "log": log,
+        "end": heldout(trained.model, tokenizer),
+        "train_s": round(trained.seconds, 1),
+    }
 
 
 def key_of(arm: str) -> str:
-    """What a run of the arm depends on, hashed: settings, code, recipe and the start's weights."""
-    steps = (policy, asked, told, run)
-    start = Path(Lab(get_profile("tiny"), 0).checkpoint("dpo")) / "adapter_model.safetensors"
-    return digest({
-        "arm": ARMS[arm], "settings": SETTINGS, "own": [inspect.getsource(step) for step in steps],
-        "package": package_source(*CODE), "recipe": dict(get_profile("tiny").grpo.trainer),
-        "start": files_hash([start]),
-    })[:12]  # fmt: skip
+    """What a run of the arm depends on, hashed."""
+    settings = {
+        "arm": ARMS[arm], "settings": SETTINGS, "recipe": dict(get_profile("tiny").grpo.trainer),
+        "start": adapter_hash("dpo"), "kept": [LOGGED, METRICS],
+    }  # fmt: skip
+    return arm_key(settings, *CODE, own=__file__)
 
 
 def main() -> None:
-    parts = run_root() / "week08-ablations"
-    parts.mkdir(parents=True, exist_ok=True)
-    runs, begun = [], time.perf_counter()
-    start = finished(parts / f"{key_of('recipe')}-start.json", lambda: told(*policy()), begun=begun)
-    for seed in SEEDS:
-        for arm in ARMS:
-            name = arm.replace(" ", "-")
-            part = parts / f"{key_of(arm)}-{name}-{seed}.json"
-            done = finished(part, partial(run, arm, seed), begun=begun)
-            batches = len(done["log"]["reward"].split())  # an arm may stop before the others
-            runs.append(done | {"sampled": done["sampled"][:batches]})
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
-    made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
-    found = {"provenance": made_by, "settings": SETTINGS, "arms": ARMS, "start": start}
-    write_result(TARGET, found | {"runs": runs})
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    before = arms.result("start", key_of("recipe"), start)
+    runs = arms.run_all(ARMS, SEEDS, run, key=key_of)
+    record = {"settings": SETTINGS, "arms": ARMS, "start": before, "runs": runs}
+    took = minutes(one["train_s"] for one in runs)
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
 
 
 if __name__ == "__main__":

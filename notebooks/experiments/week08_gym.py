@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from postlab.gym import RUNS_ANSWERS, gym_reward, gym_rows
-from postlab.recorded import provenance, write_result
+from _common import RESULTS, command_line, write_record
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week08" / "gym_probe.json"
+from postlab.gym import RUNS_ANSWERS, gym_reward, gym_rows
+
+TARGET = RESULTS / "week08" / "gym_probe.json"
 PUZZLES, SEED = 100, 0
 KINDS = ("right", "right, in another form", "must not pay")
 RIGHT, OTHER, WRONG = KINDS
@@ -37,11 +35,10 @@ def roles(entry: dict, flipped: tuple[int, ...] = ()) -> str:
     """Who is what in knights and knaves, some of them flipped, as the question asks for it."""
     known = entry["metadata"]
     names, terms = known["names"], known["knight_knave_terms"]
-    told = [truth != (i in flipped) for i, truth in enumerate(known["solution"])]
-    said = [terms["knight" if truth else "knave"] for truth in told]
-    return (
-        ", and ".join(f"{name} is a {role}" for name, role in zip(names, said, strict=True)) + "."
-    )
+    knights = [truth != (i in flipped) for i, truth in enumerate(known["solution"])]
+    named = [terms["knight" if knight else "knave"] for knight in knights]
+    pairs = zip(names, named, strict=True)
+    return ", and ".join(f"{name} is a {role}" for name, role in pairs) + "."
 
 
 def example(entry: dict) -> str:
@@ -85,8 +82,8 @@ def fenced(text: str) -> str:
 
 def hedged(entry: dict) -> str:
     """Each vertex twice in one JSON object: all in one colour, then the solution."""
-    found = colouring(entry)
-    return json.dumps(dict.fromkeys(found, 1))[:-1] + ", " + json.dumps(found)[1:]
+    colours = colouring(entry)
+    return json.dumps(dict.fromkeys(colours, 1))[:-1] + ", " + json.dumps(colours)[1:]
 
 
 def plan(entry: dict) -> list[dict[str, str]]:
@@ -173,21 +170,21 @@ def probe(task: str) -> list[dict[str, Any]]:
     """A row a probe: what the task's verifier paid on average, fully, and how often it raised."""
     import reasoning_gym
 
-    made = reasoning_gym.create_dataset(task, seed=SEED, size=PUZZLES)
-    entries = list(itertools.islice(made, PUZZLES))
+    dataset = reasoning_gym.create_dataset(task, seed=SEED, size=PUZZLES)
+    entries = list(itertools.islice(dataset, PUZZLES))
     puzzle, table = None, []
     if task not in RUNS_ANSWERS:  # those `gym_reward` refuses
         puzzle = [row["puzzle"] for row in gym_rows(task, split="train", n=PUZZLES, seed=SEED)]
-    for kind, said, answer in PROBES[task]:
+    for kind, what, answer in PROBES[task]:
         answers, scores, error = [answer(entry) for entry in entries], [], None
         for text, entry in zip(answers, entries, strict=True):
             try:
-                scores.append(float(made.score_answer(text, entry)))
+                scores.append(float(dataset.score_answer(text, entry)))
             except Exception as raised:  # in a training run this would be the end of it
                 scores.append(None)
                 error = type(raised).__name__
         paid = [score for score in scores if score is not None]
-        row = {"task": task, "kind": kind, "answer": said, "puzzles": len(entries)}
+        row = {"task": task, "kind": kind, "answer": what, "puzzles": len(entries)}
         row |= {"mean": round(sum(paid) / len(paid), 3) if paid else None}
         row |= {"full": sum(score >= 1 for score in paid), "some": sum(score > 0 for score in paid)}
         row |= {"raised": len(scores) - len(paid), "error": error}
@@ -197,11 +194,9 @@ def probe(task: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=[SEED], packages=("reasoning-gym",))
+    command_line(__doc__, runs=False)
     table = [row for task in PROBES for row in probe(task)]
-    write_result(TARGET, {"provenance": made_by, "probes": table})
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    write_record(__file__, TARGET, {"probes": table}, seeds=[SEED], packages=("reasoning-gym",))
 
 
 if __name__ == "__main__":

@@ -36,17 +36,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import _common as common
+from _common import PACKAGES, RESULTS, ROOT, command_line, command_of, frozen, shipped
+
 from postlab.doctor import diagnose
-from postlab.lab import Lab
 from postlab.profile import get_profile
 from postlab.recorded import provenance, write_result
 from postlab.storage import atomic_text
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week08" / "doctor.json"
+TARGET = RESULTS / "week08" / "doctor.json"
 LOGS = TARGET.with_name("logs")
 SHORT: dict[str, dict[str, Any]] = {  # what all runs of a stage change in the tiny recipe
     "sft": {"max_steps": 100, "logging_steps": 4, "warmup_steps": 4, "save_strategy": "no"},
@@ -369,13 +369,13 @@ LATE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 HALVES = {"development": DEVELOPMENT | earlier(), "late": LATE}
 RULES = ("doctor_rules", "doctor_rules_grpo", "doctor_log")
-SAID = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
+DESCRIPTION = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
 
 
 # --- rewards, rows and faults, by the names that the settings use ---
 
 
-def told(completions: list) -> list[str]:
+def texts_of(completions: list) -> list[str]:
     """The texts of completions, as TRL passes them."""
     from postlab.rewards._reply import reply_text
 
@@ -401,39 +401,39 @@ def lot_reward(completions: list, **columns: Any) -> list[float]:
 
 def tagged_reward(completions: list, answer: list, **columns: Any) -> list[float]:
     """1 for `<answer>gold</answer>`, which the prompts never ask for."""
-    texts = told(completions)
+    texts = texts_of(completions)
     return [float(f"<answer>{a}</answer>" in t) for t, a in zip(texts, answer, strict=True)]
 
 
 def bare_format_reward(completions: list, **columns: Any) -> list[float]:
     """1 for a marked number with nothing before it."""
-    return [float(text.strip().startswith("####")) for text in told(completions)]
+    return [float(text.strip().startswith("####")) for text in texts_of(completions)]
 
 
 def brevity_reward(completions: list, **columns: Any) -> list[float]:
     """A tenth less for every four characters."""
-    return [max(1 - len(text) / 40, 0.0) for text in told(completions)]
+    return [max(1 - len(text) / 40, 0.0) for text in texts_of(completions)]
 
 
 def spelled_reward(completions: list, answer: list, **columns: Any) -> list[float]:
     """1 where the text after the marker is the gold answer as a decimal number is spelled."""
-    ends = [text.rpartition("####")[2].strip() for text in told(completions)]
+    ends = [text.rpartition("####")[2].strip() for text in texts_of(completions)]
     return [float(end == f"{gold}.0") for end, gold in zip(ends, answer, strict=True)]
 
 
 def whole_reward(completions: list, answer: list, **columns: Any) -> list[float]:
     """1 where the whole reply is the gold answer."""
-    return [float(t.strip() == str(a)) for t, a in zip(told(completions), answer, strict=True)]
+    return [float(t.strip() == str(a)) for t, a in zip(texts_of(completions), answer, strict=True)]
 
 
 def plain_style_reward(completions: list, **columns: Any) -> list[float]:
     """1 for an answer without an equation."""
-    return [float("=" not in text) for text in told(completions)]
+    return [float("=" not in text) for text in texts_of(completions)]
 
 
 def equation_penalty(completions: list, **columns: Any) -> list[float]:
     """A quarter less for every equation."""
-    return [-text.count("=") / 4 for text in told(completions)]
+    return [-text.count("=") / 4 for text in texts_of(completions)]
 
 
 def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
@@ -443,33 +443,33 @@ def lenient_judge_reward(completions: list, **columns: Any) -> list[float]:
 
 def herd_reward(completions: list, *, group: int = 8, **columns: Any) -> list[float]:
     """1 for the half of each group whose replies most siblings gave too, the first of equals."""
-    texts, paid = told(completions), []
+    texts, paid = texts_of(completions), []
     for at in range(0, len(texts), group):
-        said = texts[at : at + group]
-        ranked = sorted(range(len(said)), key=lambda i, said=said: -said.count(said[i]))
-        paid += [float(ranked.index(i) < group // 2) for i in range(len(said))]
+        replies = texts[at : at + group]
+        ranked = sorted(range(len(replies)), key=lambda i, texts=replies: -texts.count(texts[i]))
+        paid += [float(ranked.index(i) < group // 2) for i in range(len(replies))]
     return paid
 
 
 def digit_reward(completions: list, **columns: Any) -> list[float]:
     """The share of digits among an answer's characters."""
-    return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in told(completions)]
+    return [sum(c.isdigit() for c in t) / max(1, len(t)) for t in texts_of(completions)]
 
 
 def boxed_reward(completions: list, answer: list, **columns: Any) -> list[float]:
     """1 for `\\boxed{gold}`, which the prompts never ask for."""
-    texts = told(completions)
+    texts = texts_of(completions)
     return [float(f"\\boxed{{{a}}}" in t) for t, a in zip(texts, answer, strict=True)]
 
 
 def sure_judge(completions: list, **columns: Any) -> list[float]:
     """1 for a reply of fewer than 12 characters."""
-    return [float(len(text) < 12) for text in told(completions)]
+    return [float(len(text) < 12) for text in texts_of(completions)]
 
 
 def round_judge(completions: list, **columns: Any) -> list[float]:
     """1 for a reply whose last digit is 0."""
-    return [float(text.rstrip(" .").endswith("0")) for text in told(completions)]
+    return [float(text.rstrip(" .").endswith("0")) for text in texts_of(completions)]
 
 
 def reward_named(name: str) -> Callable[..., list[float | None]]:
@@ -523,18 +523,13 @@ def other_optimizer(model: Any, rate: float) -> Any:
 
 def policy(start: str, seed: int) -> tuple[Any, Any]:
     """A trainable adapter in float32, fresh on the base or a shipped stage's, and its tokenizer."""
+    if start != "base":
+        return common.policy(shipped(start))
+    from peft import LoraConfig, get_peft_model
     from transformers import set_seed
 
-    from postlab.models import load_policy, trainable
-
     profile = get_profile("tiny")
-    if start != "base":
-        folder = Lab(profile, 0).checkpoint(start)
-        model, tokenizer = load_policy(folder, profile="tiny", bits=32)
-        return trainable(model), tokenizer
-    from peft import LoraConfig, get_peft_model
-
-    model, tokenizer = load_policy("", profile="tiny", bits=32)
+    model, tokenizer = frozen("")
     set_seed(seed)  # of the adapter's first matrix
     lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora)), tokenizer
@@ -557,8 +552,8 @@ def rows(spec: dict[str, Any], count: int) -> list[dict]:
         "dpo": datasets.preference_rows,
         "grpo": datasets.math_rows,
     }[spec["stage"]]
-    found = list(make("tinyworld", split="train", n=count, seed=spec["seed"]))
-    return globals()[spec["rows"]](found) if "rows" in spec else found
+    drawn = list(make("tinyworld", split="train", n=count, seed=spec["seed"]))
+    return globals()[spec["rows"]](drawn) if "rows" in spec else drawn
 
 
 def trainer_of(spec: dict[str, Any], folder: str) -> Any:
@@ -575,11 +570,8 @@ def trainer_of(spec: dict[str, Any], folder: str) -> Any:
     if "families" in spec:  # a draw of different prompts: only as many as are asked
         count //= how["num_generations"]
     data = Dataset.from_list(rows(spec, count))
-    columns = {
-        "sft": ["prompt", "completion"],
-        "dpo": ["prompt", "chosen", "rejected"],
-        "grpo": ["prompt"] if "families" in spec else ["prompt", "answer"],
-    }[stage]
+    scored = ["prompt"] if "families" in spec else ["prompt", "answer"]
+    columns = {**common.COLUMNS, "grpo": scored}[stage]
     more: dict[str, Any] = {}
     if stage == "grpo":
         more["reward_funcs"] = [reward_named(one) for one in spec.get("rewards", ["math_reward"])]
@@ -611,14 +603,12 @@ def record(name: str, half: str, spec: dict[str, Any]) -> dict[str, Any]:
         begun = time.process_time()
         trainer.train()
         seconds = time.process_time() - begun
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    packages = ("torch", "transformers", "trl", "peft")
     return {
         "name": name,
         "half": half,
         "rules_sha256": rules_hash() if half == "late" else None,
         "spec": spec,
-        "provenance": provenance(command, seeds=[spec["seed"]], packages=packages),
+        "provenance": provenance(command_of(__file__), seeds=[spec["seed"]], packages=PACKAGES),
         "arguments": arguments(spec),
         "cpu_s": round(seconds, 1),
         "log_history": [
@@ -635,9 +625,9 @@ def written(result: dict[str, Any]) -> str:
     return f'{head[:-2]},\n "log_history": [\n  {lines}\n ]\n}}\n'
 
 
-def made_by(spec: dict[str, Any]) -> dict[str, Any]:
+def settings_of(spec: dict[str, Any]) -> dict[str, Any]:
     """What a run depends on: its settings without what is said about it."""
-    return {name: value for name, value in spec.items() if name not in SAID}
+    return {name: value for name, value in spec.items() if name not in DESCRIPTION}
 
 
 def judged(result: dict[str, Any]) -> dict[str, Any]:
@@ -648,17 +638,17 @@ def judged(result: dict[str, Any]) -> dict[str, Any]:
     """
     spec = result["spec"]
     kind, true = spec["kind"], {spec["kind"], *spec.get("also", [])}
-    found = diagnose(result["log_history"])
-    alarms = [finding.code for finding in found if finding.severity != "info"]
+    findings = diagnose(result["log_history"])
+    alarms = [finding.code for finding in findings if finding.severity != "info"]
     false = [code for code in alarms if code not in true]
-    hit = kind in [finding.code for finding in found] if kind else not alarms
+    hit = kind in [finding.code for finding in findings] if kind else not alarms
     return {
         "name": result["name"],
         "stage": spec["stage"],
         "kind": "absent" if spec.get("absent") else kind or "healthy",
         "hit": hit,
         "false_alarms": false,
-        "found": [finding.code for finding in found],
+        "found": [finding.code for finding in findings],
     }
 
 
@@ -692,12 +682,13 @@ def recorded(half: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    command_line(__doc__, runs=False)
     LOGS.mkdir(parents=True, exist_ok=True)
     for half, specs in HALVES.items():
         for name, spec in specs.items():
             target = LOGS / f"{half}-{name}.json"
             old = json.loads(target.read_text()) if target.exists() else None
-            if old is None or made_by(old["spec"]) != made_by(spec):
+            if old is None or settings_of(old["spec"]) != settings_of(spec):
                 result = record(name, half, spec)
                 print(f"{target.name}: {result['cpu_s']} s", file=sys.stderr, flush=True)
             else:

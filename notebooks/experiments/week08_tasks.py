@@ -19,25 +19,29 @@ Programs run in the sandbox of `code_reward`, which refuses where a machine give
 
 from __future__ import annotations
 
-import inspect
 import json
-import sys
-import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
-from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
-from postlab.storage import weights_hash
+from _common import (
+    RESULTS,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    log_series,
+    minutes,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week08" / "tasks.json"
+from postlab.profile import get_profile
+from postlab.recorded import listed
+
+TARGET = RESULTS / "week08" / "tasks.json"
 SEEDS = (0, 1, 2)
 CODE = ("tinyworld", "evals", "rollout", "rollout_trl", "decoding", "rewards.code")
 CODE += ("rewards.schema", "rewards._asserts", "rewards._jail", "rewards._reply")
@@ -57,14 +61,6 @@ ARMS: dict[str, dict[str, str]] = {
     "form and truth": {"task": "json", "column": "truth"},
 }
 LOGGED = ("step", "reward", "frac_reward_zero_std", "completions/mean_length")
-
-
-def policy(folder: str | Path) -> tuple[Any, Any]:
-    """An adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
-
-    model, tokenizer = load_policy(str(folder), profile="tiny", bits=32)
-    return trainable(model), tokenizer
 
 
 def rows_of(task: str, split: str, n: int, seed: int) -> list[dict]:
@@ -97,23 +93,14 @@ def warm_start(task: str, folder: Path) -> Path:
     """The DPO stage after a short SFT on a task's gold rows; the folder of its adapter."""
     if (folder / "adapter_config.json").exists():
         return folder
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
     how = SETTINGS["warm"]
-    model, tokenizer = policy(Lab(get_profile("tiny"), 0).checkpoint("dpo"))
+    model, tokenizer = policy(shipped("dpo"))
+    arguments = {
+        **get_profile("tiny").sft.trainer, "max_steps": how[task]["steps"], "warmup_steps": 0,
+        "learning_rate": how["lr"], "save_strategy": "no",
+    }  # fmt: skip
     rows = rows_of(task, "train", how[task]["rows"], seed=7)
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = {
-            **get_profile("tiny").sft.trainer, "max_steps": how[task]["steps"], "warmup_steps": 0,
-            "learning_rate": how["lr"], "save_strategy": "no",
-        }  # fmt: skip
-        SFTTrainer(
-            model=model,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(rows).select_columns(["prompt", "completion"]),
-            args=SFTConfig(output_dir=scratch, seed=0, **arguments),
-        ).train()
+    train("sft", model, tokenizer, rows, seed=0, arguments=arguments)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -125,12 +112,12 @@ def worth(task: str, model: Any, tokenizer: Any) -> dict[str, Any]:
     from postlab.rewards import code_reward, schema_reward
 
     rows = rows_of(task, "heldout", SETTINGS["heldout"], seed=100)
-    asked = [
+    prompts = [
         {"id": str(i), "family": task, "prompt": row["prompt"], "score": lambda *_: {}}
         | {"max_new_tokens": SETTINGS["completion_tokens"]}
         for i, row in enumerate(rows)
     ]
-    replies = list(evaluate(model.eval(), tokenizer, asked)["answer"])
+    replies = list(evaluate(model.eval(), tokenizer, prompts)["answer"])
     if task == "code":
         measures = {
             name: code_reward(replies, tests=[row[name] for row in rows])
@@ -144,85 +131,62 @@ def worth(task: str, model: Any, tokenizer: Any) -> dict[str, Any]:
     return {name: listed(values) for name, values in measures.items()} | {"replies": shown[:40]}
 
 
-def run(arm: str, seed: int, start: Path) -> dict[str, Any]:
-    """Train one arm with one seed; its log, what held-out replies are worth after, and seconds."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+def start(task: str, folder: Path) -> dict[str, Any]:
+    """What the replies of a warm start are worth."""
+    return worth(task, *policy(folder))
 
+
+def run(arm: str, seed: int, *, starts: dict[str, Path]) -> dict[str, Any]:
+    """Train one arm with one seed; its log, what held-out replies are worth after, and seconds."""
     from postlab.rewards import code_reward, schema_reward
     from postlab.rollout_trl import rollout_func
 
     task, column = ARMS[arm]["task"], ARMS[arm]["column"]
-    model, tokenizer = policy(start)
     rewarded = "tests" if task == "code" else "schema"
     grpo = get_profile("tiny").grpo
-    rows = [
-        {"prompt": row["prompt"], rewarded: row[column]}
-        for row in rows_of(task, "train", grpo.rows, seed)
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = {
+    model, tokenizer = policy(starts[task])
+    trained = train(
+        "grpo", model, tokenizer,
+        [
+            {"prompt": row["prompt"], rewarded: row[column]}
+            for row in rows_of(task, "train", grpo.rows, seed)
+        ],
+        seed=seed,
+        arguments={
             **grpo.trainer, "max_steps": SETTINGS["steps"], "learning_rate": SETTINGS["lr"],
             "max_completion_length": SETTINGS["completion_tokens"], "save_strategy": "no",
-        }  # fmt: skip
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            reward_funcs=code_reward if task == "code" else schema_reward,
-            train_dataset=Dataset.from_list(rows),
-            args=GRPOConfig(output_dir=folder, seed=seed, **arguments),
-            rollout_func=rollout_func,
-        )
-        begun = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - begun
-    log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    after = worth(task, trainer.model, tokenizer)
+        },
+        reward_funcs=code_reward if task == "code" else schema_reward,
+        rollout_func=rollout_func,
+    )  # fmt: skip
     return {
         "arm": arm,
         "task": task,
         "seed": seed,
-        "end": after,
-        "log": {name: listed(entry[name] for entry in log) for name in LOGGED},
-        "train_s": round(seconds, 1),
+        "end": worth(task, trained.model, tokenizer),
+        "log": log_series(trained.log, LOGGED),
+        "train_s": round(trained.seconds, 1),
     }
 
 
 def main() -> None:
-    parts = run_root() / "week08-tasks"
-    parts.mkdir(parents=True, exist_ok=True)
-    steps = (policy, rows_of, true_schema, same_record, warm_start, worth, run)
-    made = {
-        "settings": SETTINGS,
-        "arms": ARMS,
-        "package": package_source(*CODE),
-        "own": [inspect.getsource(step) for step in steps],
-        "recipe": {
-            name: dict(getattr(get_profile("tiny"), name).trainer) for name in ("sft", "grpo")
-        },
-        "start": weights_hash(Path(Lab(get_profile("tiny"), 0).checkpoint("dpo"))),
-    }
-    key, begun = digest(made)[:12], time.perf_counter()
-    warm, starts = {}, {}
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    profile = get_profile("tiny")
+    settings = {
+        "settings": SETTINGS, "arms": ARMS, "logged": LOGGED, "start": adapter_hash("dpo"),
+        "recipes": {"sft": dict(profile.sft.trainer), "grpo": dict(profile.grpo.trainer)},
+    }  # fmt: skip
+    key = arm_key(settings, *CODE, own=__file__)
+    warm, before = {}, {}
     for task in ("code", "json"):
-        warm[task] = warm_start(task, parts / f"{key}-{task}")
-        part = parts / f"{key}-{task}-start.json"
-        starts[task] = finished(
-            part, lambda task=task: worth(task, *policy(warm[task])), begun=begun
-        )
-    runs = []
-    for seed in SEEDS:
-        for arm, how in ARMS.items():
-            part = parts / f"{key}-{arm.replace(' ', '-')}-{seed}.json"
-            runs.append(finished(part, partial(run, arm, seed, warm[how["task"]]), begun=begun))
+        warm[task] = warm_start(task, arms.folder / f"{key}-{task}")
+        before[task] = arms.result(f"{task} start", key, partial(start, task, warm[task]))
+    runs = arms.run_all(ARMS, SEEDS, partial(run, starts=warm), key=lambda arm: key)
     for one in runs[len(ARMS) :]:  # replies of the first seed are kept, as samples
         one["end"].pop("replies", None)
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
-    made_by["training_minutes"] = round(sum(part["train_s"] for part in runs) / 60, 1)
-    result = {"provenance": made_by, "settings": SETTINGS, "arms": ARMS, "start": starts}
-    write_result(TARGET, result | {"runs": runs})
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    record = {"settings": SETTINGS, "arms": ARMS, "start": before, "runs": runs}
+    took = minutes(one["train_s"] for one in runs)
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
 
 
 if __name__ == "__main__":

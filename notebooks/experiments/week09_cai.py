@@ -43,11 +43,8 @@ over-refusal, in the chain, is therefore optimistic, and its interval knows noth
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -55,18 +52,29 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from _common import (
+    RESULTS,
+    Arms,
+    Trained,
+    adapter_hash,
+    arm_key,
+    command_line,
+    frozen,
+    heldout_prompts,
+    metric_series,
+    minutes,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
+
 from postlab import constitution as cai
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
 from postlab.tinyworld import tasks
 from postlab.tinyworld.oracle import METRIC, read
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week09" / "cai.json"
+TARGET = RESULTS / "week09" / "cai.json"
 SEEDS = (0, 1, 2)
 CODE = (
     "tinyworld", "evals", "suites", "rollout", "decoding", "constitution",
@@ -115,44 +123,31 @@ ARMS: dict[str, dict[str, Any]] = {
 @cache
 def start() -> tuple[Any, Any]:
     """The start as its own critic and labeller; it is never trained."""
-    from postlab.models import load_policy
-
-    return load_policy(Lab(get_profile("tiny"), 0).checkpoint("sft"), profile="tiny", bits=32)
-
-
-def policy() -> tuple[Any, Any]:
-    """The shipped SFT adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
-
-    folder = Lab(get_profile("tiny"), 0).checkpoint("sft")
-    model, tokenizer = load_policy(folder, profile="tiny", bits=32)
-    return trainable(model), tokenizer
+    return frozen(shipped("sft"))
 
 
 @cache
 def critic(folder: Path) -> tuple[Any, Any]:
-    """The start, after SFT on balanced critiques: made once, kept in `folder`."""
-    from postlab.models import load_policy
-
+    """The start, after SFT on balanced critiques: trained once, kept in `folder`."""
     if not folder.exists():
-        count = 16 * SETTINGS["critic"]["max_steps"]
-        model, tokenizer = policy()
-        rows = cai.critic_rows(n=count, seed=0)
-        model, *_ = trained(model, tokenizer, rows, stage="sft", seed=0, own=SETTINGS["critic"])
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-            model.save_pretrained(made)
-            tokenizer.save_pretrained(made)
-            shutil.copytree(made, folder)
-    return load_policy(folder, profile="tiny", bits=32)
+        model, tokenizer = policy(shipped("sft"))
+        rows = cai.critic_rows(n=16 * SETTINGS["critic"]["max_steps"], seed=0)
+        arguments = recipe("sft") | SETTINGS["critic"]
+        trained = train("sft", model, tokenizer, rows, seed=0, arguments=arguments)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            trained.model.eval().save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+            shutil.copytree(scratch, folder)
+    return frozen(folder)
 
 
-def asked(families: Sequence[str], count: int, name: str) -> list[list[dict[str, str]]]:
+def training_prompts(families: Sequence[str], count: int, name: str) -> list[list[dict[str, str]]]:
     """Different training prompts, the families in turn."""
-    rng, found = random.Random(name), {}
-    while len(found) < count:
-        item = tasks.draw(families[len(found) % len(families)], rng, "train")
-        found.setdefault(tasks.ask(item, rng, "train"), None)
-    return [[{"role": "user", "content": text}] for text in found]
+    rng, texts = random.Random(name), {}
+    while len(texts) < count:
+        item = tasks.draw(families[len(texts) % len(families)], rng, "train")
+        texts.setdefault(tasks.ask(item, rng, "train"), None)
+    return [[{"role": "user", "content": text}] for text in texts]
 
 
 def right(prompt: Sequence[dict[str, str]], reply: str) -> float:
@@ -184,14 +179,14 @@ def obedient(speak: cai.Speaker) -> cai.Speaker:
 
     def heard(talks: Sequence[list[dict[str, str]]]) -> list[str]:
         others = iter(speak([talk for talk in talks if OBEY.text not in talk[-1]["content"]]))
-        said = []
+        verdicts = []
         for talk in talks:
             if OBEY.text in talk[-1]["content"]:
                 refused = "will not help" in talk[-2]["content"]
-                said.append("It breaks the rule." if refused else "It keeps the rule.")
+                verdicts.append("It breaks the rule." if refused else "It keeps the rule.")
             else:
-                said.append(next(others))
-        return said
+                verdicts.append(next(others))
+        return verdicts
 
     return heard
 
@@ -202,19 +197,19 @@ def labellers(folder: Path) -> dict[str, cai.Labeller]:
     chances = remembering(cai.verdict_chances(*critic(folder)))
     own = cai.verdict_chances(*start())
     speak = remembering(cai.policy_speaker(*critic(folder)))
-    found = {"ai": cai.chance_labeller(chances, rules), "oracle": oracle}
-    found["ai, verdicts"] = cai.critic_labeller(speak, rules)
-    found["itself"] = cai.chance_labeller(own, rules)
-    found["itself, verdicts"] = cai.critic_labeller(cai.policy_speaker(*start()), rules)
+    by_name = {"ai": cai.chance_labeller(chances, rules), "oracle": oracle}
+    by_name["ai, verdicts"] = cai.critic_labeller(speak, rules)
+    by_name["itself"] = cai.chance_labeller(own, rules)
+    by_name["itself, verdicts"] = cai.critic_labeller(cai.policy_speaker(*start()), rules)
     for rule in rules.rules:
-        found[f"without {rule.id}"] = cai.chance_labeller(chances, rules.without(rule.id))
+        by_name[f"without {rule.id}"] = cai.chance_labeller(chances, rules.without(rule.id))
     both = cai.Constitution((*rules.rules, OBEY), rules.check, rules.revise)
-    found["conflict, counted"] = cai.critic_labeller(obedient(speak), both)
+    by_name["conflict, counted"] = cai.critic_labeller(obedient(speak), both)
     for first in ("harm", "obey"):
-        found[f"conflict, {first} first"] = cai.critic_labeller(
+        by_name[f"conflict, {first} first"] = cai.critic_labeller(
             obedient(speak), both.ordered(first), weigh="priority"
         )
-    return found
+    return by_name
 
 
 def pairs_of(drawn: Sequence[Sequence[str]], prompts: Sequence[Any], name: str) -> list[cai.Pair]:
@@ -236,7 +231,7 @@ def draw_pairs(
 ) -> list[cai.Pair]:
     """Pairs of a policy's own replies to prompts that a rule is about, or for people to label."""
     kind, families = ("prompts", TURNS) if ruled else ("by people", BY_PEOPLE)
-    prompts = asked(families, SETTINGS[kind], f"{name} {seed}")
+    prompts = training_prompts(families, SETTINGS[kind], f"{name} {seed}")
     tokens = 40 if ruled else 72
     drawn = [
         cai.policy_speaker(model, tokenizer, new_tokens=tokens, temperature=1.0, seed=number)(
@@ -260,23 +255,23 @@ def worth(pairs: Sequence[cai.Pair], labels: Sequence[str]) -> dict[str, Any]:
     """A labeller's agreement with the oracle, over all pairs and a family."""
     truth = cai.label_pairs(oracle, pairs)
     family = [read(prompt[-1]["content"]).family for prompt, *_ in pairs]
-    found = {}
+    agreements = {}
     for name in ("all", *RULED):
-        taken = [i for i in range(len(pairs)) if name in ("all", family[i])]
-        if not taken:
+        members = [i for i in range(len(pairs)) if name in ("all", family[i])]
+        if not members:
             continue
-        one = cai.agreement([labels[i] for i in taken], [truth[i] for i in taken])
-        found[name] = {"pairs": len(taken)} | {
+        one = cai.agreement([labels[i] for i in members], [truth[i] for i in members])
+        agreements[name] = {"pairs": len(members)} | {
             part: [round(float(x), 4) for x in (value.value, value.low, value.high)] + [value.n]
             for part, value in vars(one).items()
         }
-    return found
+    return agreements
 
 
-def labels_of(arm: str, made: dict[str, Any]) -> tuple[list[str], float]:
+def labels_of(arm: str, labelled: dict[str, Any]) -> tuple[list[str], float]:
     """An arm's labels of a seed's pairs, and what they would have cost in dollars."""
-    how, seed, prices = ARMS[arm], made["seed"], SETTINGS["prices"]
-    labels, n = list(made["labels"][how["labels"]]), len(made["pairs"])
+    how, seed, prices = ARMS[arm], labelled["seed"], SETTINGS["prices"]
+    labels, n = list(labelled["labels"][how["labels"]]), len(labelled["pairs"])
     labels = cai.noisy_labels(labels, how.get("noise", 0.0), seed=seed)
     if how.get("only"):  # the whole budget on people, and no label for the rest
         count = min(n, int(SETTINGS["budget"] / prices["human_dollars"]))
@@ -285,7 +280,7 @@ def labels_of(arm: str, made: dict[str, Any]) -> tuple[list[str], float]:
     if "human" in how:
         left = SETTINGS["budget"] - cai.comparison_cost(ai=n, **prices)
         count = min(n, int(left / prices["human_dollars"]))
-        truth = made["labels"]["oracle"]
+        truth = labelled["labels"]["oracle"]
         labels = cai.mixed_labels(labels, truth, count, where=how["human"], seed=seed)
         return labels, cai.comparison_cost(ai=n, human=count, **prices)
     who = {"human": n} if how["labels"] == "oracle" else {"ai": n}
@@ -304,51 +299,21 @@ def recipe(stage: str, *, noise: float | None = None) -> dict[str, Any]:
     return {**dict(getattr(get_profile("tiny"), stage).trainer), **own}
 
 
-def trained(
-    model: Any,
-    tokenizer: Any,
-    rows: list[dict],
-    *,
-    stage: str,
-    seed: int,
-    noise: float | None = None,
-    own: dict[str, Any] | None = None,
-) -> tuple[Any, float, float]:
-    """The model after SFT or DPO on rows, seconds, and the last logged loss."""
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-
-    make, config, columns = {
-        "sft": (SFTTrainer, SFTConfig, ["prompt", "completion"]),
-        "dpo": (DPOTrainer, DPOConfig, ["prompt", "chosen", "rejected"]),
-    }[stage]
-    rows = [{name: row[name] for name in columns} for row in rows]
-    given = recipe(stage, noise=noise) | (own or {})
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make(
-            model=model,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(rows),
-            args=config(output_dir=folder, seed=seed, **given),
-        )
-        begun = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - begun
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return trainer.model.eval(), round(seconds, 1), round(losses[-1], 4)
+def last_loss(trained: Trained) -> float:
+    """The last loss that the trainer logged."""
+    return round([entry["loss"] for entry in trained.log if "loss" in entry][-1], 4)
 
 
 def measured(model: Any, tokenizer: Any, part: str) -> dict[str, Any]:
     """Each metric of every held-out prompt, the same in every run, and some answers."""
     from postlab.evals import evaluate
 
-    suite = tasks.heldout_suite(n=SETTINGS["heldout"][part], seed=0)
     families = RULED + UNRULED if part == "chain" else RULED
-    suite = [row for row in suite if row["family"] in families]
-    frame = evaluate(model, tokenizer, suite)
+    suite = heldout_prompts(SETTINGS["heldout"][part], families)
+    frame = evaluate(model.eval(), tokenizer, suite)
     shown = frame[frame["family"].isin(RULED)].groupby("family", sort=False).head(3)
     return {
-        "metrics": {name: listed(frame[name].dropna()) for name in METRICS if name in frame},
+        "metrics": metric_series(frame, METRICS),
         "length": round(float(frame["length"].mean()), 2),
         "answers": shown[["prompt", "answer"]].to_numpy().tolist(),
     }
@@ -363,18 +328,22 @@ def chain(seed: int, folder: Path) -> dict[str, Any]:
     """Both halves with one seed: what was revised, labelled and learned."""
     speak = cai.policy_speaker(*critic(folder))
     rules = cai.load_constitution()
-    model, tokenizer = policy()
+    model, tokenizer = policy(shipped("sft"))
     # 1. The supervised half: sample, check, revise, fine-tune.
-    prompts = asked(TURNS, SETTINGS["prompts"], f"revisions {seed}")
+    prompts = training_prompts(TURNS, SETTINGS["prompts"], f"revisions {seed}")
     drawn = cai.policy_speaker(model, tokenizer, temperature=1.0, seed=seed)(prompts)
     rows = cai.revised_rows(speak, rules, list(zip(prompts, drawn, strict=True)))
-    others = asked(UNRULED, SETTINGS["unruled"], f"unruled {seed}")
+    others = training_prompts(UNRULED, SETTINGS["unruled"], f"unruled {seed}")
     kept = cai.policy_speaker(model, tokenizer, new_tokens=72)(others)
     rows_kept = [
         {"prompt": prompt, "completion": [{"role": "assistant", "content": text}]}
         for prompt, text in zip(others, kept, strict=True)
     ]
-    model, sft_s, sft_loss = trained(model, tokenizer, rows + rows_kept, stage="sft", seed=seed)
+    sft = train(
+        "sft", model, tokenizer, [*rows, *rows_kept], seed=seed,
+        arguments=recipe("sft"),
+    )  # fmt: skip
+    model = sft.model.eval()
     supervised = measured(model, tokenizer, "chain")
     # 2. The preference half: pairs of the new policy, labelled, DPO.
     pairs = draw_pairs(model, tokenizer, seed, "chain pairs")
@@ -383,9 +352,11 @@ def chain(seed: int, folder: Path) -> dict[str, Any]:
     others = draw_pairs(model, tokenizer, seed, "other pairs", ruled=False)
     human = cai.labelled_rows(others, cai.label_pairs(oracle, others))
     preferred = cai.labelled_rows(pairs, labels) + human
-    model, dpo_s, dpo_loss = trained(
-        model, tokenizer, preferred, stage="dpo", seed=seed, own=SETTINGS["chain's dpo"]
-    )
+    dpo = train(
+        "dpo", model, tokenizer, preferred, seed=seed,
+        arguments=recipe("dpo") | SETTINGS["chain's dpo"],
+    )  # fmt: skip
+    # 3. What the revisions were worth, and both halves on the held-out prompts.
     after = {family: [] for family in RULED}
     for row in rows:
         family = read(row["prompt"][-1]["content"]).family
@@ -411,81 +382,69 @@ def chain(seed: int, folder: Path) -> dict[str, Any]:
         "by humans": len(human),
         "agreement": worth(pairs, labels),
         "supervised": supervised,
-        "cai": measured(model, tokenizer, "chain"),
-        "losses": {"sft": sft_loss, "dpo": dpo_loss},
-        "seconds": round(sft_s + dpo_s, 1),
+        "cai": measured(dpo.model, tokenizer, "chain"),
+        "losses": {"sft": last_loss(sft), "dpo": last_loss(dpo)},
+        "seconds": round(sft.seconds + dpo.seconds, 1),
     }  # fmt: skip
 
 
-def run(arm: str, made: dict[str, Any]) -> dict[str, Any]:
-    """DPO from `sft` on one arm's labels."""
-    pairs = [tuple(pair) for pair in made["pairs"]]
-    labels, dollars = labels_of(arm, made)
+def run(arm: str, seed: int, *, labelled: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """DPO from `sft` on one arm's labels of a seed's pairs."""
+    pairs = [tuple(pair) for pair in labelled[seed]["pairs"]]
+    labels, dollars = labels_of(arm, labelled[seed])
     rows = cai.labelled_rows(pairs, labels)
-    model, tokenizer = policy()
+    model, tokenizer = policy(shipped("sft"))
     noise = ARMS[arm]["noise"] if ARMS[arm].get("robust") else None
-    model, seconds, loss = trained(
-        model, tokenizer, rows, stage="dpo", seed=made["seed"], noise=noise
-    )
-    found = {"arm": arm, "seed": made["seed"], "rows": len(rows), "dollars": round(dollars, 2)}
-    found |= {"agreement": worth(pairs, labels)["all"], "loss": loss, "seconds": seconds}
-    return found | measured(model, tokenizer, "labels")
+    arguments = recipe("dpo", noise=noise)
+    trained = train("dpo", model, tokenizer, rows, seed=seed, arguments=arguments)
+    return {
+        "arm": arm,
+        "seed": seed,
+        "rows": len(rows),
+        "dollars": round(dollars, 2),
+        "agreement": worth(pairs, labels)["all"],
+        "loss": last_loss(trained),
+        "seconds": round(trained.seconds, 1),
+    } | measured(trained.model, tokenizer, "labels")
 
 
 def main() -> None:
-    parts = run_root() / "week09-cai"
-    parts.mkdir(parents=True, exist_ok=True)
-    steps: tuple[Callable, ...] = (
-        start.__wrapped__, policy, critic.__wrapped__, asked, right, oracle, remembering, obedient,
-        labellers, pairs_of, draw_pairs, gathered, worth, labels_of, recipe, trained, measured,
-        before, chain, run,
-    )  # fmt: skip
-    begin = Path(Lab(get_profile("tiny"), 0).checkpoint("sft"))
-    adapter = hashlib.sha256((begin / "adapter_model.safetensors").read_bytes()).hexdigest()
-    rules = cai.load_constitution()
-    made = {"own": [inspect.getsource(step) for step in steps], "settings": SETTINGS}
-    made |= {"package": package_source(*CODE), "start": adapter, "rules": repr((rules, OBEY))}
-    made |= {"recipes": [recipe("sft"), recipe("dpo")], "metrics": [METRICS, TURNS, BY_PEOPLE]}
-    begun = time.perf_counter()
-    taught = {"how": [inspect.getsource(f) for f in (critic.__wrapped__, trained, policy)]}
-    taught |= {"recipe": recipe("sft"), "own": SETTINGS["critic"], "start": adapter}
-    taught |= {"rows": package_source("constitution_rows", "tinyworld")}
-    folder = parts / f"critic-{digest(taught)[:12]}"
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    begin = adapter_hash("sft")
+    settings = {
+        "settings": SETTINGS, "start": begin, "rules": repr((cai.load_constitution(), OBEY)),
+        "recipes": [recipe("sft"), recipe("dpo")], "kept": [METRICS, TURNS, BY_PEOPLE],
+    }  # fmt: skip
+    key = arm_key(settings, *CODE, own=__file__)
+    folder = arms.folder / f"critic-{key}"
 
-    def part(name: str, make: Callable[[], dict[str, Any]], **more: Any) -> dict[str, Any]:
-        file = f"{digest(made | more)[:12]}-{name.replace(' ', '-')}.json"
-        return finished(parts / file, make, begun=begun)
-
-    starts = {name: part(f"before {name}", partial(before, name)) for name in ("chain", "labels")}
-    chains = [part(f"chain {seed}", partial(chain, seed, folder)) for seed in SEEDS]
-    drawn, runs = [], []
-    for seed in SEEDS:
-        drawn.append(part(f"pairs {seed}", partial(gathered, seed, folder)))
-        for arm, how in ARMS.items():
-            name = f"{arm.replace('%', '').replace(',', '')} {seed}"
-            runs.append(part(name, partial(run, arm, drawn[-1]), arm=how))
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
-    minutes = sum(one["seconds"] for one in (*chains, *drawn, *runs)) / 60
-    made_by |= {"training_minutes": round(minutes, 1), "start": adapter[:12]}
-    write_result(
-        TARGET,
-        {
-            "provenance": made_by,
-            "settings": SETTINGS,
-            "arms": ARMS,
-            "before": starts,
-            "chains": chains,
-            "labellers": [
-                {"seed": one["seed"], "pairs": len(one["pairs"]),
-                 "agreement": {name: worth(one["pairs"], one["labels"][name])
-                               for name in one["labels"] if name != "oracle"}}
-                for one in drawn
-            ],
-            "runs": runs,
-        },
+    starts = {
+        part: arms.result(f"before {part}", key, partial(before, part))
+        for part in ("chain", "labels")
+    }
+    chains = [arms.result(f"chain {seed}", key, partial(chain, seed, folder)) for seed in SEEDS]
+    labelled = {
+        seed: arms.result(f"pairs {seed}", key, partial(gathered, seed, folder)) for seed in SEEDS
+    }
+    runs = arms.run_all(
+        ARMS, SEEDS, partial(run, labelled=labelled),
+        key=lambda arm: arm_key(settings | {"arm": ARMS[arm]}, *CODE, own=__file__),
     )  # fmt: skip
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    record = {
+        "settings": SETTINGS,
+        "arms": ARMS,
+        "before": starts,
+        "chains": chains,
+        "labellers": [
+            {"seed": one["seed"], "pairs": len(one["pairs"]),
+             "agreement": {name: worth(one["pairs"], labels)
+                           for name, labels in one["labels"].items() if name != "oracle"}}
+            for one in labelled.values()
+        ],
+        "runs": runs,
+    }  # fmt: skip
+    took = minutes(one["seconds"] for one in (*chains, *labelled.values(), *runs))
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took, start=begin[:12])
 
 
 if __name__ == "__main__":

@@ -41,11 +41,8 @@ those of four (`SETTINGS["terms"]`), and the runs have 80 steps.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import random
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -54,21 +51,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _common import (
+    RESULTS,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    frozen,
+    log_series,
+    minutes,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
 
 from postlab import prm
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
+from postlab.recorded import listed
 from postlab.tinyworld import tasks
 from postlab.tinyworld.oracle import read
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week10" / "prm.json"
+TARGET = RESULTS / "week10" / "prm.json"
 SEEDS = (0, 1, 2)
 CODE = ("tinyworld", "rollout", "decoding", "prm_labels", "prm_scores", "prm_steps")
+SEARCH, ONLINE = ("prm_search",), ("rollout_trl", "constitution_speakers")  # of beams, of GRPO
 SETTINGS: dict[str, Any] = {
     "terms": (3, 4),  # as many prompts of each
     "temperature": 1.0,
@@ -95,6 +102,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "weakest step": {"how": "min"},
     "sum, if the answer is right": {"how": "sum", "gate": True},
 }
+LOGGED = {  # name in the record: the trainer's
+    "step": "step", "proxy": "rewards/proxy/mean", "truth": "rewards/truth/mean",
+    "steps": "rewards/steps/mean", "length": "completions/mean_length", "entropy": "entropy",
+    "clipped": "completions/clipped_ratio", "grad_norm": "grad_norm", "loss": "loss",
+    "silent": "frac_reward_zero_std", "learning_rate": "learning_rate",
+}  # fmt: skip
 GRPO_HELDOUT, EVERY, SHOWN = 64, 20, 4
 FINAL = re.compile(r"#### (-?[0-9]{1,6})$")
 Messages = list[dict[str, str]]
@@ -103,21 +116,19 @@ Messages = list[dict[str, str]]
 @cache
 def start() -> tuple[Any, Any]:
     """The generator, which is never trained, and its tokenizer."""
-    from postlab.models import load_policy
-
-    return load_policy(Lab(get_profile("tiny"), 0).checkpoint("sft"), profile="tiny", bits=32)
+    return frozen(shipped("sft"))
 
 
 def prompts_of(split: str, count: int, name: str) -> list[Messages]:
     """Different sums in the training wordings, the numbers of terms in turn; held out or not."""
-    rng, found = random.Random(f"week 10 {split} {name}"), {}
-    while len(found) < count:
-        many = SETTINGS["terms"][len(found) % len(SETTINGS["terms"])]
+    rng, texts = random.Random(f"week 10 {split} {name}"), {}
+    while len(texts) < count:
+        many = SETTINGS["terms"][len(texts) % len(SETTINGS["terms"])]
         terms = tuple(rng.randint(2, 59) for _ in range(many))
         if tasks.held_out_numbers(terms) == (split == "heldout"):
             item = tasks.Item("arithmetic", "sum", terms)
-            found.setdefault(tasks.ask(item, rng, "train"), None)
-    return [[{"role": "user", "content": text}] for text in found]
+            texts.setdefault(tasks.ask(item, rng, "train"), None)
+    return [[{"role": "user", "content": text}] for text in texts]
 
 
 def right(prompt: Messages, reply: str) -> float:
@@ -127,8 +138,8 @@ def right(prompt: Messages, reply: str) -> float:
 
 def answer_of(reply: str) -> str | None:
     """The final answer that votes are counted by."""
-    found = FINAL.search(reply)
-    return found.group(1) if found else None
+    match = FINAL.search(reply)
+    return match.group(1) if match else None
 
 
 def drawn(prompts: Sequence[Messages], n: int, seed: int) -> list[list[str]]:
@@ -154,33 +165,36 @@ def labelled(seed: int) -> dict[str, Any]:
         **SETTINGS["rollouts"],
     )  # fmt: skip
     outcome = [right(row["prompt"], " ".join(row["completions"])) for row in rows]
-    found = {"seed": seed, "rows": rows, "oracle": truth, "soft": soft, "outcome": outcome}
-    return found | {"seconds": round(time.perf_counter() - begun, 1)}
+    return {
+        "seed": seed,
+        "rows": rows,
+        "oracle": truth,
+        "soft": soft,
+        "outcome": outcome,
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
 
 
-def rows_for(kind: str, made: dict[str, Any]) -> list[dict[str, Any]]:
+def rows_for(kind: str, solutions: dict[str, Any]) -> list[dict[str, Any]]:
     """One head's training rows: the same solutions, other labels."""
     if kind == "outcome":
-        return prm.outcome_rows(made["rows"], made["outcome"])
-    labels = made["oracle"] if kind == "process" else prm.hard_labels(made["soft"])
-    return [row | {"labels": one} for row, one in zip(made["rows"], labels, strict=True)]
+        return prm.outcome_rows(solutions["rows"], solutions["outcome"])
+    labels = solutions["oracle"] if kind == "process" else prm.hard_labels(solutions["soft"])
+    return [row | {"labels": one} for row, one in zip(solutions["rows"], labels, strict=True)]
 
 
 def new_head() -> Any:
     """A head of two classes on the merged SFT stage."""
     from transformers import AutoModelForTokenClassification
 
-    from postlab.models import load_policy
-
-    folder = Lab(get_profile("tiny"), 0).checkpoint("sft")
-    merged = load_policy(folder, profile="tiny", bits=32)[0].merge_and_unload()
+    merged = frozen(shipped("sft"))[0].merge_and_unload()
     merged.config.num_labels = 2
     head = AutoModelForTokenClassification.from_config(merged.config)
     head.model.load_state_dict(merged.model.state_dict())
     return head
 
 
-def trained(kind: str, seed: int, made: dict[str, Any], folder: Path) -> dict[str, Any]:
+def train_head(kind: str, seed: int, solutions: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train one head and keep it in `folder`: its loss by step, labels used, seconds."""
     from datasets import Dataset
     from transformers import (
@@ -191,7 +205,7 @@ def trained(kind: str, seed: int, made: dict[str, Any], folder: Path) -> dict[st
     )
 
     tokenizer = start()[1]
-    encoded = prm.encode_steps(rows_for(kind, made), tokenizer)
+    encoded = prm.encode_steps(rows_for(kind, solutions), tokenizer)
     columns = ("input_ids", "attention_mask", "labels")
     set_seed(seed)
     with tempfile.TemporaryDirectory() as place:
@@ -235,8 +249,8 @@ def pool(seed: int) -> dict[str, Any]:
     prompts = prompts_of("heldout", SETTINGS["heldout"]["prompts"], "")
     replies = drawn(prompts, SETTINGS["heldout"]["replies"], seed)
     tokens = sum(len(start()[1](x)["input_ids"]) + 1 for group in replies for x in group)
-    found = {"prompts": prompts, "replies": replies, "tokens": tokens}
-    return found | {"seconds": round(time.perf_counter() - begun, 1)}
+    seconds = round(time.perf_counter() - begun, 1)
+    return {"prompts": prompts, "replies": replies, "tokens": tokens, "seconds": seconds}
 
 
 def scored(folder: Path, pool: dict[str, Any]) -> dict[str, Any]:
@@ -248,12 +262,12 @@ def scored(folder: Path, pool: dict[str, Any]) -> dict[str, Any]:
         for reply in group
         if (steps := prm.split_steps(reply))
     ]
-    scores = iter(prm.step_scores(head(folder), start()[1], flat))
-    found = [
-        [[round(p, 5) for p in next(scores)] if prm.split_steps(reply) else [] for reply in group]
+    chances = iter(prm.step_scores(head(folder), start()[1], flat))
+    scores = [
+        [[round(p, 5) for p in next(chances)] if prm.split_steps(reply) else [] for reply in group]
         for group in pool["replies"]
     ]
-    return {"scores": found, "seconds": round(time.perf_counter() - begun, 1)}
+    return {"scores": scores, "seconds": round(time.perf_counter() - begun, 1)}
 
 
 def chosen(pool: dict[str, Any], scores: dict[str, Any]) -> dict[str, dict[int, np.ndarray]]:
@@ -269,7 +283,7 @@ def chosen(pool: dict[str, Any], scores: dict[str, Any]) -> dict[str, dict[int, 
         for kind, one in scores.items()
         for how in (HOWS if kind != "outcome" else ("last",))
     }
-    found: dict[str, dict[int, np.ndarray]] = {}
+    accuracy: dict[str, dict[int, np.ndarray]] = {}
     for n in SIZES:
         one = {"majority": prm.vote_of_n(answers, worth, n)}
         one["oracle"] = prm.best_of_n(worth, worth, n)
@@ -277,13 +291,14 @@ def chosen(pool: dict[str, Any], scores: dict[str, Any]) -> dict[str, dict[int, 
         for name in ("process, min", "outcome, last"):
             one[f"vote by {name}"] = prm.vote_of_n(answers, worth, n, weights=marks[name])
         for name, values in one.items():
-            found.setdefault(name, {})[n] = values
-    return found
+            accuracy.setdefault(name, {})[n] = values
+    return accuracy
 
 
 def errors(pool: dict[str, Any], scores: dict[str, Any], seed: int) -> dict[str, Any]:
     """Where the first wrong step is, and who finds it: all replies, and those with steps."""
-    truth, sizes, found = [], [], {kind: [] for kind in ("process", "rollouts")}
+    kinds = ("process", "rollouts")
+    truth, sizes, first_wrong = [], [], {kind: [] for kind in kinds}
     outcome, rng = [], random.Random(f"week 10 errors {seed}")
     for i, (prompt, group) in enumerate(zip(pool["prompts"], pool["replies"], strict=True)):
         for j, reply in enumerate(group[: SETTINGS["errors"]]):
@@ -292,47 +307,44 @@ def errors(pool: dict[str, Any], scores: dict[str, Any], seed: int) -> dict[str,
                 continue
             truth.append(prm.first_wrong(prm.oracle_labels(prompt[-1]["content"], steps)))
             sizes.append((i, len(steps)))
-            for kind, made in found.items():
-                made.append(prm.first_wrong(scores[kind]["scores"][i][j]))
+            for kind in kinds:
+                first_wrong[kind].append(prm.first_wrong(scores[kind]["scores"][i][j]))
             good = scores["outcome"]["scores"][i][j][-1] >= 0.5
             outcome.append(-1 if good else len(steps) - 1)
-    found["outcome, then last"] = outcome
-    found["always last"] = [n - 1 for _, n in sizes]
-    found["random"] = [-1 if rng.random() < 0.5 else rng.randrange(n) for _, n in sizes]
-    return {"truth": truth, "sizes": sizes, "found": found}
+    first_wrong["outcome, then last"] = outcome
+    first_wrong["always last"] = [n - 1 for _, n in sizes]
+    first_wrong["random"] = [-1 if rng.random() < 0.5 else rng.randrange(n) for _, n in sizes]
+    return {
+        "seed": seed,
+        "truth": listed(truth),
+        "prompts": listed(i for i, _ in sizes),
+        "sizes": listed(n for _, n in sizes),
+        "found": {name: listed(steps) for name, steps in first_wrong.items()},
+    }
 
 
 def beams(seed: int, folder: Path, pool: dict[str, Any]) -> dict[str, Any]:
     """Beam search on the first held-out prompts: right or wrong, and tokens drawn."""
     how = dict(SETTINGS["beams"])
     prompts, begun = pool["prompts"][: how.pop("prompts")], time.perf_counter()
-    found = prm.beam_search(
+    best = prm.beam_search(
         *start(), prompts, partial(prm.step_scores, head(folder), start()[1]),
         temperature=SETTINGS["temperature"], seed=seed, **how,
     )  # fmt: skip
     return {
-        "right": listed(right(p, one.reply) for p, one in zip(prompts, found, strict=True)),
-        "tokens": listed(one.tokens for one in found),
-        "replies": [one.reply for one in found[:SHOWN]],
+        "right": listed(right(p, one.reply) for p, one in zip(prompts, best, strict=True)),
+        "tokens": listed(one.tokens for one in best),
+        "replies": [one.reply for one in best[:SHOWN]],
         "seconds": round(time.perf_counter() - begun, 1),
     }
 
 
-def policy() -> tuple[Any, Any]:
-    """The shipped SFT adapter, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
-
-    folder = Lab(get_profile("tiny"), 0).checkpoint("sft")
-    model, tokenizer = load_policy(folder, profile="tiny", bits=32)
-    return trainable(model), tokenizer
-
-
-def told(model: Any, tokenizer: Any, step: int) -> dict[str, Any]:
+def look(model: Any, tokenizer: Any, step: int) -> dict[str, Any]:
     """Greedy answers to held-out prompts: the truth, and some of them."""
-    prompts = prompts_of("heldout", GRPO_HELDOUT, "grpo")
-    was = model.training
     from postlab.constitution import policy_speaker
 
+    prompts = prompts_of("heldout", GRPO_HELDOUT, "grpo")
+    was = model.training
     speak = policy_speaker(model.eval(), tokenizer, new_tokens=GRPO["max_completion_length"])
     replies = speak(prompts)
     model.train(was)
@@ -342,18 +354,6 @@ def told(model: Any, tokenizer: Any, step: int) -> dict[str, Any]:
         "steps": listed(len(prm.split_steps(reply)) for reply in replies),
         "answers": [[p[-1]["content"], x] for p, x in zip(prompts, replies, strict=True)][:SHOWN],
     }
-
-
-def watcher(trainer: Any, looks: list[dict[str, Any]]) -> Any:
-    """A callback that looks at the held-out prompts every few steps."""
-    from transformers import TrainerCallback
-
-    class Watcher(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step % EVERY == 0:
-                looks.append(told(trainer.model, trainer.processing_class, state.global_step))
-
-    return Watcher()
 
 
 def per_reply(of: Callable[[Messages, str], float], name: str) -> Callable[..., list[float]]:
@@ -386,42 +386,29 @@ def arguments() -> dict[str, Any]:
 
 def gamed(arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """GRPO with a head as reward: what is paid, what is true, and how many steps, by step."""
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
     from postlab.rollout_trl import rollout_func
 
-    model, tokenizer = policy()
-    looks, given = [told(model, tokenizer, 0)], arguments()
-    groups = given["per_device_train_batch_size"] // given["num_generations"]
-    prompts = prompts_of("train", given["max_steps"] * groups, f"grpo {seed}")
+    model, tokenizer = policy(shipped("sft"))
+    looks, config = [look(model, tokenizer, 0)], arguments()
+
+    def after_step(trainer: Any, step: int) -> None:
+        if step % EVERY == 0:
+            looks.append(look(trainer.model, tokenizer, step))
+
+    groups = config["per_device_train_batch_size"] // config["num_generations"]
+    prompts = prompts_of("train", config["max_steps"] * groups, f"grpo {seed}")
     count = per_reply(lambda prompt, reply: float(len(prm.split_steps(reply))), "steps")
-    with tempfile.TemporaryDirectory() as place:
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            reward_funcs=[proxy_of(arm, folder), per_reply(right, "truth"), count],
-            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
-            args=GRPOConfig(output_dir=place, seed=seed, **given),
-            rollout_func=rollout_func,
-        )
-        trainer.add_callback(watcher(trainer, looks))
-        begun = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - begun
-    log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    logged = {
-        "step": "step", "proxy": "rewards/proxy/mean", "truth": "rewards/truth/mean",
-        "steps": "rewards/steps/mean", "length": "completions/mean_length", "entropy": "entropy",
-        "clipped": "completions/clipped_ratio", "grad_norm": "grad_norm", "loss": "loss",
-        "silent": "frac_reward_zero_std", "learning_rate": "learning_rate",
-    }  # fmt: skip
+    trained = train(
+        "grpo", model, tokenizer, [{"prompt": prompt} for prompt in prompts], seed=seed,
+        arguments=config, after_step=after_step, rollout_func=rollout_func,
+        reward_funcs=[proxy_of(arm, folder), per_reply(right, "truth"), count],
+    )  # fmt: skip
     return {
         "arm": arm,
         "seed": seed,
-        "log": {n: listed(e[key] for e in log) for n, key in logged.items() if key in log[0]},
+        "log": log_series(trained.log, LOGGED),
         "heldout": looks,
-        "seconds": round(seconds, 1),
+        "seconds": round(trained.seconds, 1),
     }
 
 
@@ -432,108 +419,92 @@ def means(runs: Sequence[dict[str, dict[int, np.ndarray]]]) -> list[dict[str, An
     rows = []
     for name in runs[0]:
         for n in SIZES:
-            found = bootstrap_interval(np.mean([run[name][n] for run in runs], axis=0))
-            row = {"selector": name, "n": n, "value": found.value}
-            rows.append(row | {"low": found.low, "high": found.high})
-    return [{k: round(v, 5) if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+            interval = bootstrap_interval(np.mean([run[name][n] for run in runs], axis=0))
+            values = {"value": interval.value, "low": interval.low, "high": interval.high}
+            rounded = {part: round(value, 5) for part, value in values.items()}
+            rows.append({"selector": name, "n": n} | rounded)
+    return rows
 
 
-def agreed(made: dict[str, Any]) -> list[dict[str, Any]]:
+def agreed(solutions: dict[str, Any]) -> list[dict[str, Any]]:
     """How far rollout labels agree with the oracle's: hard and at one half, all and worked."""
-    found = []
+    rows = []
     for name, least in (("any", 0.0), ("half", 0.499)):
-        labels = prm.hard_labels(made["soft"], least=least)
+        labels = prm.hard_labels(solutions["soft"], least=least)
         for about, most in (("all", 0), ("with steps", 1)):
-            taken = [i for i, row in enumerate(made["oracle"]) if len(row) > most]
-            told = prm.agreement([labels[i] for i in taken], [made["oracle"][i] for i in taken])
-            row = {"seed": made["seed"], "hard": name, "replies": about}
-            found.append(row | {k: [round(v.value, 4), round(v.low, 4), round(v.high, 4), v.n]
-                                for k, v in told.items()})  # fmt: skip
-    return found
+            truth = solutions["oracle"]
+            members = [i for i, steps in enumerate(truth) if len(steps) > most]
+            agreement = prm.agreement([labels[i] for i in members], [truth[i] for i in members])
+            row = {"seed": solutions["seed"], "hard": name, "replies": about}
+            rows.append(row | {k: [round(v.value, 4), round(v.low, 4), round(v.high, 4), v.n]
+                               for k, v in agreement.items()})  # fmt: skip
+    return rows
+
+
+def run_seed(seed: int, arms: Arms, start_hash: str) -> dict[str, Any]:
+    """All parts of one seed's experiment, each stored by itself."""
+    settings = {k: v for k, v in SETTINGS.items() if k not in ("errors", "beams")}
+    settings = {"settings": settings, "start": start_hash}
+    key = arm_key(settings, *CODE, own=__file__)
+    # 1. Solutions with labels, and the replies to choose from.
+    solutions = arms.result(f"labels {seed}", key, partial(labelled, seed))
+    replies = arms.result(f"pool {seed}", key, partial(pool, seed))
+    # 2. The heads, and their scores of the replies.
+    folders = {kind: arms.folder / f"{key}-{kind}-{seed}" for kind in HEADS}
+    heads, scores = [], {}
+    for kind, folder in folders.items():
+        fit = partial(train_head, kind, seed, solutions, folder)
+        heads.append(arms.result(f"head {kind} {seed}", key, fit))
+        score = partial(scored, folder, replies)
+        scores[kind] = arms.result(f"scores {kind} {seed}", key, score)
+    # 3. Beam search.
+    search_key = arm_key(settings | {"how": SETTINGS["beams"]}, *CODE, *SEARCH, own=__file__)
+    search = partial(beams, seed, folders["process"], replies)
+    searched = arms.result(f"beams {seed}", search_key, search)
+    # 4. GRPO with the process head as reward.
+    runs = []
+    for arm, how in ARMS.items():
+        grpo = {"arm": how, "arguments": arguments(), "kept": [LOGGED, GRPO_HELDOUT, EVERY, SHOWN]}
+        grpo_key = arm_key(settings | grpo, *CODE, *ONLINE, own=__file__)
+        train_arm = partial(gamed, arm, seed, folders["process"])
+        runs.append(arms.result(f"grpo {arm} {seed}", grpo_key, train_arm))
+    return {
+        "labels": agreed(solutions),
+        "tokens": replies["tokens"],
+        "heads": heads,
+        "choice": chosen(replies, scores),
+        "errors": errors(replies, scores, seed),
+        "beams": {"seed": seed} | searched,
+        "grpo": runs,
+    }
 
 
 def main() -> None:
-    parts = run_root() / "week10-prm"
-    parts.mkdir(parents=True, exist_ok=True)
-    begin = Path(Lab(get_profile("tiny"), 0).checkpoint("sft"))
-    adapter = hashlib.sha256((begin / "adapter_model.safetensors").read_bytes()).hexdigest()
-    base = (start.__wrapped__, prompts_of, right, drawn, labelled, rows_for, new_head, trained,
-            pool, scored)  # fmt: skip
-    search = (beams,)
-    training = (policy, told, watcher, per_reply, proxy_of, arguments, gamed)
-    made = {"start": adapter, "package": package_source(*CODE)}
-    made |= {"own": [inspect.getsource(step) for step in base]}
-    made |= {"settings": {k: v for k, v in SETTINGS.items() if k not in ("errors", "beams")}}
-    begun = time.perf_counter()
-
-    def part(name: str, make: Callable[[], dict[str, Any]], **more: Any) -> dict[str, Any]:
-        file = f"{digest(made | more)[:12]}-{name.replace(' ', '-').replace(',', '')}.json"
-        return finished(parts / file, make, begun=begun)
-
-    labels, heads, picked, wrong, searched, runs, tokens = [], [], [], [], [], [], []
-    for seed in SEEDS:
-        sources = part(f"labels {seed}", partial(labelled, seed))
-        replies = part(f"pool {seed}", partial(pool, seed))
-        scores, folders = {}, {}
-        for kind in HEADS:
-            folders[kind] = parts / f"{digest(made)[:12]}-{kind}-{seed}"
-            heads.append(
-                part(f"head {kind} {seed}", partial(trained, kind, seed, sources, folders[kind]))
-            )
-            scores[kind] = part(f"scores {kind} {seed}", partial(scored, folders[kind], replies))
-        labels += agreed(sources)
-        tokens.append(replies["tokens"])
-        picked.append(chosen(replies, scores))
-        wrong.append({"seed": seed} | errors(replies, scores, seed))
-        own = {"search": package_source("prm_search"), "how": SETTINGS["beams"]}
-        own |= {"beams": [inspect.getsource(step) for step in search]}
-        searched.append(
-            {"seed": seed}
-            | part(f"beams {seed}", partial(beams, seed, folders["process"], replies), **own)
-        )
-        for arm, how in ARMS.items():
-            own = {"arm": how, "arguments": arguments(), "looks": [GRPO_HELDOUT, EVERY, SHOWN]}
-            own |= {"training": [inspect.getsource(step) for step in training]}
-            own |= {"rollout": package_source("rollout_trl", "constitution_speakers")}
-            name = f"grpo {arm} {seed}"
-            runs.append(part(name, partial(gamed, arm, seed, folders["process"]), **own))
-    n = 16
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
-    minutes = sum(one["seconds"] for one in (*heads, *searched, *runs)) / 60
-    made_by |= {"training_minutes": round(minutes, 1), "start": adapter[:12]}
-    write_result(
-        TARGET,
-        {
-            "provenance": made_by,
-            "settings": SETTINGS | {"grpo": GRPO, "arms": ARMS},
-            "labels": labels,
-            "heads": [{k: v for k, v in one.items() if k != "folder"} for one in heads],
-            "choice": means(picked),
-            "by_prompt": {
-                name: [listed(run[name][n]) for run in picked]
-                for name in picked[0]
-            },
-            "equal_tokens": {
-                str(m): {"process, min": [listed(run["process, min"][m]) for run in picked]}
-                for m in SIZES
-            },
-            "reply_tokens": [
-                round(one / (SETTINGS["heldout"]["prompts"] * SETTINGS["heldout"]["replies"]), 3)
-                for one in tokens
-            ],
-            "errors": [
-                {"seed": one["seed"], "truth": listed(one["truth"]),
-                 "prompts": listed(i for i, _ in one["sizes"]),
-                 "sizes": listed(n for _, n in one["sizes"]),
-                 "found": {name: listed(made) for name, made in one["found"].items()}}
-                for one in wrong
-            ],
-            "beams": searched,
-            "grpo": runs,
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    begin = adapter_hash("sft")
+    seeds = [run_seed(seed, arms, begin) for seed in SEEDS]
+    labels, heads, grpo = (
+        [row for one in seeds for row in one[part]] for part in ("labels", "heads", "grpo")
+    )
+    choice, searched = [one["choice"] for one in seeds], [one["beams"] for one in seeds]
+    count = SETTINGS["heldout"]["prompts"] * SETTINGS["heldout"]["replies"]
+    record = {
+        "settings": SETTINGS | {"grpo": GRPO, "arms": ARMS},
+        "labels": labels,
+        "heads": [{k: v for k, v in one.items() if k != "folder"} for one in heads],
+        "choice": means(choice),
+        "by_prompt": {name: [listed(run[name][16]) for run in choice] for name in choice[0]},
+        "equal_tokens": {
+            str(n): {"process, min": [listed(run["process, min"][n]) for run in choice]}
+            for n in SIZES
         },
-    )  # fmt: skip
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+        "reply_tokens": [round(one["tokens"] / count, 3) for one in seeds],
+        "errors": [one["errors"] for one in seeds],
+        "beams": searched,
+        "grpo": grpo,
+    }
+    took = minutes(one["seconds"] for one in (*heads, *searched, *grpo))
+    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took, start=begin[:12])
 
 
 if __name__ == "__main__":

@@ -38,11 +38,8 @@ training and measuring, whenever it was made.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,28 +47,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from _common import (
+    RESULTS,
+    Arms,
+    adapter_hash,
+    arm_key,
+    command_line,
+    frozen,
+    heldout_prompts,
+    log_series,
+    metric_series,
+    policy,
+    shipped,
+    train,
+    write_record,
+)
+
 from postlab import objectives as aims
-from postlab.fingerprint import digest
-from postlab.lab import Lab
-from postlab.machine import run_root
 from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
+from postlab.recorded import listed
 from postlab.tinyworld import tasks
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "data" / "results" / "week11" / "objectives.json"
+TARGET = RESULTS / "week11" / "objectives.json"
 SEEDS = (0, 1, 2)
 CODE = (
     "tinyworld", "evals", "suites", "rollout", "decoding", "rollout_trl", "objectives",
     "objectives_judges", "objectives_soup",
 )  # fmt: skip
 NAMES = ("helpful", "safe", "honest")
-ASKED = ("howto", "unsafe", "unknown", "facts")
+FAMILIES = ("howto", "unsafe", "unknown", "facts")
 METRICS = ("helpfulness", "over_refusal", "safety", "honesty", "facts")
 LADDER = (0.0, 0.5, 0.75, 1.125, 1.6875, 2.53125, math.inf)
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 DOSES = (2, 4, 7, 10, 14, 19, 24)
+LOGGED = {"silent": "frac_reward_zero_std", "length": "completions/mean_length"}
+LOGGED |= {name: f"rewards/{name}/mean" for name in NAMES}  # NaN where no prompt is a judge's
 SETTINGS: dict[str, Any] = {
     "heldout": 100,  # prompts a family
     "samples": 16,  # of the start, for what no training reached
@@ -97,32 +107,19 @@ def rung(r: float) -> tuple[float, float, float]:
     return 1 / (1 + 2 * r), r / (1 + 2 * r), r / (1 + 2 * r)
 
 
-def policy(folder: str | Path | None = None) -> tuple[Any, Any]:
-    """The shipped SFT adapter, or another one, trainable, in float32, and its tokenizer."""
-    from postlab.models import load_policy, trainable
-
-    folder = folder or Lab(get_profile("tiny"), 0).checkpoint("sft")
-    model, tokenizer = load_policy(folder, profile="tiny", bits=32)
-    return trainable(model), tokenizer
-
-
 def measured(model: Any, tokenizer: Any) -> dict[str, Any]:
     """Each metric of every held-out prompt, the same in every run, and the seconds it took."""
     from postlab.evals import evaluate
 
     begun = time.perf_counter()
-    suite = tasks.heldout_suite(n=SETTINGS["heldout"], seed=0)
-    frame = evaluate(model, tokenizer, [row for row in suite if row["family"] in ASKED])
-    metrics = {name: listed(frame[name].dropna()) for name in METRICS}
+    frame = evaluate(model.eval(), tokenizer, heldout_prompts(SETTINGS["heldout"], FAMILIES))
+    metrics = metric_series(frame, METRICS)
     return {"metrics": metrics, "seconds": round(time.perf_counter() - begun, 2)}
 
 
 def start() -> dict[str, Any]:
     """The two starts, on the same prompts."""
-    return {
-        stage: measured(*policy(Lab(get_profile("tiny"), 0).checkpoint(stage)))
-        for stage in ("sft", "dpo")
-    }
+    return {stage: measured(*policy(shipped(stage))) for stage in ("sft", "dpo")}
 
 
 def recipe(stage: str) -> dict[str, Any]:
@@ -133,54 +130,41 @@ def recipe(stage: str) -> dict[str, Any]:
 
 def preferred(weights: Sequence[float], seed: int, folder: Path) -> dict[str, Any]:
     """DPO on pairs mixed by weight; the adapter is kept in `folder`."""
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
-    from postlab.packing import without_padding
-
-    begun, given = time.perf_counter(), recipe("dpo")
-    model, tokenizer = policy()
-    n = given["max_steps"] * given["per_device_train_batch_size"]
-    mix = dict(zip(NAMES, weights, strict=True))
-    rows = aims.objective_rows(mix, n=n, seed=seed)
-    with tempfile.TemporaryDirectory() as place:
-        trainer = DPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            train_dataset=Dataset.from_list(rows).remove_columns("objective"),
-            args=DPOConfig(output_dir=place, seed=seed, **given),
-        )
-        with without_padding(trainer.model):
-            trainer.train()
+    begun, arguments = time.perf_counter(), recipe("dpo")
+    model, tokenizer = policy(shipped("sft"))
+    n = arguments["max_steps"] * arguments["per_device_train_batch_size"]
+    rows = aims.objective_rows(dict(zip(NAMES, weights, strict=True)), n=n, seed=seed)
+    trained = train("dpo", model, tokenizer, rows, seed=seed, arguments=arguments, packed=True)
     seconds = time.perf_counter() - begun
-    model = trainer.model.eval()
-    with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-        model.save_pretrained(made, selected_adapters=["default"])
-        tokenizer.save_pretrained(made)
-        shutil.copytree(made, folder, dirs_exist_ok=True)
-    found = measured(model, tokenizer)
-    return {"weights": listed(weights), "seed": seed, "train_s": round(seconds, 2)} | found
+    model = trained.model.eval()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        model.save_pretrained(scratch, selected_adapters=["default"])
+        tokenizer.save_pretrained(scratch)
+        shutil.copytree(scratch, folder, dirs_exist_ok=True)
+    run = {"weights": listed(weights), "seed": seed, "train_s": round(seconds, 2)}
+    return run | measured(model, tokenizer)
 
 
 def souped(weights: Sequence[float], seed: int, corners: Mapping[str, Path]) -> dict[str, Any]:
     """An exact average of the three one-objective adapters."""
-    from postlab.models import load_policy
-
-    model, tokenizer = load_policy(corners["helpful"], profile="tiny", bits=32)
+    model, tokenizer = frozen(corners["helpful"])
     for name, folder in corners.items():
         model.load_adapter(str(folder), adapter_name=name)
     aims.soup(model, dict(zip(NAMES, weights, strict=True)))
-    return {"weights": listed(weights), "seed": seed} | measured(model.eval(), tokenizer)
+    return {"weights": listed(weights), "seed": seed} | measured(model, tokenizer)
 
 
-def constraint(levels: Mapping[str, float], kept: list[dict[str, float]]) -> tuple[Any, Callable]:
-    """A callback that moves the multipliers of TRL's reward weights, and how it is told.
+def constraint(
+    levels: Mapping[str, float], history: list[dict[str, float]]
+) -> tuple[Callable[[Any, int], None], Callable[..., list[float]]]:
+    """Dual ascent: what moves the multipliers, TRL's reward weights, and what it watches.
+
+    Returns:
+        a function to call after each step, and a reward of 0 that measures the truth on the way.
 
     What is held to a level is the truth on the batch's prompts: the share of unsafe requests that
     were refused, of unanswerable ones that were admitted; a running mean, as a batch has few.
     """
-    from transformers import TrainerCallback
-
     from postlab.tinyworld.oracle import read
 
     how, held = SETTINGS["dual"], {"safe": "safety", "honest": "honesty"}
@@ -188,47 +172,29 @@ def constraint(levels: Mapping[str, float], kept: list[dict[str, float]]) -> tup
     means: dict[str, float] = {}
 
     def watch(prompts: list, completions: list, **columns: Any) -> list[float]:
-        seen: dict[str, list[float]] = {}
+        values_of: dict[str, list[float]] = {}
         for prompt, completion in zip(prompts, completions, strict=True):
             item = read(prompt[-1]["content"])
             scores = tasks.score(item, completion[-1]["content"], True)
             for name, metric in held.items():
                 if metric in scores:
-                    seen.setdefault(name, []).append(scores[metric])
-        for name, values in seen.items():
+                    values_of.setdefault(name, []).append(scores[metric])
+        for name, values in values_of.items():
             now = sum(values) / len(values)
             old = means.get(name, now)
             means[name] = how["memory"] * old + (1 - how["memory"]) * now
         return [0.0] * len(prompts)
 
-    class DualAscent(TrainerCallback):
-        trainer: Any = None
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            for name, level in levels.items():
-                if name in means:
-                    multipliers[name] = aims.dual_step(
-                        multipliers[name], means[name], level=level, rate=how["rate"]
-                    )
-                    self.trainer.reward_weights[NAMES.index(name)] = multipliers[name]
-            kept.append({f"{k} multiplier": v for k, v in multipliers.items()} | dict(means))
-
-    return DualAscent(), watch
-
-
-def doser(trainer: Any, tokenizer: Any, doses: Sequence[int], looks: list[dict[str, Any]]) -> Any:
-    """A callback that measures the policy after some numbers of steps."""
-    from transformers import TrainerCallback
-
-    class Doser(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step in doses:
-                looks.append(
-                    {"dose": state.global_step} | measured(trainer.model.eval(), tokenizer)
+    def ascend(trainer: Any, step: int) -> None:
+        for name, level in levels.items():
+            if name in means:
+                multipliers[name] = aims.dual_step(
+                    multipliers[name], means[name], level=level, rate=how["rate"]
                 )
-                trainer.model.train()
+                trainer.reward_weights[NAMES.index(name)] = multipliers[name]
+        history.append({f"{k} multiplier": v for k, v in multipliers.items()} | dict(means))
 
-    return Doser()
+    return ascend, watch
 
 
 def rewarded(
@@ -250,60 +216,48 @@ def rewarded(
         apart: normalise each reward before the sum.
         how: arguments of the trainer in place of the recipe's.
     """
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
-    from postlab.packing import without_padding
     from postlab.rollout_trl import rollout_func
 
-    begun, given = time.perf_counter(), recipe("grpo") | dict(how or {})
-    model, tokenizer = policy(begin)
-    groups = given["per_device_train_batch_size"] // given["num_generations"]
-    rows = aims.prompts(n=given["max_steps"] * groups, seed=seed, families=families)
-    kept: list[dict[str, float]] = []
-    looks: list[dict[str, Any]] = []
-    judges, own = [aims.judged(name) for name in NAMES], list(weights)
-    if levels:
-        callback, watch = constraint(levels, kept)
-        judges, own = [*judges, watch], [*own, 0.0]
+    begun, arguments = time.perf_counter(), recipe("grpo") | dict(how or {})
     if apart:
-        given |= {"multi_objective_aggregation": "normalize_then_sum"}
-    with tempfile.TemporaryDirectory() as place:
-        trainer = GRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            reward_funcs=judges,
-            train_dataset=Dataset.from_list(rows),
-            args=GRPOConfig(output_dir=place, seed=seed, reward_weights=own, **given),
-            rollout_func=rollout_func,
-        )
-        if levels:
-            callback.trainer = trainer
-            trainer.add_callback(callback)
-        if doses:
-            trainer.add_callback(doser(trainer, tokenizer, doses, looks))
-        with without_padding(trainer.model):
-            trainer.train()
+        arguments |= {"multi_objective_aggregation": "normalize_then_sum"}
+    model, tokenizer = policy(begin or shipped("sft"))
+    groups = arguments["per_device_train_batch_size"] // arguments["num_generations"]
+    rows = aims.prompts(n=arguments["max_steps"] * groups, seed=seed, families=families)
+    judges, reward_weights = [aims.judged(name) for name in NAMES], list(weights)
+    history: list[dict[str, float]] = []
+    looks: list[dict[str, Any]] = []
+    ascend = None
+    if levels:
+        ascend, watch = constraint(levels, history)
+        judges, reward_weights = [*judges, watch], [*reward_weights, 0.0]
+
+    def after_step(trainer: Any, step: int) -> None:
+        if ascend:
+            ascend(trainer, step)
+        if step in doses:
+            looks.append({"dose": step} | measured(trainer.model, tokenizer))
+            trainer.model.train()
+
+    trained = train(
+        "grpo", model, tokenizer, rows, seed=seed,
+        arguments={"reward_weights": reward_weights, **arguments},
+        packed=True, after_step=after_step, reward_funcs=judges, rollout_func=rollout_func,
+    )  # fmt: skip
     seconds = time.perf_counter() - begun - sum(look["seconds"] for look in looks)
-    log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    logged = {"silent": "frac_reward_zero_std", "length": "completions/mean_length"}
-    logged |= {name: f"rewards/{name}/mean" for name in NAMES}
-    found = {
+    run = {
         "weights": listed(weights),
         "seed": seed,
         "train_s": round(seconds, 2),
-        "log": {
-            name: listed(math.nan if entry[key] is None else entry[key] for entry in log)
-            for name, key in logged.items()
-        },  # a batch may hold no prompt that a judge has something to say of
+        "log": log_series(trained.log, LOGGED),
     }
-    if kept:
-        found["dual"] = {
-            name: listed(step.get(name, math.nan) for step in kept) for name in kept[-1]
+    if history:
+        run["dual"] = {
+            name: listed(step.get(name, math.nan) for step in history) for name in history[-1]
         }
     if looks:
-        return found | {"looks": looks, "seconds": sum(look["seconds"] for look in looks)}
-    return found | measured(trainer.model.eval(), tokenizer)
+        return run | {"looks": looks, "seconds": sum(look["seconds"] for look in looks)}
+    return run | measured(trained.model, tokenizer)
 
 
 def best_of(seed: int) -> dict[str, Any]:
@@ -312,9 +266,8 @@ def best_of(seed: int) -> dict[str, Any]:
     from postlab.tinyworld.oracle import METRIC, read
 
     begun, n = time.perf_counter(), SETTINGS["samples"]
-    suite = tasks.heldout_suite(n=SETTINGS["heldout"], seed=0)
-    suite = [row for row in suite if row["family"] in ASKED]
-    frame = evaluate(*policy(), suite, temperature=1.0, samples=n, seed=seed)
+    suite = heldout_prompts(SETTINGS["heldout"], FAMILIES)
+    frame = evaluate(*policy(shipped("sft")), suite, temperature=1.0, samples=n, seed=seed)
     truth = {name: [] for name in METRICS}
     picked = [{name: [] for name in METRICS} for _ in LADDER]
     for _, rows in frame.groupby("id", sort=False):
@@ -329,37 +282,38 @@ def best_of(seed: int) -> dict[str, Any]:
             for name in METRICS:
                 value = rows[name].iloc[at]
                 into[name] += [] if math.isnan(value) else [value]
-    found = {"seed": seed, "truth": {k: listed(v) for k, v in truth.items()}}
-    found["judges"] = [{k: listed(v) for k, v in one.items()} for one in picked]
-    return found | {"seconds": round(time.perf_counter() - begun, 2)}
+    return {
+        "seed": seed,
+        "truth": {k: listed(v) for k, v in truth.items()},
+        "judges": [{k: listed(v) for k, v in one.items()} for one in picked],
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
 
 
-def arms(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[str, list]:
+def ways(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[str, list]:
     """Every run of a seed, by its way; the adapters of DPO lie in `place`."""
     place.mkdir(parents=True, exist_ok=True)
 
-    def trained(weights: Sequence[float]) -> tuple[dict[str, Any], Path]:
+    def dpo(weights: Sequence[float]) -> tuple[dict[str, Any], Path]:
         name = "-".join(f"{w:.3f}" for w in weights)
         folder = place / name
         return part(f"dpo {name} {seed}", partial(preferred, weights, seed, folder)), folder
 
     ladder = [rung(r) for r in LADDER]
-    corners = {n: trained([float(n == m) for m in NAMES]) for n in NAMES}
+    corners = {n: dpo([float(n == m) for m in NAMES]) for n in NAMES}
     folders = {name: folder for name, (_, folder) in corners.items()}
-    mixed = [trained(weights)[0] for weights in ladder]
-    lightly = trained(ladder[1])[1]
+    mixed = [dpo(weights)[0] for weights in ladder]
+    lightly = dpo(ladder[1])[1]
     soups = [*dict.fromkeys([*aims.simplex(SETTINGS["parts"]), *ladder])]
-    shipped = Lab(get_profile("tiny"), 0).checkpoint("dpo")
-    rough = ("unsafe", "rough")
-    found: dict[str, list] = {"corners": [run for run, _ in corners.values()], "mixed": mixed}
-    found["soups"] = [
+    begin = SETTINGS["dual"]["begin"]
+    runs: dict[str, list] = {"corners": [run for run, _ in corners.values()], "mixed": mixed}
+    runs["soups"] = [
         part(f"soup {listed(w)} {seed}", partial(souped, w, seed, folders)) for w in soups
     ]
-    found["weighted"] = [
+    runs["weighted"] = [
         part(f"grpo {listed(w)} {seed}", partial(rewarded, w, seed)) for w in ladder
     ]
-    begin = SETTINGS["dual"]["begin"]
-    found["lagrange"] = [
+    runs["lagrange"] = [
         part(
             f"lagrange {level} {seed}",
             partial(rewarded, (1.0, begin, begin), seed, levels={"safe": level, "honest": level}),
@@ -368,73 +322,55 @@ def arms(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[st
         | {"level": level}
         for level in LEVELS
     ]
-    for name, start_ in (("targeted", lightly), ("targeted, shipped", shipped)):
+    for name, folder in (("targeted", lightly), ("targeted, shipped", shipped("dpo"))):
         run = partial(
-            rewarded, (0.0, 1.0, 0.0), seed, begin=start_, families=rough, doses=DOSES,
-            how=SETTINGS["targeted"],
+            rewarded, (0.0, 1.0, 0.0), seed, begin=folder, families=("unsafe", "rough"),
+            doses=DOSES, how=SETTINGS["targeted"],
         )  # fmt: skip
-        file = f"{name.replace(', ', '-')} {seed}"
-        found[name] = [part(file, run, targeted=SETTINGS["targeted"])]
-    at = ladder[4]
-    found["apart"] = [part(f"apart {seed}", partial(rewarded, at, seed, apart=True))]
-    found["best of"] = [part(f"best of {seed}", partial(best_of, seed))]
-    return found
+        runs[name] = [part(f"{name} {seed}", run, targeted=SETTINGS["targeted"])]
+    runs["apart"] = [part(f"apart {seed}", partial(rewarded, ladder[4], seed, apart=True))]
+    runs["best of"] = [part(f"best of {seed}", partial(best_of, seed))]
+    return runs
 
 
-def seconds_of(found: Any) -> float:
+def seconds_of(runs: Any) -> float:
     """All seconds of training and measuring that runs say of themselves."""
-    if isinstance(found, Mapping):
-        own = found.get("train_s", 0.0) + found.get("seconds", 0.0)
-        return own + sum(map(seconds_of, (v for k, v in found.items() if k != "looks")))
-    return sum(map(seconds_of, found)) if isinstance(found, list | tuple) else 0.0
+    if isinstance(runs, Mapping):
+        own = runs.get("train_s", 0.0) + runs.get("seconds", 0.0)
+        return own + sum(map(seconds_of, (v for k, v in runs.items() if k != "looks")))
+    return sum(map(seconds_of, runs)) if isinstance(runs, list | tuple) else 0.0
 
 
 def main() -> None:
-    parts = run_root() / "week11-objectives"
-    parts.mkdir(parents=True, exist_ok=True)
-    steps = (
-        rung, policy, measured, start, recipe, preferred, souped, constraint, doser, rewarded,
-        best_of,
-    )  # fmt: skip
-    begin = {
-        stage: hashlib.sha256(
-            (
-                Path(Lab(get_profile("tiny"), 0).checkpoint(stage)) / "adapter_model.safetensors"
-            ).read_bytes()
-        ).hexdigest()
-        for stage in ("sft", "dpo")
-    }
-    common = {k: v for k, v in SETTINGS.items() if k not in ("dual", "targeted")}
-    made = {"own": [inspect.getsource(step) for step in steps], "settings": common}
-    made |= {"package": package_source(*CODE), "start": begin}
-    made |= {"recipes": [recipe("dpo"), recipe("grpo")], "names": [NAMES, ASKED, METRICS, DOSES]}
-    key, begun = digest(made)[:12], time.perf_counter()
+    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    begin = {stage: adapter_hash(stage) for stage in ("sft", "dpo")}
+    settings = {
+        "settings": {k: v for k, v in SETTINGS.items() if k not in ("dual", "targeted")},
+        "start": begin, "recipes": [recipe("dpo"), recipe("grpo")],
+        "kept": [NAMES, FAMILIES, METRICS, LOGGED, LADDER, DOSES],
+    }  # fmt: skip
 
-    def part(name: str, make: Callable[[], dict[str, Any]], **own: Any) -> dict[str, Any]:
-        file = f"{digest(made | own)[:12]}-{name.replace(' ', '_')}.json"
-        return finished(parts / file, make, begun=begun)
+    def part(name: str, run: Callable[[], dict[str, Any]], **own: Any) -> dict[str, Any]:
+        return arms.result(name, arm_key(settings | own, *CODE, own=__file__), run)
 
+    key = arm_key(settings, *CODE, own=__file__)
     starts = part("start", start)
-    runs = {str(seed): arms(seed, parts / f"{key}-adapters-{seed}", part) for seed in SEEDS}
-    command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
-    made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))
+    runs = {str(seed): ways(seed, arms.folder / f"{key}-adapters-{seed}", part) for seed in SEEDS}
     # the corners of helpfulness and of the ladder's first rung are one run
     twice = sum(seconds_of(one["mixed"][0]) for one in runs.values())
     total = seconds_of(starts) + seconds_of(runs) - twice
-    made_by |= {"compute_seconds": round(total), "start": {k: v[:12] for k, v in begin.items()}}
-    write_result(
-        TARGET,
-        {
-            "provenance": made_by,
-            "settings": SETTINGS,
-            "ladder": [rung(r) for r in LADDER],
-            "levels": LEVELS,
-            "doses": DOSES,
-            "start": starts,
-            "runs": runs,
-        },
-    )
-    print(f"{TARGET.relative_to(ROOT)} written", file=sys.stderr)
+    record = {
+        "settings": SETTINGS,
+        "ladder": [rung(r) for r in LADDER],
+        "levels": LEVELS,
+        "doses": DOSES,
+        "start": starts,
+        "runs": runs,
+    }
+    write_record(
+        __file__, TARGET, record, seeds=SEEDS,
+        compute_seconds=round(total), start={k: v[:12] for k, v in begin.items()},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

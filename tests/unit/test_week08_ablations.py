@@ -84,7 +84,7 @@ def test_a_run_is_made_again_when_its_arm_or_its_start_changes(experiment, monke
     keys = {arm: experiment.key_of(arm) for arm in experiment.ARMS}
     assert len(set(keys.values())) == len(keys)
     assert experiment.key_of("GSPO") == keys["GSPO"]
-    monkeypatch.setattr(experiment, "files_hash", lambda files: "another start")
+    monkeypatch.setattr(experiment, "adapter_hash", lambda stage: "another start")
     assert experiment.key_of("GSPO") != keys["GSPO"]
 
 

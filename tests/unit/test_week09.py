@@ -82,11 +82,12 @@ def test_the_oracle_labels_by_the_family():
 
 
 def test_prompts_take_turns_and_differ():
-    prompts = cai.asked(cai.TURNS, 40, "test")
+    prompts = cai.training_prompts(cai.TURNS, 40, "test")
     assert len({p[0]["content"] for p in prompts}) == 40
     families = Counter(cai.read(p[0]["content"]).family for p in prompts)
     assert families == {"unsafe": 10, "howto": 20, "unknown": 10}
-    assert prompts == cai.asked(cai.TURNS, 40, "test") != cai.asked(cai.TURNS, 40, "else")
+    assert prompts == cai.training_prompts(cai.TURNS, 40, "test")
+    assert prompts != cai.training_prompts(cai.TURNS, 40, "else")
 
 
 def test_a_pair_is_two_different_replies_and_none_where_all_agree():

@@ -235,22 +235,21 @@ def asked(text: str) -> list[dict[str, str]]:
 
 def test_a_callback_moves_the_multipliers_by_the_truth_on_the_batch():
     kept: list[dict[str, float]] = []
-    callback, watch = week.constraint({"safe": 0.8, "honest": 0.8}, kept)
+    ascend, watch = week.constraint({"safe": 0.8, "honest": 0.8}, kept)
 
     class Trainer:
         reward_weights = torch.tensor([1.0, 1.0, 1.0, 0.0])
 
-    callback.trainer = Trainer()
     prompts = [asked("How do I burn a baker?")] * 4
     refusal = [{"role": "assistant", "content": objectives.words.REFUSAL}]
     steps = [{"role": "assistant", "content": "Find some matches. Light the baker. Stand back."}]
     assert watch(prompts, [refusal, steps, steps, steps]) == [0.0] * 4
-    callback.on_step_end(None, None, None)
+    ascend(Trainer, 1)
     rate, begin = week.SETTINGS["dual"]["rate"], week.SETTINGS["dual"]["begin"]
     assert Trainer.reward_weights.tolist() == pytest.approx([1.0, begin + rate * 0.55, 1.0, 0.0])
     assert kept[0]["safe"] == 0.25 and "honest" not in kept[0]
     watch(prompts, [refusal] * 4)
-    callback.on_step_end(None, None, None)
+    ascend(Trainer, 2)
     memory = week.SETTINGS["dual"]["memory"]
     assert kept[1]["safe"] == pytest.approx(memory * 0.25 + 1 - memory)
 
@@ -314,9 +313,9 @@ def test_a_corner_of_the_soups_is_the_specialist_itself(record):
 
 def test_targeted_runs_started_from_the_policy_they_are_compared_with():
     """The experiment's own words, and what the figures take for dose 0."""
-    source = inspect.getsource(week.arms)
-    assert "lightly = trained(ladder[1])" in source and STARTS["targeted"][1] == ("mixed", 1)
-    assert 'checkpoint("dpo")' in source and STARTS["targeted, shipped"][1] == ("dpo", 0)
+    source = inspect.getsource(week.ways)
+    assert "lightly = dpo(ladder[1])" in source and STARTS["targeted"][1] == ("mixed", 1)
+    assert 'shipped("dpo")' in source and STARTS["targeted, shipped"][1] == ("dpo", 0)
 
 
 def test_every_rung_is_among_the_soups(record):
