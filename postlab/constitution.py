@@ -150,8 +150,8 @@ def chance_labeller(
             for reply in both
             for rule in constitution.rules
         ]
-        found, rules = chances(talks) if talks else [], len(constitution.rules)
-        sums = [sum(found[i : i + rules]) for i in range(0, len(found), rules)]
+        breach_chances, rules = chances(talks) if talks else [], len(constitution.rules)
+        sums = [sum(breach_chances[i : i + rules]) for i in range(0, len(breach_chances), rules)]
         ahead = [b - a for a, b in zip(sums[::2], sums[1::2], strict=True)]
         return ["tie" if abs(x) < margin else "first" if x > 0 else "second" for x in ahead]
 
@@ -177,13 +177,15 @@ def comparing_labeller(speak: Speaker, constitution: Constitution) -> Labeller:
     def label(pairs: Sequence[Pair]) -> list[str]:
         talks = []
         for prompt, first, second in pairs:
-            asked = "\n".join(turn["content"] for turn in prompt)
-            talks.append([message("user", opening + question(asked, first, second, tie=True))])
-        said = spoken(speak, talks)
-        found = [preferred(text) for text in said]
-        unread = [text for text, side in zip(said, found, strict=True) if side is None]
-        check_read(unread, len(said), "A, B or tie")
-        return [side or "tie" for side in found]
+            prompt_text = "\n".join(turn["content"] for turn in prompt)
+            talks.append(
+                [message("user", opening + question(prompt_text, first, second, tie=True))]
+            )
+        replies = spoken(speak, talks)
+        sides = [preferred(text) for text in replies]
+        unread = [text for text, side in zip(replies, sides, strict=True) if side is None]
+        check_read(unread, len(replies), "A, B or tie")
+        return [side or "tie" for side in sides]
 
     return label
 
@@ -207,10 +209,10 @@ def label_pairs(labeller: Labeller, pairs: Sequence[Pair], *, swap: bool = True)
     ['tie']
     """
     turned = [(prompt, b, a) for prompt, a, b in pairs]
-    said = _labels(labeller, pairs)
-    again = [_OTHER[label] for label in _labels(labeller, turned)] if swap else said
+    labels = _labels(labeller, pairs)
+    again = [_OTHER[label] for label in _labels(labeller, turned)] if swap else labels
     names = {"first": "a", "second": "b", "tie": "tie"}
-    return [names[x] if x == y else "tie" for x, y in zip(said, again, strict=True)]
+    return [names[x] if x == y else "tie" for x, y in zip(labels, again, strict=True)]
 
 
 def labelled_rows(pairs: Sequence[Pair], labels: Sequence[str]) -> list[dict]:
@@ -240,13 +242,13 @@ def labelled_rows(pairs: Sequence[Pair], labels: Sequence[str]) -> list[dict]:
 
 
 def _labels(labeller: Labeller, pairs: Sequence[Pair]) -> list[str]:
-    said = labeller(pairs)
-    if len(said) != len(pairs):
-        raise ValueError(f"the labeller gave {len(said)} labels for {len(pairs)} pairs")
-    for number, label in enumerate(said):
+    labels = labeller(pairs)
+    if len(labels) != len(pairs):
+        raise ValueError(f"the labeller gave {len(labels)} labels for {len(pairs)} pairs")
+    for number, label in enumerate(labels):
         if label not in tuple(_OTHER):
             raise ValueError(
                 f"pair {number}: the labeller said {label!r:.60}; expected 'first', 'second' or"
                 " 'tie'"
             )
-    return said
+    return labels

@@ -48,15 +48,15 @@ def policy_speaker(
     def speak(conversations: Sequence[Messages]) -> list[str]:
         import torch
 
-        asked = []
+        rollouts = []
         for number, messages in enumerate(conversations):
             ids = _ids(tokenizer, messages, special)
-            asked.append(Rollout(str(number), 0, ids, temperature, new_tokens))
-            check_fits(model, asked[-1])
+            rollouts.append(Rollout(str(number), 0, ids, temperature, new_tokens))
+            check_fits(model, rollouts[-1])
         with torch.no_grad(), unchanged(model, tokenizer):
-            for _ in answer(model, tokenizer, asked, seed=seed):
+            for _ in answer(model, tokenizer, rollouts, seed=seed):
                 pass
-        return [tokenizer.decode(one.answer, skip_special_tokens=True).strip() for one in asked]
+        return [tokenizer.decode(one.answer, skip_special_tokens=True).strip() for one in rollouts]
 
     return speak
 
@@ -128,21 +128,21 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        asked = [_ids(tokenizer, talk, special) + both[0][:at] for talk in conversations]
-        for number, ids in enumerate(asked):
+        prompts = [_ids(tokenizer, talk, special) + both[0][:at] for talk in conversations]
+        for number, ids in enumerate(prompts):
             check_fits(model, Rollout(str(number), 0, ids, 0.0, 1))
-        order, found = sorted(range(len(asked)), key=lambda i: len(asked[i])), {}
+        order, chance_of = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), {}
         with torch.no_grad(), unchanged(model, tokenizer):
-            for taken in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
-                rows = [torch.tensor(asked[i], device=model.device) for i in taken]
+            for places in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
+                rows = [torch.tensor(prompts[i], device=model.device) for i in places]
                 batch = pad_sequence(rows, batch_first=True)  # right: the mask hides the zeros
                 ends = torch.tensor([len(row) for row in rows], device=model.device)
                 mask = (torch.arange(batch.shape[1], device=model.device) < ends[:, None]).long()
                 logits = model(input_ids=batch, attention_mask=mask).logits.float()
                 last = logits[torch.arange(len(rows)), ends - 1]  # (B, V)
                 odds = last[:, both[0][at]] - last[:, both[1][at]]
-                found.update(zip(taken, odds.sigmoid().tolist(), strict=True))
-        return [found[i] for i in range(len(asked))]
+                chance_of.update(zip(places, odds.sigmoid().tolist(), strict=True))
+        return [chance_of[i] for i in range(len(prompts))]
 
     return chances
 

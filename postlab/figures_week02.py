@@ -38,7 +38,7 @@ def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Fi
     """
     values = np.asarray(scaled).ravel()
     fig, places = panels(1, 2, (10, 3.9))
-    said = []
+    phrases = []
     for axes, (name, codes) in zip(places, codebooks.items(), strict=True):
         axes.hist(values, bins=121, range=(-1, 1), color=PALE, density=True)
         middles = (codes[:-1] + codes[1:]) / 2
@@ -46,13 +46,13 @@ def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Fi
         tall = axes.get_ylim()[1]
         axes.vlines(codes, 0, tall * shares / shares.max() * 0.9, color=KINDS["lora"], linewidth=3)
         bits = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
-        said.append(f"{name} {bits:.2f}")
+        phrases.append(f"{name} {bits:.2f}")
         axes.set_title(
             f"{name}: shares of the 16 codes, {shares.min():.1%} to {shares.max():.1%}",
             loc="left", size=12, color=INK,
         )  # fmt: skip
         axes.set(xlim=(-1.03, 1.03), yticks=[], xlabel="weight / largest of its block")
-    return headline(fig, f"Of four bits, {' and '.join(said)} carry information")
+    return headline(fig, f"Of four bits, {' and '.join(phrases)} carry information")
 
 
 def plot_block_error(frame: pd.DataFrame) -> Figure:
@@ -204,9 +204,9 @@ def plot_first_step(moved: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set_title("how far one step moves the logits, nats (rms)", loc="left", size=12, color=INK)
     growth = (moved.iloc[-1] / moved.iloc[0]).items()
-    said = ", ".join(f"{factor:.1f}-fold under {name}" for name, factor in growth)
+    growth_text = ", ".join(f"{factor:.1f}-fold under {name}" for name, factor in growth)
     ends = f"From rank {moved.index[0]} to {moved.index[-1]}"
-    return headline(fig, f"{ends} the first step grows {said}")
+    return headline(fig, f"{ends} the first step grows {growth_text}")
 
 
 def plot_merges(changes: pd.DataFrame) -> Figure:
@@ -224,8 +224,8 @@ def plot_merges(changes: pd.DataFrame) -> Figure:
     axes.set(ylim=(len(changes) - 0.5, -0.5))
     axes.grid(axis="x", color="#e6e6e6")
     axes.set_title("greedy answers that changed, % of the prompts", loc="left", size=12, color=INK)
-    said = ", ".join(f"{share:.0f}% ({name})" for name, share in shares.items())
-    return headline(fig, f"Answers that the merge changes: {said}")
+    shares_text = ", ".join(f"{share:.0f}% ({name})" for name, share in shares.items())
+    return headline(fig, f"Answers that the merge changes: {shares_text}")
 
 
 def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[tuple] = ()) -> Any:
@@ -281,8 +281,10 @@ def plot_step_memory(parts: pd.DataFrame, step_s: Mapping[str, float]) -> Figure
         parts: index method, with "full", "lora-16" and "qlora-16"; columns: parts, MiB.
         step_s: method to seconds a step.
     """
-    held = parts.drop(columns="activations").sum(axis=1)
-    less = {method: f"{1 - held[method] / held['full']:.0%}" for method in ("lora-16", "qlora-16")}
+    fixed = parts.drop(columns="activations").sum(axis=1)
+    less = {
+        method: f"{1 - fixed[method] / fixed['full']:.0%}" for method in ("lora-16", "qlora-16")
+    }
     title = (
         f"LoRA 16 holds {less['lora-16']} less than full fine-tuning, "
         f"QLoRA 16 {less['qlora-16']}; activations stay"

@@ -33,7 +33,7 @@ CHANGES = {  # measure: what the panel calls it
 }
 
 
-def plot_curation(found: Curation, target: Mapping[str, float] = TARGET_MIX) -> Figure:
+def plot_curation(curation: Curation, target: Mapping[str, float] = TARGET_MIX) -> Figure:
     """Draw a curation: rows by what became of them, domains against a target, measures' change.
 
     Args:
@@ -43,19 +43,19 @@ def plot_curation(found: Curation, target: Mapping[str, float] = TARGET_MIX) -> 
     fig, (rows, domains, changes) = panels(
         1, 3, (10, 4.2), gridspec_kw={"width_ratios": (1, 1, 0.95)}
     )
-    _rows(rows, found)
-    _domains(domains, found.composition, target)
-    _changes(changes, found.table.set_index("measure"))
+    _rows(rows, curation)
+    _domains(domains, curation.composition, target)
+    _changes(changes, curation.table.set_index("measure"))
     for panel in (rows, domains, changes):
         panel.grid(axis="y", visible=False)
         panel.spines["bottom"].set_visible(False)
         panel.set_xticks([])
-    return headline(fig, _title(found))
+    return headline(fig, _title(curation))
 
 
-def _rows(panel: Axes, found: Curation) -> None:
-    counts = {"kept": len(found.kept)} | {name: n for name, n in found.dropped.items() if n}
-    total = len(found.kept) + sum(found.dropped.values())
+def _rows(panel: Axes, curation: Curation) -> None:
+    counts = {"kept": len(curation.kept)} | {name: n for name, n in curation.dropped.items() if n}
+    total = len(curation.kept) + sum(curation.dropped.values())
     bars = panel.barh(
         list(counts), list(counts.values()), color=[AFTER] + [PALE] * (len(counts) - 1)
     )
@@ -108,14 +108,14 @@ def _changes(panel: Axes, table: pd.DataFrame) -> None:
     panel.set_title("change by curating", loc="left", size=12, color=INK)
 
 
-def _title(found: Curation) -> str:
-    gone = {name: n for name, n in found.dropped.items() if n}
-    total = len(found.kept) + sum(gone.values())
+def _title(curation: Curation) -> str:
+    gone = {name: n for name, n in curation.dropped.items() if n}
+    total = len(curation.kept) + sum(gone.values())
     if not gone:
         return f"All {total:,} rows kept: nothing was found to drop"
     most = max(gone, key=gone.get)
     return (
-        f"{len(found.kept):,} of {total:,} rows kept; {gone[most] / sum(gone.values()):.0%} of the "
-        f"{sum(gone.values()):,} dropped ones were {most}"
+        f"{len(curation.kept):,} of {total:,} rows kept; {gone[most] / sum(gone.values()):.0%} of "
+        f"the {sum(gone.values()):,} dropped ones were {most}"
         f"{'s' if most.endswith('duplicate') and gone[most] > 1 else ''}"
     )

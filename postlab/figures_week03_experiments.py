@@ -97,8 +97,8 @@ def plot_families(frame: pd.DataFrame) -> Figure:
         panel.set_title(about, loc="left", size=12, color=INK)
         panel.set_ylim(0, 1.12)
     means = frame.groupby(["rows", "n"], sort=False)["value"].mean()
-    said = ", ".join(f"{n:,} {ABOUT[rows]} {mean:.0%}" for (rows, n), mean in means.items())
-    return headline(fig, f"Answers right, mean of six families: {said}")
+    shares_text = ", ".join(f"{n:,} {ABOUT[rows]} {mean:.0%}" for (rows, n), mean in means.items())
+    return headline(fig, f"Answers right, mean of six families: {shares_text}")
 
 
 def plot_forgetting(frame: pd.DataFrame) -> Figure:
@@ -176,11 +176,11 @@ def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
     right.set_xticks([0, 0.5], [f"{len(each)} rounds", "mean, 95%"], size=11.5)
     right.set_xlim(-0.4, 0.9)
     right.set_title("seconds a step, Unsloth / TRL", loc="left", size=12.5, color=INK)
-    said = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
+    comparison = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
     return headline(
         fig,
-        f"The losses of {len(steps)} steps {said}; a step takes {ratio['ratio']:.2f} times as "
-        f"long ({ratio['low']:.2f} to {ratio['high']:.2f}) on this CPU",
+        f"The losses of {len(steps)} steps {comparison}; a step takes {ratio['ratio']:.2f} times "
+        f"as long ({ratio['low']:.2f} to {ratio['high']:.2f}) on this CPU",
     )
 
 
@@ -200,5 +200,5 @@ def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figu
         panel.set_title(name, loc="left", size=12.5, color=INK)
         panel.set_xlabel("tokens of an answer", color=INK)
     places[0].set_ylabel("answers", color=INK)
-    said = ", ".join(f"{name} {share:.0%}" for name, share in cut.items())
-    return headline(fig, f"Answers that never end, cut at {limit} tokens: {said}")
+    shares_text = ", ".join(f"{name} {share:.0%}" for name, share in cut.items())
+    return headline(fig, f"Answers that never end, cut at {limit} tokens: {shares_text}")

@@ -29,7 +29,7 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
         arms: which to draw, in order.
     """
     fig, places = panels(1, len(arms), (10, 3.7), sharey=True)
-    said = []
+    phrases = []
     for panel, arm in zip(places, arms, strict=True):
         runs = frame[frame["arm"] == arm]
         for side, colour in SIDES.items():
@@ -48,11 +48,11 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
                 color=colour,
             )
             if side == "chosen":
-                said.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
+                phrases.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
         panel.set_title(arm, loc="left", size=12, color=INK)
         panel.set_xlabel("step", color=INK)
     places[0].set_ylabel("log-prob of a reply, nats", color=INK)
-    return headline(fig, f"Chosen replies' log-prob over training: {'; '.join(said)}")
+    return headline(fig, f"Chosen replies' log-prob over training: {'; '.join(phrases)}")
 
 
 def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, str]) -> Figure:
@@ -81,7 +81,7 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
 def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each group's margins as a histogram over the same bins; 0 is where training starts."""
     fig, (panel,) = panels(1, 1, (9, 3.6))
-    values = {name: np.asarray(found, dtype=float) for name, found in margins.items()}
+    values = {name: np.asarray(group, dtype=float) for name, group in margins.items()}
     edges = np.histogram_bin_edges(np.concatenate([*values.values(), [0.0]]), 30)
     shades = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933")
     stacked, colours = list(values.values()), shades[: len(values)]

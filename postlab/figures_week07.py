@@ -27,7 +27,7 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
     """
     methods = list(dict.fromkeys(frame["method"]))
     fig, places = panels(1, len(methods), (10, 3.4), sharey=True)
-    middle, said = frame["step"].max() // 2, []
+    middle, phrases = frame["step"].max() // 2, []
     for panel, method in zip(places, methods, strict=True):
         runs = frame[frame["method"] == method]
         for _, run in runs.groupby("seed"):
@@ -38,9 +38,9 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
         panel.set_xlabel("update", color=INK)
         panel.set_ylim(0, 1.02)
         then = runs.loc[runs["step"] == middle, "best"]
-        said.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
+        phrases.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
     places[0].set_ylabel("P(best answer)", color=INK)
-    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(said)}")
+    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(phrases)}")
 
 
 def plot_reuse(frame: pd.DataFrame) -> Figure:
@@ -86,8 +86,8 @@ def plot_pair(ours: pd.DataFrame, other: pd.DataFrame, *, names: tuple[str, str]
     both = min(len(ours), len(other))
     gaps = (ours["reward"][:both].to_numpy() - other["reward"][:both].to_numpy()).tolist()
     largest = max(map(abs, gaps))
-    said = "the same" if largest < 1e-6 else f"apart by up to {largest:.2f}"
-    return headline(fig, f"Rewards of {both} steps, {names[0]} and {names[1]}: {said}")
+    difference = "the same" if largest < 1e-6 else f"apart by up to {largest:.2f}"
+    return headline(fig, f"Rewards of {both} steps, {names[0]} and {names[1]}: {difference}")
 
 
 def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:

@@ -45,7 +45,7 @@ def plot_signals(
         ValueError: if one of them was never logged, naming what was.
     """
     fig, places = panels(1, len(names), (10, 3.0))
-    said = []
+    phrases = []
     for panel, name in zip(places, names, strict=True):
         entries = [entry for entry in log_history if name in entry]
         if not entries:
@@ -62,5 +62,5 @@ def plot_signals(
         sound = [value for value in values if finite(value)] or [float("nan")]
         quarter = max(1, len(sound) // 4)
         first, last = fmean(sound[:quarter]), fmean(sound[-quarter:])
-        said.append(f"{label.split(',')[0]} {first:.2g} to {last:.2g}")
-    return headline(fig, f"First to last quarter: {'; '.join(said)}")
+        phrases.append(f"{label.split(',')[0]} {first:.2g} to {last:.2g}")
+    return headline(fig, f"First to last quarter: {'; '.join(phrases)}")

@@ -41,8 +41,8 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
     panel.set_xlim(min(ends) - 2, max(ends) + 2)
     panel.set_xlabel("points of held-out sums; pale: each seed; band: 95% interval", color=INK)
     shown = [row.arm for row in frame.itertuples() if row.shown]
-    said = f"{', '.join(shown)}" if shown else "none of them"
-    return headline(fig, f"Of {len(frame)} changes, shown to matter by their seeds: {said}")
+    names = f"{', '.join(shown)}" if shown else "none of them"
+    return headline(fig, f"Of {len(frame)} changes, shown to matter by their seeds: {names}")
 
 
 def plot_groups(frame: pd.DataFrame) -> Figure:
@@ -57,9 +57,12 @@ def plot_groups(frame: pd.DataFrame) -> Figure:
     panel.fill_between(places, frame["low"], frame["high"], color=OURS, alpha=0.2, linewidth=0)
     panel.plot(places, frame["measured"], "-o", color=OURS, linewidth=2.4)
     panel.plot(places, frame["alike"], "--o", color=GREY)
-    for name, colour, said in (("measured", OURS, "in the runs"), ("alike", GREY, "prompts alike")):
+    for name, colour, label in (
+        ("measured", OURS, "in the runs"),
+        ("alike", GREY, "prompts alike"),
+    ):
         panel.annotate(
-            said, (places[-1], frame[name].iloc[-1]), (8, -4), textcoords="offset points",
+            label, (places[-1], frame[name].iloc[-1]), (8, -4), textcoords="offset points",
             color=colour, size=12,
         )  # fmt: skip
     panel.set_xticks(places, [str(size) for size in frame["size"]])

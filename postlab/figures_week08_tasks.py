@@ -32,7 +32,7 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
     """
     tasks = list(dict.fromkeys(frame["task"]))
     fig, places = panels(1, len(tasks), (10, 3.9), sharex=True)
-    said = []
+    phrases = []
     for panel, task in zip(places, tasks, strict=True):
         runs = frame[frame["task"] == task]
         arms, place, ticks = list(dict.fromkeys(runs["arm"])), 0.0, {}
@@ -42,14 +42,14 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
             ticks[arm] = place + (len(seeds) - 1) / 2
             for seed in seeds:
                 for row in own[own["seed"] == seed].itertuples():
-                    seen = row.measure == "the reward"
-                    at, colour = place + (-0.16 if seen else 0.16), SEEN if seen else UNSEEN
+                    rewarded = row.measure == "the reward"
+                    at, colour = place + (-0.16 if rewarded else 0.16), SEEN if rewarded else UNSEEN
                     panel.hlines(at, row.low, row.high, color=colour, linewidth=2.4)
                     panel.plot(row.points, at, "o", color=colour, markersize=8)
                 place += 1
             place += 0.7
             means = own.groupby("measure")["points"].mean()
-            said.append(f"{arm} {means['the reward']:+.0f} and {means['unseen']:+.0f}")
+            phrases.append(f"{arm} {means['the reward']:+.0f} and {means['unseen']:+.0f}")
         panel.axvline(0, color=GREY, linewidth=1)
         panel.set_title(task, loc="left", size=12.5, color=INK)
         panel.set_yticks(list(ticks.values()), list(ticks), size=12)
@@ -59,7 +59,7 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
     for colour, label in ((SEEN, "what the reward checks"), (UNSEEN, "what it does not see")):
         places[0].plot([], [], "o-", color=colour, label=label)
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
-    return headline(fig, f"Points by the reward, and by a check it never saw: {'; '.join(said)}")
+    return headline(fig, f"Points by the reward, and by a check it never saw: {'; '.join(phrases)}")
 
 
 def plot_probes(frame: pd.DataFrame) -> Figure:

@@ -50,9 +50,9 @@ def moved(
         for name in metrics:
             before = 100 * numbers(start[name])
             after = 100 * np.array([numbers(seed[name]) for seed in seeds])
-            found = bootstrap_interval(after.mean(axis=0) - before)
+            change = bootstrap_interval(after.mean(axis=0) - before)
             row = {"arm": arm, "metric": name, "value": after.mean(), "start": before.mean()}
-            row |= {"points": found.value, "low": found.low, "high": found.high}
+            row |= {"points": change.value, "low": change.low, "high": change.high}
             rows.append(row | {"seeds": [float(s.mean() - before.mean()) for s in after]})
     return pd.DataFrame(rows)
 
@@ -78,7 +78,7 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         frame: of `moved`, with a column `noise` (0 to 1).
     """
     fig, (panel,) = panels(1, 1, (9.5, 4.2))
-    said = {}
+    ends = {}
     for name, rows in frame.groupby("metric", sort=False):
         rows, colour = rows.sort_values("noise"), MANNERS[name]
         x = 100 * rows["noise"]
@@ -89,13 +89,13 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         panel.annotate(
             f" {name}", (x.iloc[-1], rows["value"].iloc[-1]), color=colour, va="center", size=11.5
         )
-        said[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
+        ends[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
     panel.set_xlim(-1, 100 * frame["noise"].max() + 9)
     panel.set_ylim(-4, 104)
     panel.set_xlabel("labels turned round, %", color=INK)
     panel.set_ylabel("held-out prompts, %  (dotted: the start)", color=INK)
-    name = next(iter(said))
-    first, last, most = said[name]
+    name = next(iter(ends))
+    first, last, most = ends[name]
     return headline(
         fig,
         f"{name.capitalize()} {first:.0f}% with clean labels, {last:.0f}% with {most:.0f}% noise",

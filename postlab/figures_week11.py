@@ -85,11 +85,11 @@ def plot_volumes(frame: pd.DataFrame) -> Figure:
     panel.grid(visible=False, axis="y")
     panel.set_xlabel("share of the unit cube, with 95% intervals; a bar a seed", color=INK)
     table = frame.pivot(index="method", columns="how", values="value")
-    said = []
+    phrases = []
     for how in ("as measured", "chosen elsewhere"):
         first = table[how].idxmax()
-        said.append(f"{how} {METHODS[first][2]} ({table.loc[first, how]:.2f})")
-    return headline(fig, f"Largest hypervolume: {', '.join(said)}")
+        phrases.append(f"{how} {METHODS[first][2]} ({table.loc[first, how]:.2f})")
+    return headline(fig, f"Largest hypervolume: {', '.join(phrases)}")
 
 
 def _stairs(panel: Axes, best: pd.DataFrame, colour: str) -> None:

@@ -75,17 +75,17 @@ def prompts(
         raise ValueError(f"n is {n}; expected at least one row")
     if not families:
         raise ValueError("families is empty; expected at least one of tinyworld's")
-    rng, found, again = random.Random(f"prompts {seed}"), {}, 0
-    while len(found) < n:
-        family, before = families[len(found) % len(families)], len(found)
-        found[tasks.ask(_item(family, rng), rng, "train")] = None
-        again = 0 if len(found) > before else again + 1
+    rng, texts, again = random.Random(f"prompts {seed}"), {}, 0
+    while len(texts) < n:
+        family, before = families[len(texts) % len(families)], len(texts)
+        texts[tasks.ask(_item(family, rng), rng, "train")] = None
+        again = 0 if len(texts) > before else again + 1
         if again == ENOUGH:
             raise ValueError(
                 f"n is {n}, but {ENOUGH:,} draws of {family!r} brought no new prompt after"
                 f" {before}; ask for fewer, or for more families"
             )
-    return [{"prompt": [_said("user", text)]} for text in found]
+    return [{"prompt": [_said("user", text)]} for text in texts]
 
 
 def objective_rows(weights: Mapping[str, float], *, n: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -97,9 +97,9 @@ class SoupMixer:
     @property
     def weights(self) -> dict[str, float]:
         """What the sliders say, scaled to add up to 1; all alike where all are at 0."""
-        given = {name: slider.value for name, slider in self._sliders.items()}
-        total = sum(given.values())
-        return {n: v / total if total else 1 / len(given) for n, v in given.items()}
+        values = {name: slider.value for name, slider in self._sliders.items()}
+        total = sum(values.values())
+        return {n: v / total if total else 1 / len(values) for n, v in values.items()}
 
     @property
     def answers(self) -> list[str]:

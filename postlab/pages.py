@@ -49,9 +49,9 @@ def text_html(text: str) -> str:
 def button(label: str, click: Any, style: str = "") -> ipywidgets.Button:
     """A button as wide as its label."""
     layout = {"width": "auto", "height": "38px", "margin": "4px"}
-    made = ipywidgets.Button(description=label, button_style=style, layout=layout)
-    made.on_click(click)
-    return made
+    control = ipywidgets.Button(description=label, button_style=style, layout=layout)
+    control.on_click(click)
+    return control
 
 
 def bundle(widget: ipywidgets.Widget, text: str, page: str) -> dict[str, Any]:

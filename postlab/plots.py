@@ -91,11 +91,11 @@ def plot_stages(
     """
     from matplotlib import pyplot as plt
 
-    table, said = merge_seeds(frame), findings(frame)
+    table, sentences = merge_seeds(frame), findings(frame)
     metrics, stages = in_order(table["metric"], COUNTED), in_order(table["stage"], ORDER)
     width, panel = columns * 10 / 3, 2.75
     chars = int(width * 7.3) - 3
-    title = [line for stage, text in said.items() for line in _wrapped(text, stage, chars)]
+    title = [line for stage, text in sentences.items() for line in _wrapped(text, stage, chars)]
     if not title:
         only = ", ".join(stage_label(s) for s in stages)
         title = [("", f"{only}: measured, compared with nothing yet")]
@@ -271,12 +271,12 @@ def _draw_log(
     """One panel of a log: each name raw (thin) and smoothed (thick), labelled at its end."""
     from matplotlib.ticker import MaxNLocator
 
-    drawn = 0
+    line_count = 0
     for name, shade in zip(names, (colour, "#6b6b6b"), strict=False):
         steps, values = _series(log, name)
         if not len(steps):
             continue
-        drawn += 1
+        line_count += 1
         width = max(1, len(values) // 10)
         thick, at = running_mean(values, width), running_mean(steps, width)
         axes.plot(steps, values, color=shade, linewidth=1, alpha=0.35)
@@ -293,7 +293,7 @@ def _draw_log(
             size=12,
             weight="bold",
         )
-    if not drawn:
+    if not line_count:
         why = " (beta is 0)" if names[0] == "kl" else ""
         axes.text(
             0.5, 0.5, f"not logged{why}", transform=axes.transAxes, ha="center", color="#777777"
@@ -310,7 +310,7 @@ def _draw_log(
 
 def _training_title(log: Sequence[Mapping[str, Any]], stage: str, kind: str) -> str:
     """From where to where: means of the first and the last tenth of the log."""
-    said = []
+    phrases = []
     for name, words, form, unit in _TITLES[kind]:
         values = _series(log, name)[1]
         if not len(values):
@@ -318,9 +318,9 @@ def _training_title(log: Sequence[Mapping[str, Any]], stage: str, kind: str) -> 
         part = max(1, len(values) // 10)
         old, new = (form.format(values[s].mean()) for s in (slice(part), slice(-part, None)))
         moved = f"stayed at {new}" if old == new else f"{old} \N{RIGHTWARDS ARROW} {new}"
-        said.append(f"{words} {moved}{unit}".replace("-", "\N{MINUS SIGN}"))
+        phrases.append(f"{words} {moved}{unit}".replace("-", "\N{MINUS SIGN}"))
     last = int(max(entry.get("step", 0) for entry in log))
-    return f"{stage_label(stage)}: {', '.join(said)} in {last} step{'s'[: last != 1]}"
+    return f"{stage_label(stage)}: {', '.join(phrases)} in {last} step{'s'[: last != 1]}"
 
 
 def _series(log: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -32,16 +32,16 @@ def fits(plan: Plan, on: Device) -> bool:
 def find_faults(plan: Plan, on: Device) -> Iterator[Finding]:
     """What speaks against a plan on a device."""
     needs = reserved_gib(plan, on)
-    seen = f"{needs:.1f} GiB of {on.memory_gib:.1f} on {on.name}"
+    evidence = f"{needs:.1f} GiB of {on.memory_gib:.1f} on {on.name}"
     if not fits(plan, on):
         why, fix = "the run would end out of memory", nearest_change(plan, on)
-        yield Finding("does_not_fit", "error", seen, why, fix, 2)
+        yield Finding("does_not_fit", "error", evidence, why, fix)
     elif needs > 0.9 * on.memory_gib:
         why, fix = "one longer batch may end the run", "leave a tenth free: halve the batch"
-        yield Finding("tight", "warning", seen, why, fix, 2)
+        yield Finding("tight", "warning", evidence, why, fix)
     if on.name == "T4":
         why, fix = "bf16 is emulated there, and slow", "fp16=True, bf16=False"
-        yield Finding("emulated_bf16", "info", "T4", why, fix, 3)
+        yield Finding("emulated_bf16", "info", "T4", why, fix)
 
 
 def nearest_change(plan: Plan, on: Device) -> str:

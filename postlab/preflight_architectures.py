@@ -154,14 +154,14 @@ def architecture(model: str | Path) -> Architecture:
     config = Path(model) / "config.json"
     if str(model) and config.is_file():
         return _from_config(json.loads(config.read_text(encoding="utf-8")), Path(model).name)
-    known = {_short(name): found for name, found in MODELS.items()}
-    found = known.get(_short(str(model)))
-    if found is None:
+    known = {_short(name): shape for name, shape in MODELS.items()}
+    shape = known.get(_short(str(model)))
+    if shape is None:
         raise ValueError(
             f"unknown model {str(model)!r}; expected a folder with a config.json, or one of "
             f"{', '.join(MODELS)}"
         )
-    return found
+    return shape
 
 
 def _short(name: str) -> str:

@@ -45,15 +45,15 @@ def best_of_n(scores: ArrayLike, right: ArrayLike, n: int) -> NDArray[np.float64
     possible = ranks <= size - n
     left = np.where(possible, size - 1 - ranks, n - 1)
     weights = np.where(possible, np.exp(_log_choose(left, n - 1) - _log_choose(size, n)), 0.0)
-    found = np.empty(len(scores))
+    expected = np.empty(len(scores))
     for i, (row, good) in enumerate(zip(scores, right, strict=True)):
         order = np.argsort(-row, kind="stable")
         ranked = row[order]  # compared, not subtracted: -inf less -inf is NaN
         starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # of groups of equal score
         counts = np.diff(np.r_[starts, size])
         means = np.add.reduceat(good[order], starts) / counts
-        found[i] = means @ np.add.reduceat(weights, starts)
-    return found
+        expected[i] = means @ np.add.reduceat(weights, starts)
+    return expected
 
 
 def vote_of_n(
@@ -97,11 +97,11 @@ def vote_of_n(
     if draws < 1 or (votes < 0).any():
         raise ValueError(f"{draws=}; expected at least 1, and weights of at least 0")
     rng, size = np.random.default_rng(seed), right.shape[1]
-    found = np.empty(len(right))
+    expected = np.empty(len(right))
     for i, row in enumerate(answers):
         names = {name: j for j, name in enumerate(dict.fromkeys(x for x in row if x is not None))}
         if not names:
-            found[i] = 0.0
+            expected[i] = 0.0
             continue
         box = np.zeros((size, len(names)))  # (N, answers): each reply's vote
         worth = np.full(len(names), np.nan)
@@ -115,15 +115,15 @@ def vote_of_n(
                         f"({worth[at]:g} and {right[i, j]:g}); score the answer that is voted by"
                     )
                 worth[at] = right[i, j]
-        taken = np.ones((1, size)) if n == size else np.zeros((draws, size))
+        subsets = np.ones((1, size)) if n == size else np.zeros((draws, size))
         if n < size:
             chosen = rng.random((draws, size)).argpartition(n - 1, axis=1)[:, :n]
-            np.put_along_axis(taken, chosen, 1.0, axis=1)
-        counts = taken @ box
+            np.put_along_axis(subsets, chosen, 1.0, axis=1)
+        counts = subsets @ box
         top = counts.max(axis=1, keepdims=True)
         best = np.isclose(counts, top) & (counts > 0)
-        found[i] = ((best @ worth) / np.maximum(best.sum(axis=1), 1)).mean()
-    return found
+        expected[i] = ((best @ worth) / np.maximum(best.sum(axis=1), 1)).mean()
+    return expected
 
 
 def first_wrong(labels: Sequence[float | None], *, threshold: float = 0.5) -> int:

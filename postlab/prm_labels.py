@@ -52,7 +52,7 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
     item = read(question)
     if item is None or item.family != "arithmetic":
         raise ValueError(f"not a sum of tinyworld's: {question!r:.80}")
-    left, total, found = Counter(item.args), None, []
+    left, total, labels = Counter(item.args), None, []
     on_track = True
     for step in steps:
         added, final = _STEP.fullmatch(step.strip()), _FINAL.fullmatch(step.strip())
@@ -63,8 +63,8 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
             left, total = left - used, c
         else:
             on_track &= final is not None and int(final.group(1)) == sum(item.args)
-        found.append(int(on_track))
-    return found
+        labels.append(int(on_track))
+    return labels
 
 
 def rollout_labels(
@@ -99,30 +99,30 @@ def rollout_labels(
     """
     if k < 1 or temperature <= 0:
         raise ValueError(f"{k=}, {temperature=}; expected at least 1, and above 0")
-    wanted: dict[tuple[int, ...], list[Rollout]] = {}
-    places, found = [], []
+    rollouts: dict[tuple[int, ...], list[Rollout]] = {}
+    places, labels = [], []
     for row in rows:
         ids, ends = step_ids(row["prompt"], row["completions"], tokenizer, separator=separator)
         start = _start(tokenizer, ids, separator.join(row["completions"]))
         prefixes = [tuple(ids[: end + 1]) for end in ends[:-1]]
         places.append((start, prefixes))
         for prefix in prefixes:
-            if prefix not in wanted:
+            if prefix not in rollouts:
                 name = ".".join(map(str, prefix))
-                wanted[prefix] = [
+                rollouts[prefix] = [
                     Rollout(name, i, list(prefix), temperature, new_tokens) for i in range(k)
                 ]
-                check_fits(model, wanted[prefix][0])
-    draw(model, tokenizer, [one for group in wanted.values() for one in group], seed=seed)
+                check_fits(model, rollouts[prefix][0])
+    draw(model, tokenizer, [one for group in rollouts.values() for one in group], seed=seed)
     known: dict[tuple[int, ...], float] = {}
     for row, (start, prefixes) in zip(rows, places, strict=True):
         for prefix in prefixes:
             if prefix not in known:
-                texts = [_text(tokenizer, [*prefix[start:], *r.answer]) for r in wanted[prefix]]
+                texts = [_text(tokenizer, [*prefix[start:], *r.answer]) for r in rollouts[prefix]]
                 known[prefix] = sum(right(row["prompt"], text) for text in texts) / k
         outcome = float(right(row["prompt"], separator.join(row["completions"])))
-        found.append([known[prefix] for prefix in prefixes] + [outcome])
-    return found
+        labels.append([known[prefix] for prefix in prefixes] + [outcome])
+    return labels
 
 
 def hard_labels(soft: Sequence[Sequence[float]], *, least: float = 0.0) -> list[list[int]]:

@@ -88,10 +88,10 @@ def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Callable:
         for first in range(0, len(prompts), group_size):
             part = slice(first, first + group_size)
             texts = [tuple(map(tokenizer.decode, ids)) for ids in completion_ids[part]]
-            found = zip(texts, rewards[part], advantages_of(rewards[part]), strict=True)
+            scored = zip(texts, rewards[part], advantages_of(rewards[part]), strict=True)
             prompt = prompts[first]
-            asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-            groups.append(Group(step, asked, tuple(Answer(*one) for one in found)))
+            question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+            groups.append(Group(step, question, tuple(Answer(*one) for one in scored)))
         return rewards
 
     watched.groups = groups

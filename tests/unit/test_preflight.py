@@ -442,7 +442,7 @@ def test_findings():
     assert codes(device="T4") == ["emulated_bf16"]
     assert codes(device="T4", bits=16) == ["does_not_fit", "emulated_bf16"]
     bad = estimate("sft", **SFT | dict(device="T4", bits=16)).findings[0]
-    assert bad.severity == "error" and "GiB of 15.0 on T4" in bad.seen
+    assert bad.severity == "error" and "GiB of 15.0 on T4" in bad.evidence
     assert bad.fix == estimate("sft", **SFT | dict(device="T4", bits=16)).advice
     assert codes(device="RTX 4090", bits=16, batch=52, length=256) == ["tight"]
 
