@@ -87,8 +87,8 @@ class Log:
     def rewards(self, *, form: bool) -> list[str]:
         """Names of GRPO's single rewards: those for the form of an answer, or the others."""
         names = {key for entry in self.entries for key in entry if isinstance(key, str)}
-        means = sorted(n for n in names if n.startswith("rewards/") and n.endswith("/mean"))
-        return [name for name in means if bool(FORM.search(name.split("/")[1])) == form]
+        found = sorted(n for n in names if n.startswith("rewards/") and n.endswith("/mean"))
+        return [name for name in found if bool(FORM.search(name.split("/")[1])) == form]
 
     def until(self, place: int) -> Log:
         """The log before an entry."""

@@ -183,5 +183,5 @@ def grpo_zero_loss(log: Log) -> str:
     if silent is not None and silent >= SILENT:  # then it is 0 for want of a signal
         return ""
     typical = median(map(abs, losses))
-    evidence = f"loss {typical:.1e} in the median beside a gradient of {median(grads):.2g}"
-    return evidence if typical <= 1e-3 else ""
+    seen = f"loss {typical:.1e} in the median beside a gradient of {median(grads):.2g}"
+    return seen if typical <= 1e-3 else ""
