@@ -73,7 +73,8 @@ class Arena:
 
     def __init__(self, stages: tuple[str, ...], pairs: tuple[Pair, ...], log: VoteLog) -> None:
         self._stages, self._pairs, self._log = stages, pairs, log
-        self._shown, self._shown_at, self._acted_at = None, time.monotonic(), -math.inf
+        self._shown: Pair | None = None
+        self._shown_at, self._acted_at = time.monotonic(), -math.inf
         self._make_widgets()
         self._refresh()
 
@@ -151,7 +152,11 @@ class Arena:
             both = votes[votes[["first", "second"]].isin((against, stage)).all(axis=1)]
             counts = [int((both["winner"] == name).sum()) for name in (stage, "tie", against)]
             points = [1.0] * counts[0] + [0.5] * counts[1] + [0.0] * counts[2]
-            rate = stats.win_rate(points) if points else stats.Interval(*[math.nan] * 3, 0)
+            rate = (
+                stats.win_rate(points)
+                if points
+                else stats.Interval(math.nan, math.nan, math.nan, 0)
+            )
             verdict = "better" if rate.low > 0.5 else "worse" if rate.high < 0.5 else "inconclusive"
             rows.append((stage, against, rate.n, *counts, rate.value, rate.low, rate.high, verdict))
         names = ("stage", "against", "votes", "wins", "ties", "losses")

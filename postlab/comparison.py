@@ -102,7 +102,7 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
         if part is None:
             continue
         verdicts = {_verdict(record) for record in part}
-        row = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
+        row: dict[str, Any] = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
         row |= {"stage": stage, "metric": metric, "n": int(min(r["n"] for r in part))}
         row["verdict"] = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
         row["seeds"] = [float(record["value"]) for record in part]

@@ -15,6 +15,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from postlab.constitution_file import Constitution, Example, Rule
 from postlab.constitution_speakers import Messages, Speaker
@@ -47,6 +48,16 @@ class Critique:
     broken: bool | None
 
 
+class _Draft(TypedDict):
+    """A reply while it is revised."""
+
+    prompt: Messages
+    before: str
+    reply: str
+    rules: list[str]
+    critique: str
+
+
 def critiques(
     speak: Speaker, constitution: Constitution, replies: Sequence[tuple[Messages, str]]
 ) -> list[list[Critique]]:
@@ -68,15 +79,17 @@ def critiques(
     >>> said[0][0].broken
     True
     """
+    # 1. One request a reply and rule; equal ones are asked once.
     requests: dict[str, Messages] = {}
     for prompt, reply in replies:
         for rule in constitution.rules:
             talk = check_request(constitution, rule, prompt, reply)
             requests.setdefault(repr(talk), talk)
+    # 2. Each answer is read by one pattern; what does not fit is no verdict.
     verdicts = dict(zip(requests, spoken(speak, list(requests.values())), strict=True))
     return [
         [
-            _read(rule, verdicts[repr(check_request(constitution, rule, prompt, reply))])
+            _parse_verdict(rule, verdicts[repr(check_request(constitution, rule, prompt, reply))])
             for rule in constitution.rules
         ]
         for prompt, reply in replies
@@ -97,7 +110,7 @@ def failed_examples(speak: Speaker, constitution: Constitution) -> list[tuple[Ru
     ]
     failed = []
     for (rule, example), text in zip(cases, spoken(speak, talks), strict=True):
-        if _read(rule, text).broken is not (example.verdict == "breaks"):
+        if _parse_verdict(rule, text).broken is not (example.verdict == "breaks"):
             failed.append((rule, example, text))
     return failed
 
@@ -128,12 +141,13 @@ def revised_rows(
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected at least one")
-    rows = [
+    rows: list[_Draft] = [
         {"prompt": prompt, "before": reply, "reply": reply, "rules": [], "critique": ""}
         for prompt, reply in replies
     ]
     open_rows = rows
     for _ in range(rounds):
+        # 1. Critique: every rule, in order; the first one broken is the one to revise for.
         checked = read_critiques(
             speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows]
         )
@@ -142,6 +156,7 @@ def revised_rows(
             for row, critique in zip(open_rows, checked, strict=True)
             if any(c.broken for c in critique)
         ]
+        # 2. Revision: asked for as the turn after the critique, in the same conversation.
         named = {rule.id: rule for rule in constitution.rules}
         talks = [
             [
@@ -155,12 +170,15 @@ def revised_rows(
             row["rules"].append(critique.rule)
             row["critique"] = critique.text
             row["reply"] = text.strip() or row["reply"]
+        # 3. Only revised replies are checked again: the others broke nothing.
         open_rows = [row for row, _ in broken]
     return [
         {
             "prompt": row["prompt"],
             "completion": [message("assistant", row["reply"])],
-            **{name: row[name] for name in ("before", "rules", "critique")},
+            "before": row["before"],
+            "rules": row["rules"],
+            "critique": row["critique"],
         }
         for row in rows
     ]
@@ -228,7 +246,7 @@ def read_critiques(
     return checked
 
 
-def _read(rule: Rule, text: str) -> Critique:
+def _parse_verdict(rule: Rule, text: str) -> Critique:
     """A verdict opens the text and is not taken back in it; anything else is none."""
     match = _VERDICT.match(text)
     if not match or _AGAIN.search(text, match.end()):

@@ -128,10 +128,13 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
+        # 1. Each conversation, and the tokens that both openings share.
         prompts = [_ids(tokenizer, talk, special) + both[0][:at] for talk in conversations]
         for number, ids in enumerate(prompts):
             check_fits(model, Rollout(str(number), 0, ids, 0.0, 1))
-        order, chance_of = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), {}
+        # 2. In batches of like length, the chance of one opening against the other.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        chance_of: dict[int, float] = {}
         with torch.no_grad(), unchanged(model, tokenizer):
             for places in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
                 rows = [torch.tensor(prompts[i], device=model.device) for i in places]

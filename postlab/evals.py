@@ -134,7 +134,8 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     if not frames:
         raise ValueError("no stage to compare; expected {'sft': frame, 'dpo': frame, ...}")
-    table, before_name, before = [], None, None
+    table: list[dict[str, Any]] = []
+    before_name, before = "", None
     for stage, frame in frames.items():
         if before is not None:
             _check_same_prompts(before_name, before, stage, frame)

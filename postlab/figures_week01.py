@@ -7,7 +7,7 @@ estimate. Values and intervals come with the frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,10 +80,10 @@ def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
     width = max(1, len(next(iter(losses.values()))) // 10)
     fell = []
     for name, values in losses.items():
-        values = np.asarray(values)
-        steps = np.arange(1, len(values) + 1)
-        axes.plot(steps, values, color=RUNS[name], linewidth=1, alpha=0.3)
-        mean = running_mean(values, width)
+        curve = np.asarray(values)
+        steps = np.arange(1, len(curve) + 1)
+        axes.plot(steps, curve, color=RUNS[name], linewidth=1, alpha=0.3)
+        mean = running_mean(curve, width)
         at = running_mean(steps.astype(float), width)
         axes.plot(at, mean, color=RUNS[name], linewidth=2.5, label=name)
         fell.append(1 - mean[-1] / mean[0])
@@ -142,7 +142,7 @@ def plot_behaviour(frame: pd.DataFrame) -> Figure:
     )
 
 
-_SMALL = {"loc": "left", "size": 12.5, "color": INK}
+_SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
 
 def _points(axes: Axes, part: pd.DataFrame, text: str) -> None:
@@ -152,7 +152,12 @@ def _points(axes: Axes, part: pd.DataFrame, text: str) -> None:
         height = row["high"] - row["low"]
         axes.bar(place, height, 0.34, bottom=row["low"], color=colour, alpha=0.35)
         axes.plot(place, row["value"], "o", color=colour, markersize=7)
-        where = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "size": 12}
+        where: dict[str, Any] = {
+            "xytext": (0, 6),
+            "textcoords": "offset points",
+            "ha": "center",
+            "size": 12,
+        }
         axes.annotate(text.format(row["value"]), (place, row["high"]), color=INK, **where)
     labels = [name.replace(" ", "\n", 1) for name in part["run"]]
     axes.set_xticks(range(len(labels)), labels, size=11.5, color=INK)

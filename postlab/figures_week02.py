@@ -173,7 +173,7 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     axes.set(xscale="log", xlabel="trained parameters")
     axes.set_title("held-out prompts answered right, %", loc="left", size=12, color=INK)
     axes.margins(y=0.15)
-    axes.yaxis.get_major_locator().set_params(steps=[1, 5, 10])
+    axes.locator_params(axis="y", steps=[1, 5, 10])
     ranked = frame[frame["method"].str.startswith("lora")].sort_values("trainable")
     first, last = ranked.iloc[0], ranked.iloc[-1]
     return headline(

@@ -113,7 +113,7 @@ def _title(curation: Curation) -> str:
     total = len(curation.kept) + sum(gone.values())
     if not gone:
         return f"All {total:,} rows kept: nothing was found to drop"
-    most = max(gone, key=gone.get)
+    most = max(gone, key=gone.__getitem__)
     return (
         f"{len(curation.kept):,} of {total:,} rows kept; {gone[most] / sum(gone.values()):.0%} of "
         f"the {sum(gone.values()):,} dropped ones were {most}"

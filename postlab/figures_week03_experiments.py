@@ -62,7 +62,12 @@ def _line(axes: Axes, line: pd.DataFrame, colour: str, label: str) -> None:
     for n, seeds in zip(line["n"], line["seeds"], strict=True):
         axes.plot([n] * len(seeds), seeds, "_", color=colour, markersize=10, alpha=0.7)
     last = line.iloc[-1]
-    at = {"xytext": (11, 0), "textcoords": "offset points", "va": "center", "size": 11.5}
+    at: dict[str, Any] = {
+        "xytext": (11, 0),
+        "textcoords": "offset points",
+        "va": "center",
+        "size": 11.5,
+    }
     axes.annotate(label, (last["n"], last["value"]), color=colour, weight="bold", **at)
 
 
@@ -118,7 +123,9 @@ def plot_forgetting(frame: pd.DataFrame) -> Figure:
         sure = row["low"] > 0 or row["high"] < 0
         shade = min(1.0, abs(row["difference"])) * 0.85
         colour = ("#D55E00" if row["difference"] < 0 else "#0072B2") if sure else PALE
-        own = {"edgecolor": INK, "linewidth": 2.2, "zorder": 3} if x == y and y >= 0 else {}
+        own: dict[str, Any] = (
+            {"edgecolor": INK, "linewidth": 2.2, "zorder": 3} if x == y and y >= 0 else {}
+        )
         axes.add_patch(
             Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=colour, alpha=shade + 0.12)
         )
@@ -195,7 +202,9 @@ def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figu
     edges = np.linspace(0, limit + 1, 25)
     cut = {name: float(np.mean(np.asarray(values) >= limit)) for name, values in lengths.items()}
     for panel, (name, values) in zip(places, lengths.items(), strict=True):
-        panel.hist(values, bins=edges, color=COLOURS["sft"] if cut[name] < 0.5 else "#D55E00")
+        panel.hist(
+            values, bins=edges.tolist(), color=COLOURS["sft"] if cut[name] < 0.5 else "#D55E00"
+        )
         panel.axvline(limit, color=GREY, linewidth=1, linestyle=":")
         panel.set_title(name, loc="left", size=12.5, color=INK)
         panel.set_xlabel("tokens of an answer", color=INK)

@@ -126,7 +126,10 @@ def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
         panel.plot(runs["kl"], runs["gold"], "o", color=colour, alpha=0.3, markersize=4.5)
         ends = runs[runs["step"] == last].groupby("beta")[["kl", "gold"]].mean()
         panel.plot(ends["kl"], ends["gold"], "o", color=colour, ms=10, markeredgecolor="white")
-        at = {"xytext": (0, -19) if below else (9, -4), "ha": "center" if below else "left"}
+        at: dict[str, Any] = {
+            "xytext": (0, -19) if below else (9, -4),
+            "ha": "center" if below else "left",
+        }
         at |= {"textcoords": "offset points", "size": 11.5, "weight": "bold", "color": colour}
         for beta, end in ends.iterrows():
             panel.annotate(f"{NAMES[method]} {beta:g}", tuple(end), **at)
@@ -202,7 +205,12 @@ def _interval(
     """A point in its interval, its label above."""
     axes.bar(x, row["high"] - row["low"], width, bottom=row["low"], color=INK, alpha=0.3)
     axes.plot(x, row["value"], "o", color=INK, markersize=6.5)
-    at = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "size": 11}
+    at: dict[str, Any] = {
+        "xytext": (0, 4),
+        "textcoords": "offset points",
+        "ha": "center",
+        "size": 11,
+    }
     axes.annotate(text, (x, row["high"]), color=INK, **at)
 
 

@@ -85,7 +85,7 @@ def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
     edges = np.histogram_bin_edges(np.concatenate([*values.values(), [0.0]]), 30)
     shades = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933")
     stacked, colours = list(values.values()), shades[: len(values)]
-    panel.hist(stacked, edges, stacked=True, color=colours, label=list(values))
+    panel.hist(stacked, edges.tolist(), stacked=True, color=colours, label=list(values))
     panel.axvline(0, color=INK, linewidth=1)
     panel.legend(frameon=False, ncols=2)
     panel.set(xlabel="implicit margin, beta times nats", ylabel="held-out pairs")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHADES = ("#44AA99", "#332288", "#882255", "#999933")  # of designs: they are no stages
 BETTER, WORSE = "#0072B2", "#D55E00"  # Okabe-Ito's blue and vermilion
 MINUS = "\N{MINUS SIGN}"
-_SMALL = {"loc": "left", "size": 12.5, "color": INK}
+_SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
 
 def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
@@ -72,7 +72,12 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
         here = part.loc[np.isclose(part["effect"], at), "value"].item()
         phrases.append(f"{here:.0%} with {n:,}" + (" prompts" if not phrases else ""))
         middle = part.iloc[(part["value"] - 0.62).abs().argmin()]
-        where = {"xytext": (8, -6), "textcoords": "offset points", "size": 12, "weight": "bold"}
+        where: dict[str, Any] = {
+            "xytext": (8, -6),
+            "textcoords": "offset points",
+            "size": 12,
+            "weight": "bold",
+        }
         axes.annotate(f"{n:,}", (100 * middle["effect"], middle["value"]), color=shade, **where)
     axes.axhline(0.8, color=PALE, linewidth=1)
     axes.set_yticks(
@@ -100,7 +105,7 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
     edges = _edges(100 * np.concatenate([*differences.values()]))
     widths = {}
     for (name, values), colour in zip(differences.items(), (PALE, COLOURS["dpo"]), strict=True):
-        axes.hist(100 * values, edges, color=colour, alpha=0.75, label=name)
+        axes.hist(100 * values, edges.tolist(), color=colour, alpha=0.75, label=name)
         low, high = 100 * np.quantile(values, [0.025, 0.975])
         widths[name] = high - low
         height = 0.5 if name == "the same prompts" else 0.25
@@ -234,7 +239,12 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
         for place, row in part.iterrows():
             axes.bar(place, row["high"] - row["low"], 0.34, bottom=row["low"], color=INK, alpha=0.3)
             axes.plot(place, row["value"], "o", color=INK, markersize=7)
-            at = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "size": 11.5}
+            at: dict[str, Any] = {
+                "xytext": (0, 5),
+                "textcoords": "offset points",
+                "ha": "center",
+                "size": 11.5,
+            }
             axes.annotate(f"{row['value']:.0%}", (place, row["high"]), color=INK, **at)
         labels = [step.replace(" ", "\n", 1) for step in part["step"]]
         axes.set_xticks(range(len(part)), labels, size=11, color=INK)
@@ -250,5 +260,10 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
 
 def _label(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
     """A label to the left of a point."""
-    where = {"xytext": (-10, 0), "textcoords": "offset points", "va": "center", "ha": "right"}
+    where: dict[str, Any] = {
+        "xytext": (-10, 0),
+        "textcoords": "offset points",
+        "va": "center",
+        "ha": "right",
+    }
     axes.annotate(text, (x, y), color=colour, size=12, weight="bold", **where)

@@ -6,7 +6,7 @@ Left out: any estimate. Values and intervals come with the frame.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import INK
 from postlab.figures_week11_record import METHODS
@@ -101,7 +101,7 @@ def _stairs(panel: Axes, best: pd.DataFrame, colour: str) -> None:
 
 def _cross(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
     """The intervals of both metrics."""
-    how = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
+    how: dict[str, Any] = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
     panel.hlines(rows["helpfulness"], rows["safety_low"], rows["safety_high"], **how)
     panel.vlines(rows["safety"], rows["helpfulness_low"], rows["helpfulness_high"], **how)
 

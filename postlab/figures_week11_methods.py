@@ -7,7 +7,7 @@ any estimate. Values and intervals come with the frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
     for number, level in enumerate(levels):
         rows = frame[frame["level"] == level]
         shade = 0.35 + 0.65 * number / max(1, len(levels) - 1)
-        how = {"color": COLOURS["sft"], "alpha": shade, "linewidth": 2}
+        how: dict[str, Any] = {"color": COLOURS["sft"], "alpha": shade, "linewidth": 2}
         places[0].plot(rows["step"], rows["multiplier"], **how)
         places[1].plot(rows["step"], rows["measured"], **how)
         places[1].axhline(level, color=GREY, linewidth=1, linestyle=":")

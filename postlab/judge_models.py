@@ -27,7 +27,7 @@ Prompt: {prompt}
 Answer A: {first}
 Answer B: {second}
 Reply with one letter, A or B{tie}."""
-_SAID = re.compile(r"\W*(?:answer\s+)?(a|b|tie)\W*", re.IGNORECASE)
+_LETTER = re.compile(r"\W*(?:answer\s+)?(a|b|tie)\W*", re.IGNORECASE)
 _MOST_BYTES = 1_000_000  # of a reply: a verdict is a letter
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -123,7 +123,7 @@ def verdict(reply: str) -> str:
     >>> verdict("Answer B."), verdict("B, because A is wrong")
     ('second', 'tie')
     """
-    match = _SAID.fullmatch(reply)
+    match = _LETTER.fullmatch(reply)
     return {"a": "first", "b": "second"}.get(match[1].lower(), "tie") if match else "tie"
 
 

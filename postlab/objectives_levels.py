@@ -64,11 +64,14 @@ def best_at(
     if missing or hold == of:
         raise ValueError(f"hold={hold!r}, of={of!r}; expected two of {', '.join(values)}")
     two = checked_sets({"values": {name: values[name] for name in (hold, of)}})["values"]
+    # 1. Two halves of the prompts: as they are, and resampled inside each.
     whole, resampled = split_draws(
         {name: v.shape[1] for name, v in two.items()}, resamples=resamples, seed=seed
     )
+    # 2. The best policy that keeps the level is chosen on one half, measured on the other.
     point = _chosen(split_means(two, whole), level)
     draws = _chosen(split_means(two, resampled), level)
+    # 3. The interval is over the resamples in which some policy kept the level.
     got = draws[~np.isnan(draws[:, 1]), 1]
     tail = (1 - confidence) / 2
     low, high = np.quantile(got, [tail, 1 - tail]) if len(got) else (math.nan, math.nan)
@@ -88,7 +91,7 @@ def best_rows(
     for name, values in sets.items():
         for level in levels:
             best = best_at(values, hold=hold, level=level, of=of)
-            row = {"method": name, "level": 100 * level}
+            row: dict[str, object] = {"method": name, "level": 100 * level}
             rows.append(row | {part: 100 * value for part, value in vars(best).items()})
     return rows
 

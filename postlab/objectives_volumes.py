@@ -65,10 +65,13 @@ def hypervolumes(
     """
     arrays = checked_sets(sets)
     sizes = _sizes(arrays)
+    # 1. How often each prompt counts: once as measured, and as drawn in each resample. The draws
+    # are made once for all sets, so that differences between sets are paired.
     every = {metric: np.full((1, n), 1.0) for metric, n in sizes.items()}
     rng = np.random.default_rng(seed)
     counts = {metric: _counts(rng, n, resamples) for metric, n in sizes.items()}
 
+    # 2. Weighted means are a set's points, (resamples, points, metrics); a volume of each resample.
     def volumes(values: dict[str, NDArray], weights: dict[str, NDArray]) -> NDArray:
         return np.array(
             [hypervolume(p, np.full(len(sizes), reference)) for p in _means(values, weights)]
@@ -115,7 +118,11 @@ def chosen_hypervolume(
     sizes = _sizes(arrays)
     if len(sizes) not in (2, 3):
         raise ValueError(f"metrics {', '.join(sizes)}; expected two or three metrics")
+    # 1. Even and odd prompts: as they are, and drawn anew inside each half.
     whole, resampled = split_draws(sizes, resamples=resamples, seed=seed)
+    # 2. A hypervolume is a constant times the mean, over directions of the positive orthant, of
+    # the set's reach ** K. A point reaches the least of its coordinates over the direction's, a
+    # set as far as its farthest point.
     ways = _directions(len(sizes))
     ball = math.pi / 4 if len(sizes) == 2 else math.pi / 6  # of radius 1, where all is positive
 
@@ -123,9 +130,12 @@ def chosen_hypervolume(
         both = [np.maximum(part - reference, 0.0) for part in split_means(values, parts)]
         estimates = []
         for a, b in zip(*both, strict=True):  # (points, metrics) of a resample's two halves
+            # 3. How far each point reaches in each direction, on either half.
             one, two = ((x[:, None] / ways).min(-1) for x in (a, b))  # (points, directions)
+            # 4. The point that reaches farthest on one half is measured on the other, both ways.
             each = np.arange(len(ways))
             met = [two[one.argmax(0), each], one[two.argmax(0), each]]
+            # 5. The mean over both ways and all directions.
             estimates.append(ball * np.mean(np.power(met, len(sizes))))
         return np.array(estimates)
 

@@ -111,31 +111,31 @@ class SoupMixer:
         return self._known[key]
 
     def __repr__(self) -> str:
-        lines = [f"weights {self._said()}", ""]
-        for prompt, text in self._told():
+        lines = [f"weights {self._weights_text()}", ""]
+        for prompt, text in self._pairs():
             lines += [shown(prompt), f"  {shown(text)}"]
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return bundle(self.widget, repr(self), self._html())
 
-    def _told(self) -> list[tuple[str, str]]:
+    def _pairs(self) -> list[tuple[str, str]]:
         """Prompts and answers; a failing model must not take the sliders away."""
         try:
             return list(zip(self._prompts, self.answers, strict=True))
         except Exception as error:
             return [("no answers", f"{type(error).__name__}: {error}")]
 
-    def _said(self) -> str:
+    def _weights_text(self) -> str:
         return ", ".join(f"{name} {weight:.2f}" for name, weight in self.weights.items())
 
     def _html(self) -> str:
         rows = "".join(
             f'<div style="margin:8px 0"><b>{text_html(prompt)}</b>'
             f'<div style="margin-left:24px">{text_html(text)}</div></div>'
-            for prompt, text in self._told()
+            for prompt, text in self._pairs()
         )
-        return f"<div>{text_html(f'weights {self._said()}')}</div>{rows}"
+        return f"<div>{text_html(f'weights {self._weights_text()}')}</div>{rows}"
 
     def _only(self, name: str | None) -> None:
         self._quiet = True  # one mixture is wanted, not one a slider that moves

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 DOTS = (0, (1.2, 1.6))
 ROOMY = 5  # stages in a panel whose names and values fit in the usual size
-LOGGED = {  # kind of trainer: (what is drawn and its unit, its names in the log) a panel
+LOGGED: dict[
+    str, list[tuple[str, tuple[str, ...]]]
+] = {  # kind of trainer: (what is drawn and its unit, its names in the log) a panel
     "dpo": [
         ("reward margin, nats times beta", ("rewards/margins",)),
         ("logps of a reply, nats", ("logps/chosen", "logps/rejected")),
@@ -137,6 +139,7 @@ def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figur
         ValueError: if no step was logged.
     """
     from matplotlib import pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     keys = set().union(*log_history) if len(log_history) else set()
     kind = next((k for k in LOGGED if LOGGED[k][0][1][0] in keys), None)
@@ -148,8 +151,8 @@ def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figur
     panels = LOGGED[kind]
     rows = math.ceil(len(panels) / 2)
     size = (7.5, 3.9) if len(panels) == 1 else (10, 1.1 + 2.9 * rows)
-    fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout="constrained")
-    fig.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
+    layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
+    fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout=layout)
     colour = COLOURS.get(stage, INK)
     for place, (unit, names) in enumerate(panels, start=1):
         axes = fig.add_subplot(rows, min(2, len(panels)), place)

@@ -9,12 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypedDict
 
 from postlab.doctor import Finding
 from postlab.preflight_devices import GPUS, Device
 from postlab.preflight_memory import GIB, PAIRED, Memory, Plan
 
-Change = tuple[str, dict[str, int | bool]]  # words for a reader, and the plan's fields
+
+class Fields(TypedDict, total=False):
+    """The fields of a plan that a change may set."""
+
+    checkpointing: bool
+    batch: int
+    accumulation: int
+    adam_bits: int
+    lora_rank: int
+    bits: int
+    length: int
+    new_tokens: int
+
+
+Change = tuple[str, Fields]  # words for a reader, and what to set
 
 
 def reserved_gib(plan: Plan, on: Device) -> float:
@@ -72,7 +87,7 @@ def nearest_change(plan: Plan, on: Device) -> str:
 
 
 def _with(plan: Plan, changes: list[Change]) -> Plan:
-    fields: dict[str, int | bool] = {}
+    fields: Fields = {}
     for _, change in changes:
         fields |= change
     return replace(plan, **fields)
@@ -94,7 +109,7 @@ def _changes(plan: Plan) -> Iterator[list[Change]]:
         yield [("optimizer='adamw_8bit'", {"adam_bits": 8})] if plan.adam_bits == 32 else []
         yield [("LoRA of rank 16 in place of full fine-tuning", {"lora_rank": 16})]
     rank = plan.lora_rank or 16
-    bits = {"bits": 4, "lora_rank": rank}
+    bits: Fields = {"bits": 4, "lora_rank": rank}
     yield [] if plan.bits == 4 else [(f"4-bit weights, LoRA of rank {rank} (QLoRA)", bits)]
     lengths = [plan.length >> n for n in range(1, 16) if (plan.length >> n) >= 256]
     yield [

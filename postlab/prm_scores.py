@@ -61,16 +61,20 @@ def step_scores(
     encoded = [
         step_ids(r["prompt"], r["completions"], tokenizer, separator=separator) for r in rows
     ]
+    # 1. Each solution once, its tokens and the places of its steps' last tokens; by length.
     keys = [(tuple(ids), tuple(ends)) for ids, ends in encoded]
-    order, chances = sorted(set(keys), key=lambda key: len(key[0])), {}
+    order = sorted(set(keys), key=lambda key: len(key[0]))
+    chances: dict[tuple[tuple[int, ...], tuple[int, ...]], list[float]] = {}
     device = next(model.parameters()).device
     with torch.no_grad(), unchanged(model, tokenizer):
         for group in (order[i : i + batch_rows] for i in range(0, len(order), batch_rows)):
             ids = [torch.tensor(key[0], device=device) for key in group]
             batch = pad_sequence(ids, batch_first=True)  # right: the mask hides the zeros
             mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
+            # 2. The head says at every token how likely class 1, 'right', is.
             logits = model(input_ids=batch, attention_mask=mask).logits.float()  # (B, T, 2)
             right = logits.softmax(dim=-1)[..., 1]
+            # 3. It was trained at the ends of steps, and is read there and nowhere else.
             for key, row in zip(group, right, strict=True):
                 chances[key] = row[list(key[1])].tolist()
                 if not all(map(math.isfinite, chances[key])):

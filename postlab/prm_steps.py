@@ -130,6 +130,7 @@ def encode_steps(
         if len(ids) > max_length:
             long += 1
             continue
+        # The label of a step stands on its last token, and on no other.
         placed = [IGNORED] * len(ids)
         for end, label in zip(ends, labels, strict=True):
             placed[end] = IGNORED if label is None else int(label >= 0.5)
@@ -151,6 +152,7 @@ def step_ids(
     """
     if not steps or not all(step.strip() for step in steps):
         raise ValueError("a solution has no step, or an empty one; leave blank replies out")
+    # 1. Prompt and reply, each in one piece: cut by steps, the tokens would differ.
     before = tokenizer(render(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     reply = tokenizer(
         separator.join(steps), add_special_tokens=False, return_offsets_mapping=True

@@ -70,7 +70,7 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
 
 def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
     """As `summarise` returns it; nothing is written, so that a read-only folder will do."""
-    by_name = {(run.seed, run.stage): run for run in runs}
+    by_name: dict[tuple[int, str | None], StageRun] = {(run.seed, run.stage): run for run in runs}
     stages = []
     for run in runs:
         if run.parent is not None and (run.seed, run.parent) not in by_name:

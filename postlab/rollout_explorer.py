@@ -16,7 +16,7 @@ import html
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import ipywidgets
 
@@ -52,6 +52,14 @@ class Group:
         return not any(answer.advantage for answer in self.answers)
 
 
+class Recording(Protocol):
+    """A reward function in TRL's protocol, with the groups that it has scored so far."""
+
+    groups: list[Group]
+
+    def __call__(self, **columns: Any) -> list[float | None]: ...
+
+
 def advantages_of(rewards: Sequence[float | None]) -> list[float]:
     """One group's advantages as TRL has them: by mean and deviation of those that were scored.
 
@@ -65,7 +73,7 @@ def advantages_of(rewards: Sequence[float | None]) -> list[float]:
     return [0.0 if r is None else (r - mean) / (deviation + 1e-4) for r in rewards]
 
 
-def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Callable:
+def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Recording:
     """A reward function that scores as `reward` does, and notes each group it sees.
 
     Hand it to `GRPOTrainer` as `reward_funcs`; afterwards its list `groups` is what
@@ -94,8 +102,9 @@ def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Callable:
             groups.append(Group(step, question, tuple(Answer(*one) for one in scored)))
         return rewards
 
-    watched.groups = groups
-    return watched
+    recording = cast(Recording, watched)
+    recording.groups = groups
+    return recording
 
 
 def rollout_explorer(groups: Sequence[Group]) -> RolloutExplorer:

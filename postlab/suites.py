@@ -39,7 +39,9 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
         if suite not in SUITES:
             raise ValueError(f"suite {suite!r} is unknown; expected one of {', '.join(SUITES)}")
         suite = SUITES[suite](n, seed)
-    rows, selected, counts, ids = list(suite), [], {}, set()
+    rows, selected = list(suite), []
+    counts: dict[str, int] = {}  # family: rows so far
+    ids = set()
     if not rows:
         raise ValueError("the suite is empty; expected rows with id, family, prompt and score")
     for index, row in enumerate(rows):
@@ -67,7 +69,9 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
 def _tinyworld(n: int | None, seed: int, **options: Any) -> list[dict[str, Any]]:
     from postlab.tinyworld.tasks import heldout_suite
 
-    return heldout_suite(seed=seed, **({} if n is None else {"n": n}), **options)
+    if n is not None:
+        options["n"] = n
+    return heldout_suite(seed=seed, **options)
 
 
 def _gsm8k(n: int | None, seed: int) -> list[dict[str, Any]]:

@@ -80,9 +80,9 @@ def pairs_of(frames: Mapping[str, pd.DataFrame], *, seed: int) -> tuple[Pair, ..
             key = _hash([name, prompt, sorted(texts.items())])[:16]
             # By name, not by text: a changed reply moves no other pair.
             draw = _hash([seed, name, sorted(texts)])
-            stages = tuple(sorted(texts, reverse=int(draw[-1], 16) % 2 == 1))
-            replies = (texts[stages[0]], texts[stages[1]])
-            pairs.append((draw, Pair(key, name, prompt, stages, replies)))
+            left, right = sorted(texts, reverse=int(draw[-1], 16) % 2 == 1)
+            replies = (texts[left], texts[right])
+            pairs.append((draw, Pair(key, name, prompt, (left, right), replies)))
     return tuple(pair for _, pair in sorted(pairs, key=lambda d: d[0]))
 
 
@@ -98,7 +98,7 @@ class VoteLog:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.torn = 0
-        self._seen: tuple[int, int] | None = None
+        self._file_state: tuple[int, int] | None = None
         self._votes: dict[str, dict[str, Any]] = {}
         self.read()
 
@@ -106,9 +106,9 @@ class VoteLog:
         """{pair's key: its vote}, oldest first; votes taken back are left out."""
         stat = self.path.stat() if self.path.exists() else None
         state = stat and (stat.st_size, stat.st_mtime_ns)
-        if state != self._seen:  # another arena may have written
+        if state != self._file_state:  # another arena may have written
             self._votes = self._parsed()
-            self._seen = state
+            self._file_state = state
         return dict(self._votes)
 
     def add(self, record: dict[str, Any]) -> None:
