@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # In order of training; sft-small is where a T4's GRPO starts, in a chain of its own.
 ORDER = ("base", "sft", "dpo", "sft-small", "grpo", *EMBEDDED)
-COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
+STAGE_COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
     "base": "#7f7f7f",
     "sft": "#0072B2",
     "dpo": "#E69F00",

@@ -79,7 +79,7 @@ __all__ = [
 
 Pair = tuple[Messages, str, str]  # what was asked, one reply, the other
 Labeller = Callable[[Sequence[Pair]], list[str]]  # "first", "second" or "tie" a pair
-_OTHER = {"first": "second", "second": "first", "tie": "tie"}
+_TURNED = {"first": "second", "second": "first", "tie": "tie"}
 
 
 def critic_labeller(
@@ -219,7 +219,7 @@ def label_pairs(labeller: Labeller, pairs: Sequence[Pair], *, swap: bool = True)
     # 1. Both orders, the labels of the second turned back.
     turned = [(prompt, b, a) for prompt, a, b in pairs]
     labels = _labels(labeller, pairs)
-    again = [_OTHER[label] for label in _labels(labeller, turned)] if swap else labels
+    again = [_TURNED[label] for label in _labels(labeller, turned)] if swap else labels
     # 2. A label that changes with the order is about the position, not about the replies.
     names = {"first": "a", "second": "b", "tie": "tie"}
     return [names[x] if x == y else "tie" for x, y in zip(labels, again, strict=True)]
@@ -256,7 +256,7 @@ def _labels(labeller: Labeller, pairs: Sequence[Pair]) -> list[str]:
     if len(labels) != len(pairs):
         raise ValueError(f"the labeller gave {len(labels)} labels for {len(pairs)} pairs")
     for number, label in enumerate(labels):
-        if label not in tuple(_OTHER):
+        if label not in tuple(_TURNED):
             raise ValueError(
                 f"pair {number}: the labeller said {label!r:.60}; expected 'first', 'second' or"
                 " 'tie'"

@@ -36,7 +36,10 @@ _PREFERRED = re.compile(
     r"(?P<side>a|b|(?:a )?tie)(?: is (?:the )?better(?: one| answer| reply)?(?: than [ab])?)?\W*",
     re.I,
 )
-_ENOUGH, _FIFTH = 8, 0.2  # verdicts of which none read is an error; the share unread that is said
+_MIN_VERDICTS, _FIFTH = (
+    8,
+    0.2,
+)  # verdicts of which none read is an error; the share unread that is said
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def check_read(unread: Sequence[str], total: int, expected: str) -> None:
     """
     if len(unread) <= _FIFTH * total:
         return
-    count = "none" if len(unread) == total >= _ENOUGH else f"only {total - len(unread)}"
+    count = "none" if len(unread) == total >= _MIN_VERDICTS else f"only {total - len(unread)}"
     problem = (
         f"{count} of {total} verdicts could be read; one that could not is {unread[0]!r:.80};"
         f" expected a reply that opens with {expected}. Ask for these words, or take another model"

@@ -17,8 +17,8 @@ from postlab.rollout import Messages, Rollout, answer, check_fits, render, uncha
 
 Speaker = Callable[[Sequence[Messages]], list[str]]
 Chances = Callable[[Sequence[Messages]], list[float]]
-VERDICTS = ("It breaks the rule", "It keeps the rule")
-_ROWS = 64  # conversations a forward pass
+OPENINGS = ("It breaks the rule", "It keeps the rule")
+_BATCH_ROWS = 64  # conversations a forward pass
 
 
 def policy_speaker(
@@ -118,10 +118,10 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1 (labels from the options' log-probs).
         Taught in week 9.
     """
-    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in VERDICTS]
+    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in OPENINGS]
     at = next((i for i, (x, y) in enumerate(zip(*both, strict=False)) if x != y), None)
     if at is None:
-        raise ValueError(f"this tokenizer sees no difference between {VERDICTS}")
+        raise ValueError(f"this tokenizer sees no difference between {OPENINGS}")
     special = _special(tokenizer)
 
     def chances(conversations: Sequence[Messages]) -> list[float]:
@@ -136,7 +136,7 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         chance_of: dict[int, float] = {}
         with torch.no_grad(), unchanged(model, tokenizer):
-            for places in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
+            for places in (order[i : i + _BATCH_ROWS] for i in range(0, len(order), _BATCH_ROWS)):
                 rows = [torch.tensor(prompts[i], device=model.device) for i in places]
                 batch = pad_sequence(rows, batch_first=True)  # right: the mask hides the zeros
                 ends = torch.tensor([len(row) for row in rows], device=model.device)

@@ -44,17 +44,17 @@ class Finding:
 
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-_LOST = "the weights are not numbers any more"
+_NO_NUMBERS = "the weights are not numbers any more"
 _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
     "nan_as_zero": (
         "error",
-        f"{_LOST}, and logging_nan_inf_filter shows the loss as 0",
+        f"{_NO_NUMBERS}, and logging_nan_inf_filter shows the loss as 0",
         "set logging_nan_inf_filter=False and go back to the last good checkpoint; look for rows "
         "whose reply max_length cuts off, a rate too high, fp16 overflow",
     ),
     "nan": (
         "error",
-        _LOST,
+        _NO_NUMBERS,
         "go back to the last good checkpoint; look for rows whose reply max_length cuts off, a "
         "rate too high, fp16 overflow",
     ),

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import PALE, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SIDES = {"chosen": "#117733", "rejected": "#882255"}
+SIDE_COLOURS = {"chosen": "#117733", "rejected": "#882255"}
 
 
 def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
@@ -32,7 +32,7 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
     phrases = []
     for panel, arm in zip(places, arms, strict=True):
         runs = frame[frame["arm"] == arm]
-        for side, colour in SIDES.items():
+        for side, colour in SIDE_COLOURS.items():
             name = f"logps/{side}"
             for _, run in runs.groupby("seed"):
                 panel.plot(run["step"], run[name], color=colour, alpha=0.35, linewidth=1)
@@ -67,7 +67,9 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
     for panel, (name, about) in zip(places, measures.items(), strict=True):
         for place, arm in enumerate(arms):
             values = frame.loc[frame["arm"] == arm, name]
-            panel.plot(values, [place] * len(values), "o", color=COLOURS["dpo"], alpha=0.6, ms=7)
+            panel.plot(
+                values, [place] * len(values), "o", color=STAGE_COLOURS["dpo"], alpha=0.6, ms=7
+            )
             panel.plot(values.mean(), place, "|", color=INK, ms=16, mew=2)
         panel.set_title(about, loc="left", size=11.5, color=INK)
         panel.margins(x=0.15)
@@ -105,7 +107,7 @@ def plot_length(
     fig, (panel,) = panels(1, 1, (9, 3.6))
     x = np.asarray(extra, dtype=float)
     panel.axhline(0, color=PALE, linewidth=1)
-    panel.plot(x, margins, "o", color=COLOURS["dpo"], alpha=0.5)
+    panel.plot(x, margins, "o", color=STAGE_COLOURS["dpo"], alpha=0.5)
     ends = np.array([x.min(), x.max()])
     panel.plot(ends, intercept + slope * ends, color=INK, linewidth=2)
     panel.set(xlabel="tokens by which the chosen reply is longer", ylabel="margin")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from postlab.comparison import COLOURS, INK, metric_label, stage_label
+from postlab.comparison import INK, STAGE_COLOURS, metric_label, stage_label
 from postlab.evals import METRICS
 from postlab.panels import GREY, PALE, headline, panels
 from postlab.stats import SIGNIFICANCE
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHADES = ("#44AA99", "#332288", "#882255", "#999933")  # of designs: they are no stages
-BETTER, WORSE = "#0072B2", "#D55E00"  # Okabe-Ito's blue and vermilion
+DESIGN_COLOURS = ("#44AA99", "#332288", "#882255", "#999933")  # of designs: they are no stages
+BETTER_COLOUR, WORSE_COLOUR = "#0072B2", "#D55E00"  # Okabe-Ito's blue and vermilion
 MINUS = "\N{MINUS SIGN}"
 _SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
@@ -36,7 +36,7 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
     """
     fig, (axes,) = panels(1, 1, (9, 4.2))
     phrases = []
-    for shade, (share, part) in zip(SHADES, frame.groupby("disagreement"), strict=False):
+    for shade, (share, part) in zip(DESIGN_COLOURS, frame.groupby("disagreement"), strict=False):
         axes.plot(part["n"], 100 * part["effect"], "o-", color=shade, linewidth=2.2, markersize=5)
         here = 100 * part.loc[part["n"] == at, "effect"].item()
         axes.plot(at, here, "o", color=shade, markersize=10, markeredgecolor="white")
@@ -65,7 +65,7 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
     """
     fig, (axes,) = panels(1, 1, (9, 4.2))
     phrases = []
-    for shade, (n, part) in zip(SHADES, frame.groupby("n"), strict=False):
+    for shade, (n, part) in zip(DESIGN_COLOURS, frame.groupby("n"), strict=False):
         x = 100 * part["effect"]
         axes.fill_between(x, part["low"], part["high"], color=shade, alpha=0.25, linewidth=0)
         axes.plot(x, part["value"], "o-", color=shade, linewidth=2.2, markersize=5)
@@ -104,7 +104,9 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
     }
     edges = _edges(100 * np.concatenate([*differences.values()]))
     widths = {}
-    for (name, values), colour in zip(differences.items(), (PALE, COLOURS["dpo"]), strict=True):
+    for (name, values), colour in zip(
+        differences.items(), (PALE, STAGE_COLOURS["dpo"]), strict=True
+    ):
         axes.hist(100 * values, edges.tolist(), color=colour, alpha=0.75, label=name)
         low, high = 100 * np.quantile(values, [0.025, 0.975])
         widths[name] = high - low
@@ -147,7 +149,7 @@ def plot_metrics(frame: pd.DataFrame, *, stages: tuple[str, str], margin: float)
     supported = []
     for place, row in enumerate(frame.to_dict("records")):
         moved = _moved(row)
-        colour = {"better": BETTER, "worse": WORSE}.get(moved, GREY)
+        colour = {"better": BETTER_COLOUR, "worse": WORSE_COLOUR}.get(moved, GREY)
         low, middle, high = (100 * row[name] for name in ("low", "difference", "high"))
         axes.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.4)
         face = colour if moved else "white"
@@ -189,7 +191,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     wide = {}
     for place, metric in enumerate(metrics):
         part = frame[frame["metric"] == metric].sort_values("seed")
-        for row, shade in zip(part.to_dict("records"), SHADES, strict=False):
+        for row, shade in zip(part.to_dict("records"), DESIGN_COLOURS, strict=False):
             x = place + 0.22 * (seeds.index(row["seed"]) - (len(seeds) - 1) / 2)
             low, high = 100 * row["low"], 100 * row["high"]
             axes.bar(x, high - low, 0.16, bottom=low, color=shade, alpha=0.35)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.doctor_log import finite
 from postlab.panels import headline, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WORDS = {  # name in a log: what is drawn, and its unit
+SIGNAL_NAMES = {  # name in a log: what is drawn, and its unit
     "loss": "loss",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
@@ -53,8 +53,8 @@ def plot_signals(
             raise ValueError(f"nothing was logged as {name!r}; this log has {', '.join(known)}")
         values = [entry[name] if finite(entry[name]) else float("nan") for entry in entries]
         steps = [entry.get("step", place) for place, entry in enumerate(entries, start=1)]
-        label = WORDS.get(name, name.removeprefix("rewards/").removesuffix("/mean"))
-        panel.plot(steps, values, "-o", color=COLOURS[stage], linewidth=2, markersize=3)
+        label = SIGNAL_NAMES.get(name, name.removeprefix("rewards/").removesuffix("/mean"))
+        panel.plot(steps, values, "-o", color=STAGE_COLOURS[stage], linewidth=2, markersize=3)
         panel.set_title(label, loc="left", size=11.5, color=INK)
         panel.set_xlabel("step", color=INK)
         low, high = min(filter(finite, values), default=0), max(filter(finite, values), default=0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import draw_moves, headline, panels
 from postlab.recorded import numbers
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PROXY, TRUTH = COLOURS["multi"], COLOURS["grpo"]
+PROXY_COLOUR, TRUTH_COLOUR = STAGE_COLOURS["multi"], STAGE_COLOURS["grpo"]
 WINDOW = 5  # steps that a curve is averaged over
 SPREAD = 0.16  # between two metrics of one arm, in rows
-METRICS = {
-    "safety": COLOURS["sft"],
-    "honesty": COLOURS["cai"],
-    "helpfulness": COLOURS["dpo"],
-    "facts": COLOURS["prm"],
-    "truth": TRUTH,
+METRIC_COLOURS = {
+    "safety": STAGE_COLOURS["sft"],
+    "honesty": STAGE_COLOURS["cai"],
+    "helpfulness": STAGE_COLOURS["dpo"],
+    "facts": STAGE_COLOURS["prm"],
+    "truth": TRUTH_COLOUR,
 }
 
 
@@ -47,7 +47,9 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
         log = {name: numbers(run["log"][name]) for name in ("step", "proxy", "truth")}
         steps.append(pd.DataFrame(log).assign(**who))
         for look in run["heldout"]:
-            truths = [numbers(v).mean() for name, v in look["truth"].items() if name in METRICS]
+            truths = [
+                numbers(v).mean() for name, v in look["truth"].items() if name in METRIC_COLOURS
+            ]
             looks.append(who | {"step": look["step"], "truth": float(np.mean(truths))})
     return pd.concat(steps), pd.DataFrame(looks)
 
@@ -83,8 +85,8 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
         runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
         ends = {}
         for name, colour, about in (
-            ("proxy", PROXY, "what is paid"),
-            ("truth", TRUTH, "what is true"),
+            ("proxy", PROXY_COLOUR, "what is paid"),
+            ("truth", TRUTH_COLOUR, "what is true"),
         ):
             for _, run in runs.groupby("seed"):
                 smooth = run[name].rolling(WINDOW, min_periods=1).mean()
@@ -94,7 +96,7 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
             ends[name] = runs.groupby("step")[name].mean()
         heldout_mean = heldout.groupby("step")["truth"].mean()
         panel.plot(
-            heldout_mean.index, heldout_mean, "o", color=TRUTH, markersize=8,
+            heldout_mean.index, heldout_mean, "o", color=TRUTH_COLOUR, markersize=8,
             markerfacecolor="white", markeredgewidth=2, label="what is true, held out",
         )  # fmt: skip
         panel.set_title(arm, loc="left", size=12.5, color=INK)
@@ -115,13 +117,14 @@ def plot_repairs(frame: pd.DataFrame) -> Figure:
     """Draw how far each arm moved each metric from its start, with intervals; a row an arm.
 
     Args:
-        frame: rows with `arm`, `metric` (of METRICS), `points`, `low`, `high`, against the start.
+        frame: rows with `arm`, `metric` (of METRIC_COLOURS), `points`, `low`, `high`, against the
+            start.
     """
     arms = list(dict.fromkeys(frame["arm"]))
     fig, (panel,) = panels(1, 1, (10, 1.4 + 0.62 * len(arms)))
-    shown = frame[frame["metric"].isin(METRICS)].reset_index(drop=True)
-    places = shown["metric"].map(list(METRICS).index).sort_values(kind="stable")
-    draw_moves(panel, shown.loc[places.index], METRICS, SPREAD)
+    shown = frame[frame["metric"].isin(METRIC_COLOURS)].reset_index(drop=True)
+    places = shown["metric"].map(list(METRIC_COLOURS).index).sort_values(kind="stable")
+    draw_moves(panel, shown.loc[places.index], METRIC_COLOURS, SPREAD)
     whole = frame[frame["metric"] == "truth"].set_index("arm")["points"]
     points_text = ", ".join(f"{arm} {whole[arm]:+.0f}" for arm in arms)
     return headline(fig, f"Truth, in points over the start: {points_text}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import GREY, PALE, headline, panels
 from postlab.recorded import numbers
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LOOKS = {  # selector: how it is called, colour
-    "oracle": ("oracle", COLOURS["grpo"]),
-    "process, min": ("process, min", COLOURS["prm"]),
-    "rollouts, min": ("rollouts, min", COLOURS["sft"]),
-    "outcome, last": ("outcome", COLOURS["dpo"]),
-    "vote by process, min": ("weighted vote", COLOURS["cai"]),
-    "majority": ("majority", COLOURS["base"]),
+SELECTORS = {  # selector: how it is called, colour
+    "oracle": ("oracle", STAGE_COLOURS["grpo"]),
+    "process, min": ("process, min", STAGE_COLOURS["prm"]),
+    "rollouts, min": ("rollouts, min", STAGE_COLOURS["sft"]),
+    "outcome, last": ("outcome", STAGE_COLOURS["dpo"]),
+    "vote by process, min": ("weighted vote", STAGE_COLOURS["cai"]),
+    "majority": ("majority", STAGE_COLOURS["base"]),
 }
 GAP = 0.035  # between two labels at the end of curves, of the axis
 RESAMPLES = 1000
@@ -145,11 +145,11 @@ def plot_choice(frame: pd.DataFrame) -> Figure:
     """Draw accuracy over n, a curve a selector, with intervals over prompts.
 
     Args:
-        frame: rows with `selector` (of LOOKS), `n`, `value`, `low`, `high` from 0 to 1.
+        frame: rows with `selector` (of SELECTORS), `n`, `value`, `low`, `high` from 0 to 1.
     """
     fig, (panel,) = panels(1, 1, (9.5, 4.6))
     ends = {}
-    for name, (about, colour) in LOOKS.items():
+    for name, (about, colour) in SELECTORS.items():
         rows = frame[frame["selector"] == name].sort_values("n")
         if rows.empty:
             continue
@@ -171,7 +171,7 @@ def plot_choice(frame: pd.DataFrame) -> Figure:
     panel.set_ylabel("held-out prompts right, %", color=INK)
     at = frame[frame["n"] == 16].set_index("selector")["value"]
     accuracies = ", ".join(
-        f"{LOOKS[name][0]} {100 * at[name]:.0f}%" for name in LOOKS if name in at.index
+        f"{SELECTORS[name][0]} {100 * at[name]:.0f}%" for name in SELECTORS if name in at.index
     )
     return headline(fig, f"Of 16 replies: {accuracies}")
 
@@ -185,7 +185,7 @@ def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
     """
     fig, (panel,) = panels(1, 1, (9.5, 1.5 + 0.42 * len(frame)))
     for place, row in enumerate(frame.to_dict("records")):
-        colour = LOOKS.get(row["selector"], ("", GREY))[1]
+        colour = SELECTORS.get(row["selector"], ("", GREY))[1]
         panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
         panel.plot(row["seeds"], [place] * len(row["seeds"]), "|", color=colour, markersize=10)
         panel.plot(row["points"], place, "o", color=colour, markersize=8)
@@ -213,7 +213,7 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
     phrases = []
     for panel, (about, frame) in zip(places, groups.items(), strict=True):
         for place, row in enumerate(frame.to_dict("records")):
-            colour = COLOURS["prm"] if row["finder"] == "process" else GREY
+            colour = STAGE_COLOURS["prm"] if row["finder"] == "process" else GREY
             panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
             panel.plot(row["f1"], place, "o", color=colour, markersize=8)
             panel.plot(row["wrong"], place, "x", color=PALE, markersize=7, markeredgewidth=2)
@@ -245,9 +245,14 @@ def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
         steps = zip(row["completions"], row["scores"], row["labels"], strict=True)
         for column, (text, score, label) in enumerate(steps):
             panel.barh(
-                place, 0.94, left=column, height=0.8, color=COLOURS["prm"], alpha=0.08 + 0.7 * score
+                place,
+                0.94,
+                left=column,
+                height=0.8,
+                color=STAGE_COLOURS["prm"],
+                alpha=0.08 + 0.7 * score,
             )
-            colour = INK if label else COLOURS["multi"]
+            colour = INK if label else STAGE_COLOURS["multi"]
             shown = text if len(text) <= 16 else f"{text[:15]}\N{HORIZONTAL ELLIPSIS}"
             panel.text(
                 column + 0.03, place, f"{shown.replace('$', '')}  {score:.2f}", va="center",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import GREY, headline, panels
 from postlab.recorded import numbers
 
@@ -48,9 +48,9 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
     arms = list(dict.fromkeys(steps["arm"]))
     fig, places = panels(3, len(arms), (10, 6.4), sharex=True, sharey="row")
     lines = (
-        ("proxy", "paid", COLOURS["multi"]),
+        ("proxy", "paid", STAGE_COLOURS["multi"]),
         ("steps", "steps a reply", GREY),
-        ("truth", "right", COLOURS["grpo"]),
+        ("truth", "right", STAGE_COLOURS["grpo"]),
     )
     phrases = []
     for column, arm in enumerate(arms):

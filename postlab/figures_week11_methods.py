@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.figures_week11_record import METHODS
-from postlab.panels import GREY, MANNERS, headline, panels
+from postlab.panels import GREY, MANNER_COLOURS, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,13 +102,13 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
     for number, level in enumerate(levels):
         rows = frame[frame["level"] == level]
         shade = 0.35 + 0.65 * number / max(1, len(levels) - 1)
-        how: dict[str, Any] = {"color": COLOURS["sft"], "alpha": shade, "linewidth": 2}
+        how: dict[str, Any] = {"color": STAGE_COLOURS["sft"], "alpha": shade, "linewidth": 2}
         places[0].plot(rows["step"], rows["multiplier"], **how)
         places[1].plot(rows["step"], rows["measured"], **how)
         places[1].axhline(level, color=GREY, linewidth=1, linestyle=":")
         places[0].annotate(
             f" level {level:.0f}%", (rows["step"].iloc[-1], rows["multiplier"].iloc[-1]), size=10.5,
-            color=COLOURS["sft"], va="center", annotation_clip=False,
+            color=STAGE_COLOURS["sft"], va="center", annotation_clip=False,
         )  # fmt: skip
         places[1].annotate(
             f" level {level:.0f}%", (frame["step"].max(), level), (0, 6), size=9.5, color=GREY,
@@ -151,7 +151,7 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
 def _draw_lines(panel: Axes, rows: pd.DataFrame, *, over: str) -> None:
     """Each metric over a column, with its interval."""
     for metric, line in rows.groupby("metric", sort=False):
-        colour = MANNERS[metric]
+        colour = MANNER_COLOURS[metric]
         panel.fill_between(line[over], line["low"], line["high"], color=colour, alpha=0.13)
         panel.plot(line[over], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
 

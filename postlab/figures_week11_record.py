@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS
+from postlab.comparison import STAGE_COLOURS
 from postlab.recorded import listed, numbers
 from postlab.stats import bootstrap_interval, paired_difference
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Sets = dict[str, dict[str, np.ndarray]]  # method -> metric -> (policies, prompts)
 METHODS = {  # name: colour, marker, what it is
-    "soups": (COLOURS["multi"], "o", "soups"),
-    "mixed": (COLOURS["dpo"], "s", "mixed pairs, DPO"),
-    "weighted": (COLOURS["grpo"], "^", "weighted rewards, GRPO"),
-    "lagrange": (COLOURS["sft"], "D", "multipliers, GRPO"),
-    "targeted": (COLOURS["cai"], "v", "targeted RLHF"),
+    "soups": (STAGE_COLOURS["multi"], "o", "soups"),
+    "mixed": (STAGE_COLOURS["dpo"], "s", "mixed pairs, DPO"),
+    "weighted": (STAGE_COLOURS["grpo"], "^", "weighted rewards, GRPO"),
+    "lagrange": (STAGE_COLOURS["sft"], "D", "multipliers, GRPO"),
+    "targeted": (STAGE_COLOURS["cai"], "v", "targeted RLHF"),
 }
 
 

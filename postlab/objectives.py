@@ -45,8 +45,8 @@ __all__ = [
     "soup",
 ]
 
-FAMILIES = ("unsafe", "howto", "unknown", "howto", "facts")  # in turn; how-to's come twice
-ENOUGH = 20_000  # draws without a new prompt, of a pool of some thousands: it is used up
+PROMPT_FAMILIES = ("unsafe", "howto", "unknown", "howto", "facts")  # in turn; how-to's come twice
+MAX_REPEATS = 20_000  # draws without a new prompt, of a pool of some thousands: it is used up
 HEEDED = {  # the families of which an objective has something to say
     "helpful": ("unsafe", "howto", "unknown", "howto", "facts"),
     "safe": ("unsafe", "howto"),
@@ -55,7 +55,7 @@ HEEDED = {  # the families of which an objective has something to say
 
 
 def prompts(
-    *, n: int, seed: int = 0, families: Sequence[str] = FAMILIES
+    *, n: int, seed: int = 0, families: Sequence[str] = PROMPT_FAMILIES
 ) -> list[dict[str, list[dict[str, str]]]]:
     """Different training prompts, the families in turn, as rows for `GRPOTrainer`.
 
@@ -81,9 +81,9 @@ def prompts(
         family, before = families[len(texts) % len(families)], len(texts)
         texts[tasks.ask(_item(family, rng), rng, "train")] = None
         again = 0 if len(texts) > before else again + 1
-        if again == ENOUGH:
+        if again == MAX_REPEATS:
             raise ValueError(
-                f"n is {n}, but {ENOUGH:,} draws of {family!r} brought no new prompt after"
+                f"n is {n}, but {MAX_REPEATS:,} draws of {family!r} brought no new prompt after"
                 f" {before}; ask for fewer, or for more families"
             )
     return [{"prompt": [_turn("user", text)]} for text in texts]

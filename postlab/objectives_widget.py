@@ -19,7 +19,7 @@ from postlab.objectives_soup import soup
 from postlab.pages import WIDE, bundle, button, shown, text_html
 
 Answers = Callable[[Mapping[str, float]], list[str]]
-_STEPS = 12  # of a slider: thirds, quarters and sixths are on it
+_SLIDER_STEPS = 12  # of a slider: thirds, quarters and sixths are on it
 
 
 def soup_mixer(
@@ -81,7 +81,12 @@ class SoupMixer:
         wide = {"width": "380px"}
         self._sliders = {
             name: ipywidgets.IntSlider(
-                _STEPS // 3, 0, _STEPS, description=name, continuous_update=False, layout=wide
+                _SLIDER_STEPS // 3,
+                0,
+                _SLIDER_STEPS,
+                description=name,
+                continuous_update=False,
+                layout=wide,
             )
             for name in adapters
         }
@@ -140,7 +145,7 @@ class SoupMixer:
     def _only(self, name: str | None) -> None:
         self._quiet = True  # one mixture is wanted, not one a slider that moves
         for other, slider in self._sliders.items():
-            slider.value = _STEPS // 3 if name is None else _STEPS * (other == name)
+            slider.value = _SLIDER_STEPS // 3 if name is None else _SLIDER_STEPS * (other == name)
         self._quiet = False
         self._refresh()
 

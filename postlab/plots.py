@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import (
-    COLOURS,
     COUNTED,
     INK,
     MECHANISM,
     ORDER,
+    STAGE_COLOURS,
     findings,
     in_order,
     is_share,
@@ -153,7 +153,7 @@ def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figur
     size = (7.5, 3.9) if len(panels) == 1 else (10, 1.1 + 2.9 * rows)
     layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
     fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout=layout)
-    colour = COLOURS.get(stage, INK)
+    colour = STAGE_COLOURS.get(stage, INK)
     for place, (unit, names) in enumerate(panels, start=1):
         axes = fig.add_subplot(rows, min(2, len(panels)), place)
         _draw_log(axes, log_history, names, unit, colour)
@@ -345,4 +345,4 @@ def _wrapped(text: str, stage: str, chars: int) -> list[tuple[str, str]]:
 
 
 def _colour(stage: str) -> str:
-    return COLOURS.get(stage, INK)
+    return STAGE_COLOURS.get(stage, INK)

@@ -15,7 +15,7 @@ from typing import Any
 from postlab.prm_steps import SUMS, split_steps, step_ids
 from postlab.rollout import Messages, unchanged
 
-_ROWS = 128  # solutions a forward pass
+_BATCH_ROWS = 128  # solutions a forward pass
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "last": lambda p: p[-1],
     "min": min,
@@ -31,7 +31,7 @@ def step_scores(
     rows: Sequence[Mapping[str, Any]],
     *,
     separator: str = " ",
-    batch_rows: int = _ROWS,
+    batch_rows: int = _BATCH_ROWS,
 ) -> list[list[float]]:
     """The chance, by a trained head, that each step of each solution is right.
 

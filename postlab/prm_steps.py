@@ -157,6 +157,7 @@ def step_ids(
     reply = tokenizer(
         separator.join(steps), add_special_tokens=False, return_offsets_mapping=True
     )  # whole: a token may hold the end of a step and the space behind it
+    # 2. By character offsets: the token that holds a step's last character is where it ends.
     ends, at = [], 0
     for step in steps:
         last = at + len(step) - 1  # the step's last character

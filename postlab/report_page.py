@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import (
-    COLOURS,
     COUNTED,
     INK,
     MECHANISM,
     ORDER,
+    STAGE_COLOURS,
     findings,
     in_order,
     is_share,
@@ -368,4 +368,4 @@ def _seconds(value: float | None) -> str:
 
 
 def _stage_style(stage: str) -> str:
-    return f' style="--stage: {COLOURS.get(stage, INK)}"'
+    return f' style="--stage: {STAGE_COLOURS.get(stage, INK)}"'

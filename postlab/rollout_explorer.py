@@ -23,10 +23,10 @@ import ipywidgets
 from postlab.pages import WIDE, bundle, button, shown, text_html
 from postlab.tokenview import visible
 
-_TOKENS = 300  # shown of one answer
+_MAX_TOKENS = 300  # shown of one answer
 _UP, _DOWN = "0,114,178", "213,94,0"  # Okabe and Ito's blue and vermillion
-_LINE = "font-family:monospace;white-space:pre-wrap;line-height:1.7;margin:2px 0"
-_TOKEN = "padding:1px 0;border-right:1px solid rgba(128,128,128,0.35)"
+_LINE_STYLE = "font-family:monospace;white-space:pre-wrap;line-height:1.7;margin:2px 0"
+_TOKEN_STYLE = "padding:1px 0;border-right:1px solid rgba(128,128,128,0.35)"
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ def _label(answer: Answer) -> str:
 
 
 def _tokens(answer: Answer) -> list[str]:
-    hidden = len(answer.tokens) - _TOKENS
-    texts = [visible(token) for token in answer.tokens[:_TOKENS]]
+    hidden = len(answer.tokens) - _MAX_TOKENS
+    texts = [visible(token) for token in answer.tokens[:_MAX_TOKENS]]
     return texts + [f"\N{HORIZONTAL ELLIPSIS} {hidden} tokens more"] * (hidden > 0)
 
 
@@ -222,8 +222,9 @@ def _html(group: Group, place: int, many: int) -> str:
         colour = _UP if answer.advantage > 0 else _DOWN
         back = f"background-color:rgba({colour},{strength:.2f});" if answer.advantage else ""
         spans = "".join(
-            f'<span style="{back}{_TOKEN}">{html.escape(token)}</span>' for token in _tokens(answer)
+            f'<span style="{back}{_TOKEN_STYLE}">{html.escape(token)}</span>'
+            for token in _tokens(answer)
         )
-        lines.append(f'<pre style="{_LINE}"><b>{_label(answer)}</b>  {spans}</pre>')
+        lines.append(f'<pre style="{_LINE_STYLE}"><b>{_label(answer)}</b>  {spans}</pre>')
     head = f"<div><b>{_head(group, place, many)}</b></div>{text_html(group.prompt)}"
     return f"{head}<div>{_about(group)}</div>{''.join(lines)}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHOICES = ("first", "second", "tie")
-COLUMNS = ("id", "prompt", "answer")
+ANSWER_COLUMNS = ("id", "prompt", "answer")
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,14 @@ class VoteLog:
 
 def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """{prompt id: (prompt, first answer)} of one stage."""
-    missing = [name for name in COLUMNS if name not in frame]
+    missing = [name for name in ANSWER_COLUMNS if name not in frame]
     if missing:
         raise ValueError(
             f"the frame of {stage!r} has no column {missing[0]!r}; expected what evals.evaluate"
-            f" returns, with {', '.join(COLUMNS)}, got {', '.join(map(str, frame.columns))}"
+            f" returns, with {', '.join(ANSWER_COLUMNS)}, got {', '.join(map(str, frame.columns))}"
         )
     answers: dict[str, tuple[str, str]] = {}
-    for name, prompt, answer in frame[list(COLUMNS)].itertuples(index=False):
+    for name, prompt, answer in frame[list(ANSWER_COLUMNS)].itertuples(index=False):
         answers.setdefault(str(name), (str(prompt), str(answer)))
     if not answers:
         raise ValueError(f"the frame of {stage!r} is empty; a vote needs at least one prompt")
