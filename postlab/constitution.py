@@ -109,7 +109,7 @@ def critic_labeller(
         replies = [(prompt, text) for prompt, *both in pairs for text in both]
         # 1. A verdict a rule and reply: both replies of a pair, one after the other.
         checked = read_critiques(speak, constitution, replies)
-        breaches = [[bool(critique.broken) for critique in group] for group in checked]
+        breaches = [[int(bool(critique.broken)) for critique in group] for group in checked]
         # 2. What a reply breaks, as a list that compares: its number, or rule by rule in order.
         faults = [[sum(broken)] if weigh == "count" else broken for broken in breaches]
         # 3. The reply with the smaller list is the better one.

@@ -64,7 +64,7 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
         at: the effect that the title is about.
     """
     fig, (axes,) = panels(1, 1, (9, 4.2))
-    phrases = []
+    phrases: list[str] = []
     for shade, (n, part) in zip(DESIGN_COLOURS, frame.groupby("n"), strict=False):
         x = 100 * part["effect"]
         axes.fill_between(x, part["low"], part["high"], color=shade, alpha=0.25, linewidth=0)

@@ -73,8 +73,9 @@ def nearest_change(plan: Plan, on: Device) -> str:
                 return words
     together = [kind[-1] for kind in kinds]
     if fits(_with(plan, together), on):
+        unchanged: Change = ("", {})
         for n in reversed(range(len(kinds))):  # the dearest first, each only as far as it must go
-            tried = (together[:n] + [c] + together[n + 1 :] for c in [("", {}), *kinds[n]])
+            tried = (together[:n] + [c] + together[n + 1 :] for c in [unchanged, *kinds[n]])
             together = next(changes for changes in tried if fits(_with(plan, changes), on))
         return ", ".join(words for words, _ in together if words)
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory_gib):
