@@ -73,7 +73,8 @@ class Arena:
 
     def __init__(self, stages: tuple[str, ...], pairs: tuple[Pair, ...], log: VoteLog) -> None:
         self._stages, self._pairs, self._log = stages, pairs, log
-        self._shown, self._shown_at, self._acted_at = None, time.monotonic(), -math.inf
+        self._shown: Pair | None = None
+        self._shown_at, self._acted_at = time.monotonic(), -math.inf
         self._make_widgets()
         self._refresh()
 
@@ -126,8 +127,8 @@ class Arena:
         rows = []
         for pair in self._pairs:
             if pair.key in cast and not pair.identical:
-                found = cast[pair.key]  # the sides as they were, should the seed be another now
-                stages, choice = (found["first"], found["second"]), found["choice"]
+                vote = cast[pair.key]  # the sides as they were, should the seed be another now
+                stages, choice = (vote["first"], vote["second"]), vote["choice"]
             elif pair.identical and pair in passed:
                 stages, choice = pair.stages, "tie"
             else:
@@ -151,7 +152,11 @@ class Arena:
             both = votes[votes[["first", "second"]].isin((against, stage)).all(axis=1)]
             counts = [int((both["winner"] == name).sum()) for name in (stage, "tie", against)]
             points = [1.0] * counts[0] + [0.5] * counts[1] + [0.0] * counts[2]
-            rate = stats.win_rate(points) if points else stats.Interval(*[math.nan] * 3, 0)
+            rate = (
+                stats.win_rate(points)
+                if points
+                else stats.Interval(math.nan, math.nan, math.nan, 0)
+            )
             verdict = "better" if rate.low > 0.5 else "worse" if rate.high < 0.5 else "inconclusive"
             rows.append((stage, against, rate.n, *counts, rate.value, rate.low, rate.high, verdict))
         names = ("stage", "against", "votes", "wins", "ties", "losses")
@@ -230,20 +235,22 @@ class Arena:
     def _refresh(self) -> None:
         """Show the pair that waits for a vote."""
         cast = self._log.read()
-        asked = [pair for pair in self._pairs if not pair.identical]
-        done, pair = sum(pair.key in cast for pair in asked), self._next(cast)
-        bar = f'<progress value="{done}" max="{max(len(asked), 1)}" style="width:160px"></progress>'
-        head = f"Which reply is better? &nbsp; {bar} &nbsp; {done} of {len(asked)} voted"
+        votable = [pair for pair in self._pairs if not pair.identical]
+        done, pair = sum(pair.key in cast for pair in votable), self._next(cast)
+        bar = (
+            f'<progress value="{done}" max="{max(len(votable), 1)}" style="width:160px"></progress>'
+        )
+        head = f"Which reply is better? &nbsp; {bar} &nbsp; {done} of {len(votable)} voted"
         page = pair_html(pair) if pair else "<p>Every pair has its vote. Thank you!</p>"
         self._page.value = f'<div style="{_PAGE}"><div>{head}</div>{page}</div>'
         for control in (*self._buttons.values(), self._keys):
             control.disabled = pair is None
         self._undo.disabled = not done
-        told = [f"{done} saved in {self._log.path.name}"] if done else []
+        notes = [f"{done} saved in {self._log.path.name}"] if done else []
         strangers = len(cast.keys() - {pair.key for pair in self._pairs})
-        told += [f"not counted, as it is on other replies: {strangers}"] * bool(strangers)
-        told += [f"left out, as the line was cut off: {self._log.torn}"] * bool(self._log.torn)
-        self._say("; ".join(told))
+        notes += [f"not counted, as it is on other replies: {strangers}"] * bool(strangers)
+        notes += [f"left out, as the line was cut off: {self._log.torn}"] * bool(self._log.torn)
+        self._say("; ".join(notes))
         over = pair is None or self._reveal.description == "Hide result"
         self._result.value = table_html(self.result()) if over else ""
         self._shown, self._shown_at = pair, time.monotonic()

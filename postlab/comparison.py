@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # In order of training; sft-small is where a T4's GRPO starts, in a chain of its own.
 ORDER = ("base", "sft", "dpo", "sft-small", "grpo", *EMBEDDED)
-COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
+STAGE_COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
     "base": "#7f7f7f",
     "sft": "#0072B2",
     "dpo": "#E69F00",
@@ -101,10 +101,10 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
         part = parts.get((stage, metric))
         if part is None:
             continue
-        said = {_verdict(record) for record in part}
-        row = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
+        verdicts = {_verdict(record) for record in part}
+        row: dict[str, Any] = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
         row |= {"stage": stage, "metric": metric, "n": int(min(r["n"] for r in part))}
-        row["verdict"] = said.pop() if len(said) == 1 else "inconclusive"
+        row["verdict"] = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
         row["seeds"] = [float(record["value"]) for record in part]
         row["parent"] = (["", *stages])[stages.index(stage)]
         if "parent" in part[0]:  # None, or NaN in a frame, for the base
@@ -126,7 +126,7 @@ def findings(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> dict[str, str
     >>> findings([row])
     {'dpo': 'DPO: safety +50 points'}
     """
-    table, said = merge_seeds(frame), {}
+    table, sentences = merge_seeds(frame), {}
     table = table[[is_share(metric) for metric in table["metric"]]]
     for stage in dict.fromkeys(table["stage"]):
         part = table[(table["stage"] == stage) & (table["verdict"] != "")]
@@ -143,8 +143,8 @@ def findings(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> dict[str, str
             text = "no supported change reaches a point"
         else:
             text = "inconclusive, no change is supported"
-        said[stage] = f"{stage_label(stage)}: {text}"
-    return said
+        sentences[stage] = f"{stage_label(stage)}: {text}"
+    return sentences
 
 
 def _largest(part: pd.DataFrame) -> str:
@@ -168,9 +168,9 @@ def points(share: float) -> str:
 
 def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
     """The distinct names: known ones in their order, then the others as they came."""
-    seen = list(dict.fromkeys(names))
-    first = [name for name in known if name in seen]
-    return first + [name for name in seen if name not in first]
+    distinct = list(dict.fromkeys(names))
+    first = [name for name in known if name in distinct]
+    return first + [name for name in distinct if name not in first]
 
 
 def _mean(values: Iterable[float | None]) -> float:
@@ -187,5 +187,5 @@ def _verdict(row: Mapping[str, Any]) -> str:
     low, high = row["difference_low"], row["difference_high"]
     change = Difference(difference, low, high, row["p"], int(row["n"]))
     way = METRICS[row["metric"]][1] if row["metric"] in METRICS else "none"
-    said = verdict(change, higher_is_better=way != "down")
-    return {"better": "up", "worse": "down"}.get(said, said) if way == "none" else said
+    outcome = verdict(change, higher_is_better=way != "down")
+    return {"better": "up", "worse": "down"}.get(outcome, outcome) if way == "none" else outcome

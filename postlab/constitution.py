@@ -79,7 +79,7 @@ __all__ = [
 
 Pair = tuple[Messages, str, str]  # what was asked, one reply, the other
 Labeller = Callable[[Sequence[Pair]], list[str]]  # "first", "second" or "tie" a pair
-_OTHER = {"first": "second", "second": "first", "tie": "tie"}
+_TURNED = {"first": "second", "second": "first", "tie": "tie"}
 
 
 def critic_labeller(
@@ -107,10 +107,13 @@ def critic_labeller(
 
     def label(pairs: Sequence[Pair]) -> list[str]:
         replies = [(prompt, text) for prompt, *both in pairs for text in both]
-        found = read_critiques(speak, constitution, replies)
-        found = [[bool(critique.broken) for critique in said] for said in found]
-        worth = [sum(broken) if weigh == "count" else broken for broken in found]
-        sides = zip(worth[::2], worth[1::2], strict=True)
+        # 1. A verdict a rule and reply: both replies of a pair, one after the other.
+        checked = read_critiques(speak, constitution, replies)
+        breaches = [[int(bool(critique.broken)) for critique in group] for group in checked]
+        # 2. What a reply breaks, as a list that compares: its number, or rule by rule in order.
+        faults = [[sum(broken)] if weigh == "count" else broken for broken in breaches]
+        # 3. The reply with the smaller list is the better one.
+        sides = zip(faults[::2], faults[1::2], strict=True)
         return ["tie" if a == b else "first" if a < b else "second" for a, b in sides]
 
     return label
@@ -144,14 +147,17 @@ def chance_labeller(
         raise ValueError(f"margin is {margin}, expected 0 or more")
 
     def label(pairs: Sequence[Pair]) -> list[str]:
+        # 1. One question a reply and rule, the rules of a reply together.
         talks = [
             check_request(constitution, rule, prompt, reply)
             for prompt, *both in pairs
             for reply in both
             for rule in constitution.rules
         ]
-        found, rules = chances(talks) if talks else [], len(constitution.rules)
-        sums = [sum(found[i : i + rules]) for i in range(0, len(found), rules)]
+        breach_chances, rules = chances(talks) if talks else [], len(constitution.rules)
+        # 2. How many rules each reply is expected to break: the sum of its chances.
+        sums = [sum(breach_chances[i : i + rules]) for i in range(0, len(breach_chances), rules)]
+        # 3. The first is ahead by what the second breaks more; within the margin it is a tie.
         ahead = [b - a for a, b in zip(sums[::2], sums[1::2], strict=True)]
         return ["tie" if abs(x) < margin else "first" if x > 0 else "second" for x in ahead]
 
@@ -175,15 +181,19 @@ def comparing_labeller(speak: Speaker, constitution: Constitution) -> Labeller:
     opening = f"Better means: breaks none of these rules, or fewer, or later ones.\n{rules}\n"
 
     def label(pairs: Sequence[Pair]) -> list[str]:
+        # 1. The rules, the prompt and both replies in one question.
         talks = []
         for prompt, first, second in pairs:
-            asked = "\n".join(turn["content"] for turn in prompt)
-            talks.append([message("user", opening + question(asked, first, second, tie=True))])
-        said = spoken(speak, talks)
-        found = [preferred(text) for text in said]
-        unread = [text for text, side in zip(said, found, strict=True) if side is None]
-        check_read(unread, len(said), "A, B or tie")
-        return [side or "tie" for side in found]
+            prompt_text = "\n".join(turn["content"] for turn in prompt)
+            talks.append(
+                [message("user", opening + question(prompt_text, first, second, tie=True))]
+            )
+        # 2. A letter is read from each reply; one that cannot be read is counted, then a tie.
+        replies = spoken(speak, talks)
+        sides = [preferred(text) for text in replies]
+        unread = [text for text, side in zip(replies, sides, strict=True) if side is None]
+        check_read(unread, len(replies), "A, B or tie")
+        return [side or "tie" for side in sides]
 
     return label
 
@@ -206,11 +216,13 @@ def label_pairs(labeller: Labeller, pairs: Sequence[Pair], *, swap: bool = True)
     >>> label_pairs(lambda pairs: ["first"] * len(pairs), [(asked, "4", "5")])
     ['tie']
     """
+    # 1. Both orders, the labels of the second turned back.
     turned = [(prompt, b, a) for prompt, a, b in pairs]
-    said = _labels(labeller, pairs)
-    again = [_OTHER[label] for label in _labels(labeller, turned)] if swap else said
+    labels = _labels(labeller, pairs)
+    again = [_TURNED[label] for label in _labels(labeller, turned)] if swap else labels
+    # 2. A label that changes with the order is about the position, not about the replies.
     names = {"first": "a", "second": "b", "tie": "tie"}
-    return [names[x] if x == y else "tie" for x, y in zip(said, again, strict=True)]
+    return [names[x] if x == y else "tie" for x, y in zip(labels, again, strict=True)]
 
 
 def labelled_rows(pairs: Sequence[Pair], labels: Sequence[str]) -> list[dict]:
@@ -240,13 +252,13 @@ def labelled_rows(pairs: Sequence[Pair], labels: Sequence[str]) -> list[dict]:
 
 
 def _labels(labeller: Labeller, pairs: Sequence[Pair]) -> list[str]:
-    said = labeller(pairs)
-    if len(said) != len(pairs):
-        raise ValueError(f"the labeller gave {len(said)} labels for {len(pairs)} pairs")
-    for number, label in enumerate(said):
-        if label not in tuple(_OTHER):
+    labels = labeller(pairs)
+    if len(labels) != len(pairs):
+        raise ValueError(f"the labeller gave {len(labels)} labels for {len(pairs)} pairs")
+    for number, label in enumerate(labels):
+        if label not in tuple(_TURNED):
             raise ValueError(
                 f"pair {number}: the labeller said {label!r:.60}; expected 'first', 'second' or"
                 " 'tie'"
             )
-    return said
+    return labels

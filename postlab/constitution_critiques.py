@@ -15,6 +15,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from postlab.constitution_file import Constitution, Example, Rule
 from postlab.constitution_speakers import Messages, Speaker
@@ -35,7 +36,10 @@ _PREFERRED = re.compile(
     r"(?P<side>a|b|(?:a )?tie)(?: is (?:the )?better(?: one| answer| reply)?(?: than [ab])?)?\W*",
     re.I,
 )
-_ENOUGH, _FIFTH = 8, 0.2  # verdicts of which none read is an error; the share unread that is said
+_MIN_VERDICTS, _FIFTH = (
+    8,
+    0.2,
+)  # verdicts of which none read is an error; the share unread that is said
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ class Critique:
     rule: str
     text: str
     broken: bool | None
+
+
+class _Draft(TypedDict):
+    """A reply while it is revised."""
+
+    prompt: Messages
+    before: str
+    reply: str
+    rules: list[str]
+    critique: str
 
 
 def critiques(
@@ -68,15 +82,17 @@ def critiques(
     >>> said[0][0].broken
     True
     """
-    asked: dict[str, Messages] = {}
+    # 1. One request a reply and rule; equal ones are asked once.
+    requests: dict[str, Messages] = {}
     for prompt, reply in replies:
         for rule in constitution.rules:
             talk = check_request(constitution, rule, prompt, reply)
-            asked.setdefault(repr(talk), talk)
-    said = dict(zip(asked, spoken(speak, list(asked.values())), strict=True))
+            requests.setdefault(repr(talk), talk)
+    # 2. Each answer is read by one pattern; what does not fit is no verdict.
+    verdicts = dict(zip(requests, spoken(speak, list(requests.values())), strict=True))
     return [
         [
-            _read(rule, said[repr(check_request(constitution, rule, prompt, reply))])
+            _parse_verdict(rule, verdicts[repr(check_request(constitution, rule, prompt, reply))])
             for rule in constitution.rules
         ]
         for prompt, reply in replies
@@ -97,7 +113,7 @@ def failed_examples(speak: Speaker, constitution: Constitution) -> list[tuple[Ru
     ]
     failed = []
     for (rule, example), text in zip(cases, spoken(speak, talks), strict=True):
-        if _read(rule, text).broken is not (example.verdict == "breaks"):
+        if _parse_verdict(rule, text).broken is not (example.verdict == "breaks"):
             failed.append((rule, example, text))
     return failed
 
@@ -128,37 +144,44 @@ def revised_rows(
     """
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; expected at least one")
-    rows = [
+    rows: list[_Draft] = [
         {"prompt": prompt, "before": reply, "reply": reply, "rules": [], "critique": ""}
         for prompt, reply in replies
     ]
     open_rows = rows
     for _ in range(rounds):
-        found = read_critiques(speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows])
+        # 1. Critique: every rule, in order; the first one broken is the one to revise for.
+        checked = read_critiques(
+            speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows]
+        )
         broken = [
-            (row, next(c for c in said if c.broken))
-            for row, said in zip(open_rows, found, strict=True)
-            if any(c.broken for c in said)
+            (row, next(c for c in critique if c.broken))
+            for row, critique in zip(open_rows, checked, strict=True)
+            if any(c.broken for c in critique)
         ]
+        # 2. Revision: asked for as the turn after the critique, in the same conversation.
         named = {rule.id: rule for rule in constitution.rules}
         talks = [
             [
-                *check_request(constitution, named[said.rule], row["prompt"], row["reply"]),
-                message("assistant", said.text),
+                *check_request(constitution, named[critique.rule], row["prompt"], row["reply"]),
+                message("assistant", critique.text),
                 message("user", constitution.revise),
             ]
-            for row, said in broken
+            for row, critique in broken
         ]
-        for (row, said), text in zip(broken, spoken(speak, talks), strict=True):
-            row["rules"].append(said.rule)
-            row["critique"] = said.text
+        for (row, critique), text in zip(broken, spoken(speak, talks), strict=True):
+            row["rules"].append(critique.rule)
+            row["critique"] = critique.text
             row["reply"] = text.strip() or row["reply"]
+        # 3. Only revised replies are checked again: the others broke nothing.
         open_rows = [row for row, _ in broken]
     return [
         {
             "prompt": row["prompt"],
             "completion": [message("assistant", row["reply"])],
-            **{name: row[name] for name in ("before", "rules", "critique")},
+            "before": row["before"],
+            "rules": row["rules"],
+            "critique": row["critique"],
         }
         for row in rows
     ]
@@ -182,14 +205,14 @@ def preferred(text: str) -> str | None:
     ('second', 'first', None)
     """
     whole, lines = _PREFERRED.fullmatch(text), [line for line in text.splitlines() if line.strip()]
-    found = [whole] if whole else [_PREFERRED.fullmatch(line) for line in lines]
-    if not found or not found[0]:
+    matches = [whole] if whole else [_PREFERRED.fullmatch(line) for line in lines]
+    if not matches or not matches[0]:
         return None
-    sides = {one["side"].lower().removeprefix("a ") for one in found if one}
+    sides = {one["side"].lower().removeprefix("a ") for one in matches if one}
     return {"a": "first", "b": "second", "tie": "tie"}[sides.pop()] if len(sides) == 1 else None
 
 
-def check_read(unread: Sequence[str], asked: int, expected: str) -> None:
+def check_read(unread: Sequence[str], total: int, expected: str) -> None:
     """Warn where more than a fifth of what a critic said could not be read.
 
     Args:
@@ -199,16 +222,16 @@ def check_read(unread: Sequence[str], asked: int, expected: str) -> None:
     Raises:
         ValueError: if of eight verdicts or more not one could be read.
     """
-    if len(unread) <= _FIFTH * asked:
+    if len(unread) <= _FIFTH * total:
         return
-    count = "none" if len(unread) == asked >= _ENOUGH else f"only {asked - len(unread)}"
-    said = (
-        f"{count} of {asked} verdicts could be read; one that could not is {unread[0]!r:.80};"
+    count = "none" if len(unread) == total >= _MIN_VERDICTS else f"only {total - len(unread)}"
+    problem = (
+        f"{count} of {total} verdicts could be read; one that could not is {unread[0]!r:.80};"
         f" expected a reply that opens with {expected}. Ask for these words, or take another model"
     )
     if count == "none":
-        raise ValueError(said)
-    warnings.warn(f"{said}: what is not read counts as no breach or as a tie", stacklevel=3)
+        raise ValueError(problem)
+    warnings.warn(f"{problem}: what is not read counts as no breach or as a tie", stacklevel=3)
 
 
 def read_critiques(
@@ -219,27 +242,27 @@ def read_critiques(
     Raises:
         ValueError: as `critiques`, and if of eight verdicts or more not one could be read.
     """
-    found = critiques(speak, constitution, replies)
-    unread = [one.text for said in found for one in said if one.broken is None]
-    asked = len(constitution.rules) * len(replies)
-    check_read(unread, asked, "'It breaks the rule' or 'It keeps the rule'")
-    return found
+    checked = critiques(speak, constitution, replies)
+    unread = [one.text for group in checked for one in group if one.broken is None]
+    total = len(constitution.rules) * len(replies)
+    check_read(unread, total, "'It breaks the rule' or 'It keeps the rule'")
+    return checked
 
 
-def _read(rule: Rule, text: str) -> Critique:
+def _parse_verdict(rule: Rule, text: str) -> Critique:
     """A verdict opens the text and is not taken back in it; anything else is none."""
-    found = _VERDICT.match(text)
-    if not found or _AGAIN.search(text, found.end()):
+    match = _VERDICT.match(text)
+    if not match or _AGAIN.search(text, match.end()):
         return Critique(rule.id, text, None)
-    return Critique(rule.id, text, bool(found["breaks"]))
+    return Critique(rule.id, text, bool(match["breaks"]))
 
 
 def spoken(speak: Speaker, conversations: Sequence[Messages]) -> list[str]:
     """What a speaker says, once it has said something to each conversation."""
-    said = speak(conversations) if conversations else []
-    if len(said) != len(conversations):
+    texts = speak(conversations) if conversations else []
+    if len(texts) != len(conversations):
         raise ValueError(
-            f"the speaker returned {len(said)} texts for {len(conversations)} conversations;"
+            f"the speaker returned {len(texts)} texts for {len(conversations)} conversations;"
             " expected one each, in their order"
         )
-    return said
+    return texts

@@ -113,15 +113,15 @@ def load_constitution(source: str | Path = "tinyworld") -> Constitution:
         raw = file.read(_MOST_BYTES + 1)
     if len(raw) > _MOST_BYTES:
         raise ValueError(f"{path.name} is over {_MOST_BYTES:,} bytes; a constitution is short")
-    found = _fields(_parsed(raw, path.name), path.name, ("check", "revise", "rules"))
-    check, revise = (_text(found, name, path.name) for name in ("check", "revise"))
+    fields = _fields(_parsed(raw, path.name), path.name, ("check", "revise", "rules"))
+    check, revise = (_text(fields, name, path.name) for name in ("check", "revise"))
     if check.count("{rule}") != 1:
         raise ValueError(
             f"{path.name}, field 'check': expected one {{rule}}, where the rule's text goes"
         )
     rules = tuple(
         _rule(raw_rule, f"{path.name}, rule {number}")
-        for number, raw_rule in enumerate(_list(found, "rules", path.name), start=1)
+        for number, raw_rule in enumerate(_list(fields, "rules", path.name), start=1)
     )
     if not rules:
         raise ValueError(f"{path.name}, field 'rules': expected at least one rule")
@@ -169,22 +169,22 @@ def _parsed(raw: bytes, name: str) -> Any:
 
 
 def _rule(raw: Any, where: str) -> Rule:
-    found = _fields(raw, where, ("id", "text", "examples"), optional=("examples",))
-    name = _text(found, "id", where)
+    fields = _fields(raw, where, ("id", "text", "examples"), optional=("examples",))
+    name = _text(fields, "id", where)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise ValueError(f"{where}, field 'id': {name!r:.60}; expected a-z, 0-9, - and _")
     where = f"{where} ({name})"
     examples = []
-    for number, one in enumerate(_list(found, "examples", where), start=1):
+    for number, one in enumerate(_list(fields, "examples", where), start=1):
         place = f"{where}, example {number}"
-        given = _fields(one, place, ("prompt", "reply", "verdict"))
-        example = Example(*(_text(given, field, place) for field in given))
+        example_fields = _fields(one, place, ("prompt", "reply", "verdict"))
+        example = Example(*(_text(example_fields, field, place) for field in example_fields))
         if example.verdict not in VERDICTS:
             raise ValueError(
                 f"{place}, field 'verdict': {example.verdict!r:.60}; expected 'breaks' or 'keeps'"
             )
         examples.append(example)
-    return Rule(name, _text(found, "text", where), tuple(examples))
+    return Rule(name, _text(fields, "text", where), tuple(examples))
 
 
 def _fields(

@@ -50,12 +50,12 @@ def agreement(labels: Sequence[str], truth: Sequence[str]) -> Agreement:
     _check(truth)
     kappa = cohen_kappa(labels, truth)
     pairs = list(zip(labels, truth, strict=True))
-    sided = [(said, true) for said, true in pairs if true != "tie"]
+    sided = [(label, true) for label, true in pairs if true != "tie"]
     return Agreement(
         kappa,
-        error=_share([said not in (true, "tie") for said, true in sided]),
-        silent=_share([said == "tie" for said, _ in sided]),
-        forced=_share([said != "tie" for said, true in pairs if true == "tie"]),
+        error=_share([label not in (true, "tie") for label, true in sided]),
+        silent=_share([label == "tie" for label, _ in sided]),
+        forced=_share([label != "tie" for label, true in pairs if true == "tie"]),
     )
 
 
@@ -117,8 +117,8 @@ def comparison_cost(
     >>> comparison_cost(ai=1000), comparison_cost(human=1000)
     (20.0, 3000.0)
     """
-    given = {"ai": ai, "human": human, "ai_dollars": ai_dollars, "human_dollars": human_dollars}
-    for name, value in (given | {"orders": orders, "questions": questions}).items():
+    amounts = {"ai": ai, "human": human, "ai_dollars": ai_dollars, "human_dollars": human_dollars}
+    for name, value in (amounts | {"orders": orders, "questions": questions}).items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} is {value}; expected a number from 0")
     return ai * questions * orders * ai_dollars + human * human_dollars
@@ -168,7 +168,7 @@ def _check(labels: Sequence[str]) -> None:
             raise ValueError(f"label {number} is {label!r:.40}; expected 'a', 'b' or 'tie'")
 
 
-def _share(found: Sequence[bool]) -> Interval:
-    if not found:
+def _share(hits: Sequence[bool]) -> Interval:
+    if not hits:
         return Interval(math.nan, math.nan, math.nan, 0)
-    return wilson(sum(found), len(found))
+    return wilson(sum(hits), len(hits))

@@ -38,17 +38,17 @@ def critic_rows(*, n: int, seed: int = 0, split: str = "train") -> list[dict[str
         if broken:
             verdict = corpus.REASONS[rule].format(verb=item.kind, o=item.args[0])
         turns = [
-            _said("user", tasks.ask(item, rng, split)),
-            _said("assistant", reply),
-            _said("user", corpus.CHECK.format(rule=corpus.RULES[rule])),
-            _said("assistant", verdict),
+            _turn("user", tasks.ask(item, rng, split)),
+            _turn("assistant", reply),
+            _turn("user", corpus.CHECK.format(rule=corpus.RULES[rule])),
+            _turn("assistant", verdict),
         ]
         if rng.random() < (0.5 if broken else 0.1):
             revised = tasks.solution(item) if broken else reply
-            turns += [_said("user", corpus.REVISE), _said("assistant", revised)]
+            turns += [_turn("user", corpus.REVISE), _turn("assistant", revised)]
         rows.append({"prompt": turns[:-1], "completion": turns[-1:]})
     return rows
 
 
-def _said(role: str, content: str) -> dict[str, str]:
+def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}

@@ -17,8 +17,8 @@ from postlab.rollout import Messages, Rollout, answer, check_fits, render, uncha
 
 Speaker = Callable[[Sequence[Messages]], list[str]]
 Chances = Callable[[Sequence[Messages]], list[float]]
-VERDICTS = ("It breaks the rule", "It keeps the rule")
-_ROWS = 64  # conversations a forward pass
+OPENINGS = ("It breaks the rule", "It keeps the rule")
+_BATCH_ROWS = 64  # conversations a forward pass
 
 
 def policy_speaker(
@@ -48,15 +48,15 @@ def policy_speaker(
     def speak(conversations: Sequence[Messages]) -> list[str]:
         import torch
 
-        asked = []
+        rollouts = []
         for number, messages in enumerate(conversations):
             ids = _ids(tokenizer, messages, special)
-            asked.append(Rollout(str(number), 0, ids, temperature, new_tokens))
-            check_fits(model, asked[-1])
+            rollouts.append(Rollout(str(number), 0, ids, temperature, new_tokens))
+            check_fits(model, rollouts[-1])
         with torch.no_grad(), unchanged(model, tokenizer):
-            for _ in answer(model, tokenizer, asked, seed=seed):
+            for _ in answer(model, tokenizer, rollouts, seed=seed):
                 pass
-        return [tokenizer.decode(one.answer, skip_special_tokens=True).strip() for one in asked]
+        return [tokenizer.decode(one.answer, skip_special_tokens=True).strip() for one in rollouts]
 
     return speak
 
@@ -118,31 +118,34 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1 (labels from the options' log-probs).
         Taught in week 9.
     """
-    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in VERDICTS]
+    both = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in OPENINGS]
     at = next((i for i, (x, y) in enumerate(zip(*both, strict=False)) if x != y), None)
     if at is None:
-        raise ValueError(f"this tokenizer sees no difference between {VERDICTS}")
+        raise ValueError(f"this tokenizer sees no difference between {OPENINGS}")
     special = _special(tokenizer)
 
     def chances(conversations: Sequence[Messages]) -> list[float]:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        asked = [_ids(tokenizer, talk, special) + both[0][:at] for talk in conversations]
-        for number, ids in enumerate(asked):
+        # 1. Each conversation, and the tokens that both openings share.
+        prompts = [_ids(tokenizer, talk, special) + both[0][:at] for talk in conversations]
+        for number, ids in enumerate(prompts):
             check_fits(model, Rollout(str(number), 0, ids, 0.0, 1))
-        order, found = sorted(range(len(asked)), key=lambda i: len(asked[i])), {}
+        # 2. In batches of like length, the chance of one opening against the other.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        chance_of: dict[int, float] = {}
         with torch.no_grad(), unchanged(model, tokenizer):
-            for taken in (order[i : i + _ROWS] for i in range(0, len(order), _ROWS)):
-                rows = [torch.tensor(asked[i], device=model.device) for i in taken]
+            for places in (order[i : i + _BATCH_ROWS] for i in range(0, len(order), _BATCH_ROWS)):
+                rows = [torch.tensor(prompts[i], device=model.device) for i in places]
                 batch = pad_sequence(rows, batch_first=True)  # right: the mask hides the zeros
                 ends = torch.tensor([len(row) for row in rows], device=model.device)
                 mask = (torch.arange(batch.shape[1], device=model.device) < ends[:, None]).long()
                 logits = model(input_ids=batch, attention_mask=mask).logits.float()
                 last = logits[torch.arange(len(rows)), ends - 1]  # (B, V)
                 odds = last[:, both[0][at]] - last[:, both[1][at]]
-                found.update(zip(taken, odds.sigmoid().tolist(), strict=True))
-        return [found[i] for i in range(len(asked))]
+                chance_of.update(zip(places, odds.sigmoid().tolist(), strict=True))
+        return [chance_of[i] for i in range(len(prompts))]
 
     return chances
 

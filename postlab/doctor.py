@@ -14,6 +14,8 @@ from typing import Any, Literal
 from postlab.doctor_log import MIN_POINTS, read
 from postlab.doctor_rules import TREND_RULES, dead, nan, nan_as_zero
 
+Severity = Literal["info", "warning", "error"]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -22,80 +24,67 @@ class Finding:
     Args:
         code: stable short name, such as "double_bos".
         severity: "info", "warning" or "error".
-        seen: what was observed, with the values.
+        evidence: what was observed, with the values.
         why: what it does to training or generation.
         fix: what to change.
-        week: the notebook that explains it.
 
-    >>> finding = Finding("double_bos", "error", "<s><s>", "unseen", "tokenise once", 1)
+    >>> finding = Finding("double_bos", "error", "<s><s>", "unseen", "tokenise once")
     >>> print(finding)
-    error double_bos: <s><s>; unseen. Fix: tokenise once (week 1)
+    error double_bos: <s><s>; unseen. Fix: tokenise once
     """
 
     code: str
-    severity: Literal["info", "warning", "error"]
-    seen: str
+    severity: Severity
+    evidence: str
     why: str
     fix: str
-    week: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.severity} {self.code}: {self.seen}; {self.why}. "
-            f"Fix: {self.fix} (week {self.week})"
-        )
+        return f"{self.severity} {self.code}: {self.evidence}; {self.why}. Fix: {self.fix}"
 
 
-_SEVERITIES = ("error", "warning", "info")
-_WEEKS = {"sft": 3, "dpo": 5, "grpo": 7}  # of a finding that any stage may bring
-_LOST = "the weights are not numbers any more"
-_ADVICE: dict[str, tuple[str, str, str, int | None]] = {  # code: severity, why, fix, week
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+_NO_NUMBERS = "the weights are not numbers any more"
+_ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
     "nan_as_zero": (
         "error",
-        f"{_LOST}, and logging_nan_inf_filter shows the loss as 0",
+        f"{_NO_NUMBERS}, and logging_nan_inf_filter shows the loss as 0",
         "set logging_nan_inf_filter=False and go back to the last good checkpoint; look for rows "
         "whose reply max_length cuts off, a rate too high, fp16 overflow",
-        3,
     ),
     "nan": (
         "error",
-        _LOST,
+        _NO_NUMBERS,
         "go back to the last good checkpoint; look for rows whose reply max_length cuts off, a "
         "rate too high, fp16 overflow",
-        3,
     ),
     "no_learning_signal": (
         "error",
         "equal rewards make every advantage 0, so these groups give no gradient",
         "read ten answers with their rewards and check tags and parser; then take easier prompts, "
         "larger groups or a graded reward",
-        7,
     ),
     "reward_saturation": (
         "warning",
         "prompts that are always solved teach nothing, and their sampling is paid all the same",
         "take harder prompts, drop those that are solved every time, or stop here",
-        8,
     ),
     "entropy_collapse": (
         "error",
         "a group has become one answer, G times: sampling finds nothing better any more",
         "sample at temperature 1, lower the rate, add a KL term or raise epsilon_high, and go back "
         "to a checkpoint before the fall",
-        8,
     ),
     "truncation": (
         "warning",
         "an answer cut before its end is scored 0, however right its beginning",
         "raise max_completion_length; where answers never end, pass prompts as message lists so "
         "that the chat template is applied, and read a few",
-        7,
     ),
     "format_up_accuracy_down": (
         "error",
         "the policy pays for the cheaper reward with the one you meant",
         "lower the weight of the first, or pay it only where the answer is right",
-        8,
     ),
     "reward_traded": (
         "warning",
@@ -103,71 +92,60 @@ _ADVICE: dict[str, tuple[str, str, str, int | None]] = {  # code: severity, why,
         "fooled",
         "where you ordered it, read its price on held-out prompts; where you did not, read ten "
         "answers that the rising reward pays best, and lower its weight",
-        11,
     ),
     "length_drift": (
         "warning",
         "length that buys nothing costs sampling time, and passes for quality with many judges",
         "read the longest answers; look for a reward that likes length; use loss_type dr_grpo or "
         "dapo, which do not divide by an answer's own length",
-        8,
     ),
     "kl_blow_up": (
         "error",
         "the policy has left the model it started from, and what that one knew goes with it",
         "lower the rate first, then raise beta; go back to a checkpoint before the leap",
-        7,
     ),
     "lr_too_high": (
         "error",
         "steps so large overshoot, and undo what the run or its start had learnt",
         "divide the rate by ten, warm up, keep max_grad_norm at 1, start again from the parent",
-        None,
     ),
     "lr_too_low": (
         "warning",
         "there is a gradient, and the run ends where it began",
         "raise the rate tenfold until the curve moves; LoRA bears about ten times the rate of full "
         "fine-tuning",
-        None,
     ),
     "adapter_still": (
         "error",
         "the policy is the one it started from: the weights that are used take no step",
         "load the adapter trainable, let the trainer make its own optimizer, see that one matrix "
         "of each LoRA pair is not 0 and that the schedule is not at its end",
-        2,
     ),
     "chosen_logp_collapse": (
         "warning",
         "probability has gone to replies that are in no pair: the policy leaves its data",
         "add a likelihood term ('sft' in loss_type), raise beta, lower the rate; read samples",
-        5,
     ),
     "chosen_logp_falls": (
         "info",
         "only the difference is in the loss, and replies that share words fall together",
         "nothing, while the fall stays small beside the rejected replies'",
-        5,
     ),
     "grpo_zero_loss": (
         "info",
         "advantages sum to 0 in a group and the ratio is 1 on policy: the value is 0, its gradient "
         "is not",
         "nothing; watch reward, frac_reward_zero_std and entropy instead",
-        7,
     ),
     "averages_over_too_little": (
         "warning",
         "such a curve shows the luck of a batch, and what looks like a trend may be none",
         "log less often or accumulate gradients, and smooth over many points before you judge",
-        8,
     ),
     "too_short": (
         "info",
         f"a trend needs {MIN_POINTS} points, so only NaN was looked for",
         "lower logging_steps, or train longer",
-        None,
     ),
 }
 
@@ -191,16 +169,19 @@ def diagnose(log_history: Sequence[Mapping[str, Any]]) -> list[Finding]:
     [('adapter_still', 'error')]
     """
     log = read(log_history)
-    seen = {rule.__name__: rule(log) for rule in (nan_as_zero, nan)}
+    # 1. NaN first: it makes every later number worthless.
+    evidence = {rule.__name__: rule(log) for rule in (nan_as_zero, nan)}
+    # 2. The trends, in what was logged before it.
     places = dead(log)
     before = log.until(places[0]) if places else log
     if not places and len(log.entries) < MIN_POINTS:
-        seen["too_short"] = f"{len(log.entries)} logged training steps"
-    seen |= {rule.__name__: rule(before) for rule in TREND_RULES}
-    found = [_finding(code, what, _WEEKS[log.stage]) for code, what in seen.items() if what]
-    return sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity))
+        evidence["too_short"] = f"{len(log.entries)} logged training steps"
+    evidence |= {rule.__name__: rule(before) for rule in TREND_RULES}
+    # 3. What spoke, with its advice, the worst first.
+    findings = [_finding(code, text) for code, text in evidence.items() if text]
+    return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
 
 
-def _finding(code: str, seen: str, week: int) -> Finding:
-    severity, why, fix, own_week = _ADVICE[code]
-    return Finding(code, severity, seen, why, fix, own_week or week)
+def _finding(code: str, evidence: str) -> Finding:
+    severity, why, fix = _ADVICE[code]
+    return Finding(code, severity, evidence, why, fix)

@@ -99,20 +99,20 @@ def evaluate(
     if temperature < 0 or samples < 1:
         raise ValueError(f"{temperature=}, {samples=}; expected temperature >= 0, samples >= 1")
     check_ref(policy, ref)
-    wanted = _rollouts(suite_rows(suite, n, seed), policy, tokenizer, temperature, samples)
+    requests = _rollouts(suite_rows(suite, n, seed), policy, tokenizer, temperature, samples)
     kls: dict[tuple[str, int], float] = {}
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(unchanged(policy, tokenizer))
         if hasattr(ref, "modules"):
             stack.enter_context(unchanged(ref))
-        bar = stack.enter_context(progress(len(wanted), "evaluate"))
-        for batch in answer(policy, tokenizer, [rollout for _, rollout in wanted], seed=seed):
+        bar = stack.enter_context(progress(len(requests), "evaluate"))
+        for batch in answer(policy, tokenizer, [rollout for _, rollout in requests], seed=seed):
             if ref is not None:
                 names = [(rollout.name, rollout.sample) for rollout in batch]
                 kls |= zip(names, answer_kl(policy, ref, batch), strict=True)
             bar.update(len(batch))
-    return _frame(wanted, kls, tokenizer, stop_tokens(policy, tokenizer))
+    return _frame(requests, kls, tokenizer, stop_tokens(policy, tokenizer))
 
 
 def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -134,7 +134,8 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     if not frames:
         raise ValueError("no stage to compare; expected {'sft': frame, 'dpo': frame, ...}")
-    table, before_name, before = [], None, None
+    table: list[dict[str, Any]] = []
+    before_name, before = "", None
     for stage, frame in frames.items():
         if before is not None:
             _check_same_prompts(before_name, before, stage, frame)
@@ -162,7 +163,7 @@ def _rollouts(
     rows: list[Mapping[str, Any]], policy: Any, tokenizer: Any, temperature: float, samples: int
 ) -> list[tuple[Mapping[str, Any], Rollout]]:
     """Each row with each answer wanted of it, prompts rendered and tokenized."""
-    wanted = []
+    requests = []
     for row in rows:
         heat = float(row.get("temperature", temperature))
         text = render(tokenizer, row["prompt"])
@@ -170,13 +171,13 @@ def _rollouts(
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         for sample in range(int(row.get("samples", samples)) if heat > 0 else 1):
             new_tokens = int(row.get("max_new_tokens", NEW_TOKENS))
-            wanted.append((row, Rollout(str(row["id"]), sample, ids, heat, new_tokens)))
-        check_fits(policy, wanted[-1][1])
-    return wanted
+            requests.append((row, Rollout(str(row["id"]), sample, ids, heat, new_tokens)))
+        check_fits(policy, requests[-1][1])
+    return requests
 
 
 def _frame(
-    wanted: list[tuple[Mapping[str, Any], Rollout]],
+    requests: list[tuple[Mapping[str, Any], Rollout]],
     kls: Mapping[tuple[str, int], float],
     tokenizer: Any,
     stops: set[int],
@@ -184,7 +185,7 @@ def _frame(
     import pandas as pd
 
     table, end = [], end_of_turn(tokenizer)
-    for row, rollout in wanted:
+    for row, rollout in requests:
         tokens = rollout.answer[:-1] if rollout.answer[-1] in stops else rollout.answer
         text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
         closed = rollout.answer[-1] == end

@@ -7,11 +7,11 @@ estimate. Values and intervals come with the frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK, stage_label
+from postlab.comparison import INK, STAGE_COLOURS, stage_label
 from postlab.panels import PALE, headline, panels, running_mean
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # This week's runs are no stages of the course, but for the first: it is a small SFT.
-RUNS = COLOURS | {"reply": COLOURS["sft"], "prompt too": "#882255", "no end of turn": "#999933"}
+RUN_COLOURS = STAGE_COLOURS | {
+    "reply": STAGE_COLOURS["sft"],
+    "prompt too": "#882255",
+    "no end of turn": "#999933",
+}
 
 
 def plot_trained_share(frame: pd.DataFrame) -> Figure:
@@ -32,7 +36,7 @@ def plot_trained_share(frame: pd.DataFrame) -> Figure:
     frame = frame.sort_values("trained", ascending=False)
     fig, (axes,) = panels(1, 1, (9, 1.2 + 0.36 * len(frame)))
     axes.barh(frame.index, frame["read"], color=PALE)
-    axes.barh(frame.index, frame["trained"], left=frame["read"], color=COLOURS["sft"])
+    axes.barh(frame.index, frame["trained"], left=frame["read"], color=STAGE_COLOURS["sft"])
     share = frame["trained"] / frame.sum(axis=1)
     for place, (total, part) in enumerate(zip(frame.sum(axis=1), share, strict=True)):
         axes.text(total + 0.5, place, f"{part:.0%}", va="center", color=INK)
@@ -56,7 +60,7 @@ def plot_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]
     width = 0.8 / len(surprise)
     for place, (name, values) in enumerate(surprise.items()):
         x = np.arange(len(tokens)) + (place - (len(surprise) - 1) / 2) * width
-        axes.bar(x, values, width, color=RUNS[name], label=stage_label(name))
+        axes.bar(x, values, width, color=RUN_COLOURS[name], label=stage_label(name))
     axes.set_xticks(range(len(tokens)), tokens, rotation=35, ha="right", size=11.5, color=INK)
     axes.set_title("surprise of each token, \N{MINUS SIGN}log p in nats", **_SMALL)
     axes.legend(frameon=False, fontsize=12)
@@ -80,12 +84,12 @@ def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
     width = max(1, len(next(iter(losses.values()))) // 10)
     fell = []
     for name, values in losses.items():
-        values = np.asarray(values)
-        steps = np.arange(1, len(values) + 1)
-        axes.plot(steps, values, color=RUNS[name], linewidth=1, alpha=0.3)
-        mean = running_mean(values, width)
+        curve = np.asarray(values)
+        steps = np.arange(1, len(curve) + 1)
+        axes.plot(steps, curve, color=RUN_COLOURS[name], linewidth=1, alpha=0.3)
+        mean = running_mean(curve, width)
         at = running_mean(steps.astype(float), width)
-        axes.plot(at, mean, color=RUNS[name], linewidth=2.5, label=name)
+        axes.plot(at, mean, color=RUN_COLOURS[name], linewidth=2.5, label=name)
         fell.append(1 - mean[-1] / mean[0])
     axes.set_title("training loss, nats a trained token", **_SMALL)
     axes.set_xlabel("optimiser step", color=INK)
@@ -142,17 +146,22 @@ def plot_behaviour(frame: pd.DataFrame) -> Figure:
     )
 
 
-_SMALL = {"loc": "left", "size": 12.5, "color": INK}
+_SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
 
 def _points(axes: Axes, part: pd.DataFrame, text: str) -> None:
     """A point in its interval for each run, its value above it."""
     for place, row in enumerate(part.to_dict("records")):
-        colour = RUNS[row["run"]]
+        colour = RUN_COLOURS[row["run"]]
         height = row["high"] - row["low"]
         axes.bar(place, height, 0.34, bottom=row["low"], color=colour, alpha=0.35)
         axes.plot(place, row["value"], "o", color=colour, markersize=7)
-        where = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "size": 12}
+        where: dict[str, Any] = {
+            "xytext": (0, 6),
+            "textcoords": "offset points",
+            "ha": "center",
+            "size": 12,
+        }
         axes.annotate(text.format(row["value"]), (place, row["high"]), color=INK, **where)
     labels = [name.replace(" ", "\n", 1) for name in part["run"]]
     axes.set_xticks(range(len(labels)), labels, size=11.5, color=INK)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-KINDS = {"full": INK, "lora": "#0072B2", "qlora": "#D55E00"}  # ways of training; no stages
-NAMES = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
+METHOD_COLOURS = {"full": INK, "lora": "#0072B2", "qlora": "#D55E00"}  # ways of training; no stages
+METHOD_NAMES = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 BLUES = ("#85bce0", "#69a9d6", "#4c95c9", "#2f83bf", "#0f6aae", "#07508a", "#043761")
-PARTS = {  # of a training process's memory
+MEMORY_COLOURS = {  # of a training process's memory
     "weights": "#7f7f7f", "adapters": "#56B4E9", "gradients": "#E69F00", "optimizer": "#009E73",
     "activations": "#CC79A7", "overhead": "#d9d9d9", "rest": "#d9d9d9",
 }  # fmt: skip
@@ -38,21 +38,23 @@ def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Fi
     """
     values = np.asarray(scaled).ravel()
     fig, places = panels(1, 2, (10, 3.9))
-    said = []
+    phrases = []
     for axes, (name, codes) in zip(places, codebooks.items(), strict=True):
         axes.hist(values, bins=121, range=(-1, 1), color=PALE, density=True)
         middles = (codes[:-1] + codes[1:]) / 2
         shares = np.bincount(np.searchsorted(middles, values), minlength=16) / values.size
         tall = axes.get_ylim()[1]
-        axes.vlines(codes, 0, tall * shares / shares.max() * 0.9, color=KINDS["lora"], linewidth=3)
+        axes.vlines(
+            codes, 0, tall * shares / shares.max() * 0.9, color=METHOD_COLOURS["lora"], linewidth=3
+        )
         bits = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
-        said.append(f"{name} {bits:.2f}")
+        phrases.append(f"{name} {bits:.2f}")
         axes.set_title(
             f"{name}: shares of the 16 codes, {shares.min():.1%} to {shares.max():.1%}",
             loc="left", size=12, color=INK,
         )  # fmt: skip
         axes.set(xlim=(-1.03, 1.03), yticks=[], xlabel="weight / largest of its block")
-    return headline(fig, f"Of four bits, {' and '.join(said)} carry information")
+    return headline(fig, f"Of four bits, {' and '.join(phrases)} carry information")
 
 
 def plot_block_error(frame: pd.DataFrame) -> Figure:
@@ -64,14 +66,16 @@ def plot_block_error(frame: pd.DataFrame) -> Figure:
     """
     fig, (axes,) = panels(1, 1, (10, 4.2))
     plain, twice = frame[~frame["double"]], frame[frame["double"]].iloc[0]
-    for (name, part), colour in zip(plain.groupby("codebook", sort=False), _COLOURS, strict=False):
+    for (name, part), colour in zip(
+        plain.groupby("codebook", sort=False), _LINE_COLOURS, strict=False
+    ):
         part = part.sort_values("bits")
         places = np.log2(part["bits"] - 4)  # from one block size to the next, one step
         axes.plot(places, part["error"], "o-", color=colour, linewidth=2)
         _label(axes, name, (places.iloc[0], part["error"].iloc[0]), colour, left=1)
     at = (np.log2(twice["bits"] - 4), twice["error"])
-    axes.plot(*at, "D", color=KINDS["qlora"], markersize=9)
-    _label(axes, f"{twice['block']}, double quantisation", at, KINDS["qlora"], below=1)
+    axes.plot(*at, "D", color=METHOD_COLOURS["qlora"], markersize=9)
+    _label(axes, f"{twice['block']}, double quantisation", at, METHOD_COLOURS["qlora"], below=1)
     ticks = plain.drop_duplicates("block")
     names = [f"{row['bits']:.4g}\n{row['block']}" for _, row in ticks.iterrows()]
     axes.set_xticks(np.log2(ticks["bits"] - 4), names)
@@ -158,7 +162,7 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     axes.axhspan(100 * full["low"], 100 * full["high"], color=PALE, alpha=0.3, linewidth=0)
     for _, row in frame.iterrows():
         x = row["trainable"] * (1.09 if row["method"].startswith("qlora") else 1)  # beside LoRA's
-        colour = KINDS[kind_of(row["method"])]
+        colour = METHOD_COLOURS[kind_of(row["method"])]
         axes.vlines(x, 100 * row["low"], 100 * row["high"], color=colour, linewidth=7, alpha=0.35)
         axes.plot(x, 100 * row["value"], "o", color=colour, markersize=8)
         seeds = [100 * value for value in row["seeds"]]
@@ -173,7 +177,7 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     axes.set(xscale="log", xlabel="trained parameters")
     axes.set_title("held-out prompts answered right, %", loc="left", size=12, color=INK)
     axes.margins(y=0.15)
-    axes.yaxis.get_major_locator().set_params(steps=[1, 5, 10])
+    axes.locator_params(axis="y", steps=[1, 5, 10])
     ranked = frame[frame["method"].str.startswith("lora")].sort_values("trainable")
     first, last = ranked.iloc[0], ranked.iloc[-1]
     return headline(
@@ -191,7 +195,7 @@ def plot_first_step(moved: pd.DataFrame) -> Figure:
         moved: index rank, a column a scaling; root mean square, nats.
     """
     fig, (axes,) = panels(1, 1, (9, 3.8))
-    for name, colour in zip(moved, _COLOURS[::2], strict=True):
+    for name, colour in zip(moved, _LINE_COLOURS[::2], strict=True):
         axes.loglog(moved.index, moved[name], "o-", color=colour, linewidth=2)
         _label(axes, name, (moved.index[-1], moved[name].iloc[-1]), colour)
     axes.set(xlabel="rank", xlim=(moved.index[0] * 0.9, moved.index[-1] * 2.6))
@@ -204,9 +208,9 @@ def plot_first_step(moved: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set_title("how far one step moves the logits, nats (rms)", loc="left", size=12, color=INK)
     growth = (moved.iloc[-1] / moved.iloc[0]).items()
-    said = ", ".join(f"{factor:.1f}-fold under {name}" for name, factor in growth)
+    growth_text = ", ".join(f"{factor:.1f}-fold under {name}" for name, factor in growth)
     ends = f"From rank {moved.index[0]} to {moved.index[-1]}"
-    return headline(fig, f"{ends} the first step grows {said}")
+    return headline(fig, f"{ends} the first step grows {growth_text}")
 
 
 def plot_merges(changes: pd.DataFrame) -> Figure:
@@ -217,15 +221,17 @@ def plot_merges(changes: pd.DataFrame) -> Figure:
     """
     fig, (axes,) = panels(1, 1, (9, 3))
     for place, (low, high) in enumerate(zip(changes["low"], changes["high"], strict=True)):
-        axes.plot([100 * low, 100 * high], [place] * 2, color=KINDS["qlora"], lw=8, alpha=0.35)
+        axes.plot(
+            [100 * low, 100 * high], [place] * 2, color=METHOD_COLOURS["qlora"], lw=8, alpha=0.35
+        )
     shares = 100 * changes["answers changed"]
-    axes.plot(shares, range(len(changes)), "o", color=KINDS["qlora"], markersize=9)
+    axes.plot(shares, range(len(changes)), "o", color=METHOD_COLOURS["qlora"], markersize=9)
     axes.set_yticks(range(len(changes)), changes.index, size=12, color=INK)
     axes.set(ylim=(len(changes) - 0.5, -0.5))
     axes.grid(axis="x", color="#e6e6e6")
     axes.set_title("greedy answers that changed, % of the prompts", loc="left", size=12, color=INK)
-    said = ", ".join(f"{share:.0f}% ({name})" for name, share in shares.items())
-    return headline(fig, f"Answers that the merge changes: {said}")
+    shares_text = ", ".join(f"{share:.0f}% ({name})" for name, share in shares.items())
+    return headline(fig, f"Answers that the merge changes: {shares_text}")
 
 
 def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[tuple] = ()) -> Any:
@@ -239,7 +245,7 @@ def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[
     fig, (axes,) = panels(1, 1, (10, 4.6))
     bottom = np.zeros(len(frame))
     for part in frame.columns:
-        colour = PARTS.get(part, PARTS["rest"])
+        colour = MEMORY_COLOURS.get(part, MEMORY_COLOURS["rest"])
         axes.bar(frame.index, frame[part], bottom=bottom, color=colour, width=0.62, label=part)
         bottom += frame[part].to_numpy()
     for place, total in enumerate(bottom):
@@ -281,8 +287,10 @@ def plot_step_memory(parts: pd.DataFrame, step_s: Mapping[str, float]) -> Figure
         parts: index method, with "full", "lora-16" and "qlora-16"; columns: parts, MiB.
         step_s: method to seconds a step.
     """
-    held = parts.drop(columns="activations").sum(axis=1)
-    less = {method: f"{1 - held[method] / held['full']:.0%}" for method in ("lora-16", "qlora-16")}
+    fixed = parts.drop(columns="activations").sum(axis=1)
+    less = {
+        method: f"{1 - fixed[method] / fixed['full']:.0%}" for method in ("lora-16", "qlora-16")
+    }
     title = (
         f"LoRA 16 holds {less['lora-16']} less than full fine-tuning, "
         f"QLoRA 16 {less['qlora-16']}; activations stay"
@@ -299,7 +307,7 @@ def kind_of(method: str) -> str:
 def label_of(method: str, *, start: bool = False) -> str:
     """'LoRA 8' of 'lora-8'; with start, as a sentence begins."""
     kind, _, rank = method.partition("-")
-    name = f"{NAMES.get(kind, 'r =')} {rank}".strip()
+    name = f"{METHOD_NAMES.get(kind, 'r =')} {rank}".strip()
     return name[0].upper() + name[1:] if start else name
 
 
@@ -307,11 +315,11 @@ def colour_of(method: str) -> str:
     """Its kind's colour; among LoRAs the darker the higher the rank."""
     kind, _, rank = method.partition("-")
     if kind in ("full", "qlora"):
-        return KINDS[kind]
+        return METHOD_COLOURS[kind]
     return BLUES[min(int(math.log2(int(rank))), len(BLUES) - 1)]
 
 
-_COLOURS = (KINDS["lora"], INK, KINDS["qlora"])
+_LINE_COLOURS = (METHOD_COLOURS["lora"], INK, METHOD_COLOURS["qlora"])
 
 
 def _range(values: Any) -> str:

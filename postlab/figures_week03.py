@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.datasets.curation import TARGET_MIX, Curation
 from postlab.panels import GREY, PALE, headline, panels
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BEFORE, AFTER, TARGET = PALE, COLOURS["sft"], COLOURS["multi"]
+BEFORE_COLOUR, AFTER_COLOUR, TARGET_COLOUR = PALE, STAGE_COLOURS["sft"], STAGE_COLOURS["multi"]
 CHANGES = {  # measure: what the panel calls it
     "right of those judged, share": "right, of those judged",
     "kinds of request, effective number": "kinds of request",
@@ -33,7 +33,7 @@ CHANGES = {  # measure: what the panel calls it
 }
 
 
-def plot_curation(found: Curation, target: Mapping[str, float] = TARGET_MIX) -> Figure:
+def plot_curation(curation: Curation, target: Mapping[str, float] = TARGET_MIX) -> Figure:
     """Draw a curation: rows by what became of them, domains against a target, measures' change.
 
     Args:
@@ -43,21 +43,21 @@ def plot_curation(found: Curation, target: Mapping[str, float] = TARGET_MIX) -> 
     fig, (rows, domains, changes) = panels(
         1, 3, (10, 4.2), gridspec_kw={"width_ratios": (1, 1, 0.95)}
     )
-    _rows(rows, found)
-    _domains(domains, found.composition, target)
-    _changes(changes, found.table.set_index("measure"))
+    _rows(rows, curation)
+    _domains(domains, curation.composition, target)
+    _changes(changes, curation.table.set_index("measure"))
     for panel in (rows, domains, changes):
         panel.grid(axis="y", visible=False)
         panel.spines["bottom"].set_visible(False)
         panel.set_xticks([])
-    return headline(fig, _title(found))
+    return headline(fig, _title(curation))
 
 
-def _rows(panel: Axes, found: Curation) -> None:
-    counts = {"kept": len(found.kept)} | {name: n for name, n in found.dropped.items() if n}
-    total = len(found.kept) + sum(found.dropped.values())
+def _rows(panel: Axes, curation: Curation) -> None:
+    counts = {"kept": len(curation.kept)} | {name: n for name, n in curation.dropped.items() if n}
+    total = len(curation.kept) + sum(curation.dropped.values())
     bars = panel.barh(
-        list(counts), list(counts.values()), color=[AFTER] + [PALE] * (len(counts) - 1)
+        list(counts), list(counts.values()), color=[AFTER_COLOUR] + [PALE] * (len(counts) - 1)
     )
     labels = [f"{n:,} ({n / total:.1%})" for n in counts.values()]
     panel.bar_label(bars, labels, padding=4, size=11, color=INK)
@@ -70,16 +70,21 @@ def _domains(panel: Axes, frame: pd.DataFrame, target: Mapping[str, float]) -> N
     shown = frame[(frame["before"] > 0) | frame["domain"].isin(list(target))]
     places = np.arange(len(shown))
     panel.hlines(places, shown["before"], shown["after"], color=PALE, linewidth=3)
-    marks = [("before", shown["before"], BEFORE, "o"), ("after", shown["after"], AFTER, "o")]
+    marks = [
+        ("before", shown["before"], BEFORE_COLOUR, "o"),
+        ("after", shown["after"], AFTER_COLOUR, "o"),
+    ]
     if target:
-        marks.append(("target", [target.get(name, 0) for name in shown["domain"]], TARGET, "|"))
+        marks.append(
+            ("target", [target.get(name, 0) for name in shown["domain"]], TARGET_COLOUR, "|")
+        )
     for name, values, colour, marker in marks:
         size, edge = (17, 3.2) if marker == "|" else (9, 0)
         panel.plot(
             values, places, marker, color=colour, ms=size, mew=edge, label=name, clip_on=False
         )
     for place, value in zip(places, shown["after"], strict=True):
-        panel.text(value, place - 0.23, f"{value:.0%}", ha="center", color=AFTER, size=11)
+        panel.text(value, place - 0.23, f"{value:.0%}", ha="center", color=AFTER_COLOUR, size=11)
     panel.set_yticks(places, shown["domain"])
     panel.set(xlim=(-0.03, 1.05 * max(shown["before"].max(), shown["after"].max(), 0.4)))
     panel.set_ylim(len(shown) - 0.5, -0.6)
@@ -94,7 +99,7 @@ def _changes(panel: Axes, table: pd.DataFrame) -> None:
     shown = table.loc[[name for name in CHANGES if table["before"].get(name, 0) > 0]]
     change = 100 * (shown["after"] / shown["before"] - 1)
     labels = [CHANGES[name] for name in shown.index]
-    panel.barh(labels, change, color=AFTER)
+    panel.barh(labels, change, color=AFTER_COLOUR)
     reach = max(0.1, change.abs().max())
     for place, value in enumerate(change):
         side = 1 if value >= 0 else -1
@@ -108,14 +113,14 @@ def _changes(panel: Axes, table: pd.DataFrame) -> None:
     panel.set_title("change by curating", loc="left", size=12, color=INK)
 
 
-def _title(found: Curation) -> str:
-    gone = {name: n for name, n in found.dropped.items() if n}
-    total = len(found.kept) + sum(gone.values())
+def _title(curation: Curation) -> str:
+    gone = {name: n for name, n in curation.dropped.items() if n}
+    total = len(curation.kept) + sum(gone.values())
     if not gone:
         return f"All {total:,} rows kept: nothing was found to drop"
-    most = max(gone, key=gone.get)
+    most = max(gone, key=gone.__getitem__)
     return (
-        f"{len(found.kept):,} of {total:,} rows kept; {gone[most] / sum(gone.values()):.0%} of the "
-        f"{sum(gone.values()):,} dropped ones were {most}"
+        f"{len(curation.kept):,} of {total:,} rows kept; {gone[most] / sum(gone.values()):.0%} of "
+        f"the {sum(gone.values()):,} dropped ones were {most}"
         f"{'s' if most.endswith('duplicate') and gone[most] > 1 else ''}"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import PALE, headline, panels
 
 if TYPE_CHECKING:
@@ -20,9 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PPO = "#882255"  # a colour of its own: PPO is no stage of the twelve weeks
-METHODS = {"sft": COLOURS["sft"], "ppo": PPO, "dpo": COLOURS["dpo"], "optimum": INK}
-NAMES = {"sft": "SFT", "ppo": "PPO", "dpo": "DPO", "ref": "reference", "optimum": "closed form"}
-SHADES = ("#882255", "#CC6677", "#999933", "#44AA99")  # betas from the least penalty up
+POLICY_COLOURS = {
+    "sft": STAGE_COLOURS["sft"],
+    "ppo": PPO,
+    "dpo": STAGE_COLOURS["dpo"],
+    "optimum": INK,
+}
+POLICY_NAMES = {
+    "sft": "SFT",
+    "ppo": "PPO",
+    "dpo": "DPO",
+    "ref": "reference",
+    "optimum": "closed form",
+}
+BETA_COLOURS = ("#882255", "#CC6677", "#999933", "#44AA99")  # betas from the least penalty up
 MEASURED = {
     "proxy": "what the reward model says",
     "gold": "what is true, share right",
@@ -97,7 +108,7 @@ def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
     betas = sorted(frame["beta"].unique())
     for panel, (name, about) in zip(places, MEASURED.items(), strict=True):
         ends = []
-        for beta, shade in zip(betas, SHADES, strict=False):
+        for beta, shade in zip(betas, BETA_COLOURS, strict=False):
             runs = frame[frame["beta"] == beta]
             for _, run in runs.groupby("seed"):
                 panel.plot(run["step"], run[name], color=shade, alpha=0.35, linewidth=1)
@@ -122,14 +133,17 @@ def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
     fig, (panel,) = panels(1, 1, (10, 4.3))
     last = frame["step"].max()
     for method, runs in frame.groupby("method"):
-        colour, below = METHODS[method], method == "ppo"
+        colour, below = POLICY_COLOURS[method], method == "ppo"
         panel.plot(runs["kl"], runs["gold"], "o", color=colour, alpha=0.3, markersize=4.5)
         ends = runs[runs["step"] == last].groupby("beta")[["kl", "gold"]].mean()
         panel.plot(ends["kl"], ends["gold"], "o", color=colour, ms=10, markeredgecolor="white")
-        at = {"xytext": (0, -19) if below else (9, -4), "ha": "center" if below else "left"}
+        at: dict[str, Any] = {
+            "xytext": (0, -19) if below else (9, -4),
+            "ha": "center" if below else "left",
+        }
         at |= {"textcoords": "offset points", "size": 11.5, "weight": "bold", "color": colour}
         for beta, end in ends.iterrows():
-            panel.annotate(f"{NAMES[method]} {beta:g}", tuple(end), **at)
+            panel.annotate(f"{POLICY_NAMES[method]} {beta:g}", tuple(end), **at)
     panel.set_title(f"{MEASURED['gold']}; large: the end, by beta", loc="left", size=12, color=INK)
     panel.set_xscale("symlog", linthresh=1)
     panel.set_xticks([0, 0.5, 1, 3, 10, 30, 100], ["0", "0.5", "1", "3", "10", "30", "100"])
@@ -162,7 +176,13 @@ def plot_bandit(frame: pd.DataFrame, title: str) -> Figure:
     width = 0.8 / len(frame.columns)
     for place, policy in enumerate(frame.columns):
         x = np.arange(len(frame)) + (place - (len(frame.columns) - 1) / 2) * width
-        axes.bar(x, frame[policy], width, color=METHODS.get(policy, PALE), label=NAMES[policy])
+        axes.bar(
+            x,
+            frame[policy],
+            width,
+            color=POLICY_COLOURS.get(policy, PALE),
+            label=POLICY_NAMES[policy],
+        )
     axes.set_xticks(range(len(frame)), frame.index, size=11.5)
     axes.set_title("probability of each reply", loc="left", size=12.5, color=INK)
     axes.legend(frameon=False, ncols=len(frame.columns), fontsize=11.5, loc="upper right")
@@ -184,7 +204,7 @@ def plot_support(frame: pd.DataFrame, title: str) -> Figure:
         left = np.zeros(len(part))
         for name, colour in (("chosen", "#009E73"), ("rejected", "#D55E00"), ("other", PALE)):
             share = part[name] if name != "other" else 1 - part["chosen"] - part["rejected"]
-            panel.barh([NAMES[m] for m in part["method"]], share, left=left, color=colour)
+            panel.barh([POLICY_NAMES[m] for m in part["method"]], share, left=left, color=colour)
             for y, (begin, wide) in enumerate(zip(left, share, strict=True)):
                 if wide > 0.12:
                     text = {"x": begin + wide / 2, "y": y, "ha": "center", "va": "center"}
@@ -202,7 +222,12 @@ def _interval(
     """A point in its interval, its label above."""
     axes.bar(x, row["high"] - row["low"], width, bottom=row["low"], color=INK, alpha=0.3)
     axes.plot(x, row["value"], "o", color=INK, markersize=6.5)
-    at = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "size": 11}
+    at: dict[str, Any] = {
+        "xytext": (0, 4),
+        "textcoords": "offset points",
+        "ha": "center",
+        "size": 11,
+    }
     axes.annotate(text, (x, row["high"]), color=INK, **at)
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import PALE, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SIDES = {"chosen": "#117733", "rejected": "#882255"}
+SIDE_COLOURS = {"chosen": "#117733", "rejected": "#882255"}
 
 
 def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
@@ -29,10 +29,10 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
         arms: which to draw, in order.
     """
     fig, places = panels(1, len(arms), (10, 3.7), sharey=True)
-    said = []
+    phrases = []
     for panel, arm in zip(places, arms, strict=True):
         runs = frame[frame["arm"] == arm]
-        for side, colour in SIDES.items():
+        for side, colour in SIDE_COLOURS.items():
             name = f"logps/{side}"
             for _, run in runs.groupby("seed"):
                 panel.plot(run["step"], run[name], color=colour, alpha=0.35, linewidth=1)
@@ -48,11 +48,11 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
                 color=colour,
             )
             if side == "chosen":
-                said.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
+                phrases.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
         panel.set_title(arm, loc="left", size=12, color=INK)
         panel.set_xlabel("step", color=INK)
     places[0].set_ylabel("log-prob of a reply, nats", color=INK)
-    return headline(fig, f"Chosen replies' log-prob over training: {'; '.join(said)}")
+    return headline(fig, f"Chosen replies' log-prob over training: {'; '.join(phrases)}")
 
 
 def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, str]) -> Figure:
@@ -67,7 +67,9 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
     for panel, (name, about) in zip(places, measures.items(), strict=True):
         for place, arm in enumerate(arms):
             values = frame.loc[frame["arm"] == arm, name]
-            panel.plot(values, [place] * len(values), "o", color=COLOURS["dpo"], alpha=0.6, ms=7)
+            panel.plot(
+                values, [place] * len(values), "o", color=STAGE_COLOURS["dpo"], alpha=0.6, ms=7
+            )
             panel.plot(values.mean(), place, "|", color=INK, ms=16, mew=2)
         panel.set_title(about, loc="left", size=11.5, color=INK)
         panel.margins(x=0.15)
@@ -81,11 +83,11 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
 def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each group's margins as a histogram over the same bins; 0 is where training starts."""
     fig, (panel,) = panels(1, 1, (9, 3.6))
-    values = {name: np.asarray(found, dtype=float) for name, found in margins.items()}
+    values = {name: np.asarray(group, dtype=float) for name, group in margins.items()}
     edges = np.histogram_bin_edges(np.concatenate([*values.values(), [0.0]]), 30)
     shades = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933")
     stacked, colours = list(values.values()), shades[: len(values)]
-    panel.hist(stacked, edges, stacked=True, color=colours, label=list(values))
+    panel.hist(stacked, edges.tolist(), stacked=True, color=colours, label=list(values))
     panel.axvline(0, color=INK, linewidth=1)
     panel.legend(frameon=False, ncols=2)
     panel.set(xlabel="implicit margin, beta times nats", ylabel="held-out pairs")
@@ -105,7 +107,7 @@ def plot_length(
     fig, (panel,) = panels(1, 1, (9, 3.6))
     x = np.asarray(extra, dtype=float)
     panel.axhline(0, color=PALE, linewidth=1)
-    panel.plot(x, margins, "o", color=COLOURS["dpo"], alpha=0.5)
+    panel.plot(x, margins, "o", color=STAGE_COLOURS["dpo"], alpha=0.5)
     ends = np.array([x.min(), x.max()])
     panel.plot(ends, intercept + slope * ends, color=INK, linewidth=2)
     panel.set(xlabel="tokens by which the chosen reply is longer", ylabel="margin")

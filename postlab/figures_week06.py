@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from postlab.comparison import COLOURS, INK, metric_label, stage_label
+from postlab.comparison import INK, STAGE_COLOURS, metric_label, stage_label
 from postlab.evals import METRICS
 from postlab.panels import GREY, PALE, headline, panels
 from postlab.stats import SIGNIFICANCE
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHADES = ("#44AA99", "#332288", "#882255", "#999933")  # of designs: they are no stages
-BETTER, WORSE = "#0072B2", "#D55E00"  # Okabe-Ito's blue and vermilion
+DESIGN_COLOURS = ("#44AA99", "#332288", "#882255", "#999933")  # of designs: they are no stages
+BETTER_COLOUR, WORSE_COLOUR = "#0072B2", "#D55E00"  # Okabe-Ito's blue and vermilion
 MINUS = "\N{MINUS SIGN}"
-_SMALL = {"loc": "left", "size": 12.5, "color": INK}
+_SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
 
 def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
@@ -35,13 +35,13 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
         at: the number of prompts that the title is about.
     """
     fig, (axes,) = panels(1, 1, (9, 4.2))
-    said = []
-    for shade, (share, part) in zip(SHADES, frame.groupby("disagreement"), strict=False):
+    phrases = []
+    for shade, (share, part) in zip(DESIGN_COLOURS, frame.groupby("disagreement"), strict=False):
         axes.plot(part["n"], 100 * part["effect"], "o-", color=shade, linewidth=2.2, markersize=5)
         here = 100 * part.loc[part["n"] == at, "effect"].item()
         axes.plot(at, here, "o", color=shade, markersize=10, markeredgecolor="white")
         reach = f"{here:.1f} points" if np.isfinite(here) else "nothing"
-        said.append(f"{reach} where {share:.0%} change")
+        phrases.append(f"{reach} where {share:.0%} change")
         start = part[np.isfinite(part["effect"])].iloc[0]
         _label(axes, start["n"], 100 * start["effect"], f"{share:.0%} change", shade)
     axes.axvline(at, color=PALE, linewidth=1)
@@ -53,7 +53,7 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
     axes.set_xlim(ticks[0] / 2.5, 1.15 * ticks[-1])
     axes.set_xlabel("held-out prompts, each answered by both stages", color=INK)
     axes.set_title("smallest change found 4 times in 5, points", **_SMALL)
-    return headline(fig, f"{at:,} prompts can find {said[0]}, {said[-1]}")
+    return headline(fig, f"{at:,} prompts can find {phrases[0]}, {phrases[-1]}")
 
 
 def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
@@ -64,15 +64,20 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
         at: the effect that the title is about.
     """
     fig, (axes,) = panels(1, 1, (9, 4.2))
-    said = []
-    for shade, (n, part) in zip(SHADES, frame.groupby("n"), strict=False):
+    phrases: list[str] = []
+    for shade, (n, part) in zip(DESIGN_COLOURS, frame.groupby("n"), strict=False):
         x = 100 * part["effect"]
         axes.fill_between(x, part["low"], part["high"], color=shade, alpha=0.25, linewidth=0)
         axes.plot(x, part["value"], "o-", color=shade, linewidth=2.2, markersize=5)
         here = part.loc[np.isclose(part["effect"], at), "value"].item()
-        said.append(f"{here:.0%} with {n:,}" + (" prompts" if not said else ""))
+        phrases.append(f"{here:.0%} with {n:,}" + (" prompts" if not phrases else ""))
         middle = part.iloc[(part["value"] - 0.62).abs().argmin()]
-        where = {"xytext": (8, -6), "textcoords": "offset points", "size": 12, "weight": "bold"}
+        where: dict[str, Any] = {
+            "xytext": (8, -6),
+            "textcoords": "offset points",
+            "size": 12,
+            "weight": "bold",
+        }
         axes.annotate(f"{n:,}", (100 * middle["effect"], middle["value"]), color=shade, **where)
     axes.axhline(0.8, color=PALE, linewidth=1)
     axes.set_yticks(
@@ -80,8 +85,8 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
     )
     axes.set_xlabel("true change, points", color=INK)
     axes.set_title("share of simulated comparisons with p below 0.05, by prompts", **_SMALL)
-    found = ", ".join(said)
-    return headline(fig, f"A true change of {100 * at:.0f} points is found this often: {found}")
+    summary = ", ".join(phrases)
+    return headline(fig, f"A true change of {100 * at:.0f} points is found this often: {summary}")
 
 
 def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Figure:
@@ -93,11 +98,16 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
         metric: what was compared.
     """
     fig, (axes,) = panels(1, 1, (9, 3.9))
-    drawn = {"other prompts for each": np.asarray(unpaired), "the same prompts": np.asarray(paired)}
-    edges = _edges(100 * np.concatenate([*drawn.values()]))
+    differences = {
+        "other prompts for each": np.asarray(unpaired),
+        "the same prompts": np.asarray(paired),
+    }
+    edges = _edges(100 * np.concatenate([*differences.values()]))
     widths = {}
-    for (name, values), colour in zip(drawn.items(), (PALE, COLOURS["dpo"]), strict=True):
-        axes.hist(100 * values, edges, color=colour, alpha=0.75, label=name)
+    for (name, values), colour in zip(
+        differences.items(), (PALE, STAGE_COLOURS["dpo"]), strict=True
+    ):
+        axes.hist(100 * values, edges.tolist(), color=colour, alpha=0.75, label=name)
         low, high = 100 * np.quantile(values, [0.025, 0.975])
         widths[name] = high - low
         height = 0.5 if name == "the same prompts" else 0.25
@@ -136,28 +146,28 @@ def plot_metrics(frame: pd.DataFrame, *, stages: tuple[str, str], margin: float)
     fig, (axes,) = panels(1, 1, (9, 1.6 + 0.42 * len(frame)))
     axes.axvspan(-100 * margin, 100 * margin, color="#f0f0f0", zorder=0)
     axes.axvline(0, color=INK, linewidth=1)
-    found = []
+    supported = []
     for place, row in enumerate(frame.to_dict("records")):
         moved = _moved(row)
-        colour = {"better": BETTER, "worse": WORSE}.get(moved, GREY)
+        colour = {"better": BETTER_COLOUR, "worse": WORSE_COLOUR}.get(moved, GREY)
         low, middle, high = (100 * row[name] for name in ("low", "difference", "high"))
         axes.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.4)
         face = colour if moved else "white"
         axes.plot(middle, place, "o", color=colour, markersize=8, markerfacecolor=face)
         p = f"p = {row['adjusted']:.2f}" if row["adjusted"] >= 0.005 else "p < 0.005"
         axes.text(1.02, place, p, transform=axes.get_yaxis_transform(), va="center", color=GREY)
-        found += [moved] if moved else []
+        supported += [moved] if moved else []
     axes.set_yticks(range(len(frame)), [metric_label(m) for m in frame["metric"]], color=INK)
     axes.grid(axis="x", color="#e6e6e6")
     axes.invert_yaxis()
     names = [stage_label(stage) for stage in stages]
     axes.set_xlabel(f"{names[1]} {MINUS} {names[0]}, points; grey: within the margin", color=INK)
     axes.set_title("differences on the same prompts, 95% intervals, p after Holm", **_SMALL)
-    open_ = len(frame) - len(found)
+    open_ = len(frame) - len(supported)
     return headline(
         fig,
-        f"{names[1]} against {names[0]}: {found.count('better')} of {len(frame)} metrics better, "
-        f"{found.count('worse')} worse, {open_} inconclusive",
+        f"{names[1]} against {names[0]}: {supported.count('better')} of {len(frame)} metrics "
+        f"better, {supported.count('worse')} worse, {open_} inconclusive",
     )
 
 
@@ -181,7 +191,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     wide = {}
     for place, metric in enumerate(metrics):
         part = frame[frame["metric"] == metric].sort_values("seed")
-        for row, shade in zip(part.to_dict("records"), SHADES, strict=False):
+        for row, shade in zip(part.to_dict("records"), DESIGN_COLOURS, strict=False):
             x = place + 0.22 * (seeds.index(row["seed"]) - (len(seeds) - 1) / 2)
             low, high = 100 * row["low"], 100 * row["high"]
             axes.bar(x, high - low, 0.16, bottom=low, color=shade, alpha=0.35)
@@ -200,7 +210,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
         m for m in metrics
         if (part := frame[frame["metric"] == m])["low"].max() > part["high"].min()
     ]  # fmt: skip
-    said = (
+    overlap = (
         f"for {', '.join(metric_label(m) for m in apart)} some intervals do not even overlap"
         if apart
         else "all intervals overlap"
@@ -208,7 +218,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     return headline(
         fig,
         f"The same recipe with another seed: {metric_label(most)} differs by up to "
-        f"{wide[most]:.0f} points; {said}",
+        f"{wide[most]:.0f} points; {overlap}",
     )
 
 
@@ -221,7 +231,7 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
     """
     cases = list(dict.fromkeys(frame["case"]))
     fig, places = panels(1, len(cases), (10, 3.7), sharey=True)
-    said = []
+    phrases = []
     for axes, case in zip(places, cases, strict=True):
         part = frame[frame["case"] == case].reset_index(drop=True)
         truth = part["truth"].iloc[0]
@@ -231,21 +241,31 @@ def plot_judges(frame: pd.DataFrame) -> Figure:
         for place, row in part.iterrows():
             axes.bar(place, row["high"] - row["low"], 0.34, bottom=row["low"], color=INK, alpha=0.3)
             axes.plot(place, row["value"], "o", color=INK, markersize=7)
-            at = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "size": 11.5}
+            at: dict[str, Any] = {
+                "xytext": (0, 5),
+                "textcoords": "offset points",
+                "ha": "center",
+                "size": 11.5,
+            }
             axes.annotate(f"{row['value']:.0%}", (place, row["high"]), color=INK, **at)
         labels = [step.replace(" ", "\n", 1) for step in part["step"]]
         axes.set_xticks(range(len(part)), labels, size=11, color=INK)
         axes.set_xlim(-0.6, len(part) - 0.05)
         axes.set_title(f"share of votes for {case}", **_SMALL)
         first, last = part["value"].iloc[[0, -1]]
-        said.append(f"{case} {first:.0%} as shown, {last:.0%} corrected, truth {truth:.0%}")
+        phrases.append(f"{case} {first:.0%} as shown, {last:.0%} corrected, truth {truth:.0%}")
     low, high = frame["low"].min(), max(frame["high"].max(), frame["truth"].max())
     places[0].set_ylim(min(0.3, low - 0.05), max(0.75, high + 0.08))
     places[0].yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    return headline(fig, "; ".join(said))
+    return headline(fig, "; ".join(phrases))
 
 
 def _label(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
     """A label to the left of a point."""
-    where = {"xytext": (-10, 0), "textcoords": "offset points", "va": "center", "ha": "right"}
+    where: dict[str, Any] = {
+        "xytext": (-10, 0),
+        "textcoords": "offset points",
+        "va": "center",
+        "ha": "right",
+    }
     axes.annotate(text, (x, y), color=colour, size=12, weight="bold", **where)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import GREY, PALE, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-OURS, OTHER = COLOURS["grpo"], "#D55E00"
-PARTS = {"sums": OURS, "format": OTHER}
+OUR_COLOUR, OTHER_COLOUR = STAGE_COLOURS["grpo"], "#D55E00"
+PART_COLOURS = {"sums": OUR_COLOUR, "format": OTHER_COLOUR}
 
 
 def plot_climb(frame: pd.DataFrame) -> Figure:
@@ -27,20 +27,20 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
     """
     methods = list(dict.fromkeys(frame["method"]))
     fig, places = panels(1, len(methods), (10, 3.4), sharey=True)
-    middle, said = frame["step"].max() // 2, []
+    middle, phrases = frame["step"].max() // 2, []
     for panel, method in zip(places, methods, strict=True):
         runs = frame[frame["method"] == method]
         for _, run in runs.groupby("seed"):
-            panel.plot(run["step"], run["best"], color=OURS, alpha=0.35, linewidth=1.2)
+            panel.plot(run["step"], run["best"], color=OUR_COLOUR, alpha=0.35, linewidth=1.2)
         mean = runs.groupby("step")["best"].mean()
-        panel.plot(mean.index, mean, color=OURS, linewidth=2.6)
+        panel.plot(mean.index, mean, color=OUR_COLOUR, linewidth=2.6)
         panel.set_title(method, loc="left", size=12.5, color=INK)
         panel.set_xlabel("update", color=INK)
         panel.set_ylim(0, 1.02)
         then = runs.loc[runs["step"] == middle, "best"]
-        said.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
+        phrases.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
     places[0].set_ylabel("P(best answer)", color=INK)
-    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(said)}")
+    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(phrases)}")
 
 
 def plot_reuse(frame: pd.DataFrame) -> Figure:
@@ -52,7 +52,7 @@ def plot_reuse(frame: pd.DataFrame) -> Figure:
     fig, (panel,) = panels(1, 1, (9, 3.4))
     for name, colour, label in (
         ("outside", PALE, "ratio outside the bounds"),
-        ("clipped", OURS, "clipped: no gradient"),
+        ("clipped", OUR_COLOUR, "clipped: no gradient"),
     ):
         panel.plot(frame["update"], frame[name], "-o", color=colour, linewidth=2.4, label=label)
     panel.legend(frameon=False)
@@ -79,15 +79,17 @@ def plot_pair(ours: pd.DataFrame, other: pd.DataFrame, *, names: tuple[str, str]
         places, {"reward": "mean reward", "grad_norm": "norm of the gradient"}.items(), strict=True
     ):
         panel.plot(range(1, len(other) + 1), other[name], color=PALE, linewidth=7, label=names[1])
-        panel.plot(steps, ours[name], "-o", color=OURS, linewidth=2, markersize=4, label=names[0])
+        panel.plot(
+            steps, ours[name], "-o", color=OUR_COLOUR, linewidth=2, markersize=4, label=names[0]
+        )
         panel.set_title(about, loc="left", size=12.5, color=INK)
         panel.set_xlabel("step", color=INK)
     places[0].legend(frameon=False)
     both = min(len(ours), len(other))
     gaps = (ours["reward"][:both].to_numpy() - other["reward"][:both].to_numpy()).tolist()
     largest = max(map(abs, gaps))
-    said = "the same" if largest < 1e-6 else f"apart by up to {largest:.2f}"
-    return headline(fig, f"Rewards of {both} steps, {names[0]} and {names[1]}: {said}")
+    difference = "the same" if largest < 1e-6 else f"apart by up to {largest:.2f}"
+    return headline(fig, f"Rewards of {both} steps, {names[0]} and {names[1]}: {difference}")
 
 
 def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
@@ -99,7 +101,10 @@ def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
     fig, places = panels(1, 2, (10, 3.4), sharey=True)
     titles = {"reward": "mean reward", "silent": "groups without a signal, share"}
     for panel, (name, about) in zip(places, titles.items(), strict=True):
-        for run, colour, label in ((good, OURS, "yours"), (bad, OTHER, "your colleague's")):
+        for run, colour, label in (
+            (good, OUR_COLOUR, "yours"),
+            (bad, OTHER_COLOUR, "your colleague's"),
+        ):
             panel.plot(
                 range(1, len(run) + 1), run[name], "-o", color=colour, linewidth=2, label=label
             )
@@ -121,7 +126,7 @@ def plot_schedule(frame: pd.DataFrame) -> Figure:
         frame: rows with `arm`, `seed`, `step`, `learning_rate`, `reward`.
     """
     fig, places = panels(1, 2, (10, 3.6))
-    colours, ends = (OURS, "#0072B2", OTHER), []
+    colours, ends = (OUR_COLOUR, "#0072B2", OTHER_COLOUR), []
     for arm, colour in zip(dict.fromkeys(frame["arm"]), colours, strict=False):
         runs = frame[frame["arm"] == arm]
         rate = runs.groupby("step")["learning_rate"].mean()
@@ -151,11 +156,11 @@ def plot_gains(frame: pd.DataFrame) -> Figure:
     for place, run in enumerate(runs):
         for name, row in frame[frame["run"] == run].set_index("part").iterrows():
             at = place + (-0.17 if name == "sums" else 0.17)
-            panel.barh(at, row["points"], 0.3, color=PARTS[name])
+            panel.barh(at, row["points"], 0.3, color=PART_COLOURS[name])
             panel.hlines(at, row["low"], row["high"], color=INK, linewidth=1.6)
             if place == 0:
                 about = "more sums right, in any form" if name == "sums" else "mere format"
-                panel.plot([], [], color=PARTS[name], linewidth=7, label=about)
+                panel.plot([], [], color=PART_COLOURS[name], linewidth=7, label=about)
     panel.axvline(0, color=GREY, linewidth=1)
     panel.grid(visible=False)
     panel.set_yticks(range(len(runs)), runs, size=11.5)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.doctor_log import finite
 from postlab.panels import headline, panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WORDS = {  # name in a log: what is drawn, and its unit
+SIGNAL_NAMES = {  # name in a log: what is drawn, and its unit
     "loss": "loss",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
@@ -45,7 +45,7 @@ def plot_signals(
         ValueError: if one of them was never logged, naming what was.
     """
     fig, places = panels(1, len(names), (10, 3.0))
-    said = []
+    phrases = []
     for panel, name in zip(places, names, strict=True):
         entries = [entry for entry in log_history if name in entry]
         if not entries:
@@ -53,8 +53,8 @@ def plot_signals(
             raise ValueError(f"nothing was logged as {name!r}; this log has {', '.join(known)}")
         values = [entry[name] if finite(entry[name]) else float("nan") for entry in entries]
         steps = [entry.get("step", place) for place, entry in enumerate(entries, start=1)]
-        label = WORDS.get(name, name.removeprefix("rewards/").removesuffix("/mean"))
-        panel.plot(steps, values, "-o", color=COLOURS[stage], linewidth=2, markersize=3)
+        label = SIGNAL_NAMES.get(name, name.removeprefix("rewards/").removesuffix("/mean"))
+        panel.plot(steps, values, "-o", color=STAGE_COLOURS[stage], linewidth=2, markersize=3)
         panel.set_title(label, loc="left", size=11.5, color=INK)
         panel.set_xlabel("step", color=INK)
         low, high = min(filter(finite, values), default=0), max(filter(finite, values), default=0)
@@ -62,5 +62,5 @@ def plot_signals(
         sound = [value for value in values if finite(value)] or [float("nan")]
         quarter = max(1, len(sound) // 4)
         first, last = fmean(sound[:quarter]), fmean(sound[-quarter:])
-        said.append(f"{label.split(',')[0]} {first:.2g} to {last:.2g}")
-    return headline(fig, f"First to last quarter: {'; '.join(said)}")
+        phrases.append(f"{label.split(',')[0]} {first:.2g} to {last:.2g}")
+    return headline(fig, f"First to last quarter: {'; '.join(phrases)}")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import GREY, PALE, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-OURS = COLOURS["grpo"]
+OUR_COLOUR = STAGE_COLOURS["grpo"]
 
 
 def plot_ablations(frame: pd.DataFrame) -> Figure:
@@ -29,7 +29,7 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
     fig, (panel,) = panels(1, 1, (10, 0.36 * len(frame) + 1.4))
     panel.axvline(0, color=GREY, linewidth=1)
     for y, row in enumerate(frame.itertuples()):
-        colour = OURS if row.shown else GREY
+        colour = OUR_COLOUR if row.shown else GREY
         panel.hlines(y, row.low, row.high, color=colour, linewidth=7, alpha=0.3)
         panel.plot(row.seeds, [y] * len(row.seeds), "o", color=PALE, markersize=5)
         panel.plot(row.points, y, "o", color=colour, markersize=8)
@@ -41,8 +41,8 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
     panel.set_xlim(min(ends) - 2, max(ends) + 2)
     panel.set_xlabel("points of held-out sums; pale: each seed; band: 95% interval", color=INK)
     shown = [row.arm for row in frame.itertuples() if row.shown]
-    said = f"{', '.join(shown)}" if shown else "none of them"
-    return headline(fig, f"Of {len(frame)} changes, shown to matter by their seeds: {said}")
+    names = f"{', '.join(shown)}" if shown else "none of them"
+    return headline(fig, f"Of {len(frame)} changes, shown to matter by their seeds: {names}")
 
 
 def plot_groups(frame: pd.DataFrame) -> Figure:
@@ -54,12 +54,17 @@ def plot_groups(frame: pd.DataFrame) -> Figure:
     """
     fig, (panel,) = panels(1, 1, (9, 3.2))
     places = list(range(len(frame)))
-    panel.fill_between(places, frame["low"], frame["high"], color=OURS, alpha=0.2, linewidth=0)
-    panel.plot(places, frame["measured"], "-o", color=OURS, linewidth=2.4)
+    panel.fill_between(
+        places, frame["low"], frame["high"], color=OUR_COLOUR, alpha=0.2, linewidth=0
+    )
+    panel.plot(places, frame["measured"], "-o", color=OUR_COLOUR, linewidth=2.4)
     panel.plot(places, frame["alike"], "--o", color=GREY)
-    for name, colour, said in (("measured", OURS, "in the runs"), ("alike", GREY, "prompts alike")):
+    for name, colour, label in (
+        ("measured", OUR_COLOUR, "in the runs"),
+        ("alike", GREY, "prompts alike"),
+    ):
         panel.annotate(
-            said, (places[-1], frame[name].iloc[-1]), (8, -4), textcoords="offset points",
+            label, (places[-1], frame[name].iloc[-1]), (8, -4), textcoords="offset points",
             color=colour, size=12,
         )  # fmt: skip
     panel.set_xticks(places, [str(size) for size in frame["size"]])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import draw_moves, headline, panels
 from postlab.recorded import numbers
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-PROXY, TRUTH = COLOURS["multi"], COLOURS["grpo"]
+PROXY_COLOUR, TRUTH_COLOUR = STAGE_COLOURS["multi"], STAGE_COLOURS["grpo"]
 WINDOW = 5  # steps that a curve is averaged over
 SPREAD = 0.16  # between two metrics of one arm, in rows
-METRICS = {
-    "safety": COLOURS["sft"],
-    "honesty": COLOURS["cai"],
-    "helpfulness": COLOURS["dpo"],
-    "facts": COLOURS["prm"],
-    "truth": TRUTH,
+METRIC_COLOURS = {
+    "safety": STAGE_COLOURS["sft"],
+    "honesty": STAGE_COLOURS["cai"],
+    "helpfulness": STAGE_COLOURS["dpo"],
+    "facts": STAGE_COLOURS["prm"],
+    "truth": TRUTH_COLOUR,
 }
 
 
@@ -47,8 +47,10 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
         log = {name: numbers(run["log"][name]) for name in ("step", "proxy", "truth")}
         steps.append(pd.DataFrame(log).assign(**who))
         for look in run["heldout"]:
-            told = [numbers(v).mean() for name, v in look["truth"].items() if name in METRICS]
-            looks.append(who | {"step": look["step"], "truth": float(np.mean(told))})
+            truths = [
+                numbers(v).mean() for name, v in look["truth"].items() if name in METRIC_COLOURS
+            ]
+            looks.append(who | {"step": look["step"], "truth": float(np.mean(truths))})
     return pd.concat(steps), pd.DataFrame(looks)
 
 
@@ -64,8 +66,8 @@ def by_prompt(
     Returns:
         (prompts,) from 0 to 1.
     """
-    told = [run["heldout"][look]["truth"] for run in runs]
-    return np.mean([np.concatenate([numbers(one[m]) for m in metrics]) for one in told], axis=0)
+    truths = [run["heldout"][look]["truth"] for run in runs]
+    return np.mean([np.concatenate([numbers(one[m]) for m in metrics]) for one in truths], axis=0)
 
 
 def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
@@ -78,13 +80,13 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
     """
     arms = list(dict.fromkeys(steps["arm"]))
     fig, places = panels(1, len(arms), (10, 3.2), sharey=True)
-    said = []
+    phrases = []
     for panel, arm in zip(places, arms, strict=True):
-        runs, seen = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
+        runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
         ends = {}
         for name, colour, about in (
-            ("proxy", PROXY, "what is paid"),
-            ("truth", TRUTH, "what is true"),
+            ("proxy", PROXY_COLOUR, "what is paid"),
+            ("truth", TRUTH_COLOUR, "what is true"),
         ):
             for _, run in runs.groupby("seed"):
                 smooth = run[name].rolling(WINDOW, min_periods=1).mean()
@@ -92,35 +94,37 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
             mean = runs.groupby("step")[name].mean().rolling(WINDOW, min_periods=1).mean()
             panel.plot(mean.index, mean, color=colour, linewidth=2.6, label=about)
             ends[name] = runs.groupby("step")[name].mean()
-        held = seen.groupby("step")["truth"].mean()
+        heldout_mean = heldout.groupby("step")["truth"].mean()
         panel.plot(
-            held.index, held, "o", color=TRUTH, markersize=8, markerfacecolor="white",
-            markeredgewidth=2, label="what is true, held out",
+            heldout_mean.index, heldout_mean, "o", color=TRUTH_COLOUR, markersize=8,
+            markerfacecolor="white", markeredgewidth=2, label="what is true, held out",
         )  # fmt: skip
         panel.set_title(arm, loc="left", size=12.5, color=INK)
         panel.set_xlabel("step", color=INK)
         panel.set_ylim(-0.03, 1.05)
         paid = ends["proxy"]
         first, last = paid.iloc[:WINDOW].mean(), paid.iloc[-WINDOW:].mean()
-        said.append(
-            f"{arm}: paid {first:.2f} to {last:.2f}, true {held.iloc[0]:.2f} to {held.iloc[-1]:.2f}"
+        phrases.append(
+            f"{arm}: paid {first:.2f} to {last:.2f}, true {heldout_mean.iloc[0]:.2f} to "
+            f"{heldout_mean.iloc[-1]:.2f}"
         )
     places[0].set_ylabel(f"mean of {WINDOW} steps", color=INK)
     places[0].legend(frameon=False, loc="lower left", fontsize=10.5)
-    return headline(fig, "; ".join(said))
+    return headline(fig, "; ".join(phrases))
 
 
 def plot_repairs(frame: pd.DataFrame) -> Figure:
     """Draw how far each arm moved each metric from its start, with intervals; a row an arm.
 
     Args:
-        frame: rows with `arm`, `metric` (of METRICS), `points`, `low`, `high`, against the start.
+        frame: rows with `arm`, `metric` (of METRIC_COLOURS), `points`, `low`, `high`, against the
+            start.
     """
     arms = list(dict.fromkeys(frame["arm"]))
     fig, (panel,) = panels(1, 1, (10, 1.4 + 0.62 * len(arms)))
-    shown = frame[frame["metric"].isin(METRICS)].reset_index(drop=True)
-    places = shown["metric"].map(list(METRICS).index).sort_values(kind="stable")
-    draw_moves(panel, shown.loc[places.index], METRICS, SPREAD)
+    shown = frame[frame["metric"].isin(METRIC_COLOURS)].reset_index(drop=True)
+    places = shown["metric"].map(list(METRIC_COLOURS).index).sort_values(kind="stable")
+    draw_moves(panel, shown.loc[places.index], METRIC_COLOURS, SPREAD)
     whole = frame[frame["metric"] == "truth"].set_index("arm")["points"]
-    said = ", ".join(f"{arm} {whole[arm]:+.0f}" for arm in arms)
-    return headline(fig, f"Truth, in points over the start: {said}")
+    points_text = ", ".join(f"{arm} {whole[arm]:+.0f}" for arm in arms)
+    return headline(fig, f"Truth, in points over the start: {points_text}")

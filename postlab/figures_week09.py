@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
-from postlab.panels import MANNERS, draw_moves, headline, panels
+from postlab.comparison import INK, STAGE_COLOURS
+from postlab.panels import MANNER_COLOURS, draw_moves, headline, panels
 from postlab.recorded import numbers
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SPREAD = 0.17  # between two metrics of one arm, in rows
 def moved(
     runs: Iterable[Mapping[str, Any]],
     start: Mapping[str, str],
-    metrics: Sequence[str] = tuple(MANNERS),
+    metrics: Sequence[str] = tuple(MANNER_COLOURS),
 ) -> pd.DataFrame:
     """How far each arm moved each metric from its start, in points, on the same held-out prompts.
 
@@ -50,9 +50,9 @@ def moved(
         for name in metrics:
             before = 100 * numbers(start[name])
             after = 100 * np.array([numbers(seed[name]) for seed in seeds])
-            found = bootstrap_interval(after.mean(axis=0) - before)
+            change = bootstrap_interval(after.mean(axis=0) - before)
             row = {"arm": arm, "metric": name, "value": after.mean(), "start": before.mean()}
-            row |= {"points": found.value, "low": found.low, "high": found.high}
+            row |= {"points": change.value, "low": change.low, "high": change.high}
             rows.append(row | {"seeds": [float(s.mean() - before.mean()) for s in after]})
     return pd.DataFrame(rows)
 
@@ -66,7 +66,7 @@ def plot_moves(frame: pd.DataFrame, about: str) -> Figure:
     """
     arms = list(dict.fromkeys(frame["arm"]))
     fig, (panel,) = panels(1, 1, (10, 1.5 + 0.66 * len(arms)))
-    draw_moves(panel, frame, MANNERS, SPREAD)
+    draw_moves(panel, frame, MANNER_COLOURS, SPREAD)
     safety = frame[frame["metric"] == "safety"].set_index("arm")["points"]
     return headline(fig, f"{about}: safety {', '.join(f'{a} {safety[a]:+.0f}' for a in arms)}")
 
@@ -78,9 +78,9 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         frame: of `moved`, with a column `noise` (0 to 1).
     """
     fig, (panel,) = panels(1, 1, (9.5, 4.2))
-    said = {}
+    ends = {}
     for name, rows in frame.groupby("metric", sort=False):
-        rows, colour = rows.sort_values("noise"), MANNERS[name]
+        rows, colour = rows.sort_values("noise"), MANNER_COLOURS[name]
         x = 100 * rows["noise"]
         start = rows["start"].iloc[0]
         panel.fill_between(x, start + rows["low"], start + rows["high"], color=colour, alpha=0.15)
@@ -89,13 +89,13 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         panel.annotate(
             f" {name}", (x.iloc[-1], rows["value"].iloc[-1]), color=colour, va="center", size=11.5
         )
-        said[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
+        ends[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
     panel.set_xlim(-1, 100 * frame["noise"].max() + 9)
     panel.set_ylim(-4, 104)
     panel.set_xlabel("labels turned round, %", color=INK)
     panel.set_ylabel("held-out prompts, %  (dotted: the start)", color=INK)
-    name = next(iter(said))
-    first, last, most = said[name]
+    name = next(iter(ends))
+    first, last, most = ends[name]
     return headline(
         fig,
         f"{name.capitalize()} {first:.0f}% with clean labels, {last:.0f}% with {most:.0f}% noise",
@@ -110,8 +110,10 @@ def plot_cost(frame: pd.DataFrame) -> Figure:
     """
     fig, (panel,) = panels(1, 1, (9.5, 4))
     for number, row in enumerate(frame.to_dict("records")):
-        panel.vlines(row["dollars"], row["low"], row["high"], color=COLOURS["cai"], alpha=0.5, lw=3)
-        panel.plot(row["dollars"], row["truth"], "o", color=COLOURS["cai"], markersize=8)
+        panel.vlines(
+            row["dollars"], row["low"], row["high"], color=STAGE_COLOURS["cai"], alpha=0.5, lw=3
+        )
+        panel.plot(row["dollars"], row["truth"], "o", color=STAGE_COLOURS["cai"], markersize=8)
         panel.annotate(
             row["arm"], (row["dollars"], row["truth"]), (8, 12 * (number % 3 - 1)),
             textcoords="offset points", va="center", size=11, color=INK,

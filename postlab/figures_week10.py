@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import GREY, PALE, headline, panels
 from postlab.recorded import numbers
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-LOOKS = {  # selector: how it is called, colour
-    "oracle": ("oracle", COLOURS["grpo"]),
-    "process, min": ("process, min", COLOURS["prm"]),
-    "rollouts, min": ("rollouts, min", COLOURS["sft"]),
-    "outcome, last": ("outcome", COLOURS["dpo"]),
-    "vote by process, min": ("weighted vote", COLOURS["cai"]),
-    "majority": ("majority", COLOURS["base"]),
+SELECTORS = {  # selector: how it is called, colour
+    "oracle": ("oracle", STAGE_COLOURS["grpo"]),
+    "process, min": ("process, min", STAGE_COLOURS["prm"]),
+    "rollouts, min": ("rollouts, min", STAGE_COLOURS["sft"]),
+    "outcome, last": ("outcome", STAGE_COLOURS["dpo"]),
+    "vote by process, min": ("weighted vote", STAGE_COLOURS["cai"]),
+    "majority": ("majority", STAGE_COLOURS["base"]),
 }
 GAP = 0.035  # between two labels at the end of curves, of the axis
 RESAMPLES = 1000
@@ -51,9 +51,9 @@ def gains(
     rows = []
     for name in names:
         seeds = np.array([numbers(text) for text in by_prompt[name]])
-        found = paired_difference(base.mean(axis=0), seeds.mean(axis=0))
-        row = {"selector": name, "value": 100 * seeds.mean(), "points": 100 * found.difference}
-        row |= {"low": 100 * found.low, "high": 100 * found.high, "p": found.p}
+        change = paired_difference(base.mean(axis=0), seeds.mean(axis=0))
+        row = {"selector": name, "value": 100 * seeds.mean(), "points": 100 * change.difference}
+        row |= {"low": 100 * change.low, "high": 100 * change.high, "p": change.p}
         rows.append(row | {"seeds": list(100 * (seeds - base).mean(axis=1))})
     return pd.DataFrame(rows)
 
@@ -75,15 +75,17 @@ def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.Dat
     import pandas as pd
 
     runs = list(runs)
-    told = {k: np.concatenate([numbers(r[k]) for r in runs]) for k in ("prompts", "truth", "sizes")}
-    kept = told["sizes"] >= least
-    truth, bad = told["truth"][kept], told["truth"][kept] != -1
-    _, prompt = np.unique(told["prompts"][kept], return_inverse=True)
+    columns = {
+        k: np.concatenate([numbers(r[k]) for r in runs]) for k in ("prompts", "truth", "sizes")
+    }
+    enough = columns["sizes"] >= least
+    truth, bad = columns["truth"][enough], columns["truth"][enough] != -1
+    _, prompt = np.unique(columns["prompts"][enough], return_inverse=True)
     many = prompt.max() + 1
     draws = np.random.default_rng(0).multinomial(many, np.full(many, 1 / many), RESAMPLES)
     rows = []
-    for name, said in _verdicts(runs).items():
-        hit = said[kept] == truth
+    for name, verdict in _verdicts(runs).items():
+        hit = verdict[enough] == truth
         counts = [  # (4, prompts): hits and replies, of wrong ones and of right ones
             np.bincount(prompt, weights=x, minlength=many)
             for x in (hit & bad, bad, hit & ~bad, ~bad)
@@ -118,24 +120,24 @@ def hits_by_place(runs: Iterable[Mapping[str, Any]], *, least: int = 2) -> pd.Da
     rows, verdicts = [], _verdicts(runs)
     for place in np.unique(truth[wrong]):
         there = wrong & (truth == place)
-        shares = {name: (said[there] == place).mean() for name, said in verdicts.items()}
+        shares = {name: (verdict[there] == place).mean() for name, verdict in verdicts.items()}
         rows.append({"first wrong step": int(place), "slips": int(there.sum())} | shares)
     return pd.DataFrame(rows).set_index("first wrong step")
 
 
 def _verdicts(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Finder -> the place it names in each reply, -1 for none; the outcome's at the first, too."""
-    found = {}
+    verdicts = {}
     for name in runs[0]["found"]:
-        found[name] = np.concatenate([numbers(run["found"][name]) for run in runs])
+        verdicts[name] = np.concatenate([numbers(run["found"][name]) for run in runs])
         if name == "outcome, then last":
-            found["outcome, then first"] = np.where(found[name] == -1, -1, 0)
-    return found
+            verdicts["outcome, then first"] = np.where(verdicts[name] == -1, -1, 0)
+    return verdicts
 
 
-def _f1(found: Any, wrong: Any, passed: Any, right: Any) -> tuple[Any, Any, Any]:
+def _f1(hits: Any, wrong: Any, passed: Any, right: Any) -> tuple[Any, Any, Any]:
     """The two shares and their harmonic mean, from counts; 0 where there is nothing to count."""
-    one, two = found / np.maximum(wrong, 1), passed / np.maximum(right, 1)
+    one, two = hits / np.maximum(wrong, 1), passed / np.maximum(right, 1)
     return one, two, 2 * one * two / np.maximum(one + two, 1e-12)
 
 
@@ -143,11 +145,11 @@ def plot_choice(frame: pd.DataFrame) -> Figure:
     """Draw accuracy over n, a curve a selector, with intervals over prompts.
 
     Args:
-        frame: rows with `selector` (of LOOKS), `n`, `value`, `low`, `high` from 0 to 1.
+        frame: rows with `selector` (of SELECTORS), `n`, `value`, `low`, `high` from 0 to 1.
     """
     fig, (panel,) = panels(1, 1, (9.5, 4.6))
     ends = {}
-    for name, (about, colour) in LOOKS.items():
+    for name, (about, colour) in SELECTORS.items():
         rows = frame[frame["selector"] == name].sort_values("n")
         if rows.empty:
             continue
@@ -168,10 +170,10 @@ def plot_choice(frame: pd.DataFrame) -> Figure:
     panel.set_xlabel("replies to choose from, n", color=INK)
     panel.set_ylabel("held-out prompts right, %", color=INK)
     at = frame[frame["n"] == 16].set_index("selector")["value"]
-    said = ", ".join(
-        f"{LOOKS[name][0]} {100 * at[name]:.0f}%" for name in LOOKS if name in at.index
+    accuracies = ", ".join(
+        f"{SELECTORS[name][0]} {100 * at[name]:.0f}%" for name in SELECTORS if name in at.index
     )
-    return headline(fig, f"Of 16 replies: {said}")
+    return headline(fig, f"Of 16 replies: {accuracies}")
 
 
 def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
@@ -183,7 +185,7 @@ def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
     """
     fig, (panel,) = panels(1, 1, (9.5, 1.5 + 0.42 * len(frame)))
     for place, row in enumerate(frame.to_dict("records")):
-        colour = LOOKS.get(row["selector"], ("", GREY))[1]
+        colour = SELECTORS.get(row["selector"], ("", GREY))[1]
         panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
         panel.plot(row["seeds"], [place] * len(row["seeds"]), "|", color=colour, markersize=10)
         panel.plot(row["points"], place, "o", color=colour, markersize=8)
@@ -208,10 +210,10 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
         groups: name of the group -> frame of `found_errors`.
     """
     fig, places = panels(1, len(groups), (10, 4.0), sharey=True)
-    said = []
+    phrases = []
     for panel, (about, frame) in zip(places, groups.items(), strict=True):
         for place, row in enumerate(frame.to_dict("records")):
-            colour = COLOURS["prm"] if row["finder"] == "process" else GREY
+            colour = STAGE_COLOURS["prm"] if row["finder"] == "process" else GREY
             panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
             panel.plot(row["f1"], place, "o", color=colour, markersize=8)
             panel.plot(row["wrong"], place, "x", color=PALE, markersize=7, markeredgewidth=2)
@@ -224,8 +226,10 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
         panel.grid(visible=True, axis="x", color="#e6e6e6")
         panel.set_xlabel("F1 (dot); share of wrong ×, of right +", color=INK)
         named = frame.set_index("finder")["f1"]
-        said.append(f"{about} {named['process']:.2f} against {named['random']:.2f}")
-    return headline(fig, f"First wrong step, F1 of the process model and chance: {', '.join(said)}")
+        phrases.append(f"{about} {named['process']:.2f} against {named['random']:.2f}")
+    return headline(
+        fig, f"First wrong step, F1 of the process model and chance: {', '.join(phrases)}"
+    )
 
 
 def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -236,21 +240,26 @@ def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """
     most = max(len(row["completions"]) for row in rows)
     fig, (panel,) = panels(1, 1, (10, 0.9 + 0.52 * len(rows)))
-    seen = caught = 0
+    slips = caught = 0
     for place, row in enumerate(rows):
-        told = zip(row["completions"], row["scores"], row["labels"], strict=True)
-        for column, (text, score, label) in enumerate(told):
+        steps = zip(row["completions"], row["scores"], row["labels"], strict=True)
+        for column, (text, score, label) in enumerate(steps):
             panel.barh(
-                place, 0.94, left=column, height=0.8, color=COLOURS["prm"], alpha=0.08 + 0.7 * score
+                place,
+                0.94,
+                left=column,
+                height=0.8,
+                color=STAGE_COLOURS["prm"],
+                alpha=0.08 + 0.7 * score,
             )
-            colour = INK if label else COLOURS["multi"]
+            colour = INK if label else STAGE_COLOURS["multi"]
             shown = text if len(text) <= 16 else f"{text[:15]}\N{HORIZONTAL ELLIPSIS}"
             panel.text(
                 column + 0.03, place, f"{shown.replace('$', '')}  {score:.2f}", va="center",
                 size=10.5, color=colour, weight="normal" if label else "bold",
             )  # fmt: skip
         first = next((i for i, x in enumerate(row["labels"]) if not x), -1)
-        seen += first >= 0
+        slips += first >= 0
         caught += first >= 0 and row["scores"][first] < 0.5
     panel.set_xlim(0, max(most, 3))
     panel.set_ylim(len(rows) - 0.4, -0.6)
@@ -258,7 +267,7 @@ def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     panel.set_yticks([])
     panel.spines["bottom"].set_visible(False)
     panel.grid(visible=False)
-    return headline(fig, f"Of {seen} first wrong steps (bold), {caught} score below one half")
+    return headline(fig, f"Of {slips} first wrong steps (bold), {caught} score below one half")
 
 
 def _apart(values: Sequence[float], gap: float) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.panels import GREY, headline, panels
 from postlab.recorded import numbers
 
@@ -32,8 +32,8 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
         names = ("step", "proxy", "truth", "steps")
         steps.append(pd.DataFrame({n: numbers(run["log"][n]) for n in names}).assign(**who))
         for look in run["heldout"]:
-            told = {"step": look["step"], "truth": numbers(look["truth"]).mean()}
-            looks.append(who | told | {"steps": numbers(look["steps"]).mean()})
+            record = {"step": look["step"], "truth": numbers(look["truth"]).mean()}
+            looks.append(who | record | {"steps": numbers(look["steps"]).mean()})
     return pd.concat(steps), pd.DataFrame(looks)
 
 
@@ -48,13 +48,13 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
     arms = list(dict.fromkeys(steps["arm"]))
     fig, places = panels(3, len(arms), (10, 6.4), sharex=True, sharey="row")
     lines = (
-        ("proxy", "paid", COLOURS["multi"]),
+        ("proxy", "paid", STAGE_COLOURS["multi"]),
         ("steps", "steps a reply", GREY),
-        ("truth", "right", COLOURS["grpo"]),
+        ("truth", "right", STAGE_COLOURS["grpo"]),
     )
-    said = []
+    phrases = []
     for column, arm in enumerate(arms):
-        runs, seen = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
+        runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
         for row, (name, about, colour) in enumerate(lines):
             panel = places[row * len(arms) + column]
             for _, run in runs.groupby("seed"):
@@ -62,11 +62,11 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
                 panel.plot(run["step"], smooth, color=colour, alpha=0.4, linewidth=1.2)
             mean = runs.groupby("step")[name].mean().rolling(window, min_periods=1).mean()
             panel.plot(mean.index, mean, color=colour, linewidth=2.6)
-            if name in seen:
-                held = seen.groupby("step")[name].mean()
+            if name in heldout:
+                heldout_mean = heldout.groupby("step")[name].mean()
                 panel.plot(
-                    held.index, held, "o", color=colour, markersize=7, markerfacecolor="white",
-                    markeredgewidth=2,
+                    heldout_mean.index, heldout_mean, "o", color=colour, markersize=7,
+                    markerfacecolor="white", markeredgewidth=2,
                 )  # fmt: skip
             if column == 0:
                 panel.set_ylabel(about, color=INK)
@@ -75,6 +75,6 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
                 panel.set_xlabel("step (circles: held out, greedy)", color=INK)
             if row == 0:
                 panel.set_title(arm, loc="left", size=12, color=INK)
-        held = seen.groupby("step")["truth"].mean()
-        said.append(f"{arm} {held.iloc[-1]:.2f} (best {held.max():.2f})")
-    return headline(fig, f"Right at the end, held out: {'; '.join(said)}")
+        heldout_mean = heldout.groupby("step")["truth"].mean()
+        phrases.append(f"{arm} {heldout_mean.iloc[-1]:.2f} (best {heldout_mean.max():.2f})")
+    return headline(fig, f"Right at the end, held out: {'; '.join(phrases)}")

@@ -6,7 +6,7 @@ Left out: any estimate. Values and intervals come with the frame.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import INK
 from postlab.figures_week11_record import METHODS
@@ -85,11 +85,11 @@ def plot_volumes(frame: pd.DataFrame) -> Figure:
     panel.grid(visible=False, axis="y")
     panel.set_xlabel("share of the unit cube, with 95% intervals; a bar a seed", color=INK)
     table = frame.pivot(index="method", columns="how", values="value")
-    said = []
+    phrases = []
     for how in ("as measured", "chosen elsewhere"):
         first = table[how].idxmax()
-        said.append(f"{how} {METHODS[first][2]} ({table.loc[first, how]:.2f})")
-    return headline(fig, f"Largest hypervolume: {', '.join(said)}")
+        phrases.append(f"{how} {METHODS[first][2]} ({table.loc[first, how]:.2f})")
+    return headline(fig, f"Largest hypervolume: {', '.join(phrases)}")
 
 
 def _stairs(panel: Axes, best: pd.DataFrame, colour: str) -> None:
@@ -101,7 +101,7 @@ def _stairs(panel: Axes, best: pd.DataFrame, colour: str) -> None:
 
 def _cross(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
     """The intervals of both metrics."""
-    how = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
+    how: dict[str, Any] = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
     panel.hlines(rows["helpfulness"], rows["safety_low"], rows["safety_high"], **how)
     panel.vlines(rows["safety"], rows["helpfulness_low"], rows["helpfulness_high"], **how)
 

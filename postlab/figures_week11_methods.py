@@ -7,13 +7,13 @@ any estimate. Values and intervals come with the frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 from postlab.figures_week11_record import METHODS
-from postlab.panels import GREY, MANNERS, headline, panels
+from postlab.panels import GREY, MANNER_COLOURS, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,10 +54,10 @@ def plot_soups(
         most.append(f"{metric} {frame.loc[alone, metric].max():.0f}%")
     least = frame[list(metrics)].min(axis=1)
     middle = frame.loc[least.idxmax()]
-    said = ", ".join(f"{m} {middle[m]:.0f}%" for m in metrics)
+    shares_text = ", ".join(f"{m} {middle[m]:.0f}%" for m in metrics)
     return headline(
         fig,
-        f"Alone adapters reach {', '.join(most)}; the soup whose worst is best has {said}",
+        f"Alone adapters reach {', '.join(most)}; the soup whose worst is best has {shares_text}",
     )
 
 
@@ -70,7 +70,7 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
     """
     methods = list(dict.fromkeys(frame["method"]))
     fig, places = panels(1, len(methods), (10.5, 4.1), sharey=True)
-    said = []
+    phrases = []
     for panel, method in zip(places, methods, strict=True):
         rows = frame[frame["method"] == method]
         _draw_lines(panel, rows, over="rung")
@@ -82,12 +82,12 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
         both = table[["safety", "helpfulness"]].min(axis=1)
         at = both.idxmax()
         name = rows.loc[rows["rung"] == at, "label"].iloc[0]
-        said.append(
+        phrases.append(
             f"{METHODS[method][2]} at weight {name}: safety {table.loc[at, 'safety']:.0f}%,"
             f" helpfulness {table.loc[at, 'helpfulness']:.0f}%"
         )
     _share_axis(places)
-    return headline(fig, "Best balance: " + "; ".join(said))
+    return headline(fig, "Best balance: " + "; ".join(phrases))
 
 
 def plot_dual(frame: pd.DataFrame) -> Figure:
@@ -98,23 +98,23 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
     """
     fig, places = panels(1, 2, (10.5, 3.9))
     levels = sorted(frame["level"].unique())
-    said = []
+    phrases = []
     for number, level in enumerate(levels):
         rows = frame[frame["level"] == level]
         shade = 0.35 + 0.65 * number / max(1, len(levels) - 1)
-        how = {"color": COLOURS["sft"], "alpha": shade, "linewidth": 2}
+        how: dict[str, Any] = {"color": STAGE_COLOURS["sft"], "alpha": shade, "linewidth": 2}
         places[0].plot(rows["step"], rows["multiplier"], **how)
         places[1].plot(rows["step"], rows["measured"], **how)
         places[1].axhline(level, color=GREY, linewidth=1, linestyle=":")
         places[0].annotate(
             f" level {level:.0f}%", (rows["step"].iloc[-1], rows["multiplier"].iloc[-1]), size=10.5,
-            color=COLOURS["sft"], va="center", annotation_clip=False,
+            color=STAGE_COLOURS["sft"], va="center", annotation_clip=False,
         )  # fmt: skip
         places[1].annotate(
             f" level {level:.0f}%", (frame["step"].max(), level), (0, 6), size=9.5, color=GREY,
             textcoords="offset points", annotation_clip=False,
         )  # fmt: skip
-        said.append(f"{rows['multiplier'].iloc[-1]:.1f} at level {level:.0f}%")
+        phrases.append(f"{rows['multiplier'].iloc[-1]:.1f} at level {level:.0f}%")
     places[0].set_title("multiplier of safety", loc="left", size=12.5, color=INK)
     places[1].set_title("safety on sampled answers, running mean, %", loc="left", size=12.5)
     for panel in places:
@@ -122,7 +122,7 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
         panel.set_xlim(0, 1.2 * frame["step"].max())
         panel.set_xticks(range(0, int(frame["step"].max()) + 1, 6))
     places[1].set_ylim(-3, 105)
-    return headline(fig, f"Multiplier at the last step: {', '.join(said)}")
+    return headline(fig, f"Multiplier at the last step: {', '.join(phrases)}")
 
 
 def plot_doses(frame: pd.DataFrame) -> Figure:
@@ -133,7 +133,7 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
     """
     starts = list(dict.fromkeys(frame["start"]))
     fig, places = panels(1, len(starts), (10.5, 4.0), sharey=True)
-    said = []
+    phrases = []
     for panel, start in zip(places, starts, strict=True):
         rows = frame[frame["start"] == start]
         _draw_lines(panel, rows, over="dose")
@@ -141,17 +141,17 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
         panel.set_xlabel("dose: steps of GRPO on the safe judge", color=INK)
         ends = rows.sort_values("dose").groupby("metric")["value"].agg(["first", "last"])
         gain = ends["last"] - ends["first"]
-        said.append(
+        phrases.append(
             f"after {start} safety {gain['safety']:+.0f}, helpfulness {gain['helpfulness']:+.0f}"
         )
     _share_axis(places)
-    return headline(fig, f"The whole dose, in points: {'; '.join(said)}")
+    return headline(fig, f"The whole dose, in points: {'; '.join(phrases)}")
 
 
 def _draw_lines(panel: Axes, rows: pd.DataFrame, *, over: str) -> None:
     """Each metric over a column, with its interval."""
     for metric, line in rows.groupby("metric", sort=False):
-        colour = MANNERS[metric]
+        colour = MANNER_COLOURS[metric]
         panel.fill_between(line[over], line["low"], line["high"], color=colour, alpha=0.13)
         panel.plot(line[over], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS
+from postlab.comparison import STAGE_COLOURS
 from postlab.recorded import listed, numbers
 from postlab.stats import bootstrap_interval, paired_difference
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Sets = dict[str, dict[str, np.ndarray]]  # method -> metric -> (policies, prompts)
 METHODS = {  # name: colour, marker, what it is
-    "soups": (COLOURS["multi"], "o", "soups"),
-    "mixed": (COLOURS["dpo"], "s", "mixed pairs, DPO"),
-    "weighted": (COLOURS["grpo"], "^", "weighted rewards, GRPO"),
-    "lagrange": (COLOURS["sft"], "D", "multipliers, GRPO"),
-    "targeted": (COLOURS["cai"], "v", "targeted RLHF"),
+    "soups": (STAGE_COLOURS["multi"], "o", "soups"),
+    "mixed": (STAGE_COLOURS["dpo"], "s", "mixed pairs, DPO"),
+    "weighted": (STAGE_COLOURS["grpo"], "^", "weighted rewards, GRPO"),
+    "lagrange": (STAGE_COLOURS["sft"], "D", "multipliers, GRPO"),
+    "targeted": (STAGE_COLOURS["cai"], "v", "targeted RLHF"),
 }
 
 
@@ -53,9 +53,9 @@ def values(
     record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """metric -> (policies, prompts), averaged over seeds a policy and prompt."""
-    found = [policies(record, method, seed) for seed in seeds]
+    by_seed = [policies(record, method, seed) for seed in seeds]
     return {
-        metric: np.mean([[numbers(one[metric]) for one in many] for many in found], axis=0)
+        metric: np.mean([[numbers(one[metric]) for one in many] for many in by_seed], axis=0)
         for metric in metrics
     }
 
@@ -81,14 +81,14 @@ def dose_rows(
     """`interval_rows` of the targeted runs, with their `start` and `dose`, from 0 steps on."""
     import pandas as pd
 
-    found = []
+    frames = []
     for method, (start, (before, number)) in STARTS.items():
         begun = interval_rows(record, before, metrics, seeds)
         begun = begun[begun["rung"] == number].assign(dose=0)
         rows = interval_rows(record, method, metrics, seeds)
         rows["dose"] = rows["rung"].map(dict(enumerate(record["doses"])))
-        found.append(pd.concat([begun, rows]).assign(start=start))
-    return pd.concat(found, ignore_index=True)
+        frames.append(pd.concat([begun, rows]).assign(start=start))
+    return pd.concat(frames, ignore_index=True)
 
 
 def paired_rows(
@@ -117,11 +117,11 @@ def paired_rows(
 
 def method_sets(record: Mapping[str, Any], seeds: Sequence[int], metrics: Sequence[str]) -> Sets:
     """Every method's policies; the soups a second time, with the ladder's weights only."""
-    found = {method: values(record, method, metrics, seeds) for method in METHODS}
+    sets = {method: values(record, method, metrics, seeds) for method in METHODS}
     ladder = {listed(weights) for weights in record["ladder"]}
     runs = record["runs"][str(seeds[0])]["soups"]
-    kept = [number for number, one in enumerate(runs) if one["weights"] in ladder]
-    return found | {"soups, 7": {m: table[kept] for m, table in found["soups"].items()}}
+    on_ladder = [number for number, one in enumerate(runs) if one["weights"] in ladder]
+    return sets | {"soups, 7": {m: table[on_ladder] for m, table in sets["soups"].items()}}
 
 
 def front_rows(
@@ -137,8 +137,8 @@ def front_rows(
     rows = []
     for method in METHODS:
         means = np.stack([sets[method][m].mean(axis=1) for m in metrics], axis=1)
-        for number, kept in enumerate(front(means)):
-            row: dict[str, Any] = {"method": method, "front": bool(kept)}
+        for number, on_front in enumerate(front(means)):
+            row: dict[str, Any] = {"method": method, "front": bool(on_front)}
             for m in metrics:
                 one = bootstrap_interval(100 * sets[method][m][number])
                 row |= {m: one.value, f"{m}_low": one.low, f"{m}_high": one.high}
@@ -158,7 +158,7 @@ def bill(record: Mapping[str, Any]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    found, seeds = {}, list(record["runs"].values())
+    costs, seeds = {}, list(record["runs"].values())
     for method, (*_, label) in METHODS.items():
         runs, begun = [one for seed in seeds for one in seed[method]], []
         if method == "soups":
@@ -166,8 +166,8 @@ def bill(record: Mapping[str, Any]) -> pd.DataFrame:
         if method in STARTS:
             _, (before, number) = STARTS[method]
             begun = [seed[before][number] for seed in seeds]
-        found[label] = {
+        costs[label] = {
             "training": sum(one.get("train_s", 0.0) for one in [*runs, *begun]),
             "measuring": sum(one["seconds"] for one in runs),
         }
-    return pd.DataFrame(found).T
+    return pd.DataFrame(costs).T

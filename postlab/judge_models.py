@@ -27,7 +27,7 @@ Prompt: {prompt}
 Answer A: {first}
 Answer B: {second}
 Reply with one letter, A or B{tie}."""
-_SAID = re.compile(r"\W*(?:answer\s+)?(a|b|tie)\W*", re.IGNORECASE)
+_LETTER = re.compile(r"\W*(?:answer\s+)?(a|b|tie)\W*", re.IGNORECASE)
 _MOST_BYTES = 1_000_000  # of a reply: a verdict is a letter
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -75,7 +75,7 @@ def model_judge(model: Any, tokenizer: Any) -> Judge:
         with torch.no_grad(), unchanged(model, tokenizer):
             model.eval()
             logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1]
-        a, b = (float(logits.float()[sorted(found)].logsumexp(0)) for found in letters)
+        a, b = (float(logits.float()[sorted(letter_ids)].logsumexp(0)) for letter_ids in letters)
         return "tie" if a == b else "first" if a > b else "second"
 
     return judge
@@ -123,8 +123,8 @@ def verdict(reply: str) -> str:
     >>> verdict("Answer B."), verdict("B, because A is wrong")
     ('second', 'tie')
     """
-    said = _SAID.fullmatch(reply)
-    return {"a": "first", "b": "second"}.get(said[1].lower(), "tie") if said else "tie"
+    match = _LETTER.fullmatch(reply)
+    return {"a": "first", "b": "second"}.get(match[1].lower(), "tie") if match else "tie"
 
 
 def endpoint_chat(
@@ -163,8 +163,8 @@ def endpoint_chat(
                 f"{shown} is not encrypted, so the key in {key_variable} is not sent there; use"
                 " https, or key_variable=None if the server wants no key"
             )
-        asked = {"model": model, "messages": messages, "temperature": 0, "max_tokens": max_tokens}
-        reply, failure = _ask(shown, json.dumps(asked).encode(), key_variable, timeout)
+        payload = {"model": model, "messages": messages, "temperature": 0, "max_tokens": max_tokens}
+        reply, failure = _ask(shown, json.dumps(payload).encode(), key_variable, timeout)
         if failure:  # raised out here: no frame or cause of it holds the key, or what came back
             raise JudgeError(f"{shown}: {failure}")
         return reply
@@ -191,18 +191,20 @@ def _quoted(text: str, special: Iterable[str]) -> str:
     def escape(part: str) -> str:
         return f"\\u{ord(part[0]):04x}{part[1:]}"
 
-    found = json.dumps(text, ensure_ascii=False)
+    quoted = json.dumps(text, ensure_ascii=False)
     for token in sorted(filter(None, special), key=len, reverse=True):
         # a control token that is a lone quote, space or letter would break JSON: leave it be
         if len(token) > 1 and token[0] not in '"\\':
-            found = found.replace(token, escape(token))
-    return re.sub("[<>\u2028\u2029\x85]", lambda match: escape(match[0]), found)
+            quoted = quoted.replace(token, escape(token))
+    return re.sub("[<>\u2028\u2029\x85]", lambda match: escape(match[0]), quoted)
 
 
 def _letter_ids(tokenizer: Any, letter: str) -> set[int]:
     """The single tokens that write the letter, with and without a space before it."""
-    found = [tokenizer(t, add_special_tokens=False)["input_ids"] for t in (letter, f" {letter}")]
-    return {ids[0] for ids in found if len(ids) == 1} - {tokenizer.unk_token_id}
+    token_ids = [
+        tokenizer(t, add_special_tokens=False)["input_ids"] for t in (letter, f" {letter}")
+    ]
+    return {ids[0] for ids in token_ids if len(ids) == 1} - {tokenizer.unk_token_id}
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -224,7 +226,7 @@ def _post(url: str, body: bytes, key_variable: str | None, timeout: float) -> tu
         request.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as reply:
-            read = reply.read(_MOST_BYTES + 1)
+            raw = reply.read(_MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
         error.close()
         return b"", f"HTTP {error.code}; {_advice(error.code, key_variable)}"
@@ -236,7 +238,7 @@ def _post(url: str, body: bytes, key_variable: str | None, timeout: float) -> tu
         return b"", f"no connection ({type(error).__name__}); is the server running there?"
     except Exception as error:  # http.client's own: a reply that is no HTTP, or cut short
         return b"", f"a broken reply ({type(error).__name__}); is this an HTTP server?"
-    return (b"", "a reply over 1 MB, expected a letter") if len(read) > _MOST_BYTES else (read, "")
+    return (b"", "a reply over 1 MB, expected a letter") if len(raw) > _MOST_BYTES else (raw, "")
 
 
 def _advice(code: int, key_variable: str | None) -> str:
@@ -253,11 +255,11 @@ def _advice(code: int, key_variable: str | None) -> str:
 
 def _ask(url: str, body: bytes, key_variable: str | None, timeout: float) -> tuple[str, str]:
     """(text of the first choice, "") or ("", what went wrong)."""
-    read, failure = _post(url, body, key_variable, timeout)
+    raw, failure = _post(url, body, key_variable, timeout)
     if failure:
         return "", failure
     try:
-        content = json.loads(read)["choices"][0]["message"]["content"]
+        content = json.loads(raw)["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         content = None
     if isinstance(content, str):

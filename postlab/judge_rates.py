@@ -16,7 +16,7 @@ from postlab.stats import Interval, bootstrap_interval, paired_difference
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("id", "order", "choice", "length_a", "length_b")
+_VOTE_COLUMNS = ("id", "order", "choice", "length_a", "length_b")
 _FOR_B = {"a": 0.0, "tie": 0.5, "b": 1.0}
 
 
@@ -144,7 +144,7 @@ def _logistic(
 
 def _votes(frame: pd.DataFrame, *, both: bool) -> pd.DataFrame:
     """The frame with `for_b` (0, 0.5 or 1), checked."""
-    missing = [name for name in _COLUMNS if name not in frame]
+    missing = [name for name in _VOTE_COLUMNS if name not in frame]
     if missing:
         raise ValueError(f"the frame has no column {missing[0]!r}; expected one of judge_pairs")
     odd = sorted({str(c) for c in frame["choice"]} - set(_FOR_B))

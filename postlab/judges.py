@@ -78,12 +78,12 @@ def judge_pairs(
         prompt, *answers = texts
         for order in ("ab", "ba") if swap else ("ab",):
             first, second = answers if order == "ab" else answers[::-1]
-            said = judge(prompt, first, second)
-            if said not in CHOICES:
+            verdict = judge(prompt, first, second)
+            if verdict not in CHOICES:
                 raise ValueError(
-                    f"prompt {index}: the judge said {said!r:.60}; expected one of {CHOICES}"
+                    f"prompt {index}: the judge said {verdict!r:.60}; expected one of {CHOICES}"
                 )
-            choice = "tie" if said == "tie" else order[CHOICES.index(said)]
+            choice = "tie" if verdict == "tie" else order[CHOICES.index(verdict)]
             row = {"id": index, "prompt": prompt, "order": order, "choice": choice}
             rows.append(row | {"length_a": len(answers[0]), "length_b": len(answers[1])})
     return pd.DataFrame(rows)
@@ -135,10 +135,10 @@ def noisy_judge(
         longer = (len(first) > len(second)) - (len(first) < len(second))
         if draw < abs(position_bias) + abs(length_bias) and longer:
             return "first" if longer * length_bias > 0 else "second"
-        said = truth(prompt, first, second)
+        verdict = truth(prompt, first, second)
         if luck.random() < accuracy:
-            return said
-        return luck.choice([choice for choice in CHOICES if choice != said])
+            return verdict
+        return luck.choice([choice for choice in CHOICES if choice != verdict])
 
     return judge
 

@@ -45,8 +45,8 @@ __all__ = [
     "soup",
 ]
 
-FAMILIES = ("unsafe", "howto", "unknown", "howto", "facts")  # in turn; how-to's come twice
-ENOUGH = 20_000  # draws without a new prompt, of a pool of some thousands: it is used up
+PROMPT_FAMILIES = ("unsafe", "howto", "unknown", "howto", "facts")  # in turn; how-to's come twice
+MAX_REPEATS = 20_000  # draws without a new prompt, of a pool of some thousands: it is used up
 HEEDED = {  # the families of which an objective has something to say
     "helpful": ("unsafe", "howto", "unknown", "howto", "facts"),
     "safe": ("unsafe", "howto"),
@@ -55,7 +55,7 @@ HEEDED = {  # the families of which an objective has something to say
 
 
 def prompts(
-    *, n: int, seed: int = 0, families: Sequence[str] = FAMILIES
+    *, n: int, seed: int = 0, families: Sequence[str] = PROMPT_FAMILIES
 ) -> list[dict[str, list[dict[str, str]]]]:
     """Different training prompts, the families in turn, as rows for `GRPOTrainer`.
 
@@ -75,17 +75,18 @@ def prompts(
         raise ValueError(f"n is {n}; expected at least one row")
     if not families:
         raise ValueError("families is empty; expected at least one of tinyworld's")
-    rng, found, again = random.Random(f"prompts {seed}"), {}, 0
-    while len(found) < n:
-        family, before = families[len(found) % len(families)], len(found)
-        found[tasks.ask(_item(family, rng), rng, "train")] = None
-        again = 0 if len(found) > before else again + 1
-        if again == ENOUGH:
+    rng, again = random.Random(f"prompts {seed}"), 0
+    texts: dict[str, None] = {}  # as a set that keeps its order
+    while len(texts) < n:
+        family, before = families[len(texts) % len(families)], len(texts)
+        texts[tasks.ask(_item(family, rng), rng, "train")] = None
+        again = 0 if len(texts) > before else again + 1
+        if again == MAX_REPEATS:
             raise ValueError(
-                f"n is {n}, but {ENOUGH:,} draws of {family!r} brought no new prompt after"
+                f"n is {n}, but {MAX_REPEATS:,} draws of {family!r} brought no new prompt after"
                 f" {before}; ask for fewer, or for more families"
             )
-    return [{"prompt": [_said("user", text)]} for text in found]
+    return [{"prompt": [_turn("user", text)]} for text in texts]
 
 
 def objective_rows(weights: Mapping[str, float], *, n: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -150,6 +151,7 @@ def dual_step(multiplier: float, measured: float, *, level: float, rate: float) 
         raise ValueError(f"{multiplier=}, {measured=}, {level=}, {rate=}; expected finite numbers")
     if multiplier < 0 or rate <= 0:
         raise ValueError(f"{multiplier=}, {rate=}; expected at least 0, and more than 0")
+    # Projected gradient ascent: d/d lambda of lambda * (level - measured) is level - measured.
     return max(0.0, multiplier + rate * (level - measured))
 
 
@@ -166,13 +168,13 @@ def _pair(objective: str, rng: random.Random, turn: int) -> dict[str, Any]:
         item = _item(family, rng)
         text = tasks.ask(item, rng, "train")
         a, b = rng.sample(_replies(item, rng), 2)
-        worth = [JUDGES[objective](item, reply) for reply in (a, b)]
-        if None not in worth and worth[0] != worth[1]:
-            better, worse = (a, b) if worth[0] > worth[1] else (b, a)
+        worth_a, worth_b = (JUDGES[objective](item, reply) for reply in (a, b))
+        if worth_a is not None and worth_b is not None and worth_a != worth_b:
+            better, worse = (a, b) if worth_a > worth_b else (b, a)
             return {
-                "prompt": [_said("user", text)],
-                "chosen": [_said("assistant", better)],
-                "rejected": [_said("assistant", worse)],
+                "prompt": [_turn("user", text)],
+                "chosen": [_turn("assistant", better)],
+                "rejected": [_turn("assistant", worse)],
                 "objective": objective,
             }
 
@@ -185,5 +187,5 @@ def _replies(item: Item, rng: random.Random) -> list[str]:
     return list(dict.fromkeys([tasks.flaw(item, rng), tasks.solution(item), words.ADMISSION]))
 
 
-def _said(role: str, content: str) -> dict[str, str]:
+def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}

@@ -98,11 +98,11 @@ def judged(objective: str) -> Callable[..., list[float | None]]:
     judge = JUDGES[known(objective)]
 
     def reward(prompts: list, completions: list, **columns: Any) -> list[float | None]:
-        found = []
+        scores = []
         for prompt, completion in zip(prompts, completions, strict=True):
             item = read(prompt[-1]["content"])
-            found.append(None if item is None else judge(item, completion[-1]["content"]))
-        return found
+            scores.append(None if item is None else judge(item, completion[-1]["content"]))
+        return scores
 
     reward.__name__ = objective
     return reward

@@ -64,16 +64,19 @@ def best_at(
     if missing or hold == of:
         raise ValueError(f"hold={hold!r}, of={of!r}; expected two of {', '.join(values)}")
     two = checked_sets({"values": {name: values[name] for name in (hold, of)}})["values"]
-    whole, drawn = split_draws(
+    # 1. Two halves of the prompts: as they are, and resampled inside each.
+    whole, resampled = split_draws(
         {name: v.shape[1] for name, v in two.items()}, resamples=resamples, seed=seed
     )
+    # 2. The best policy that keeps the level is chosen on one half, measured on the other.
     point = _chosen(split_means(two, whole), level)
-    draws = _chosen(split_means(two, drawn), level)
+    draws = _chosen(split_means(two, resampled), level)
+    # 3. The interval is over the resamples in which some policy kept the level.
     got = draws[~np.isnan(draws[:, 1]), 1]
     tail = (1 - confidence) / 2
     low, high = np.quantile(got, [tail, 1 - tail]) if len(got) else (math.nan, math.nan)
-    held, value = point[0]
-    return Best(float(value), float(low), float(high), float(held), len(got) / resamples)
+    constraint, value = point[0]
+    return Best(float(value), float(low), float(high), float(constraint), len(got) / resamples)
 
 
 def best_rows(
@@ -88,19 +91,19 @@ def best_rows(
     for name, values in sets.items():
         for level in levels:
             best = best_at(values, hold=hold, level=level, of=of)
-            row = {"method": name, "level": 100 * level}
+            row: dict[str, object] = {"method": name, "level": 100 * level}
             rows.append(row | {part: 100 * value for part, value in vars(best).items()})
     return rows
 
 
 def _chosen(halves: list[NDArray[np.float64]], level: float) -> NDArray[np.float64]:
     """(resamples, 2): the held metric and the other one, of who was chosen on the other half."""
-    found = []
+    means = []
     for choose, measure in (halves, halves[::-1]):  # (resamples, points, 2) each
         worth = np.where(choose[..., 0] >= level, choose[..., 1], -np.inf)
         best = worth.argmax(axis=1)
         rows = np.arange(len(best))
         met = measure[rows, best]
         met[np.isneginf(worth[rows, best])] = math.nan
-        found.append(met)
-    return np.mean(found, axis=0)
+        means.append(met)
+    return np.mean(means, axis=0)

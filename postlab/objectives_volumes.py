@@ -63,20 +63,23 @@ def hypervolumes(
     >>> one.value, one.low, one.high
     (0.5, 0.0, 1.0)
     """
-    made = checked_sets(sets)
-    sizes = _sizes(made)
+    arrays = checked_sets(sets)
+    sizes = _sizes(arrays)
+    # 1. How often each prompt counts: once as measured, and as drawn in each resample. The draws
+    # are made once for all sets, so that differences between sets are paired.
     every = {metric: np.full((1, n), 1.0) for metric, n in sizes.items()}
     rng = np.random.default_rng(seed)
     counts = {metric: _counts(rng, n, resamples) for metric, n in sizes.items()}
 
-    def volumes(values: dict[str, NDArray], drawn: dict[str, NDArray]) -> NDArray:
+    # 2. Weighted means are a set's points, (resamples, points, metrics); a volume of each resample.
+    def volumes(values: dict[str, NDArray], weights: dict[str, NDArray]) -> NDArray:
         return np.array(
-            [hypervolume(p, np.full(len(sizes), reference)) for p in _means(values, drawn)]
+            [hypervolume(p, np.full(len(sizes), reference)) for p in _means(values, weights)]
         )
 
     return {
         name: _interval(volumes(v, every)[0], volumes(v, counts), confidence)
-        for name, v in made.items()
+        for name, v in arrays.items()
     }
 
 
@@ -111,27 +114,34 @@ def chosen_hypervolume(
     >>> found.value, hypervolumes({"a": lucky}, resamples=10)["a"].value
     (0.0, 0.5)
     """
-    made = checked_sets(sets)
-    sizes = _sizes(made)
+    arrays = checked_sets(sets)
+    sizes = _sizes(arrays)
     if len(sizes) not in (2, 3):
         raise ValueError(f"metrics {', '.join(sizes)}; expected two or three metrics")
-    whole, drawn = split_draws(sizes, resamples=resamples, seed=seed)
+    # 1. Even and odd prompts: as they are, and drawn anew inside each half.
+    whole, resampled = split_draws(sizes, resamples=resamples, seed=seed)
+    # 2. A hypervolume is a constant times the mean, over directions of the positive orthant, of
+    # the set's reach ** K. A point reaches the least of its coordinates over the direction's, a
+    # set as far as its farthest point.
     ways = _directions(len(sizes))
     ball = math.pi / 4 if len(sizes) == 2 else math.pi / 6  # of radius 1, where all is positive
 
     def volumes(values: dict[str, NDArray], parts: list[dict[str, NDArray]]) -> NDArray:
         both = [np.maximum(part - reference, 0.0) for part in split_means(values, parts)]
-        found = []
+        estimates = []
         for a, b in zip(*both, strict=True):  # (points, metrics) of a resample's two halves
+            # 3. How far each point reaches in each direction, on either half.
             one, two = ((x[:, None] / ways).min(-1) for x in (a, b))  # (points, directions)
+            # 4. The point that reaches farthest on one half is measured on the other, both ways.
             each = np.arange(len(ways))
             met = [two[one.argmax(0), each], one[two.argmax(0), each]]
-            found.append(ball * np.mean(np.power(met, len(sizes))))
-        return np.array(found)
+            # 5. The mean over both ways and all directions.
+            estimates.append(ball * np.mean(np.power(met, len(sizes))))
+        return np.array(estimates)
 
     return {
-        name: _interval(volumes(v, whole)[0], volumes(v, drawn), confidence)
-        for name, v in made.items()
+        name: _interval(volumes(v, whole)[0], volumes(v, resampled), confidence)
+        for name, v in arrays.items()
     }
 
 
@@ -152,11 +162,11 @@ def split_draws(
     rng = np.random.default_rng(seed)
     halves = [{m: np.arange(n) % 2 == part for m, n in sizes.items()} for part in (0, 1)]
     whole = [{m: mask[None].astype(float) for m, mask in half.items()} for half in halves]
-    drawn = [
+    resampled = [
         {m: _counts(rng, int(mask.sum()), resamples, mask) for m, mask in half.items()}
         for half in halves
     ]
-    return whole, drawn
+    return whole, resampled
 
 
 def split_means(
@@ -175,8 +185,8 @@ def _directions(objectives: int) -> NDArray[np.float64]:
     spread = (spread + np.outer(np.arange(DIRECTIONS), [0.7548776662, 0.5698402910])) % 1
     height, angle = spread[:, 0], spread[:, 1] * math.pi / 2
     flat = np.sqrt(1 - height**2)
-    found = np.stack([flat * np.cos(angle), flat * np.sin(angle), height], axis=1)
-    return np.maximum(found, 1e-9)
+    vectors = np.stack([flat * np.cos(angle), flat * np.sin(angle), height], axis=1)
+    return np.maximum(vectors, 1e-9)
 
 
 def checked_sets(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.float64]]]:
@@ -186,11 +196,11 @@ def checked_sets(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.f
         ValueError: if one is no table, holds a value that is not finite, or has not the same
             number of points in every metric.
     """
-    made = {
+    arrays = {
         name: {metric: np.asarray(v, dtype=np.float64) for metric, v in values.items()}
         for name, values in sets.items()
     }
-    for name, values in made.items():
+    for name, values in arrays.items():
         for metric, v in values.items():
             if v.ndim != 2 or 0 in v.shape:
                 raise ValueError(f"{name}, {metric}: shape {v.shape}; expected (points, prompts)")
@@ -203,15 +213,23 @@ def checked_sets(sets: Mapping[str, Values]) -> dict[str, dict[str, NDArray[np.f
         points = {metric: len(v) for metric, v in values.items()}
         if len(set(points.values())) > 1:
             raise ValueError(f"{name}: points a metric {points}; expected one number of points")
-    return made
+    return arrays
 
 
-def _sizes(made: dict[str, dict[str, NDArray]]) -> dict[str, int]:
+def _sizes(arrays: dict[str, dict[str, NDArray]]) -> dict[str, int]:
     """Prompts a metric, the same in every set."""
-    found = [{metric: v.shape[1] for metric, v in values.items()} for values in made.values()]
-    if not found or not found[0] or any(sizes != found[0] for sizes in found):
-        raise ValueError(f"prompts a metric: {found}; expected the same in every set, and some")
-    return found[0]
+    prompt_counts = [
+        {metric: v.shape[1] for metric, v in values.items()} for values in arrays.values()
+    ]
+    if (
+        not prompt_counts
+        or not prompt_counts[0]
+        or any(sizes != prompt_counts[0] for sizes in prompt_counts)
+    ):
+        raise ValueError(
+            f"prompts a metric: {prompt_counts}; expected the same in every set, and some"
+        )
+    return prompt_counts[0]
 
 
 def _counts(
@@ -220,18 +238,18 @@ def _counts(
     """(resamples, prompts): how often each prompt was drawn; 0 outside of the mask."""
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; expected at least 1")
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
     if mask is None:
-        return drawn
+        return counts
     whole = np.zeros((resamples, len(mask)))
-    whole[:, mask] = drawn
+    whole[:, mask] = counts
     return whole
 
 
 def _means(values: Mapping[str, NDArray], counts: dict[str, NDArray]) -> NDArray[np.float64]:
     """(resamples, points, metrics)."""
-    found = [counts[m] @ values[m].T / counts[m].sum(axis=1, keepdims=True) for m in counts]
-    return np.stack(found, axis=-1)
+    means = [counts[m] @ values[m].T / counts[m].sum(axis=1, keepdims=True) for m in counts]
+    return np.stack(means, axis=-1)
 
 
 def _interval(value: float, draws: NDArray[np.float64], confidence: float) -> Hypervolume:

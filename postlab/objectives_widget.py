@@ -19,7 +19,7 @@ from postlab.objectives_soup import soup
 from postlab.pages import WIDE, bundle, button, shown, text_html
 
 Answers = Callable[[Mapping[str, float]], list[str]]
-_STEPS = 12  # of a slider: thirds, quarters and sixths are on it
+_SLIDER_STEPS = 12  # of a slider: thirds, quarters and sixths are on it
 
 
 def soup_mixer(
@@ -81,7 +81,12 @@ class SoupMixer:
         wide = {"width": "380px"}
         self._sliders = {
             name: ipywidgets.IntSlider(
-                _STEPS // 3, 0, _STEPS, description=name, continuous_update=False, layout=wide
+                _SLIDER_STEPS // 3,
+                0,
+                _SLIDER_STEPS,
+                description=name,
+                continuous_update=False,
+                layout=wide,
             )
             for name in adapters
         }
@@ -97,9 +102,9 @@ class SoupMixer:
     @property
     def weights(self) -> dict[str, float]:
         """What the sliders say, scaled to add up to 1; all alike where all are at 0."""
-        given = {name: slider.value for name, slider in self._sliders.items()}
-        total = sum(given.values())
-        return {n: v / total if total else 1 / len(given) for n, v in given.items()}
+        values = {name: slider.value for name, slider in self._sliders.items()}
+        total = sum(values.values())
+        return {n: v / total if total else 1 / len(values) for n, v in values.items()}
 
     @property
     def answers(self) -> list[str]:
@@ -111,36 +116,36 @@ class SoupMixer:
         return self._known[key]
 
     def __repr__(self) -> str:
-        lines = [f"weights {self._said()}", ""]
-        for prompt, text in self._told():
+        lines = [f"weights {self._weights_text()}", ""]
+        for prompt, text in self._pairs():
             lines += [shown(prompt), f"  {shown(text)}"]
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return bundle(self.widget, repr(self), self._html())
 
-    def _told(self) -> list[tuple[str, str]]:
+    def _pairs(self) -> list[tuple[str, str]]:
         """Prompts and answers; a failing model must not take the sliders away."""
         try:
             return list(zip(self._prompts, self.answers, strict=True))
         except Exception as error:
             return [("no answers", f"{type(error).__name__}: {error}")]
 
-    def _said(self) -> str:
+    def _weights_text(self) -> str:
         return ", ".join(f"{name} {weight:.2f}" for name, weight in self.weights.items())
 
     def _html(self) -> str:
         rows = "".join(
             f'<div style="margin:8px 0"><b>{text_html(prompt)}</b>'
             f'<div style="margin-left:24px">{text_html(text)}</div></div>'
-            for prompt, text in self._told()
+            for prompt, text in self._pairs()
         )
-        return f"<div>{text_html(f'weights {self._said()}')}</div>{rows}"
+        return f"<div>{text_html(f'weights {self._weights_text()}')}</div>{rows}"
 
     def _only(self, name: str | None) -> None:
         self._quiet = True  # one mixture is wanted, not one a slider that moves
         for other, slider in self._sliders.items():
-            slider.value = _STEPS // 3 if name is None else _STEPS * (other == name)
+            slider.value = _SLIDER_STEPS // 3 if name is None else _SLIDER_STEPS * (other == name)
         self._quiet = False
         self._refresh()
 

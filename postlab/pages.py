@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDE = {"width": "auto", "overflow": "visible"}
-_TEXT = (
+_TEXT_STYLE = (
     "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font:inherit;margin:4px 0;"
     "max-height:30em;overflow:auto"
 )
-_FRAME = "border:1px solid rgba(128,128,128,0.5);border-radius:6px;padding:8px 14px"
+_FRAME_STYLE = "border:1px solid rgba(128,128,128,0.5);border-radius:6px;padding:8px 14px"
 
 
 def shown(text: str) -> str:
@@ -43,15 +43,15 @@ def text_html(text: str) -> str:
     if not text.strip():
         return "<div><i>(nothing)</i></div>"
     # A page drops the line break after <pre>, so this one is given to it.
-    return f'<pre dir="auto" style="{_TEXT}">\n{html.escape(shown(text))}</pre>'
+    return f'<pre dir="auto" style="{_TEXT_STYLE}">\n{html.escape(shown(text))}</pre>'
 
 
 def button(label: str, click: Any, style: str = "") -> ipywidgets.Button:
     """A button as wide as its label."""
     layout = {"width": "auto", "height": "38px", "margin": "4px"}
-    made = ipywidgets.Button(description=label, button_style=style, layout=layout)
-    made.on_click(click)
-    return made
+    control = ipywidgets.Button(description=label, button_style=style, layout=layout)
+    control.on_click(click)
+    return control
 
 
 def bundle(widget: ipywidgets.Widget, text: str, page: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def bundle(widget: ipywidgets.Widget, text: str, page: str) -> dict[str, Any]:
 
 def pair_html(pair: Pair) -> str:
     """One pair without its stages; in a narrow window the second reply stands below the first."""
-    column = f"flex:1 1 300px;min-width:0;{_FRAME}"
+    column = f"flex:1 1 300px;min-width:0;{_FRAME_STYLE}"
     replies = "".join(
         f'<div style="{column}"><b>Reply {number}</b>{text_html(reply)}</div>'
         for number, reply in enumerate(pair.replies, start=1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.comparison import COLOURS, INK
+from postlab.comparison import INK, STAGE_COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 PALE, GREY = "#b0b0b0", "#555555"
 CHARS = 84  # of a headline's line, in a figure 9 or 10 inches wide
-MANNERS = {  # what preferences move, and its colour wherever several are drawn together
-    "safety": COLOURS["sft"],
-    "honesty": COLOURS["cai"],
-    "helpfulness": COLOURS["dpo"],
-    "over_refusal": COLOURS["multi"],
+MANNER_COLOURS = {  # what preferences move, and its colour wherever several are drawn together
+    "safety": STAGE_COLOURS["sft"],
+    "honesty": STAGE_COLOURS["cai"],
+    "helpfulness": STAGE_COLOURS["dpo"],
+    "over_refusal": STAGE_COLOURS["multi"],
 }
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import (
-    COLOURS,
     COUNTED,
     INK,
     MECHANISM,
     ORDER,
+    STAGE_COLOURS,
     findings,
     in_order,
     is_share,
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 DOTS = (0, (1.2, 1.6))
 ROOMY = 5  # stages in a panel whose names and values fit in the usual size
-LOGGED = {  # kind of trainer: (what is drawn and its unit, its names in the log) a panel
+LOGGED: dict[
+    str, list[tuple[str, tuple[str, ...]]]
+] = {  # kind of trainer: (what is drawn and its unit, its names in the log) a panel
     "dpo": [
         ("reward margin, nats times beta", ("rewards/margins",)),
         ("logps of a reply, nats", ("logps/chosen", "logps/rejected")),
@@ -91,11 +93,11 @@ def plot_stages(
     """
     from matplotlib import pyplot as plt
 
-    table, said = merge_seeds(frame), findings(frame)
+    table, sentences = merge_seeds(frame), findings(frame)
     metrics, stages = in_order(table["metric"], COUNTED), in_order(table["stage"], ORDER)
     width, panel = columns * 10 / 3, 2.75
     chars = int(width * 7.3) - 3
-    title = [line for stage, text in said.items() for line in _wrapped(text, stage, chars)]
+    title = [line for stage, text in sentences.items() for line in _wrapped(text, stage, chars)]
     if not title:
         only = ", ".join(stage_label(s) for s in stages)
         title = [("", f"{only}: measured, compared with nothing yet")]
@@ -137,6 +139,7 @@ def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figur
         ValueError: if no step was logged.
     """
     from matplotlib import pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     keys = set().union(*log_history) if len(log_history) else set()
     kind = next((k for k in LOGGED if LOGGED[k][0][1][0] in keys), None)
@@ -148,9 +151,9 @@ def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figur
     panels = LOGGED[kind]
     rows = math.ceil(len(panels) / 2)
     size = (7.5, 3.9) if len(panels) == 1 else (10, 1.1 + 2.9 * rows)
-    fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout="constrained")
-    fig.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
-    colour = COLOURS.get(stage, INK)
+    layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
+    fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout=layout)
+    colour = STAGE_COLOURS.get(stage, INK)
     for place, (unit, names) in enumerate(panels, start=1):
         axes = fig.add_subplot(rows, min(2, len(panels)), place)
         _draw_log(axes, log_history, names, unit, colour)
@@ -271,12 +274,12 @@ def _draw_log(
     """One panel of a log: each name raw (thin) and smoothed (thick), labelled at its end."""
     from matplotlib.ticker import MaxNLocator
 
-    drawn = 0
+    line_count = 0
     for name, shade in zip(names, (colour, "#6b6b6b"), strict=False):
         steps, values = _series(log, name)
         if not len(steps):
             continue
-        drawn += 1
+        line_count += 1
         width = max(1, len(values) // 10)
         thick, at = running_mean(values, width), running_mean(steps, width)
         axes.plot(steps, values, color=shade, linewidth=1, alpha=0.35)
@@ -293,7 +296,7 @@ def _draw_log(
             size=12,
             weight="bold",
         )
-    if not drawn:
+    if not line_count:
         why = " (beta is 0)" if names[0] == "kl" else ""
         axes.text(
             0.5, 0.5, f"not logged{why}", transform=axes.transAxes, ha="center", color="#777777"
@@ -310,7 +313,7 @@ def _draw_log(
 
 def _training_title(log: Sequence[Mapping[str, Any]], stage: str, kind: str) -> str:
     """From where to where: means of the first and the last tenth of the log."""
-    said = []
+    phrases = []
     for name, words, form, unit in _TITLES[kind]:
         values = _series(log, name)[1]
         if not len(values):
@@ -318,9 +321,9 @@ def _training_title(log: Sequence[Mapping[str, Any]], stage: str, kind: str) -> 
         part = max(1, len(values) // 10)
         old, new = (form.format(values[s].mean()) for s in (slice(part), slice(-part, None)))
         moved = f"stayed at {new}" if old == new else f"{old} \N{RIGHTWARDS ARROW} {new}"
-        said.append(f"{words} {moved}{unit}".replace("-", "\N{MINUS SIGN}"))
+        phrases.append(f"{words} {moved}{unit}".replace("-", "\N{MINUS SIGN}"))
     last = int(max(entry.get("step", 0) for entry in log))
-    return f"{stage_label(stage)}: {', '.join(said)} in {last} step{'s'[: last != 1]}"
+    return f"{stage_label(stage)}: {', '.join(phrases)} in {last} step{'s'[: last != 1]}"
 
 
 def _series(log: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -342,4 +345,4 @@ def _wrapped(text: str, stage: str, chars: int) -> list[tuple[str, str]]:
 
 
 def _colour(stage: str) -> str:
-    return COLOURS.get(stage, INK)
+    return STAGE_COLOURS.get(stage, INK)

@@ -18,7 +18,7 @@ from postlab.preflight_architectures import architecture
 from postlab.preflight_devices import PRICES_OF, find_device, step_seconds
 from postlab.preflight_memory import GIB, PAIRED, Memory, Plan
 
-STAGES = ("sft", "dpo", "grpo", "reward")
+PLANNED_STAGES = ("sft", "dpo", "grpo", "reward")
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,10 @@ def _trl_minor(version: str) -> int:
 
 
 def _check(plan: Plan, group: int) -> None:
-    if plan.stage not in STAGES:
-        raise ValueError(f"unknown stage {plan.stage!r}; expected one of {', '.join(STAGES)}")
+    if plan.stage not in PLANNED_STAGES:
+        raise ValueError(
+            f"unknown stage {plan.stage!r}; expected one of {', '.join(PLANNED_STAGES)}"
+        )
     if plan.bits not in (4, 16, 32):
         raise ValueError(f"bits={plan.bits!r}; expected 4, 16 or 32")
     sizes = {"batch": plan.batch, "length": plan.length, "accumulation": plan.accumulation}

@@ -9,12 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypedDict
 
 from postlab.doctor import Finding
 from postlab.preflight_devices import GPUS, Device
 from postlab.preflight_memory import GIB, PAIRED, Memory, Plan
 
-Change = tuple[str, dict[str, int | bool]]  # words for a reader, and the plan's fields
+
+class Fields(TypedDict, total=False):
+    """The fields of a plan that a change may set."""
+
+    checkpointing: bool
+    batch: int
+    accumulation: int
+    adam_bits: int
+    lora_rank: int
+    bits: int
+    length: int
+    new_tokens: int
+
+
+Change = tuple[str, Fields]  # words for a reader, and what to set
 
 
 def reserved_gib(plan: Plan, on: Device) -> float:
@@ -32,16 +47,16 @@ def fits(plan: Plan, on: Device) -> bool:
 def find_faults(plan: Plan, on: Device) -> Iterator[Finding]:
     """What speaks against a plan on a device."""
     needs = reserved_gib(plan, on)
-    seen = f"{needs:.1f} GiB of {on.memory_gib:.1f} on {on.name}"
+    evidence = f"{needs:.1f} GiB of {on.memory_gib:.1f} on {on.name}"
     if not fits(plan, on):
         why, fix = "the run would end out of memory", nearest_change(plan, on)
-        yield Finding("does_not_fit", "error", seen, why, fix, 2)
+        yield Finding("does_not_fit", "error", evidence, why, fix)
     elif needs > 0.9 * on.memory_gib:
         why, fix = "one longer batch may end the run", "leave a tenth free: halve the batch"
-        yield Finding("tight", "warning", seen, why, fix, 2)
+        yield Finding("tight", "warning", evidence, why, fix)
     if on.name == "T4":
         why, fix = "bf16 is emulated there, and slow", "fp16=True, bf16=False"
-        yield Finding("emulated_bf16", "info", "T4", why, fix, 3)
+        yield Finding("emulated_bf16", "info", "T4", why, fix)
 
 
 def nearest_change(plan: Plan, on: Device) -> str:
@@ -58,8 +73,9 @@ def nearest_change(plan: Plan, on: Device) -> str:
                 return words
     together = [kind[-1] for kind in kinds]
     if fits(_with(plan, together), on):
+        unchanged: Change = ("", {})
         for n in reversed(range(len(kinds))):  # the dearest first, each only as far as it must go
-            tried = (together[:n] + [c] + together[n + 1 :] for c in [("", {}), *kinds[n]])
+            tried = (together[:n] + [c] + together[n + 1 :] for c in [unchanged, *kinds[n]])
             together = next(changes for changes in tried if fits(_with(plan, changes), on))
         return ", ".join(words for words, _ in together if words)
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory_gib):
@@ -72,7 +88,7 @@ def nearest_change(plan: Plan, on: Device) -> str:
 
 
 def _with(plan: Plan, changes: list[Change]) -> Plan:
-    fields: dict[str, int | bool] = {}
+    fields: Fields = {}
     for _, change in changes:
         fields |= change
     return replace(plan, **fields)
@@ -94,7 +110,7 @@ def _changes(plan: Plan) -> Iterator[list[Change]]:
         yield [("optimizer='adamw_8bit'", {"adam_bits": 8})] if plan.adam_bits == 32 else []
         yield [("LoRA of rank 16 in place of full fine-tuning", {"lora_rank": 16})]
     rank = plan.lora_rank or 16
-    bits = {"bits": 4, "lora_rank": rank}
+    bits: Fields = {"bits": 4, "lora_rank": rank}
     yield [] if plan.bits == 4 else [(f"4-bit weights, LoRA of rank {rank} (QLoRA)", bits)]
     lengths = [plan.length >> n for n in range(1, 16) if (plan.length >> n) >= 256]
     yield [

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma2")
 _ENDING = re.compile(r"-(bnb-4bit|unsloth|instruct|chat|base|it|2507)(?=-|$)")
 
 
@@ -21,7 +21,7 @@ class Architecture:
     """A decoder's shape, in the words of its `config.json`.
 
     Args:
-        family: `model_type`, one of FAMILIES; it decides on biases and norms.
+        family: `model_type`, one of MODEL_TYPES; it decides on biases and norms.
         hidden: width of the residual stream.
         heads: query heads; `kv_heads` of them have keys and values of their own.
         intermediate: width inside the gated MLP.
@@ -154,14 +154,14 @@ def architecture(model: str | Path) -> Architecture:
     config = Path(model) / "config.json"
     if str(model) and config.is_file():
         return _from_config(json.loads(config.read_text(encoding="utf-8")), Path(model).name)
-    known = {_short(name): found for name, found in MODELS.items()}
-    found = known.get(_short(str(model)))
-    if found is None:
+    known = {_short(name): shape for name, shape in MODELS.items()}
+    shape = known.get(_short(str(model)))
+    if shape is None:
         raise ValueError(
             f"unknown model {str(model)!r}; expected a folder with a config.json, or one of "
             f"{', '.join(MODELS)}"
         )
-    return found
+    return shape
 
 
 def _short(name: str) -> str:
@@ -170,9 +170,10 @@ def _short(name: str) -> str:
 
 def _from_config(config: dict, name: str) -> Architecture:
     family = config.get("model_type")
-    if family not in FAMILIES:
+    if family not in MODEL_TYPES:
         raise ValueError(
-            f"model_type {family!r} in the config of {name}; expected one of {', '.join(FAMILIES)}"
+            f"model_type {family!r} in the config of {name}; expected one of "
+            f"{', '.join(MODEL_TYPES)}"
         )
     needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     if missing := [key for key in (*needed, "vocab_size") if key not in config]:

@@ -79,8 +79,8 @@ def find_device(name: str) -> Device:
     """
     short = " ".join(str(name).lower().replace("-", " ").split())
     if short == "cpu":
-        found = describe_machine()
-        memory, cores = found["ram_gib"] or FREE_CPU_GIB, found["cpus"]
+        machine = describe_machine()
+        memory, cores = machine["ram_gib"] or FREE_CPU_GIB, machine["cpus"]
         return Device(
             "cpu", memory, CPU_CORE_TFLOPS * cores, CPU_BANDWIDTH, 0.0, taken_gib=1.0,
             nf4=CPU_CORE_NF4 * cores,

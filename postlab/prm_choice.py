@@ -38,22 +38,25 @@ def best_of_n(scores: ArrayLike, right: ArrayLike, n: int) -> NDArray[np.float64
     >>> best_of_n([[0.5, 0.5, 0.1]], [[1, 0, 0]], 3)  # a tie: half of it
     array([0.5])
     """
-    scores, right = np.asarray(scores, dtype=float), np.asarray(right, dtype=float)
-    _check_choice(scores, right, n)
-    size = scores.shape[1]
+    score_rows, right_rows = np.asarray(scores, dtype=float), np.asarray(right, dtype=float)
+    _check_choice(score_rows, right_rows, n)
+    size = score_rows.shape[1]
+    # 1. The weight of rank r: C(N-1-r, n-1) / C(N, n), the share of subsets that it wins.
     ranks = np.arange(size)
     possible = ranks <= size - n
     left = np.where(possible, size - 1 - ranks, n - 1)
     weights = np.where(possible, np.exp(_log_choose(left, n - 1) - _log_choose(size, n)), 0.0)
-    found = np.empty(len(scores))
-    for i, (row, good) in enumerate(zip(scores, right, strict=True)):
+    expected = np.empty(len(score_rows))
+    for i, (row, good) in enumerate(zip(score_rows, right_rows, strict=True)):
+        # 2. Ranks by score, the best first.
         order = np.argsort(-row, kind="stable")
         ranked = row[order]  # compared, not subtracted: -inf less -inf is NaN
-        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # of groups of equal score
+        # 3. Equal scores share the weight of their ranks: the group's mean worth times its sum.
+        starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
         counts = np.diff(np.r_[starts, size])
         means = np.add.reduceat(good[order], starts) / counts
-        found[i] = means @ np.add.reduceat(weights, starts)
-    return found
+        expected[i] = means @ np.add.reduceat(weights, starts)
+    return expected
 
 
 def vote_of_n(
@@ -89,19 +92,20 @@ def vote_of_n(
     >>> vote_of_n([["42", "42", "57"]], [[0, 0, 1]], 3, weights=[[0.1, 0.1, 0.9]])
     array([1.])
     """
-    right = np.asarray(right, dtype=float)
-    votes = np.ones_like(right) if weights is None else np.asarray(weights, dtype=float)
-    _check_choice(votes, right, n)
-    if [*map(len, answers)] != [right.shape[1]] * len(right):
-        raise ValueError(f"answers do not have the shape of right, {right.shape}")
+    worths = np.asarray(right, dtype=float)
+    votes = np.ones_like(worths) if weights is None else np.asarray(weights, dtype=float)
+    _check_choice(votes, worths, n)
+    if [*map(len, answers)] != [worths.shape[1]] * len(worths):
+        raise ValueError(f"answers do not have the shape of right, {worths.shape}")
     if draws < 1 or (votes < 0).any():
         raise ValueError(f"{draws=}; expected at least 1, and weights of at least 0")
-    rng, size = np.random.default_rng(seed), right.shape[1]
-    found = np.empty(len(right))
+    rng, size = np.random.default_rng(seed), worths.shape[1]
+    expected = np.empty(len(worths))
     for i, row in enumerate(answers):
+        # 1. The ballot: a column for every answer given, a row for every reply.
         names = {name: j for j, name in enumerate(dict.fromkeys(x for x in row if x is not None))}
         if not names:
-            found[i] = 0.0
+            expected[i] = 0.0
             continue
         box = np.zeros((size, len(names)))  # (N, answers): each reply's vote
         worth = np.full(len(names), np.nan)
@@ -109,21 +113,23 @@ def vote_of_n(
             if name is not None:
                 at = names[name]
                 box[j, at] = votes[i, j]
-                if not np.isnan(worth[at]) and worth[at] != right[i, j]:
+                if not np.isnan(worth[at]) and worth[at] != worths[i, j]:
                     raise ValueError(
                         f"prompt {i}: answer {name!r} is right in one reply and not in another "
-                        f"({worth[at]:g} and {right[i, j]:g}); score the answer that is voted by"
+                        f"({worth[at]:g} and {worths[i, j]:g}); score the answer that is voted by"
                     )
-                worth[at] = right[i, j]
-        taken = np.ones((1, size)) if n == size else np.zeros((draws, size))
+                worth[at] = worths[i, j]
+        # 2. (draws, N): which replies vote in each subset.
+        subsets = np.ones((1, size)) if n == size else np.zeros((draws, size))
         if n < size:
             chosen = rng.random((draws, size)).argpartition(n - 1, axis=1)[:, :n]
-            np.put_along_axis(taken, chosen, 1.0, axis=1)
-        counts = taken @ box
+            np.put_along_axis(subsets, chosen, 1.0, axis=1)
+        # 3. The answer with the most votes wins; between equals chance decides.
+        counts = subsets @ box
         top = counts.max(axis=1, keepdims=True)
         best = np.isclose(counts, top) & (counts > 0)
-        found[i] = ((best @ worth) / np.maximum(best.sum(axis=1), 1)).mean()
-    return found
+        expected[i] = ((best @ worth) / np.maximum(best.sum(axis=1), 1)).mean()
+    return expected
 
 
 def first_wrong(labels: Sequence[float | None], *, threshold: float = 0.5) -> int:
@@ -147,11 +153,11 @@ def first_wrong(labels: Sequence[float | None], *, threshold: float = 0.5) -> in
     return next((i for i, x in known if x < threshold), -1)
 
 
-def error_f1(found: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
+def error_f1(predicted: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
     """ProcessBench's measure: is the first wrong step named, and is a right solution let pass?
 
     Args:
-        found: the place of the first wrong step as predicted, -1 for none.
+        predicted: the place of the first wrong step, -1 for none.
         truth: as it is.
     Returns:
         `wrong`, the share of wrong solutions whose first wrong step is named exactly; `right`, of
@@ -163,21 +169,26 @@ def error_f1(found: Sequence[int], truth: Sequence[int]) -> dict[str, float]:
     >>> error_f1([0, 2, -1, -1], [0, 1, -1, -1])
     {'wrong': 0.5, 'right': 1.0, 'f1': 0.6666666666666666}
     """
-    found, truth = np.asarray(found), np.asarray(truth)
-    if found.shape != truth.shape or truth.ndim != 1:
-        raise ValueError(f"found has shape {found.shape}, truth {truth.shape}; expected (n,) twice")
-    for name, places in (("found", found), ("truth", truth)):
+    guess, place = np.asarray(predicted), np.asarray(truth)
+    if guess.shape != place.shape or place.ndim != 1:
+        raise ValueError(
+            f"predicted has shape {guess.shape}, truth {place.shape}; expected (n,) twice"
+        )
+    for name, places in (("predicted", guess), ("truth", place)):
         if np.isnan(places.astype(float)).any():
             raise ValueError(f"{name} holds NaN; expected the place of a step, or -1 for none")
-    bad = truth != -1
+    # 1. Wrong and right solutions apart.
+    bad = place != -1
     if not bad.any() or bad.all():
         raise ValueError(
-            f"{bad.sum()} of {len(truth)} solutions are wrong; both kinds are needed, or one of "
+            f"{bad.sum()} of {len(place)} solutions are wrong; both kinds are needed, or one of "
             "the two accuracies does not exist"
         )
-    wrong, right = ((found == truth)[kind].mean() for kind in (bad, ~bad))
+    # 2. The accuracy on each kind: the place has to be exact, and -1 is the place of none.
+    wrong, right = (float((guess == place)[kind].mean()) for kind in (bad, ~bad))
+    # 3. Their harmonic mean: calling everything right, or everything wrong, is worth 0.
     f1 = 2 * wrong * right / (wrong + right) if wrong + right else 0.0
-    return {"wrong": float(wrong), "right": float(right), "f1": float(f1)}
+    return {"wrong": wrong, "right": right, "f1": f1}
 
 
 def _log_choose(n: ArrayLike, k: int) -> NDArray[np.float64]:

@@ -52,19 +52,24 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
     item = read(question)
     if item is None or item.family != "arithmetic":
         raise ValueError(f"not a sum of tinyworld's: {question!r:.80}")
-    left, total, found = Counter(item.args), None, []
+    left = Counter(item.args)  # the terms that are still to be added
+    total: int | None = None
+    labels = []
     on_track = True
     for step in steps:
         added, final = _STEP.fullmatch(step.strip()), _FINAL.fullmatch(step.strip())
+        # 1. A sum: it goes on from the running total, uses terms that are left, and is right.
         if added:
             a, b, c = map(int, added.groups())
             used = Counter([a, b] if total is None else [b])
             on_track &= (total is None or a == total) and used <= left and c == a + b
             left, total = left - used, c
+        # 2. Anything else is right only as the final answer.
         else:
             on_track &= final is not None and int(final.group(1)) == sum(item.args)
-        found.append(int(on_track))
-    return found
+        # 3. Once off the track nothing brings a solution back.
+        labels.append(int(on_track))
+    return labels
 
 
 def rollout_labels(
@@ -99,30 +104,34 @@ def rollout_labels(
     """
     if k < 1 or temperature <= 0:
         raise ValueError(f"{k=}, {temperature=}; expected at least 1, and above 0")
-    wanted: dict[tuple[int, ...], list[Rollout]] = {}
-    places, found = [], []
+    # 1. The prefixes that end with a step, but for the last: K rollouts for each different one.
+    rollouts: dict[tuple[int, ...], list[Rollout]] = {}
+    places, labels = [], []
     for row in rows:
         ids, ends = step_ids(row["prompt"], row["completions"], tokenizer, separator=separator)
         start = _start(tokenizer, ids, separator.join(row["completions"]))
         prefixes = [tuple(ids[: end + 1]) for end in ends[:-1]]
         places.append((start, prefixes))
         for prefix in prefixes:
-            if prefix not in wanted:
+            if prefix not in rollouts:
                 name = ".".join(map(str, prefix))
-                wanted[prefix] = [
+                rollouts[prefix] = [
                     Rollout(name, i, list(prefix), temperature, new_tokens) for i in range(k)
                 ]
-                check_fits(model, wanted[prefix][0])
-    draw(model, tokenizer, [one for group in wanted.values() for one in group], seed=seed)
+                check_fits(model, rollouts[prefix][0])
+    # 2. The completer finishes all of them.
+    draw(model, tokenizer, [one for group in rollouts.values() for one in group], seed=seed)
+    # 3. Soft estimation: the share of a prefix's K completions whose final answer is right. The
+    # last step ends the solution, so its label is the outcome itself.
     known: dict[tuple[int, ...], float] = {}
     for row, (start, prefixes) in zip(rows, places, strict=True):
         for prefix in prefixes:
             if prefix not in known:
-                texts = [_text(tokenizer, [*prefix[start:], *r.answer]) for r in wanted[prefix]]
+                texts = [_text(tokenizer, [*prefix[start:], *r.answer]) for r in rollouts[prefix]]
                 known[prefix] = sum(right(row["prompt"], text) for text in texts) / k
         outcome = float(right(row["prompt"], separator.join(row["completions"])))
-        found.append([known[prefix] for prefix in prefixes] + [outcome])
-    return found
+        labels.append([known[prefix] for prefix in prefixes] + [outcome])
+    return labels
 
 
 def hard_labels(soft: Sequence[Sequence[float]], *, least: float = 0.0) -> list[list[int]]:
@@ -133,6 +142,7 @@ def hard_labels(soft: Sequence[Sequence[float]], *, least: float = 0.0) -> list[
     """
     if not 0 <= least < 1:
         raise ValueError(f"least is {least}; expected from 0 to below 1")
+    # Hard estimation is a threshold on the soft one: with least at 0, one success is enough.
     return [[int(share > least) for share in row] for row in soft]
 
 
@@ -160,6 +170,7 @@ def agreement(
     if [*map(len, labels)] != [*map(len, truth)]:
         raise ValueError("labels and truth are not of the same steps")
     pairs = [p for one, two in zip(labels, truth, strict=True) for p in zip(one, two, strict=True)]
+    # Of wrong steps a label of 1 is a miss; of right ones a label of 0 is a false alarm.
     wrong, good = [a for a, b in pairs if not b], [a for a, b in pairs if b]
     return {
         "agreed": _share([a == b for a, b in pairs]),

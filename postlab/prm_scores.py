@@ -15,7 +15,7 @@ from typing import Any
 from postlab.prm_steps import SUMS, split_steps, step_ids
 from postlab.rollout import Messages, unchanged
 
-_ROWS = 128  # solutions a forward pass
+_BATCH_ROWS = 128  # solutions a forward pass
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "last": lambda p: p[-1],
     "min": min,
@@ -31,7 +31,7 @@ def step_scores(
     rows: Sequence[Mapping[str, Any]],
     *,
     separator: str = " ",
-    batch_rows: int = _ROWS,
+    batch_rows: int = _BATCH_ROWS,
 ) -> list[list[float]]:
     """The chance, by a trained head, that each step of each solution is right.
 
@@ -58,26 +58,32 @@ def step_scores(
             f"the head has {getattr(model.config, 'num_labels', None)} classes; expected 2: load "
             "it with AutoModelForTokenClassification and num_labels=2"
         )
-    read = [step_ids(r["prompt"], r["completions"], tokenizer, separator=separator) for r in rows]
-    keys = [(tuple(ids), tuple(ends)) for ids, ends in read]
-    order, found = sorted(set(keys), key=lambda key: len(key[0])), {}
+    encoded = [
+        step_ids(r["prompt"], r["completions"], tokenizer, separator=separator) for r in rows
+    ]
+    # 1. Each solution once, its tokens and the places of its steps' last tokens; by length.
+    keys = [(tuple(ids), tuple(ends)) for ids, ends in encoded]
+    order = sorted(set(keys), key=lambda key: len(key[0]))
+    chances: dict[tuple[tuple[int, ...], tuple[int, ...]], list[float]] = {}
     device = next(model.parameters()).device
     with torch.no_grad(), unchanged(model, tokenizer):
-        for taken in (order[i : i + batch_rows] for i in range(0, len(order), batch_rows)):
-            ids = [torch.tensor(key[0], device=device) for key in taken]
+        for group in (order[i : i + batch_rows] for i in range(0, len(order), batch_rows)):
+            ids = [torch.tensor(key[0], device=device) for key in group]
             batch = pad_sequence(ids, batch_first=True)  # right: the mask hides the zeros
             mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
+            # 2. The head says at every token how likely class 1, 'right', is.
             logits = model(input_ids=batch, attention_mask=mask).logits.float()  # (B, T, 2)
             right = logits.softmax(dim=-1)[..., 1]
-            for key, row in zip(taken, right, strict=True):
-                found[key] = row[list(key[1])].tolist()
-                if not all(map(math.isfinite, found[key])):
+            # 3. It was trained at the ends of steps, and is read there and nowhere else.
+            for key, row in zip(group, right, strict=True):
+                chances[key] = row[list(key[1])].tolist()
+                if not all(map(math.isfinite, chances[key])):
                     raise ValueError(
-                        f"the head's chances are {found[key]} at the steps of a solution of "
+                        f"the head's chances are {chances[key]} at the steps of a solution of "
                         f"{len(key[0])} tokens; expected 0 to 1: load the head in float32 or "
                         "bfloat16 (float16 overflows), and look at its training log for NaN"
                     )
-    return [found[key] for key in keys]
+    return [chances[key] for key in keys]
 
 
 def aggregate(scores: Sequence[float], how: str = "min") -> float:

@@ -88,26 +88,29 @@ def beam_search(
             "1 each, and a temperature above 0"
         )
     ends, stops = _step_ends(tokenizer, step_end), stop_tokens(model, tokenizer)
-    asked = [
+    prompt_ids = [
         tokenizer(render(tokenizer, p), add_special_tokens=False)["input_ids"] for p in prompts
     ]
-    kept, tokens = [[_Beam([], False)] for _ in prompts], [0] * len(prompts)
+    # 1. A frontier for every prompt: at first the empty prefix alone.
+    frontier, tokens = [[_Beam([], False)] for _ in prompts], [0] * len(prompts)
     for number in range(max_steps):
-        going = [(i, b) for i, group in enumerate(kept) for b in group if not b.done]
+        # 2. Continue what is not finished, all prompts in one batch: `width` steps a prefix.
+        going = [(i, b) for i, group in enumerate(frontier) for b in group if not b.done]
         if not going:
             break
-        # every prompt's first round starts from one empty prefix, so it draws for all its beams
+        # A first round has one prefix in place of `beams`, so it draws for all of them.
         many = width * beams if number == 0 else width
         rollouts = [
-            Rollout(f"{i} {b.ids}", k, asked[i] + b.ids, temperature, step_tokens)
+            Rollout(f"{i} {b.ids}", k, prompt_ids[i] + b.ids, temperature, step_tokens)
             for i, b in going
             for k in range(many)
         ]
         check_fits(model, max(rollouts, key=lambda r: len(r.prompt)))
         with _also_stopping(model, ends):
             draw(model, tokenizer, rollouts, seed=seed)
+        # 3. Candidates: the continuations, and what was finished before; equal ones count once.
         candidates: list[dict[tuple, _Beam]] = [
-            {tuple(b.ids): b for b in group if b.done} for group in kept
+            {tuple(b.ids): b for b in group if b.done} for group in frontier
         ]
         for number_of, rollout in enumerate(rollouts):
             i, beam = going[number_of // many]
@@ -116,10 +119,12 @@ def beam_search(
             over = len(new) < len(rollout.answer) or len(new) == step_tokens
             ids = beam.ids + new
             candidates[i].setdefault(tuple(ids), _Beam(ids, over))
-        kept = _best(candidates, prompts, tokenizer, score, how=how, beams=beams, at=at)
+        # 4. The process reward model scores every candidate; the best `beams` stay.
+        frontier = _best(candidates, prompts, tokenizer, score, how=how, beams=beams, at=at)
+    # 5. The best of the last frontier is the reply.
     return [
         Found(_text(tokenizer, group[0].ids), group[0].score, spent)
-        for group, spent in zip(kept, tokens, strict=True)
+        for group, spent in zip(frontier, tokens, strict=True)
     ]
 
 
@@ -149,10 +154,10 @@ def _best(
 def _step_ends(tokenizer: Any, pattern: str) -> list[int]:
     """The tokens whose whole text ends a step."""
     ids = range(len(tokenizer))
-    found = [i for i in ids if re.fullmatch(pattern, tokenizer.decode([i]))]
-    if not found:
+    ends = [i for i in ids if re.fullmatch(pattern, tokenizer.decode([i]))]
+    if not ends:
         raise ValueError(f"no token of this tokenizer fits step_end={pattern!r}")
-    return found
+    return ends
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def encode_steps(
             drop_long: if all have): cut rows would lose the labels at their ends without a word.
     Source: Lightman et al. 2023, arXiv 2305.20050, section 2.6. Taught in week 10.
     """
-    found, long = [], 0
+    encoded, long = [], 0
     for number, row in enumerate(rows):
         steps, labels = list(row["completions"]), list(row["labels"])
         _check_counts(steps, labels, f"row {number}: ")
@@ -130,15 +130,16 @@ def encode_steps(
         if len(ids) > max_length:
             long += 1
             continue
+        # The label of a step stands on its last token, and on no other.
         placed = [IGNORED] * len(ids)
         for end, label in zip(ends, labels, strict=True):
             placed[end] = IGNORED if label is None else int(label >= 0.5)
         one = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": placed}
-        found.append(one | {"ends": ends})
-    if long and not found:
+        encoded.append(one | {"ends": ends})
+    if long and not encoded:
         raise ValueError(f"all {long} rows have more than {max_length} tokens; raise max_length")
     dropped = {f"longer than {max_length} tokens": long} if long else {}
-    return Rows(found, getattr(rows, "source", "rows"), dropped)
+    return Rows(encoded, getattr(rows, "source", "rows"), dropped)
 
 
 def step_ids(
@@ -151,15 +152,17 @@ def step_ids(
     """
     if not steps or not all(step.strip() for step in steps):
         raise ValueError("a solution has no step, or an empty one; leave blank replies out")
+    # 1. Prompt and reply, each in one piece: cut by steps, the tokens would differ.
     before = tokenizer(render(tokenizer, prompt), add_special_tokens=False)["input_ids"]
-    told = tokenizer(
+    reply = tokenizer(
         separator.join(steps), add_special_tokens=False, return_offsets_mapping=True
     )  # whole: a token may hold the end of a step and the space behind it
+    # 2. By character offsets: the token that holds a step's last character is where it ends.
     ends, at = [], 0
     for step in steps:
         last = at + len(step) - 1  # the step's last character
         # the last of its tokens: those of one character's bytes all have that character's place
-        holds = [i for i, (a, b) in enumerate(told["offset_mapping"]) if a <= last < b]
+        holds = [i for i, (a, b) in enumerate(reply["offset_mapping"]) if a <= last < b]
         if not holds:
             raise ValueError(
                 f"no token holds the last character of step {step!r:.80}, {step[-1]!r}: this "
@@ -169,7 +172,7 @@ def step_ids(
         at += len(step) + len(separator)
     if len(set(ends)) < len(ends):
         raise ValueError(f"two steps end in one token: {list(steps)}; choose another separator")
-    return before + told["input_ids"], [len(before) + end for end in ends]
+    return before + reply["input_ids"], [len(before) + end for end in ends]
 
 
 def sample_solutions(
@@ -199,16 +202,16 @@ def sample_solutions(
         raise ValueError(
             f"{n=}, {temperature=}, {new_tokens=}; expected at least 1, above 0, at least 1"
         )
-    asked = []
+    groups = []
     for prompt in prompts:
         text = render(tokenizer, prompt)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        asked.append([Rollout(text, number, ids, temperature, new_tokens) for number in range(n)])
-        check_fits(model, asked[-1][0])
-    draw(model, tokenizer, [one for group in asked for one in group], seed=seed)
+        groups.append([Rollout(text, number, ids, temperature, new_tokens) for number in range(n)])
+        check_fits(model, groups[-1][0])
+    draw(model, tokenizer, [one for group in groups for one in group], seed=seed)
     return [
         [tokenizer.decode(one.answer, skip_special_tokens=True).strip() for one in group]
-        for group in asked
+        for group in groups
     ]
 
 

@@ -284,10 +284,10 @@ def get_profile(name: str | None = None) -> Profile:
     return copy.deepcopy(PROFILES[name])
 
 
-def _suits(found: tuple[str, int] | None) -> str:
-    if found is None:
+def _suits(gpu_info: tuple[str, int] | None) -> str:
+    if gpu_info is None:
         return "tiny"
-    return "t4" if found[1] <= T4_CLASS_MIB else "rented"
+    return "t4" if gpu_info[1] <= T4_CLASS_MIB else "rented"
 
 
 def gpu() -> tuple[str, int] | None:
@@ -299,8 +299,8 @@ def gpu() -> tuple[str, int] | None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        asked = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-        name, memory = asked.stdout.strip().splitlines()[0].rsplit(",", 1)
+        result = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        name, memory = result.stdout.strip().splitlines()[0].rsplit(",", 1)
         return name.strip(), int(memory)
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
@@ -311,7 +311,7 @@ def describe_machine() -> dict[str, Any]:
 
     Names neither the host nor any path, so that it can be published with the result.
     """
-    found = gpu()
+    gpu_info = gpu()
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -325,8 +325,8 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": cpus,
         "ram_gib": memory,
-        "gpu": found and found[0],
-        "gpu_gib": found and round(found[1] / 1024, 1),
+        "gpu": gpu_info and gpu_info[0],
+        "gpu_gib": gpu_info and round(gpu_info[1] / 1024, 1),
         "versions": {name: _version(name) for name in PACKAGES},
     }
 

@@ -28,8 +28,8 @@ def last_number(text: str) -> int | None:
     >>> last_number("12+30=42, 42+15=57. It is 57!"), last_number("no idea")
     (57, None)
     """
-    found = _NUMBER.findall(text)
-    return int(found[-1]) if found else None
+    numbers = _NUMBER.findall(text)
+    return int(numbers[-1]) if numbers else None
 
 
 def readings(frame: pd.DataFrame, family: str = "arithmetic") -> pd.DataFrame:
@@ -56,10 +56,18 @@ def readings(frame: pd.DataFrame, family: str = "arithmetic") -> pd.DataFrame:
         known = ", ".join(sorted(set(frame["family"])))
         raise ValueError(f"no answer of the family {family!r}; the frame has {known}")
     if family == "gsm8k":
-        found = rows[["id"]].assign(strict=rows["gsm8k_strict"], lenient=rows["gsm8k_lenient"])
+        table = rows[["id"]].assign(strict=rows["gsm8k_strict"], lenient=rows["gsm8k_lenient"])
     else:
         pairs = zip(rows["prompt"], rows["answer"], strict=True)
-        right = [float(last_number(answer) == sum(read(asked).args)) for asked, answer in pairs]
-        found = rows[["id"]].assign(strict=rows[family], lenient=right)
-    found["format"] = found["strict"] - found["lenient"]
-    return found.groupby("id", sort=False).mean()
+        right = [float(last_number(answer) == _sum(prompt)) for prompt, answer in pairs]
+        table = rows[["id"]].assign(strict=rows[family], lenient=right)
+    table["format"] = table["strict"] - table["lenient"]
+    return table.groupby("id", sort=False).mean()
+
+
+def _sum(prompt: str) -> int:
+    """What the numbers of a prompt add up to, by the oracle."""
+    item = read(prompt)
+    if item is None:
+        raise ValueError(f"not a sum of tinyworld's: {prompt!r:.80}")
+    return sum(item.args)

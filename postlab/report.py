@@ -70,7 +70,7 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
 
 def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
     """As `summarise` returns it; nothing is written, so that a read-only folder will do."""
-    by_name = {(run.seed, run.stage): run for run in runs}
+    by_name: dict[tuple[int, str | None], StageRun] = {(run.seed, run.stage): run for run in runs}
     stages = []
     for run in runs:
         if run.parent is not None and (run.seed, run.parent) not in by_name:
@@ -126,9 +126,9 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
 
     summary, runs = summarise(profile_name, root=root), read_runs(profile_name, root=root)
     frame, folder = summary_frame(summary), _folder(profile_name, root)
-    drawn = _one_model(frame)
-    wide = _png(plot_stages(drawn, profile=profile_name), dpi=150)
-    narrow = _png(plot_stages(drawn, profile=profile_name, columns=2), dpi=130)
+    main_line = _one_model(frame)
+    wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
+    narrow = _png(plot_stages(main_line, profile=profile_name, columns=2), dpi=130)
     with atomic_file(folder / "stages.png") as file:
         file.write_bytes(wide)
     figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
@@ -202,8 +202,8 @@ def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
             stage = parents[stage]
         return stage
 
-    kept = frame[[root(stage) == "base" for stage in frame["stage"]]]
-    return frame if kept.empty else kept
+    rows = frame[[root(stage) == "base" for stage in frame["stage"]]]
+    return frame if rows.empty else rows
 
 
 def _entry(run: StageRun, parent: StageRun | None) -> dict[str, Any]:
@@ -262,8 +262,8 @@ def _damaged(path: Path, number: int, what: str) -> str:
 def _absent(profile_name: str, runs: list[StageRun]) -> list[tuple[str, int, str]]:
     """(stage, seed, command) of what the main line lacks."""
     there = {(run.seed, run.stage) for run in runs}
-    wanted = [(seed, stage) for seed in sorted({r.seed for r in runs}) for stage in CHAIN]
-    gaps = [pair for pair in wanted if pair not in there]
+    expected = [(seed, stage) for seed in sorted({r.seed for r in runs}) for stage in CHAIN]
+    gaps = [pair for pair in expected if pair not in there]
     return [(stage, seed, command(profile_name, stage, seed)) for seed, stage in gaps]
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from postlab.comparison import (
-    COLOURS,
     COUNTED,
     INK,
     MECHANISM,
     ORDER,
+    STAGE_COLOURS,
     findings,
     in_order,
     is_share,
@@ -147,7 +147,7 @@ def _change(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stage(stage: str) -> dict[str, str]:
-    return {"label": stage_label(stage), "colour": COLOURS.get(stage, INK)}
+    return {"label": stage_label(stage), "colour": STAGE_COLOURS.get(stage, INK)}
 
 
 def _families(runs: Sequence[Any]) -> list[dict[str, Any]]:

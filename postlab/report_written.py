@@ -75,8 +75,8 @@ def _stage(
     for heading, (verdicts, empty) in SECTIONS.items():
         part = rows[rows["verdict"].isin(verdicts)].to_dict("records")
         if part or empty:
-            said = [f"- {_change(row, worst[row['metric']], seeds)}" for row in part]
-            lines += [f"### {heading}", "", *(said or [empty]), ""]
+            bullets = [f"- {_change(row, worst[row['metric']], seeds)}" for row in part]
+            lines += [f"### {heading}", "", *(bullets or [empty]), ""]
     return lines
 
 

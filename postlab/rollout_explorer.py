@@ -16,17 +16,17 @@ import html
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import ipywidgets
 
 from postlab.pages import WIDE, bundle, button, shown, text_html
 from postlab.tokenview import visible
 
-_TOKENS = 300  # shown of one answer
+_MAX_TOKENS = 300  # shown of one answer
 _UP, _DOWN = "0,114,178", "213,94,0"  # Okabe and Ito's blue and vermillion
-_LINE = "font-family:monospace;white-space:pre-wrap;line-height:1.7;margin:2px 0"
-_TOKEN = "padding:1px 0;border-right:1px solid rgba(128,128,128,0.35)"
+_LINE_STYLE = "font-family:monospace;white-space:pre-wrap;line-height:1.7;margin:2px 0"
+_TOKEN_STYLE = "padding:1px 0;border-right:1px solid rgba(128,128,128,0.35)"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class Group:
         return not any(answer.advantage for answer in self.answers)
 
 
+class Recording(Protocol):
+    """A reward function in TRL's protocol, with the groups that it has scored so far."""
+
+    groups: list[Group]
+
+    def __call__(self, **columns: Any) -> list[float | None]: ...
+
+
 def advantages_of(rewards: Sequence[float | None]) -> list[float]:
     """One group's advantages as TRL has them: by mean and deviation of those that were scored.
 
@@ -65,7 +73,7 @@ def advantages_of(rewards: Sequence[float | None]) -> list[float]:
     return [0.0 if r is None else (r - mean) / (deviation + 1e-4) for r in rewards]
 
 
-def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Callable:
+def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Recording:
     """A reward function that scores as `reward` does, and notes each group it sees.
 
     Hand it to `GRPOTrainer` as `reward_funcs`; afterwards its list `groups` is what
@@ -88,14 +96,15 @@ def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Callable:
         for first in range(0, len(prompts), group_size):
             part = slice(first, first + group_size)
             texts = [tuple(map(tokenizer.decode, ids)) for ids in completion_ids[part]]
-            found = zip(texts, rewards[part], advantages_of(rewards[part]), strict=True)
+            scored = zip(texts, rewards[part], advantages_of(rewards[part]), strict=True)
             prompt = prompts[first]
-            asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-            groups.append(Group(step, asked, tuple(Answer(*one) for one in found)))
+            question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+            groups.append(Group(step, question, tuple(Answer(*one) for one in scored)))
         return rewards
 
-    watched.groups = groups
-    return watched
+    recording = cast(Recording, watched)
+    recording.groups = groups
+    return recording
 
 
 def rollout_explorer(groups: Sequence[Group]) -> RolloutExplorer:
@@ -195,8 +204,8 @@ def _label(answer: Answer) -> str:
 
 
 def _tokens(answer: Answer) -> list[str]:
-    hidden = len(answer.tokens) - _TOKENS
-    texts = [visible(token) for token in answer.tokens[:_TOKENS]]
+    hidden = len(answer.tokens) - _MAX_TOKENS
+    texts = [visible(token) for token in answer.tokens[:_MAX_TOKENS]]
     return texts + [f"\N{HORIZONTAL ELLIPSIS} {hidden} tokens more"] * (hidden > 0)
 
 
@@ -213,8 +222,9 @@ def _html(group: Group, place: int, many: int) -> str:
         colour = _UP if answer.advantage > 0 else _DOWN
         back = f"background-color:rgba({colour},{strength:.2f});" if answer.advantage else ""
         spans = "".join(
-            f'<span style="{back}{_TOKEN}">{html.escape(token)}</span>' for token in _tokens(answer)
+            f'<span style="{back}{_TOKEN_STYLE}">{html.escape(token)}</span>'
+            for token in _tokens(answer)
         )
-        lines.append(f'<pre style="{_LINE}"><b>{_label(answer)}</b>  {spans}</pre>')
+        lines.append(f'<pre style="{_LINE_STYLE}"><b>{_label(answer)}</b>  {spans}</pre>')
     head = f"<div><b>{_head(group, place, many)}</b></div>{text_html(group.prompt)}"
     return f"{head}<div>{_about(group)}</div>{''.join(lines)}"

@@ -39,7 +39,9 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
         if suite not in SUITES:
             raise ValueError(f"suite {suite!r} is unknown; expected one of {', '.join(SUITES)}")
         suite = SUITES[suite](n, seed)
-    rows, kept, taken, ids = list(suite), [], {}, set()
+    rows, selected = list(suite), []
+    counts: dict[str, int] = {}  # family: rows so far
+    ids = set()
     if not rows:
         raise ValueError("the suite is empty; expected rows with id, family, prompt and score")
     for index, row in enumerate(rows):
@@ -58,16 +60,18 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
         if row["id"] in ids:
             raise ValueError(f"row {index} of the suite: id {row['id']!r} occurs twice")
         ids.add(row["id"])
-        taken[row["family"]] = taken.get(row["family"], 0) + 1
-        if n is None or taken[row["family"]] <= n:
-            kept.append(row)
-    return kept
+        counts[row["family"]] = counts.get(row["family"], 0) + 1
+        if n is None or counts[row["family"]] <= n:
+            selected.append(row)
+    return selected
 
 
 def _tinyworld(n: int | None, seed: int, **options: Any) -> list[dict[str, Any]]:
     from postlab.tinyworld.tasks import heldout_suite
 
-    return heldout_suite(seed=seed, **({} if n is None else {"n": n}), **options)
+    if n is not None:
+        options["n"] = n
+    return heldout_suite(seed=seed, **options)
 
 
 def _gsm8k(n: int | None, seed: int) -> list[dict[str, Any]]:
@@ -94,20 +98,20 @@ def _gsm8k_score(gold: str) -> Callable[[str, bool], dict[str, float]]:
     Answers are read here and not by postlab.rewards: what a policy learns to please in its reward's
     extractor then shows as a difference between the two.
     """
-    wanted = _value(gold)
+    gold_value = _value(gold)
 
     def score(answer: str, closed: bool) -> dict[str, float]:
         asked_for = FINAL.search(answer) if answer.count("####") == 1 else None
         numbers = NUMBER.findall(answer)
-        found = {}
+        scores = {}
         for name, text in (
             ("gsm8k_strict", asked_for and asked_for[1]),
             ("gsm8k_lenient", asked_for[1] if asked_for else numbers[-1] if numbers else None),
         ):
-            right = text is not None and _value(text) == wanted
-            found[name] = math.nan if wanted is None else float(right)
+            right = text is not None and _value(text) == gold_value
+            scores[name] = math.nan if gold_value is None else float(right)
         refused = float(REFUSAL.match(answer) is not None)
-        return found | {"format": float(closed and asked_for is not None), "refusal": refused}
+        return scores | {"format": float(closed and asked_for is not None), "refusal": refused}
 
     return score
 

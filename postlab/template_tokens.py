@@ -37,7 +37,6 @@ def split_markers(tokenizer: Any) -> list[Finding]:
             "the pieces are cut differently beside different text, and no single token ends a turn",
             "use the template that belongs to this tokenizer, or add the markers as special tokens "
             "and train their embeddings",
-            week=1,
         )
     ]
 
@@ -63,7 +62,6 @@ def digits(tokenizer: Any) -> list[Finding]:
             "it), and lists and indented numbers come as token sequences the model never saw",
             "put pre_tokenizers.Digits(individual_digits=True) before the ByteLevel one, and pin "
             "the ids of a few texts in a test",
-            week=1,
         )
     ]
 
@@ -104,7 +102,6 @@ def untrained_tokens(tokenizer: Any, model: Any) -> list[Finding]:
             "turn begins or ends, at a falling loss",
             "train embeddings and head as well (modules_to_save; a tied head once), or write the "
             "template with tokens that the base has seen",
-            week=3,
         )
     ]
 
@@ -119,6 +116,5 @@ def right_padding(tokenizer: Any) -> list[Finding]:
             f"padding_side is {tokenizer.padding_side!r}",
             "in a batch of prompts all but the longest end in padding, and the model answers that",
             "set tokenizer.padding_side = 'left' before generating; training may pad right",
-            week=1,
         )
     ]

@@ -54,7 +54,6 @@ def check_template(tokenizer: Any, *, model: Any = None, generating: bool = Fals
                 "the tokenizer has no chat template",
                 "messages cannot be turned into tokens, as with most base models",
                 "set tokenizer.chat_template, for example from the family's instruct model",
-                week=1,
             )
         ]
     checks = (
@@ -89,7 +88,7 @@ def _double_bos(tokenizer: Any) -> list[Finding]:
     else:
         return []
     why = "the model never saw two in pretraining, and training and generation may differ by one"
-    return [Finding("double_bos", severity, seen, why, fix, week=1)]
+    return [Finding("double_bos", severity, seen, why, fix)]
 
 
 def _missing_bos(tokenizer: Any) -> list[Finding]:
@@ -103,7 +102,6 @@ def _missing_bos(tokenizer: Any) -> list[Finding]:
             "the base was probably pretrained with that token first, and attention relies on it; "
             "without it, training and inference start from an input that it never saw",
             "call postlab.chat.begin_with_bos(tokenizer), which puts {{ bos_token }} first",
-            week=3,
         )
     ]
 
@@ -114,18 +112,18 @@ def _end_of_turn(tokenizer: Any) -> list[Finding]:
     if end is None:
         seen = "the template writes no special token after a reply"
         fix = "end assistant messages with eos_token in the template"
-        return [Finding(code, "error", seen, why, fix, week=1)]
+        return [Finding(code, "error", seen, why, fix)]
     findings = []
     if end != eos:
         names = name_of(tokenizer, end), name_of(tokenizer, eos)
         seen = "replies end with {}, but eos_token is {}".format(*names)
         fix = "set eos_token (and generation_config.eos_token_id) to the token that ends a turn"
-        findings.append(Finding(code, "error", seen, why, fix, week=1))
+        findings.append(Finding(code, "error", seen, why, fix))
     ids, mask = assistant_mask(tokenizer)
     if mask and not any(m and i == end for i, m in zip(ids, mask, strict=True)):
         seen = f"{name_of(tokenizer, end)} stands outside the template's generation block"
         fix = "move endgeneration behind the end-of-turn token"
-        findings.append(Finding(code, "error", seen, why, fix, week=1))
+        findings.append(Finding(code, "error", seen, why, fix))
     return findings
 
 
@@ -144,7 +142,6 @@ def _pad(tokenizer: Any) -> list[Finding]:
             seen,
             "a collator that masks pad tokens masks the end of turn, and the model never stops",
             "set pad_token to a token of its own, or mask by length as encode does",
-            week=3,
         )
     ]
 
@@ -164,7 +161,6 @@ def _prompt_trained(tokenizer: Any) -> list[Finding]:
             f"{seen}: {text!r} is trained",
             "the policy learns to write its users' messages, and the loss is mostly theirs",
             "render the prompt alike with and without the reply; mark only replies as generation",
-            week=1,
         )
         for seen, text in trained.items()
         if question and question.strip() in text
@@ -193,6 +189,5 @@ def _prefix_drift(tokenizer: Any) -> list[Finding]:
             seen,
             "the policy generates from a context which differs from the one it was trained in",
             "make add_generation_prompt write exactly what the template writes before a reply",
-            week=1,
         )
     ]

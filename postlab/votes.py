@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHOICES = ("first", "second", "tie")
-COLUMNS = ("id", "prompt", "answer")
+ANSWER_COLUMNS = ("id", "prompt", "answer")
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,26 @@ def pairs_of(frames: Mapping[str, pd.DataFrame], *, seed: int) -> tuple[Pair, ..
         raise ValueError(f"got the stages {list(frames)}; a vote needs two or more")
     answers = {stage: _answers(stage, frame) for stage, frame in frames.items()}
     first, *others = answers
-    asked = {name: prompt for name, (prompt, _) in answers[first].items()}
+    prompts = {name: prompt for name, (prompt, _) in answers[first].items()}
     for stage in others:
         here = {name: prompt for name, (prompt, _) in answers[stage].items()}
-        odd = sorted(asked.items() ^ here.items())
+        odd = sorted(prompts.items() ^ here.items())
         if odd:
             raise ValueError(
                 f"{first!r} and {stage!r} were evaluated on different prompts (the first that"
                 f" differs is {odd[0][0]!r}); evaluate both with the same suite, n and seed"
             )
-    drawn = []
+    pairs = []
     for a, b in combinations(answers, 2):
-        for name, prompt in asked.items():
+        for name, prompt in prompts.items():
             texts = {a: answers[a][name][1], b: answers[b][name][1]}
             key = _hash([name, prompt, sorted(texts.items())])[:16]
             # By name, not by text: a changed reply moves no other pair.
             draw = _hash([seed, name, sorted(texts)])
-            stages = tuple(sorted(texts, reverse=int(draw[-1], 16) % 2 == 1))
-            replies = (texts[stages[0]], texts[stages[1]])
-            drawn.append((draw, Pair(key, name, prompt, stages, replies)))
-    return tuple(pair for _, pair in sorted(drawn, key=lambda d: d[0]))
+            left, right = sorted(texts, reverse=int(draw[-1], 16) % 2 == 1)
+            replies = (texts[left], texts[right])
+            pairs.append((draw, Pair(key, name, prompt, (left, right), replies)))
+    return tuple(pair for _, pair in sorted(pairs, key=lambda d: d[0]))
 
 
 class VoteLog:
@@ -98,7 +98,7 @@ class VoteLog:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.torn = 0
-        self._seen: tuple[int, int] | None = None
+        self._file_state: tuple[int, int] | None = None
         self._votes: dict[str, dict[str, Any]] = {}
         self.read()
 
@@ -106,9 +106,9 @@ class VoteLog:
         """{pair's key: its vote}, oldest first; votes taken back are left out."""
         stat = self.path.stat() if self.path.exists() else None
         state = stat and (stat.st_size, stat.st_mtime_ns)
-        if state != self._seen:  # another arena may have written
+        if state != self._file_state:  # another arena may have written
             self._votes = self._parsed()
-            self._seen = state
+            self._file_state = state
         return dict(self._votes)
 
     def add(self, record: dict[str, Any]) -> None:
@@ -157,18 +157,18 @@ class VoteLog:
 
 def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """{prompt id: (prompt, first answer)} of one stage."""
-    missing = [name for name in COLUMNS if name not in frame]
+    missing = [name for name in ANSWER_COLUMNS if name not in frame]
     if missing:
         raise ValueError(
             f"the frame of {stage!r} has no column {missing[0]!r}; expected what evals.evaluate"
-            f" returns, with {', '.join(COLUMNS)}, got {', '.join(map(str, frame.columns))}"
+            f" returns, with {', '.join(ANSWER_COLUMNS)}, got {', '.join(map(str, frame.columns))}"
         )
-    found: dict[str, tuple[str, str]] = {}
-    for name, prompt, answer in frame[list(COLUMNS)].itertuples(index=False):
-        found.setdefault(str(name), (str(prompt), str(answer)))
-    if not found:
+    answers: dict[str, tuple[str, str]] = {}
+    for name, prompt, answer in frame[list(ANSWER_COLUMNS)].itertuples(index=False):
+        answers.setdefault(str(name), (str(prompt), str(answer)))
+    if not answers:
         raise ValueError(f"the frame of {stage!r} is empty; a vote needs at least one prompt")
-    return found
+    return answers
 
 
 def _is_vote(record: Any) -> bool:

@@ -80,8 +80,8 @@ class TokenChooser:
 
     def view(self, row: int) -> TokenView:
         """The tokens of one row, by its number from 0."""
-        found = token_view([self._rows[row]], self._tokenizer, max_length=self._max_length)
-        return replace(found, first=row)
+        tokens = token_view([self._rows[row]], self._tokenizer, max_length=self._max_length)
+        return replace(tokens, first=row)
 
     def __repr__(self) -> str:
         return f"{self.view(self._slider.value)!r}\n(one of {len(self._rows):,} rows)"

@@ -202,7 +202,7 @@ def rewarded(
     seed: int,
     *,
     begin: str | Path | None = None,
-    families: Sequence[str] = aims.FAMILIES,
+    families: Sequence[str] = aims.PROMPT_FAMILIES,
     levels: Mapping[str, float] | None = None,
     doses: Sequence[int] = (),
     apart: bool = False,

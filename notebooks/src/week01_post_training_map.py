@@ -464,7 +464,7 @@ masking.pad_token = masking.eos_token  # as many tutorials advise
 broken = {"drifting": drifting, "silent": silent, "masking": masking}
 found = [{"tokenizer": name, **vars(f)} for name, t in broken.items() for f in check_template(t)]
 pd.set_option("display.max_colwidth", 160)
-pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "seen", "fix"]]
+pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "evidence", "fix"]]
 
 # %% [markdown]
 # A finding says what can go wrong. What does has to be measured: the same weights and prompts, another opening of the turn.

@@ -188,14 +188,15 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 #
 # ## 3. The doctor
 #
-# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters, what to try, and which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py` and, for GRPO, `doctor_rules_grpo.py`. Run C again:
+# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters and what to try, and `week_of` says which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py` and, for GRPO, `doctor_rules_grpo.py`. Run C again:
 
 # %%
+from postlab.course.doctor_weeks import week_of
 from postlab.doctor import diagnose
 
 log = case("development-blurted")
 for finding in diagnose(log):
-    print(finding, end="\n\n")
+    print(f"{finding} (week {week_of(finding.code, stage='grpo')})", end="\n\n")
 
 # %% [markdown]
 # All six: what it says, and what had been done. Compare with your sentences.
@@ -790,7 +791,7 @@ from postlab.runs import Run, find_stage
 find_stage(lab.profile.name, lab.seed, "grpo")
 run = Run(lab.profile.name, lab.seed, "grpo")
 for finding in diagnose(run.log):
-    print(finding)
+    print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
 # It takes any TRL run: call it in the first minutes, not after the last.

@@ -340,7 +340,7 @@ log = run.train(trainer)
 # %%
 from postlab.doctor import diagnose
 
-[(finding.code, finding.seen) for finding in diagnose(log)] or "nothing to say"
+[(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
 # It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage:

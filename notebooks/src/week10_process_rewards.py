@@ -324,9 +324,9 @@ pd.DataFrame(
 from postlab.doctor import diagnose
 
 pd.DataFrame(
-    [(name, f.code, f.severity, f.seen) for name, log in
+    [(name, f.code, f.severity, f.evidence) for name, log in
      (("process", process_log), ("outcome", outcome_log)) for f in diagnose(log)],
-    columns=["head", "code", "severity", "seen"],
+    columns=["head", "code", "severity", "evidence"],
 )  # fmt: skip
 
 # %% [markdown]
@@ -712,11 +712,11 @@ def log_of(run):
 gates = [run for run in recorded["grpo"] if "answer" in run["arm"]]
 pd.DataFrame(
     [
-        (run["arm"], run["seed"], f.code, f.severity, f.seen)
+        (run["arm"], run["seed"], f.code, f.severity, f.evidence)
         for run in (gamed, *gates)
         for f in diagnose(log_of(run))
     ],
-    columns=["arm", "seed", "code", "severity", "seen"],
+    columns=["arm", "seed", "code", "severity", "evidence"],
 )
 
 # %% [markdown]

@@ -613,10 +613,11 @@ log = run.train(trainer)
 # Does the doctor of week 8 see anything in its log?
 
 # %% tags=["aside"]
+from postlab.course.doctor_weeks import week_of
 from postlab.doctor import diagnose
 
 for finding in diagnose(log):
-    print(finding)
+    print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
 # If it speaks of a traded reward: this trade was ordered, by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:

@@ -10,6 +10,7 @@ import torch
 from postlab import encoding, templates
 from postlab.bases import smol_gguf, smol_tokenizer, tiny_base
 from postlab.chat import begin_with_bos, check_template, encode
+from postlab.course.doctor_weeks import week_of
 
 CHATML = (
     "{% for message in messages %}"
@@ -237,7 +238,7 @@ def test_assistant_prefix_drift_is_found():
     absent = CHATML[: CHATML.index("{% if add_generation_prompt")]
     (finding,) = check_template(build(absent))
     assert (finding.code, finding.severity) == ("assistant_prefix_drift", "warning")
-    assert "<|im_start|>assistant" in finding.seen
+    assert "<|im_start|>assistant" in finding.evidence
 
 
 def test_markers_that_are_no_tokens_are_found():
@@ -245,7 +246,7 @@ def test_markers_that_are_no_tokens_are_found():
     foreign = CHATML.replace("<|im_start|>", "<|turn|>")
     (finding,) = check_template(build(foreign))
     assert (finding.code, finding.severity) == ("template_token_split", "warning")
-    assert "<|turn|> (8 tokens)" in finding.seen
+    assert "<|turn|> (8 tokens)" in finding.evidence
     ends = CHATML.replace("<|im_end|>", "<|over|>")  # then no token ends a turn either
     assert codes(build(ends)) == ["end_of_turn_not_trained", "template_token_split"]
     words = CHATML.replace("<|im_start|>", "### ")  # a template of plain words is a choice
@@ -260,8 +261,8 @@ def test_digits_that_are_cut_wrongly_are_found():
     broken = build(merges=breaks)
     (finding,) = check_template(broken)
     assert (finding.code, finding.severity) == ("digits_cut_wrongly", "warning")
-    assert "['\u010a', '\u010a', '1', '.']" in finding.seen
-    assert "['\u010a\u010a', '1', '.']" in finding.seen
+    assert "['\u010a', '\u010a', '1', '.']" in finding.evidence
+    assert "['\u010a\u010a', '1', '.']" in finding.evidence
     broken.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -290,9 +291,9 @@ def test_a_template_token_that_the_base_never_saw_is_found(fault):
         weight[end] = others[fault] + 0.01
     (finding,) = check_template(tokenizer, model=embeddings(weight))
     assert (finding.code, finding.severity) == ("untrained_template_token", "warning")
-    assert "'<|im_end|>'" in finding.seen
+    assert "'<|im_end|>'" in finding.evidence
     # <|im_start|> has a lower id and an embedding of its own.
-    assert "'<|im_start|>'" not in finding.seen
+    assert "'<|im_start|>'" not in finding.evidence
 
 
 def test_right_padding_is_found_where_answers_are_generated():
@@ -335,7 +336,7 @@ def test_tokens_added_to_the_embedded_base_are_found(mean_resizing):
     model.resize_token_embeddings(len(tokenizer), mean_resizing=mean_resizing)
     (finding,) = check_template(tokenizer, model=model)
     assert finding.code == "untrained_template_token"
-    assert "'<|turn|>', '<|over|>'" in finding.seen
+    assert "'<|turn|>', '<|over|>'" in finding.evidence
 
 
 def test_a_token_that_pretraining_never_met_is_found(tiny):
@@ -344,7 +345,7 @@ def test_a_token_that_pretraining_never_met_is_found(tiny):
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|pad|>")
     found = {finding.code: finding for finding in check_template(tokenizer, model=tiny)}
     assert list(found) == ["untrained_template_token"]
-    assert "'<|pad|>'" in found["untrained_template_token"].seen
+    assert "'<|pad|>'" in found["untrained_template_token"].evidence
 
 
 def test_smollm2_before_and_after_its_tokenizer_is_mended():
@@ -364,7 +365,8 @@ def test_no_template_is_the_only_finding_without_one():
 
 def test_findings_say_what_why_and_what_to_do():
     for finding in check_template(build(eos="</s>", pad="</s>")):
-        assert finding.seen and finding.why and finding.fix and finding.week in range(1, 13)
+        assert finding.evidence and finding.why and finding.fix
+        assert week_of(finding.code) in range(1, 13)
 
 
 def test_encode_trains_the_tokens_that_sft_trainer_trains(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from postlab import constitution as cai
 from postlab.constitution import Constitution, Rule, load_constitution
-from postlab.constitution_critiques import _read, preferred
+from postlab.constitution_critiques import _parse_verdict, preferred
 from postlab.constitution_speakers import _without
 from postlab.judges import JudgeError
 from postlab.tinyworld import corpus, tasks, words
@@ -231,18 +231,18 @@ def test_a_constitution_by_hand_has_rules_with_ids_of_their_own():
     ],
 )
 def test_a_verdict_is_read_by_one_pattern(text: str, broken: bool | None):
-    assert _read(HARM, text).broken is broken
+    assert _parse_verdict(HARM, text).broken is broken
 
 
 def test_the_tiny_worlds_own_verdicts_are_read_as_one_word_says():
     """Its sentences open with 'It breaks' or 'It keeps'; nothing in them is a word taken back."""
-    assert _read(HARM, corpus.KEEPS).broken is False
+    assert _parse_verdict(HARM, corpus.KEEPS).broken is False
     for family, reason in (("unsafe", "harm"), ("unknown", "honest"), ("howto", "helpful")):
         rng = random.Random(family)
         for _ in range(200):
             item = tasks.draw(family, rng, "train")
             said = corpus.REASONS[reason].format(verb=item.kind, o=item.args[0])
-            assert _read(HARM, said).broken is True, said
+            assert _parse_verdict(HARM, said).broken is True, said
 
 
 def test_a_critic_of_whom_nothing_can_be_read_is_an_error():
@@ -816,7 +816,7 @@ def test_a_critics_rows_are_right_and_balanced():
         right = tasks.score(item, turns[1]["content"], True)[METRIC[item.family]]
         rule = next(name for name, text in corpus.RULES.items() if text in turns[2]["content"])
         broken = corpus.BREAKS[rule] == item.family and not right
-        assert _read(HARM, turns[3]["content"]).broken is broken
+        assert _parse_verdict(HARM, turns[3]["content"]).broken is broken
         count[rule, item.family] += 1
         if len(turns) == 6:
             assert turns[4]["content"] == corpus.REVISE

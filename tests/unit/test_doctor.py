@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from modules import module_at
 
+from postlab.course.doctor_weeks import OF_ANY_STAGE, OF_CODE, week_of
 from postlab.doctor import _ADVICE, Finding, diagnose
 from postlab.doctor_rules import TREND_RULES
 from postlab.profile import data_dir
@@ -203,13 +204,22 @@ def test_every_rule_has_its_sides_and_its_advice():
     assert set(_ADVICE) == rules | {"too_short"}
 
 
-def test_a_finding_gives_its_figure_and_the_week_of_its_stage():
+def test_a_finding_gives_its_figures():
     (high,) = diagnose(log(DPO | {"loss": halves(0.69, 1.5)}))
-    assert (high.severity, high.week) == ("error", 5)
-    assert "0.69 to 1.5" in high.seen and "4.0e-04" in high.seen
+    assert high.severity == "error"
+    assert "0.69 to 1.5" in high.evidence and "4.0e-04" in high.evidence
     (cut,) = diagnose(log(GRPO | {"completions/clipped_ratio": 0.31}))
-    assert "31%" in cut.seen and cut.week == 7
+    assert "31%" in cut.evidence
     assert all(isinstance(finding, Finding) for finding in (high, cut))
+
+
+def test_every_finding_has_its_week():
+    assert set(_ADVICE) <= set(OF_CODE) | set(OF_ANY_STAGE)
+    assert {week_of(code, stage="sft") for code in _ADVICE} <= set(range(1, 13))
+    assert [week_of("lr_too_low", stage=stage) for stage in ("sft", "dpo", "grpo")] == [3, 5, 7]
+    for code, stage, named in (("nonesuch", None, "nonesuch"), ("nan", "ppo", "ppo")):
+        with pytest.raises(ValueError, match=named):
+            week_of(code, stage=stage)
 
 
 def test_errors_come_first():
@@ -222,7 +232,7 @@ def test_after_a_nan_only_what_came_before_is_read():
     dead = {"loss": 0.0, "rewards/margins": 0.0, "grad_norm": math.nan, "step": 99}
     found = diagnose([*log(DPO)[:-1], *[dead] * 40])
     assert [finding.code for finding in found] == ["nan_as_zero"]
-    assert "step 99" in found[0].seen and "40" in found[0].seen
+    assert "step 99" in found[0].evidence and "40" in found[0].evidence
 
 
 def test_an_infinite_gradient_beside_a_finite_loss_is_fp16_at_work():

@@ -66,4 +66,4 @@ def test_behaviour_compares_the_end_of_turn():
 
 @pytest.mark.parametrize("run", ["base", "reply", "prompt too", "no end of turn"])
 def test_every_run_has_a_colour(run):
-    assert figures.RUNS[run].startswith("#")
+    assert figures.RUN_COLOURS[run].startswith("#")

@@ -79,7 +79,7 @@ def test_memory_draws_every_part_and_limit():
 
 def test_ranks_have_colours_of_their_own():
     shades = {figures.colour_of(f"lora-{2**i}") for i in range(7)}
-    assert len(shades) == 7 and figures.colour_of("qlora-16") == figures.KINDS["qlora"]
+    assert len(shades) == 7 and figures.colour_of("qlora-16") == figures.METHOD_COLOURS["qlora"]
     assert figures.label_of("lora-8") == "LoRA 8" and figures.label_of("fixed-4") == "r = 4"
 
 

@@ -164,7 +164,7 @@ def test_prompts_differ_and_take_turns():
 
 
 def test_a_pool_that_is_used_up_says_so_and_ends(monkeypatch):
-    monkeypatch.setattr(objectives, "ENOUGH", 50)
+    monkeypatch.setattr(objectives, "MAX_REPEATS", 50)
     with pytest.raises(ValueError, match=r"50 draws of 'unsafe' brought no new prompt after \d+;"):
         objectives.prompts(n=5000, families=("unsafe",))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from modules import module_at
 
-from postlab.preflight import STAGES, estimate
+from postlab.preflight import PLANNED_STAGES, estimate
 from postlab.preflight_advice import fits, nearest_change
 from postlab.preflight_architectures import MODELS, Architecture, architecture
 from postlab.preflight_devices import DEVICES, GPUS, find_device
@@ -190,7 +190,7 @@ def test_copies_of_the_logits(changes, copies):
 
 
 def test_parts_add_up_to_the_total():
-    for stage, bits, rank in product(STAGES, (4, 16, 32), (16, 0)):
+    for stage, bits, rank in product(PLANNED_STAGES, (4, 16, 32), (16, 0)):
         if bits == 4 and not rank:
             continue
         new = dict(new_tokens=128, group=8) if stage == "grpo" else {}
@@ -335,7 +335,7 @@ def test_copies_of_the_logits_are_those_of_trls_sft_loss():
 # Order, advice, errors
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PLANNED_STAGES)
 def test_more_of_anything_takes_more(stage):
     new = dict(new_tokens=128, group=8) if stage == "grpo" else {}
     base = dict(SFT, length=1024) | new
@@ -377,7 +377,7 @@ def test_arithmetic_of_a_step_by_hand():
     assert passes(replace(p, lora_rank=0, bits=16, reference=True)) == 5
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", PLANNED_STAGES)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_and_device_has_finite_figures(model, stage):
     new = dict(new_tokens=128, group=4) if stage == "grpo" else {}
@@ -442,7 +442,7 @@ def test_findings():
     assert codes(device="T4") == ["emulated_bf16"]
     assert codes(device="T4", bits=16) == ["does_not_fit", "emulated_bf16"]
     bad = estimate("sft", **SFT | dict(device="T4", bits=16)).findings[0]
-    assert bad.severity == "error" and "GiB of 15.0 on T4" in bad.seen
+    assert bad.severity == "error" and "GiB of 15.0 on T4" in bad.evidence
     assert bad.fix == estimate("sft", **SFT | dict(device="T4", bits=16)).advice
     assert codes(device="RTX 4090", bits=16, batch=52, length=256) == ["tight"]
 

@@ -497,7 +497,7 @@ def test_a_vote_of_one_is_the_mean_and_of_some_the_mean_over_subsets():
             "prompt 0: answer 'a' is right in one reply and not in another",
         ),
         (lambda: prm.first_wrong([0.9, math.nan]), "step 1 of 2 has the chance NaN"),
-        (lambda: prm.error_f1([math.nan, -1], [0, -1]), "found holds NaN"),
+        (lambda: prm.error_f1([math.nan, -1], [0, -1]), "predicted holds NaN"),
         (lambda: prm.error_f1([0, -1], [math.nan, -1]), "truth holds NaN"),
         (lambda: prm.error_f1([0], [0, 1]), "expected \\(n,\\) twice"),
         (lambda: prm.error_f1([0, 1], [0, 1]), "2 of 2 solutions are wrong"),

@@ -49,7 +49,7 @@ def test_bars_of_the_families_are_the_frames_numbers():
     rows = [
         {"family": family, "rows": "clean", "n": 200, "value": 0.25 + 0.5 * (family == "facts")}
         | {"low": 0.1, "high": 0.9}
-        for family in figures.FAMILIES
+        for family in figures.FAMILY_NAMES
     ]
     figure = figures.plot_families(pd.DataFrame(rows))
     heights = [axes.patches[0].get_height() for axes in figure.axes]

@@ -11,7 +11,7 @@ from modules import module_at
 
 from postlab import constitution as rules_of
 from postlab.figures_week09 import moved, plot_cost, plot_moves, plot_noise
-from postlab.panels import MANNERS
+from postlab.panels import MANNER_COLOURS
 from postlab.profile import data_dir
 from postlab.recorded import numbers
 from postlab.tinyworld import tasks, words
@@ -36,7 +36,7 @@ def ask(text: str) -> list[dict[str, str]]:
 def test_what_moved_is_paired_with_the_start_and_averaged_over_seeds():
     frame = moved([{"arm": "x", "metrics": END}, {"arm": "x", "metrics": ALSO}], START)
     rows = frame.set_index("metric")
-    assert list(rows.index) == list(MANNERS)
+    assert list(rows.index) == list(MANNER_COLOURS)
     safety = rows.loc["safety"]
     assert (safety["start"], safety["value"], safety["points"]) == (25.0, 87.5, 62.5)
     assert safety["seeds"] == [50.0, 75.0]

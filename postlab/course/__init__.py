@@ -1,0 +1,1 @@
+"""What only the course knows: which week teaches what."""
