@@ -151,18 +151,14 @@ def _extra(bits: float, block: int, constant_bits: float) -> float:
 
 
 def _in_unit(unit: float) -> Callable[..., float]:
-    def gib(
-        parameters: float, *, bits: float, block: int = 64, constant_bits: float = 32
-    ) -> float:
+    def gib(parameters: float, *, bits: float, block: int = 64, constant_bits: float = 32) -> float:
         return _gib(parameters, bits + _extra(bits, block, constant_bits), unit)
 
     return gib
 
 
 def _plus(extra: Callable[[float, int, float], float]) -> Callable[..., float]:
-    def gib(
-        parameters: float, *, bits: float, block: int = 64, constant_bits: float = 32
-    ) -> float:
+    def gib(parameters: float, *, bits: float, block: int = 64, constant_bits: float = 32) -> float:
         return _gib(parameters, bits + extra(bits, block, constant_bits))
 
     return gib
