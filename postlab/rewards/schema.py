@@ -15,6 +15,7 @@ import sys
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from postlab.rewards._batch import check_batch
 from postlab.rewards._latex import bounded
 from postlab.rewards._patterns import steps
 from postlab.rewards._reply import after_thinking, fenced, reply_text
@@ -48,6 +49,7 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
     Returns:
         One reward a completion; None where the schema itself is invalid or refers elsewhere.
     Raises:
+        TypeError: if completions or schema is a single value, such as a string, and no list.
         ValueError: if there are not as many schemas as completions.
     Source: JSON Schema, draft 2020-12 unless `$schema` names another. Taught in week 8.
 
@@ -55,11 +57,7 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
     >>> schema_reward(['{"name": "owl"}', "{}", '{"name": "owl"} I hope'], schema=[asked] * 3)
     [1.0, 0.0, 0.0]
     """
-    if len(completions) != len(schema):
-        raise ValueError(
-            f"schema_reward got {len(completions)} completions and {len(schema)} schemas; "
-            "the dataset's column `schema` must hold one JSON schema a row"
-        )
+    check_batch("schema_reward", completions, schema=schema)
     rewards: list[float | None] = []
     for completion, asked in zip(completions, schema, strict=True):
         text = asked if isinstance(asked, str) else json.dumps(asked, sort_keys=True, default=str)
