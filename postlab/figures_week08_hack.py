@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import COLOURS, INK
-from postlab.panels import draw_moves, headline, panels
+from postlab.panels import draw_moves, draw_seeds, headline, panels
 from postlab.recorded import numbers
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
             ("proxy", PROXY, "what is paid"),
             ("truth", TRUTH, "what is true"),
         ):
-            for _, run in runs.groupby("seed"):
-                smooth = run[name].rolling(WINDOW, min_periods=1).mean()
-                panel.plot(run["step"], smooth, color=colour, alpha=0.35, linewidth=1.2)
-            mean = runs.groupby("step")[name].mean().rolling(WINDOW, min_periods=1).mean()
-            panel.plot(mean.index, mean, color=colour, linewidth=2.6, label=about)
+            draw_seeds(panel, runs, name, colour=colour, window=WINDOW, label=about)
             ends[name] = runs.groupby("step")[name].mean()
         held = seen.groupby("step")["truth"].mean()
         panel.plot(
