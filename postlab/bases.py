@@ -20,15 +20,9 @@ from typing import Any
 
 from postlab.profile import data_dir
 from postlab.storage import ReadOnlyFolder, atomic_folder, atomic_text
+from postlab.tinyworld.corpus import CHAT_TEMPLATE
 
 TINY, SMOL = "tiny-base", "smollm2-135m-instruct"
-CHATML = (  # as tinyworld's; SmolLM2's own also adds a system prompt of 25 tokens to every row
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
-    "{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}"
-    "{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 class CorruptWeights(ValueError):
@@ -117,7 +111,8 @@ def smol_tokenizer(gguf: Path) -> Any:
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<|im_start|>", eos_token="<|im_end|>",
-        unk_token="<|endoftext|>", pad_token="<|endoftext|>", chat_template=CHATML,
+        unk_token="<|endoftext|>", pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,  # SmolLM2's own adds a system prompt of 25 tokens to every row
         model_max_length=8192, padding_side="left", clean_up_tokenization_spaces=False,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import INK, STAGE_COLOURS
-from postlab.panels import PALE, headline, panels
+from postlab.panels import PALE, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,10 +110,7 @@ def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
         ends = []
         for beta, shade in zip(betas, BETA_COLOURS, strict=False):
             runs = frame[frame["beta"] == beta]
-            for _, run in runs.groupby("seed"):
-                panel.plot(run["step"], run[name], color=shade, alpha=0.35, linewidth=1)
-            mean = runs.groupby("step")[name].mean()
-            panel.plot(mean.index, mean, color=shade, linewidth=2.6)
+            mean = draw_seeds(panel, runs, name, colour=shade, widths=(1, 2.6))
             ends.append(
                 (mean.index[-1], mean.iloc[-1], f"\N{GREEK SMALL LETTER BETA} {beta:g}", shade)
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from postlab.comparison import INK, STAGE_COLOURS
-from postlab.panels import PALE, headline, panels
+from postlab.panels import PALE, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +34,7 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
         runs = frame[frame["arm"] == arm]
         for side, colour in SIDE_COLOURS.items():
             name = f"logps/{side}"
-            for _, run in runs.groupby("seed"):
-                panel.plot(run["step"], run[name], color=colour, alpha=0.35, linewidth=1)
-            mean = runs.groupby("step")[name].mean()
-            panel.plot(mean.index, mean, color=colour, linewidth=2.4)
+            mean = draw_seeds(panel, runs, name, colour=colour, widths=(1, 2.4))
             at = (mean.index[-1], mean.iloc[-1])
             panel.annotate(
                 side,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postlab.comparison import INK, STAGE_COLOURS
-from postlab.panels import GREY, PALE, headline, panels
+from postlab.panels import GREY, PALE, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +30,7 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
     middle, phrases = frame["step"].max() // 2, []
     for panel, method in zip(places, methods, strict=True):
         runs = frame[frame["method"] == method]
-        for _, run in runs.groupby("seed"):
-            panel.plot(run["step"], run["best"], color=OUR_COLOUR, alpha=0.35, linewidth=1.2)
-        mean = runs.groupby("step")["best"].mean()
-        panel.plot(mean.index, mean, color=OUR_COLOUR, linewidth=2.6)
+        draw_seeds(panel, runs, "best", colour=OUR_COLOUR)
         panel.set_title(method, loc="left", size=12.5, color=INK)
         panel.set_xlabel("update", color=INK)
         panel.set_ylim(0, 1.02)
@@ -131,11 +128,7 @@ def plot_schedule(frame: pd.DataFrame) -> Figure:
         runs = frame[frame["arm"] == arm]
         rate = runs.groupby("step")["learning_rate"].mean()
         places[0].plot(rate.index, rate, color=colour, linewidth=2.4, label=arm)
-        for _, run in runs.groupby("seed"):
-            smooth = run["reward"].rolling(5, min_periods=1).mean()
-            places[1].plot(run["step"], smooth, color=colour, alpha=0.4, linewidth=1.2)
-        mean = runs.groupby("step")["reward"].mean().rolling(5, min_periods=1).mean()
-        places[1].plot(mean.index, mean, color=colour, linewidth=2.6)
+        mean = draw_seeds(places[1], runs, "reward", colour=colour, window=5, alpha=0.4)
         ends.append(f"{arm} {mean.iloc[-1]:.2f}")
     places[0].set_title("learning rate", loc="left", size=12.5, color=INK)
     places[1].set_title("reward, mean of five steps", loc="left", size=12.5, color=INK)

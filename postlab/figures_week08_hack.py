@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.comparison import INK, STAGE_COLOURS
-from postlab.panels import draw_moves, headline, panels
+from postlab.panels import draw_moves, draw_seeds, headline, panels
 from postlab.recorded import numbers
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
             ("proxy", PROXY_COLOUR, "what is paid"),
             ("truth", TRUTH_COLOUR, "what is true"),
         ):
-            for _, run in runs.groupby("seed"):
-                smooth = run[name].rolling(WINDOW, min_periods=1).mean()
-                panel.plot(run["step"], smooth, color=colour, alpha=0.35, linewidth=1.2)
-            mean = runs.groupby("step")[name].mean().rolling(WINDOW, min_periods=1).mean()
-            panel.plot(mean.index, mean, color=colour, linewidth=2.6, label=about)
+            draw_seeds(panel, runs, name, colour=colour, window=WINDOW, label=about)
             ends[name] = runs.groupby("step")[name].mean()
         heldout_mean = heldout.groupby("step")["truth"].mean()
         panel.plot(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from postlab.comparison import INK, STAGE_COLOURS
-from postlab.panels import GREY, headline, panels
+from postlab.panels import GREY, draw_seeds, headline, panels
 from postlab.recorded import numbers
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
         runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
         for row, (name, about, colour) in enumerate(lines):
             panel = places[row * len(arms) + column]
-            for _, run in runs.groupby("seed"):
-                smooth = run[name].rolling(window, min_periods=1).mean()
-                panel.plot(run["step"], smooth, color=colour, alpha=0.4, linewidth=1.2)
-            mean = runs.groupby("step")[name].mean().rolling(window, min_periods=1).mean()
-            panel.plot(mean.index, mean, color=colour, linewidth=2.6)
+            draw_seeds(panel, runs, name, colour=colour, window=window, alpha=0.4)
             if name in heldout:
                 heldout_mean = heldout.groupby("step")[name].mean()
                 panel.plot(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from postlab.verified import last_run
 if TYPE_CHECKING:
     import pandas as pd
 
+WEEKS = 12
 WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
 EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they work on the embedded model whatever the profile
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
@@ -51,6 +53,9 @@ class Lab:
     profile: Profile
     seed: int
     week: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Lab(profile={self.profile.name!r}, seed={self.seed}, week={self.week})"
 
     @cached_property
     def base(self) -> str:
@@ -256,13 +261,15 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
     Under torchrun or accelerate it joins the launch, as `postlab.processes` says.
 
     Args:
-        week: the notebook's week, for the table.
+        week: the notebook's week, from 1 to 12, for the table; None outside of the twelve.
         profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, else what suits the machine.
         seed: of data, training and evaluation; $POSTLAB_SEED overrides it.
     Raises:
-        ValueError: if there is no such profile, $POSTLAB_SEED is no whole number, or this is one of
-            several processes that could not train together.
+        TypeError: if the week is no whole number.
+        ValueError: if there is no such week or profile, $POSTLAB_SEED is no whole number, or this
+            is one of several processes that could not train together.
     """
+    _check_week(week)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     wanted = os.environ.get("POSTLAB_SEED") or seed
@@ -286,6 +293,16 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         print("Note: transformers was imported before unsloth; restart, and import unsloth first.")
     _show(_table(lab))
     return lab
+
+
+def _check_week(week: Any) -> None:
+    if week is None:
+        return
+    expected = f"expected a whole number from 1 to {WEEKS}, such as postlab.start(week=5)"
+    if isinstance(week, bool) or not isinstance(week, Integral):
+        raise TypeError(f"week is {week!r}, a {type(week).__name__}; {expected}")
+    if not 1 <= int(week) <= WEEKS:
+        raise ValueError(f"week is {week}; {expected}")
 
 
 def _table(lab: Lab) -> dict[str, str]:

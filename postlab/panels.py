@@ -1,8 +1,8 @@
 """What every figure of the course is put on: panels without a frame, and a headline.
 
-`draw_moves` is the one picture that two weeks share. Left out: what else is drawn, and what the
-headline says. Figures are closed for pyplot as soon as they are made: they show as a cell's result,
-and no global state is left behind.
+`draw_moves` and `draw_seeds` draw what several weeks show alike. Left out: what else is drawn, and
+what the headline says. Figures are closed for pyplot as soon as they are made: they show as a
+cell's result, and no global state is left behind.
 """
 
 from __future__ import annotations
@@ -94,6 +94,38 @@ def draw_moves(panel: Axes, frame: pd.DataFrame, colours: dict[str, str], spread
     panel.legend(
         frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, fontsize=11
     )
+
+
+def draw_seeds(
+    panel: Axes,
+    runs: pd.DataFrame,
+    name: str,
+    *,
+    colour: str,
+    window: int = 1,
+    alpha: float = 0.35,
+    widths: tuple[float, float] = (1.2, 2.6),
+    label: str | None = None,
+) -> pd.Series:
+    """A thin line over the steps for each seed and a thick one for their mean, which it returns.
+
+    Args:
+        runs: rows with `seed`, `step` and the column `name`.
+        window: steps that a line is averaged over.
+        alpha: of the thin lines.
+        widths: of a thin line and of the thick one, points.
+        label: of the thick line.
+    """
+
+    def smooth(values: pd.Series) -> pd.Series:
+        return values.rolling(window, min_periods=1).mean() if window > 1 else values
+
+    thin, thick = widths
+    for _, run in runs.groupby("seed"):
+        panel.plot(run["step"], smooth(run[name]), color=colour, alpha=alpha, linewidth=thin)
+    mean = smooth(runs.groupby("step")[name].mean())
+    panel.plot(mean.index, mean, color=colour, linewidth=thick, label=label)
+    return mean
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:

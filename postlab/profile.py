@@ -18,7 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # pandas loads when a table is wanted, not on import
+    import pandas as pd
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 T4_CLASS_MIB = 16_500  # what nvidia-smi calls a 16 GB card is 15,360 (T4) to 16,384 MiB
@@ -50,6 +53,10 @@ class StageConfig:
     system_prompt: str | None = None
     base_model: str | None = None
     warm_start: "StageConfig | None" = None
+
+    def __repr__(self) -> str:
+        """One line; `trainer` holds the rest, and `Profile.table` shows it."""
+        return f"StageConfig(source={self.source!r}, rows={self.rows}, minutes={self.minutes:g})"
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,37 @@ class Profile:
     eval_samples: int
     device: str
     judge_model: str | None = None
+
+    def __repr__(self) -> str:
+        """One line; `table` shows everything."""
+        return (
+            f"Profile(name={self.name!r}, base_model={self.base_model!r}, device={self.device!r})"
+        )
+
+    def table(self) -> "pd.DataFrame":
+        """Every setting, a row each: the profile's own in a column of its name, then the stages'.
+
+        A cell is empty where a stage leaves an argument to TRL's default.
+
+        >>> get_profile("tiny").table().loc["learning_rate", ["sft", "dpo", "grpo"]].tolist()
+        [0.002, 0.0004, 0.0001]
+        """
+        import pandas as pd
+
+        stages = {"sft": self.sft, "dpo": self.dpo, "grpo": self.grpo}
+        if self.grpo.warm_start:
+            stages["warm_start"] = self.grpo.warm_start
+        own = {k: v for k, v in vars(self).items() if k != "name" and k not in stages}
+        columns = {self.name: own}
+        for name, stage in stages.items():
+            settings = {k: v for k, v in vars(stage).items() if k not in ("trainer", "warm_start")}
+            columns[name] = settings | dict(stage.trainer)
+        names = dict.fromkeys(name for settings in columns.values() for name in settings)
+        cells = {
+            column: [settings.get(name, "") for name in names]
+            for column, settings in columns.items()
+        }
+        return pd.DataFrame(cells, index=pd.Index(names, name="setting"))
 
 
 def _lora(r: int, alpha: int, checkpointing: bool | str) -> dict[str, Any]:

@@ -87,22 +87,22 @@ def call(
     >>> call(lambda x: x.add_(1), {"x": torch.zeros(2)}, positional=["x"]).edited
     ('x',)
     """
-    given: dict[str, Any] = {}
+    copies: dict[str, Any] = {}
     printed = _Sink()
     try:
         with _contained(printed):  # copies too: a tensor made in inference mode has no gradient
-            given |= {name: _copy(value) for name, value in inputs.items()}
+            copies |= {name: _copy(value) for name, value in inputs.items()}
             for name in require_grad:
-                given[name].requires_grad_()
-            by_name = {name: value for name, value in given.items() if name not in positional}
-            value = _plain(function(*(given[name] for name in positional), **by_name))
+                copies[name].requires_grad_()
+            by_name = {name: value for name, value in copies.items() if name not in positional}
+            value = _plain(function(*(copies[name] for name in positional), **by_name))
     except KeyboardInterrupt:  # the learner's own: stop the cell
         raise
     except BaseException as error:
         line = _line(function, error)
         error.__traceback__ = None  # it would keep alive whatever the function had made
         return Call(error=error, line=line, printed=printed.text)
-    edited = tuple(name for name in given if not _unchanged(given[name], inputs[name]))
+    edited = tuple(name for name in copies if not _unchanged(copies[name], inputs[name]))
     return Call(value=value, edited=edited, printed=printed.text)
 
 
@@ -182,9 +182,9 @@ def _unchanged(now: Any, before: Any) -> bool:
 def _line(function: Callable[..., Any], error: BaseException) -> str:
     """The last line of the traceback that stands in the file, or the cell, of the function."""
     file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)
-    found, step = "", error.__traceback__
+    line, step = "", error.__traceback__
     while step is not None:
         if step.tb_frame.f_code.co_filename == file:
-            found = linecache.getline(file, step.tb_lineno).strip()
+            line = linecache.getline(file, step.tb_lineno).strip()
         step = step.tb_next
-    return found
+    return line

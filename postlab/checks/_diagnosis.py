@@ -45,13 +45,13 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
     only one that fits the cases worked by hand is named too: another mistake may have joined it.
     """
     part = _wrong_part(trial)
-    silent = all(made.error is not None for made in trial.calls)
+    silent = all(result.error is not None for result in trial.calls)
     small, alone = len(trial.exercise.cases), {}
     for mistake in trial.exercise.mistakes:
         for function in mistake.functions:
             fits = [
-                alike(made, trial.exercise.call(function, case.inputs), part=part, by_text=silent)
-                for case, made in zip(trial.cases, trial.calls, strict=False)
+                alike(result, trial.exercise.call(function, case.inputs), part=part, by_text=silent)
+                for case, result in zip(trial.cases, trial.calls, strict=False)
             ]
             if all(fits):
                 return mistake.code, f"It looks as if {mistake.looks}."
@@ -65,8 +65,8 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
 
 def _wrong_part(trial: Trial) -> int | None:
     """Where there are several values, the place of the first wrong one."""
-    for made, want in zip(trial.calls, trial.wants, strict=False):
-        got = made.value
+    for result, want in zip(trial.calls, trial.wants, strict=False):
+        got = result.value
         if isinstance(want, tuple) and _counts(got, len(want)):
             wrong_ones = [i for i in range(len(want)) if not same(got[i], want[i])]
             if wrong_ones:
@@ -87,65 +87,67 @@ def alike(one: Call, two: Call, *, part: int | None = None, by_text: bool = Fals
     return same(one.value, two.value)
 
 
-def raised(made: Call, case: Case) -> Outcome:
-    """An exception, said in a sentence instead of a traceback."""
+def raised(result: Call, case: Case) -> Outcome:
+    """An exception, told in a sentence instead of a traceback."""
     about = f"For {case.about}"
-    if isinstance(made.error, TookTooLong):
-        said = f"Your function did not return within {TIME_LIMIT:g} seconds: does a loop never end?"
-        return wrong("never_ends", said, about, printed(made))
-    name = clean(type(made.error).__name__, 40)
-    seen = f"{name}: {_text(made)}"
-    advice = next((advice for part, advice in ADVICE if part in seen), "")
-    said = f"Your function raises {error(made)}. {advice}".strip()
-    given = f"that is       {shapes(case.inputs)}" if case.why else ""
-    return wrong(f"raises_{name}", said, about, given, printed(made))
+    if isinstance(result.error, TookTooLong):
+        headline = (
+            f"Your function did not return within {TIME_LIMIT:g} seconds: does a loop never end?"
+        )
+        return wrong("never_ends", headline, about, printed(result))
+    name = clean(type(result.error).__name__, 40)
+    type_and_text = f"{name}: {_text(result)}"
+    advice = next((advice for part, advice in ADVICE if part in type_and_text), "")
+    headline = f"Your function raises {error(result)}. {advice}".strip()
+    sizes = f"that is       {shapes(case.inputs)}" if case.why else ""
+    return wrong(f"raises_{name}", headline, about, sizes, printed(result))
 
 
-def _text(made: Call) -> str:
+def _text(result: Call) -> str:
     try:
-        return clean(str(made.error), 160)
+        return clean(str(result.error), 160)
     except Exception:  # an exception of the learner's own, whose text fails too
         return ""
 
 
-def error(made: Call) -> str:
+def error(result: Call) -> str:
     """An exception in words: its type, its text and the learner's line."""
-    text, name = _text(made), clean(type(made.error).__name__, 40)
-    line = f", at `{clean(made.line, 80)}`" if made.line else ""
+    text, name = _text(result), clean(type(result.error).__name__, 40)
+    line = f", at `{clean(result.line, 80)}`" if result.line else ""
     return name + f" ({text})" * bool(text) + line
 
 
-def printed(made: Call) -> str:
-    said = clean(made.printed, 120)
-    return f"it printed    {said}" if said else ""
+def printed(result: Call) -> str:
+    text = clean(result.printed, 120)
+    return f"it printed    {text}" if text else ""
 
 
-def seen(trial: Trial, case: Case, made: Call, want: Any) -> tuple[str, ...]:
+def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str, ...]:
     """Lines on what was returned and expected: whole, or at the first place that differs."""
     why = f"{'':14}({case.why})" if case.why else ""
-    if made.error is not None:
+    if result.error is not None:
         return (
             f"For {case.about}",
-            f"yours raises  {error(made)}",
+            f"yours raises  {error(result)}",
             f"expected      {show(want)}",
             why,
         )
-    ours, theirs, which = made.value, want, ""
+    ours, theirs, which = result.value, want, ""
     if isinstance(want, tuple) and isinstance(ours, tuple | list) and len(ours) == len(want):
         parts = zip(trial.exercise.outputs, ours, want, strict=True)
         name, ours, theirs = next(part for part in parts if not same(*part[1:]))
         which = f" as {name}"
-    got, wanted = show(ours), show(theirs)
+    got, expected = show(ours), show(theirs)
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
         if ours.shape != theirs.shape:
             got = f"{got} of shape {shape(ours)}" if ours.dim() <= 2 else got
-            wanted = f"{wanted} of shape {shape(theirs)}"
+            expected = f"{expected} of shape {shape(theirs)}"
         elif not case.why and ours.dim() and not misfit(ours, theirs):
             at = differing(ours, theirs)[0].tolist()
-            got, wanted = (number(t[tuple(at)].item()) for t in (ours, theirs))
+            got, expected = (number(t[tuple(at)].item()) for t in (ours, theirs))
             which += f" at {at}"
-    lines = f"For {case.about}", f"you return    {got}{which}", f"expected      {wanted}"
-    return *lines, why, printed(made)
+    lines = f"For {case.about}", f"you return    {got}{which}", f"expected      {expected}"
+    return *lines, why, printed(result)
 
 
 def trace(trial: Trial, index: int) -> tuple[str, str]:
@@ -161,7 +163,7 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
         mixed = {**base, name: other[name]}
         ours = [exercise.call(trial.function, inputs) for inputs in (base, mixed)]
         theirs = [exercise.call(exercise.reference, inputs) for inputs in (base, mixed)]
-        if any(made.error is not None for made in (*ours, *theirs)) or alike(*theirs):
+        if any(result.error is not None for result in (*ours, *theirs)) or alike(*theirs):
             continue
         if alike(*ours):
             return (
@@ -174,8 +176,10 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
     if ratio is not None:
         return "factor", f"All your values are {number(ratio)} times the expected ones."
     if _rescaled(trial):
-        said = "They are the expected values, but shifted and scaled: return them as they are."
-        return "rescaled", said
+        return (
+            "rescaled",
+            "They are the expected values, but shifted and scaled: return them as they are.",
+        )
     if index >= len(exercise.cases):
         return "differs", "The small cases are right, random ones are not: what is different there?"
     return "differs", "Work this case out by hand, and print each of your steps beside it."
@@ -192,10 +196,10 @@ def _finite(value: Any) -> bool:
 def _rescaled(trial: Trial) -> bool:
     """Is each tensor an affine function of the expected one, where that is not 0? Whitened, say."""
     fits = []
-    for made, want in zip(trial.calls, trial.wants, strict=False):
-        if not isinstance(want, Tensor) or misfit(made.value, want) or not _finite(made.value):
+    for result, want in zip(trial.calls, trial.wants, strict=False):
+        if not isinstance(want, Tensor) or misfit(result.value, want) or not _finite(result.value):
             return False
-        x, y = (t[want != 0].double() for t in (want, made.value))
+        x, y = (t[want != 0].double() for t in (want, result.value))
         if len(x) > 3:
             basis = torch.stack([x, torch.ones_like(x)], dim=1)
             line = basis @ torch.linalg.lstsq(basis, y).solution
@@ -205,7 +209,7 @@ def _rescaled(trial: Trial) -> bool:
 
 def _ratio(trial: Trial) -> float | None:
     """The factor between the learner's values and the expected ones, if it is always the same."""
-    pairs = [(made.value, want) for made, want in zip(trial.calls, trial.wants, strict=False)]
+    pairs = [(result.value, want) for result, want in zip(trial.calls, trial.wants, strict=False)]
     if any(isinstance(want, tuple | list) or misfit(got, want) for got, want in pairs):
         return None
     got, want = (

@@ -49,8 +49,8 @@ def examine(exercise: Exercise, function: Any) -> Outcome:
     'probability'
     """
     if not callable(function):
-        said = f"The check got {article(function)}; hand over the function itself, not called:"
-        return wrong("not_a_function", f"{said} check.{exercise.name}({exercise.name})")
+        headline = f"The check got {article(function)}; hand over the function itself, not called:"
+        return wrong("not_a_function", f"{headline} check.{exercise.name}({exercise.name})")
     trial = Trial(exercise, function)
     for look in LOOKS:
         outcome = look(trial)

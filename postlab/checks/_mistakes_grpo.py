@@ -83,8 +83,8 @@ REINFORCE_LOSS = (
 def _groups(
     *,
     groups: Callable[[Tensor, int], Tensor] = lambda r, g: r.view(-1, g),
-    mean: Callable[[Tensor], Tensor] = lambda g: g.mean(1, keepdim=True),
-    scale: Callable[[Tensor], Any] = lambda g: g.std(1, keepdim=True) + 1e-4,
+    mean: Callable[[Tensor], Tensor | float] = lambda g: g.mean(1, keepdim=True),
+    scale: Callable[[Tensor], Tensor | float] = lambda g: g.std(1, keepdim=True) + 1e-4,
     back: Callable[[Tensor], Tensor] = torch.flatten,
 ) -> Callable[..., Any]:
     """The right advantages, but for what is given."""

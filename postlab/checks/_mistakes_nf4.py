@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -149,15 +150,15 @@ def _extra(bits: float, block: int, constant_bits: float) -> float:
     return constant_bits / block if bits < 16 else 0.0
 
 
-def _in_unit(unit: float) -> Any:
-    def gib(parameters, *, bits, block=64, constant_bits=32):
+def _in_unit(unit: float) -> Callable[..., float]:
+    def gib(parameters: float, *, bits: float, block: int = 64, constant_bits: float = 32) -> float:
         return _gib(parameters, bits + _extra(bits, block, constant_bits), unit)
 
     return gib
 
 
-def _plus(extra: Any) -> Any:
-    def gib(parameters, *, bits, block=64, constant_bits=32):
+def _plus(extra: Callable[[float, int, float], float]) -> Callable[..., float]:
+    def gib(parameters: float, *, bits: float, block: int = 64, constant_bits: float = 32) -> float:
         return _gib(parameters, bits + extra(bits, block, constant_bits))
 
     return gib

@@ -103,9 +103,9 @@ class Exercise:
         return call(function, inputs, positional=self.positional)
 
     def expected(self, inputs: Mapping[str, Any]) -> Any:
-        made = self.call(self.reference, inputs)
-        assert made.error is None, f"the reference of {self.name} fails: {made.error}"
-        return made.value
+        result = self.call(self.reference, inputs)
+        assert result.error is None, f"the reference of {self.name} fails: {result.error}"
+        return result.value
 
     def usage(self, inputs: Mapping[str, Any]) -> str:
         """The call in words: "gae(rewards, values, mask, gamma=…, lam=…)"."""
@@ -132,33 +132,33 @@ class Trial:
 
     @functools.cached_property
     def calls(self) -> list[Call]:
-        made: list[Call] = []
+        results: list[Call] = []
         for case in self.cases:
-            made.append(self.exercise.call(self.function, case.inputs))
-            if isinstance(made[-1].error, TookTooLong):  # once is enough to wait for
+            results.append(self.exercise.call(self.function, case.inputs))
+            if isinstance(results[-1].error, TookTooLong):  # once is enough to wait for
                 break
-        return made
+        return results
 
     def wrong(self) -> int | None:
         """The first case with an error, or with another value than the reference's."""
         pairs = enumerate(zip(self.calls, self.wants, strict=False))
-        return next((i for i, (made, want) in pairs if not right(made, want)), None)
+        return next((i for i, (result, want) in pairs if not right(result, want)), None)
 
 
-def right(made: Call, want: Any) -> bool:
-    return made.error is None and same(made.value, want)
+def right(result: Call, want: Any) -> bool:
+    return result.error is None and same(result.value, want)
 
 
 def shapes(inputs: Mapping[str, Any]) -> str:
     """The inputs in words: shapes of tensors, numbers and texts as they are."""
-    said = []
+    parts = []
     for name, value in inputs.items():
         if isinstance(value, Tensor):
-            said.append(f"{name} {shape(value)}")
+            parts.append(f"{name} {shape(value)}")
         elif isinstance(value, list):
-            said.append(f"{len(value)} {name}" if len(value) > 6 else f"{name} {value}")
+            parts.append(f"{len(value)} {name}" if len(value) > 6 else f"{name} {value}")
         elif isinstance(value, str):
-            said.append(f"{name} {value!r}")
+            parts.append(f"{name} {value!r}")
         else:
-            said.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}")
-    return ", ".join(said)
+            parts.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}")
+    return ", ".join(parts)

@@ -53,14 +53,14 @@ def misfit(got: Any, want: Any, *, names: Sequence[str] = ()) -> tuple[str, str]
 
 
 def _tuple_misfit(got: Any, want: tuple, names: Sequence[str]) -> tuple[str, str] | None:
-    wanted = f"expected {len(want)} values: return {', '.join(names)}"
+    expectation = f"expected {len(want)} values: return {', '.join(names)}"
     if not isinstance(got, tuple | list):
-        return "wrong_count", sentence(f"what you return is {article(got)}; {wanted}")
+        return "wrong_count", sentence(f"what you return is {article(got)}; {expectation}")
     if len(got) != len(want):
-        return "wrong_count", sentence(f"you return {len(got)} values; {wanted}")
-    called = [f"`{name}`" for name in names] or [f"value {i}" for i in range(len(want))]
-    found = (_one_misfit(*three) for three in zip(got, want, called, strict=True))
-    return next(filter(None, found), None)
+        return "wrong_count", sentence(f"you return {len(got)} values; {expectation}")
+    labels = [f"`{name}`" for name in names] or [f"value {i}" for i in range(len(want))]
+    misfits = (_one_misfit(*three) for three in zip(got, want, labels, strict=True))
+    return next(filter(None, misfits), None)
 
 
 def _one_misfit(got: Any, want: Any, it: str) -> tuple[str, str] | None:
@@ -69,10 +69,16 @@ def _one_misfit(got: Any, want: Any, it: str) -> tuple[str, str] | None:
     if isinstance(want, list) and isinstance(got, list):
         return _list_misfit(got, want, it)
     if isinstance(want, Real) and isinstance(got, Real) and not isinstance(got, bool):
-        huge = not -MOST < got < MOST and got == got and abs(got) != math.inf
-        return ("too_large", sentence(f"{it} is too large to be a float")) if huge else None
-    said = f"{it} is {article(got)}; expected {article(want)}{_hint(got, want)}"
-    return "wrong_type", sentence(said)
+        if _too_large(got):
+            return "too_large", sentence(f"{it} is too large to be a float")
+        return None
+    message = f"{it} is {article(got)}; expected {article(want)}{_hint(got, want)}"
+    return "wrong_type", sentence(message)
+
+
+def _too_large(value: Any) -> bool:
+    """Whether a finite number lies beyond the range of floats, as a whole number may."""
+    return not -MOST < value < MOST and value == value and abs(value) != math.inf
 
 
 def _list_misfit(got: list, want: list, it: str) -> tuple[str, str] | None:
@@ -80,30 +86,30 @@ def _list_misfit(got: list, want: list, it: str) -> tuple[str, str] | None:
     if odd:
         return "wrong_type", sentence(f"{it} holds {article(odd[0])}; expected 0s and 1s (int)")
     if len(got) != len(want):
-        said = f"{it} has {len(got)} entries, expected {len(want)}: one for each of input_ids"
-        return "wrong_shape", sentence(said)
+        message = f"{it} has {len(got)} entries, expected {len(want)}: one for each of input_ids"
+        return "wrong_shape", sentence(message)
     return None
 
 
 def _tensor_misfit(got: Tensor, want: Tensor, it: str) -> tuple[str, str] | None:
     if got.shape != want.shape:
-        said = f"{it} has shape {shape(got)}, expected {shape(want)}"
+        message = f"{it} has shape {shape(got)}, expected {shape(want)}"
         if got.numel() == want.numel() and got.dim() > want.dim():
-            said += ": an axis of size 1 is left over, squeeze(-1) removes the last one"
+            message += ": an axis of size 1 is left over, squeeze(-1) removes the last one"
         elif got.dim() == 2 and got.shape == want.shape[::-1]:
-            said += ": the axes have changed places"
+            message += ": the axes have changed places"
         elif got.numel() == want.numel():
-            said += ": arrange the same values with view or reshape"
+            message += ": arrange the same values with view or reshape"
         elif not got.dim():
-            said += ": one number is too few, leave out the mean or the sum"
+            message += ": one number is too few, leave out the mean or the sum"
         elif not want.dim():
-            said += ": one number is wanted"
-        return "wrong_shape", sentence(said)
+            message += ": one number is wanted"
+        return "wrong_shape", sentence(message)
     if family(got) != family(want):
-        said = f"{it} is {dtype(got)}, expected {dtype(want)}"
+        message = f"{it} is {dtype(got)}, expected {dtype(want)}"
         if family(got) != "float" or want.dtype == torch.bool:  # of floats it would cut off digits
-            said += f": convert it with .to({want.dtype})"
-        return "wrong_dtype", sentence(said)
+            message += f": convert it with .to({want.dtype})"
+        return "wrong_dtype", sentence(message)
     return None
 
 
@@ -178,7 +184,7 @@ def number(value: Any) -> str:
     if not isinstance(value, Real):
         return "None" if value is None else article(value)
     if isinstance(value, Integral):
-        return str(value) if -(10**9) < value < 10**9 else "huge"
+        return str(value) if abs(int(value)) < 10**9 else "huge"
     return f"{float(value) + 0.0:.4g}"
 
 

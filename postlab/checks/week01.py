@@ -105,10 +105,10 @@ def _conversation(seed: int) -> dict[str, Any]:
     for turn in range(2 + seed % 3):
         for opening in ([start, user, newline], header):
             length = 0 if turn and opening is header else draw.randint(2, 4)
-            said = [words[draw.randrange(5)] for _ in range(length)]
+            content = [words[draw.randrange(5)] for _ in range(length)]
             if opening is not header:
-                said += [newline] if seed % 3 == 1 else [assistant, newline, *words[:2]]
-            ids += [*opening, *said, end, newline]
+                content += [newline] if seed % 3 == 1 else [assistant, newline, *words[:2]]
+            ids += [*opening, *content, end, newline]
     return {"input_ids": ids, "header": header, "end_of_turn": end}
 
 

@@ -22,8 +22,8 @@ def nothing_false_reward(reply: str, gold: str, values: Sequence[str]) -> float:
     >>> [nothing_false_reward(t, "red", ["red", "blue"]) for t in ("It is red.", "It is blue.")]
     [1.0, 0.0]
     """
-    said = re.findall(r"[a-z]+", reply.lower())
-    return float(not any(value in said for value in values if value != gold))
+    words = re.findall(r"[a-z]+", reply.lower())
+    return float(not any(value in words for value in values if value != gold))
 
 
 def mended_reward(reply: str, gold: str, values: Sequence[str]) -> float:
@@ -34,12 +34,12 @@ def mended_reward(reply: str, gold: str, values: Sequence[str]) -> float:
         gold: the right value, a word.
         values: all words that might be an answer, the right one among them.
 
-    >>> said = ["It is red.", "I do not know.", "It is red or blue."]
-    >>> [mended_reward(text, "red", ["red", "blue"]) for text in said]
+    >>> replies = ["It is red.", "I do not know.", "It is red or blue."]
+    >>> [mended_reward(text, "red", ["red", "blue"]) for text in replies]
     [1.0, 0.0, 0.0]
     """
-    said = set(re.findall(r"[a-z]+", reply.lower()))
-    return float(said & set(values) == {gold})
+    words = set(re.findall(r"[a-z]+", reply.lower()))
+    return float(words & set(values) == {gold})
 
 
 def silent_share(p: float, size: int) -> float:
@@ -64,10 +64,10 @@ def _replies(seed: int) -> dict[str, Any]:
     """A reply that names none, one, two or three values, the right one not always among them."""
     draw, form = random.Random(seed), FORMS[seed % len(FORMS)]
     gold = COLOURS[seed % 4]
-    said = draw.sample(COLOURS, form.count("{}"))
+    colours = draw.sample(COLOURS, form.count("{}"))
     if seed % 4 == 3:
-        said[0] = gold
-    return {"reply": form.format(*said), "gold": gold, "values": [*COLOURS]}
+        colours[0] = gold
+    return {"reply": form.format(*colours), "gold": gold, "values": [*COLOURS]}
 
 
 def _case(reply: str, why: str) -> Case:

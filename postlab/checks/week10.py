@@ -76,8 +76,8 @@ def _solutions(seed: int) -> dict[str, Any]:
     rows, most = [], 3
     for row in range(3):
         sizes = torch.randint(1, 4, (most - row % 2,), generator=g).tolist()
-        steps = [i for i, size in enumerate(sizes) for _ in range(size)]
-        rows.append([-1] * (1 + row) + steps)
+        numbers = [i for i, size in enumerate(sizes) for _ in range(size)]
+        rows.append([-1] * (1 + row) + numbers)
     width = 13
     steps = torch.tensor([row + [-1] * (width - len(row)) for row in rows])
     right = torch.randint(0, 2, (3, most), generator=g)
@@ -95,15 +95,15 @@ def _replies(seed: int) -> dict[str, Any]:
     return {"scores": scores / 10, "right": right, "n": n}
 
 
-def _found(seed: int) -> dict[str, Any]:
+def _predictions(seed: int) -> dict[str, Any]:
     g, n = torch.Generator().manual_seed(seed), (12, 20, 15)[seed % 3]
     truth = torch.randint(0, 4, (n,), generator=g)
     truth[: n // 3] = -1
     follow = torch.rand(n, generator=g) < 0.6
-    found = torch.where(follow, truth, torch.randint(-1, 4, (n,), generator=g))
-    found[0], found[1], found[-1] = -1, 2, truth[-1]
-    found[-2] = (truth[-2] + 1) % 4
-    return {"found": found, "truth": truth}
+    predicted = torch.where(follow, truth, torch.randint(-1, 4, (n,), generator=g))
+    predicted[0], predicted[1], predicted[-1] = -1, 2, truth[-1]
+    predicted[-2] = (truth[-2] + 1) % 4
+    return {"found": predicted, "truth": truth}
 
 
 STEP_LABELS = Exercise(
@@ -210,7 +210,7 @@ PROCESS_F1 = Exercise(
             "2 of 4 wrong ones and 1 of 2 right ones",
         ),
     ),
-    random=_found,
+    random=_predictions,
     mistakes=_mistakes_steps.PROCESS_F1,
     edges=(
         Edge(

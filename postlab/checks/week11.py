@@ -96,8 +96,8 @@ def _area(seed: int) -> dict[str, Any]:
 def _adapters(seed: int) -> dict[str, Any]:
     g, (k, r, i, o) = torch.Generator().manual_seed(seed), ((3, 2, 4, 5), (2, 3, 5, 3))[seed % 2]
     weights = torch.rand(k, generator=g) + 0.2
-    made = {"a": torch.randn(k, r, i, generator=g), "b": torch.randn(k, o, r, generator=g)}
-    return made | {"weights": weights / weights.sum(), "scaling": 2.0 + (seed % 3) + seed // 6}
+    adapters = {"a": torch.randn(k, r, i, generator=g), "b": torch.randn(k, o, r, generator=g)}
+    return adapters | {"weights": weights / weights.sum(), "scaling": 2.0 + (seed % 3) + seed // 6}
 
 
 def _constraints(seed: int) -> dict[str, Any]:

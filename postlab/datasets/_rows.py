@@ -62,6 +62,18 @@ class Rows(list):
         return f"<table><tr><th style='text-align:left'>rows</th><th></th></tr>{lines}</table>"
 
 
+def embedded(
+    make: Callable[..., list[dict]], source: str, split: str, n: int | None, seed: int
+) -> Rows:
+    """Rows of the embedded world, as a function of `postlab.tinyworld` makes them: none is dropped.
+
+    Args:
+        make: such as `corpus.sft_rows`.
+        source: "tinyworld" or "tinyworld-english".
+    """
+    return Rows(make(split=split, n=n, seed=seed), source, {})
+
+
 def collect(
     source: str, split: str, n: int | None, seed: int, convert: Callable[[dict, str], dict]
 ) -> Rows:

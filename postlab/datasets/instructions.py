@@ -5,8 +5,10 @@ replies are not trained, which is what TRL does with prompt and completion colum
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from postlab.datasets import _messages, _rows
+from postlab.tinyworld import corpus
 
 _FORMATS = {
     "messages": ("messages",),
@@ -47,12 +49,8 @@ def instruction_rows(source: str, *, split: str, n: int | None = None, seed: int
     [{'role': 'user', 'content': 'Add.\\n\\n2, 3'}]
     """
     if source in _rows.EMBEDDED:
-        from postlab.tinyworld import corpus
-
-        told = source == "tinyworld-english"
-        return _rows.Rows(
-            corpus.sft_rows(split=split, n=n, seed=seed, with_context=told), source, {}
-        )
+        make = partial(corpus.sft_rows, with_context=source == "tinyworld-english")
+        return _rows.embedded(make, source, split, n, seed)
     return _rows.collect(source, split, n, seed, _convert)
 
 

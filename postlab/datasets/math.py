@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from postlab.datasets import _messages, _rows
 from postlab.rewards import extract_answer
+from postlab.tinyworld import corpus
 
 # What the rewards and evaluations look for has to be in the prompt, or format is a guessing game.
 INSTRUCTION = "Work it out step by step. End with a line that holds #### and the number alone."
@@ -54,9 +55,7 @@ def math_rows(
     [{'prompt': [{'role': 'user', 'content': '2 + 3?'}], 'answer': '5'}]
     """
     if source in _rows.EMBEDDED:
-        from postlab.tinyworld import corpus
-
-        return _rows.Rows(corpus.math_rows(split=split, n=n, seed=seed), source, {})
+        return _rows.embedded(corpus.math_rows, source, split, n, seed)
     return _rows.collect(
         source, split, n, seed, lambda raw, where: _convert(raw, where, instruction)
     )

@@ -1,8 +1,10 @@
 """Preference rows for DPO and reward models: a prompt, the chosen reply and the rejected one."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from postlab.datasets import _messages, _rows
+from postlab.tinyworld import corpus
 
 _FORMATS = {
     "prompt": ("prompt", "chosen", "rejected"),
@@ -43,12 +45,8 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
     (1, [{'role': 'assistant', 'content': '5'}], {'with chosen equal to rejected': 1})
     """
     if source in _rows.EMBEDDED:
-        from postlab.tinyworld import corpus
-
-        told = source == "tinyworld-english"
-        return _rows.Rows(
-            corpus.preference_rows(split=split, n=n, seed=seed, with_context=told), source, {}
-        )
+        make = partial(corpus.preference_rows, with_context=source == "tinyworld-english")
+        return _rows.embedded(make, source, split, n, seed)
     return _rows.collect(source, split, n, seed, _convert)
 
 

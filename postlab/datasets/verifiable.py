@@ -14,6 +14,7 @@ from typing import Any
 from postlab.datasets import _messages, _rows
 from postlab.rewards._asserts import read_tests
 from postlab.rewards.schema import is_schema
+from postlab.tinyworld import verifiable
 
 _CODE = {
     "mbpp": ("text", "test_list"),
@@ -53,9 +54,7 @@ def code_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
     'Square a number.\\n\\nYour code must pass: assert f(3) == 9'
     """
     if source == "tinyworld":
-        from postlab.tinyworld import verifiable
-
-        return _rows.Rows(verifiable.code_rows(split=split, n=n, seed=seed), source, {})
+        return _rows.embedded(verifiable.code_rows, source, split, n, seed)
     return _rows.collect(source, split, n, seed, _code)
 
 
@@ -76,9 +75,7 @@ def json_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
     '{"type": "object"}'
     """
     if source == "tinyworld":
-        from postlab.tinyworld import verifiable
-
-        return _rows.Rows(verifiable.json_rows(split=split, n=n, seed=seed), source, {})
+        return _rows.embedded(verifiable.json_rows, source, split, n, seed)
     return _rows.collect(source, split, n, seed, _json)
 
 

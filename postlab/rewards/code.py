@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 from postlab.rewards._asserts import Check, read_tests
+from postlab.rewards._batch import check_batch
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 
 MAX_CODE_CHARS = 50_000
@@ -44,17 +45,14 @@ def code_reward(
         One reward a completion; None where its tests cannot be read.
     Raises:
         RuntimeError: if this machine gives no namespaces and allow_weak_sandbox is False.
+        TypeError: if completions or tests is a single value, such as a string, and no list.
         ValueError: if there are not as many tests as completions.
     Taught in week 8.
 
     >>> code_reward(["def f(x): return x"], tests=["no test at all"])
     [None]
     """
-    if len(completions) != len(tests):
-        raise ValueError(
-            f"code_reward got {len(completions)} completions and {len(tests)} rows of tests; "
-            "the dataset's column `tests` must hold one row's tests a row"
-        )
+    check_batch("code_reward", completions, tests=tests)
     checks = [read_tests(test) for test in tests]
     programs = [after_thinking(reply_text(each)) for each in completions]
     programs = [_code(text) if check else "" for text, check in zip(programs, checks, strict=True)]

@@ -8,6 +8,7 @@ any demand on the reasoning before them.
 import re
 from typing import Any
 
+from postlab.rewards._batch import check_batch
 from postlab.rewards._reply import after_thinking, reply_text
 from postlab.rewards.math import last_boxed
 
@@ -30,11 +31,14 @@ def format_reward(completions: list, **columns: Any) -> list[float | None]:
         columns: the other columns of the batch; none is used.
     Returns:
         One reward a completion, 0.0 or 1.0.
+    Raises:
+        TypeError: if completions is a single value, such as a string, and no list.
     Source: the format reward of DeepSeek-R1, arXiv 2501.12948, section 2.2.2. Taught in week 7.
 
     >>> format_reward(["2 + 3 = 5\n#### 5", "#### 5\n#### 5", "The answer is 5."])
     [1.0, 0.0, 0.0]
     """
+    check_batch("format_reward", completions)
     return [float(_ends_with_one_answer(reply_text(completion))) for completion in completions]
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from postlab.rewards._batch import check_batch
 from postlab.rewards._latex import read_latex, same_latex
 from postlab.rewards._reply import after_thinking, reply_text
 
@@ -49,17 +50,14 @@ def math_reward(completions: list, answer: list, **columns: Any) -> list[float |
         One reward a completion; None where the gold answer cannot be read, so that TRL leaves the
         completion out instead of punishing it.
     Raises:
+        TypeError: if completions or answer is a single value, such as a string, and no list.
         ValueError: if there are not as many answers as completions.
     Taught in week 7.
 
     >>> math_reward(["2 + 3 = 5\n#### 5", "It is 6.", "It is 6."], answer=["5", "5", "no gold"])
     [1.0, 0.0, None]
     """
-    if len(completions) != len(answer):
-        raise ValueError(
-            f"math_reward got {len(completions)} completions and {len(answer)} answers; "
-            "the dataset's column `answer` must hold one gold answer a row"
-        )
+    check_batch("math_reward", completions, answer=answer)
     rewards: list[float | None] = []
     for completion, gold in zip(completions, answer, strict=True):
         match = answers_match(extract_answer(reply_text(completion)), gold)

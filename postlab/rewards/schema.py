@@ -21,6 +21,7 @@ from typing import Any
 
 import regex  # type: ignore[import-untyped]
 
+from postlab.rewards._batch import check_batch
 from postlab.rewards._latex import bounded
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 
@@ -45,6 +46,7 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
         One reward a completion; None where the schema itself is invalid or refers elsewhere. A
         reply on which a pattern takes too long gets 0.0.
     Raises:
+        TypeError: if completions or schema is a single value, such as a string, and no list.
         ValueError: if there are not as many schemas as completions.
     Source: JSON Schema, draft 2020-12 unless `$schema` names another. Taught in week 8.
 
@@ -52,11 +54,7 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
     >>> schema_reward(['{"name": "owl"}', "{}", '{"name": "owl"} I hope'], schema=[asked] * 3)
     [1.0, 0.0, 0.0]
     """
-    if len(completions) != len(schema):
-        raise ValueError(
-            f"schema_reward got {len(completions)} completions and {len(schema)} schemas; "
-            "the dataset's column `schema` must hold one JSON schema a row"
-        )
+    check_batch("schema_reward", completions, schema=schema)
     rewards: list[float | None] = []
     for completion, asked in zip(completions, schema, strict=True):
         text = asked if isinstance(asked, str) else json.dumps(asked, sort_keys=True, default=str)

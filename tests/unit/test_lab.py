@@ -165,6 +165,30 @@ def test_the_environment_beats_the_arguments_and_is_checked(monkeypatch, capsys)
         postlab.start(profile="huge")
 
 
+@pytest.mark.parametrize(
+    ("week", "error"),
+    [(13, ValueError), (0, ValueError), (-1, ValueError)]
+    + [(week, TypeError) for week in ("5", True, 5.0, [5])],
+)
+def test_a_week_outside_of_the_course_is_an_error(week, error, capsys):
+    with pytest.raises(error, match="expected a whole number from 1 to 12") as raised:
+        postlab.start(week=week, profile="tiny")
+    assert str(raised.value).startswith(f"week is {week!r}") and not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("week", [None, 1, 12, np.int64(5)])
+def test_every_week_of_the_course_opens(week, capsys):
+    assert postlab.start(week=week, profile="tiny").week == week
+
+
+def test_what_a_cell_ends_with_shows_in_one_line(capsys):
+    here = postlab.start(week=5, profile="tiny", seed=3)
+    assert repr(here) == "Lab(profile='tiny', seed=3, week=5)"
+    assert repr(here.run("sft")) == ("Run(profile_name='tiny', seed=3, stage='sft', parent='base')")
+    longest = Run("rented", 1234, "sft-small", "multi")
+    assert len(repr(longest)) < 100 and str(here) == repr(here)
+
+
 def test_start_switches_off_telemetry_but_keeps_what_is_set(monkeypatch, capsys):
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
     postlab.start(profile="tiny")

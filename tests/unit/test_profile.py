@@ -91,6 +91,24 @@ def test_a_changed_profile_changes_nobody_elses():
     assert len(PROFILES["tiny"].lora["target_modules"]) == 7
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_shows_in_one_line_and_its_table_shows_everything(name):
+    profile = get_profile(name)
+    for shown in (repr(profile), str(profile), repr(profile.sft)):
+        assert len(shown) < 100 and "\n" not in shown
+    assert repr(profile).startswith(f"Profile(name={name!r}")
+    table = profile.table()
+    assert len(table) <= 60  # of more rows, pandas would show a notebook the ends only
+    assert table.loc["eval_prompts", name] == profile.eval_prompts
+    assert table.loc["lora", name] == profile.lora
+    for stage in ("sft", "dpo", "grpo"):
+        config = getattr(profile, stage)
+        assert table.loc["rows", stage] == config.rows
+        assert {k: table.loc[k, stage] for k in config.trainer} == config.trainer
+    if name == "t4":
+        assert table.loc["rows", "warm_start"] == profile.grpo.warm_start.rows
+
+
 def test_models_and_precision_are_the_designs():
     assert list(PROFILES) == NAMES
     tiny, smol, t4, rented = PROFILES.values()

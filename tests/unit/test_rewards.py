@@ -15,7 +15,14 @@ import postlab.rewards._latex as latex
 import postlab.rewards.format as format_module
 import postlab.rewards.math as math_module
 from postlab.doctor import Finding
-from postlab.rewards import answers_match, extract_answer, format_reward, math_reward
+from postlab.rewards import (
+    answers_match,
+    code_reward,
+    extract_answer,
+    format_reward,
+    math_reward,
+    schema_reward,
+)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +251,41 @@ def test_wrong_use_is_an_error_that_says_so():
         math_reward(["5", "5"], ["5"])
     with pytest.raises(TypeError, match="string or a list of messages, got int"):
         math_reward([5], ["5"])
+
+
+SCHEMA = '{"type": "object"}'
+
+
+@pytest.mark.parametrize(
+    ("reward", "completions", "column"),
+    [
+        (math_reward, "42", {"answer": ["4", "2"]}),  # both are read character by character
+        (math_reward, ["4", "2"], {"answer": "42"}),
+        (math_reward, ["42"], {"answer": 42}),
+        (math_reward, {"role": "assistant"}, {"answer": ["4"]}),
+        (format_reward, "#### 5", {}),
+        (code_reward, "x", {"tests": ["assert f(1) == 2"]}),
+        (code_reward, ["def f(x): return x"] * 18, {"tests": "assert f(1) == 2  "}),
+        (schema_reward, "{}", {"schema": [SCHEMA, SCHEMA]}),
+        (schema_reward, ["{}"] * len(SCHEMA), {"schema": SCHEMA}),
+        (schema_reward, ["{}"], {"schema": {"type": "object"}}),
+    ],
+)
+def test_a_single_value_in_place_of_a_list_is_an_error(reward, completions, column):
+    with pytest.raises(TypeError) as raised:
+        reward(completions=completions, **column)
+    batch = {"completions": completions, **column}
+    name, value = next(item for item in batch.items() if not isinstance(item[1], list))
+    message = str(raised.value)
+    assert message.startswith(f"{reward.__name__} got {name}="), message  # what was got,
+    assert f"a {type(value).__name__}; expected a list" in message  # what is expected,
+    assert f"write {name}=[" in message  # and the fix
+
+
+def test_the_suggested_fix_of_a_bare_string_works():
+    with pytest.raises(TypeError, match=r"write answer=\['42'\]"):
+        math_reward(["42", "42"], answer="42")
+    assert math_reward(["42"], answer=["42"]) == [1.0]
 
 
 @pytest.mark.parametrize(

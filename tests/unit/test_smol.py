@@ -43,8 +43,8 @@ def test_a_conversation_in_chatml(tokenizer):
     assert prompt["input_ids"] == user + assistant[:4]
 
 
-def test_the_template_is_tinyworlds():
-    assert bases.CHATML == CHAT_TEMPLATE
+def test_the_template_is_tinyworlds(tokenizer):
+    assert tokenizer.chat_template == CHAT_TEMPLATE
 
 
 def test_pad_is_not_the_end_of_turn(tokenizer):
