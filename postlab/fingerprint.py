@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab import storage
+from postlab.packing import is_packed
 from postlab.sourcecode import ours, plain, stored_names, trace
 
 PLACES = re.compile(
@@ -139,7 +140,7 @@ def _model(model: Any) -> dict[str, Any]:
         "dtype": str(getattr(config, "dtype", None)),
         "quantization": plain(quantization) if quantization else None,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    }
+    } | ({"without_padding": True} if is_packed(model) else {})
 
 
 def _tokenizer(tokenizer: Any) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def without_padding(model: Any) -> Iterator[None]:
         output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[back]
         return output
 
+    packed.without_padding = True  # type: ignore[attr-defined]  # a function takes any attribute
     decoder.forward = packed
     try:
         yield
@@ -68,6 +69,12 @@ def without_padding(model: Any) -> Iterator[None]:
             del decoder.forward
         else:
             decoder.forward = before
+
+
+def is_packed(model: Any) -> bool:
+    """True inside `without_padding`: then results differ by rounding from those outside."""
+    decoder = _decoder(model)
+    return hasattr(vars(decoder).get("forward") if decoder else None, "without_padding")
 
 
 def lay_out(mask: Any) -> tuple[Any, Any, Any] | None:

@@ -1,4 +1,4 @@
-"""What `Run.train` adds to a trainer: progress, sealed checkpoints, a stop at NaN, less work.
+"""What `Run.train` adds to a trainer: progress, sealed checkpoints, a stop at NaN.
 
 The Hugging Face trainer replaces a NaN loss by a mean of the losses before it, so a dead run looks
 calm; here the filter is off and the first bad step ends the run. Left out: looking at every
@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from postlab import packing, processes, storage, weights
-from postlab.malloc import freed_memory_kept
+from postlab import processes, storage, weights
 from postlab.progress import Bar
 
 FP16_PATIENCE = 10  # the fp16 loss scaler starts too high and skips steps until it fits
@@ -53,8 +52,7 @@ def fit(trainer: Any, *, stage: str, checkpoints: Path) -> dict[str, Any]:
     added = attach(trainer, stage=stage, checkpoints=checkpoints, resume=resume)
     begun = time.perf_counter()
     try:
-        with freed_memory_kept(), packing.without_padding(trainer.model):
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     finally:
         for callback in added:
             trainer.remove_callback(callback)

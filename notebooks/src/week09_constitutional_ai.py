@@ -323,6 +323,9 @@ kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 # The rest is week 5: rows of prompt, chosen and rejected, and DPO with a likelihood term. The reference is the policy after the supervised half, as TRL copies the adapter that it is given.
 
 # %%
+from postlab.malloc import freed_memory_kept
+from postlab.packing import without_padding
+
 preferred = cai.labelled_rows(pairs, labels) + kept
 run = tiny.run("cai", parent="sft")
 dpo = {**tiny.profile.dpo.trainer, "max_steps": 45, "learning_rate": 2e-4, "save_steps": 45}
@@ -332,7 +335,8 @@ trainer = DPOTrainer(
     train_dataset=Dataset.from_list(preferred),
     args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **dpo),
 )
-log = run.train(trainer)
+with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+    log = run.train(trainer)
 
 # %% [markdown]
 # What does week 8's doctor say of this log?

@@ -251,6 +251,9 @@ from transformers import (
     set_seed,
 )
 
+from postlab.malloc import freed_memory_kept
+from postlab.packing import without_padding
+
 
 def new_head():
     """The SFT stage, merged, with two logits a token in place of the vocabulary."""
@@ -288,7 +291,11 @@ def trained_head(encoded, max_steps=60, run=None):
             ),
         )
         with contextlib.redirect_stdout(io.StringIO()):  # the log is drawn below
-            run.train(trainer) if run else trainer.train()
+            if run is None:
+                trainer.train()
+            else:
+                with freed_memory_kept(), without_padding(trainer.model):  # optional: faster
+                    run.train(trainer)
     return trainer.model.eval(), trainer.state.log_history
 
 

@@ -596,6 +596,9 @@ before = tiny.evaluate("sft", start, tokenizer)
 # %%
 from trl import GRPOConfig, GRPOTrainer
 
+from postlab.malloc import freed_memory_kept
+from postlab.packing import without_padding
+
 callback = DualAscent()
 trainer = GRPOTrainer(
     model=trainable(start),
@@ -607,7 +610,8 @@ trainer = GRPOTrainer(
     callbacks=[callback],
 )
 callback.trainer = trainer
-log = run.train(trainer)
+with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+    log = run.train(trainer)
 
 # %% [markdown]
 # Does the doctor of week 8 see anything in its log?
