@@ -45,9 +45,9 @@ def preference_rows(source: str, *, split: str, n: int | None = None, seed: int 
     if source in _rows.EMBEDDED:
         from postlab.tinyworld import corpus
 
-        told = source == "tinyworld-english"
+        english = source == "tinyworld-english"
         return _rows.Rows(
-            corpus.preference_rows(split=split, n=n, seed=seed, with_context=told), source, {}
+            corpus.preference_rows(split=split, n=n, seed=seed, with_context=english), source, {}
         )
     return _rows.collect(source, split, n, seed, _convert)
 

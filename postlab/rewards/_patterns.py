@@ -7,8 +7,8 @@ alternative; a repeat of something that itself leaves a choice is without bound.
 
 import math
 import re
-from re import _constants as ops
-from re import _parser
+from re import _constants as ops  # type: ignore[attr-defined]  # typeshed leaves re's parts out
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)

@@ -51,8 +51,8 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
         ValueError: if there are not as many schemas as completions.
     Source: JSON Schema, draft 2020-12 unless `$schema` names another. Taught in week 8.
 
-    >>> asked = '{"type": "object", "required": ["name"]}'
-    >>> schema_reward(['{"name": "owl"}', "{}", '{"name": "owl"} I hope'], schema=[asked] * 3)
+    >>> named = '{"type": "object", "required": ["name"]}'
+    >>> schema_reward(['{"name": "owl"}', "{}", '{"name": "owl"} I hope'], schema=[named] * 3)
     [1.0, 0.0, 0.0]
     """
     if len(completions) != len(schema):
@@ -61,8 +61,8 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
             "the dataset's column `schema` must hold one JSON schema a row"
         )
     rewards: list[float | None] = []
-    for completion, asked in zip(completions, schema, strict=True):
-        text = asked if isinstance(asked, str) else json.dumps(asked, sort_keys=True, default=str)
+    for completion, row in zip(completions, schema, strict=True):
+        text = row if isinstance(row, str) else json.dumps(row, sort_keys=True, default=str)
         checker = _checker(text)
         reply = after_thinking(reply_text(completion))
         rewards.append(None if checker is None else _score(checker, reply))
@@ -75,10 +75,10 @@ class _Checker(NamedTuple):
 
 
 def _score(checker: _Checker, reply: str) -> float | None:
-    found = _json(reply)
-    if found is None:
+    parsed = _json(reply)
+    if parsed is None:
         return 0.0
-    (instance,) = found
+    (instance,) = parsed
     if sum(steps(pattern, len(reply)) for pattern in checker.patterns) > MAX_STEPS:
         return _in_a_process(checker.validator.schema, instance)
 
@@ -104,7 +104,8 @@ def _checker(text: str) -> _Checker | None:
         schema = json.loads(text)
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
-        patterns, references = [], []
+        patterns: list[str] = []
+        references: list[str] = []
         _gather(schema, patterns, references)
         for pattern in patterns:
             steps(pattern, 1)
@@ -170,10 +171,10 @@ def _refuse(name: str) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    record = dict(pairs)
+    if len(record) != len(pairs):
         raise ValueError("a key given twice")
-    return made
+    return record
 
 
 def _depth(value: Any) -> int:
