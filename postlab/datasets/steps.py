@@ -84,8 +84,9 @@ def _processbench(raw: Mapping, where: str) -> dict:
             f"{where}: field 'label' must be the place of the first wrong step, -1 to "
             f"{len(steps) - 1}, got {first!r:.40}"
         )
-    labels: list[int | None] = [1] * len(steps) if first == -1 else [1] * first + [0]
-    labels += [None] * (len(steps) - len(labels))
+    labels: list[int | None] = [1] * len(steps)
+    if first >= 0:
+        labels[first:] = [0] + [None] * (len(steps) - first - 1)
     row = {"prompt": prompt, "completions": steps, "labels": labels}
     right = raw.get("final_answer_correct")
     return row if right is None else row | {"right": bool(right)}
