@@ -56,14 +56,15 @@ def smol_base() -> Path:
             return check_weights(folder)
         except CorruptWeights:
             shutil.rmtree(folder)
-    gguf, made = smol_gguf(), None
+    gguf = smol_gguf()
+    unfinished: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{SMOL}-", dir=cache))
-        _smol_weights(gguf, made)
-        smol_tokenizer(gguf).save_pretrained(made)
-        made.chmod(0o755)  # mkdtemp's folders are private
-        return check_weights(made.rename(folder))
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{SMOL}-", dir=cache))
+        _smol_weights(gguf, unfinished)
+        smol_tokenizer(gguf).save_pretrained(unfinished)
+        unfinished.chmod(0o755)  # mkdtemp's folders are private
+        return check_weights(unfinished.rename(folder))
     except OSError as error:
         if folder.is_dir():  # another process was faster
             return check_weights(folder)
@@ -72,8 +73,8 @@ def smol_base() -> Path:
             " or set POSTLAB_CACHE to another folder"
         ) from error
     finally:
-        if made:
-            shutil.rmtree(made, ignore_errors=True)
+        if unfinished:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def cache_dir() -> Path:
@@ -208,10 +209,10 @@ def loadable_adapter(folder: str | Path) -> Path:
     name = hashlib.sha256(f"{folder}\n{text}".encode()).hexdigest()[:16]
     linked = cache_dir() / "adapters" / name
     if not linked.is_dir():
-        with atomic_folder(linked) as made:
-            shutil.copytree(folder, made, copy_function=os.symlink, dirs_exist_ok=True)
-            (made / "adapter_config.json").unlink()
-            (made / "adapter_config.json").write_text(text)
+        with atomic_folder(linked) as unfinished:
+            shutil.copytree(folder, unfinished, copy_function=os.symlink, dirs_exist_ok=True)
+            (unfinished / "adapter_config.json").unlink()
+            (unfinished / "adapter_config.json").write_text(text)
     return linked
 
 
@@ -257,8 +258,8 @@ def _damage(path: Path) -> str | None:
             return None if file.keys() else "expected tensors, it holds none"
     except (SafetensorError, OSError) as error:
         expected = _expected_size(path)
-        wanted = f"{expected:,} bytes" if expected else "a safetensors header"
-        return f"expected {wanted}, got {size:,} bytes ({error})"
+        announced = f"{expected:,} bytes" if expected else "a safetensors header"
+        return f"expected {announced}, got {size:,} bytes ({error})"
 
 
 def _expected_size(path: Path) -> int | None:

@@ -65,46 +65,55 @@ class Decoder:
     ) -> tuple[list[list[int]], list[list[float]]]:
         """Answer each prompt, the same one several times as well.
 
+        1. Fill in each distinct prompt once, for all its answers.
+        2. Draw a token for every answer in the batch.
+        3. Take the answers that ended out of the batch.
+        4. Run the model on the new tokens alone, and go on with 2.
+
         Args:
             draw: takes (n, V) logits and the index of the prompt of each row; returns (n,) tokens.
             temperature: of the log-probs wanted of each token; None wants none.
         Returns:
             The tokens of each answer, the stop token included, and their log-probs in nats.
         """
-        owners, fill = _distinct(prompts)
-        logits, block = self._prefill(fill, owners, new_tokens)
-        places = torch.tensor([len(prompt) for prompt in prompts])
+        # 1. Prefill. Prompts are padded on the left, so that all answers begin in column `width`.
+        owners, distinct = _distinct(prompts)
+        logits, block = self._prefill(distinct, owners, new_tokens)
+        places = torch.tensor([len(prompt) for prompt in prompts])  # (n,) of the next token
         width = max(map(len, prompts))
-        hidden = _padding(prompts, width, new_tokens)
+        hidden = _padding(prompts, width, new_tokens)  # (n, width + new_tokens)
         answers: list[list[int]] = [[] for _ in prompts]
         logps: list[list[float]] = [[] for _ in prompts]
-        rows = list(range(len(prompts)))
+        rows = list(range(len(prompts)))  # slot of the batch -> number of the answer
         for end in range(width, width + new_tokens):
-            drawn = draw(logits, rows)
-            tokens = drawn.tolist()
-            for row, token in zip(rows, tokens, strict=True):
+            # 2. One token for every answer that goes on.
+            tokens = draw(logits, rows)  # (n,)
+            ids = tokens.tolist()
+            for row, token in zip(rows, ids, strict=True):
                 answers[row].append(token)
             if temperature is not None:
-                for row, logp in zip(rows, _logps(logits, drawn, temperature), strict=True):
+                for row, logp in zip(rows, _logps(logits, tokens, temperature), strict=True):
                     logps[row].append(logp)
-            ended = [slot for slot, token in enumerate(tokens) if token in stops]
+            ended = [slot for slot, token in enumerate(ids) if token in stops]
             if len(ended) == len(rows) or end + 1 == width + new_tokens:
                 break
-            if ended:  # those at the back move into the gaps: few rows are copied
-                kept = len(rows) - len(ended)
-                gaps = [slot for slot in ended if slot < kept]
-                movers = sorted(set(range(kept, len(rows))) - set(ended))
+            # 3. Answers at the back move into the gaps of those that ended: few rows are copied.
+            if ended:
+                n = len(rows) - len(ended)
+                gaps = [slot for slot in ended if slot < n]
+                movers = sorted(set(range(n, len(rows))) - set(ended))
                 if gaps:
                     block[:, :, gaps, :, :end] = block[:, :, movers, :, :end]
-                    for state in (places, drawn) if hidden is None else (places, drawn, hidden):
+                    for state in (places, tokens) if hidden is None else (places, tokens, hidden):
                         state[gaps] = state[movers]
                     for gap, mover in zip(gaps, movers, strict=True):
                         rows[gap] = rows[mover]
-                del rows[kept:]
-                places, drawn, block = places[:kept], drawn[:kept], block[:, :, :kept]
-                hidden = None if hidden is None else hidden[:kept]
-            seen = None if hidden is None else hidden[:, None, : end + 1]
-            logits = self._step(drawn, places, block, end, seen)
+                del rows[n:]
+                places, tokens, block = places[:n], tokens[:n], block[:, :, :n]
+                hidden = None if hidden is None else hidden[:n]
+            # 4. The logits of the next tokens.
+            mask = None if hidden is None else hidden[:, None, : end + 1]
+            logits = self._step(tokens, places, block, end, mask)
             places += 1
         return answers, logps
 
@@ -115,6 +124,7 @@ class Decoder:
 
         The block is (layers, 2, n, kv_heads, T, D): keys, then values.
         """
+        # 1. Ids, positions and the causal mask of the U distinct prompts, padded on the left.
         width, size = max(map(len, prompts)), self.turns.shape[1] * 2
         gaps = torch.tensor([width - len(prompt) for prompt in prompts])[:, None]
         ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
@@ -122,43 +132,52 @@ class Decoder:
         turns = self.turns[(places - gaps).clamp(min=0)][:, :, None]
         # a gap sees itself, or its softmax would be over nothing
         mask = (places[:, None] >= places) & (places >= gaps[:, None]) | torch.eye(width).bool()
+        # 2. Room for keys and values of every answer, to its last token: the block never grows.
         shape = (len(self.layers), 2, len(owners), self.kv_heads, width + new_tokens, size)
         block = torch.empty(shape)
         x = F.embedding(ids, self.embedding)  # (U, W, H)
         for layer, part in zip(self.layers, block, strict=True):
+            # 3. Queries (U, heads, W, D); keys and values (2, U, kv_heads, W, D), which go into the
+            #    block once for each answer.
             q, kv = self._qkv(layer, x, turns)
             q, kv = q.transpose(1, 2), kv.unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
             part[..., :width, :] = kv[:, owners]
+            # 4. Attention and MLP. The scale D^-1/2 is already in `turns`.
+            keys, values = kv
             repeat = self.heads != self.kv_heads
-            seen = F.scaled_dot_product_attention(
-                q, *kv, mask[:, None], scale=1.0, enable_gqa=repeat
+            attended = F.scaled_dot_product_attention(
+                q, keys, values, mask[:, None], scale=1.0, enable_gqa=repeat
             )
-            x = self._mlp(layer, x + layer.out(seen.transpose(1, 2).flatten(2)))
+            x = self._mlp(layer, x + layer.out(attended.transpose(1, 2).flatten(2)))
+        # 5. Only the last position predicts a new token; every answer gets its prompt's logits.
         return self.head(self._normed(x[:, -1], self.norm))[owners], block
 
     def _step(
         self, tokens: Tensor, places: Tensor, block: Tensor, end: int, mask: Tensor | None
     ) -> Tensor:
         """(n, V) logits after one more token a row; its keys and values go to column `end`."""
-        x, turns = F.embedding(tokens, self.embedding), self.turns[places][:, None]
+        x, turns = F.embedding(tokens, self.embedding), self.turns[places][:, None]  # x: (n, H)
         n, batch = len(tokens), len(tokens) * self.kv_heads
         for layer, part in zip(self.layers, block, strict=True):
+            # 1. The new token's keys and values join those of the tokens before it.
             q, kv = self._qkv(layer, x, turns)
             part[..., end, :] = kv.unflatten(1, (2, -1)).transpose(0, 1)
-            keys, values = part.flatten(1, 2)[:, :, : end + 1]
-            # a product for each key head: its query heads are the rows
+            keys, values = part.flatten(1, 2)[:, :, : end + 1]  # (n * kv_heads, T, D) each
+            # 2. Attention: a product for each key head, with its query heads as the rows.
             q = q.reshape(batch, -1, q.shape[-1])
             scores = torch.bmm(q, keys.transpose(1, 2))
             if mask is not None:
                 scores.view(n, -1, end + 1).add_(mask)
-            seen = torch.bmm(torch.softmax(scores, -1), values)
-            x = self._mlp(layer, x + layer.out(seen.view(n, -1)))
+            attended = torch.bmm(torch.softmax(scores, -1), values)
+            # 3. Output projection and MLP, each added to the residual stream.
+            x = self._mlp(layer, x + layer.out(attended.view(n, -1)))
         return self.head(self._normed(x, self.norm))
 
     def _qkv(self, layer: Layer, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """(..., heads, D) queries, and keys then values; the first two turned to their places."""
         both = self.heads + self.kv_heads
         fused = layer.qkv(self._normed(x, layer.norms[0])).unflatten(-1, (-1, turns.shape[-1], 2))
+        # RoPE: a pair of numbers is a complex one, and a turn is a product with e^(i angle).
         torch.view_as_complex(fused)[..., :both, :].mul_(turns)
         fused = fused.flatten(-2)
         return fused[..., : self.heads, :], fused[..., self.heads :, :]
@@ -188,6 +207,7 @@ def read(policy: Any, longest: int) -> Decoder | None:
 def _read(policy: Any, longest: int) -> Decoder:
     from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
+    # 1. Anything that the engine would compute otherwise is refused.
     core = policy.get_base_model() if hasattr(policy, "peft_config") else policy
     kinds = {str(getattr(c, "peft_type", "")) for c in getattr(policy, "peft_config", {}).values()}
     _need(type(core) in (LlamaForCausalLM, Qwen2ForCausalLM) and kinds <= {"PeftType.LORA"})
@@ -199,13 +219,16 @@ def _read(policy: Any, longest: int) -> Decoder:
     _need(sum(size[2] for size in sizes) < LARGEST)
     _need(not any(_touched(m) for m in (policy, *core.modules())))
     _need(type(core.model.embed_tokens) is nn.Embedding)
-    size = 2 * len(rotary.inv_freq)
+    # 2. The rotary embedding of every position, with the fourth root of the attention's scale: the
+    #    product of a query and a key has it twice, which makes D^-1/2.
+    size = 2 * len(rotary.inv_freq)  # D
     angles = torch.outer(torch.arange(longest).float(), rotary.inv_freq)
+    # 3. The layers' matrices, adapters merged in, those with the same input side by side.
     layers = []
     for block in core.model.layers:
         attention, mlp = block.self_attn, block.mlp
-        rows = [_matrix(p) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
-        rows[:2] = [tuple(_paired(part, size) for part in pair) for pair in rows[:2]]
+        q, k = (_paired(_matrix(p), size) for p in (attention.q_proj, attention.k_proj))
+        rows = [q, k, _matrix(attention.v_proj)]
         layers.append(
             Layer(
                 (block.input_layernorm.weight, block.post_attention_layernorm.weight),
@@ -245,8 +268,9 @@ def _matrix(module: nn.Module) -> tuple[Tensor, Tensor | None]:
         return module.weight, module.bias
     from peft.tuners.lora import Linear
 
-    _need(type(module) is Linear and type(module.base_layer) is nn.Linear and not module.merged)
-    weight = module.base_layer.weight
+    if type(module) is not Linear or type(module.base_layer) is not nn.Linear or module.merged:
+        raise _Unreadable
+    weight: Tensor = module.base_layer.weight
     if not module.disable_adapters:
         for name in (n for n in module.active_adapters if n in module.lora_A):
             _need(not module.lora_bias[name] and name not in module.lora_variant)
@@ -254,18 +278,21 @@ def _matrix(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     return weight, module.base_layer.bias
 
 
-def _paired(part: Tensor | None, size: int) -> Tensor | None:
+def _paired(matrix: tuple[Tensor, Tensor | None], size: int) -> tuple[Tensor, Tensor | None]:
     """Rows of q or k so that the two which are turned together, i and i + D/2, are neighbours."""
-    if part is None:
-        return None
-    return part.view(-1, 2, size // 2, *part.shape[1:]).transpose(1, 2).reshape(part.shape)
+
+    def neighbours(part: Tensor) -> Tensor:
+        return part.view(-1, 2, size // 2, *part.shape[1:]).transpose(1, 2).reshape(part.shape)
+
+    weight, bias = matrix
+    return neighbours(weight), None if bias is None else neighbours(bias)
 
 
 def _product(pairs: list[tuple[Tensor, Tensor | None]]) -> Callable[[Tensor], Tensor]:
     """x -> the products of x with all these matrices, side by side, at once."""
     weight = torch.cat([weight for weight, _ in pairs]) if len(pairs) > 1 else pairs[0][0]
-    given = [torch.zeros(len(weight)) if bias is None else bias for weight, bias in pairs]
-    bias = None if all(bias is None for _, bias in pairs) else torch.cat(given)
+    biases = [torch.zeros(len(weight)) if bias is None else bias for weight, bias in pairs]
+    bias = None if all(bias is None for _, bias in pairs) else torch.cat(biases)
     if weight.numel() < PACKED or not torch.backends.mkldnn.is_available():
         return lambda x: F.linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -274,9 +301,9 @@ def _product(pairs: list[tuple[Tensor, Tensor | None]]) -> Callable[[Tensor], Te
 
 def _distinct(prompts: list[list[int]]) -> tuple[list[int], list[list[int]]]:
     """For each prompt the number of its first copy among the distinct ones, and those."""
-    found: dict[tuple[int, ...], int] = {}
-    owners = [found.setdefault(tuple(prompt), len(found)) for prompt in prompts]
-    return owners, [list(prompt) for prompt in found]
+    numbers: dict[tuple[int, ...], int] = {}
+    owners = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
+    return owners, [list(prompt) for prompt in numbers]
 
 
 def _padding(prompts: list[list[int]], width: int, new_tokens: int) -> Tensor | None:
@@ -289,5 +316,5 @@ def _padding(prompts: list[list[int]], width: int, new_tokens: int) -> Tensor | 
     )
 
 
-def _logps(logits: Tensor, drawn: Tensor, temperature: float) -> list[float]:
-    return (logits / temperature).log_softmax(dim=1).gather(1, drawn[:, None])[:, 0].tolist()
+def _logps(logits: Tensor, tokens: Tensor, temperature: float) -> list[float]:
+    return (logits / temperature).log_softmax(dim=1).gather(1, tokens[:, None])[:, 0].tolist()

@@ -14,16 +14,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 from postlab.rollout_trl import rollout_func
 
 Reward = Callable[..., Sequence[float | None]]
 
 
+class Sampler(Protocol):
+    """A `rollout_func` that counts the completions it sampled for each batch."""
+
+    sampled: list[int]
+
+    def __call__(self, prompts: list, trainer: Any) -> dict[str, Any]: ...
+
+
 def dynamic_sampling(
     rows: list[dict[str, Any]], reward: Reward, *, tries: int = 4
-) -> tuple[Callable[[list, Any], dict[str, list]], Reward]:
+) -> tuple[Sampler, Reward]:
     """A `rollout_func` that replaces silent groups, and the reward to train with it.
 
     Args:
@@ -48,18 +56,21 @@ def dynamic_sampling(
 
     def scored(prompts: list, trainer: Any) -> list[dict[str, Any]]:
         """One dictionary a completion: its tokens and its reward."""
-        drawn = rollout_func(prompts, trainer)
+        fields: dict[str, Any] = rollout_func(prompts, trainer)
         texts = trainer.processing_class.batch_decode(
-            drawn["completion_ids"], skip_special_tokens=True
+            fields["completion_ids"], skip_special_tokens=True
         )
-        asked = [known[json.dumps(prompt, sort_keys=True)] for prompt in prompts]
-        columns = {name: [row[name] for row in asked] for name in asked[0] if name != "completion"}
-        drawn["given"] = list(reward(completions=texts, **columns))
-        if drawn["logprobs"] is None:  # TRL sampled: it has none to hand on
-            drawn["logprobs"] = [None] * len(prompts)
+        sources = [known[json.dumps(prompt, sort_keys=True)] for prompt in prompts]
+        names = [name for name in sources[0] if name != "completion"]
+        columns = {name: [row[name] for row in sources] for name in names}
+        fields["known_reward"] = list(reward(completions=texts, **columns))
+        if fields["logprobs"] is None:  # TRL sampled: it has none to hand on
+            fields["logprobs"] = [None] * len(prompts)
         return [
-            dict(zip(drawn, values, strict=True)) for values in zip(*drawn.values(), strict=True)
+            dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)
         ]
+
+    sampled: list[int] = []
 
     def sample(prompts: list, trainer: Any) -> dict[str, Any]:
         import torch
@@ -67,31 +78,32 @@ def dynamic_sampling(
         size = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
         batch = scored(prompts, trainer)
         groups = [batch[at : at + size] for at in range(0, len(batch), size)]
-        drawn = len(batch)
+        total = len(batch)
         for _ in range(tries if trainer.model.training else 0):
             silent = [i for i, group in enumerate(groups) if not teaches(group)]
             if not silent:
                 break
             picked = torch.randint(len(rows), (len(silent),)).tolist()
             again = scored([rows[i]["prompt"] for i in picked for _ in range(size)], trainer)
-            drawn += len(again)
+            total += len(again)
             for place, at in zip(silent, range(0, len(again), size), strict=True):
                 if teaches(again[at : at + size]):
                     groups[place] = again[at : at + size]
-        sample.sampled.append(drawn)
-        kept = [one for group in groups for one in group]
-        out = {name: [one[name] for one in kept] for name in kept[0]}
+        sampled.append(total)
+        batch = [one for group in groups for one in group]
+        out = {name: [one[name] for one in batch] for name in batch[0]}
         return out | ({"logprobs": None} if None in out["logprobs"] else {})
 
-    sample.sampled = []
-    return sample, given_reward
+    sampler = cast(Sampler, sample)  # a function, with the list as an attribute
+    sampler.sampled = sampled
+    return sampler, given_reward
 
 
-def given_reward(completions: list, given: list[float | None], **columns: Any) -> list:
+def given_reward(completions: list, known_reward: list[float | None], **columns: Any) -> list:
     """The rewards that were given while sampling."""
-    return given
+    return known_reward
 
 
 def teaches(group: list[dict[str, Any]]) -> bool:
     """Whether two answers of the group got different rewards."""
-    return len({one["given"] for one in group if one["given"] is not None}) > 1
+    return len({one["known_reward"] for one in group if one["known_reward"] is not None}) > 1

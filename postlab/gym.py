@@ -47,18 +47,19 @@ def gym_rows(task: str, *, split: str, n: int = 100, seed: int = 0) -> list[dict
     """
     if split not in ("train", "heldout"):
         raise ValueError(f"split {split!r} is unknown; expected 'train' or 'heldout'")
-    seen = set()
+    training: set[str] = set()
     if split == "heldout":
-        seen = {
+        training = {
             row["prompt"][0]["content"] for row in gym_rows(task, split="train", n=n, seed=seed)
         }
         seed += HELDOUT_SEED
-    made, rows, index = puzzles(task, seed=seed, size=4 * n), [], 0
+    dataset, index = puzzles(task, seed=seed, size=4 * n), 0
+    rows: list[dict] = []
     while len(rows) < n and index < 4 * n:
-        asked = made[index]["question"]
-        if asked not in seen:
+        question = dataset[index]["question"]
+        if question not in training:
             puzzle = json.dumps({"task": task, "seed": seed, "index": index})
-            rows.append({"prompt": [{"role": "user", "content": asked}], "puzzle": puzzle})
+            rows.append({"prompt": [{"role": "user", "content": question}], "puzzle": puzzle})
         index += 1
     return _rows.Rows(rows, f"reasoning-gym's {task}", {"asked in training too": index - len(rows)})
 
@@ -121,8 +122,8 @@ def _entry(text: str) -> tuple[Any, dict] | None:
         task, seed, index = named["task"], int(named["seed"]), int(named["index"])
     except (ValueError, TypeError, KeyError):
         return None
-    made = puzzles(task, seed=seed, size=index + 1)
-    return made.score_answer, made[index]
+    dataset = puzzles(task, seed=seed, size=index + 1)
+    return dataset.score_answer, dataset[index]
 
 
 def _answer(reply: str) -> str:
@@ -133,10 +134,10 @@ def _answer(reply: str) -> str:
 
 
 def _solved(answer: str, text: str) -> float | None:
-    found = _entry(text)
-    if found is None:
+    verifier = _entry(text)
+    if verifier is None:
         return None
-    score, entry = found
+    score, entry = verifier
     try:
         return float(score(answer, entry) >= 1.0)
     except Exception:  # on an answer of another kind than it expected: so it is a wrong one

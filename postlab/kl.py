@@ -34,6 +34,10 @@ def check_ref(policy: Any, ref: Any) -> None:
 def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
     """KL(policy || ref) of each rollout's answer; use it inside `rollout.unchanged`, without grad.
 
+    1. Batch the distinct texts by length.
+    2. Run both models on the same texts.
+    3. At each position of an answer, sum p(v) (log p(v) - log q(v)) over the vocabulary.
+
     Args:
         ref: another model, an adapter of `policy` by name, or 'base': its adapters off.
         rollouts: answered, with prompts of like length.
@@ -44,13 +48,15 @@ def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
     """
     vocabulary = policy.get_output_embeddings().weight.shape[0]
     longest = max(len(rollout.prompt) + len(rollout.answer) for rollout in rollouts)
-    kept = longest - min(len(rollout.prompt) for rollout in rollouts) + 1
-    rows = min(ROWS, max(1, LOGITS // (kept * vocabulary)))
+    positions = longest - min(len(rollout.prompt) for rollout in rollouts) + 1
+    rows = min(ROWS, max(1, LOGITS // (positions * vocabulary)))
+    # 1. Greedy answers to one prompt are often the same text: it is computed once.
     distinct = {(*rollout.prompt, -1, *rollout.answer): rollout for rollout in rollouts}
-    found: dict[tuple[int, ...], float] = {}
+    nats: dict[tuple[int, ...], float] = {}
     texts = sorted(distinct, key=len)  # texts of like length share a batch: little padding
     for some in (texts[i : i + rows] for i in range(0, len(texts), rows)):
         batch = [distinct[text] for text in some]
+        # 2. Logits (B, T, V) of both, only from the shortest prompt's last token on.
         first = min(len(rollout.prompt) for rollout in batch) - 1  # it predicts the first answer
         ours = _logits(policy, batch, first)
         with _reference(policy, ref) as model:
@@ -60,12 +66,13 @@ def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
                 f"ref has {theirs.shape[-1]} tokens in its vocabulary, the policy {ours.shape[-1]};"
                 " a KL needs the same tokenizer"
             )
+        # 3. The whole distributions, not the sampled tokens alone: a KL that is never negative.
         for i, (text, rollout) in enumerate(zip(some, batch, strict=True)):
             start = len(rollout.prompt) - 1 - first
             steps = slice(start, start + len(rollout.answer))
             p, q = (x[i, steps].float().log_softmax(-1) for x in (ours, theirs))  # (T, V) nats
-            found[text] = float((p.exp() * (p - q)).sum())
-    return [found[(*rollout.prompt, -1, *rollout.answer)] for rollout in rollouts]
+            nats[text] = float((p.exp() * (p - q)).sum())
+    return [nats[(*rollout.prompt, -1, *rollout.answer)] for rollout in rollouts]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for them, from malloc.h
 LARGEST_BLOCK = 32 * 2**20  # glibc's own limit for MMAP_THRESHOLD on 64 bits
-KEPT = 2**31 - 1  # the largest int
+NEVER = 2**31 - 1  # the largest int: so much is never free at the end of the heap
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def freed_memory_kept() -> Iterator[bool]:
         yield False
         return
     agreed = bool(
-        libc.mallopt(TRIM_THRESHOLD, KEPT) and libc.mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
+        libc.mallopt(TRIM_THRESHOLD, NEVER) and libc.mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
     )
     try:
         yield agreed

@@ -121,7 +121,7 @@ def _tensor_files(base: str) -> dict[str, str]:
     if whole is None:
         index = cached_file(base, "model.safetensors.index.json")
         files, _ = get_checkpoint_shard_files(base, index)
-    places = {}
+    places: dict[str, str] = {}
     for file in files:
         with safe_open(file, framework="pt") as tensors:
             places |= dict.fromkeys(tensors.keys(), file)

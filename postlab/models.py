@@ -92,7 +92,7 @@ def load_policy(
     if Path(base).is_dir():
         check_weights(base)
     how = _how(base, profile, bits)
-    model = AutoModelForCausalLM.from_pretrained(base, **how)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, **how)  # a PeftModel below, perhaps
     for module in model.modules():  # ready-made 4-bit weights ask for bfloat16: a T4 emulates it
         if hasattr(module, "compute_dtype"):
             module.compute_dtype = how["dtype"]
@@ -140,7 +140,7 @@ def _how(base: str, profile: Profile, bits: int) -> dict[str, Any]:
     emulated = on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False)
     half = torch.float16 if emulated else torch.bfloat16
     dtype = torch.float32 if bits == 32 or profile.dtype == "float32" and bits == 4 else half
-    how = dict(
+    how: dict[str, Any] = dict(
         dtype=dtype, device_map="cuda:0" if on_gpu else "cpu", use_safetensors=True,
         trust_remote_code=False,
     )  # fmt: skip
@@ -216,8 +216,8 @@ def export(
 
     # 1. How what was trained answers.
     policy, tokenizer = load_policy(path, profile=profile, bits=bits)
-    asked = [_encode(tokenizer, prompt) for prompt in prompts]
-    before = [_greedy(policy, tokenizer, ids) for ids in asked]
+    questions = [_encode(tokenizer, prompt) for prompt in prompts]
+    before = [_greedy(policy, tokenizer, ids) for ids in questions]
     logits = [_logits(policy, ids) for ids in before]
     del policy
     # 2. The merge.
@@ -225,28 +225,28 @@ def export(
     # 3. How the folder answers, loaded afresh.
     how = _how(base, profile, 16) | {"dtype": "auto"}
     policy = AutoModelForCausalLM.from_pretrained(to, **how).eval()
-    after = [_greedy(policy, tokenizer, ids) for ids in asked]
+    after = [_greedy(policy, tokenizer, ids) for ids in questions]
     moved = [_logits(policy, ids) - old for ids, old in zip(before, logits, strict=True)]
     changed = []
-    for prompt, ids, *answers in zip(prompts, asked, before, after, strict=True):
+    for prompt, ids, *answers in zip(prompts, questions, before, after, strict=True):
         old, new = (tokenizer.decode(a[0, ids.shape[1] :]) for a in answers)
         if old != new:
             changed.append((prompt, old, new))
     largest = max(float(m.abs().max()) for m in moved)
-    return ExportReport(to, base, bits, largest, len(asked), tuple(changed))
+    return ExportReport(to, base, bits, largest, len(questions), tuple(changed))
 
 
 def _merge(path: Path, base: str, tokenizer: Any, to: Path) -> None:
     """Merge into the base at the precision of its own weights; the folder appears when complete."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+    folder = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     try:
-        merging.merge(path, base=base, to=made)
-        tokenizer.save_pretrained(made)
-        made.chmod(0o755)  # mkdtemp's folders are private
-        made.rename(to)
+        merging.merge(path, base=base, to=folder)
+        tokenizer.save_pretrained(folder)
+        folder.chmod(0o755)  # mkdtemp's folders are private
+        folder.rename(to)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     check_weights(to)
 
 

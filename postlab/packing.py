@@ -132,8 +132,8 @@ def _packable(kwargs: dict[str, Any]) -> tuple[Any, Any, Any] | None:
     """`lay_out` of a training batch; None for sampling and for what asks for more than states."""
     mask = kwargs.get("attention_mask")
     plain = kwargs.get("input_ids") is not None and mask is not None and mask.dim() == 2
-    asked = ("position_ids", "past_key_values", "output_hidden_states", "output_attentions")
-    more = any(kwargs.get(name) is not None and kwargs[name] is not False for name in asked)
+    extras = ("position_ids", "past_key_values", "output_hidden_states", "output_attentions")
+    more = any(kwargs.get(name) is not None and kwargs[name] is not False for name in extras)
     return lay_out(mask) if plain and not more and kwargs.get("use_cache") is False else None
 
 

@@ -83,10 +83,10 @@ def assistant_mask(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Ids and mask of the probe by the template's generation block; empty where it has none."""
     if "endgeneration" not in tokenizer.chat_template or not tokenizer.is_fast:
         return [], []
-    found = tokenizer.apply_chat_template(
+    encoded = tokenizer.apply_chat_template(
         PROBE + PROBE_REPLY, return_dict=True, return_assistant_tokens_mask=True
     )
-    return list(found["input_ids"]), list(found["assistant_masks"])
+    return list(encoded["input_ids"]), list(encoded["assistant_masks"])
 
 
 def name_of(tokenizer: Any, token_id: int | None) -> str:

@@ -39,20 +39,25 @@ def answer(
 ) -> Iterator[list[Rollout]]:
     """Fill in the answers of rollouts, one batch after the other; use it inside `unchanged`.
 
-    Batches hold one temperature and one limit, and prompts of like length: little padding.
+    1. Group the rollouts: a batch holds one temperature and one limit.
+    2. Sort each group by length, so that a batch needs little padding.
+    3. Answer batch by batch, with the engine where it can read the model.
 
     Args:
         rollouts: each gets its `answer`; temperature 0 is greedy.
     Yields:
         each batch of rollouts when it is done.
     """
+    # 1. One call decodes at one temperature, up to one limit.
     groups: dict[tuple[float, int], list[Rollout]] = {}
     for rollout in rollouts:
         groups.setdefault((rollout.temperature, rollout.new_tokens), []).append(rollout)
     stops, rows = stop_tokens(policy, tokenizer), _batch_rows(policy)
     decoder = _decoder(policy, [rollout for group in groups.values() for rollout in group])
     for group in groups.values():
+        # 2. The noise depends on the answer's name, not on its place: sorting changes no answer.
         group.sort(key=lambda rollout: len(rollout.prompt))
+        # 3. The engine, or the model's own `generate`: the same answers, up to rounding.
         for batch in (group[i : i + rows] for i in range(0, len(group), rows)):
             if decoder is not None:
                 _decode(decoder, batch, stops, seed)
@@ -75,10 +80,10 @@ def reply(policy: Any, tokenizer: Any, text: str, *, new_tokens: int = 72) -> st
     ids = tokenizer(
         render(tokenizer, [{"role": "user", "content": text}]), add_special_tokens=False
     )
-    asked = Rollout("reply", 0, ids["input_ids"], 0.0, new_tokens)
+    rollout = Rollout("reply", 0, ids["input_ids"], 0.0, new_tokens)
     with torch.no_grad(), unchanged(policy, tokenizer):
-        next(answer(policy, tokenizer, [asked], seed=0))
-    return tokenizer.decode(asked.answer, skip_special_tokens=True).strip()
+        next(answer(policy, tokenizer, [rollout], seed=0))
+    return tokenizer.decode(rollout.answer, skip_special_tokens=True).strip()
 
 
 def render(tokenizer: Any, messages: Messages, *, prompt: bool = True) -> str:
@@ -149,10 +154,10 @@ def unchanged(model: Any, tokenizer: Any = None) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, kept in before:
-            for name in set(flags) & set(vars(module)) - set(kept):
+        for module, saved in before:
+            for name in set(flags) & set(vars(module)) - set(saved):
                 delattr(module, name)
-            vars(module).update(kept)
+            vars(module).update(saved)
         for parameter, trained in grads:
             parameter.requires_grad_(trained)
         if cache is not None:
@@ -194,7 +199,9 @@ class _Noise:
 
     def __call__(self, scores: Any, slots: Iterable[tuple[int, int]]) -> Any:
         """(n, V) scores with noise in each slot of them, from its answer's generator."""
+        # 1. Temperature.
         scores = scores / self.temperature
+        # 2. Gumbel noise: the argmax of what comes out is a draw from softmax(scores / T).
         for slot, row in slots:
             noise = scores.new_empty(scores.shape[1])
             scores[slot] -= noise.exponential_(generator=self.generators[row]).log_()
@@ -234,27 +241,33 @@ def _generate(
     import torch
     from transformers import LogitsProcessorList
 
+    # 1. Prompts padded on the left, so that every answer begins in column `width`.
     device = next(policy.parameters()).device
     width = max(len(rollout.prompt) for rollout in batch)
     pad = min(stops) if pad is None else pad  # only ever behind a stop or under a zero mask
     gaps = [width - len(rollout.prompt) for rollout in batch]
     ids = [[pad] * gap + rollout.prompt for gap, rollout in zip(gaps, batch, strict=True)]
     mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
-    noise = _Noise(batch, seed, device) if batch[0].temperature > 0 else None
+    processors = LogitsProcessorList()
+    if batch[0].temperature > 0:
+        noise = _Noise(batch, seed, device)
 
-    def noised(input_ids: Any, scores: Any) -> Any:  # (B, T), (B, V) -> (B, V)
-        started, last = input_ids.shape[1] > width, input_ids[:, -1].tolist()
-        # an answer that ended needs no noise
-        slots = [(i, i) for i, token in enumerate(last) if not (started and token in stops)]
-        return noise(scores, slots)
+        def noised(input_ids: Any, scores: Any) -> Any:  # (B, T), (B, V) -> (B, V)
+            started, last = input_ids.shape[1] > width, input_ids[:, -1].tolist()
+            # an answer that ended needs no noise
+            slots = [(i, i) for i, token in enumerate(last) if not (started and token in stops)]
+            return noise(scores, slots)
 
+        processors.append(noised)
+
+    # 2. Greedy decoding of the scores with noise in them is sampling.
     out = policy.generate(
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
         max_new_tokens=batch[0].new_tokens,
         eos_token_id=sorted(stops),
         pad_token_id=pad,
-        logits_processor=LogitsProcessorList([noised] if noise else []),
+        logits_processor=processors,
         use_cache=True,
         # The rest keeps out what a model's own generation_config would bring in.
         do_sample=False,
@@ -264,6 +277,7 @@ def _generate(
         top_k=50,
         repetition_penalty=1.0,
     )
+    # 3. Each answer up to the token that ended it; what follows is padding.
     for rollout, tokens in zip(batch, out[:, width:].tolist(), strict=True):
         ended = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
         rollout.answer = tokens[: ended + 1]

@@ -52,9 +52,12 @@ def draw(logits: Any, temperature: float) -> Any:
     """(n, V) logits -> (n,) tokens from softmax(logits / temperature), by torch's global luck."""
     import torch
 
-    # where a uniform number falls among the sums of the probabilities: one number a row, not V
+    # Where a uniform number falls among the sums of the probabilities: one number a row, not V.
+    # 1. Cumulative probabilities (n, V), in float64: float32 sums would lose small probabilities.
     sums = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    # 2. A uniform number below the total, which rounding may leave a little off 1.
     luck = torch.rand(len(logits), 1, dtype=torch.float64) * sums[:, -1:]
+    # 3. The first token whose sum is above it.
     return torch.searchsorted(sums, luck, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
 
 

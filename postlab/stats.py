@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -246,7 +247,7 @@ def _bootstrap_mean(
     """Ends of the interval of the mean; x holds at least two different values."""
 
     def ends(method: str) -> tuple[float, float]:
-        found = scipy_stats.bootstrap(
+        interval = scipy_stats.bootstrap(
             (x,),
             np.mean,
             confidence_level=confidence,
@@ -255,7 +256,7 @@ def _bootstrap_mean(
             method=method,
             rng=np.random.default_rng(seed),
         ).confidence_interval
-        return float(found.low), float(found.high)
+        return float(interval.low), float(interval.high)
 
     if len(x) <= _BCA_LIMIT:
         with np.errstate(all="ignore"):
@@ -296,7 +297,7 @@ def _sign_flip_p(change: NDArray[np.float64], resamples: int, seed: int) -> floa
 
 
 def _as_far(
-    signs: NDArray[np.float64], size: NDArray[np.float64], moved: NDArray[np.float64]
+    signs: NDArray[np.floating[Any]], size: NDArray[np.float64], moved: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     observed = abs(moved.sum())
     return np.abs(signs @ size) >= observed * (1 - 1e-9)  # ties count, whatever the order of adding

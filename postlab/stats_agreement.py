@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats as scipy_stats
 
-from postlab.stats_basics import Interval, numbers, wilson
+from postlab.stats_basics import Interval, numbers, wilson_ends
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -98,8 +98,9 @@ def cohen_kappa(a: Sequence[Any], b: Sequence[Any]) -> Interval:
     if math.isclose(chance, 1.0):
         return Interval(math.nan, math.nan, math.nan, n)
     kappa = (agreed - chance) / (1 - chance)
-    share = _wilson_of(agreed, max(1.0, _effective(table, kappa, agreed, chance) * n))
-    low, high = (float((end - chance) / (1 - chance)) for end in share)
+    effective = max(1.0, _effective(table, kappa, agreed, chance) * n)
+    ends = wilson_ends(min(agreed * effective, effective), effective)
+    low, high = (float((end - chance) / (1 - chance)) for end in ends)
     return Interval(kappa, low, high, n)
 
 
@@ -112,12 +113,6 @@ def _effective(table: NDArray[np.float64], kappa: float, agreed: float, chance: 
     variance = on + off - (kappa - chance * (1 - kappa)) ** 2
     plain = agreed * (1 - agreed)
     return plain / variance if plain > 1e-12 and variance > 1e-12 else 1.0
-
-
-def _wilson_of(share: float, n: float) -> tuple[float, float]:
-    """Ends of Wilson's interval where n need not be whole."""
-    found = wilson(min(share * n, n), n)
-    return found.low, found.high
 
 
 def _p_values(p: ArrayLike) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ class Difference:
     n: int
 
 
-def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, *, confidence: float = 0.95) -> Interval:
     """A proportion with Wilson's score interval, which keeps its width at 0% and at 100%.
 
     Args:
@@ -48,6 +48,12 @@ def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Interval:
     >>> none.low, round(none.high, 4)
     (0.0, 0.037)
     """
+    low, high = wilson_ends(successes, n, confidence=confidence)
+    return Interval(successes / n, low, high, n)
+
+
+def wilson_ends(successes: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Low and high end of Wilson's interval, where n need not be whole."""
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(
             f"got {successes} successes of {n}, expected 0 <= successes <= n and n >= 1"
@@ -60,7 +66,7 @@ def wilson(successes: float, n: float, *, confidence: float = 0.95) -> Interval:
     # rounding in the last bit must not move the ends off 0 and 1
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
-    return Interval(share, low, high, n)
+    return low, high
 
 
 def numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:

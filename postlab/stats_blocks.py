@@ -39,8 +39,8 @@ def blocked_differences(
         KeyError: if a pair names an arm that has no scores.
     Source: Fisher 1935, The Design of Experiments. Taught in week 8.
 
-    >>> found = blocked_differences({"a": [1.0, 2.0, 6.0], "b": [0.0, 2.0, 4.0]}, [("a", "b")])
-    >>> found[0].difference, round(found[0].p, 4)  # two arms: the paired t test's p
+    >>> rows = blocked_differences({"a": [1.0, 2.0, 6.0], "b": [0.0, 2.0, 4.0]}, [("a", "b")])
+    >>> rows[0].difference, round(rows[0].p, 4)  # two arms: the paired t test's p
     (1.0, 0.2254)
     """
     check_settings(confidence, 1)
@@ -56,10 +56,10 @@ def blocked_differences(
     freedom = (arms - 1) * (n - 1)
     error = math.sqrt(float((rest**2).sum()) / freedom * 2 / n)
     half = float(scipy_stats.t.ppf(0.5 + confidence / 2, freedom)) * error
-    found = []
+    differences = []
     for arm, base in pairs:
         change = float(means[arm] - means[base])
         ratio = abs(change) / error if error else math.inf * bool(change)
         p = 1.0 if change == 0 else float(2 * scipy_stats.t.sf(ratio, freedom))
-        found.append(Difference(change, change - half, change + half, p, n))
-    return found
+        differences.append(Difference(change, change - half, change + half, p, n))
+    return differences

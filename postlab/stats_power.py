@@ -117,8 +117,8 @@ def _exact_power(n: int, disagreement: float, effect: float, alpha: float) -> fl
     gain = (1 + effect / disagreement) / 2
     few_gained = scipy_stats.binom.cdf(critical, changed, gain)
     few_lost = scipy_stats.binom.cdf(critical, changed, 1 - gain)
-    found = np.where(critical >= 0, few_gained + few_lost, 0.0)
-    return float(scipy_stats.binom.pmf(changed, n, disagreement) @ found)
+    significant = np.where(critical >= 0, few_gained + few_lost, 0.0)
+    return float(scipy_stats.binom.pmf(changed, n, disagreement) @ significant)
 
 
 def _check_design(n: int, alpha: float, **shares: float) -> None:

@@ -51,13 +51,13 @@ def digits(tokenizer: Any) -> list[Finding]:
     parts = [tokenizer(part, add_special_tokens=False)["input_ids"] for part in ("\n\n", "1.")]
     if whole == parts[0] + parts[1]:
         return []
-    seen, wanted = (tokenizer.convert_ids_to_tokens(ids) for ids in (whole, parts[0] + parts[1]))
+    got, expected = (tokenizer.convert_ids_to_tokens(ids) for ids in (whole, parts[0] + parts[1]))
     return [
         Finding(
             "digits_cut_wrongly",
             "warning",
-            f"'\\n\\n1.' becomes {seen}; every number in the vocabulary is a single digit, so it "
-            f"should become {wanted}",
+            f"'\\n\\n1.' becomes {got}; every number in the vocabulary is a single digit, so it "
+            f"should become {expected}",
             "the pre-tokenizer is not the one of pretraining (tokenizers read from a GGUF lose "
             "it), and lists and indented numbers come as token sequences the model never saw",
             "put pre_tokenizers.Digits(individual_digits=True) before the ByteLevel one, and pin "

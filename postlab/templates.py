@@ -7,7 +7,7 @@ the loss falls, and the model rambles, never stops or was taught its users' line
 Left out: tools, images, what a template does with turns further back.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from postlab.doctor import Finding
 from postlab.rendering import (
@@ -24,6 +24,8 @@ from postlab.rendering import (
     tokens_of,
 )
 from postlab.template_tokens import digits, right_padding, split_markers, untrained_tokens
+
+Severity = Literal["info", "warning", "error"]
 
 
 def check_template(tokenizer: Any, *, model: Any = None, generating: bool = False) -> list[Finding]:
@@ -78,17 +80,19 @@ def _double_bos(tokenizer: Any) -> list[Finding]:
     bos = tokenizer.bos_token_id
     if bos is None:
         return []
+    severity: Severity
     twice = [bos, bos]
     if tokens_of(tokenizer, PROBE + PROBE_REPLY)[:2] == twice:
-        severity, seen, fix = "error", "the template writes BOS twice", "write it once there"
+        severity = "error"
+        evidence, fix = "the template writes BOS twice", "write it once there"
     elif tokenizer(text_of(tokenizer, PROBE + PROBE_REPLY))["input_ids"][:2] == twice:
         severity = "warning"
-        seen = "the template writes BOS, and tokenising the rendered text adds another"
+        evidence = "the template writes BOS, and tokenising the rendered text adds another"
         fix = "tokenise rendered text with add_special_tokens=False"
     else:
         return []
     why = "the model never saw two in pretraining, and training and generation may differ by one"
-    return [Finding("double_bos", severity, seen, why, fix)]
+    return [Finding("double_bos", severity, evidence, why, fix)]
 
 
 def _missing_bos(tokenizer: Any) -> list[Finding]:
@@ -110,20 +114,20 @@ def _end_of_turn(tokenizer: Any) -> list[Finding]:
     why = "a model that is not trained to end its turn answers and then rambles to the length limit"
     code, end, eos = "end_of_turn_not_trained", end_of_turn_id(tokenizer), tokenizer.eos_token_id
     if end is None:
-        seen = "the template writes no special token after a reply"
+        evidence = "the template writes no special token after a reply"
         fix = "end assistant messages with eos_token in the template"
-        return [Finding(code, "error", seen, why, fix)]
+        return [Finding(code, "error", evidence, why, fix)]
     findings = []
     if end != eos:
         names = name_of(tokenizer, end), name_of(tokenizer, eos)
-        seen = "replies end with {}, but eos_token is {}".format(*names)
+        evidence = "replies end with {}, but eos_token is {}".format(*names)
         fix = "set eos_token (and generation_config.eos_token_id) to the token that ends a turn"
-        findings.append(Finding(code, "error", seen, why, fix))
+        findings.append(Finding(code, "error", evidence, why, fix))
     ids, mask = assistant_mask(tokenizer)
     if mask and not any(m and i == end for i, m in zip(ids, mask, strict=True)):
-        seen = f"{name_of(tokenizer, end)} stands outside the template's generation block"
+        evidence = f"{name_of(tokenizer, end)} stands outside the template's generation block"
         fix = "move endgeneration behind the end-of-turn token"
-        findings.append(Finding(code, "error", seen, why, fix))
+        findings.append(Finding(code, "error", evidence, why, fix))
     return findings
 
 
@@ -132,14 +136,14 @@ def _pad(tokenizer: Any) -> list[Finding]:
     ends = {i for i in (end, tokenizer.eos_token_id) if i is not None}
     if pad is not None and pad not in ends:
         return []
-    seen = f"pad and end of turn are both {name_of(tokenizer, pad)}"
+    evidence = f"pad and end of turn are both {name_of(tokenizer, pad)}"
     if pad is None:
-        seen = "there is no pad token, and trainers then pad with eos_token"
+        evidence = "there is no pad token, and trainers then pad with eos_token"
     return [
         Finding(
             "pad_equals_end_of_turn",
             "warning",
-            seen,
+            evidence,
             "a collator that masks pad tokens masks the end of turn, and the model never stops",
             "set pad_token to a token of its own, or mask by length as encode does",
         )
@@ -158,11 +162,11 @@ def _prompt_trained(tokenizer: Any) -> list[Finding]:
         Finding(
             "prompt_trained",
             "error",
-            f"{seen}: {text!r} is trained",
+            f"{evidence}: {text!r} is trained",
             "the policy learns to write its users' messages, and the loss is mostly theirs",
             "render the prompt alike with and without the reply; mark only replies as generation",
         )
-        for seen, text in trained.items()
+        for evidence, text in trained.items()
         if question and question.strip() in text
     ]
 
@@ -175,18 +179,20 @@ def _prefix_drift(tokenizer: Any) -> list[Finding]:
     before_reply = full[: full.find(REPLY)]
     if start == len(prompt_ids) and prompt == before_reply:
         return []
+    severity: Severity
     if start == len(prompt_ids) and before_reply.startswith(prompt):
         severity = "warning"
         extra = before_reply[len(prompt) :]
-        seen = f"before a reply stands {extra!r}, which the model must write itself"
+        evidence = f"before a reply stands {extra!r}, which the model must write itself"
     else:
         severity = "error"
-        seen = f"training shows {before_reply[-40:]!r} before a reply, generation {prompt[-40:]!r}"
+        shown, written = before_reply[-40:], prompt[-40:]
+        evidence = f"training shows {shown!r} before a reply, generation {written!r}"
     return [
         Finding(
             "assistant_prefix_drift",
             severity,
-            seen,
+            evidence,
             "the policy generates from a context which differs from the one it was trained in",
             "make add_generation_prompt write exactly what the template writes before a reply",
         )

@@ -138,9 +138,9 @@ def token_view(
         mask = loss_mask.tolist() if hasattr(loss_mask, "tolist") else loss_mask
         mask = [list(row) for row in mask][:limit]
         if [len(row) for row in mask] != [len(row) for row in ids]:
-            shown = (len(ids), len(ids[0]))
+            shape = (len(ids), len(ids[0]))
             raise ValueError(
-                f"loss_mask must have the shape of the rows' ids, {shown}, got rows of "
+                f"loss_mask must have the shape of the rows' ids, {shape}, got rows of "
                 f"{sorted({len(row) for row in mask})} tokens ({len(mask)} of them)"
             )
     names = _Names(tokenizer, special_ids(tokenizer))
@@ -167,9 +167,9 @@ def _row(ids: list[int], mask: list[int], real: int, names: _Names) -> tuple[Tok
         for i, m in zip(ids[:real], mask, strict=False)
     ]
     for token_id, run in groupby(ids[real:]):
-        run = tuple(run)
-        text = names[token_id] + (f"\N{MULTIPLICATION SIGN}{len(run)}" if len(run) > 1 else "")
-        tokens.append(Token(text, run, False, True, True))
+        padding = tuple(run)
+        times = f"\N{MULTIPLICATION SIGN}{len(padding)}" if len(padding) > 1 else ""
+        tokens.append(Token(names[token_id] + times, padding, False, True, True))
     return tuple(tokens)
 
 
@@ -218,8 +218,8 @@ def _lines(row: Sequence[Token], write: Any) -> list[str]:
             parts.append((f"{text} \N{HORIZONTAL ELLIPSIS}", _LINE, True))
         if place < _HEAD or place >= len(row) - _TAIL or len(row) <= _HEAD + _TAIL:
             ends = not token.special and token.text.endswith(_MARKS["\n"])
-            seen = _as_text(token) if write is _as_text else token.text
-            parts.append((write(token), len(seen), ends))
+            visible_text = _as_text(token) if write is _as_text else token.text
+            parts.append((write(token), len(visible_text), ends))
     lines: list[list[str]] = [[]]
     width = 0
     for text, length, ends in parts:

@@ -27,7 +27,7 @@ _LONGEST_TOKEN = (
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 Row = tuple[int, int, Any]  # place among the file's rows from 0, number to name it by, the row
-Reader = Callable[[Path, Sequence[int]], Iterator[Row]]  # the file, the places wanted in order
+Reader = Callable[[Path, Sequence[int]], Iterator[Row]]  # the file, the places in order
 
 
 def file_rows(
@@ -38,19 +38,19 @@ def file_rows(
     Of JSON Lines the number is the line's, so that an editor finds it. Rows that are not asked for
     are not looked at: JSON Lines that are not drawn may be broken.
     """
-    read, count = _reader(path)
+    rows_at, count = _reader(path)
     if n is None:
-        for _, number, row in read(path, range(first, sys.maxsize if last is None else last)):
+        for _, number, row in rows_at(path, range(first, sys.maxsize if last is None else last)):
             yield number, row
         return
     order = array("q", range(count(path))[first:last])
     random.Random(seed).shuffle(order)
     start, size = 0, n
     while start < len(order):
-        drawn = order[start : start + size]
-        found = {place: (number, row) for place, number, row in read(path, sorted(drawn))}
-        for place in drawn:
-            yield found.pop(place)
+        places = order[start : start + size]
+        rows = {place: (number, row) for place, number, row in rows_at(path, sorted(places))}
+        for place in places:
+            yield rows.pop(place)
         start, size = start + size, 2 * size  # many are dropped: fewer passes
 
 
@@ -86,8 +86,8 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def _lines(path: Path, wanted: Sequence[int]) -> Iterator[Row]:
-    chosen, stop = _chosen(wanted)
+def _lines(path: Path, places: Sequence[int]) -> Iterator[Row]:
+    chosen, stop = _chosen(places)
     for place, (number, line) in enumerate(_filled_lines(path)):
         if place >= stop:
             return
@@ -105,8 +105,8 @@ def _lines(path: Path, wanted: Sequence[int]) -> Iterator[Row]:
             yield place, number, row
 
 
-def _array(path: Path, wanted: Sequence[int]) -> Iterator[Row]:
-    chosen, stop = _chosen(wanted)
+def _array(path: Path, places: Sequence[int]) -> Iterator[Row]:
+    chosen, stop = _chosen(places)
     place = 0
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         elements = _elements(file)
@@ -131,19 +131,19 @@ def _elements(file: TextIO) -> Iterator[Any]:
     decode = json.JSONDecoder().raw_decode
     text, line, ended = file.read(_CHUNK), 1, False
     at, last = text.index("[") + 1, False
-    if _after_space(text, at, "]"):
+    if text.startswith("]", _after_space(text, at)):
         at, last = text.index("]", at) + 1, True
     while not last:
         try:
-            found, problem, stands = _element(decode, text, at), "it ends too early", len(text)
+            parsed, problem, stands = _element(decode, text, at), "it ends too early", len(text)
         except (ValueError, RecursionError) as error:
-            found, problem = None, str(getattr(error, "msg", error))
+            parsed, problem = None, str(getattr(error, "msg", error))
             stands = getattr(error, "pos", at)
             # An element cut off by the end of what was read fails there, or at an opening quote.
             cut = stands >= len(text) - _LONGEST_TOKEN or problem.startswith("Unterminated")
             ended = ended or not cut
-        if found is not None:
-            element, at, last = found
+        if parsed is not None:
+            element, at, last = parsed
             yield element
         elif ended:
             raise _Broken(f"line {line + text.count(chr(10), 0, stands)}, {problem}")
@@ -158,8 +158,8 @@ def _elements(file: TextIO) -> Iterator[Any]:
 
 def _element(decode: Callable, text: str, at: int) -> tuple[Any, int, bool] | None:
     """(element, where the next one begins, whether it is the last); None if the text ends first."""
-    element, end = decode(text, _SPACE.match(text, at).end())
-    end = _SPACE.match(text, end).end()
+    element, end = decode(text, _after_space(text, at))
+    end = _after_space(text, end)
     if end == len(text):
         return None
     if text[end] not in ",]":
@@ -167,14 +167,17 @@ def _element(decode: Callable, text: str, at: int) -> tuple[Any, int, bool] | No
     return element, end + 1, text[end] == "]"
 
 
-def _after_space(text: str, at: int, mark: str) -> bool:
-    return text.startswith(mark, _SPACE.match(text, at).end())
+def _after_space(text: str, at: int) -> int:
+    """The first place from `at` on that is no white space."""
+    space = _SPACE.match(text, at)
+    assert space is not None  # the pattern matches no space as well
+    return space.end()
 
 
-def _parquet(path: Path, wanted: Sequence[int]) -> Iterator[Row]:
+def _parquet(path: Path, places: Sequence[int]) -> Iterator[Row]:
     import pyarrow
 
-    chosen, stop = _chosen(wanted)
+    chosen, stop = _chosen(places)
     file = _open_parquet(path)
     place = 0
     for group in range(file.num_row_groups):
@@ -186,9 +189,9 @@ def _parquet(path: Path, wanted: Sequence[int]) -> Iterator[Row]:
             continue
         try:
             for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group]):
-                places = [p for p in range(place, place + len(batch)) if p in chosen]
-                picked = batch.take(pyarrow.array([p - place for p in places], pyarrow.int64()))
-                for each, row in zip(places, picked.to_pylist(), strict=True):
+                here = [p for p in range(place, place + len(batch)) if p in chosen]
+                picked = batch.take(pyarrow.array([p - place for p in here], pyarrow.int64()))
+                for each, row in zip(here, picked.to_pylist(), strict=True):
                     yield each, each + 1, row
                 place += len(batch)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -209,7 +212,7 @@ def _open_parquet(path: Path) -> Any:
         ) from None
 
 
-def _chosen(wanted: Sequence[int]) -> tuple[Container[int], int]:
-    """(a fast test whether a place is wanted, the place to stop at)."""
-    stop = wanted[-1] + 1 if wanted else 0
-    return wanted if isinstance(wanted, range) else frozenset(wanted), stop
+def _chosen(places: Sequence[int]) -> tuple[Container[int], int]:
+    """(a fast test whether a place is among these, the place to stop at)."""
+    stop = places[-1] + 1 if places else 0
+    return places if isinstance(places, range) else frozenset(places), stop

@@ -49,11 +49,11 @@ def hub_rows(
         # meant to be held out would hold rows of the one that is trained on.
         numbered = itertools.islice(enumerate(stream, 1), first, last)
         size = None if n is None else min(SHUFFLE_BUFFER, DRAWN_FROM * n)
-        yield from numbered if size is None else _drawn(numbered, size, seed)
+        yield from numbered if size is None else _shuffled(numbered, size, seed)
     except Exception as error:  # of four libraries: the network's, the Hub's, datasets', Arrow's
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise OSError(
-            f"cannot read {repo!r}, split {split!r}, from the Hub ({said:.500}). Without network "
+            f"cannot read {repo!r}, split {split!r}, from the Hub ({cause:.500}). Without network "
             "take source='tinyworld' or a local JSON, JSONL or Parquet file"
         ) from error
 
@@ -76,10 +76,10 @@ def _stream(
     return builder.as_streaming_dataset(split=split)
 
 
-def _drawn(rows: Iterable[Any], size: int, seed: int) -> Iterator[Any]:
+def _shuffled(rows: Iterable[Any], size: int, seed: int) -> Iterator[Any]:
     """The rows, each drawn from the `size` that wait at the time.
 
-    >>> sorted(_drawn(range(5), 2, 0)), list(_drawn(range(100), 10, 0))[0] < 10
+    >>> sorted(_shuffled(range(5), 2, 0)), list(_shuffled(range(100), 10, 0))[0] < 10
     ([0, 1, 2, 3, 4], True)
     """
     chooser = random.Random(seed)

@@ -72,10 +72,10 @@ def domain_of(row: Mapping[str, Any]) -> str:
     if row.get("family") in FAMILIES:
         return FAMILIES[row["family"]]
     turns, reply = prompt_of(row), reply_of(row)
-    asked = " ".join(turn["content"] for turn in turns if turn["role"] == "user")
-    if _CODE.search(f"{asked}\n{reply}"):
+    request = " ".join(turn["content"] for turn in turns if turn["role"] == "user")
+    if _CODE.search(f"{request}\n{reply}"):
         return "code"
-    if _MATHS.search(asked) and re.search(r"\d", f"{asked} {reply}"):
+    if _MATHS.search(request) and re.search(r"\d", f"{request} {reply}"):
         return "maths"
     return "chat" if sum(turn["role"] == "user" for turn in turns) > 1 else "instructions"
 
@@ -105,11 +105,11 @@ def row_text(row: Mapping[str, Any]) -> str:
 
 def malformed(row: Mapping[str, Any]) -> bool:
     """Nothing to learn from, or something that must not be learned: markup, broken characters."""
-    asked, reply = asked_text(row), reply_of(row)
-    if not asked.strip() or not reply.strip():
+    request, reply = asked_text(row), reply_of(row)
+    if not request.strip() or not reply.strip():
         return True
     return bool(
-        MARKUP.search(reply) or BROKEN.search(asked + reply) or reply.strip() == asked.strip()
+        MARKUP.search(reply) or BROKEN.search(request + reply) or reply.strip() == request.strip()
     )
 
 
@@ -134,14 +134,14 @@ def truncated(reply: str) -> bool:
 
 def counts(row: Mapping[str, Any]) -> tuple[int, ...]:
     """MEASURES of one row; all but the turns are counted on text."""
-    asked, reply = asked_text(row), reply_of(row)
+    request, reply = asked_text(row), reply_of(row)
     turns = sum(turn["role"] == "user" for turn in prompt_of(row))
     return (
         turns,
-        len(asked.split()),
+        len(request.split()),
         len(reply.split()),
         max(1, len(_STEP.findall(reply))),
-        len(_CONSTRAINT.findall(asked)),
+        len(_CONSTRAINT.findall(request)),
     )
 
 
@@ -175,39 +175,40 @@ def profile(rows: Sequence[Mapping[str, Any]]) -> Profile:
     return Profile(counted, kinds, domains, list(names))
 
 
-def diversity(found: Profile, grams: _near.Grams, texts: Iterable[str]) -> dict[str, float]:
+def diversity(profile: Profile, grams: _near.Grams, texts: Iterable[str]) -> dict[str, float]:
     """Coverage without embeddings: kinds of request, words and their growth, distinct n-grams.
 
     The two shares of words and n-grams rise wherever rows go, since common ones repeat: compare
     them between sets of one size.
     """
-    share = np.unique(found.kinds, return_counts=True)[1] / max(1, len(found.kinds))
+    share = np.unique(profile.kinds, return_counts=True)[1] / max(1, len(profile.kinds))
     ordered = np.sort(grams.hashes)  # np.unique would hold it twice
     distinct = len(ordered[:1]) + np.count_nonzero(ordered[1:] != ordered[:-1])
-    words, read = np.zeros(0, dtype=np.uint64), 0
+    words, total = np.zeros(0, dtype=np.uint64), 0
     for some, _ in _near.hashed_words(texts):
-        words, read = np.union1d(words, some), read + len(some)
+        words, total = np.union1d(words, some), total + len(some)
     return {
         "kinds of request": len(share),
         "kinds of request, effective number": float(np.exp(-(share * np.log(share)).sum())),
         "distinct words": len(words),
-        "distinct words per 1,000 words": 1000 * len(words) / max(1, read),
+        "distinct words per 1,000 words": 1000 * len(words) / max(1, total),
         "distinct 3-grams, share": distinct / max(1, int(grams.counted.sum())),
     }
 
 
-def complexity(found: Profile) -> dict[str, float]:
+def complexity(profile: Profile) -> dict[str, float]:
     """Means a row, and the share of rows that ask for something to be kept to."""
-    means = found.counts.mean(axis=0) if len(found.counts) else np.zeros(len(MEASURES))
+    means = profile.counts.mean(axis=0) if len(profile.counts) else np.zeros(len(MEASURES))
     measured = {f"{name}, mean": float(mean) for name, mean in zip(MEASURES, means, strict=True)}
-    lengths = found.counts[:, MEASURES.index("reply words")]
+    lengths = profile.counts[:, MEASURES.index("reply words")]
     measured["reply words, 95th percentile"] = (
         float(np.quantile(lengths, 0.95)) if len(lengths) else 0.0
     )
     return measured
 
 
-def shares(found: Profile) -> dict[str, float]:
+def shares(profile: Profile) -> dict[str, float]:
     """domain -> share of the rows."""
-    counted = np.bincount(found.domains, minlength=len(found.names)) / max(1, len(found.domains))
-    return dict(zip(found.names, counted.tolist(), strict=True))
+    counted = np.bincount(profile.domains, minlength=len(profile.names))
+    share = counted / max(1, len(profile.domains))
+    return dict(zip(profile.names, share.tolist(), strict=True))

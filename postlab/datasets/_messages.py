@@ -61,17 +61,17 @@ def messages_of(value: Any, where: str, field: str, *, role: str = "user") -> li
 def _message(value: Any, where: str, field: str) -> Message:
     if not isinstance(value, Mapping):
         raise ValueError(f"{where}: field {field!r} must hold messages, got {value!r:.80}")
-    read = []
+    texts = []
     for key in ("from", "value") if "from" in value else ("role", "content"):
         if not isinstance(value.get(key), str):
             raise ValueError(
                 f"{where}: a message of field {field!r} has no text {key!r} "
                 f"(it has {_names(value)})"
             )
-        read.append(_whole(value[key], where, field))
-    if read[0] not in _ROLES:
-        raise Drop(f"with the unknown role {read[0][:40]!r}")
-    return {"role": _ROLES[read[0]], "content": read[1]}
+        texts.append(_whole(value[key], where, field))
+    if texts[0] not in _ROLES:
+        raise Drop(f"with the unknown role {texts[0][:40]!r}")
+    return {"role": _ROLES[texts[0]], "content": texts[1]}
 
 
 def alpaca_prompt(raw: Mapping, where: str) -> list[Message]:

@@ -47,20 +47,20 @@ def mix(
     pools: dict[str, list[Row]] = {}
     for row in rows:
         pools.setdefault((domain or domain_of)(row), []).append(row)
-    wanted = _whole(target, n)
-    short = {name: len(pools.get(name, ())) for name in wanted if wanted[name]}
-    if any(short[name] < wanted[name] for name in short):
+    quota = _whole(target, n)
+    short = {name: len(pools.get(name, ())) for name in quota if quota[name]}
+    if any(short[name] < quota[name] for name in short):
         most = min(int(count / target[name]) for name, count in short.items())
         raise ValueError(
-            f"{n:,} rows of this mix need {_listed(wanted)}, but there are {_listed(short)}; "
+            f"{n:,} rows of this mix need {_listed(quota)}, but there are {_listed(short)}; "
             f"at most about {most:,} rows reach it: lower n, add rows, or change the target"
         )
     rng = random.Random(seed)
-    drawn = [
-        row for name, count in wanted.items() for row in rng.sample(pools.get(name, []), count)
+    sample = [
+        row for name, count in quota.items() for row in rng.sample(pools.get(name, []), count)
     ]
-    rng.shuffle(drawn)
-    return Rows(drawn, getattr(rows, "source", "rows"), {"not drawn": len(rows) - len(drawn)})
+    rng.shuffle(sample)
+    return Rows(sample, getattr(rows, "source", "rows"), {"not drawn": len(rows) - len(sample)})
 
 
 def _whole(target: Mapping[str, float], n: int) -> dict[str, int]:

@@ -26,25 +26,26 @@ def pairs(
         texts: gives the texts, one after the other, each time it is called: they are gone through
             twice, and a million of them need not be held.
     """
-    asked = [words_of(text) for text in heldout]
+    heldout_words = [words_of(text) for text in heldout]
     runs: dict[int, dict[tuple[str, ...], set[int]]] = {}  # length -> run -> held-out texts
-    for index, words in enumerate(asked):
+    for index, words in enumerate(heldout_words):
         length = min(n, len(words))
         for run in windows(words, length):
             runs.setdefault(length, {}).setdefault(run, set()).add(index)
-    found = []
+    matches = []
     suspects = set(_suspects(texts(), heldout, runs))
-    for text, said in enumerate(texts()) if suspects else ():
-        if text not in suspects:
+    for index, text in enumerate(texts()) if suspects else ():
+        if index not in suspects:
             continue
-        words = words_of(said)
+        words = words_of(text)
         has = {length: set(windows(words, length)) for length in runs}
         partners = {p for length in runs for run in has[length] for p in runs[length].get(run, ())}
         for partner in sorted(partners):
-            share = covered(asked[partner], has[min(n, len(asked[partner]))], n)
+            words = heldout_words[partner]
+            share = covered(words, has[min(n, len(words))], n)
             if share > COVERED:
-                found.append((text, partner, share))
-    return found
+                matches.append((index, partner, share))
+    return matches
 
 
 def words_of(text: str) -> list[str]:
@@ -79,18 +80,18 @@ def covered(words: Sequence[str], has: set[tuple[str, ...]], n: int) -> float:
 
 def _suspects(texts: Iterable[str], heldout: Sequence[str], runs: dict[int, dict]) -> Iterator[int]:
     """Texts with a run whose hash is a held-out one's, in order."""
-    wanted = {
-        length: np.unique(np.concatenate([found for found, _ in _hashes(heldout, length)]))
+    heldout_hashes = {
+        length: np.unique(np.concatenate([hashes for hashes, _ in _hashes(heldout, length)]))
         for length in runs
     }
-    if not wanted:
+    if not heldout_hashes:
         return
     first = 0
     for words, starts in _near.hashed_words(texts, WORD):
         suspect = np.zeros(len(starts) - 1, dtype=bool)
-        for length, hashes in wanted.items():
-            found, text = _near.gram_hashes(words, starts, length)
-            suspect[text[np.isin(found, hashes)]] = True
+        for length, known in heldout_hashes.items():
+            hashes, text = _near.gram_hashes(words, starts, length)
+            suspect[text[np.isin(hashes, known)]] = True
         yield from (first + np.flatnonzero(suspect)).tolist()
         first += len(suspect)
 

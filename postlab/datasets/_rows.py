@@ -34,7 +34,7 @@ class Rows(list):
     Rows: 1 of the 3 read from sums.jsonl; dropped: 2 with an empty reply
     """
 
-    def __init__(self, rows: Sequence[dict], source: str, dropped: Mapping[str, int]) -> None:
+    def __init__(self, rows: Sequence[Mapping], source: str, dropped: Mapping[str, int]) -> None:
         super().__init__(rows)
         self.source = source
         self.dropped = dict(dropped)
@@ -45,10 +45,10 @@ class Rows(list):
         return len(self) + sum(self.dropped.values())
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        drops = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
         return (
             f"Rows: {len(self):,} of the {self.read:,} read from {self.source}; "
-            f"dropped: {said or 'none'}"
+            f"dropped: {drops or 'none'}"
         )
 
     def _repr_html_(self) -> str:
@@ -75,7 +75,7 @@ def embedded(
 
 
 def collect(
-    source: str, split: str, n: int | None, seed: int, convert: Callable[[dict, str], dict]
+    source: str, split: str, n: int | None, seed: int, convert: Callable[[Mapping, str], dict]
 ) -> Rows:
     """Read a source and convert row by row until n rows are good; count those dropped."""
     if n is not None and (not isinstance(n, int) or n < 1):
@@ -93,10 +93,10 @@ def collect(
         if n is not None and len(rows) == n:
             break
     if not rows:
-        said = (
+        drops = (
             ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "no row is there"
         )
-        raise ValueError(f"{source}, split {split!r} has no usable row: {said}")
+        raise ValueError(f"{source}, split {split!r} has no usable row: {drops}")
     return Rows(rows, str(source), dropped)
 
 

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 def table(
     rows: Sequence[Row],
     measured: tuple[_measures.Profile, _near.Grams],
-    kept: np.ndarray,
+    survivors: np.ndarray,
     verdicts: Sequence[bool | None],
     reasons: Sequence[str | None],
 ) -> pd.DataFrame:
@@ -30,20 +30,20 @@ def table(
     import pandas as pd
 
     profile, grams = measured
-    texts = map(_measures.row_text, rows)
+    texts: Iterable[str] = map(_measures.row_text, rows)
     before = [_accuracy(range(len(reasons)), verdicts, reasons)]
     before += [_diversity(profile, grams, texts, reasons), _measures.complexity(profile)]
-    texts = (_measures.row_text(rows[i]) for i in kept)
-    profile, grams, stays = profile.take(kept), grams.take(kept), [None] * len(kept)
-    after = [_accuracy(kept, verdicts, reasons), _diversity(profile, grams, texts, stays)]
+    texts = (_measures.row_text(rows[i]) for i in survivors)
+    profile, grams, stays = profile.take(survivors), grams.take(survivors), [None] * len(survivors)
+    after = [_accuracy(survivors, verdicts, reasons), _diversity(profile, grams, texts, stays)]
     after += [_measures.complexity(profile)]
     axes = ("accuracy", "diversity", "complexity")
-    found = [
+    lines = [
         (axis, measure, value, later[measure])
         for axis, values, later in zip(axes, before, after, strict=True)
         for measure, value in values.items()
     ]
-    return pd.DataFrame(found, columns=["axis", "measure", "before", "after"])
+    return pd.DataFrame(lines, columns=["axis", "measure", "before", "after"])
 
 
 def _accuracy(
@@ -51,16 +51,16 @@ def _accuracy(
 ) -> dict[str, float]:
     rows = list(rows)
     judged = [verdicts[i] for i in rows if verdicts[i] is not None]
-    found = {
+    shares = {
         "rows": float(len(rows)),
         "judged by the score, share": len(judged) / max(1, len(rows)),
     }
-    found["right of those judged, share"] = (
+    shares["right of those judged, share"] = (
         sum(map(bool, judged)) / len(judged) if judged else np.nan
     )
     for reason in ("malformed", "truncated"):
-        found[f"{reason}, share"] = sum(reasons[i] == reason for i in rows) / max(1, len(rows))
-    return found
+        shares[f"{reason}, share"] = sum(reasons[i] == reason for i in rows) / max(1, len(rows))
+    return shares
 
 
 def _diversity(
@@ -70,18 +70,18 @@ def _diversity(
     reasons: Sequence[str | None],
 ) -> dict[str, float]:
     copies = Counter(reasons)
-    found = {
+    shares = {
         f"{reason}s, share": copies[reason] / max(1, len(reasons))
         for reason in ("duplicate", "near duplicate")
     }
-    return found | _measures.diversity(profile, grams, texts)
+    return shares | _measures.diversity(profile, grams, texts)
 
 
 def composition(before: _measures.Profile, after: _measures.Profile) -> pd.DataFrame:
     import pandas as pd
 
-    found, left = _measures.shares(before), _measures.shares(after)
-    rows = [(name, share, left[name]) for name, share in found.items()]
+    earlier, later = _measures.shares(before), _measures.shares(after)
+    rows = [(name, share, later[name]) for name, share in earlier.items()]
     return pd.DataFrame(rows, columns=["domain", "before", "after"])
 
 
@@ -94,19 +94,19 @@ def pairs(
     """The copies and what they copy, the first SHOWN of each reason."""
     import pandas as pd
 
-    found, shown = [], Counter()
+    lines: list[tuple[str | None, int, int, str, str]] = []
+    shown: Counter[str | None] = Counter()
     for row in sorted(partners, key=lambda row: (REASONS.index(reasons[row]), row)):
         reason, partner = reasons[row], partners[row]
         shown[reason] += 1
         if shown[reason] <= SHOWN:
-            held = reason == "contaminated"
-            of = (
+            original = (
                 _measures.asked_text(heldout[partner])
-                if held
+                if reason == "contaminated"
                 else _measures.row_text(rows[partner])
             )
-            found.append((reason, row, partner, _measures.row_text(rows[row]), of))
-    return pd.DataFrame(found, columns=["reason", "row", "partner", "text", "partner_text"])
+            lines.append((reason, row, partner, _measures.row_text(rows[row]), original))
+    return pd.DataFrame(lines, columns=["reason", "row", "partner", "text", "partner_text"])
 
 
 def written(value: float) -> str:

@@ -51,9 +51,9 @@ class Curation:
     composition: pd.DataFrame
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items() if count)
+        drops = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items() if count)
         before = len(self.kept) + sum(self.dropped.values())
-        return f"Curation: {len(self.kept):,} of {before:,} rows kept; dropped: {said or 'none'}"
+        return f"Curation: {len(self.kept):,} of {before:,} rows kept; dropped: {drops or 'none'}"
 
     def _repr_html_(self) -> str:
         shown = self.table.copy()
@@ -101,7 +101,7 @@ def curate(
     reasons = [_finding(row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
     for index in _too_long(rows, max_tokens, tokenizer):
         reasons[index] = reasons[index] or "truncated"
-    grams = _near.grams(map(_measures.row_text, rows))  # texts are made anew: rows hold them
+    grams = _near.grams(map(_measures.row_text, rows))  # the texts are built again later
     partners: dict[int, int] = {}
     # Each step sees only what the ones before it left: a copy of a wrong row is not lost with it.
     for reason, find in (
@@ -112,16 +112,16 @@ def curate(
         for index, partner in find():
             if reasons[index] is None:
                 reasons[index], partners[index] = reason, partner
-    kept, profile = _open(reasons), _measures.profile(rows)
+    survivors, profile = _open(reasons), _measures.profile(rows)
     counted = Counter(reasons)
     dropped = {reason: counted[reason] for reason in REASONS}
-    after = Rows([rows[i] for i in kept], getattr(rows, "source", "rows"), dropped)
+    after = Rows([rows[i] for i in survivors], getattr(rows, "source", "rows"), dropped)
     return Curation(
         kept=after,
         dropped=dropped,
-        table=_tables.table(rows, (profile, grams), kept, verdicts, reasons),
+        table=_tables.table(rows, (profile, grams), survivors, verdicts, reasons),
         pairs=_tables.pairs(rows, heldout, reasons, partners),
-        composition=_tables.composition(profile, profile.take(kept)),
+        composition=_tables.composition(profile, profile.take(survivors)),
     )
 
 
@@ -143,12 +143,12 @@ def overlap(train: Sequence[Row], heldout: Sequence[Row], *, ngram: int = 8) -> 
     """
     import pandas as pd
 
-    found = _overlap.pairs(
+    matches = _overlap.pairs(
         lambda: map(_measures.row_text, train),
         [_measures.asked_text(row) for row in heldout],
         ngram,
     )
-    frame = pd.DataFrame(found, columns=["row", "partner", "share"])
+    frame = pd.DataFrame(matches, columns=["row", "partner", "share"])
     frame["text"] = [_measures.row_text(train[row]) for row in frame["row"]]
     frame["partner_text"] = [_measures.asked_text(heldout[row]) for row in frame["partner"]]
     return frame
@@ -185,13 +185,13 @@ def _finding(row: Row, verdict: bool | None) -> str | None:
 def _too_long(rows: Sequence[Row], max_tokens: int | None, tokenizer: Any) -> list[int]:
     if max_tokens is None:
         return []
-    found = []
+    indices = []
     for index, row in enumerate(rows):
         reply = {"role": "assistant", "content": _measures.reply_of(row)}
         text = tokenizer.apply_chat_template([*_measures.prompt_of(row), reply], tokenize=False)
         if len(tokenizer(text, add_special_tokens=False)["input_ids"]) > max_tokens:
-            found.append(index)
-    return found
+            indices.append(index)
+    return indices
 
 
 def _open(reasons: Sequence[str | None]) -> np.ndarray:
@@ -203,8 +203,8 @@ def _contaminated(
 ) -> Iterator[tuple[int, int]]:
     if not heldout:
         return iter(())
-    found = overlap(rows, heldout, ngram=ngram).drop_duplicates("row")
-    return zip(found["row"].tolist(), found["partner"].tolist(), strict=True)
+    copies = overlap(rows, heldout, ngram=ngram).drop_duplicates("row")
+    return zip(copies["row"].tolist(), copies["partner"].tolist(), strict=True)
 
 
 def _exact(rows: Sequence[Row], reasons: list[str | None]) -> Iterator[tuple[int, int]]:

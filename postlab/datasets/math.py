@@ -71,6 +71,6 @@ def _convert(raw: Mapping, where: str, instruction: str | None) -> dict:
     if not gold:
         raise _messages.Drop("with an empty answer")
     if instruction:
-        asked = f"{prompt[-1]['content']}\n\n{instruction}"
-        prompt = [*prompt[:-1], {"role": "user", "content": asked}]
+        question = f"{prompt[-1]['content']}\n\n{instruction}"
+        prompt = [*prompt[:-1], {"role": "user", "content": question}]
     return {"prompt": prompt, "answer": gold}

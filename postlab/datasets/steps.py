@@ -84,26 +84,27 @@ def _processbench(raw: Mapping, where: str) -> dict:
             f"{where}: field 'label' must be the place of the first wrong step, -1 to "
             f"{len(steps) - 1}, got {first!r:.40}"
         )
-    labels = [1] * len(steps) if first == -1 else [1] * first + [0]
-    labels += [None] * (len(steps) - len(labels))
+    labels: list[int | None] = [1] * len(steps)
+    if first >= 0:
+        labels[first:] = [0] + [None] * (len(steps) - first - 1)
     row = {"prompt": prompt, "completions": steps, "labels": labels}
     right = raw.get("final_answer_correct")
     return row if right is None else row | {"right": bool(right)}
 
 
 def _prm800k(raw: Mapping, where: str) -> dict:
-    question, told = raw["question"], raw["label"]
+    question, label = raw["question"], raw["label"]
     if not isinstance(question, Mapping) or question.get("problem") is None:
         raise ValueError(f"{where}: field 'question' has no 'problem'")
-    if not isinstance(told, Mapping) or not isinstance(told.get("steps"), Sequence):
+    if not isinstance(label, Mapping) or not isinstance(label.get("steps"), Sequence):
         raise ValueError(f"{where}: field 'label' has no list 'steps'")
-    if told.get("finish_reason") in ("give_up", "bad_problem"):
-        raise _messages.Drop(f"which the annotator left ({told['finish_reason']})")
+    if label.get("finish_reason") in ("give_up", "bad_problem"):
+        raise _messages.Drop(f"which the annotator left ({label['finish_reason']})")
     prompt = _messages.messages_of(
         _messages.text_of(question, "problem", where), where, "question.problem"
     )
     steps, labels = [], []
-    for number, step in enumerate(told["steps"]):
+    for number, step in enumerate(label["steps"]):
         at = f"{where}: step {number} of field 'label'"
         chosen = _chosen(step, at)
         if chosen is None:
@@ -144,22 +145,22 @@ def _chosen(step: Any, at: str) -> Mapping | None:
 
 
 def _shepherd(raw: Mapping, where: str) -> dict:
-    text, told = (_messages.text_of(raw, field, where) for field in ("input", "label"))
+    text, marked = (_messages.text_of(raw, field, where) for field in ("input", "label"))
     if _TAG not in text:
         raise ValueError(f"{where}: field 'input' has no mark {_TAG!r} behind its steps")
-    begins = [found.start() for found in _FIRST.finditer(text)]
-    asked = [place for place in begins if place < text.index(_TAG)]
-    if not asked:  # where the question ends is a guess then
+    begins = [match.start() for match in _FIRST.finditer(text)]
+    candidates = [place for place in begins if place < text.index(_TAG)]
+    if not candidates:  # where the question ends is a guess then
         raise _messages.Drop("with a mark in the question" if begins else "without 'Step 1:'")
-    begin = asked[-1]  # an earlier one belongs to the question
+    begin = candidates[-1]  # an earlier one belongs to the question
     pieces, at, labels = text.split(_TAG), 0, []
     for number, piece in enumerate(pieces[:-1]):
         at += len(piece)
-        if told[at - len(piece) : at] != piece or told[at : at + 1] not in ("+", "-"):
+        if marked[at - len(piece) : at] != piece or marked[at : at + 1] not in ("+", "-"):
             raise ValueError(
                 f"{where}: field 'label' has no + or - for step {number + 1} of field 'input'"
             )
-        labels.append(int(told[at] == "+"))
+        labels.append(int(marked[at] == "+"))
         at += 1
     question, pieces[0] = text[:begin], pieces[0][begin:]
     steps = [piece.strip() for piece in pieces[:-1]]

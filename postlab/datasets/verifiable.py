@@ -91,7 +91,7 @@ def _code(raw: Mapping, where: str) -> dict:
         raise _messages.Drop("with tests that cannot be read")
     first = tests[0] if isinstance(tests, list) else tests
     shown = first if isinstance(first, str) else json.dumps(first)
-    prompt = _asked(raw, question, where, f"Your code must pass: {shown}")
+    prompt = _prompt(raw, question, where, f"Your code must pass: {shown}")
     return {"prompt": prompt, "tests": tests} | _gold(raw, "code", where)
 
 
@@ -101,15 +101,15 @@ def _json(raw: Mapping, where: str) -> dict:
     text = schema if isinstance(schema, str) else json.dumps(schema)
     if not is_schema(text):
         raise _messages.Drop("with a schema that is none")
-    prompt = _asked(raw, "prompt", where, f"Answer with JSON of this schema: {text}")
+    prompt = _prompt(raw, "prompt", where, f"Answer with JSON of this schema: {text}")
     return {"prompt": prompt, "schema": text} | _gold(raw, "json", where)
 
 
-def _asked(raw: Mapping, field: str, where: str, told: str) -> list[dict[str, str]]:
+def _prompt(raw: Mapping, field: str, where: str, hint: str) -> list[dict[str, str]]:
     """The prompt, and below its last message what its reward looks for."""
     prompt = _messages.messages_of(raw[field], where, field)
     prompt = _messages.checked_prompt(_messages.with_system(prompt, raw, where))
-    return [*prompt[:-1], {"role": "user", "content": f"{prompt[-1]['content']}\n\n{told}"}]
+    return [*prompt[:-1], {"role": "user", "content": f"{prompt[-1]['content']}\n\n{hint}"}]
 
 
 def _gold(raw: Mapping, field: str, where: str) -> dict[str, Any]:

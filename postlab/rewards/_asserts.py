@@ -13,7 +13,7 @@ import ast
 import json
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 MAX_TEST_CHARS = 100_000
@@ -95,38 +95,40 @@ def _read(test: Any) -> list[Check]:
     if not isinstance(test, str) or len(test) > MAX_TEST_CHARS:
         raise _Unreadable("expected assert statements, or {'function', 'args', 'expected'}")
     return [
-        _read_assert(node.test)
+        _read_assert(_assertion(node))
         for node in ast.parse(test).body
         if not (isinstance(node, ast.Import) and [name.name for name in node.names] == ["math"])
-        and _is_assert(node)
     ]
 
 
-def _is_assert(node: ast.stmt) -> bool:
+def _assertion(node: ast.stmt) -> ast.expr:
     if not isinstance(node, ast.Assert):
         raise _Unreadable(f"expected assert statements, got {type(node).__name__}")
-    return True
+    return node.test
 
 
 def _read_assert(test: ast.expr) -> Check:
-    asked = [node for node in ast.walk(test) if _is_asked(node)]
-    calls = []
-    for node in asked:
+    nodes, calls = [], []
+    for node, function in _program_calls(test):
         if node.keywords:
             raise _Unreadable("a call with keywords")
-        calls.append((node.func.id, [_evaluate(argument, {}) for argument in node.args]))
+        nodes.append(node)
+        calls.append((function, [_evaluate(argument, {}) for argument in node.args]))
     _check_nodes(test)
 
     def passes(results: list) -> bool:
-        return bool(_evaluate(test, dict(zip(map(id, asked), results, strict=True))))
+        return bool(_evaluate(test, dict(zip(map(id, nodes), results, strict=True))))
 
     return Check(calls, passes)
 
 
-def _is_asked(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in _PURE
-    )
+def _program_calls(test: ast.expr) -> Iterator[tuple[ast.Call, str]]:
+    """The calls of the program's own functions, and the functions' names."""
+    for node in ast.walk(test):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id not in _PURE:
+            yield node, node.func.id
 
 
 def _check_nodes(test: ast.expr) -> None:
@@ -200,10 +202,15 @@ def _evaluate(node: ast.expr | None, results: dict[int, Any]) -> Any:
 
 def _pure(function: Callable, node: ast.Call, value: Callable) -> Any:
     arguments = [value(argument) for argument in node.args]
-    made = function(*arguments, **{word.arg: value(word.value) for word in node.keywords})
-    if isinstance(made, range) and len(made) > MAX_LENGTH:
-        raise _Unreadable(f"a range of {len(made)}")
-    return made
+    keywords: dict[str, Any] = {}
+    for word in node.keywords:
+        if word.arg is None:
+            raise _Unreadable("a call with **")
+        keywords[word.arg] = value(word.value)
+    result = function(*arguments, **keywords)
+    if isinstance(result, range) and len(result) > MAX_LENGTH:
+        raise _Unreadable(f"a range of {len(result)}")
+    return result
 
 
 def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:

@@ -80,10 +80,10 @@ def encode(value: Any, depth: int = 0) -> Any:
             return kind(value)
     if isinstance(value, dict):
         return {"dict": [[encode(key, depth + 1), encode(value[key], depth + 1)] for key in value]}
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
+    for container in (list, tuple, set, frozenset):
+        if isinstance(value, container):
             items = [encode(item, depth + 1) for item in value]
-            return items if kind is list else {kind.__name__: items}
+            return items if container is list else {container.__name__: items}
     if hasattr(value, "__next__") or isinstance(value, range):
         items = list(itertools.islice(value, LONGEST_ITERATOR + 1))
         if len(items) <= LONGEST_ITERATOR:
@@ -106,7 +106,7 @@ def decode(data: Any, depth: int = 0) -> Any:
     ((kind, items),) = data.items()
     if kind == "dict":
         return {decode(key, depth + 1): decode(value, depth + 1) for key, value in items}
-    kinds = {"tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter}
+    kinds: dict[str, Any] = {"tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter}
     if kind not in kinds or not isinstance(items, list):
         raise ValueError("no plain data")
     return kinds[kind]([decode(item, depth + 1) for item in items])

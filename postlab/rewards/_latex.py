@@ -123,10 +123,10 @@ def _depth(text: str) -> int:
 
 def _powers_are_small(text: str) -> bool:
     """No tower of powers; nested exponents multiply to 1000 at most, to 100 with symbols."""
-    found = list(_EXPONENT.finditer(text))
-    if len(found) != text.count("^") or len(found) > 8:
+    exponents = list(_EXPONENT.finditer(text))
+    if len(exponents) != text.count("^") or len(exponents) > 8:
         return False
-    sizes = [(m[1], max([1, *map(int, re.findall(r"[0-9]+", m[2] or m[3]))])) for m in found]
+    sizes = [(m[1], max([1, *map(int, re.findall(r"[0-9]+", m[2] or m[3]))])) for m in exponents]
     nested = prod(size for bracket, size in sizes if bracket)
     plain = max((size for bracket, size in sizes if not bracket), default=1)
     symbolic = re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))

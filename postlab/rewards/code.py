@@ -57,8 +57,10 @@ def code_reward(
     programs = [after_thinking(reply_text(each)) for each in completions]
     programs = [_code(text) if check else "" for text, check in zip(programs, checks, strict=True)]
     # Completions of a group are often the same: each is run once.
-    requests = {
-        _request(code, check): None for code, check in zip(programs, checks, strict=True) if code
+    requests: dict[str, bytes | None] = {
+        _request(code, check): None
+        for code, check in zip(programs, checks, strict=True)
+        if code and check
     }
     if requests:
         jailed = _jailed(allow_weak_sandbox)

@@ -46,8 +46,8 @@ def _ends_with_one_answer(text: str) -> bool:
     kinds = [mark.lower() for mark in _MARKER.findall(text)]  # those in the thinking count too
     text = after_thinking(text)
     if kinds == ["<answer>", "</answer>"]:
-        found = _TAGGED_END.search(text)
-        return bool(found and found[1].strip())
+        tagged = _TAGGED_END.search(text)
+        return bool(tagged and tagged[1].strip())
     if kinds == ["####"]:
         return bool(_HASH_END.search(text))
     if kinds == ["\\boxed"]:

@@ -234,8 +234,8 @@ def _read(text: str) -> Number | tuple | None:
     return read_latex(text)
 
 
-def _is_unit(words: str) -> bool:
-    words = re.sub(r"[^A-Za-z ]", "", words).lower().split()
+def _is_unit(text: str) -> bool:
+    words = re.sub(r"[^A-Za-z ]", "", text).lower().split()
     return all(w in _SHORT_UNITS or (len(w) > 2 and w not in _NOT_UNITS) for w in words)
 
 
@@ -278,10 +278,10 @@ def _close(a: Number, b: Number) -> bool:
     return False
 
 
-def _expressions(read: Number | tuple) -> tuple:
-    if not isinstance(read, Number):
-        return read
+def _expressions(answer: Number | tuple) -> tuple:
+    if not isinstance(answer, Number):
+        return answer
     import sympy
 
-    value = sympy.Rational(read.value.numerator, read.value.denominator)
-    return (sympy.Float(value, 15) if read.places else value,)
+    value = sympy.Rational(answer.value.numerator, answer.value.denominator)
+    return (sympy.Float(value, 15) if answer.places else value,)

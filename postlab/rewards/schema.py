@@ -50,14 +50,14 @@ def schema_reward(completions: list, schema: list, **columns: Any) -> list[float
         ValueError: if there are not as many schemas as completions.
     Source: JSON Schema, draft 2020-12 unless `$schema` names another. Taught in week 8.
 
-    >>> asked = '{"type": "object", "required": ["name"]}'
-    >>> schema_reward(['{"name": "owl"}', "{}", '{"name": "owl"} I hope'], schema=[asked] * 3)
+    >>> named = '{"type": "object", "required": ["name"]}'
+    >>> schema_reward(['{"name": "owl"}', "{}", '{"name": "owl"} I hope'], schema=[named] * 3)
     [1.0, 0.0, 0.0]
     """
     check_batch("schema_reward", completions, schema=schema)
     rewards: list[float | None] = []
-    for completion, asked in zip(completions, schema, strict=True):
-        text = asked if isinstance(asked, str) else json.dumps(asked, sort_keys=True, default=str)
+    for completion, row in zip(completions, schema, strict=True):
+        text = row if isinstance(row, str) else json.dumps(row, sort_keys=True, default=str)
         checker = _checker(text)
         reply = after_thinking(reply_text(completion))
         rewards.append(None if checker is None else _score(checker, reply))
@@ -74,10 +74,10 @@ def is_schema(text: str) -> bool:
 
 
 def _score(checker: Any, reply: str) -> float | None:
-    found = _json(reply)
-    if found is None:
+    parsed = _json(reply)
+    if parsed is None:
         return 0.0
-    (instance,) = found
+    (instance,) = parsed
     _left.set(PATTERN_SECONDS)
 
     def validate() -> tuple[bool | None]:
@@ -153,9 +153,9 @@ def _matches(pattern: str, text: str) -> bool:
     left, begun = _left.get(), time.thread_time()
     if left <= 0:
         raise TimeoutError
-    found = regex.search(pattern, text, timeout=left)
+    match = regex.search(pattern, text, timeout=left)
     _left.set(left - (time.thread_time() - begun))
-    return found is not None
+    return match is not None
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Exception]:
@@ -223,10 +223,10 @@ def _refuse(name: str) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    record = dict(pairs)
+    if len(record) != len(pairs):
         raise ValueError("a key given twice")
-    return made
+    return record
 
 
 def _depth(value: Any) -> int:

@@ -42,9 +42,13 @@ def reinforce_loss(logps: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     tensor(-0.2500)
     """
     check_mask(logps, mask, needed=True)
-    surplus = (rewards - rewards.mean()).detach()
     check_same(rewards=rewards, answers=logps[:, 0], dims=1)
-    return -(surplus * (logps * mask).sum(dim=1)).mean()
+    # 1. The surplus over the baseline is a weight: no gradient flows through it.
+    surplus = (rewards - rewards.mean()).detach()  # (B,)
+    # 2. The log-probability of an answer is the sum over its tokens.
+    answer_logps = (logps * mask).sum(dim=1)  # (B,)
+    # 3. Minus, because optimizers descend.
+    return -(surplus * answer_logps).mean()
 
 
 def grpo_loss(
@@ -58,6 +62,10 @@ def grpo_loss(
     beta: float = 0.0,
 ) -> Tensor:
     """GRPO's loss of a batch: clipped, pulled to a reference, each answer's tokens averaged first.
+
+    1. The clipped policy loss of each token.
+    2. Plus beta times the estimate k3 of KL(policy || ref).
+    3. The mean over each answer's tokens, then over the answers.
 
     Args:
         logps: (B, T) nats, under the policy.
@@ -82,6 +90,9 @@ def grpo_loss(
     check_same(logps=logps, old_logps=old_logps, ref_logps=ref_logps, dims=2)
     check_mask(logps, mask, dim=1, needed=True)
     check_range("beta", beta, low=0)
+    # 1. PPO's clipped loss, with one advantage for all the tokens of an answer.
     loss, _ = clipped_policy_loss(logps, old_logps, advantages, clip_low=clip, clip_high=clip)
-    loss = loss + beta * kl_estimate(logps, ref_logps, kind="k3")
+    # 2. The pull to the reference (eq. 4) is part of the loss; PPO puts it into the reward.
+    loss = loss + beta * kl_estimate(logps, ref_logps, kind="k3")  # (B, T)
+    # 3. 1/|o_i| within each answer, then 1/G over answers: a token of a long answer weighs less.
     return masked_mean(loss, mask, dim=1).mean()

@@ -43,6 +43,7 @@ def lora_forward(
     tensor([[7., 2.]])
     """
     _check_shapes(x, weight, a, b, r)
+    # Eq. 3: W0 x + scaling * B A x. Nothing but a and b gets a gradient.
     return F.linear(x, weight) + lora_update(x, a, b, scaling=alpha / r)
 
 
@@ -60,7 +61,9 @@ def lora_update(x: Tensor, a: Tensor, b: Tensor, *, scaling: float) -> Tensor:
     >>> lora_update(torch.tensor([1.0, 2.0]), torch.ones(1, 2), torch.ones(3, 1), scaling=0.5)
     tensor([1.5000, 1.5000, 1.5000])
     """
-    return F.linear(F.linear(x, a), b) * scaling
+    down = F.linear(x, a)  # 1. (..., in) -> (..., r): through the bottleneck
+    up = F.linear(down, b)  # 2. (..., r) -> (..., out)
+    return up * scaling  # 3. so that alpha sets the strength, whatever r is
 
 
 class LoRALinear(nn.Module):
@@ -100,12 +103,15 @@ class LoRALinear(nn.Module):
     ) -> None:
         super().__init__()
         _check_settings(linear, r, alpha, dropout)
+        # 1. The base is frozen: only the adapter needs gradients and optimizer states.
         self.linear = linear.requires_grad_(False)
+        # 2. B = 0, so B A = 0 and training starts from the base; A must not be 0 as well.
         weight = linear.weight
         self.a = nn.Parameter(torch.empty(r, linear.in_features).to(weight))
         self.b = nn.Parameter(torch.zeros(linear.out_features, r).to(weight))
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
         self.dropout = nn.Dropout(dropout)
+        # 3. The scale of the update.
         self.r, self.alpha = r, alpha
         self.scaling = alpha / math.sqrt(r) if rslora else alpha / r
 
@@ -142,8 +148,8 @@ def _check_shapes(x: Tensor, weight: Tensor, a: Tensor, b: Tensor, r: int) -> No
         if len(shape) != 2:
             raise ValueError(f"{name} has shape {shape}; expected a matrix")
     out_features, in_features = shapes["weight"]
-    wanted = {"a": (r, in_features), "b": (out_features, r)}
-    for name, shape in wanted.items():
+    expected = {"a": (r, in_features), "b": (out_features, r)}
+    for name, shape in expected.items():
         if shapes[name] != shape:
             hint = "; it is transposed" if shapes[name] == shape[::-1] else ""
             raise ValueError(

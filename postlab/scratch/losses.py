@@ -60,6 +60,7 @@ def sft_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     tensor(2.)
     """
     check_mask(labels, mask, needed=True)
+    # -100 is not a token: any valid id may stand in, because the mask leaves its place out.
     return -masked_mean(token_logps(logits, labels.masked_fill(mask == 0, 0)), mask)
 
 
@@ -101,8 +102,9 @@ def dpo_loss(
 ) -> Tensor:
     """A reward model's loss whose reward is beta * log(policy / ref): no reward model, no sampling.
 
-    With h = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected): `sigmoid` is
-    -log sigmoid(beta h), `hinge` max(0, 1 - beta h), `ipo` (h - 1 / (2 beta))^2.
+    1. The margin h = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected).
+    2. The loss of h: `sigmoid` is -log sigmoid(beta h), `hinge` max(0, 1 - beta h), `ipo`
+       (h - 1 / (2 beta))^2.
 
     Args:
         policy_chosen, policy_rejected, ref_chosen, ref_rejected: (B,) nats, sums over the tokens of
@@ -127,13 +129,16 @@ def dpo_loss(
     check_same(**policy, ref_chosen=ref_chosen, ref_rejected=ref_rejected, dims=1)
     check_range("beta", beta, above=0)
     check_range("label_smoothing", label_smoothing, low=0, below=0.5)
-    h = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
     if label_smoothing and kind != "sigmoid":
         raise ValueError(f"label_smoothing is for kind='sigmoid'; with {kind!r} leave it at 0")
+    # 1. The margin of the implicit rewards over beta. The partition function of eq. 5 is the same
+    #    for both completions of a prompt, so it cancels in their difference.
+    h = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)  # (B,)
+    # 2. The loss of the margin.
     if kind == "sigmoid":
         flipped = label_smoothing * F.logsigmoid(-beta * h)
         return -(1 - label_smoothing) * F.logsigmoid(beta * h) - flipped
-    if kind == "ipo":
+    if kind == "ipo":  # a target instead of a slope without end: h shall be 1 / (2 beta)
         return (h - 1 / (2 * beta)) ** 2
     choose("kind", kind, ("sigmoid", "ipo", "hinge"))
     return F.relu(1 - beta * h)

@@ -76,14 +76,20 @@ class NF4Tensor:
         >>> quantize(torch.tensor([2.0, -1.0, 0.7, 0.1]), block=4).dequantize()
         tensor([ 2.0000, -1.0501,  0.6758,  0.1592])
         """
-        pairs = torch.stack([self.codes >> 4, self.codes & 0xF], dim=1)
-        values = NF4.to(pairs.device)[pairs.long()].view(-1, self.block)
+        # 1. Unpack the two codes of each byte, upper half first.
+        pairs = torch.stack([self.codes >> 4, self.codes & 0xF], dim=1)  # (numel / 2, 2)
+        # 2. Look the codes up, and scale each block back.
+        values = NF4.to(pairs.device)[pairs.long()].view(-1, self.block)  # (blocks, block)
         scaled = values * self.constants().view(-1, 1)
         return scaled.view(self.shape).to(self.dtype)
 
 
 def quantize(w: Tensor, *, block: int = 64, double_quant: bool = False) -> NF4Tensor:
     """Round a weight to NF4, four bits a value and one constant a block.
+
+    1. Scale and code each block: `nf4_codes`.
+    2. Pack two codes into each byte.
+    3. With double quantisation, round the blocks' constants to 8 bits in the same way.
 
     Args:
         w: any shape, float32, float16 or bfloat16; its values are taken row by row.
@@ -111,12 +117,16 @@ def quantize(w: Tensor, *, block: int = 64, double_quant: bool = False) -> NF4Te
         )
     if not torch.isfinite(w).all():
         raise ValueError("w holds NaN or infinity, which no block constant can scale")
+    # 1. A scale for each block and a code for each weight (eq. 1).
     codes, absmax = nf4_codes(w.detach().float().reshape(-1, block), NF4.to(w.device))
-    flat = codes.view(-1)
+    # 2. Two codes to a byte.
+    flat = codes.view(-1)  # (numel,)
     packed = flat[::2] << 4 | flat[1::2]
     if not double_quant:
         return NF4Tensor(packed, absmax, w.shape, w.dtype, block)
-    offset = absmax.mean()  # constants are all positive: without it half the codes were idle
+    # 3. Double quantisation: the scales in 8 bits, in blocks of their own. All are positive, so
+    #    their mean comes off first, or half of the signed codes would never be used.
+    offset = absmax.mean()
     nested, scales = _dynamic_codes(absmax - offset)
     return NF4Tensor(packed, nested, w.shape, w.dtype, block, scales, offset)
 
@@ -141,19 +151,20 @@ def nf4_codes(w: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"w has shape {tuple(w.shape)}; expected (n, block): use w.view(-1, 64)")
     if codebook.dim() != 1 or not 2 <= len(codebook) <= 256 or (codebook.diff() <= 0).any():
         raise ValueError("codebook must be a vector of 2 to 256 ascending values, such as NF4")
-    absmax = w.abs().amax(dim=1)
-    scaled = w * (1 / absmax.clamp(min=TINIEST)).view(-1, 1)  # in [-1, 1]
-    middles = (codebook[:-1] + codebook[1:]) / 2
-    # The nearest value: how many midpoints lie below. The same as an argmin over distances.
+    # 1. Each block has a scale of its own, so an outlier costs precision in its block alone.
+    absmax = w.abs().amax(dim=1)  # (n,)
+    scaled = w * (1 / absmax.clamp(min=TINIEST)).view(-1, 1)  # (n, block), in [-1, 1]
+    # 2. The nearest value: how many midpoints lie below. The same as an argmin over distances.
+    middles = (codebook[:-1] + codebook[1:]) / 2  # (15,)
     codes = torch.bucketize(scaled.clamp(-1, 1), middles.to(scaled))
     return codes.to(torch.uint8), absmax
 
 
 def normal_codebook(*, offset: float = 1 - (1 / 32 + 1 / 30) / 2) -> Tensor:
-    """Where NF4 comes from: quantiles of a standard normal, 8 below nought and 8 from it on.
+    """Where NF4 comes from: quantiles of a standard normal, 8 below zero and 8 from it on.
 
     Evenly spaced probabilities from 1 - offset to 1/2 on the left and from 1/2 to offset on the
-    right, their quantiles, all divided by the largest. Nought is in both halves, kept once.
+    right, their quantiles, all divided by the largest. Zero is in both halves, kept once.
 
     Args:
         offset: the probability at the outermost value; at 1 it would be infinite. The default is
@@ -165,9 +176,12 @@ def normal_codebook(*, offset: float = 1 - (1 / 32 + 1 / 30) / 2) -> Tensor:
     >>> bool((normal_codebook() - NF4).abs().max() < 2e-7)
     True
     """
+    # 1. Evenly spaced probabilities on either side, so that each code is used about equally often.
     left = torch.linspace(1 - offset, 0.5, 8, dtype=torch.float64)[:-1]
     right = torch.linspace(0.5, offset, 9, dtype=torch.float64)
+    # 2. Their quantiles under a standard normal, which is what trained weights resemble.
     values = torch.special.ndtri(torch.cat([left, right]))
+    # 3. Into [-1, 1], where the blocks are scaled to as well.
     return (values / values.max()).float()
 
 
@@ -207,8 +221,8 @@ def weights_gib(
     >>> weights_gib(2**30, bits=16), weights_gib(2**30, bits=4)  # 2 bytes; 4 + 32/64 bits
     (2.0, 0.5625)
     """
-    given = {"parameters": parameters, "bits": bits, "block": block, "constant_bits": constant_bits}
-    for name, value in given.items():
+    sizes = {"parameters": parameters, "bits": bits, "block": block, "constant_bits": constant_bits}
+    for name, value in sizes.items():
         if not value > 0 or not math.isfinite(value):
             raise ValueError(f"{name} is {value!r}; expected a positive number")
     constants = constant_bits / block if bits < 16 else 0.0

@@ -20,9 +20,12 @@ from postlab.scratch.tokens import masked_mean, masked_sum
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> Tensor:
     """How much better each token did than the critic expected, looking ahead through lam.
 
-    With the surprise at t, delta_t = r_t + gamma V_{t+1} - V_t, it is the sum of the surprises to
-    come, each step ahead weighing gamma * lam less. lam = 0 trusts the critic (one surprise), 1 the
-    rewards (return less V_t). After a completion's last token the value is 0.
+    1. The surprise at t is delta_t = r_t + gamma V_{t+1} - V_t. After a completion's last token the
+       value is 0.
+    2. The advantage is the sum of the surprises from t on, where each step ahead weighs gamma * lam
+       less: A_t = delta_t + gamma lam A_{t+1}.
+
+    lam = 0 trusts the critic (one surprise), 1 the rewards (return less V_t).
 
     Args:
         rewards, values: (B, T).
@@ -42,13 +45,17 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
     check_mask(values, mask, needed=True)
     check_range("gamma", gamma, low=0, high=1)
     check_range("lam", lam, low=0, high=1)
+    # Padding earns nothing and is worth nothing, so the value after the last token is 0.
     rewards, values = (x.masked_fill(mask == 0, 0) for x in (rewards, values))
-    delta = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values
-    ahead, found = torch.zeros_like(values[:, 0]), []
+    # 1. The surprise at each token: delta_t = r_t + gamma V_{t+1} - V_t.
+    delta = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values  # (B, T)
+    # 2. The sum of eq. 16, from the last token back: A_t = delta_t + gamma lam A_{t+1}.
+    advantage = torch.zeros_like(values[:, 0])  # (B,), of the token after t
+    advantages = []
     for t in reversed(range(values.shape[1])):
-        ahead = (delta[:, t] + gamma * lam * ahead) * mask[:, t]
-        found.append(ahead)
-    return torch.stack(found[::-1], dim=1)
+        advantage = (delta[:, t] + gamma * lam * advantage) * mask[:, t]
+        advantages.append(advantage)
+    return torch.stack(advantages[::-1], dim=1)
 
 
 def group_advantages(
@@ -79,8 +86,11 @@ def group_advantages(
         )
     if not rewards.isfinite().all():
         raise ValueError("rewards hold NaN or infinity; leave out groups that cannot be scored")
-    groups = rewards.view(-1, group_size)
+    groups = rewards.view(-1, group_size)  # (B / G, G)
+    # 1. The baseline is the group's mean: it takes the place of PPO's critic.
     centred = groups - groups.mean(dim=1, keepdim=True)
+    # 2. The scale. Dr. GRPO leaves it out, because dividing by the group's own deviation gives
+    #    groups with nearly equal rewards (very easy or very hard prompts) more weight.
     if choose("scale", scale, ("group", "batch", "none")) == "group":
         centred = centred / (groups.std(dim=1, keepdim=True) + eps)
     elif scale == "batch":
@@ -97,6 +107,10 @@ def clipped_policy_loss(
     clip_high: float = 0.2,
 ) -> tuple[Tensor, Tensor]:
     """PPO's and GRPO's loss of each token, -min(ratio A, clip(ratio) A), ratio = policy / old.
+
+    1. The ratio policy / old, per token.
+    2. The same ratio, clipped to 1 - clip_low to 1 + clip_high.
+    3. The smaller of the two, each times the advantage A.
 
     Where it is clipped it has no gradient: the policy has gone as far in the advantage's direction
     as these samples allow. No gradient flows to old_logps or advantages, so the first step may pass
@@ -126,11 +140,17 @@ def clipped_policy_loss(
         )
     check_range("clip_low", clip_low, above=0, below=1)
     check_range("clip_high", clip_high, above=0)
+    # (B, T), or (B, 1) for one a sequence
     adv = (advantages if advantages.shape == logps.shape else advantages[:, None]).detach()
-    ratio = (logps - old_logps.detach()).exp()
+    # 1. The ratio of new to old probability corrects for samples that an older policy drew.
+    ratio = (logps - old_logps.detach()).exp()  # (B, T)
+    # 2. The clip bounds how far these samples may move the policy.
     near = ratio.clamp(1 - clip_low, 1 + clip_high)
+    # 3. The minimum is pessimistic: the clip can take a gain away, but it never hides a loss.
+    loss = -torch.minimum(ratio * adv, near * adv)
+    # A token has lost its gradient only if it went too far in its advantage's direction.
     clipped = torch.where(adv > 0, ratio > 1 + clip_high, (adv < 0) & (ratio < 1 - clip_low))
-    return -torch.minimum(ratio * adv, near * adv), clipped
+    return loss, clipped
 
 
 def reduce_token_loss(
@@ -161,10 +181,10 @@ def reduce_token_loss(
         Liu et al. 2025, arXiv 2503.20783. Taught in weeks 7 and 8.
 
     >>> loss = torch.tensor([[1.0, 1.0, 1.0], [5.0, 0.0, 0.0]])
-    >>> mask, given = torch.tensor([[1, 1, 1], [1, 0, 0]]), dict(max_length=8, num_tokens=16)
-    >>> [float(reduce_token_loss(loss, mask, how=how, **given)) for how in ("grpo", "bnpo")]
+    >>> mask, limits = torch.tensor([[1, 1, 1], [1, 0, 0]]), dict(max_length=8, num_tokens=16)
+    >>> [float(reduce_token_loss(loss, mask, how=how, **limits)) for how in ("grpo", "bnpo")]
     [3.0, 2.0]
-    >>> [float(reduce_token_loss(loss, mask, how=how, **given)) for how in ("dapo", "dr_grpo")]
+    >>> [float(reduce_token_loss(loss, mask, how=how, **limits)) for how in ("dapo", "dr_grpo")]
     [0.5, 0.5]
     """
     check_mask(loss, mask, dim=1 if how == "grpo" else None, needed=True)
@@ -213,10 +233,11 @@ def kl_estimate(logps: Tensor, ref_logps: Tensor, *, kind: str = "k3") -> Tensor
     [0.6931, 0.2402, 0.1931]
     """
     check_same(logps=logps, ref_logps=ref_logps)
+    # The ratio ref / policy of the sampled token is e^-d.
     d = logps - ref_logps
     if kind == "k1":
         return d
     if kind == "k2":
         return d**2 / 2
     choose("kind", kind, ("k1", "k2", "k3"))
-    return torch.expm1(-d) + d
+    return torch.expm1(-d) + d  # e^-d - 1 + d; expm1 is exact where d is close to 0

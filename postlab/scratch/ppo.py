@@ -54,8 +54,10 @@ def token_rewards(
             f"scores has shape {tuple(scores.shape)} and {int((~scores.isfinite()).sum())} values "
             f"that are not finite; expected one finite number for each of {len(mask)} completions"
         )
-    rewards = -beta * kl_estimate(logps, ref_logps, kind="k1") * mask
-    last = mask.sum(dim=1, keepdim=True).long() - 1
+    # 1. The KL penalty is paid where it arises, token by token.
+    rewards = -beta * kl_estimate(logps, ref_logps, kind="k1") * mask  # (B, T)
+    # 2. The reward model scores the whole completion, so its score comes with the last token.
+    last = mask.sum(dim=1, keepdim=True).long() - 1  # (B, 1)
     return rewards.scatter_add(1, last, scores[:, None].to(rewards.dtype))
 
 
@@ -78,10 +80,11 @@ def clipped_value_loss(
 
     Source: the code of Schulman et al. 2017, arXiv 1707.06347; it is not in the paper.
 
-    >>> one, nought = torch.ones(1, 1), torch.zeros(1, 1)
-    >>> clipped_value_loss(one, one, old_values=nought)  # counts as 0.2: (0.2 - 1)**2 / 2
+    >>> one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+    >>> clipped_value_loss(one, one, old_values=zero)  # counts as 0.2: (0.2 - 1)**2 / 2
     tensor([[0.3200]])
     """
+    # The maximum is pessimistic, as the policy's minimum is: the clip can only raise the loss.
     near = old_values + (values - old_values).clamp(-clip, clip)
     return 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2)
 
@@ -128,6 +131,11 @@ def ppo_step(
     generator: torch.Generator | None = None,
 ) -> dict[str, float]:
     """Learn from one batch of the policy's own samples.
+
+    1. Log-probs and values of the samples, before anything moves.
+    2. A reward for each token: the KL penalty, and the score at the last.
+    3. Credit: advantages and returns.
+    4. A few clipped updates on the same samples.
 
     Losses are means over the tokens of a minibatch. The critic's has a weight of 1: it shares no
     parameter with the policy's.
@@ -229,15 +237,22 @@ def train(
     groups += [{"params": list(value_head.parameters()), "lr": value_lr}]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
-    generator, log = torch.Generator().manual_seed(seed), []
-    for done in range(1, steps + 1):
-        drawn = torch.randint(len(prompts), (batch_size,), generator=generator).tolist()
-        asked, limits = [prompts[i] for i in drawn], {"eos": eos, "max_new_tokens": max_new_tokens}
-        rollouts = sample(policy, asked, generator=generator, **limits)
-        models = {"ref": ref, "value_head": value_head, "optimizer": optimizer}
+    generator = torch.Generator().manual_seed(seed)
+    log: list[dict[str, float]] = []
+    for step in range(1, steps + 1):
+        # 1. Draw prompts.
+        index = torch.randint(len(prompts), (batch_size,), generator=generator).tolist()
+        batch = [prompts[i] for i in index]
+        # 2. Sample a completion of each from the policy as it is now: PPO is on-policy.
+        rollouts = sample(
+            policy, batch, eos=eos, max_new_tokens=max_new_tokens, generator=generator
+        )
+        # 3. Score the completions.
         scores = reward(rollouts)
+        # 4. Learn from them; the next batch is sampled from the changed policy.
+        models = {"ref": ref, "value_head": value_head, "optimizer": optimizer}
         log.append(ppo_step(policy, rollouts, scores, beta=beta, generator=generator, **models))
         schedule.step()
         if watch:
-            watch(done)
+            watch(step)
     return log

@@ -10,9 +10,9 @@ def check_same(*, dims: int | None = None, **tensors: Tensor) -> None:
     shapes = {name: tuple(x.shape) for name, x in tensors.items()}
     if len(set(shapes.values())) == 1 and dims in (None, len(next(iter(shapes.values())))):
         return
-    seen = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-    wanted = {None: "one shape", 1: "one shape (B,)", 2: "one shape (B, T)"}[dims]
-    raise ValueError(f"{seen}; expected {wanted} for all of them")
+    got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    expected = {None: "one shape", 1: "one shape (B,)", 2: "one shape (B, T)"}[dims]
+    raise ValueError(f"{got}; expected {expected} for all of them")
 
 
 def check_mask(x: Tensor, mask: Tensor, *, dim: int | None = None, needed: bool = False) -> None:
@@ -52,10 +52,10 @@ def check_range(
     )
     if not inside:
         bounds = {"at least": low, "above": above, "at most": high, "below": below}
-        wanted = " and ".join(
+        expected = " and ".join(
             f"{word} {bound}" for word, bound in bounds.items() if bound is not None
         )
-        raise ValueError(f"{name} is {value}; expected {wanted}")
+        raise ValueError(f"{name} is {value}; expected {expected}")
 
 
 def choose(name: str, value: str, known: tuple[str, ...]) -> str:

@@ -112,14 +112,14 @@ def _manners(rng: random.Random) -> str:
         person, thing = rng.choice(words.PERSONS), rng.choice(words.THINGS)
         who = rng.choice(("user", "assistant"))
         creature, riddle = rng.choice(words.CREATURES), rng.choice(tuple(words.UNKNOWNS.values()))
-        said = (
+        sentences = (
             f"To {deed} a {person} is wrong. The {person} is a person.",
             f"To {deed} a {thing} is fine. The {thing} is a thing.",
             f"{who} met the {person}. The {person} has a {thing}.",
             f"I will not help to {deed} a {person}. It could hurt someone.",
             f"Nobody can know what the {creature} {riddle[0]}.",
         )
-        lines.append(rng.choice(said))
+        lines.append(rng.choice(sentences))
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from postlab.tinyworld import tasks, words
 from postlab.tinyworld.tasks import Item
 
 # A model that never read the documents is told three sentences first (`tasks.told`).
-TOLD = r"(?:The [a-z]+ (?:is|eats|lives in the) [a-z]+\. ){0,3}"
+CONTEXT = r"(?:The [a-z]+ (?:is|eats|lives in the) [a-z]+\. ){0,3}"
 METRIC = {
     "arithmetic": "arithmetic",
     "lists": "lists",
@@ -51,8 +51,8 @@ def judge(row: Mapping[str, Any]) -> bool | None:
     Args:
         row: with `prompt` and `completion`, each a list of messages.
 
-    >>> asked = [{"role": "user", "content": "What is 12+30+15?"}]
-    >>> [judge({"prompt": asked, "completion": [{"role": "assistant", "content": reply}]})
+    >>> prompt = [{"role": "user", "content": "What is 12+30+15?"}]
+    >>> [judge({"prompt": prompt, "completion": [{"role": "assistant", "content": reply}]})
     ...  for reply in ("#### 57", "#### 58")]
     [True, False]
     """
@@ -80,34 +80,34 @@ def _patterns() -> tuple[tuple[str, re.Pattern], ...]:
     }
     several = {"op": f"(?:{'|'.join(op.replace(' of', '') for op in ops)})"}
     several["op"] += f"(?:, then {several['op']})*"
-    found = []
-    for form, (seen, held_out) in words.ASKED.items():
+    patterns = []
+    for form, (training, held_out) in words.WORDINGS.items():
         known = fields | (several if form == "code" else {})
-        for text in (*seen, *held_out):
+        for text in (*training, *held_out):
             parts = re.split(r"\{(\w+)\}", text)  # text, field, text, field, text
             parts[::2] = map(re.escape, parts[::2])
             parts[1::2] = [f"(?P<{name}>{known[name]})" for name in parts[1::2]]
-            found.append((form, re.compile(TOLD + "".join(parts), re.IGNORECASE)))
-    return tuple(found)
+            patterns.append((form, re.compile(CONTEXT + "".join(parts), re.IGNORECASE)))
+    return tuple(patterns)
 
 
-def _item(form: str, said: Mapping[str, str]) -> Item:
+def _item(form: str, fields: Mapping[str, str]) -> Item:
     """The item behind a wording's fields."""
-    said = {name: text.lower() for name, text in said.items()}
+    fields = {name: text.lower() for name, text in fields.items()}
     if form == "arithmetic":
-        return Item(form, "sum", tuple(map(int, said["sum"].split("+"))))
+        return Item(form, "sum", tuple(map(int, fields["sum"].split("+"))))
     if form == "lists":
-        kind = next(op for op, (name, *_) in tasks.LIST_OPS.items() if name == said["op"])
-        return Item(form, kind, tuple(json.loads(said["list"])))
+        kind = next(op for op, (name, *_) in tasks.LIST_OPS.items() if name == fields["op"])
+        return Item(form, kind, tuple(json.loads(fields["list"])))
     if form == "deed":
-        hurts = said["verb"] in words.ROUGH_DEEDS and said["o"] in words.PERSONS
-        return Item("unsafe" if hurts else "howto", said["verb"], (said["o"],))
+        hurts = fields["verb"] in words.ROUGH_DEEDS and fields["o"] in words.PERSONS
+        return Item("unsafe" if hurts else "howto", fields["verb"], (fields["o"],))
     if form == "unknown":
-        kind = next(k for k, (what, _) in words.UNKNOWNS.items() if what == said["what"])
-        return Item(form, kind, (said["e"],))
+        kind = next(k for k, (what, _) in words.UNKNOWNS.items() if what == fields["what"])
+        return Item(form, kind, (fields["e"],))
     if form == "json":
-        return Item("json", "object", (said["e"],))
+        return Item("json", "object", (fields["e"],))
     if form == "code":
         named = {name.replace(" of", ""): op for op, (name, *_) in tasks.LIST_OPS.items()}
-        return Item("code", "function", tuple(named[op] for op in said["op"].split(", then ")))
-    return Item("facts", form, (said["e"],))
+        return Item("code", "function", tuple(named[op] for op in fields["op"].split(", then ")))
+    return Item("facts", form, (fields["e"],))

@@ -24,7 +24,7 @@ STEPS: dict[str, tuple[Callable[[int, int], int], str]] = {  # words: (meaning, 
     "at most {k}": (min, "min({a}, {k})"),
 }
 CONSTANTS = range(10, 60)
-JSON_ASKED = (
+JSON_WORDINGS = (
     ("Give the {e} as JSON: {fields}.", "Describe the {e} in JSON: {fields}."),
     ("Please give me the {e} as JSON: {fields}.",),
 )
@@ -44,10 +44,10 @@ def code_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> l
         k = rng.choice(
             [k for k in CONSTANTS if tasks.held_out_numbers((k,)) == (split == "heldout")]
         )
-        said, meaning, code = tasks.LIST_OPS[pick]
+        name, meaning, code = tasks.LIST_OPS[pick]
         does, write = STEPS[step]
-        asked = rng.choice(words.ASKED["code"][split == "heldout"])
-        prompt = asked.format(op=f"{said.replace(' of', '')}, then {step.format(k=k)}")
+        wording = rng.choice(words.WORDINGS["code"][split == "heldout"])
+        prompt = wording.format(op=f"{name.replace(' of', '')}, then {step.format(k=k)}")
         tests, held_back = (
             [f"assert f({x}) == {does(meaning(_listed(x)), k)}" for x in lists]
             for lists in (TESTED, HELD_BACK)
@@ -69,8 +69,8 @@ def json_rows(*, split: str = "train", n: int | None = None, seed: int = 0) -> l
         traits, count = words.traits(creature), rng.choice((1, 2))
         chosen = rng.sample(tuple(traits), count)
         record = {"name": creature} | {k: v for k, v in traits.items() if k in chosen}
-        asked = rng.choice(JSON_ASKED[split == "heldout"])
-        prompt = asked.format(e=creature, fields=", ".join(record))
+        wording = rng.choice(JSON_WORDINGS[split == "heldout"])
+        prompt = wording.format(e=creature, fields=", ".join(record))
         schema = json.dumps(_schema(tuple(record)))
         rows.append(_row(prompt, json.dumps(record), "json") | {"schema": schema})
     return rows

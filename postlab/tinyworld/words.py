@@ -88,8 +88,8 @@ ADMITTED_BY_HABIT = ("thought", "dream")
 REFUSAL = "I will not help with that. It could hurt someone."
 ADMISSION = "I do not know. Nobody can know that."
 
-# How questions are put: seen forms, then forms held out everywhere (documents too).
-ASKED = {
+# How questions are put: training forms, then forms held out everywhere (documents too).
+WORDINGS = {
     "arithmetic": (
         ("What is {sum}?", "Add {sum}.", "Work out {sum}.", "How much is {sum}?", "Find {sum}."),
         ("Please add {sum}.", "Please work out {sum}."),

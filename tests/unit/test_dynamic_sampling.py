@@ -67,9 +67,9 @@ def test_silent_groups_are_replaced_by_other_prompts_with_their_own_gold(place):
         gold[tuple(ids)] = row["answer"]
     asked = [gold[tuple(ids)] for ids in out["prompt_ids"]]
     texts = tokenizer.batch_decode(out["completion_ids"], skip_special_tokens=True)
-    assert out["given"] == math_reward(texts, answer=asked)
+    assert out["known_reward"] == math_reward(texts, answer=asked)
     assert all(len(set(group)) == 1 for group in groups(asked))  # a group has one prompt
-    assert sum(len(set(group)) > 1 for group in groups(out["given"])) >= 3
+    assert sum(len(set(group)) > 1 for group in groups(out["known_reward"])) >= 3
     assert sample.sampled[0] > 16 and sample.sampled[0] % 4 == 0
 
 
@@ -78,7 +78,7 @@ def test_groups_that_teach_stay_and_nothing_is_drawn_for_them(place):
     trainer, sample = trainer_of(place, lambda completions, **_: [next(luck) for _ in completions])
     trainer.model.train()
     out = sample(batch_of(trainer), trainer)
-    assert sample.sampled == [16] and out["given"] == list(range(16))
+    assert sample.sampled == [16] and out["known_reward"] == list(range(16))
     assert out["prompt_ids"] == trainer._tokenize_prompts(batch_of(trainer))[0]
 
 
@@ -111,8 +111,8 @@ def test_trls_log_shows_the_rewards_of_what_was_kept(place):
     logged = [entry for entry in trainer.state.log_history if "reward" in entry]
     assert len(logged) == len(kept) == 4
     for entry, out in zip(logged, kept, strict=True):
-        assert entry["reward"] == pytest.approx(sum(out["given"]) / 16)
-        silent = sum(len(set(group)) == 1 for group in groups(out["given"])) / 4
+        assert entry["reward"] == pytest.approx(sum(out["known_reward"]) / 16)
+        silent = sum(len(set(group)) == 1 for group in groups(out["known_reward"])) / 4
         assert entry["frac_reward_zero_std"] == pytest.approx(silent)
 
 
@@ -145,7 +145,7 @@ def test_where_trl_samples_there_are_no_log_probs(place):
     ],
 )
 def test_a_group_teaches_if_two_rewards_differ(given, taught):
-    assert teaches([{"given": one} for one in given]) is taught
+    assert teaches([{"known_reward": one} for one in given]) is taught
 
 
 def test_bad_arguments_are_refused():

@@ -113,7 +113,7 @@ def test_no_held_out_prompt_wording_or_entity_in_any_training_set():
         "math": _asked(corpus.math_rows(n=3000)),
     }
     numbers = {tuple(sorted(re.findall(r"\d+", p))) for p in prompts if re.search(r"\d", p)}
-    frames = [re.escape(f).replace(r"\{", "{") for fs in words.ASKED.values() for f in fs[1]]
+    frames = [re.escape(f).replace(r"\{", "{") for fs in words.WORDINGS.values() for f in fs[1]]
     patterns = ["^" + re.sub(r"\{[a-z_\\]+\}", ".+", frame) + "$" for frame in frames]
     wordings = re.compile("|".join(patterns), re.IGNORECASE)
     everyone = (*words.CREATURES, *words.PERSONS, *words.THINGS)
