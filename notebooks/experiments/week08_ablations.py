@@ -174,7 +174,7 @@ def main() -> None:
             name = arm.replace(" ", "-")
             part = parts / f"{key_of(arm)}-{name}-{seed}.json"
             done = finished(part, partial(run, arm, seed), begun=begun)
-            batches = len(done["log"]["reward"].split())  # an arm may stop before the others
+            batches = len(done["log"]["reward"])  # an arm may stop before the others
             runs.append(done | {"sampled": done["sampled"][:batches]})
     command = f"python {Path(__file__).resolve().relative_to(ROOT)}"
     made_by = provenance(command, seeds=SEEDS, packages=("torch", "transformers", "trl", "peft"))

@@ -97,6 +97,15 @@ def rung(r: float) -> tuple[float, float, float]:
     return 1 / (1 + 2 * r), r / (1 + 2 * r), r / (1 + 2 * r)
 
 
+def label(weights: Sequence[float]) -> str:
+    """Weights in the name of the file that keeps a run.
+
+    >>> label(rung(0.5))
+    '0.5 0.25 0.25'
+    """
+    return " ".join(map(str, listed(weights)))
+
+
 def policy(folder: str | Path | None = None) -> tuple[Any, Any]:
     """The shipped SFT adapter, or another one, trainable, in float32, and its tokenizer."""
     from postlab.models import load_policy, trainable
@@ -353,10 +362,10 @@ def arms(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[st
     rough = ("unsafe", "rough")
     found: dict[str, list] = {"corners": [run for run, _ in corners.values()], "mixed": mixed}
     found["soups"] = [
-        part(f"soup {listed(w)} {seed}", partial(souped, w, seed, folders)) for w in soups
+        part(f"soup {label(w)} {seed}", partial(souped, w, seed, folders)) for w in soups
     ]
     found["weighted"] = [
-        part(f"grpo {listed(w)} {seed}", partial(rewarded, w, seed)) for w in ladder
+        part(f"grpo {label(w)} {seed}", partial(rewarded, w, seed)) for w in ladder
     ]
     begin = SETTINGS["dual"]["begin"]
     found["lagrange"] = [

@@ -594,12 +594,12 @@ PAID = {"all tests": "tests", "two tests": "few", "form": "schema", "form and tr
 UNSEEN = {"code": "held_back", "json": "true"}  # arm or task: name of the check
 
 
-def numbers(text):
-    return np.array(text.split(), dtype=float)
+def numbers(values):
+    return np.array(values, dtype=float)
 
 
-def share(text):
-    return numbers(text).mean()
+def share(values):
+    return numbers(values).mean()
 
 
 def changes(run):
