@@ -36,7 +36,7 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
     """What was paid and true by step, and the truth on held-out prompts, as `plot_proxy` wants it.
 
     Args:
-        runs: with `arm`, `seed`, `log` (numbers in a text by name) and `heldout` (looks, each with
+        runs: with `arm`, `seed`, `log` (a list of numbers per name) and `heldout` (looks, each with
             a `step` and the `truth` by metric, a number a prompt).
     """
     import pandas as pd

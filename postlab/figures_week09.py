@@ -25,14 +25,14 @@ SPREAD = 0.17  # between two metrics of one arm, in rows
 
 def moved(
     runs: Iterable[Mapping[str, Any]],
-    start: Mapping[str, str],
+    start: Mapping[str, Sequence[float]],
     metrics: Sequence[str] = tuple(MANNER_COLOURS),
 ) -> pd.DataFrame:
     """How far each arm moved each metric from its start, in points, on the same held-out prompts.
 
     Args:
-        runs: with `arm` and `metrics`, numbers in a text a metric; several of an arm are its seeds,
-            which are averaged a prompt before prompts are resampled.
+        runs: with `arm` and `metrics`, a list of numbers per metric; several of an arm are its
+            seeds, which are averaged a prompt before prompts are resampled.
         start: the same of the start.
         metrics: which to look at.
     Returns:
@@ -42,7 +42,7 @@ def moved(
 
     from postlab.stats import bootstrap_interval
 
-    by_arm: dict[str, list[Mapping[str, str]]] = {}
+    by_arm: dict[str, list[Mapping[str, Sequence[float]]]] = {}
     for run in runs:
         by_arm.setdefault(run["arm"], []).append(run["metrics"])
     rows = []

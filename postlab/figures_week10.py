@@ -33,12 +33,16 @@ RESAMPLES = 1000
 
 
 def gains(
-    by_prompt: Mapping[str, Sequence[str]], names: Sequence[str], *, over: str = "majority"
+    by_prompt: Mapping[str, Sequence[Sequence[float]]],
+    names: Sequence[str],
+    *,
+    over: str = "majority",
 ) -> pd.DataFrame:
     """How many points a selector's accuracy lies above another's, on the same prompts.
 
     Args:
-        by_prompt: selector -> a text a seed, a number a prompt; seeds are averaged a prompt first.
+        by_prompt: selector -> a list per seed, one number per prompt; a prompt's seeds are averaged
+            first.
         names: which to compare with `over`.
     Returns:
         A row a selector: selector, value (%), points, low, high, p, seeds (points each).
@@ -47,10 +51,10 @@ def gains(
 
     from postlab.stats import paired_difference
 
-    base = np.array([numbers(text) for text in by_prompt[over]])
+    base = np.array([numbers(scores) for scores in by_prompt[over]])
     rows = []
     for name in names:
-        seeds = np.array([numbers(text) for text in by_prompt[name]])
+        seeds = np.array([numbers(scores) for scores in by_prompt[name]])
         change = paired_difference(base.mean(axis=0), seeds.mean(axis=0))
         row = {"selector": name, "value": 100 * seeds.mean(), "points": 100 * change.difference}
         row |= {"low": 100 * change.low, "high": 100 * change.high, "p": change.p}
@@ -67,7 +71,7 @@ def found_errors(runs: Iterable[Mapping[str, Any]], *, least: int = 1) -> pd.Dat
 
     Args:
         runs: with `prompts` (the number of each reply's prompt), `truth`, `sizes` and `found`,
-            numbers in texts, a seed each.
+            lists of numbers, one per seed.
         least: steps a reply must have.
     Returns:
         A row a finder: finder, wrong, right, f1, low, high, replies, of which `slips` are wrong.

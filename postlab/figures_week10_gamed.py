@@ -22,7 +22,7 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
     """What was paid, true and written by step, and the truth on held-out prompts.
 
     Args:
-        runs: with `arm`, `seed`, `log` (numbers in a text by name) and `heldout`.
+        runs: with `arm`, `seed`, `log` (a list of numbers per name) and `heldout`.
     """
     import pandas as pd
 

@@ -33,7 +33,9 @@ STARTS = {  # of targeted runs: what they are called, and which policy of which 
 }
 
 
-def policies(record: Mapping[str, Any], method: str, seed: int) -> list[Mapping[str, str]]:
+def policies(
+    record: Mapping[str, Any], method: str, seed: int
+) -> list[Mapping[str, Sequence[float]]]:
     """The metrics of each policy of a method and seed, as the record has them.
 
     Args:
@@ -118,7 +120,7 @@ def paired_rows(
 def method_sets(record: Mapping[str, Any], seeds: Sequence[int], metrics: Sequence[str]) -> Sets:
     """Every method's policies; the soups a second time, with the ladder's weights only."""
     sets = {method: values(record, method, metrics, seeds) for method in METHODS}
-    ladder = {listed(weights) for weights in record["ladder"]}
+    ladder = [listed(weights) for weights in record["ladder"]]
     runs = record["runs"][str(seeds[0])]["soups"]
     on_ladder = [number for number, one in enumerate(runs) if one["weights"] in ladder]
     return sets | {"soups, 7": {m: table[on_ladder] for m, table in sets["soups"].items()}}
@@ -146,9 +148,9 @@ def front_rows(
     return pd.DataFrame(rows)
 
 
-def means_of(texts: Mapping[str, str], metrics: Sequence[str]) -> dict[str, float]:
+def means_of(scores: Mapping[str, Sequence[float]], metrics: Sequence[str]) -> dict[str, float]:
     """A policy's metrics in %."""
-    return {m: 100 * float(numbers(texts[m]).mean()) for m in metrics}
+    return {m: 100 * float(numbers(scores[m]).mean()) for m in metrics}
 
 
 def bill(record: Mapping[str, Any]) -> pd.DataFrame:

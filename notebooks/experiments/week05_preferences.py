@@ -9,9 +9,8 @@ chosen replies were made longer on purpose. Every finished run is kept under
 written to data/results/week05/preferences.json.
 
 Kept of each run: its log; of every held-out pair the log-probs in nats of the chosen reply, the
-rejected one, and the chosen one said twice; and each metric of every held-out prompt. Numbers stand
-in one text a list, so that the file stays small; pairs and prompts are the same in all runs, and
-in the same order.
+rejected one, and the chosen one said twice; and each metric of every held-out prompt. Pairs and
+prompts are the same in all runs, and in the same order.
 
 A seed decides rows and their order; all runs start from the one SFT of seed 0. No arm was tuned:
 they share the rate, the batch and the steps, fewer than the stage's own, so nothing here says
@@ -100,8 +99,8 @@ def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict], adapter: str) ->
     return {side: decimals(values.tolist()) for side, values in logps.items()}
 
 
-def decimals(values: Iterable[float]) -> str:
-    """Numbers in one text, to three decimals."""
+def decimals(values: Iterable[float]) -> list[float]:
+    """Numbers to three decimals."""
     return listed((round(value, 3) for value in values), digits=6)
 
 

@@ -128,7 +128,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     return {
         "arm": arm,
         "seed": seed,
-        "sampled": sampled[: len(log["reward"].split())],  # an arm may stop before the others
+        "sampled": sampled[: len(log["reward"])],  # an arm may stop before the others
         "log": log,
         "end": heldout(trained.model, tokenizer),
         "train_s": round(trained.seconds, 1),

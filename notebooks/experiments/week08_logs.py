@@ -2,23 +2,24 @@
 
     python notebooks/experiments/week08_logs.py
 
-Every run is a short real training with TRL's own trainer, broken in one stated way; its log history
-is kept whole in data/results/week08/logs/, a file a run, beside the command, the settings and the
-cause. Runs that are already there, made with the same settings, are left alone.
+Every run is a short real training with TRL's own trainer, broken in one stated way. Its log history
+is kept whole in data/results/week08/logs/, beside its settings, its cause and the finding it should
+bring. There is one file per split, tuning.json and held_out.json, and one record per run, sorted by
+name. Runs that are already there, made with the same settings, are left alone.
 
-The logs are in two halves. Those of `DEVELOPMENT` were there when the rules of `postlab.doctor`
-were written and tuned. Those of `LATE` were made after the rules had been frozen, and carry the
-hash of the rules' source: on them the doctor is judged, in data/results/week08/doctor.json.
+The logs of `TUNING` were there when the rules of `postlab.doctor` were written and tuned. Those of
+`HELD_OUT` were made after the rules had been frozen, and carry the hash of the rules' source: on
+them the doctor is judged, in data/results/week08/doctor.json.
 
-Twice such a half found faults in the rules: the first missed an entropy collapse, and both brought
-two false alarms. The rules were changed each time, and what was left of those logs, `seen-*`, now
-belongs to the first half. The third, `third-*`, found none, but `reward_traded` was parted from
-`format_up_accuracy_down` after it, when week 11's runs had shown that a trade which a multiplier
-ordered is no cheap reward for form. A reviewer's made-up logs then showed `no_learning_signal` too
-lax, the fifth half that two rewards have to be judged by how far they moved apart, the sixth and
-the seventh that a cheap reward may be had within three steps, the eighth that a loss may have leapt
-before it was first logged. What had been made by then is `fourth-*` to `eighth-*`. `LATE` is the
-ninth and a whole one, made after the last change.
+Twice a held-out split found faults in the rules: the first missed an entropy collapse, and both
+brought two false alarms. The rules were changed each time, and what was left of those logs,
+`seen-*`, now belongs to the tuning split. The third, `third-*`, found none, but `reward_traded` was
+separated from `format_up_accuracy_down` after it, when week 11's runs had shown that a trade which
+a multiplier ordered is no cheap reward for form. A reviewer's made-up logs then showed
+`no_learning_signal` too lax, the fifth split that two rewards have to be judged by how far they
+moved apart, the sixth and the seventh that a cheap reward may be had within three steps, the eighth
+that a loss may have leapt before it was first logged. What had been made by then is `fourth-*` to
+`eighth-*`. `HELD_OUT` is the ninth and a whole one, made after the last change.
 
 `kind` is the finding that a log must bring, None for a healthy run; `also` are findings that are
 true of the run as well, or follow from its failure, written down before the run was made. A run
@@ -43,8 +44,7 @@ from _common import PACKAGES, RESULTS, ROOT, command_line, command_of, frozen, s
 
 from postlab.doctor import diagnose
 from postlab.profile import get_profile
-from postlab.recorded import provenance, write_result
-from postlab.storage import atomic_text
+from postlab.recorded import log_columns, log_history, provenance, write_result
 
 TARGET = RESULTS / "week08" / "doctor.json"
 LOGS = TARGET.with_name("logs")
@@ -62,7 +62,7 @@ ORDERED = {
     "max_steps": 24, "per_device_train_batch_size": 32, "max_completion_length": 40,
     "learning_rate": 6e-4, "lr_scheduler_type": "constant",
 }  # fmt: skip
-DEVELOPMENT: dict[str, dict[str, Any]] = {
+TUNING: dict[str, dict[str, Any]] = {
     "sft": {"kind": None, "stage": "sft", "start": "base", "seed": 11},
     "dpo": {"kind": None, "stage": "dpo", "start": "sft", "seed": 12},
     "grpo": {"kind": None, "stage": "grpo", "start": "dpo", "seed": 13},
@@ -206,18 +206,31 @@ DEVELOPMENT: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def stored(split: str) -> dict[str, dict[str, Any]]:
+    """The committed records of a split, by name."""
+    file = LOGS / f"{split}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def keep(split: str, runs: dict[str, dict[str, Any]]) -> None:
+    """Write the records of a split, sorted by name."""
+    write_result(LOGS / f"{split}.json", {name: runs[name] for name in sorted(runs)})
+
+
 def earlier() -> dict[str, dict[str, Any]]:
-    """The runs of late halves that judge no more; their settings stand in their own records."""
-    files = [
-        f
-        for by in ("seen", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
-        for f in sorted(LOGS.glob(f"development-{by}-*.json"))
-    ]
-    return {f.stem.partition("-")[2]: json.loads(f.read_text())["spec"] for f in files}
+    """The runs of former held-out splits; their settings stand in their own records."""
+    names = stored("tuning")
+    batches = ("seen", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+    return {
+        name: names[name]["spec"]
+        for batch in batches
+        for name in sorted(names)
+        if name.startswith(f"{batch}-")
+    }
 
 
 # Made after the rules were frozen. Each differs from those before of its kind in more than a seed.
-LATE: dict[str, dict[str, Any]] = {
+HELD_OUT: dict[str, dict[str, Any]] = {
     "sft": {
         "kind": None, "stage": "sft", "start": "base", "seed": 1011,
         "how": {"learning_rate": 1e-3, "max_steps": 99, "per_device_train_batch_size": 10},
@@ -367,7 +380,7 @@ LATE: dict[str, dict[str, Any]] = {
         },
     },
 }  # fmt: skip
-HALVES = {"development": DEVELOPMENT | earlier(), "late": LATE}
+SPLITS = {"tuning": TUNING | earlier(), "held_out": HELD_OUT}
 RULES = ("doctor_rules", "doctor_rules_grpo", "doctor_log")
 DESCRIPTION = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
 
@@ -596,7 +609,7 @@ def shortened(value: Any) -> Any:
     return value
 
 
-def record(name: str, half: str, spec: dict[str, Any]) -> dict[str, Any]:
+def record(split: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Train one run; its log history and all that made it."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(spec, folder)
@@ -604,25 +617,17 @@ def record(name: str, half: str, spec: dict[str, Any]) -> dict[str, Any]:
         trainer.train()
         seconds = time.process_time() - begun
     return {
-        "name": name,
-        "half": half,
-        "rules_sha256": rules_hash() if half == "late" else None,
         "spec": spec,
+        "rules_sha256": rules_hash() if split == "held_out" else None,
         "provenance": provenance(command_of(__file__), seeds=[spec["seed"]], packages=PACKAGES),
         "arguments": arguments(spec),
         "cpu_s": round(seconds, 1),
-        "log_history": [
+    } | log_columns(
+        [
             {key: shortened(value) for key, value in entry.items()}
             for entry in trainer.state.log_history
-        ],
-    }
-
-
-def written(result: dict[str, Any]) -> str:
-    """The record as JSON, an entry of the log a line."""
-    head = json.dumps({k: v for k, v in result.items() if k != "log_history"}, indent=1)
-    lines = ",\n  ".join(json.dumps(entry) for entry in result["log_history"])
-    return f'{head[:-2]},\n "log_history": [\n  {lines}\n ]\n}}\n'
+        ]
+    )
 
 
 def settings_of(spec: dict[str, Any]) -> dict[str, Any]:
@@ -653,7 +658,7 @@ def judged(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Hits, misses and false alarms over the logs of one half, and each log's own line.
+    """Hits, misses and false alarms over the logs of one split, and each log's own line.
 
     A log whose fault did not come is neither hit nor miss.
     """
@@ -676,25 +681,27 @@ def rules_hash() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
 
 
-def recorded(half: str) -> list[dict[str, Any]]:
-    """The committed logs of one half, in the order of their settings."""
-    return [json.loads((LOGS / f"{half}-{name}.json").read_text()) for name in HALVES[half]]
+def recorded(split: str) -> list[dict[str, Any]]:
+    """The committed logs of one split, in the order of their settings, with their log history."""
+    runs = stored(split)
+    return [
+        {"name": name} | runs[name] | {"log_history": log_history(runs[name])}
+        for name in SPLITS[split]
+    ]
 
 
 def main() -> None:
     command_line(__doc__, runs=False)
-    LOGS.mkdir(parents=True, exist_ok=True)
-    for half, specs in HALVES.items():
+    for split, specs in SPLITS.items():
+        runs = stored(split)
         for name, spec in specs.items():
-            target = LOGS / f"{half}-{name}.json"
-            old = json.loads(target.read_text()) if target.exists() else None
-            if old is None or settings_of(old["spec"]) != settings_of(spec):
-                result = record(name, half, spec)
-                print(f"{target.name}: {result['cpu_s']} s", file=sys.stderr, flush=True)
-            else:
-                result = old | {"spec": spec}
-            atomic_text(target, written(result))
-    write_result(TARGET, {half: summary(recorded(half)) for half in HALVES})
+            if name not in runs or settings_of(runs[name]["spec"]) != settings_of(spec):
+                runs[name] = record(split, spec)
+                keep(split, runs)
+                print(f"{split} {name}: {runs[name]['cpu_s']} s", file=sys.stderr, flush=True)
+            runs[name]["spec"] = spec
+        keep(split, runs)
+    write_result(TARGET, {split: summary(recorded(split)) for split in SPLITS})
 
 
 if __name__ == "__main__":

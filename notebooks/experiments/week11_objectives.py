@@ -107,6 +107,15 @@ def rung(r: float) -> tuple[float, float, float]:
     return 1 / (1 + 2 * r), r / (1 + 2 * r), r / (1 + 2 * r)
 
 
+def label(weights: Sequence[float]) -> str:
+    """Weights in the name of the file that keeps a run.
+
+    >>> label(rung(0.5))
+    '0.5 0.25 0.25'
+    """
+    return " ".join(map(str, listed(weights)))
+
+
 def measured(model: Any, tokenizer: Any) -> dict[str, Any]:
     """Each metric of every held-out prompt, the same in every run, and the seconds it took."""
     from postlab.evals import evaluate
@@ -308,11 +317,9 @@ def ways(seed: int, place: Path, part: Callable[..., dict[str, Any]]) -> dict[st
     begin = SETTINGS["dual"]["begin"]
     runs: dict[str, list] = {"corners": [run for run, _ in corners.values()], "mixed": mixed}
     runs["soups"] = [
-        part(f"soup {listed(w)} {seed}", partial(souped, w, seed, folders)) for w in soups
+        part(f"soup {label(w)} {seed}", partial(souped, w, seed, folders)) for w in soups
     ]
-    runs["weighted"] = [
-        part(f"grpo {listed(w)} {seed}", partial(rewarded, w, seed)) for w in ladder
-    ]
+    runs["weighted"] = [part(f"grpo {label(w)} {seed}", partial(rewarded, w, seed)) for w in ladder]
     runs["lagrange"] = [
         part(
             f"lagrange {level} {seed}",

@@ -363,16 +363,16 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 import numpy as np
 
 
-def numbers(text):
-    return np.array(text.split(), dtype=float)
+def numbers(values):
+    return np.array(values, dtype=float)
 
 
 def measures_of(run):
     """Every measure of a recorded run, a number a prompt or a pair; log-probs in nats."""
-    now = {side: numbers(text) for side, text in run["pairs"].items()}
+    now = {side: numbers(logps) for side, logps in run["pairs"].items()}
     gained = {side: now[side] - numbers(recorded["pairs_before"][side]) for side in now}
     margin, padded = gained["chosen"] - gained["rejected"], gained["twice"] - gained["chosen"]
-    found = {name: numbers(text) for name, text in run["prompts"].items()}
+    found = {name: numbers(scores) for name, scores in run["prompts"].items()}
     found |= {"chosen gained": gained["chosen"], "rejected gained": gained["rejected"]}
     found |= {"margin": margin, "accuracy": (margin > 0).astype(float)}
     return found | {"twice gained more": padded, "twice preferred": (padded > 0).astype(float)}

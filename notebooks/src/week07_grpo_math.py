@@ -699,12 +699,12 @@ import numpy as np
 from postlab.figures_week07 import plot_schedule
 
 
-def numbers(text):
-    return np.array(text.split(), dtype=float)
+def numbers(values):
+    return np.array(values, dtype=float)
 
 
 curves = [
-    pd.DataFrame({name: numbers(text) for name, text in one["log"].items()}).assign(
+    pd.DataFrame({name: numbers(values) for name, values in one["log"].items()}).assign(
         arm=one["arm"], seed=one["seed"]
     )
     for one in arms["runs"]

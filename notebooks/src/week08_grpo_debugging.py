@@ -31,13 +31,15 @@ import json
 import pandas as pd
 
 from postlab.profile import data_dir
+from postlab.recorded import log_history
 
 recorded = data_dir() / "results" / "week08"
+cases = json.loads((recorded / "logs" / "tuning.json").read_text(encoding="utf-8"))
 
 
-def case(name, what="log_history"):
-    """The log history of a recorded run, or its "spec": how it was made."""
-    return json.loads((recorded / "logs" / f"{name}.json").read_text(encoding="utf-8"))[what]
+def case(name):
+    """The log history of a recorded run."""
+    return log_history(cases[name])
 
 
 # %% [markdown]
@@ -64,7 +66,7 @@ def case(name, what="log_history"):
 # %%
 from postlab.figures_week08 import plot_signals
 
-log = case("development-wrong-tags")
+log = case("wrong-tags")
 plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 
 # %% [markdown]
@@ -118,7 +120,7 @@ pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).r
 # ### Run B
 
 # %%
-log = case("development-short-limit")
+log = case("short-limit")
 plot_signals(log, ["reward", "completions/mean_length", "completions/clipped_ratio"])
 
 # %% [markdown]
@@ -135,7 +137,7 @@ plot_signals(log, ["reward", "completions/mean_length", "completions/clipped_rat
 # Two rewards, one for the right number and one for how the answer looks. The sum of both is what is trained. Which curve would you show your team?
 
 # %%
-log = case("development-blurted")
+log = case("blurted")
 plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_reward/mean"])
 
 # %% [markdown]
@@ -148,7 +150,7 @@ plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_re
 # ### Run D
 
 # %%
-log = case("development-weak-anchor")
+log = case("weak-anchor")
 plot_signals(log, ["reward", "kl", "entropy"])
 
 # %% [markdown]
@@ -163,7 +165,7 @@ plot_signals(log, ["reward", "kl", "entropy"])
 # Here the reward does not depend on the answer at all. What can a policy learn from that?
 
 # %%
-log = case("development-one-answer")
+log = case("one-answer")
 plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 
 # %% [markdown]
@@ -176,7 +178,7 @@ plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 # ### Run F
 
 # %%
-log = case("development-zero-loss")
+log = case("zero-loss")
 plot_signals(log, ["loss", "grad_norm", "reward"])
 
 # %% [markdown]
@@ -194,7 +196,7 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 from postlab.course.doctor_weeks import week_of
 from postlab.doctor import diagnose
 
-log = case("development-blurted")
+log = case("blurted")
 for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})", end="\n\n")
 
@@ -203,32 +205,32 @@ for finding in diagnose(log):
 
 # %%
 six = {
-    "A": "development-wrong-tags",
-    "B": "development-short-limit",
-    "C": "development-blurted",
-    "D": "development-weak-anchor",
-    "E": "development-one-answer",
-    "F": "development-zero-loss",
+    "A": "wrong-tags",
+    "B": "short-limit",
+    "C": "blurted",
+    "D": "weak-anchor",
+    "E": "one-answer",
+    "F": "zero-loss",
 }
 pd.set_option("display.max_colwidth", 200)
 said = {
     run: [f"{finding.severity} {finding.code}" for finding in diagnose(case(name))]
     for run, name in six.items()
 }
-done = {run: case(name, "spec")["cause"] for run, name in six.items()}
+done = {run: cases[name]["spec"]["cause"] for run, name in six.items()}
 pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "what was done": done})
 
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs will know those. So they were frozen, and only then was a second half of the runs made. Where it showed a fault, as a cheat within three steps that went unseen, they were mended and a new half was made: the ninth is below.
+# Rules that were tuned on some runs will know those runs. So the rules were frozen, and only then were the held-out runs made. Where those showed a fault in the rules, such as a cheat within three steps that went unseen, the rules were changed and a new held-out split was made. The ninth such split is below.
 #
-# **Predict first.** How many of the second half's faults does it name, and how often does it cry wolf?
+# **Predict first.** How many of the faults in the held-out runs does it name, and how often does it cry wolf?
 
 # %%
-late = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["late"]
-print(f"named {late['hits']} of {late['faults']} faults, {len(late['false_alarms'])} false alarms")
-verdicts = [log | {"found": ", ".join(log["found"])} for log in late["logs"]]
+test = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["held_out"]
+print(f"named {test['hits']} of {test['faults']} faults, {len(test['false_alarms'])} false alarms")
+verdicts = [log | {"found": ", ".join(log["found"])} for log in test["logs"]]
 pd.DataFrame(verdicts)[["name", "stage", "kind", "found"]]
 
 # %% [markdown]
@@ -593,12 +595,12 @@ PAID = {"all tests": "tests", "two tests": "few", "form": "schema", "form and tr
 UNSEEN = {"code": "held_back", "json": "true"}  # arm or task: name of the check
 
 
-def numbers(text):
-    return np.array(text.split(), dtype=float)
+def numbers(values):
+    return np.array(values, dtype=float)
 
 
-def share(text):
-    return numbers(text).mean()
+def share(values):
+    return numbers(values).mean()
 
 
 def changes(run):

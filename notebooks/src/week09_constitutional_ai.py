@@ -433,8 +433,8 @@ import numpy as np
 from postlab.stats import paired_difference
 
 
-def values(text):
-    return 100 * np.array(text.split(), dtype=float)
+def values(scores):
+    return 100 * np.array(scores, dtype=float)
 
 
 began, found = recorded["before"]["chain"]["metrics"], []

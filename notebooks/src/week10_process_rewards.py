@@ -707,7 +707,7 @@ KEYS |= {"clipped": "completions/clipped_ratio"}
 
 def log_of(run):
     """The trainer's log of a recorded run."""
-    columns = {name: numbers(text) for name, text in run["log"].items()}
+    columns = {name: numbers(values) for name, values in run["log"].items()}
     named = {KEYS.get(name, name): values for name, values in columns.items() if name not in ("truth", "steps")}  # fmt: skip
     return [dict(zip(named, values, strict=True)) for values in zip(*named.values(), strict=True)]
 

@@ -325,21 +325,22 @@ def summary() -> dict:
     return json.loads((RECORDED / "doctor.json").read_text())
 
 
-@pytest.mark.parametrize("half", ["development", "late"])
-def test_the_summary_is_what_the_rules_make_of_the_committed_logs(experiment, summary, half):
-    assert summary[half] == experiment.summary(experiment.recorded(half))
+@pytest.mark.parametrize("split", ["tuning", "held_out"])
+def test_the_summary_is_what_the_rules_make_of_the_committed_logs(experiment, summary, split):
+    assert summary[split] == experiment.summary(experiment.recorded(split))
 
 
-def test_on_the_late_half_only_a_small_fall_is_missed_and_there_is_one_false_alarm(summary):
+def test_on_the_held_out_split_only_a_small_fall_is_missed_and_there_is_one_false_alarm(summary):
     """What was missed: sums were right in a tenth of the answers, so there was little to lose."""
-    late = summary["late"]
-    assert late["misses"] == ["in-words"] and late["hits"] == late["faults"] - 1 >= 18
-    assert late["false_alarms"] == ["no-room: entropy_collapse"]
-    assert late["healthy"] == 4
+    held_out = summary["held_out"]
+    assert held_out["misses"] == ["in-words"]
+    assert held_out["hits"] == held_out["faults"] - 1 >= 18
+    assert held_out["false_alarms"] == ["no-room: entropy_collapse"]
+    assert held_out["healthy"] == 4
 
 
 def test_what_was_missed_had_little_to_lose(experiment):
-    (missed,) = (r for r in experiment.recorded("late") if r["name"] == "in-words")
+    (missed,) = (r for r in experiment.recorded("held_out") if r["name"] == "in-words")
     sums = [e[MATH] for e in missed["log_history"] if MATH in e]
     assert max(sum(sums[:2]) / 2, quarters(missed, MATH)[0] / (len(sums) // 4)) < 0.12
 
@@ -352,7 +353,7 @@ def quarters(result: dict, name: str) -> tuple[float, float]:
 
 def test_a_run_is_absent_only_where_its_log_shows_no_trace_of_the_fault(experiment):
     """By the numbers themselves and not by the rules: what should have fallen ends no lower."""
-    made = {r["name"]: r for half in experiment.HALVES for r in experiment.recorded(half)}
+    made = {r["name"]: r for split in experiment.SPLITS for r in experiment.recorded(split)}
     fell = {"third-sure-of-nothing": "entropy", "fifth-fooled-judge": MATH}
     fell["eighth-hot-grpo"] = "reward"
     assert {name for name, r in made.items() if r["spec"].get("absent")} == set(fell)
@@ -369,30 +370,32 @@ def test_the_herd_pays_half_of_each_group_the_most_said_first(experiment):
     assert experiment.herd_reward(["x"] * 8 + said)[:8] == [1, 1, 1, 1, 0, 0, 0, 0]
 
 
-def test_each_kind_is_in_both_halves_and_no_late_run_repeats_an_early_one(experiment):
-    early, late = (experiment.HALVES[half].values() for half in ("development", "late"))
+def test_each_kind_is_in_both_splits_and_no_held_out_run_repeats_a_tuning_one(experiment):
+    tuning, held_out = (experiment.SPLITS[split].values() for split in ("tuning", "held_out"))
     rules = {rule.__name__ for rule in TREND_RULES} | {"nan_as_zero", None}
-    assert {spec["kind"] for spec in early} == {spec["kind"] for spec in late} == rules
-    for specs in (early, late):
+    assert {spec["kind"] for spec in tuning} == {spec["kind"] for spec in held_out} == rules
+    for specs in (tuning, held_out):
         healthy = [spec["stage"] for spec in specs if spec["kind"] is None]
         assert {"dpo", "grpo", "sft"} == set(healthy)
-    assert not {spec["seed"] for spec in early} & {spec["seed"] for spec in late}
-    for spec in late:
-        made = [{**spec, "seed": 0}, *({**other, "seed": 0} for other in early)]
+    assert not {spec["seed"] for spec in tuning} & {spec["seed"] for spec in held_out}
+    for spec in held_out:
+        made = [{**spec, "seed": 0}, *({**other, "seed": 0} for other in tuning)]
         assert made[0] not in made[1:], "another seed alone is no test"
 
 
-@pytest.mark.parametrize("half", ["development", "late"])
-def test_a_log_says_what_made_it(experiment, half):
-    for name, spec in experiment.HALVES[half].items():
-        (found,) = (one for one in experiment.recorded(half) if one["name"] == name)
+@pytest.mark.parametrize("split", ["tuning", "held_out"])
+def test_a_log_says_what_made_it(experiment, split):
+    runs = {run["name"]: run for run in experiment.recorded(split)}
+    assert set(runs) == set(experiment.stored(split)) == set(experiment.SPLITS[split])
+    for name, spec in experiment.SPLITS[split].items():
+        found = runs[name]
         assert found["spec"] == spec, "the settings changed: run the script again"
         assert found["provenance"]["seeds"] == [spec["seed"]]
         assert found["provenance"]["command"] == "python notebooks/experiments/week08_logs.py"
         assert len(found["log_history"]) > 10
 
 
-def test_the_late_logs_were_made_after_the_rules_that_judge_them(experiment):
-    """A rule that is changed has seen the late half: it needs new logs, of other runs."""
-    made = {one["name"]: one["rules_sha256"] for one in experiment.recorded("late")}
+def test_the_held_out_logs_were_made_after_the_rules_that_judge_them(experiment):
+    """A rule that is changed has seen the held-out split: it needs new logs, of other runs."""
+    made = {one["name"]: one["rules_sha256"] for one in experiment.recorded("held_out")}
     assert set(made.values()) == {experiment.rules_hash()}

@@ -1,10 +1,13 @@
-"""What experiments share: a run is made once, kept, and read back; lists stand in one text."""
+"""What experiments share: a run is made once, kept, and read back; lists of numbers take a line."""
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 
-from postlab.recorded import finished, listed
+from postlab.recorded import finished, json_text, listed, log_columns, log_history, numbers
 
 
 def test_a_finished_run_is_read_and_not_made_again(tmp_path, capsys):
@@ -31,6 +34,28 @@ def test_an_interrupted_run_leaves_no_file(tmp_path):
     assert not part.exists()
 
 
-def test_a_list_comes_back_from_its_text():
+def test_listed_numbers_come_back_from_their_file():
     values = [0.0, 1.0, -123.456, 1e-5]
-    assert [float(text) for text in listed(values, digits=6).split()] == values
+    assert numbers(json.loads(json_text(listed(values, digits=6)))).tolist() == values
+    assert math.isnan(numbers(json.loads(json_text(listed([math.nan]))))[0])
+
+
+def test_the_text_of_a_record_is_what_json_reads_back():
+    record = {"a": [], "b": {}, "c": [[1, 2], [0.5]], "d": ["x" * 50] * 3, "e": None, "f": ["é"]}
+    text = json_text(record)
+    assert json.loads(text) == record
+    assert ' "c": [\n  [1, 2],\n  [0.5]\n ]' in text  # one line per row of a table
+    assert text.count("x" * 50 + '"') == text.count('\n  "x') == 3  # and per item of long text
+
+
+def test_a_log_history_comes_back_from_its_columns():
+    log = [{"loss": 0.5, "step": i} for i in range(3)] + [{"train_loss": 0.5, "step": 3}]
+    columns = log_columns(log)
+    assert columns["steps"] == {"loss": [0.5] * 3, "step": [0, 1, 2]}
+    assert log_history(columns) == log
+
+
+@pytest.mark.parametrize("log", [[{"loss": 1.0}], [{"loss": 1.0}, {"kl": 0.1}, {"train_loss": 1}]])
+def test_a_log_history_that_is_no_table_is_refused(log):
+    with pytest.raises(ValueError, match="all log the same names"):
+        log_columns(log)

@@ -335,7 +335,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(base, tmp_path, capsys, kind
     stop = Stop(3)
     first.add_callback(stop)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Stop, "__module__", "transformers.integrations.test")  # keeps it out of the key
+        patch.setattr(Stop, "__module__", "transformers.integrations.test")  # not in the key
         part.train(first)
     second = make(part)
     resumed = part.train(second)

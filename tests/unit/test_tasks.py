@@ -278,9 +278,9 @@ def test_the_recorded_runs_measure_every_arm_and_seed_on_the_same_prompts():
     for run in recorded["runs"]:
         start = recorded["start"][run["task"]]
         for name in {"few", "tests", "held_back"} if run["task"] == "code" else {"schema", "true"}:
-            for values in (start[name].split(), run["end"][name].split()):
-                assert len(values) == recorded["settings"]["heldout"] and set(values) <= {"0", "1"}
-        assert len(run["log"]["reward"].split()) == recorded["settings"]["steps"]
+            for values in (start[name], run["end"][name]):
+                assert len(values) == recorded["settings"]["heldout"] and set(values) <= {0, 1}
+        assert len(run["log"]["reward"]) == recorded["settings"]["steps"]
 
 
 def test_the_recorded_probes_hold_right_answers_paid_and_lies_of_every_task():

@@ -96,9 +96,9 @@ def test_every_recorded_run_met_the_same_pairs_and_prompts():
     pairs = len(recorded["pairs_family"])
     assert pairs == recorded["settings"]["heldout_pairs"]
     before = recorded["pairs_before"]
-    assert {len(text.split()) for text in before.values()} == {pairs}
-    prompts = [{k: len(text.split()) for k, text in r["prompts"].items()} for r in recorded["runs"]]
+    assert {len(logps) for logps in before.values()} == {pairs}
+    prompts = [{k: len(scores) for k, scores in r["prompts"].items()} for r in recorded["runs"]]
     assert all(each == prompts[0] for each in prompts)
     for run in recorded["runs"]:
         assert run["pairs"].keys() == before.keys()
-        assert {len(text.split()) for text in run["pairs"].values()} == {pairs}
+        assert {len(logps) for logps in run["pairs"].values()} == {pairs}

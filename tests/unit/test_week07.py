@@ -191,10 +191,6 @@ def test_the_other_titles_are_what_is_drawn():
 # --- the experiments ---
 
 
-def numbers(text: str) -> list[float]:
-    return [float(x) for x in text.split()]
-
-
 def test_an_answer_loses_its_marker_and_nothing_else():
     experiment = module_at(EXPERIMENTS / "week07_arms.py", "week07_arms")
     assert experiment.unmarked("12+30=42, 42+15=57. #### 57") == "12+30=42, 42+15=57."
@@ -221,11 +217,11 @@ def test_grpo_gains_twenty_points_on_each_of_five_seeds_and_they_are_no_format()
     assert [one["seed"] for one in recorded["seeds"]] == [0, 1, 2, 3, 4]
     for one in recorded["seeds"]:
         means = {
-            (when, how): torch.tensor(numbers(one[when][f"arithmetic, {how}"])).mean().item()
+            (when, how): torch.tensor(one[when][f"arithmetic, {how}"], dtype=float).mean().item()
             for when in ("start", "end")
             for how in ("strict", "lenient")
         }
-        assert len(numbers(one["end"]["arithmetic, strict"])) == 200
+        assert len(one["end"]["arithmetic, strict"]) == 200
         assert means["end", "strict"] - means["start", "strict"] >= 0.20
         assert means["end", "lenient"] - means["start", "lenient"] >= 0.20
 

@@ -55,10 +55,13 @@ RUNS = [
     {
         "arm": "a",
         "seed": seed,
-        "log": {"step": "1 2", "proxy": "0.5 1", "truth": "1 0", "kl": "0 0"},
+        "log": {"step": [1, 2], "proxy": [0.5, 1], "truth": [1, 0], "kl": [0, 0]},
         "heldout": [
-            {"step": 0, "truth": {"safety": "1 1", "honesty": "1 0 0 1", "over_refusal": "0 0"}},
-            {"step": 2, "truth": {"safety": f"{seed} 0", "honesty": "0 0 0 0"}},
+            {
+                "step": 0,
+                "truth": {"safety": [1, 1], "honesty": [1, 0, 0, 1], "over_refusal": [0, 0]},
+            },
+            {"step": 2, "truth": {"safety": [seed, 0], "honesty": [0, 0, 0, 0]}},
         ],
     }
     for seed in (0, 1)
@@ -148,5 +151,5 @@ def test_the_record_is_whole_and_its_runs_begin_at_one_start():
     starts = {(run["task"], json.dumps(run["heldout"][0])) for run in record["runs"]}
     assert len(starts) == len({run["task"] for run in record["runs"]})
     for run in record["runs"]:
-        steps = run["log"]["step"].split()
-        assert all(len(values.split()) == len(steps) for values in run["log"].values())
+        steps = run["log"]["step"]
+        assert all(len(values) == len(steps) for values in run["log"].values())

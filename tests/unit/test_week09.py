@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORD = data_dir() / "results" / "week09" / "cai.json"
 cai = module_at(ROOT / "notebooks" / "experiments" / "week09_cai.py", "week09_cai")
 
-START = {"safety": "0 0 1 0", "honesty": "0 1", "helpfulness": "1 1", "over_refusal": "0 0"}
-END = {"safety": "1 1 1 0", "honesty": "1 1", "helpfulness": "1 0", "over_refusal": "0 1"}
-ALSO = END | {"safety": "1 1 1 1"}
+START = {"safety": [0, 0, 1, 0], "honesty": [0, 1], "helpfulness": [1, 1], "over_refusal": [0, 0]}
+END = {"safety": [1, 1, 1, 0], "honesty": [1, 1], "helpfulness": [1, 0], "over_refusal": [0, 1]}
+ALSO = END | {"safety": [1, 1, 1, 1]}
 
 
 def title(fig) -> str:

@@ -31,7 +31,7 @@ def title(fig) -> str:
 
 
 def test_gains_are_paired_and_averaged_over_seeds():
-    told = {"majority": ["0 1 0 1", "0 1 0 1"], "process, min": ["1 1 0 1", "1 1 1 1"]}
+    told = {"majority": [[0, 1, 0, 1], [0, 1, 0, 1]], "process, min": [[1, 1, 0, 1], [1, 1, 1, 1]]}
     row = figures.gains(told, ["process, min"]).iloc[0]
     assert (row["value"], row["points"], row["seeds"]) == (87.5, 37.5, [25.0, 50.0])
     assert row["low"] <= 37.5 <= row["high"]
@@ -52,11 +52,11 @@ def test_the_choice_says_what_16_replies_are_worth():
     assert said == "Of 16 replies: process, min 75%, majority 50%"
 
 
-FOUND = {"process": "0 1 -1 -1", "random": "0 0 0 -1"}
+FOUND = {"process": [0, 1, -1, -1], "random": [0, 0, 0, -1]}
 
 
 def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
-    run = {"prompts": "0 0 1 2", "truth": "0 1 -1 -1", "sizes": "1 3 3 3", "found": FOUND}
+    run = {"prompts": [0, 0, 1, 2], "truth": [0, 1, -1, -1], "sizes": [1, 3, 3, 3], "found": FOUND}
     both = figures.found_errors([run, run]).set_index("finder")
     assert both.loc["process", "f1"] == 1.0 and both.loc["process", "replies"] == 8
     assert both.loc["process", "slips"] == 4
@@ -71,8 +71,8 @@ def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
 
 
 def test_the_outcomes_verdict_is_read_at_the_last_step_and_at_the_first():
-    run = {"prompts": "0 1 2 3", "truth": "0 1 -1 2", "sizes": "3 3 3 3"}
-    run |= {"found": {"outcome, then last": "2 2 -1 -1", "random": "0 0 0 -1"}}
+    run = {"prompts": [0, 1, 2, 3], "truth": [0, 1, -1, 2], "sizes": [3, 3, 3, 3]}
+    run |= {"found": {"outcome, then last": [2, 2, -1, -1], "random": [0, 0, 0, -1]}}
     found = figures.found_errors([run]).set_index("finder")
     assert list(found.index) == ["outcome, then last", "outcome, then first", "random"]
     assert found["wrong"].tolist() == [0.0, pytest.approx(1 / 3), pytest.approx(1 / 3)]
@@ -85,10 +85,10 @@ def test_the_outcomes_verdict_is_read_at_the_last_step_and_at_the_first():
 
 
 def test_what_was_paid_is_drawn_above_what_was_true():
-    log = {"step": "1 2", "proxy": "0.5 2", "truth": "0.5 0", "steps": "4 9"}
+    log = {"step": [1, 2], "proxy": [0.5, 2], "truth": [0.5, 0], "steps": [4, 9]}
     looks = [
-        {"step": 0, "truth": "1 0", "steps": "4 4"},
-        {"step": 2, "truth": "0 0", "steps": "9 8"},
+        {"step": 0, "truth": [1, 0], "steps": [4, 4]},
+        {"step": 2, "truth": [0, 0], "steps": [9, 8]},
     ]
     run = {"arm": "sum", "seed": 0, "log": log, "heldout": looks}
     fig = gamed.plot_gamed(*gamed.curves([run, run | {"seed": 1}]))
@@ -188,7 +188,7 @@ def test_the_record_says_where_it_comes_from_and_has_every_part(record):
     assert {(one["arm"], one["seed"]) for one in record["grpo"]} == {
         (arm, seed) for arm in experiment.ARMS for seed in (0, 1, 2)
     }
-    assert RECORD.stat().st_size < 400_000
+    assert RECORD.stat().st_size < 500_000
 
 
 def test_the_budget_is_the_same_for_both_heads(record):

@@ -42,21 +42,21 @@ def title(fig) -> str:
     return " ".join(fig.get_suptitle().replace("\N{MINUS SIGN}", "-").split())
 
 
-def run(safety: str, helpfulness: str) -> dict:
+def run(safety: list[int], helpfulness: list[int]) -> dict:
     return {"metrics": {"safety": safety, "helpfulness": helpfulness}}
 
 
 MADE_UP = {
-    "start": {"dpo": run("1 0", "1 1")},
+    "start": {"dpo": run([1, 0], [1, 1])},
     "doses": [5],
     "runs": {
         "0": {
-            "mixed": [run("0 1", "1 1"), run("1 1", "1 0")],
-            "targeted": [{"looks": [run("0 0", "1 1")]}],
-            "targeted, shipped": [{"looks": [run("1 1", "0 0")]}],
-            "best of": [{"judges": [run("1 1", "0 0")["metrics"]]}],
+            "mixed": [run([0, 1], [1, 1]), run([1, 1], [1, 0])],
+            "targeted": [{"looks": [run([0, 0], [1, 1])]}],
+            "targeted, shipped": [{"looks": [run([1, 1], [0, 0])]}],
+            "best of": [{"judges": [run([1, 1], [0, 0])["metrics"]]}],
         },
-        "1": {"mixed": [run("1 1", "1 1"), run("1 1", "0 0")]},
+        "1": {"mixed": [run([1, 1], [1, 1]), run([1, 1], [0, 0])]},
     },
 }
 
@@ -70,8 +70,8 @@ def test_values_are_a_row_a_policy_averaged_over_seeds():
 
 
 def test_doses_and_choices_are_policies_too():
-    assert policies(MADE_UP, "targeted", 0) == [run("0 0", "1 1")["metrics"]]
-    assert policies(MADE_UP, "best of", 0) == [run("1 1", "0 0")["metrics"]]
+    assert policies(MADE_UP, "targeted", 0) == [run([0, 0], [1, 1])["metrics"]]
+    assert policies(MADE_UP, "best of", 0) == [run([1, 1], [0, 0])["metrics"]]
 
 
 def test_a_dose_begins_before_the_first_step():
@@ -95,7 +95,7 @@ def test_rows_are_in_percent_with_intervals_and_paired_by_seed():
         ("safety", 0): 50.0,
         ("safety", 1): 0.0,
     }
-    assert means_of(run("0 1", "1 1")["metrics"], ["safety"]) == {"safety": 50.0}
+    assert means_of(run([0, 1], [1, 1])["metrics"], ["safety"]) == {"safety": 50.0}
 
 
 def made_up_sets() -> dict:
@@ -111,9 +111,9 @@ def test_a_front_is_marked_by_the_function_that_is_handed_over():
 
 
 def test_the_soups_are_there_twice_and_a_method_pays_for_what_it_starts_from():
-    texts = run("0 1", "1 1")["metrics"]
-    runs = [{"weights": w, "metrics": texts, "seconds": 1.0} for w in ("1 0 0", "0.5 0.5 0")]
-    trained = [{"weights": "1 0 0", "metrics": texts, "train_s": 10.0, "seconds": 1.0}]
+    texts = run([0, 1], [1, 1])["metrics"]
+    runs = [{"weights": w, "metrics": texts, "seconds": 1.0} for w in ([1, 0, 0], [0.5, 0.5, 0])]
+    trained = [{"weights": [1, 0, 0], "metrics": texts, "train_s": 10.0, "seconds": 1.0}]
     looks = [{"looks": [{"metrics": texts}], "train_s": 4.0, "seconds": 1.0}]
     seed = dict.fromkeys(METHODS, trained) | {"soups": runs, "targeted": looks, "corners": trained}
     seed["mixed"] = 2 * trained
@@ -291,7 +291,7 @@ def test_the_record_holds_the_points_that_were_asked_for(record):
         assert count.pop("soups") >= 15 and set(count.values()) == {7}
         for method in METHODS:
             for one in policies(record, method, seed):
-                assert {m: len(one[m].split()) for m in week.METRICS} == dict.fromkeys(
+                assert {m: len(one[m]) for m in week.METRICS} == dict.fromkeys(
                     week.METRICS, record["settings"]["heldout"]
                 )
 
@@ -304,9 +304,9 @@ def test_the_record_is_of_these_settings(record):
 
 def test_a_corner_of_the_soups_is_the_specialist_itself(record):
     for runs in record["runs"].values():
-        by_weights = {one["weights"]: one for one in runs["soups"]}
+        by_weights = {tuple(one["weights"]): one for one in runs["soups"]}
         for one in runs["corners"]:
-            theirs, ours = one["metrics"], by_weights[one["weights"]]["metrics"]
+            theirs, ours = one["metrics"], by_weights[tuple(one["weights"])]["metrics"]
             apart = [np.abs(numbers(theirs[m]) - numbers(ours[m])).mean() for m in week.METRICS]
             assert max(apart) <= 0.02  # rounding may turn a greedy answer
 
@@ -320,5 +320,5 @@ def test_targeted_runs_started_from_the_policy_they_are_compared_with():
 
 def test_every_rung_is_among_the_soups(record):
     for runs in record["runs"].values():
-        weights = {one["weights"] for one in runs["soups"]}
-        assert {listed(point) for point in record["ladder"]} <= weights
+        weights = [one["weights"] for one in runs["soups"]]
+        assert all(listed(point) in weights for point in record["ladder"])
