@@ -115,7 +115,7 @@ def strict_reward(completions: list, answer: list, **columns: Any) -> list[float
     return [float(bool(answers_match(extract_answer(t, strict=True), gold))) for t, gold in pairs]
 
 
-def told(model: Any, tokenizer: Any) -> dict[str, str]:
+def told(model: Any, tokenizer: Any) -> dict[str, list[float]]:
     """Both readings of every held-out sum, answered greedily."""
     from postlab.evals import evaluate
     from postlab.readings import readings

@@ -92,7 +92,7 @@ def asked() -> list[dict[str, Any]]:
     ]
 
 
-def told(model: Any, tokenizer: Any) -> dict[str, str]:
+def told(model: Any, tokenizer: Any) -> dict[str, list[float]]:
     """Each metric of every held-out prompt it applies to, and the tokens of the worked sums."""
     from postlab.evals import evaluate
 
