@@ -272,18 +272,18 @@ def calling(after_step: Callable[[Any, int], None], trainer: Any) -> Any:
 
 def log_series(
     log: Sequence[Mapping[str, Any]], names: Iterable[str] | Mapping[str, str]
-) -> dict[str, str]:
+) -> dict[str, list]:
     """The series of a GRPO trainer's log, each as one text of numbers.
 
     Args:
         log: the trainer's log history.
         names: the trainer's names of what to keep, or a name in the record for each of them.
     Returns:
-        name -> numbers, one per logged step; NaN where a batch has no value. The KL divergence is
+        name -> numbers, one per logged step; None where a batch has no value. The KL divergence is
         left out where the trainer did not log it: it does not do so with a beta of 0.
 
     >>> log_series([{"reward": 0.5, "step": 1}, {"train_loss": 0.1}], ["reward", "kl"])
-    {'reward': '0.5'}
+    {'reward': [0.5]}
     """
     keys = names if isinstance(names, Mapping) else {name: name for name in names}
     entries = [entry for entry in log if "reward" in entry]
@@ -302,7 +302,7 @@ def heldout_prompts(count: int, families: Iterable[str]) -> list[dict[str, Any]]
     return [row for row in heldout_suite(n=count) if row["family"] in kept]
 
 
-def metric_series(frame: Any, metrics: Iterable[str]) -> dict[str, str]:
+def metric_series(frame: Any, metrics: Iterable[str]) -> dict[str, list]:
     """Each metric's value for every held-out prompt that it applies to, as one text of numbers.
 
     Args:

@@ -90,7 +90,9 @@ def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
     return (logps * batch.mask).sum(1)
 
 
-def heldout_pairs(model: Any, tokenizer: Any, rows: list[dict], adapter: str) -> dict[str, str]:
+def heldout_pairs(
+    model: Any, tokenizer: Any, rows: list[dict], adapter: str
+) -> dict[str, list[float]]:
     """Log-probs of every held-out pair's replies under one adapter, side by side."""
     model.set_adapter(adapter)
     twice = [said_twice(row) for row in rows]

@@ -106,7 +106,7 @@ def strict_reward(completions: list, answer: list, **columns: Any) -> list[float
     return [float(bool(answers_match(extract_answer(t, strict=True), gold))) for t, gold in pairs]
 
 
-def heldout_readings(model: Any, tokenizer: Any) -> dict[str, str]:
+def heldout_readings(model: Any, tokenizer: Any) -> dict[str, list]:
     """Both readings of every held-out sum, answered greedily."""
     from postlab.evals import evaluate
     from postlab.readings import readings

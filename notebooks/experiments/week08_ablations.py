@@ -76,7 +76,7 @@ LOGGED = (
 METRICS = ("arithmetic", "facts", "helpfulness", "safety", "over_refusal", "honesty")
 
 
-def heldout(model: Any, tokenizer: Any) -> dict[str, str]:
+def heldout(model: Any, tokenizer: Any) -> dict[str, list]:
     """Each metric of every held-out prompt it applies to, and the tokens of the worked sums.
 
     There are more sums than prompts of any other family.
@@ -92,7 +92,7 @@ def heldout(model: Any, tokenizer: Any) -> dict[str, str]:
     return metric_series(frame, METRICS) | {"tokens": tokens}
 
 
-def start() -> dict[str, str]:
+def start() -> dict[str, list]:
     """The shipped DPO stage on the held-out prompts."""
     return heldout(*policy(shipped("dpo")))
 

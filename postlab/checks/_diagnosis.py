@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -47,16 +48,21 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
     part = _wrong_part(trial)
     silent = all(result.error is not None for result in trial.calls)
     small, alone = len(trial.exercise.cases), {}
+
+    def fits(function: Callable[..., Any], cases: slice) -> bool:
+        """Stops at the first case that tells the two apart."""
+        return all(
+            alike(result, trial.exercise.call(function, case.inputs), part=part, by_text=silent)
+            for case, result in zip(trial.cases[cases], trial.calls[cases], strict=False)
+        )
+
     for mistake in trial.exercise.mistakes:
         for function in mistake.functions:
-            fits = [
-                alike(result, trial.exercise.call(function, case.inputs), part=part, by_text=silent)
-                for case, result in zip(trial.cases, trial.calls, strict=False)
-            ]
-            if all(fits):
+            if not fits(function, slice(small)):
+                continue
+            if fits(function, slice(small, None)):
                 return mistake.code, f"It looks as if {mistake.looks}."
-            if all(fits[:small]):
-                alone[mistake.code] = mistake.looks
+            alone[mistake.code] = mistake.looks
     if len(alone) == 1 and not silent and not all(map(right, trial.calls[:small], trial.wants)):
         code, looks = alone.popitem()
         return f"{code}_and_more", f"Here it looks as if {looks}. And something else is off."

@@ -614,9 +614,7 @@ def test_a_right_answer_comes_back_and_a_wrong_one_does_not(capsys):
 
     assert check.bradley_terry_loss(swapped) is BT.reference
     first, *rest = capsys.readouterr().out.splitlines()
-    assert first.startswith(
-        "✗ bradley_terry_loss: Not yet. It looks as if chosen and rejected have"
-    )
+    assert first.startswith("✗ bradley_terry_loss: Not yet.") and "chosen and rejected" in first
     assert rest[-1] == "  Going on with the reference."
     assert "  you return    [1.386, 0.6931, 0.2877]" in rest
     assert "  expected      [0.2877, 0.6931, 1.386]" in rest

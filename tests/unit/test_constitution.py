@@ -158,7 +158,7 @@ def test_a_malformed_file_is_named_with_rule_and_field(tmp_path: Path, change, n
         ("just words", "got str"),
         (b"\xff\xfe\x00c", "UTF-8"),
         (b"check: \x00", "cannot be read"),
-        ("[" * 5000, "mine.yaml"),
+        ("[" * 1000, "nested too deeply"),
         ("x" * 100_001, "a constitution is short"),
         ("check: '{rule}'\nrevise: r\nrules: []\n", "at least one rule"),
         ("check: '{rule}'\nrevise: r\nrules:\n", "'rules': got nothing"),
@@ -743,6 +743,18 @@ def critic_model(tmp_path_factory):
     return load_policy(folder, profile="tiny", bits=32)
 
 
+def remembering(speak):
+    """A greedy speaker that answers a conversation once; the tests below ask the same ones."""
+    replies: dict[str, str] = {}
+
+    def speaker(conversations):
+        new = [talk for talk in conversations if json.dumps(talk) not in replies]
+        replies.update(zip(map(json.dumps, new), speak(new), strict=True))
+        return [replies[json.dumps(talk)] for talk in conversations]
+
+    return speaker
+
+
 @pytest.fixture(scope="module")
 def shipped(critic_model):
     """The shipped SFT stage as critic, 240 prompts of three families and two replies to each."""
@@ -752,7 +764,7 @@ def shipped(critic_model):
         items.append(item)
         prompt = ask(tasks.ask(item, rng, "train"))
         pairs.append((prompt, tasks.solution(item), tasks.flaw(item, rng)))
-    return cai.policy_speaker(*critic_model), items, pairs
+    return remembering(cai.policy_speaker(*critic_model)), items, pairs
 
 
 def test_the_embedded_model_really_critiques_with_errors(shipped):
@@ -787,11 +799,11 @@ def errors(labels: list[str]) -> float:
 def test_the_embedded_labeller_is_wrong_at_times_and_less_so_by_chances(shipped, critic_model):
     speak, items, pairs = shipped
     rules = load_constitution()
-    by_verdict = errors(cai.label_pairs(cai.critic_labeller(speak, rules), pairs))
+    by_verdict = cai.label_pairs(cai.critic_labeller(speak, rules), pairs)
     chances = cai.verdict_chances(*critic_model)
-    by_chance = errors(cai.label_pairs(cai.chance_labeller(chances, rules), pairs))
-    assert 0.05 <= by_verdict <= 0.25
-    assert by_chance < by_verdict
+    by_chance = cai.label_pairs(cai.chance_labeller(chances, rules), pairs[:120])
+    assert 0.05 <= errors(by_verdict) <= 0.25
+    assert errors(by_chance) < errors(by_verdict[:120])
 
 
 def test_the_embedded_model_revises(shipped):

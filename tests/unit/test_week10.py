@@ -37,9 +37,8 @@ def test_gains_are_paired_and_averaged_over_seeds():
     assert row["low"] <= 37.5 <= row["high"]
     other = figures.gains(told, ["majority"], over="process, min").iloc[0]
     assert other["points"] == -37.5
-    assert title(figures.plot_gains(figures.gains(told, ["process, min"]))).startswith(
-        "Of 16 replies 'process, min' gains +38 points over the majority"
-    )
+    said = title(figures.plot_gains(figures.gains(told, ["process, min"])))
+    assert "'process, min' gains +38 points over the majority" in said
 
 
 def test_the_choice_says_what_16_replies_are_worth():
@@ -67,7 +66,7 @@ def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
     long = figures.found_errors([run], least=2).set_index("finder")
     assert long.loc["random", "f1"] == 0.0 and long.loc["random", "replies"] == 3
     said = title(figures.plot_errors({"all": both.reset_index()}))
-    assert said == "First wrong step, F1 of the process model and chance: all 1.00 against 0.50"
+    assert "all 1.00 against 0.50" in said
 
 
 def test_the_outcomes_verdict_is_read_at_the_last_step_and_at_the_first():

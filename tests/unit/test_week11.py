@@ -134,10 +134,9 @@ def test_soups_are_drawn_on_three_triangles_and_the_balanced_one_is_named():
     columns = ["helpful", "safe", "honest", "helpfulness", "safety", "honesty"]
     fig = plot_soups(pd.DataFrame(rows, columns=columns))
     assert len(fig.axes) == 3
-    assert title(fig) == (
-        "Alone adapters reach helpfulness 98%, safety 100%, honesty 60%; the soup whose worst is "
-        "best has helpfulness 90%, safety 70%, honesty 65%"
-    )
+    alone, soup = title(fig).split(";")
+    assert "helpfulness 98%, safety 100%, honesty 60%" in alone
+    assert "helpfulness 90%, safety 70%, honesty 65%" in soup
 
 
 def series(**columns):
@@ -152,7 +151,7 @@ def test_weights_name_the_best_balance_of_each_method():
     ]
     frame = pd.concat(frames).assign(method="mixed")
     said = title(plot_weights(frame))
-    assert said == "Best balance: mixed pairs, DPO at weight 1: safety 60%, helpfulness 70%"
+    assert "mixed pairs, DPO at weight 1: safety 60%, helpfulness 70%" in said
 
 
 def test_multipliers_are_drawn_a_line_a_level_and_said():
@@ -163,7 +162,7 @@ def test_multipliers_are_drawn_a_line_a_level_and_said():
         for level, m in ((50, 0.5), (90, 2.25))
     )
     said = title(plot_dual(frame))
-    assert said == "Multiplier at the last step: 0.5 at level 50%, 2.2 at level 90%"
+    assert "0.5 at level 50%, 2.2 at level 90%" in said
 
 
 def test_doses_are_drawn_a_panel_a_start_and_said():
@@ -172,9 +171,7 @@ def test_doses_are_drawn_a_panel_a_start_and_said():
         for metric, v in (("safety", [97, 100]), ("helpfulness", [98, 60]))
     ]
     fig = plot_doses(pd.concat(frames))
-    assert title(fig) == (
-        "The whole dose, in points: after the DPO stage safety +3, helpfulness -38"
-    )
+    assert "after the DPO stage safety +3, helpfulness -38" in title(fig)
 
 
 def test_volumes_name_the_largest_of_both_ways():
