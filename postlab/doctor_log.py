@@ -19,7 +19,9 @@ MIN_POINTS = 8  # two a quarter: with fewer a trend cannot be told from its nois
 FORM = re.compile(r"format|tag|style|length|brevity|concise|verbos|penalty|repetit", re.IGNORECASE)
 
 
-MARKS = {  # keys that only this stage's trainer logs; SFT has none of its own
+Stage = Literal["sft", "dpo", "grpo"]
+# Keys that only this stage's trainer logs; SFT has none of its own.
+MARKS: dict[Stage, set[str]] = {
     "dpo": {"rewards/margins", "rewards/chosen", "logps/chosen"},
     "grpo": {"reward", "frac_reward_zero_std", "completions/mean_length"},
 }
@@ -52,7 +54,7 @@ class Log:
     """The entries of a run's training steps, in order."""
 
     entries: tuple[Mapping[str, Any], ...]
-    stage: Literal["sft", "dpo", "grpo"]
+    stage: Stage
 
     def series(self, name: str) -> list[float]:
         """The finite numbers logged under a name; anything else under it is passed over."""
@@ -87,8 +89,8 @@ class Log:
     def rewards(self, *, form: bool) -> list[str]:
         """Names of GRPO's single rewards: those for the form of an answer, or the others."""
         names = {key for entry in self.entries for key in entry if isinstance(key, str)}
-        found = sorted(n for n in names if n.startswith("rewards/") and n.endswith("/mean"))
-        return [name for name in found if bool(FORM.search(name.split("/")[1])) == form]
+        means = sorted(n for n in names if n.startswith("rewards/") and n.endswith("/mean"))
+        return [name for name in means if bool(FORM.search(name.split("/")[1])) == form]
 
     def until(self, place: int) -> Log:
         """The log before an entry."""
@@ -117,7 +119,8 @@ def read(log_history: Sequence[Mapping[str, Any]]) -> Log:
             raise TypeError(_expected(f"a list that holds a {type(entry).__name__}"))
     entries = tuple(e for e in log_history if "loss" in e or "reward" in e)
     keys = {key for entry in entries for key in entry}
-    return Log(entries, next((stage for stage, own in MARKS.items() if keys & own), "sft"))
+    stage: Stage = next((stage for stage, own in MARKS.items() if keys & own), "sft")
+    return Log(entries, stage)
 
 
 def _expected(got: str) -> str:

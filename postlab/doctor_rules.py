@@ -88,12 +88,14 @@ def lr_too_high(log: Log) -> str:
     quarters, values, change = log.quarters(name), log.series(name), log.change(name)
     if change is None or adapter_still(log):
         return ""
+    # 1. What the run had at its best, against its end (GRPO) or its worst quarter (a loss).
     if log.stage == "grpo":
         best, then = max(fmean(values[:2]), *quarters), quarters[-1]
         bad = best - then >= max(LOST * best, 2 * change.noise, 0.1)
     else:
         best, then = values[0], max(quarters)
         bad = then - best >= max((WORSE - 1) * best, 3 * change.noise)
+    # 2. SFT's entropy remembers a leap before the first logged point.
     entropy = log.series("entropy") if log.stage == "sft" else []
     if not bad and entropy and max(log.quarters("entropy"), default=0.0) >= entropy[0] + RISEN:
         name, best, then, bad = "entropy", entropy[0], max(log.quarters("entropy")), True

@@ -44,8 +44,10 @@ APART = 2.5  # standard errors of what two rewards moved apart: three rewards ma
 def no_learning_signal(log: Log) -> str:
     """Silent groups, and nothing learnt: while some speak, a reward that rises had a signal."""
     share = silent_share(log)
+    # 1. Most groups are silent, and for no other reason that has a rule of its own.
     if share is None or share < SILENT or _at_top(log, TOP) or entropy_collapse(log):
         return ""
+    # 2. Unless nearly all are silent, a reward that rises shows that the others taught something.
     learnt = (log.change(name) for name in log.rewards(form=False))
     if share < MUTE and any(change and change.rises(by=MOVED) for change in learnt):
         return ""
@@ -73,8 +75,10 @@ def entropy_collapse(log: Log) -> str:
     entropy, silent = log.mean("entropy", last=0.5), log.mean("frac_reward_zero_std", last=0.5)
     if log.stage != "grpo" or entropy is None or silent is None:
         return ""
+    # 1. Low as it stands, and low beside where it began.
     start, reward = log.series("entropy")[0], log.change("reward")
     low = entropy <= LOW_ENTROPY and entropy <= FALLEN * start
+    # 2. No fault if the reward still rises, or has arrived.
     bought = silent < SILENT and (reward is None or reward.rises(by=0.1))
     if not low or bought or _at_top(log, NEAR, last=0.5):
         return ""
@@ -109,6 +113,7 @@ def reward_traded(log: Log) -> str:
 
 def _crossed(log: Log, rising: list[str]) -> str:
     """The first of these rewards that rises while one that is not about form falls."""
+    # Every pair of rewards: one rises, the other falls, and both by more than noise explains.
     for up, down in product(rising, log.rewards(form=False)):
         rise, fall = _moved(log, up), _moved(log, down, falls=True)
         if up == down or rise is None or fall is None:
@@ -145,9 +150,11 @@ def length_drift(log: Log) -> str:
     length = log.change("completions/mean_length")
     if log.stage != "grpo" or length is None or min(length.first, length.last) <= 0:
         return ""
+    # 1. What length should buy: the rewards that are not about form.
     names = log.rewards(form=False) or ["reward"]
     truths = [change for name in names if (change := log.change(name))]
     since = [change for name in names if (change := _moved(log, name, falls=True))]
+    # 2. Longer without a gain is a fault; shorter only if something was lost by it.
     longer = length.last >= DRIFT * length.first and length.rises(by=0)
     shorter = length.first >= DRIFT * length.last and length.falls(by=0)
     lost = any(change.falls(by=0.05) for change in since)
@@ -183,5 +190,5 @@ def grpo_zero_loss(log: Log) -> str:
     if silent is not None and silent >= SILENT:  # then it is 0 for want of a signal
         return ""
     typical = median(map(abs, losses))
-    seen = f"loss {typical:.1e} in the median beside a gradient of {median(grads):.2g}"
-    return seen if typical <= 1e-3 else ""
+    evidence = f"loss {typical:.1e} in the median beside a gradient of {median(grads):.2g}"
+    return evidence if typical <= 1e-3 else ""
