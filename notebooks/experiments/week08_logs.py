@@ -8,8 +8,9 @@ bring. There is one file per split, tuning.json and held_out.json, and one recor
 name. Runs that are already there, made with the same settings, are left alone.
 
 The logs of `TUNING` were there when the rules of `postlab.doctor` were written and tuned. Those of
-`HELD_OUT` were made after the rules had been frozen, and carry the hash of the rules' source: on
-them the doctor is judged, in data/results/week08/doctor.json.
+`HELD_OUT` were made after the rules had been frozen, and carry the hash that their source had then:
+on them the doctor is judged, in data/results/week08/doctor.json. A test seals every verdict, so
+that the rules can be moved and renamed since, but not tuned.
 
 Twice a held-out split found faults in the rules: the first missed an entropy collapse, and both
 brought two false alarms. The rules were changed each time, and what was left of those logs,
