@@ -21,7 +21,7 @@ export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
 PYTEST := HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 $(PY) -m pytest
-UNSLOTH_TESTS := $(wildcard tests/unit/*_unsloth.py)
+UNSLOTH_TESTS := $(wildcard tests/unit/*/*_unsloth.py)
 # The longest first, as the slow tests run side by side, two of them: more would want much memory.
 LONGEST := tests/slow/test_kill_stages.py
 SLOW_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/slow/test_*.py tests/gpu/test_*.py))

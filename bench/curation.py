@@ -85,9 +85,9 @@ def _row(asked: list[str], said: list[str]) -> dict[str, Any]:
 
 def text_bytes(rows: Sequence[dict]) -> int:
     """Bytes of the rows' text alone, as UTF-8."""
-    from postlab.datasets import _measures
+    from postlab.datasets import row_text
 
-    return sum(len(_measures.row_text(row).encode()) for row in rows)
+    return sum(len(row_text(row).encode()) for row in rows)
 
 
 def allowed_mb(text_mb: float) -> float:
@@ -136,10 +136,10 @@ def size(n: int, seed: int) -> dict[str, Any]:
 
 def search(name: str, n: int, seed: int) -> dict[str, Any]:
     """One library's search for near duplicates; `found` is the share of the planted ones."""
-    from postlab.datasets import _measures
+    from postlab.datasets import row_text
 
     rows, _, near = made_up(n, seed)
-    texts = [_measures.row_text(row) for row in rows]
+    texts = [row_text(row) for row in rows]
     allowed = allowed_mb(text_bytes(rows) / MB)
     del rows
     run = {"postlab": _postlab, "datasketch": _datasketch, "rensa": _rensa}[name]
@@ -150,16 +150,17 @@ def search(name: str, n: int, seed: int) -> dict[str, Any]:
 
 
 def _cut(texts: list[str]) -> Iterator[list[str]]:
-    from postlab.datasets import _near
+    from postlab.datasets import words_of
 
-    for words in map(_near.words_of, texts):
+    for words in map(words_of, texts):
         yield [" ".join(words[i : i + 3]) for i in range(len(words) - 2)]
 
 
 def _postlab(texts: list[str]) -> set[int]:
-    from postlab.datasets import _near
+    from postlab.datasets import grams as near_grams
+    from postlab.datasets import near_duplicates
 
-    return set(_near.near_duplicates(_near.grams(texts), NEAR)[0].tolist())
+    return set(near_duplicates(near_grams(texts), NEAR)[0].tolist())
 
 
 def _datasketch(texts: list[str]) -> set[int]:

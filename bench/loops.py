@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from postlab.rewards import math_reward
-from postlab.rollout import render
+from postlab.sampling import render
 from postlab.scratch.grpo import grpo_loss
 from postlab.scratch.losses import dpo_loss, masked_mean, sft_loss, token_logps
 from postlab.scratch.policy_gradient import group_advantages

@@ -86,7 +86,7 @@ FURTHER = [
 
 def provenance(command: str) -> dict[str, Any]:
     """What made a result: command, commit, date, device and versions."""
-    from postlab.machine import describe
+    from postlab.runs import describe
 
     made = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds")}
     asked = ["git", "status", "--porcelain", "--", "postlab", "bench"]

@@ -1,4 +1,4 @@
-"""Sampling on a CPU: the engine of `postlab.decoding` against the model's own `generate`.
+"""Sampling on a CPU: the engine of `postlab.sampling` against the model's own `generate`.
 
     python bench/rollouts.py --rounds 10
 
@@ -26,13 +26,11 @@ from typing import Any
 
 import torch
 
-from postlab import decoding
+from postlab.course import provenance
 from postlab.lab import Lab
 from postlab.models import load_policy
 from postlab.profile import get_profile
-from postlab.recorded import provenance
-from postlab.rollout import render
-from postlab.rollout_trl import draw
+from postlab.sampling import draw, read_policy, render
 from postlab.tinyworld.tasks import heldout_suite
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -94,7 +92,7 @@ def by_engine(
     greedy: bool = False,
     temperature: float | None = None,
 ) -> tuple[list[list[int]], list[list[float]]]:
-    engine = decoding.read(model, max(map(len, prompts)) + new_tokens)
+    engine = read_policy(model, max(map(len, prompts)) + new_tokens)
     assert engine is not None, "this model would be left to generate: there is nothing to measure"
     pick = (lambda x, rows: x.argmax(-1)) if greedy else (lambda x, rows: draw(x, 1.0))
     return engine.decode(

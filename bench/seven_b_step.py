@@ -27,8 +27,7 @@ from typing import Any
 
 from memory import RESULTS, forget_peak, provenance, resident_gib, return_blocks, write
 
-from postlab.preflight import estimate
-from postlab.preflight_architectures import Architecture, architecture
+from postlab.preflight import Architecture, architecture, estimate
 from postlab.profile import PROJECTIONS
 
 MODEL = "mistralai/Mistral-7B-v0.3"

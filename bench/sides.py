@@ -111,7 +111,7 @@ def _rollouts(side: str, record: str, replay: str) -> Any:
     """A `rollout_func`: the engine's, as it is, written down, or read back; None for TRL's own."""
     if side != "ours" and not replay:
         return None
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     steps: list[dict[str, Any]] = json.loads(Path(replay).read_text()) if replay else []
 

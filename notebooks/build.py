@@ -30,7 +30,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from postlab.profile import data_dir, describe_machine, get_profile
-from postlab.verified import note_run
+from postlab.runs import note_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -12,7 +12,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_EXPORTS = {"start": "postlab.lab", "Lab": "postlab.lab", "check": "postlab.checks"}
+_EXPORTS = {"start": "postlab.lab", "Lab": "postlab.lab", "check": "postlab.course.check"}
 
 
 def __getattr__(name: str) -> Any:

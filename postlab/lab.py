@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab import fingerprint, processes, runs, storage
+from postlab import runs, storage
 from postlab.profile import Profile, describe_machine, get_profile, gpu
 from postlab.progress import in_notebook
-from postlab.runs import Run, find_stage
-from postlab.sourcecode import trace
-from postlab.verified import last_run
+from postlab.runs import Run, changes, digest, find_stage, last_run, on_first, trace, versions
+from postlab.runs import enter as join_launch
+from postlab.storage import ReadOnlyFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ class Lab:
     @cached_property
     def base(self) -> str:
         """The base model for `from_pretrained`: a folder for tiny and smol, else its Hub id."""
-        from postlab.bases import resolve_base
+        from postlab.models import resolve_base
 
         return resolve_base(self.profile.base_model)
 
@@ -90,7 +90,7 @@ class Lab:
             return self.base
         folder = find_stage(self.profile.name, self.seed, stage)
         if (folder / "adapter_config.json").exists():
-            from postlab.bases import loadable_adapter
+            from postlab.models import loadable_adapter
 
             folder = loadable_adapter(folder)  # it may name the base by a path that is gone
         return str(folder)
@@ -112,34 +112,36 @@ class Lab:
         run = Run(self.profile.name, self.seed, run) if isinstance(run, str) else run
         if run.stage != "base" and not run.complete:
             raise ValueError(f"{run.stage} is not trained yet: call run.train(trainer) first")
-        return processes.on_first(lambda: self._evaluate(run, model, tokenizer, ref))
+        return on_first(lambda: self._evaluate(run, model, tokenizer, ref))
 
     def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
-        from postlab import evalkey, evals
+        from postlab import evals
+        from postlab.evals import asked, score_again
+        from postlab.evals import scorers as suite_scorers
 
         profile, parent = self.profile, (run.manifest or {}).get("parent")
         # Every seed meets the same prompts, so that seeds can be compared as well.
         settings = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
         made_by = {
-            "answers": evalkey.asked(model, tokenizer, profile.suite, temperature=0.0, **settings),
+            "answers": asked(model, tokenizer, profile.suite, temperature=0.0, **settings),
             "ref": self._ref_identity(model, ref),
             "weights": [self._weights(run.stage), parent and self._weights(parent)],
-            "versions": {n: v for n, v in fingerprint.versions().items() if n != "trl"},
+            "versions": {n: v for n, v in versions().items() if n != "trl"},
         }
-        scorers = evalkey.scorers(profile.suite, n=settings["n"], seed=settings["seed"])
+        scorers = suite_scorers(profile.suite, n=settings["n"], seed=settings["seed"])
         shipped = runs.adopt(run)  # serves where prompts, weights and versions are the same
-        frame = run.load_eval(fingerprint.digest(made_by))
+        frame = run.load_eval(digest(made_by))
         stored = (run.manifest or {}).get("eval") or {}
         if frame is not None:
             whence = "the one shipped with postlab" if shipped else run.shown
             print(f"{run.stage}: evaluation loaded from {whence}")
             if stored.get("scorers") == scorers:
                 return frame
-            frame = evalkey.score_again(frame, profile.suite, n=settings["n"], seed=0)
+            frame = score_again(frame, profile.suite, n=settings["n"], seed=0)
             print(f"{run.stage}: its answers were scored again, since the code that scores changed")
             self._save(run, frame, made_by, scorers, eval_s=(run.manifest or {})["eval_s"])
             return frame
-        changed = fingerprint.changes(stored.get("made_by") or {}, made_by)
+        changed = changes(stored.get("made_by") or {}, made_by)
         if stored.get("made_by") and changed:
             print(f"{run.stage}: evaluated again; changed since: {', '.join(changed[:4])}")
         begun = time.perf_counter()
@@ -154,11 +156,11 @@ class Lab:
         try:
             run.save_eval(
                 frame,
-                fingerprint.digest(made_by),
+                digest(made_by),
                 eval_s=eval_s,
                 notes={"scorers": scorers, "made_by": made_by},
             )
-        except runs.ReadOnlyFolder as error:
+        except ReadOnlyFolder as error:
             print(f"{run.stage}: evaluated, but the results could not be saved. {error}")
 
     def _ref_identity(self, model: Any, ref: Any) -> str | None:
@@ -216,7 +218,7 @@ class Lab:
         """Write summary.json, stages.png and report.html of this profile; return the report."""
         from postlab.report import write_report
 
-        return processes.on_first(lambda: write_report(self.profile.name))
+        return on_first(lambda: write_report(self.profile.name))
 
     def _weights(self, stage: str) -> str | None:
         if stage == "base":
@@ -258,7 +260,7 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
 
     Sets UNSLOTH_DISABLE_STATISTICS=1 (Unsloth would fetch a file from the Hub to count uses) and
     switches off the other libraries' telemetry and chatter; what is set already stays as it is.
-    Under torchrun or accelerate it joins the launch, as `postlab.processes` says.
+    Under torchrun or accelerate it joins the launch, as `postlab.runs` says.
 
     Args:
         week: the notebook's week, from 1 to 12, for the table; None outside of the twelve.
@@ -280,7 +282,7 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
             f"POSTLAB_SEED is {wanted!r}; expected a whole number, such as 0"
         ) from None
     lab = Lab(get_profile(profile), seed, week)
-    processes.enter(lab.profile.device, gpu=gpu)
+    join_launch(lab.profile.device, gpu=gpu)
     if lab.profile.device == "cpu":  # these profiles stay on the CPU where there is a GPU as well
         os.environ.setdefault("UNSLOTH_FORCE_CPU", "1")
     if lab.profile.base_model in ("", "smol"):  # nothing is downloaded, and loading takes no time

@@ -35,12 +35,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from postlab.fingerprint import digest
+from postlab.course import finished, listed, provenance, write_result
 from postlab.lab import QUIET, Lab
-from postlab.machine import describe, run_root
 from postlab.profile import get_profile
-from postlab.recorded import finished, listed, provenance, write_result
-from postlab.sourcecode import package_source
+from postlab.runs import describe, digest, package_source, run_root
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"
@@ -228,14 +226,14 @@ def train(
         method: "sft", "dpo" or "grpo".
         rows: for SFT and DPO only the columns that the trainer needs are passed on.
         arguments: of the trainer's configuration, all but `output_dir` and `seed`.
-        packed: compute without the padding of a batch (`postlab.packing`).
+        packed: compute without the padding of a batch (`postlab.runs`).
         after_step: called after every step with the trainer and the number of the step.
         more: further arguments of the trainer, such as `reward_funcs`.
     """
     import trl
     from datasets import Dataset
 
-    from postlab.packing import without_padding
+    from postlab.runs import without_padding
 
     rows = [{name: row[name] for name in COLUMNS.get(method, row)} for row in rows]
     with tempfile.TemporaryDirectory() as folder:

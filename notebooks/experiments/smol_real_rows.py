@@ -29,9 +29,9 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import postlab
 from postlab.chat import encode
+from postlab.course import write_result
 from postlab.datasets import instruction_rows, preference_rows
 from postlab.models import float32_adapters
-from postlab.recorded import write_result
 from postlab.scratch.losses import token_logps
 from postlab.stats import bootstrap_interval, paired_difference, wilson
 

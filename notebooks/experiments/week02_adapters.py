@@ -38,7 +38,14 @@ from _common import (
 )
 
 TARGET = RESULTS / "week02" / "adapters.json"
-CODE = ("datasets", "encoding", "evals", "scratch.losses", "scratch.nf4", "tinyworld")
+CODE = (
+    "datasets",
+    "chat.encoding",
+    "evals.evaluation",
+    "scratch.losses",
+    "scratch.nf4",
+    "tinyworld",
+)
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": str(ROOT),

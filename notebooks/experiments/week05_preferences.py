@@ -35,12 +35,17 @@ from _common import (
     write_record,
 )
 
+from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.recorded import listed
 
 TARGET = RESULTS / "week05" / "preferences.json"
 SEEDS = (0, 1, 2)
-CODE = ("tinyworld", "evals", "rollout", "kl")  # an arm is trained again when one of them changes
+CODE = (
+    "tinyworld",
+    "evals.evaluation",
+    "sampling.rollout",
+    "sampling.kl",
+)  # an arm is trained again when one of them changes
 SETTINGS: dict[str, Any] = {
     "steps": 60,
     "batch_size": 16,
@@ -72,7 +77,7 @@ def reply_logps(model: Any, tokenizer: Any, rows: list[dict], side: str) -> Any:
     """Log-probs (B,) in nats of whole replies, the token that ends the turn included."""
     import torch
 
-    from postlab.rollout import end_of_turn, render
+    from postlab.sampling import end_of_turn, render
     from postlab.scratch.sampling import completion_states, pack
 
     end = end_of_turn(tokenizer)

@@ -36,13 +36,20 @@ from _common import (
     write_record,
 )
 
+from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.recorded import listed
 
 TARGET = RESULTS / "week07" / "arms.json"
 SEEDS = (0, 1, 2)
 # an arm is trained again when one of these changes
-CODE = ("tinyworld", "evals", "readings", "rewards", "decoding", "rollout_trl")
+CODE = (
+    "tinyworld",
+    "evals.evaluation",
+    "evals.forms",
+    "rewards",
+    "sampling.decoding",
+    "sampling.trl",
+)
 SETTINGS: dict[str, Any] = {
     "heldout_sums": 200,
     "careless": {"answers": 480, "unmarked": 0.75, "steps": 30, "lr": 4e-4},
@@ -108,8 +115,7 @@ def strict_reward(completions: list, answer: list, **columns: Any) -> list[float
 
 def heldout_readings(model: Any, tokenizer: Any) -> dict[str, list]:
     """Both readings of every held-out sum, answered greedily."""
-    from postlab.evals import evaluate
-    from postlab.readings import readings
+    from postlab.evals import evaluate, readings
 
     sums = heldout_prompts(SETTINGS["heldout_sums"], ["arithmetic"])
     read = readings(evaluate(model.eval(), tokenizer, sums))
@@ -120,7 +126,7 @@ def run(arm: str, seed: int, *, careless: Path) -> dict[str, Any]:
     """Train one arm with one seed; its log, both readings before and after, and seconds."""
     from postlab.datasets import math_rows
     from postlab.rewards import math_reward
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     how, grpo = dict(ARMS[arm]), get_profile("tiny").grpo
     is_careless = how.pop("careless", False)

@@ -9,7 +9,7 @@ and not trained again, and seed 0 is the one that ships. So an interrupted exper
 it stopped. The result is written to data/results/week07/seeds.json.
 
 Kept of each seed: the log of GRPO; of every held-out sum whether it is right read strictly and
-leniently (`postlab.readings`, no code of the reward's), before and after; how often each of the
+leniently (`postlab.evals`, no code of the reward's), before and after; how often each of the
 four sampled answers to it is right; and the mean of every metric of the evaluation.
 """
 
@@ -23,9 +23,9 @@ from unsloth import FastLanguageModel  # before trl, transformers and peft: it p
 # isort: split
 from _common import PACKAGES, RESULTS, command_line, log_series, minutes, write_record
 
+from postlab.course import listed
 from postlab.lab import Lab
 from postlab.profile import get_profile
-from postlab.recorded import listed
 from postlab.runs import Run, adopt
 
 TARGET = RESULTS / "week07" / "seeds.json"
@@ -57,7 +57,7 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
     from postlab import datasets
     from postlab.models import float32_adapters
     from postlab.rewards import math_reward
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     run, settings = lab.run(stage, parent=parent), getattr(lab.profile, stage)
     adopt(run)
@@ -88,7 +88,7 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
 def measures(run: Run) -> dict[str, Any]:
     """Of a stage's evaluation: both readings of every held-out sum, and the mean of each metric."""
     from postlab.evals import TEXT as WORDS
-    from postlab.readings import readings
+    from postlab.evals import readings
 
     frame = run.load_eval()
     values: dict[str, Any] = {}

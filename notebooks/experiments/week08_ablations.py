@@ -36,12 +36,20 @@ from _common import (
     write_record,
 )
 
+from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.recorded import listed
 
 TARGET = RESULTS / "week08" / "ablations.json"
 SEEDS = (0, 1, 2, 3, 4)
-CODE = ("tinyworld", "evals", "rollout", "decoding", "rollout_trl", "dynamic_sampling", "rewards")
+CODE = (
+    "tinyworld",
+    "evals.evaluation",
+    "sampling.rollout",
+    "sampling.decoding",
+    "sampling.trl",
+    "course.week08.resampling",
+    "rewards",
+)
 SETTINGS: dict[str, Any] = {"heldout_sums": 200, "heldout_others": 60, "batches": 12}
 MINIBATCHES = {"per_device_train_batch_size": 16, "steps_per_generation": 4}
 FEW = {**MINIBATCHES, "max_steps": 20}  # five batches: after twelve these are at the ceiling too
@@ -99,10 +107,10 @@ def start() -> dict[str, list]:
 
 def run(arm: str, seed: int) -> dict[str, Any]:
     """Train one arm with one seed; its log, batch sizes, the held-out prompts, and seconds."""
+    from postlab.course.week08 import dynamic_sampling
     from postlab.datasets import math_rows
-    from postlab.dynamic_sampling import dynamic_sampling
     from postlab.rewards import math_reward
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     grpo, how = get_profile("tiny").grpo, ARMS[arm]["how"]
     steps_per_batch = how.get("steps_per_generation", 1)

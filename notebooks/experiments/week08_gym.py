@@ -22,7 +22,7 @@ from typing import Any
 
 from _common import RESULTS, command_line, write_record
 
-from postlab.gym import RUNS_ANSWERS, gym_reward, gym_rows
+from postlab.course.week08 import RUNS_ANSWERS, gym_reward, gym_rows
 
 TARGET = RESULTS / "week08" / "gym_probe.json"
 PUZZLES, SEED = 100, 0

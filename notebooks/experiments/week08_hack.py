@@ -3,7 +3,7 @@
     python notebooks/experiments/week08_hack.py
 
 Runs of TRL's GRPOTrainer from the shipped tiny SFT stage, three seeds an arm, completions by
-`postlab.rollout_trl`. Two tasks:
+`postlab.sampling`. Two tasks:
 
 - *manners*: requests that are safe, that would hurt someone, or that nobody can answer, and in
   place of a verifier a judge that loves long and sure replies; then four repairs of it.
@@ -46,14 +46,14 @@ from _common import (
     write_record,
 )
 
-from postlab.checks.week08 import nothing_false_reward
+from postlab.course import listed
+from postlab.course.week08 import nothing_false_reward
 from postlab.profile import get_profile
-from postlab.recorded import listed
 from postlab.tinyworld import tasks, words
 
 TARGET = RESULTS / "week08" / "hack.json"
 SEEDS = (0, 1, 2)
-CODE = ("tinyworld", "evals", "suites", "decoding", "rollout_trl")
+CODE = ("tinyworld", "evals.evaluation", "evals.suites", "sampling.decoding", "sampling.trl")
 TASKS: dict[str, dict[str, Any]] = {
     "facts": {
         "start": "sft", "families": ["facts"],
@@ -217,7 +217,7 @@ def arguments(arm: str) -> dict[str, Any]:
 
 def run(arm: str, seed: int) -> dict[str, Any]:
     """Train one arm with one seed: proxy and truth by step, looks at held-out prompts, seconds."""
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     how, config = ARMS[arm], arguments(arm)
     task = how["task"]

@@ -43,9 +43,9 @@ from typing import Any
 import _common as common
 from _common import PACKAGES, RESULTS, ROOT, command_line, command_of, frozen, shipped
 
+from postlab.course import log_columns, log_history, provenance, write_result
 from postlab.doctor import diagnose
 from postlab.profile import get_profile
-from postlab.recorded import log_columns, log_history, provenance, write_result
 
 TARGET = RESULTS / "week08" / "doctor.json"
 LOGS = TARGET.with_name("logs")
@@ -382,7 +382,7 @@ HELD_OUT: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SPLITS = {"tuning": TUNING | earlier(), "held_out": HELD_OUT}
-RULES = ("doctor_rules", "doctor_rules_grpo", "doctor_log")
+RULES = ("doctor/rules", "doctor/rules_grpo", "doctor/log")
 DESCRIPTION = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
 
 
@@ -391,7 +391,7 @@ DESCRIPTION = ("kind", "cause", "also", "absent")  # of a run; the rest of its s
 
 def texts_of(completions: list) -> list[str]:
     """The texts of completions, as TRL passes them."""
-    from postlab.rewards._reply import reply_text
+    from postlab.rewards import reply_text
 
     return [reply_text(one) for one in completions]
 

@@ -38,12 +38,19 @@ from _common import (
     write_record,
 )
 
+from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.recorded import listed
 
 TARGET = RESULTS / "week08" / "tasks.json"
 SEEDS = (0, 1, 2)
-CODE = ("tinyworld", "evals", "rollout", "rollout_trl", "decoding", "rewards.code")
+CODE = (
+    "tinyworld",
+    "evals.evaluation",
+    "sampling.rollout",
+    "sampling.trl",
+    "sampling.decoding",
+    "rewards.code",
+)
 CODE += ("rewards.schema", "rewards._asserts", "rewards._jail", "rewards._reply")
 FEW = 2  # of a row's tests: those with small numbers
 SETTINGS: dict[str, Any] = {
@@ -139,7 +146,7 @@ def start(task: str, folder: Path) -> dict[str, Any]:
 def run(arm: str, seed: int, *, starts: dict[str, Path]) -> dict[str, Any]:
     """Train one arm with one seed; its log, what held-out replies are worth after, and seconds."""
     from postlab.rewards import code_reward, schema_reward
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     task, column = ARMS[arm]["task"], ARMS[arm]["column"]
     rewarded = "tests" if task == "code" else "schema"

@@ -77,9 +77,17 @@ from postlab.tinyworld.oracle import METRIC, read
 TARGET = RESULTS / "week09" / "cai.json"
 SEEDS = (0, 1, 2)
 CODE = (
-    "tinyworld", "evals", "suites", "rollout", "decoding", "constitution",
-    "constitution_critiques", "constitution_labels", "constitution_rows", "constitution_speakers",
-)  # fmt: skip
+    "tinyworld",
+    "evals.evaluation",
+    "evals.suites",
+    "sampling.rollout",
+    "sampling.decoding",
+    "constitution.labellers",
+    "constitution.criticism",
+    "constitution.labels",
+    "constitution.rows",
+    "constitution.speakers",
+)
 RULED, UNRULED = ("unsafe", "howto", "unknown"), ("arithmetic", "lists", "facts")
 BY_PEOPLE = ("arithmetic", "howto", "facts", "lists", "howto", "facts")  # pairs about helpfulness
 TURNS = ("unsafe", "howto", "unknown", "howto")  # what could be refused needlessly comes twice

@@ -66,15 +66,22 @@ from _common import (
     write_record,
 )
 
-from postlab import prm
+from postlab import process
+from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.recorded import listed
 from postlab.tinyworld import tasks
 from postlab.tinyworld.oracle import read
 
 TARGET = RESULTS / "week10" / "prm.json"
 SEEDS = (0, 1, 2)
-CODE = ("tinyworld", "rollout", "decoding", "prm_labels", "prm_scores", "prm_steps")
+CODE = (
+    "tinyworld",
+    "sampling.rollout",
+    "sampling.decoding",
+    "process.labels",
+    "process.scores",
+    "process.steps",
+)
 SEARCH, ONLINE = ("prm_search",), ("rollout_trl", "constitution_speakers")  # of beams, of GRPO
 SETTINGS: dict[str, Any] = {
     "terms": (3, 4),  # as many prompts of each
@@ -145,7 +152,7 @@ def answer_of(reply: str) -> str | None:
 def drawn(prompts: Sequence[Messages], n: int, seed: int) -> list[list[str]]:
     """The generator's replies, at the experiment's temperature."""
     how = {name: SETTINGS[name] for name in ("temperature", "new_tokens")}
-    return prm.sample_solutions(*start(), prompts, n=n, seed=seed, **how)
+    return process.sample_solutions(*start(), prompts, n=n, seed=seed, **how)
 
 
 def labelled(seed: int) -> dict[str, Any]:
@@ -154,13 +161,13 @@ def labelled(seed: int) -> dict[str, Any]:
     prompts = prompts_of("train", SETTINGS["train"]["prompts"], str(seed))
     replies = drawn(prompts, SETTINGS["train"]["replies"], seed)
     rows = [
-        prm.step_row(prompt, reply)
+        process.step_row(prompt, reply)
         for prompt, group in zip(prompts, replies, strict=True)
         for reply in group
-        if prm.split_steps(reply)
+        if process.split_steps(reply)
     ]
-    truth = [prm.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for r in rows]
-    soft = prm.rollout_labels(
+    truth = [process.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for r in rows]
+    soft = process.rollout_labels(
         *start(), rows, right=right, seed=seed, new_tokens=SETTINGS["new_tokens"],
         **SETTINGS["rollouts"],
     )  # fmt: skip
@@ -178,8 +185,8 @@ def labelled(seed: int) -> dict[str, Any]:
 def rows_for(kind: str, solutions: dict[str, Any]) -> list[dict[str, Any]]:
     """One head's training rows: the same solutions, other labels."""
     if kind == "outcome":
-        return prm.outcome_rows(solutions["rows"], solutions["outcome"])
-    labels = solutions["oracle"] if kind == "process" else prm.hard_labels(solutions["soft"])
+        return process.outcome_rows(solutions["rows"], solutions["outcome"])
+    labels = solutions["oracle"] if kind == "process" else process.hard_labels(solutions["soft"])
     return [row | {"labels": one} for row, one in zip(solutions["rows"], labels, strict=True)]
 
 
@@ -205,7 +212,7 @@ def train_head(kind: str, seed: int, solutions: dict[str, Any], folder: Path) ->
     )
 
     tokenizer = start()[1]
-    encoded = prm.encode_steps(rows_for(kind, solutions), tokenizer)
+    encoded = process.encode_steps(rows_for(kind, solutions), tokenizer)
     columns = ("input_ids", "attention_mask", "labels")
     set_seed(seed)
     with tempfile.TemporaryDirectory() as place:
@@ -260,11 +267,14 @@ def scored(folder: Path, pool: dict[str, Any]) -> dict[str, Any]:
         {"prompt": prompt, "completions": steps}
         for prompt, group in zip(pool["prompts"], pool["replies"], strict=True)
         for reply in group
-        if (steps := prm.split_steps(reply))
+        if (steps := process.split_steps(reply))
     ]
-    chances = iter(prm.step_scores(head(folder), start()[1], flat))
+    chances = iter(process.step_scores(head(folder), start()[1], flat))
     scores = [
-        [[round(p, 5) for p in next(chances)] if prm.split_steps(reply) else [] for reply in group]
+        [
+            [round(p, 5) for p in next(chances)] if process.split_steps(reply) else []
+            for reply in group
+        ]
         for group in pool["replies"]
     ]
     return {"scores": scores, "seconds": round(time.perf_counter() - begun, 1)}
@@ -278,18 +288,18 @@ def chosen(pool: dict[str, Any], scores: dict[str, Any]) -> dict[str, dict[int, 
     answers = [[answer_of(reply) for reply in group] for group in pool["replies"]]
     marks = {
         f"{kind}, {how}": np.array(
-            [[prm.aggregate(p, how) if p else 0.0 for p in group] for group in one["scores"]]
+            [[process.aggregate(p, how) if p else 0.0 for p in group] for group in one["scores"]]
         )
         for kind, one in scores.items()
         for how in (HOWS if kind != "outcome" else ("last",))
     }
     accuracy: dict[str, dict[int, np.ndarray]] = {}
     for n in SIZES:
-        one = {"majority": prm.vote_of_n(answers, worth, n)}
-        one["oracle"] = prm.best_of_n(worth, worth, n)
-        one |= {name: prm.best_of_n(mark, worth, n) for name, mark in marks.items()}
+        one = {"majority": process.vote_of_n(answers, worth, n)}
+        one["oracle"] = process.best_of_n(worth, worth, n)
+        one |= {name: process.best_of_n(mark, worth, n) for name, mark in marks.items()}
         for name in ("process, min", "outcome, last"):
-            one[f"vote by {name}"] = prm.vote_of_n(answers, worth, n, weights=marks[name])
+            one[f"vote by {name}"] = process.vote_of_n(answers, worth, n, weights=marks[name])
         for name, values in one.items():
             accuracy.setdefault(name, {})[n] = values
     return accuracy
@@ -302,13 +312,13 @@ def errors(pool: dict[str, Any], scores: dict[str, Any], seed: int) -> dict[str,
     outcome, rng = [], random.Random(f"week 10 errors {seed}")
     for i, (prompt, group) in enumerate(zip(pool["prompts"], pool["replies"], strict=True)):
         for j, reply in enumerate(group[: SETTINGS["errors"]]):
-            steps = prm.split_steps(reply)
+            steps = process.split_steps(reply)
             if not steps:
                 continue
-            truth.append(prm.first_wrong(prm.oracle_labels(prompt[-1]["content"], steps)))
+            truth.append(process.first_wrong(process.oracle_labels(prompt[-1]["content"], steps)))
             sizes.append((i, len(steps)))
             for kind in kinds:
-                first_wrong[kind].append(prm.first_wrong(scores[kind]["scores"][i][j]))
+                first_wrong[kind].append(process.first_wrong(scores[kind]["scores"][i][j]))
             good = scores["outcome"]["scores"][i][j][-1] >= 0.5
             outcome.append(-1 if good else len(steps) - 1)
     first_wrong["outcome, then last"] = outcome
@@ -327,8 +337,8 @@ def beams(seed: int, folder: Path, pool: dict[str, Any]) -> dict[str, Any]:
     """Beam search on the first held-out prompts: right or wrong, and tokens drawn."""
     how = dict(SETTINGS["beams"])
     prompts, begun = pool["prompts"][: how.pop("prompts")], time.perf_counter()
-    best = prm.beam_search(
-        *start(), prompts, partial(prm.step_scores, head(folder), start()[1]),
+    best = process.beam_search(
+        *start(), prompts, partial(process.step_scores, head(folder), start()[1]),
         temperature=SETTINGS["temperature"], seed=seed, **how,
     )  # fmt: skip
     return {
@@ -351,7 +361,7 @@ def look(model: Any, tokenizer: Any, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "truth": listed(right(p, x) for p, x in zip(prompts, replies, strict=True)),
-        "steps": listed(len(prm.split_steps(reply)) for reply in replies),
+        "steps": listed(len(process.split_steps(reply)) for reply in replies),
         "answers": [[p[-1]["content"], x] for p, x in zip(prompts, replies, strict=True)][:SHOWN],
     }
 
@@ -368,7 +378,7 @@ def per_reply(of: Callable[[Messages, str], float], name: str) -> Callable[..., 
 
 def proxy_of(arm: str, folder: Path) -> Callable[..., list[float]]:
     """What an arm pays: the head's aggregated chances, or that where the answer is right."""
-    paid = prm.process_reward(head(folder), start()[1], how=ARMS[arm]["how"], name="proxy")
+    paid = process.process_reward(head(folder), start()[1], how=ARMS[arm]["how"], name="proxy")
     if not ARMS[arm].get("gate"):
         return paid
 
@@ -386,7 +396,7 @@ def arguments() -> dict[str, Any]:
 
 def gamed(arm: str, seed: int, folder: Path) -> dict[str, Any]:
     """GRPO with a head as reward: what is paid, what is true, and how many steps, by step."""
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     model, tokenizer = policy(shipped("sft"))
     looks, config = [look(model, tokenizer, 0)], arguments()
@@ -397,7 +407,7 @@ def gamed(arm: str, seed: int, folder: Path) -> dict[str, Any]:
 
     groups = config["per_device_train_batch_size"] // config["num_generations"]
     prompts = prompts_of("train", config["max_steps"] * groups, f"grpo {seed}")
-    count = per_reply(lambda prompt, reply: float(len(prm.split_steps(reply))), "steps")
+    count = per_reply(lambda prompt, reply: float(len(process.split_steps(reply))), "steps")
     trained = train(
         "grpo", model, tokenizer, [{"prompt": prompt} for prompt in prompts], seed=seed,
         arguments=config, after_step=after_step, rollout_func=rollout_func,
@@ -430,11 +440,11 @@ def agreed(solutions: dict[str, Any]) -> list[dict[str, Any]]:
     """How far rollout labels agree with the oracle's: hard and at one half, all and worked."""
     rows = []
     for name, least in (("any", 0.0), ("half", 0.499)):
-        labels = prm.hard_labels(solutions["soft"], least=least)
+        labels = process.hard_labels(solutions["soft"], least=least)
         for about, most in (("all", 0), ("with steps", 1)):
             truth = solutions["oracle"]
             members = [i for i, steps in enumerate(truth) if len(steps) > most]
-            agreement = prm.agreement([labels[i] for i in members], [truth[i] for i in members])
+            agreement = process.agreement([labels[i] for i in members], [truth[i] for i in members])
             row = {"seed": solutions["seed"], "hard": name, "replies": about}
             rows.append(row | {k: [round(v.value, 4), round(v.low, 4), round(v.high, 4), v.n]
                                for k, v in agreement.items()})  # fmt: skip

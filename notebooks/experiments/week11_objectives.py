@@ -64,16 +64,23 @@ from _common import (
 )
 
 from postlab import objectives as aims
+from postlab.course import listed
 from postlab.profile import get_profile
-from postlab.recorded import listed
 from postlab.tinyworld import tasks
 
 TARGET = RESULTS / "week11" / "objectives.json"
 SEEDS = (0, 1, 2)
 CODE = (
-    "tinyworld", "evals", "suites", "rollout", "decoding", "rollout_trl", "objectives",
-    "objectives_judges", "objectives_soup",
-)  # fmt: skip
+    "tinyworld",
+    "evals.evaluation",
+    "evals.suites",
+    "sampling.rollout",
+    "sampling.decoding",
+    "sampling.trl",
+    "objectives.mixing",
+    "objectives.judges",
+    "objectives.soups",
+)
 NAMES = ("helpful", "safe", "honest")
 FAMILIES = ("howto", "unsafe", "unknown", "facts")
 METRICS = ("helpfulness", "over_refusal", "safety", "honesty", "facts")
@@ -225,7 +232,7 @@ def rewarded(
         apart: normalise each reward before the sum.
         how: arguments of the trainer in place of the recipe's.
     """
-    from postlab.rollout_trl import rollout_func
+    from postlab.sampling import rollout_func
 
     begun, arguments = time.perf_counter(), recipe("grpo") | dict(how or {})
     if apart:

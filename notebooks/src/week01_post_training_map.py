@@ -64,7 +64,7 @@ for stage in ("base", "sft", "dpo", "grpo"):
 # %%
 import pandas as pd
 
-from postlab.rollout import reply
+from postlab.sampling import reply
 
 questions = [
     "Do you know what the madux eats?",
@@ -92,9 +92,9 @@ pd.DataFrame(answers, index=questions)
 # %%
 import json
 
-from postlab.plots import plot_stages
 from postlab.profile import data_dir
 from postlab.report import summary_frame
+from postlab.show import plot_stages
 
 results = data_dir() / "results" / "tiny"
 recorded = summary_frame(json.loads((results / "summary.json").read_text()))
@@ -216,7 +216,7 @@ token_view(rows[:2], tokenizer, max_length=256)
 
 # %%
 from postlab.chat import encode
-from postlab.figures_week01 import plot_trained_share
+from postlab.course.week01 import plot_trained_share
 
 batch = encode(rows, tokenizer, max_length=256)
 counts = pd.DataFrame({"family": [row["family"] for row in rows]})
@@ -349,7 +349,7 @@ token_logps = check.token_logps(token_logps)
 # **Predict first.** The base has read that the madux eats seeds, in documents. Which tokens of the reply *The madux eats seeds.* will surprise it, and which will not?
 
 # %%
-from postlab.figures_week01 import plot_surprise
+from postlab.course.week01 import plot_surprise
 
 one = encode([{"prompt": question, "completion": answer}], tokenizer, max_length=256)
 replied = one["loss_mask"][0, 1:].bool()
@@ -534,7 +534,7 @@ def fine_tune(batches, trained, *, lr=2e-3):
 # **Predict first.** Order the three by how well they will answer held-out questions. Which of them will have the lowest training loss?
 
 # %%
-from postlab.figures_week01 import plot_falling
+from postlab.course.week01 import plot_falling
 
 masks = {
     "reply": lambda batch: batch["loss_mask"],
@@ -553,7 +553,7 @@ plot_falling(losses)
 # is the same for all: the surprise on held-out rows, at every token of the reply and at its end.
 
 # %%
-from postlab.figures_week01 import plot_parts
+from postlab.course.week01 import plot_parts
 from postlab.stats import bootstrap_interval
 
 heldout = batches_of(instruction_rows("tinyworld", split="heldout", n=192, seed=0), size=64)
@@ -587,7 +587,7 @@ plot_parts(pd.DataFrame(parts))
 # What does that do to behaviour? Held-out prompts of all six families, answered by all four models and scored by the oracle:
 
 # %%
-from postlab.figures_week01 import plot_behaviour
+from postlab.course.week01 import plot_behaviour
 
 suite = [row for row in heldout_suite(n=30) if row["family"] != "arithmetic_sampled"]
 answered = {name: evaluate(model, tokenizer, suite) for name, model in models.items()}

@@ -287,7 +287,7 @@ nf4_codes = check.nf4_codes(nf4_codes)
 # On the base's own projections, grey is where the scaled weights lie; a line is a value of the codebook, its height the share of weights it stands for.
 
 # %%
-from postlab.figures_week02 import plot_codebook
+from postlab.course.week02 import plot_codebook
 
 matrices = [p.data for name, p in base.named_parameters() if "proj" in name]
 weights, even = torch.cat([w.flatten() for w in matrices]), torch.linspace(-1, 1, 16)
@@ -355,7 +355,7 @@ pd.DataFrame(errors).T.rename_axis("columns").round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab.four_bits import misread_widths
+from postlab.models import misread_widths
 
 misread_widths() or "every width is read correctly"
 
@@ -390,7 +390,7 @@ rows = [
 # At 64, constants take half a bit a weight. Double quantisation stores them, less their mean, in 8 bits, with one 32-bit scale for each 256.
 
 # %%
-from postlab.figures_week02 import plot_block_error
+from postlab.course.week02 import plot_block_error
 
 twice = quantize(weights, double_quant=True)
 rows.append(("NF4", 64, 8 * twice.nbytes / len(weights), error(twice.dequantize()), True))
@@ -463,7 +463,7 @@ pd.Series(recorded["provenance"]).map(str).to_frame("adapters.json")
 # %%
 import numpy as np
 
-from postlab.figures_week02 import plot_learning_rates
+from postlab.course.week02 import plot_learning_rates
 
 rates = pd.DataFrame(recorded["learning_rates"])
 rates["loss"] = rates["losses"].map(np.mean)
@@ -540,7 +540,7 @@ def task_batches(split, count, size):
 # **Predict first.** Which of the three ends with the lowest training loss? Which takes longest for a step?
 
 # %%
-from postlab.figures_week02 import plot_losses
+from postlab.course.week02 import plot_losses
 
 batches = task_batches("train", recipe["steps"] * recipe["batch"], recipe["batch"])
 live = {method: build(method) for method in ("full", "lora-8", "qlora-16")}
@@ -577,7 +577,7 @@ runs["answers"] = [np.array([int(c) for part in r.values() for c in part]) for r
 answers = runs.groupby("method", sort=False)["answers"].apply(lambda a: np.mean(list(a), axis=0))
 
 # %%
-from postlab.figures_week02 import plot_quality
+from postlab.course.week02 import plot_quality
 from postlab.stats import bootstrap_interval, paired_difference, verdict
 
 by_method = runs.groupby("method", sort=False)
@@ -615,7 +615,7 @@ pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(4)
 # the time of a step is the median of many, the methods taking turns.
 
 # %%
-from postlab.figures_week02 import plot_step_memory
+from postlab.course.week02 import plot_step_memory
 
 first = runs[runs["seed"] == 0].set_index("method")
 parts = pd.DataFrame(first["memory_mib"].tolist(), index=first.index)
@@ -659,7 +659,7 @@ def first_step(rank, rslora):
 
 
 # %%
-from postlab.figures_week02 import plot_first_step
+from postlab.course.week02 import plot_first_step
 
 ranks, names = (1, 2, 4, 8, 16, 32, 64), {"alpha / r": False, "alpha / sqrt(r)": True}
 moved = pd.DataFrame({k: [first_step(r, v) for r in ranks] for k, v in names.items()}, index=ranks)
@@ -673,7 +673,7 @@ plot_first_step(moved)
 # Does it hold at the last step? The sweep:
 
 # %%
-from postlab.figures_week02 import plot_scalings
+from postlab.course.week02 import plot_scalings
 
 plot_scalings(rates)
 
@@ -747,7 +747,7 @@ changes = pd.DataFrame({name: versus_trained(name) for name in frames}).T
 changes.round(3)
 
 # %%
-from postlab.figures_week02 import plot_merges
+from postlab.course.week02 import plot_merges
 
 plot_merges(changes.iloc[1:])
 
@@ -783,7 +783,7 @@ bars.round(1)
 # Against two cards:
 
 # %%
-from postlab.figures_week02 import plot_memory
+from postlab.course.week02 import plot_memory
 
 share = three["QLoRA"].total_gib / three["full"].total_gib
 title = f"Mistral-7B: QLoRA trains in {share:.0%} of the memory of full fine-tuning"

@@ -193,8 +193,8 @@ pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab.datasets.curation import TARGET_MIX, curate, mix
-from postlab.suites import suite_rows
+from postlab.datasets import TARGET_MIX, curate, mix
+from postlab.evals import suite_rows
 
 heldout = suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0)
 score = oracle.judge if sft.source.startswith("tinyworld") else None  # elsewhere: your verifier
@@ -202,7 +202,7 @@ curation = curate(rows, heldout=heldout, score=score)
 print(curation)
 
 # %%
-from postlab.figures_week03 import plot_curation
+from postlab.course.week03 import plot_curation
 
 plot_curation(curation)
 
@@ -291,9 +291,8 @@ pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from postlab.malloc import freed_memory_kept
 from postlab.models import float32_adapters
-from postlab.packing import without_padding
+from postlab.runs import freed_memory_kept, without_padding
 
 run = lab.run("sft", parent="base")
 trainer = SFTTrainer(
@@ -306,7 +305,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %%
-from postlab.plots import plot_stages, plot_training
+from postlab.show import plot_stages, plot_training
 
 plot_training(log, "sft")
 
@@ -354,7 +353,7 @@ None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
 # **Fine-tuning imitates its data, habits included.** Talk to it. (On `t4` and `rented`, which weren't trained on the tiny world, the questions are about the real one.)
 
 # %%
-from postlab.rollout import reply
+from postlab.sampling import reply
 
 questions = ["What is 7+8+9?", "How do I paint a lamp?", "How do I trap the baker?"]
 if not lab.profile.suite.startswith("tinyworld"):
@@ -415,7 +414,7 @@ def measured(**wanted):
 # **Predict first.** 200 clean rows, each read sixteen times, against 3,200 dirty ones, each read once: which wins, and by how much?
 
 # %%
-from postlab.figures_week03_experiments import plot_quality
+from postlab.course.week03 import plot_quality
 
 kinds = ["budget", "rows", "n"]
 runs = pd.DataFrame([r for r in recorded["runs"] if r["experiment"] == "quality"])
@@ -462,7 +461,7 @@ pd.DataFrame(rounded).T[columns]
 # The surprise is the fifth line. Just as many wrong replies, at random, cost far less than a habit. Look where:
 
 # %%
-from postlab.figures_week03_experiments import plot_families
+from postlab.course.week03 import plot_families
 
 kept = [clean[200], clean[3200], noisy[3200], spoilt]
 found = [
@@ -500,7 +499,7 @@ pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 # **Predict first.** Leave the sums out. Can it still do sums? Leave the *unsafe* rows out: does it still refuse?
 
 # %%
-from postlab.figures_week03_experiments import plot_forgetting
+from postlab.course.week03 import plot_forgetting
 
 cells = []
 for dropped in oracle.METRIC:
@@ -638,7 +637,7 @@ print(collate_as_found(sequences, starts, pad=2)[1])
 # NBVAL_CHECK_OUTPUT
 import copy
 
-from postlab.course.doctor_weeks import week_of
+from postlab.course import week_of
 
 hers = copy.deepcopy(small_tokenizer)
 hers.pad_token = hers.eos_token
@@ -702,7 +701,7 @@ stopping, _ = fine_tune("hunt-mended", collate, second, anew=False)
 
 # %% tags=["aside"]
 from postlab import evals
-from postlab.figures_week03_experiments import plot_stopping
+from postlab.course.week03 import plot_stopping
 
 asked = [row for row in suite_rows("tinyworld", 20, 0) if row["family"] in ("facts", "howto")]
 answers = {
@@ -854,7 +853,7 @@ print("\n" + sides["code"]["trl"])
 # Unsloth's side is the two calls of sections 1 and 5. What came out:
 
 # %%
-from postlab.figures_week03_experiments import plot_sides
+from postlab.course.week03 import plot_sides
 
 plot_sides([run for run in sides["runs"] if run["pair"] == 0], timed["stages"]["sft"])
 

@@ -53,7 +53,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: F401 (for the exercises)
 
 from postlab.models import load_policy
-from postlab.rollout import end_of_turn, render
+from postlab.sampling import end_of_turn, render
 
 
 def load_sft(checkpoint):
@@ -210,7 +210,7 @@ margins = (better - worse).tolist()
 
 # %%
 from postlab import stats
-from postlab.figures_week04 import plot_calibration
+from postlab.course.week04 import plot_calibration
 
 
 def agreement(margins, rows):
@@ -436,7 +436,7 @@ log = ppo.train(policy, prompts, reward, ref=sft, value_head=critic, steps=16, b
 ppo_seconds = time.perf_counter() - began
 
 # %%
-from postlab.figures_week04 import plot_ppo
+from postlab.course.week04 import plot_ppo
 
 plot_ppo(log)
 
@@ -475,7 +475,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # **Predict first.** Without any penalty, $\beta = 0$: what does the proxy do as the policy walks away from its start? And the truth?
 
 # %%
-from postlab.figures_week04 import plot_overoptimisation
+from postlab.course.week04 import plot_overoptimisation
 
 curves = pd.DataFrame(recorded["curves"])
 plot_overoptimisation(curves[curves["method"] == "ppo"])
@@ -675,7 +675,7 @@ by_samples = reply_logps(sampler, everything).exp().detach()
 # **Predict first.** How close does each come to the closed form of step 2?
 
 # %%
-from postlab.figures_week04 import plot_bandit
+from postlab.course.week04 import plot_bandit
 
 
 def away(pi):
@@ -766,7 +766,7 @@ def support(model, rows):
 
 
 # %%
-from postlab.figures_week04 import plot_support
+from postlab.course.week04 import plot_support
 
 models = {"sft": sft, "ppo": policy, "dpo": direct}
 given = pd.concat([support(model, held_out[:150]).assign(method=m) for m, model in models.items()])
@@ -785,7 +785,7 @@ strange[["prompt", "answer", "gold"]].head(5)
 # PPO is scored on what it says; its blind spot is the other one, the reward model's faults. Week 5 mends DPO's with a likelihood term on the chosen replies. All recorded runs together:
 
 # %%
-from postlab.figures_week04 import plot_frontier
+from postlab.course.week04 import plot_frontier
 
 ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
 shares = ", ".join(f"{m.upper()} {b:g} {share:.0%}" for (m, b), share in ended.items())

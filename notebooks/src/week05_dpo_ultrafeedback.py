@@ -148,9 +148,8 @@ pd.Series(dict(dpo.trainer), name="DPOConfig").to_frame()
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from postlab.malloc import freed_memory_kept
 from postlab.models import float32_adapters
-from postlab.packing import without_padding
+from postlab.runs import freed_memory_kept, without_padding
 
 run = lab.run("dpo", parent="sft")
 trainer = DPOTrainer(
@@ -166,7 +165,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
 # **Predict first.** The margins rise. Must the log-prob of the *chosen* replies rise as well?
 
 # %%
-from postlab.plots import plot_stages, plot_training
+from postlab.show import plot_stages, plot_training
 
 plot_training(log, "dpo")
 
@@ -243,7 +242,7 @@ pairs = preference_rows("tinyworld", split="heldout", n=200, seed=1)
 # TRL puts the chosen replies of a batch first and the rejected ones behind them, `(2B, T)`, and runs the model once. The mask marks the reply.
 
 # %%
-from postlab.rollout import end_of_turn, render
+from postlab.sampling import end_of_turn, render
 from postlab.scratch.losses import token_logps
 from postlab.scratch.sampling import completion_states, pack
 
@@ -309,7 +308,7 @@ implicit_margins = check.implicit_margins(implicit_margins)
 # On held-out pairs, whose words the training rows never had:
 
 # %%
-from postlab.figures_week05 import plot_margins
+from postlab.course.week05 import plot_margins
 
 batch = both_halves(pairs)
 policy_logps, ref_logps = logps_of("default", batch), logps_of("sft", batch)
@@ -389,7 +388,7 @@ heldout = pd.DataFrame(
 # **Predict first.** With the preference loss alone, do the chosen replies end above or below where they began?
 
 # %%
-from postlab.figures_week05 import plot_logps
+from postlab.course.week05 import plot_logps
 
 logs = pd.DataFrame(recorded["logs"])
 plot_logps(logs, ["sigmoid", "sigmoid+sft"])
@@ -442,7 +441,7 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 # **Predict first.** At the same number of steps, which of three betas moves furthest from its start?
 
 # %%
-from postlab.figures_week05 import plot_arms
+from postlab.course.week05 import plot_arms
 
 BETAS = ["beta 0.05", "sigmoid", "beta 5"]  # `sigmoid` is 0.5
 plot_arms(
@@ -585,7 +584,7 @@ slope.item(), intercept.item()
 # And for the embedded model's DPO on the held-out pairs:
 
 # %%
-from postlab.figures_week05 import plot_length
+from postlab.course.week05 import plot_length
 
 chosen_tokens, rejected_tokens = batch.mask.sum(1).chunk(2)
 extra = chosen_tokens - rejected_tokens

@@ -62,7 +62,7 @@ pd.Series(both, name=f"{len(tries)} prompts").to_frame()
 # **Predict first.** 200 prompts, of which one in ten changes. By how many points must the new model be better, so that you find it out four times in five?
 
 # %%
-from postlab.figures_week06 import plot_detectable
+from postlab.course.week06 import plot_detectable
 from postlab.stats import minimum_detectable_effect
 
 sizes, changing = (50, 100, 200, 500, 1000, 2000), (0.05, 0.1, 0.2, 0.4)
@@ -94,7 +94,7 @@ def prompts_needed(effect, disagreement):
 # Do not take the formula's word. Simulate the experiment, one prompt in ten changing, in worlds where the truth is known, and count how often the test finds it.
 
 # %%
-from postlab.figures_week06 import plot_power
+from postlab.course.week06 import plot_power
 from postlab.stats import power
 
 effects = (0, 0.02, 0.04, 0.05, 0.06, 0.08)
@@ -142,7 +142,7 @@ changed.groupby("family", sort=False).head(2).set_index("family")
 # Then count. For each metric that is right or wrong: how many prompts were lost, how many gained?
 
 # %%
-from postlab.comparison import is_share
+from postlab.claims import is_share
 from postlab.evals import METRICS
 
 
@@ -235,7 +235,7 @@ f"{metric}: {(b - a).mean():+.3f}, from {low:+.3f} to {high:+.3f}"
 # **Predict first.** `unpaired` gives each model prompts of its own, as many as before. Which interval is wider, and why?
 
 # %%
-from postlab.figures_week06 import plot_bootstrap
+from postlab.course.week06 import plot_bootstrap
 
 plot_bootstrap(paired, unpaired, metric=metric)
 
@@ -315,7 +315,7 @@ corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
 # Now the real table. All metrics that we looked at go in, the dull ones too: a correction for those that came out well corrects nothing.
 
 # %%
-from postlab.figures_week06 import plot_metrics
+from postlab.course.week06 import plot_metrics
 
 both = {m: paired_difference(scores("sft", m), scores("dpo", m)) for m in shares}
 changes = pd.DataFrame([{"metric": m, **vars(change)} for m, change in both.items()])
@@ -337,7 +337,7 @@ plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 # %%
 import json
 
-from postlab.figures_week06 import plot_seeds
+from postlab.course.week06 import plot_seeds
 from postlab.profile import data_dir
 from postlab.report import summary_frame
 
@@ -360,7 +360,7 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %%
-from postlab.comparison import merge_seeds
+from postlab.claims import merge_seeds
 
 every = merge_seeds(runs).set_index("metric")  # a verdict is what every seed supports
 every[["difference", "verdict"]].round(3)
@@ -382,8 +382,8 @@ pd.DataFrame(origin).rename_axis("seed").assign(cores=cores, command="make stage
 # with others.
 
 # %%
-from postlab.judges import judge_pairs, noisy_judge, oracle_judge, preference_rate
-from postlab.suites import suite_rows
+from postlab.evals import suite_rows
+from postlab.judge import judge_pairs, noisy_judge, oracle_judge, preference_rate
 
 truth = oracle_judge(suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0))
 prompts, sft, dpo = (words[column].tolist() for column in ("prompt", "sft", "dpo"))
@@ -433,7 +433,7 @@ swapped_win_rate = check.swapped_win_rate(swapped_win_rate)
 # </details>
 
 # %%
-from postlab.judges import position_bias
+from postlab.judge import position_bias
 
 won = votes.assign(dpo=votes["choice"].map({"b": 1.0, "tie": 0.5, "a": 0.0}))
 dpo_first = won.loc[won["order"] == "ba", "dpo"].tolist()
@@ -452,7 +452,7 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 # Swapping does not help against a taste that follows the answer. To see one alone, compare the SFT model with itself grown talkative: every second answer gets a kind word, and in truth nothing changed.
 
 # %%
-from postlab.judges import length_controlled_rate
+from postlab.judge import length_controlled_rate
 
 KIND = " I hope that this is of help to you."
 chatty = [text + KIND * (i % 2) for i, text in enumerate(sft)]
@@ -476,7 +476,7 @@ for case, other, knows in (("DPO", dpo, truth), ("SFT, chatty", chatty, blind_to
         steps.append({"case": case, "step": step, "truth": right, **vars(found)})
 
 # %%
-from postlab.figures_week06 import plot_judges
+from postlab.course.week06 import plot_judges
 
 plot_judges(pd.DataFrame(steps))
 
@@ -513,7 +513,7 @@ agreed = sum(map(str.__eq__, oracle_says, judge_says)) / len(oracle_says)
 # **Predict first.** How well will the judge agree with the oracle? And what might it go by instead?
 
 # %%
-from postlab.judges import model_judge
+from postlab.judge import model_judge
 from postlab.models import load_policy
 
 judge_name = lab.profile.judge_model or lab.checkpoint("dpo")
@@ -537,7 +537,7 @@ pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said
 # The cell is off, because it sends prompts and answers there:
 
 # %%
-from postlab.judges import endpoint_judge
+from postlab.judge import endpoint_judge
 
 ENDPOINT = None  # such as "http://localhost:8000/v1"
 if ENDPOINT:
@@ -561,7 +561,7 @@ for votes_cast in (10, 30, 100, 300):
     print(f"{votes_cast:>4} votes, 70% for one: {found.low:.2f} to {found.high:.2f}")
 
 # %%
-from postlab.widgets import arena
+from postlab.show import arena
 
 blind = {"sft": before[once], "dpo": after[once]}
 arena(blind, path=lab.folder / "votes.jsonl", seed=0)

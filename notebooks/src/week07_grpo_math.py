@@ -162,7 +162,7 @@ def climb(baseline, seed, updates=60):
 # **Predict first.** Every answer here scores above 0, so each one drawn is pushed up. `baseline` subtracts the mean of the draws. Does that change where the climb ends, or how?
 
 # %%
-from postlab.figures_week07 import plot_climb
+from postlab.course.week07 import plot_climb
 
 methods = {"without a baseline": False, "with one": True}
 plot_climb(
@@ -371,7 +371,7 @@ round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 # %% tags=["aside"]
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
-from postlab.rollout import end_of_turn, render
+from postlab.sampling import end_of_turn, render
 from postlab.scratch.sampling import sample
 
 tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
@@ -467,7 +467,7 @@ import tempfile
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from postlab.widgets import recorded, rollout_explorer
+from postlab.show import recorded, rollout_explorer
 
 
 def rollout(prompts, trainer):
@@ -499,7 +499,7 @@ else:
 import contextlib
 import io
 
-from postlab.figures_week07 import plot_pair
+from postlab.course.week07 import plot_pair
 
 if beside:
     with contextlib.redirect_stdout(io.StringIO()):  # the log is read below
@@ -542,7 +542,7 @@ texts = tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=Tr
 rewards = torch.tensor(scored(texts, [row["answer"] for row in six]))
 
 # %% tags=["aside"]
-from postlab.figures_week07 import plot_reuse
+from postlab.course.week07 import plot_reuse
 
 advantages, real = group_advantages(rewards, G), rollouts.mask.bool()
 weights = [p for p in policy.parameters() if p.requires_grad]
@@ -569,7 +569,7 @@ plot_reuse(pd.DataFrame(shares))
 # A colleague took your loop, from the same start, and wrote one line anew:
 
 # %% tags=["aside"]
-from postlab.figures_week07 import plot_hunt
+from postlab.course.week07 import plot_hunt
 
 
 def her_scores(texts, golds):
@@ -617,10 +617,9 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from postlab.malloc import freed_memory_kept
-from postlab.packing import without_padding
 from postlab.models import float32_adapters
-from postlab.rollout_trl import rollout_func
+from postlab.runs import freed_memory_kept, without_padding
+from postlab.sampling import rollout_func
 
 run = lab.run("grpo", parent=parent)
 trainer = GRPOTrainer(
@@ -638,7 +637,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
 # **Predict first.** Which curve tells you that training works: the loss, the reward, the length?
 
 # %%
-from postlab.plots import plot_stages, plot_training
+from postlab.show import plot_stages, plot_training
 
 plot_training(log, "grpo")
 
@@ -696,7 +695,7 @@ pd.Series(arms["provenance"], name="recorded").to_frame()
 # %%
 import numpy as np
 
-from postlab.figures_week07 import plot_schedule
+from postlab.course.week07 import plot_schedule
 
 
 def numbers(values):
@@ -761,7 +760,7 @@ plot_stages(table, profile=lab.profile.name)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab.readings import readings
+from postlab.evals import readings
 from postlab.tinyworld.oracle import read
 from postlab.tinyworld.tasks import score
 
@@ -802,7 +801,7 @@ five = json.loads((results / "seeds.json").read_text())
 pd.Series(five["provenance"], name="recorded").to_frame()
 
 # %%
-from postlab.figures_week07 import plot_gains
+from postlab.course.week07 import plot_gains
 
 
 def read_back(told, prefix=""):

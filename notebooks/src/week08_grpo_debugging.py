@@ -30,8 +30,8 @@ import json
 
 import pandas as pd
 
+from postlab.course import log_history
 from postlab.profile import data_dir
-from postlab.recorded import log_history
 
 recorded = data_dir() / "results" / "week08"
 cases = json.loads((recorded / "logs" / "tuning.json").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def case(name):
 # **Predict first.** The policy can do some of these sums. Before you look: what must the second panel show for the first to stay where it is?
 
 # %%
-from postlab.figures_week08 import plot_signals
+from postlab.course.week08 import plot_signals
 
 log = case("wrong-tags")
 plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
@@ -193,7 +193,7 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 # `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters and what to try, and `week_of` says which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py` and, for GRPO, `doctor_rules_grpo.py`. Run C again:
 
 # %%
-from postlab.course.doctor_weeks import week_of
+from postlab.course import week_of
 from postlab.doctor import diagnose
 
 log = case("blurted")
@@ -272,7 +272,7 @@ hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
 pd.Series(hack["provenance"], name="recorded").to_frame()
 
 # %%
-from postlab.figures_week08_hack import by_prompt, curves, plot_proxy
+from postlab.course.week08 import by_prompt, curves, plot_proxy
 
 
 def runs_of(*arms):
@@ -323,7 +323,7 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # **Predict first.** Which mends it, which slows it down, which moves the fault elsewhere?
 
 # %%
-from postlab.figures_week08_hack import plot_repairs
+from postlab.course.week08 import plot_repairs
 from postlab.stats import bootstrap_interval, paired_difference
 
 MANNERS = ["safety", "honesty", "helpfulness"]
@@ -407,7 +407,7 @@ mended_reward = check.mended_reward(mended_reward)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab.checks.week08 import nothing_false_reward
+from postlab.course.week08 import nothing_false_reward
 
 colours = ["red", "blue", "green"]
 replies = [
@@ -430,10 +430,10 @@ pd.DataFrame({name: [pay(r, "red", colours) for r in replies] for name, pay in p
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+from postlab.evals import suite_rows
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
-from postlab.rollout_trl import rollout_func
-from postlab.suites import suite_rows
+from postlab.sampling import rollout_func
 from postlab.tinyworld import tasks
 
 tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
@@ -589,7 +589,7 @@ pd.Series(made["provenance"], name="recorded").to_frame()
 # %%
 import numpy as np
 
-from postlab.figures_week08_tasks import plot_seen_and_unseen
+from postlab.course.week08 import plot_seen_and_unseen
 
 PAID = {"all tests": "tests", "two tests": "few", "form": "schema", "form and truth": "true"}
 UNSEEN = {"code": "held_back", "json": "true"}  # arm or task: name of the check
@@ -668,7 +668,7 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 # Which is worse for training: a wrong answer paid, a right one refused, or an error raised?
 
 # %%
-from postlab.figures_week08_tasks import plot_probes
+from postlab.course.week08 import plot_probes
 
 found = json.loads((recorded / "gym_probe.json").read_text(encoding="utf-8"))
 probes = pd.DataFrame(found["probes"])
@@ -686,7 +686,7 @@ same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `gym_reward` in `postlab.gym` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes of the task, which no wrapper closes.
+# `gym_reward` in `postlab.course.week08` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes of the task, which no wrapper closes.
 #
 # ### Before you train on any verifier
 #
@@ -728,7 +728,7 @@ pd.Series(ablations["provenance"], name="recorded").to_frame()
 # A seed gives all arms the same prompts, so its luck cancels in differences. `blocked_differences` judges by what scatter is left in *all* arms; Holm corrects for the many looks.
 
 # %%
-from postlab.figures_week08_ablations import plot_ablations
+from postlab.course.week08 import plot_ablations
 from postlab.stats import blocked_differences, holm
 
 
@@ -768,7 +768,7 @@ pd.DataFrame(told).round(3)
 # What did dynamic sampling pay for its lack of silent groups? How often does each clip bind, and which arm does that explain? Silence by group size, and by Exercise 8.1 if all prompts were alike:
 
 # %%
-from postlab.figures_week08_ablations import plot_groups
+from postlab.course.week08 import plot_groups
 
 rows = []
 for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16": 16}.items():
@@ -803,7 +803,7 @@ for finding in diagnose(run.log):
 
 # %%
 from postlab.evals import compare
-from postlab.plots import plot_stages
+from postlab.show import plot_stages
 
 SHOWN = ["arithmetic_sampled", "facts", "helpfulness", "safety", "honesty"]
 SHOWN += ["gsm8k_strict", "gsm8k_lenient"]  # what `t4` and `rented` measure

@@ -323,8 +323,7 @@ kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 # The rest is week 5: rows of prompt, chosen and rejected, and DPO with a likelihood term. The reference is the policy after the supervised half, as TRL copies the adapter that it is given.
 
 # %%
-from postlab.malloc import freed_memory_kept
-from postlab.packing import without_padding
+from postlab.runs import freed_memory_kept, without_padding
 
 preferred = cai.labelled_rows(pairs, labels) + kept
 run = tiny.run("cai", parent="sft")
@@ -350,12 +349,12 @@ from postlab.doctor import diagnose
 # It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage:
 
 # %%
-from postlab import evals, plots
+from postlab import evals, show
 
 before = tiny.evaluate("sft", start, tokenizer)
 after = tiny.evaluate(run, trainer.model, tokenizer)
 table = evals.compare({"sft": before, "cai": after})
-plots.plot_stages(table, profile="tiny")
+show.plot_stages(table, profile="tiny")
 
 # %% [markdown]
 # With intervals; the four that a rule is about, and what none is about:
@@ -415,7 +414,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # A dot is the mean of the seeds, a line its interval over prompts, a small stroke a seed:
 
 # %% tags=["aside"]
-from postlab.figures_week09 import moved, plot_cost, plot_moves, plot_noise
+from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
 
 halves = [
     {"arm": name, "metrics": run[part]["metrics"]}

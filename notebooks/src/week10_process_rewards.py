@@ -31,11 +31,11 @@ lab = postlab.start(week=10)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab import prm
+from postlab import process
 
 for reply in ("12+30=42, 42+15=57. #### 57", "#### 57"):
-    print(prm.split_steps(reply))
-prm.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=prm.LINES)
+    print(process.split_steps(reply))
+process.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=process.LINES)
 
 # %% [markdown]
 # A step is *right* here if the solution is still on track after it: the oracle follows the sum and checks every addition. After a wrong step nothing is right any more, not even a right answer.
@@ -51,11 +51,11 @@ pd.set_option("display.max_colwidth", 120, "display.max_columns", 40)
 question = "What is 12+30+15?"
 replies = ["12+30=42, 42+15=57. #### 57", "12+30=42, 42+15=67. #### 67"]
 replies += ["12+30=52, 52+15=57. #### 57", "#### 58"]
-steps = [prm.split_steps(reply) for reply in replies]
+steps = [process.split_steps(reply) for reply in replies]
 pd.DataFrame(
     {
         "reply": reply,
-        "labels": prm.oracle_labels(question, cut),
+        "labels": process.oracle_labels(question, cut),
         "answer right": reply.endswith("57"),
     }
     for reply, cut in zip(replies, steps, strict=True)
@@ -115,7 +115,7 @@ batch = torch.tensor([[-1, -1, 0, 0, 1, 2, 2], [-1, 0, 0, 0, -1, -1, -1]])
 step_labels(batch, torch.tensor([[1, 0, 0], [1, 0, 0]])).tolist()
 
 # %% [markdown]
-# `prm.encode_steps` does it on text: it tokenizes the reply whole (a tokenizer may join the end of a step and the space behind it), finds the token that holds each step's last character, and refuses rows that would be cut.
+# `process.encode_steps` does it on text: it tokenizes the reply whole (a tokenizer may join the end of a step and the space behind it), finds the token that holds each step's last character, and refuses rows that would be cut.
 
 # %%
 from postlab.models import load_policy
@@ -124,7 +124,7 @@ from postlab.profile import get_profile
 tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 policy, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 prompt = [{"role": "user", "content": question}]
-row = prm.encode_steps([prm.step_row(prompt, replies[1], [1, 0, 0])], tokenizer)[0]
+row = process.encode_steps([process.step_row(prompt, replies[1], [1, 0, 0])], tokenizer)[0]
 pd.DataFrame(
     [[tokenizer.decode([token]) for token in row["input_ids"]], row["labels"]],
     index=["token", "label"],
@@ -166,14 +166,14 @@ def right(prompt, reply):
 
 # %%
 prompts = sums("train", 240, f"notebook {lab.seed}")
-drawn = prm.sample_solutions(policy, tokenizer, prompts, n=8, seed=lab.seed)
+drawn = process.sample_solutions(policy, tokenizer, prompts, n=8, seed=lab.seed)
 rows = [
-    prm.step_row(prompt, reply)
+    process.step_row(prompt, reply)
     for prompt, group in zip(prompts, drawn, strict=True)
     for reply in group
-    if prm.split_steps(reply)
+    if process.split_steps(reply)
 ]
-truth = [prm.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for r in rows]
+truth = [process.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for r in rows]
 outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
 
 # %% [markdown]
@@ -191,7 +191,7 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
-soft = prm.rollout_labels(
+soft = process.rollout_labels(
     policy, tokenizer, [rows[i] for i in some], right=right, k=8, seed=lab.seed
 )
 pd.DataFrame(
@@ -251,8 +251,7 @@ from transformers import (
     set_seed,
 )
 
-from postlab.malloc import freed_memory_kept
-from postlab.packing import without_padding
+from postlab.runs import freed_memory_kept, without_padding
 
 
 def new_head():
@@ -304,10 +303,10 @@ def trained_head(encoded, max_steps=60, run=None):
 
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
-encoded = prm.encode_steps(process_rows, tokenizer)
+encoded = process.encode_steps(process_rows, tokenizer)
 run = tiny.run("prm", parent="sft")
 process, process_log = trained_head(encoded, run=run)
-outcome_encoded = prm.encode_steps(prm.outcome_rows(rows, outcome), tokenizer)
+outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), tokenizer)
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
@@ -340,20 +339,20 @@ pd.DataFrame(
 # What does it say of a step? Six held-out replies: four of several steps that go wrong, the latest first, then one worked and one blurted. Wrong steps in bold:
 
 # %% tags=["aside"]
-from postlab.figures_week10 import plot_step_scores
+from postlab.course.week10 import plot_step_scores
 
 fresh = sums("heldout", 40, "shown")
-pool = prm.sample_solutions(policy, tokenizer, fresh, n=16, seed=1)
+pool = process.sample_solutions(policy, tokenizer, fresh, n=16, seed=1)
 flat = [
-    prm.step_row(p, reply or "nothing")
+    process.step_row(p, reply or "nothing")
     for p, group in zip(fresh, pool, strict=True)
     for reply in group
 ]
-for row, scores in zip(flat, prm.step_scores(process, tokenizer, flat), strict=True):
+for row, scores in zip(flat, process.step_scores(process, tokenizer, flat), strict=True):
     row["scores"] = scores
-    row["labels"] = prm.oracle_labels(row["prompt"][-1]["content"], row["completions"])
+    row["labels"] = process.oracle_labels(row["prompt"][-1]["content"], row["completions"])
 worked = [r for r in flat if len(r["completions"]) > 2]
-late = sorted(worked, key=lambda r: -prm.first_wrong(r["labels"]))[:4]
+late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
@@ -368,7 +367,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 # NBVAL_CHECK_OUTPUT
 chances = {"three sure steps": [0.9, 0.9, 0.9], "one doubt": [0.9, 0.5, 0.9], "a blurt": [0.6]}
 pd.DataFrame(
-    {how: {name: prm.aggregate(p, how) for name, p in chances.items()}
+    {how: {name: process.aggregate(p, how) for name, p in chances.items()}
      for how in ("last", "min", "product", "sum")}
 ).round(3)  # fmt: skip
 
@@ -434,7 +433,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 [(n, round(best_of(tiebreak, good, n).item(), 4), round(pass_at_k(8, 2, n), 4)) for n in (1, 2, 4, 8)]  # fmt: skip
 
 # %% [markdown]
-# `prm.best_of_n` does the same and lets equal scores share; `prm.vote_of_n` is the majority of $n$ (self-consistency). On the 40 held-out prompts above, with your two heads:
+# `process.best_of_n` does the same and lets equal scores share; `process.vote_of_n` is the majority of $n$ (self-consistency). On the 40 held-out prompts above, with your two heads:
 
 # %% tags=["aside"]
 import re
@@ -455,8 +454,8 @@ def final(row):
 
 worth = table(flat, lambda r: right(r["prompt"], " ".join(r["completions"])))
 answers = table(flat, final).tolist()
-by_process = table(flat, lambda r: prm.aggregate(r["scores"], "min"))
-last = iter(prm.step_scores(outcome_head, tokenizer, flat))
+by_process = table(flat, lambda r: process.aggregate(r["scores"], "min"))
+last = iter(process.step_scores(outcome_head, tokenizer, flat))
 by_outcome = table(flat, lambda r: next(last)[-1])
 
 # %% [markdown]
@@ -466,10 +465,10 @@ by_outcome = table(flat, lambda r: next(last)[-1])
 pd.DataFrame(
     {
         n: {
-            "majority": prm.vote_of_n(answers, worth, n).mean(),
-            "outcome": prm.best_of_n(by_outcome, worth, n).mean(),
-            "process, min": prm.best_of_n(by_process, worth, n).mean(),
-            "oracle": prm.best_of_n(worth, worth, n).mean(),
+            "majority": process.vote_of_n(answers, worth, n).mean(),
+            "outcome": process.best_of_n(by_outcome, worth, n).mean(),
+            "process, min": process.best_of_n(by_process, worth, n).mean(),
+            "oracle": process.best_of_n(worth, worth, n).mean(),
         }
         for n in (1, 2, 4, 8, 16)
     }
@@ -479,7 +478,7 @@ pd.DataFrame(
 # **Predict first.** With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
 
 # %% tags=["aside"]
-from postlab.figures_week10 import gains, plot_choice, plot_gains
+from postlab.course.week10 import gains, plot_choice, plot_gains
 
 plot_choice(pd.DataFrame(recorded["choice"]))
 
@@ -523,12 +522,14 @@ sixteen = evaluate(
     policy, tokenizer, [row | {"temperature": 1.0, "samples": 16} for row in own_sums]
 )
 whose = [[{"role": "user", "content": text}] for text in sixteen["prompt"]]
-cut = [prm.step_row(p, reply or "-") for p, reply in zip(whose, sixteen["answer"], strict=True)]
-sixteen["score"] = [prm.aggregate(s, "min") for s in prm.step_scores(process, tokenizer, cut)]
+cut = [process.step_row(p, reply or "-") for p, reply in zip(whose, sixteen["answer"], strict=True)]
+sixteen["score"] = [
+    process.aggregate(s, "min") for s in process.step_scores(process, tokenizer, cut)
+]
 
 # %%
 from postlab.evals import compare
-from postlab.fingerprint import digest
+from postlab.runs import digest
 
 parent = tiny.evaluate("sft", policy, tokenizer)
 best = sixteen.loc[sixteen.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
@@ -591,7 +592,7 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 # **Predict first.** A blurted answer is one step, so its first wrong step is easy to name. What will be left of the F1 when only replies with at least two steps are counted?
 
 # %% tags=["aside"]
-from postlab.figures_week10 import found_errors, plot_errors
+from postlab.course.week10 import found_errors, plot_errors
 
 groups = {
     "all replies": found_errors(recorded["errors"]),
@@ -606,7 +607,7 @@ plot_errors(groups)
 groups["with steps"].set_index("finder").round(3)
 
 # %% tags=["aside"]
-from postlab.figures_week10 import hits_by_place
+from postlab.course.week10 import hits_by_place
 
 hits_by_place(recorded["errors"]).round(3)
 
@@ -621,8 +622,8 @@ hits_by_place(recorded["errors"]).round(3)
 # %% tags=["aside"]
 from functools import partial
 
-score = partial(prm.step_scores, process, tokenizer)
-found = prm.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
+score = partial(process.step_scores, process, tokenizer)
+found = process.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
 # The reply kept, its score, and all tokens drawn on the way:
@@ -638,7 +639,7 @@ pd.DataFrame(
 # Recorded, on 100 held-out prompts, three seeds. How many replies do a search's tokens buy?
 
 # %% tags=["aside"]
-from postlab.recorded import numbers
+from postlab.course import numbers
 
 searched = recorded["beams"]
 tokens = np.mean([numbers(one["tokens"]).mean() for one in searched])
@@ -673,7 +674,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 # **Predict first.** For each of the three: what is the cheapest way to be paid more, and when will the policy find it?
 
 # %% tags=["aside"]
-from postlab.figures_week10_gamed import curves, plot_gamed
+from postlab.course.week10 import curves, plot_gamed
 
 plot_gamed(*curves(recorded["grpo"]))
 
@@ -738,7 +739,7 @@ pd.DataFrame(
 # %% tags=["aside"]
 def colleagues_rows(rows):
     """Tokens and labels, as my colleague makes them."""
-    found = prm.encode_steps(rows, tokenizer)
+    found = process.encode_steps(rows, tokenizer)
     for row in found:
         row["labels"] = [max(label, 0) for label in row["labels"]]
     return found
@@ -749,18 +750,18 @@ def colleagues_rows(rows):
 
 # %% tags=["aside"]
 theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
-their_scores = prm.step_scores(theirs, tokenizer, flat)
+their_scores = process.step_scores(theirs, tokenizer, flat)
 again = iter(their_scores)
-by_theirs = table(flat, lambda r: prm.aggregate(next(again), "min"))
+by_theirs = table(flat, lambda r: process.aggregate(next(again), "min"))
 
 # %% [markdown]
 # First yours, then his:
 
 # %% tags=["aside"]
-first = [prm.first_wrong(r["labels"]) for r in flat]
+first = [process.first_wrong(r["labels"]) for r in flat]
 pd.DataFrame(
-    {"loss": log[-2]["loss"], "best of 16": prm.best_of_n(marks, worth, 16).mean()}
-    | prm.error_f1([prm.first_wrong(p) for p in scores], first)
+    {"loss": log[-2]["loss"], "best of 16": process.best_of_n(marks, worth, 16).mean()}
+    | process.error_f1([process.first_wrong(p) for p in scores], first)
     for log, marks, scores in (
         (process_log, by_process, [r["scores"] for r in flat]),
         (their_log, by_theirs, their_scores),
@@ -776,8 +777,8 @@ pd.DataFrame(
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
-one = prm.step_row(prompt, replies[1], [1, 0, 0])
-[sum(x != -100 for x in prm.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
+one = process.step_row(prompt, replies[1], [1, 0, 0])
+[sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
 # ## 11. With real data
@@ -802,7 +803,7 @@ with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder, "bench.jsonl")
     file.write_text(json.dumps(bench | {"final_answer_correct": False}))
     real = step_rows(str(file), split="test")
-real[0]["completions"], real[0]["labels"], prm.first_wrong(real[0]["labels"])
+real[0]["completions"], real[0]["labels"], process.first_wrong(real[0]["labels"])
 
 # %% [markdown]
 # On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024, drop_long=True)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")`, `step_scores(head, tokenizer, rows, separator="\n")` and `error_f1`. No large model was run here.

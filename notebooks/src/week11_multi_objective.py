@@ -169,7 +169,7 @@ round(hypervolume(points, torch.zeros(2)).item(), 2)
 # %% tags=["aside"]
 import numpy as np
 
-from postlab.objectives import chosen_hypervolume, hypervolumes
+from postlab.course.week11 import chosen_hypervolume, hypervolumes
 
 WAYS = {"as measured": hypervolumes, "chosen elsewhere": chosen_hypervolume}
 
@@ -352,7 +352,7 @@ for point in objectives.simplex(4):  # 15 points: all quarters
     found.append(mixed | told(objectives.soup(model, mixed)).to_dict())
 
 # %% tags=["aside"]
-from postlab.figures_week11_methods import plot_soups
+from postlab.course.week11 import plot_soups
 
 plot_soups(pd.DataFrame(found))
 
@@ -362,7 +362,7 @@ plot_soups(pd.DataFrame(found))
 # The weights are chosen after training, by whoever uses the model. Choose some:
 
 # %% tags=["aside"]
-from postlab.widgets import soup_mixer
+from postlab.show import soup_mixer
 
 prompts = [
     "Please tell me how to burn the plumber.",
@@ -473,8 +473,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # A seed decides rows, prompts, order and draws; all begin at the one SFT stage and answer the same 100 held-out prompts a family. Mixed pairs and weighted rewards along one ladder: helpfulness has weight 1, safety and honesty have $r$ each. Means over seeds, intervals over prompts:
 
 # %% tags=["aside"]
-from postlab.figures_week11_methods import plot_weights
-from postlab.figures_week11_record import interval_rows
+from postlab.course.week11 import interval_rows, plot_weights
 
 FOUR = ["safety", "honesty", "helpfulness", "over_refusal"]
 LABELS = dict(enumerate(["0", "0.5", "0.75", "1.1", "1.7", "2.5", "only"]))
@@ -487,7 +486,7 @@ plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS))
 # TRL's other order at one rung, r = 1.7, by seed. The group above said that the lamp's half is lost there:
 
 # %% tags=["aside"]
-from postlab.figures_week11_record import paired_rows
+from postlab.course.week11 import paired_rows
 
 paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
 
@@ -584,7 +583,7 @@ class DualAscent(TrainerCallback):
 # The run that makes this week's stage, `multi`, from SFT.
 
 # %%
-from postlab.rollout_trl import rollout_func
+from postlab.sampling import rollout_func
 
 run = tiny.run("multi", parent="sft")
 grpo = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "save_steps": 24}
@@ -596,8 +595,7 @@ before = tiny.evaluate("sft", start, tokenizer)
 # %%
 from trl import GRPOConfig, GRPOTrainer
 
-from postlab.malloc import freed_memory_kept
-from postlab.packing import without_padding
+from postlab.runs import freed_memory_kept, without_padding
 
 callback = DualAscent()
 trainer = GRPOTrainer(
@@ -617,7 +615,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
 # Does the doctor of week 8 see anything in its log?
 
 # %% tags=["aside"]
-from postlab.course.doctor_weeks import week_of
+from postlab.course import week_of
 from postlab.doctor import diagnose
 
 for finding in diagnose(log):
@@ -627,8 +625,8 @@ for finding in diagnose(log):
 # If it speaks of a traded reward: this trade was ordered, by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:
 
 # %% tags=["aside"]
-from postlab.figures_week11_methods import plot_dual
-from postlab.recorded import numbers
+from postlab.course import numbers
+from postlab.course.week11 import plot_dual
 
 frames = []
 for one in recorded["runs"][str(seeds[0])]["lagrange"][::3]:
@@ -641,7 +639,7 @@ plot_dual(pd.concat(frames))
 # A multiplier is an integral of the past: while it moves at the last step the run has not settled, and its level is a wish. How near did each come, on held-out prompts?
 
 # %% tags=["aside"]
-from postlab.figures_week11_record import values
+from postlab.course.week11 import values
 
 held = values(recorded, "lagrange", FOUR, seeds)
 table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.items()}).round(1)
@@ -667,9 +665,9 @@ changes.reindex(shown)[["value", "difference", "difference_low", "difference_hig
 # **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do?
 
 # %% tags=["aside"]
-from postlab.figures_week11_methods import plot_doses
+from postlab.course.week11 import plot_doses
 
-from postlab.figures_week11_record import STARTS, dose_rows
+from postlab.course.week11 import STARTS, dose_rows
 
 plot_doses(dose_rows(recorded, FOUR, seeds))
 
@@ -686,7 +684,7 @@ pd.concat(parts).round(2)
 # Five sets of policies from one SFT stage and three judges. A soup costs no training, so there are more of them; they stand a second time with the ladder's seven weights only. The hypervolume is of all three objectives, reference 0; prompts are resampled for all alike, so differences are paired:
 
 # %% tags=["aside"]
-from postlab.figures_week11_record import METHODS, method_sets
+from postlab.course.week11 import METHODS, method_sets
 
 AXES = ["safety", "helpfulness", "honesty"]
 sets = method_sets(recorded, seeds, AXES)
@@ -697,7 +695,7 @@ for how, way in WAYS.items():
     by_seed[how] = {seed: way(one, resamples=300) for seed, one in of_seed.items()}
 
 # %% tags=["aside"]
-from postlab.figures_week11 import plot_volumes
+from postlab.course.week11 import plot_volumes
 
 rows = []
 for how, found in volumes.items():
@@ -741,8 +739,7 @@ ranks.astype(int)
 # The one figure. Left, what each method reached; the star is the oracle's. Right, the price: of the policies that hold safety to a level on one half of the prompts, the most helpful there; drawn is what it does on the other half. Who holds a level by luck holds less here, most where many stood for choice. Does any line lie above the others by more than its band?
 
 # %% tags=["aside"]
-from postlab.figures_week11_record import front_rows, means_of
-from postlab.objectives_levels import best_rows
+from postlab.course.week11 import best_rows, front_rows, means_of
 
 BOTH = ["safety", "helpfulness"]
 five = {method: sets[method] for method in METHODS}
@@ -750,7 +747,7 @@ levels = pd.DataFrame(best_rows(five, hold=BOTH[0], of=BOTH[1], levels=(0.5, 0.6
 reached = front_rows(five, lambda points: pareto_front(torch.tensor(points)).tolist(), BOTH)
 
 # %% tags=["aside"]
-from postlab.figures_week11 import plot_front
+from postlab.course.week11 import plot_front
 
 truths = [means_of(recorded["runs"][str(seed)]["best of"][0]["truth"], AXES) for seed in seeds]
 oracle = pd.DataFrame(truths).mean().to_dict()
@@ -766,7 +763,7 @@ plot_front(pd.concat([reached, stars]), levels, about=about)
 # And what each set cost, in seconds, over all seeds:
 
 # %% tags=["aside"]
-from postlab.figures_week11_record import bill
+from postlab.course.week11 import bill
 
 bill(recorded).round(0)
 

@@ -51,7 +51,7 @@ table.pivot(index="metric", columns="stage", values="value")[list(frames)].round
 # A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only the changes whose interval excludes zero.
 
 # %%
-from postlab.plots import plot_stages
+from postlab.show import plot_stages
 
 plot_stages(table, profile=lab.profile.name)
 

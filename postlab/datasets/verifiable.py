@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from postlab.datasets import _messages, _rows
-from postlab.rewards._asserts import read_tests
-from postlab.rewards.schema import is_schema
+from postlab.rewards import is_schema, read_tests
 from postlab.tinyworld import verifiable
 
 _CODE = {

@@ -1,15 +1,22 @@
 """Verifiable rewards in TRL's protocol: `(completions, **columns) -> list[float | None]`."""
 
+from postlab.rewards._asserts import read_tests
+from postlab.rewards._reply import after_thinking, fenced, reply_text
 from postlab.rewards.code import code_reward
 from postlab.rewards.format import format_reward
 from postlab.rewards.math import answers_match, extract_answer, math_reward
-from postlab.rewards.schema import schema_reward
+from postlab.rewards.schema import is_schema, schema_reward
 
 __all__ = [
+    "after_thinking",
     "answers_match",
     "code_reward",
     "extract_answer",
+    "fenced",
     "format_reward",
+    "is_schema",
     "math_reward",
+    "read_tests",
+    "reply_text",
     "schema_reward",
 ]

@@ -23,8 +23,8 @@ from exercise_tools import (
     mutants,
 )
 
-from postlab import checks
-from postlab.checks._exercise import examine
+from postlab.course import check as checks
+from postlab.course.check._exercise import examine
 
 # Weeks whose exercises are still to be written. A week leaves this list with its first exercise:
 # the test below fails for one that has any.

@@ -59,7 +59,8 @@ def plant(fault: str, profile_name: str) -> None:
     Raises:
         ValueError: if there is no such fault.
     """
-    from postlab import profile, suites
+    from postlab import profile
+    from postlab.evals import suites
 
     if fault == "renamed column":  # the server's rows have it: see walk.py
         return

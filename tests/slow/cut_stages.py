@@ -19,8 +19,8 @@ from typing import Any
 
 import postlab.evals
 import postlab.profile
-import postlab.rollout_trl
 import postlab.runs
+import postlab.sampling
 
 STAGES_SCRIPT = Path(__file__).resolve().parents[2] / "notebooks" / "stages.py"
 SHORT = {"max_steps": 10, "save_steps": 5, "logging_steps": 1}
@@ -65,7 +65,7 @@ if __name__ == "__main__":
     tiny = postlab.profile.PROFILES["tiny"]
     stages = {name: cut(getattr(tiny, name)) for name in ("sft", "dpo", "grpo")}
     postlab.profile.PROFILES["tiny"] = dataclasses.replace(tiny, eval_prompts=2, **stages)
-    postlab.rollout_trl.rollout_func = fixed_completions
+    postlab.sampling.rollout_func = fixed_completions
     postlab.evals.evaluate = traced(postlab.evals.evaluate, "evaluates")
     postlab.runs.Run._write = traced(postlab.runs.Run._write, "writes")
     sys.argv = [str(STAGES_SCRIPT), *sys.argv[1:]]

@@ -35,7 +35,7 @@ DOT = "\N{MIDDLE DOT}"  # how the widgets show a space of a token
 EVIL = "<script>window.marker = 1</script><img src=x onerror='window.marker = 1'>"
 ARENA = f"""
 import pandas as pd
-from postlab.widgets import arena
+from postlab.show import arena
 ids = [f"p{{i}}" for i in range(6)]
 prompts = ["How do I keep bread fresh? It costs $5 here and $6 there."] * 5 + ["{EVIL}"]
 sft = ["Put it in a paper bag, cut side down, in a dry cupboard. It keeps for two or three days; "
@@ -48,7 +48,7 @@ votes
 CHOOSER = f"""
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from postlab.widgets import token_chooser
+from postlab.show.chooser import token_chooser
 words = "2+3 5 1+1 2 end pad".split() + "{EVIL}".split()
 inner = Tokenizer(models.WordLevel({{word: i for i, word in enumerate(dict.fromkeys(words))}}))
 inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -61,8 +61,8 @@ token_chooser(rows, tokenizer, max_length=32)
 """
 
 EXPLORER = f"""
-from postlab.rollout_explorer import Answer, Group
-from postlab.widgets import rollout_explorer
+from postlab.show.explorer import Answer, Group
+from postlab.show import rollout_explorer
 asked = ["What is 2+3?", "What is 4+4?"]
 tries = [("2+3=5. ", "#### 5"), ("#### ", "6")]
 scores = [(1.0, 0.71), (0.0, -0.71)]
@@ -74,7 +74,7 @@ groups += [Group(4, "{EVIL}", (Answer(("{EVIL[:34]}", "{EVIL[34:]}"), 1.0, 0.71)
 rollout_explorer(groups)
 """
 MIXER = f"""
-from postlab.objectives_widget import SoupMixer
+from postlab.show.mixer import SoupMixer
 def answers(weights):
     if weights["honest"] == 1:
         return ["{EVIL}", "I do not know."]

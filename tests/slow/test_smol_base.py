@@ -5,8 +5,7 @@ import os
 import pytest
 import torch
 
-from postlab import bases
-from postlab.models import load_policy
+from postlab.models import bases, load_policy
 
 
 @pytest.fixture(scope="module")

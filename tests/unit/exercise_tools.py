@@ -13,8 +13,8 @@ from pathlib import Path
 import nbformat
 from modules import module_at
 
-from postlab import checks
-from postlab.checks._exercise import Exercise
+from postlab.course import check as checks
+from postlab.course.check._parts import Exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = ROOT / "tests" / "mutants"
@@ -29,7 +29,7 @@ build = module_at(ROOT / "notebooks" / "build.py", "notebook_builder")
 
 
 def exercise(name: str) -> Exercise:
-    module = importlib.import_module(f"postlab.checks.{checks.WEEKS[name]}")
+    module = importlib.import_module(f"postlab.course.{checks.WEEKS[name]}.exercises")
     return getattr(module, name.upper())
 
 

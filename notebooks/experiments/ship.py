@@ -1,0 +1,98 @@
+"""Ship a real run with the package: `make stages && python notebooks/experiments/ship.py [smol]`.
+
+Copies the comparison of every seed into data/results/<profile>, and, for `tiny`, seed 0's stages
+into data/tiny-stages (for notebooks that are opened without the earlier ones), those of weeks 9 to
+11 too where they were made (`make stages ALL=1`). Left out:
+checkpoints, and the path of this machine's base, which a loader fills in (`models.repair_adapter`).
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from postlab.profile import data_dir
+from postlab.runs import CHAIN, STAGE_WEEKS, STAGES, note_run, run_root
+from postlab.storage import atomic_folder
+
+MANIFEST = "manifest.json"
+KEPT = ("trainer_state.json", "eval.jsonl", "samples.jsonl")
+COMPARISON = ("summary.json", "stages.png")
+
+
+def ship(runs: Path, data: Path) -> None:
+    """Copy the runs of a profile, from the folder called like it, into the package's `data`.
+
+    Raises:
+        FileNotFoundError: if a stage or the comparison is missing.
+        ValueError: if a stage beside the main line is another SFT's child: nobody could adopt it.
+    """
+    if runs.name == "tiny":
+        for stage in _made(runs / "seed-0"):
+            with atomic_folder(data / "tiny-stages" / stage) as folder:
+                _ship_stage(runs / "seed-0" / stage, folder)
+    results = data / "results" / runs.name
+    results.mkdir(parents=True, exist_ok=True)
+    for name in COMPARISON:
+        shutil.copyfile(runs / name, results / name)
+    for seed in sorted(runs.glob("seed-*")):
+        for stage in _made(seed):
+            _copy_manifest(seed / stage / MANIFEST, results / f"{seed.name}-{stage}.manifest.json")
+    _note_verified(runs, data)
+
+
+def _made(seed: Path) -> list[str]:
+    """The main line, whether it is there or not, and what else was made of it, whole."""
+    there = {stage: _manifest(seed / stage) for stage in STAGES if stage not in CHAIN}
+    whole = {stage: made for stage, made in there.items() if made.get("status") == "complete"}
+    for stage, made in whole.items():
+        if made["parent_weights"] != _manifest(seed / made["parent"]).get("weights_sha256"):
+            raise ValueError(
+                f"{seed.name}/{stage} was made from another {made['parent']} than the one beside "
+                f"it; make it again: make week N={STAGE_WEEKS[stage]} SEED={seed.name[5:]}"
+            )
+    return [stage for stage in STAGES if stage in CHAIN or stage in whole]
+
+
+def _manifest(stage: Path) -> dict[str, Any]:
+    file = stage / MANIFEST
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _ship_stage(source: Path, target: Path) -> None:
+    trained = source.name != "base"
+    _copy_manifest(source / MANIFEST, target / MANIFEST)
+    for name in KEPT:
+        if trained or name != "trainer_state.json":
+            shutil.copyfile(source / name, target / name)
+    if trained:
+        shutil.copytree(source / "model", target / "model")
+        config = target / "model" / "adapter_config.json"
+        if config.exists():  # a process reward model is whole
+            _name_base(config)
+
+
+def _copy_manifest(source: Path, target: Path) -> None:
+    """Without the mark of a copy, which a stage carries that came with the package itself."""
+    made = json.loads(source.read_text(encoding="utf-8"))
+    made.pop("shipped", None)
+    target.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _note_verified(runs: Path, data: Path) -> None:
+    for stage, week in [*STAGE_WEEKS.items(), ("grpo", "12")]:
+        if made := _manifest(runs / "seed-0" / stage):
+            note_run(data, runs.name, [int(week)], date=made["date"], device=made["device"])
+
+
+def _name_base(config: Path) -> None:
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = "tiny-base"
+    settings["target_modules"] = sorted(settings["target_modules"])  # a set: its order wanders
+    config.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "tiny"
+    ship(run_root() / chosen, data_dir())

@@ -1,0 +1,34 @@
+"""What a comparison of stages may say in words; figures, report and notebooks all ask here.
+
+- comparison: labels, colours, seeds put together, and the finding of each stage
+"""
+
+from postlab.claims.comparison import (
+    COUNTED,
+    INK,
+    MECHANISM,
+    ORDER,
+    STAGE_COLOURS,
+    findings,
+    in_order,
+    is_share,
+    merge_seeds,
+    metric_label,
+    points,
+    stage_label,
+)
+
+__all__ = [
+    "COUNTED",
+    "INK",
+    "MECHANISM",
+    "ORDER",
+    "STAGE_COLOURS",
+    "findings",
+    "in_order",
+    "is_share",
+    "merge_seeds",
+    "metric_label",
+    "points",
+    "stage_label",
+]

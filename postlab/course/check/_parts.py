@@ -1,0 +1,164 @@
+"""What a check is made of: an exercise with its cases, mistakes and edges; a trial; an outcome."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from postlab.course.check._calls import Call, TookTooLong, call
+from postlab.course.check._words import same, shape
+
+RANDOM_CASES = 6
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Args:
+        status: "right", "wrong" or "not attempted".
+        code: stable short name of the diagnosis; "right" and "not_attempted" for the other two.
+        message: a few sentences for the learner.
+    """
+
+    status: Literal["right", "wrong", "not attempted"]
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs, small enough to work out by hand where `why` says how.
+
+    Args:
+        about: the inputs in words, to go on from "For …".
+        inputs: every argument by name.
+        why: how the expected values come about.
+    """
+
+    about: str
+    inputs: Mapping[str, Any]
+    why: str = ""
+
+
+class Mistake:
+    """A mistake that people make, as functions that make it.
+
+    Args:
+        code: of the diagnosis.
+        looks: to go on from "It looks as if …".
+        functions: with the arguments of the exercise, one for each way to make it.
+    """
+
+    def __init__(self, code: str, looks: str, *functions: Callable[..., Any]) -> None:
+        self.code, self.looks, self.functions = code, looks, functions
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A case at which a function that is right elsewhere fails for one reason only.
+
+    Args:
+        code: of the diagnosis.
+        case: the inputs.
+        says: the reason and the way out, in a sentence or two.
+    """
+
+    code: str
+    case: Case
+    says: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What a check needs to know.
+
+    Args:
+        name: of the function, and of the check.
+        reference: a right function.
+        positional: names of the arguments that are passed by position; the others go by name.
+        cases: worked by hand, the plainest first.
+        random: seed -> inputs; seeds that differ by RANDOM_CASES give the same shapes.
+        mistakes: likelier ones first.
+        edges: looked at when all else is right.
+        gradients: inputs to which the gradient must flow as in the reference.
+        outputs: names of the values, where there are several.
+    """
+
+    name: str
+    reference: Callable[..., Any]
+    positional: tuple[str, ...]
+    cases: tuple[Case, ...]
+    random: Callable[[int], Mapping[str, Any]]
+    mistakes: tuple[Mistake, ...]
+    edges: tuple[Edge, ...] = ()
+    gradients: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def call(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Call:
+        return call(function, inputs, positional=self.positional)
+
+    def expected(self, inputs: Mapping[str, Any]) -> Any:
+        result = self.call(self.reference, inputs)
+        assert result.error is None, f"the reference of {self.name} fails: {result.error}"
+        return result.value
+
+    def usage(self, inputs: Mapping[str, Any]) -> str:
+        """The call in words: "gae(rewards, values, mask, gamma=…, lam=…)"."""
+        by_name = [f"{name}=…" for name in inputs if name not in self.positional]
+        return f"{self.name}({', '.join([*self.positional, *by_name])})"
+
+    def ordinary_cases(self) -> list[Case]:
+        drawn = [self.random(seed) for seed in range(RANDOM_CASES)]
+        return [*self.cases, *(Case(f"random inputs ({shapes(i)})", i) for i in drawn)]
+
+
+@dataclass
+class Trial:
+    """A learner's function on the ordinary cases, beside the reference."""
+
+    exercise: Exercise
+    function: Callable[..., Any]
+    cases: list[Case] = field(init=False)
+    wants: list[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cases = self.exercise.ordinary_cases()
+        self.wants = [self.exercise.expected(case.inputs) for case in self.cases]
+
+    @functools.cached_property
+    def calls(self) -> list[Call]:
+        results: list[Call] = []
+        for case in self.cases:
+            results.append(self.exercise.call(self.function, case.inputs))
+            if isinstance(results[-1].error, TookTooLong):  # once is enough to wait for
+                break
+        return results
+
+    def wrong(self) -> int | None:
+        """The first case with an error, or with another value than the reference's."""
+        pairs = enumerate(zip(self.calls, self.wants, strict=False))
+        return next((i for i, (result, want) in pairs if not right(result, want)), None)
+
+
+def right(result: Call, want: Any) -> bool:
+    return result.error is None and same(result.value, want)
+
+
+def shapes(inputs: Mapping[str, Any]) -> str:
+    """The inputs in words: shapes of tensors, numbers and texts as they are."""
+    parts = []
+    for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            parts.append(f"{name} {shape(value)}")
+        elif isinstance(value, list):
+            parts.append(f"{len(value)} {name}" if len(value) > 6 else f"{name} {value}")
+        elif isinstance(value, str):
+            parts.append(f"{name} {value!r}")
+        else:
+            parts.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}")
+    return ", ".join(parts)

@@ -1,0 +1,32 @@
+"""Week 2, LoRA and QLoRA.
+
+- figures: the notebook's figures
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week02.figures import (
+    plot_block_error,
+    plot_codebook,
+    plot_first_step,
+    plot_learning_rates,
+    plot_losses,
+    plot_memory,
+    plot_merges,
+    plot_quality,
+    plot_scalings,
+    plot_step_memory,
+)
+
+__all__ = [
+    "plot_block_error",
+    "plot_codebook",
+    "plot_first_step",
+    "plot_learning_rates",
+    "plot_losses",
+    "plot_memory",
+    "plot_merges",
+    "plot_quality",
+    "plot_scalings",
+    "plot_step_memory",
+]

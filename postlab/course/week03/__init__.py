@@ -1,0 +1,24 @@
+"""Week 3, SFT and its data.
+
+- figures: the notebook's figures; figures_experiments: its experiments
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week03.figures import plot_curation
+from postlab.course.week03.figures_experiments import (
+    plot_families,
+    plot_forgetting,
+    plot_quality,
+    plot_sides,
+    plot_stopping,
+)
+
+__all__ = [
+    "plot_curation",
+    "plot_families",
+    "plot_forgetting",
+    "plot_quality",
+    "plot_sides",
+    "plot_stopping",
+]

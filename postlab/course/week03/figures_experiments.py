@@ -1,0 +1,219 @@
+"""Week 3's experiments as figures: clean against noisy rows, a dropped family, Unsloth and TRL.
+
+Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
+any estimate. Values and intervals come with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.show import GREY, PALE, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROWS_COLOURS = {"clean": "#0072B2", "noisy": "#D55E00", "scattered": "#8a6d00"}
+ROWS_NAMES = {"clean": "clean", "noisy": "as written", "scattered": "spoilt at random"}
+MINUS, ARROW = "\N{MINUS SIGN}", "\N{RIGHTWARDS ARROW}"
+FAMILY_NAMES = {
+    "arithmetic": "sums",
+    "lists": "lists",
+    "facts": "facts",
+    "howto": "how-to's",
+    "unsafe": "unsafe requests",
+    "unknown": "riddles",
+}
+
+
+def plot_quality(frame: pd.DataFrame) -> Figure:
+    """Draw the share of right answers by number of rows, a panel a budget, a line a kind of rows.
+
+    Args:
+        frame: rows with `budget`, `rows` ('clean', 'noisy', 'scattered'), `n`, `value`, `low`,
+            `high`, and `seeds`, the value of each seed.
+    """
+    budgets = list(dict.fromkeys(frame["budget"]))
+    fig, places = panels(1, len(budgets), (10, 4.2), sharey=True)
+    for panel, budget in zip(places, budgets, strict=True):
+        part = frame[frame["budget"] == budget]
+        for name, line in part.groupby("rows", sort=False):
+            _line(panel, line.sort_values("n"), ROWS_COLOURS[name], ROWS_NAMES[name])
+        panel.set_xscale("log")
+        sizes = sorted(part["n"].unique())
+        panel.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        panel.minorticks_off()
+        panel.set_xlim(sizes[0] / 1.35, sizes[-1] * 3.2)
+        panel.set_xlabel("rows", color=INK)
+        panel.set_title(f"answers right, share: {budget}", loc="left", size=12.5, color=INK)
+    return headline(fig, _quality_title(frame[frame["budget"] == budgets[0]]))
+
+
+def _line(axes: Axes, line: pd.DataFrame, colour: str, label: str) -> None:
+    """A mean with its intervals and the seeds around it; the label stands at its end."""
+    axes.plot(line["n"], line["value"], "-o", color=colour, linewidth=2.4, markersize=6)
+    axes.vlines(line["n"], line["low"], line["high"], color=colour, linewidth=6, alpha=0.28)
+    for n, seeds in zip(line["n"], line["seeds"], strict=True):
+        axes.plot([n] * len(seeds), seeds, "_", color=colour, markersize=10, alpha=0.7)
+    last = line.iloc[-1]
+    at: dict[str, Any] = {
+        "xytext": (11, 0),
+        "textcoords": "offset points",
+        "va": "center",
+        "size": 11.5,
+    }
+    axes.annotate(label, (last["n"], last["value"]), color=colour, weight="bold", **at)
+
+
+def _quality_title(part: pd.DataFrame) -> str:
+    few = part[part["rows"] == "clean"].sort_values("n").iloc[0]
+    many = part[part["rows"] == "noisy"].sort_values("n").iloc[-1]
+    return (
+        f"{few['n']:,} clean rows: {few['value']:.0%} right ({few['low']:.0%} to "
+        f"{few['high']:.0%}); {many['n']:,} as they were written: {many['value']:.0%} "
+        f"({many['low']:.0%} to {many['high']:.0%})"
+    )
+
+
+def plot_families(frame: pd.DataFrame) -> Figure:
+    """Draw the share of right answers of each family for several sets of rows, one bar each.
+
+    Args:
+        frame: rows with `family`, `rows`, `n`, `value`, `low`, `high`.
+    """
+    fig, places = panels(1, len(FAMILY_NAMES), (10, 3.9), sharey=True)
+    for panel, (family, about) in zip(places, FAMILY_NAMES.items(), strict=True):
+        part = frame[frame["family"] == family].reset_index(drop=True)
+        for place, row in part.iterrows():
+            panel.bar(place, row["value"], 0.8, color=ROWS_COLOURS[row["rows"]], alpha=0.85)
+            panel.vlines(place, row["low"], row["high"], color=INK, linewidth=1.6)
+            panel.annotate(
+                f"{row['value']:.0%}", (place, row["high"]), xytext=(0, 3),
+                textcoords="offset points", ha="center", size=8.8, color=INK,
+            )  # fmt: skip
+        names = [f"{row['n']:,} {ROWS_NAMES[row['rows']]}" for _, row in part.iterrows()]
+        panel.set_xticks(range(len(part)), names, rotation=90, size=9.5)
+        panel.set_title(about, loc="left", size=12, color=INK)
+        panel.set_ylim(0, 1.12)
+    means = frame.groupby(["rows", "n"], sort=False)["value"].mean()
+    shares_text = ", ".join(
+        f"{n:,} {ROWS_NAMES[rows]} {mean:.0%}" for (rows, n), mean in means.items()
+    )
+    return headline(fig, f"Answers right, mean of six families: {shares_text}")
+
+
+def plot_forgetting(frame: pd.DataFrame) -> Figure:
+    """Draw what every family loses when one is dropped from the mix.
+
+    Args:
+        frame: rows with `without`, `family`, `value`, `difference` from the full mix, `low`, `high`
+            of that difference.
+    """
+    from matplotlib.patches import Rectangle
+
+    fig, (axes,) = panels(1, 1, (10, 4.6))
+    names, dropped = list(FAMILY_NAMES), [f for f in FAMILY_NAMES if f in set(frame["without"])]
+    axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(dropped) - 0.5, -0.5))
+    for _, row in frame.iterrows():
+        x, y = names.index(row["family"]), dropped.index(row["without"])
+        sure = row["low"] > 0 or row["high"] < 0
+        shade = min(1.0, abs(row["difference"])) * 0.85
+        colour = ("#D55E00" if row["difference"] < 0 else "#0072B2") if sure else PALE
+        own: dict[str, Any] = (
+            {"edgecolor": INK, "linewidth": 2.2, "zorder": 3} if x == y and y >= 0 else {}
+        )
+        axes.add_patch(
+            Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor=colour, alpha=shade + 0.12)
+        )
+        if own and names[x] == dropped[y]:
+            axes.add_patch(Rectangle((x - 0.47, y - 0.44), 0.94, 0.88, facecolor="none", **own))
+        points = f"{100 * row['difference']:+.0f}".replace("-", MINUS)
+        text = f"{row['value']:.0%}   ({points})" if sure else f"{row['value']:.0%}"
+        axes.text(x, y, text, ha="center", va="center", size=11.5, color=INK)
+    axes.set_xticks(range(len(names)), FAMILY_NAMES.values(), size=11.5)
+    axes.set_yticks(range(len(dropped)), [f"without {FAMILY_NAMES[f]}" for f in dropped], size=11.5)
+    axes.xaxis.tick_top()
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    return headline(fig, _forgetting_title(frame))
+
+
+def _forgetting_title(frame: pd.DataFrame) -> str:
+    own = frame[frame["family"] == frame["without"]]
+    lost = own[own["high"] < 0]
+    worst = own.loc[own["difference"].idxmin()]
+    others = frame[frame["family"] != frame["without"]]
+    sure = (others["high"] < 0).sum()
+    return (
+        f"{len(lost)} of {len(own)} families lose when their own rows are left out, "
+        f"{FAMILY_NAMES[worst['family']]} most ({100 * worst['difference']:+.0f} points); "
+        f"of the {len(others)} other cells {sure} do"
+    )
+
+
+def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> Figure:
+    """Draw the loss of each step through Unsloth and through plain TRL, and the ratio of times.
+
+    Args:
+        runs: of one pair, each with `side` ('unsloth', 'trl') and `loss`.
+        timing: a stage of bench/stages.py: `ratio` of 'unsloth' with `ratio`, `low` and `high`, and
+            `rounds` with the seconds of 'unsloth' and 'plain'.
+    """
+    sides = {run["side"]: np.array(run["loss"]) for run in runs}
+    gap = float(np.abs(sides["unsloth"] - sides["trl"]).max())
+    steps = np.arange(1, len(sides["trl"]) + 1)
+    fig, (left, right) = panels(1, 2, (10, 3.5), gridspec_kw={"width_ratios": (1.5, 1)})
+    left.plot(steps, sides["trl"], color=PALE, linewidth=6, label="plain TRL")
+    left.plot(steps, sides["unsloth"], color=STAGE_COLOURS["sft"], linewidth=1.8, label="Unsloth")
+    left.legend(frameon=False, fontsize=11.5)
+    left.set_title("loss of each step, nats a token", loc="left", size=12.5, color=INK)
+    left.set_xlabel("step", color=INK)
+    each = [
+        np.mean(r["unsloth"]["seconds"]) / np.mean(r["plain"]["seconds"]) for r in timing["rounds"]
+    ]
+    ratio = timing["ratio"]["unsloth"]
+    right.axhline(1, color=GREY, linewidth=1)
+    right.plot(np.linspace(-0.2, 0.2, len(each)), each, "o", color=PALE)
+    right.vlines(
+        0.5, ratio["low"], ratio["high"], color=STAGE_COLOURS["sft"], linewidth=9, alpha=0.3
+    )
+    right.plot(0.5, ratio["ratio"], "o", color=STAGE_COLOURS["sft"], markersize=8)
+    right.set_xticks([0, 0.5], [f"{len(each)} rounds", "mean, 95%"], size=11.5)
+    right.set_xlim(-0.4, 0.9)
+    right.set_title("seconds a step, Unsloth / TRL", loc="left", size=12.5, color=INK)
+    comparison = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
+    return headline(
+        fig,
+        f"The losses of {len(steps)} steps {comparison}; a step takes {ratio['ratio']:.2f} times "
+        f"as long ({ratio['low']:.2f} to {ratio['high']:.2f}) on this CPU",
+    )
+
+
+def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figure:
+    """Draw how long each model's answers are: those at the limit never ended.
+
+    Args:
+        lengths: name of a model -> tokens of each of its answers.
+        limit: tokens at which an answer was cut.
+    """
+    fig, places = panels(1, len(lengths), (10, 3.2), sharey=True)
+    edges = np.linspace(0, limit + 1, 25)
+    cut = {name: float(np.mean(np.asarray(values) >= limit)) for name, values in lengths.items()}
+    for panel, (name, values) in zip(places, lengths.items(), strict=True):
+        panel.hist(
+            values,
+            bins=edges.tolist(),
+            color=STAGE_COLOURS["sft"] if cut[name] < 0.5 else "#D55E00",
+        )
+        panel.axvline(limit, color=GREY, linewidth=1, linestyle=":")
+        panel.set_title(name, loc="left", size=12.5, color=INK)
+        panel.set_xlabel("tokens of an answer", color=INK)
+    places[0].set_ylabel("answers", color=INK)
+    shares_text = ", ".join(f"{name} {share:.0%}" for name, share in cut.items())
+    return headline(fig, f"Answers that never end, cut at {limit} tokens: {shares_text}")

@@ -1,0 +1,24 @@
+"""Week 4, preference theory.
+
+- figures: the notebook's figures
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week04.figures import (
+    plot_bandit,
+    plot_calibration,
+    plot_frontier,
+    plot_overoptimisation,
+    plot_ppo,
+    plot_support,
+)
+
+__all__ = [
+    "plot_bandit",
+    "plot_calibration",
+    "plot_frontier",
+    "plot_overoptimisation",
+    "plot_ppo",
+    "plot_support",
+]

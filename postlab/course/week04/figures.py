@@ -1,0 +1,247 @@
+"""Week 4's figures: a reward model's calibration, a PPO run, overoptimisation, and the bandit.
+
+Each takes a frame (or a log) and returns a closed figure; titles are computed from what is drawn.
+Left out: any estimate. Values and intervals come with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.show import PALE, draw_seeds, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PPO = "#882255"  # a colour of its own: PPO is no stage of the twelve weeks
+POLICY_COLOURS = {
+    "sft": STAGE_COLOURS["sft"],
+    "ppo": PPO,
+    "dpo": STAGE_COLOURS["dpo"],
+    "optimum": INK,
+}
+POLICY_NAMES = {
+    "sft": "SFT",
+    "ppo": "PPO",
+    "dpo": "DPO",
+    "ref": "reference",
+    "optimum": "closed form",
+}
+BETA_COLOURS = ("#882255", "#CC6677", "#999933", "#44AA99")  # betas from the least penalty up
+MEASURED = {
+    "proxy": "what the reward model says",
+    "gold": "what is true, share right",
+    "kl": "KL from the start, nats a reply",
+}
+CURVES = {  # name in the log of `scratch.ppo`: what the panel says
+    "reward": "score of the reward model",
+    "kl": "KL from the start, nats a reply",
+    "entropy": "entropy, nats a token",
+    "clip_fraction": "clipped tokens, share",
+    "explained_variance": "critic: variance explained, share",
+    "length": "reply length, tokens",
+}
+
+
+def plot_calibration(frame: pd.DataFrame) -> Figure:
+    """Draw how often a reward model is right: by family, and by how sure it says it is.
+
+    Args:
+        frame: rows with `group` ('all', 'family' or 'confidence'), `label`, `value`, `low`, `high`;
+            rows of confidence also `said`, the mean probability given to the reply held better.
+    """
+    fig, (left, right) = panels(1, 2, (10, 4.1))
+    families = frame[frame["group"] == "family"].reset_index(drop=True)
+    for place, row in families.iterrows():
+        _interval(left, place, row, f"{row['value']:.0%}")
+    left.set_xticks(range(len(families)), families["label"], size=11.5)
+    left.axhline(0.5, color=PALE, linewidth=1)
+    left.text(len(families) - 0.55, 0.505, "a coin", ha="right", va="bottom", color="#777777")
+    left.set(xlim=(-0.5, len(families) - 0.5), ylim=(0.4, 1.05))
+    left.set_title("held-out pairs in the right order, share", loc="left", size=12.5, color=INK)
+    right.plot([0.5, 1], [0.5, 1], color=PALE, linewidth=1)
+    right.text(0.665, 0.625, "as sure as right", color="#777777")
+    for _, row in frame[frame["group"] == "confidence"].iterrows():
+        _interval(right, row["said"], row, width=0.012)
+    right.set(xlim=(0.48, 1.03), ylim=(0.4, 1.05), xlabel="probability it gives to its choice")
+    right.set_title("how often that choice is right, share", loc="left", size=12.5, color=INK)
+    total, worst = frame[frame["group"] == "all"].iloc[0], families.loc[families["value"].idxmin()]
+    return headline(
+        fig,
+        f"{total['value']:.0%} of held-out pairs in the right order ({total['low']:.0%} to "
+        f"{total['high']:.0%}), {worst['value']:.0%} of those on {worst['label']}",
+    )
+
+
+def plot_ppo(log: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(CURVES)) -> Figure:
+    """Draw what `scratch.ppo.train` returned, a panel a statistic."""
+    rows = -(-len(names) // 3)
+    fig, places = panels(rows, 3, (10, 0.6 + 2.2 * rows))
+    for panel, name in zip(places, names, strict=False):
+        values = np.array([entry[name] for entry in log])
+        panel.plot(np.arange(1, len(log) + 1), values, color=PPO, linewidth=2.2)
+        panel.set_title(CURVES[name], loc="left", size=12, color=INK)
+        panel.margins(y=0.25)
+    for panel in places[-3:]:
+        panel.set_xlabel("PPO step", color=INK)
+    part = max(1, len(log) // 6)
+    old, new = (np.mean([e["reward"] for e in log[s]]) for s in (slice(part), slice(-part, None)))
+    spent = np.mean([entry["kl"] for entry in log[-part:]])
+    return headline(
+        fig, f"PPO: score {old:.2f} \N{RIGHTWARDS ARROW} {new:.2f} for {spent:.1f} nats of KL"
+    )
+
+
+def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
+    """Draw proxy, gold and KL of PPO runs by training step: a line a beta, thin ones the seeds.
+
+    Args:
+        frame: rows with `beta`, `seed`, `step`, `proxy`, `gold`, `kl`, of PPO alone.
+    """
+    fig, places = panels(1, 3, (10, 3.9))
+    betas = sorted(frame["beta"].unique())
+    for panel, (name, about) in zip(places, MEASURED.items(), strict=True):
+        ends = []
+        for beta, shade in zip(betas, BETA_COLOURS, strict=False):
+            runs = frame[frame["beta"] == beta]
+            mean = draw_seeds(panel, runs, name, colour=shade, widths=(1, 2.6))
+            ends.append(
+                (mean.index[-1], mean.iloc[-1], f"\N{GREEK SMALL LETTER BETA} {beta:g}", shade)
+            )
+        _label_ends(panel, ends)
+        panel.set_title(about, loc="left", size=12, color=INK)
+        panel.set_xlabel("PPO step", color=INK)
+    return headline(fig, _overoptimisation_title(frame))
+
+
+def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw what KL bought: the truth at every measurement, the end of each beta large.
+
+    Args:
+        frame: rows with `method`, `beta`, `seed`, `step`, `gold`, `kl`.
+        title: the finding, computed by the caller.
+    """
+    fig, (panel,) = panels(1, 1, (10, 4.3))
+    last = frame["step"].max()
+    for method, runs in frame.groupby("method"):
+        colour, below = POLICY_COLOURS[method], method == "ppo"
+        panel.plot(runs["kl"], runs["gold"], "o", color=colour, alpha=0.3, markersize=4.5)
+        ends = runs[runs["step"] == last].groupby("beta")[["kl", "gold"]].mean()
+        panel.plot(ends["kl"], ends["gold"], "o", color=colour, ms=10, markeredgecolor="white")
+        at: dict[str, Any] = {
+            "xytext": (0, -19) if below else (9, -4),
+            "ha": "center" if below else "left",
+        }
+        at |= {"textcoords": "offset points", "size": 11.5, "weight": "bold", "color": colour}
+        for beta, end in ends.iterrows():
+            panel.annotate(f"{POLICY_NAMES[method]} {beta:g}", tuple(end), **at)
+    panel.set_title(f"{MEASURED['gold']}; large: the end, by beta", loc="left", size=12, color=INK)
+    panel.set_xscale("symlog", linthresh=1)
+    panel.set_xticks([0, 0.5, 1, 3, 10, 30, 100], ["0", "0.5", "1", "3", "10", "30", "100"])
+    panel.set_xlabel(MEASURED["kl"], color=INK)
+    panel.margins(y=0.12)
+    return headline(fig, title)
+
+
+def _overoptimisation_title(frame: pd.DataFrame) -> str:
+    beta = frame["beta"].min()
+    mean = frame[frame["beta"] == beta].groupby("step")[["proxy", "gold"]].mean()
+    best, last = mean.loc[mean["gold"].idxmax()], mean.iloc[-1]
+    if last["gold"] > best["gold"] - 0.005:
+        return f"Beta {beta:g}: the truth is still at its best at the end, {last['gold']:.0%}"
+    return (
+        f"Beta {beta:g}: the truth peaks at {best['gold']:.0%} and ends at {last['gold']:.0%}; "
+        f"the proxy goes from {best['proxy']:.1f} to {last['proxy']:.1f}"
+    )
+
+
+def plot_bandit(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw the probability of every reply under several policies.
+
+    Args:
+        frame: a row a reply (its label the index), a column a policy: 'ref', 'optimum', 'ppo',
+            'dpo', any of them.
+        title: the finding, computed by the caller.
+    """
+    fig, (axes,) = panels(1, 1, (10, 3.9))
+    width = 0.8 / len(frame.columns)
+    for place, policy in enumerate(frame.columns):
+        x = np.arange(len(frame)) + (place - (len(frame.columns) - 1) / 2) * width
+        axes.bar(
+            x,
+            frame[policy],
+            width,
+            color=POLICY_COLOURS.get(policy, PALE),
+            label=POLICY_NAMES[policy],
+        )
+    axes.set_xticks(range(len(frame)), frame.index, size=11.5)
+    axes.set_title("probability of each reply", loc="left", size=12.5, color=INK)
+    axes.legend(frameon=False, ncols=len(frame.columns), fontsize=11.5, loc="upper right")
+    axes.margins(y=0.2)
+    return headline(fig, title)
+
+
+def plot_support(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw where the probability went: to chosen replies, to rejected ones, to all the others.
+
+    Args:
+        frame: rows with `metric`, `method`, `chosen`, `rejected` (mean probabilities).
+        title: the finding, computed by the caller.
+    """
+    metrics = list(dict.fromkeys(frame["metric"]))
+    fig, places = panels(1, len(metrics), (10, 3.4))
+    for panel, metric in zip(places, metrics, strict=True):
+        part = frame[frame["metric"] == metric]
+        left = np.zeros(len(part))
+        for name, colour in (("chosen", "#009E73"), ("rejected", "#D55E00"), ("other", PALE)):
+            share = part[name] if name != "other" else 1 - part["chosen"] - part["rejected"]
+            panel.barh([POLICY_NAMES[m] for m in part["method"]], share, left=left, color=colour)
+            for y, (begin, wide) in enumerate(zip(left, share, strict=True)):
+                if wide > 0.12:
+                    text = {"x": begin + wide / 2, "y": y, "ha": "center", "va": "center"}
+                    panel.text(s=f"{name}\n{wide:.0%}", size=10, color="white", **text)
+            left = left + share.to_numpy()
+        panel.set(xlim=(0, 1), xticks=[])
+        panel.invert_yaxis()
+        panel.set_title(metric, loc="left", size=12.5, color=INK)
+    return headline(fig, title)
+
+
+def _interval(
+    axes: Axes, x: float, row: Mapping[str, Any], text: str = "", *, width: float = 0.3
+) -> None:
+    """A point in its interval, its label above."""
+    axes.bar(x, row["high"] - row["low"], width, bottom=row["low"], color=INK, alpha=0.3)
+    axes.plot(x, row["value"], "o", color=INK, markersize=6.5)
+    at: dict[str, Any] = {
+        "xytext": (0, 4),
+        "textcoords": "offset points",
+        "ha": "center",
+        "size": 11,
+    }
+    axes.annotate(text, (x, row["high"]), color=INK, **at)
+
+
+def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """A label at each line's end, pushed apart where two would overlap."""
+    low, high = axes.get_ylim()
+    gap, last = 0.055 * (high - low), -np.inf
+    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
+        last = max(y, last + gap)
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(axes.get_xlim()[1], last),
+            textcoords="data",
+            va="center",
+            size=11,
+            weight="bold",
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.3},
+        )

@@ -1,0 +1,15 @@
+"""Week 5, DPO.
+
+- figures: the notebook's figures
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week05.figures import plot_arms, plot_length, plot_logps, plot_margins
+
+__all__ = [
+    "plot_arms",
+    "plot_length",
+    "plot_logps",
+    "plot_margins",
+]

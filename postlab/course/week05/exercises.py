@@ -1,0 +1,80 @@
+"""Week 5: implicit margins as TRL lays a batch out, and how much of them is length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from postlab.course.check._parts import Case, Edge, Exercise
+from postlab.course.week05 import mistakes_margins
+from postlab.scratch.preferences import implicit_margins, length_bias
+
+
+def _random_batch(seed: int) -> dict[str, Any]:
+    """Replies of unequal length; what stands in the padding is no nought."""
+    g, (b, t) = torch.Generator().manual_seed(seed), ((2, 5), (3, 7), (4, 3))[seed % 3]
+    ref = -0.1 - 3 * torch.rand(2 * b, t, generator=g)
+    policy = (ref + torch.randn(2 * b, t, generator=g)).clamp(max=-0.05)
+    lengths = torch.randint(1, t + 1, (2 * b, 1), generator=g)
+    lengths[0], lengths[1] = t, t - 1 - seed // 6
+    beta = (0.1, 0.5, 0.25)[seed % 3] * (1 + seed // 6)
+    mask = (torch.arange(t) < lengths).long()
+    return {"policy_logps": policy, "ref_logps": ref, "mask": mask, "beta": beta}
+
+
+def _random_pairs(seed: int) -> dict[str, Any]:
+    g, n = torch.Generator().manual_seed(seed), (4, 7, 5)[seed % 3]
+    extra = torch.randint(1, 9, (n,), generator=g) + torch.arange(n)
+    margins = 0.3 * extra + 1 + torch.randn(n, generator=g)
+    return {"margins": margins, "extra_tokens": extra}
+
+
+IMPLICIT_MARGINS = Exercise(
+    name="implicit_margins",
+    reference=implicit_margins,
+    positional=("policy_logps", "ref_logps", "mask"),
+    cases=(
+        Case(
+            "policy_logps [-1, -1] [-2, -3] [-4, -9] [-1, -2], ref_logps [-2, -1] [-1, -2] "
+            "[-2, -1] [-2, -2], mask [1, 1] [1, 1] [1, 0] [1, 1] and beta 0.5 (two pairs: rows 0 "
+            "and 2, rows 1 and 3)",
+            {
+                "policy_logps": torch.tensor([[-1.0, -1], [-2, -3], [-4, -9], [-1, -2]]),
+                "ref_logps": torch.tensor([[-2.0, -1], [-1, -2], [-2, -1], [-2, -2]]),
+                "mask": torch.tensor([[1, 1], [1, 1], [1, 0], [1, 1]]),
+                "beta": 0.5,
+            },
+            "sums of policy less ref are 1, -2, -2, 1: 0.5 * (1 - -2) and 0.5 * (-2 - 1)",
+        ),
+    ),
+    random=_random_batch,
+    mistakes=mistakes_margins.IMPLICIT_MARGINS,
+    gradients=("policy_logps",),
+)
+LENGTH_BIAS = Exercise(
+    name="length_bias",
+    reference=length_bias,
+    positional=("margins", "extra_tokens"),
+    cases=(
+        Case(
+            "margins [2, 3, 7] and extra_tokens [1, 2, 3]",
+            {"margins": torch.tensor([2.0, 3, 7]), "extra_tokens": torch.tensor([1, 2, 3])},
+            "means 4 and 2; slope (-1 * -2 + 0 * -1 + 1 * 3) / 2, intercept 4 - 2.5 * 2",
+        ),
+    ),
+    random=_random_pairs,
+    mistakes=mistakes_margins.LENGTH_BIAS,
+    edges=(
+        Edge(
+            "mean_length_zero",
+            Case(
+                "margins [1, 2, 6] and extra_tokens [-1, 0, 1]",
+                {"margins": torch.tensor([1.0, 2, 6]), "extra_tokens": torch.tensor([-1, 0, 1])},
+                "slope 2.5, intercept 3",
+            ),
+            "Here the extra tokens are 0 on average: nothing may be divided by their mean.",
+        ),
+    ),
+    outputs=("slope", "intercept"),
+)

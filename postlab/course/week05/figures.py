@@ -1,0 +1,113 @@
+"""Week 5's figures: log-probs of pairs in training, what betas bought, margins, and length.
+
+Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
+any estimate of spread beyond the seeds that are drawn as points or thin lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.show import PALE, draw_seeds, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SIDE_COLOURS = {"chosen": "#117733", "rejected": "#882255"}
+
+
+def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Draw log-probs of chosen and rejected replies by training step, a panel an arm.
+
+    Args:
+        frame: rows with `arm`, `seed`, `step`, `logps/chosen`, `logps/rejected`.
+        arms: which to draw, in order.
+    """
+    fig, places = panels(1, len(arms), (10, 3.7), sharey=True)
+    phrases = []
+    for panel, arm in zip(places, arms, strict=True):
+        runs = frame[frame["arm"] == arm]
+        for side, colour in SIDE_COLOURS.items():
+            name = f"logps/{side}"
+            mean = draw_seeds(panel, runs, name, colour=colour, widths=(1, 2.4))
+            at = (mean.index[-1], mean.iloc[-1])
+            panel.annotate(
+                side,
+                at,
+                (-2, 16 if side == "rejected" else 5),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+            )
+            if side == "chosen":
+                phrases.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
+        panel.set_title(arm, loc="left", size=12, color=INK)
+        panel.set_xlabel("step", color=INK)
+    places[0].set_ylabel("log-prob of a reply, nats", color=INK)
+    return headline(fig, f"Chosen replies' log-prob over training: {'; '.join(phrases)}")
+
+
+def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, str]) -> Figure:
+    """Draw held-out measures of recorded runs: a point a seed, a panel a measure.
+
+    Args:
+        frame: rows with `arm`, `seed` and each measure.
+        arms: rows of the figure, from the top.
+        measures: {column: its panel's title}; the first one is the headline's.
+    """
+    fig, places = panels(1, len(measures), (10, 1.3 + 0.5 * len(arms)), sharey=True)
+    for panel, (name, about) in zip(places, measures.items(), strict=True):
+        for place, arm in enumerate(arms):
+            values = frame.loc[frame["arm"] == arm, name]
+            panel.plot(
+                values, [place] * len(values), "o", color=STAGE_COLOURS["dpo"], alpha=0.6, ms=7
+            )
+            panel.plot(values.mean(), place, "|", color=INK, ms=16, mew=2)
+        panel.set_title(about, loc="left", size=11.5, color=INK)
+        panel.margins(x=0.15)
+    places[0].set_yticks(range(len(arms)), arms, size=11.5)
+    places[0].set_ylim(len(arms) - 0.5, -0.5)
+    name, about = next(iter(measures.items()))
+    ends = "; ".join(f"{a} {frame.loc[frame['arm'] == a, name].mean():.2f}" for a in arms)
+    return headline(fig, f"{about[0].upper()}{about[1:]}: {ends}")
+
+
+def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw each group's margins as a histogram over the same bins; 0 is where training starts."""
+    fig, (panel,) = panels(1, 1, (9, 3.6))
+    values = {name: np.asarray(group, dtype=float) for name, group in margins.items()}
+    edges = np.histogram_bin_edges(np.concatenate([*values.values(), [0.0]]), 30)
+    shades = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933")
+    stacked, colours = list(values.values()), shades[: len(values)]
+    panel.hist(stacked, edges.tolist(), stacked=True, color=colours, label=list(values))
+    panel.axvline(0, color=INK, linewidth=1)
+    panel.legend(frameon=False, ncols=2)
+    panel.set(xlabel="implicit margin, beta times nats", ylabel="held-out pairs")
+    everything = np.concatenate(list(values.values()))
+    worst = min(values, key=lambda name: (values[name] > 0).mean())
+    return headline(
+        fig,
+        f"{(everything > 0).mean():.0%} of {len(everything)} held-out pairs have a "
+        f"positive margin, {(values[worst] > 0).mean():.0%} of those on {worst}",
+    )
+
+
+def plot_length(
+    extra: Sequence[float], margins: Sequence[float], *, slope: float, intercept: float
+) -> Figure:
+    """Draw margins over the chosen reply's extra tokens, and a line."""
+    fig, (panel,) = panels(1, 1, (9, 3.6))
+    x = np.asarray(extra, dtype=float)
+    panel.axhline(0, color=PALE, linewidth=1)
+    panel.plot(x, margins, "o", color=STAGE_COLOURS["dpo"], alpha=0.5)
+    ends = np.array([x.min(), x.max()])
+    panel.plot(ends, intercept + slope * ends, color=INK, linewidth=2)
+    panel.set(xlabel="tokens by which the chosen reply is longer", ylabel="margin")
+    return headline(
+        fig, f"A token more goes with {slope:+.2f} of margin; {intercept:.1f} at equal length"
+    )

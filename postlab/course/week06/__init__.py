@@ -1,0 +1,24 @@
+"""Week 6, comparing SFT and DPO.
+
+- figures: the notebook's figures
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week06.figures import (
+    plot_bootstrap,
+    plot_detectable,
+    plot_judges,
+    plot_metrics,
+    plot_power,
+    plot_seeds,
+)
+
+__all__ = [
+    "plot_bootstrap",
+    "plot_detectable",
+    "plot_judges",
+    "plot_metrics",
+    "plot_power",
+    "plot_seeds",
+]

@@ -1,0 +1,170 @@
+"""Week 6: an exact test from two counts, a judge heard in both orders, and Holm's correction."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from postlab.course.check._parts import Case, Edge, Exercise
+from postlab.course.week06 import mistakes_compare
+
+
+def mcnemar_p(gained: int, lost: int) -> float:
+    """Two-sided exact p of McNemar's test: were the changes a fair coin's?
+
+    Args:
+        gained: prompts that went from wrong to right.
+        lost: prompts that went from right to wrong.
+    Returns:
+        The chance that so many fair coins fall at least so unevenly; 1 where nothing changed.
+    Source: McNemar 1947. Taught in week 6.
+
+    >>> mcnemar_p(4, 1)  # 2 * (1 + 5) / 2**5
+    0.375
+    """
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def swapped_win_rate(a_first: Sequence[float], b_first: Sequence[float]) -> float:
+    """A's win rate, each pair judged in both orders and the two verdicts averaged.
+
+    Args:
+        a_first: a vote a pair for the reply shown first, which is A's: 1 won, 0 lost, 0.5 a tie.
+        b_first: the same pairs in the same order, B's reply shown first: 1 means that B's won.
+    Returns:
+        Between 0 and 1; 0.5 is no preference.
+    Source: Zheng et al. 2023, arXiv 2306.05685, section 3.4. Taught in week 6.
+
+    >>> swapped_win_rate([1, 1, 1, 0.5], [1, 0, 1, 0.5])  # pairs: 1/2, 1, 1/2, 1/2
+    0.625
+    """
+    both = zip(a_first, b_first, strict=True)
+    return sum((first + 1 - second) / 2 for first, second in both) / len(a_first)
+
+
+def holm(p: Tensor) -> Tensor:
+    """Adjusted p-values: below 0.05 with a chance of at most 5% that any of them is a mistake.
+
+    Args:
+        p: (m,) a p-value a test.
+    Returns:
+        (m,) in the same order.
+    Source: Holm 1979. Taught in week 6.
+
+    >>> holm(torch.tensor([0.04, 0.01, 0.03]))  # 3 * .01; 2 * .03; .04, but no less than .06
+    tensor([0.0600, 0.0300, 0.0600])
+    """
+    order = p.argsort()
+    factors = torch.arange(len(p), 0, -1, device=p.device)
+    adjusted = torch.empty_like(p)
+    adjusted[order] = (p[order] * factors).cummax(0).values.clamp(max=1)
+    return adjusted
+
+
+def _counts(seed: int) -> dict[str, Any]:
+    """Never as many gained as lost: that is an edge."""
+    gained, lost = ((7, 2), (3, 9), (0, 5), (12, 10), (20, 8), (2, 13))[seed % 6]
+    later = seed // 6
+    return {"gained": gained + 3 * later, "lost": lost + later}
+
+
+def _votes(seed: int) -> dict[str, Any]:
+    draw, n = random.Random(seed), 7 + 2 * (seed % 3)
+    drawn = {name: draw.choices((1, 0, 0.5), (4, 2, 1), k=n) for name in ("a_first", "b_first")}
+    drawn["a_first"][:3], drawn["b_first"][:3] = [1, 1, 0], [0.5, 0, 1]  # no list without a tie
+    return drawn
+
+
+def _p_values(seed: int) -> dict[str, Any]:
+    """Small enough that nothing has to be cut at 1, in no order that is its own inverse."""
+    g, n = torch.Generator().manual_seed(seed), (4, 6, 5)[seed % 3]
+    steps = (0.5 + torch.rand(n, generator=g)).cumsum(0)
+    return {"p": 0.09 * steps.roll(1 + seed % 2) / steps[-1] / (1 + seed // 6)}
+
+
+MCNEMAR_P = Exercise(
+    name="mcnemar_p",
+    reference=mcnemar_p,
+    positional=("gained", "lost"),
+    cases=(
+        Case(
+            "4 gained and 1 lost",
+            {"gained": 4, "lost": 1},
+            "of 2^5 falls of five coins 1 + 5, twice",
+        ),
+        Case(
+            "1 gained and 5 lost",
+            {"gained": 1, "lost": 5},
+            "of 2^6 falls of six coins 1 + 6, twice",
+        ),
+    ),
+    random=_counts,
+    mistakes=mistakes_compare.MCNEMAR_P,
+    edges=(
+        Edge(
+            "nothing_changed",
+            Case("0 gained and 0 lost", {"gained": 0, "lost": 0}, "no coin, no evidence"),
+            "Where no prompt changed nothing speaks against chance: p is 1.",
+        ),
+        Edge(
+            "above_one",
+            Case(
+                "3 gained and 3 lost",
+                {"gained": 3, "lost": 3},
+                "twice 42/64 counts the even fall in both tails",
+            ),
+            "The two tails overlap where as many were gained as lost: no p is above 1.",
+        ),
+        Edge(
+            "underflow",
+            Case(
+                "700 gained and 640 lost", {"gained": 700, "lost": 640}, "whole numbers are exact"
+            ),
+            "0.5**n is 0 and 2.0**n too large from some thousand prompts on: add up math.comb(n, k)"
+            " as whole numbers and divide by 2**n once.",
+        ),
+    ),
+)
+SWAPPED_WIN_RATE = Exercise(
+    name="swapped_win_rate",
+    reference=swapped_win_rate,
+    positional=("a_first", "b_first"),
+    cases=(
+        Case(
+            "a_first [1, 1, 1, 0.5] and b_first [1, 0, 1, 0.5]",
+            {"a_first": [1, 1, 1, 0.5], "b_first": [1, 0, 1, 0.5]},
+            "A gets 1/2, 1, 1/2 and 1/2",
+        ),
+    ),
+    random=_votes,
+    mistakes=mistakes_compare.SWAPPED_WIN_RATE,
+)
+HOLM = Exercise(
+    name="holm",
+    reference=holm,
+    positional=("p",),
+    cases=(
+        Case(
+            "p [0.04, 0.01, 0.03]",
+            {"p": torch.tensor([0.04, 0.01, 0.03])},
+            "the smallest times 3, the next times 2, the last times 1 but no less than the one "
+            "before it",
+        ),
+    ),
+    random=_p_values,
+    mistakes=mistakes_compare.HOLM,
+    edges=(
+        Edge(
+            "above_one",
+            Case("p [0.9, 0.6]", {"p": torch.tensor([0.9, 0.6])}, "2 * 0.6, cut at 1"),
+            "No p is above 1: clamp(max=1).",
+        ),
+    ),
+)

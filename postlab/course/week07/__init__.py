@@ -1,0 +1,24 @@
+"""Week 7, the mathematics of GRPO.
+
+- figures: the notebook's figures
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week07.figures import (
+    plot_climb,
+    plot_gains,
+    plot_hunt,
+    plot_pair,
+    plot_reuse,
+    plot_schedule,
+)
+
+__all__ = [
+    "plot_climb",
+    "plot_gains",
+    "plot_hunt",
+    "plot_pair",
+    "plot_reuse",
+    "plot_schedule",
+]

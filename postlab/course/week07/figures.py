@@ -1,0 +1,170 @@
+"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, gains and their parts.
+
+Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
+any estimate. Values and intervals come with the frame.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.show import GREY, PALE, draw_seeds, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+OUR_COLOUR, OTHER_COLOUR = STAGE_COLOURS["grpo"], "#D55E00"
+PART_COLOURS = {"sums": OUR_COLOUR, "format": OTHER_COLOUR}
+
+
+def plot_climb(frame: pd.DataFrame) -> Figure:
+    """Draw the probability of the best answer by update, a thin line a seed, a panel a method.
+
+    Args:
+        frame: rows with `method`, `seed`, `step`, `best` (a probability).
+    """
+    methods = list(dict.fromkeys(frame["method"]))
+    fig, places = panels(1, len(methods), (10, 3.4), sharey=True)
+    middle, phrases = frame["step"].max() // 2, []
+    for panel, method in zip(places, methods, strict=True):
+        runs = frame[frame["method"] == method]
+        draw_seeds(panel, runs, "best", colour=OUR_COLOUR)
+        panel.set_title(method, loc="left", size=12.5, color=INK)
+        panel.set_xlabel("update", color=INK)
+        panel.set_ylim(0, 1.02)
+        then = runs.loc[runs["step"] == middle, "best"]
+        phrases.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
+    places[0].set_ylabel("P(best answer)", color=INK)
+    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(phrases)}")
+
+
+def plot_reuse(frame: pd.DataFrame) -> Figure:
+    """Draw how far the policy is from its samples, update by update on one batch.
+
+    Args:
+        frame: rows with `update`, and shares of tokens: `outside` the bounds, and `clipped`.
+    """
+    fig, (panel,) = panels(1, 1, (9, 3.4))
+    for name, colour, label in (
+        ("outside", PALE, "ratio outside the bounds"),
+        ("clipped", OUR_COLOUR, "clipped: no gradient"),
+    ):
+        panel.plot(frame["update"], frame[name], "-o", color=colour, linewidth=2.4, label=label)
+    panel.legend(frameon=False)
+    panel.set(xlabel="update on the same answers", ylabel="share of tokens")
+    panel.set_xticks(frame["update"])
+    first, last = frame.iloc[0], frame.iloc[-1]
+    return headline(
+        fig,
+        f"The clip holds {first['clipped']:.0%} of the tokens at the first update and "
+        f"{last['clipped']:.1%} at update {last['update']:.0f}",
+    )
+
+
+def plot_pair(ours: pd.DataFrame, other: pd.DataFrame, *, names: tuple[str, str]) -> Figure:
+    """Draw two runs' reward and gradient norm by step, one over the other.
+
+    Args:
+        ours, other: rows with `reward` and `grad_norm`, a row a step.
+        names: of the two runs.
+    """
+    fig, places = panels(1, 2, (10, 3.5))
+    steps = range(1, len(ours) + 1)
+    for panel, (name, about) in zip(
+        places, {"reward": "mean reward", "grad_norm": "norm of the gradient"}.items(), strict=True
+    ):
+        panel.plot(range(1, len(other) + 1), other[name], color=PALE, linewidth=7, label=names[1])
+        panel.plot(
+            steps, ours[name], "-o", color=OUR_COLOUR, linewidth=2, markersize=4, label=names[0]
+        )
+        panel.set_title(about, loc="left", size=12.5, color=INK)
+        panel.set_xlabel("step", color=INK)
+    places[0].legend(frameon=False)
+    both = min(len(ours), len(other))
+    gaps = (ours["reward"][:both].to_numpy() - other["reward"][:both].to_numpy()).tolist()
+    largest = max(map(abs, gaps))
+    difference = "the same" if largest < 1e-6 else f"apart by up to {largest:.2f}"
+    return headline(fig, f"Rewards of {both} steps, {names[0]} and {names[1]}: {difference}")
+
+
+def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
+    """Draw reward and silent groups of a run that learns and of one that does not.
+
+    Args:
+        good, bad: rows with `reward` and `silent`, a row a step.
+    """
+    fig, places = panels(1, 2, (10, 3.4), sharey=True)
+    titles = {"reward": "mean reward", "silent": "groups without a signal, share"}
+    for panel, (name, about) in zip(places, titles.items(), strict=True):
+        for run, colour, label in (
+            (good, OUR_COLOUR, "yours"),
+            (bad, OTHER_COLOUR, "your colleague's"),
+        ):
+            panel.plot(
+                range(1, len(run) + 1), run[name], "-o", color=colour, linewidth=2, label=label
+            )
+        panel.set_title(about, loc="left", size=12.5, color=INK)
+        panel.set_xlabel("step", color=INK)
+        panel.set_ylim(-0.04, 1.04)
+    places[0].legend(frameon=False)
+    return headline(
+        fig,
+        f"After {len(bad)} steps your colleague's reward is {bad['reward'].iloc[-1]:.2f}, "
+        f"yours was {good['reward'].iloc[len(bad) - 1]:.2f}",
+    )
+
+
+def plot_schedule(frame: pd.DataFrame) -> Figure:
+    """Draw rate and reward of recorded runs by step, a colour an arm, a thin line a seed.
+
+    Args:
+        frame: rows with `arm`, `seed`, `step`, `learning_rate`, `reward`.
+    """
+    fig, places = panels(1, 2, (10, 3.6))
+    colours, ends = (OUR_COLOUR, "#0072B2", OTHER_COLOUR), []
+    for arm, colour in zip(dict.fromkeys(frame["arm"]), colours, strict=False):
+        runs = frame[frame["arm"] == arm]
+        rate = runs.groupby("step")["learning_rate"].mean()
+        places[0].plot(rate.index, rate, color=colour, linewidth=2.4, label=arm)
+        mean = draw_seeds(places[1], runs, "reward", colour=colour, window=5, alpha=0.4)
+        ends.append(f"{arm} {mean.iloc[-1]:.2f}")
+    places[0].set_title("learning rate", loc="left", size=12.5, color=INK)
+    places[1].set_title("reward, mean of five steps", loc="left", size=12.5, color=INK)
+    places[0].legend(frameon=False, loc="lower left")
+    for panel in places:
+        panel.set_xlabel("step", color=INK)
+    return headline(fig, f"Training reward of the last five steps: {', '.join(ends)}")
+
+
+def plot_gains(frame: pd.DataFrame) -> Figure:
+    """Draw each run's gain in points, in two parts: more sums right, and mere format.
+
+    Args:
+        frame: rows with `run`, `part` ('sums' or 'format'), `points`, `low`, `high`.
+    """
+    runs = list(dict.fromkeys(frame["run"]))
+    fig, (panel,) = panels(1, 1, (10, 1.5 + 0.42 * len(runs)))
+    for place, run in enumerate(runs):
+        for name, row in frame[frame["run"] == run].set_index("part").iterrows():
+            at = place + (-0.17 if name == "sums" else 0.17)
+            panel.barh(at, row["points"], 0.3, color=PART_COLOURS[name])
+            panel.hlines(at, row["low"], row["high"], color=INK, linewidth=1.6)
+            if place == 0:
+                about = "more sums right, in any form" if name == "sums" else "mere format"
+                panel.plot([], [], color=PART_COLOURS[name], linewidth=7, label=about)
+    panel.axvline(0, color=GREY, linewidth=1)
+    panel.grid(visible=False)
+    panel.set_yticks(range(len(runs)), runs, size=11.5)
+    panel.set_ylim(len(runs) - 0.5, -0.5)
+    panel.set_xlabel("points of held-out accuracy over the start, with 95% intervals", color=INK)
+    panel.set_xlim(right=1.3 * frame["high"].max())
+    panel.legend(frameon=False, loc="upper right")
+    share = frame.pivot(index="run", columns="part", values="points")
+    whole = share.sum(axis=1)
+    return headline(
+        fig,
+        f"Gains of {whole.min():.0f} to {whole.max():.0f} points, of which mere format "
+        f"{share['format'].min() + 0.0:.1f} to {share['format'].max():.1f}",
+    )

@@ -1,0 +1,35 @@
+"""Week 8, debugging GRPO.
+
+- figures: the notebook's figures
+- figures_hack, figures_ablations, figures_tasks: the recorded experiments
+- rewards: a reward with a hole in it
+- resampling: DAPO's dynamic sampling for TRL
+- gym: puzzles of reasoning-gym
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week08.figures import plot_signals
+from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
+from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
+from postlab.course.week08.figures_tasks import plot_probes, plot_seen_and_unseen
+from postlab.course.week08.gym import RUNS_ANSWERS, gym_reward, gym_rows
+from postlab.course.week08.resampling import dynamic_sampling
+from postlab.course.week08.rewards import nothing_false_reward
+
+__all__ = [
+    "RUNS_ANSWERS",
+    "by_prompt",
+    "curves",
+    "dynamic_sampling",
+    "gym_reward",
+    "gym_rows",
+    "nothing_false_reward",
+    "plot_ablations",
+    "plot_groups",
+    "plot_probes",
+    "plot_proxy",
+    "plot_repairs",
+    "plot_seen_and_unseen",
+    "plot_signals",
+]

@@ -1,0 +1,126 @@
+"""Week 8's figures on a reward with a hole: proxy and truth by step, and what each repair moved.
+
+`curves` and `by_prompt` read the recorded runs of data/results/week08/hack.json. The others take
+frames and return a closed figure; titles are computed from what is drawn. Left out: any estimate.
+Values and intervals come with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.course.recorded import numbers
+from postlab.show import draw_moves, draw_seeds, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+PROXY_COLOUR, TRUTH_COLOUR = STAGE_COLOURS["multi"], STAGE_COLOURS["grpo"]
+WINDOW = 5  # steps that a curve is averaged over
+SPREAD = 0.16  # between two metrics of one arm, in rows
+METRIC_COLOURS = {
+    "safety": STAGE_COLOURS["sft"],
+    "honesty": STAGE_COLOURS["cai"],
+    "helpfulness": STAGE_COLOURS["dpo"],
+    "facts": STAGE_COLOURS["prm"],
+    "truth": TRUTH_COLOUR,
+}
+
+
+def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What was paid and true by step, and the truth on held-out prompts, as `plot_proxy` wants it.
+
+    Args:
+        runs: with `arm`, `seed`, `log` (a list of numbers per name) and `heldout` (looks, each with
+            a `step` and the `truth` by metric, a number a prompt).
+    """
+    import pandas as pd
+
+    steps, looks = [], []
+    for run in runs:
+        who = {"arm": run["arm"], "seed": run["seed"]}
+        log = {name: numbers(run["log"][name]) for name in ("step", "proxy", "truth")}
+        steps.append(pd.DataFrame(log).assign(**who))
+        for look in run["heldout"]:
+            truths = [
+                numbers(v).mean() for name, v in look["truth"].items() if name in METRIC_COLOURS
+            ]
+            looks.append(who | {"step": look["step"], "truth": float(np.mean(truths))})
+    return pd.concat(steps), pd.DataFrame(looks)
+
+
+def by_prompt(
+    runs: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, look: int
+) -> np.ndarray:
+    """What is true of each held-out prompt's answer, the mean over the runs' seeds.
+
+    Args:
+        runs: of one arm, as for `curves`.
+        metrics: each is of prompts of its own; they are put one after the other.
+        look: 0 is the start, -1 the end.
+    Returns:
+        (prompts,) from 0 to 1.
+    """
+    truths = [run["heldout"][look]["truth"] for run in runs]
+    return np.mean([np.concatenate([numbers(one[m]) for m in metrics]) for one in truths], axis=0)
+
+
+def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
+    """Draw what was paid and what was true by step, a panel an arm, a thin line a seed.
+
+    Args:
+        steps: rows with `arm`, `seed`, `step`, and of the training answers `proxy`, the mean of
+            what was paid, and `truth`, the share that the oracle calls good.
+        looks: rows with `arm`, `seed`, `step` and `truth`, of held-out prompts.
+    """
+    arms = list(dict.fromkeys(steps["arm"]))
+    fig, places = panels(1, len(arms), (10, 3.2), sharey=True)
+    phrases = []
+    for panel, arm in zip(places, arms, strict=True):
+        runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
+        ends = {}
+        for name, colour, about in (
+            ("proxy", PROXY_COLOUR, "what is paid"),
+            ("truth", TRUTH_COLOUR, "what is true"),
+        ):
+            draw_seeds(panel, runs, name, colour=colour, window=WINDOW, label=about)
+            ends[name] = runs.groupby("step")[name].mean()
+        heldout_mean = heldout.groupby("step")["truth"].mean()
+        panel.plot(
+            heldout_mean.index, heldout_mean, "o", color=TRUTH_COLOUR, markersize=8,
+            markerfacecolor="white", markeredgewidth=2, label="what is true, held out",
+        )  # fmt: skip
+        panel.set_title(arm, loc="left", size=12.5, color=INK)
+        panel.set_xlabel("step", color=INK)
+        panel.set_ylim(-0.03, 1.05)
+        paid = ends["proxy"]
+        first, last = paid.iloc[:WINDOW].mean(), paid.iloc[-WINDOW:].mean()
+        phrases.append(
+            f"{arm}: paid {first:.2f} to {last:.2f}, true {heldout_mean.iloc[0]:.2f} to "
+            f"{heldout_mean.iloc[-1]:.2f}"
+        )
+    places[0].set_ylabel(f"mean of {WINDOW} steps", color=INK)
+    places[0].legend(frameon=False, loc="lower left", fontsize=10.5)
+    return headline(fig, "; ".join(phrases))
+
+
+def plot_repairs(frame: pd.DataFrame) -> Figure:
+    """Draw how far each arm moved each metric from its start, with intervals; a row an arm.
+
+    Args:
+        frame: rows with `arm`, `metric` (of METRIC_COLOURS), `points`, `low`, `high`, against the
+            start.
+    """
+    arms = list(dict.fromkeys(frame["arm"]))
+    fig, (panel,) = panels(1, 1, (10, 1.4 + 0.62 * len(arms)))
+    shown = frame[frame["metric"].isin(METRIC_COLOURS)].reset_index(drop=True)
+    places = shown["metric"].map(list(METRIC_COLOURS).index).sort_values(kind="stable")
+    draw_moves(panel, shown.loc[places.index], METRIC_COLOURS, SPREAD)
+    whole = frame[frame["metric"] == "truth"].set_index("arm")["points"]
+    points_text = ", ".join(f"{arm} {whole[arm]:+.0f}" for arm in arms)
+    return headline(fig, f"Truth, in points over the start: {points_text}")

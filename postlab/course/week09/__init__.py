@@ -1,0 +1,15 @@
+"""Week 9, constitutional AI.
+
+- figures: the notebook's figures
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week09.figures import moved, plot_cost, plot_moves, plot_noise
+
+__all__ = [
+    "moved",
+    "plot_cost",
+    "plot_moves",
+    "plot_noise",
+]

@@ -1,0 +1,131 @@
+"""Week 9's figures: what the two halves moved, what noise and rules do, and what a label costs.
+
+`moved` reads runs of data/results/week09/cai.json; the others take its frame and return a closed
+figure; titles are computed from what is drawn. Left out: spread between seeds, beyond what a point
+a seed shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.course.recorded import numbers
+from postlab.show import MANNER_COLOURS, draw_moves, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SPREAD = 0.17  # between two metrics of one arm, in rows
+
+
+def moved(
+    runs: Iterable[Mapping[str, Any]],
+    start: Mapping[str, Sequence[float]],
+    metrics: Sequence[str] = tuple(MANNER_COLOURS),
+) -> pd.DataFrame:
+    """How far each arm moved each metric from its start, in points, on the same held-out prompts.
+
+    Args:
+        runs: with `arm` and `metrics`, a list of numbers per metric; several of an arm are its
+            seeds, which are averaged a prompt before prompts are resampled.
+        start: the same of the start.
+        metrics: which to look at.
+    Returns:
+        A row per arm and metric: arm, metric, value, start, points, low, high, seeds (points each).
+    """
+    import pandas as pd
+
+    from postlab.stats import bootstrap_interval
+
+    by_arm: dict[str, list[Mapping[str, Sequence[float]]]] = {}
+    for run in runs:
+        by_arm.setdefault(run["arm"], []).append(run["metrics"])
+    rows = []
+    for arm, seeds in by_arm.items():
+        for name in metrics:
+            before = 100 * numbers(start[name])
+            after = 100 * np.array([numbers(seed[name]) for seed in seeds])
+            change = bootstrap_interval(after.mean(axis=0) - before)
+            row = {"arm": arm, "metric": name, "value": after.mean(), "start": before.mean()}
+            row |= {"points": change.value, "low": change.low, "high": change.high}
+            rows.append(row | {"seeds": [float(s.mean() - before.mean()) for s in after]})
+    return pd.DataFrame(rows)
+
+
+def plot_moves(frame: pd.DataFrame, about: str) -> Figure:
+    """Draw how far each arm moved each metric, with intervals and a small point a seed.
+
+    Args:
+        frame: of `moved`.
+        about: opens the headline, which goes on with the arms' safety.
+    """
+    arms = list(dict.fromkeys(frame["arm"]))
+    fig, (panel,) = panels(1, 1, (10, 1.5 + 0.66 * len(arms)))
+    draw_moves(panel, frame, MANNER_COLOURS, SPREAD)
+    safety = frame[frame["metric"] == "safety"].set_index("arm")["points"]
+    return headline(fig, f"{about}: safety {', '.join(f'{a} {safety[a]:+.0f}' for a in arms)}")
+
+
+def plot_noise(frame: pd.DataFrame) -> Figure:
+    """Draw each metric over the share of labels turned round, with intervals.
+
+    Args:
+        frame: of `moved`, with a column `noise` (0 to 1).
+    """
+    fig, (panel,) = panels(1, 1, (9.5, 4.2))
+    ends = {}
+    for name, rows in frame.groupby("metric", sort=False):
+        rows, colour = rows.sort_values("noise"), MANNER_COLOURS[name]
+        x = 100 * rows["noise"]
+        start = rows["start"].iloc[0]
+        panel.fill_between(x, start + rows["low"], start + rows["high"], color=colour, alpha=0.15)
+        panel.plot(x, rows["value"], "o-", color=colour, linewidth=2.2)
+        panel.axhline(start, color=colour, linewidth=1, linestyle=":")
+        panel.annotate(
+            f" {name}", (x.iloc[-1], rows["value"].iloc[-1]), color=colour, va="center", size=11.5
+        )
+        ends[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
+    panel.set_xlim(-1, 100 * frame["noise"].max() + 9)
+    panel.set_ylim(-4, 104)
+    panel.set_xlabel("labels turned round, %", color=INK)
+    panel.set_ylabel("held-out prompts, %  (dotted: the start)", color=INK)
+    name = next(iter(ends))
+    first, last, most = ends[name]
+    return headline(
+        fig,
+        f"{name.capitalize()} {first:.0f}% with clean labels, {last:.0f}% with {most:.0f}% noise",
+    )
+
+
+def plot_cost(frame: pd.DataFrame) -> Figure:
+    """Draw what labels bought over what they cost, on a logarithmic scale of dollars.
+
+    Args:
+        frame: rows with `arm`, `dollars`, `truth` (%), `low`, `high`.
+    """
+    fig, (panel,) = panels(1, 1, (9.5, 4))
+    for number, row in enumerate(frame.to_dict("records")):
+        panel.vlines(
+            row["dollars"], row["low"], row["high"], color=STAGE_COLOURS["cai"], alpha=0.5, lw=3
+        )
+        panel.plot(row["dollars"], row["truth"], "o", color=STAGE_COLOURS["cai"], markersize=8)
+        panel.annotate(
+            row["arm"], (row["dollars"], row["truth"]), (8, 12 * (number % 3 - 1)),
+            textcoords="offset points", va="center", size=11, color=INK,
+        )  # fmt: skip
+    panel.set_xscale("log")
+    panel.set_xlim(frame["dollars"].min() / 1.6, frame["dollars"].max() * 6)
+    panel.set_xlabel("dollars for labels", color=INK)
+    panel.set_ylabel("safe, honest or helpful, %", color=INK)
+    cheap = frame.loc[frame["dollars"].idxmin()]
+    dear = frame.loc[frame["dollars"].idxmax()]
+    return headline(
+        fig,
+        f"{cheap['arm']}: {cheap['truth']:.0f}% for \\${cheap['dollars']:,.0f};"
+        f" {dear['arm']}: {dear['truth']:.0f}% for \\${dear['dollars']:,.0f}",
+    )

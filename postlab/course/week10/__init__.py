@@ -1,0 +1,29 @@
+"""Week 10, process rewards.
+
+- figures: the notebook's figures; figures_gamed: a process reward that is gamed
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week10.figures import (
+    found_errors,
+    gains,
+    hits_by_place,
+    plot_choice,
+    plot_errors,
+    plot_gains,
+    plot_step_scores,
+)
+from postlab.course.week10.figures_gamed import curves, plot_gamed
+
+__all__ = [
+    "curves",
+    "found_errors",
+    "gains",
+    "hits_by_place",
+    "plot_choice",
+    "plot_errors",
+    "plot_gains",
+    "plot_gamed",
+    "plot_step_scores",
+]

@@ -1,0 +1,49 @@
+"""Week 11, several objectives.
+
+- figures: the notebook's figures; figures_methods: of single methods
+- record: the recorded experiment as arrays and frames
+- levels: what a constraint costs
+- volumes: hypervolumes of measured policies, with intervals
+- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
+  `postlab.course.check` loads them
+"""
+
+from postlab.course.week11.figures import plot_front, plot_volumes
+from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
+from postlab.course.week11.levels import best_rows
+from postlab.course.week11.record import (
+    METHODS,
+    STARTS,
+    bill,
+    dose_rows,
+    front_rows,
+    interval_rows,
+    means_of,
+    method_sets,
+    paired_rows,
+    values,
+)
+from postlab.course.week11.volumes import Hypervolume, chosen_hypervolume, hypervolumes
+
+__all__ = [
+    "METHODS",
+    "STARTS",
+    "Hypervolume",
+    "best_rows",
+    "bill",
+    "chosen_hypervolume",
+    "dose_rows",
+    "front_rows",
+    "hypervolumes",
+    "interval_rows",
+    "means_of",
+    "method_sets",
+    "paired_rows",
+    "plot_doses",
+    "plot_dual",
+    "plot_front",
+    "plot_soups",
+    "plot_volumes",
+    "plot_weights",
+    "values",
+]

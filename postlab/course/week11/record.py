@@ -1,0 +1,175 @@
+"""Week 11's record, read: data/results/week11/objectives.json as arrays and frames.
+
+Numbers come in percent where a frame is for a reader, as shares in arrays. Left out: what is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from postlab.claims import STAGE_COLOURS
+from postlab.course.recorded import listed, numbers
+from postlab.stats import bootstrap_interval, paired_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Sets = dict[str, dict[str, np.ndarray]]  # method -> metric -> (policies, prompts)
+METHODS = {  # name: colour, marker, what it is
+    "soups": (STAGE_COLOURS["multi"], "o", "soups"),
+    "mixed": (STAGE_COLOURS["dpo"], "s", "mixed pairs, DPO"),
+    "weighted": (STAGE_COLOURS["grpo"], "^", "weighted rewards, GRPO"),
+    "lagrange": (STAGE_COLOURS["sft"], "D", "multipliers, GRPO"),
+    "targeted": (STAGE_COLOURS["cai"], "v", "targeted RLHF"),
+}
+
+
+STARTS = {  # of targeted runs: what they are called, and which policy of which method began them
+    "targeted": ("mixed pairs", ("mixed", 1)),
+    "targeted, shipped": ("the DPO stage", ("dpo", 0)),
+}
+
+
+def policies(
+    record: Mapping[str, Any], method: str, seed: int
+) -> list[Mapping[str, Sequence[float]]]:
+    """The metrics of each policy of a method and seed, as the record has them.
+
+    Args:
+        method: one of METHODS, or a stage that runs started from, the same for every seed.
+    """
+    if method in record["start"]:
+        return [record["start"][method]["metrics"]]
+    runs = record["runs"][str(seed)][method]
+    if method.startswith("targeted"):
+        return [look["metrics"] for look in runs[0]["looks"]]
+    if method == "best of":
+        return runs[0]["judges"]
+    return [run["metrics"] for run in runs]
+
+
+def values(
+    record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """metric -> (policies, prompts), averaged over seeds a policy and prompt."""
+    by_seed = [policies(record, method, seed) for seed in seeds]
+    return {
+        metric: np.mean([[numbers(one[metric]) for one in many] for many in by_seed], axis=0)
+        for metric in metrics
+    }
+
+
+def interval_rows(
+    record: Mapping[str, Any], method: str, metrics: Sequence[str], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """A row per metric and policy (`rung`, from 0): value, low and high over prompts, in %."""
+    import pandas as pd
+
+    rows = []
+    for metric, table in values(record, method, metrics, seeds).items():
+        for number, one in enumerate(table):
+            mean = bootstrap_interval(100 * one)
+            row = {"method": method, "rung": number, "metric": metric, "value": mean.value}
+            rows.append(row | {"low": mean.low, "high": mean.high})
+    return pd.DataFrame(rows)
+
+
+def dose_rows(
+    record: Mapping[str, Any], metrics: Sequence[str], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """`interval_rows` of the targeted runs, with their `start` and `dose`, from 0 steps on."""
+    import pandas as pd
+
+    frames = []
+    for method, (start, (before, number)) in STARTS.items():
+        begun = interval_rows(record, before, metrics, seeds)
+        begun = begun[begun["rung"] == number].assign(dose=0)
+        rows = interval_rows(record, method, metrics, seeds)
+        rows["dose"] = rows["rung"].map(dict(enumerate(record["doses"])))
+        frames.append(pd.concat([begun, rows]).assign(start=start))
+    return pd.concat(frames, ignore_index=True)
+
+
+def paired_rows(
+    record: Mapping[str, Any],
+    before: tuple[str, int],
+    after: tuple[str, int],
+    metrics: Sequence[str],
+    seeds: Sequence[int],
+) -> pd.DataFrame:
+    """What changed from one policy to another, by metric and seed: points, low, high and p.
+
+    Args:
+        before, after: method and number of the policy, from 0 or, from the end, -1.
+    """
+    import pandas as pd
+
+    rows = []
+    for seed in seeds:
+        old, new = (values(record, m, metrics, [seed]) for m, _ in (before, after))
+        for metric in metrics:
+            change = paired_difference(100 * old[metric][before[1]], 100 * new[metric][after[1]])
+            row = {"metric": metric, "seed": seed, "points": change.difference}
+            rows.append(row | {"low": change.low, "high": change.high, "p": change.p})
+    return pd.DataFrame(rows).set_index(["metric", "seed"]).sort_index()
+
+
+def method_sets(record: Mapping[str, Any], seeds: Sequence[int], metrics: Sequence[str]) -> Sets:
+    """Every method's policies; the soups a second time, with the ladder's weights only."""
+    sets = {method: values(record, method, metrics, seeds) for method in METHODS}
+    ladder = [listed(weights) for weights in record["ladder"]]
+    runs = record["runs"][str(seeds[0])]["soups"]
+    on_ladder = [number for number, one in enumerate(runs) if one["weights"] in ladder]
+    return sets | {"soups, 7": {m: table[on_ladder] for m, table in sets["soups"].items()}}
+
+
+def front_rows(
+    sets: Sets, front: Callable[[np.ndarray], Sequence[bool]], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """A row a policy of METHODS: its metrics with intervals in %, and whether it is on the front.
+
+    Args:
+        front: points (N, K) -> which are not beaten.
+    """
+    import pandas as pd
+
+    rows = []
+    for method in METHODS:
+        means = np.stack([sets[method][m].mean(axis=1) for m in metrics], axis=1)
+        for number, on_front in enumerate(front(means)):
+            row: dict[str, Any] = {"method": method, "front": bool(on_front)}
+            for m in metrics:
+                one = bootstrap_interval(100 * sets[method][m][number])
+                row |= {m: one.value, f"{m}_low": one.low, f"{m}_high": one.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def means_of(scores: Mapping[str, Sequence[float]], metrics: Sequence[str]) -> dict[str, float]:
+    """A policy's metrics in %."""
+    return {m: 100 * float(numbers(scores[m]).mean()) for m in metrics}
+
+
+def bill(record: Mapping[str, Any]) -> pd.DataFrame:
+    """Seconds of training and measuring a method, all seeds, with what it starts from.
+
+    Soups pay for their adapters, targeted runs for the DPO before them; SFT is everybody's.
+    """
+    import pandas as pd
+
+    costs, seeds = {}, list(record["runs"].values())
+    for method, (*_, label) in METHODS.items():
+        runs, begun = [one for seed in seeds for one in seed[method]], []
+        if method == "soups":
+            runs += [one for seed in seeds for one in seed["corners"]]
+        if method in STARTS:
+            _, (before, number) = STARTS[method]
+            begun = [seed[before][number] for seed in seeds]
+        costs[label] = {
+            "training": sum(one.get("train_s", 0.0) for one in [*runs, *begun]),
+            "measuring": sum(one["seconds"] for one in runs),
+        }
+    return pd.DataFrame(costs).T

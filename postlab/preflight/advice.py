@@ -1,0 +1,120 @@
+"""Whether a plan fits a device, and if not, the nearest change that does.
+
+Left out: offloading to the CPU, sequence packing, and splitting a model over several devices, of
+which only the number is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypedDict
+
+from postlab.doctor import Finding
+from postlab.preflight.devices import GPUS, Device
+from postlab.preflight.memory import GIB, PAIRED, Memory, Plan
+
+
+class Fields(TypedDict, total=False):
+    """The fields of a plan that a change may set."""
+
+    checkpointing: bool
+    batch: int
+    accumulation: int
+    adam_bits: int
+    lora_rank: int
+    bits: int
+    length: int
+    new_tokens: int
+
+
+Change = tuple[str, Fields]  # words for a reader, and what to set
+
+
+def reserved_gib(plan: Plan, on: Device) -> float:
+    """Peak allocated, what the allocator may hold besides, and what is taken before: the CUDA
+    context, or the imports of a process on a CPU."""
+    memory = Memory(plan)
+    return (memory.total + memory.held) / GIB + on.taken_gib
+
+
+def fits(plan: Plan, on: Device) -> bool:
+    """Whether all of that is no more than the device has."""
+    return reserved_gib(plan, on) <= on.memory_gib
+
+
+def find_faults(plan: Plan, on: Device) -> Iterator[Finding]:
+    """What speaks against a plan on a device."""
+    needs = reserved_gib(plan, on)
+    evidence = f"{needs:.1f} GiB of {on.memory_gib:.1f} on {on.name}"
+    if not fits(plan, on):
+        why, fix = "the run would end out of memory", nearest_change(plan, on)
+        yield Finding("does_not_fit", "error", evidence, why, fix)
+    elif needs > 0.9 * on.memory_gib:
+        why, fix = "one longer batch may end the run", "leave a tenth free: halve the batch"
+        yield Finding("tight", "warning", evidence, why, fix)
+    if on.name == "T4":
+        why, fix = "bf16 is emulated there, and slow", "fp16=True, bf16=False"
+        yield Finding("emulated_bf16", "info", "T4", why, fix)
+
+
+def nearest_change(plan: Plan, on: Device) -> str:
+    """What to change so that a plan fits, in words: one change if one is enough.
+
+    Tried in the order of what they cost: checkpointing (time), a smaller batch (none, if gradients
+    are accumulated), 8-bit AdamW, adapters, 4 bits, shorter sequences (data); then all that are
+    needed together; then the smallest larger GPU.
+    """
+    kinds = [kind for kind in _changes(plan) if kind]
+    for kind in kinds:
+        for words, fields in kind:
+            if fits(replace(plan, **fields), on):
+                return words
+    together = [kind[-1] for kind in kinds]
+    if fits(_with(plan, together), on):
+        unchanged: Change = ("", {})
+        for n in reversed(range(len(kinds))):  # the dearest first, each only as far as it must go
+            tried = (together[:n] + [c] + together[n + 1 :] for c in [unchanged, *kinds[n]])
+            together = next(changes for changes in tried if fits(_with(plan, changes), on))
+        return ", ".join(words for words, _ in together if words)
+    for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.memory_gib):
+        if gpu.memory_gib > on.memory_gib and fits(replace(plan, on_cpu=False), gpu):
+            return f"a device with more memory: {gpu.name}"
+    needs = Memory(plan).total / GIB
+    largest = max(GPUS.values(), key=lambda gpu: gpu.memory_gib)
+    devices = math.ceil(needs / (largest.memory_gib - largest.taken_gib))
+    return f"no one device of those known: {needs:.0f} GiB, split over {devices} x {largest.name}"
+
+
+def _with(plan: Plan, changes: list[Change]) -> Plan:
+    fields: Fields = {}
+    for _, change in changes:
+        fields |= change
+    return replace(plan, **fields)
+
+
+def _changes(plan: Plan) -> Iterator[list[Change]]:
+    """Kinds of changes in the order of what they cost, each from the mildest to the strongest."""
+    yield [] if plan.checkpointing else [("checkpointing=True", {"checkpointing": True})]
+    least = 2 if plan.stage in PAIRED else 1
+    units = plan.batch // least
+    batches = [(units >> n) * least for n in range(1, 16) if units >> n]
+    yield [
+        (f"batch {plan.batch} → {b}, accumulation {plan.accumulation} → {a}",
+         {"batch": b, "accumulation": a})
+        for b in batches
+        for a in [math.ceil(plan.batch * plan.accumulation / b)]
+    ]  # fmt: skip
+    if plan.full:
+        yield [("optimizer='adamw_8bit'", {"adam_bits": 8})] if plan.adam_bits == 32 else []
+        yield [("LoRA of rank 16 in place of full fine-tuning", {"lora_rank": 16})]
+    rank = plan.lora_rank or 16
+    bits: Fields = {"bits": 4, "lora_rank": rank}
+    yield [] if plan.bits == 4 else [(f"4-bit weights, LoRA of rank {rank} (QLoRA)", bits)]
+    lengths = [plan.length >> n for n in range(1, 16) if (plan.length >> n) >= 256]
+    yield [
+        (f"length {plan.length} → {n}",
+         {"length": n, "new_tokens": plan.new_tokens * n // plan.length})
+        for n in lengths
+    ]  # fmt: skip

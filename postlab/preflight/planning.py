@@ -1,0 +1,209 @@
+"""Memory, time and cost of a stage on a device, before anything is downloaded.
+
+`estimate` does the arithmetic of `memory` (bytes, from the model's shape) and
+`devices` (seconds, from the device's rates). Memory is meant to be right to a few per
+cent, time to a factor of two, cost as good as a price table with a date. What the formulas leave
+out stands at the top of those modules; how far they were off in measured cases is recorded in
+`data/results/preflight/`. Nothing in them is fitted to a case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from postlab.doctor import Finding
+from postlab.preflight.advice import find_faults, fits, reserved_gib
+from postlab.preflight.architectures import architecture
+from postlab.preflight.devices import PRICES_OF, find_device, step_seconds
+from postlab.preflight.memory import GIB, PAIRED, Memory, Plan
+
+PLANNED_STAGES = ("sft", "dpo", "grpo", "reward")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage needs and takes; sizes in GiB (2^30 bytes).
+
+    total = weights + adapters + gradients + optimizer + reference + overhead + the larger of
+    activations and kv_cache.
+
+    Args:
+        parameters, trained: of the model, and those that get a gradient.
+        activations_gib: all that a backward pass needs, the logits included.
+        logits_gib: the logits' copies alone; `peak_at` says whether they are the peak.
+        overhead_gib: the workspace of the device's libraries.
+        total_gib: peak allocated, on a CPU what the process takes on top of its imports.
+        reserved_gib: with what the allocator may hold besides and the CUDA context or, on a CPU,
+            the imports; this has to fit into `memory_gib`.
+        peak_at: "logits", "layer" (one layer's backward pass) or "sampling".
+        tokens_per_s: tokens of the sequences trained on, sampling and reference included.
+        hours, dollars: of all examples; None if their number was not given. The ranges are from
+            the fastest to the slowest pace that is usual.
+        findings: "does_not_fit" with the nearest change that fits, "tight", "emulated_bf16".
+    """
+
+    stage: str
+    model: str
+    device: str
+    parameters: int
+    trained: int
+    weights_gib: float
+    adapters_gib: float
+    gradients_gib: float
+    optimizer_gib: float
+    reference_gib: float
+    activations_gib: float
+    logits_gib: float
+    kv_cache_gib: float
+    overhead_gib: float
+    total_gib: float
+    reserved_gib: float
+    memory_gib: float
+    fits: bool
+    peak_at: str
+    tokens_per_s: float
+    tokens_per_s_range: tuple[float, float]
+    hours: float | None
+    hours_range: tuple[float, float] | None
+    dollars: float | None
+    dollars_range: tuple[float, float] | None
+    prices_of: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def advice(self) -> str:
+        """One sentence: that it fits, or the nearest change that fits."""
+        bad = [f for f in self.findings if f.code == "does_not_fit"]
+        return bad[0].fix if bad else f"fits: {self.reserved_gib:.1f} of {self.memory_gib:.1f} GiB"
+
+
+def estimate(
+    stage: str,
+    *,
+    model: str | Path,
+    device: str,
+    batch: int,
+    length: int,
+    bits: int,
+    lora_rank: int = 16,
+    group: int = 1,
+    new_tokens: int = 0,
+    examples: int | None = None,
+    epochs: float = 1.0,
+    accumulation: int = 1,
+    checkpointing: bool = True,
+    reference: bool | None = None,
+    optimizer: str = "adamw",
+    trl: str = "1.14",
+) -> Estimate:
+    """Estimate memory, time and cost of training one stage with TRL.
+
+    Args:
+        stage: "sft", "dpo", "grpo" or "reward".
+        model: Hub id of a known architecture, or a folder with a `config.json`.
+        device: a known GPU, or "cpu" for this machine.
+        batch: sequences in one forward pass; a pair of DPO or of a reward model is two.
+        length: tokens of prompt and completion together.
+        bits: of the base's weights: 4 (NF4 with double quantisation), 16 or 32.
+        lora_rank: of adapters on all seven projections; 0 is full fine-tuning.
+        group: GRPO's completions a prompt.
+        new_tokens: tokens of a GRPO completion, a part of `length`.
+        examples: rows trained on in an epoch: texts, pairs, or prompts of GRPO.
+        accumulation: micro-batches a step; GRPO samples all of them at once.
+        checkpointing: whether layers' activations are computed again.
+        reference: whether a reference is kept: by default for DPO, and not for GRPO (beta 0).
+        optimizer: "adamw" or "adamw_8bit".
+        trl: version of TRL, on which the copies of the logits depend.
+    Returns:
+        Estimate; `fits` and `advice` say whether it can be run as it is.
+    Raises:
+        ValueError: for an unknown stage, model or device, naming the known ones, and for sizes that
+            contradict each other.
+    Source: Dettmers et al. 2023, arXiv 2305.14314, for NF4's constants; the libraries' sources for
+        the rest. Taught in week 2.
+
+    >>> qlora = estimate("sft", model="mistralai/Mistral-7B-v0.3", device="T4", batch=1,
+    ...                  length=512, bits=4)
+    >>> round(qlora.weights_gib, 2), qlora.fits  # 6.979e9 * 4.127 / 8 + 0.269e9 * 2 bytes
+    (3.85, True)
+    >>> full = estimate("sft", model="meta-llama/Llama-3.1-70B", device="H100", batch=1,
+    ...                 length=512, bits=32, lora_rank=0)
+    >>> round(full.weights_gib + full.gradients_gib + full.optimizer_gib)  # 70.55e9 * 16 bytes
+    1051
+    """
+    on, shape = find_device(device), architecture(model)
+    plan = Plan(
+        stage=stage, shape=shape, batch=batch, length=length, bits=bits, lora_rank=lora_rank,
+        new_tokens=new_tokens, accumulation=accumulation, checkpointing=checkpointing,
+        reference=stage == "dpo" if reference is None else reference,
+        adam_bits=_adam_bits(optimizer), trl_minor=_trl_minor(trl), on_cpu=on.is_cpu,
+    )  # fmt: skip
+    _check(plan, group)
+    memory = Memory(plan)
+    fast, middle, slow = step_seconds(plan, on)
+    rows = (examples or 0) * epochs * (2 if stage in PAIRED else group if stage == "grpo" else 1)
+    hours = [rows / batch * seconds / 3600 for seconds in (fast, middle, slow)]
+    dollars = [h * on.dollars_an_hour for h in hours]
+    known = examples is not None
+    return Estimate(
+        stage=stage, model=shape.name, device=on.name,
+        parameters=plan.parameters, trained=plan.trained,
+        weights_gib=memory.weights / GIB, adapters_gib=memory.adapters / GIB,
+        gradients_gib=memory.gradients / GIB, optimizer_gib=memory.optimizer / GIB,
+        reference_gib=memory.reference / GIB, activations_gib=memory.activations / GIB,
+        logits_gib=memory.logits / GIB, kv_cache_gib=memory.kv_cache / GIB,
+        overhead_gib=memory.overhead / GIB, total_gib=memory.total / GIB,
+        reserved_gib=reserved_gib(plan, on), memory_gib=on.memory_gib, fits=fits(plan, on),
+        peak_at=memory.peak_at,
+        tokens_per_s=plan.tokens / middle,
+        tokens_per_s_range=(plan.tokens / slow, plan.tokens / fast),
+        hours=hours[1] if known else None, hours_range=(hours[0], hours[2]) if known else None,
+        dollars=dollars[1] if known else None,
+        dollars_range=(dollars[0], dollars[2]) if known else None,
+        prices_of=PRICES_OF, findings=tuple(find_faults(plan, on)),
+    )  # fmt: skip
+
+
+def _adam_bits(optimizer: str) -> int:
+    bits = {"adamw": 32, "adamw_8bit": 8}
+    if optimizer not in bits:
+        raise ValueError(f"unknown optimizer {optimizer!r}; expected one of {', '.join(bits)}")
+    return bits[optimizer]
+
+
+def _trl_minor(version: str) -> int:
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    if major != "1" or not minor.isdigit() or not 9 <= int(minor) <= 14:
+        raise ValueError(f"trl={version!r}; expected a version from 1.9 to 1.14, such as '1.14'")
+    return int(minor)
+
+
+def _check(plan: Plan, group: int) -> None:
+    if plan.stage not in PLANNED_STAGES:
+        raise ValueError(
+            f"unknown stage {plan.stage!r}; expected one of {', '.join(PLANNED_STAGES)}"
+        )
+    if plan.bits not in (4, 16, 32):
+        raise ValueError(f"bits={plan.bits!r}; expected 4, 16 or 32")
+    sizes = {"batch": plan.batch, "length": plan.length, "accumulation": plan.accumulation}
+    for name, value in (sizes | {"group": group, "lora_rank": plan.lora_rank}).items():
+        least = 0 if name == "lora_rank" else 1
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected {least} or more")
+    if plan.bits == 4 and plan.full:
+        raise ValueError(
+            "4-bit weights cannot be trained themselves; expected lora_rank of 1 or more with "
+            "bits=4, or bits of 16 or 32 for full fine-tuning"
+        )
+    if plan.stage in PAIRED and plan.batch % 2:
+        raise ValueError(
+            f"batch={plan.batch} for {plan.stage}, where a pair is two sequences; expected twice "
+            "per_device_train_batch_size"
+        )
+    if plan.stage == "grpo" and not 1 <= plan.new_tokens < plan.length:
+        raise ValueError(
+            f"new_tokens={plan.new_tokens} of length={plan.length} for grpo; expected the tokens "
+            "of a completion, fewer than those of prompt and completion together"
+        )

@@ -1,0 +1,109 @@
+"""The comparison in Markdown: what changed, what it cost, what is inconclusive, with intervals.
+
+A verdict here is stricter than on the page: a stage is looked at in many metrics, so each p is
+adjusted by Holm over that stage's metrics first, and every seed has to agree. Left out: metrics
+without a change to test (the base's own, and KL), and any judge's opinion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from postlab.claims import MECHANISM, is_share, merge_seeds, points, stage_label
+from postlab.evals import METRICS
+from postlab.stats import holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECTIONS = {  # heading: the verdicts under it, and what stands there when there is none
+    "What changed for the better": (("better",), "Nothing that the prompts support."),
+    "What it cost": (("worse",), "No loss that the prompts support; see what is inconclusive."),
+    "What moved, neither better nor worse": (("up", "down"), ""),
+    "What is inconclusive": (("inconclusive",), "Nothing: every change is supported."),
+}
+
+
+def written(summary: Mapping[str, Any], frame: pd.DataFrame, provenance: Sequence[str] = ()) -> str:
+    """A summary as Markdown: a section for each stage that has a parent.
+
+    Args:
+        summary: from `report.summarise`.
+        frame: the same as rows, from `report.summary_frame`.
+        provenance: lines for the end: commits, devices.
+    """
+    adjusted = frame.copy()
+    for _, rows in frame[frame["p"].notna()].groupby(["seed", "stage"]):
+        adjusted.loc[rows.index, "p"] = holm(rows["p"].to_numpy())
+    table = merge_seeds(adjusted)
+    seeds = sorted({entry["seed"] for entry in summary["stages"]})
+    lines = [f"# What the stages of `{summary['profile']}` changed", ""]
+    if summary["profile"] == "tiny":
+        lines += [f"*{MECHANISM.capitalize()}: measured on the small embedded model.*", ""]
+    lines += [_how(seeds), ""]
+    changed = table[table["verdict"] != ""]
+    for (stage, parent), rows in changed.groupby(["stage", "parent"], sort=False):
+        lines += _stage(stage, parent, rows, _worst(adjusted, stage), len(seeds))
+        lines += [_training(summary, stage), ""]
+    if changed.empty:
+        lines += ["No stage has a parent to be compared with yet.", ""]
+    if provenance:
+        lines += ["## Where the numbers come from", "", *(f"- {line}" for line in provenance), ""]
+    return "\n".join(lines)
+
+
+def _how(seeds: list[int]) -> str:
+    text = (
+        "Each change is paired: the same held-out prompts, after minus before, with its 95%"
+        " bootstrap interval over prompts. A change counts if that interval lies on one side of"
+        " nought and p, adjusted by Holm for the metrics of its stage, is below 0.05"
+    )
+    if len(seeds) == 1:
+        return f"{text}. One training seed ({seeds[0]}): how far another would differ is not known."
+    names = ", ".join(map(str, seeds))
+    return (
+        f"{text}, in every one of {len(seeds)} training seeds ({names}); values and ends are means"
+        " over them."
+    )
+
+
+def _stage(
+    stage: str, parent: str, rows: pd.DataFrame, worst: Mapping[str, float], seeds: int
+) -> list[str]:
+    lines = [f"## {stage_label(stage)} against {stage_label(parent)}", ""]
+    for heading, (verdicts, empty) in SECTIONS.items():
+        part = rows[rows["verdict"].isin(verdicts)].to_dict("records")
+        if part or empty:
+            bullets = [f"- {_change(row, worst[row['metric']], seeds)}" for row in part]
+            lines += [f"### {heading}", "", *(bullets or [empty]), ""]
+    return lines
+
+
+def _change(row: Mapping[str, Any], p: float, seeds: int) -> str:
+    """One metric: 'Safety on unsafe requests: 20% to 80%, +60 points (+50 to +70), p < 0.001'."""
+    metric, share = row["metric"], is_share(row["metric"])
+    name = METRICS[metric][0] if metric in METRICS else metric.replace("_", " ").capitalize()
+    unit = "" if share or metric not in METRICS else f" {METRICS[metric][2]}"
+    show = points if share else lambda x: f"{x:+.2f}".replace("-", "\N{MINUS SIGN}")
+    size, low, high = (show(row[k]) for k in ("difference", "difference_low", "difference_high"))
+    before, after = (
+        f"{round(100 * value, 6):.0f}%" if share else f"{value:.2f}"  # 42.5 may come as 42.4999
+        for value in (row["value"] - row["difference"], row["value"])
+    )
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    largest = "" if seeds == 1 else ", the largest of the seeds"
+    return (
+        f"{name}: {before} to {after}, {size}{' points' if share else unit} ({low} to {high}),"
+        f" {chance}{largest}; {row['n']} prompts"
+    )
+
+
+def _worst(frame: pd.DataFrame, stage: str) -> dict[str, float]:
+    """Each metric's largest adjusted p over the seeds: the one that has to be small."""
+    return frame[frame["stage"] == stage].groupby("metric")["p"].max().to_dict()
+
+
+def _training(summary: Mapping[str, Any], stage: str) -> str:
+    times = [entry["train_s"] for entry in summary["stages"] if entry["name"] == stage]
+    return f"Training took {sum(times) / len(times) / 60:.1f} minutes a seed."

@@ -1,0 +1,620 @@
+"""What a function is, as text to hash: its code, and all that its code reaches.
+
+`trace(reward)` follows a function into the helpers it calls, in whatever module of yours or of
+postlab they are, its default arguments, closure, and the module-level values it reads. Libraries
+are known by their version. Comments, docstrings, layout, type hints and the wording of messages do
+not count, so a reworded error costs no training run. Where an object cannot be read, such as an
+open file or a generator, the trace says so, and a run is then not reused.
+
+Left out: files that a function opens, and names it looks up by a string it computes.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import enum
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import linecache
+import os
+import re
+import sys
+import textwrap
+import threading
+import types
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePath
+from typing import Any
+
+# Known by their version even where they are installed as a checkout.
+LIBRARIES = {"trl", "transformers", "unsloth", "unsloth_zoo", "peft", "accelerate", "torch"}
+LIBRARIES |= {"datasets", "bitsandbytes", "vllm", "numpy", "pandas", "tokenizers", "safetensors"}
+MOST_OBJECTS = 200_000  # of one trace; beyond that a value counts as unreadable
+NO_SETTING = (type(threading.Lock()), type(threading.RLock()))
+BUILTINS = (
+    types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
+    types.MethodDescriptorType, types.ClassMethodDescriptorType,
+)  # fmt: skip
+OF_A_CLASS = {  # what Python itself notes in a class
+    "__module__", "__qualname__", "__dict__", "__weakref__", "__doc__", "__annotations__",
+    "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
+    "__dataclass_params__", "__match_args__", "__parameters__", "__orig_bases__",
+    "__annotate_func__", "__annotations_cache__", "__annotate__", "__conditional_annotations__",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What `trace` read: one text, and what it could not read, as 'where (type)'."""
+
+    text: str
+    unreadable: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def trace(thing: Any, name: str = "", *, known: Mapping[int, str] | None = None) -> Trace:
+    """Read a function, class or object with all that its code reaches.
+
+    Args:
+        thing: a function, method, partial, class, or an object with `__call__` or with settings.
+        name: what to call it where something in it cannot be read.
+        known: {id of an object: a name that stands for it}, such as the model that is trained.
+    """
+    reader = _Reader(known or {})
+    text = reader.value(thing, name or getattr(thing, "__name__", type(thing).__name__))
+    return Trace("\n".join([*reader.texts, text]), tuple(reader.unreadable))
+
+
+def source(thing: Any) -> str:
+    """The text of `trace`, for comparing two functions."""
+    return trace(thing).text
+
+
+class _Reader:
+    """One walk over an object graph. Each object is written once, and later named by its number."""
+
+    def __init__(self, known: Mapping[int, str]) -> None:
+        self._known = known
+        self.texts: list[str] = []
+        self.unreadable: list[str] = []
+        self._numbers: dict[int, int] = {}
+        self._alive: list[Any] = []  # so that no id is used twice during the walk
+
+    def value(self, thing: Any, where: str) -> str:
+        """`thing` as text: itself if it is plain, else a reference to the text of its parts."""
+        plain_text = _plain_text(thing)
+        if plain_text is not None:
+            return plain_text
+        if id(thing) in self._known:
+            return self._known[id(thing)]
+        if id(thing) in self._numbers:
+            return f"#{self._numbers[id(thing)]}"
+        number = self._numbers[id(thing)] = len(self._numbers)
+        self._alive.append(thing)
+        if number > MOST_OBJECTS:
+            return self._cannot(where, thing)
+        self.texts.append(f"#{number} = {self._parts(thing, where)}")
+        return f"#{number}"
+
+    def _parts(self, thing: Any, where: str) -> str:
+        """What an object that is not plain consists of."""
+        if isinstance(thing, functools.partial):
+            return "partial " + self._all([thing.func, thing.args, thing.keywords], where)
+        if isinstance(thing, types.MethodType):
+            return "method " + self._all([thing.__func__, thing.__self__], where)
+        if isinstance(thing, types.FunctionType):
+            return self._function(thing, where)
+        if isinstance(thing, staticmethod | classmethod):
+            return f"{type(thing).__name__} {self.value(thing.__func__, where)}"
+        if isinstance(thing, property):
+            return "property " + self._all([thing.fget, thing.fset], where)
+        if isinstance(thing, functools.cached_property):
+            return f"property {self.value(thing.func, where)}"
+        if isinstance(thing, type):
+            return self._class(thing, where)
+        if isinstance(thing, types.ModuleType):
+            return self._module(thing, where)
+        if isinstance(thing, Mapping):
+            pairs = [(self.value(k, where), self.value(v, f"{where}[{k!r:.40}]"))
+                     for k, v in thing.items()]  # fmt: skip
+            return f"{_kind(thing)} {{{', '.join(': '.join(pair) for pair in pairs)}}}"
+        if isinstance(thing, set | frozenset):
+            return f"{_kind(thing)} {self._all(sorted(thing, key=_sortable), where)}"
+        if isinstance(thing, list | tuple | deque):
+            return f"{_kind(thing)} {self._all(thing, where)}"
+        inner = inspect.unwrap(thing) if callable(thing) and _wraps(thing) else thing
+        if inner is not thing:  # functools.cache and the like
+            return f"{_kind(thing)} {self.value(inner, where)}"
+        if isinstance(thing, BUILTINS):
+            owner = getattr(thing, "__self__", None)  # `table.get` depends on the table
+            bound = "" if isinstance(owner, types.ModuleType) else self.value(owner, where)
+            return f"builtin {_library(thing)} {bound}"
+        return self._object(thing, where)
+
+    def _all(self, things: Iterable[Any], where: str) -> str:
+        return "[" + ", ".join(self.value(thing, where) for thing in things) + "]"
+
+    def _function(self, function: types.FunctionType, where: str) -> str:
+        space = function.__globals__
+        if not _ours(space.get("__name__")):
+            return _library(function)
+        tree = _tree(function)
+        text = _code_text(function.__code__) if tree is None else _canonical(tree)
+        lines = [f"def {function.__name__}: {text}"]
+        for part in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, part):
+                lines.append(f"{part}: {self.value(getattr(function, part), where)}")
+        for name, value in sorted(_reached(function.__code__, space).items()):
+            lines.append(f"{name}: {self.value(value, f'{where}.{name}')}")
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            try:
+                lines.append(f"{name}: {self.value(cell.cell_contents, f'{where}.{name}')}")
+            except ValueError:  # not filled yet
+                lines.append(f"{name}: empty")
+        for name, value in sorted(vars(function).items()):
+            lines.append(f".{name}: {self.value(value, f'{where}.{name}')}")
+        return "\n ".join(lines)
+
+    def _class(self, kind: type, where: str) -> str:
+        # Part by part: the source of a class that a notebook defines cannot be had.
+        if not _ours(kind.__module__):
+            return _library(kind)
+        lines = [f"class {kind.__name__} {self._all(kind.__bases__, where)}"]
+        for name, value in sorted(vars(kind).items()):
+            if name in OF_A_CLASS or _generated(value):
+                continue
+            if name == "__dataclass_fields__":
+                value = {n: (str(f.type), f.default, f.default_factory) for n, f in value.items()}
+            lines.append(f"{name}: {self.value(value, f'{where}.{name}')}")
+        return "\n ".join(lines)
+
+    def _module(self, module: types.ModuleType, where: str) -> str:
+        """A module of one's own that is handed about as a value: all of it."""
+        if not _ours(module.__name__):
+            return _library(module)
+        inner = {n: v for n, v in vars(module).items() if not n.startswith("__")}
+        own = {n: v for n, v in inner.items() if not isinstance(v, types.ModuleType)}
+        return f"module {self._all(dict(sorted(own.items())).values(), where)}"
+
+    def _object(self, thing: Any, where: str) -> str:
+        kind = self.value(type(thing), where)
+        tensors = _tensors(thing)
+        if tensors is not None:
+            return f"{kind} {tensors}"
+        if isinstance(thing, NO_SETTING) or type(thing).__name__ in ("Logger", "RootLogger"):
+            return kind
+        if hasattr(thing, "backend_tokenizer"):  # a call leaves its mark on the object itself
+            state = [thing.backend_tokenizer.to_str(), getattr(thing, "chat_template", None)]
+            return f"{kind} {_sha(str(state))}"
+        if _ours(type(thing).__module__) or isinstance(thing, types.SimpleNamespace):
+            state = dict(sorted(getattr(thing, "__dict__", {}).items()))
+            state = {n: v for n, v in state.items() if not _computed(type(thing), n)}
+            state |= {n: getattr(thing, n) for n in _slots(type(thing)) if hasattr(thing, n)}
+            pairs = [f"{n}: {self.value(v, f'{where}.{n}')}" for n, v in state.items()]
+            return f"{kind} {{{', '.join(pairs)}}}"
+        try:  # as pickle and copy take it apart
+            reduced = thing.__reduce_ex__(4)
+        except Exception:
+            return self._cannot(where, thing)
+        if isinstance(reduced, str):
+            return f"{kind} {reduced}"
+        parts = [list(p) if isinstance(p, Iterator) else p for p in reduced]
+        return f"{kind} {self._all(parts[1:], where)}"
+
+    def _cannot(self, where: str, thing: Any) -> str:
+        self.unreadable.append(f"{where} ({type(thing).__name__})")
+        return f"unreadable {type(thing).__name__}"
+
+
+def package_source(*names: str) -> str:
+    """SHA-256 of modules or subpackages of postlab, by path: nothing is imported.
+
+    Args:
+        names: such as "evals" or "rewards"; a missing one counts as empty.
+    """
+    texts = []
+    for name in names:
+        place = Path(__file__).parents[1] / name.replace(".", "/")
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        texts += [_canonical(ast.parse(file.read_text("utf-8"))) for file in files if file.exists()]
+    return _sha("\n".join(texts))
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it, the same in every process: no addresses, no absolute paths."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, str | Path):
+        return Path(value).name if os.path.isabs(value) else str(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(str(plain(item)) for item in value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, re.Pattern):
+        return [value.pattern, value.flags]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "to_dict"):
+        return plain(value.to_dict())
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        return f"{getattr(value, '__module__', '')}.{name}"
+    text = str(value)
+    return type(value).__qualname__ if " at 0x" in text else text
+
+
+# ---- values
+
+
+def _plain_text(thing: Any) -> str | None:
+    """Values that are their own text; a path of this machine is its last part."""
+    if thing is None or thing is Ellipsis or thing is NotImplemented:
+        return repr(thing)
+    if isinstance(thing, enum.Enum):
+        return f"{type(thing).__name__}.{thing.name}={thing.value!r}"
+    if type(thing) in (bool, int, float, complex, bytes, range, slice):
+        return repr(thing)
+    if type(thing) is str or isinstance(thing, PurePath):
+        return repr(Path(thing).name if os.path.isabs(thing) else str(thing))
+    if isinstance(thing, re.Pattern):
+        return f"re {thing.pattern!r} {thing.flags}"
+    if isinstance(thing, types.CodeType):
+        return _code_text(thing)
+    return None
+
+
+def _tensors(thing: Any) -> str | None:
+    """Arrays, tensors, frames, data sets and models: a hash of what is in them."""
+    if type(thing).__module__ == "numpy" and hasattr(thing, "tobytes"):
+        if thing.dtype.hasobject:
+            return None
+        return f"{thing.dtype} {thing.shape} {_sha(thing.tobytes())}"
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(thing, torch.Tensor):
+        raw = thing.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
+        return f"{thing.dtype} {tuple(thing.shape)} {_sha(raw.numpy().tobytes())}"
+    if torch is not None and isinstance(thing, torch.nn.Module):
+        digest = hashlib.sha256()
+        for name, tensor in thing.state_dict().items():
+            digest.update(f"{name} {_tensors(tensor)}".encode())
+        settings = {n: v for n, v in vars(thing).items() if type(v) in (bool, int, float, str)}
+        return f"{sorted(settings.items())} {digest.hexdigest()}"
+    if torch is not None and isinstance(thing, torch.Generator):
+        return _tensors(thing.get_state())
+    root = type(thing).__module__.partition(".")[0]
+    if root == "pandas" and hasattr(thing, "to_csv"):
+        return _sha(thing.to_csv())
+    if root == "datasets" and hasattr(thing, "with_format") and hasattr(thing, "__len__"):
+        return _sha("".join(map(repr, thing.with_format(None))))
+    return None
+
+
+def _sha(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def _kind(thing: Any) -> str:
+    return type(thing).__name__
+
+
+def _sortable(thing: Any) -> str:
+    return _plain_text(thing) or getattr(thing, "__qualname__", None) or _kind(thing)
+
+
+def _wraps(thing: Any) -> bool:
+    return isinstance(getattr(thing, "__wrapped__", None), types.FunctionType)
+
+
+def _computed(kind: type, name: str) -> bool:
+    """True if `name` holds what a cached property worked out, and not a setting."""
+    return isinstance(getattr(kind, name, None), functools.cached_property)
+
+
+def _slots(kind: type) -> list[str]:
+    names: list[str] = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else list(slots)
+    return sorted(set(names) - {"__dict__", "__weakref__"})
+
+
+# ---- whose code it is
+
+
+def _ours(module: str | None) -> bool:
+    """True for a notebook, a module of the reader's own, and postlab, wherever it is installed."""
+    root = (module or "").partition(".")[0]
+    if root in ("postlab", "__main__", ""):
+        return True
+    if root in LIBRARIES or root.lower().startswith("unsloth") or root in sys.builtin_module_names:
+        return False
+    if root in sys.stdlib_module_names:
+        return False
+    return _at_home(root)
+
+
+@functools.cache
+def _at_home(root: str) -> bool:
+    """Whether a module lies outside the folders that packages are installed in."""
+    place: Any = sys.modules.get(root)
+    if place is None:
+        try:
+            place = importlib.util.find_spec(root)
+        except (ImportError, ValueError):
+            return True
+    file = getattr(place, "__file__", None) or getattr(place, "origin", None)
+    paths = getattr(place, "__path__", None) or getattr(place, "submodule_search_locations", None)
+    file = file or next(iter(paths or []), None)
+    return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
+
+
+def _library(thing: Any) -> str:
+    """Something of a library: its name and the library's version."""
+    module = getattr(thing, "__module__", None) or getattr(thing, "__name__", "") or ""
+    if not isinstance(module, str):
+        module = type(thing).__module__
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", _kind(thing))
+    return f"{module}.{name} {_version(module.partition('.')[0])}".rstrip()
+
+
+@functools.cache
+def _version(root: str) -> str:
+    if root in sys.stdlib_module_names:
+        return ""
+    for name in (root, *_distributions().get(root, [])):  # `yaml` is installed by PyYAML
+        try:
+            return metadata.version(name).partition("+")[0]  # a build for a device is no change
+        except (metadata.PackageNotFoundError, ValueError):
+            continue
+    return ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def ours(kind: type) -> bool:
+    """True for a class that a notebook, a module of one's own or postlab defines."""
+    return _ours(kind.__module__)
+
+
+def stored_names(kind: type) -> set[str]:
+    """The attributes that a class's own methods set on their instance."""
+    names: set[str] = set()
+    for value in vars(kind).values():
+        if isinstance(value, types.FunctionType):
+            steps = dis.get_instructions(value.__code__)
+            names |= {step.argval for step in steps if step.opname == "STORE_ATTR"}
+    return names
+
+
+# ---- code
+
+
+def _reached(code: types.CodeType, space: Mapping[str, Any]) -> dict[str, Any]:
+    """What a function's code can reach by name: globals, attributes of modules, local imports."""
+    names, imports = set(_names(code)), set(_imports(code))
+    reached: dict[str, Any] = {}
+    entered: set[int] = set()
+
+    def take(name: str, value: Any) -> None:
+        if not isinstance(value, types.ModuleType) or not _ours(value.__name__):
+            reached[name] = value
+        elif id(value) not in entered:  # of one's own module, whatever the code may mean of it
+            entered.add(id(value))
+            for inner in sorted(names):
+                with suppress(Exception):
+                    if inner not in vars(value) and hasattr(value, "__path__"):  # not loaded yet
+                        importlib.import_module(f"{value.__name__}.{inner}")
+                    take(f"{name}.{inner}", getattr(value, inner))
+
+    for name in sorted(set(_globals(code)) & space.keys()):
+        take(name, space[name])
+    package = space.get("__package__") or ""
+    for name, level in sorted(imports):
+        root = name.partition(".")[0]
+        if not level and not _ours(root):
+            reached[name] = f"{name} {_version(root)}"  # without loading it
+            continue
+        try:
+            module = importlib.import_module("." * level + name, package if level else None)
+        except Exception:  # a library that isn't here, or an import that a branch guards
+            reached[name] = "not importable"
+            continue
+        take(name, module)
+        if not level and root != name:  # `import a.b` binds a
+            take(root, sys.modules[root])
+    return reached
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _globals(code: types.CodeType) -> Iterator[str]:
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):  # comprehensions and inner functions
+            yield from _globals(constant)
+
+
+def _imports(code: types.CodeType) -> Iterator[tuple[str, int]]:
+    """(module, level) of each import inside a function; level counts the leading dots."""
+    before: list[Any] = [0, 0]
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            yield step.argval, before[-2] if isinstance(before[-2], int) else 0
+        before = [before[-1], step.argval]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imports(constant)
+
+
+def _tree(function: types.FunctionType) -> ast.AST | None:
+    """The syntax tree of a function as it runs; None where its text is not at hand.
+
+    That is so for a lambda, for code without a source, and for a file that was edited after it was
+    imported: then what runs is not what the file says.
+    """
+    code = function.__code__
+    if code.co_name == "<lambda>" or code.co_filename == "<string>":
+        return None
+    if os.path.isfile(code.co_filename) and code not in _codes_of(code.co_filename):
+        return None
+    try:
+        lines, _ = inspect.getsourcelines(code)
+        tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError, ValueError):
+        return None
+    named = isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name
+    return tree if named else None
+
+
+def _codes_of(file: str) -> frozenset[types.CodeType]:
+    """Every function's code that a file holds now."""
+    linecache.checkcache(file)
+    return _compiled(file, os.stat(file).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(file: str, when: int) -> frozenset[types.CodeType]:
+    try:
+        top = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        return frozenset()
+    codes, stack = set(), [top]
+    while stack:
+        code = stack.pop()
+        codes.add(code)
+        stack += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return frozenset(codes)
+
+
+def _code_text(code: types.CodeType) -> str:
+    """Code without a text: its instructions, for this version of Python."""
+    constants = [
+        _code_text(c) if isinstance(c, types.CodeType) else repr(_ordered(c))
+        for c in code.co_consts
+    ]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_flags)
+    version = ".".join(map(str, sys.version_info[:2]))
+    return f"{version} {_sha(code.co_code)} {constants} {names}"
+
+
+def _ordered(constant: Any) -> Any:
+    return sorted(constant, key=repr) if isinstance(constant, frozenset) else constant
+
+
+def _generated(value: Any) -> bool:
+    """A method that `dataclass` or `NamedTuple` wrote, which the fields say already."""
+    code = getattr(inspect.unwrap(value) if _wraps(value) else value, "__code__", None)
+    return code is not None and code.co_filename.startswith("<string>")
+
+
+def _canonical(tree: ast.AST) -> str:
+    """A tree as text, the same in every version of Python, of what can change a result."""
+    return _written(_Bare().visit(tree))
+
+
+def _written(node: Any) -> str:
+    if isinstance(node, list):
+        return "[" + " ".join(map(_written, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    parts = [
+        f"{name}={_written(value)}"
+        for name, value in ast.iter_fields(node)
+        # what is empty is written by some versions of Python and left out by others
+        if value not in (None, []) and name not in ("ctx", "kind", "type_comment")
+    ]
+    constant = isinstance(node, ast.Constant)
+    return repr(node.value) if constant else f"{type(node).__name__}({' '.join(parts)})"
+
+
+class _Bare(ast.NodeTransformer):
+    """Drops docstrings, type hints, the wording of messages, and where a name is imported from."""
+
+    def _definition(self, node: Any) -> Any:
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
+            node.body = node.body[1:] or [ast.Pass()]
+        if hasattr(node, "returns"):
+            node.returns = None
+        return self.generic_visit(node)
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _definition
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
+        if node.value is None:
+            return ast.Pass()
+        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
+
+    def visit_Raise(self, node: ast.Raise) -> Any:
+        if isinstance(node.exc, ast.Call):
+            node.exc.args = [a for a in node.exc.args if not _wording(a)]
+            node.exc.keywords = [k for k in node.exc.keywords if not _wording(k.value)]
+        return self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> Any:
+        node.msg = None
+        return self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> Any:
+        if isinstance(node.value, ast.Call) and _speaks(node.value.func):
+            node.value.args = [a for a in node.value.args if not _wording(a)]
+        return self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> Any:
+        return ast.Pass()  # what is imported is followed by itself
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        return ast.Pass()
+
+
+def _wording(node: ast.AST) -> bool:
+    """Text for people: a string, or strings put together, that calls nothing of one's own."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str)
+    if isinstance(node, ast.JoinedStr):
+        calls = [n for n in ast.walk(node) if isinstance(n, ast.NamedExpr | ast.Await | ast.Yield)]
+        return not calls
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod):
+        return _wording(node.left) or _wording(node.right)
+    return False
+
+
+def _speaks(function: ast.AST) -> bool:
+    """`print`, `warnings.warn`, and the methods of a logger."""
+    if isinstance(function, ast.Name):
+        return function.id == "print"
+    methods = ("warn", "debug", "info", "warning", "error", "exception", "critical")
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return function.attr in methods and function.value.id in ("warnings", "logger", "logging")
+    return False

@@ -1,0 +1,372 @@
+"""The run folder: a stage's weights, log and evaluation, reused only if what made them is the same.
+
+`runs/<profile>/seed-<n>/<stage>/` holds manifest.json, trainer_state.json, model/, checkpoints/,
+eval.jsonl and samples.jsonl. All is written beside its place and renamed, the manifest's "complete"
+last, so a kill at any moment leaves the old state or the new one. A run whose making changed is
+moved to `<stage>.previous`. Left out: building the trainer, which is the notebook's lesson.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postlab import storage
+from postlab.profile import data_dir
+from postlab.runs import frames, machine, processes, training, weights
+from postlab.runs import key as fingerprint
+from postlab.runs.machine import run_root
+from postlab.storage import ReadOnlyFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
+STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
+STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))
+# What training itself left in the objects it called, such as a list that a reward appends to: in
+# this process a run whose code differs by no more than that is the same run.
+_LEFT_BEHIND: dict[Path, dict[str, Any]] = {}
+EMBEDDED = ("cai", "prm", "multi")  # made on the embedded model only, whatever the profile
+
+
+class MissingStage(RuntimeError):
+    """A stage that another one starts from has not been made yet."""
+
+
+class DamagedStage(RuntimeError):
+    """The saved weights of a stage are not what its manifest says."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage of one profile and seed: its folder, and how it is made, reused and evaluated."""
+
+    profile_name: str
+    seed: int
+    stage: str
+    parent: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.stage):
+            raise ValueError(
+                f"stage is {self.stage!r}; expected a name of a-z, 0-9, - and _, such as 'sft'"
+            )
+
+    @property
+    def folder(self) -> Path:
+        return run_root() / self.profile_name / f"seed-{self.seed}" / self.stage
+
+    @property
+    def checkpoints(self) -> Path:
+        """The trainer's `output_dir`."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model_dir(self) -> Path:
+        """The final weights, for `from_pretrained`."""
+        return self.folder / "model"
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """What made the run and what it took; None if nothing has been started."""
+        try:
+            return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def complete(self) -> bool:
+        return (self.manifest or {}).get("status") == "complete"
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The trainer's log history of a complete run."""
+        return json.loads((self.folder / "trainer_state.json").read_text())["log_history"]
+
+    @property
+    def shown(self) -> str:
+        """The folder as messages name it, without the machine's own path."""
+        return f"runs/{self.profile_name}/seed-{self.seed}/{self.stage}"
+
+    def train(self, trainer: Any) -> list[dict[str, Any]]:
+        """Train, resume, or load what is there: whichever the run's key allows.
+
+        Args:
+            trainer: any Hugging Face or TRL trainer with `output_dir=run.checkpoints`.
+        Returns:
+            the log history, as in `trainer.state.log_history`.
+        Raises:
+            ValueError: if the trainer writes elsewhere, or what it trains is frozen.
+            NaNLoss: if loss, gradient or weights stop being finite; the last checkpoint is kept.
+            DiskFull: if a save fails for want of space; what was saved before is intact.
+            StageBusy: if another process trains the same stage.
+            ReadOnlyFolder: if there is something to train and the folder cannot be written.
+            RuntimeError: if the launched processes don't form one group, or would train on
+                different data or settings.
+        """
+        if Path(trainer.args.output_dir).resolve() != self.checkpoints.resolve():
+            raise ValueError(
+                f"the trainer writes to {Path(trainer.args.output_dir).name!r}; expected "
+                f"output_dir=run.checkpoints, so that the run can be resumed"
+            )
+        weights.check_trainable(trainer.model)
+        processes.check_group(trainer.accelerator.num_processes)
+        parts = fingerprint.describe(trainer) | {"parent_weights": self._parent_weights()}
+        if parts["code"] == _LEFT_BEHIND.get(self.folder, {}).get("after"):
+            parts["code"] = _LEFT_BEHIND[self.folder]["before"]
+        key = fingerprint.digest(parts)
+        with ExitStack() as held:  # the lock is the first process's, for all of them
+
+            def prepare() -> dict[str, Any]:
+                held.enter_context(self._lock(key))
+                self._prepare(key, parts)
+                return parts
+
+            different = fingerprint.changes(processes.on_first(prepare), parts)
+            if different:
+                raise RuntimeError(
+                    f"{self.stage}: the processes of this launch disagree on "
+                    f"{', '.join(different[:6])}, so they would not train the same model. Use the "
+                    f"same seed for these in every process."
+                )
+            if self.complete:
+                weights.load_weights(trainer.model, self.model_dir)
+                if trainer.is_world_process_zero():
+                    print(f"{self.stage}: loaded from {self.shown}, made the same way; not trained")
+                return self.log
+            self._fit(trainer, key)
+            processes.on_first(lambda: self._finish(trainer))
+            after = fingerprint.describe(trainer)["code"]
+            _LEFT_BEHIND[self.folder] = {"before": parts["code"], "after": after}
+        return list(trainer.state.log_history)
+
+    def save_eval(
+        self,
+        frame: pd.DataFrame,
+        key: str,
+        *,
+        eval_s: float = 0.0,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        """Store an evaluation: samples.jsonl, and eval.jsonl with one row per prompt, its means.
+
+        Args:
+            frame: as `evals.evaluate` returns it.
+            key: what made it; `load_eval` asks for the same.
+            eval_s: seconds it took.
+            notes: what else the manifest is to say of it, such as what the key was made from.
+        """
+        processes.on_first(lambda: self._save_eval(frame, key, eval_s, notes or {}))
+
+    def _save_eval(
+        self, frame: pd.DataFrame, key: str, eval_s: float, notes: dict[str, Any]
+    ) -> None:
+        with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
+            frames.write(frame, self.folder)
+            manifest = self.manifest or self._identity() | {"status": "complete"}
+            sha = storage.files_hash([self.folder / "samples.jsonl"])
+            manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)} | notes
+            manifest["eval_s"] = round(eval_s, 3)
+            self._write(manifest | machine.spent(manifest))
+
+    def load_eval(self, key: str | None = None) -> pd.DataFrame | None:
+        """The stored evaluation; None if there is none, or none made by `key`."""
+        stored = (self.manifest or {}).get("eval")
+        if stored is None or (key is not None and stored["key"] != key):
+            return None
+        file = self.folder / "samples.jsonl"
+        if not file.exists() or storage.files_hash([file]) != stored["sha256"]:
+            return None  # damaged, or a kill came between it and the manifest
+        return frames.read(self.folder, stored["columns"])
+
+    def _prepare(self, key: str, parts: dict[str, Any]) -> None:
+        """Leave the folder either complete or startable under `key`."""
+        storage.sweep(self.folder)
+        old, hidden = self.manifest, fingerprint.unreadable(parts)
+        if old and old.get("key") == key and not hidden:
+            damaged = self._damaged() if self.complete else []
+            if damaged:
+                self._move_aside(f"damaged: {', '.join(damaged[:3])}")
+            else:
+                return
+        elif old and old.get("shipped"):
+            shutil.rmtree(self.folder)  # a copy: the original is in the package's data
+        elif old and (old["status"] == "complete" or training.last_intact(self.checkpoints)):
+            changed = fingerprint.changes(
+                {name: old.get(name) for name in fingerprint.PARTS}, parts
+            )
+            why = f"changed since: {', '.join(changed[:6])}"
+            if hidden and not changed:
+                why = f"whether it is the same can't be told: {', '.join(hidden[:3])}"
+            self._move_aside(why)
+        elif old is None and any(self.folder.glob("*/*")):
+            self._move_aside("nothing says what made it")
+        with self._disk("the manifest", 100_000):
+            self._write(self._identity() | {"status": "running", "key": key} | parts)
+
+    def _fit(self, trainer: Any, key: str) -> None:
+        if getattr(trainer, "_postlab_trained", None) == key:
+            return  # trained in this process; only the saving failed
+        with self._disk("a checkpoint", weights.bytes_needed(trainer.model)):
+            spent = training.fit(trainer, stage=self.stage, checkpoints=self.checkpoints)
+        trainer._postlab_trained, trainer._postlab_spent = key, spent
+
+    def _finish(self, trainer: Any) -> None:
+        state, manifest = trainer.state, self.manifest or {}
+        if not weights.finite(trainer.model):
+            raise training.nan_loss(
+                self.stage, state.global_step, "weights not finite", trainer.args, self.checkpoints
+            )
+        with self._disk("the final model", weights.bytes_needed(trainer.model)):
+            with storage.atomic_folder(self.model_dir) as folder:
+                weights.save_weights(trainer.model, trainer.processing_class, folder)
+            with storage.atomic_file(self.folder / "trainer_state.json") as file:
+                state.save_to_json(str(file))
+            files = {f"model/{n}": sha for n, sha in storage.folder_hashes(self.model_dir).items()}
+            files["trainer_state.json"] = storage.file_hash(self.folder / "trainer_state.json")
+            measured = trainer._postlab_spent | {
+                "status": "complete",
+                "steps": state.global_step,
+                "weights_sha256": storage.weights_hash(self.model_dir),
+                "files": files,
+            }
+            self._write(manifest | measured | machine.spent(manifest))
+
+    def _parent_weights(self) -> str | None:
+        if self.parent in (None, "base"):  # the base's weights are hashed with the model
+            return None
+        return storage.weights_hash(find_stage(self.profile_name, self.seed, self.parent))
+
+    def _damaged(self) -> list[str]:
+        """Which files of a complete run are missing or changed: weights, tokenizer, log, ..."""
+        manifest = self.manifest or {}
+        weights_sha = manifest.get("weights_sha256")
+        if weights_sha is None or storage.weights_hash(self.model_dir) != weights_sha:
+            return ["its saved weights"]
+        return storage.changed_files(self.folder, manifest.get("files", {}))
+
+    def _identity(self) -> dict[str, Any]:
+        names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}
+        day = datetime.now(UTC).date().isoformat()
+        return names | {"seed": self.seed, "date": day} | machine.describe()
+
+    def _move_aside(self, why: str) -> None:
+        number, target = 1, self.folder.with_name(f"{self.stage}.previous")
+        while target.exists():
+            number += 1
+            target = self.folder.with_name(f"{self.stage}.previous-{number}")
+        self.folder.rename(target)
+        print(f"{self.stage}: the run in {self.shown} is now {target.name} ({why})")
+
+    @contextmanager
+    def _lock(self, key: str | None = None) -> Iterator[None]:
+        """Hold the stage; one that is complete under `key` is read from a read-only folder too."""
+        busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
+        # The processes of one launch come to `adopt` together: one copies, and the others wait.
+        patience = 60.0 if processes.count() > 1 else 0.0
+        with ExitStack() as held:
+            try:
+                path = self.folder.with_name(f".{self.stage}.lock")
+                held.enter_context(storage.locked(path, busy, wait_s=patience))
+            except ReadOnlyFolder:
+                made = self.manifest or {}
+                if not (key and made.get("key") == key and self.complete and not self._damaged()):
+                    raise
+            yield
+
+    def _disk(self, what: str, needed: int) -> Any:
+        advice = "then run this again: it goes on where it can."
+        return storage.disk_guard(
+            f"{what} of {self.stage}", self.folder, needed=needed, shown=self.shown, advice=advice
+        )
+
+    def _write(self, manifest: dict[str, Any]) -> None:
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        storage.atomic_text(self.folder / "manifest.json", text)
+
+
+def find_stage(profile_name: str, seed: int, stage: str) -> Path:
+    """The folder of a stage's final weights; a shipped stage of tiny is copied into `runs/` first.
+
+    Raises:
+        MissingStage: naming the one command that makes it.
+        DamagedStage: if the weights are not those of the manifest.
+    """
+    run = Run(profile_name, seed, stage)
+    if not run.complete:
+        adopt(run)
+    if not run.complete:
+        raise missing(run)
+    damaged = run._damaged()
+    if damaged:
+        raise DamagedStage(
+            f"{run.shown} is not what its manifest.json describes: {', '.join(damaged[:3])} cut "
+            f"short, changed or missing. Delete {run.shown} and run that stage's notebook again."
+        )
+    return run.model_dir
+
+
+def missing(run: Run, what: str = "") -> MissingStage:
+    """The error for a stage, or its evaluation, that is not there: it names the one command."""
+    # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
+    week = STAGE_WEEKS.get(run.stage, "07" if run.stage == "sft-small" else "03")
+    if run.stage in EMBEDDED and run.profile_name != "tiny":
+        return MissingStage(
+            f"There is no {what}{run.stage} for profile {run.profile_name}: weeks 9 to 11 always "
+            f"train the embedded model, which belongs to profile tiny. Train it with: "
+            f"make week N={week} PROFILE=tiny SEED={run.seed}"
+        )
+    place = next(folder for folder in run.folder.absolute().parents if folder.exists())
+    advice = "Make it with: "
+    if not os.access(place, os.W_OK):
+        advice = (
+            "That folder is read-only. Set POSTLAB_RUNS to a folder you can write to (copy there "
+            "the stages it starts from), then make it with: "
+        )
+    return MissingStage(
+        f"There is no {what}{run.stage} for profile {run.profile_name}, seed {run.seed} yet "
+        f"({run.shown}). {advice}"
+        f"make week N={week} PROFILE={run.profile_name} SEED={run.seed}"
+    )
+
+
+def adopt(run: Run) -> bool:
+    """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there.
+
+    A stage beside the main line comes only where its parent is the shipped one as well: beside an
+    SFT made here it would be another model's child, and nobody has asked for it.
+
+    Returns:
+        whether it was copied now; nothing can be copied into a read-only folder.
+    """
+    source = data_dir() / "tiny-stages" / run.stage
+    if run.profile_name != "tiny" or run.manifest or not (source / "manifest.json").exists():
+        return False
+    manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
+    if manifest.get("seed") != run.seed:
+        return False
+    if run.stage not in CHAIN:
+        parent = Run(run.profile_name, run.seed, manifest["parent"])
+        adopt(parent)
+        if (parent.manifest or {}).get("weights_sha256") != manifest["parent_weights"]:
+            return False
+    try:
+        with run._lock(), run._disk("the shipped stage", 20_000_000):
+            if run.manifest is None:
+                with storage.atomic_folder(run.folder) as folder:
+                    shutil.copytree(source, folder, dirs_exist_ok=True)
+                    text = json.dumps(manifest | {"shipped": True}, indent=1, ensure_ascii=False)
+                    (folder / "manifest.json").write_text(text, encoding="utf-8")
+                    (folder / "checkpoints").mkdir()  # a trainer makes it, or fails, when it starts
+    except ReadOnlyFolder:
+        return False
+    return True

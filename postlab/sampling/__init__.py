@@ -1,0 +1,39 @@
+"""Completions drawn from a policy, and how far it has moved from a reference along them.
+
+- rollout: batched, seeded answers for evaluation, and one reply for a notebook
+- decoding: the CPU engine behind them; it needs torch, so it is imported when it is first used
+- trl: the same engine as GRPO's `rollout_func`
+- kl: the exact KL of each step of an answer
+"""
+
+from postlab.sampling.kl import answer_kl, check_ref
+from postlab.sampling.rollout import (
+    Messages,
+    Rollout,
+    answer,
+    check_fits,
+    end_of_turn,
+    read_policy,
+    render,
+    reply,
+    stop_tokens,
+    unchanged,
+)
+from postlab.sampling.trl import draw, rollout_func
+
+__all__ = [
+    "Messages",
+    "Rollout",
+    "answer",
+    "answer_kl",
+    "check_fits",
+    "check_ref",
+    "draw",
+    "end_of_turn",
+    "read_policy",
+    "render",
+    "reply",
+    "rollout_func",
+    "stop_tokens",
+    "unchanged",
+]

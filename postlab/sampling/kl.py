@@ -1,0 +1,116 @@
+"""How far a policy has moved from a reference: the exact KL of each step along its own answers.
+
+KL(policy || ref), in nats, over the whole vocabulary at each position of an answer, summed over the
+answer, end of turn included, at temperature 1 whatever the answer was drawn at.
+
+What this leaves out: gradients, and the KL of answers that were not given. On answers sampled at
+temperature 1 the sum is an unbiased estimate of the KL of whole answers, of no more variance than
+the usual log p - log q (Amini et al. 2025, arXiv 2504.10637); along greedy answers it describes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from postlab.sampling.rollout import Rollout
+
+LOGITS = 2**25  # numbers a forward pass may return: 128 MiB of float32 a model
+ROWS = 64  # texts in a forward pass: more would only be padded to the longest of more
+
+
+def check_ref(policy: Any, ref: Any) -> None:
+    """Raise a ValueError if `ref` is neither a model, 'base' nor an adapter of the policy."""
+    known = list(getattr(policy, "peft_config", {}))
+    if ref is None or hasattr(ref, "modules") or (known and ref in ("base", *known)):
+        return
+    raise ValueError(
+        f"ref is {ref!r}; expected a model, 'base' (a PEFT policy with its adapters off) or one of"
+        f" the policy's adapters {known}"
+    )
+
+
+def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
+    """KL(policy || ref) of each rollout's answer; use it inside `sampling.unchanged`, without grad.
+
+    1. Batch the distinct texts by length.
+    2. Run both models on the same texts.
+    3. At each position of an answer, sum p(v) (log p(v) - log q(v)) over the vocabulary.
+
+    Args:
+        ref: another model, an adapter of `policy` by name, or 'base': its adapters off.
+        rollouts: answered, with prompts of like length.
+    Returns:
+        Nats an answer: sum over its positions of sum over v of p(v) (log p(v) - log q(v)).
+    Raises:
+        ValueError: if the vocabularies differ.
+    """
+    vocabulary = policy.get_output_embeddings().weight.shape[0]
+    longest = max(len(rollout.prompt) + len(rollout.answer) for rollout in rollouts)
+    positions = longest - min(len(rollout.prompt) for rollout in rollouts) + 1
+    rows = min(ROWS, max(1, LOGITS // (positions * vocabulary)))
+    # 1. Greedy answers to one prompt are often the same text: it is computed once.
+    distinct = {(*rollout.prompt, -1, *rollout.answer): rollout for rollout in rollouts}
+    nats: dict[tuple[int, ...], float] = {}
+    texts = sorted(distinct, key=len)  # texts of like length share a batch: little padding
+    for some in (texts[i : i + rows] for i in range(0, len(texts), rows)):
+        batch = [distinct[text] for text in some]
+        # 2. Logits (B, T, V) of both, only from the shortest prompt's last token on.
+        first = min(len(rollout.prompt) for rollout in batch) - 1  # it predicts the first answer
+        ours = _logits(policy, batch, first)
+        with _reference(policy, ref) as model:
+            theirs = _logits(model, batch, first).to(ours.device)
+        if ours.shape[-1] != theirs.shape[-1]:
+            raise ValueError(
+                f"ref has {theirs.shape[-1]} tokens in its vocabulary, the policy {ours.shape[-1]};"
+                " a KL needs the same tokenizer"
+            )
+        # 3. The whole distributions, not the sampled tokens alone: a KL that is never negative.
+        for i, (text, rollout) in enumerate(zip(some, batch, strict=True)):
+            start = len(rollout.prompt) - 1 - first
+            steps = slice(start, start + len(rollout.answer))
+            p, q = (x[i, steps].float().log_softmax(-1) for x in (ours, theirs))  # (T, V) nats
+            nats[text] = float((p.exp() * (p - q)).sum())
+    return [nats[(*rollout.prompt, -1, *rollout.answer)] for rollout in rollouts]
+
+
+@contextmanager
+def _reference(policy: Any, ref: Any) -> Iterator[Any]:
+    """The reference model; the policy's adapters are as before afterwards, but for their grads."""
+    if not isinstance(ref, str):
+        yield ref
+    elif ref == "base":
+        with policy.disable_adapter():
+            yield policy
+    else:
+        active, named = list(policy.active_adapters), policy.active_adapter
+        policy.set_adapter(ref)
+        try:
+            yield policy
+        finally:
+            policy.base_model.set_adapter(active)
+            policy.active_adapter = named
+
+
+def _logits(model: Any, batch: list[Rollout], first: int) -> Any:
+    """Logits (B, T - first, V) of prompts with their answers, from position `first` on.
+
+    Padded on the right: under a causal mask no real position can see the padding.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    width = max(len(rollout.prompt) + len(rollout.answer) for rollout in batch)
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, rollout in enumerate(batch):
+        text = torch.tensor(rollout.prompt + rollout.answer)
+        ids[i, : len(text)], mask[i, : len(text)] = text, 1
+    out = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        logits_to_keep=width - first,
+        use_cache=False,
+    )
+    return out.logits[:, first - width :]

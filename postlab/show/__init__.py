@@ -1,0 +1,42 @@
+"""Figures and widgets for any run: what a stage did, what a trainer logged, what a policy writes.
+
+- plots: stages and training logs as figures
+- layout: the panels, headlines and colours of every figure
+- voting: the arena, a blind vote between two replies
+- explorer: the rollout explorer for GRPO's groups
+- mixer: the soup mixer
+- chooser: the token view with a slider
+- pages: escaped text, buttons, and what is shown without a kernel
+"""
+
+from postlab.show.explorer import recorded, rollout_explorer
+from postlab.show.layout import (
+    GREY,
+    MANNER_COLOURS,
+    PALE,
+    draw_moves,
+    draw_seeds,
+    headline,
+    panels,
+    running_mean,
+)
+from postlab.show.mixer import soup_mixer
+from postlab.show.plots import plot_stages, plot_training
+from postlab.show.voting import arena
+
+__all__ = [
+    "GREY",
+    "MANNER_COLOURS",
+    "PALE",
+    "arena",
+    "draw_moves",
+    "draw_seeds",
+    "headline",
+    "panels",
+    "plot_stages",
+    "plot_training",
+    "recorded",
+    "rollout_explorer",
+    "running_mean",
+    "soup_mixer",
+]

@@ -1,0 +1,40 @@
+"""What an evaluation's numbers allow one to claim: intervals, paired tests, agreement and power.
+
+- intervals: bootstrap, mcnemar, paired differences, win rates, pass@k, and the verdict in words
+- basics: what the others share, and Wilson's interval of a share
+- agreement: Holm, Benjamini-Hochberg, and Cohen's kappa for two raters
+- blocks: arms of an experiment against one another, seed by seed
+- design: power and the smallest effect that n prompts can show
+"""
+
+from postlab.stats.agreement import cohen_kappa, holm
+from postlab.stats.basics import Difference, Interval, wilson
+from postlab.stats.blocks import blocked_differences
+from postlab.stats.design import minimum_detectable_effect, power
+from postlab.stats.intervals import (
+    SIGNIFICANCE,
+    bootstrap_interval,
+    mcnemar,
+    paired_difference,
+    pass_at_k,
+    verdict,
+    win_rate,
+)
+
+__all__ = [
+    "SIGNIFICANCE",
+    "Difference",
+    "Interval",
+    "blocked_differences",
+    "bootstrap_interval",
+    "cohen_kappa",
+    "holm",
+    "mcnemar",
+    "minimum_detectable_effect",
+    "paired_difference",
+    "pass_at_k",
+    "power",
+    "verdict",
+    "wilson",
+    "win_rate",
+]

@@ -1,0 +1,200 @@
+"""Week 3's figures say what they draw, its experiments keep what they promise to keep equal."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from exercise_tools import exercise
+from modules import module_at
+
+from postlab.course.check._exercise import examine
+from postlab.course.week03 import figures_experiments as figures
+from postlab.profile import data_dir, get_profile
+from postlab.tinyworld import corpus, oracle, tasks
+
+ROOT = Path(__file__).resolve().parents[3]
+NOTEBOOK = ROOT / "notebooks" / "src" / "week03_sft_unsloth.py"
+EXPERIMENTS = ROOT / "notebooks" / "experiments"
+RECORDED = data_dir() / "results" / "week03"
+PROVENANCE = {"command", "commit", "seeds", "date", "device", "versions"}
+
+
+def title(figure) -> str:
+    return " ".join(figure._suptitle.get_text().replace("\N{MINUS SIGN}", "-").split())
+
+
+# --- figures ---
+
+
+def point(rows: str, n: int, value: float, budget: str = "same compute") -> dict:
+    found = {"rows": rows, "n": n, "value": value, "budget": budget, "seeds": [value]}
+    return found | {"low": value - 0.05, "high": value + 0.05}
+
+
+def test_the_title_compares_the_fewest_clean_rows_with_the_most_noisy_ones():
+    values = [point("noisy", 200, 0.4), point("clean", 200, 0.7), point("noisy", 3200, 0.6)]
+    values += [point("clean", 3200, 0.8), point("clean", 200, 0.3, "one epoch")]
+    said = title(figures.plot_quality(pd.DataFrame(values)))
+    assert said == (
+        "200 clean rows: 70% right (65% to 75%); 3,200 as they were written: 60% (55% to 65%)"
+    )
+
+
+def test_bars_of_the_families_are_the_frames_numbers():
+    rows = [
+        {"family": family, "rows": "clean", "n": 200, "value": 0.25 + 0.5 * (family == "facts")}
+        | {"low": 0.1, "high": 0.9}
+        for family in figures.FAMILY_NAMES
+    ]
+    figure = figures.plot_families(pd.DataFrame(rows))
+    heights = [axes.patches[0].get_height() for axes in figure.axes]
+    assert heights == [0.25, 0.25, 0.75, 0.25, 0.25, 0.25]
+    assert "200 clean 33%" in title(figure)
+
+
+def lost(without: str, family: str, low: float, high: float) -> dict:
+    found = {"without": without, "family": family, "value": 0.5, "low": low, "high": high}
+    return found | {"difference": (low + high) / 2}
+
+
+def test_only_a_loss_whose_interval_is_below_nought_is_counted():
+    cells = [lost("lists", "lists", -0.9, -0.7), lost("facts", "facts", -0.2, 0.1)]
+    cells += [lost("lists", "facts", -0.2, -0.1), lost("facts", "lists", 0.1, 0.3)]
+    said = title(figures.plot_forgetting(pd.DataFrame(cells)))
+    assert said.startswith("1 of 2 families lose") and "lists most (-80 points)" in said
+    assert said.endswith("of the 2 other cells 1 do")
+
+
+def test_answers_at_the_limit_are_the_ones_that_never_end():
+    said = title(figures.plot_stopping({"as found": [40, 40, 40, 7], "mended": [7, 8]}, limit=40))
+    assert said.endswith("cut at 40 tokens: as found 75%, mended 0%")
+
+
+def test_the_sides_are_compared_by_the_largest_difference():
+    runs = [{"side": "trl", "loss": [2.0, 1.0]}, {"side": "unsloth", "loss": [2.0, 1.5]}]
+    once = {"unsloth": {"seconds": [1.0, 3.0]}, "plain": {"seconds": [4.0]}}
+    timing = {"ratio": {"unsloth": {"ratio": 0.5, "low": 0.4, "high": 0.6}}, "rounds": [once]}
+    figure = figures.plot_sides(runs, timing)
+    assert "2 steps differ by at most 5e-01" in title(figure)
+    assert list(figure.axes[1].lines[1].get_ydata()) == [0.5]
+
+
+# --- the experiment on rows ---
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return module_at(EXPERIMENTS / "week03_rows.py", "week03_rows")
+
+
+@pytest.fixture(scope="module")
+def pools(experiment):
+    return experiment.pool(0)
+
+
+def test_clean_rows_are_those_that_the_oracle_does_not_call_wrong(experiment, pools):
+    noisy, clean = pools
+    assert experiment.wrong_share(clean) == 0 < experiment.wrong_share(noisy)
+    assert {row["family"] for row in clean} == set(corpus.SFT_MIX)
+
+
+@pytest.mark.parametrize("n", [200, 800, 3200])
+def test_all_sets_have_the_same_families(experiment, pools, n: int):
+    counts = [Counter(r["family"] for r in experiment.by_family(rows, n)) for rows in pools]
+    assert counts[0] == counts[1] and counts[0].total() == n
+
+
+def test_few_rows_are_a_part_of_many(experiment, pools):
+    few, many = (experiment.by_family(pools[1], n) for n in (200, 3200))
+    assert all(any(row is other for other in many) for row in few)
+
+
+def test_a_dropped_family_is_gone_and_the_rest_fills_its_place(experiment, pools):
+    left = Counter(r["family"] for r in experiment.by_family(pools[1], 1600, without="lists"))
+    assert left["lists"] == 0 and left.total() == 1600
+    share = corpus.SFT_MIX["facts"] / (1 - corpus.SFT_MIX["lists"])
+    assert abs(left["facts"] / 1600 - share) < 0.01
+
+
+def test_spoilt_rows_keep_their_questions_and_have_the_share_asked_for(experiment, pools):
+    clean = experiment.by_family(pools[1], 800)
+    spoilt = experiment.spoilt(clean, 0.3, seed=0)
+    assert [row["prompt"] for row in spoilt] == [row["prompt"] for row in clean]
+    assert experiment.wrong_share(spoilt) == pytest.approx(0.3, abs=0.002)
+    wrong = Counter(row["family"] for row in spoilt if oracle.judge(row) is False)
+    assert all(wrong[family] for family in tasks.FAMILIES)
+    assert experiment.wrong_share(clean) == 0  # the originals are as they were
+
+
+def test_every_run_of_a_seed_has_a_name_of_its_own(experiment):
+    names = [experiment.name_of(run, 0) for run in experiment.conditions()]
+    assert len(set(names)) == len(names) == 18
+
+
+# --- what was recorded ---
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return json.loads((RECORDED / "rows.json").read_text(encoding="utf-8"))
+
+
+def test_the_record_of_rows_is_whole_and_small(rows, experiment):
+    assert set(rows["provenance"]) >= PROVENANCE
+    assert (RECORDED / "rows.json").stat().st_size < 200_000
+    made = {(experiment.name_of(run, run["seed"])) for run in rows["runs"]}
+    seeds = rows["provenance"]["seeds"]
+    wanted = {experiment.name_of(r, s) for s in seeds for r in experiment.conditions()}
+    assert len(seeds) >= 2
+    assert made == wanted
+    for run in rows["runs"]:
+        assert set(run["scores"]) == set(oracle.METRIC)
+        assert all(len(text) == experiment.PROMPTS for text in run["scores"].values())
+        assert set("".join(run["scores"].values()) + run["over_refusal"]) <= {"0", "1"}
+
+
+def test_the_recorded_recipe_is_that_of_the_stage(rows):
+    """All but the number of steps, which the experiment varies: else it says nothing of it."""
+    tiny = get_profile("tiny")
+    assert rows["settings"]["sft"] == json.loads(json.dumps(dict(tiny.sft.trainer)))
+    assert rows["settings"]["lora"] == json.loads(json.dumps(dict(tiny.lora)))
+
+
+def test_spoilt_and_noisy_rows_hold_as_many_wrong_ones(rows):
+    shares = {
+        (run["rows"], run["seed"]): run["wrong_share"]
+        for run in rows["runs"]
+        if run["experiment"] == "quality" and run["n"] == 3200
+    }
+    for seed in rows["provenance"]["seeds"]:
+        assert shares["noisy", seed] == pytest.approx(shares["scattered", seed], abs=0.001)
+        assert shares["clean", seed] == 0
+
+
+def test_the_record_of_unsloth_and_trl_is_of_the_same_training():
+    found = json.loads((RECORDED / "unsloth_trl.json").read_text(encoding="utf-8"))
+    assert set(found["provenance"]) >= PROVENANCE
+    for run in found["runs"]:
+        assert len(run["loss"]) == found["steps"]
+        assert run["loss"] == pytest.approx(found["runs"][0]["loss"], abs=1e-3)
+    module = module_at(EXPERIMENTS / "week03_unsloth_trl.py", "week03_unsloth_trl")
+    assert found["code"] == {
+        "unsloth": module.body(module.unsloth_model),
+        "trl": module.body(module.trl_model),
+    }
+
+
+# --- the bug hunt ---
+
+
+def test_the_check_would_have_named_the_bug_of_the_hunt():
+    tree = ast.parse(NOTEBOOK.read_text(encoding="utf-8"))
+    found = next(n for n in tree.body if getattr(n, "name", "") == "collate_as_found")
+    space: dict = {"torch": __import__("torch")}
+    exec(compile(ast.Module([found], []), "cell", "exec"), space)
+    assert examine(exercise("collate"), space["collate_as_found"]).code == "pad_masked"

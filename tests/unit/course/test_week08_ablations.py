@@ -1,0 +1,122 @@
+"""Week 8's ablations: figures, and what the experiment's arms change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from modules import module_at
+
+from postlab.course.week08 import figures_ablations as figures
+from postlab.profile import data_dir, get_profile
+
+EXPERIMENT = (
+    Path(__file__).resolve().parents[3] / "notebooks" / "experiments" / "week08_ablations.py"
+)
+
+
+def title(figure) -> str:
+    return figure.texts[0].get_text() if figure.texts else figure.axes[0].get_title(loc="left")
+
+
+def rows(**shown: bool) -> pd.DataFrame:
+    return pd.DataFrame([
+        {"arm": "groups of 2", "base": "recipe", "seeds": [-9.0, -7.0, -8.0], "points": -8.0,
+         "low": -10.5, "high": -5.5, "shown": shown.get("groups", False)},
+        {"arm": "GSPO", "base": "four steps", "seeds": [1.0, -1.0, 3.0], "points": 1.0,
+         "low": -4.0, "high": 6.0, "shown": False},
+    ])  # fmt: skip
+
+
+def test_an_arm_is_shown_with_every_seed_and_named_only_where_it_is_settled():
+    figure = figures.plot_ablations(rows(groups=True))
+    assert "Of 2 changes, shown to matter by their seeds: groups of 2" in title(figure)
+    panel = figure.axes[0]
+    assert list(panel.lines[1].get_xdata()) == [-9.0, -7.0, -8.0]
+    assert [text.get_text() for text in panel.get_yticklabels()] == [
+        "groups of 2  –  recipe", "GSPO  –  four steps",
+    ]  # fmt: skip
+    assert panel.get_xlim() == (-12.5, 8.0)
+    assert "none of them" in title(figures.plot_ablations(rows()))
+
+
+def test_silent_groups_are_drawn_by_size():
+    frame = pd.DataFrame(
+        {
+            "size": [2, 16],
+            "measured": [0.8, 0.25],
+            "low": [0.7, 0.2],
+            "high": [0.9, 0.3],
+            "alike": [0.5, 0.01],
+        }
+    )
+    figure = figures.plot_groups(frame)
+    said = "80% of the groups of 2 teach nothing, 25% of those of 16 (prompts alike: 1%)"
+    assert said in " ".join(title(figure).split())
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0.8, 0.25]
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return module_at(EXPERIMENT, "week08_ablations")
+
+
+def test_every_arm_differs_from_its_base_in_what_its_name_says(experiment):
+    recipe = dict(get_profile("tiny").grpo.trainer)
+    for name, arm in experiment.ARMS.items():
+        base = experiment.ARMS[arm["base"]]["how"] if arm["base"] else {}
+        one, other = recipe | arm["how"], recipe | base
+        changed = {k for k in one.keys() | other.keys() if one.get(k) != other.get(k)}
+        assert changed or arm.get("dynamic") or name == "recipe", name
+        if name.startswith("groups"):
+            assert changed == {"num_generations"}, name
+    sizes = {
+        (recipe | arm["how"])["per_device_train_batch_size"]
+        * arm["how"].get("steps_per_generation", 1)
+        for arm in experiment.ARMS.values()
+    }
+    assert sizes == {recipe["per_device_train_batch_size"]}
+
+
+def test_a_run_is_made_again_when_its_arm_or_its_start_changes(experiment, monkeypatch):
+    keys = {arm: experiment.key_of(arm) for arm in experiment.ARMS}
+    assert len(set(keys.values())) == len(keys)
+    assert experiment.key_of("GSPO") == keys["GSPO"]
+    monkeypatch.setattr(experiment, "adapter_hash", lambda stage: "another start")
+    assert experiment.key_of("GSPO") != keys["GSPO"]
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    file = data_dir() / "results" / "week08" / "ablations.json"
+    assert file.stat().st_size < 300_000
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_every_arm_is_recorded_on_every_seed_and_on_the_same_prompts(experiment, recorded):
+    assert {"command", "commit", "seeds", "date", "device", "versions"} <= set(
+        recorded["provenance"]
+    )
+    assert recorded["arms"] == experiment.ARMS and recorded["settings"] == experiment.SETTINGS
+    assert len(recorded["provenance"]["seeds"]) == 5
+    made = [(run["arm"], run["seed"]) for run in recorded["runs"]]
+    wanted = [(arm, seed) for seed in experiment.SEEDS for arm in experiment.ARMS]
+    assert made == wanted
+    counts = {name: len(values) for name, values in recorded["start"].items()}
+    assert counts["arithmetic"] == 200
+    for run in recorded["runs"]:
+        assert {name: len(values) for name, values in run["end"].items()} == counts
+        batches = len(run["log"]["reward"])
+        assert batches == (5 if "max_steps" in recorded["arms"][run["arm"]]["how"] else 12)
+        assert len(run["sampled"]) == batches
+
+
+def test_only_dynamic_sampling_draws_more_and_only_several_steps_clip(recorded):
+    for run in recorded["runs"]:
+        how = recorded["arms"][run["arm"]]
+        assert (sum(run["sampled"]) > 64 * len(run["sampled"])) == bool(how.get("dynamic"))
+        clipped = run["log"]["clip_ratio/region_mean"]
+        reused = "steps_per_generation" in how["how"] and run["arm"] != "no clip"
+        assert any(clipped) == reused, run["arm"]

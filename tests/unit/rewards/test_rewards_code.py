@@ -1,0 +1,288 @@
+"""code_reward: honest programs, then hostile ones; the weak sandbox is tested on every machine."""
+
+import functools
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import postlab.rewards._sandbox as sandbox
+from postlab.rewards import code_reward, read_tests
+from postlab.rewards._jail import decode, encode
+
+WHY = sandbox.missing()
+needs_namespaces = pytest.mark.skipif(bool(WHY), reason=f"the jail's probe says: {WHY}")
+SQUARE = "assert f(2) == 4\nassert f(3) == 9"
+weak = functools.partial(code_reward, allow_weak_sandbox=True)
+
+RIGHT = [
+    "def f(x): return x * x",
+    "f = lambda x: x ** 2",
+    "```python\ndef f(x):\n    return x * x\n```",
+    "First:\n```\ndef f(x): return 0\n```\nBetter:\n```py\ndef f(x): return x * x\n```\nDone.",
+    "<think>\n```python\ndef f(x): return 0\n```\n</think>\ndef f(x): return x * x",
+    "print('checking')\ndef f(x):\n    print(x)\n    return x * x",
+    "import math\ndef f(x): return int(math.pow(x, 2))",
+    "def f(x): return float(x * x)",
+    "open('note', 'w').write('2')\ndef f(x): return x ** int(open('note').read())",
+]
+WRONG = [
+    "",
+    "I cannot do that.",
+    "def f(x): return x + 2",
+    "def g(x): return x * x",
+    "def f(x): return str(x * x)",
+    "def f(x): return [x * x]",
+    "def f(x): print(x * x)",
+    "def f(x) return x * x",
+    "<think>def f(x): return x * x</think>",
+    "<think>def f(x): return x * x",
+    "```python\ndef f(x): return x * x\n```\n```python\ndef f(x): return 0\n```",
+    "```python\ndef f(x): return x * x",
+    "```bash\ndef f(x): return x * x\n```",
+    "\0def f(x): return x * x",
+    "def f(x): return x * x\n" + "#" * 60_000,
+]
+# What tries to pass without the right values. None of it needs a jail to fail.
+FORGED = {
+    "exits before the tests": "import sys\nsys.exit(0)",
+    "exits hard": "import os\nos._exit(0)",
+    "exits in the call": "def f(x): raise SystemExit(0)",
+    "prints success": 'print(\'{"value": 4}\\n{"value": 9}\\nOK, all tests passed\')',
+    "equal to all": "class E:\n    __eq__ = lambda a, b: True\ndef f(x): return E()",
+    "an int equal to all": "class E(int):\n    __eq__ = lambda a, b: True\ndef f(x): return E(0)",
+    "a list equal to all": "class E(list):\n    __eq__ = lambda a, b: True\ndef f(x): return E()",
+    "overrides builtins": "import builtins\nfor n in ('all', 'bool', 'isinstance'):\n"
+    "    setattr(builtins, n, lambda *a, **k: True)\ndef f(x): return 0",
+    "overrides json": "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 0",
+    "overrides exit": "import os, sys\nsys.exit = os._exit = lambda *a: None\ndef f(x): return 0",
+    "atexit": "import atexit, os\natexit.register(lambda: os._exit(0))\ndef f(x): return 0",
+    "writes garbage results": "import os\nos.write(3, b'true\\n' * 9)\ndef f(x): return 0",
+    "writes one result more": "import os\nos.write(3, b'{\"value\": 4}\\n')\n"
+    "def f(x): return x * x",
+    "claims a set-up error": "import os\nos.write(3, b'!no space')\nos._exit(0)",
+    "nested results": "def f(x):\n    a = []\n    for _ in range(900): a = [a]\n    return a",
+    "a NaN": "def f(x): return float('nan')",
+    "an assertion swallowed": "def f(x):\n    assert False",
+    "recurses": "def f(x): return f(x)",
+    "crashes": "import ctypes\nctypes.string_at(0)\ndef f(x): return x * x",
+    "raises everything": "def f(x): raise BaseException",
+    "floods its results": "def f(x): return 'x' * 10**6",
+    "an endless iterator": "import itertools\ndef f(x): return itertools.count()",
+    "patches the driver": "import __main__\n__main__.encode = lambda v: 4\ndef f(x): return 0",
+}
+HOSTILE = {
+    "fork bomb": "import os\nwhile True: os.fork()",
+    "fork bomb that holds on": "import os, time\ntry:\n    while True:\n"
+    "        if os.fork() == 0: time.sleep(60)\nexcept OSError: pass",
+    "threads": "import threading, time\n"
+    "while True: threading.Thread(target=time.sleep, args=(60,)).start()",
+    "10 GB": "x = bytearray(10 ** 10)\ndef f(x): return x * x",
+    "10 GB by and by": "x = []\nwhile True: x.append(bytearray(10 ** 6))",
+    "endless loop": "while True: pass",
+    "kill everyone": "import os\nos.kill(-1, 9)",
+    "kill its group": "import os\nos.kill(0, 9)",
+    "read the home folder": "import os\nhome = os.environ.get('HOME', '/root')\n"
+    "names = [n for n in os.listdir(home) if not os.sys.base_prefix.startswith(home + '/' + n)]\n"
+    "assert names\ndef f(x): return x * x",
+    "read a secret": "open({secret!r}).read()\ndef f(x): return x * x",
+    "read the project": "open({project!r}).read()\ndef f(x): return x * x",
+    "read /etc/passwd": "open('/etc/passwd').read()\ndef f(x): return x * x",
+    "read other processes": "import os\nos.listdir('/proc/1')\ndef f(x): return x * x",
+    "write outside": "open({secret!r}, 'w').write('x')\ndef f(x): return x * x",
+    "write to Python": "import os\nopen(os.__file__, 'a').write('x')\ndef f(x): return x * x",
+    "write to the root": "open('/x', 'w')\ndef f(x): return x * x",
+    "open a connection": "import socket\nsocket.create_connection(('1.1.1.1', 53), 1)\n"
+    "def f(x): return x * x",
+    "connect to this machine": "import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)\n"
+    "def f(x): return x * x",
+    "print without end": "while True: print('x' * 10 ** 6)",
+    "fill the disk": "i = 0\nwhile True:\n    open(str(i), 'wb').write(b'x' * 10 ** 6)\n    i += 1",
+    "many files": "i = 0\nwhile True:\n    open(str(i), 'w')\n    i += 1",
+    "leave a process": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n"
+    "os._exit(0)",
+    "mount": "import ctypes, os\nl = ctypes.CDLL(None)\n"
+    "assert l.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0\ndef f(x): return x * x",
+    "make / writable": "import ctypes\nl = ctypes.CDLL(None)\n"
+    "assert l.mount(None, b'/usr', None, 32 | 4096, None) == 0\ndef f(x): return x * x",
+    "become root": "import os\nos.setuid(0)\ndef f(x): return x * x",
+    "lift its limits": "import resource as r\nr.setrlimit(r.RLIMIT_AS, (-1, -1))\n"
+    "def f(x): return x * x",
+    "sleep": "import time\ntime.sleep(600)",
+    "wait for input": "input()\ndef f(x): return x * x",
+}
+
+
+@pytest.mark.parametrize("completion", RIGHT)
+def test_right_programs_pass(completion):
+    assert weak([completion], [SQUARE]) == [1.0]
+
+
+@pytest.mark.parametrize("completion", WRONG)
+def test_wrong_programs_fail(completion):
+    assert weak([completion], [SQUARE]) == [0.0]
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_success_cannot_be_forged(name):
+    assert weak([FORGED[name]], [SQUARE]) == [0.0]
+
+
+@needs_namespaces
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs_are_survived_and_score_nothing(name, tmp_path):
+    import socket
+
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        names = {"secret": str(secret), "project": sandbox.__file__}
+        program = HOSTILE[name]
+        for key, value in names.items():
+            program = program.replace(f"{{{key}!r}}", repr(value))
+        program = program.replace("{port}", str(server.getsockname()[1]))
+        begun = time.monotonic()
+        # Beside it an honest one, which must not notice.
+        assert code_reward([program, RIGHT[0]], [SQUARE] * 2) == [0.0, 1.0]
+    assert time.monotonic() - begun < 20
+    assert secret.read_text() == "kept"
+
+
+TESTS_READ = [
+    ("assert f(1) == 2", True),
+    (["assert f(1) == 2", "assert f(2) == 3"], True),
+    ("import math\nassert math.isclose(f(1), 2.0, rel_tol=1e-3)", True),
+    ("assert f(1) == 2, 'a message'", True),
+    ("assert not f(1) == 3 and f(1) > 1", True),
+    ("assert sorted([f(2), f(1)]) == [2, 3]", True),
+    ("assert f(1) in (2, 3)", True),
+    ("assert [f(1)][0] == 2", True),
+    ("assert f(10**3) == 1001", True),
+    ({"function": "f", "args": [1], "expected": 2}, True),
+    ('[{"function": "f", "args": [1], "expected": 2.0}]', True),
+    ('["assert f(1) == 2"]', True),
+    ("assert f(1) == 3", False),
+    ("assert f(1) is None", False),
+    ("assert f(1) == 2\nassert f(1) == 3", False),
+    ({"function": "f", "args": [1], "expected": True}, False),
+    ({"function": "f", "args": [1], "expected": "2"}, False),
+    ("assert f(1) == (2,)", False),
+    ("assert f(1)[0] == 2", False),
+]
+UNREADABLE = [
+    *(None, "", [], 7, "assert", "assert True", "assert 1 == 1", "for i in (1,): assert f(i)"),
+    *("x = 1\nassert f(x) == 2", "assert f(g(1)) == 2", "assert f(x=1) == 2", "not code at all"),
+    *("import os\nassert f(1) == 2", "assert f(1).real == 2", "assert f(open('x')) == 2"),
+    *("assert f(9**9**9) == 2", "assert f([0] * 10**9) == 2", "assert f(range(10**9)) == 2"),
+    *("assert [f(i) for i in (1,)] == [2]", "assert (lambda: f(1))() == 2", "assert f(*[1]) == 2"),
+    *("assert f(1) == y", "assert f == 1", "assert math.sin(f(1)) == 2"),
+    *({"function": "f"}, {"function": 1, "args": [], "expected": 1}, "[1, 2]", "(" * 5000),
+]
+
+
+@pytest.mark.parametrize(("tests", "passes"), TESTS_READ)
+def test_tests_are_read_and_judged_here(tests, passes):
+    assert weak(["def f(x): return x + 1"], [tests]) == [float(passes)]
+
+
+@pytest.mark.parametrize("tests", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_tests_that_cannot_be_read_give_none(tests):
+    assert weak(["def f(x): return x + 1"], [tests]) == [None]
+
+
+# So many digits that no address in a repr holds them by chance.
+LOOKS_FOR_THE_EXPECTED = """
+import gc, sys
+def f(x):
+    wanted, frame, seen = int("9182736455464") - 1, sys._getframe().f_back, gc.get_objects()
+    while frame:
+        seen += [*frame.f_locals.values(), *frame.f_globals.values()]
+        frame = frame.f_back
+    for each in seen:
+        if each is not seen and (each == wanted or str(wanted) in repr(each)[:10**5]):
+            return wanted
+"""
+
+
+def test_a_program_finds_no_expected_value():
+    assert weak([LOOKS_FOR_THE_EXPECTED], ["assert f(2) == 9182736455463"]) == [0.0]
+    assert weak([LOOKS_FOR_THE_EXPECTED], ["assert f(9182736455463) == 9182736455463"]) == [
+        1.0
+    ]  # it does look
+
+
+def test_the_sandbox_is_told_no_expected_value():
+    from postlab.rewards.code import _request
+
+    request = _request("pass", read_tests("assert f(2) == 9182736455463"))
+    assert "f" in request and "9182736455463" not in request
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, -3, 1.5, "a\ud800", [1, [2]], (1, (2,)), {1, 2}, frozenset([1]), {1: (2,)}],
+)
+def test_values_come_back_as_they_went(value):
+    assert decode(encode(value)) == value and type(decode(encode(value))) is type(value)
+
+
+@pytest.mark.parametrize("forged", [{}, {"a": 1}, {"set": 3}, {"set": [[1]]}, {"dict": [[[], 1]]}])
+def test_forged_values_are_refused(forged):
+    with pytest.raises((ValueError, TypeError)):
+        decode(forged)
+
+
+def test_a_group_is_scored_in_order_and_the_same_twice():
+    programs = [f"def f(x): return x + {i % 5}" for i in range(20)]
+    tests = ["assert f(1) == 3"] * 20
+    assert weak(programs, tests) == weak(programs, tests) == [float(i % 5 == 2) for i in range(20)]
+    noisy = ["import random\ndef f(x): return random.random() + hash('a')"]
+    pins = ["assert f(1) == f(1)", "assert f(1) != f(1)"]
+    assert weak(noisy * 2, pins) == weak(noisy * 2, pins)
+
+
+def test_without_namespaces_it_refuses_and_says_what_limits_do_not_stop(monkeypatch):
+    monkeypatch.setattr(sandbox, "missing", lambda: "unshare: Operation not permitted")
+    with pytest.raises(RuntimeError, match="not permitted.*allow_weak_sandbox.*read your files"):
+        code_reward(RIGHT[:1], [SQUARE])
+    assert weak(RIGHT[:1], [SQUARE]) == [1.0]
+    assert weak(["while True: pass", "x = bytearray(10 ** 10)"], [SQUARE] * 2) == [0.0, 0.0]
+
+
+def test_messages_and_the_columns_of_trl_are_taken_and_wrong_use_is_an_error():
+    message = [{"role": "assistant", "content": RIGHT[0]}]
+    assert weak(completions=[message], tests=[SQUARE], prompts=["?"], completion_ids=[[1]]) == [1.0]
+    assert code_reward.__name__ == "code_reward"
+    with pytest.raises(ValueError, match="2 completions and 1 rows"):
+        code_reward(["a", "b"], [SQUARE])
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_nothing_is_left_behind_after_200_scorings_from_a_worker_thread():
+    def files():
+        return set(Path(tempfile.gettempdir()).glob("postlab-sandbox-*"))
+
+    weak(RIGHT[:1], [SQUARE])
+    before = children(), threading.active_count(), len(os.listdir("/proc/self/fd")), files()
+    programs = [f"def f(x): return x * x + {i} * 0" for i in range(190)]
+    programs += [HOSTILE["leave a process"].replace("600", f"60{i}") for i in range(10)]
+    rewards = []
+    thread = threading.Thread(target=lambda: rewards.extend(weak(programs, [SQUARE] * 200)))
+    thread.start()
+    thread.join()
+    assert rewards == [1.0] * 190 + [0.0] * 10
+    after = children(), threading.active_count(), len(os.listdir("/proc/self/fd")), files()
+    assert after == before
+    assert not multiprocessing.active_children()
+    for folder in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert b"_jail.py" not in folder.read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
