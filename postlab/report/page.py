@@ -1,6 +1,6 @@
 """The comparison page as one HTML file: inline style, embedded figures, nothing from outside.
 
-The words and tags are in report_page.html.j2; here are the numbers that go into it. Jinja escapes
+The words and tags are in page.html.j2; here are the numbers that go into it. Jinja escapes
 every string on its way into the page, models' answers above all. Left out: scripts; the page is the
 same printed, offline and on a phone.
 """
@@ -67,7 +67,7 @@ def page(
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    template = environment.get_template("report_page.html.j2")
+    template = environment.get_template("page.html.j2")
     text = template.render(
         profile=summary["profile"],
         mechanism=MECHANISM.capitalize(),

@@ -53,7 +53,7 @@ def test_the_wheel_holds_all_data_files_the_template_and_the_type_marker(install
     ours = {p.relative_to(ROOT / "data") for p in (ROOT / "data").rglob("*") if p.is_file()}
     theirs = installed / "postlab" / "_data"
     assert {path for path in ours if not (theirs / path).exists()} == set()
-    assert list((installed / "postlab").rglob("report_page.html.j2"))
+    assert list((installed / "postlab").rglob("page.html.j2"))
     assert (installed / "postlab" / "py.typed").exists()
 
 
