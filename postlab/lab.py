@@ -116,50 +116,58 @@ class Lab:
 
     def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
         from postlab import evals
-        from postlab.evals import asked, score_again
-        from postlab.evals import scorers as suite_scorers
+        from postlab.evals import score_again
 
-        profile, parent = self.profile, (run.manifest or {}).get("parent")
-        # Every seed meets the same prompts, so that seeds can be compared as well.
-        settings = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
-        made_by = {
-            "answers": asked(model, tokenizer, profile.suite, temperature=0.0, **settings),
-            "ref": self._ref_identity(model, ref),
-            "weights": [self._weights(run.stage), parent and self._weights(parent)],
-            "versions": {n: v for n, v in versions().items() if n != "trl"},
-        }
-        scorers = suite_scorers(profile.suite, n=settings["n"], seed=settings["seed"])
         shipped = runs.adopt(run)  # serves where prompts, weights and versions are the same
-        frame = run.load_eval(digest(made_by))
+        suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
+        key, notes, settings = self._evaluation_key(run, model, tokenizer, ref)
+        frame = run.load_eval(key)
         stored = (run.manifest or {}).get("eval") or {}
         if frame is not None:
             whence = "the one shipped with postlab" if shipped else run.shown
             print(f"{run.stage}: evaluation loaded from {whence}")
-            if stored.get("scorers") == scorers:
+            if stored.get("scorers") == notes["scorers"]:
                 return frame
-            frame = score_again(frame, profile.suite, n=settings["n"], seed=0)
+            frame = score_again(frame, suite, n=settings["n"], seed=settings["seed"])
             print(f"{run.stage}: its answers were scored again, since the code that scores changed")
-            self._save(run, frame, made_by, scorers, eval_s=(run.manifest or {})["eval_s"])
+            self._save(run, frame, key, notes, eval_s=(run.manifest or {})["eval_s"])
             return frame
-        changed = changes(stored.get("made_by") or {}, made_by)
+        changed = changes(stored.get("made_by") or {}, notes["made_by"])
         if stored.get("made_by") and changed:
             print(f"{run.stage}: evaluated again; changed since: {', '.join(changed[:4])}")
         begun = time.perf_counter()
         with self._reference(model, run.stage, parent, ref) as ref:
-            frame = evals.evaluate(model, tokenizer, profile.suite, ref=ref, **settings)
-        self._save(run, frame, made_by, scorers, eval_s=time.perf_counter() - begun)
+            frame = evals.evaluate(model, tokenizer, suite, ref=ref, **settings)
+        self._save(run, frame, key, notes, eval_s=time.perf_counter() - begun)
         return frame
 
+    def _evaluation_key(
+        self, run: Run, model: Any, tokenizer: Any, ref: Any
+    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """What the answers of an evaluation depend on as a key; the same spelled out; settings."""
+        from postlab.evals import asked, scorers
+
+        suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
+        # Every seed meets the same prompts, so that seeds can be compared as well.
+        settings = {"n": self.profile.eval_prompts, "seed": 0, "samples": self.profile.eval_samples}
+        made_by = {
+            "answers": asked(model, tokenizer, suite, temperature=0.0, **settings),
+            "ref": self._ref_identity(model, ref),
+            "weights": [self._weights(run.stage), parent and self._weights(parent)],
+            # TRL and Unsloth train; who answers is the policy's own `generate`, or our engine
+            "versions": {n: v for n, v in versions().items() if n not in ("trl", "unsloth")},
+        }
+        notes = {
+            "scorers": scorers(suite, n=settings["n"], seed=settings["seed"]),
+            "made_by": made_by,
+        }
+        return digest(made_by), notes, settings
+
     def _save(
-        self, run: Run, frame: pd.DataFrame, made_by: Any, scorers: str, *, eval_s: float
+        self, run: Run, frame: pd.DataFrame, key: str, notes: dict[str, Any], *, eval_s: float
     ) -> None:
         try:
-            run.save_eval(
-                frame,
-                digest(made_by),
-                eval_s=eval_s,
-                notes={"scorers": scorers, "made_by": made_by},
-            )
+            run.save_eval(frame, key, eval_s=eval_s, notes=notes)
         except ReadOnlyFolder as error:
             print(f"{run.stage}: evaluated, but the results could not be saved. {error}")
 
