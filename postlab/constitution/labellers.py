@@ -97,6 +97,7 @@ def chance_labeller(
     Source: Bai et al. 2022, arXiv 2212.08073, section 4.1, without its preference model.
         Taught in week 9.
 
+    >>> from postlab.constitution import Rule
     >>> rules = Constitution((Rule("harm", "Hurt nobody."),), "{rule}?", "Revise.")
     >>> label, asked = chance_labeller(lambda talks: [0.9, 0.4], rules), []
     >>> label([(asked, "Strike.", "No.")])

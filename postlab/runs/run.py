@@ -251,7 +251,7 @@ class Run:
         manifest = self.manifest or {}
         weights_sha = manifest.get("weights_sha256")
         if weights_sha is None or storage.weights_hash(self.model_dir) != weights_sha:
-            return ["its saved weights"]
+            return ["the weights in model/"]
         return storage.changed_files(self.folder, manifest.get("files", {}))
 
     def _identity(self) -> dict[str, Any]:

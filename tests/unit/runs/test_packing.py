@@ -27,7 +27,7 @@ from postlab.lab import Lab
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
 from postlab.runs import Run, without_padding
-from postlab.runs.packing import ROW, lay_out
+from postlab.runs.packing import ROW, is_packed, lay_out
 from postlab.sampling import decoding
 
 SMALL = {
@@ -215,7 +215,9 @@ def test_a_run_trains_without_padding_and_logs_what_trl_logs(runs, stage):
     run = Run("tiny", 0, stage)
     ours = trainer_of(stage, run.checkpoints)
     fewer = Positions(ours.model)
-    run.train(ours)
+    with without_padding(ours.model):
+        run.train(ours)
+    assert run.manifest["model"]["without_padding"] and not is_packed(ours.model)
     assert sum(fewer.seen) < 0.75 * sum(usual.seen) and len(fewer.seen) == len(usual.seen)
     timed = ("runtime", "per_second", "total_flos")
     for mine, theirs in zip(ours.state.log_history, plain.state.log_history, strict=True):

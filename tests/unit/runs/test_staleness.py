@@ -349,7 +349,7 @@ def test_a_folder_survives_a_kill_at_every_step(tmp_path, how):
 
 
 def test_a_seal_covers_settings_but_not_where_the_base_lies(tmp_path):
-    config = '{"base_model_name_or_path": "/home/a/base", "r": 8, "target_modules": ["q", "k"]}'
+    config = '{"base_model_name_or_path": "/elsewhere/base", "r": 8, "target_modules": ["q", "k"]}'
     for name, text in {"adapter_config.json": config, "tokenizer.json": "{}"}.items():
         (tmp_path / name).write_text(text)
     hashes = storage.folder_hashes(tmp_path)
