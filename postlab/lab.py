@@ -232,7 +232,9 @@ class Lab:
         if stage == "base":
             local = Path(self.base)
             return storage.weights_hash(local) if local.is_dir() else self.base
-        return (Run(self.profile.name, self.seed, stage).manifest or {}).get("weights_sha256")
+        run = Run(self.profile.name, self.seed, stage)
+        runs.adopt(run)
+        return (run.manifest or {}).get("weights_sha256")
 
     def _note_stale(self, run: Run) -> None:
         manifest = run.manifest or {}

@@ -305,7 +305,7 @@ def trained_head(encoded, max_steps=60, run=None):
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
 encoded = process.encode_steps(process_rows, tokenizer)
 run = tiny.run("prm", parent="sft")
-process, process_log = trained_head(encoded, run=run)
+process_head, process_log = trained_head(encoded, run=run)
 outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), tokenizer)
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
@@ -348,7 +348,7 @@ flat = [
     for p, group in zip(fresh, pool, strict=True)
     for reply in group
 ]
-for row, scores in zip(flat, process.step_scores(process, tokenizer, flat), strict=True):
+for row, scores in zip(flat, process.step_scores(process_head, tokenizer, flat), strict=True):
     row["scores"] = scores
     row["labels"] = process.oracle_labels(row["prompt"][-1]["content"], row["completions"])
 worked = [r for r in flat if len(r["completions"]) > 2]
@@ -524,7 +524,7 @@ sixteen = evaluate(
 whose = [[{"role": "user", "content": text}] for text in sixteen["prompt"]]
 cut = [process.step_row(p, reply or "-") for p, reply in zip(whose, sixteen["answer"], strict=True)]
 sixteen["score"] = [
-    process.aggregate(s, "min") for s in process.step_scores(process, tokenizer, cut)
+    process.aggregate(s, "min") for s in process.step_scores(process_head, tokenizer, cut)
 ]
 
 # %%
@@ -622,7 +622,7 @@ hits_by_place(recorded["errors"]).round(3)
 # %% tags=["aside"]
 from functools import partial
 
-score = partial(process.step_scores, process, tokenizer)
+score = partial(process.step_scores, process_head, tokenizer)
 found = process.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
