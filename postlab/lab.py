@@ -24,8 +24,17 @@ import numpy as np
 from postlab import runs, storage
 from postlab.profile import Profile, describe_machine, get_profile, gpu
 from postlab.progress import in_notebook
-from postlab.runs import Run, changes, digest, find_stage, last_run, on_first, trace, versions
-from postlab.runs import enter as join_launch
+from postlab.runs import (
+    Run,
+    changes,
+    digest,
+    find_stage,
+    join_launch,
+    last_run,
+    on_first,
+    trace_code,
+    versions,
+)
 from postlab.storage import ReadOnlyFolder
 
 if TYPE_CHECKING:
@@ -116,20 +125,19 @@ class Lab:
 
     def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
         from postlab import evals
-        from postlab.evals import asked, score_again
-        from postlab.evals import scorers as suite_scorers
+        from postlab.evals import answer_inputs, score_again, scorer_hash
 
         profile, parent = self.profile, (run.manifest or {}).get("parent")
         # Every seed meets the same prompts, so that seeds can be compared as well.
         settings = {"n": profile.eval_prompts, "seed": 0, "samples": profile.eval_samples}
         made_by = {
-            "answers": asked(model, tokenizer, profile.suite, temperature=0.0, **settings),
+            "answers": answer_inputs(model, tokenizer, profile.suite, temperature=0.0, **settings),
             "ref": self._ref_identity(model, ref),
             "weights": [self._weights(run.stage), parent and self._weights(parent)],
             "versions": {n: v for n, v in versions().items() if n != "trl"},
         }
-        scorers = suite_scorers(profile.suite, n=settings["n"], seed=settings["seed"])
-        shipped = runs.adopt(run)  # serves where prompts, weights and versions are the same
+        scorers = scorer_hash(profile.suite, n=settings["n"], seed=settings["seed"])
+        shipped = runs.adopt_shipped(run)  # serves where prompts, weights and versions are the same
         frame = run.load_eval(digest(made_by))
         stored = (run.manifest or {}).get("eval") or {}
         if frame is not None:
@@ -170,7 +178,7 @@ class Lab:
         named = (model if isinstance(ref, str) else ref).state_dict()
         if isinstance(ref, str):  # an adapter of the model
             named = {name: value for name, value in named.items() if f".{ref}." in name}
-        return trace(named).sha256
+        return trace_code(named).sha256
 
     def results(self, *needed: str) -> dict[str, pd.DataFrame]:
         """The evaluations of this seed's stages, for a comparison.
@@ -184,13 +192,13 @@ class Lab:
         frames: dict[str, Any] = {}
         for stage in needed or runs.STAGES:
             run = Run(self.profile.name, self.seed, stage)
-            runs.adopt(run)
+            runs.adopt_shipped(run)
             frame = run.load_eval()
             if frame is not None:
                 frames[stage] = frame
                 self._note_stale(run)
             elif needed or stage in runs.CHAIN:
-                raise runs.missing(run, "evaluation of ")
+                raise runs.missing_stage(run, "evaluation of ")
         return frames
 
     def chain(self, stage: str) -> list[str]:

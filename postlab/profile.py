@@ -1,4 +1,4 @@
-"""Which model, data, precision, batch and lengths each stage uses, and what this machine is.
+"""Which model, data, precision and batch each stage uses, and what this machine is.
 
 One switch of four: `tiny` (the embedded base, any laptop), `smol` (SmolLM2-135M on a CPU), `t4`
 (a free Colab GPU) and `rented` (A100 or H100). A stage's `trainer` holds TRL 1.14.2's own argument
@@ -20,8 +20,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postlab import _doors
+
 if TYPE_CHECKING:  # pandas loads when a table is wanted, not on import
     import pandas as pd
+
+__all__ = [
+    "PROFILES",
+    "PROJECTIONS",
+    "Profile",
+    "StageConfig",
+    "data_dir",
+    "describe_machine",
+    "device_name",
+    "get_profile",
+    "gpu",
+]
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 T4_CLASS_MIB = 16_500  # what nvidia-smi calls a 16 GB card is 15,360 (T4) to 16,384 MiB
@@ -389,3 +403,6 @@ def data_dir() -> Path:
     """The embedded data: inside the package where it was built into a wheel, else the clone's."""
     packed = Path(__file__).parent / "_data"
     return packed if packed.is_dir() else Path(__file__).parent.parent / "data"
+
+
+_doors.publish(__name__)

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postlab.runs import describe
+from postlab.runs import describe_environment
 from postlab.storage import atomic_text
 
 
 def provenance(command: str, *, seeds: Sequence[int], packages: Sequence[str]) -> dict[str, Any]:
     """Command, commit, seeds, date, device and versions of the packages that are named."""
-    machine = describe()
+    machine = describe_environment()
     device = machine["device"]
     return {
         "command": command,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab import storage
-from postlab.runs.code import ours, plain, stored_names, trace
+from postlab.runs.code import ours, plain, stored_names, trace_code
 from postlab.runs.packing import is_packed
 
 PLACES = re.compile(
@@ -172,7 +172,7 @@ def _rows(dataset: Any) -> Any:
         sha.update(json.dumps(kept, sort_keys=True, default=plain).encode() + b"\n")
     described = {"rows": len(dataset), "sha256": sha.hexdigest()}
     if getattr(dataset, "_format_type", None) == "custom":  # a function changes each row as it goes
-        described["transform"] = trace(dataset._format_kwargs).sha256[:16]
+        described["transform"] = trace_code(dataset._format_kwargs).sha256[:16]
     return described
 
 
@@ -211,7 +211,7 @@ def _code(trainer: Any) -> dict[str, Any]:
     code: dict[str, Any] = {"trainer": type(trainer).__name__}
     hidden: list[str] = []
     for name, thing in given.items():
-        read = trace(thing, name, known=known)
+        read = trace_code(thing, name, known=known)
         code[name] = read.sha256[:16]
         hidden += read.unreadable
     return code | ({"unreadable": hidden} if hidden else {})

@@ -257,7 +257,7 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}
         day = datetime.now(UTC).date().isoformat()
-        return names | {"seed": self.seed, "date": day} | machine.describe()
+        return names | {"seed": self.seed, "date": day} | machine.describe_environment()
 
     def _move_aside(self, why: str) -> None:
         number, target = 1, self.folder.with_name(f"{self.stage}.previous")
@@ -271,7 +271,7 @@ class Run:
     def _lock(self, key: str | None = None) -> Iterator[None]:
         """Hold the stage; one that is complete under `key` is read from a read-only folder too."""
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
-        # The processes of one launch come to `adopt` together: one copies, and the others wait.
+        # The processes of one launch reach `adopt_shipped` together: one copies, the others wait.
         patience = 60.0 if processes.count() > 1 else 0.0
         with ExitStack() as held:
             try:
@@ -303,9 +303,9 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
     """
     run = Run(profile_name, seed, stage)
     if not run.complete:
-        adopt(run)
+        adopt_shipped(run)
     if not run.complete:
-        raise missing(run)
+        raise missing_stage(run)
     damaged = run._damaged()
     if damaged:
         raise DamagedStage(
@@ -315,7 +315,7 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
     return run.model_dir
 
 
-def missing(run: Run, what: str = "") -> MissingStage:
+def missing_stage(run: Run, what: str = "") -> MissingStage:
     """The error for a stage, or its evaluation, that is not there: it names the one command."""
     # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
     week = STAGE_WEEKS.get(run.stage, "07" if run.stage == "sft-small" else "03")
@@ -339,7 +339,7 @@ def missing(run: Run, what: str = "") -> MissingStage:
     )
 
 
-def adopt(run: Run) -> bool:
+def adopt_shipped(run: Run) -> bool:
     """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there.
 
     A stage beside the main line comes only where its parent is the shipped one as well: beside an
@@ -356,7 +356,7 @@ def adopt(run: Run) -> bool:
         return False
     if run.stage not in CHAIN:
         parent = Run(run.profile_name, run.seed, manifest["parent"])
-        adopt(parent)
+        adopt_shipped(parent)
         if (parent.manifest or {}).get("weights_sha256") != manifest["parent_weights"]:
             return False
     try:
