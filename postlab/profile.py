@@ -37,6 +37,7 @@ __all__ = [
     "gpu",
 ]
 
+# The linear layers that get an adapter.
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 T4_CLASS_MIB = 16_500  # what nvidia-smi calls a 16 GB card is 15,360 (T4) to 16,384 MiB
 PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes", "datasets", "numpy")
@@ -312,6 +313,7 @@ RENTED = Profile(
     judge_model=T4.judge_model,
 )  # fmt: skip
 
+# Use `get_profile`, which returns a copy.
 PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
 
 

@@ -87,7 +87,7 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
 
 def measures(run: Run) -> dict[str, Any]:
     """Of a stage's evaluation: both readings of every held-out sum, and the mean of each metric."""
-    from postlab.evals import ANSWER_COLUMNS, readings
+    from postlab.evals import NON_METRICS, readings
 
     frame = run.load_eval()
     values: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def measures(run: Run) -> dict[str, Any]:
     values["worked"] = listed(sums["answer"].str.contains("=").astype(float))
     values["tokens"] = listed(sums["length"])
     metrics = [
-        name for name in frame.columns if name not in ANSWER_COLUMNS and frame[name].notna().any()
+        name for name in frame.columns if name not in NON_METRICS and frame[name].notna().any()
     ]
     return values | {"means": {name: round(float(frame[name].mean()), 4) for name in metrics}}
 

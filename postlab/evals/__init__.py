@@ -6,14 +6,14 @@
 """
 
 from postlab import _doors
-from postlab.evals.evaluation import ANSWER_COLUMNS, METRICS, compare, evaluate
+from postlab.evals.evaluation import METRICS, NON_METRICS, compare, evaluate
 from postlab.evals.forms import readings
 from postlab.evals.key import answer_inputs, score_again, scorer_hash
 from postlab.evals.suites import suite_rows
 
 __all__ = [
-    "ANSWER_COLUMNS",
     "METRICS",
+    "NON_METRICS",
     "answer_inputs",
     "compare",
     "evaluate",

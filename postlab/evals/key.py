@@ -70,7 +70,7 @@ def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) ->
     """
     import pandas as pd
 
-    from postlab.evals.evaluation import ANSWER_COLUMNS, check_scores, scored
+    from postlab.evals.evaluation import NON_METRICS, check_scores, scored
     from postlab.evals.suites import suite_rows
 
     rows: Mapping[str, Any] = {str(row["id"]): row for row in suite_rows(suite, n, seed)}
@@ -79,7 +79,7 @@ def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) ->
         raise ValueError(f"the suite has no prompt {missing[0]!r} any more; evaluate it again")
     lines = []
     for line in frame.to_dict("records"):
-        fresh = {name: line[name] for name in (*ANSWER_COLUMNS, "length", "kl")}  # the policy's own
+        fresh = {name: line[name] for name in (*NON_METRICS, "length", "kl")}  # the policy's own
         score = rows[line["id"]]["score"](line["answer"], line["closed"])
         lines.append(fresh | check_scores(score, line["id"]))
     return scored(pd.DataFrame(lines))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.claims import ORDER, in_order
-from postlab.evals import ANSWER_COLUMNS, compare
+from postlab.evals import NON_METRICS, compare
 from postlab.profile import device_name
 from postlab.report.page import page
 from postlab.report.written import written
@@ -251,7 +251,7 @@ def _read_eval(path: Path) -> pd.DataFrame:
             raise ValueError(_damaged(path, number, f"has no field {missing[0]!r}"))
         rows.append(row)
     frame = pd.DataFrame(rows)
-    return frame.astype({name: float for name in frame if name not in ANSWER_COLUMNS})
+    return frame.astype({name: float for name in frame if name not in NON_METRICS})
 
 
 def _damaged(path: Path, number: int, what: str) -> str:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
+# The week whose notebook makes a stage.
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
-STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))
+STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))  # the chain, then the others
 # What training itself left in the objects it called, such as a list that a reward appends to: in
 # this process a run whose code differs by no more than that is the same run.
 _LEFT_BEHIND: dict[Path, dict[str, Any]] = {}

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, str]]  # a conversation: {"role": ..., "content": ...} per message
 
 
 @dataclass
