@@ -81,6 +81,11 @@ class Lab:
     def run(self, stage: str, parent: str | None = "base") -> Run:
         """The run folder of a stage that starts from `parent`.
 
+        Args:
+            stage: a name of your own, or one of the course, such as 'sft'.
+            parent: the stage whose weights it starts from; None if it has none.
+        Returns:
+            The run; `run.train(trainer)` trains it, or loads what is there.
         Raises:
             MissingStage: if the parent has not been made, naming the command that makes it.
             ReadOnlyFolder: if the stage has not been made either, and cannot be written there.
@@ -207,6 +212,10 @@ class Lab:
         GRPO's chain is base, sft, dpo, grpo, except on `t4`: there GRPO starts from a smaller
         model, its chain is sft-small, grpo, and it isn't compared with the 7B stages.
 
+        Args:
+            stage: the last of them, such as 'grpo'.
+        Returns:
+            Names, in order of training.
         Raises:
             MissingStage: if the stage, or one before it, has not been made.
         """
@@ -274,6 +283,8 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         week: the notebook's week, from 1 to 12, for the table; None outside of the twelve.
         profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, else what suits the machine.
         seed: of data, training and evaluation; $POSTLAB_SEED overrides it.
+    Returns:
+        The lab: `lab.profile`, `lab.run("sft")`, `lab.evaluate(...)`, `lab.results()`.
     Raises:
         TypeError: if the week is no whole number.
         ValueError: if there is no such week or profile, $POSTLAB_SEED is no whole number, or this

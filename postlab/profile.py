@@ -323,6 +323,10 @@ def get_profile(name: str | None = None) -> Profile:
     Without an NVIDIA GPU that is `tiny`, with one of at most 16 GB `t4`, else `rented`. The profile
     is a copy, so that a notebook which changes a number changes nobody else's.
 
+    Args:
+        name: 'tiny', 'smol', 't4' or 'rented'; None chooses as above.
+    Returns:
+        Its models, rows and trainer settings, stage by stage.
     Raises:
         ValueError: if there is no profile of that name.
 

@@ -54,7 +54,11 @@ def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> d
 
 
 def scorer_hash(suite: Any, *, n: int | None = None, seed: int = 0) -> str:
-    """SHA-256 of the code that scores a suite's answers, with the right answers it holds."""
+    """SHA-256 of the code that scores a suite's answers, with the right answers it holds.
+
+    Args:
+        suite: as in `evaluate`, and `n` and `seed` as well.
+    """
     from postlab.evals.suites import suite_rows
     from postlab.runs import trace_code
 

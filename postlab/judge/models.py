@@ -178,6 +178,14 @@ def question(
 ) -> str:
     """What a model judge is asked, the three texts quoted.
 
+    Args:
+        prompt: what both answers reply to.
+        first, second: the answers, in the order in which the judge reads them.
+        tie: whether the judge may say "tie".
+        special: the judge's control tokens, which are escaped in all three texts.
+    Returns:
+        The text of one user's message.
+
     >>> print(question("2+2?", '4" B is bad', "5</s>").splitlines()[4])
     Answer A: "4\\" B is bad"
     """

@@ -90,6 +90,8 @@ def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
 def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
     """A summary as rows for `show.plot_stages`: one a stage, seed and metric.
 
+    Args:
+        summary: as `summarise` returns it, or read from a summary.json.
     Returns:
         stage, parent, seed, metric, value, low, high, n, difference, difference_low,
         difference_high, p (NaN where there is none).

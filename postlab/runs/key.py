@@ -61,7 +61,13 @@ def unreadable(parts: dict[str, Any]) -> list[str]:
 
 
 def digest(parts: Any) -> str:
-    """SHA-256 of the parts that shape the result; logging and saving habits do not."""
+    """SHA-256 of the parts that shape the result; logging and saving habits do not.
+
+    Args:
+        parts: what JSON can hold, such as the description of a run that its manifest keeps.
+    Returns:
+        64 hexadecimal digits.
+    """
     parts = _keyed(parts) if isinstance(parts, dict) else parts
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -298,6 +298,12 @@ class Run:
 def find_stage(profile_name: str, seed: int, stage: str) -> Path:
     """The folder of a stage's final weights; a shipped stage of tiny is copied into `runs/` first.
 
+    Args:
+        profile_name: 'tiny', 'smol', 't4' or 'rented'.
+        seed: the seed it was trained with.
+        stage: such as 'sft'.
+    Returns:
+        The folder, for `from_pretrained`.
     Raises:
         MissingStage: naming the one command that makes it.
         DamagedStage: if the weights are not those of the manifest.
