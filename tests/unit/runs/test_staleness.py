@@ -261,9 +261,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
         for value, kind in (((i for i in "ab"), "generator"), (log, "TextIOWrapper")):
             assert trace_code(make(value), "reward").unreadable == (f"reward.value ({kind})",)
     assert source(make({1: 2}.get)) != source(make({1: 3}.get))
-    assert not trace_code(
-        make(threading.Lock())
-    ).unreadable  # holds nothing that a result depends on
+    # A lock holds nothing that a result depends on.
+    assert not trace_code(make(threading.Lock())).unreadable
     stream = {"data": {"train": {"rows": None, "stream": "IterableDataset"}, "eval": None}}
     assert fingerprint.unreadable(stream) == ["train rows (IterableDataset)"]
 
