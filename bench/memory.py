@@ -86,12 +86,12 @@ FURTHER = [
 
 def provenance(command: str) -> dict[str, Any]:
     """What made a result: command, commit, date, device and versions."""
-    from postlab.runs import describe
+    from postlab.runs import describe_environment
 
     made = {"command": command, "date": datetime.now(UTC).isoformat(timespec="seconds")}
     asked = ["git", "status", "--porcelain", "--", "postlab", "bench"]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
-    described = describe()
+    described = describe_environment()
     if done.returncode == 0 and done.stdout.strip():
         described["commit"] = f"{described['commit']}+changes"
     return made | described

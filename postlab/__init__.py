@@ -1,33 +1,118 @@
 """Post-training helpers for the twelve notebooks, and for notebooks of your own.
 
-`import postlab` loads none of its modules and no torch: `postlab.start` and the modules
-(`postlab.evals`, `postlab.stats`, …) are imported when they are first named. So a notebook can
-import Unsloth, which has to come before trl, transformers and peft, after this package.
+`lab = postlab.start(week=5)` opens a notebook and returns a `postlab.Lab`, `postlab.check` holds
+the checks of the exercises, and `postlab.get_profile` returns a profile's settings. Everything else
+is imported from a room, as in `from postlab.stats import paired_difference`:
+
+chat          From messages to trained tokens: what the template writes, and where the loss falls.
+claims        What a comparison of stages may claim, in words; figures and reports ask here.
+constitution  Constitutional AI: a model criticises, revises and labels replies by written rules.
+course        What belongs to the twelve notebooks alone: checks, figures, recorded results.
+datasets      Raw rows in, rows in TRL's formats out, with prompts and replies as message lists.
+doctor        What is wrong with a training run, read from its log alone.
+evals         Evaluate one stage on a suite of prompts, and compare stages side by side.
+judge         Judges for pairs of answers, and what their votes say once their biases are removed.
+models        Policies and base models: find, load, make trainable, merge and export them.
+objectives    Several objectives at once: judges that disagree, mixtures, soups and Pareto fronts.
+preflight     Memory, time and cost of a stage on a device, estimated before any download.
+process       Process reward models: step labels, a score for each step, and ways to use the scores.
+profile       Which model, data, precision and batch each stage uses, and what this machine is.
+report        The comparison of a profile's runs, as summary.json, stages.png and report.html.
+rewards       Verifiable rewards in TRL's protocol: mathematics, format, code and JSON schemas.
+runs          The run folder: how a stage is trained, resumed, reused, evaluated and found again.
+sampling      Completions sampled from a policy, and how far it has moved from its reference.
+scratch       Post-training from scratch in plain torch: each loss equals the library's own.
+show          Figures and widgets for any run: stages compared, training logs, what a policy writes.
+stats         What the numbers of an evaluation support: intervals, paired tests, agreement, power.
+tinyworld     The embedded world: six task families of known truth, and a base that read about them.
+
+`dir(postlab.stats)` lists the names of a room. `import postlab` loads no room and no torch: a room
+is imported when it is first named. So a notebook can import Unsloth, which has to come before trl,
+transformers and peft, after this package.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from postlab import (
+        chat,
+        claims,
+        constitution,
+        course,
+        datasets,
+        doctor,
+        evals,
+        judge,
+        models,
+        objectives,
+        preflight,
+        process,
+        profile,
+        report,
+        rewards,
+        runs,
+        sampling,
+        scratch,
+        show,
+        stats,
+        tinyworld,
+    )
+    from postlab.course import check
+    from postlab.lab import Lab, start
+    from postlab.profile import get_profile
 
 __version__ = "0.1.0"
 
-_EXPORTS = {"start": "postlab.lab", "Lab": "postlab.lab", "check": "postlab.course.check"}
+__all__ = [
+    "Lab",
+    "chat",
+    "check",
+    "claims",
+    "constitution",
+    "course",
+    "datasets",
+    "doctor",
+    "evals",
+    "get_profile",
+    "judge",
+    "models",
+    "objectives",
+    "preflight",
+    "process",
+    "profile",
+    "report",
+    "rewards",
+    "runs",
+    "sampling",
+    "scratch",
+    "show",
+    "start",
+    "stats",
+    "tinyworld",
+]
+
+_ELSEWHERE = {"Lab": "lab", "start": "lab", "get_profile": "profile"}  # name: its module
 
 
-def __getattr__(name: str) -> Any:
-    """Import a re-exported name, or a module of the package, at its first use (PEP 562)."""
-    if name.startswith("_"):
-        raise AttributeError(f"module 'postlab' has no attribute {name!r}")
-    wanted = _EXPORTS.get(name, f"{__name__}.{name}")
-    try:
-        module = importlib.import_module(wanted)
-    except ModuleNotFoundError as error:
-        if error.name != wanted:  # the module is there, and a package that it needs is not
-            raise
-        raise AttributeError(f"module 'postlab' has no attribute {name!r}") from None
-    return module if name == "check" or name not in _EXPORTS else getattr(module, name)
+if not TYPE_CHECKING:  # mypy would take it for a promise that every name exists
+
+    def __getattr__(name: str) -> Any:
+        """Import a room, or a name of `_ELSEWHERE`, when it is first used (PEP 562)."""
+        import importlib
+        from importlib.util import find_spec
+
+        if name == "check":
+            return importlib.import_module("postlab.course.check")
+        if name in _ELSEWHERE:
+            return getattr(importlib.import_module(f"postlab.{_ELSEWHERE[name]}"), name)
+        if name.startswith("_"):  # `from postlab import _doors` goes on to look for the module
+            raise AttributeError(f"module 'postlab' has no attribute {name!r}", name=name)
+        if find_spec(f"postlab.{name}") is not None:
+            return importlib.import_module(f"postlab.{name}")
+        raise importlib.import_module("postlab._doors").unknown_name("postlab", name, __all__)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_EXPORTS])
+    return sorted(__all__)

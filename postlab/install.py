@@ -8,6 +8,7 @@ fits its driver. Left out: everything else, which `postlab[train]` or the lock f
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -41,8 +42,12 @@ def pinned_requirements() -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """Run pip in this interpreter; with `--newest` the pins become lower bounds."""
+    parser = argparse.ArgumentParser(prog="python -m postlab.install", description=__doc__)
+    parser.add_argument(
+        "--newest", action="store_true", help="take the pinned versions as lower bounds"
+    )
+    newest = parser.parse_args(arguments).newest
     requirements = pinned_requirements()
-    newest = "--newest" in arguments
     if newest:
         requirements = [line.replace("==", ">=") for line in requirements]
     for wanted in unsloth_commands(gpu=bool(shutil.which("nvidia-smi")), requirements=requirements):

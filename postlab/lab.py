@@ -24,8 +24,17 @@ import numpy as np
 from postlab import runs, storage
 from postlab.profile import Profile, describe_machine, get_profile, gpu
 from postlab.progress import in_notebook
-from postlab.runs import Run, changes, digest, find_stage, last_run, on_first, trace, versions
-from postlab.runs import enter as join_launch
+from postlab.runs import (
+    Run,
+    changes,
+    digest,
+    find_stage,
+    join_launch,
+    last_run,
+    on_first,
+    trace_code,
+    versions,
+)
 from postlab.storage import ReadOnlyFolder
 
 if TYPE_CHECKING:
@@ -72,6 +81,11 @@ class Lab:
     def run(self, stage: str, parent: str | None = "base") -> Run:
         """The run folder of a stage that starts from `parent`.
 
+        Args:
+            stage: a name of your own, or one of the course, such as 'sft'.
+            parent: the stage whose weights it starts from; None if it has none.
+        Returns:
+            The run; `run.train(trainer)` trains it, or loads what is there.
         Raises:
             MissingStage: if the parent has not been made, naming the command that makes it.
             ReadOnlyFolder: if the stage has not been made either, and cannot be written there.
@@ -118,7 +132,7 @@ class Lab:
         from postlab import evals
         from postlab.evals import score_again
 
-        shipped = runs.adopt(run)  # serves where prompts, weights and versions are the same
+        shipped = runs.adopt_shipped(run)  # serves where prompts, weights and versions are the same
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
         key, notes, settings = self._evaluation_key(run, model, tokenizer, ref)
         frame = run.load_eval(key)
@@ -145,20 +159,20 @@ class Lab:
         self, run: Run, model: Any, tokenizer: Any, ref: Any
     ) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """What the answers of an evaluation depend on as a key; the same spelled out; settings."""
-        from postlab.evals import asked, scorers
+        from postlab.evals import answer_inputs, scorer_hash
 
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
         # Every seed meets the same prompts, so that seeds can be compared as well.
         settings = {"n": self.profile.eval_prompts, "seed": 0, "samples": self.profile.eval_samples}
         made_by = {
-            "answers": asked(model, tokenizer, suite, temperature=0.0, **settings),
+            "answers": answer_inputs(model, tokenizer, suite, temperature=0.0, **settings),
             "ref": self._ref_identity(model, ref),
             "weights": [self._weights(run.stage), parent and self._weights(parent)],
             # TRL and Unsloth train; who answers is the policy's own `generate`, or our engine
             "versions": {n: v for n, v in versions().items() if n not in ("trl", "unsloth")},
         }
         notes = {
-            "scorers": scorers(suite, n=settings["n"], seed=settings["seed"]),
+            "scorers": scorer_hash(suite, n=settings["n"], seed=settings["seed"]),
             "made_by": made_by,
         }
         return digest(made_by), notes, settings
@@ -178,7 +192,7 @@ class Lab:
         named = (model if isinstance(ref, str) else ref).state_dict()
         if isinstance(ref, str):  # an adapter of the model
             named = {name: value for name, value in named.items() if f".{ref}." in name}
-        return trace(named).sha256
+        return trace_code(named).sha256
 
     def results(self, *needed: str) -> dict[str, pd.DataFrame]:
         """The evaluations of this seed's stages, for a comparison.
@@ -192,13 +206,13 @@ class Lab:
         frames: dict[str, Any] = {}
         for stage in needed or runs.STAGES:
             run = Run(self.profile.name, self.seed, stage)
-            runs.adopt(run)
+            runs.adopt_shipped(run)
             frame = run.load_eval()
             if frame is not None:
                 frames[stage] = frame
                 self._note_stale(run)
             elif needed or stage in runs.CHAIN:
-                raise runs.missing(run, "evaluation of ")
+                raise runs.missing_stage(run, "evaluation of ")
         return frames
 
     def chain(self, stage: str) -> list[str]:
@@ -207,6 +221,10 @@ class Lab:
         GRPO's chain is base, sft, dpo, grpo, except on `t4`: there GRPO starts from a smaller
         model, its chain is sft-small, grpo, and it isn't compared with the 7B stages.
 
+        Args:
+            stage: the last of them, such as 'grpo'.
+        Returns:
+            Names, in order of training.
         Raises:
             MissingStage: if the stage, or one before it, has not been made.
         """
@@ -233,7 +251,7 @@ class Lab:
             local = Path(self.base)
             return storage.weights_hash(local) if local.is_dir() else self.base
         run = Run(self.profile.name, self.seed, stage)
-        runs.adopt(run)
+        runs.adopt_shipped(run)
         return (run.manifest or {}).get("weights_sha256")
 
     def _note_stale(self, run: Run) -> None:
@@ -276,6 +294,8 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         week: the notebook's week, from 1 to 12, for the table; None outside of the twelve.
         profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, else what suits the machine.
         seed: of data, training and evaluation; $POSTLAB_SEED overrides it.
+    Returns:
+        The lab: `lab.profile`, `lab.run("sft")`, `lab.evaluate(...)`, `lab.results()`.
     Raises:
         TypeError: if the week is no whole number.
         ValueError: if there is no such week or profile, $POSTLAB_SEED is no whole number, or this

@@ -1,4 +1,4 @@
-"""Which model, data, precision, batch and lengths each stage uses, and what this machine is.
+"""Which model, data, precision and batch each stage uses, and what this machine is.
 
 One switch of four: `tiny` (the embedded base, any laptop), `smol` (SmolLM2-135M on a CPU), `t4`
 (a free Colab GPU) and `rented` (A100 or H100). A stage's `trainer` holds TRL 1.14.2's own argument
@@ -20,9 +20,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postlab import _doors
+
 if TYPE_CHECKING:  # pandas loads when a table is wanted, not on import
     import pandas as pd
 
+__all__ = [
+    "PROFILES",
+    "PROJECTIONS",
+    "Profile",
+    "StageConfig",
+    "data_dir",
+    "describe_machine",
+    "device_name",
+    "get_profile",
+    "gpu",
+]
+
+# The linear layers that get an adapter.
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 T4_CLASS_MIB = 16_500  # what nvidia-smi calls a 16 GB card is 15,360 (T4) to 16,384 MiB
 PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes", "datasets", "numpy")
@@ -298,6 +313,7 @@ RENTED = Profile(
     judge_model=T4.judge_model,
 )  # fmt: skip
 
+# Use `get_profile`, which returns a copy.
 PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
 
 
@@ -307,6 +323,10 @@ def get_profile(name: str | None = None) -> Profile:
     Without an NVIDIA GPU that is `tiny`, with one of at most 16 GB `t4`, else `rented`. The profile
     is a copy, so that a notebook which changes a number changes nobody else's.
 
+    Args:
+        name: 'tiny', 'smol', 't4' or 'rented'; None chooses as above.
+    Returns:
+        Its models, rows and trainer settings, stage by stage.
     Raises:
         ValueError: if there is no profile of that name.
 
@@ -389,3 +409,6 @@ def data_dir() -> Path:
     """The embedded data: inside the package where it was built into a wheel, else the clone's."""
     packed = Path(__file__).parent / "_data"
     return packed if packed.is_dir() else Path(__file__).parent.parent / "data"
+
+
+_doors.publish(__name__)

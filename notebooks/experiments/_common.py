@@ -38,7 +38,7 @@ from typing import Any
 from postlab.course import finished, listed, provenance, write_result
 from postlab.lab import QUIET, Lab
 from postlab.profile import get_profile
-from postlab.runs import describe, digest, package_source, run_root
+from postlab.runs import describe_environment, digest, package_source, run_root
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"
@@ -325,7 +325,12 @@ def minutes(seconds: Iterable[float]) -> float:
 def machine_provenance(script: str, *, seeds: Sequence[int]) -> dict[str, Any]:
     """Command, date and seeds with the whole description of the machine."""
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    return {"command": command_of(script), "date": today, "seeds": list(seeds), **describe()}
+    return {
+        "command": command_of(script),
+        "date": today,
+        "seeds": list(seeds),
+        **describe_environment(),
+    }
 
 
 def write_record(

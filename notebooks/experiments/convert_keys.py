@@ -124,7 +124,7 @@ def convert(week: str) -> None:
         prepare(run, key, parts)
 
     def evaluated(lab: Any, run: Any, model: Any, tokenizer: Any, ref: Any) -> Any:
-        runs.adopt(run)
+        runs.adopt_shipped(run)
         key, notes, settings = lab._evaluation_key(run, model, tokenizer, ref)
         stored = (run.manifest or {}).get("eval") or {}
         if (run.manifest or {}).get("shipped") and (
@@ -137,7 +137,7 @@ def convert(week: str) -> None:
         return plain(lab, run, model, tokenizer, ref)
 
     def trained(run: Any, trainer: Any) -> Any:
-        runs.adopt(run)
+        runs.adopt_shipped(run)
         return train(run, trainer)
 
     plain = Lab._evaluate

@@ -125,7 +125,7 @@ def arguments(arm: str) -> dict[str, Any]:
 def run(arm: str, seed: int) -> dict[str, Any]:
     """Train one arm with one seed; its log, held-out pairs, answers' metrics, and seconds."""
     from postlab.datasets import preference_rows
-    from postlab.evals import TEXT, evaluate
+    from postlab.evals import NON_METRICS, evaluate
 
     # 1. Train on this seed's pairs, the chosen replies said twice in the arms that are about that.
     which = {"arm": arm, "seed": seed}
@@ -143,7 +143,9 @@ def run(arm: str, seed: int) -> dict[str, Any]:
     # 3. Answers to the held-out prompts.
     model.set_adapter("default")
     answers = evaluate(model, tokenizer, "tinyworld", n=SETTINGS["prompts_a_family"], ref="ref")
-    metrics = [name for name in answers.columns if name not in TEXT and answers[name].notna().any()]
+    metrics = [
+        name for name in answers.columns if name not in NON_METRICS and answers[name].notna().any()
+    ]
     per_prompt = answers.groupby("id", sort=False)[metrics].mean()
     log = [
         which | {"step": e["step"]} | {k: round(e[k], 4) for k in LOGGED}

@@ -26,7 +26,7 @@ from _common import PACKAGES, RESULTS, command_line, log_series, minutes, write_
 from postlab.course import listed
 from postlab.lab import Lab
 from postlab.profile import get_profile
-from postlab.runs import Run, adopt
+from postlab.runs import Run, adopt_shipped
 
 TARGET = RESULTS / "week07" / "seeds.json"
 SEEDS = (0, 1, 2, 3, 4)
@@ -60,7 +60,7 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
     from postlab.sampling import rollout_func
 
     run, settings = lab.run(stage, parent=parent), getattr(lab.profile, stage)
-    adopt(run)
+    adopt_shipped(run)
     model, tokenizer = load(lab, parent)
     if parent == "base":
         model = FastLanguageModel.get_peft_model(model, **lab.profile.lora, random_state=lab.seed)
@@ -87,8 +87,7 @@ def train(lab: Lab, stage: str, parent: str) -> Run:
 
 def measures(run: Run) -> dict[str, Any]:
     """Of a stage's evaluation: both readings of every held-out sum, and the mean of each metric."""
-    from postlab.evals import TEXT as WORDS
-    from postlab.evals import readings
+    from postlab.evals import NON_METRICS, readings
 
     frame = run.load_eval()
     values: dict[str, Any] = {}
@@ -98,7 +97,9 @@ def measures(run: Run) -> dict[str, Any]:
     sums = frame[frame["family"] == "arithmetic"]
     values["worked"] = listed(sums["answer"].str.contains("=").astype(float))
     values["tokens"] = listed(sums["length"])
-    metrics = [name for name in frame.columns if name not in WORDS and frame[name].notna().any()]
+    metrics = [
+        name for name in frame.columns if name not in NON_METRICS and frame[name].notna().any()
+    ]
     return values | {"means": {name: round(float(frame[name].mean()), 4) for name in metrics}}
 
 

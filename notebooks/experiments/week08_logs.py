@@ -488,9 +488,9 @@ def round_judge(completions: list, **columns: Any) -> list[float]:
 
 def reward_named(name: str) -> Callable[..., list[float | None]]:
     """A reward of this file, or one of week 11's judges."""
-    from postlab.objectives import JUDGES, judged
+    from postlab.objectives import JUDGES, judge_reward
 
-    return judged(name) if name in JUDGES else globals()[name]
+    return judge_reward(name) if name in JUDGES else globals()[name]
 
 
 def three_numbers(rows: list[dict]) -> list[dict]:

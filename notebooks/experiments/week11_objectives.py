@@ -240,7 +240,7 @@ def rewarded(
     model, tokenizer = policy(begin or shipped("sft"))
     groups = arguments["per_device_train_batch_size"] // arguments["num_generations"]
     rows = aims.prompts(n=arguments["max_steps"] * groups, seed=seed, families=families)
-    judges, reward_weights = [aims.judged(name) for name in NAMES], list(weights)
+    judges, reward_weights = [aims.judge_reward(name) for name in NAMES], list(weights)
     history: list[dict[str, float]] = []
     looks: list[dict[str, Any]] = []
     ascend = None

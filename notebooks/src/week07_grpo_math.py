@@ -467,7 +467,7 @@ import tempfile
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from postlab.show import recorded, rollout_explorer
+from postlab.show import record_groups, rollout_explorer
 
 
 def rollout(prompts, trainer):
@@ -479,7 +479,7 @@ def rollout(prompts, trainer):
 same = dict(get_profile("tiny").grpo.trainer) | {"max_steps": STEPS, "learning_rate": RATE}
 same |= {"per_device_train_batch_size": G * PROMPTS, "num_generations": G, "loss_type": "grpo"}
 same |= {"shuffle_dataset": False, "save_strategy": "no"}
-watched, beside = recorded(math_reward, tiny_tokenizer, group_size=G), None
+watched, beside = record_groups(math_reward, tiny_tokenizer, group_size=G), None
 if lab.profile.device != "cpu":
     lab.not_here(
         "on a GPU Unsloth replaces TRL's GRPOTrainer by one that only trains models that Unsloth"
@@ -520,7 +520,7 @@ if beside:
     )
 
 # %% [markdown]
-# `recorded` wrote down what TRL's reward function saw. Go through it: a step, a prompt, its group, coloured by advantage. Blue is made more likely, red less.
+# `record_groups` wrote down what TRL's reward function saw. Go through it: a step, a prompt, its group, coloured by advantage. Blue is made more likely, red less.
 
 # %% tags=["aside"]
 rollout_explorer(watched.groups) if beside else None

@@ -601,7 +601,7 @@ callback = DualAscent()
 trainer = GRPOTrainer(
     model=trainable(start),
     processing_class=tokenizer,
-    reward_funcs=[*map(objectives.judged, JUDGES), watch],
+    reward_funcs=[*map(objectives.judge_reward, JUDGES), watch],
     train_dataset=Dataset.from_list(objectives.prompts(n=24 * 4, seed=lab.seed)),
     args=GRPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **grpo),
     rollout_func=rollout_func,

@@ -1,8 +1,9 @@
-"""What a comparison of stages may say in words; figures, report and notebooks all ask here.
+"""What a comparison of stages may claim, in words; figures and reports ask here.
 
 - comparison: labels, colours, seeds put together, and the finding of each stage
 """
 
+from postlab import _doors
 from postlab.claims.comparison import (
     COUNTED,
     INK,
@@ -32,3 +33,5 @@ __all__ = [
     "points",
     "stage_label",
 ]
+
+_doors.publish(__name__)

@@ -31,7 +31,7 @@ STAGE_COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
     "prm": "#56B4E9",
     "multi": "#D55E00",
 }
-INK = "#222222"
+INK = "#222222"  # of text and lines that stand for no stage
 COUNTED = {  # metric: what it counts; in the order in which the stages are meant to move them
     "format": "answers in chat format",
     "facts": "questions answered right",

@@ -1,4 +1,4 @@
-"""Constitutional AI: a model that criticises, revises and labels by written rules (week 9).
+"""Constitutional AI: a model criticises, revises and labels replies by written rules.
 
 - rules: the constitution as a YAML file
 - speakers: who criticises: a policy or an endpoint
@@ -8,6 +8,7 @@
 - rows: rows that teach the embedded model to criticise
 """
 
+from postlab import _doors
 from postlab.constitution.criticism import failed_examples, revised_rows
 from postlab.constitution.labellers import (
     Labeller,
@@ -17,13 +18,21 @@ from postlab.constitution.labellers import (
     label_pairs,
     labelled_rows,
 )
-from postlab.constitution.labels import agreement, comparison_cost, mixed_labels, noisy_labels
+from postlab.constitution.labels import (
+    Agreement,
+    agreement,
+    comparison_cost,
+    mixed_labels,
+    noisy_labels,
+)
 from postlab.constitution.rows import critic_rows
-from postlab.constitution.rules import Constitution, Rule, load_constitution
+from postlab.constitution.rules import Constitution, Example, Rule, load_constitution
 from postlab.constitution.speakers import Speaker, policy_speaker, verdict_chances
 
 __all__ = [
+    "Agreement",
     "Constitution",
+    "Example",
     "Labeller",
     "Pair",
     "Rule",
@@ -43,3 +52,5 @@ __all__ = [
     "revised_rows",
     "verdict_chances",
 ]
+
+_doors.publish(__name__)

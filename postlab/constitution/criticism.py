@@ -103,6 +103,9 @@ def critiques(
 def failed_examples(speak: Speaker, constitution: Constitution) -> list[tuple[Rule, Example, str]]:
     """The examples that a critic gets wrong, with its words: look here before you trust its labels.
 
+    Args:
+        speak: the critic.
+        constitution: its rules, with the examples to get right.
     Returns:
         A triple each of rule, example and what the critic said; empty if it knows them all.
     Taught in week 9.

@@ -21,6 +21,8 @@ def critic_rows(*, n: int, seed: int = 0, split: str = "train") -> list[dict[str
     Args:
         n: rows.
         split: 'train', or 'heldout' to test a critic on what no row mentioned.
+    Returns:
+        n rows for SFTTrainer.
     Taught in week 9.
 
     >>> critic_rows(n=1)[0]["prompt"][2]["content"]

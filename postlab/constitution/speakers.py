@@ -15,7 +15,7 @@ from typing import Any
 from postlab.judge import endpoint_chat
 from postlab.sampling import Messages, Rollout, answer, check_fits, render, unchanged
 
-Speaker = Callable[[Sequence[Messages]], list[str]]
+Speaker = Callable[[Sequence[Messages]], list[str]]  # conversations in, one reply to each out
 Chances = Callable[[Sequence[Messages]], list[float]]
 OPENINGS = ("It breaks the rule", "It keeps the rule")
 _BATCH_ROWS = 64  # conversations a forward pass

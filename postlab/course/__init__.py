@@ -1,10 +1,13 @@
-"""What belongs to the twelve notebooks and to nothing else.
+"""What belongs to the twelve notebooks alone: checks, figures, recorded results.
 
 - check: the exercises' checks
 - week01 to week11: each week's exercises, figures and experiments' helpers
 - recorded: how a recorded experiment is written and read
 """
 
+from typing import TYPE_CHECKING
+
+from postlab import _doors
 from postlab.course.doctor_weeks import week_of
 from postlab.course.recorded import (
     finished,
@@ -16,13 +19,43 @@ from postlab.course.recorded import (
     write_result,
 )
 
+if TYPE_CHECKING:  # each is imported when it is first used
+    from postlab.course import (
+        check,
+        week01,
+        week02,
+        week03,
+        week04,
+        week05,
+        week06,
+        week07,
+        week08,
+        week09,
+        week10,
+        week11,
+    )
+
 __all__ = [
+    "check",
     "finished",
     "listed",
     "log_columns",
     "log_history",
     "numbers",
     "provenance",
+    "week01",
+    "week02",
+    "week03",
+    "week04",
+    "week05",
+    "week06",
+    "week07",
+    "week08",
+    "week09",
+    "week10",
+    "week11",
     "week_of",
     "write_result",
 ]
+
+_doors.publish(__name__)

@@ -18,13 +18,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from postlab.runs import describe
+from postlab.runs import describe_environment
 from postlab.storage import atomic_text
 
 
 def provenance(command: str, *, seeds: Sequence[int], packages: Sequence[str]) -> dict[str, Any]:
-    """Command, commit, seeds, date, device and versions of the packages that are named."""
-    machine = describe()
+    """Command, commit, seeds, date, device and versions of the packages that are named.
+
+    Args:
+        command: what makes the result again.
+        seeds: of its runs.
+        packages: whose versions matter to it.
+    Returns:
+        What a result file holds under "provenance"; no path and no machine's name.
+    """
+    machine = describe_environment()
     device = machine["device"]
     return {
         "command": command,
@@ -65,6 +73,11 @@ def listed(values: Iterable[float], *, digits: int = 4) -> list[float | None]:
 
 def numbers(values: Sequence[float | None]) -> NDArray[np.float64]:
     """A recorded list of numbers as an array.
+
+    Args:
+        values: numbers, None where one was not finite.
+    Returns:
+        (n,) floats, NaN for None.
 
     >>> numbers([1, 0.25, -123.5]).tolist()
     [1.0, 0.25, -123.5]
@@ -129,6 +142,11 @@ def log_columns(log_history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def log_history(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The log history that `log_columns` took apart, one entry per step and the summary last.
 
+    Args:
+        recorded: `steps`, a list per logged number, and `summary`, as in a file of data/results/.
+    Returns:
+        A list of dicts, as in `trainer.state.log_history`.
+
     >>> log_history({"steps": {"loss": [0.5, 0.25], "step": [1, 2]}, "summary": {"step": 2}})
     [{'loss': 0.5, 'step': 1}, {'loss': 0.25, 'step': 2}, {'step': 2}]
     """
@@ -138,6 +156,11 @@ def log_history(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_result(target: Path, result: Mapping[str, Any]) -> None:
-    """Write an experiment's result whole or not at all, and make its folder."""
+    """Write an experiment's result whole or not at all, and make its folder.
+
+    Args:
+        target: the JSON file.
+        result: numbers, texts, lists and dicts.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     atomic_text(target, json_text(result) + "\n")

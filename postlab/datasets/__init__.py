@@ -1,5 +1,6 @@
 """Raw rows in, rows in TRL's formats out, with prompts and replies as message lists."""
 
+from postlab import _doors
 from postlab.datasets._measures import domain_of, row_text
 from postlab.datasets._mixture import TARGET_MIX, mix
 from postlab.datasets._near import grams, near_duplicates, words_of
@@ -30,3 +31,5 @@ __all__ = [
     "step_rows",
     "words_of",
 ]
+
+_doors.publish(__name__)

@@ -87,6 +87,8 @@ def curate(
         ngram: words in a row that count as copied from a held-out prompt, see `overlap`.
         max_tokens: rows longer than this, in the chat template, are truncated in training.
         tokenizer: to count them; needed with max_tokens.
+    Returns:
+        The rows that stay, how many were dropped and why, and the measures before and after.
     Raises:
         ValueError: if there is no row, a row has no prompt, or a setting is out of its range.
     Taught in week 3.
@@ -132,6 +134,10 @@ def overlap(train: Sequence[Row], heldout: Sequence[Row], *, ngram: int = 8) -> 
     prompt's words; a prompt shorter than `ngram` has to occur whole. Templates that many prompts
     share are then no false alarm.
 
+    Args:
+        train: rows with `prompt`, and `completion` where there is one.
+        heldout: rows with `prompt`.
+        ngram: words in a row that count as copied.
     Returns:
         row, partner (its held-out one), share (of the partner's words), text, partner_text.
     Source: Lambert et al. 2024, Tulu 3, arXiv 2411.15124, section 3.2.

@@ -1,10 +1,11 @@
-"""What is wrong with a training run, read off its log alone.
+"""What is wrong with a training run, read from its log alone.
 
 - diagnosis: `diagnose`, and the shape in which every room of the package reports a fault
 - rules, rules_grpo: a function for each fault
 - log: a trainer's log history as series of numbers
 """
 
+from postlab import _doors
 from postlab.doctor.diagnosis import Finding, diagnose
 from postlab.doctor.log import finite
 
@@ -13,3 +14,5 @@ __all__ = [
     "diagnose",
     "finite",
 ]
+
+_doors.publish(__name__)

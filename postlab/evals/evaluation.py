@@ -49,7 +49,8 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name: (label, better when, unit)
     "length": ("Answer length", "none", "tokens"),
     "kl": ("KL from its start", "none", "nats per answer"),
 }
-TEXT = ("id", "family", "prompt", "sample", "answer", "closed")  # columns that are no metric
+# Every other column of an evaluation frame is a metric.
+NON_METRICS = ("id", "family", "prompt", "sample", "answer", "closed")
 NEW_TOKENS = 128  # where a row does not say
 
 
@@ -202,7 +203,7 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame of answers and scores with its columns in order, `format` among them."""
     if "format" not in frame:  # a suite that does not define it is content with a reply that ends
         frame["format"] = (frame["closed"] & (frame["answer"] != "")).astype(float)
-    return frame[[*TEXT, *_metric_columns(frame.columns)]]
+    return frame[[*NON_METRICS, *_metric_columns(frame.columns)]]
 
 
 def check_scores(scores: Any, name: str) -> dict[str, float]:
@@ -223,7 +224,7 @@ def check_scores(scores: Any, name: str) -> dict[str, float]:
 
 def _metric_columns(columns: Iterable[str]) -> list[str]:
     """The metrics among a frame's columns: ours in their order, then the suite's own by name."""
-    own = sorted(set(columns) - set(METRICS) - set(TEXT))
+    own = sorted(set(columns) - set(METRICS) - set(NON_METRICS))
     return [name for name in METRICS if name in set(columns)] + own
 
 

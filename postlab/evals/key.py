@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENGINE = 1
 
 
-def asked(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> dict[str, Any]:
+def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> dict[str, Any]:
     """The part of an evaluation that its answers depend on, but for the weights, as hashes.
 
     Args:
@@ -53,13 +53,17 @@ def asked(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> dict[str,
     }
 
 
-def scorers(suite: Any, *, n: int | None = None, seed: int = 0) -> str:
-    """SHA-256 of the code that scores a suite's answers, with the right answers it holds."""
+def scorer_hash(suite: Any, *, n: int | None = None, seed: int = 0) -> str:
+    """SHA-256 of the code that scores a suite's answers, with the right answers it holds.
+
+    Args:
+        suite: as in `evaluate`, and `n` and `seed` as well.
+    """
     from postlab.evals.suites import suite_rows
-    from postlab.runs import trace
+    from postlab.runs import trace_code
 
     rows = suite_rows(suite, n, seed)
-    return trace([[str(row["id"]), row["score"]] for row in rows]).sha256
+    return trace_code([[str(row["id"]), row["score"]] for row in rows]).sha256
 
 
 def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) -> pd.DataFrame:
@@ -70,7 +74,7 @@ def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) ->
     """
     import pandas as pd
 
-    from postlab.evals.evaluation import TEXT, check_scores, scored
+    from postlab.evals.evaluation import NON_METRICS, check_scores, scored
     from postlab.evals.suites import suite_rows
 
     rows: Mapping[str, Any] = {str(row["id"]): row for row in suite_rows(suite, n, seed)}
@@ -79,7 +83,7 @@ def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) ->
         raise ValueError(f"the suite has no prompt {missing[0]!r} any more; evaluate it again")
     lines = []
     for line in frame.to_dict("records"):
-        fresh = {name: line[name] for name in (*TEXT, "length", "kl")}  # the policy's own
+        fresh = {name: line[name] for name in (*NON_METRICS, "length", "kl")}  # the policy's own
         score = rows[line["id"]]["score"](line["answer"], line["closed"])
         lines.append(fresh | check_scores(score, line["id"]))
     return scored(pd.DataFrame(lines))

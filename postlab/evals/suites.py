@@ -30,6 +30,13 @@ FINAL = re.compile(rf"#### *\$?({NUMBER.pattern})\.?\s*$")
 def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     """A suite's rows, by name or as given, checked, at most `n` a family.
 
+    Args:
+        suite: a name in SUITES, or rows of your own: `id`, `family`, `prompt` (messages) and
+            `score`, a function of an answer and whether it ended.
+        n: prompts per family at most; None takes all.
+        seed: of the prompts that a named suite draws.
+    Returns:
+        The rows, in the suite's order.
     Raises:
         ValueError: if the name is unknown, there is no row, or a row lacks a field.
     """

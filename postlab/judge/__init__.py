@@ -1,4 +1,4 @@
-"""Judges of pairs of answers, and what their votes say once their biases are taken out.
+"""Judges for pairs of answers, and what their votes say once their biases are removed.
 
 - pairs: an oracle, a noisy judge, and a frame of votes in both orders
 - models: a language model as a judge, in memory or behind an OpenAI-compatible address
@@ -6,13 +6,23 @@
 - votes: blind pairs for people, and the file that keeps their votes
 """
 
-from postlab.judge.models import endpoint_chat, endpoint_judge, model_judge, question
+from postlab import _doors
+from postlab.judge.models import (
+    Judge,
+    JudgeError,
+    endpoint_chat,
+    endpoint_judge,
+    model_judge,
+    question,
+)
 from postlab.judge.pairs import judge_pairs, noisy_judge, oracle_judge
 from postlab.judge.rates import length_controlled_rate, position_bias, preference_rate
 from postlab.judge.votes import CHOICES, Pair, VoteLog, pairs_of
 
 __all__ = [
     "CHOICES",
+    "Judge",
+    "JudgeError",
     "Pair",
     "VoteLog",
     "endpoint_chat",
@@ -27,3 +37,5 @@ __all__ = [
     "preference_rate",
     "question",
 ]
+
+_doors.publish(__name__)

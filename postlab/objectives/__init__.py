@@ -1,4 +1,4 @@
-"""Several objectives at once: judges that disagree, mixtures, soups and fronts (week 11).
+"""Several objectives at once: judges that disagree, mixtures, soups and Pareto fronts.
 
 - judges: three judges, each of whom heeds one thing
 - mixing: prompts, pairs mixed by weight, and a step of the multiplier
@@ -6,8 +6,9 @@
 - front: points that no other beats, and the hypervolume under them
 """
 
-from postlab.objectives.front import hypervolume
-from postlab.objectives.judges import JUDGES, judged
+from postlab import _doors
+from postlab.objectives.front import hypervolume, pareto_front
+from postlab.objectives.judges import JUDGES, judge_reward
 from postlab.objectives.mixing import PROMPT_FAMILIES, dual_step, objective_rows, prompts
 from postlab.objectives.soups import simplex, soup
 
@@ -16,9 +17,12 @@ __all__ = [
     "PROMPT_FAMILIES",
     "dual_step",
     "hypervolume",
-    "judged",
+    "judge_reward",
     "objective_rows",
+    "pareto_front",
     "prompts",
     "simplex",
     "soup",
 ]
+
+_doors.publish(__name__)

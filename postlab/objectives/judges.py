@@ -72,6 +72,7 @@ def honest(item: Item, reply: str) -> float | None:
     return None
 
 
+# objective: (item, reply) -> its score, or None where the judge has nothing to say
 JUDGES: dict[str, Callable[[Item, str], float | None]] = {
     "helpful": helpful,
     "safe": safe,
@@ -79,7 +80,7 @@ JUDGES: dict[str, Callable[[Item, str], float | None]] = {
 }
 
 
-def judged(objective: str) -> Callable[..., list[float | None]]:
+def judge_reward(objective: str) -> Callable[..., list[float | None]]:
     """A judge in TRL's reward protocol, for `GRPOTrainer(reward_funcs=[...])`.
 
     Args:
@@ -92,7 +93,7 @@ def judged(objective: str) -> Callable[..., list[float | None]]:
     Taught in week 11.
 
     >>> asked = [[{"role": "user", "content": "How do I burn a lamp?"}]]
-    >>> judged("safe")(asked, [[{"role": "assistant", "content": words.REFUSAL}]])
+    >>> judge_reward("safe")(asked, [[{"role": "assistant", "content": words.REFUSAL}]])
     [1.0]
     """
     judge = JUDGES[known(objective)]

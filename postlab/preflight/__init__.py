@@ -1,4 +1,4 @@
-"""Memory, time and cost of a stage on a device, before anything is downloaded.
+"""Memory, time and cost of a stage on a device, estimated before any download.
 
 - planning: `estimate`
 - memory: what a training step holds, byte by byte
@@ -7,11 +7,15 @@
 - advice: whether a plan fits, and the nearest change that does
 """
 
+from postlab import _doors
 from postlab.preflight.architectures import Architecture, architecture
-from postlab.preflight.planning import estimate
+from postlab.preflight.planning import Estimate, estimate
 
 __all__ = [
     "Architecture",
+    "Estimate",
     "architecture",
     "estimate",
 ]
+
+_doors.publish(__name__)

@@ -145,6 +145,10 @@ def architecture(model: str | Path) -> Architecture:
     A copy of a known model is known by the last part of its name without the usual endings:
     `unsloth/mistral-7b-v0.3-bnb-4bit` has the shape of `mistralai/Mistral-7B-v0.3`.
 
+    Args:
+        model: a Hub id, or a folder.
+    Returns:
+        Layers, widths, heads and vocabulary.
     Raises:
         ValueError: if it is neither, naming what is known.
 

@@ -1,4 +1,4 @@
-"""Process reward models: step labels, a score for every step, and what to do with the scores.
+"""Process reward models: step labels, a score for each step, and ways to use the scores.
 
 A solution is a row in TRL's stepwise form: `prompt` (messages), `completions` (its steps, in order)
 and `labels` (one a step: 1 right, 0 wrong, a share between them, None where nobody knows). The
@@ -18,6 +18,7 @@ Source: Lightman et al. 2023, arXiv 2305.20050; Wang et al. 2023 (Math-Shepherd)
 Taught in week 10.
 """
 
+from postlab import _doors
 from postlab.process.choice import best_of_n, error_f1, first_wrong, vote_of_n
 from postlab.process.labels import agreement, hard_labels, oracle_labels, rollout_labels
 from postlab.process.scores import aggregate, process_reward, step_scores
@@ -51,3 +52,5 @@ __all__ = [
     "step_scores",
     "vote_of_n",
 ]
+
+_doors.publish(__name__)

@@ -137,6 +137,12 @@ def rollout_labels(
 def hard_labels(soft: Sequence[Sequence[float]], *, least: float = 0.0) -> list[list[int]]:
     """1 where a share of completions above `least` came out right: by default, where any did.
 
+    Args:
+        soft: shares between 0 and 1, a list per solution, as `rollout_labels` gives them.
+        least: a step counts as right above this share.
+    Returns:
+        1 or 0 per step, a list per solution.
+
     >>> hard_labels([[0.875, 0.125, 0.0]]), hard_labels([[0.875, 0.125, 0.0]], least=0.25)
     ([[1, 1, 0]], [[1, 0, 0]])
     """

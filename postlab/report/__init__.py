@@ -1,10 +1,11 @@
-"""The comparison of a profile's runs: summary.json, stages.png, report.html, and Markdown.
+"""The comparison of a profile's runs, as summary.json, stages.png and report.html.
 
 - summary: run folders read and compared; `python -m postlab.report PROFILE` calls it
 - page: the HTML file
 - written: the same comparison in sentences
 """
 
+from postlab import _doors
 from postlab.report.summary import summarise, summary_frame, write_report, written_comparison
 
 __all__ = [
@@ -13,3 +14,5 @@ __all__ = [
     "write_report",
     "written_comparison",
 ]
+
+_doors.publish(__name__)

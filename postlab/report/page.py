@@ -28,7 +28,7 @@ from postlab.claims import (
     points,
     stage_label,
 )
-from postlab.evals import METRICS, TEXT
+from postlab.evals import METRICS, NON_METRICS
 from postlab.profile import device_name
 from postlab.runs import EMBEDDED
 
@@ -174,7 +174,7 @@ def _card(name: str, answers: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         scores = [
             f"{metric_label(metric).lower()} {row[metric]:.3g}"
             for metric in frame.columns
-            if metric not in TEXT and is_share(metric) and not math.isnan(row[metric])
+            if metric not in NON_METRICS and is_share(metric) and not math.isnan(row[metric])
         ]
         reply = {"text": str(row["answer"]), "scores": " \N{MIDDLE DOT} ".join(scores)}
         replies.append(_stage(stage) | reply)

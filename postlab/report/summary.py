@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.claims import ORDER, in_order
-from postlab.evals import TEXT, compare
+from postlab.evals import NON_METRICS, compare
 from postlab.profile import device_name
 from postlab.report.page import page
 from postlab.report.written import written
@@ -90,6 +90,8 @@ def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
 def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
     """A summary as rows for `show.plot_stages`: one a stage, seed and metric.
 
+    Args:
+        summary: as `summarise` returns it, or read from a summary.json.
     Returns:
         stage, parent, seed, metric, value, low, high, n, difference, difference_low,
         difference_high, p (NaN where there is none).
@@ -251,7 +253,7 @@ def _read_eval(path: Path) -> pd.DataFrame:
             raise ValueError(_damaged(path, number, f"has no field {missing[0]!r}"))
         rows.append(row)
     frame = pd.DataFrame(rows)
-    return frame.astype({name: float for name in frame if name not in TEXT})
+    return frame.astype({name: float for name in frame if name not in NON_METRICS})
 
 
 def _damaged(path: Path, number: int, what: str) -> str:

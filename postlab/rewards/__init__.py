@@ -1,5 +1,10 @@
-"""Verifiable rewards in TRL's protocol: `(completions, **columns) -> list[float | None]`."""
+"""Verifiable rewards in TRL's protocol: mathematics, format, code and JSON schemas.
 
+A reward takes `(completions, **columns)` and returns a list of floats, None for an item that it
+cannot score.
+"""
+
+from postlab import _doors
 from postlab.rewards._asserts import read_tests
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 from postlab.rewards.code import code_reward
@@ -20,3 +25,5 @@ __all__ = [
     "reply_text",
     "schema_reward",
 ]
+
+_doors.publish(__name__)

@@ -7,7 +7,15 @@ _THINK = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE
 
 
 def reply_text(completion: str | list[dict[str, Any]]) -> str:
-    """The text of a completion in either of TRL's shapes: a string, or a list of messages."""
+    """The text of a completion in either of TRL's shapes: a string, or a list of messages.
+
+    Args:
+        completion: what a policy wrote, as TRL hands it to a reward.
+    Returns:
+        The content of the last message, or the string itself.
+    Raises:
+        TypeError: if it is neither.
+    """
     if isinstance(completion, str):
         return completion
     if isinstance(completion, list) and completion and isinstance(completion[-1], dict):

@@ -1,4 +1,4 @@
-"""The run folder: how a stage is trained, resumed, reused, evaluated once and found again.
+"""The run folder: how a stage is trained, resumed, reused, evaluated and found again.
 
 - run: the folder of a stage, its manifest, and the stages that are shipped
 - key, code: what made a stage, hashed: config, data, parent, versions and source code
@@ -7,12 +7,13 @@
 - frames, machine, verified: evaluations as files, the device and its time, the last full run
 """
 
-from postlab.runs.code import package_source, trace
+from postlab import _doors
+from postlab.runs.code import package_source, trace_code
 from postlab.runs.key import changes, digest, versions
-from postlab.runs.machine import describe, run_root
+from postlab.runs.machine import describe_environment, run_root
 from postlab.runs.malloc import freed_memory_kept
 from postlab.runs.packing import without_padding
-from postlab.runs.processes import enter, on_first
+from postlab.runs.processes import FirstProcessFailed, join_launch, on_first
 from postlab.runs.run import (
     CHAIN,
     EMBEDDED,
@@ -21,9 +22,9 @@ from postlab.runs.run import (
     DamagedStage,
     MissingStage,
     Run,
-    adopt,
+    adopt_shipped,
     find_stage,
-    missing,
+    missing_stage,
 )
 from postlab.runs.training import NaNLoss
 from postlab.runs.verified import last_run, note_run
@@ -36,25 +37,28 @@ __all__ = [
     "STAGE_WEEKS",
     "DamagedStage",
     "DiskFull",
+    "FirstProcessFailed",
     "MissingStage",
     "NaNLoss",
     "ReadOnlyFolder",
     "Run",
     "StageBusy",
-    "adopt",
+    "adopt_shipped",
     "changes",
-    "describe",
+    "describe_environment",
     "digest",
-    "enter",
     "find_stage",
     "freed_memory_kept",
+    "join_launch",
     "last_run",
-    "missing",
+    "missing_stage",
     "note_run",
     "on_first",
     "package_source",
     "run_root",
-    "trace",
+    "trace_code",
     "versions",
     "without_padding",
 ]
+
+_doors.publish(__name__)

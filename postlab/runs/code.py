@@ -1,6 +1,6 @@
 """What a function is, as text to hash: its code, and all that its code reaches.
 
-`trace(reward)` follows a function into the helpers it calls, in whatever module of yours or of
+`trace_code(reward)` follows a function into the helpers it calls, in whatever module of yours or of
 postlab they are, its default arguments, closure, and the module-level values it reads. Libraries
 are known by their version. Comments, docstrings, layout, type hints and the wording of messages do
 not count, so a reworded error costs no training run. Where an object cannot be read, such as an
@@ -53,7 +53,7 @@ OF_A_CLASS = {  # what Python itself notes in a class
 
 @dataclass(frozen=True)
 class Trace:
-    """What `trace` read: one text, and what it could not read, as 'where (type)'."""
+    """What `trace_code` read: one text, and what it could not read, as 'where (type)'."""
 
     text: str
     unreadable: tuple[str, ...]
@@ -63,7 +63,7 @@ class Trace:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def trace(thing: Any, name: str = "", *, known: Mapping[int, str] | None = None) -> Trace:
+def trace_code(thing: Any, name: str = "", *, known: Mapping[int, str] | None = None) -> Trace:
     """Read a function, class or object with all that its code reaches.
 
     Args:
@@ -77,8 +77,8 @@ def trace(thing: Any, name: str = "", *, known: Mapping[int, str] | None = None)
 
 
 def source(thing: Any) -> str:
-    """The text of `trace`, for comparing two functions."""
-    return trace(thing).text
+    """The text of `trace_code`, for comparing two functions."""
+    return trace_code(thing).text
 
 
 class _Reader:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab import storage
-from postlab.runs.code import ours, plain, stored_names, trace
+from postlab.runs.code import ours, plain, stored_names, trace_code
 from postlab.runs.packing import is_packed
 
 PLACES = re.compile(
@@ -61,7 +61,13 @@ def unreadable(parts: dict[str, Any]) -> list[str]:
 
 
 def digest(parts: Any) -> str:
-    """SHA-256 of the parts that shape the result; logging and saving habits do not."""
+    """SHA-256 of the parts that shape the result; logging and saving habits do not.
+
+    Args:
+        parts: what JSON can hold, such as the description of a run that its manifest keeps.
+    Returns:
+        64 hexadecimal digits.
+    """
     parts = _keyed(parts) if isinstance(parts, dict) else parts
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -172,7 +178,7 @@ def _rows(dataset: Any) -> Any:
         sha.update(json.dumps(kept, sort_keys=True, default=plain).encode() + b"\n")
     described = {"rows": len(dataset), "sha256": sha.hexdigest()}
     if getattr(dataset, "_format_type", None) == "custom":  # a function changes each row as it goes
-        described["transform"] = trace(dataset._format_kwargs).sha256[:16]
+        described["transform"] = trace_code(dataset._format_kwargs).sha256[:16]
     return described
 
 
@@ -211,7 +217,7 @@ def _code(trainer: Any) -> dict[str, Any]:
     code: dict[str, Any] = {"trainer": type(trainer).__name__}
     hidden: list[str] = []
     for name, thing in given.items():
-        read = trace(thing, name, known=known)
+        read = trace_code(thing, name, known=known)
         code[name] = read.sha256[:16]
         hidden += read.unreadable
     return code | ({"unreadable": hidden} if hidden else {})

@@ -28,7 +28,7 @@ def run_root() -> Path:
     return clone / "runs"
 
 
-def describe() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """The machine, the versions of what is loaded or would train, and the commit in a clone."""
     from postlab.runs.key import versions
 

@@ -5,9 +5,9 @@ cell, the trainers average their gradients (DDP), and whatever must happen once 
 `on_first`: an evaluation, a run folder's manifest, the final weights, the report. A failure in the
 first process is raised in the others too, so that none of them waits for a result that never comes.
 
-Two launches need help, and get it in `enter`. `accelerate launch --cpu --num_processes 2` starts
-one process only, unless MPI is installed. `torchrun` on a CPU starts two, but accelerate forms a
-group of them only in its CPU mode; otherwise each would train alone, without an error.
+Two launches need help, and get it in `join_launch`. `accelerate launch --cpu --num_processes 2`
+starts one process only, unless MPI is installed. `torchrun` on a CPU starts two, but accelerate
+forms a group of them only in its CPU mode; otherwise each would train alone, without an error.
 
 Left out: MPI's own launchers; models split over devices (FSDP, ZeRO-3), which the first process
 could not evaluate alone; several machines without a shared runs folder. Tried on CPUs only.
@@ -98,7 +98,7 @@ def check_group(members: int) -> None:
         )
 
 
-def enter(device: str, *, gpu: Callable[[], Any]) -> None:
+def join_launch(device: str, *, gpu: Callable[[], Any]) -> None:
     """Make sure that several launched processes really train together; `postlab.start` calls this.
 
     May replace this process (`os.execv`), which is why it comes before anything has been computed.

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
+# The week whose notebook makes a stage.
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
-STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))
+STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))  # the chain, then the others
 # What training itself left in the objects it called, such as a list that a reward appends to: in
 # this process a run whose code differs by no more than that is the same run.
 _LEFT_BEHIND: dict[Path, dict[str, Any]] = {}
@@ -257,7 +258,7 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}
         day = datetime.now(UTC).date().isoformat()
-        return names | {"seed": self.seed, "date": day} | machine.describe()
+        return names | {"seed": self.seed, "date": day} | machine.describe_environment()
 
     def _move_aside(self, why: str) -> None:
         number, target = 1, self.folder.with_name(f"{self.stage}.previous")
@@ -271,7 +272,7 @@ class Run:
     def _lock(self, key: str | None = None) -> Iterator[None]:
         """Hold the stage; one that is complete under `key` is read from a read-only folder too."""
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
-        # The processes of one launch come to `adopt` together: one copies, and the others wait.
+        # The processes of one launch reach `adopt_shipped` together: one copies, the others wait.
         patience = 60.0 if processes.count() > 1 else 0.0
         with ExitStack() as held:
             try:
@@ -297,15 +298,21 @@ class Run:
 def find_stage(profile_name: str, seed: int, stage: str) -> Path:
     """The folder of a stage's final weights; a shipped stage of tiny is copied into `runs/` first.
 
+    Args:
+        profile_name: 'tiny', 'smol', 't4' or 'rented'.
+        seed: the seed it was trained with.
+        stage: such as 'sft'.
+    Returns:
+        The folder, for `from_pretrained`.
     Raises:
         MissingStage: naming the one command that makes it.
         DamagedStage: if the weights are not those of the manifest.
     """
     run = Run(profile_name, seed, stage)
     if not run.complete:
-        adopt(run)
+        adopt_shipped(run)
     if not run.complete:
-        raise missing(run)
+        raise missing_stage(run)
     damaged = run._damaged()
     if damaged:
         raise DamagedStage(
@@ -315,7 +322,7 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
     return run.model_dir
 
 
-def missing(run: Run, what: str = "") -> MissingStage:
+def missing_stage(run: Run, what: str = "") -> MissingStage:
     """The error for a stage, or its evaluation, that is not there: it names the one command."""
     # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
     week = STAGE_WEEKS.get(run.stage, "07" if run.stage == "sft-small" else "03")
@@ -339,7 +346,7 @@ def missing(run: Run, what: str = "") -> MissingStage:
     )
 
 
-def adopt(run: Run) -> bool:
+def adopt_shipped(run: Run) -> bool:
     """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there.
 
     A stage beside the main line comes only where its parent is the shipped one as well: beside an
@@ -356,7 +363,7 @@ def adopt(run: Run) -> bool:
         return False
     if run.stage not in CHAIN:
         parent = Run(run.profile_name, run.seed, manifest["parent"])
-        adopt(parent)
+        adopt_shipped(parent)
         if (parent.manifest or {}).get("weights_sha256") != manifest["parent_weights"]:
             return False
     try:

@@ -1,4 +1,4 @@
-"""Completions drawn from a policy, and how far it has moved from a reference along them.
+"""Completions sampled from a policy, and how far it has moved from its reference.
 
 - rollout: batched, seeded answers for evaluation, and one reply for a notebook
 - decoding: the CPU engine behind them; it needs torch, so it is imported when it is first used
@@ -6,6 +6,7 @@
 - kl: the exact KL of each step of an answer
 """
 
+from postlab import _doors
 from postlab.sampling.kl import answer_kl, check_ref
 from postlab.sampling.rollout import (
     Messages,
@@ -37,3 +38,5 @@ __all__ = [
     "stop_tokens",
     "unchanged",
 ]
+
+_doors.publish(__name__)

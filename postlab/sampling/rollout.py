@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, str]]  # a conversation: {"role": ..., "content": ...} per message
 
 
 @dataclass
@@ -100,6 +100,11 @@ def reply(policy: Any, tokenizer: Any, text: str, *, new_tokens: int = 72) -> st
 def render(tokenizer: Any, messages: Messages, *, prompt: bool = True) -> str:
     """Messages as text by the chat template, ready for the assistant's turn if `prompt`.
 
+    Args:
+        messages: a conversation, {"role": ..., "content": ...} per message.
+        prompt: whether the text ends where the assistant is to begin.
+    Returns:
+        The text, special tokens written out; it is not tokenized.
     Raises:
         ValueError: if the tokenizer has no chat template.
     """
@@ -116,6 +121,10 @@ def end_of_turn(tokenizer: Any) -> int:
 
     Not taken from `eos_token` (a base model's is the end of a document) nor from `pad_token`.
 
+    Args:
+        tokenizer: with a chat template.
+    Returns:
+        A token id.
     Raises:
         ValueError: if there is no chat template, or nothing that ends a turn.
     """

@@ -53,6 +53,11 @@ class Rollouts:
 def pack(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Rollouts:
     """Put given prompts and completions into one batch, to be scored or trained on.
 
+    Args:
+        prompts: B lists of token ids.
+        completions: B lists of token ids, one for each prompt.
+    Returns:
+        Prompts padded on the left and completions on the right, with the mask of completion tokens.
     Raises:
         ValueError: if their numbers differ, or a prompt or completion has no token.
 

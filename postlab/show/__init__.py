@@ -1,4 +1,4 @@
-"""Figures and widgets for any run: what a stage did, what a trainer logged, what a policy writes.
+"""Figures and widgets for any run: stages compared, training logs, what a policy writes.
 
 - plots: stages and training logs as figures
 - layout: the panels, headlines and colours of every figure
@@ -9,7 +9,9 @@
 - pages: escaped text, buttons, and what is shown without a kernel
 """
 
-from postlab.show.explorer import recorded, rollout_explorer
+from postlab import _doors
+from postlab.show.chooser import TokenChooser, token_chooser
+from postlab.show.explorer import Answer, Group, record_groups, rollout_explorer
 from postlab.show.layout import (
     GREY,
     MANNER_COLOURS,
@@ -28,6 +30,9 @@ __all__ = [
     "GREY",
     "MANNER_COLOURS",
     "PALE",
+    "Answer",
+    "Group",
+    "TokenChooser",
     "arena",
     "draw_moves",
     "draw_seeds",
@@ -35,8 +40,11 @@ __all__ = [
     "panels",
     "plot_stages",
     "plot_training",
-    "recorded",
+    "record_groups",
     "rollout_explorer",
     "running_mean",
     "soup_mixer",
+    "token_chooser",
 ]
+
+_doors.publish(__name__)

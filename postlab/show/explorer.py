@@ -1,6 +1,6 @@
 """The rollout explorer: a prompt's group of answers, step by step, coloured by their advantage.
 
-A part of `postlab.show`. `recorded` stands before a reward function, which sees all that TRL's
+A part of `postlab.show`. `record_groups` stands before a reward function, which sees all that TRL's
 trainer samples, and notes it; `rollout_explorer` shows it. GRPO gives every token of an answer the
 same credit, and the colours show just that: blue is made more likely, red less, the paler the less.
 As colours do not come through everywhere (GitHub takes style out), the advantage stands before each
@@ -73,7 +73,7 @@ def advantages_of(rewards: Sequence[float | None]) -> list[float]:
     return [0.0 if r is None else (r - mean) / (deviation + 1e-4) for r in rewards]
 
 
-def recorded(reward: Callable, tokenizer: Any, *, group_size: int) -> Recording:
+def record_groups(reward: Callable, tokenizer: Any, *, group_size: int) -> Recording:
     """A reward function that scores as `reward` does, and notes each group it sees.
 
     Hand it to `GRPOTrainer` as `reward_funcs`; afterwards its list `groups` is what
@@ -111,7 +111,7 @@ def rollout_explorer(groups: Sequence[Group]) -> RolloutExplorer:
     """Go through a run's groups: a prompt, its answers, rewards, advantages, step by step.
 
     Args:
-        groups: of `recorded`, or made by hand.
+        groups: of `record_groups`, or made by hand.
     Returns:
         RolloutExplorer: the last value of a cell shows it.
     Raises:
@@ -127,7 +127,7 @@ def rollout_explorer(groups: Sequence[Group]) -> RolloutExplorer:
     advantage -0.71  reward 0  ####·6
     """
     if not len(groups):
-        raise ValueError("groups is empty; train with a `recorded` reward first, or make some")
+        raise ValueError("groups is empty; train with a `record_groups` reward first, or make some")
     return RolloutExplorer(groups)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALE, GREY = "#b0b0b0", "#555555"
+PALE, GREY = "#b0b0b0", "#555555"  # of what stands behind, and of notes
 CHARS = 84  # of a headline's line, in a figure 9 or 10 inches wide
 MANNER_COLOURS = {  # what preferences move, and its colour wherever several are drawn together
     "safety": STAGE_COLOURS["sft"],

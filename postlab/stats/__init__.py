@@ -1,4 +1,4 @@
-"""What an evaluation's numbers allow one to claim: intervals, paired tests, agreement and power.
+"""What the numbers of an evaluation support: intervals, paired tests, agreement, power.
 
 - intervals: bootstrap, mcnemar, paired differences, win rates, pass@k, and the verdict in words
 - basics: what the others share, and Wilson's interval of a share
@@ -7,12 +7,14 @@
 - design: power and the smallest effect that n prompts can show
 """
 
-from postlab.stats.agreement import cohen_kappa, holm
+from postlab import _doors
+from postlab.stats.agreement import benjamini_hochberg, cohen_kappa, holm
 from postlab.stats.basics import Difference, Interval, wilson
 from postlab.stats.blocks import blocked_differences
 from postlab.stats.design import minimum_detectable_effect, power
 from postlab.stats.intervals import (
     SIGNIFICANCE,
+    McNemar,
     bootstrap_interval,
     mcnemar,
     paired_difference,
@@ -25,6 +27,8 @@ __all__ = [
     "SIGNIFICANCE",
     "Difference",
     "Interval",
+    "McNemar",
+    "benjamini_hochberg",
     "blocked_differences",
     "bootstrap_interval",
     "cohen_kappa",
@@ -38,3 +42,5 @@ __all__ = [
     "wilson",
     "win_rate",
 ]
+
+_doors.publish(__name__)

@@ -32,6 +32,11 @@ METRIC = {
 def read(question: str) -> Item | None:
     """The item that a question asks about; None for any other text.
 
+    Args:
+        question: the text of a user's message.
+    Returns:
+        The item, or None.
+
     >>> read("What is 12+30+15?")
     Item(family='arithmetic', kind='sum', args=(12, 30, 15))
     >>> read("Tell me how to trap a baker.").family, read("How do I trap a lamp?").family

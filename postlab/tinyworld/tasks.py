@@ -63,7 +63,16 @@ def held_out_numbers(numbers: tuple[int, ...]) -> bool:
 
 
 def draw(family: str, rng: random.Random, split: str, *, kind: str | None = None) -> Item:
-    """Draw one item of a family for a split ('documents', 'train' or 'heldout')."""
+    """Draw one item of a family for a split.
+
+    Args:
+        family: one of FAMILIES.
+        rng: what decides; the same state gives the same item.
+        split: 'documents', 'train' or 'heldout'.
+        kind: of the family, such as one operation on lists; None draws one.
+    Returns:
+        The item; `ask` puts it in words.
+    """
     if split not in ("documents", "train", "heldout"):
         raise ValueError(f"split {split!r} is unknown; expected 'documents', 'train' or 'heldout'")
     if family in ("arithmetic", "lists"):
@@ -112,7 +121,15 @@ def _terms(rng: random.Random, count: int) -> tuple[int, ...]:
 
 
 def ask(item: Item, rng: random.Random, split: str) -> str:
-    """Put the item in words: seen wordings for documents and training, others for 'heldout'."""
+    """Put the item in words: seen wordings for documents and training, others for 'heldout'.
+
+    Args:
+        item: of any family.
+        rng: which of the split's wordings.
+        split: 'documents', 'train' or 'heldout'.
+    Returns:
+        The question.
+    """
     form = rng.choice(words.WORDINGS[item.form][split == "heldout"])
     first = item.args[0]
     ops = item.args if item.family == "code" else (item.kind,)

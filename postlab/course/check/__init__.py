@@ -9,6 +9,7 @@ Each name is imported with its week's module when it is first asked for.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -51,8 +52,11 @@ WEEKS = {  # in the order of the notebooks
 def __getattr__(name: str) -> Callable[..., Any]:
     """The check of an exercise: hand it a function, and go on with the one it returns."""
     if name not in WEEKS:
-        known = ", ".join(WEEKS)
-        raise AttributeError(f"there is no check called {name!r}; there are: {known}")
+        near = difflib.get_close_matches(name, WEEKS, n=1)
+        hint = f"did you mean {near[0]!r}? T" if near else "t"
+        raise AttributeError(
+            f"there is no check called {name!r}; {hint}here are: {', '.join(WEEKS)}", name=name
+        )
     exercise = getattr(
         importlib.import_module(f"postlab.course.{WEEKS[name]}.exercises"), name.upper()
     )

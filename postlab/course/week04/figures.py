@@ -80,7 +80,12 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
 
 
 def plot_ppo(log: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(CURVES)) -> Figure:
-    """Draw what `scratch.ppo.train` returned, a panel a statistic."""
+    """Draw what `scratch.ppo.train` returned, a panel a statistic.
+
+    Args:
+        log: a dict of statistics per update.
+        names: which of them to draw.
+    """
     rows = -(-len(names) // 3)
     fig, places = panels(rows, 3, (10, 0.6 + 2.2 * rows))
     for panel, name in zip(places, names, strict=False):

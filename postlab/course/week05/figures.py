@@ -78,7 +78,11 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
 
 
 def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw each group's margins as a histogram over the same bins; 0 is where training starts."""
+    """Draw each group's margins as a histogram over the same bins; 0 is where training starts.
+
+    Args:
+        margins: group -> the margin of each of its pairs, in nats.
+    """
     fig, (panel,) = panels(1, 1, (9, 3.6))
     values = {name: np.asarray(group, dtype=float) for name, group in margins.items()}
     edges = np.histogram_bin_edges(np.concatenate([*values.values(), [0.0]]), 30)
@@ -100,7 +104,14 @@ def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
 def plot_length(
     extra: Sequence[float], margins: Sequence[float], *, slope: float, intercept: float
 ) -> Figure:
-    """Draw margins over the chosen reply's extra tokens, and a line."""
+    """Draw margins over the chosen reply's extra tokens, and a line.
+
+    Args:
+        extra: tokens by which each chosen reply is longer than the rejected one.
+        margins: of the same pairs, in nats.
+        slope: of the line, in nats per token.
+        intercept: of the line, in nats.
+    """
     fig, (panel,) = panels(1, 1, (9, 3.6))
     x = np.asarray(extra, dtype=float)
     panel.axhline(0, color=PALE, linewidth=1)

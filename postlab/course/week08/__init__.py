@@ -9,6 +9,7 @@
   `postlab.course.check` loads them
 """
 
+from postlab import _doors
 from postlab.course.week08.figures import plot_signals
 from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
@@ -33,3 +34,5 @@ __all__ = [
     "plot_seen_and_unseen",
     "plot_signals",
 ]
+
+_doors.publish(__name__)

@@ -8,6 +8,7 @@
   `postlab.course.check` loads them
 """
 
+from postlab import _doors
 from postlab.course.week11.figures import plot_front, plot_volumes
 from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
 from postlab.course.week11.levels import best_rows
@@ -47,3 +48,5 @@ __all__ = [
     "plot_weights",
     "values",
 ]
+
+_doors.publish(__name__)

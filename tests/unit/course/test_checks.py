@@ -639,7 +639,7 @@ def test_the_text_is_the_same_each_time(capsys):
 
 
 def test_an_unknown_check_names_the_known_ones():
-    with pytest.raises(AttributeError, match="no check called 'dpo_los'; there are: .*dpo_loss"):
+    with pytest.raises(AttributeError, match="did you mean 'dpo_loss'. There are: .*gae"):
         check.dpo_los  # noqa: B018
     assert dir(check) == sorted(WEEKS)
     assert not hasattr(check, "__wrapped__")

@@ -12,7 +12,15 @@ import torch
 
 from postlab.course.week11 import best_rows, chosen_hypervolume, hypervolumes
 from postlab.course.week11.levels import best_at
-from postlab.objectives import JUDGES, dual_step, hypervolume, judged, objective_rows, simplex, soup
+from postlab.objectives import (
+    JUDGES,
+    dual_step,
+    hypervolume,
+    judge_reward,
+    objective_rows,
+    simplex,
+    soup,
+)
 from postlab.objectives import mixing as objectives
 from postlab.objectives.front import pareto_front
 from postlab.objectives.judges import helpful, honest, safe
@@ -87,10 +95,10 @@ def test_judges_speak_trls_protocol():
     asked = ["How do I burn a lamp?", "Who are you?"]
     asked = [[{"role": "user", "content": text}] for text in asked]
     said = [[{"role": "assistant", "content": words.REFUSAL}]] * 2
-    assert judged("safe")(prompts=asked, completions=said, other=[1, 2]) == [1.0, None]
-    assert judged("honest").__name__ == "honest"
+    assert judge_reward("safe")(prompts=asked, completions=said, other=[1, 2]) == [1.0, None]
+    assert judge_reward("honest").__name__ == "honest"
     with pytest.raises(ValueError, match="objective 'kind' is unknown; expected helpful"):
-        judged("kind")
+        judge_reward("kind")
 
 
 # --- rows ---

@@ -322,8 +322,8 @@ def score(answer, closed):
         prompt = [{"role": "user", "content": "?"}]
         return [{"id": "a", "family": "facts", "prompt": prompt, "score": space["score"]}]
 
-    assert evalkey.scorers(rows("one")) == evalkey.scorers(rows("another"))
-    assert evalkey.scorers(rows("one")) != evalkey.scorers(rows("three", "0.0"))
+    assert evalkey.scorer_hash(rows("one")) == evalkey.scorer_hash(rows("another"))
+    assert evalkey.scorer_hash(rows("one")) != evalkey.scorer_hash(rows("three", "0.0"))
 
 
 def test_kl_is_measured_from_the_parents_adapter_which_goes_again(asked):

@@ -102,10 +102,10 @@ def test_torchrun_without_cpu_mode_gets_it_and_only_the_first_prints(monkeypatch
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     first = sys.stdout
     launched(monkeypatch, "0")
-    processes.enter("cpu", gpu=lambda: pytest.fail("asked without need"))
+    processes.join_launch("cpu", gpu=lambda: pytest.fail("asked without need"))
     assert os.environ["ACCELERATE_USE_CPU"] == "true" and sys.stdout is first
     launched(monkeypatch, "1")
-    processes.enter("cpu", gpu=lambda: None)
+    processes.join_launch("cpu", gpu=lambda: None)
     print("unseen")
     sys.stdout.close()
     assert first.getvalue() == ""
@@ -113,9 +113,9 @@ def test_torchrun_without_cpu_mode_gets_it_and_only_the_first_prints(monkeypatch
 
 def test_several_processes_of_a_gpu_profile_need_one(monkeypatch):
     launched(monkeypatch, "0")
-    processes.enter("H100", gpu=lambda: ("H100", 81_000))
+    processes.join_launch("H100", gpu=lambda: ("H100", 81_000))
     with pytest.raises(ValueError, match="each would train separately. Set POSTLAB_PROFILE=tiny"):
-        processes.enter("T4", gpu=lambda: None)
+        processes.join_launch("T4", gpu=lambda: None)
 
 
 def test_a_trainer_that_is_alone_in_a_launch_is_refused(monkeypatch):

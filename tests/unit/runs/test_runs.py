@@ -392,7 +392,7 @@ def test_a_shipped_stage_of_a_branch_comes_only_beside_its_own_parent(root, tmp_
         made.folder.rename(shipped / made.stage)
     if own_parent:
         finished(Run("tiny", 0, "sft"), weights=b"made here")
-    assert runs.adopt(Run("tiny", 0, "cai")) is not own_parent
+    assert runs.adopt_shipped(Run("tiny", 0, "cai")) is not own_parent
     assert cai.folder.exists() is not own_parent
 
 
@@ -532,7 +532,7 @@ def test_a_read_only_folder_is_read(root, tmp_path, read_only, capsys):
     assert [run.stage for run in report.read_runs("tiny")] == ["base", "sft"]
     with sft._lock("k"):
         sft._prepare("k", {})  # as `train` does for a run that is complete
-    assert not runs.adopt(Run("tiny", 0, "dpo"))  # shipped, but there is no place for it
+    assert not runs.adopt_shipped(Run("tiny", 0, "dpo"))  # shipped, but there is no place for it
     with pytest.raises(MissingStage, match="That folder is read-only. Set POSTLAB_RUNS"):
         here.checkpoint("dpo")
     assert sorted(root.rglob("*")) == before

@@ -19,7 +19,7 @@ import pytest
 
 from postlab import storage
 from postlab.runs import key as fingerprint
-from postlab.runs import trace
+from postlab.runs import trace_code
 from postlab.runs.code import source
 
 REWARD = {
@@ -133,7 +133,7 @@ def key(folder: Path, entry: str, change=None) -> str:
     for name in [name for name in sys.modules if name.partition(".")[0] in mine]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    return trace(importlib.import_module(entry).reward).sha256
+    return trace_code(importlib.import_module(entry).reward).sha256
 
 
 @pytest.fixture
@@ -157,11 +157,11 @@ def test_whatever_a_reward_reaches_is_in_its_key(project, entry):
 def test_a_file_edited_after_its_import_counts_as_it_runs(project):
     key(project, "direct")
     reward = importlib.import_module("direct").reward
-    before = trace(reward).sha256
+    before = trace_code(reward).sha256
     table = project / "helpers" / "table.py"
     table.write_text(table.read_text().replace("max(map", "min(map"))
     os.utime(table, (1, 1))
-    stale = trace(reward).sha256  # the old code still runs: not the key of the new file's code
+    stale = trace_code(reward).sha256  # the old code still runs: not the key of the new file's code
     assert stale not in (before, key(project, "direct", CHANGES["a helper's helper"]))
 
 
@@ -237,8 +237,8 @@ def test_a_circle_of_references_ends():
 
 def test_a_key_does_not_depend_on_the_process_or_the_place():
     code = (
-        "from postlab.runs import trace; from postlab.rewards import math_reward;"
-        "print(trace([math_reward, {'b', 'a', 'c', 'd'}, frozenset('xyz')]).sha256)"
+        "from postlab.runs import trace_code; from postlab.rewards import math_reward;"
+        "print(trace_code([math_reward, {'b', 'a', 'c', 'd'}, frozenset('xyz')]).sha256)"
     )
     keys = set()
     for seed in "123":
@@ -259,9 +259,10 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
     with (tmp_path / "log").open("w") as log:
         for value, kind in (((i for i in "ab"), "generator"), (log, "TextIOWrapper")):
-            assert trace(make(value), "reward").unreadable == (f"reward.value ({kind})",)
+            assert trace_code(make(value), "reward").unreadable == (f"reward.value ({kind})",)
     assert source(make({1: 2}.get)) != source(make({1: 3}.get))
-    assert not trace(make(threading.Lock())).unreadable  # holds nothing that a result depends on
+    # A lock holds nothing that a result depends on.
+    assert not trace_code(make(threading.Lock())).unreadable
     stream = {"data": {"train": {"rows": None, "stream": "IterableDataset"}, "eval": None}}
     assert fingerprint.unreadable(stream) == ["train rows (IterableDataset)"]
 

@@ -17,7 +17,7 @@ from test_view import body, words_tokenizer
 from postlab import stats
 from postlab.judge import VoteLog, pairs_of
 from postlab.scratch.losses import group_advantages
-from postlab.show import arena, recorded, rollout_explorer
+from postlab.show import arena, record_groups, rollout_explorer
 from postlab.show import chooser as widgets
 from postlab.show import explorer as explorer_module
 from postlab.show import voting as arena_module
@@ -567,7 +567,7 @@ def test_a_long_answer_is_cut_and_says_so():
 
 
 def test_nothing_to_explore_is_an_error():
-    with pytest.raises(ValueError, match="groups is empty; train with a `recorded` reward"):
+    with pytest.raises(ValueError, match="groups is empty; train with a `record_groups` reward"):
         rollout_explorer([])
 
 
@@ -577,7 +577,7 @@ def test_a_recorded_reward_scores_as_before_and_notes_every_group():
         assert set(columns) == {"prompts", "completion_ids", "trainer_state"}
         return [float(c == a) for c, a in zip(completions, answer, strict=True)]
 
-    watched = recorded(reward, words_tokenizer("2+3", "4", "5"), group_size=2)
+    watched = record_groups(reward, words_tokenizer("2+3", "4", "5"), group_size=2)
     assert watched.__name__ == "reward" and watched.groups == []
     asked = [[{"role": "user", "content": q}] for q in ("2+3", "2+3", "1+1", "1+1")]
     given = {"prompts": asked, "completions": list("5455"), "completion_ids": [[2], [1], [2], [2]]}
