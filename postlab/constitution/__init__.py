@@ -1,4 +1,4 @@
-"""Constitutional AI: a model that criticises, revises and labels by written rules (week 9).
+"""Constitutional AI: a model that criticises, revises and labels by written rules.
 
 - rules: the constitution as a YAML file
 - speakers: who criticises: a policy or an endpoint

@@ -1,4 +1,4 @@
-"""Several objectives at once: judges that disagree, mixtures, soups and fronts (week 11).
+"""Several objectives at once: judges that disagree, mixtures, soups and fronts.
 
 - judges: three judges, each of whom heeds one thing
 - mixing: prompts, pairs mixed by weight, and a step of the multiplier
