@@ -16,7 +16,6 @@ from postlab.runs.processes import enter, on_first
 from postlab.runs.run import (
     CHAIN,
     EMBEDDED,
-    STAGE_WEEKS,
     STAGES,
     DamagedStage,
     MissingStage,
@@ -33,7 +32,6 @@ __all__ = [
     "CHAIN",
     "EMBEDDED",
     "STAGES",
-    "STAGE_WEEKS",
     "DamagedStage",
     "DiskFull",
     "MissingStage",
