@@ -191,7 +191,7 @@ def build(source: Path, url: str | None, runs: Path) -> None:
     before = verified.read_text(encoding="utf-8")
     today = datetime.now(UTC).strftime("%Y-%m-%d")  # noted first, as the notebook shows it
     week, device = week_number(source), describe_machine()
-    note_run(data_dir(), get_profile().name, [week], date=today, device=device)
+    note_run(data_dir(), get_profile().name, [f"week{week:02d}"], date=today, device=device)
     try:
         execute(notebook, runs)
     except BaseException:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab import runs, storage
-from postlab.profile import Profile, describe_machine, get_profile, gpu
+from postlab.profile import STAGE_WEEKS, Profile, describe_machine, get_profile, gpu
 from postlab.progress import in_notebook
 from postlab.runs import (
     Run,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEEKS = 12
-WEEK_STAGES = {int(week): stage for stage, week in runs.STAGE_WEEKS.items()}
+WEEK_STAGES = {int(week): stage for stage, week in STAGE_WEEKS.items()}
 EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they work on the embedded model whatever the profile
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 QUIET = {
@@ -258,7 +258,7 @@ class Lab:
         manifest = run.manifest or {}
         parent, then = manifest.get("parent"), manifest.get("parent_weights")
         if then and then != self._weights(parent):
-            week = runs.STAGE_WEEKS.get(run.stage)
+            week = STAGE_WEEKS.get(run.stage)
             print(
                 f"Note: {run.stage} was made from another {parent} than the one there now; "
                 f"week {week} makes it again."
@@ -360,7 +360,7 @@ def _table(lab: Lab) -> dict[str, str]:
         table["data"] = f"{stage.source}, {rows}"
         minutes = stage.minutes + (stage.warm_start.minutes if stage.warm_start else 0)
         table["training"] = f"about {minutes:g} min on such a device"
-    return table | {"verified": last_run(profile.name, lab.week)}
+    return table | {"verified": last_run(profile.name, f"week{lab.week or 0:02d}")}
 
 
 def _show(table: dict[str, str]) -> None:

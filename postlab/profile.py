@@ -316,6 +316,20 @@ RENTED = Profile(
 # Use `get_profile`, which returns a copy.
 PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
 
+# Which week's notebook makes a stage. Of the library only this module and `lab` name weeks.
+STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
+
+
+def stage_command(profile_name: str, stage: str, seed: int) -> str:
+    """The one command that makes a stage and its evaluation.
+
+    >>> stage_command("t4", "dpo", 2)
+    'make week N=05 PROFILE=t4 SEED=2'
+    """
+    # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
+    week = STAGE_WEEKS.get(stage, "07" if stage == "sft-small" else "03")
+    return f"make week N={week} PROFILE={profile_name} SEED={seed}"
+
 
 def get_profile(name: str | None = None) -> Profile:
     """The profile asked for, else $POSTLAB_PROFILE, else the one that suits this machine.

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from postlab.profile import data_dir
-from postlab.runs import CHAIN, STAGE_WEEKS, STAGES, note_run, run_root
+from postlab.profile import STAGE_WEEKS, data_dir
+from postlab.runs import CHAIN, STAGES, note_run, run_root
 from postlab.storage import atomic_folder
 
 MANIFEST = "manifest.json"
@@ -83,7 +83,7 @@ def _copy_manifest(source: Path, target: Path) -> None:
 def _note_verified(runs: Path, data: Path) -> None:
     for stage, week in [*STAGE_WEEKS.items(), ("grpo", "12")]:
         if made := _manifest(runs / "seed-0" / stage):
-            note_run(data, runs.name, [int(week)], date=made["date"], device=made["device"])
+            note_run(data, runs.name, [f"week{week}"], date=made["date"], device=made["device"])
 
 
 def _name_base(config: Path) -> None:

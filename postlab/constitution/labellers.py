@@ -163,7 +163,7 @@ def label_pairs(labeller: Labeller, pairs: Sequence[Pair], *, swap: bool = True)
 
     Args:
         labeller: pairs -> "first", "second" or "tie" each; `lambda many: [judge(p[-1]["content"],
-            a, b) for p, a, b in many]` makes one of a judge of week 6.
+            a, b) for p, a, b in many]` makes one of a judge from `postlab.judge`.
         pairs: (n,) what was asked, as messages, reply a and reply b.
         swap: ask again with b first; a pair of which the labeller says two things is a tie.
     Returns:

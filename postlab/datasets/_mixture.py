@@ -1,7 +1,7 @@
 """Draw rows so that their domains are in given shares.
 
 Left out: what the shares should be. TARGET_MIX is one published answer for one model and one set of
-evaluations; week 3 measures what leaving a domain out costs.
+evaluations. Taught in week 3.
 """
 
 from __future__ import annotations

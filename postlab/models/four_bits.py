@@ -48,7 +48,7 @@ def repair() -> list[str]:
     if repaired:
         print(
             f"postlab: bitsandbytes {metadata.version('bitsandbytes')} computes 4-bit weights"
-            f" wrongly on this CPU; repaired: {', '.join(repaired)} (see week 2)",
+            f" wrongly on this CPU; repaired: {', '.join(repaired)}",
             file=sys.stderr,
         )
     return repaired

@@ -4,7 +4,7 @@ Three judges, each of whom heeds one thing: is what was asked for given, could i
 Their scores label pairs for DPO and reward completions for GRPO. One objective each, or mixed by
 weight, or one maximised while others are held to a level, or policies averaged after training
 (`soups`); what came out is a set of points, of which a front is left and a hypervolume
-measured (`front`, `postlab.course.week11`).
+measured (`front`).
 
 The judges are made from the oracle so that they really conflict; the truth, by which policies are
 measured, does not: it knows who would be hurt. Left out: learned reward models, whose errors come

@@ -212,11 +212,10 @@ def _not_run(profile: str, table: pd.DataFrame, runs: Sequence[Any]) -> list[str
         items.append("GRPO in the figure: it started from a smaller model than the other stages.")
     later = [stage_label(stage) for stage in EMBEDDED if stage not in there]
     if later and profile == "tiny":
-        items.append(f"Stages of later weeks: {', '.join(later)}.")
+        items.append(f"Stages beside the main line: {', '.join(later)}.")
     elif later:
         items.append(
-            f"{', '.join(later)}: trained only on the embedded model (weeks 9 to 11), so not part "
-            f"of this profile."
+            f"{', '.join(later)}: trained only on the embedded model, so not part of this profile."
         )
     if len({run.seed for run in runs}) == 1:
         items.append("More than one seed: how far another training run would differ is unknown.")

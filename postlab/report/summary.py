@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from postlab.claims import ORDER, in_order
 from postlab.evals import NON_METRICS, compare
-from postlab.profile import device_name
+from postlab.profile import device_name, stage_command
 from postlab.report.page import page
 from postlab.report.written import written
-from postlab.runs import CHAIN, STAGE_WEEKS, MissingStage, run_root
+from postlab.runs import CHAIN, MissingStage, run_root
 from postlab.storage import ReadOnlyFolder, atomic_file, atomic_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
         if run.parent is not None and (run.seed, run.parent) not in by_name:
             raise MissingStage(
                 f"{run.stage}, seed {run.seed}, starts from {run.parent}, which is not finished "
-                f"and evaluated. Make it with: {command(profile_name, run.parent, run.seed)}"
+                f"and evaluated. Make it with: {stage_command(profile_name, run.parent, run.seed)}"
             )
         stages.append(_entry(run, by_name.get((run.seed, run.parent))))
     return {
@@ -186,12 +186,6 @@ def read_runs(profile_name: str, *, root: Path | str | None = None) -> list[Stag
     return sorted(runs, key=lambda run: (run.seed, order.index(run.stage)))
 
 
-def command(profile_name: str, stage: str, seed: int) -> str:
-    """The command that makes and evaluates a stage."""
-    what = f"week N={STAGE_WEEKS[stage]}" if stage in STAGE_WEEKS else "stages"
-    return f"make {what} PROFILE={profile_name} SEED={seed}"
-
-
 def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the stages that lead back to the base; all of them, where none does.
 
@@ -266,7 +260,7 @@ def _absent(profile_name: str, runs: list[StageRun]) -> list[tuple[str, int, str
     there = {(run.seed, run.stage) for run in runs}
     expected = [(seed, stage) for seed in sorted({r.seed for r in runs}) for stage in CHAIN]
     gaps = [pair for pair in expected if pair not in there]
-    return [(stage, seed, command(profile_name, stage, seed)) for seed, stage in gaps]
+    return [(stage, seed, stage_command(profile_name, stage, seed)) for seed, stage in gaps]
 
 
 def _png(figure: Figure, *, dpi: int) -> bytes:

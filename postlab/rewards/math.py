@@ -1,4 +1,4 @@
-r"""Is the final answer right? The verifiable reward of weeks 7 and 8.
+r"""Is the final answer right? The verifiable reward for mathematics.
 
 Reading an answer has two steps: find it in the completion (extract_answer), then decide whether it
 says the same as the gold answer (answers_match). Plain numbers are compared exactly, as fractions;

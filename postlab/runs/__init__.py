@@ -17,7 +17,6 @@ from postlab.runs.processes import FirstProcessFailed, join_launch, on_first
 from postlab.runs.run import (
     CHAIN,
     EMBEDDED,
-    STAGE_WEEKS,
     STAGES,
     DamagedStage,
     MissingStage,
@@ -34,7 +33,6 @@ __all__ = [
     "CHAIN",
     "EMBEDDED",
     "STAGES",
-    "STAGE_WEEKS",
     "DamagedStage",
     "DiskFull",
     "FirstProcessFailed",

@@ -194,15 +194,15 @@ def _ancestors() -> Iterable[list[str]]:
 
 
 def _without_asides(target: Sequence[str]) -> list[str]:
-    """A week's script is run through `notebooks/stages.py`, which leaves its asides out.
+    """A notebook's script is run through `notebooks/stages.py`, which leaves its asides out.
 
     The asides only work in a single process: they compare bit for bit, or empty a folder.
     """
     script = Path(target[0]) if target else Path()
-    week = re.match(r"week(\d\d)_", script.name)
+    numbered = re.match(r"[a-z]+(\d\d)_", script.name)
     stages = script.absolute().parent.parent / "stages.py"
-    if week and script.parent.name == "src" and stages.is_file():
-        return [str(stages), week[1]]
+    if numbered and script.parent.name == "src" and stages.is_file():
+        return [str(stages), numbered[1]]
     return list(target)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab import storage
-from postlab.profile import data_dir
+from postlab.profile import data_dir, stage_command
 from postlab.runs import frames, machine, processes, training, weights
 from postlab.runs import key as fingerprint
 from postlab.runs.machine import run_root
@@ -30,13 +30,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
-# The week whose notebook makes a stage.
-STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
-STAGES = tuple(dict.fromkeys((*CHAIN, *STAGE_WEEKS)))  # the chain, then the others
+EMBEDDED = ("cai", "prm", "multi")  # made on the embedded model only, whatever the profile
+STAGES = (*CHAIN, *EMBEDDED)  # the chain, then the others
 # What training itself left in the objects it called, such as a list that a reward appends to: in
 # this process a run whose code differs by no more than that is the same run.
 _LEFT_BEHIND: dict[Path, dict[str, Any]] = {}
-EMBEDDED = ("cai", "prm", "multi")  # made on the embedded model only, whatever the profile
 
 
 class MissingStage(RuntimeError):
@@ -324,13 +322,11 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
 
 def missing_stage(run: Run, what: str = "") -> MissingStage:
     """The error for a stage, or its evaluation, that is not there: it names the one command."""
-    # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
-    week = STAGE_WEEKS.get(run.stage, "07" if run.stage == "sft-small" else "03")
     if run.stage in EMBEDDED and run.profile_name != "tiny":
         return MissingStage(
-            f"There is no {what}{run.stage} for profile {run.profile_name}: weeks 9 to 11 always "
-            f"train the embedded model, which belongs to profile tiny. Train it with: "
-            f"make week N={week} PROFILE=tiny SEED={run.seed}"
+            f"There is no {what}{run.stage} for profile {run.profile_name}: {run.stage} is always "
+            f"trained on the embedded model, which belongs to profile tiny. Train it with: "
+            f"{stage_command('tiny', run.stage, run.seed)}"
         )
     place = next(folder for folder in run.folder.absolute().parents if folder.exists())
     advice = "Make it with: "
@@ -342,7 +338,7 @@ def missing_stage(run: Run, what: str = "") -> MissingStage:
     return MissingStage(
         f"There is no {what}{run.stage} for profile {run.profile_name}, seed {run.seed} yet "
         f"({run.shown}). {advice}"
-        f"make week N={week} PROFILE={run.profile_name} SEED={run.seed}"
+        f"{stage_command(run.profile_name, run.stage, run.seed)}"
     )
 
 

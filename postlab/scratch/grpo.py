@@ -3,7 +3,7 @@
 What GRPO keeps of PPO is the ratio, the clip and the pull to a reference; what it drops is the
 critic, and with it `gae`: an answer's credit is `group_advantages`, the same for all its tokens.
 
-Left out: the loop, which week 7's notebook writes out; other ways to weigh long answers
+Left out: the loop; other ways to weigh long answers
 (`policy_gradient.reduce_token_loss`), ratios of whole sequences, and an inference engine's own
 log-probs. The KL term is the paper's, k3 without a ratio; TRL 1.14's default multiplies it by the
 ratio policy / sampler, so that its gradient is the KL's own.

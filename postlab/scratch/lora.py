@@ -4,7 +4,7 @@
 and merge. It agrees with PEFT's LoRA and rsLoRA, value and gradient.
 
 Left out: LoRA for embeddings and convolutions, DoRA, several adapters on one layer, and quantised
-base weights (dequantise them and call `lora_forward`, as week 2 does).
+base weights (dequantise them and call `lora_forward`).
 """
 
 from __future__ import annotations

@@ -146,8 +146,12 @@ def test_a_noted_run_is_shown_and_the_others_are_kept(place, capsys):
     (place / "data" / "results").mkdir()
     for week in (5, 3):
         device = {"gpu": None, "cpus": 2, "ram_gib": 8.0}
-        verified.note_run(place / "data", "tiny", [week], date=f"2026-01-0{week}", device=device)
-    verified.note_run(place / "data", "t4", [3], date="2026-02-01", device={"gpu": "Tesla T4"})
+        verified.note_run(
+            place / "data", "tiny", [f"week{week:02d}"], date=f"2026-01-0{week}", device=device
+        )
+    verified.note_run(
+        place / "data", "t4", ["week03"], date="2026-02-01", device={"gpu": "Tesla T4"}
+    )
     noted = json.loads((place / "data" / "results" / "verified.json").read_text())
     assert list(noted["tiny"]) == ["week03", "week05"]
     assert noted["t4"]["week03"]["device"] == "Tesla T4"
