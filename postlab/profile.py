@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # pandas loads when a table is wanted, not on import
 __all__ = [
     "PROFILES",
     "PROJECTIONS",
+    "STAGE_WEEKS",
     "Profile",
     "StageConfig",
     "data_dir",
@@ -35,6 +36,7 @@ __all__ = [
     "device_name",
     "get_profile",
     "gpu",
+    "stage_command",
 ]
 
 # The linear layers that get an adapter.
