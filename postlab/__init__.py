@@ -19,11 +19,11 @@ def __getattr__(name: str) -> Any:
     """Import a re-exported name, or a module of the package, at its first use (PEP 562)."""
     if name.startswith("_"):
         raise AttributeError(f"module 'postlab' has no attribute {name!r}")
-    wanted = _EXPORTS.get(name, f"{__name__}.{name}")
+    module_name = _EXPORTS.get(name, f"{__name__}.{name}")
     try:
-        module = importlib.import_module(wanted)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name != wanted:  # the module is there, and a package that it needs is not
+        if error.name != module_name:  # the module is there, and a package that it needs is not
             raise
         raise AttributeError(f"module 'postlab' has no attribute {name!r}") from None
     return module if name == "check" or name not in _EXPORTS else getattr(module, name)
