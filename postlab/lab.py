@@ -229,7 +229,7 @@ class Lab:
     def _note_stale(self, run: Run) -> None:
         manifest = run.manifest or {}
         parent, then = manifest.get("parent"), manifest.get("parent_weights")
-        if then and then != self._weights(parent):
+        if parent and then and then != self._weights(parent):
             week = runs.STAGE_WEEKS.get(run.stage)
             print(
                 f"Note: {run.stage} was made from another {parent} than the one there now; "

@@ -30,11 +30,23 @@ VOLATILE = re.compile(
     r"|do_|resume_from|num_completions_to_print|skip_memory|ddp_timeout|restore_callback|enable_jit"
 )
 PARTS = ("config", "lora", "model", "tokenizer", "data", "parent_weights", "code", "versions")
-FUNCTIONS = ("rollout_func", "compute_loss_func", "data_collator", "compute_metrics")
-FUNCTIONS += ("preprocess_logits_for_metrics", "formatting_func", "tools", "environment_factory")
+FUNCTIONS = (
+    "rollout_func",
+    "compute_loss_func",
+    "data_collator",
+    "compute_metrics",
+    "preprocess_logits_for_metrics",
+    "formatting_func",
+    "tools",
+    "environment_factory",
+)
 # They print, plot or count, and don't train.
-BYSTANDERS = ("DefaultFlowCallback", "PrinterCallback", "ProgressCallback")
-BYSTANDERS += ("NotebookProgressCallback",)
+BYSTANDERS = (
+    "DefaultFlowCallback",
+    "PrinterCallback",
+    "ProgressCallback",
+    "NotebookProgressCallback",
+)
 
 
 def describe(trainer: Any) -> dict[str, Any]:
