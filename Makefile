@@ -71,6 +71,9 @@ test-all: test  ## the same, the slow tests, and the GPU's where there is one
 lint: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@report=$$($(PY) -c "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])") \
+		|| { printf '%s\n' "$$report"; exit 1; }
 
 unit: setup
 	$(PYTEST) tests/unit postlab --doctest-modules --ignore-glob='*_unsloth.py'

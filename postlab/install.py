@@ -50,9 +50,11 @@ def main(arguments: list[str]) -> None:
     requirements = pinned_requirements()
     if newest:
         requirements = [line.replace("==", ">=") for line in requirements]
-    for wanted in unsloth_commands(gpu=bool(shutil.which("nvidia-smi")), requirements=requirements):
+    for command in unsloth_commands(
+        gpu=bool(shutil.which("nvidia-smi")), requirements=requirements
+    ):
         pip = [sys.executable, "-m", "pip", "install", "--quiet", *(["--upgrade"] * newest)]
-        subprocess.run([*pip, *wanted], check=True)
+        subprocess.run([*pip, *command], check=True)
 
 
 if __name__ == "__main__":

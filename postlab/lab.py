@@ -257,7 +257,7 @@ class Lab:
     def _note_stale(self, run: Run) -> None:
         manifest = run.manifest or {}
         parent, then = manifest.get("parent"), manifest.get("parent_weights")
-        if then and then != self._weights(parent):
+        if parent and then and then != self._weights(parent):
             week = STAGE_WEEKS.get(run.stage)
             print(
                 f"Note: {run.stage} was made from another {parent} than the one there now; "
@@ -304,12 +304,12 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
     _check_week(week)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    wanted = os.environ.get("POSTLAB_SEED") or seed
+    raw_seed = os.environ.get("POSTLAB_SEED") or seed
     try:
-        seed = int(wanted)
+        seed = int(raw_seed)
     except ValueError:
         raise ValueError(
-            f"POSTLAB_SEED is {wanted!r}; expected a whole number, such as 0"
+            f"POSTLAB_SEED is {raw_seed!r}; expected a whole number, such as 0"
         ) from None
     lab = Lab(get_profile(profile), seed, week)
     join_launch(lab.profile.device, gpu=gpu)
@@ -340,10 +340,10 @@ def _check_week(week: Any) -> None:
 def _table(lab: Lab) -> dict[str, str]:
     profile = lab.profile
     stage = getattr(profile, WEEK_STAGES.get(lab.week or 0, ""), None)
-    found = describe_machine()
-    device = f"{found['cpus']} CPU cores, {found['ram_gib']} GiB"
-    if found["gpu"]:
-        device = f"{found['gpu']}, {found['gpu_gib']} GiB; {device}"
+    machine = describe_machine()
+    device = f"{machine['cpus']} CPU cores, {machine['ram_gib']} GiB"
+    if machine["gpu"]:
+        device = f"{machine['gpu']}, {machine['gpu_gib']} GiB; {device}"
     base = {"": "tinyworld base (embedded)", "smol": "SmolLM2-135M-Instruct"}
     model = getattr(stage, "base_model", None) or profile.base_model
     table = {

@@ -75,8 +75,8 @@ class _Hashes(dict):
     def __missing__(self, word: str) -> int:
         if len(self) >= VOCABULARY:
             self.clear()
-        self[word] = found = zlib.crc32(word.encode("utf-8", "surrogatepass"))
-        return found
+        self[word] = crc = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+        return crc
 
 
 def hashed_words(
@@ -108,22 +108,22 @@ def gram_hashes(words: np.ndarray, starts: np.ndarray, n: int) -> tuple[np.ndarr
     padded = np.concatenate([words, np.zeros(n, dtype=np.uint64)])
     text = np.repeat(np.arange(len(sizes)), sizes)
     left = starts[text + 1] - np.arange(len(words))  # words from here to the text's end
-    found = np.zeros(len(words), dtype=np.uint64)
+    hashes = np.zeros(len(words), dtype=np.uint64)
     with np.errstate(over="ignore"):
         for step in range(n):
             inside = left > step
-            found += np.where(inside, padded[step : step + len(words)] * factors[step], 0)
+            hashes += np.where(inside, padded[step : step + len(words)] * factors[step], 0)
     first = np.arange(len(words)) == starts[text]
     whole = (left >= n) | first
-    return (mixed(found[whole]) >> np.uint64(32)).astype(np.uint32), text[whole]
+    return (mixed(hashes[whole]) >> np.uint64(32)).astype(np.uint32), text[whole]
 
 
 def grams(texts: Iterable[str], n: int = SHINGLE) -> Grams:
     """The distinct n-grams of each text."""
     pieces, sizes, counted = [np.zeros(0, dtype=np.uint32)], [np.zeros(1, dtype=int)], []
     for words, starts in hashed_words(texts):
-        found, text = gram_hashes(words, starts, n)
-        distinct = np.unique((text.astype(np.uint64) << np.uint64(32)) | found)
+        hashes, text = gram_hashes(words, starts, n)
+        distinct = np.unique((text.astype(np.uint64) << np.uint64(32)) | hashes)
         pieces.append((distinct & LOW).astype(np.uint32))
         of = (distinct >> np.uint64(32)).astype(int)
         sizes.append(np.bincount(of, minlength=len(starts) - 1))
@@ -158,16 +158,16 @@ def rows_a_band(near: float) -> int:
     return r
 
 
-def near_duplicates(found: Grams, near: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def near_duplicates(grams: Grams, near: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Texts that are near an earlier text that stays: (text, that earlier one) of each.
 
     Texts are gone through in order, and one that is dropped makes no other one drop: each
     partner is kept.
     """
-    left, right = _proposed(found, near, seed)
-    right, left = right[close := _similar(found, left, right, near)], left[close]
-    dropped = np.zeros(len(found), dtype=bool)
-    partner = np.full(len(found), -1)
+    left, right = _proposed(grams, near, seed)
+    right, left = right[close := _similar(grams, left, right, near)], left[close]
+    dropped = np.zeros(len(grams), dtype=bool)
+    partner = np.full(len(grams), -1)
     for index in np.lexsort((left, right)):
         if not dropped[left[index]] and not dropped[right[index]]:
             dropped[right[index]], partner[right[index]] = True, left[index]
@@ -175,15 +175,16 @@ def near_duplicates(found: Grams, near: float, *, seed: int = 0) -> tuple[np.nda
     return texts, partner[texts]
 
 
-def _proposed(found: Grams, near: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _proposed(grams: Grams, near: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (earlier, later) that share a band and whose sizes allow the similarity."""
-    texts = np.flatnonzero(np.diff(found.starts))
-    sizes, filled = np.diff(found.starts)[texts], texts.astype(np.uint64)
+    texts = np.flatnonzero(np.diff(grams.starts))
+    sizes, filled = np.diff(grams.starts)[texts], texts.astype(np.uint64)
     rng = np.random.default_rng(seed)
+    odd = np.array([[1], [0]], dtype=np.uint32)  # the multiplier of a hash is made odd
     r, proposed = rows_a_band(near), np.zeros(0, dtype=np.uint64)
     for _ in range(BANDS):
-        factors = rng.integers(0, 2**32, size=(2, r), dtype=np.uint32) | np.uint32([[1], [0]])
-        keys = _band_keys(found, texts, factors)
+        factors = rng.integers(0, 2**32, size=(2, r), dtype=np.uint32) | odd
+        keys = _band_keys(grams, texts, factors)
         order = np.argsort(keys, kind="stable")
         keys, place = keys[order], np.arange(len(keys))
         opens = np.concatenate([[True], keys[1:] != keys[:-1]]) if len(keys) else place == 0
@@ -199,31 +200,31 @@ def _proposed(found: Grams, near: float, seed: int) -> tuple[np.ndarray, np.ndar
     return (proposed >> np.uint64(32)).astype(int), (proposed & LOW).astype(int)
 
 
-def _band_keys(found: Grams, texts: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def _band_keys(grams: Grams, texts: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """One number a text from the r least hashes of its grams."""
     keys = np.zeros(len(texts), dtype=np.uint64)
     a, b = factors
     with np.errstate(over="ignore"):
         for first in range(0, len(texts), CHUNK):
             some = texts[first : first + CHUNK]
-            start, end = found.starts[some[0]], found.starts[some[-1] + 1]
-            grams, places = found.hashes[start:end], found.starts[some] - start
+            start, end = grams.starts[some[0]], grams.starts[some[-1] + 1]
+            hashes, places = grams.hashes[start:end], grams.starts[some] - start
             for k in range(len(a)):
-                least = np.minimum.reduceat(grams * a[k] + b[k], places).astype(np.uint64)
+                least = np.minimum.reduceat(hashes * a[k] + b[k], places).astype(np.uint64)
                 part = keys[first : first + CHUNK]
                 keys[first : first + CHUNK] = mixed(part ^ (least + np.uint64(k << 32)))
     return keys
 
 
-def _similar(found: Grams, left: np.ndarray, right: np.ndarray, near: float) -> np.ndarray:
+def _similar(grams: Grams, left: np.ndarray, right: np.ndarray, near: float) -> np.ndarray:
     """Whether the Jaccard similarity of each pair is at least `near`."""
     close = np.zeros(len(left), dtype=bool)
-    sizes = np.diff(found.starts)
+    sizes = np.diff(grams.starts)
     for first in range(0, len(left), CHUNK):
         a, b = left[first : first + CHUNK], right[first : first + CHUNK]
         pair = np.arange(len(a), dtype=np.uint64) << np.uint64(32)
         both = [
-            np.repeat(pair, sizes[side]) | found.hashes[_places(found, side)] for side in (a, b)
+            np.repeat(pair, sizes[side]) | grams.hashes[_places(grams, side)] for side in (a, b)
         ]
         merged = np.sort(np.concatenate(both))
         twice = merged[1:][merged[1:] == merged[:-1]] >> np.uint64(32)
@@ -233,10 +234,10 @@ def _similar(found: Grams, left: np.ndarray, right: np.ndarray, near: float) -> 
     return close
 
 
-def _places(found: Grams, texts: np.ndarray) -> np.ndarray:
+def _places(grams: Grams, texts: np.ndarray) -> np.ndarray:
     """The places in `hashes` of the grams of these texts, one text after the other."""
-    sizes = found.starts[texts + 1] - found.starts[texts]
+    sizes = grams.starts[texts + 1] - grams.starts[texts]
     ends = np.cumsum(sizes)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(
-        found.starts[texts] - (ends - sizes), sizes
+        grams.starts[texts] - (ends - sizes), sizes
     )

@@ -57,8 +57,8 @@ def page(
     Returns:
         the page's text.
     """
-    table, said = merge_seeds(frame), findings(frame)
-    lines = said or {"": "Measured, compared with nothing yet."}
+    table = merge_seeds(frame)
+    lines = findings(frame) or {"": "Measured, compared with nothing yet."}
     compared = table[table["verdict"] != ""]
     environment = Environment(
         loader=PackageLoader(__package__, "."),
@@ -118,14 +118,15 @@ def _grid(
     rows = {(row["metric"], row["stage"]): row for row in table.to_dict("records")}
     stages, metrics = in_order(table["stage"], ORDER), []
     for metric in in_order(table["metric"], COUNTED):
-        found = [rows.get((metric, stage)) for stage in stages]
+        stage_rows = [rows.get((metric, stage)) for stage in stages]
         metrics.append(
             {
                 "label": metric_label(metric),
                 "about": COUNTED.get(metric, METRICS[metric][2] if metric in METRICS else "mean"),
-                "n": max(row["n"] for row in found if row),
+                "n": max(row["n"] for row in stage_rows if row),
                 "cells": [
-                    cell(row) if row and not math.isnan(row["value"]) else None for row in found
+                    cell(row) if row and not math.isnan(row["value"]) else None
+                    for row in stage_rows
                 ],
             }
         )

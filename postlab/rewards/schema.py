@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from functools import cache, lru_cache
 from typing import Any
 
-import regex  # type: ignore[import-untyped]
+import regex
 
 from postlab.rewards._batch import check_batch
 from postlab.rewards._latex import bounded

@@ -200,10 +200,10 @@ class _Reader:
             state = [thing.backend_tokenizer.to_str(), getattr(thing, "chat_template", None)]
             return f"{kind} {_sha(str(state))}"
         if _ours(type(thing).__module__) or isinstance(thing, types.SimpleNamespace):
-            state = dict(sorted(getattr(thing, "__dict__", {}).items()))
-            state = {n: v for n, v in state.items() if not _computed(type(thing), n)}
-            state |= {n: getattr(thing, n) for n in _slots(type(thing)) if hasattr(thing, n)}
-            pairs = [f"{n}: {self.value(v, f'{where}.{n}')}" for n, v in state.items()]
+            values = dict(sorted(getattr(thing, "__dict__", {}).items()))
+            values = {n: v for n, v in values.items() if not _computed(type(thing), n)}
+            values |= {n: getattr(thing, n) for n in _slots(type(thing)) if hasattr(thing, n)}
+            pairs = [f"{n}: {self.value(v, f'{where}.{n}')}" for n, v in values.items()]
             return f"{kind} {{{', '.join(pairs)}}}"
         try:  # as pickle and copy take it apart
             reduced = thing.__reduce_ex__(4)
@@ -550,8 +550,9 @@ def _written(node: Any) -> str:
         # what is empty is written by some versions of Python and left out by others
         if value not in (None, []) and name not in ("ctx", "kind", "type_comment")
     ]
-    constant = isinstance(node, ast.Constant)
-    return repr(node.value) if constant else f"{type(node).__name__}({' '.join(parts)})"
+    if isinstance(node, ast.Constant):
+        return repr(node.value)
+    return f"{type(node).__name__}({' '.join(parts)})"
 
 
 class _Bare(ast.NodeTransformer):

@@ -30,11 +30,23 @@ VOLATILE = re.compile(
     r"|do_|resume_from|num_completions_to_print|skip_memory|ddp_timeout|restore_callback|enable_jit"
 )
 PARTS = ("config", "lora", "model", "tokenizer", "data", "parent_weights", "code", "versions")
-FUNCTIONS = ("rollout_func", "compute_loss_func", "data_collator", "compute_metrics")
-FUNCTIONS += ("preprocess_logits_for_metrics", "formatting_func", "tools", "environment_factory")
+FUNCTIONS = (
+    "rollout_func",
+    "compute_loss_func",
+    "data_collator",
+    "compute_metrics",
+    "preprocess_logits_for_metrics",
+    "formatting_func",
+    "tools",
+    "environment_factory",
+)
 # They print, plot or count, and don't train.
-BYSTANDERS = ("DefaultFlowCallback", "PrinterCallback", "ProgressCallback")
-BYSTANDERS += ("NotebookProgressCallback",)
+BYSTANDERS = (
+    "DefaultFlowCallback",
+    "PrinterCallback",
+    "ProgressCallback",
+    "NotebookProgressCallback",
+)
 
 
 def describe(trainer: Any) -> dict[str, Any]:
@@ -91,13 +103,13 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def versions() -> dict[str, str | None]:
     """Versions of what trains; unsloth only where it is loaded, since that patches the trainers."""
     names = ["torch", "transformers", "trl", "peft"] + ["unsloth"] * ("unsloth" in sys.modules)
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def _config(args: Any) -> dict[str, Any]:
@@ -174,8 +186,8 @@ def _rows(dataset: Any) -> Any:
     sha = hashlib.sha256()
     for row in _each(dataset):
         # reference log-probs are results, not data: their last digits differ between machines
-        kept = {name: value for name, value in row.items() if not name.startswith("ref_")}
-        sha.update(json.dumps(kept, sort_keys=True, default=plain).encode() + b"\n")
+        content = {name: value for name, value in row.items() if not name.startswith("ref_")}
+        sha.update(json.dumps(content, sort_keys=True, default=plain).encode() + b"\n")
     described = {"rows": len(dataset), "sha256": sha.hexdigest()}
     if getattr(dataset, "_format_type", None) == "custom":  # a function changes each row as it goes
         described["transform"] = trace_code(dataset._format_kwargs).sha256[:16]
@@ -197,26 +209,26 @@ def _code(trainer: Any) -> dict[str, Any]:
     """{what the trainer was given: hash of its code and of all that this code reaches}."""
     known = {id(trainer): "the trainer", id(getattr(trainer, "model", None)): "the model"}
     known[id(getattr(trainer, "processing_class", None))] = "the tokenizer"
-    given: dict[str, Any] = {"trainer_source": type(trainer)}
+    parts: dict[str, Any] = {"trainer_source": type(trainer)}
     for index, reward in enumerate(getattr(trainer, "reward_funcs", None) or []):
         name = getattr(reward, "__name__", type(reward).__name__)
-        given[f"reward {name}" if f"reward {name}" not in given else f"reward {name} {index}"] = (
+        parts[f"reward {name}" if f"reward {name}" not in parts else f"reward {name} {index}"] = (
             reward
         )
     for name in FUNCTIONS:
         if getattr(trainer, name, None) is not None:
-            given[name] = getattr(trainer, name)
+            parts[name] = getattr(trainer, name)
     for callback in trainer.callback_handler.callbacks:
         kind = type(callback)
         if kind.__name__ not in BYSTANDERS and ".integrations" not in kind.__module__:
             # a library's callback holds the trainer's own parts; what it was told are plain values
-            given[f"callback {kind.__name__}"] = callback if ours(kind) else _settings(callback)
+            parts[f"callback {kind.__name__}"] = callback if ours(kind) else _settings(callback)
     if getattr(trainer, "ref_model", None) is not None:
-        given["ref_model"] = trainer.ref_model
-    given |= _own_settings(trainer) | _optimizer(trainer)
+        parts["ref_model"] = trainer.ref_model
+    parts |= _own_settings(trainer) | _optimizer(trainer)
     code: dict[str, Any] = {"trainer": type(trainer).__name__}
     hidden: list[str] = []
-    for name, thing in given.items():
+    for name, thing in parts.items():
         read = trace_code(thing, name, known=known)
         code[name] = read.sha256[:16]
         hidden += read.unreadable

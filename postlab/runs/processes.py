@@ -147,17 +147,17 @@ def relaunch(environ: Mapping[str, str], argv: Sequence[str]) -> list[str]:
     launch = next((line for line in _ancestors() if _is_accelerate(line)), None)
     if launch is None:
         return []
-    asked = processes_asked(launch)
-    if asked is None or not target or (target[0].startswith("-") and target[0] != "-m"):
+    process_count = processes_asked(launch)
+    if process_count is None or not target or (target[0].startswith("-") and target[0] != "-m"):
         raise ValueError(
             "accelerate launch starts only one CPU process unless MPI is installed, and postlab "
             "can't tell from this command how to start the others. On a single machine, use: "
             "accelerate launch --cpu --num_processes 2 SCRIPT, "
             "or torchrun --nproc_per_node 2 SCRIPT"
         )
-    if asked == 1:
+    if process_count == 1:
         return []
-    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={asked}"]
+    run = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={process_count}"]
     return [sys.executable, *run, *target]
 
 

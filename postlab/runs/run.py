@@ -123,10 +123,10 @@ class Run:
         if parts["code"] == _LEFT_BEHIND.get(self.folder, {}).get("after"):
             parts["code"] = _LEFT_BEHIND[self.folder]["before"]
         key = fingerprint.digest(parts)
-        with ExitStack() as held:  # the lock is the first process's, for all of them
+        with ExitStack() as locks:  # the lock is the first process's, for all of them
 
             def prepare() -> dict[str, Any]:
-                held.enter_context(self._lock(key))
+                locks.enter_context(self._lock(key))
                 self._prepare(key, parts)
                 return parts
 
@@ -272,13 +272,15 @@ class Run:
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
         # The processes of one launch reach `adopt_shipped` together: one copies, the others wait.
         patience = 60.0 if processes.count() > 1 else 0.0
-        with ExitStack() as held:
+        with ExitStack() as lock:
             try:
                 path = self.folder.with_name(f".{self.stage}.lock")
-                held.enter_context(storage.locked(path, busy, wait_s=patience))
+                lock.enter_context(storage.locked(path, busy, wait_s=patience))
             except ReadOnlyFolder:
-                made = self.manifest or {}
-                if not (key and made.get("key") == key and self.complete and not self._damaged()):
+                manifest = self.manifest or {}
+                if not (
+                    key and manifest.get("key") == key and self.complete and not self._damaged()
+                ):
                     raise
             yield
 

@@ -159,10 +159,10 @@ def bad_number(logs: dict[str, Any]) -> str | None:
     return None
 
 
-def nan_loss(stage: str, step: int, seen: str, args: Any, checkpoints: Path) -> NaNLoss:
+def nan_loss(stage: str, step: int, symptom: str, args: Any, checkpoints: Path) -> NaNLoss:
     """The error that says where a run died, what is left of it and what to try."""
     last = last_intact(checkpoints)
-    kept = f"{last.name} is intact" if last else "no checkpoint was written before it"
+    checkpoint_note = f"{last.name} is intact" if last else "no checkpoint was written before it"
     advice = [f"a lower learning_rate (it is {args.learning_rate:g})"]
     if args.fp16:
         advice.append("bf16 or fp32 in place of fp16, whose largest number is 65504")
@@ -172,8 +172,9 @@ def nan_loss(stage: str, step: int, seen: str, args: Any, checkpoints: Path) -> 
         "rows without a trained token (an empty completion, or one cut off by max_length)"
     )
     return NaNLoss(
-        f"{stage} stopped at step {step}: {seen}. Nothing after it can be used; {kept}. "
-        f"Try, in this order: {'; '.join(advice)}. Then make model and trainer anew and run again."
+        f"{stage} stopped at step {step}: {symptom}. Nothing after it can be used; "
+        f"{checkpoint_note}. Try, in this order: {'; '.join(advice)}. "
+        f"Then make model and trainer anew and run again."
     )
 
 

@@ -36,14 +36,16 @@ def load_weights(model: Any, folder: Path) -> None:
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
         # "auto" would ask the Hub whether the vocabulary changed
-        wanted = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
-        _check_fit(saved, wanted, folder)
+        expected = get_peft_model_state_dict(
+            model, adapter_name=ADAPTER, save_embedding_layers=False
+        )
+        _check_fit(saved, expected, folder)
         set_peft_model_state_dict(model, saved, adapter_name=ADAPTER)
         return
-    wanted = model.state_dict()
-    present = {wanted[name].data_ptr() for name in saved if name in wanted}
-    tied = {name for name, value in wanted.items() if value.data_ptr() in present}
-    _check_fit(saved, {k: v for k, v in wanted.items() if k in saved or k not in tied}, folder)
+    expected = model.state_dict()
+    present = {expected[name].data_ptr() for name in saved if name in expected}
+    tied = {name for name, value in expected.items() if value.data_ptr() in present}
+    _check_fit(saved, {k: v for k, v in expected.items() if k in saved or k not in tied}, folder)
     model.load_state_dict(saved, strict=False)
 
 
@@ -80,9 +82,9 @@ def bytes_needed(model: Any) -> int:
     return sum(p.numel() * (p.element_size() + 8) for p in trained)
 
 
-def _check_fit(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    odd = sorted(saved.keys() ^ wanted.keys())
-    odd += [n for n in saved if n in wanted and saved[n].shape != wanted[n].shape]
+def _check_fit(saved: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
+    odd = sorted(saved.keys() ^ expected.keys())
+    odd += [n for n in saved if n in expected and saved[n].shape != expected[n].shape]
     if odd:
         raise ValueError(
             f"The weights in {folder.parent.name}/{folder.name} do not fit this model: {len(odd)} "

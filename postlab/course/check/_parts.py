@@ -113,8 +113,8 @@ class Exercise:
         return f"{self.name}({', '.join([*self.positional, *by_name])})"
 
     def ordinary_cases(self) -> list[Case]:
-        drawn = [self.random(seed) for seed in range(RANDOM_CASES)]
-        return [*self.cases, *(Case(f"random inputs ({shapes(i)})", i) for i in drawn)]
+        random_inputs = [self.random(seed) for seed in range(RANDOM_CASES)]
+        return [*self.cases, *(Case(f"random inputs ({shapes(i)})", i) for i in random_inputs)]
 
 
 @dataclass

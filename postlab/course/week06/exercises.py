@@ -77,9 +77,9 @@ def _counts(seed: int) -> dict[str, Any]:
 
 def _votes(seed: int) -> dict[str, Any]:
     draw, n = random.Random(seed), 7 + 2 * (seed % 3)
-    drawn = {name: draw.choices((1, 0, 0.5), (4, 2, 1), k=n) for name in ("a_first", "b_first")}
-    drawn["a_first"][:3], drawn["b_first"][:3] = [1, 1, 0], [0.5, 0, 1]  # no list without a tie
-    return drawn
+    votes = {name: draw.choices((1, 0, 0.5), (4, 2, 1), k=n) for name in ("a_first", "b_first")}
+    votes["a_first"][:3], votes["b_first"][:3] = [1, 1, 0], [0.5, 0, 1]  # no list without a tie
+    return votes
 
 
 def _p_values(seed: int) -> dict[str, Any]:
