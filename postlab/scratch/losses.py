@@ -1,4 +1,4 @@
-"""Every loss of the course: SFT, reward model and DPO here, PPO's and GRPO's handed on.
+"""The losses of the course: SFT, reward model and DPO here; PPO's parts handed on, GRPO's in grpo.py.
 
 Each is the formula and its checks, and agrees with TRL's trainers, value and gradient.
 
