@@ -1,4 +1,4 @@
-"""The losses of the course: SFT, reward model and DPO here; PPO's parts handed on, GRPO's in grpo.py.
+"""Losses: SFT, reward model and DPO here, PPO's parts handed on; GRPO's are in grpo.py.
 
 Each is the formula and its checks, and agrees with TRL's trainers, value and gradient.
 
