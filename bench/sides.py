@@ -1,9 +1,9 @@
 """One measurement of bench/stages.py, in a process of its own: some training steps, one way.
 
 `ours` is what the notebooks do: Unsloth loads and adapts the model, TRL trains inside `Run.train`,
-which leaves padding out, and GRPO samples by `rollout_func`. `unsloth` is the same without the run
-folder and these two. `plain` is transformers, PEFT and TRL alone. `loop` is plain PyTorch on the
-batches of the plain trainer: what a step costs without a trainer (bench/loops.py).
+under the notebooks' two optional lines, and GRPO samples by `rollout_func`. `unsloth` is the same
+without the run folder and these. `plain` is transformers, PEFT and TRL alone. `loop` is plain
+PyTorch on the batches of the plain trainer: a step's cost without a trainer (bench/loops.py).
 
 All get the same model, rows, config and seed: for SFT and DPO fresh adapters on the base, for GRPO
 the shipped DPO stage, whose answers end where they end.
@@ -16,6 +16,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ COLUMNS = {
     "grpo": ["prompt", "answer"],
 }
 SIDES = ("ours", "unsloth", "plain", "loop")
+OPTIONS = ("without_padding", "freed_memory_kept")  # the optional lines around `run.train`
 WARM_UP = 2  # steps before the measured ones: allocator, caches, first batches
 
 
@@ -38,12 +41,14 @@ def measure(
     seed: int,
     record: str = "",
     replay: str = "",
+    options: Sequence[str] = OPTIONS,
 ) -> dict[str, Any]:
     """Train WARM_UP + steps steps one way.
 
     Args:
         model: a folder in place of the embedded base.
         rows: "profile" or "synthetic".
+        options: which of OPTIONS our side uses.
         record: a file for GRPO's completions, written; `replay`: such a file, taken for sampling.
     Returns:
         seconds a step after the first WARM_UP, the loss of every step, the tokens trained on, as
@@ -73,7 +78,7 @@ def measure(
 
             seconds, losses, tokens = train(stage, trainer, WARM_UP + steps)
         else:
-            seconds = _timed(trainer, run)
+            seconds = _timed(trainer, run, options)
             history = trainer.state.log_history
             losses = [entry["loss"] for entry in history if "loss" in entry]
             tokens = [entry["num_tokens"] for entry in history if "num_tokens" in entry][-1]
@@ -225,9 +230,11 @@ def _made_up(stage: str, i: int) -> dict[str, Any]:
     }[stage]
 
 
-def _timed(trainer: Any, run: Any) -> list[float]:
+def _timed(trainer: Any, run: Any, options: Sequence[str]) -> list[float]:
     """Train, through the run folder if there is one; seconds from step end to step end."""
     from transformers import TrainerCallback
+
+    from postlab import runs
 
     stamps: list[float] = []
 
@@ -239,5 +246,10 @@ def _timed(trainer: Any, run: Any) -> list[float]:
             stamps.append(time.perf_counter())
 
     trainer.add_callback(Clock())
-    run.train(trainer) if run else trainer.train()
+    with ExitStack() as stack:
+        if run and "freed_memory_kept" in options:
+            stack.enter_context(runs.freed_memory_kept())
+        if run and "without_padding" in options:
+            stack.enter_context(runs.without_padding(trainer.model))
+        run.train(trainer) if run else trainer.train()
     return [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
