@@ -22,7 +22,7 @@ export POSTLAB_RUNS ?= $(CURDIR)/runs
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
 PYTEST := HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 $(PY) -m pytest
 UNSLOTH_TESTS := $(wildcard tests/unit/*/*_unsloth.py)
-# The longest first, as the slow tests run side by side, two of them: more would want much memory.
+# The longest first, as slow tests run side by side, two of them: more would want much memory.
 LONGEST := tests/slow/test_kill_stages.py
 SLOW_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/slow/test_*.py tests/gpu/test_*.py))
 SLOW_TESTS += tests/rehearsal/test_whole.py
@@ -76,7 +76,7 @@ lint: setup
 		|| { printf '%s\n' "$$report"; exit 1; }
 
 unit: setup
-	$(PYTEST) tests/unit postlab --doctest-modules --ignore-glob='*_unsloth.py'
+	$(SIDE_BY_SIDE) tests/unit postlab --doctest-modules --ignore-glob='*_unsloth.py'
 
 unit-unsloth: setup  # Unsloth patches a whole process, so these tests get their own
 	$(if $(UNSLOTH_TESTS),$(PYTEST) $(UNSLOTH_TESTS))

@@ -99,7 +99,8 @@ from postlab.show import plot_stages
 results = data_dir() / "results" / "tiny"
 recorded = summary_frame(json.loads((results / "summary.json").read_text()))
 shown = ["format", "facts", "helpfulness", "safety", "honesty", "arithmetic", "length"]
-plot_stages(recorded[recorded["metric"].isin(shown)], profile="tiny")
+main_line = recorded["stage"].isin(["base", "sft", "dpo", "grpo"])
+plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny")
 
 # %% [markdown]
 # A recorded figure is worth what is known about its making:
