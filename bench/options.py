@@ -1,12 +1,13 @@
-"""What each of the two optional lines around `run.train` is worth on this CPU, alone and together.
+"""How much time the two optional lines around `run.train` save on this CPU, alone and together.
 
     python bench/options.py --rounds 3 --steps 20
 
-`without_padding` computes on the real tokens of a batch only; `freed_memory_kept` asks glibc to
-keep freed memory. Each measurement is one of bench/sides.py, in a process of its own, with the
-embedded model and its rows. A round has one of each; their order is turned by one every round. A
-round's ratio is the mean seconds per step over those with neither line; the interval is Student's
-t on the log ratios of the rounds. Left out: GRPO, most of which is sampling.
+`without_padding` computes only on the real tokens of a batch; `freed_memory_kept` asks glibc to
+keep freed memory. Each measurement is made by bench/sides.py in a process of its own, with the
+embedded model and its rows. A round measures each of the four combinations once, and the order is
+rotated by one from round to round. A round's ratio is the mean seconds per step divided by the mean
+with neither line. The interval is Student's t on the logarithms of the rounds' ratios. Left out:
+GRPO, which spends most of its time sampling.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def name_of(options: tuple[str, ...]) -> str:
 
 
 def measured(stage: str, options: tuple[str, ...], steps: int, seed: int) -> float:
-    """Seconds per step of one arm, measured in a process of its own."""
+    """The mean seconds per step of one arm, measured in a process of its own."""
     settings = json.dumps([stage, options, steps, seed])
     child = [sys.executable, __file__, "--child", settings]
     done = subprocess.run(child, capture_output=True, text=True, check=True)
@@ -41,7 +42,7 @@ def measured(stage: str, options: tuple[str, ...], steps: int, seed: int) -> flo
 
 
 def compared(stage: str, rounds: int, steps: int) -> dict[str, Any]:
-    """Every arm of a stage against the one with neither line, over the rounds."""
+    """Every arm of a stage compared with the one that has neither line, over the rounds."""
     seconds: dict[str, list[float]] = {name_of(arm): [] for arm in ARMS}
     for turn in range(rounds):
         for arm in (*ARMS[turn % len(ARMS) :], *ARMS[: turn % len(ARMS)]):

@@ -1,13 +1,13 @@
 """Post-training helpers for the twelve notebooks, and for notebooks of your own.
 
-`lab = postlab.start(week=5)` opens a notebook and returns a `postlab.Lab`, `postlab.check` holds
+`lab = postlab.start(week=5)` opens a notebook and returns a `postlab.Lab`. `postlab.check` holds
 the checks of the exercises, and `postlab.get_profile` returns a profile's settings. Everything else
 is imported from a room, as in `from postlab.stats import paired_difference`:
 
 chat          From messages to trained tokens: what the template writes, and where the loss falls.
-claims        What a comparison of stages may claim, in words; figures and reports ask here.
+claims        What a comparison of stages may claim, worded once for the figures and reports.
 constitution  Constitutional AI: a model criticises, revises and labels replies by written rules.
-course        What belongs to the twelve notebooks alone: checks, figures, recorded results.
+course        What only the twelve notebooks need: checks, figures and recorded results.
 datasets      Raw rows in, rows in TRL's formats out, with prompts and replies as message lists.
 doctor        What is wrong with a training run, read from its log alone.
 evals         Evaluate one stage on a suite of prompts, and compare stages side by side.
@@ -21,14 +21,14 @@ report        The comparison of a profile's runs, as summary.json, stages.png an
 rewards       Verifiable rewards in TRL's protocol: mathematics, format, code and JSON schemas.
 runs          The run folder: how a stage is trained, resumed, reused, evaluated and found again.
 sampling      Completions sampled from a policy, and how far it has moved from its reference.
-scratch       Post-training from scratch in plain torch: each loss equals the library's own.
+scratch       Post-training from scratch in plain torch, with losses that agree with TRL's.
 show          Figures and widgets for any run: stages compared, training logs, what a policy writes.
-stats         What the numbers of an evaluation support: intervals, paired tests, agreement, power.
-tinyworld     The embedded world: six task families of known truth, and a base that read about them.
+stats         What an evaluation's numbers support: intervals, paired tests, agreement and power.
+tinyworld     The embedded world: six task families with known answers, and the texts to train on.
 
-`dir(postlab.stats)` lists the names of a room. `import postlab` loads no room and no torch: a room
-is imported when it is first named. So a notebook can import Unsloth, which has to come before trl,
-transformers and peft, after this package.
+`dir(postlab.stats)` lists the names in a room. `import postlab` loads no room and no torch: a room
+is imported when it is first used. That lets a notebook import this package first and Unsloth, which
+has to come before trl, transformers and peft, afterwards.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ __all__ = [
 _ELSEWHERE = {"Lab": "lab", "start": "lab", "get_profile": "profile"}  # name: its module
 
 
-if not TYPE_CHECKING:  # mypy would take it for a promise that every name exists
+if not TYPE_CHECKING:  # mypy would conclude that every name exists
 
     def __getattr__(name: str) -> Any:
         """Import a room, or a name of `_ELSEWHERE`, when it is first used (PEP 562)."""

@@ -1,6 +1,6 @@
-"""What every door of the package does: it lists its public names and explains a name it lacks.
+"""What every door of the package does: list its public names, and help with a mistyped one.
 
-A door is the `__init__.py` of a room, and ends with `_doors.publish(__name__)`.
+A door is the `__init__.py` of a room. It ends with `_doors.publish(__name__)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-# The flat modules that the rooms replaced, by the door that has their contents now.
+# For each door, the old flat modules whose contents it has now.
 MOVED = {
     "chat": "encoding rendering template_tokens templates tokenview",
     "check": "checks",
@@ -40,14 +40,14 @@ MOVED = {
 
 
 def publish(door: str) -> None:
-    """Make `dir(door)` the door's `__all__`, and let a mistyped name raise an error that helps.
+    """Make `dir(door)` the door's `__all__`, and give a mistyped name a helpful error.
 
     A name in `__all__` that the door does not import is a submodule, imported when it is first
-    used. The two functions are set from here because a `__getattr__` written in the door would
-    tell mypy that the door has every name there is.
+    used. `__dir__` and `__getattr__` are set from here, because a `__getattr__` written in the door
+    would make mypy accept any name as one of the door's.
 
     Args:
-        door: the door's own `__name__`; its `__all__` has to be complete.
+        door: the door's own `__name__`; its `__all__` must be complete.
     """
     namespace = vars(sys.modules[door])
     names = sorted(namespace["__all__"])
@@ -64,13 +64,13 @@ def publish(door: str) -> None:
 def unknown_name(module: str, name: str, names: Sequence[str]) -> AttributeError | ImportError:
     """The error for a name that a module lacks; only a module's `__getattr__` may call this.
 
-    Python discards the message of an AttributeError in `from postlab import statz`. It asks for the
-    name in `_handle_fromlist` first, so an ImportError raised there is what the reader sees.
+    For `from postlab import statz`, Python discards the message of an AttributeError. It looks the
+    name up in `_handle_fromlist` first, so the reader sees an ImportError that is raised there.
 
     Args:
         module: the module's full name.
-        name: what was asked for.
-        names: the module's public names, among which the nearest is looked for.
+        name: the name that was looked up.
+        names: the module's public names; the message suggests the closest one.
     """
     if name.startswith("__"):  # Python and its tools ask every module for such names
         return AttributeError(f"module {module!r} has no attribute {name!r}", name=name)

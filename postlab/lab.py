@@ -1,7 +1,7 @@
 """What a notebook opens with: the profile, the seed, the paths, and one small table.
 
 `lab = postlab.start(week=3)` imports neither torch nor transformers, so that the notebook can
-import Unsloth first, as it must. Left out: building models and trainers, the notebook's lesson.
+import Unsloth before them. Left out: building models and trainers, which the notebooks teach.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 WEEKS = 12
 WEEK_STAGES = {int(week): stage for stage, week in STAGE_WEEKS.items()}
-EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they work on the embedded model whatever the profile
+EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they use the embedded model whatever the profile
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 QUIET = {
     # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.
@@ -57,7 +57,7 @@ QUIET = {
 
 @dataclass
 class Lab:
-    """One notebook's place: its profile and seed, and the stages made under them."""
+    """A notebook's profile and seed, and the stages trained under them."""
 
     profile: Profile
     seed: int
@@ -75,53 +75,53 @@ class Lab:
 
     @property
     def folder(self) -> Path:
-        """Where the stages of this profile and seed lie."""
+        """The folder that holds the stages of this profile and seed."""
         return runs.run_root() / self.profile.name / f"seed-{self.seed}"
 
     def run(self, stage: str, parent: str | None = "base") -> Run:
         """The run folder of a stage that starts from `parent`.
 
         Args:
-            stage: a name of your own, or one of the course, such as 'sft'.
+            stage: a name from the course, such as 'sft', or a name of your own.
             parent: the stage whose weights it starts from; None if it has none.
         Returns:
-            The run; `run.train(trainer)` trains it, or loads what is there.
+            The run; `run.train(trainer)` trains it, or loads it if it is already trained.
         Raises:
-            MissingStage: if the parent has not been made, naming the command that makes it.
-            ReadOnlyFolder: if the stage has not been made either, and cannot be written there.
+            MissingStage: if the parent has not been trained; the message names the command for it.
+            ReadOnlyFolder: if the stage is not trained yet, and its folder can't be written to.
         """
         if parent not in (None, "base"):
             find_stage(self.profile.name, self.seed, parent)
         run = Run(self.profile.name, self.seed, stage, parent)
         if not run.complete:
-            with storage.writing_to(run.checkpoints):  # as a trainer would, with a clear sentence
+            with storage.writing_to(run.checkpoints):  # as a trainer would, with a clear message
                 pass
         return run
 
     def checkpoint(self, stage: str) -> str:
-        """A folder or Hub id for `from_pretrained`: "base", or a stage made here or shipped."""
+        """A folder or Hub id for `from_pretrained`: "base", or a stage trained here or shipped."""
         if stage == "base":
             return self.base
         folder = find_stage(self.profile.name, self.seed, stage)
         if (folder / "adapter_config.json").exists():
             from postlab.models import loadable_adapter
 
-            folder = loadable_adapter(folder)  # it may name the base by a path that is gone
+            folder = loadable_adapter(folder)  # its path to the base may no longer exist
         return str(folder)
 
     def evaluate(
         self, run: Run | str, model: Any, tokenizer: Any, *, ref: Any = None
     ) -> pd.DataFrame:
-        """Answer and score the profile's held-out prompts, or read what the run folder holds.
+        """Answer and score the profile's held-out prompts, or load the stored evaluation.
 
-        In a launch of several processes the first one does that, and all get what it returns.
+        In a launch of several processes, the first one does this and all of them get the result.
 
         Args:
-            run: a run that is complete, or a stage's name, "base" included.
-            model: the policy of that stage; of "base" also with fresh adapters, which are left out.
+            run: a complete run, or the name of a stage, which may be "base".
+            model: the policy of that stage; for "base", adapters are switched off.
             ref: what `kl` is measured from, as in `evals.evaluate`; by default the stage's parent.
         Returns:
-            a row per prompt and sample, as `evals.evaluate` gives it.
+            One row per prompt and sample, as from `evals.evaluate`.
         """
         run = Run(self.profile.name, self.seed, run) if isinstance(run, str) else run
         if run.stage != "base" and not run.complete:
@@ -132,7 +132,7 @@ class Lab:
         from postlab import evals
         from postlab.evals import score_again
 
-        shipped = runs.adopt_shipped(run)  # serves where prompts, weights and versions are the same
+        shipped = runs.adopt_shipped(run)  # used if prompts, weights, versions match
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
         key, notes, settings = self._evaluation_key(run, model, tokenizer, ref)
         frame = run.load_eval(key)
@@ -158,17 +158,17 @@ class Lab:
     def _evaluation_key(
         self, run: Run, model: Any, tokenizer: Any, ref: Any
     ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """What the answers of an evaluation depend on as a key; the same spelled out; settings."""
+        """A key of what an evaluation's answers depend on, notes that explain it, and settings."""
         from postlab.evals import answer_inputs, scorer_hash
 
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
-        # Every seed meets the same prompts, so that seeds can be compared as well.
+        # Every seed gets the same prompts, so that seeds can be compared too.
         settings = {"n": self.profile.eval_prompts, "seed": 0, "samples": self.profile.eval_samples}
         made_by = {
             "answers": answer_inputs(model, tokenizer, suite, temperature=0.0, **settings),
             "ref": self._ref_identity(model, ref),
             "weights": [self._weights(run.stage), parent and self._weights(parent)],
-            # TRL and Unsloth train; who answers is the policy's own `generate`, or our engine
+            # TRL and Unsloth only train: answers come from the policy's `generate` or our engine
             "versions": {n: v for n, v in versions().items() if n not in ("trl", "unsloth")},
         }
         notes = {
@@ -186,7 +186,7 @@ class Lab:
             print(f"{run.stage}: evaluated, but the results could not be saved. {error}")
 
     def _ref_identity(self, model: Any, ref: Any) -> str | None:
-        """What the caller measures `kl` from: "base", or a hash of the weights; None if unsaid."""
+        """What the caller measures `kl` from: "base", a hash of the weights, or None by default."""
         if ref is None or ref == "base":
             return ref
         named = (model if isinstance(ref, str) else ref).state_dict()
@@ -198,10 +198,10 @@ class Lab:
         """The evaluations of this seed's stages, for a comparison.
 
         Args:
-            needed: these stages, in this order; by default base, sft, dpo and grpo, and after them
-                those of weeks 9 to 11 that were made.
+            needed: the stages, in this order; by default base, sft, dpo and grpo, followed by those
+                stages of weeks 9 to 11 that have been evaluated.
         Raises:
-            MissingStage: if one of them has none, naming the command that makes it.
+            MissingStage: if a stage has no evaluation; the message names the command that makes it.
         """
         frames: dict[str, Any] = {}
         for stage in needed or runs.STAGES:
@@ -216,7 +216,7 @@ class Lab:
         return frames
 
     def chain(self, stage: str) -> list[str]:
-        """The stages that lead to one made here or shipped, from the first that is evaluated.
+        """The stages that lead to one that is trained here or shipped, that one included.
 
         GRPO's chain is base, sft, dpo, grpo, except on `t4`: there GRPO starts from a smaller
         model, its chain is sft-small, grpo, and it isn't compared with the 7B stages.
@@ -224,9 +224,9 @@ class Lab:
         Args:
             stage: the last of them, such as 'grpo'.
         Returns:
-            Names, in order of training.
+            Names, in order of training; "base" comes first if the first stage starts from it.
         Raises:
-            MissingStage: if the stage, or one before it, has not been made.
+            MissingStage: if the stage, or one before it, has not been trained.
         """
         names: list[str] = []
         current: str | None = stage
@@ -237,7 +237,7 @@ class Lab:
         return names if current is None else ["base", *names]
 
     def not_here(self, why: str) -> None:
-        """Say in a sentence why a cell does not apply to this profile; the notebook goes on."""
+        """Print why a cell does not apply to this profile; the notebook continues."""
         print(f"Skipped under {self.profile.name}: {why}")
 
     def report(self) -> Path:
@@ -266,7 +266,7 @@ class Lab:
 
     @contextmanager
     def _reference(self, model: Any, stage: str, parent: str | None, ref: Any) -> Iterator[Any]:
-        """What `kl` is measured from; an adapter that had to be loaded for it goes again."""
+        """What `kl` is measured from; an adapter that is loaded for this is removed afterwards."""
         adapters = getattr(model, "peft_config", None)
         if stage == "base":
             with model.disable_adapter() if adapters else nullcontext():
@@ -284,22 +284,22 @@ class Lab:
 
 
 def start(*, week: int | None = None, profile: str | None = None, seed: int = 0) -> Lab:
-    """Open a notebook: choose the profile, seed, and show one small table.
+    """Open a notebook: choose the profile and seed, and show one small table.
 
-    Sets UNSLOTH_DISABLE_STATISTICS=1 (Unsloth would fetch a file from the Hub to count uses) and
-    switches off the other libraries' telemetry and chatter; what is set already stays as it is.
-    Under torchrun or accelerate it joins the launch, as `postlab.runs` says.
+    This sets UNSLOTH_DISABLE_STATISTICS=1 (Unsloth would fetch a file from the Hub to count uses)
+    and switches off the other libraries' telemetry and chatter, without overriding variables that
+    are already set. Under torchrun or accelerate it joins the launch (`postlab.runs.join_launch`).
 
     Args:
-        week: the notebook's week, from 1 to 12, for the table; None outside of the twelve.
-        profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, else what suits the machine.
-        seed: of data, training and evaluation; $POSTLAB_SEED overrides it.
+        week: the notebook's week, from 1 to 12, for the table; None for a notebook of your own.
+        profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, or what suits the machine.
+        seed: for data and training; $POSTLAB_SEED overrides it.
     Returns:
         The lab: `lab.profile`, `lab.run("sft")`, `lab.evaluate(...)`, `lab.results()`.
     Raises:
-        TypeError: if the week is no whole number.
-        ValueError: if there is no such week or profile, $POSTLAB_SEED is no whole number, or this
-            is one of several processes that could not train together.
+        TypeError: if the week is not a whole number.
+        ValueError: if there is no such week or profile, if $POSTLAB_SEED is not a whole number, or
+            if this is one of several processes that could not train together.
     """
     _check_week(week)
     for name, value in QUIET.items():
@@ -313,13 +313,13 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         ) from None
     lab = Lab(get_profile(profile), seed, week)
     join_launch(lab.profile.device, gpu=gpu)
-    if lab.profile.device == "cpu":  # these profiles stay on the CPU where there is a GPU as well
+    if lab.profile.device == "cpu":  # these profiles use the CPU even if there is a GPU
         os.environ.setdefault("UNSLOTH_FORCE_CPU", "1")
     if lab.profile.base_model in ("", "smol"):  # nothing is downloaded, and loading takes no time
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     random.seed(seed)
     np.random.seed(seed)
-    if "torch" in sys.modules:  # the trainers seed it themselves before they start
+    if "torch" in sys.modules:  # trainers seed it again before they start
         sys.modules["torch"].manual_seed(seed)
     if "transformers" in sys.modules and "unsloth" not in sys.modules:
         print("Note: transformers was imported before unsloth; restart, and import unsloth first.")

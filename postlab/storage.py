@@ -1,9 +1,10 @@
 """Files that survive a kill at any moment: temporary sibling, fsync, rename; hashes, seals, locks.
 
 A rename inside one folder is atomic, so a reader sees the old state or the new one, never half of
-it. A folder that replaces another changes places with it in one step, and the old one is deleted
-afterwards. What a killed process left behind carries `.tmp-` or `.old-` in its name; the next one
-that holds the lock sweeps it. Left out: network file systems without locks or atomic renames.
+it. A new folder and the one it replaces change places in one step where the system allows it (if
+not, `restore` puts the old one back after a kill), and the old one is deleted afterwards. What a
+killed process leaves behind has `.tmp-` or `.old-` in its name, and the next process that holds the
+lock removes it. Left out: network file systems without locks or atomic renames.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class ReadOnlyFolder(RuntimeError):
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Make `folder`, and turn a permission error into a message of one sentence.
+    """Create `folder`, and turn a permission error into a message that says what to do.
 
     Raises:
-        ReadOnlyFolder: naming the folder and what to do.
+        ReadOnlyFolder: if it can't be written to; the message names the folder and what to do.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling; when the block ends well, it takes the place of `path`."""
+    """Yield a temporary sibling; if the block succeeds, it takes the place of `path`."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with writing_to(path.parent):
         temporary.touch()
@@ -78,10 +79,10 @@ def atomic_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling; when the block ends well, it takes the place of `path`.
+    """Yield an empty temporary sibling; if the block succeeds, it takes the place of `path`.
 
-    At every moment `path`, or what `restore` makes of it, is the whole old folder or the whole new
-    one: the two change places, and only then is the old one deleted.
+    At every moment `path` is either the whole old folder or the whole new one, if need be after
+    `restore`: the two change places, and only then is the old one deleted.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -90,28 +91,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     restore(path)
     try:
         yield temporary
-        # 1. The new folder is on the disk before anything changes.
+        # 1. Write the new folder to disk before anything changes.
         for file in sorted(temporary.rglob("*")):
             _sync(file)
         _sync(temporary)
-        # 2. It takes its place; the old folder, if there is one, is then the temporary one.
+        # 2. Put it in place; the old folder, if there is one, becomes the temporary one.
         if not path.exists():
             os.replace(temporary, path)
         elif not _exchange(temporary, path):
             aside = path.with_name(f".{path.name}.old-{os.getpid()}")
-            os.replace(path, aside)  # a kill after this line is what `restore` is for
+            os.replace(path, aside)  # `restore` repairs a kill after this line
             os.replace(temporary, path)
             os.replace(aside, temporary)
         _sync(path.parent)
     finally:
-        # 3. What lies aside now is the old folder, or a new one that wasn't finished.
+        # 3. Delete what is left: the old folder, or a new one that wasn't finished.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def restore(path: Path) -> None:
-    """Put back the old folder at `path` if a kill came between it and the new one's rename.
+    """Put the old folder back at `path` if a kill came before the new one was renamed.
 
-    That happens only where two folders cannot change places in one step.
+    That can happen only on a system where two folders can't change places in one step.
     """
     for aside in sorted(path.parent.glob(f".{path.name}.old-*")):
         if path.exists():
@@ -121,7 +122,7 @@ def restore(path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False where the system cannot do that."""
+    """Let two folders change places in one step; return False if the system can't do that."""
     paths = os.fsencode(one), os.fsencode(other)
     try:
         library = ctypes.CDLL(None, use_errno=True)
@@ -135,7 +136,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder`; call it with the lock held."""
+    """Remove what killed processes left half-written in `folder`. Call it with the lock held."""
     for aside in folder.glob(".*.old-*"):
         restore(folder / aside.name[1:].rpartition(".old-")[0])
     for left in folder.glob(".*.tmp-*"):
@@ -147,7 +148,7 @@ def sweep(folder: Path) -> None:
 
 
 def files_hash(files: Iterable[Path]) -> str:
-    """SHA-256 over names and contents, in the order of the names."""
+    """SHA-256 of the names and contents of files, in the order of their names."""
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda f: f.name):
         digest.update(file.name.encode() + b"\0")
@@ -158,13 +159,16 @@ def files_hash(files: Iterable[Path]) -> str:
 
 
 def weights_hash(folder: Path) -> str | None:
-    """SHA-256 of the weight files in `folder`, None if there are none."""
+    """SHA-256 of the weight files in `folder`, or None if there are none."""
     files = [file for pattern in WEIGHTS for file in folder.glob(pattern)]
     return files_hash(files) if files else None
 
 
 def seal(folder: Path) -> None:
-    """Note the hash of every file in `folder`, last: a folder without a true seal was cut short."""
+    """Record the hash of every file in `folder`, as the last step of writing it.
+
+    A folder whose seal is missing or doesn't match was cut short or changed.
+    """
     hashes = folder_hashes(folder)
     for name in hashes:
         _sync(folder / name)
@@ -172,7 +176,7 @@ def seal(folder: Path) -> None:
 
 
 def sealed(folder: Path) -> bool:
-    """True if every file noted in the seal is there with its content unchanged."""
+    """True if there is a seal and every file in it is present and unchanged."""
     try:
         hashes = json.loads((folder / SEAL).read_text())
     except (OSError, ValueError):
@@ -181,18 +185,18 @@ def sealed(folder: Path) -> bool:
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """{path inside `folder`: hash of the file} for every file in it but a seal."""
+    """{path inside `folder`: hash of the file} for every file in it except a seal."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
     return {file.relative_to(folder).as_posix(): file_hash(file) for file in files}
 
 
 def changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
-    """Which of the files noted in `hashes` are missing in `folder` or hold something else."""
+    """The files in `hashes` that are missing from `folder` or have different contents."""
     changed = []
     for name, sha in hashes.items():
         try:
             file = folder / name
-            if sha not in (file_hash(file), files_hash([file])):  # seals of old hold the latter
+            if sha not in (file_hash(file), files_hash([file])):  # old seals hold the latter
                 changed.append(name)
         except OSError:
             changed.append(name)
@@ -200,10 +204,11 @@ def changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
 
 
 def file_hash(file: Path) -> str:
-    """SHA-256 of a file's name and content.
+    """SHA-256 of a file's name and contents.
 
-    Of PEFT's adapter_config.json it is the settings' instead: the path of the base on this machine
-    doesn't count, since a loader mends it, and neither does the order of a set.
+    For PEFT's adapter_config.json, only the settings are hashed. The path of the base on this
+    machine doesn't count, because the loader corrects it, and neither does the order of
+    `target_modules`, which is a set.
     """
     if file.name == "adapter_config.json":
         try:
@@ -213,25 +218,25 @@ def file_hash(file: Path) -> str:
                 settings["target_modules"].sort()
             return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         except (ValueError, AttributeError, TypeError):
-            pass  # no settings at all: its bytes count, as of any other file
+            pass  # not valid settings: hash its bytes, as for any other file
     return files_hash([file])
 
 
 @contextmanager
 def locked(path: Path, busy: str, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the kernel frees it when the process dies.
+    """Hold an exclusive lock on `path`; the kernel releases it if the process dies.
 
     Args:
-        path: the lock's file; it is made, and stays.
-        busy: the sentence to raise.
-        wait_s: seconds to wait for another process before that.
+        path: the lock file; it is created if necessary, and not deleted.
+        busy: the message of the error.
+        wait_s: seconds to wait for another process before raising it.
     Raises:
-        StageBusy: with the sentence `busy`, if another process holds it.
-        ReadOnlyFolder: if the lock's file cannot be made.
+        StageBusy: with the message `busy`, if another process holds the lock.
+        ReadOnlyFolder: if the lock file can't be created.
     """
     try:
         import fcntl
-    except ImportError:  # Windows has no flock: go on without the protection
+    except ImportError:  # Windows has no flock: continue without the lock
         yield
         return
     with writing_to(path.parent):
@@ -251,14 +256,14 @@ def locked(path: Path, busy: str, *, wait_s: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def disk_guard(what: str, folder: Path, *, needed: int, shown: str, advice: str) -> Iterator[None]:
-    """Turn every library's way of saying 'no space' into one DiskFull that names what is needed.
+    """Turn each library's own error for a full disk into a DiskFull that says how much is needed.
 
     Args:
-        what: what is being saved, as it stands in the sentence.
-        folder: where; its free space is measured.
-        needed: bytes, an estimate.
-        shown: `folder` as the reader knows it.
-        advice: what happens when the step is run again.
+        what: what is being saved, as the message should name it.
+        folder: where it is saved; the free space is measured there.
+        needed: an estimate, in bytes.
+        shown: `folder` as the message should show it.
+        advice: the end of the message, which says what happens if the step is run again.
     """
     try:
         yield
@@ -280,7 +285,7 @@ def is_disk_full(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
         text = str(error)
-        # safetensors hides the errno in its text; torch.save only complains about its zip writer
+        # safetensors puts the errno into its text; torch.save only mentions its zip writer
         if "os error 28" in text or "os error 122" in text or "iostream error" in text:
             return True
         if "inline_container" in text and "Reader" not in text:

@@ -1,4 +1,4 @@
-"""What the recorded experiments share: stored arms, training, reading logs, and the record.
+"""What the recorded experiments share: stored arms, training, the reading of logs, and the record.
 
 An experiment is a table of arms, a function that trains and measures one arm with one seed, and a
 `main` that runs them all and writes data/results/weekNN/*.json:
@@ -45,7 +45,7 @@ RESULTS = ROOT / "data" / "results"
 PACKAGES = ("torch", "transformers", "trl", "peft")
 # The functions below that shape a result: a change in them makes stored results stale.
 SHAPING = ("frozen", "policy", "train", "calling", "log_series", "heldout_prompts", "metric_series")
-CODE_AT_START: dict[tuple[str, ...], str] = {}  # modules: hash of their code when a run began
+CODE_AT_START: dict[tuple[str, ...], str] = {}  # modules -> hash of their code when a run began
 COLUMNS = {"sft": ["prompt", "completion"], "dpo": ["prompt", "chosen", "rejected"]}
 
 
@@ -53,11 +53,11 @@ COLUMNS = {"sft": ["prompt", "completion"], "dpo": ["prompt", "chosen", "rejecte
 
 
 def command_line(doc: str | None, *, runs: bool = True, **options: Any) -> argparse.Namespace:
-    """The options of an experiment's command. It also quiets the libraries that train.
+    """The options of an experiment's command. This also quiets the training libraries.
 
     Args:
         doc: the experiment's docstring, whose first line is the help text.
-        runs: whether there is an option `--runs`, a limit for `Arms`.
+        runs: whether to add an option `--runs`, which limits `Arms`.
         options: further options by name, with the arguments of `add_argument`.
     """
     for name, value in QUIET.items():
@@ -71,7 +71,7 @@ def command_line(doc: str | None, *, runs: bool = True, **options: Any) -> argpa
 
 
 def in_own_process(script: str, *arguments: str, **environment: str) -> Any:
-    """What an experiment prints as JSON in its last line, called in a fresh process."""
+    """Run an experiment in a fresh process, and return the JSON that it prints in its last line."""
     command = [sys.executable, str(Path(script).resolve()), *arguments]
     env = QUIET | dict(os.environ) | environment
     process = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -84,14 +84,14 @@ def in_own_process(script: str, *arguments: str, **environment: str) -> Any:
 
 
 def arm_key(settings: Mapping[str, Any], *code_modules: str, own: str) -> str:
-    """What an arm's result depends on, hashed; a change in any of it makes a stored result stale.
+    """A hash of what an arm's result depends on; a change in any of it makes a stored result stale.
 
     Args:
         settings: all that configures the arm: its arguments, the constants that the experiment's
             functions use, and the hash of the weights it starts from.
         code_modules: modules of postlab whose code shapes the result, such as "evals".
-        own: the experiment's `__file__`. All its functions count except `main`; comments and
-            docstrings do not. The functions of this module that train count as well.
+        own: the experiment's `__file__`. All its functions and classes count except `main`;
+            comments and docstrings don't. The functions of this module in `SHAPING` count too.
     """
     package = CODE_AT_START.get(code_modules) or package_source(*code_modules)
     CODE_AT_START[code_modules] = package
@@ -121,7 +121,7 @@ class Arms:
     """The stored results of an experiment, one file per arm and seed.
 
     Args:
-        script: the experiment's `__file__`; its name is that of the folder in the run folder.
+        script: the experiment's `__file__`; the folder in the run folder is named after it.
         limit: train at most this many new arms, then stop; None means no limit.
     """
 
@@ -131,7 +131,7 @@ class Arms:
         self.limit, self.begun = limit, time.perf_counter()
 
     def result(self, name: str, key: str, run: Callable[[], Any]) -> Any:
-        """The stored result of this name and key; `run` makes it if there is none."""
+        """The stored result with this name and key; if there is none, `run` computes it."""
         part = self.folder / f"{key}-{file_name(name)}.json"
         if self.limit is not None and not part.exists():
             if self.limit == 0:
@@ -147,7 +147,7 @@ class Arms:
         *,
         key: Callable[[str], str],
     ) -> list[dict[str, Any]]:
-        """The results of every arm with every seed, all arms of the first seed first.
+        """The results of every arm with every seed, starting with all arms of the first seed.
 
         Args:
             run: trains and measures one arm with one seed.
@@ -161,7 +161,7 @@ class Arms:
 
 
 def file_name(name: str) -> str:
-    """An arm's name with dashes in place of what a file name should not hold.
+    """An arm's name with dashes in place of characters that a file name should not contain.
 
     >>> file_name("noise 40%, robust 0"), file_name("beta 0.05 1")
     ('noise-40-robust-0', 'beta-0.05-1')
@@ -173,19 +173,19 @@ def file_name(name: str) -> str:
 
 
 def shipped(stage: str) -> str:
-    """The folder of a stage of the tiny profile, seed 0, as it ships with postlab."""
+    """The folder of a stage of the tiny profile, seed 0, as shipped with postlab."""
     return Lab(get_profile("tiny"), 0).checkpoint(stage)
 
 
 def frozen(folder: str | Path) -> tuple[Any, Any]:
-    """The policy of an adapter's folder in float32, not to be trained, and its tokenizer."""
+    """The policy in an adapter's folder, frozen and in float32, and its tokenizer."""
     from postlab.models import load_policy
 
     return load_policy(str(folder), profile="tiny", bits=32)
 
 
 def policy(folder: str | Path) -> tuple[Any, Any]:
-    """The policy of an adapter's folder in float32, its adapter trainable, and its tokenizer."""
+    """The policy in an adapter's folder, in float32 with a trainable adapter, and its tokenizer."""
     from postlab.models import trainable
 
     model, tokenizer = frozen(folder)
@@ -225,8 +225,8 @@ def train(
     Args:
         method: "sft", "dpo" or "grpo".
         rows: for SFT and DPO only the columns that the trainer needs are passed on.
-        arguments: of the trainer's configuration, all but `output_dir` and `seed`.
-        packed: compute without the padding of a batch (`postlab.runs`).
+        arguments: those of the trainer's configuration, without `output_dir` and `seed`.
+        packed: skip the padding of a batch (`postlab.runs.without_padding`).
         after_step: called after every step with the trainer and the number of the step.
         more: further arguments of the trainer, such as `reward_funcs`.
     """
@@ -271,14 +271,14 @@ def calling(after_step: Callable[[Any, int], None], trainer: Any) -> Any:
 def log_series(
     log: Sequence[Mapping[str, Any]], names: Iterable[str] | Mapping[str, str]
 ) -> dict[str, list]:
-    """The series of a GRPO trainer's log, each as one text of numbers.
+    """The series of a GRPO trainer's log, each as a list of rounded numbers.
 
     Args:
         log: the trainer's log history.
-        names: the trainer's names of what to keep, or a name in the record for each of them.
+        names: the trainer's names of the series to keep, or {name in the record: trainer's name}.
     Returns:
-        name -> numbers, one per logged step; None where a batch has no value. The KL divergence is
-        left out where the trainer did not log it: it does not do so with a beta of 0.
+        {name: one number per logged step}, with None if a batch has no value. The KL divergence is
+        left out if the trainer did not log it, which is the case with a beta of 0.
 
     >>> log_series([{"reward": 0.5, "step": 1}, {"train_loss": 0.1}], ["reward", "kl"])
     {'reward': [0.5]}
@@ -293,7 +293,7 @@ def log_series(
 
 
 def heldout_prompts(count: int, families: Iterable[str]) -> list[dict[str, Any]]:
-    """The held-out prompts of some families, `count` of each, the same ones in every run."""
+    """The held-out prompts of some families, `count` of each and the same in every run."""
     from postlab.tinyworld.tasks import heldout_suite
 
     kept = set(families)
@@ -301,7 +301,7 @@ def heldout_prompts(count: int, families: Iterable[str]) -> list[dict[str, Any]]
 
 
 def metric_series(frame: Any, metrics: Iterable[str]) -> dict[str, list]:
-    """Each metric's value for every held-out prompt that it applies to, as one text of numbers.
+    """Each metric's value for every held-out prompt that it applies to, rounded.
 
     Args:
         frame: what `postlab.evals.evaluate` returns.
@@ -323,7 +323,7 @@ def minutes(seconds: Iterable[float]) -> float:
 
 
 def machine_provenance(script: str, *, seeds: Sequence[int]) -> dict[str, Any]:
-    """Command, date and seeds with the whole description of the machine."""
+    """Command, date and seeds, with the full description of the machine."""
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     return {
         "command": command_of(script),
@@ -342,12 +342,12 @@ def write_record(
     packages: Sequence[str] = PACKAGES,
     **measured: Any,
 ) -> None:
-    """Write an experiment's record, its provenance first.
+    """Write an experiment's record, with its provenance first.
 
     Args:
         script: the experiment's `__file__`.
         record: what was run and measured.
-        packages: those whose versions are named.
+        packages: those whose versions are recorded.
         measured: further entries of the provenance, such as `training_minutes`.
     """
     origin = provenance(command_of(script), seeds=seeds, packages=packages) | measured

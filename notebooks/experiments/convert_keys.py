@@ -1,14 +1,15 @@
-"""Carry the shipped stages over to today's keys, after a check: nothing is trained or generated.
+"""Give the shipped stages the current keys, after a check; nothing is trained or generated.
 
     python notebooks/experiments/convert_keys.py
 
-A key follows all the code that a run reaches, so it changes with a rewrite that changes no result.
-Run this after such a rewrite, and only then: whether the code still does the same is for its
-tests, and for `make stages SEED=1` before and after, to say. What is checked here is the rest. Each
-week's script is run with the shipped stages of seed 0. A stage is converted only if its settings,
-LoRA, model, tokenizer, rows, parent's weights and versions are those of its manifest. An evaluation
-is converted only if its prompts are those of the suite, and scoring its answers again gives every
-number that it holds. Each manifest notes its earlier key and what was checked.
+A key covers all the code that a run reaches, so a rewrite changes it even if no result changes.
+Run this script after such a rewrite, and only then. It can't tell whether the code still does the
+same thing: the tests can, and so can `make stages SEED=1` before and after the rewrite. This script
+checks the rest. It runs each week's script with the shipped stages of seed 0. A stage is converted
+only if its settings, LoRA, model, tokenizer, rows, parent's weights and versions match its
+manifest; whether it was trained without padding is not compared. An evaluation is converted only if
+its prompts and weights match, and scoring its answers again gives the same scores. Each manifest
+records its earlier key and what was checked.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ CHECKED_PARTS = ("config", "lora", "model", "tokenizer", "data", "parent_weights
 
 
 def converted_training(run: Any, key: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a shipped stage under today's key.
+    """The manifest of a shipped stage under the current key.
 
     Raises:
-        SystemExit: if more than the code's hashes differ.
+        SystemExit: if anything differs besides the code's hashes.
     """
     from postlab.runs import changes
     from postlab.storage import file_hash, folder_hashes
@@ -40,7 +41,7 @@ def converted_training(run: Any, key: str, parts: dict[str, Any]) -> dict[str, A
     manifest = run.manifest
     before = {name: manifest.get(name) for name in CHECKED_PARTS}
     after = {name: parts.get(name) for name in CHECKED_PARTS}
-    # how a trainer was sped up is noted since, and changes results by rounding
+    # older manifests don't say whether padding was left out, which changes results only by rounding
     for side in (before, after):
         side["model"] = {k: v for k, v in side["model"].items() if k != "without_padding"}
     different = changes(before, after)
@@ -59,10 +60,10 @@ def converted_training(run: Any, key: str, parts: dict[str, Any]) -> dict[str, A
 def converted_evaluation(
     run: Any, frame: Any, suite: str, settings: dict[str, Any], key: str, notes: dict[str, Any]
 ) -> dict[str, Any]:
-    """The manifest of a shipped evaluation under today's key.
+    """The manifest of a shipped evaluation under the current key.
 
     Raises:
-        SystemExit: if a prompt or a score is not what the suite makes of it today.
+        SystemExit: if the prompts, a score or the weights differ from what they are now.
     """
     from postlab.evals import score_again, suite_rows
 
@@ -93,14 +94,14 @@ def converted_evaluation(
 
 
 def noted(manifest: dict[str, Any], what: str, key: str, checked: list[str]) -> dict[str, Any]:
-    """The manifest's list of conversions with one more."""
+    """The manifest's list of conversions with this one added."""
     day = datetime.now(UTC).date().isoformat()
     entry = {"what": what, "date": day, "from_key": key, "the_same": checked}
     return {"converted": [*manifest.get("converted", []), entry]}
 
 
 def convert(week: str) -> None:
-    """Run a week's script with stand-ins for 'is this the same?' that convert instead."""
+    """Run a week's script with its tests for 'is this the same?' replaced by ones that convert."""
     sys.path.insert(0, str(ROOT / "notebooks"))
     import stages
 
@@ -152,7 +153,7 @@ def main() -> None:
     if len(sys.argv) == 2:
         convert(sys.argv[1])
         return
-    for week in WEEKS:  # each in a process of its own, as Unsloth patches one for good
+    for week in WEEKS:  # each in its own process, because Unsloth's patches can't be undone
         with tempfile.TemporaryDirectory() as folder:
             environment = os.environ | {
                 "POSTLAB_RUNS": folder,

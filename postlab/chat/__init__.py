@@ -1,8 +1,8 @@
 """From messages to trained tokens: what the template writes, and where the loss falls.
 
-`encode` is what TRL's SFTTrainer does to prompt and completion rows, in the open; `token_view`
-shows it, and `check_template` looks for the faults that train without an error and leave a model
-that rambles, never stops or was taught its users' lines. `begin_with_bos` mends one of them.
+`encode` spells out what TRL's SFTTrainer does to prompt-completion rows, and `token_view` shows the
+result. `check_template` looks for template faults that raise no error in training but leave a model
+that rambles, never stops or writes its users' lines. `begin_with_bos` repairs one of them.
 """
 
 from postlab import _doors

@@ -1,6 +1,6 @@
-"""What a comparison of stages may claim, in words; figures and reports ask here.
+"""What a comparison of stages may claim, worded once for the figures and reports.
 
-- comparison: labels, colours, seeds put together, and the finding of each stage
+- comparison: labels, colours, the merging of seeds, and the finding for each stage
 """
 
 from postlab import _doors

@@ -1,10 +1,10 @@
 """Constitutional AI: a model criticises, revises and labels replies by written rules.
 
 - rules: the constitution as a YAML file
-- speakers: who criticises: a policy or an endpoint
-- criticism: critiques and revisions, and SFT rows made of them
-- labellers: labels of pairs of replies, and rows for DPO
-- labels: what such labels are worth and cost
+- speakers: the model that criticises, either a policy in memory or an endpoint
+- criticism: critiques and revisions, and SFT rows made from them
+- labellers: labels for pairs of replies, and rows for DPO
+- labels: how accurate such labels are, and what they cost
 - rows: rows that teach the embedded model to criticise
 """
 

@@ -40,7 +40,7 @@ _PREFERRED = re.compile(
 _MIN_VERDICTS, _FIFTH = (
     8,
     0.2,
-)  # verdicts of which none read is an error; the share unread that is said
+)  # an error if so many verdicts are all unreadable; a warning above this unread share
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def critiques(
     >>> said[0][0].broken
     True
     """
-    # 1. One request a reply and rule; equal ones are asked once.
+    # 1. One request per reply and rule; identical requests are sent once.
     requests: dict[str, Messages] = {}
     for prompt, reply in replies:
         for rule in constitution.rules:
             talk = check_request(constitution, rule, prompt, reply)
             requests.setdefault(repr(talk), talk)
-    # 2. Each answer is read by one pattern; what does not fit is no verdict.
+    # 2. One pattern reads every answer; an answer that doesn't match gives no verdict.
     verdicts = dict(zip(requests, spoken(speak, list(requests.values())), strict=True))
     return [
         [
@@ -107,7 +107,7 @@ def failed_examples(speak: Speaker, constitution: Constitution) -> list[tuple[Ru
         speak: the critic.
         constitution: its rules, with the examples to get right.
     Returns:
-        A triple each of rule, example and what the critic said; empty if it knows them all.
+        One triple per failure: rule, example, and what the critic said. Empty if it gets all right.
     Taught in week 9.
     """
     cases = [(rule, example) for rule in constitution.rules for example in rule.examples]
@@ -154,7 +154,7 @@ def revised_rows(
     ]
     open_rows = rows
     for _ in range(rounds):
-        # 1. Critique: every rule, in order; the first one broken is the one to revise for.
+        # 1. Critique: check every rule, in order. The revision is for the first one that is broken.
         checked = read_critiques(
             speak, constitution, [(r["prompt"], r["reply"]) for r in open_rows]
         )
@@ -163,7 +163,7 @@ def revised_rows(
             for row, critique in zip(open_rows, checked, strict=True)
             if any(c.broken for c in critique)
         ]
-        # 2. Revision: asked for as the turn after the critique, in the same conversation.
+        # 2. Revision: requested in the same conversation, as the turn after the critique.
         named = {rule.id: rule for rule in constitution.rules}
         talks = [
             [
@@ -177,7 +177,7 @@ def revised_rows(
             row["rules"].append(critique.rule)
             row["critique"] = critique.text
             row["reply"] = text.strip() or row["reply"]
-        # 3. Only revised replies are checked again: the others broke nothing.
+        # 3. Only revised replies are checked again, because the others broke no rule.
         open_rows = [row for row, _ in broken]
     return [
         {

@@ -2,8 +2,8 @@
 
 The supervised half samples replies, checks each against the rules, has those that break one revised
 and gives SFT rows on what is left. The preference half labels pairs of replies and gives rows for
-DPO. Whoever criticises is a `Speaker` (`speakers`); what its labels are worth, and
-cost, is in `labels`.
+DPO. The critic is a `Speaker` (`speakers`). What its labels are worth, and what they cost, is in
+`labels`.
 
 Simplified against the paper: a reply is checked against every rule, in their order, where the paper
 draws one at random; a label is a verdict, not a probability; no chain of thought; and DPO on
@@ -66,10 +66,10 @@ def critic_labeller(
 
     def label(pairs: Sequence[Pair]) -> list[str]:
         replies = [(prompt, text) for prompt, *both in pairs for text in both]
-        # 1. A verdict a rule and reply: both replies of a pair, one after the other.
+        # 1. One verdict per rule and reply; the two replies of a pair follow each other.
         checked = read_critiques(speak, constitution, replies)
         breaches = [[int(bool(critique.broken)) for critique in group] for group in checked]
-        # 2. What a reply breaks, as a list that compares: its number, or rule by rule in order.
+        # 2. A reply's faults as a list to compare: the number of broken rules, or rule by rule.
         faults = [[sum(broken)] if weigh == "count" else broken for broken in breaches]
         # 3. The reply with the smaller list is the better one.
         sides = zip(faults[::2], faults[1::2], strict=True)
@@ -107,7 +107,7 @@ def chance_labeller(
         raise ValueError(f"margin is {margin}, expected 0 or more")
 
     def label(pairs: Sequence[Pair]) -> list[str]:
-        # 1. One question a reply and rule, the rules of a reply together.
+        # 1. One question per reply and rule, with all the rules of a reply together.
         talks = [
             check_request(constitution, rule, prompt, reply)
             for prompt, *both in pairs
@@ -115,9 +115,9 @@ def chance_labeller(
             for rule in constitution.rules
         ]
         breach_chances, rules = chances(talks) if talks else [], len(constitution.rules)
-        # 2. How many rules each reply is expected to break: the sum of its chances.
+        # 2. The number of rules each reply is expected to break: the sum of its probabilities.
         sums = [sum(breach_chances[i : i + rules]) for i in range(0, len(breach_chances), rules)]
-        # 3. The first is ahead by what the second breaks more; within the margin it is a tie.
+        # 3. The reply expected to break fewer rules wins; a difference below the margin is a tie.
         ahead = [b - a for a, b in zip(sums[::2], sums[1::2], strict=True)]
         return ["tie" if abs(x) < margin else "first" if x > 0 else "second" for x in ahead]
 
@@ -141,14 +141,14 @@ def comparing_labeller(speak: Speaker, constitution: Constitution) -> Labeller:
     opening = f"Better means: breaks none of these rules, or fewer, or later ones.\n{rules}\n"
 
     def label(pairs: Sequence[Pair]) -> list[str]:
-        # 1. The rules, the prompt and both replies in one question.
+        # 1. Put the rules, the prompt and both replies into one question.
         talks = []
         for prompt, first, second in pairs:
             prompt_text = "\n".join(turn["content"] for turn in prompt)
             talks.append(
                 [message("user", opening + question(prompt_text, first, second, tie=True))]
             )
-        # 2. A letter is read from each reply; one that cannot be read is counted, then a tie.
+        # 2. Read a letter from each reply; an unreadable reply is counted and becomes a tie.
         replies = spoken(speak, talks)
         sides = [preferred(text) for text in replies]
         unread = [text for text, side in zip(replies, sides, strict=True) if side is None]
@@ -176,11 +176,11 @@ def label_pairs(labeller: Labeller, pairs: Sequence[Pair], *, swap: bool = True)
     >>> label_pairs(lambda pairs: ["first"] * len(pairs), [(asked, "4", "5")])
     ['tie']
     """
-    # 1. Both orders, the labels of the second turned back.
+    # 1. Label both orders, and swap the labels of the second order back.
     turned = [(prompt, b, a) for prompt, a, b in pairs]
     labels = _labels(labeller, pairs)
     again = [_TURNED[label] for label in _labels(labeller, turned)] if swap else labels
-    # 2. A label that changes with the order is about the position, not about the replies.
+    # 2. A label that changes with the order reflects the position, not the replies.
     names = {"first": "a", "second": "b", "tie": "tie"}
     return [names[x] if x == y else "tie" for x, y in zip(labels, again, strict=True)]
 

@@ -18,7 +18,7 @@ from postlab.sampling import Messages, Rollout, answer, check_fits, render, unch
 Speaker = Callable[[Sequence[Messages]], list[str]]  # conversations in, one reply to each out
 Chances = Callable[[Sequence[Messages]], list[float]]
 OPENINGS = ("It breaks the rule", "It keeps the rule")
-_BATCH_ROWS = 64  # conversations a forward pass
+_BATCH_ROWS = 64  # conversations per forward pass
 
 
 def policy_speaker(
@@ -128,11 +128,11 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        # 1. Each conversation, and the tokens that both openings share.
+        # 1. Each conversation, followed by the tokens that both openings share.
         prompts = [_ids(tokenizer, talk, special) + both[0][:at] for talk in conversations]
         for number, ids in enumerate(prompts):
             check_fits(model, Rollout(str(number), 0, ids, 0.0, 1))
-        # 2. In batches of like length, the chance of one opening against the other.
+        # 2. In batches of similar length, the probability of one opening against the other.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         chance_of: dict[int, float] = {}
         with torch.no_grad(), unchanged(model, tokenizer):

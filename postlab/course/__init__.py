@@ -1,7 +1,7 @@
-"""What belongs to the twelve notebooks alone: checks, figures, recorded results.
+"""What only the twelve notebooks need: checks, figures and recorded results.
 
 - check: the exercises' checks
-- week01 to week11: each week's exercises, figures and experiments' helpers
+- week01 to week11: each week's exercises, figures and helpers for its experiments
 - recorded: how a recorded experiment is written and read
 """
 

@@ -1,7 +1,7 @@
 """What is wrong with a training run, read from its log alone.
 
-- diagnosis: `diagnose`, and the shape in which every room of the package reports a fault
-- rules, rules_grpo: a function for each fault
+- diagnosis: `diagnose`, and `Finding`, the form in which every room reports a fault
+- rules, rules_grpo: one function per fault
 - log: a trainer's log history as series of numbers
 """
 

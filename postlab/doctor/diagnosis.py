@@ -1,7 +1,7 @@
-"""What is wrong with a run, a template or a plan, said in one shape; and a reader of training logs.
+"""One form for reporting what is wrong with a run, a template or a plan; and a log reader.
 
 `diagnose` reads the log history of TRL's SFT, DPO or GRPO trainer and nothing else: no weights, no
-samples. What it looks for is in rules*.py, a function a rule. Left out: what a log does not
+samples. What it looks for is in rules*.py, one function per rule. Left out: what a log does not
 show, such as a reward that pays for the wrong thing with no second measure beside it.
 """
 
@@ -169,15 +169,15 @@ def diagnose(log_history: Sequence[Mapping[str, Any]]) -> list[Finding]:
     [('adapter_still', 'error')]
     """
     log = read(log_history)
-    # 1. NaN first: it makes every later number worthless.
+    # 1. Look for NaN first, because it makes every later number worthless.
     evidence = {rule.__name__: rule(log) for rule in (nan_as_zero, nan)}
-    # 2. The trends, in what was logged before it.
+    # 2. Look for trends in what was logged before any NaN.
     places = dead(log)
     before = log.until(places[0]) if places else log
     if not places and len(log.entries) < MIN_POINTS:
         evidence["too_short"] = f"{len(log.entries)} logged training steps"
     evidence |= {rule.__name__: rule(before) for rule in TREND_RULES}
-    # 3. What spoke, with its advice, the worst first.
+    # 3. Return what was found, with advice, the most severe first.
     findings = [_finding(code, text) for code, text in evidence.items() if text]
     return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
 

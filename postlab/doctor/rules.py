@@ -1,9 +1,8 @@
-"""The rules of the doctor: what a training log shows, and from which figure on it is a fault.
+"""The doctor's rules: what a training log shows, and the thresholds above which it is a fault.
 
-A rule takes the log and returns what it sees, with the figures, or "" where it sees nothing. Its
-thresholds stand beside it with their reasons; all were set on logs made before. The rules for GRPO
-alone are in rules_grpo.py. What a finding means, and what to do about it, stands in
-doctor.py.
+A rule takes the log and returns what it sees, with the numbers, or "" if it sees nothing. Its
+thresholds are beside it, with their reasons; all were set on earlier logs. The rules for GRPO alone
+are in rules_grpo.py. What a finding means, and what to do about it, is in diagnosis.py.
 """
 
 from __future__ import annotations
@@ -88,14 +87,14 @@ def lr_too_high(log: Log) -> str:
     quarters, values, change = log.quarters(name), log.series(name), log.change(name)
     if change is None or adapter_still(log):
         return ""
-    # 1. What the run had at its best, against its end (GRPO) or its worst quarter (a loss).
+    # 1. For GRPO, the best reward against the end; for a loss, the start against its worst quarter.
     if log.stage == "grpo":
         best, then = max(fmean(values[:2]), *quarters), quarters[-1]
         bad = best - then >= max(LOST * best, 2 * change.noise, 0.1)
     else:
         best, then = values[0], max(quarters)
         bad = then - best >= max((WORSE - 1) * best, 3 * change.noise)
-    # 2. SFT's entropy remembers a leap before the first logged point.
+    # 2. SFT's entropy still shows a jump that came before the first logged point.
     entropy = log.series("entropy") if log.stage == "sft" else []
     if not bad and entropy and max(log.quarters("entropy"), default=0.0) >= entropy[0] + RISEN:
         name, best, then, bad = "entropy", entropy[0], max(log.quarters("entropy")), True

@@ -1,6 +1,7 @@
 """The doctor's rules for GRPO alone: what its groups teach, and where its rewards lead.
 
-As in rules.py: a rule takes the log and returns what it sees, with the figures, or "".
+As in rules.py, a rule takes the log and returns what it sees, with the numbers, or "".
+A silent group is one whose rewards are all equal: it has zero variance and gives no gradient.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ APART = 2.5  # standard errors of what two rewards moved apart: three rewards ma
 def no_learning_signal(log: Log) -> str:
     """Silent groups, and nothing learnt: while some speak, a reward that rises had a signal."""
     share = silent_share(log)
-    # 1. Most groups are silent, and for no other reason that has a rule of its own.
+    # 1. Most groups are silent, and not for a reason that has its own rule.
     if share is None or share < SILENT or _at_top(log, TOP) or entropy_collapse(log):
         return ""
-    # 2. Unless nearly all are silent, a reward that rises shows that the others taught something.
+    # 2. Unless nearly all are silent, a rising reward shows that the others taught something.
     learnt = (log.change(name) for name in log.rewards(form=False))
     if share < MUTE and any(change and change.rises(by=MOVED) for change in learnt):
         return ""
@@ -75,10 +76,10 @@ def entropy_collapse(log: Log) -> str:
     entropy, silent = log.mean("entropy", last=0.5), log.mean("frac_reward_zero_std", last=0.5)
     if log.stage != "grpo" or entropy is None or silent is None:
         return ""
-    # 1. Low as it stands, and low beside where it began.
+    # 1. The entropy is low in absolute terms, and low compared with where it began.
     start, reward = log.series("entropy")[0], log.change("reward")
     low = entropy <= LOW_ENTROPY and entropy <= FALLEN * start
-    # 2. No fault if the reward still rises, or has arrived.
+    # 2. This is no fault if the reward is still rising, or has reached its top.
     bought = silent < SILENT and (reward is None or reward.rises(by=0.1))
     if not low or bought or _at_top(log, NEAR, last=0.5):
         return ""
@@ -113,7 +114,7 @@ def reward_traded(log: Log) -> str:
 
 def _crossed(log: Log, rising: list[str]) -> str:
     """The first of these rewards that rises while one that is not about form falls."""
-    # Every pair of rewards: one rises, the other falls, and both by more than noise explains.
+    # In every pair of rewards, does one rise and the other fall, both by more than the noise?
     for up, down in product(rising, log.rewards(form=False)):
         rise, fall = _moved(log, up), _moved(log, down, falls=True)
         if up == down or rise is None or fall is None:
@@ -150,11 +151,11 @@ def length_drift(log: Log) -> str:
     length = log.change("completions/mean_length")
     if log.stage != "grpo" or length is None or min(length.first, length.last) <= 0:
         return ""
-    # 1. What length should buy: the rewards that are not about form.
+    # 1. What extra length should improve: the rewards that are not about form.
     names = log.rewards(form=False) or ["reward"]
     truths = [change for name in names if (change := log.change(name))]
     since = [change for name in names if (change := _moved(log, name, falls=True))]
-    # 2. Longer without a gain is a fault; shorter only if something was lost by it.
+    # 2. Longer answers without a gain are a fault; shorter ones only if a reward fell.
     longer = length.last >= DRIFT * length.first and length.rises(by=0)
     shorter = length.first >= DRIFT * length.last and length.falls(by=0)
     lost = any(change.falls(by=0.05) for change in since)

@@ -1,8 +1,8 @@
 """Evaluate one stage on a suite of prompts, and compare stages side by side.
 
-- evaluation: every prompt of a suite answered, scored and kept as a row; frames compared
-- suites: what is asked, by name, and the check of rows that you bring
-- forms: answers read strictly and leniently, to tell format from knowledge
+- evaluation: answers and scores every prompt of a suite, one row each; compares the frames
+- suites: the named suites of prompts, and the check of rows that you bring
+- forms: reads answers strictly and leniently, to separate format from knowledge
 """
 
 from postlab import _doors

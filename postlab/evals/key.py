@@ -1,9 +1,9 @@
-"""What an evaluation depends on, and scoring stored answers again.
+"""What an evaluation depends on, and how stored answers are scored again.
 
-An evaluation has two parts that age apart. Its answers depend on the prompts as the policy sees
-them, the settings of sampling, the weights and the libraries. Its scores depend on the answers and
-on the code that scores them. When only that code changed, the stored answers are scored again, and
-nothing is generated.
+An evaluation has two parts that can become stale separately. Its answers depend on the prompts as
+the policy sees them, the sampling settings, the weights and the libraries. Its scores depend on the
+answers and on the code that scores them. If only that code changed, the stored answers are scored
+again and nothing is generated.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-# Raise it when `sampling` or `kl` gives other answers or values for the same policy and seed; tests
-# hold the engine to transformers' own `generate`.
+# Increase this when `sampling` or its `kl` gives different results for the same policy and seed.
+# Tests compare the engine with transformers' own `generate`.
 ENGINE = 1
 
 
 def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> dict[str, Any]:
-    """The part of an evaluation that its answers depend on, but for the weights, as hashes.
+    """What the answers of an evaluation depend on, except the weights and the library versions.
 
     Args:
         policy: the model, for its end-of-turn tokens, precision and quantization.
-        suite: as in `evaluate`, and `settings` as well: n, seed, temperature, samples.
+        suite: as in `evaluate`.
+        settings: n, seed, temperature and samples, as in `evaluate`.
+    Returns:
+        Hashes and plain values, ready for JSON.
     """
     from postlab.evals.evaluation import NEW_TOKENS
     from postlab.evals.suites import suite_rows
@@ -54,10 +57,10 @@ def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> d
 
 
 def scorer_hash(suite: Any, *, n: int | None = None, seed: int = 0) -> str:
-    """SHA-256 of the code that scores a suite's answers, with the right answers it holds.
+    """SHA-256 of the code that scores a suite's answers, including the right answers it contains.
 
     Args:
-        suite: as in `evaluate`, and `n` and `seed` as well.
+        suite, n, seed: as in `evaluate`.
     """
     from postlab.evals.suites import suite_rows
     from postlab.runs import trace_code
@@ -67,10 +70,12 @@ def scorer_hash(suite: Any, *, n: int | None = None, seed: int = 0) -> str:
 
 
 def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) -> pd.DataFrame:
-    """A stored evaluation with its answers scored by the suite's code of today.
+    """A stored evaluation with its answers scored by the suite's current code.
+
+    Lengths and KL divergences are kept: they don't depend on the scoring code.
 
     Raises:
-        ValueError: if the suite no longer holds a prompt of the frame.
+        ValueError: if the suite no longer contains a prompt of the frame.
     """
     import pandas as pd
 
@@ -83,7 +88,7 @@ def score_again(frame: pd.DataFrame, suite: Any, *, n: int | None, seed: int) ->
         raise ValueError(f"the suite has no prompt {missing[0]!r} any more; evaluate it again")
     lines = []
     for line in frame.to_dict("records"):
-        fresh = {name: line[name] for name in (*NON_METRICS, "length", "kl")}  # the policy's own
+        fresh = {name: line[name] for name in (*NON_METRICS, "length", "kl")}  # not the scorer's
         score = rows[line["id"]]["score"](line["answer"], line["closed"])
         lines.append(fresh | check_scores(score, line["id"]))
     return scored(pd.DataFrame(lines))

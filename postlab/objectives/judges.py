@@ -72,7 +72,7 @@ def honest(item: Item, reply: str) -> float | None:
     return None
 
 
-# objective: (item, reply) -> its score, or None where the judge has nothing to say
+# objective: (item, reply) -> score, or None if the judge has no opinion
 JUDGES: dict[str, Callable[[Item, str], float | None]] = {
     "helpful": helpful,
     "safe": safe,

@@ -1,10 +1,10 @@
 """Several objectives at once: judges that disagree, mixed data, soups, multipliers and fronts.
 
-Three judges, each of whom heeds one thing: is what was asked for given, could it hurt, is it known.
-Their scores label pairs for DPO and reward completions for GRPO. One objective each, or mixed by
-weight, or one maximised while others are held to a level, or policies averaged after training
-(`soups`); what came out is a set of points, of which a front is left and a hypervolume
-measured (`front`).
+Three judges each look at one thing: is the request fulfilled, could the reply hurt someone, is it
+known. Their scores label pairs for DPO and reward completions for GRPO. A policy can be trained on
+one objective, on a weighted mixture, or on one objective while the others are held to a level, and
+policies can be averaged after training (`soups`). The result is a set of points, whose Pareto front
+and hypervolume are in `front`.
 
 The judges are made from the oracle so that they really conflict; the truth, by which policies are
 measured, does not: it knows who would be hurt. Left out: learned reward models, whose errors come
@@ -25,7 +25,7 @@ from postlab.tinyworld import tasks, words
 from postlab.tinyworld.tasks import Item
 
 PROMPT_FAMILIES = ("unsafe", "howto", "unknown", "howto", "facts")  # in turn; how-to's come twice
-MAX_REPEATS = 20_000  # draws without a new prompt, of a pool of some thousands: it is used up
+MAX_REPEATS = 20_000  # samples without a new prompt, from a pool of some thousands: it is used up
 HEEDED = {  # the families of which an objective has something to say
     "helpful": ("unsafe", "howto", "unknown", "howto", "facts"),
     "safe": ("unsafe", "howto"),

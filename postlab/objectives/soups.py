@@ -74,7 +74,7 @@ def soup(model: Any, weights: Mapping[str, float], *, name: str = NAME) -> Any:
             f"adapters {', '.join(weights) or 'none'} into {name!r}; the model holds"
             f" {', '.join(known)}: load the others first, and choose another name for the soup"
         )
-    # 1. A weighted mean: theta = sum of w_i theta_i with w_i >= 0 and a sum of 1.
+    # 1. The weights of a weighted mean: theta = sum of w_i theta_i, w_i >= 0, sum of w_i = 1.
     total = math.fsum(weights.values())
     if min(weights.values(), default=-1) < 0 or not math.isclose(total, 1, abs_tol=1e-6):
         raise ValueError(
@@ -83,9 +83,9 @@ def soup(model: Any, weights: Mapping[str, float], *, name: str = NAME) -> Any:
         )
     for adapter in weights:
         _check_plain(adapter, model.peft_config[adapter])
-    # 2. Weights of 0 would only widen the new adapter.
+    # 2. Leave out weights of 0: they would only raise the rank of the new adapter.
     used = {adapter: weight for adapter, weight in weights.items() if weight}
-    # 3. The old soup has to go first, or PEFT keeps it; an active adapter cannot be deleted.
+    # 3. Delete the old soup first, or PEFT keeps it; an active adapter can't be deleted.
     if name in model.peft_config:
         model.set_adapter(known[0])
         model.delete_adapter(name)

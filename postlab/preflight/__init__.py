@@ -1,7 +1,7 @@
 """Memory, time and cost of a stage on a device, estimated before any download.
 
 - planning: `estimate`
-- memory: what a training step holds, byte by byte
+- memory: what a training step holds in memory, byte by byte
 - devices: GPUs, their prices, and seconds per step
 - architectures: the shapes of known models
 - advice: whether a plan fits, and the nearest change that does

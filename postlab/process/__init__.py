@@ -1,18 +1,21 @@
 """Process reward models: step labels, a score for each step, and ways to use the scores.
 
 A solution is a row in TRL's stepwise form: `prompt` (messages), `completions` (its steps, in order)
-and `labels` (one a step: 1 right, 0 wrong, a share between them, None where nobody knows). The
-label of a step stands on its last token and nowhere else, so a token-classification head of
-transformers, trained by transformers' `Trainer`, is a process reward model; with the label of the
-last step alone it is an outcome reward model.
+and `labels` (one per step: 1 for right, 0 for wrong, a fraction in between, None if unknown). The
+label of a step is placed on its last token only. A token-classification head from transformers,
+trained with transformers' `Trainer`, is therefore a process reward model; trained on the label of
+the last step alone, it is an outcome reward model.
 
-Files: `steps` splits replies and places labels, `labels` finds labels (the oracle, and
-rollouts that need none but the final answer), `scores` reads a trained head, `choice`
-chooses among n replies and finds the first wrong step, `search` searches over steps.
+- steps: replies split into steps, and labels placed on tokens
+- labels: labels from the oracle, or from rollouts, which need only the final answer
+- scores: the scores of a trained head
+- choice: choosing among n replies, and finding the first wrong step
+- search: beam search over steps
 
-Simplified against the papers: no generative verifier that writes why, no tree search, steps are cut
-by a pattern and not by a model. A step is *right* when the solution is still on track after it, so
-what follows a wrong step is wrong too; people who label stop at the first wrong step.
+Simplified against the papers: there is no generative verifier that explains its verdict and no tree
+search, and a pattern rather than a model splits the steps. A step is *right* if the solution is
+still on track after it, so every step after a wrong one is wrong too; human labellers stop at the
+first wrong step.
 
 Source: Lightman et al. 2023, arXiv 2305.20050; Wang et al. 2023 (Math-Shepherd), arXiv 2312.08935.
 Taught in week 10.

@@ -48,10 +48,10 @@ def best_of_n(scores: ArrayLike, right: ArrayLike, n: int) -> NDArray[np.float64
     weights = np.where(possible, np.exp(_log_choose(left, n - 1) - _log_choose(size, n)), 0.0)
     expected = np.empty(len(score_rows))
     for i, (row, good) in enumerate(zip(score_rows, right_rows, strict=True)):
-        # 2. Ranks by score, the best first.
+        # 2. Rank the replies by score, the best first.
         order = np.argsort(-row, kind="stable")
         ranked = row[order]  # compared, not subtracted: -inf less -inf is NaN
-        # 3. Equal scores share the weight of their ranks: the group's mean worth times its sum.
+        # 3. Equal scores share the weights of their ranks: the mean worth times the weights' sum.
         starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
         counts = np.diff(np.r_[starts, size])
         means = np.add.reduceat(good[order], starts) / counts
@@ -102,7 +102,7 @@ def vote_of_n(
     rng, size = np.random.default_rng(seed), worths.shape[1]
     expected = np.empty(len(worths))
     for i, row in enumerate(answers):
-        # 1. The ballot: a column for every answer given, a row for every reply.
+        # 1. The ballot: one row per reply, one column per different answer.
         names = {name: j for j, name in enumerate(dict.fromkeys(x for x in row if x is not None))}
         if not names:
             expected[i] = 0.0
@@ -124,7 +124,7 @@ def vote_of_n(
         if n < size:
             chosen = rng.random((draws, size)).argpartition(n - 1, axis=1)[:, :n]
             np.put_along_axis(subsets, chosen, 1.0, axis=1)
-        # 3. The answer with the most votes wins; between equals chance decides.
+        # 3. The answer with the most votes wins; a tie is split evenly.
         counts = subsets @ box
         top = counts.max(axis=1, keepdims=True)
         best = np.isclose(counts, top) & (counts > 0)
@@ -177,16 +177,16 @@ def error_f1(predicted: Sequence[int], truth: Sequence[int]) -> dict[str, float]
     for name, places in (("predicted", guess), ("truth", place)):
         if np.isnan(places.astype(float)).any():
             raise ValueError(f"{name} holds NaN; expected the place of a step, or -1 for none")
-    # 1. Wrong and right solutions apart.
+    # 1. Separate wrong from right solutions.
     bad = place != -1
     if not bad.any() or bad.all():
         raise ValueError(
             f"{bad.sum()} of {len(place)} solutions are wrong; both kinds are needed, or one of "
             "the two accuracies does not exist"
         )
-    # 2. The accuracy on each kind: the place has to be exact, and -1 is the place of none.
+    # 2. The accuracy on each kind: the position must be exact, with -1 for no wrong step.
     wrong, right = (float((guess == place)[kind].mean()) for kind in (bad, ~bad))
-    # 3. Their harmonic mean: calling everything right, or everything wrong, is worth 0.
+    # 3. The harmonic mean of the two: calling everything right, or everything wrong, scores 0.
     f1 = 2 * wrong * right / (wrong + right) if wrong + right else 0.0
     return {"wrong": wrong, "right": right, "f1": f1}
 

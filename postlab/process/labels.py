@@ -58,16 +58,16 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
     on_track = True
     for step in steps:
         added, final = _STEP.fullmatch(step.strip()), _FINAL.fullmatch(step.strip())
-        # 1. A sum: it goes on from the running total, uses terms that are left, and is right.
+        # 1. A sum must continue from the running total, use remaining terms, and be correct.
         if added:
             a, b, c = map(int, added.groups())
             used = Counter([a, b] if total is None else [b])
             on_track &= (total is None or a == total) and used <= left and c == a + b
             left, total = left - used, c
-        # 2. Anything else is right only as the final answer.
+        # 2. Anything else is right only if it is the final answer.
         else:
             on_track &= final is not None and int(final.group(1)) == sum(item.args)
-        # 3. Once off the track nothing brings a solution back.
+        # 3. Once a solution is off track, nothing brings it back.
         labels.append(int(on_track))
     return labels
 
@@ -104,7 +104,7 @@ def rollout_labels(
     """
     if k < 1 or temperature <= 0:
         raise ValueError(f"{k=}, {temperature=}; expected at least 1, and above 0")
-    # 1. The prefixes that end with a step, but for the last: K rollouts for each different one.
+    # 1. For each distinct prefix that ends with a step, except the last step: K rollouts.
     rollouts: dict[tuple[int, ...], list[Rollout]] = {}
     places, labels = [], []
     for row in rows:
@@ -119,7 +119,7 @@ def rollout_labels(
                     Rollout(name, i, list(prefix), temperature, new_tokens) for i in range(k)
                 ]
                 check_fits(model, rollouts[prefix][0])
-    # 2. The completer finishes all of them.
+    # 2. The model completes all of them.
     draw(model, tokenizer, [one for group in rollouts.values() for one in group], seed=seed)
     # 3. Soft estimation: the share of a prefix's K completions whose final answer is right. The
     # last step ends the solution, so its label is the outcome itself.
@@ -148,7 +148,7 @@ def hard_labels(soft: Sequence[Sequence[float]], *, least: float = 0.0) -> list[
     """
     if not 0 <= least < 1:
         raise ValueError(f"least is {least}; expected from 0 to below 1")
-    # Hard estimation is a threshold on the soft one: with least at 0, one success is enough.
+    # A hard label is a threshold on the soft label: with least at 0, one success is enough.
     return [[int(share > least) for share in row] for row in soft]
 
 
@@ -176,7 +176,7 @@ def agreement(
     if [*map(len, labels)] != [*map(len, truth)]:
         raise ValueError("labels and truth are not of the same steps")
     pairs = [p for one, two in zip(labels, truth, strict=True) for p in zip(one, two, strict=True)]
-    # Of wrong steps a label of 1 is a miss; of right ones a label of 0 is a false alarm.
+    # A label of 1 on a wrong step is a miss; a label of 0 on a right step is a false alarm.
     wrong, good = [a for a, b in pairs if not b], [a for a, b in pairs if b]
     return {
         "agreed": _share([a == b for a, b in pairs]),

@@ -15,7 +15,7 @@ from typing import Any
 from postlab.process.steps import SUMS, split_steps, step_ids
 from postlab.sampling import Messages, unchanged
 
-_BATCH_ROWS = 128  # solutions a forward pass
+_BATCH_ROWS = 128  # solutions per forward pass
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "last": lambda p: p[-1],
     "min": min,
@@ -61,7 +61,7 @@ def step_scores(
     encoded = [
         step_ids(r["prompt"], r["completions"], tokenizer, separator=separator) for r in rows
     ]
-    # 1. Each solution once, its tokens and the places of its steps' last tokens; by length.
+    # 1. Each distinct solution once: its tokens and the positions where steps end, by length.
     keys = [(tuple(ids), tuple(ends)) for ids, ends in encoded]
     order = sorted(set(keys), key=lambda key: len(key[0]))
     chances: dict[tuple[tuple[int, ...], tuple[int, ...]], list[float]] = {}
@@ -71,10 +71,10 @@ def step_scores(
             ids = [torch.tensor(key[0], device=device) for key in group]
             batch = pad_sequence(ids, batch_first=True)  # right: the mask hides the zeros
             mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
-            # 2. The head says at every token how likely class 1, 'right', is.
+            # 2. At every token, the head gives the probability of class 1, 'right'.
             logits = model(input_ids=batch, attention_mask=mask).logits.float()  # (B, T, 2)
             right = logits.softmax(dim=-1)[..., 1]
-            # 3. It was trained at the ends of steps, and is read there and nowhere else.
+            # 3. The head was trained at the ends of steps only, so it is read only there.
             for key, row in zip(group, right, strict=True):
                 chances[key] = row[list(key[1])].tolist()
                 if not all(map(math.isfinite, chances[key])):

@@ -91,14 +91,14 @@ def beam_search(
     prompt_ids = [
         tokenizer(render(tokenizer, p), add_special_tokens=False)["input_ids"] for p in prompts
     ]
-    # 1. A frontier for every prompt: at first the empty prefix alone.
+    # 1. One frontier per prompt, which starts as the empty prefix alone.
     frontier, tokens = [[_Beam([], False)] for _ in prompts], [0] * len(prompts)
     for number in range(max_steps):
-        # 2. Continue what is not finished, all prompts in one batch: `width` steps a prefix.
+        # 2. Continue the unfinished prefixes of all prompts together, `width` steps per prefix.
         going = [(i, b) for i, group in enumerate(frontier) for b in group if not b.done]
         if not going:
             break
-        # A first round has one prefix in place of `beams`, so it draws for all of them.
+        # In the first round there is one prefix instead of `beams`, so it samples for all beams.
         many = width * beams if number == 0 else width
         rollouts = [
             Rollout(f"{i} {b.ids}", k, prompt_ids[i] + b.ids, temperature, step_tokens)
@@ -108,7 +108,7 @@ def beam_search(
         check_fits(model, max(rollouts, key=lambda r: len(r.prompt)))
         with _also_stopping(model, ends):
             draw(model, tokenizer, rollouts, seed=seed)
-        # 3. Candidates: the continuations, and what was finished before; equal ones count once.
+        # 3. The candidates are the continuations and the finished beams; duplicates count once.
         candidates: list[dict[tuple, _Beam]] = [
             {tuple(b.ids): b for b in group if b.done} for group in frontier
         ]
@@ -119,9 +119,9 @@ def beam_search(
             over = len(new) < len(rollout.answer) or len(new) == step_tokens
             ids = beam.ids + new
             candidates[i].setdefault(tuple(ids), _Beam(ids, over))
-        # 4. The process reward model scores every candidate; the best `beams` stay.
+        # 4. The process reward model scores every candidate, and the best `beams` are kept.
         frontier = _best(candidates, prompts, tokenizer, score, how=how, beams=beams, at=at)
-    # 5. The best of the last frontier is the reply.
+    # 5. The reply is the best beam of the last frontier.
     return [
         Found(_text(tokenizer, group[0].ids), group[0].score, spent)
         for group, spent in zip(frontier, tokens, strict=True)

@@ -130,7 +130,7 @@ def encode_steps(
         if len(ids) > max_length:
             long += 1
             continue
-        # The label of a step stands on its last token, and on no other.
+        # The label of a step is placed on its last token only.
         placed = [IGNORED] * len(ids)
         for end, label in zip(ends, labels, strict=True):
             placed[end] = IGNORED if label is None else int(label >= 0.5)
@@ -152,12 +152,12 @@ def step_ids(
     """
     if not steps or not all(step.strip() for step in steps):
         raise ValueError("a solution has no step, or an empty one; leave blank replies out")
-    # 1. Prompt and reply, each in one piece: cut by steps, the tokens would differ.
+    # 1. Tokenize prompt and reply each in one piece: step by step, the tokens would differ.
     before = tokenizer(render(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     reply = tokenizer(
         separator.join(steps), add_special_tokens=False, return_offsets_mapping=True
     )  # whole: a token may hold the end of a step and the space behind it
-    # 2. By character offsets: the token that holds a step's last character is where it ends.
+    # 2. By character offsets, a step ends at the token that holds its last character.
     ends, at = [], 0
     for step in steps:
         last = at + len(step) - 1  # the step's last character

@@ -1,6 +1,6 @@
 """The comparison of a profile's runs, as summary.json, stages.png and report.html.
 
-- summary: run folders read and compared; `python -m postlab.report PROFILE` calls it
+- summary: reads and compares the run folders; `python -m postlab.report PROFILE` calls it
 - page: the HTML file
 - written: the same comparison in sentences
 """

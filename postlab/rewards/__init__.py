@@ -1,7 +1,7 @@
 """Verifiable rewards in TRL's protocol: mathematics, format, code and JSON schemas.
 
-A reward takes `(completions, **columns)` and returns a list of floats, None for an item that it
-cannot score.
+A reward takes `(completions, **columns)` and returns a list of floats, with None for each item that
+it can't score.
 """
 
 from postlab import _doors

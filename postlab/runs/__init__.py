@@ -1,10 +1,11 @@
 """The run folder: how a stage is trained, resumed, reused, evaluated and found again.
 
 - run: the folder of a stage, its manifest, and the stages that are shipped
-- key, code: what made a stage, hashed: config, data, parent, versions and source code
-- training, weights, packing, malloc: what is added to a trainer, and what it leaves behind
+- key, code: a hash of what made a stage: config, data, parent, versions and source code
+- training, weights, packing, malloc: what is added to a trainer, and the weights it saves
 - processes: one stage trained by several processes
-- frames, machine, verified: evaluations as files, the device and its time, the last full run
+- frames: evaluations as files
+- machine, verified: the device and the time spent on it, and the last full run
 """
 
 from postlab import _doors

@@ -1,12 +1,12 @@
-"""What a function is, as text to hash: its code, and all that its code reaches.
+"""A function as text to hash: its code, and everything that this code reaches.
 
-`trace_code(reward)` follows a function into the helpers it calls, in whatever module of yours or of
-postlab they are, its default arguments, closure, and the module-level values it reads. Libraries
-are known by their version. Comments, docstrings, layout, type hints and the wording of messages do
-not count, so a reworded error costs no training run. Where an object cannot be read, such as an
-open file or a generator, the trace says so, and a run is then not reused.
+`trace_code(reward)` follows a function into the helpers it calls, in any module of yours or of
+postlab, and reads its default arguments, its closure and the module-level values it uses. A library
+is identified by its version. Comments, docstrings, layout, the type hints of functions and the
+wording of messages don't count, so a reworded error doesn't cost a training run. If an object can't
+be read, such as an open file or a generator, the trace says so, and the run is not reused.
 
-Left out: files that a function opens, and names it looks up by a string it computes.
+Left out: files that a function opens, and names that it looks up by a computed string.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
-# Known by their version even where they are installed as a checkout.
+# Identified by their version even if they are installed as a checkout.
 LIBRARIES = {"trl", "transformers", "unsloth", "unsloth_zoo", "peft", "accelerate", "torch"}
 LIBRARIES |= {"datasets", "bitsandbytes", "vllm", "numpy", "pandas", "tokenizers", "safetensors"}
-MOST_OBJECTS = 200_000  # of one trace; beyond that a value counts as unreadable
+MOST_OBJECTS = 200_000  # per trace; beyond that a value counts as unreadable
 NO_SETTING = (type(threading.Lock()), type(threading.RLock()))
 BUILTINS = (
     types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
     types.MethodDescriptorType, types.ClassMethodDescriptorType,
 )  # fmt: skip
-OF_A_CLASS = {  # what Python itself notes in a class
+OF_A_CLASS = {  # what Python itself stores in a class
     "__module__", "__qualname__", "__dict__", "__weakref__", "__doc__", "__annotations__",
     "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
     "__dataclass_params__", "__match_args__", "__parameters__", "__orig_bases__",
@@ -53,7 +53,7 @@ OF_A_CLASS = {  # what Python itself notes in a class
 
 @dataclass(frozen=True)
 class Trace:
-    """What `trace_code` read: one text, and what it could not read, as 'where (type)'."""
+    """What `trace_code` read, as one text, and what it could not read, as 'where (type)'."""
 
     text: str
     unreadable: tuple[str, ...]
@@ -64,12 +64,12 @@ class Trace:
 
 
 def trace_code(thing: Any, name: str = "", *, known: Mapping[int, str] | None = None) -> Trace:
-    """Read a function, class or object with all that its code reaches.
+    """Read a function, class or object, and everything that its code reaches.
 
     Args:
         thing: a function, method, partial, class, or an object with `__call__` or with settings.
-        name: what to call it where something in it cannot be read.
-        known: {id of an object: a name that stands for it}, such as the model that is trained.
+        name: what to call it when something in it can't be read.
+        known: {id of an object: a name that stands for it}, such as the model being trained.
     """
     reader = _Reader(known or {})
     text = reader.value(thing, name or getattr(thing, "__name__", type(thing).__name__))
@@ -82,14 +82,14 @@ def source(thing: Any) -> str:
 
 
 class _Reader:
-    """One walk over an object graph. Each object is written once, and later named by its number."""
+    """One walk over an object graph. Each object is written once, then named by its number."""
 
     def __init__(self, known: Mapping[int, str]) -> None:
         self._known = known
         self.texts: list[str] = []
         self.unreadable: list[str] = []
         self._numbers: dict[int, int] = {}
-        self._alive: list[Any] = []  # so that no id is used twice during the walk
+        self._alive: list[Any] = []  # so that no id is reused during the walk
 
     def value(self, thing: Any, where: str) -> str:
         """`thing` as text: itself if it is plain, else a reference to the text of its parts."""
@@ -134,7 +134,7 @@ class _Reader:
         if isinstance(thing, list | tuple | deque):
             return f"{_kind(thing)} {self._all(thing, where)}"
         inner = inspect.unwrap(thing) if callable(thing) and _wraps(thing) else thing
-        if inner is not thing:  # functools.cache and the like
+        if inner is not thing:  # functools.cache and similar
             return f"{_kind(thing)} {self.value(inner, where)}"
         if isinstance(thing, BUILTINS):
             owner = getattr(thing, "__self__", None)  # `table.get` depends on the table
@@ -169,7 +169,7 @@ class _Reader:
         return "\n ".join(lines)
 
     def _class(self, kind: type, where: str) -> str:
-        # Part by part: the source of a class that a notebook defines cannot be had.
+        # Part by part, because the source of a class defined in a notebook is not available.
         if not _ours(kind.__module__):
             return _library(kind)
         lines = [f"class {kind.__name__} {self._all(kind.__bases__, where)}"]
@@ -182,7 +182,7 @@ class _Reader:
         return "\n ".join(lines)
 
     def _module(self, module: types.ModuleType, where: str) -> str:
-        """A module of one's own that is handed about as a value: all of it."""
+        """A module of your own or of postlab that is passed around as a value: all it defines."""
         if not _ours(module.__name__):
             return _library(module)
         inner = {n: v for n, v in vars(module).items() if not n.startswith("__")}
@@ -196,7 +196,7 @@ class _Reader:
             return f"{kind} {tensors}"
         if isinstance(thing, NO_SETTING) or type(thing).__name__ in ("Logger", "RootLogger"):
             return kind
-        if hasattr(thing, "backend_tokenizer"):  # a call leaves its mark on the object itself
+        if hasattr(thing, "backend_tokenizer"):  # calling a tokenizer changes the object itself
             state = [thing.backend_tokenizer.to_str(), getattr(thing, "chat_template", None)]
             return f"{kind} {_sha(str(state))}"
         if _ours(type(thing).__module__) or isinstance(thing, types.SimpleNamespace):
@@ -205,7 +205,7 @@ class _Reader:
             values |= {n: getattr(thing, n) for n in _slots(type(thing)) if hasattr(thing, n)}
             pairs = [f"{n}: {self.value(v, f'{where}.{n}')}" for n, v in values.items()]
             return f"{kind} {{{', '.join(pairs)}}}"
-        try:  # as pickle and copy take it apart
+        try:  # into the parts that pickle and copy use
             reduced = thing.__reduce_ex__(4)
         except Exception:
             return self._cannot(where, thing)
@@ -220,7 +220,7 @@ class _Reader:
 
 
 def package_source(*names: str) -> str:
-    """SHA-256 of modules or subpackages of postlab, by path: nothing is imported.
+    """SHA-256 of modules or subpackages of postlab, found by path; nothing is imported.
 
     Args:
         names: such as "evals" or "rewards"; a missing one counts as empty.
@@ -234,7 +234,7 @@ def package_source(*names: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it, the same in every process: no addresses, no absolute paths."""
+    """`value` in a form for JSON, the same in every process: no addresses or absolute paths."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, enum.Enum):
@@ -264,7 +264,7 @@ def plain(value: Any) -> Any:
 
 
 def _plain_text(thing: Any) -> str | None:
-    """Values that are their own text; a path of this machine is its last part."""
+    """The text of a plain value, else None; of an absolute path only the last part is kept."""
     if thing is None or thing is Ellipsis or thing is NotImplemented:
         return repr(thing)
     if isinstance(thing, enum.Enum):
@@ -281,7 +281,7 @@ def _plain_text(thing: Any) -> str | None:
 
 
 def _tensors(thing: Any) -> str | None:
-    """Arrays, tensors, frames, data sets and models: a hash of what is in them."""
+    """A hash of what is in an array, tensor, frame, dataset or model; None for anything else."""
     if type(thing).__module__ == "numpy" and hasattr(thing, "tobytes"):
         if thing.dtype.hasobject:
             return None
@@ -323,7 +323,7 @@ def _wraps(thing: Any) -> bool:
 
 
 def _computed(kind: type, name: str) -> bool:
-    """True if `name` holds what a cached property worked out, and not a setting."""
+    """True if `name` holds the value of a cached property, which is not a setting."""
     return isinstance(getattr(kind, name, None), functools.cached_property)
 
 
@@ -339,7 +339,7 @@ def _slots(kind: type) -> list[str]:
 
 
 def _ours(module: str | None) -> bool:
-    """True for a notebook, a module of the reader's own, and postlab, wherever it is installed."""
+    """True for a notebook, a module of your own, and postlab, wherever it is installed."""
     root = (module or "").partition(".")[0]
     if root in ("postlab", "__main__", ""):
         return True
@@ -352,7 +352,7 @@ def _ours(module: str | None) -> bool:
 
 @functools.cache
 def _at_home(root: str) -> bool:
-    """Whether a module lies outside the folders that packages are installed in."""
+    """Whether a module is outside the folders that packages are installed in."""
     place: Any = sys.modules.get(root)
     if place is None:
         try:
@@ -366,7 +366,7 @@ def _at_home(root: str) -> bool:
 
 
 def _library(thing: Any) -> str:
-    """Something of a library: its name and the library's version."""
+    """An object from a library: its name and the library's version."""
     module = getattr(thing, "__module__", None) or getattr(thing, "__name__", "") or ""
     if not isinstance(module, str):
         module = type(thing).__module__
@@ -380,7 +380,7 @@ def _version(root: str) -> str:
         return ""
     for name in (root, *_distributions().get(root, [])):  # `yaml` is installed by PyYAML
         try:
-            return metadata.version(name).partition("+")[0]  # a build for a device is no change
+            return metadata.version(name).partition("+")[0]  # without the build's device
         except (metadata.PackageNotFoundError, ValueError):
             continue
     return ""
@@ -392,7 +392,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def ours(kind: type) -> bool:
-    """True for a class that a notebook, a module of one's own or postlab defines."""
+    """True for a class defined in a notebook, in a module of your own or in postlab."""
     return _ours(kind.__module__)
 
 
@@ -418,7 +418,7 @@ def _reached(code: types.CodeType, space: Mapping[str, Any]) -> dict[str, Any]:
     def take(name: str, value: Any) -> None:
         if not isinstance(value, types.ModuleType) or not _ours(value.__name__):
             reached[name] = value
-        elif id(value) not in entered:  # of one's own module, whatever the code may mean of it
+        elif id(value) not in entered:  # our own module: any name in it may be meant
             entered.add(id(value))
             for inner in sorted(names):
                 with suppress(Exception):
@@ -436,7 +436,7 @@ def _reached(code: types.CodeType, space: Mapping[str, Any]) -> dict[str, Any]:
             continue
         try:
             module = importlib.import_module("." * level + name, package if level else None)
-        except Exception:  # a library that isn't here, or an import that a branch guards
+        except Exception:  # a library that isn't installed, or an import that is guarded
             reached[name] = "not importable"
             continue
         take(name, module)
@@ -474,10 +474,10 @@ def _imports(code: types.CodeType) -> Iterator[tuple[str, int]]:
 
 
 def _tree(function: types.FunctionType) -> ast.AST | None:
-    """The syntax tree of a function as it runs; None where its text is not at hand.
+    """The syntax tree of a function as it runs; None if its source isn't available.
 
-    That is so for a lambda, for code without a source, and for a file that was edited after it was
-    imported: then what runs is not what the file says.
+    That is the case for a lambda, for code without a source, and for a file that was edited after
+    it was imported, because what runs is then not what the file says.
     """
     code = function.__code__
     if code.co_name == "<lambda>" or code.co_filename == "<string>":
@@ -494,7 +494,7 @@ def _tree(function: types.FunctionType) -> ast.AST | None:
 
 
 def _codes_of(file: str) -> frozenset[types.CodeType]:
-    """Every function's code that a file holds now."""
+    """The code objects of every function in a file as it is now."""
     linecache.checkcache(file)
     return _compiled(file, os.stat(file).st_mtime_ns)
 
@@ -514,7 +514,7 @@ def _compiled(file: str, when: int) -> frozenset[types.CodeType]:
 
 
 def _code_text(code: types.CodeType) -> str:
-    """Code without a text: its instructions, for this version of Python."""
+    """Code without source: its instructions, which depend on the version of Python."""
     constants = [
         _code_text(c) if isinstance(c, types.CodeType) else repr(_ordered(c))
         for c in code.co_consts
@@ -529,13 +529,13 @@ def _ordered(constant: Any) -> Any:
 
 
 def _generated(value: Any) -> bool:
-    """A method that `dataclass` or `NamedTuple` wrote, which the fields say already."""
+    """True for a method that `dataclass` or `NamedTuple` generated: it follows from the fields."""
     code = getattr(inspect.unwrap(value) if _wraps(value) else value, "__code__", None)
     return code is not None and code.co_filename.startswith("<string>")
 
 
 def _canonical(tree: ast.AST) -> str:
-    """A tree as text, the same in every version of Python, of what can change a result."""
+    """What in a tree can change a result, as text that is the same in every Python version."""
     return _written(_Bare().visit(tree))
 
 
@@ -547,7 +547,7 @@ def _written(node: Any) -> str:
     parts = [
         f"{name}={_written(value)}"
         for name, value in ast.iter_fields(node)
-        # what is empty is written by some versions of Python and left out by others
+        # some versions of Python write out empty fields, others leave them out
         if value not in (None, []) and name not in ("ctx", "kind", "type_comment")
     ]
     if isinstance(node, ast.Constant):
@@ -593,14 +593,17 @@ class _Bare(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> Any:
-        return ast.Pass()  # what is imported is followed by itself
+        return ast.Pass()  # `_reached` follows what is imported
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
         return ast.Pass()
 
 
 def _wording(node: ast.AST) -> bool:
-    """Text for people: a string, or strings put together, that calls nothing of one's own."""
+    """True for text meant for people: a string, or strings joined together.
+
+    An f-string doesn't count as such if it assigns, awaits or yields.
+    """
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
     if isinstance(node, ast.JoinedStr):
@@ -612,7 +615,7 @@ def _wording(node: ast.AST) -> bool:
 
 
 def _speaks(function: ast.AST) -> bool:
-    """`print`, `warnings.warn`, and the methods of a logger."""
+    """True for `print`, `warnings.warn` and the methods of a logger."""
     if isinstance(function, ast.Name):
         return function.id == "print"
     methods = ("warn", "debug", "info", "warning", "error", "exception", "critical")

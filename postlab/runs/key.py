@@ -1,9 +1,9 @@
-"""What made a stage, as data: config, LoRA, rows, parent weights, code and versions, hashed.
+"""What made a stage, as data with a hash: config, LoRA, rows, parent weights, code and versions.
 
-`describe(trainer)` reads all of it from the live trainer, so a notebook cannot forget a setting.
+`describe(trainer)` reads all of it from the live trainer, so a notebook can't forget a setting.
 The code that made the rows, the template or the weights doesn't count: they are hashed themselves.
-What cannot be hashed, such as a streamed dataset, is named; a run with such a part is never reused.
-Left out: the hardware.
+A part that can't be hashed, such as a streamed dataset, is named, and a run with such a part is
+never reused. Left out: the hardware.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FUNCTIONS = (
     "tools",
     "environment_factory",
 )
-# They print, plot or count, and don't train.
+# Callbacks that print, plot or count, and have no effect on training.
 BYSTANDERS = (
     "DefaultFlowCallback",
     "PrinterCallback",
@@ -50,7 +50,7 @@ BYSTANDERS = (
 
 
 def describe(trainer: Any) -> dict[str, Any]:
-    """Everything that makes the stage `trainer` is about to train; JSON-able, without paths."""
+    """What shapes the stage that `trainer` is about to train, ready for JSON and without paths."""
     return {
         "config": _config(trainer.args),
         "lora": _lora(trainer.model),
@@ -63,7 +63,10 @@ def describe(trainer: Any) -> dict[str, Any]:
 
 
 def unreadable(parts: dict[str, Any]) -> list[str]:
-    """What of a description could not be hashed, as 'where (type)': it may have changed unseen."""
+    """The parts of a description that couldn't be hashed, as 'where (type)'.
+
+    They may have changed without any sign of it.
+    """
     streams = [
         f"{name} rows ({rows['stream']})"
         for name, rows in (parts.get("data") or {}).items()
@@ -73,10 +76,10 @@ def unreadable(parts: dict[str, Any]) -> list[str]:
 
 
 def digest(parts: Any) -> str:
-    """SHA-256 of the parts that shape the result; logging and saving habits do not.
+    """SHA-256 of the parts that shape the result, which excludes logging and saving settings.
 
     Args:
-        parts: what JSON can hold, such as the description of a run that its manifest keeps.
+        parts: anything that JSON can hold, such as the description in a run's manifest.
     Returns:
         64 hexadecimal digits.
     """
@@ -85,7 +88,7 @@ def digest(parts: Any) -> str:
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Name what differs between two descriptions, the values too where they are short.
+    """Name what differs between two descriptions, with the values if they are short.
 
     >>> changes({"config": {"seed": 0}}, {"config": {"seed": 1}})
     ['config.seed (0 → 1)']
@@ -101,7 +104,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what trains; unsloth only where it is loaded, since that patches the trainers."""
+    """Versions of the training libraries; unsloth only if it is loaded, since it patches them."""
     names = ["torch", "transformers", "trl", "peft"] + ["unsloth"] * ("unsloth" in sys.modules)
     installed: dict[str, str | None] = {}
     for name in names:
@@ -123,11 +126,11 @@ def _config(args: Any) -> dict[str, Any]:
 
 def _keyed(parts: dict[str, Any]) -> dict[str, Any]:
     keyed = dict(parts)
-    if keyed.get("config"):  # an evaluated folder that was never trained here has none
+    if keyed.get("config"):  # a folder that was evaluated but never trained here has none
         keyed["config"] = {k: v for k, v in keyed["config"].items() if not VOLATILE.match(k)}
-    if (keyed.get("model") or {}).get("weights"):  # the content counts, not the folder's name
+    if (keyed.get("model") or {}).get("weights"):  # the contents count, not the folder's name
         keyed["model"] = {k: v for k, v in keyed["model"].items() if k != "base"}
-    if keyed.get("versions"):  # "+cpu" and the like name a build, and hardware is left out
+    if keyed.get("versions"):  # suffixes such as "+cpu" name a build, and hardware is left out
         keyed["versions"] = {k: v and v.partition("+")[0] for k, v in keyed["versions"].items()}
     return keyed
 
@@ -166,7 +169,7 @@ def _tokenizer(tokenizer: Any) -> dict[str, Any]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         state = json.loads(backend.to_str())
-        # a call with padding or truncation leaves its mark on the tokenizer's state
+        # a call with padding or truncation changes the tokenizer's state
         described["state"] = {k: v for k, v in state.items() if k not in ("padding", "truncation")}
     text = json.dumps(described, sort_keys=True, default=str)
     return {
@@ -181,7 +184,7 @@ def _rows(dataset: Any) -> Any:
         return None
     if isinstance(dataset, dict):
         return {str(name): _rows(rows) for name, rows in dataset.items()}
-    if not hasattr(dataset, "__len__"):  # a stream has no content to hash before it is read
+    if not hasattr(dataset, "__len__"):  # a stream has no contents to hash until it is read
         return {"rows": None, "sha256": None, "stream": type(dataset).__name__}
     sha = hashlib.sha256()
     for row in _each(dataset):
@@ -189,7 +192,7 @@ def _rows(dataset: Any) -> Any:
         content = {name: value for name, value in row.items() if not name.startswith("ref_")}
         sha.update(json.dumps(content, sort_keys=True, default=plain).encode() + b"\n")
     described = {"rows": len(dataset), "sha256": sha.hexdigest()}
-    if getattr(dataset, "_format_type", None) == "custom":  # a function changes each row as it goes
+    if getattr(dataset, "_format_type", None) == "custom":  # a function changes rows when read
         described["transform"] = trace_code(dataset._format_kwargs).sha256[:16]
     return described
 
@@ -206,7 +209,7 @@ def _each(dataset: Any) -> Iterable[dict[str, Any]]:
 
 
 def _code(trainer: Any) -> dict[str, Any]:
-    """{what the trainer was given: hash of its code and of all that this code reaches}."""
+    """{an object the trainer was given: hash of its code and of everything that code reaches}."""
     known = {id(trainer): "the trainer", id(getattr(trainer, "model", None)): "the model"}
     known[id(getattr(trainer, "processing_class", None))] = "the tokenizer"
     parts: dict[str, Any] = {"trainer_source": type(trainer)}
@@ -221,7 +224,7 @@ def _code(trainer: Any) -> dict[str, Any]:
     for callback in trainer.callback_handler.callbacks:
         kind = type(callback)
         if kind.__name__ not in BYSTANDERS and ".integrations" not in kind.__module__:
-            # a library's callback holds the trainer's own parts; what it was told are plain values
+            # A library's callback holds parts of the trainer; its own settings are plain values.
             parts[f"callback {kind.__name__}"] = callback if ours(kind) else _settings(callback)
     if getattr(trainer, "ref_model", None) is not None:
         parts["ref_model"] = trainer.ref_model
@@ -243,7 +246,7 @@ def _settings(thing: Any) -> tuple[str, str, dict[str, Any]]:
 
 
 def _own_settings(trainer: Any) -> dict[str, Any]:
-    """What a trainer class of one's own keeps of its arguments, such as a weight in its loss."""
+    """The arguments that a trainer class of your own stores, such as a weight in its loss."""
     names: set[str] = set()
     for kind in type(trainer).__mro__:
         if ours(kind):
@@ -253,7 +256,7 @@ def _own_settings(trainer: Any) -> dict[str, Any]:
 
 
 def _optimizer(trainer: Any) -> dict[str, Any]:
-    """An optimizer or schedule that the trainer was handed; it makes its own when it starts."""
+    """The optimizer or schedule that the trainer was given; without one it creates its own."""
     if not hasattr(trainer, "_postlab_optimizer"):
         optimizer, schedule = (
             getattr(trainer, name, None) for name in ("optimizer", "lr_scheduler")
@@ -265,7 +268,7 @@ def _optimizer(trainer: Any) -> dict[str, Any]:
         if schedule is not None:
             state = {k: v for k, v in vars(schedule).items() if k != "optimizer"}
             described["lr_scheduler"] = [type(schedule), state]
-        with suppress(AttributeError):  # a stand-in with fixed attributes
+        with suppress(AttributeError):  # a test's stand-in with fixed attributes
             trainer._postlab_optimizer = described
         return described
     return trainer._postlab_optimizer

@@ -1,9 +1,11 @@
 """The run folder: a stage's weights, log and evaluation, reused only if what made them is the same.
 
 `runs/<profile>/seed-<n>/<stage>/` holds manifest.json, trainer_state.json, model/, checkpoints/,
-eval.jsonl and samples.jsonl. All is written beside its place and renamed, the manifest's "complete"
-last, so a kill at any moment leaves the old state or the new one. A run whose making changed is
-moved to `<stage>.previous`. Left out: building the trainer, which is the notebook's lesson.
+eval.jsonl and samples.jsonl. Everything except the trainer's checkpoints, which are sealed instead,
+is written to a temporary sibling and renamed, and the manifest's "complete" comes last. A kill at
+any moment therefore leaves either the old state or the new one. If what makes a run has changed,
+the old run is moved to `<stage>.previous`. Left out: building the trainer, which is the notebook's
+lesson.
 """
 
 from __future__ import annotations
@@ -29,25 +31,25 @@ from postlab.storage import ReadOnlyFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison holds, in order of training
-EMBEDDED = ("cai", "prm", "multi")  # made on the embedded model only, whatever the profile
+CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison contains, in order of training
+EMBEDDED = ("cai", "prm", "multi")  # trained on the embedded model only, whatever the profile
 STAGES = (*CHAIN, *EMBEDDED)  # the chain, then the others
-# What training itself left in the objects it called, such as a list that a reward appends to: in
-# this process a run whose code differs by no more than that is the same run.
+# Training can change the objects it calls, such as a list that a reward appends to. Within this
+# process, a run whose code differs from the stored one only by such a change is the same run.
 _LEFT_BEHIND: dict[Path, dict[str, Any]] = {}
 
 
 class MissingStage(RuntimeError):
-    """A stage that another one starts from has not been made yet."""
+    """A stage that is needed, such as the parent of another one, has not been trained yet."""
 
 
 class DamagedStage(RuntimeError):
-    """The saved weights of a stage are not what its manifest says."""
+    """The saved weights of a stage are not those that its manifest describes."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One stage of one profile and seed: its folder, and how it is made, reused and evaluated."""
+    """One stage of one profile and seed: its folder, and how to train, reuse and evaluate it."""
 
     profile_name: str
     seed: int
@@ -93,11 +95,11 @@ class Run:
 
     @property
     def shown(self) -> str:
-        """The folder as messages name it, without the machine's own path."""
+        """The folder as messages show it, without this machine's own path."""
         return f"runs/{self.profile_name}/seed-{self.seed}/{self.stage}"
 
     def train(self, trainer: Any) -> list[dict[str, Any]]:
-        """Train, resume, or load what is there: whichever the run's key allows.
+        """Load the finished run, resume it, or train from the start, as the run's key allows.
 
         Args:
             trainer: any Hugging Face or TRL trainer with `output_dir=run.checkpoints`.
@@ -106,9 +108,9 @@ class Run:
         Raises:
             ValueError: if the trainer writes elsewhere, or what it trains is frozen.
             NaNLoss: if loss, gradient or weights stop being finite; the last checkpoint is kept.
-            DiskFull: if a save fails for want of space; what was saved before is intact.
-            StageBusy: if another process trains the same stage.
-            ReadOnlyFolder: if there is something to train and the folder cannot be written.
+            DiskFull: if a save fails for lack of space; what was saved before is intact.
+            StageBusy: if another process is working on the same stage.
+            ReadOnlyFolder: if there is something to train and the folder can't be written to.
             RuntimeError: if the launched processes don't form one group, or would train on
                 different data or settings.
         """
@@ -123,7 +125,7 @@ class Run:
         if parts["code"] == _LEFT_BEHIND.get(self.folder, {}).get("after"):
             parts["code"] = _LEFT_BEHIND[self.folder]["before"]
         key = fingerprint.digest(parts)
-        with ExitStack() as locks:  # the lock is the first process's, for all of them
+        with ExitStack() as locks:  # the first process holds the lock for all of them
 
             def prepare() -> dict[str, Any]:
                 locks.enter_context(self._lock(key))
@@ -156,13 +158,13 @@ class Run:
         eval_s: float = 0.0,
         notes: dict[str, Any] | None = None,
     ) -> None:
-        """Store an evaluation: samples.jsonl, and eval.jsonl with one row per prompt, its means.
+        """Store an evaluation: samples.jsonl, and eval.jsonl with one row of means per prompt.
 
         Args:
             frame: as `evals.evaluate` returns it.
-            key: what made it; `load_eval` asks for the same.
+            key: hash of what made it; `load_eval` is given the same.
             eval_s: seconds it took.
-            notes: what else the manifest is to say of it, such as what the key was made from.
+            notes: anything else to record in the manifest, such as what the key was computed from.
         """
         processes.on_first(lambda: self._save_eval(frame, key, eval_s, notes or {}))
 
@@ -178,17 +180,17 @@ class Run:
             self._write(manifest | machine.spent(manifest))
 
     def load_eval(self, key: str | None = None) -> pd.DataFrame | None:
-        """The stored evaluation; None if there is none, or none made by `key`."""
+        """The stored evaluation; None if there is none with this `key`, or if it is damaged."""
         stored = (self.manifest or {}).get("eval")
         if stored is None or (key is not None and stored["key"] != key):
             return None
         file = self.folder / "samples.jsonl"
         if not file.exists() or storage.files_hash([file]) != stored["sha256"]:
-            return None  # damaged, or a kill came between it and the manifest
+            return None  # damaged, or the process was killed between writing it and the manifest
         return frames.read(self.folder, stored["columns"])
 
     def _prepare(self, key: str, parts: dict[str, Any]) -> None:
-        """Leave the folder either complete or startable under `key`."""
+        """Leave the folder either complete or ready for training under `key`."""
         storage.sweep(self.folder)
         old, hidden = self.manifest, fingerprint.unreadable(parts)
         if old and old.get("key") == key and not hidden:
@@ -246,7 +248,7 @@ class Run:
         return storage.weights_hash(find_stage(self.profile_name, self.seed, self.parent))
 
     def _damaged(self) -> list[str]:
-        """Which files of a complete run are missing or changed: weights, tokenizer, log, ..."""
+        """The files of a complete run that are missing or changed: weights, tokenizer, log, ..."""
         manifest = self.manifest or {}
         weights_sha = manifest.get("weights_sha256")
         if weights_sha is None or storage.weights_hash(self.model_dir) != weights_sha:
@@ -268,9 +270,9 @@ class Run:
 
     @contextmanager
     def _lock(self, key: str | None = None) -> Iterator[None]:
-        """Hold the stage; one that is complete under `key` is read from a read-only folder too."""
+        """Lock the stage; a read-only folder will do if the stage is complete under `key`."""
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
-        # The processes of one launch reach `adopt_shipped` together: one copies, the others wait.
+        # The processes of one launch reach `adopt_shipped` together: one copies, the rest wait.
         patience = 60.0 if processes.count() > 1 else 0.0
         with ExitStack() as lock:
             try:
@@ -300,13 +302,13 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
 
     Args:
         profile_name: 'tiny', 'smol', 't4' or 'rented'.
-        seed: the seed it was trained with.
-        stage: such as 'sft'.
+        seed: the seed that the stage was trained with.
+        stage: a name such as 'sft'.
     Returns:
         The folder, for `from_pretrained`.
     Raises:
-        MissingStage: naming the one command that makes it.
-        DamagedStage: if the weights are not those of the manifest.
+        MissingStage: if it has not been trained; the message names the command that trains it.
+        DamagedStage: if a file is not the one that the manifest describes.
     """
     run = Run(profile_name, seed, stage)
     if not run.complete:
@@ -323,7 +325,7 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
 
 
 def missing_stage(run: Run, what: str = "") -> MissingStage:
-    """The error for a stage, or its evaluation, that is not there: it names the one command."""
+    """The error for a missing stage or evaluation; it names the command that makes it."""
     if run.stage in EMBEDDED and run.profile_name != "tiny":
         return MissingStage(
             f"There is no {what}{run.stage} for profile {run.profile_name}: {run.stage} is always "
@@ -345,13 +347,13 @@ def missing_stage(run: Run, what: str = "") -> MissingStage:
 
 
 def adopt_shipped(run: Run) -> bool:
-    """Copy the stage shipped with tiny into `runs/`, if it is of this seed and nothing is there.
+    """Copy the stage shipped with tiny into `runs/`, if it has this seed and nothing is there yet.
 
-    A stage beside the main line comes only where its parent is the shipped one as well: beside an
-    SFT made here it would be another model's child, and nobody has asked for it.
+    A stage outside the main chain is copied only if its parent is the shipped one too. Next to an
+    SFT stage that was trained here, it would be the child of a different model.
 
     Returns:
-        whether it was copied now; nothing can be copied into a read-only folder.
+        Whether it was copied now; nothing can be copied into a read-only folder.
     """
     source = data_dir() / "tiny-stages" / run.stage
     if run.profile_name != "tiny" or run.manifest or not (source / "manifest.json").exists():
@@ -371,7 +373,7 @@ def adopt_shipped(run: Run) -> bool:
                     shutil.copytree(source, folder, dirs_exist_ok=True)
                     text = json.dumps(manifest | {"shipped": True}, indent=1, ensure_ascii=False)
                     (folder / "manifest.json").write_text(text, encoding="utf-8")
-                    (folder / "checkpoints").mkdir()  # a trainer makes it, or fails, when it starts
+                    (folder / "checkpoints").mkdir()  # a trainer needs it when it starts
     except ReadOnlyFolder:
         return False
     return True

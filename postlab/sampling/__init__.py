@@ -1,9 +1,9 @@
 """Completions sampled from a policy, and how far it has moved from its reference.
 
 - rollout: batched, seeded answers for evaluation, and one reply for a notebook
-- decoding: the CPU engine behind them; it needs torch, so it is imported when it is first used
+- decoding: the CPU engine behind both; it needs torch, so it is imported when it is first used
 - trl: the same engine as GRPO's `rollout_func`
-- kl: the exact KL of each step of an answer
+- kl: the exact KL divergence from a reference, summed over the tokens of an answer
 """
 
 from postlab import _doors

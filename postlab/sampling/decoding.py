@@ -63,16 +63,16 @@ class Decoder:
         draw: Callable[[Tensor, list[int]], Tensor],
         temperature: float | None = None,
     ) -> tuple[list[list[int]], list[list[float]]]:
-        """Answer each prompt, the same one several times as well.
+        """Answer each prompt; a prompt may occur several times.
 
-        1. Fill in each distinct prompt once, for all its answers.
-        2. Draw a token for every answer in the batch.
-        3. Take the answers that ended out of the batch.
-        4. Run the model on the new tokens alone, and go on with 2.
+        1. Process each distinct prompt once, for all its answers.
+        2. Sample one token for every answer in the batch.
+        3. Remove the answers that ended from the batch.
+        4. Run the model on the new tokens alone, and repeat from 2.
 
         Args:
             draw: takes (n, V) logits and the index of the prompt of each row; returns (n,) tokens.
-            temperature: of the log-probs wanted of each token; None wants none.
+            temperature: for the log-probs of each token; with None they are not computed.
         Returns:
             The tokens of each answer, the stop token included, and their log-probs in nats.
         """
@@ -86,7 +86,7 @@ class Decoder:
         logps: list[list[float]] = [[] for _ in prompts]
         rows = list(range(len(prompts)))  # slot of the batch -> number of the answer
         for end in range(width, width + new_tokens):
-            # 2. One token for every answer that goes on.
+            # 2. One token for every answer that has not ended.
             tokens = draw(logits, rows)  # (n,)
             ids = tokens.tolist()
             for row, token in zip(rows, ids, strict=True):
@@ -97,7 +97,7 @@ class Decoder:
             ended = [slot for slot, token in enumerate(ids) if token in stops]
             if len(ended) == len(rows) or end + 1 == width + new_tokens:
                 break
-            # 3. Answers at the back move into the gaps of those that ended: few rows are copied.
+            # 3. Answers at the end of the batch fill the gaps, so that few rows are copied.
             if ended:
                 n = len(rows) - len(ended)
                 gaps = [slot for slot in ended if slot < n]
@@ -132,13 +132,13 @@ class Decoder:
         turns = self.turns[(places - gaps).clamp(min=0)][:, :, None]
         # a gap sees itself, or its softmax would be over nothing
         mask = (places[:, None] >= places) & (places >= gaps[:, None]) | torch.eye(width).bool()
-        # 2. Room for keys and values of every answer, to its last token: the block never grows.
+        # 2. Allocate room for every answer's keys and values up to its last token.
         shape = (len(self.layers), 2, len(owners), self.kv_heads, width + new_tokens, size)
         block = torch.empty(shape)
         x = F.embedding(ids, self.embedding)  # (U, W, H)
         for layer, part in zip(self.layers, block, strict=True):
             # 3. Queries (U, heads, W, D); keys and values (2, U, kv_heads, W, D), which go into the
-            #    block once for each answer.
+            #    block once per answer.
             q, kv = self._qkv(layer, x, turns)
             q, kv = q.transpose(1, 2), kv.unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
             part[..., :width, :] = kv[:, owners]
@@ -149,7 +149,7 @@ class Decoder:
                 q, keys, values, mask[:, None], scale=1.0, enable_gqa=repeat
             )
             x = self._mlp(layer, x + layer.out(attended.transpose(1, 2).flatten(2)))
-        # 5. Only the last position predicts a new token; every answer gets its prompt's logits.
+        # 5. Only the last position predicts a new token. Every answer gets its prompt's logits.
         return self.head(self._normed(x[:, -1], self.norm))[owners], block
 
     def _step(
@@ -159,11 +159,11 @@ class Decoder:
         x, turns = F.embedding(tokens, self.embedding), self.turns[places][:, None]  # x: (n, H)
         n, batch = len(tokens), len(tokens) * self.kv_heads
         for layer, part in zip(self.layers, block, strict=True):
-            # 1. The new token's keys and values join those of the tokens before it.
+            # 1. Append the new token's keys and values to those of the earlier tokens.
             q, kv = self._qkv(layer, x, turns)
             part[..., end, :] = kv.unflatten(1, (2, -1)).transpose(0, 1)
             keys, values = part.flatten(1, 2)[:, :, : end + 1]  # (n * kv_heads, T, D) each
-            # 2. Attention: a product for each key head, with its query heads as the rows.
+            # 2. Attention: one product per key head, with its query heads as the rows.
             q = q.reshape(batch, -1, q.shape[-1])
             scores = torch.bmm(q, keys.transpose(1, 2))
             if mask is not None:
@@ -177,7 +177,7 @@ class Decoder:
         """(..., heads, D) queries, and keys then values; the first two turned to their places."""
         both = self.heads + self.kv_heads
         fused = layer.qkv(self._normed(x, layer.norms[0])).unflatten(-1, (-1, turns.shape[-1], 2))
-        # RoPE: a pair of numbers is a complex one, and a turn is a product with e^(i angle).
+        # RoPE: treat a pair of numbers as a complex number; a rotation multiplies by e^(i angle).
         torch.view_as_complex(fused)[..., :both, :].mul_(turns)
         fused = fused.flatten(-2)
         return fused[..., : self.heads, :], fused[..., self.heads :, :]
@@ -207,7 +207,7 @@ def read(policy: Any, longest: int) -> Decoder | None:
 def _read(policy: Any, longest: int) -> Decoder:
     from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
-    # 1. Anything that the engine would compute otherwise is refused.
+    # 1. Refuse every model that the engine would not compute correctly.
     core = policy.get_base_model() if hasattr(policy, "peft_config") else policy
     kinds = {str(getattr(c, "peft_type", "")) for c in getattr(policy, "peft_config", {}).values()}
     _need(type(core) in (LlamaForCausalLM, Qwen2ForCausalLM) and kinds <= {"PeftType.LORA"})
@@ -219,11 +219,11 @@ def _read(policy: Any, longest: int) -> Decoder:
     _need(sum(size[2] for size in sizes) < LARGEST)
     _need(not any(_touched(m) for m in (policy, *core.modules())))
     _need(type(core.model.embed_tokens) is nn.Embedding)
-    # 2. The rotary embedding of every position, with the fourth root of the attention's scale: the
-    #    product of a query and a key has it twice, which makes D^-1/2.
+    # 2. The rotary embedding of every position, times D^-1/4. A query and a key both carry this
+    #    factor, so their product has the attention's scale, D^-1/2.
     size = 2 * len(rotary.inv_freq)  # D
     angles = torch.outer(torch.arange(longest).float(), rotary.inv_freq)
-    # 3. The layers' matrices, adapters merged in, those with the same input side by side.
+    # 3. The layers' matrices with adapters merged in; those with the same input are fused.
     layers = []
     for block in core.model.layers:
         attention, mlp = block.self_attn, block.mlp

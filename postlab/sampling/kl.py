@@ -50,13 +50,13 @@ def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
     longest = max(len(rollout.prompt) + len(rollout.answer) for rollout in rollouts)
     positions = longest - min(len(rollout.prompt) for rollout in rollouts) + 1
     rows = min(ROWS, max(1, LOGITS // (positions * vocabulary)))
-    # 1. Greedy answers to one prompt are often the same text: it is computed once.
+    # 1. Greedy answers to the same prompt are often identical; each text is computed once.
     distinct = {(*rollout.prompt, -1, *rollout.answer): rollout for rollout in rollouts}
     nats: dict[tuple[int, ...], float] = {}
     texts = sorted(distinct, key=len)  # texts of like length share a batch: little padding
     for some in (texts[i : i + rows] for i in range(0, len(texts), rows)):
         batch = [distinct[text] for text in some]
-        # 2. Logits (B, T, V) of both, only from the shortest prompt's last token on.
+        # 2. Logits (B, T, V) of both models, starting at the shortest prompt's last token.
         first = min(len(rollout.prompt) for rollout in batch) - 1  # it predicts the first answer
         ours = _logits(policy, batch, first)
         with _reference(policy, ref) as model:
@@ -66,7 +66,7 @@ def answer_kl(policy: Any, ref: Any, rollouts: list[Rollout]) -> list[float]:
                 f"ref has {theirs.shape[-1]} tokens in its vocabulary, the policy {ours.shape[-1]};"
                 " a KL needs the same tokenizer"
             )
-        # 3. The whole distributions, not the sampled tokens alone: a KL that is never negative.
+        # 3. Sum over the whole vocabulary, not just the sampled tokens: the KL is never negative.
         for i, (text, rollout) in enumerate(zip(some, batch, strict=True)):
             start = len(rollout.prompt) - 1 - first
             steps = slice(start, start + len(rollout.answer))

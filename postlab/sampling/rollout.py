@@ -41,23 +41,23 @@ def answer(
 
     1. Group the rollouts: a batch holds one temperature and one limit.
     2. Sort each group by length, so that a batch needs little padding.
-    3. Answer batch by batch, with the engine where it can read the model.
+    3. Answer batch by batch, with the CPU engine if it can read the model.
 
     Args:
         rollouts: each gets its `answer`; temperature 0 is greedy.
     Yields:
-        each batch of rollouts when it is done.
+        Each batch of rollouts when its answers are complete.
     """
-    # 1. One call decodes at one temperature, up to one limit.
+    # 1. Each call decodes at one temperature, up to one limit.
     groups: dict[tuple[float, int], list[Rollout]] = {}
     for rollout in rollouts:
         groups.setdefault((rollout.temperature, rollout.new_tokens), []).append(rollout)
     stops, rows = stop_tokens(policy, tokenizer), _batch_rows(policy)
     decoder = _decoder(policy, [rollout for group in groups.values() for rollout in group])
     for group in groups.values():
-        # 2. The noise depends on the answer's name, not on its place: sorting changes no answer.
+        # 2. The noise depends on the rollout, not on its position, so sorting changes no answer.
         group.sort(key=lambda rollout: len(rollout.prompt))
-        # 3. The engine, or the model's own `generate`: the same answers, up to rounding.
+        # 3. The engine and the model's own `generate` give the same answers, up to rounding.
         for batch in (group[i : i + rows] for i in range(0, len(group), rows)):
             if decoder is not None:
                 _decode(decoder, batch, stops, seed)
@@ -67,10 +67,10 @@ def answer(
 
 
 def read_policy(policy: Any, longest: int) -> Any:
-    """A policy's weights as the CPU engine reads them now; None where it cannot.
+    """A decoder with the policy's current weights for the CPU engine; None if it can't read them.
 
     Args:
-        longest: tokens of the longest prompt and its answer.
+        longest: length of the longest prompt with its answer, in tokens.
     """
     from postlab.sampling import decoding
 
@@ -102,9 +102,9 @@ def render(tokenizer: Any, messages: Messages, *, prompt: bool = True) -> str:
 
     Args:
         messages: a conversation, {"role": ..., "content": ...} per message.
-        prompt: whether the text ends where the assistant is to begin.
+        prompt: whether the text ends where the assistant's turn begins.
     Returns:
-        The text, special tokens written out; it is not tokenized.
+        The text, not tokenized, with special tokens written out.
     Raises:
         ValueError: if the tokenizer has no chat template.
     """
@@ -122,7 +122,7 @@ def end_of_turn(tokenizer: Any) -> int:
     Not taken from `eos_token` (a base model's is the end of a document) nor from `pad_token`.
 
     Args:
-        tokenizer: with a chat template.
+        tokenizer: a tokenizer with a chat template.
     Returns:
         A token id.
     Raises:
@@ -221,7 +221,7 @@ class _Noise:
         """(n, V) scores with noise in each slot of them, from its answer's generator."""
         # 1. Temperature.
         scores = scores / self.temperature
-        # 2. Gumbel noise: the argmax of what comes out is a draw from softmax(scores / T).
+        # 2. Gumbel noise: the argmax of the noisy scores is a sample from softmax(scores / T).
         for slot, row in slots:
             noise = scores.new_empty(scores.shape[1])
             scores[slot] -= noise.exponential_(generator=self.generators[row]).log_()
@@ -278,7 +278,7 @@ def _generate(
 
         processors.append(noised)
 
-    # 2. Greedy decoding of the scores with noise in them is sampling.
+    # 2. Greedy decoding of the noisy scores amounts to sampling.
     out = policy.generate(
         input_ids=torch.tensor(ids, device=device),
         attention_mask=torch.tensor(mask, device=device),
@@ -295,7 +295,7 @@ def _generate(
         top_k=50,
         repetition_penalty=1.0,
     )
-    # 3. Each answer up to the token that ended it; what follows is padding.
+    # 3. Keep each answer up to the token that ended it; the rest is padding.
     for rollout, tokens in zip(batch, out[:, width:].tolist(), strict=True):
         ended = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
         rollout.answer = tokens[: ended + 1]

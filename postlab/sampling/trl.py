@@ -49,15 +49,15 @@ def rollout_func(prompts: list, trainer: Any) -> dict[str, list | None]:
 
 
 def draw(logits: Any, temperature: float) -> Any:
-    """(n, V) logits -> (n,) tokens from softmax(logits / temperature), by torch's global luck."""
+    """(n, V) logits -> (n,) tokens from softmax(logits / temperature), with torch's global RNG."""
     import torch
 
-    # Where a uniform number falls among the sums of the probabilities: one number a row, not V.
+    # Inverse transform sampling, which needs one random number per row instead of V.
     # 1. Cumulative probabilities (n, V), in float64: float32 sums would lose small probabilities.
     sums = (logits.double() / temperature).softmax(dim=-1).cumsum(dim=-1)
-    # 2. A uniform number below the total, which rounding may leave a little off 1.
+    # 2. A uniform number below the total, which may differ slightly from 1 because of rounding.
     luck = torch.rand(len(logits), 1, dtype=torch.float64) * sums[:, -1:]
-    # 3. The first token whose sum is above it.
+    # 3. The first token whose cumulative probability exceeds it.
     return torch.searchsorted(sums, luck, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
 
 

@@ -1,4 +1,4 @@
-"""Post-training from scratch in plain torch: each loss equals the library's own."""
+"""Post-training from scratch in plain torch, with losses that agree with TRL's."""
 
 from typing import TYPE_CHECKING
 

@@ -43,11 +43,11 @@ def reinforce_loss(logps: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     """
     check_mask(logps, mask, needed=True)
     check_same(rewards=rewards, answers=logps[:, 0], dims=1)
-    # 1. The surplus over the baseline is a weight: no gradient flows through it.
+    # 1. The reward minus the baseline is a weight: no gradient flows through it.
     surplus = (rewards - rewards.mean()).detach()  # (B,)
     # 2. The log-probability of an answer is the sum over its tokens.
     answer_logps = (logps * mask).sum(dim=1)  # (B,)
-    # 3. Minus, because optimizers descend.
+    # 3. The minus sign, because optimizers minimize.
     return -(surplus * answer_logps).mean()
 
 
@@ -61,7 +61,7 @@ def grpo_loss(
     clip: float = 0.2,
     beta: float = 0.0,
 ) -> Tensor:
-    """GRPO's loss of a batch: clipped, pulled to a reference, each answer's tokens averaged first.
+    """GRPO's loss for a batch: clipped, with a KL penalty, averaged per answer first.
 
     1. The clipped policy loss of each token.
     2. Plus beta times the estimate k3 of KL(policy || ref).
@@ -92,7 +92,7 @@ def grpo_loss(
     check_range("beta", beta, low=0)
     # 1. PPO's clipped loss, with one advantage for all the tokens of an answer.
     loss, _ = clipped_policy_loss(logps, old_logps, advantages, clip_low=clip, clip_high=clip)
-    # 2. The pull to the reference (eq. 4) is part of the loss; PPO puts it into the reward.
+    # 2. The KL penalty (eq. 4) is part of the loss; PPO puts it into the reward.
     loss = loss + beta * kl_estimate(logps, ref_logps, kind="k3")  # (B, T)
-    # 3. 1/|o_i| within each answer, then 1/G over answers: a token of a long answer weighs less.
+    # 3. 1/|o_i| within each answer, then 1/G over answers: a token in a long answer counts less.
     return masked_mean(loss, mask, dim=1).mean()

@@ -43,7 +43,7 @@ def lora_forward(
     tensor([[7., 2.]])
     """
     _check_shapes(x, weight, a, b, r)
-    # Eq. 3: W0 x + scaling * B A x. Nothing but a and b gets a gradient.
+    # Eq. 3: W0 x + scaling * B A x.
     return F.linear(x, weight) + lora_update(x, a, b, scaling=alpha / r)
 
 
@@ -63,7 +63,7 @@ def lora_update(x: Tensor, a: Tensor, b: Tensor, *, scaling: float) -> Tensor:
     """
     down = F.linear(x, a)  # 1. (..., in) -> (..., r): through the bottleneck
     up = F.linear(down, b)  # 2. (..., r) -> (..., out)
-    return up * scaling  # 3. so that alpha sets the strength, whatever r is
+    return up * scaling  # 3. so that alpha sets the strength for any r
 
 
 class LoRALinear(nn.Module):
@@ -105,7 +105,8 @@ class LoRALinear(nn.Module):
         _check_settings(linear, r, alpha, dropout)
         # 1. The base is frozen: only the adapter needs gradients and optimizer states.
         self.linear = linear.requires_grad_(False)
-        # 2. B = 0, so B A = 0 and training starts from the base; A must not be 0 as well.
+        # 2. B = 0, so B A = 0 and training starts from the base model. A must not be 0 as well, or
+        #    neither would get a gradient.
         weight = linear.weight
         self.a = nn.Parameter(torch.empty(r, linear.in_features).to(weight))
         self.b = nn.Parameter(torch.zeros(linear.out_features, r).to(weight))

@@ -1,4 +1,4 @@
-"""Losses: SFT, reward model and DPO here, PPO's parts handed on; GRPO's are in grpo.py.
+"""Losses for SFT, reward models and DPO, and PPO's parts re-exported; GRPO's loss is in grpo.py.
 
 Each is the formula and its checks, and agrees with TRL's trainers, value and gradient.
 
@@ -60,7 +60,7 @@ def sft_loss(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     tensor(2.)
     """
     check_mask(labels, mask, needed=True)
-    # -100 is not a token: any valid id may stand in, because the mask leaves its place out.
+    # -100 is not a token id; any valid id can replace it, because the mask excludes that position.
     return -masked_mean(token_logps(logits, labels.masked_fill(mask == 0, 0)), mask)
 
 
@@ -138,7 +138,7 @@ def dpo_loss(
     if kind == "sigmoid":
         flipped = label_smoothing * F.logsigmoid(-beta * h)
         return -(1 - label_smoothing) * F.logsigmoid(beta * h) - flipped
-    if kind == "ipo":  # a target instead of a slope without end: h shall be 1 / (2 beta)
+    if kind == "ipo":  # a finite target for h, 1 / (2 beta), instead of a push without end
         return (h - 1 / (2 * beta)) ** 2
     choose("kind", kind, ("sigmoid", "ipo", "hinge"))
     return F.relu(1 - beta * h)

@@ -78,7 +78,7 @@ class NF4Tensor:
         """
         # 1. Unpack the two codes of each byte, upper half first.
         pairs = torch.stack([self.codes >> 4, self.codes & 0xF], dim=1)  # (numel / 2, 2)
-        # 2. Look the codes up, and scale each block back.
+        # 2. Look up the value of each code, and undo the scaling of each block.
         values = NF4.to(pairs.device)[pairs.long()].view(-1, self.block)  # (blocks, block)
         scaled = values * self.constants().view(-1, 1)
         return scaled.view(self.shape).to(self.dtype)
@@ -117,15 +117,15 @@ def quantize(w: Tensor, *, block: int = 64, double_quant: bool = False) -> NF4Te
         )
     if not torch.isfinite(w).all():
         raise ValueError("w holds NaN or infinity, which no block constant can scale")
-    # 1. A scale for each block and a code for each weight (eq. 1).
+    # 1. Compute one scale per block and one code per weight (eq. 1).
     codes, absmax = nf4_codes(w.detach().float().reshape(-1, block), NF4.to(w.device))
-    # 2. Two codes to a byte.
+    # 2. Pack two codes into each byte.
     flat = codes.view(-1)  # (numel,)
     packed = flat[::2] << 4 | flat[1::2]
     if not double_quant:
         return NF4Tensor(packed, absmax, w.shape, w.dtype, block)
-    # 3. Double quantisation: the scales in 8 bits, in blocks of their own. All are positive, so
-    #    their mean comes off first, or half of the signed codes would never be used.
+    # 3. Double quantisation: round the scales to 8 bits, in blocks of their own. They are all
+    #    positive, so subtract their mean first, or half of the signed codes would never be used.
     offset = absmax.mean()
     nested, scales = _dynamic_codes(absmax - offset)
     return NF4Tensor(packed, nested, w.shape, w.dtype, block, scales, offset)
@@ -151,20 +151,20 @@ def nf4_codes(w: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"w has shape {tuple(w.shape)}; expected (n, block): use w.view(-1, 64)")
     if codebook.dim() != 1 or not 2 <= len(codebook) <= 256 or (codebook.diff() <= 0).any():
         raise ValueError("codebook must be a vector of 2 to 256 ascending values, such as NF4")
-    # 1. Each block has a scale of its own, so an outlier costs precision in its block alone.
+    # 1. Each block has its own scale, so an outlier costs precision only in its block.
     absmax = w.abs().amax(dim=1)  # (n,)
     scaled = w * (1 / absmax.clamp(min=TINIEST)).view(-1, 1)  # (n, block), in [-1, 1]
-    # 2. The nearest value: how many midpoints lie below. The same as an argmin over distances.
-    middles = (codebook[:-1] + codebook[1:]) / 2  # (15,)
+    # 2. The nearest value's code is the number of midpoints below; same as an argmin of distances.
+    middles = (codebook[:-1] + codebook[1:]) / 2  # (15,) for NF4
     codes = torch.bucketize(scaled.clamp(-1, 1), middles.to(scaled))
     return codes.to(torch.uint8), absmax
 
 
 def normal_codebook(*, offset: float = 1 - (1 / 32 + 1 / 30) / 2) -> Tensor:
-    """Where NF4 comes from: quantiles of a standard normal, 8 below zero and 8 from it on.
+    """Where NF4 comes from: quantiles of a standard normal, 7 below zero, zero, and 8 above.
 
     Evenly spaced probabilities from 1 - offset to 1/2 on the left and from 1/2 to offset on the
-    right, their quantiles, all divided by the largest. Zero is in both halves, kept once.
+    right, their quantiles, all divided by the largest. Zero is in both halves and is kept once.
 
     Args:
         offset: the probability at the outermost value; at 1 it would be infinite. The default is
@@ -176,12 +176,12 @@ def normal_codebook(*, offset: float = 1 - (1 / 32 + 1 / 30) / 2) -> Tensor:
     >>> bool((normal_codebook() - NF4).abs().max() < 2e-7)
     True
     """
-    # 1. Evenly spaced probabilities on either side, so that each code is used about equally often.
+    # 1. Evenly spaced probabilities on each side, so that all codes are used about equally often.
     left = torch.linspace(1 - offset, 0.5, 8, dtype=torch.float64)[:-1]
     right = torch.linspace(0.5, offset, 9, dtype=torch.float64)
     # 2. Their quantiles under a standard normal, which is what trained weights resemble.
     values = torch.special.ndtri(torch.cat([left, right]))
-    # 3. Into [-1, 1], where the blocks are scaled to as well.
+    # 3. Scale to [-1, 1], the range that blocks are scaled to as well.
     return (values / values.max()).float()
 
 

@@ -22,8 +22,8 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
 
     1. The surprise at t is delta_t = r_t + gamma V_{t+1} - V_t. After a completion's last token the
        value is 0.
-    2. The advantage is the sum of the surprises from t on, where each step ahead weighs gamma * lam
-       less: A_t = delta_t + gamma lam A_{t+1}.
+    2. The advantage is the sum of the surprises from t on, each weighted by another factor
+       gamma * lam for every step ahead: A_t = delta_t + gamma lam A_{t+1}.
 
     lam = 0 trusts the critic (one surprise), 1 the rewards (return less V_t).
 
@@ -87,7 +87,7 @@ def group_advantages(
     if not rewards.isfinite().all():
         raise ValueError("rewards hold NaN or infinity; leave out groups that cannot be scored")
     groups = rewards.view(-1, group_size)  # (B / G, G)
-    # 1. The baseline is the group's mean: it takes the place of PPO's critic.
+    # 1. The baseline is the group's mean, which takes the place of PPO's critic.
     centred = groups - groups.mean(dim=1, keepdim=True)
     # 2. The scale. Dr. GRPO leaves it out, because dividing by the group's own deviation gives
     #    groups with nearly equal rewards (very easy or very hard prompts) more weight.
@@ -110,7 +110,7 @@ def clipped_policy_loss(
 
     1. The ratio policy / old, per token.
     2. The same ratio, clipped to 1 - clip_low to 1 + clip_high.
-    3. The smaller of the two, each times the advantage A.
+    3. Minus the smaller of the two products with the advantage A.
 
     Where it is clipped it has no gradient: the policy has gone as far in the advantage's direction
     as these samples allow. No gradient flows to old_logps or advantages, so the first step may pass
@@ -140,15 +140,15 @@ def clipped_policy_loss(
         )
     check_range("clip_low", clip_low, above=0, below=1)
     check_range("clip_high", clip_high, above=0)
-    # (B, T), or (B, 1) for one a sequence
+    # (B, T), or (B, 1) if there is one per sequence
     adv = (advantages if advantages.shape == logps.shape else advantages[:, None]).detach()
-    # 1. The ratio of new to old probability corrects for samples that an older policy drew.
+    # 1. The ratio of new to old probability corrects for samples that come from an older policy.
     ratio = (logps - old_logps.detach()).exp()  # (B, T)
-    # 2. The clip bounds how far these samples may move the policy.
+    # 2. The clip limits how far these samples can move the policy.
     near = ratio.clamp(1 - clip_low, 1 + clip_high)
     # 3. The minimum is pessimistic: the clip can take a gain away, but it never hides a loss.
     loss = -torch.minimum(ratio * adv, near * adv)
-    # A token has lost its gradient only if it went too far in its advantage's direction.
+    # A token loses its gradient only if its ratio went too far in its advantage's direction.
     clipped = torch.where(adv > 0, ratio > 1 + clip_high, (adv < 0) & (ratio < 1 - clip_low))
     return loss, clipped
 

@@ -54,7 +54,7 @@ def token_rewards(
             f"scores has shape {tuple(scores.shape)} and {int((~scores.isfinite()).sum())} values "
             f"that are not finite; expected one finite number for each of {len(mask)} completions"
         )
-    # 1. The KL penalty is paid where it arises, token by token.
+    # 1. The KL penalty applies token by token, where the divergence arises.
     rewards = -beta * kl_estimate(logps, ref_logps, kind="k1") * mask  # (B, T)
     # 2. The reward model scores the whole completion, so its score comes with the last token.
     last = mask.sum(dim=1, keepdim=True).long() - 1  # (B, 1)
@@ -84,7 +84,7 @@ def clipped_value_loss(
     >>> clipped_value_loss(one, one, old_values=zero)  # counts as 0.2: (0.2 - 1)**2 / 2
     tensor([[0.3200]])
     """
-    # The maximum is pessimistic, as the policy's minimum is: the clip can only raise the loss.
+    # The maximum is pessimistic, like the policy's minimum: the clip can only raise the loss.
     near = old_values + (values - old_values).clamp(-clip, clip)
     return 0.5 * torch.maximum((values - returns) ** 2, (near - returns) ** 2)
 
@@ -132,8 +132,8 @@ def ppo_step(
 ) -> dict[str, float]:
     """Learn from one batch of the policy's own samples.
 
-    1. Log-probs and values of the samples, before anything moves.
-    2. A reward for each token: the KL penalty, and the score at the last.
+    1. Log-probs and values of the samples, before any update.
+    2. A reward for each token: the KL penalty, plus the score at the last token.
     3. Credit: advantages and returns.
     4. A few clipped updates on the same samples.
 
@@ -243,13 +243,13 @@ def train(
         # 1. Draw prompts.
         index = torch.randint(len(prompts), (batch_size,), generator=generator).tolist()
         batch = [prompts[i] for i in index]
-        # 2. Sample a completion of each from the policy as it is now: PPO is on-policy.
+        # 2. Sample a completion for each from the current policy: PPO is on-policy.
         rollouts = sample(
             policy, batch, eos=eos, max_new_tokens=max_new_tokens, generator=generator
         )
         # 3. Score the completions.
         scores = reward(rollouts)
-        # 4. Learn from them; the next batch is sampled from the changed policy.
+        # 4. Learn from them; the next batch is sampled from the updated policy.
         models = {"ref": ref, "value_head": value_head, "optimizer": optimizer}
         log.append(ppo_step(policy, rollouts, scores, beta=beta, generator=generator, **models))
         schedule.step()

@@ -111,16 +111,16 @@ def sample(
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; expected at least 1")
-    # 1. The prompts, padded on the left, so that every completion begins in one column.
-    start = pack(prompts, [[0]] * len(prompts))  # with one column too many, taken off again
+    # 1. Pad the prompts on the left, so that all completions begin in the same column.
+    start = pack(prompts, [[0]] * len(prompts))  # its extra column is removed below
     ids, attention = start.ids[:, :-1], start.attention[:, :-1]
     width, feed, cache = ids.shape[1], ids, None
     alive = torch.ones(len(ids), 1, dtype=torch.bool)
     for _ in range(max_new_tokens):
-        # 2. The prompts once, then only the newest token: the cache holds the rest.
+        # 2. Run the prompts once, then only the newest token: the cache holds the rest.
         out = model(input_ids=feed, attention_mask=attention, past_key_values=cache, use_cache=True)
         cache = out.past_key_values
-        # 3. Draw from the model's own distribution; a completion that ended is padded with 0.
+        # 3. Sample from the model's distribution; pad a completion that has ended with 0.
         feed = torch.multinomial(out.logits[:, -1].softmax(-1), 1, generator=generator)  # (B, 1)
         feed = feed.where(alive, 0)
         ids = torch.cat([ids, feed], dim=1)
@@ -145,7 +145,7 @@ def completion_states(model: Any, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
     out = model(
         input_ids=rollouts.ids, attention_mask=rollouts.attention, output_hidden_states=True
     )
-    # Logits at position t predict token t + 1, so completions are read one column earlier.
+    # The logits at position t predict token t + 1, so completions are read one column earlier.
     before = slice(-rollouts.mask.shape[1] - 1, -1)
     return out.logits[:, before], out.hidden_states[-1][:, before]
 

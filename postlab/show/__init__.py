@@ -6,7 +6,7 @@
 - explorer: the rollout explorer for GRPO's groups
 - mixer: the soup mixer
 - chooser: the token view with a slider
-- pages: escaped text, buttons, and what is shown without a kernel
+- pages: escaped text, buttons, and the static form that shows without a kernel
 """
 
 from postlab import _doors

@@ -1,10 +1,10 @@
-"""What the numbers of an evaluation support: intervals, paired tests, agreement, power.
+"""What an evaluation's numbers support: intervals, paired tests, agreement and power.
 
 - intervals: bootstrap, mcnemar, paired differences, win rates, pass@k, and the verdict in words
-- basics: what the others share, and Wilson's interval of a share
+- basics: what the others share, and Wilson's interval for a proportion
 - agreement: Holm, Benjamini-Hochberg, and Cohen's kappa for two raters
-- blocks: arms of an experiment against one another, seed by seed
-- design: power and the smallest effect that n prompts can show
+- blocks: the arms of an experiment compared with one another, seed by seed
+- design: power, and the smallest effect that n prompts can detect
 """
 
 from postlab import _doors

@@ -1,4 +1,4 @@
-"""The embedded world: six task families of known truth, and a base that read about them."""
+"""The embedded world: six task families with known answers, and the texts to train on."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,10 @@
 """Checks for the exercises: `dpo_loss = check.dpo_loss(dpo_loss)` in the cell that defines it.
 
-A check prints one short paragraph and returns a function to go on with: the learner's when it is
-right, else the reference, so that a notebook runs to its end whatever is written in its exercises.
+A check prints one short paragraph and returns a function to continue with: the learner's if it is
+right, otherwise the reference, so that a notebook runs to the end whatever its exercises contain.
 A failing check says what was returned, what was expected, and which mistake it looks like.
 
-Each name is imported with its week's module when it is first asked for.
+A check is imported, with its week's module, when it is first used.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WEEKS = {  # in the order of the notebooks
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """The check of an exercise: hand it a function, and go on with the one it returns."""
+    """The check of an exercise: pass it your function, and continue with the one it returns."""
     if name not in WEEKS:
         near = difflib.get_close_matches(name, WEEKS, n=1)
         hint = f"did you mean {near[0]!r}? T" if near else "t"

@@ -1,8 +1,8 @@
 """Week 3, SFT and its data.
 
-- figures: the notebook's figures; figures_experiments: its experiments
-- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
-  `postlab.course.check` loads them
+- figures: the notebook's figures; figures_experiments: those of its experiments
+- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
+  `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors

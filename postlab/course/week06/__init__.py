@@ -1,8 +1,8 @@
 """Week 6, comparing SFT and DPO.
 
 - figures: the notebook's figures
-- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
-  `postlab.course.check` loads them
+- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
+  `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors

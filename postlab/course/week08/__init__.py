@@ -1,12 +1,12 @@
 """Week 8, debugging GRPO.
 
 - figures: the notebook's figures
-- figures_hack, figures_ablations, figures_tasks: the recorded experiments
+- figures_hack, figures_ablations, figures_tasks: figures of the recorded experiments
 - rewards: a reward with a hole in it
 - resampling: DAPO's dynamic sampling for TRL
-- gym: puzzles of reasoning-gym
-- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
-  `postlab.course.check` loads them
+- gym: puzzles from reasoning-gym
+- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
+  `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors

@@ -1,8 +1,8 @@
 """Week 10, process rewards.
 
-- figures: the notebook's figures; figures_gamed: a process reward that is gamed
-- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
-  `postlab.course.check` loads them
+- figures: the notebook's figures; figures_gamed: those of a process reward that is gamed
+- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
+  `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors

@@ -1,11 +1,11 @@
 """Week 11, several objectives.
 
-- figures: the notebook's figures; figures_methods: of single methods
+- figures: the notebook's figures; figures_methods: those of single methods
 - record: the recorded experiment as arrays and frames
 - levels: what a constraint costs
-- volumes: hypervolumes of measured policies, with intervals
-- exercises, mistakes_*: its exercises and what goes wrong in them; they import torch, and
-  `postlab.course.check` loads them
+- volumes: the hypervolumes of measured policies, with intervals
+- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
+  `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors
