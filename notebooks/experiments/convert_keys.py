@@ -66,6 +66,7 @@ def converted_evaluation(
         SystemExit: if the prompts, a score or the weights differ from what they are now.
     """
     from postlab.evals import score_again, suite_rows
+    from postlab.runs import changes
 
     rows = suite_rows(suite, settings["n"], settings["seed"])
     prompts = {str(row["id"]): row["prompt"][-1]["content"] for row in rows}
@@ -77,6 +78,13 @@ def converted_evaluation(
         raise SystemExit(f"{run.stage}: scored again, its answers differ in {', '.join(odd)}")
     manifest = run.manifest
     stored = manifest["eval"]
+    # An evaluation of old says only in its manifest which versions it was made with.
+    before = stored.get("made_by") or {"versions": manifest["versions"]}
+    after = {name: notes["made_by"][name] for name in before}
+    if "made_by" not in stored:
+        before = {"versions": {name: before["versions"][name] for name in after["versions"]}}
+    if different := changes(before, after):
+        raise SystemExit(f"{run.stage}: not the same evaluation: {', '.join(different)}")
     if notes["made_by"]["weights"][0] != manifest.get(
         "weights_sha256", notes["made_by"]["weights"][0]
     ):
@@ -88,7 +96,7 @@ def converted_evaluation(
             manifest,
             "evaluation",
             stored["key"],
-            ["prompts", "every score of every answer", "weights"],
+            ["prompts", "every score of every answer", "weights", "versions"],
         )
     )
 
