@@ -554,6 +554,8 @@ few = instruction_rows("tinyworld", split="train", n=640, seed=lab.seed)
 class Session(TrainerCallback):
     """Notes the loss of each step; may break off after one, as a notebook service does."""
 
+    watches_only = True  # it changes nothing that is trained, so it doesn't make a run another one
+
     def __init__(self, ends_after=None):
         self.ends_after, self.losses = ends_after, {}
 

@@ -223,7 +223,8 @@ def _code(trainer: Any) -> dict[str, Any]:
             parts[name] = getattr(trainer, name)
     for callback in trainer.callback_handler.callbacks:
         kind = type(callback)
-        if kind.__name__ not in BYSTANDERS and ".integrations" not in kind.__module__:
+        bystander = kind.__name__ in BYSTANDERS or ".integrations" in kind.__module__
+        if not bystander and not getattr(kind, "watches_only", False):
             # A library's callback holds parts of the trainer; its own settings are plain values.
             parts[f"callback {kind.__name__}"] = callback if ours(kind) else _settings(callback)
     if getattr(trainer, "ref_model", None) is not None:

@@ -102,7 +102,9 @@ class Run:
         """Load the finished run, resume it, or train from the start, as the run's key allows.
 
         Args:
-            trainer: any Hugging Face or TRL trainer with `output_dir=run.checkpoints`.
+            trainer: any Hugging Face or TRL trainer with `output_dir=run.checkpoints`. Its
+                callbacks are part of the key, except one whose class says `watches_only = True`:
+                it logs or stops, and doesn't change what is trained.
         Returns:
             the log history, as in `trainer.state.log_history`.
         Raises:
