@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -85,7 +86,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     `restore`: the two change places, and only then is the old one deleted.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _remove(temporary)
     with writing_to(path.parent):
         temporary.mkdir()
     restore(path)
@@ -96,7 +97,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _sync(file)
         _sync(temporary)
         # 2. Put it in place; the old folder, if there is one, becomes the temporary one.
-        if not path.exists():
+        if not os.path.lexists(path):
             os.replace(temporary, path)
         elif not _exchange(temporary, path):
             aside = path.with_name(f".{path.name}.old-{os.getpid()}")
@@ -106,19 +107,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         # 3. Delete what is left: the old folder, or a new one that wasn't finished.
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
 def restore(path: Path) -> None:
     """Put the old folder back at `path` if a kill came before the new one was renamed.
 
-    That can happen only on a system where two folders can't change places in one step.
+    That can happen only on a system where two folders can't change places in one step. If several
+    were left, the one that was moved aside last is put back.
     """
-    for aside in sorted(path.parent.glob(f".{path.name}.old-*")):
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+    left = path.parent.glob(f".{glob.escape(path.name)}.old-*")
+    for aside in sorted(left, key=lambda folder: folder.lstat().st_ctime_ns, reverse=True):
+        if os.path.lexists(path):
+            _remove(aside)
         else:
             os.replace(aside, path)
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder with all in it, or a file or a link but not what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -140,11 +152,7 @@ def sweep(folder: Path) -> None:
     for aside in folder.glob(".*.old-*"):
         restore(folder / aside.name[1:].rpartition(".old-")[0])
     for left in folder.glob(".*.tmp-*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                left.unlink()
+        _remove(left)
 
 
 def files_hash(files: Iterable[Path]) -> str:

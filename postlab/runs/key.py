@@ -9,6 +9,7 @@ never reused. Left out: the hardware.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab import storage
-from postlab.runs.code import ours, plain, stored_names, trace_code
+from postlab.runs.code import ours, own_function, plain, stored_names, trace_code
 from postlab.runs.packing import is_packed
 
 PLACES = re.compile(
@@ -39,7 +40,9 @@ FUNCTIONS = (
     "formatting_func",
     "tools",
     "environment_factory",
+    "optimizer_cls_and_kwargs",
 )
+MODELS = ("ref_model", "reward_model", "value_model", "teacher_model")  # beside the trained one
 # Callbacks that print, plot or count, and have no effect on training.
 BYSTANDERS = (
     "DefaultFlowCallback",
@@ -154,14 +157,23 @@ def _model(model: Any) -> dict[str, Any]:
     config = model.config
     name = getattr(config, "_name_or_path", "") or ""
     quantization = getattr(config, "quantization_config", None)
-    return {
-        "base": plain(name) if Path(name).is_dir() else name,
-        "revision": getattr(config, "_commit_hash", None),
-        "weights": storage.weights_hash(Path(name)) if name and Path(name).is_dir() else None,
-        "dtype": str(getattr(config, "dtype", None)),
-        "quantization": plain(quantization) if quantization else None,
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-    } | ({"without_padding": True} if is_packed(model) else {})
+    return (
+        {
+            "base": plain(name) if Path(name).is_dir() else name,
+            "revision": getattr(config, "_commit_hash", None),
+            "weights": storage.weights_hash(Path(name)) if name and Path(name).is_dir() else None,
+            "dtype": str(getattr(config, "dtype", None)),
+            "quantization": plain(quantization) if quantization else None,
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }
+        | ({"without_padding": True} if is_packed(model) else {})
+        | _architecture(config, name)
+    )
+
+
+def _architecture(config: Any, name: str) -> dict[str, Any]:
+    """The settings of a model that no folder or Hub id describes."""
+    return {} if name or not hasattr(config, "to_dict") else {"config": plain(config.to_dict())}
 
 
 def _tokenizer(tokenizer: Any) -> dict[str, Any]:
@@ -190,11 +202,17 @@ def _rows(dataset: Any) -> Any:
     for row in _each(dataset):
         # reference log-probs are results, not data: their last digits differ between machines
         content = {name: value for name, value in row.items() if not name.startswith("ref_")}
-        sha.update(json.dumps(content, sort_keys=True, default=plain).encode() + b"\n")
+        sha.update(json.dumps(content, sort_keys=True, default=_content).encode() + b"\n")
     described = {"rows": len(dataset), "sha256": sha.hexdigest()}
     if getattr(dataset, "_format_type", None) == "custom":  # a function changes rows when read
         described["transform"] = trace_code(dataset._format_kwargs).sha256[:16]
     return described
+
+
+def _content(value: Any) -> Any:
+    """A value of a row that is no text or number, such as an image."""
+    described = plain(value)
+    return trace_code(value).sha256 if described == type(value).__qualname__ else described
 
 
 def _each(dataset: Any) -> Iterable[dict[str, Any]]:
@@ -224,12 +242,15 @@ def _code(trainer: Any) -> dict[str, Any]:
     for callback in trainer.callback_handler.callbacks:
         kind = type(callback)
         bystander = kind.__name__ in BYSTANDERS or ".integrations" in kind.__module__
-        if not bystander and not getattr(kind, "watches_only", False):
+        if (ours(kind) or not bystander) and not getattr(kind, "watches_only", False):
             # A library's callback holds parts of the trainer; its own settings are plain values.
             parts[f"callback {kind.__name__}"] = callback if ours(kind) else _settings(callback)
-    if getattr(trainer, "ref_model", None) is not None:
-        parts["ref_model"] = trainer.ref_model
-    parts |= _own_settings(trainer) | _optimizer(trainer)
+    for name in MODELS:
+        if getattr(trainer, name, None) is not None:
+            parts[name] = getattr(trainer, name)
+    if getattr(trainer, "tools", None):
+        parts["tools as told"] = [_told(tool) for tool in trainer.tools]
+    parts |= _own_settings(trainer) | _patches(trainer) | _optimizer(trainer)
     code: dict[str, Any] = {"trainer": type(trainer).__name__}
     hidden: list[str] = []
     for name, thing in parts.items():
@@ -244,6 +265,22 @@ def _settings(thing: Any) -> tuple[str, str, dict[str, Any]]:
         n: v for n, v in sorted(vars(thing).items()) if isinstance(v, bool | int | float | str)
     }
     return type(thing).__module__, type(thing).__qualname__, values
+
+
+def _told(tool: Any) -> list[Any]:
+    """What stands in the prompt of a tool: here a docstring and type hints do count."""
+    hints = getattr(tool, "__annotations__", None) or {}
+    return [inspect.getdoc(tool), {name: str(hint) for name, hint in hints.items()}]
+
+
+def _patches(trainer: Any) -> dict[str, Any]:
+    """Methods that one put into this one trainer, as in `trainer.compute_loss = mine`."""
+    values = {n: v for n, v in sorted(vars(trainer).items()) if n not in FUNCTIONS}
+    return {
+        f"trainer.{name}": value
+        for name, value in values.items()
+        if own_function(getattr(value, "__func__", value))
+    }
 
 
 def _own_settings(trainer: Any) -> dict[str, Any]:
@@ -264,7 +301,10 @@ def _optimizer(trainer: Any) -> dict[str, Any]:
         )
         described: dict[str, Any] = {}
         if optimizer is not None:
-            groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+            groups = [
+                g | {"params": [tuple(getattr(p, "shape", ())) for p in g["params"]]}
+                for g in optimizer.param_groups
+            ]
             described["optimizer"] = [type(optimizer), groups]
         if schedule is not None:
             state = {k: v for k, v in vars(schedule).items() if k != "optimizer"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import fractions
 import functools
 import importlib
 import os
@@ -362,3 +363,310 @@ def test_a_seal_covers_settings_but_not_where_the_base_lies(tmp_path):
     (tmp_path / "adapter_config.json").write_text(moved.replace("8", "9"))
     (tmp_path / "tokenizer.json").unlink()
     assert storage.changed_files(tmp_path, hashes) == ["adapter_config.json", "tokenizer.json"]
+
+
+# ---- values and code that a walk met and did not read
+
+KEPT = {
+    "a library's decorator": (
+        "import torch\n@torch.no_grad()\ndef reward(c): return [1]",
+        "[1]",
+        "[2]",
+    ),
+    "a library's context manager": (
+        "import contextlib\n@contextlib.contextmanager\ndef one():\n  yield 1\n"
+        "def reward(c):\n  with one() as x: return x",
+        "yield 1",
+        "yield 2",
+    ),
+    "a table of functions that a library holds": (
+        "import functools\n@functools.singledispatch\ndef one(x): return 0\n"
+        "@one.register\ndef _(x: int): return 1\ndef reward(c): return one(1)",
+        "return 1",
+        "return 2",
+    ),
+    "a decorator that is a class": (
+        "import functools\nclass Scaled:\n  def __init__(self, f):\n"
+        "    functools.update_wrapper(self, f); self.f = f; self.k = 1\n"
+        "  def __call__(self, c): return self.f(c) * self.k\n@Scaled\ndef reward(c): return [1]",
+        "self.k = 1",
+        "self.k = 2",
+    ),
+    "a method of a dict of one's own": (
+        "class W(dict):\n  def best(self): return max(self)\nT = W(a=1)\n"
+        "def reward(c): return T.best()",
+        "max",
+        "min",
+    ),
+    "a number of one's own type": (
+        "class W(float): pass\nT = W(1)\ndef reward(c): return T",
+        "W(1)",
+        "W(2)",
+    ),
+    "what a C type keeps": (
+        "import datetime\nclass W(datetime.date): pass\nT = W(2020, 1, 1)\ndef reward(c): return T",
+        "2020",
+        "2021",
+    ),
+    "a method of a named tuple": (
+        "from typing import NamedTuple\nclass P(NamedTuple):\n  a: int = 1\n"
+        "  def twice(self): return self.a * 2\nT = P(1)\ndef reward(c): return T.twice()",
+        "* 2",
+        "* 3",
+    ),
+    "a default of a table": (
+        "import collections\nT = collections.defaultdict(lambda: 1)\ndef reward(c): return T[c]",
+        "lambda: 1",
+        "lambda: 2",
+    ),
+    "a method of a member": (
+        "import enum\nclass L(enum.Enum):\n  A = 1\n  def weight(self): return 2\nT = L.A\n"
+        "def reward(c): return T.weight()",
+        "return 2",
+        "return 3",
+    ),
+    "a metaclass": (
+        "class M(type):\n  def __call__(kind): return 1\nclass C(metaclass=M): pass\n"
+        "def reward(c): return C()",
+        "return 1",
+        "return 2",
+    ),
+    "a class without a file": (
+        "S = {'__name__': 'mine'}\nexec('class C:\\n  def f(s): return 1', S)\nC = S['C']\n"
+        "def reward(c): return C().f()",
+        "return 1",
+        "return 2",
+    ),
+    "a name in a string": (
+        "import mine\nX = 1\ndef reward(c): return getattr(mine, 'X')",
+        "X = 1",
+        "X = 2",
+    ),
+    "a module handed to a helper": (
+        "import mine\nX = 1\ndef use(m): return m.X\ndef reward(c): return use(mine)",
+        "X = 1",
+        "X = 2",
+    ),
+    "another name of a library": (
+        "def reward(c):\n  from math import floor as whole\n  return whole(c)",
+        "floor",
+        "ceil",
+    ),
+    "two names exchanged": (
+        "a, b = 1, 2\ndef reward(c):\n  from mine import a as x, b as y\n  return x - y",
+        "a as x, b as y",
+        "a as y, b as x",
+    ),
+    "a text with slashes": (
+        "T = '/no_think You are kind. Say yes/no'\ndef reward(c): return T",
+        "kind",
+        "brief",
+    ),
+    "a private slot": (
+        "class C:\n  __slots__ = ('__k',)\n  def __init__(self): self.__k = 1\nT = C()\n"
+        "def reward(c): return T",
+        "k = 1",
+        "k = 2",
+    ),
+    "a class named like a library's": (
+        "class Logger:\n  def __init__(self): self.k = 1\nT = Logger()\ndef reward(c): return T.k",
+        "k = 1",
+        "k = 2",
+    ),
+    "an object that answers to every name": (
+        "class P:\n  def __init__(self): self.k = 1\n  def __getattr__(self, name):\n"
+        "    if name.startswith('__'): raise AttributeError(name)\n    return self\n"
+        "T = P()\ndef reward(c): return T.k",
+        "k = 1",
+        "k = 2",
+    ),
+    "a layer without weights": (
+        "import torch\nT = torch.nn.Sequential(torch.nn.Dropout(0.1))\ndef reward(c): return T(c)",
+        "0.1",
+        "0.2",
+    ),
+    "a field that isn't compared": (
+        "import dataclasses\n@dataclasses.dataclass\nclass C:\n"
+        "  a: int = dataclasses.field(default=1, compare=True)\ndef reward(c): return C(1) == C(2)",
+        "compare=True",
+        "compare=False",
+    ),
+    "a patched class of a library": (
+        "import fractions\nfractions.Fraction.weight = lambda self: 1\nT = fractions.Fraction(1)\n"
+        "def reward(c): return T.weight()",
+        "self: 1",
+        "self: 2",
+    ),
+}
+
+
+def own_reward(folder: Path, text: str):
+    (folder / "mine.py").write_text(text)
+    sys.modules.pop("mine", None)
+    importlib.invalidate_caches()
+    return importlib.import_module("mine").reward
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_change_is_met_wherever_python_keeps_it(project, name):
+    text, old, new = KEPT[name]
+    assert old in text
+    try:
+        before = trace_code(own_reward(project, text))
+        assert before == trace_code(own_reward(project, text)) and not before.unreadable
+        assert before.sha256 != trace_code(own_reward(project, text.replace(old, new))).sha256
+    finally:
+        if hasattr(fractions.Fraction, "weight"):
+            del fractions.Fraction.weight
+
+
+def test_a_cell_is_followed_through_a_librarys_decorator():
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    cell = "import torch\n@torch.no_grad()\ndef reward(c):\n    # a comment\n    return 1\n"
+
+    def key_of(text: str) -> str:
+        space = {"__name__": "__main__"}
+        code = shell.compile
+        name = code.cache(text)
+        exec(code(text, name, "exec"), space)
+        return trace_code(space["reward"]).sha256
+
+    assert key_of(cell) == key_of(cell.replace("a comment", "a remark"))
+    assert key_of(cell) != key_of(cell.replace("return 1", "return 2"))
+
+
+UNSTABLE = """
+import os, random, sys
+from random import choice, random as uniform
+from os import environ
+import numpy, pydantic
+from numpy.random import rand
+class Verdict(pydantic.BaseModel):
+    points: int = 1
+PAIRS = {("a", "b"), ("c", "d"), ("e", "f"), (1, (2, "g"))}
+ANY = lambda c: c in {("a", "b"), "c", "d", "e"}
+def reward(completions, **columns):
+    return [PAIRS, ANY, choice, uniform(), environ, rand, Verdict(points=1)]
+from postlab.runs import trace_code
+before = trace_code(reward)
+reward([])
+assert trace_code(reward) == before and not before.unreadable, before.unreadable
+print(before.sha256)
+"""
+
+
+def test_hash_seed_random_state_and_environment_do_not_count(tmp_path):
+    (tmp_path / "mine.py").write_text(UNSTABLE)
+    keys = set()
+    for seed in "123":
+        environment = os.environ | {"PYTHONHASHSEED": seed, "ANYTHING": seed}
+        environment["PYTHONPATH"] = str(Path(storage.__file__).parents[1])
+        done = subprocess.run(
+            [sys.executable, "mine.py"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        keys.add(done.stdout)
+    assert len(keys) == 1
+
+
+def test_hostile_and_huge_objects_are_named_and_end():
+    class Mute:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    class Shy:
+        @property
+        def __class__(self):
+            raise RuntimeError("no class")
+
+    class Closed(dict):
+        def items(self):
+            raise RuntimeError("no items")
+
+    nested: list = []
+    for _ in range(50_000):
+        nested = [nested]
+    trace_code(Mute())
+    for thing in (Shy(), Closed(a=1), nested):
+        assert trace_code(thing).unreadable
+    many = trace_code([[number] for number in range(201_000)]).unreadable
+    assert many == ("list (list)",)
+
+
+def test_a_submodule_that_the_code_does_not_import_is_not_loaded(project):
+    (project / "helpers").mkdir()
+    (project / "helpers" / "__init__.py").write_text("LIMIT = 1")
+    (project / "helpers" / "train.py").write_text("raise SystemExit('trained')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
+        del sys.modules[name]
+    reward = own_reward(project, "import helpers\ndef reward(c): return c.train(helpers.LIMIT)")
+    trace_code(reward)
+    assert "helpers.train" not in sys.modules
+
+
+def test_a_tools_text_and_what_was_put_into_a_trainer_are_in_its_code():
+    def tool(words, hint):
+        def look_up(name):
+            return name
+
+        look_up.__doc__, look_up.__annotations__ = words, {"name": hint}
+        return look_up
+
+    class Trainer:
+        def __init__(self, **parts):
+            self.callback_handler = SimpleNamespace(callbacks=[])
+            vars(self).update(parts)
+
+    def code(**parts):
+        return fingerprint._code(Trainer(**parts))
+
+    class PrinterCallback:
+        def __init__(self, stop_at):
+            self.stop_at = stop_at
+
+    def told(callback):
+        trainer = Trainer()
+        trainer.callback_handler.callbacks.append(callback)
+        return fingerprint._code(trainer)
+
+    assert code(tools=[tool("a", int)]) == code(tools=[tool("a", int)])
+    assert code(tools=[tool("a", int)]) != code(tools=[tool("b", int)])
+    assert code(tools=[tool("a", int)]) != code(tools=[tool("a", str)])
+    assert code(compute_loss=lambda m: 1) != code(compute_loss=lambda m: 2)
+    assert code(optimizer_cls_and_kwargs=(dict, {"lr": 1})) != code(
+        optimizer_cls_and_kwargs=(dict, {"lr": 2})
+    )
+    assert told(PrinterCallback(1)) != told(PrinterCallback(2))
+
+
+def test_of_two_folders_left_aside_the_later_comes_back(tmp_path):
+    for name, text in ((".model.old-9", "older"), (".model.old-10", "newer")):
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "a").write_text(text)
+        (tmp_path / "model").rename(tmp_path / name)
+    storage.restore(tmp_path / "model")
+    assert (tmp_path / "model" / "a").read_text() == "newer"
+    storage.sweep(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "broken link"])
+def test_a_folder_takes_the_place_of_whatever_is_there(tmp_path, kind):
+    place, elsewhere = tmp_path / "in" / "model", tmp_path / "elsewhere"
+    place.parent.mkdir()
+    if kind == "file":
+        place.write_text("a file")
+    else:
+        place.symlink_to(elsewhere)
+    if kind == "link":
+        elsewhere.mkdir()
+        (elsewhere / "kept").write_text("kept")
+    with storage.atomic_folder(place) as folder:
+        (folder / "a").write_text("new")
+    assert [entry.name for entry in place.parent.iterdir()] == ["model"]
+    assert (place / "a").read_text() == "new" and not place.is_symlink()
+    assert kind != "link" or (elsewhere / "kept").read_text() == "kept"
