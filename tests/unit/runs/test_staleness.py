@@ -289,8 +289,9 @@ def test_a_trainers_own_class_settings_and_optimizer_are_in_its_code():
     slower = SimpleNamespace(param_groups=[{"lr": 0.01, "params": [object()]}])
     assert code() == code() and code() != code(2.0)
     assert code(callbacks=[Note(1)]) != code(callbacks=[Note(2)]) != code()
+    assert "callback Note" in code(callbacks=[Note(1)])
     Note.watches_only = True  # by the word of the one who wrote it
-    assert code(callbacks=[Note(1)]) == code(callbacks=[Note(2)]) == code()
+    assert "callback Note" not in code(callbacks=[Note(1)])
     assert code(optimizer=step) == code(optimizer=step) != code(optimizer=slower)
     two = [lambda c: 1, lambda c: 2]
     for one in two:
