@@ -741,7 +741,8 @@ else:
         train_dataset=trainer.train_dataset,
         args=SFTConfig(output_dir=str(trial.checkpoints), seed=lab.seed, **short),
     )
-    nf4_log = trial.train(qlora)
+    with freed_memory_kept(), without_padding(qlora.model):
+        nf4_log = trial.train(qlora)
 
 
 # %% tags=["aside"]
