@@ -60,7 +60,7 @@ def describe(trainer: Any) -> dict[str, Any]:
         "model": _model(trainer.model),
         "tokenizer": _tokenizer(trainer.processing_class),
         "data": {"train": _rows(trainer.train_dataset), "eval": _rows(trainer.eval_dataset)},
-        "code": _code(trainer),
+        "code": describe_code(trainer),
         "versions": versions(),
     }
 
@@ -226,7 +226,7 @@ def _each(dataset: Any) -> Iterable[dict[str, Any]]:
     )
 
 
-def _code(trainer: Any) -> dict[str, Any]:
+def describe_code(trainer: Any) -> dict[str, Any]:
     """{an object the trainer was given: hash of its code and of everything that code reaches}."""
     known = {id(trainer): "the trainer", id(getattr(trainer, "model", None)): "the model"}
     known[id(getattr(trainer, "processing_class", None))] = "the tokenizer"

@@ -148,7 +148,7 @@ class Run:
                 return self.log
             self._fit(trainer, key)
             processes.on_first(lambda: self._finish(trainer))
-            after = fingerprint.describe(trainer)["code"]
+            after = fingerprint.describe_code(trainer)
             _LEFT_BEHIND[self.folder] = {"before": parts["code"], "after": after}
         return list(trainer.state.log_history)
 

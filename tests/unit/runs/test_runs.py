@@ -260,7 +260,7 @@ def test_source_sees_closures_partials_objects_and_builtins():
 def test_every_function_the_trainer_was_given_is_in_its_code():
     def trainer(**functions):
         made = SimpleNamespace(callback_handler=SimpleNamespace(callbacks=[]), **functions)
-        return fingerprint._code(made)
+        return fingerprint.describe_code(made)
 
     one = defined(REWARD)
     other = defined(REWARD.replace("+ BONUS", "- BONUS"))

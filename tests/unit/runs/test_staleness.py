@@ -283,7 +283,7 @@ def test_a_trainers_own_class_settings_and_optimizer_are_in_its_code():
             self.every = every
 
     def code(scale=1.0, **parts):
-        return fingerprint._code(Own(scale, **parts))
+        return fingerprint.describe_code(Own(scale, **parts))
 
     step = SimpleNamespace(param_groups=[{"lr": 0.1, "params": [object()]}])
     slower = SimpleNamespace(param_groups=[{"lr": 0.01, "params": [object()]}])
@@ -623,7 +623,7 @@ def test_a_tools_text_and_what_was_put_into_a_trainer_are_in_its_code():
             vars(self).update(parts)
 
     def code(**parts):
-        return fingerprint._code(Trainer(**parts))
+        return fingerprint.describe_code(Trainer(**parts))
 
     class PrinterCallback:
         def __init__(self, stop_at):
@@ -632,7 +632,7 @@ def test_a_tools_text_and_what_was_put_into_a_trainer_are_in_its_code():
     def told(callback):
         trainer = Trainer()
         trainer.callback_handler.callbacks.append(callback)
-        return fingerprint._code(trainer)
+        return fingerprint.describe_code(trainer)
 
     assert code(tools=[tool("a", int)]) == code(tools=[tool("a", int)])
     assert code(tools=[tool("a", int)]) != code(tools=[tool("b", int)])
