@@ -1,6 +1,6 @@
 """How much time the two optional lines around `run.train` save on this CPU, alone and together.
 
-    python bench/options.py --rounds 3 --steps 20
+    python bench/options.py --rounds 4 --steps 12
 
 `without_padding` computes only on the real tokens of a batch; `freed_memory_kept` asks glibc to
 keep freed memory. Each measurement is made by bench/sides.py in a process of its own, with the

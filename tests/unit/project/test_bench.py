@@ -27,6 +27,23 @@ def test_ratio_and_interval_by_hand(stages):
     assert found.n == 3
 
 
+def test_record_of_the_optional_lines_follows_from_its_seconds(stages):
+    """data/results/bench/options.json, and the figures that week 3 quotes from it."""
+    root = PATH.parents[1]
+    record = json.loads((root / "data/results/bench/options.json").read_text())
+    prose = (root / "notebooks/src/week03_sft_unsloth.py").read_text()
+    for stage in record["stages"].values():
+        seconds, plain = stage["seconds_per_step"], stage["seconds_per_step"]["neither"]
+        assert set(stage["ratio"]) == set(seconds) - {"neither"}
+        for name, ratio in stage["ratio"].items():
+            again = stages.paired_ratio(seconds[name], plain)
+            assert (again.ratio, again.low, again.high) == pytest.approx(
+                (ratio["ratio"], ratio["low"], ratio["high"])
+            )
+            for figure in (again.ratio, again.low, again.high):
+                assert f"{figure:.2f}" in prose
+
+
 def test_rounds_cancel_what_both_sides_share(stages):
     # A machine that becomes ten times slower changes no ratio, and equal ratios leave no doubt.
     found = stages.paired_ratio([1.1, 11.0, 2.2], [1.0, 10.0, 2.0])
