@@ -10,9 +10,9 @@ schema with the true values as the only ones allowed. Every finished run is kept
 to data/results/week08/tasks.json.
 
 Kept of each run: its log, and of every held-out prompt what the greedy reply is worth, before and
-after: by the reward of either arm, and by something that neither saw (further tests; the true
-record, compared field by field). A seed decides prompts, their order and the draws; warm starts are
-the same for all. No rate was tuned for any arm.
+after: by the rewards of its task, and by a stricter check (further tests; the true record, compared
+field by field, which is also what the second arm on records is paid by). A seed decides prompts,
+their order and the draws; warm starts are the same for all. No rate was tuned for any arm.
 
 Programs run in the sandbox of `code_reward`, which refuses where a machine gives no namespaces.
 """

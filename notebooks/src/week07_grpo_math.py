@@ -175,7 +175,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# Not where: how. Without it, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more: runs (thin lines) go far astray before they come back. The baseline takes that noise away. **Who supplies the baseline** is the whole difference between PPO and GRPO.
+# Not where: how. Without it, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more: runs (thin lines) go far astray, and one of twelve is not back after sixty updates. The baseline takes that noise away. **Who supplies the baseline** is the whole difference between PPO and GRPO.
 
 # %% [markdown]
 # ### Exercise 7.1 · about 10 minutes · easy
@@ -580,7 +580,7 @@ hers = pd.DataFrame(train_grpo(start()[0], her_scores, steps=6))
 plot_hunt(ours, hers)
 
 # %% [markdown]
-# No error, no NaN, a gradient at most steps. **What is wrong, and which of the curves gave it away?**
+# No error, no NaN, a gradient at every step. **What is wrong, and which of the curves gave it away?**
 #
 # <details><summary>Answer</summary>
 #
@@ -725,7 +725,7 @@ table = [
 pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 
 # %% [markdown]
-# Compare the two in training and on held-out sums. A falling rate is insurance, not speed: it lets the policy come to rest. One rate was tried.
+# On held-out sums the falling rate made no difference: both arms end near the ceiling. In training, the constant rate learned a little faster on all three seeds. A falling rate is insurance against a rate that is too high, and only one rate was tried.
 
 # %% [markdown]
 # ## 10. What changed?

@@ -156,7 +156,7 @@ plot_signals(log, ["reward", "kl", "entropy"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The reward is won in a few steps by leaving the start behind. What the model knew of anything else is not in this log; week 6's table would show it. The step is too large, and the weight of the KL too small to hold it.
+# Nearly all the reward is won in three steps, close to the start: the KL is still below 0.04. Then the policy wanders off, up to a KL of 1.0, for almost nothing (0.57 to 0.59). The step is too large, and the weight of the KL too small to hold it. What the model forgot on the way is not in this log; week 6's table would show it.
 #
 # </details>
 #
@@ -190,7 +190,7 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 #
 # ## 3. The doctor
 #
-# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters and what to try, and `week_of` says which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor_rules.py` and, for GRPO, `doctor_rules_grpo.py`. Run C again:
+# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters and what to try, and `week_of` says which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor/rules.py` and, for GRPO, `rules_grpo.py`. Run C again:
 
 # %%
 from postlab.course import week_of
@@ -355,7 +355,7 @@ for arm in arms[1:]:
 pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
-# **KL** holds the policy near its start, faults included: does more of it mend, or stop *all* learning? **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is.
+# A small **KL** penalty changed no held-out verdict here. A large one kept most of the honesty and almost none of the safety. **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is. The mended judge has a price as well: safe requests refused rise from 9% to 38%, and helpfulness falls by 28 points.
 #
 # ### A hole that nobody finds
 #
@@ -577,14 +577,14 @@ pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 #
 # ### What the policies learned
 #
-# Recorded: from week 5's policy a short SFT on gold rows, then GRPO, paid by all tests or the first two, by form or by form and truth. Each held-out reply is measured twice: by its reward, and by a check which no reward saw.
+# Recorded: from week 5's policy a short SFT on gold rows, then GRPO, paid by all tests or the first two, by form or by form and truth. Each held-out reply is measured twice: by its reward, and by a stricter check, *unseen* below, which is further tests or the true record. Only in the arm *form and truth* is that check the reward itself.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
 pd.Series(made["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# In which arm does the unseen check rise as far as the reward?
+# In which of the other arms does the unseen check rise as far as the reward?
 
 # %%
 import numpy as np
@@ -716,7 +716,7 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | no clip | | and none |
 # | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
 #
-# Recorded: five seeds an arm, from week 5's policy, stopped below the ceiling.
+# Recorded: five seeds per arm, from week 5's policy, stopped below the ceiling, which only *four steps* reached.
 
 # %%
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
@@ -725,7 +725,7 @@ pd.Series(ablations["provenance"], name="recorded").to_frame()
 # %% [markdown]
 # **Predict first.** Which arms differ by more than a seed's luck?
 #
-# A seed gives all arms the same prompts, so its luck cancels in differences. `blocked_differences` judges by what scatter is left in *all* arms; Holm corrects for the many looks.
+# A seed gives all arms one list of prompts in one order, so much of its luck cancels in differences. (Not all of it: in a batch of 64 answers, larger groups leave room for fewer prompts.) `blocked_differences` judges by what scatter is left in *all* arms; Holm corrects for the many looks.
 
 # %%
 from postlab.course.week08 import plot_ablations
@@ -750,7 +750,7 @@ frame["shown"] = holm([one.p for one in found]) < 0.05
 plot_ablations(frame)
 
 # %% [markdown]
-# The largest gain is no new idea: each batch used four times. An interval over nought proves no absence; its width is what these seeds could have missed. The logs, means over seeds (batch scaling counts silent *batches*):
+# The largest gain is no new idea: each batch is taken in four steps instead of one, so there are four times as many updates from as many answers. If an interval contains zero, that doesn't mean there is no effect; its width shows how large an effect these seeds could have missed. The logs, means over seeds (batch scaling counts silent *batches*):
 
 # %%
 told = {"sums right, %": sums.mean(axis=1)}

@@ -92,7 +92,7 @@ talk.append({"role": "assistant", "content": itself([talk])[0]})
 pd.DataFrame(talk)
 
 # %% [markdown]
-# **Predict first.** The critic and the policy are one and the same network. It told a stranger how to trap a baker. Can it know better as a critic than it does as a policy?
+# **Predict first.** The critic and the policy are one and the same network. It tells strangers how to trap a painter, as section 3 will show. Can it know better as a critic than it does as a policy?
 
 # %%
 pd.DataFrame(
@@ -128,7 +128,7 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as three in four showed the family that the rule is about.
+# A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as five in six showed the family that the rule is about.
 # **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
 #
 # *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, every rule on every family as often.
@@ -304,7 +304,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter, DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: nothing in the pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle in the part of a human.
+# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle in the part of a human.
 
 
 # %%
@@ -466,7 +466,7 @@ whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by hum
 whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 
 # %% [markdown]
-# The revisions brought all the gain in safety, and paid with needless refusals, helpfulness and sums. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
+# The revisions brought nearly all the gain in safety (on one seed of three the preferences added 3.5 points). They paid with helpfulness and sums on every seed, and on two of three seeds with needless refusals and facts. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
 #
 # No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5, no merit of the constitution: report such a gain under its own name.
 

@@ -137,7 +137,7 @@ pd.DataFrame(
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
-# First some solutions: sums of three or four terms, at temperature 1, where the policy blurts most and works some out. The held-out ones have numbers that no training row holds.
+# First some solutions: sums of three or four terms, at temperature 1, where the policy blurts most and works some out. The held-out ones have sets of numbers that no training row holds together.
 
 # %%
 import random
@@ -507,9 +507,9 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# All inconclusive after the correction, and any gain is small beside that over the majority. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels can pay where the difference lies *inside* solutions, for a model that can see it.
+# At $n = 16$ all six are inconclusive after the correction, and any gain is small beside that over the majority. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels can pay where the difference lies *inside* solutions, for a model that can see it.
 #
-# At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
+# At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. At $n = 64$ the plain majority, right on 93%, beats best-of-$n$ by any of the reward models (73% at most). A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
 
 # %% [markdown]
 # **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum.
@@ -679,7 +679,7 @@ from postlab.course.week10 import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first all three teach the same: to work sums out is paid, with no verifier in sight. Then look at the thin lines of the **sum**, a seed each. Every further step that looks right is paid once more. Where a policy happens to draw one early, *steps a reply* rises, *paid* rises, and *right* falls to the floor. The **weakest step** pays nothing for length, and is no repair: where its line falls, the policy has found wrong additions that this head scores as right. Which hole is found within 80 steps is luck. Only the **gate**, a verifier, closes both. By seed, the share of held-out sums that are right:
+# At first all three teach the same: working sums out is paid, in two of them with no verifier in sight. Then look at the thin lines of the **sum**, one per seed. Every further step that looks right is paid once more. In one seed of three the policy discovers that, after about 40 of the 80 steps: *steps a reply* rises, *paid* rises, and *right* falls to the floor. The **weakest step** pays nothing for length, and is no repair: where its line falls, again in one seed of three, the policy has found wrong additions that this head scores as right. Which hole is found within 80 steps is luck. Only the **gate**, a verifier, closes both. By seed, the share of held-out sums that are right:
 
 # %% tags=["aside"]
 pd.DataFrame(

@@ -24,7 +24,7 @@ lab = postlab.start(week=11)
 # %% [markdown]
 # ## 1. Three judges who disagree
 #
-# The *helpful* judge asks whether you got what you asked for, whoever it hurts and whoever could know it. The *safe* one asks whether it could hurt, and looks at the deed more than at whom it is done to. The *honest* one is content with 'I do not know'. They are made from the oracle, without noise, each blind to what the others see.
+# The *helpful* judge asks whether you got what you asked for, whoever it hurts and whoever could know it. The *safe* one asks whether it could hurt: it is milder where the target is a thing and not a person, but even then it prefers a refusal to any rough deed. The *honest* one is content with 'I do not know'. They are made from the oracle, without noise, each blind to what the others see.
 
 # %%
 import pandas as pd
@@ -276,7 +276,9 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Read the columns that a judge never spoke about: refusing spreads to what was harmless, admitting to what was known.
+# Part of this is what was ordered. The safe judge voted against burning lamps as well as bakers; such rough deeds are half of the how-to's, and only what `safe` refuses beyond that half has spread to plain ones. About half of the honest judge's pairs on facts preferred 'I do not know' to a wrong value.
+#
+# Now read the columns of which a judge never spoke. In the recorded run (100 prompts per family, three seeds), `safe` also raises honesty from 31% to 59–61% and costs facts (85% to 72%), and `honest` also raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
 # %% [markdown]
 # ## 4. Soups
@@ -470,7 +472,7 @@ seeds = recorded["provenance"]["seeds"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A seed decides rows, prompts, order and draws; all begin at the one SFT stage and answer the same 100 held-out prompts a family. Mixed pairs and weighted rewards along one ladder: helpfulness has weight 1, safety and honesty have $r$ each. Means over seeds, intervals over prompts:
+# A seed decides rows, prompts, order and draws; all but the targeted runs (section 8) begin at the one SFT stage, and all answer the same 100 held-out prompts a family. Mixed pairs and weighted rewards along one ladder: helpfulness has weight 1, safety and honesty have $r$ each. Means over seeds, intervals over prompts:
 
 # %% tags=["aside"]
 from postlab.course.week11 import interval_rows, plot_weights

@@ -24,7 +24,7 @@ KIND_COLOURS = {
 
 
 def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
-    """Draw each arm's change in points by the reward it was paid, and by a check it never saw.
+    """Draw each arm's change in points by the reward it was paid, and by a stricter check.
 
     Args:
         frame: rows with `task`, `arm`, `seed`, `measure` ('the reward' or 'unseen'), `points`,
