@@ -604,7 +604,7 @@ def share(values):
 
 
 def changes(run):
-    """Points over the start, by the arm's own reward and by the check it did not see."""
+    """Points over the start, by the arm's own reward and by the stricter check."""
     start = made["start"][run["task"]]
     for measure, name in {"the reward": PAID[run["arm"]], "unseen": UNSEEN[run["task"]]}.items():
         found = paired_difference(*(100 * numbers(ends[name]) for ends in (start, run["end"])))

@@ -61,11 +61,11 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
         panel.set_xlabel("points of held-out success over the start", color=INK)
     for colour, label in (
         (CHECKED_COLOUR, "what the reward checks"),
-        (UNCHECKED_COLOUR, "what it does not see"),
+        (UNCHECKED_COLOUR, "the stricter check"),
     ):
         places[0].plot([], [], "o-", color=colour, label=label)
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
-    return headline(fig, f"Points by the reward, and by a check it never saw: {'; '.join(phrases)}")
+    return headline(fig, f"Points by the reward, and by a stricter check: {'; '.join(phrases)}")
 
 
 def plot_probes(frame: pd.DataFrame) -> Figure:
