@@ -90,19 +90,24 @@ def set_address(pyproject: Path, address: str | None) -> None:
 
 def main(repo: str) -> None:
     """Set the address, then bring all sources and notebooks to it."""
+    try:
+        address = None if repo == "none" else checked(repo) if repo else origin()
+        changed = rewrite(address)
+    except ValueError as error:
+        sys.exit(f"make colab: {error}")
+    print(f"{address or 'no address'}: {changed} of the notebooks changed")
+    if changed:
+        print("Commit them, and push: Colab opens what is on the branch main.")
+
+
+def rewrite(address: str | None) -> int:
+    """Write the address everywhere, and count the notebooks that changed."""
     sys.path.insert(0, str(ROOT / "notebooks"))
     import build
 
-    try:
-        address = None if repo == "none" else checked(repo) if repo else origin()
-        set_address(ROOT / "pyproject.toml", address)
-        sources = sorted((build.NOTEBOOKS / "src").glob("week*.py"))
-        changed = sum([build.sync(source, address) for source in sources])
-    except ValueError as error:
-        sys.exit(f"make colab: {error}")
-    print(f"{address or 'no address'}: {changed} of {len(sources)} notebooks changed")
-    if changed:
-        print("Commit them, and push: Colab opens what is on the branch main.")
+    set_address(ROOT / "pyproject.toml", address)
+    sources = sorted((build.NOTEBOOKS / "src").glob("week*.py"))
+    return sum([build.sync(source, address) for source in sources])
 
 
 if __name__ == "__main__":
