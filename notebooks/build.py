@@ -43,7 +43,6 @@ SETUP_HEADER = '# %% tags=["setup"]\n'
 # any folder that holds a clone. pip gets a place as a URI, which may hold spaces and brackets.
 SETUP_CELL = r"""
 import importlib.metadata
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +51,9 @@ if not any(importlib.metadata.distributions(name="postlab")):
     # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
     clones = [p for p in (Path(".."), Path()) if (p / "postlab" / "install.py").exists()]
     files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
-    files.sort(key=lambda p: (p.suffix != ".whl", [-int(n) for n in re.findall(r"\d+", p.stem)]))
-    sources = [p.resolve().as_uri() for p in clones + files]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
     ADDRESS
     if not sources:
         sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")

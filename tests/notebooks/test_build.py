@@ -151,7 +151,7 @@ def test_a_script_without_a_setup_cell_is_named():
 @pytest.mark.parametrize("url", [None, URL])
 def test_the_setup_cell_is_short_and_the_same_but_for_the_week(url: str | None):
     cell = build.setup_cell(5, url)
-    assert len(code_lines(cell)) <= 21
+    assert len(code_lines(cell)) <= 20
     assert cell.replace("week=5", "week=12") == build.setup_cell(12, url)
     assert code_lines(cell)[-1] == "lab = postlab.start(week=5)"
     assert "unsloth" not in cell and "trl" not in cell
@@ -287,6 +287,16 @@ def test_a_folder_that_is_only_called_postlab_is_no_clone(machine: Machine):
     """As on a Drive that holds a folder `postlab` of runs: Python would import that, as empty."""
     machine.put("postlab/votes.jsonl", "postlab-runs/summary.json", "postlab-1.2.3.zip")
     installed_from(machine, machine.folder / "postlab-1.2.3.zip")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("0.9.0", "0.10.0"), ("0.1.9", "0.1.10"), ("9.0.0", "10.0.0")]
+)
+def test_versions_are_compared_as_numbers(tmp_path: Path, older: str, newer: str):
+    for suffix in ("-py3-none-any.whl", ".zip"):
+        machine = Machine(tmp_path / suffix / "folder", tmp_path / suffix / "site")
+        machine.put(f"postlab-{newer}{suffix}", f"postlab-{older}{suffix}")
+        installed_from(machine, machine.folder / f"postlab-{newer}{suffix}")
 
 
 def test_of_several_wheels_the_newest_version_is_taken_and_before_any_zip(machine: Machine):
