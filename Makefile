@@ -1,5 +1,6 @@
 # postlab: `make stages` trains and compares, `make lab` opens the notebooks. `make help` lists the rest.
 #   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   ALL=1   PROCESSES=2   PYTHON=python3.12   NEWEST=1
+#   REPO=https://github.com/OWNER/NAME|none
 
 PYTHON ?= python3
 PROFILE ?= $(POSTLAB_PROFILE)
@@ -17,6 +18,8 @@ STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
 PY := .venv/bin/python
 # PROCESSES=2 runs each of weeks 3, 5 and 7 in two processes; all other weeks use one.
 LAUNCH := $(PY) $(if $(PROCESSES),-m torch.distributed.run --standalone --nproc_per_node $(PROCESSES))
+# An address, given to the script as a variable, so that no shell reads it.
+export REPO ?=
 export POSTLAB_RUNS ?= $(CURDIR)/runs
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
 WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
@@ -29,7 +32,7 @@ SLOW_TESTS += tests/rehearsal/test_whole.py
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
-.PHONY: help setup stages week lab notebooks rehearse architecture test test-all bench lint unit unit-unsloth built nbval rehearsal
+.PHONY: help setup stages week lab notebooks colab release rehearse architecture test test-all bench lint unit unit-unsloth built nbval rehearsal
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +56,12 @@ lab: setup  ## open the notebooks in JupyterLab (on a remote machine: prints the
 
 notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
 	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)
+
+colab: setup  ## badges and setup cells for this repository on GitHub (REPO=https://github.com/OWNER/NAME, or none; default origin)
+	@$(PY) .ci/colab.py
+
+release: setup  ## dist/: the wheel, and the zip with the notebooks, to upload beside one on Colab
+	@$(PY) .ci/release.py
 
 rehearse: setup  ## run every notebook cell on a CPU under another profile (PROFILE=t4|rented|smol, N=05; default t4)
 	@OMP_NUM_THREADS=1 $(PY) tests/rehearsal/walk.py $(or $(filter-out tiny,$(PROFILE)),t4) $(N)

@@ -3,8 +3,9 @@
 Each script in notebooks/src becomes a notebook beside this file, executed from top to bottom in a
 runs folder of its own, so that its outputs show the training and not an earlier run's leftovers.
 What differs from one machine or build to the next (cell ids, timestamps, folders, addresses of
-objects) is taken out. `--check` executes nothing and says which notebooks differ from their
-sources in input cells. Left out: widget state, which only a running kernel can give.
+objects) is taken out. Two options execute nothing: `--check` says which notebooks differ from their
+sources in input cells, and `--sync` takes over what needs no execution, setup cells and prose.
+Left out: widget state, which only a running kernel can give.
 """
 
 from __future__ import annotations
@@ -37,20 +38,35 @@ NOTEBOOKS = ROOT / "notebooks"
 COLAB = "https://colab.research.google.com"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SETUP_HEADER = '# %% tags=["setup"]\n'
-# One cell for all weeks, of at most eight lines. Its install lines run where `postlab` is not yet:
-# on Colab, or in a kernel that is not the clone's own .venv.
-SETUP_CELL = """\
-import importlib.util
+# One cell for all weeks. It installs where postlab is not yet: on Colab, or in a kernel that is not
+# the clone's own .venv. It asks for the installed package, since `import postlab` also succeeds in
+# any folder that holds a clone. pip gets a place as a URI, which may hold spaces and brackets.
+SETUP_CELL = r"""
+import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
-if importlib.util.find_spec("postlab") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "{target}"], check=True)
-    subprocess.run([sys.executable, "-m", "postlab.install"], check=True)
+if not any(importlib.metadata.distributions(name="postlab")):
+    # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
+    clones = [p for p in (Path(".."), Path()) if (p / "postlab" / "install.py").exists()]
+    files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
+    ADDRESS
+    if not sources:
+        sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")
+    print("Installing postlab from", sources[0])
+    for module in (["pip", "install", "-q", f"postlab[train] @ {sources[0]}"], ["postlab.install"]):
+        done = subprocess.run([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stderr}\npip failed: read its error above, then run this cell again.")
+    importlib.invalidate_caches()
 import postlab
 
-lab = postlab.start(week={week})
-"""
+lab = postlab.start(week=WEEK)
+""".lstrip()
 
 
 def repository(pyproject: Path = ROOT / "pyproject.toml") -> str | None:
@@ -64,11 +80,12 @@ def week_number(source: Path) -> int:
 
 
 def setup_cell(week: int, url: str | None) -> str:
-    """The setup cell of a week: it installs from the repository, or from the clone around it."""
-    target = f"postlab[train] @ git+{url}" if url else "..[train]"
-    cell = SETUP_CELL.format(target=target, week=week)
-    # An address makes the line longer than a line may be, and there is nowhere to break it.
-    return cell.replace('"], check=True)\n', '"], check=True)  # fmt: skip\n', 1) if url else cell
+    """The setup cell of a week; with an address, that is the last place it installs from."""
+    line = f'    sources.append("git+{url}")' if url else ""
+    if len(line) > 100:  # longer than a line may be, and there is nowhere to break it
+        line += "  # fmt: skip"
+    cell = SETUP_CELL.replace("    ADDRESS\n", line and f"{line}\n")
+    return cell.replace("WEEK", str(week))
 
 
 def with_setup_cell(text: str, week: int, url: str | None) -> str:
@@ -180,12 +197,57 @@ def difference(source: Path, url: str | None) -> str | None:
     )
 
 
-def build(source: Path, url: str | None, runs: Path) -> None:
-    """Bring the setup cell to the template, execute, write the notebook, and note that it ran."""
+def sync_source(source: Path, url: str | None) -> None:
+    """Bring the setup cell of a script to the template."""
     text = source.read_text(encoding="utf-8")
     synced = with_setup_cell(text, week_number(source), url)
     if synced != text:
         source.write_text(synced, encoding="utf-8")
+
+
+def sync(source: Path, url: str | None) -> bool:
+    """Take over setup cell, badge and prose into the built notebook, and execute nothing.
+
+    Returns:
+        Whether the notebook changed.
+    Raises:
+        ValueError: if another code cell changed, as its outputs would then belong to other code.
+    """
+    sync_source(source, url)
+    path = NOTEBOOKS / f"{source.stem}.ipynb"
+    if not path.exists():
+        raise ValueError(difference(source, url))
+    before = path.read_text(encoding="utf-8")
+    notebook, built = notebook_of(source, url), nbformat.reads(before, as_version=4)
+    cells, old = code_cells(notebook), code_cells(built)
+    for new, kept in zip_longest(cells, old):
+        is_setup = new and kept and "setup" in new.metadata.get("tags", [])
+        if not is_setup and (new and new.source) != (kept and kept.source):
+            raise ValueError(
+                f"{path.name}: code cells differ from {source.name}, not only the setup cell, so "
+                f"its outputs would be out of date; run: make notebooks N={week_number(source):02d}"
+            )
+        new.outputs, new.execution_count = kept.outputs, kept.execution_count
+    text = nbformat.writes(notebook, indent=1) + "\n"
+    if text != before:
+        write_whole(path, text)
+    return text != before
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that an interruption leaves the old one."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def build(source: Path, url: str | None, runs: Path) -> None:
+    """Bring the setup cell to the template, execute, write the notebook, and note that it ran."""
+    sync_source(source, url)
     notebook = notebook_of(source, url)
     verified = data_dir() / "results" / "verified.json"
     before = verified.read_text(encoding="utf-8")
@@ -197,16 +259,16 @@ def build(source: Path, url: str | None, runs: Path) -> None:
     except BaseException:
         verified.write_text(before, encoding="utf-8")
         raise
-    path = NOTEBOOKS / f"{source.stem}.ipynb"
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(NOTEBOOKS / f"{source.stem}.ipynb", nbformat.writes(notebook, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("week", nargs="?", type=int, help="only this week")
     parser.add_argument("--check", action="store_true", help="compare with the sources, build none")
+    parser.add_argument(
+        "--sync", action="store_true", help="take over setup cells and prose, execute nothing"
+    )
     options = parser.parse_args()
     sources = sorted((NOTEBOOKS / "src").glob("week*.py"))
     if options.week is not None:
@@ -217,6 +279,13 @@ def main() -> None:
     if options.check:
         findings = [found for source in sources if (found := difference(source, url))]
         sys.exit("\n".join(findings) if findings else 0)
+    if options.sync:
+        for source in sources:
+            try:
+                sync(source, url)
+            except ValueError as error:
+                sys.exit(str(error))
+        return
     with tempfile.TemporaryDirectory() as folder:  # shared: a later week starts from an earlier one
         for source in sources:
             started = time.monotonic()

