@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab import runs, storage
-from postlab.profile import STAGE_WEEKS, Profile, describe_machine, get_profile, gpu
+from postlab.profile import (
+    STAGE_WEEKS,
+    Profile,
+    StageConfig,
+    describe_machine,
+    get_profile,
+    gpu,
+)
 from postlab.progress import in_notebook
 from postlab.runs import (
     Run,
@@ -358,9 +365,18 @@ def _table(lab: Lab) -> dict[str, str]:
     if stage is not None:
         rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
         table["data"] = f"{stage.source}, {rows}"
-        minutes = stage.minutes + (stage.warm_start.minutes if stage.warm_start else 0)
-        table["training"] = f"about {minutes:g} min on such a device"
+        table["time"] = _minutes(profile, stage)
     return table | {"verified": last_run(profile.name, f"week{lab.week or 0:02d}")}
+
+
+def _minutes(profile: Profile, stage: StageConfig) -> str:
+    """What training and evaluating a stage takes, with what its notebook trains before it."""
+    stages = [stage] + ([stage.warm_start] if stage.warm_start else [])
+    training = sum(one.minutes for one in stages)
+    evaluation = sum(one.eval_minutes for one in stages)
+    text = f"about {training:g} min of training and {evaluation:g} of evaluation on such a device"
+    # The other profiles' minutes come from recorded runs.
+    return text if profile.device == "cpu" else f"{text} (estimate)"
 
 
 def _show(table: dict[str, str]) -> None:

@@ -8,6 +8,9 @@ What this leaves out: it tunes nothing to the memory found (`preflight` estimate
 and `smol` stay on the CPU even where there is a GPU; their minutes are rounded from recorded runs
 on two cores. `t4` and `rented` are set by arithmetic from published speeds; their minutes are
 estimates until a run on such a device is recorded.
+
+vLLM samples only if POSTLAB_VLLM=1 asks for it: nobody has yet run these notebooks with it, it
+fixes torch's version, and an installed vLLM must not change what a run does.
 """
 
 import copy
@@ -15,7 +18,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +34,14 @@ __all__ = [
     "STAGE_WEEKS",
     "Profile",
     "StageConfig",
+    "check_vllm",
     "data_dir",
     "describe_machine",
     "device_name",
     "get_profile",
     "gpu",
     "stage_command",
+    "vllm_requested",
 ]
 
 # The linear layers that get an adapter.
@@ -58,6 +63,8 @@ class StageConfig:
         rows: how many training rows, None for all of them.
         trainer: TRL's argument names and values, all but `output_dir` and `seed`.
         minutes: expected training time on the profile's device.
+        eval_minutes: expected time of the evaluations that its notebook is the first to make: the
+            stage's own, and its start's where no notebook before has evaluated that.
         system_prompt: put before each prompt, where the source does not ask for a format itself.
         base_model: where the stage leaves the profile's chain and starts from a model of its own.
         warm_start: the SFT stage which comes first on that `base_model`.
@@ -67,6 +74,7 @@ class StageConfig:
     rows: int | None
     trainer: Mapping[str, Any]
     minutes: float
+    eval_minutes: float = 0.0
     system_prompt: str | None = None
     base_model: str | None = None
     warm_start: "StageConfig | None" = None
@@ -93,6 +101,8 @@ class Profile:
         device: name for `preflight`; "cpu" means that a GPU is left alone.
         judge_model: an instruct model that judges pairs of answers, if possible from another family
             than the policy; None: the policy judges itself, which only shows the mechanism.
+        fast_inference: arguments of `FastLanguageModel.from_pretrained` for the policy of GRPO,
+            where vLLM samples; empty where it does not.
     """
 
     name: str
@@ -111,6 +121,7 @@ class Profile:
     eval_samples: int
     device: str
     judge_model: str | None = None
+    fast_inference: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """One line; `table` shows everything."""
@@ -121,7 +132,8 @@ class Profile:
     def table(self) -> "pd.DataFrame":
         """Every setting, a row each: the profile's own in a column of its name, then the stages'.
 
-        A cell is empty where a stage leaves an argument to TRL's default.
+        A cell is empty where a stage leaves an argument to TRL's default. What is None or empty in
+        every column has no row.
 
         >>> get_profile("tiny").table().loc["learning_rate", ["sft", "dpo", "grpo"]].tolist()
         [0.002, 0.0004, 0.0001]
@@ -136,7 +148,12 @@ class Profile:
         for name, stage in stages.items():
             settings = {k: v for k, v in vars(stage).items() if k not in ("trainer", "warm_start")}
             columns[name] = settings | dict(stage.trainer)
-        names = dict.fromkeys(name for settings in columns.values() for name in settings)
+        names = dict.fromkeys(
+            name
+            for settings in columns.values()
+            for name in settings
+            if any(one.get(name) not in (None, {}) for one in columns.values())
+        )
         cells = {
             column: [settings.get(name, "") for name in names]
             for column, settings in columns.items()
@@ -176,11 +193,12 @@ _GRPO = dict(
     log_completions=False, use_vllm=False,
 )  # fmt: skip
 
+# Evaluation minutes, over three seeds: base and SFT 34 s, DPO 17 s, GRPO 17 s, 2,000 answers each.
 TINY = Profile(
     name="tiny", base_model="", second_model=None, load_in_4bit=False, dtype="float32",
     max_length=256, lora=_lora(16, 32, False), chat_template=None,
     sft=StageConfig(
-        source="tinyworld", rows=6400, minutes=1.0,
+        source="tinyworld", rows=6400, minutes=1.0, eval_minutes=0.6,
         trainer=_CPU | _SFT | dict(
             max_steps=400, per_device_train_batch_size=16, gradient_accumulation_steps=1,
             learning_rate=2e-3, lr_scheduler_type="linear", warmup_steps=8,
@@ -190,7 +208,7 @@ TINY = Profile(
     # With the preference loss alone the how-to's suffered: their steps are the rejected reply where
     # a person is meant. The likelihood term and a beta at which pairs are soon settled keep them.
     dpo=StageConfig(
-        source="tinyworld", rows=3200, minutes=1.0,
+        source="tinyworld", rows=3200, minutes=1.0, eval_minutes=0.3,
         trainer=_CPU | _DPO | dict(
             loss_type=["sigmoid", "sft"], loss_weights=[1.0, 2.0], beta=0.5,
             max_steps=200, per_device_train_batch_size=16, gradient_accumulation_steps=1,
@@ -199,7 +217,7 @@ TINY = Profile(
         ),
     ),
     grpo=StageConfig(  # 64 completions a step: 8 prompts, 8 answers each
-        source="tinyworld", rows=2000, minutes=1.0,
+        source="tinyworld", rows=2000, minutes=1.0, eval_minutes=0.3,
         trainer=_CPU | _GRPO | dict(
             max_steps=40, per_device_train_batch_size=64, gradient_accumulation_steps=1,
             num_generations=8, max_completion_length=64,
@@ -217,11 +235,12 @@ TINY = Profile(
 #   GRPO  18 steps x (16 x 48 sampled / 55 + 16 x 88 trained / 70 = 34 s)         = 10 minutes
 #   evaluation of four stages, 16 prompts a family: 560 x 16 / 78 s, and KL       = 14 minutes
 # Imports, conversion and four notebooks: 6 minutes. In all about 47 of 60.
+# Evaluation as recorded: base 116 s, SFT 140 s, DPO 143 s, GRPO 169 s, 160 answers each.
 SMOL = Profile(
     name="smol", base_model="smol", second_model=None, load_in_4bit=True, dtype="float32",
     max_length=128, lora=_lora(16, 32, False), chat_template=None,
     sft=StageConfig(
-        source="tinyworld-english", rows=640, minutes=6,
+        source="tinyworld-english", rows=640, minutes=6, eval_minutes=4.5,
         trainer=_CPU | _SFT | dict(
             max_steps=40, per_device_train_batch_size=4, gradient_accumulation_steps=4,
             learning_rate=4e-4, lr_scheduler_type="linear", warmup_steps=3,
@@ -229,7 +248,7 @@ SMOL = Profile(
         ),
     ),
     dpo=StageConfig(
-        source="tinyworld-english", rows=160, minutes=3,
+        source="tinyworld-english", rows=160, minutes=3, eval_minutes=2.5,
         trainer=_CPU | _DPO | dict(
             max_steps=20, per_device_train_batch_size=2, gradient_accumulation_steps=4,
             learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=2,
@@ -237,7 +256,7 @@ SMOL = Profile(
         ),
     ),
     grpo=StageConfig(  # 16 completions a step, sampled together: 4 prompts, 4 answers each
-        source="tinyworld-english", rows=72, minutes=8,
+        source="tinyworld-english", rows=72, minutes=8, eval_minutes=3,
         trainer=_CPU | _GRPO | dict(
             max_steps=18, per_device_train_batch_size=4, gradient_accumulation_steps=4,
             num_generations=4, max_completion_length=48,
@@ -254,6 +273,9 @@ _GPU_GRPO = _GRPO | dict(epsilon_high=0.2)
 
 # About 450 tokens/s of 7B training on a T4. GRPO takes a 1.5B, as sampling a 7B fills a session:
 # a chain of its own, base -> SFT -> GRPO, which is never compared with the 7B stages.
+# Evaluation: 200 problems x 320 tokens = 64k tokens. 7B, batch 55: 310 tokens/s, 3.4 minutes, and
+# 1.5 of KL where there is a reference: base 3.4 + SFT 4.9, DPO 4.9. 1.5B, batch 200: 2,600
+# tokens/s, 0.4 minutes, and 0.7 of KL. (At a batch of 16 the 7B made 100 tokens/s: 10.8 minutes.)
 _T4_SFT = _T4 | _SFT | dict(
     num_train_epochs=1, per_device_train_batch_size=2, gradient_accumulation_steps=4,
     learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=1024,
@@ -262,18 +284,22 @@ T4 = Profile(
     name="t4", base_model="unsloth/mistral-7b-v0.3-bnb-4bit",
     second_model="unsloth/Qwen2.5-7B-bnb-4bit", load_in_4bit=True, dtype="float16",
     max_length=1024, lora=_lora(16, 16, "unsloth"), chat_template="chatml",
-    sft=StageConfig(source="openhermes", rows=3000, minutes=45, trainer=_T4_SFT),
+    sft=StageConfig(
+        source="openhermes", rows=3000, minutes=45, eval_minutes=9, trainer=_T4_SFT
+    ),
     dpo=StageConfig(
-        source="ultrafeedback", rows=1000, minutes=45,
+        source="ultrafeedback", rows=1000, minutes=45, eval_minutes=5,
         trainer=_T4 | _DPO | dict(
             num_train_epochs=1, per_device_train_batch_size=1, gradient_accumulation_steps=8,
             learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=768,
         ),
     ),
     grpo=StageConfig(
-        source="gsm8k", rows=2000, minutes=75, system_prompt=GSM8K_PROMPT,
+        source="gsm8k", rows=2000, minutes=75, eval_minutes=1, system_prompt=GSM8K_PROMPT,
         base_model="unsloth/Qwen2.5-1.5B-bnb-4bit",
-        warm_start=StageConfig(source="openhermes", rows=2000, minutes=10, trainer=_T4_SFT),
+        warm_start=StageConfig(
+            source="openhermes", rows=2000, minutes=10, eval_minutes=1, trainer=_T4_SFT
+        ),
         trainer=_T4 | _GPU_GRPO | dict(
             max_steps=150, per_device_train_batch_size=8, gradient_accumulation_steps=2,
             num_generations=8, max_completion_length=256,
@@ -286,25 +312,28 @@ T4 = Profile(
 
 # About 3,500 tokens/s of 7B QLoRA on an A100 or H100: 50,000 rows x 400 tokens are 1.6 hours,
 # 61,000 pairs x 1,060 five hours, 400 GRPO steps of 64 completions at 35 s four hours.
+# Evaluation: 1,319 problems x 320 tokens = 422k tokens, batch 256: 3,500 tokens/s on an H100, 2
+# minutes, and 1.3 of KL. (At a batch of 16 it was 270 tokens/s and 26 minutes.) All of these speeds
+# are the arithmetic of `preflight.devices`, the geometric mean of its fast and slow pace.
 RENTED = Profile(
     name="rented", base_model=T4.base_model, second_model=T4.second_model, load_in_4bit=True,
     dtype="bfloat16", max_length=2048, lora=_lora(32, 32, "unsloth"), chat_template="chatml",
     sft=StageConfig(
-        source="openhermes", rows=50_000, minutes=100,
+        source="openhermes", rows=50_000, minutes=100, eval_minutes=6,
         trainer=_RENTED | _SFT | dict(
             num_train_epochs=1, per_device_train_batch_size=8, gradient_accumulation_steps=4,
             learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=2048,
         ),
     ),
     dpo=StageConfig(
-        source="ultrafeedback", rows=None, minutes=310,
+        source="ultrafeedback", rows=None, minutes=310, eval_minutes=4,
         trainer=_RENTED | _DPO | dict(
             num_train_epochs=1, per_device_train_batch_size=4, gradient_accumulation_steps=8,
             learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=1536,
         ),
     ),
     grpo=StageConfig(
-        source="gsm8k", rows=None, minutes=240, system_prompt=GSM8K_PROMPT,
+        source="gsm8k", rows=None, minutes=240, eval_minutes=4, system_prompt=GSM8K_PROMPT,
         trainer=_RENTED | _GPU_GRPO | dict(
             max_steps=400, per_device_train_batch_size=16, gradient_accumulation_steps=4,
             num_generations=8, max_completion_length=512,
@@ -314,6 +343,13 @@ RENTED = Profile(
     suite="gsm8k", eval_prompts=1319, eval_samples=1, device="H100",
     judge_model=T4.judge_model,
 )  # fmt: skip
+
+# What `rented` is with vLLM: Unsloth loads GRPO's policy with vLLM's engine beside it, on the same
+# base weights, and TRL samples with that engine. Without `fast_inference` TRL would start an engine
+# of its own, and could not bring it a LoRA on 4-bit weights. Half of the memory is the engine's.
+_FAST_INFERENCE = dict(fast_inference=True, gpu_memory_utilization=0.5)
+_VLLM_GRPO = dict(use_vllm=True, vllm_mode="colocate", vllm_gpu_memory_utilization=0.5)
+VLLM_BOUNDS = ("0.20", "0.30")  # that TRL 1.14.2 takes; outside of them it only warns
 
 # Use `get_profile`, which returns a copy.
 PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
@@ -355,7 +391,51 @@ def get_profile(name: str | None = None) -> Profile:
             f"unknown profile {name!r}; expected one of {', '.join(PROFILES)}"
             " (argument `profile`, or the variable POSTLAB_PROFILE)"
         )
-    return copy.deepcopy(PROFILES[name])
+    profile = copy.deepcopy(PROFILES[name])
+    if name == "rented" and vllm_requested() and gpu() is not None:  # never on a T4
+        check_vllm()
+        trainer = dict(profile.grpo.trainer) | _VLLM_GRPO
+        how = _FAST_INFERENCE | {"max_lora_rank": profile.lora["r"]}
+        grpo = replace(profile.grpo, trainer=trainer)
+        profile = replace(profile, grpo=grpo, fast_inference=how)
+    return profile
+
+
+def vllm_requested() -> bool | None:
+    """What POSTLAB_VLLM says: True for 1, False for 0, None if it is not set.
+
+    With 1, vLLM answers in evaluations and samples in `rented`'s GRPO. With 0 it does neither, even
+    where a policy was loaded with vLLM's engine beside it.
+
+    Raises:
+        ValueError: if it says anything else.
+    """
+    value = os.environ.get("POSTLAB_VLLM", "").strip()
+    if value not in ("", "0", "1"):
+        raise ValueError(
+            f"POSTLAB_VLLM is {value!r}; expected 1 to use vLLM, 0 never to use it, or nothing"
+        )
+    return None if value == "" else value == "1"
+
+
+def check_vllm() -> str:
+    """The version of vLLM, if it is one that TRL works with.
+
+    Raises:
+        ValueError: if there is none, or another one.
+    """
+    low, high = VLLM_BOUNDS
+    fix = f"install vllm>={low},<={high}.* (it fixes torch's version) or unset POSTLAB_VLLM"
+    version = _version("vllm")
+    if version is None:
+        raise ValueError(f"POSTLAB_VLLM is 1, but vLLM is not installed; {fix}")
+    numbers = [tuple(map(int, text.split(".")[:2])) for text in (low, version, high)]
+    if numbers != sorted(numbers):
+        raise ValueError(
+            f"POSTLAB_VLLM is 1 and vLLM {version} is installed; expected {low} to {high}, which"
+            f" TRL 1.14.2 works with: {fix}"
+        )
+    return version
 
 
 def _suits(gpu_info: tuple[str, int] | None) -> str:

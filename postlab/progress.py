@@ -1,8 +1,10 @@
 """How far a long step has come: tqdm's bar in a terminal, one line anywhere else.
 
-In a notebook one display is rewritten in place and its last state names no time, so that a
-committed output does not change with the machine. In a log file a single line grows by quarters:
-`sft 25% 50% 75% 100% loss 0.41`. Left out: rates, totals not known beforehand.
+In a notebook one display is rewritten in place; it tells the time left, and its last state names no
+time, so that a committed output does not change with the machine. In a log file a single line grows
+by quarters, `sft 25% 50% 75% 100% loss 0.41`, and a step that takes long also tells the time left:
+`evaluate 25% (about 6 min left) 50% (about 4 min left)`. Left out: rates, totals not known
+beforehand.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +21,7 @@ from tqdm import tqdm
 
 REFRESH_S = 0.5  # a notebook stores and sends every update, so they are rationed
 LEFT = ", {remaining} left"
+LONG_S = 60  # a step that has taken so long tells the time left in a log file too
 
 
 class Bar(tqdm):
@@ -27,6 +31,7 @@ class Bar(tqdm):
 
     def __init__(self, total: int, label: str, *, done: int = 0) -> None:
         steps = max(int(total), 1)
+        self._begun = time.monotonic()
         self._notebook, self._quarter = _notebook_display(), 4 * done // steps
         terminal = self._notebook is None and sys.stdout.isatty()
         self._log = self._notebook is None and not terminal
@@ -60,7 +65,16 @@ class Bar(tqdm):
             super().display(msg, pos)
         while self._log and self._quarter < min(4, 4 * self.n // (self.total or 1)):
             self._quarter += 1
-            print(f" {25 * self._quarter}%", end="", flush=True)
+            print(f" {25 * self._quarter}%{self._left()}", end="", flush=True)
+
+    def _left(self) -> str:
+        """The time left for a log file, once a step takes long; one time for quarters that pass
+        together."""
+        total, taken = self.total or 1, time.monotonic() - self._begun
+        if taken < LONG_S or self.n >= total or self._quarter < 4 * self.n // total:
+            return ""
+        minutes = taken / (self.n - self.initial) * (total - self.n) / 60
+        return f" (about {max(1, round(minutes))} min left)"
 
     def close(self) -> None:
         """Show the last state, without times, and end the line; again does nothing."""

@@ -1,7 +1,7 @@
 """One evaluation of one stage: every prompt of a suite answered, scored and kept as a row.
 
-`evaluate` generates with the model's own `generate` (plain, PEFT or Unsloth), `compare` turns the
-frames of several stages into values with intervals and paired differences on the same prompts.
+`evaluate` generates with the engine that suits the policy (`sampling`), `compare` turns the frames
+of several stages into values with intervals and paired differences on the same prompts.
 
 What this leaves out: no judge model, no log-likelihood tasks, one process and one device. A
 model's text is data: it is scored, never run. The KL is exact over the vocabulary but only along
@@ -26,6 +26,7 @@ from postlab.sampling import (
     check_ref,
     end_of_turn,
     render,
+    started_vllm,
     stop_tokens,
     unchanged,
 )
@@ -108,6 +109,8 @@ def evaluate(
         stack.enter_context(unchanged(policy, tokenizer))
         if hasattr(ref, "modules"):
             stack.enter_context(unchanged(ref))
+        longest = max(len(rollout.prompt) + rollout.new_tokens for _, rollout in requests)
+        stack.enter_context(started_vllm(policy, longest=longest))
         bar = stack.enter_context(progress(len(requests), "evaluate"))
         for batch in answer(policy, tokenizer, [rollout for _, rollout in requests], seed=seed):
             if ref is not None:

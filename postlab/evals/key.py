@@ -34,7 +34,7 @@ def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> d
     """
     from postlab.evals.evaluation import NEW_TOKENS
     from postlab.evals.suites import suite_rows
-    from postlab.sampling import end_of_turn, render, stop_tokens
+    from postlab.sampling import end_of_turn, engine_name, render, stop_tokens
 
     rows = suite_rows(suite, settings.get("n"), settings.get("seed", 0))
     digest = hashlib.sha256()
@@ -44,6 +44,7 @@ def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> d
         how = {name: row.get(name) for name in ("temperature", "samples", "max_new_tokens")}
         digest.update(json.dumps([str(row["id"]), text, ids, how]).encode() + b"\n")
     quantization = getattr(policy.config, "quantization_config", None)
+    engine = engine_name(policy)
     return {
         "prompts": {"n": len(rows), "sha256": digest.hexdigest()},
         "sampling": {name: settings.get(name) for name in ("seed", "temperature", "samples")},
@@ -53,7 +54,8 @@ def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> d
             "stop": sorted(stop_tokens(policy, tokenizer)),
         },
         "precision": [str(policy.dtype), bool(quantization)],
-        "engine": ENGINE,
+        # The model's own `generate` goes without a name, as before there were others.
+        "engine": ENGINE if engine == "generate" else [ENGINE, engine],
     }
 
 

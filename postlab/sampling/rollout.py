@@ -1,23 +1,27 @@
 """Answers drawn from a policy for evaluation: batched, seeded, and without a trace in the policy.
 
-`answer` fills in rollouts: on a CPU with `decoding` where it can read the model, else with the
-model's own `generate` (plain, PEFT or Unsloth). Both give the same answers, up to rounding.
-Sampling is argmax(logits / T + Gumbel noise), which draws from softmax(logits / T), with a
-generator for each answer: a draw does not depend on its neighbours in the batch.
+`answer` fills in rollouts: on a CPU with `decoding` where it can read the model, with vLLM if the
+policy comes with it (`engines`), else with the model's own `generate` (plain, PEFT or Unsloth).
+The first and the last give the same answers, up to rounding. There, sampling is
+argmax(logits / T + Gumbel noise), which draws from softmax(logits / T), with a generator for each
+answer: a draw does not depend on its neighbours in the batch, nor on how many there are.
 
-What this leaves out: top-p, top-k and penalties (an evaluation looks at the policy itself), vLLM,
+What this leaves out: top-p, top-k and penalties (an evaluation looks at the policy itself), and
 several devices. GRPO's training rollouts are TRL's own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from postlab.sampling.engines import by_unsloth, luck, vllm_of
+from postlab.sampling.memory import MOST, AnswerMemory, answer_memory
 
 Messages = list[dict[str, str]]  # a conversation: {"role": ..., "content": ...} per message
 
@@ -41,29 +45,75 @@ def answer(
 
     1. Group the rollouts: a batch holds one temperature and one limit.
     2. Sort each group by length, so that a batch needs little padding.
-    3. Answer batch by batch, with the CPU engine if it can read the model.
+    3. Answer batch by batch, with the engine that suits the policy. A GPU gets as many prompts at
+       once as its free memory holds (`memory`), and half as many if that was too many after all.
 
     Args:
         rollouts: each gets its `answer`; temperature 0 is greedy.
     Yields:
         Each batch of rollouts when its answers are complete.
+    Raises:
+        RuntimeError: if a GPU's memory does not suffice for one prompt alone.
     """
     # 1. Each call decodes at one temperature, up to one limit.
     groups: dict[tuple[float, int], list[Rollout]] = {}
     for rollout in rollouts:
         groups.setdefault((rollout.temperature, rollout.new_tokens), []).append(rollout)
-    stops, rows = stop_tokens(policy, tokenizer), _batch_rows(policy)
-    decoder = _decoder(policy, [rollout for group in groups.values() for rollout in group])
-    for group in groups.values():
-        # 2. The noise depends on the rollout, not on its position, so sorting changes no answer.
-        group.sort(key=lambda rollout: len(rollout.prompt))
-        # 3. The engine and the model's own `generate` give the same answers, up to rounding.
-        for batch in (group[i : i + rows] for i in range(0, len(group), rows)):
-            if decoder is not None:
+    stops = stop_tokens(policy, tokenizer)
+    with vllm_of(policy) as vllm:
+        every = [rollout for group in groups.values() for rollout in group]
+        decoder = _decoder(policy, every) if vllm is None else None
+
+        def fill(batch: list[Rollout]) -> None:
+            if vllm is not None:
+                vllm.fill(batch, stops, seed)
+            elif decoder is not None:
                 _decode(decoder, batch, stops, seed)
             else:
                 _generate(policy, batch, stops, tokenizer.pad_token_id, seed)
+
+        for group in groups.values():
+            # 2. The luck depends on the rollout, not on its position: sorting changes no answer.
+            group.sort(key=lambda rollout: len(rollout.prompt))
+            # 3. vLLM makes batches of its own; it gets the group in parts to show progress.
+            parts = max(MOST, -(-len(group) // 8))
+            rows = _batch_rows(policy, group) if vllm is None else parts
+            yield from _batches(policy, group, rows, fill)
+
+
+def _batches(
+    policy: Any, group: list[Rollout], rows: int, fill: Callable[[list[Rollout]], None]
+) -> Iterator[list[Rollout]]:
+    """A group's batches, filled in; after one that did not fit, all are half as large."""
+    import torch
+
+    done = 0
+    while done < len(group):
+        batch = group[done : done + rows]
+        try:
+            fill(batch)
+        except torch.OutOfMemoryError as error:
+            full = str(error)
+        else:
             yield batch
+            done += len(batch)
+            continue
+        # Out here the error is gone, and with it what its traceback held.
+        release_buffers(policy)
+        torch.cuda.empty_cache()
+        if len(batch) == 1:
+            raise RuntimeError(_too_large(policy, batch[0], full))
+        rows = len(batch) // 2
+
+
+def _too_large(policy: Any, rollout: Rollout, full: str) -> str:
+    need = _memory(policy, [rollout]).total(1) / 2**30
+    return (
+        f"the GPU's memory does not suffice to answer row {rollout.name!r} alone:"
+        f" {len(rollout.prompt)} prompt tokens and {rollout.new_tokens} new ones take about"
+        f" {need:.2f} GiB besides the model; restart the kernel or delete what else is on the GPU"
+        f" (a trainer, a second model), or set a lower max_new_tokens. PyTorch said: {full}"
+    )
 
 
 def read_policy(policy: Any, longest: int) -> Any:
@@ -162,13 +212,20 @@ def stop_tokens(policy: Any, tokenizer: Any) -> set[int]:
 def unchanged(model: Any, tokenizer: Any = None) -> Iterator[None]:
     """Evaluation mode inside; every flag that `generate` or PEFT may turn is put back outside.
 
-    Unsloth's `generate` on a GPU switches gradient checkpointing, the cache and the padding side,
-    and PEFT makes an adapter trainable when it is switched on.
+    Unsloth's `generate` on a GPU calls its `for_inference`, which switches gradient checkpointing,
+    the cache and the padding side of the tokenizer it keeps, and it leaves the keys and values of
+    the last batch on the layers. PEFT makes an adapter trainable when it is switched on.
     """
     flags = ("training", "gradient_checkpointing", "_flag_for_generation")
     before = [(m, {k: vars(m)[k] for k in flags if k in vars(m)}) for m in model.modules()]
     grads = [(p, p.requires_grad) for p in model.parameters()]
-    cache, side = getattr(model.config, "use_cache", None), getattr(tokenizer, "padding_side", None)
+    # Unsloth's own record of the configs in which it turned the cache off to train
+    noted = getattr(model, "_unsloth_use_cache_originals", None) or ()
+    configs = [model.config, *(config for config, _ in noted)]
+    caches = [(c, c.use_cache) for c in configs if getattr(c, "use_cache", None) is not None]
+    kept = [vars(m).get("_saved_temp_tokenizer") for m in model.modules()]
+    tokenizers = [t for t in (tokenizer, *kept) if hasattr(t, "padding_side")]
+    sides = [(t, t.padding_side) for t in tokenizers]
     hidden = os.environ.pop("UNSLOTH_RETURN_HIDDEN_STATES", None)  # else logits are not logits
     model.eval()
     try:
@@ -180,10 +237,11 @@ def unchanged(model: Any, tokenizer: Any = None) -> Iterator[None]:
             vars(module).update(saved)
         for parameter, trained in grads:
             parameter.requires_grad_(trained)
-        if cache is not None:
-            model.config.use_cache = cache
-        if side is not None:
-            tokenizer.padding_side = side
+        for config, cache in caches:
+            config.use_cache = cache
+        for one, side in sides:
+            one.padding_side = side
+        release_buffers(model)
         if hidden is not None:
             os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = hidden
 
@@ -199,10 +257,40 @@ def check_fits(policy: Any, rollout: Rollout) -> None:
         )
 
 
-def _batch_rows(policy: Any) -> int:
-    """Rows a generation batch: a tiny model is bound by overhead, a large one by memory."""
+def release_buffers(model: Any) -> None:
+    """Free the keys and values that Unsloth's `generate` leaves on a model's layers on a GPU.
+
+    They are as large as the batch, and would be missing from the training that follows.
+    """
+    graphs = sys.modules.get("unsloth.models._decode_graphs")
+    if graphs is not None:
+        graphs.release_for_training(model)
+
+
+def _batch_rows(policy: Any, group: list[Rollout]) -> int:
+    """Rows a generation batch: on a GPU, what its free memory holds for the longest of a group."""
+    device = next(policy.parameters()).device
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()  # what torch holds and nobody uses counts as free
+        free, _ = torch.cuda.mem_get_info(device)
+        return _memory(policy, group).rows(free)
+    # A tiny model is bound by overhead, a large one by memory.
     size = sum(p.numel() for p in policy.parameters())
     return 256 if size < 2e7 else 32 if size < 1e9 else 16
+
+
+def _memory(policy: Any, group: list[Rollout]) -> AnswerMemory:
+    """What answering a group takes on a GPU."""
+    dtype = getattr(policy.config, "dtype", None) or policy.dtype
+    return answer_memory(
+        policy.config,
+        prompt=max(len(rollout.prompt) for rollout in group),
+        new_tokens=group[0].new_tokens,
+        element=2 if "16" in str(dtype) else 4,
+        unsloth=by_unsloth(policy),
+    )
 
 
 class _Noise:
@@ -213,9 +301,8 @@ class _Noise:
 
         self.temperature, self.generators = batch[0].temperature, []
         for rollout in batch:
-            key = hashlib.sha256(f"{seed}|{rollout.name}|{rollout.sample}".encode()).digest()
             generator = torch.Generator(device=device)
-            self.generators.append(generator.manual_seed(int.from_bytes(key[:4], "big")))
+            self.generators.append(generator.manual_seed(luck(seed, rollout)))
 
     def __call__(self, scores: Any, slots: Iterable[tuple[int, int]]) -> Any:
         """(n, V) scores with noise in each slot of them, from its answer's generator."""
@@ -295,6 +382,7 @@ def _generate(
         top_k=50,
         repetition_penalty=1.0,
     )
+    release_buffers(policy)
     # 3. Keep each answer up to the token that ended it; the rest is padding.
     for rollout, tokens in zip(batch, out[:, width:].tolist(), strict=True):
         ended = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))

@@ -123,13 +123,28 @@ def test_start_shows_one_table_and_seeds(capsys):
     lines = capsys.readouterr().out.splitlines()
     lines = [line for line in lines if not line.startswith("Note:")]  # of another test's imports
     assert [line.split()[0] for line in lines] == [
-        "profile", "device", "model", "data", "training", "verified",
+        "profile", "device", "model", "data", "time", "verified",
     ]  # fmt: skip
     assert lines[0].endswith("tiny, seed 5") and "not verified" in lines[-1]
     assert f"{opened.profile.sft.rows:,} rows" in lines[3]
     first = random.random(), np.random.rand()
     postlab.start(profile="tiny", seed=5)
     assert (random.random(), np.random.rand()) == first
+
+
+@pytest.mark.parametrize(
+    ("profile", "week", "line"),
+    [
+        ("tiny", 3, "about 1 min of training and 0.6 of evaluation on such a device"),
+        ("t4", 5, "about 45 min of training and 5 of evaluation on such a device (estimate)"),
+        # with the SFT stage that comes before GRPO there, and both evaluations
+        ("t4", 7, "about 85 min of training and 2 of evaluation on such a device (estimate)"),
+    ],
+)
+def test_the_tables_time_includes_evaluation(profile, week, line, capsys):
+    postlab.start(week=week, profile=profile)
+    lines = dict(row.split(None, 1) for row in capsys.readouterr().out.splitlines())
+    assert lines["time"] == line
 
 
 def test_start_says_when_the_notebook_was_verified(place, capsys):
@@ -267,7 +282,9 @@ def test_an_evaluation_is_made_once(asked, capsys):
     assert len(asked) == 1 and "sft: evaluation loaded" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["weights", "suite", "ref", "template", "precision", "wording"])
+@pytest.mark.parametrize(
+    "what", ["weights", "suite", "ref", "template", "precision", "wording", "engine"]
+)
 def test_an_evaluation_is_made_again_when_something_changed(asked, monkeypatch, what, capsys):
     here = opened()
     run = finished(Run("tiny", 0, "sft", "base"))
@@ -284,6 +301,8 @@ def test_an_evaluation_is_made_again_when_something_changed(asked, monkeypatch, 
     tokenizer, policy = Tokenizer("<user>{}" if what == "template" else "{}"), Policy()
     if what == "precision":
         policy.dtype = "bfloat16"
+    elif what == "engine":
+        monkeypatch.setattr("postlab.sampling.engine_name", lambda policy: "vllm 0.25.1")
     here.evaluate(run, policy, tokenizer, ref="base" if what == "ref" else None)
     assert len(asked) == 2
     assert "evaluated again; changed since" in capsys.readouterr().out

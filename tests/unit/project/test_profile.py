@@ -164,6 +164,67 @@ def test_the_clip_is_symmetric_on_a_gpu_too(name):
     assert trainer["epsilon_high"] == trainer["epsilon"] == 0.2
 
 
+RENTED = PROFILES["rented"].grpo.trainer
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    """A GPU, and a version of vLLM beside it; returns how to change either."""
+
+    def have(version, gpu=("NVIDIA H100", 81_559)):
+        monkeypatch.setattr(module, "_version", lambda name: version)
+        monkeypatch.setattr(module, "gpu", lambda: gpu)
+
+    monkeypatch.delenv("POSTLAB_VLLM", raising=False)
+    have("0.25.1")
+    return have
+
+
+def test_vllm_samples_only_where_it_is_asked_for(vllm, monkeypatch):
+    assert get_profile("rented").grpo.trainer == RENTED and not get_profile("rented").fast_inference
+    monkeypatch.setenv("POSTLAB_VLLM", "0")
+    assert get_profile("rented").grpo.trainer == RENTED
+    monkeypatch.setenv("POSTLAB_VLLM", "1")
+    rented = get_profile("rented")
+    assert rented.grpo.trainer["use_vllm"] and rented.grpo.trainer["vllm_mode"] == "colocate"
+    assert rented.fast_inference["fast_inference"] and RENTED["use_vllm"] is False
+    assert rented.fast_inference["max_lora_rank"] == rented.lora["r"]
+    assert rented.sft == PROFILES["rented"].sft
+    for name in ("tiny", "smol", "t4"):  # on a T4, vLLM and TRL do not run together
+        assert get_profile(name) == PROFILES[name]
+    vllm("0.25.1", gpu=None)  # a rehearsal on a CPU
+    assert get_profile("rented") == PROFILES["rented"]
+
+
+@pytest.mark.parametrize("version", ["0.20.0", "0.27.1", "0.30.0", "0.30.1"])
+def test_versions_of_vllm_that_trl_takes(vllm, version):
+    vllm(version)
+    assert module.check_vllm() == version
+
+
+@pytest.mark.parametrize("version", ["0.19.1", "0.31.0", "0.9.2", "1.0.0", None])
+def test_another_vllm_is_an_error_that_says_what_to_install(vllm, monkeypatch, version):
+    vllm(version)
+    monkeypatch.setenv("POSTLAB_VLLM", "1")
+    with pytest.raises(ValueError, match=r"vllm>=0\.20,<=0\.30") as raised:
+        get_profile("rented")
+    assert (version or "not installed") in str(raised.value)
+    monkeypatch.delenv("POSTLAB_VLLM")
+    get_profile("rented")  # an installed vLLM alone changes nothing
+
+
+def test_a_strange_value_is_an_error(monkeypatch):
+    monkeypatch.setenv("POSTLAB_VLLM", "yes")
+    with pytest.raises(ValueError, match="POSTLAB_VLLM is 'yes'; expected 1"):
+        module.vllm_requested()
+
+
+@pytest.mark.parametrize(("name", "stage"), ALL)
+def test_every_stage_is_evaluated_in_less_time_than_it_is_trained(name, stage):
+    config = stages(PROFILES[name])[stage]
+    assert 0 < config.eval_minutes < config.minutes
+
+
 def test_tiny_grpo_samples_64_completions_of_8_prompts():
     trainer = PROFILES["tiny"].grpo.trainer
     assert sequences_a_step(trainer) == 64

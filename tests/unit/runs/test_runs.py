@@ -474,6 +474,39 @@ def test_a_log_file_gets_one_line(capsys):
     assert capsys.readouterr().out == "evaluate 25% 50% 75% 100% arithmetic\n"
 
 
+def timed(monkeypatch, seconds: float, updates: list[int], *, done: int = 0) -> None:
+    """A bar in a log file whose every step takes so long."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("postlab.progress.time.monotonic", lambda: clock.now)
+    bar = Bar(8, "evaluate", done=done)
+    for n in updates:
+        clock.now += n * seconds
+        bar.update(n)
+    bar.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "updates", "line"),
+    [
+        (7, [1] * 8, "25% 50% 75% 100%"),  # 42 s at three quarters
+        (40, [2, 2, 4], "25% (about 4 min left) 50% (about 3 min left) 75% 100%"),
+        (20, [2, 2, 2, 2], "25% 50% (about 1 min left) 75% (about 1 min left) 100%"),
+        (90, [5, 3], "25% 50% (about 4 min left) 75% 100%"),  # two quarters in one batch
+        (3600, [8], "25% 50% 75% 100%"),
+    ],
+)  # fmt: skip
+def test_a_log_file_gets_the_time_left_if_a_step_takes_long(
+    monkeypatch, capsys, seconds, updates, line
+):
+    timed(monkeypatch, seconds, updates)
+    assert capsys.readouterr().out == f"evaluate {line}\n"
+
+
+def test_what_an_earlier_session_did_says_nothing_about_the_pace(monkeypatch, capsys):
+    timed(monkeypatch, 60, [2, 2], done=4)
+    assert capsys.readouterr().out == "evaluate 75% (about 2 min left) 100%\n"
+
+
 def test_a_resumed_step_starts_where_it_was(capsys):
     bar = Bar(8, "sft", done=4)
     bar.update(2)
