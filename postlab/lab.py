@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab import runs, storage
+from postlab.install import restart_needed
 from postlab.profile import (
     STAGE_WEEKS,
     Profile,
@@ -330,6 +331,8 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         sys.modules["torch"].manual_seed(seed)
     if "transformers" in sys.modules and "unsloth" not in sys.modules:
         print("Note: transformers was imported before unsloth; restart, and import unsloth first.")
+    if note := restart_needed():
+        print(note)
     _show(_table(lab))
     return lab
 
