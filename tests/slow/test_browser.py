@@ -82,6 +82,13 @@ def answers(weights):
 SoupMixer(answers, ["How do I burn a lamp?", "{EVIL} prompt"], ["helpful", "safe", "honest"])
 """
 
+# The widget of the notebook. JupyterLab 3 lists its widgets in an iterator of an older kind.
+NOTEBOOK = """(() => {
+    const widgets = window.jupyterapp.shell.widgets('main');
+    if (widgets[Symbol.iterator]) return [...widgets].find(w => w.sessionContext);
+    for (let w; (w = widgets.next()) !== undefined;) if (w.sessionContext) return w;
+})()"""
+
 
 class Page:
     """One tab: scripts, a mouse, a keyboard, pictures."""
@@ -201,25 +208,25 @@ def browsing(profile: Path, environment: dict[str, str], log: Path) -> Iterator[
         yield page
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Page]:
-    """JupyterLab with the notebook open in a browser; its files lie in tmp_path/work."""
-    work, state = tmp_path / "work", tmp_path / "state"
+@contextmanager
+def jupyter(folder: Path, python: str = sys.executable, **variables: str) -> Iterator[Page]:
+    """JupyterLab with the notebook open in a browser; its files lie in `folder`/work."""
+    work, state = folder / "work", folder / "state"
     work.mkdir()
     cells = [nbformat.v4.new_code_cell(code.strip()) for code in (ARENA, CHOOSER, EXPLORER, MIXER)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, work / "nb.ipynb")
-    environment = settings(state) | {"PYTHONPATH": str(ROOT)}
+    environment = settings(state) | {"PYTHONPATH": str(ROOT)} | variables
     port = free_port()
-    server = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    server = [python, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     server += [
         f"--ServerApp.root_dir={work}",
         f"--ServerApp.port={port}",
         "--ServerApp.ip=127.0.0.1",
     ]
     server += ["--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
-    logs = [tmp_path / "lab.log", tmp_path / "browser.log"]
+    logs = [folder / "lab.log", folder / "browser.log"]
     with (
         started(server, environment, logs[0]),
         browsing(state / "chromium", environment, logs[1]) as page,
@@ -227,10 +234,17 @@ def lab(tmp_path: Path) -> Iterator[Page]:
         url = f"http://127.0.0.1:{port}"
         assert until(lambda: reply(f"{url}/api"), 90), logs[0].read_text()
         page.call("Page.navigate", url=f"{url}/doc/tree/nb.ipynb")
-        page.wait("!!(window.jupyterapp && document.querySelector('.jp-CodeCell'))", seconds=120)
-        notebook = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
-        page.wait(f"({notebook})?.sessionContext.session?.kernel?.status === 'idle'", seconds=120)
-        page.run(f"window.jupyterapp.shell.activateById(({notebook}).id)")
+        # JupyterLab 3 calls the application by another name.
+        app = "window.jupyterapp = window.jupyterapp || window.jupyterlab"
+        page.wait(f"!!(({app}) && document.querySelector('.jp-CodeCell'))", seconds=120)
+        page.wait(f"({NOTEBOOK})?.sessionContext.session?.kernel?.status === 'idle'", seconds=120)
+        page.run(f"window.jupyterapp.shell.activateById(({NOTEBOOK}).id)")
+        yield page
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Page]:
+    with jupyter(tmp_path) as page:
         yield page
 
 
@@ -382,7 +396,6 @@ def test_the_mixer_answers_by_its_sliders_and_shows_answers_as_text(lab: Page):
     lab.wait("window.marker === 1")
 
 
-NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
 CODE = f"[...({NOTEBOOK}).content.model.cells].filter(c => c.type === 'code')"
 
 
