@@ -1,4 +1,4 @@
-"""code_reward where Linux's calls are missing, as on macOS and Windows: emulated, in this process."""
+"""code_reward where Linux's calls are missing, as on macOS and Windows; both are emulated."""
 
 import os
 import sys

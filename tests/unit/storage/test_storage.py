@@ -4,7 +4,6 @@ Each system is emulated by the errors it answers with; the locks are tried by re
 """
 
 import errno
-import fcntl
 import json
 import os
 import subprocess
@@ -16,6 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from postlab import storage
+
+fcntl = pytest.importorskip("fcntl", reason="Windows: see test_anywhere.py")
 
 UNSUPPORTED = ("ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL", "ENOLCK")
 # A process on a mount without flock, which holds the lock until it is killed or hears a line.
@@ -129,7 +130,10 @@ def test_another_process_holds_it_until_it_ends_or_is_killed(lock):
     other = holder(lock)
     left = held(lock).read_text()
     other.kill()
-    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
+    if hasattr(os, "waitid"):  # it is a zombie afterwards
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    else:
+        other.wait()
     for _ in range(2):
         begun = time.monotonic()
         with storage.locked(lock, "busy"):
