@@ -15,7 +15,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 STAGES := 03 05 07 $(if $(ALL),09 10 11) 12
 # Relative: every recipe runs in the repository root, and its path may hold spaces or quotes.
-PY := .venv/bin/python
+PY := .venv/$(if $(filter Windows_NT,$(OS)),Scripts/python.exe,bin/python)
 # PROCESSES=2 runs each of weeks 3, 5 and 7 in two processes; all other weeks use one.
 LAUNCH := $(PY) $(if $(PROCESSES),-m torch.distributed.run --standalone --nproc_per_node $(PROCESSES))
 # An address, given to the script as a variable, so that no shell reads it.
@@ -35,7 +35,7 @@ NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 .PHONY: help setup stages week lab notebooks colab release rehearse architecture test test-all bench lint unit unit-unsloth built nbval rehearsal
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## make .venv, or leave it alone when it is as the lock files say
 	@"$(PYTHON)" .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \

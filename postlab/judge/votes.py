@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.judge.pairs import CHOICES
+from postlab.storage import sync
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,14 +122,9 @@ class VoteLog:
             file.seek(0, os.SEEK_END)
             whole = file.tell() == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
             file.write(("" if whole else "\n").encode() + json.dumps(record).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if new and os.name != "nt":  # the file's name has to reach the disk, too
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync(self.path)
+        if new:  # the file's name has to reach the disk, too
+            sync(self.path.parent)
 
     def _parsed(self) -> dict[str, dict[str, Any]]:
         votes: dict[str, dict[str, Any]] = {}

@@ -170,7 +170,7 @@ def repair_adapter(folder: str | Path) -> str:
     folder = check_weights(folder)
     path = folder / "adapter_config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text("utf-8"))
         recorded = config["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptWeights(
@@ -195,14 +195,15 @@ def loadable_adapter(folder: str | Path) -> Path:
     """A folder that PEFT and Unsloth can load: `folder` itself, mended by `repair_adapter`.
 
     Where that one is read-only and names a base that is not on this machine, it is a folder in the
-    cache that links to its files and holds an adapter_config.json with the right base.
+    cache that links to its files, or has copies where there are no links, and holds an
+    adapter_config.json with the right base.
 
     Raises:
         CorruptWeights, ValueError: as `repair_adapter`.
     """
     folder = Path(folder).absolute()
     base = repair_adapter(folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
     if config["base_model_name_or_path"] == base:
         return folder
     text = json.dumps(config | {"base_model_name_or_path": base}, indent=2) + "\n"
@@ -210,10 +211,17 @@ def loadable_adapter(folder: str | Path) -> Path:
     linked = cache_dir() / "adapters" / name
     if not linked.is_dir():
         with atomic_folder(linked) as unfinished:
-            shutil.copytree(folder, unfinished, copy_function=os.symlink, dirs_exist_ok=True)
+            shutil.copytree(folder, unfinished, copy_function=_link, dirs_exist_ok=True)
             (unfinished / "adapter_config.json").unlink()
-            (unfinished / "adapter_config.json").write_text(text)
+            (unfinished / "adapter_config.json").write_text(text, "utf-8")
     return linked
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.symlink(source, target)
+    except OSError:  # Windows wants a right for it, some mounts don't have it: an adapter is small
+        shutil.copy2(source, target)
 
 
 def check_weights(
@@ -230,7 +238,7 @@ def check_weights(
     files = set(folder.glob("*.safetensors"))
     for index in folder.glob("*.safetensors.index.json"):
         try:
-            shards = json.loads(index.read_text())["weight_map"].values()
+            shards = json.loads(index.read_text("utf-8"))["weight_map"].values()
             files |= {folder / name for name in shards}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptWeights(f"{index} is not a list of weight files; {remake}") from error

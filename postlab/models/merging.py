@@ -159,7 +159,8 @@ def _merge_by_file(deltas: dict[str, Any], places: dict[str, str], to: Path) -> 
         save_file(tensors, to / file, metadata={"format": "pt"})
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
-        (to / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        text = json.dumps(index, indent=2) + "\n"
+        (to / "model.safetensors.index.json").write_text(text, "utf-8")
 
 
 def _merge_whole(adapter: Path, *, base: str, to: Path, needed: int) -> None:

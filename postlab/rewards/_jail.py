@@ -9,6 +9,9 @@ When it ends, or its time is over, all that it started ends with it.
 The porter never reads a program, and no expected value comes near here, so a program finds neither
 another program nor the right results. This file runs without site-packages.
 
+On macOS and Windows, which have neither namespaces nor the calls above, `plain` runs one program in
+one process, under the limits that the system knows, and the caller ends it by the clock.
+
 Left out: a filter of system calls. A hole in the kernel is a hole in this sandbox.
 """
 
@@ -22,14 +25,19 @@ import json
 import os
 import random
 import re  # noqa: F401
-import resource
 import select
 import signal
 import socket
 import string  # noqa: F401
 import sys
 import time
+from contextlib import suppress
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 CPU_SECONDS = 2  # of a program; by the wall it has three times as long
 MEMORY = 256 << 20  # bytes of address space, each process
@@ -63,6 +71,17 @@ def porter(jailed: bool, scratch: str, door: socket.socket) -> None:
             pass
     while _reap(0):
         pass
+
+
+def plain() -> None:
+    """Run the program that stands on stdin; its results go to the file `results` in this folder."""
+    request = json.loads(sys.stdin.buffer.read())
+    if resource is not None:
+        for limit, value in _limits():
+            with suppress(ValueError, OSError):  # macOS refuses some of them
+                resource.setrlimit(limit, (value, value))
+    os.dup2(os.open("results", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 3)
+    _run(request)
 
 
 def encode(value: Any, depth: int = 0) -> Any:
@@ -148,7 +167,7 @@ def _sweep() -> None:
     until = time.monotonic() + CPU_SECONDS
     while time.monotonic() < until:
         try:
-            with open(f"/proc/self/task/{os.getpid()}/children") as children:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as children:
                 for pid in map(int, children.read().split()):
                     os.kill(pid, signal.SIGKILL)
             os.waitpid(-1, 0)
@@ -185,7 +204,7 @@ def _unshare() -> bool:
         ("uid_map", f"{uid} {uid} 1"),
         ("gid_map", f"{gid} {gid} 1"),
     ):
-        with open(f"/proc/self/{name}", "w") as file:
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
             file.write(text)
     return False
 
@@ -204,14 +223,7 @@ def _enter(jailed: bool, scratch: str, uid: int | None, program: int, results: i
         if uid is not None:
             os.chown(place, uid, uid)
         os.chdir(place)
-    for limit, value in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, PROCESSES),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    for limit, value in _limits():
         resource.setrlimit(limit, (value, value))
     _give_up(uid)
     printed = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -220,6 +232,17 @@ def _enter(jailed: bool, scratch: str, uid: int | None, program: int, results: i
     os.dup2(results, 3)
     os.closerange(4, 4096)
     _run(request)
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_NPROC, PROCESSES),
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_CORE, 0),
+    ]
 
 
 def _build_root(scratch: str) -> None:
@@ -278,9 +301,11 @@ def _run(request: dict) -> None:
             lines.append({"value": encode(namespace[name](*decode(arguments)))})
         except Exception as error:
             lines.append({"error": type(error).__name__})
-    with open(3, "w") as results:
+    with open(3, "w", encoding="utf-8") as results:
         results.write("\n".join(map(json.dumps, lines)))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1] == "plain":
+    plain()
+elif __name__ == "__main__":
     porter(sys.argv[1] == "jailed", sys.argv[2], socket.socket(fileno=int(sys.argv[3])))

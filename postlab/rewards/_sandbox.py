@@ -2,17 +2,21 @@
 
 `run_programs` hands each program and its calls to `_jail` and brings back what the program wrote:
 bytes that prove nothing but that it wrote them. `missing` tells by trying whether this machine lets
-us build the jail at all.
+us build the jail at all. Outside Linux there are plain limits only.
 """
 
 import json
 import os
 import select
 import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from postlab.rewards._jail import CPU_SECONDS
 
 MAX_OUTPUT = 256 << 10  # bytes of results, all calls of a program together
 MAX_PARALLEL = 4
+DOCKER_FLAGS = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
 
 _PROBE = """
 import os, socket, sys
@@ -56,7 +61,14 @@ def run_programs(requests: list[dict[str, Any]], *, jailed: bool = True) -> list
     Args:
         requests: `code`, and `calls`: a list of (function's name, encoded list of arguments).
         jailed: in namespaces; else under plain limits alone, which hold back accidents only.
+    Raises:
+        RuntimeError: if `jailed` outside Linux.
     """
+    if not sys.platform.startswith("linux"):
+        if jailed:
+            raise RuntimeError(f"Programs can't be jailed here: {missing()}.")
+        with ThreadPoolExecutor(min(MAX_PARALLEL, os.cpu_count() or 1)) as pool:
+            return list(pool.map(_run_plainly, requests))
     written: list[bytes | None] = [None] * len(requests)
     if not requests:
         return written
@@ -84,6 +96,45 @@ def run_programs(requests: list[dict[str, Any]], *, jailed: bool = True) -> list
         porter.wait()
         shutil.rmtree(scratch, ignore_errors=True)
     return written
+
+
+def _run_plainly(request: dict[str, Any]) -> bytes | None:
+    """Run one program in a process of its own, without any of Linux's calls."""
+    # The base's Python: a venv's own on Windows starts that one as a child, which a kill would miss
+    python = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+    command = [python, "-P", "-s", "-S", "-B", str(Path(__file__).with_name("_jail.py")), "plain"]
+    environment = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}  # no token of the learner's
+    if "SYSTEMROOT" in os.environ:  # without it, Windows starts no Python
+        environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    scratch = tempfile.mkdtemp(prefix="postlab-sandbox-")
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=scratch,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(json.dumps(request).encode(), timeout=3 * CPU_SECONDS)
+        finally:
+            if hasattr(os, "killpg"):  # and what it has started
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.communicate()
+        results = Path(scratch, "results")
+        status = results.lstat()
+        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= MAX_OUTPUT:
+            return None
+        return results.read_bytes()
+    except FileNotFoundError:
+        return None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _exchange(requests: list[dict], door: socket.socket, written: list[bytes | None]) -> None:
@@ -137,11 +188,16 @@ def _start(request: dict, door: socket.socket) -> int:
 @cache
 def missing() -> str:
     """Why programs cannot be jailed here, found out by jailing one; empty where they can."""
+    if sys.platform == "win32":
+        return "namespaces are Linux's, and this is Windows, which does not limit memory either"
     if not sys.platform.startswith("linux"):
         return f"namespaces are Linux's, and this is {sys.platform}"
     home = os.path.expanduser("~")
     (written,) = run_programs([{"code": _PROBE, "calls": [["holes", [home]]]}])
     if written is None or written.startswith(b"!"):
-        return (written or b"!no answer").decode(errors="replace")[1:]
+        reason = (written or b"!no answer").decode(errors="replace")[1:]
+        if any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))):
+            reason += f"; a container has to be started with {DOCKER_FLAGS}"
+        return reason
     holes = json.loads(written).get("value", ["the probe failed"])
     return "; ".join(holes)

@@ -6,6 +6,7 @@
 - processes: one stage trained by several processes
 - frames: evaluations as files
 - machine, verified: the device and the time spent on it, and the last full run
+- space: what can be deleted if the disk is full
 """
 
 from postlab import _doors
@@ -28,7 +29,7 @@ from postlab.runs.run import (
 )
 from postlab.runs.training import NaNLoss
 from postlab.runs.verified import last_run, note_run
-from postlab.storage import DiskFull, ReadOnlyFolder, StageBusy
+from postlab.storage import DiskFull, FileInUse, ReadOnlyFolder, StageBusy
 
 __all__ = [
     "CHAIN",
@@ -36,6 +37,7 @@ __all__ = [
     "STAGES",
     "DamagedStage",
     "DiskFull",
+    "FileInUse",
     "FirstProcessFailed",
     "MissingStage",
     "NaNLoss",

@@ -69,7 +69,7 @@ def _process_start() -> float:
 def _peak_rss_gb() -> float:
     status = Path("/proc/self/status")
     if status.exists():  # getrusage may report the launching process's peak on Linux
-        for line in status.read_text().splitlines():
+        for line in status.read_text("utf-8").splitlines():
             if line.startswith("VmHWM"):
                 return round(int(line.split()[1]) * 1024 / 1e9, 3)
     try:

@@ -125,7 +125,7 @@ def join_launch(device: str, *, gpu: Callable[[], Any]) -> None:
             f"each would train separately. Set POSTLAB_PROFILE=tiny, or start a single process."
         )
     if rank():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (to the end of the process)
 
 
 def relaunch(environ: Mapping[str, str], argv: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlab import storage
 from postlab.profile import data_dir, stage_command
-from postlab.runs import frames, machine, processes, training, weights
+from postlab.runs import frames, machine, processes, space, training, weights
 from postlab.runs import key as fingerprint
 from postlab.runs.machine import run_root
 from postlab.storage import ReadOnlyFolder
@@ -91,7 +91,7 @@ class Run:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The trainer's log history of a complete run."""
-        return json.loads((self.folder / "trainer_state.json").read_text())["log_history"]
+        return json.loads((self.folder / "trainer_state.json").read_text("utf-8"))["log_history"]
 
     @property
     def shown(self) -> str:
@@ -202,7 +202,7 @@ class Run:
             else:
                 return
         elif old and old.get("shipped"):
-            shutil.rmtree(self.folder)  # a copy: the original is in the package's data
+            storage.remove_folder(self.folder)  # a copy: the original is in the package's data
         elif old and (old["status"] == "complete" or training.last_intact(self.checkpoints)):
             changed = fingerprint.changes(
                 {name: old.get(name) for name in fingerprint.PARTS}, parts
@@ -267,7 +267,7 @@ class Run:
         while target.exists():
             number += 1
             target = self.folder.with_name(f"{self.stage}.previous-{number}")
-        self.folder.rename(target)
+        storage.rename(self.folder, target)
         print(f"{self.stage}: the run in {self.shown} is now {target.name} ({why})")
 
     @contextmanager
@@ -289,9 +289,12 @@ class Run:
             yield
 
     def _disk(self, what: str, needed: int) -> Any:
-        advice = "then run this again: it goes on where it can."
         return storage.disk_guard(
-            f"{what} of {self.stage}", self.folder, needed=needed, shown=self.shown, advice=advice
+            f"{what} of {self.stage}",
+            self.folder,
+            needed=needed,
+            shown=self.shown,
+            advice=lambda: space.advice(self.checkpoints),
         )
 
     def _write(self, manifest: dict[str, Any]) -> None:

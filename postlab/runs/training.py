@@ -8,7 +8,6 @@ micro-batch (a loss is seen when it is logged, the weights when they are saved).
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def fit(trainer: Any, *, stage: str, checkpoints: Path) -> dict[str, Any]:
     resume = last_intact(checkpoints)
     for folder in damaged(checkpoints) if main else []:
         print(f"{stage}: {folder.name} was cut short or is damaged, skipped")
-        shutil.rmtree(folder)
+        storage.remove_folder(folder)
     if resume and main:
         print(f"{stage}: goes on from {resume.name}")
     if resume and _restore_finished(trainer, resume):
@@ -180,13 +179,13 @@ def nan_loss(stage: str, step: int, symptom: str, args: Any, checkpoints: Path) 
 
 def last_intact(checkpoints: Path) -> Path | None:
     """The newest checkpoint whose every file is as it was when it was written."""
-    return next((folder for folder in _by_step(checkpoints) if storage.sealed(folder)), None)
+    return next((folder for folder in by_step(checkpoints) if storage.sealed(folder)), None)
 
 
 def damaged(checkpoints: Path) -> list[Path]:
     """Checkpoints newer than the last intact one: cut short by a kill, or corrupted."""
     last = last_intact(checkpoints)
-    folders = _by_step(checkpoints)
+    folders = by_step(checkpoints)
     return folders[: folders.index(last)] if last else folders
 
 
@@ -202,6 +201,7 @@ def _restore_finished(trainer: Any, resume: Path) -> bool:
     return True
 
 
-def _by_step(checkpoints: Path) -> list[Path]:
+def by_step(checkpoints: Path) -> list[Path]:
+    """The checkpoints in a folder, whole or not, the newest first."""
     folders = [f for f in checkpoints.glob("checkpoint-*") if f.name.split("-")[1].isdigit()]
     return sorted(folders, key=lambda f: int(f.name.split("-")[1]), reverse=True)

