@@ -82,7 +82,7 @@ SECTIONS = (  # the most important first
     Section("weights", ("weights",), 150, 20),
     Section("sft", ("sft",), 200, 60),
     Section("dpo", ("dpo",), 180, 60),
-    Section("grpo", ("grpo",), 240, 60),
+    Section("grpo", ("grpo",), 300, 60),
     Section("resume", ("killed", "resumed"), 240, 90, dies=frozenset({"killed"})),
 )
 
@@ -100,15 +100,8 @@ class Outcome:
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended: its exit code, None if it was stopped at its limit."""
-
-    code: int | None
-    seconds: float
-
-
-Start = Callable[[str, float], Ended]  # runs a part for at most so many seconds
+# Runs a part for at most so many seconds; its exit status, None if it was stopped at the limit.
+Start = Callable[[str, float], int | None]
 
 
 def main() -> None:
@@ -122,6 +115,7 @@ def main() -> None:
             "gpu-smoke: nvidia-smi names no NVIDIA GPU, and this check is about one. On a CPU,"
             " `python tests/gpu/smoke.py --dry-run` runs the same code with the embedded base."
         )
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several, the trainer would share out
     folder = Path(tempfile.mkdtemp(prefix="postlab-gpu-"))
     try:
         setup = choose(folder, dry=options.dry_run, without=options.without, engine=options.engine)
@@ -133,7 +127,7 @@ def main() -> None:
             limit=60 * options.minutes, started=started,
         )  # fmt: skip
         record = make_record(setup, outcomes, seconds=time.monotonic() - started)
-        path = keep(record, setup, outcomes, options.record)
+        path = keep(record, setup, options.record)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{record['verdict']} in {record['seconds']:.0f} s. Record: {path}")
@@ -193,7 +187,7 @@ def choose(
     if engine == "loop":
         fallbacks.append("without TRL and PEFT: a loop with the losses and LoRA of postlab.scratch")
     if "bitsandbytes" not in installed:
-        fallbacks.append("no bitsandbytes: weights are not quantised, and AdamW is torch's")
+        fallbacks.append("no bitsandbytes: weights are not quantized, and AdamW is torch's")
     if dry:
         shapes = dict.fromkeys(("sft", "dpo", "grpo"), "")
         return Setup(folder, "cpu", "tiny", engine, 32, shapes, "cpu", fallbacks=tuple(fallbacks))
@@ -226,8 +220,8 @@ def preflight_name(device: str) -> str | None:
     for name in (w for i in range(len(words)) for w in (" ".join(words[i : i + 2]), words[i])):
         for known in (f"{name} {size}", name):
             with suppress(ValueError):
-                estimate("sft", model=SMALL, device=known, batch=1, length=8, bits=16)
-                return "A100 80GB" if known == "A100" else known
+                plan = estimate("sft", model=SMALL, device=known, batch=1, length=8, bits=16)
+                return plan.device
     return None
 
 
@@ -260,8 +254,7 @@ def start_with(setup: Setup) -> Start:
         import_engine(setup)
     context = multiprocessing.get_context("fork" if fork else "spawn")
 
-    def start(part: str, limit: float) -> Ended:
-        begun = time.monotonic()
+    def start(part: str, limit: float) -> int | None:
         process = context.Process(target=child, args=(setup, part))
         process.start()
         try:
@@ -269,7 +262,7 @@ def start_with(setup: Setup) -> Start:
             late = process.is_alive()
         finally:
             stop(process)
-        return Ended(None if late else process.exitcode, time.monotonic() - begun)
+        return None if late else process.exitcode
 
     return start
 
@@ -337,19 +330,19 @@ def run_section(
     measured: dict[str, Any] = {}
     cut_short = ""
     for part in section.parts:
-        ended = start(part, max(0.0, allowed - (clock() - begun)))
+        code = start(part, max(0.0, allowed - (clock() - begun)))
         report = read_report(folder / f"{part}.jsonl")
         checks += report["checks"]
         measured |= report["measured"]
-        if ended.code is None and allowed < section.limit:
+        if code is None and allowed < section.limit:
             cut_short = f"stopped after {clock() - begun:.0f} s, as the time for all was up"
-        elif ended.code is None:
+        elif code is None:
             checks.append(check("time", False, f"stopped at its limit of {section.limit:.0f} s"))
         elif part in section.dies:
-            died = ended.code == -signal.SIGKILL
-            checks.append(check("killed", died, f"exit status {ended.code}"))
-        elif ended.code and all(one["passed"] is not False for one in report["checks"]):
-            checks.append(check("process", False, f"exit status {ended.code}{hint(ended)}"))
+            died = code == -signal.SIGKILL
+            checks.append(check("killed", died, f"exit status {code}"))
+        elif code and all(one["passed"] is not False for one in report["checks"]):
+            checks.append(check("process", False, f"exit status {code}{hint(code)}"))
         if cut_short or any(one["passed"] is False for one in checks):
             tail(folder / f"{part}.log")
             break
@@ -363,8 +356,8 @@ def check(name: str, passed: bool | None, evidence: str) -> dict[str, Any]:
     return {"name": name, "passed": passed, "evidence": evidence}
 
 
-def hint(ended: Ended) -> str:
-    killed = ended.code == -signal.SIGKILL
+def hint(code: int) -> str:
+    killed = code == -signal.SIGKILL
     return ", killed from outside: perhaps the host's memory was full" if killed else ""
 
 
@@ -440,9 +433,8 @@ def slug(device: str) -> str:
 
 
 def keep(
-    record: Mapping[str, Any], setup: Setup, outcomes: Sequence[Outcome], folder: Path | None,
-    data: Path | None = None,
-) -> str:  # fmt: skip
+    record: Mapping[str, Any], setup: Setup, folder: Path | None = None, *, data: Path | None = None
+) -> str:
     """Write the record, and stamp verified.json if all of it was run on a GPU and passed.
 
     Args:

@@ -1,7 +1,7 @@
 """A model of a real 7B's shape with random weights, written in 4 bits without its 16-bit form.
 
 The folder is what transformers and Unsloth expect of a ready-made 4-bit model: NF4 codes with
-double-quantised constants, a config, and a tokenizer. Each matrix is drawn and quantised on the
+double-quantized constants, a config, and a tokenizer. Each matrix is drawn and quantized on the
 device, one at a time, so a 7B takes 4 GB on disk and well under 2 GB of host memory. Simplified:
 the tokenizer is the embedded base's, so that rows use 1,280 of the vocabulary's ids; embeddings,
 output head and logits have their full size. Left out: what only trained weights can show.
@@ -31,8 +31,8 @@ def write_model(
         folder: created here.
         shape: of the family mistral, qwen2 or llama.
         bits: 4 for NF4 (needs bitsandbytes), else the weights are saved as `dtype`.
-        dtype: "float16", "bfloat16" or "float32", of all that is not quantised.
-        device: where the weights are drawn and quantised.
+        dtype: "float16", "bfloat16" or "float32", of all that is not quantized.
+        device: where the weights are drawn and quantized.
     Raises:
         OSError: if the disk has too little room.
     """
@@ -103,12 +103,12 @@ def draw(skeleton: Any, *, bits: int, dtype: Any, device: str) -> Iterator[tuple
         else:
             weight = torch.empty(parameter.shape, dtype=dtype, device=device).normal_(std=STD)
             if bits == 4 and name.split(".")[-2] in PROJECTIONS:
-                yield from quantised(name, weight)
+                yield from quantized(name, weight)
             else:
                 yield name, weight.cpu()
 
 
-def quantised(name: str, weight: Any) -> Iterator[tuple[str, Any]]:
+def quantized(name: str, weight: Any) -> Iterator[tuple[str, Any]]:
     """What bitsandbytes saves for one 4-bit matrix: codes, constants, and their form."""
     from bitsandbytes.functional import quantize_4bit
 
