@@ -240,7 +240,9 @@ def chosen(setup: Setup, only: Sequence[str]) -> list[Section]:
     if setup.engine == "loop":  # it saves nothing
         why = "only TRL's trainers are resumed"
         picked = [replace(s, why_not=why) if s.name == "resume" else s for s in picked]
-    return [replace(s, least=1.0) for s in picked] if setup.dry else picked
+    if setup.dry:  # a busy machine may take its time: the one limit is that for all
+        picked = [replace(s, least=1.0, limit=LIMIT) for s in picked]
+    return picked
 
 
 def start_with(setup: Setup) -> Start:

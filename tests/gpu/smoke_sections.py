@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -103,6 +104,7 @@ def child(setup: Setup, part: str) -> None:
     sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)
     os.chdir(setup.folder)  # Unsloth's compiled trainers land where one works
     os.environ["POSTLAB_RUNS"] = str(setup.folder / "runs")
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     report, code = Report(setup.folder / f"{part}.jsonl"), 0
     try:
         PARTS[part](setup, report)
@@ -113,6 +115,13 @@ def child(setup: Setup, part: str) -> None:
         code = 1
     sys.stdout.flush()
     os._exit(code)  # a forked child must not run its parent's exit handlers
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone: nobody would stop it, and it holds the GPU."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 # --- the parts -----------------------------------------------------------------------------------

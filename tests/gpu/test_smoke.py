@@ -1,13 +1,13 @@
-"""The sections of `make gpu-smoke` as tests, on a machine with a GPU; without one they are skipped.
+"""The sections of `make gpu-smoke` as a test, on a machine with a GPU; without one it is skipped.
 
-Not run on a GPU yet.
+One test with a subtest per section, as two at once would share the GPU's memory and time. Not run
+on a GPU yet.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,28 +25,18 @@ def cuda() -> bool:
     return torch.cuda.is_available()
 
 
-pytestmark = [
-    pytest.mark.skipif(not cuda(), reason="torch.cuda.is_available() is False"),
-    pytest.mark.xdist_group("gpu"),
-]
-
-
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, smoke.Outcome]]:
-    """Every section, run once, in the time that `make gpu-smoke` has."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in smoke.QUIET.items():
-            patch.setenv(name, value)
-        setup = smoke.choose(tmp_path_factory.mktemp("smoke"), dry=False)
-        done = smoke.run_all(
-            smoke.chosen(setup, []), setup.folder, smoke.start_with(setup), limit=smoke.LIMIT
-        )
-    yield {outcome.name: outcome for outcome in done}
-
-
-@pytest.mark.parametrize("section", [section.name for section in smoke.SECTIONS])
-def test_section(section: str, outcomes: dict[str, smoke.Outcome]) -> None:
-    outcome = outcomes[section]
-    if outcome.status == "not run":
-        pytest.skip(f"not run: {outcome.why}")
-    assert outcome.status == "passed", smoke.summary(outcome)
+@pytest.mark.skipif(not cuda(), reason="torch.cuda.is_available() is False")
+def test_every_section_that_fits_into_ten_minutes_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    for name, value in smoke.QUIET.items():
+        monkeypatch.setenv(name, value)
+    setup = smoke.choose(tmp_path, dry=False)
+    outcomes = smoke.run_all(
+        smoke.chosen(setup, []), tmp_path, smoke.start_with(setup), limit=smoke.LIMIT
+    )
+    for outcome in outcomes:
+        with subtests.test(outcome.name):
+            if outcome.status == "not run":
+                pytest.skip(outcome.why)
+            assert outcome.status == "passed", smoke.summary(outcome)
