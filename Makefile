@@ -32,7 +32,7 @@ SLOW_TESTS += tests/rehearsal/test_whole.py
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
-.PHONY: help setup stages week lab notebooks colab release rehearse architecture test test-all bench lint unit unit-unsloth built nbval rehearsal
+.PHONY: help setup stages week lab notebooks colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth built nbval rehearsal
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ release: setup  ## dist/: the wheel, and the zip with the notebooks, to upload b
 
 rehearse: setup  ## run every notebook cell on a CPU under another profile (PROFILE=t4|rented|smol, N=05; default t4)
 	@OMP_NUM_THREADS=1 $(PY) tests/rehearsal/walk.py $(or $(filter-out tiny,$(PROFILE)),t4) $(N)
+
+gpu-smoke: setup  ## check a GPU in ten minutes, without network: kernels, precision, memory, speed, kill and resume
+	@$(WITH_PROFILE) $(PY) tests/gpu/smoke.py
 
 architecture: setup  ## draw the rooms in ARCHITECTURE.md again, from the imports
 	@$(PY) .ci/draw_rooms.py
