@@ -470,6 +470,7 @@ def describe_machine() -> dict[str, Any]:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         cpus = os.cpu_count() or 1
+    memory: float | None
     try:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):  # not on Windows
