@@ -98,7 +98,8 @@ assert profile.get_profile("tiny").name == "tiny"
 preflight.estimate("sft", model="Qwen/Qwen2.5-0.5B", device="cpu", batch=1, length=64, bits=4)
 os.environ["POSTLAB_RUNS"] = str(folder / "runs")
 assert runs.find_stage("tiny", 0, "sft").is_dir()  # the shipped stage, copied
-assert "runs this" not in space.advice(folder) and len(bootstrap_interval([0.0, 1.0, 1.0])) >= 2
+assert space.advice(folder).startswith("then run this again")
+assert 0 <= bootstrap_interval([0.0, 1.0, 1.0]).low <= 1
 assert math_reward(["The answer is 4."], answer=["4"]) == [1.0]
 assert schema_reward(["3"], schema=['{"type": "integer"}']) == [1.0]
 try:
