@@ -425,7 +425,8 @@ def check_vllm() -> str:
         ValueError: if there is none, or another one.
     """
     low, high = VLLM_BOUNDS
-    fix = f"install vllm>={low},<={high}.* (it fixes torch's version) or unset POSTLAB_VLLM"
+    beyond = f"0.{int(high.split('.')[1]) + 1}"
+    fix = f"install vllm>={low},<{beyond} (it fixes torch's version) or unset POSTLAB_VLLM"
     version = _version("vllm")
     if version is None:
         raise ValueError(f"POSTLAB_VLLM is 1, but vLLM is not installed; {fix}")

@@ -83,6 +83,7 @@ model, tokenizer = FastLanguageModel.from_pretrained(
     dtype=lab.profile.dtype,
     load_in_4bit=lab.profile.load_in_4bit,
     use_gradient_checkpointing=lab.profile.lora["use_gradient_checkpointing"],
+    **lab.profile.fast_inference,  # empty, unless vLLM is to sample (POSTLAB_VLLM=1)
 )
 before = lab.evaluate(parent, model, tokenizer)
 
