@@ -26,7 +26,7 @@ DOORS = sorted(
 )
 DOORS += ["postlab.lab", "postlab.profile", "postlab.storage", "postlab.install"]
 EMULATED = """
-import asyncio, concurrent.futures, ctypes, importlib, os, platform, select, signal, socket
+import asyncio, concurrent.futures, ctypes, importlib, os, platform, select, socket
 import subprocess, sys, tempfile
 from pathlib import Path
 
@@ -41,7 +41,8 @@ windows = system == "win32"
 missing = {os: ["sched_getaffinity", "memfd_create", "pidfd_open", "unshare", "setresuid"]}
 if windows:
     missing[os] += ["fork", "killpg", "geteuid", "getuid", "sysconf", "uname", "setsid", "waitid"]
-    missing |= {select: ["poll"], signal: ["SIGKILL"], socket: ["send_fds", "recv_fds"]}
+    # signal.SIGKILL stays: subprocess needs it here, and Windows's own doesn't
+    missing |= {select: ["poll"], socket: ["send_fds", "recv_fds"]}
     for module in ("fcntl", "resource", "pwd", "grp", "termios"):
         sys.modules[module] = None
 for module, names in missing.items():
