@@ -355,7 +355,7 @@ for arm in arms[1:]:
 pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
-# **KL** holds the policy near its start, faults included: does more of it mend, or stop *all* learning? **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is.
+# **KL** holds the policy near its start, faults included (these runs used TRL's own trainer; on a GPU, Unsloth's would hold it near the *base*, as week 7 explains): does more of it mend, or stop *all* learning? **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is.
 #
 # ### A hole that nobody finds
 #
@@ -717,6 +717,8 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
 #
 # Recorded: five seeds an arm, from week 5's policy, stopped below the ceiling.
+#
+# All arms used TRL's own trainer on a CPU. Two would differ under Unsloth on a GPU. In the KL arm the reference would be the base, not week 5's policy. And with `loss_type="dapo"`, an `epsilon_high` that you leave unset becomes 0.28 there, which is clip-higher; in TRL it becomes `epsilon`. The profiles `t4` and `rented` therefore set it to 0.2.
 
 # %%
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
