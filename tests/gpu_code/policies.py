@@ -285,8 +285,8 @@ def grpo_step(model: Any, tokenizer: Any, folder: Path, *, beta: float) -> Tenso
 def of_completions(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The reference's log-probs of the completions, a row each.
 
-    Unsloth moves the padding behind the completion, so its rows are wider, and a completion starts
-    the earlier the more padding its prompt had.
+    Unsloth moves a prompt's padding behind the completion, so its rows are wider, and where they
+    start depends on the padding.
     """
     rows, width = batch["ref_per_token_logps"], batch["completion_ids"].shape[1]
     padding = (batch["prompt_mask"] == 0).sum(1, keepdim=True)

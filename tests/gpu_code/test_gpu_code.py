@@ -12,6 +12,8 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,30 +54,33 @@ class Side:
 
 @pytest.fixture(scope="session")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Side]:
-    """Both processes, side by side."""
     if importlib.util.find_spec("triton") is None and not TRITON.is_dir():
         pytest.fail(f"Triton is not in {TRITON}, where `make setup` puts it; run `make setup`.")
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("trl", "unsloth")}
+    return run_sides(tmp_path_factory.mktemp("gpu_code"))
+
+
+def run_sides(folder: Path) -> dict[str, Side]:
+    """Both processes, at the same time."""
     running = {}
-    for name, folder in folders.items():
-        command = [sys.executable, str(HERE / "side.py"), name, str(folder)]
-        with (folder / "log").open("w") as log:
-            running[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-    return {name: finished(name, process, folders[name]) for name, process in running.items()}
+    try:
+        for name in ("trl", "unsloth"):
+            (folder / name).mkdir()
+            command = [sys.executable, str(HERE / "side.py"), name, str(folder / name)]
+            with (folder / name / "log").open("w") as log:
+                running[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder / name)
+        return {name: finished(name, process, folder / name) for name, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
 
 
 def finished(name: str, process: subprocess.Popen, folder: Path) -> Side:
-    try:
-        status = process.wait(timeout=800)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        status = process.wait()
+    status = process.wait(timeout=800)
     if status:
         tail = "\n".join((folder / "log").read_text(errors="replace").splitlines()[-25:])
         pytest.fail(f"`side.py {name}` ended with status {status}; it should end with 0:\n{tail}")
-    tensors = folder / "tensors.safetensors"
     report = json.loads((folder / "measured.json").read_text())
-    return Side(report, load_file(tensors) if tensors.exists() else {})
+    return Side(report, load_file(folder / "tensors.safetensors"))
 
 
 @pytest.fixture
@@ -174,3 +179,27 @@ def gap(theirs: np.ndarray, ours: np.ndarray) -> float:
 
 def largest(values: np.ndarray) -> float:
     return float(np.abs(values).max())
+
+
+def table(sides: dict[str, Side]) -> Iterator[str]:
+    """What was measured, as markdown."""
+    yield "| Unsloth's GPU code, float32 | beside | max abs error value | max abs error gradient |"
+    yield "|---|---|---|---|"
+    for kernel, errors in sides["unsloth"].part("kernels").items():
+        gradient = f"{errors['gradient']:.1e}" if "gradient" in errors else ""
+        yield f"| kernel {kernel} | torch | {errors['value']:.1e} | {gradient} |"
+    for name in sides["unsloth"].tensors:
+        if name.endswith("/loss"):
+            case = name.removesuffix("/loss")
+            pairs = [
+                (sides["trl"][f"{case.replace('fused', 'plain')}/{figure}"],
+                 sides["unsloth"][f"{case}/{figure}"])
+                for figure in ("loss", "gradient")
+            ]  # fmt: skip
+            errors = " | ".join(f"{gap(*pair):.1e}" for pair in pairs)
+            yield f"| {case} | transformers, PEFT, TRL | {errors} |"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        print(*table(run_sides(Path(scratch))), sep="\n")
