@@ -32,7 +32,7 @@ SLOW_TESTS += tests/rehearsal/test_whole.py
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
-.PHONY: help setup stages week lab notebooks colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth built nbval rehearsal
+.PHONY: help setup stages week lab notebooks colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth gpu-code built nbval rehearsal
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,7 +75,7 @@ architecture: setup  ## draw the rooms in ARCHITECTURE.md again, from the import
 bench: setup  ## our stages against plain TRL
 	@$(PY) bench/stages.py
 
-test: lint unit unit-unsloth built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; no network
+test: lint unit unit-unsloth gpu-code built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; no network
 
 test-all: test  ## the same, the slow tests, and the GPU's where there is one
 	$(SIDE_BY_SIDE) $(SLOW_TESTS)
@@ -92,6 +92,9 @@ unit: setup
 
 unit-unsloth: setup  # Unsloth patches a whole process, so these tests get their own
 	$(if $(UNSLOTH_TESTS),$(PYTEST) $(UNSLOTH_TESTS))
+
+gpu-code: setup  # Unsloth's GPU code on a CPU, in processes that these tests start
+	OMP_NUM_THREADS=1 $(PYTEST) tests/gpu_code
 
 built: setup
 	$(PYTEST) tests/notebooks

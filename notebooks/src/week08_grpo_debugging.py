@@ -368,7 +368,7 @@ for arm in arms[1:]:
 pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
-# A small **KL** penalty changed no held-out verdict here. A large one kept most of the honesty and almost none of the safety. **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is. The mended judge has a price as well: safe requests refused rise from 9% to 38%, and helpfulness falls by 28 points.
+# A small **KL** penalty changed no held-out verdict here. A large one kept most of the honesty and almost none of the safety. (These runs used TRL's own trainer; on a GPU, Unsloth's would hold the policy near the *base*, as week 7 explains.) **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is. The mended judge has a price as well: safe requests refused rise from 9% to 38%, and helpfulness falls by 28 points.
 #
 # ### A hole that nobody finds
 #
@@ -730,6 +730,8 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
 #
 # Recorded: five seeds per arm, from week 5's policy, stopped below the ceiling, which only *four steps* reached.
+#
+# All arms used TRL's own trainer on a CPU. Two would differ under Unsloth on a GPU. In the KL arm the reference would be the base, not week 5's policy. And with `loss_type="dapo"`, an `epsilon_high` that you leave unset becomes 0.28 there, which is clip-higher; in TRL it becomes `epsilon`. The profiles `t4` and `rented` therefore set it to 0.2.
 
 # %%
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
