@@ -18,7 +18,7 @@ WORKDIR /postlab
 ENV POSTLAB_CONTAINER=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 
 # First what the environment is made from, so that an edited notebook doesn't install it again.
-COPY --chown=learner Makefile pyproject.toml README.md LICENSE requirements.lock requirements-nodeps.txt requirements-rehearsal.txt requirements-gpu-code.txt ./
+COPY --chown=learner Makefile pyproject.toml README.md LICENSE requirements.lock requirements-nodeps.txt requirements-rehearsal.txt ./
 COPY --chown=learner .ci .ci
 COPY --chown=learner postlab postlab
 COPY --chown=learner data data

