@@ -323,6 +323,8 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
     join_launch(lab.profile.device, gpu=gpu)
     if lab.profile.device == "cpu":  # these profiles use the CPU even if there is a GPU
         os.environ.setdefault("UNSLOTH_FORCE_CPU", "1")
+        # Despite its name this only keeps Unsloth from MLX, on a Mac that has it.
+        os.environ.setdefault("UNSLOTH_FORCE_GPU_PATH", "1")
     if lab.profile.base_model in ("", "smol"):  # nothing is downloaded, and loading takes no time
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     random.seed(seed)
