@@ -473,9 +473,7 @@ def describe_machine() -> dict[str, Any]:
         cpus = os.cpu_count() or 1
     memory: float | None
     try:
-        memory: float | None = round(
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
-        )
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):  # not on Windows
         memory = _memory_gib()
     return {
