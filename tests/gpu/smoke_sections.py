@@ -88,7 +88,7 @@ class Report:
 def plain(text: Any) -> str:
     """A message in one line, without this machine's folders.
 
-    >>> plain("no file /home/me/x/model.bin")
+    >>> plain("no file /srv/me/x/model.bin")
     'no file model.bin'
     """
     return re.sub(r"(?<![\w.])/(?:[^\s/'\":]+/)+", "", " ".join(str(text).split()))[:400]

@@ -403,7 +403,7 @@ def test_a_device_s_names(device: str, preflight: str | None, file: str) -> None
 
 
 def test_messages_lose_their_folders() -> None:
-    assert sections.plain("no file /home/me/x/model.bin\n here") == "no file model.bin here"
+    assert sections.plain("no file /srv/me/x/model.bin\n here") == "no file model.bin here"
     assert sections.plain("3/4 of 5 tokens/s") == "3/4 of 5 tokens/s"
 
 
