@@ -106,7 +106,7 @@ def test_a_failure_in_the_first_process_ends_the_launch(tmp_path: Path) -> None:
 SMALL = """
 import os, signal, sys, time
 from datetime import timedelta
-from postlab import processes
+from postlab.runs import processes
 
 how = sys.argv[1]
 os.environ["ACCELERATE_USE_CPU"] = "true"
@@ -142,5 +142,6 @@ def test_what_the_first_process_does(
     begun = time.monotonic()
     code, stdout, stderr = run([*TWO["torchrun"], str(script), how], tmp_path / "runs")
     assert (code == 0) is ends_well, stderr[-3000:]
+    assert ("SIGKILL" in stderr) is (how == "dies")  # and not of an import, say
     assert sorted(filter(None, stdout.splitlines())) == printed
     assert time.monotonic() - begun < 120
