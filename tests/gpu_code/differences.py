@@ -51,5 +51,8 @@ CONFIGURATIONS: dict[str, Differences] = {
     **{f"{profile} grpo, epsilon_high not set": UNSET for profile in ("t4", "rented")},
 }
 
-# The Triton kernels that the forward and backward passes and the trainers' steps run.
-KERNELS: set[str] = set()
+# The Triton kernels that the fused policy's forward and backward passes run.
+KERNELS = {
+    "_rms_layernorm_forward", "_rms_layernorm_backward", "_rope_embedding_QK",
+    "_fg_kernel", "_DWf_DW_dfg_kernel",  # SwiGLU, there and back
+}  # fmt: skip

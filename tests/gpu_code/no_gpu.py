@@ -30,6 +30,7 @@ def load_unsloth(scratch: Path) -> None:
         "CUDA_VISIBLE_DEVICES": "",  # the same code path on a machine that has a GPU
         "TRITON_INTERPRET": "1",
         "UNSLOTH_COMPILE_DISABLE": "1",
+        "TORCH_COMPILE_DISABLE": "1",
         "UNSLOTH_COMPILE_LOCATION": str(scratch / "generated"),
         "UNSLOTH_DISABLE_STATISTICS": "1",
         "HF_HUB_OFFLINE": "1",

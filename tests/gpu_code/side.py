@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +20,13 @@ def main(side: str, folder: Path) -> None:
     report: dict[str, Any] = {"failed": {}}
 
     def part(name: str, work: Callable[[], Any]) -> Any:
+        began = time.process_time()
         try:
             return work()
         except Exception:
             report["failed"][name] = traceback.format_exc()
+        finally:
+            print(f"{name}: {time.process_time() - began:.1f} s of CPU time", flush=True)
 
     if side == "unsloth":
         import no_gpu

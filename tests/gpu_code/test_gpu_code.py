@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 HERE = Path(__file__).parent
 TRITON = Path(sys.prefix) / "share" / "gpu-code"
 ROUNDING = 1e-5  # float32, values of order 1
+SUMS = 5e-5  # and of order 100: log-probs of whole completions
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"),
     reason="Triton, which Unsloth's kernels need, is installed on Linux and x86-64 only; this is "
@@ -157,10 +158,14 @@ def test_a_step_has_the_loss_and_the_gradients_of_trl(trl: Side, unsloth: Side, 
     assert largest(trl[f"{method}/gradient"]) > 1e-3
 
 
+def test_unsloth_trains_sft_on_batches_without_padding(trl: Side, unsloth: Side):
+    assert (trl["sft/padding_free"], unsloth["sft/padding_free"]) == (0, 1)
+
+
 def test_dpo_keeps_a_copy_of_the_starting_adapter_as_its_reference(trl: Side, unsloth: Side):
     for side in (trl, unsloth):
         assert side["dpo/has_ref"] == 1
-        assert gap(side["dpo/reference"], side["dpo/start"]) <= 1e-4
+        assert gap(side["dpo/reference"], side["dpo/start"]) <= SUMS
         assert gap(side["dpo/start"], side["dpo/base"]) > 0.1
 
 
@@ -168,8 +173,8 @@ def test_grpo_with_a_kl_term_refers_to_the_base_under_unsloth_and_to_the_start_u
     trl: Side, unsloth: Side
 ):
     assert (trl["grpo_with_kl/has_ref"], unsloth["grpo_with_kl/has_ref"]) == (1, 0)
-    assert gap(trl["grpo_with_kl/reference"], trl["grpo_with_kl/start"]) <= 1e-4
-    assert gap(unsloth["grpo_with_kl/reference"], unsloth["grpo_with_kl/base"]) <= 1e-4
+    assert gap(trl["grpo_with_kl/reference"], trl["grpo_with_kl/start"]) <= SUMS
+    assert gap(unsloth["grpo_with_kl/reference"], unsloth["grpo_with_kl/base"]) <= SUMS
     assert gap(trl["grpo_with_kl/start"], trl["grpo_with_kl/base"]) > 0.1
 
 
