@@ -120,7 +120,7 @@ def _on_cpu() -> Any:
         return "cpu" if named or typed else device
 
     class OnCpu(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        def __torch_function__(self, function, types, args=(), kwargs=None):
             kwargs = dict(kwargs or {})
             if "device" in kwargs:
                 kwargs["device"] = here(kwargs["device"])
@@ -140,7 +140,7 @@ def record_kernels() -> set[str]:
     launched: set[str] = set()
     run = InterpretedFunction.run
 
-    def recorded(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def recorded(self, *args, **kwargs):
         launched.add(self.fn.__name__)
         return run(self, *args, **kwargs)
 

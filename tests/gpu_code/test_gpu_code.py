@@ -56,7 +56,7 @@ class Side:
 @pytest.fixture(scope="session")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Side]:
     if importlib.util.find_spec("triton") is None and not TRITON.is_dir():
-        pytest.fail(f"Triton is not in {TRITON}, where `make setup` puts it; run `make setup`.")
+        pytest.fail(f"Triton is not in {TRITON}, where `make gpu-code` puts it; run that.")
     return run_sides(tmp_path_factory.mktemp("gpu_code"))
 
 
