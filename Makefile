@@ -75,7 +75,7 @@ architecture: setup  ## draw the rooms in ARCHITECTURE.md again, from the import
 bench: setup  ## our stages against plain TRL
 	@$(PY) bench/stages.py
 
-test: lint unit unit-unsloth gpu-code built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; no network
+test: lint unit unit-unsloth gpu-code built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; once set up, no network
 
 test-all: test  ## the same, the slow tests, and the GPU's where there is one
 	$(SIDE_BY_SIDE) $(SLOW_TESTS)
@@ -103,7 +103,7 @@ built: setup
 nbval: setup  # one notebook after the other, in order: a later week uses an earlier one's stage
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
 	status=0; for notebook in $(NOTEBOOKS); do \
-		POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
+		POSTLAB_PROFILE=tiny POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
 			--nbval-cell-timeout=600 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
 	done; exit $$status
 

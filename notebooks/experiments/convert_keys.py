@@ -41,6 +41,7 @@ def converted_training(run: Any, key: str, parts: dict[str, Any]) -> dict[str, A
     manifest = run.manifest
     before = {name: manifest.get(name) for name in CHECKED_PARTS}
     after = {name: parts.get(name) for name in CHECKED_PARTS}
+    before["versions"], after["versions"] = map(_releases, (before["versions"], after["versions"]))
     # older manifests don't say whether padding was left out, which changes results only by rounding
     for side in (before, after):
         side["model"] = {k: v for k, v in side["model"].items() if k != "without_padding"}
@@ -52,7 +53,7 @@ def converted_training(run: Any, key: str, parts: dict[str, Any]) -> dict[str, A
     return (
         manifest
         | parts
-        | {"key": key, "files": files}
+        | {"key": key, "files": files, "versions": manifest["versions"]}
         | noted(manifest, "training", manifest["key"], list(CHECKED_PARTS))
     )
 
@@ -83,6 +84,9 @@ def converted_evaluation(
     after = {name: notes["made_by"][name] for name in before}
     if "made_by" not in stored:
         before = {"versions": {name: before["versions"][name] for name in after["versions"]}}
+    kept = before["versions"]
+    before, after = ({**side, "versions": _releases(side["versions"])} for side in (before, after))
+    notes = {**notes, "made_by": {**notes["made_by"], "versions": kept}}
     if different := changes(before, after):
         raise SystemExit(f"{run.stage}: not the same evaluation: {', '.join(different)}")
     if notes["made_by"]["weights"][0] != manifest.get(
@@ -99,6 +103,11 @@ def converted_evaluation(
             ["prompts", "every score of every answer", "weights", "versions"],
         )
     )
+
+
+def _releases(versions: dict[str, str | None]) -> dict[str, str | None]:
+    """Versions without the build's device: 2.13.0+cpu and 2.13.0 are one release, as in a key."""
+    return {name: version and version.partition("+")[0] for name, version in versions.items()}
 
 
 def noted(manifest: dict[str, Any], what: str, key: str, checked: list[str]) -> dict[str, Any]:

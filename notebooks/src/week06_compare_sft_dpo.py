@@ -649,7 +649,7 @@ if not gain:
 # %% [markdown]
 # ## 10. On a larger model
 #
-# Nothing is trained here, so `t4` and `rented` add neither hours nor memory to weeks 3 and 5: their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive), and a CPU will do. Only the model judge needs the GPU. Its bill, by arithmetic:
+# Nothing is trained here, so `t4` and `rented` add neither hours nor memory to weeks 3 and 5: their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive). A machine without a GPU can do that too, if you set `POSTLAB_PROFILE` to the profile that you trained with; otherwise it shows the embedded model. Only the model judge needs the GPU. Its bill, by arithmetic:
 
 
 # %%

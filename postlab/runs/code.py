@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import ast
 import concurrent.futures
+import contextvars
+import copy
 import dataclasses
 import dis
 import enum
@@ -60,6 +62,7 @@ WRITTEN = {  # the methods that `dataclass` and `NamedTuple` write
     "__setattr__", "__delattr__", "__replace__", "__new__", "<lambda>", "__create_fn__",
 }  # fmt: skip
 GLOBAL_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+NO_PLACE = ("RESUME", "MAKE_CELL", "COPY_FREE_VARS", "RETURN_GENERATOR", "CACHE")
 NO_STEP = ("EXTENDED_ARG", "CACHE", "PUSH_NULL", "PRECALL")
 OF_A_CLASS = {  # what Python itself notes in a class
     "__module__", "__qualname__", "__dict__", "__weakref__", "__doc__", "__annotations__",
@@ -289,6 +292,8 @@ class _Reader:
         mine = _ours(type(thing).__module__)
         if isinstance(thing, (*NO_SETTING, logging.Logger)) and not mine:
             return kind
+        if isinstance(thing, contextvars.ContextVar):  # what it holds belongs to a thread
+            return f"{kind} {thing.name}"
         if hasattr(type(thing), "backend_tokenizer"):  # a call leaves its mark on the object itself
             state = [thing.backend_tokenizer.to_str(), getattr(thing, "chat_template", None)]
             return f"{kind} {_sha(str(state))}"
@@ -497,6 +502,10 @@ def _library(thing: Any) -> str:
     module = getattr(thing, "__module__", None) or getattr(thing, "__name__", "") or ""
     if not isinstance(module, str):
         module = type(thing).__module__
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        module = module.removeprefix(
+            "_"
+        )  # `_collections` in one Python is `collections` in another
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", _kind(thing))
     return f"{module}.{name} {_version(module.partition('.')[0])}".rstrip()
 
@@ -656,14 +665,16 @@ def _imports(code: types.CodeType) -> Iterator[tuple[str, int, tuple[str, ...]]]
 def _tree(function: types.FunctionType) -> ast.AST | None:
     """The syntax tree of a function as it runs; None if its source isn't available.
 
-    That is the case for a lambda, for code without a source, and for a file that was edited after
-    it was imported, because what runs is then not what the file says.
+    That is the case for code without a source, and for a file that was edited after it was
+    imported, because what runs is then not what the file says.
     """
     code = function.__code__
-    if code.co_name == "<lambda>" or code.co_filename == "<string>":
+    if code.co_filename == "<string>":
         return None
     if os.path.isfile(code.co_filename) and code not in _codes_of(code.co_filename):
         return None
+    if code.co_name == "<lambda>":
+        return _lambda(code)
     try:
         lines, _ = inspect.getsourcelines(code)
         tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
@@ -671,6 +682,38 @@ def _tree(function: types.FunctionType) -> ast.AST | None:
         return None
     named = isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name
     return tree if named else None
+
+
+def _lambda(code: types.CodeType) -> ast.Lambda | None:
+    """The lambda in the source that a code object was compiled from, found by its place.
+
+    Several may stand on one line, and one inside another: the code's is the innermost whose body
+    holds every instruction. Python 3.12 gives `lambda: 5` no place, so there the lambdas of its
+    line must be alike.
+    """
+    try:
+        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
+    except (SyntaxError, ValueError):  # such as a cell with a magic command
+        return None
+    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    places = [
+        (at.lineno, at.col_offset, at.end_lineno, at.end_col_offset)
+        for step in dis.get_instructions(code)
+        if step.opname not in NO_PLACE and (at := step.positions) is not None
+    ]
+    places = [place for place in places if None not in place and place[:2] != place[2:]]
+    if not places:
+        lambdas = [node for node in lambdas if node.lineno == code.co_firstlineno]
+        alike = len({_canonical(copy.deepcopy(node)) for node in lambdas}) == 1
+        return lambdas[0] if alike else None
+    first, last = min(place[:2] for place in places), max(place[2:] for place in places)
+
+    def holds(body: ast.expr) -> bool:
+        start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
+        return start <= first and last <= end
+
+    holding = [node for node in lambdas if holds(node.body)]
+    return max(holding, key=lambda node: (node.body.lineno, node.body.col_offset), default=None)
 
 
 def _codes_of(file: str) -> frozenset[types.CodeType]:

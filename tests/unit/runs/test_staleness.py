@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import collections
 import dataclasses
 import fractions
@@ -21,7 +22,7 @@ import pytest
 from postlab import storage
 from postlab.runs import key as fingerprint
 from postlab.runs import trace_code
-from postlab.runs.code import source
+from postlab.runs.code import _canonical, _lambda, source
 
 REWARD = {
     "helpers/__init__.py": "",
@@ -671,3 +672,61 @@ def test_a_folder_takes_the_place_of_whatever_is_there(tmp_path, kind):
     assert [entry.name for entry in place.parent.iterdir()] == ["model"]
     assert (place / "a").read_text() == "new" and not place.is_symlink()
     assert kind != "link" or (elsewhere / "kept").read_text() == "kept"
+
+
+LAMBDAS = """
+from collections import namedtuple
+Pair = namedtuple("Pair", "first second")
+k, many = 3, [lambda: 5, lambda x: x[0], lambda x: (lambda y: y + x), lambda: (yield Pair(k, 1))]
+inner = many[2](1)
+def one():
+    y = 2
+    return lambda: y
+same = (lambda x: x[0] +
+        1)
+"""
+
+
+def test_lambdas_are_read_from_their_source_wherever_they_stand(tmp_path, monkeypatch):
+    """Their instructions differ between versions of Python, so a key may not depend on them."""
+    (tmp_path / "lambdas_of_mine.py").write_text(LAMBDAS)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("lambdas_of_mine")
+    functions = [*mine.many, mine.inner, mine.one(), mine.same]
+    texts = [source(function) for function in functions]
+    assert len(set(texts)) == len(texts)
+    bodies = ["x[0]", "lambda y: y + x", "(yield Pair(k, 1))", "y + x", "y", "x[0] + 1"]
+    for text, body in zip(texts[1:], bodies, strict=True):
+        assert f"body={_canonical(ast.parse(body, mode='eval').body)})" in text
+    assert "collections._tuplegetter" in texts[3] and "_collections." not in texts[3]
+
+
+def test_a_lambda_without_a_place_is_read_only_if_its_line_leaves_no_doubt():
+    """Python 3.12 notes no place of `lambda: 5`."""
+    alone = lambda: 5  # noqa: E731
+    two = [lambda: 5, lambda: 6]
+    bare = [f.__code__.replace(co_linetable=alone.__code__.co_linetable[:0]) for f in (alone, *two)]
+    assert _lambda(bare[0]) is not None
+    assert _lambda(bare[1]) is None and _lambda(bare[2]) is None
+
+
+def test_every_reward_of_postlab_can_be_read():
+    """Otherwise a run that uses it is trained again each time."""
+    from postlab import rewards
+
+    names = [name for name in dir(rewards) if name.endswith("_reward")]
+    assert len(names) == 4
+    for name in names:
+        assert trace_code(getattr(rewards, name)).unreadable == ()
+
+
+def test_no_shipped_key_depends_on_the_version_of_python():
+    """No part of what scores the suite or pays GRPO is read as instructions of one Python."""
+    from postlab.evals.suites import suite_rows
+    from postlab.rewards import math_reward
+
+    rows = suite_rows("tinyworld", 5, 0)
+    for thing in (math_reward, [row["score"] for row in rows]):
+        text = trace_code(thing).text
+        assert f"{sys.version_info[0]}.{sys.version_info[1]} " not in text
+        assert "_collections." not in text
