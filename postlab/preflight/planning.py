@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postlab.doctor import Finding
-from postlab.preflight.advice import find_faults, fits, reserved_gib
+from postlab.preflight.advice import find_faults, fits, reserved_gib, spread
 from postlab.preflight.architectures import architecture
 from postlab.preflight.devices import PRICES_OF, find_device, step_seconds
-from postlab.preflight.memory import GIB, PAIRED, Memory, Plan
+from postlab.preflight.memory import GIB, OPTIMIZERS, PAIRED, TARGETS, Memory, Plan
 
 PLANNED_STAGES = ("sft", "dpo", "grpo", "reward")
+OLDEST, NEWEST = (0, 11), (1, 16)  # versions of TRL whose losses are known
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,11 @@ class Estimate:
     logits_gib: float
     kv_cache_gib: float
     overhead_gib: float
+    gathered_gib: float
     total_gib: float
+    total_range_gib: tuple[float, float]
     reserved_gib: float
+    reserved_range_gib: tuple[float, float]
     memory_gib: float
     fits: bool
     peak_at: str
@@ -96,6 +100,11 @@ def estimate(
     reference: bool | None = None,
     optimizer: str = "adamw",
     trl: str = "1.14",
+    engine: str = "trl",
+    targets: str = "all",
+    devices: int = 1,
+    parallel: str = "ddp",
+    in_backward: bool = False,
 ) -> Estimate:
     """Estimate memory, time and cost of training one stage with TRL.
 
@@ -137,14 +146,16 @@ def estimate(
         stage=stage, shape=shape, batch=batch, length=length, bits=bits, lora_rank=lora_rank,
         new_tokens=new_tokens, accumulation=accumulation, checkpointing=checkpointing,
         reference=stage == "dpo" if reference is None else reference,
-        adam_bits=_adam_bits(optimizer), trl_minor=_trl_minor(trl), on_cpu=on.is_cpu,
+        optimizer=_optimizer(optimizer), trl=_trl(trl), on_cpu=on.is_cpu, targets=targets,
+        engine=engine, devices=devices, parallel=parallel, in_backward=in_backward,
+        room=(on.memory_gib - on.taken_gib) * GIB,
     )  # fmt: skip
     _check(plan, group)
-    memory = Memory(plan)
+    memory, reserved = Memory(plan), reserved_gib(plan, on)
     fast, middle, slow = step_seconds(plan, on)
     rows = (examples or 0) * epochs * (2 if stage in PAIRED else group if stage == "grpo" else 1)
-    hours = [rows / batch * seconds / 3600 for seconds in (fast, middle, slow)]
-    dollars = [h * on.dollars_an_hour for h in hours]
+    hours = [rows / (batch * devices) * seconds / 3600 for seconds in (fast, middle, slow)]
+    dollars = [h * on.dollars_an_hour * devices for h in hours]
     known = examples is not None
     return Estimate(
         stage=stage, model=shape.name, device=on.name,
@@ -153,11 +164,13 @@ def estimate(
         gradients_gib=memory.gradients / GIB, optimizer_gib=memory.optimizer / GIB,
         reference_gib=memory.reference / GIB, activations_gib=memory.activations / GIB,
         logits_gib=memory.logits / GIB, kv_cache_gib=memory.kv_cache / GIB,
-        overhead_gib=memory.overhead / GIB, total_gib=memory.total / GIB,
-        reserved_gib=reserved_gib(plan, on), memory_gib=on.memory_gib, fits=fits(plan, on),
+        overhead_gib=memory.overhead / GIB, gathered_gib=memory.gathered / GIB,
+        total_gib=memory.total / GIB, total_range_gib=spread(plan, memory.total / GIB),
+        reserved_gib=reserved, reserved_range_gib=spread(plan, reserved),
+        memory_gib=on.memory_gib, fits=fits(plan, on),
         peak_at=memory.peak_at,
-        tokens_per_s=plan.tokens / middle,
-        tokens_per_s_range=(plan.tokens / slow, plan.tokens / fast),
+        tokens_per_s=plan.tokens * devices / middle,
+        tokens_per_s_range=(plan.tokens * devices / slow, plan.tokens * devices / fast),
         hours=hours[1] if known else None, hours_range=(hours[0], hours[2]) if known else None,
         dollars=dollars[1] if known else None,
         dollars_range=(dollars[0], dollars[2]) if known else None,
@@ -165,19 +178,29 @@ def estimate(
     )  # fmt: skip
 
 
-def _adam_bits(optimizer: str) -> int:
-    bits = {"adamw": 32, "adamw_8bit": 8}
-    if optimizer not in bits:
-        raise ValueError(f"unknown optimizer {optimizer!r}; expected one of {', '.join(bits)}")
-    return bits[optimizer]
+# What transformers calls them besides.
+_SYNONYMS = {
+    "adamw_torch": "adamw", "adamw_torch_fused": "adamw", "paged_adamw_32bit": "adamw",
+    "adamw_bnb_8bit": "adamw_8bit", "adamw_torch_8bit": "adamw_8bit", "lion_32bit": "lion",
+    "paged_lion_8bit": "lion_8bit",
+}  # fmt: skip
 
 
-def _trl_minor(version: str) -> int:
-    major, _, rest = version.partition(".")
-    minor = rest.partition(".")[0]
-    if major != "1" or not minor.isdigit() or not 9 <= int(minor) <= 14:
-        raise ValueError(f"trl={version!r}; expected a version from 1.9 to 1.14, such as '1.14'")
-    return int(minor)
+def _optimizer(name: str) -> str:
+    short = _SYNONYMS.get(name, name)
+    if short not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}; expected one of {', '.join(OPTIMIZERS)}")
+    return short
+
+
+def _trl(version: str) -> tuple[int, int]:
+    numbers = str(version).split(".")
+    if len(numbers) > 1 and numbers[0].isdigit() and numbers[1].isdigit():
+        read = int(numbers[0]), int(numbers[1])
+        if OLDEST <= read <= NEWEST:
+            return read
+    ends = [".".join(map(str, end)) for end in (OLDEST, NEWEST)]
+    raise ValueError(f"trl={version!r}; expected a version from {ends[0]} to {ends[1]}")
 
 
 def _check(plan: Plan, group: int) -> None:
