@@ -32,25 +32,26 @@ _ENDING = re.compile(
     r"-(bnb|4bit|8bit|int4|int8|gptq|awq|gguf|mlx|bf16|fp8|unsloth|instruct|chat|base|thinking|it|pt"
     r"|hf|\d{4})(?=-|$)"
 )
-_SAME = {  # other names of a shape, without their endings
-    "meta-llama/Llama-3.1-8B": ("llama-3-8b", "deepseek-r1-distill-llama-8b", "hermes-3-llama-3.1-8b"),
-    "meta-llama/Llama-3.1-70B": ("llama-3-70b", "llama-3.3-70b", "deepseek-r1-distill-llama-70b"),
-    "Qwen/Qwen2.5-0.5B": ("qwen2-0.5b", "qwen2.5-coder-0.5b"),
-    "Qwen/Qwen2.5-1.5B": ("qwen2-1.5b", "qwen2.5-math-1.5b", "qwen2.5-coder-1.5b"),
-    "Qwen/Qwen2.5-3B": ("qwen2.5-coder-3b",),
-    "Qwen/Qwen2.5-7B": ("qwen2-7b", "qwen2.5-math-7b", "qwen2.5-coder-7b", "deepseek-r1-distill-qwen-7b"),
-    "Qwen/Qwen2.5-14B": ("qwen2.5-coder-14b", "deepseek-r1-distill-qwen-14b"),
-    "Qwen/Qwen2.5-32B": ("qwen2.5-coder-32b", "deepseek-r1-distill-qwen-32b", "qwq-32b"),
-    "Qwen/Qwen2.5-72B": ("qwen2-72b", "qwen2.5-math-72b"),
-    "Qwen/Qwen3-8B": ("deepseek-r1-qwen3-8b",),
-    "Qwen/Qwen3-30B-A3B": ("qwen3-coder-30b-a3b",),
-    "mistralai/Mistral-7B-v0.1": ("mistral-7b", "mistral-7b-v0.2", "zephyr-sft", "zephyr-7b-beta"),
-    "mistralai/Mistral-Small-24B": ("magistral-small", "mistral-small-3.1-24b", "mistral-small-3.2-24b"),
-    "microsoft/Phi-3-mini": ("phi-3-mini-4k", "phi-3-mini-128k", "phi-3.5-mini"),
-    "microsoft/Phi-3-medium": ("phi-3-medium-4k", "phi-3-medium-128k"),
-    "microsoft/phi-4": ("phi-4-reasoning",),
-    "TinyLlama/TinyLlama-1.1B": ("tinyllama", "tinyllama-1.1b-v1.0"),
-}  # fmt: skip
+# Other names of a shape, without their endings.
+_SAME = {
+    "meta-llama/Llama-3.1-8B": "llama-3-8b deepseek-r1-distill-llama-8b hermes-3-llama-3.1-8b",
+    "meta-llama/Llama-3.1-70B": "llama-3-70b llama-3.3-70b deepseek-r1-distill-llama-70b",
+    "Qwen/Qwen2.5-0.5B": "qwen2-0.5b qwen2.5-coder-0.5b",
+    "Qwen/Qwen2.5-1.5B": "qwen2-1.5b qwen2.5-math-1.5b qwen2.5-coder-1.5b",
+    "Qwen/Qwen2.5-3B": "qwen2.5-coder-3b",
+    "Qwen/Qwen2.5-7B": "qwen2-7b qwen2.5-math-7b qwen2.5-coder-7b deepseek-r1-distill-qwen-7b",
+    "Qwen/Qwen2.5-14B": "qwen2.5-coder-14b deepseek-r1-distill-qwen-14b",
+    "Qwen/Qwen2.5-32B": "qwen2.5-coder-32b deepseek-r1-distill-qwen-32b qwq-32b",
+    "Qwen/Qwen2.5-72B": "qwen2-72b qwen2.5-math-72b",
+    "Qwen/Qwen3-8B": "deepseek-r1-qwen3-8b",
+    "Qwen/Qwen3-30B-A3B": "qwen3-coder-30b-a3b",
+    "mistralai/Mistral-7B-v0.1": "mistral-7b mistral-7b-v0.2 zephyr-sft zephyr-7b-beta",
+    "mistralai/Mistral-Small-24B": "magistral-small mistral-small-3.1-24b mistral-small-3.2-24b",
+    "microsoft/Phi-3-mini": "phi-3-mini-4k phi-3-mini-128k phi-3.5-mini",
+    "microsoft/Phi-3-medium": "phi-3-medium-4k phi-3-medium-128k",
+    "microsoft/phi-4": "phi-4-reasoning",
+    "TinyLlama/TinyLlama-1.1B": "tinyllama tinyllama-1.1b-v1.0",
+}
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,18 @@ class Architecture:
 
     @property
     def norms(self) -> int:
-        """RMSNorms of the residual stream in a layer: Gemma-2 and 3 end each branch with one too."""
+        """RMSNorms of the residual stream in a layer; Gemma-2 and 3 end each branch with one."""
         return 4 if self.family in _FOUR_NORMS else 2
 
     @property
     def mlp_width(self) -> int:
         """Intermediate units that a token passes through, the active experts' side by side."""
-        return (self.active * self.intermediate + self.shared) if self.experts else self.intermediate
+        return (
+            (self.active * self.intermediate + self.shared) if self.experts else self.intermediate
+        )
+
+    def _width(self, experts: int) -> int:
+        return experts * self.intermediate + self.shared if self.experts else self.intermediate
 
     @property
     def _mlp_maps(self) -> int:
@@ -146,7 +152,9 @@ class Architecture:
     @property
     def linear_parameters(self) -> int:
         """What 4 bits are used for: the maps of every layer, experts included, sum of in * out."""
-        width = self.experts * self.intermediate + self.shared if self.experts else self.intermediate
+        width = (
+            self.experts * self.intermediate + self.shared if self.experts else self.intermediate
+        )
         mlp = self._mlp_maps * self.hidden * width
         return self.layers * (self._attention_parameters + mlp)
 
@@ -235,7 +243,8 @@ MODELS: dict[str, Architecture] = _known(
     ("Qwen/Qwen3-32B", "qwen3", 64, 5120, 64, 8, 128, 25600, 151936, False),
     ("Qwen/Qwen3-30B-A3B", "qwen3_moe", 48, 2048, 32, 4, 128, 768, 151936, False, _moe(128, 8)),
     ("Qwen/Qwen3-235B-A22B", "qwen3_moe", 94, 4096, 64, 4, 128, 1536, 151936, False, _moe(128, 8)),
-    ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "qwen2", 28, 1536, 12, 2, 128, 8960, 151936, False),
+    ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "qwen2", 28, 1536, 12, 2, 128, 8960, 151936,
+     False),
     ("meta-llama/Llama-2-7b", "llama", 32, 4096, 32, 32, 128, 11008, 32000, False),
     ("meta-llama/Llama-2-13b", "llama", 40, 5120, 40, 40, 128, 13824, 32000, False),
     ("meta-llama/Llama-2-70b", "llama", 80, 8192, 64, 8, 128, 28672, 32000, False),
@@ -250,7 +259,8 @@ MODELS: dict[str, Architecture] = _known(
     ("mistralai/Mistral-Nemo", "mistral", 40, 5120, 32, 8, 128, 14336, 131072, False),
     ("mistralai/Mistral-Small", "mistral", 56, 6144, 48, 8, 128, 16384, 32768, False),
     ("mistralai/Mistral-Small-24B", "mistral", 40, 5120, 32, 8, 128, 32768, 131072, False),
-    ("mistralai/Mixtral-8x7B-v0.1", "mixtral", 32, 4096, 32, 8, 128, 14336, 32000, False, _moe(8, 2)),
+    ("mistralai/Mixtral-8x7B-v0.1", "mixtral", 32, 4096, 32, 8, 128, 14336, 32000, False,
+     _moe(8, 2)),
     ("google/gemma-2b", "gemma", 18, 2048, 8, 1, 256, 16384, 256000, True),
     ("google/gemma-7b", "gemma", 28, 3072, 16, 16, 256, 24576, 256000, True),
     ("google/gemma-2-2b", "gemma2", 26, 2304, 8, 4, 256, 9216, 256000, True),
@@ -315,7 +325,7 @@ def architecture(model: str | Path) -> Architecture:
 @cache
 def _by_short_name() -> dict[str, Architecture]:
     short = {_short(name): shape for name, shape in MODELS.items()}
-    return short | {name: MODELS[model] for model, names in _SAME.items() for name in names}
+    return short | {name: MODELS[model] for model, names in _SAME.items() for name in names.split()}
 
 
 def _short(name: str) -> str:

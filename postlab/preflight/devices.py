@@ -2,8 +2,8 @@
 
 Rates are the makers' own (dense 16-bit tensor throughput with float32 accumulation). No run reaches
 them, so every time is a range: LOW and HIGH say which share of the rate and which delay a layer are
-usual for Hugging Face's trainers. Left out: vLLM, data loading, evaluation, the optimizer's own
-work, and bandwidth for what is not weights.
+usual for Hugging Face's trainers. Left out: vLLM, data loading, evaluation, and bandwidth for what
+is neither weights nor the optimizer's.
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ class Pace:
         sampling: the same for one new token, where nothing hides them.
         link: share of the link between devices.
         overlap: whether devices send while they compute.
+        sweeps: how often the optimizer goes through memory.
+        reading: share of the bandwidth of memory.
     """
 
     full: float
@@ -142,6 +144,8 @@ class Pace:
     sampling: float
     link: float = 1.0
     overlap: bool = True
+    sweeps: int = 1
+    reading: float = 1.0
 
     def share(self, plan: Plan) -> float:
         return self.full if plan.full else self.adapters * (UNSLOTH if plan.unsloth else 1)
@@ -149,8 +153,14 @@ class Pace:
 
 # GPU: fitted to one half of the published speeds in data/results/preflight, tested on the other.
 # CPU: measured on two cores. The same arithmetic gives both ends.
-LOW = {"cpu": Pace(0.4, 0.4, 0.003, 0.003), "gpu": Pace(0.42, 0.36, 0.0016, 0.003, 0.25, False)}
-HIGH = {"cpu": Pace(0.95, 0.95, 0.0007, 0.0007), "gpu": Pace(0.85, 0.72, 0.0005, 0.0007)}
+LOW = {
+    "cpu": Pace(0.4, 0.4, 0.003, 0.003),
+    "gpu": Pace(0.42, 0.36, 0.0016, 0.003, 0.25, False, 3, 0.45),
+}
+HIGH = {
+    "cpu": Pace(0.95, 0.95, 0.0007, 0.0007),
+    "gpu": Pace(0.85, 0.72, 0.0005, 0.0007, reading=0.9),
+}
 UNSLOTH = 1.15  # its kernels' gain over PEFT's, as measured for the same fused kernels elsewhere
 
 
@@ -167,6 +177,7 @@ def step_seconds(plan: Plan, on: Device) -> tuple[float, float, float]:
 def _seconds(plan: Plan, on: Device, pace: Pace) -> float:
     trained, sent = _train_seconds(plan, on, pace), link_seconds(plan, on, pace)
     trained = max(trained, sent) if pace.overlap else trained + sent
+    trained += update_seconds(plan, on, pace) / plan.accumulation
     if plan.stage != "grpo":
         return trained
     return trained + _sample_seconds(plan, on, pace) / plan.accumulation
@@ -209,6 +220,12 @@ def link_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     return others * sent / (on.link * 1e9 * pace.link)
 
 
+def update_seconds(plan: Plan, on: Device, pace: Pace) -> float:
+    """Seconds of the optimizer's step: it reads the gradient, reads and writes the parameter and
+    its two moments, at the device's bandwidth."""
+    return pace.sweeps * 7 * plan.trained * plan.element / plan.shards / (on.bandwidth * 1e9)
+
+
 def weight_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     """Seconds to have every linear map once: in 4 bits the codes are read, and c bytes a weight are
     written and read again, at the device's bandwidth, and a CPU has to work the weights out; else
@@ -216,7 +233,7 @@ def weight_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     linear = plan.shape.linear_parameters
     moved = linear * (0.5 + 2 * plan.compute if plan.bits == 4 else plan.bits / 8)
     worked_out = linear / (on.nf4 * pace.share(plan)) if plan.bits == 4 else 0
-    return moved / (on.bandwidth * 1e9) + worked_out
+    return moved / (on.bandwidth * 1e9 * pace.reading) + worked_out
 
 
 def _train_seconds(plan: Plan, on: Device, pace: Pace) -> float:
@@ -230,7 +247,8 @@ def _sample_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     shape, sequences = plan.shape, plan.batch * plan.accumulation
     cache = sequences * plan.length * shape.kv_bytes(plan.compute) / 2
     head = shape.head_parameters * plan.stream
-    reading = weight_seconds(plan, on, pace) + (head + cache) / (on.bandwidth * 1e9)
+    rest = (head + cache) / (on.bandwidth * 1e9 * pace.reading)
+    reading = weight_seconds(plan, on, pace) + rest
     parameters = shape.active_parameters + shape.head_parameters
     work = 2 * parameters * sequences / (on.tflops * 1e12 * pace.share(plan))
     return plan.new_tokens * (max(reading, work) + shape.layers * pace.sampling)

@@ -26,6 +26,7 @@ from postlab.preflight.architectures import Architecture
 NF4_BLOCK = 64  # weights that share a constant, as in QLoRA
 NESTED_BLOCK = 256  # constants that share a constant of their own, with double quantisation
 CHUNK = 256  # rows of logits that TRL's SFT loss makes at a time, from 1.7 to 1.14
+OFFLOADED = 512  # tokens from which on Unsloth moves checkpointed activations to the host
 TILE = 4096 * 32768  # logits that TRL's kernels make at a time, from 1.15 on
 PAIRED = ("dpo", "reward")  # an example is two sequences
 GIB = 2**30
@@ -242,7 +243,9 @@ class Memory:
         whole = plan.full or plan.targets == "all"
         each = shape.norms * 4 * h + c * (2 * a + 2 * k) + 3 * c * shape.mlp_width
         each += c * h + (c * (h + shape.mlp_width) if whole else 0)
-        each += shape.norms * plan.stream * h if plan.full else len(plan.adapted) * plan.lora_rank * c
+        each += (
+            shape.norms * plan.stream * h if plan.full else len(plan.adapted) * plan.lora_rank * c
+        )
         if shape.qk_norm:
             each += (4 + (c if plan.full else 0)) * (a + k)
         if plan.element == 4 and c == 2:
@@ -256,7 +259,9 @@ class Memory:
         last norm: (4 + c) * H * n. Unsloth moves the inputs to the host and keeps one in turn."""
         plan, h = self.plan, self.plan.shape.hidden
         a_layer = plan.tokens * plan.stream * h if plan.checkpointing else self.layer
-        layers = 2 if plan.unsloth and plan.checkpointing and plan.length >= 512 else plan.shape.layers
+        layers = (
+            2 if plan.unsloth and plan.checkpointing and plan.length >= 512 else plan.shape.layers
+        )
         return layers * a_layer + plan.tokens * h * (4 + plan.compute)
 
     @cached_property
@@ -264,7 +269,8 @@ class Memory:
         """On top of `saved` while a layer is worked on backwards: the layer itself where it was
         checkpointed; n * c * (2I + H) of gradients passing through its MLP; a matrix of H * I, the
         dequantised weight (c, 4 bits) or the gradient on its way (s, full fine-tuning); the
-        attention mask of padded batches, as truth values and as numbers: (1 + c) * batch * length^2.
+        attention mask of a padded batch, as truth values and as numbers: (1 + c) * batch *
+        length^2.
 
         Unsloth's own MLP and attention work in place: c (4I + 3H + 2A + 2K) a token in all, where
         I and H were fitted to its published context lengths.

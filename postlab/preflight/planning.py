@@ -1,24 +1,27 @@
 """Memory, time and cost of a stage on a device, before anything is downloaded.
 
-`estimate` does the arithmetic of `memory` (bytes, from the model's shape) and
-`devices` (seconds, from the device's rates). Memory is meant to be right to a few per
-cent, time to a factor of two, cost as good as a price table with a date. What the formulas leave
-out stands at the top of those modules; how far they were off in measured cases is recorded in
-`data/results/preflight/`. Nothing in them is fitted to a case.
+`estimate` does the arithmetic of `memory` (bytes, from the model's shape) and `devices` (seconds,
+from the device's rates). What the formulas leave out stands at the top of those modules. How far
+they were off in published runs is recorded in `data/results/preflight/published.json`: a handful of
+constants, which say that they are fitted, come from one half of those figures; the widths of the
+ranges were chosen on it too, and the other half says whether they hold. Cost is as good as a price
+table with a date.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from postlab.doctor import Finding
-from postlab.preflight.advice import find_faults, fits, reserved_gib, spread
+from postlab.preflight.advice import find_faults, fits, placed, reserved_gib, spread
 from postlab.preflight.architectures import architecture
 from postlab.preflight.devices import PRICES_OF, find_device, step_seconds
 from postlab.preflight.memory import GIB, OPTIMIZERS, PAIRED, TARGETS, Memory, Plan
 
 PLANNED_STAGES = ("sft", "dpo", "grpo", "reward")
+ENGINES, PARALLEL = ("trl", "unsloth"), ("ddp", "fsdp")
 OLDEST, NEWEST = (0, 11), (1, 16)  # versions of TRL whose losses are known
 
 
@@ -26,22 +29,29 @@ OLDEST, NEWEST = (0, 11), (1, 16)  # versions of TRL whose losses are known
 class Estimate:
     """What a stage needs and takes; sizes in GiB (2^30 bytes).
 
-    total = weights + adapters + gradients + optimizer + reference + overhead + the larger of
-    activations and kv_cache.
+    total = weights + adapters + gradients + optimizer + reference + overhead + gathered + the
+    largest of activations, kv_cache and update.
 
     Args:
         parameters, trained: of the model, and those that get a gradient.
-        activations_gib: all that a backward pass needs, the logits included.
+        activations_gib: all that a backward pass needs, the logits included, less the gradients
+            that are not there yet.
         logits_gib: the logits' copies alone; `peak_at` says whether they are the peak.
+        update_gib: what the optimizer takes while it steps.
         overhead_gib: the workspace of the device's libraries.
-        total_gib: peak allocated, on a CPU what the process takes on top of its imports.
+        gathered_gib: with FSDP, what is whole on a device for a moment.
+        total_gib: peak allocated, on a CPU what the process takes on top of its imports. Like all
+            sizes of one of the devices.
         reserved_gib: with what the allocator may hold besides and the CUDA context or, on a CPU,
             the imports; this has to fit into `memory_gib`.
-        peak_at: "logits", "layer" (one layer's backward pass) or "sampling".
-        tokens_per_s: tokens of the sequences trained on, sampling and reference included.
+        total_range_gib, reserved_range_gib: where nine in ten runs were measured.
+        peak_at: "logits", "layer" (one layer's backward pass), "update" or "sampling".
+        tokens_per_s: tokens of the sequences trained on by all devices together, sampling and
+            reference included.
         hours, dollars: of all examples; None if their number was not given. The ranges are from
             the fastest to the slowest pace that is usual.
-        findings: "does_not_fit" with the nearest change that fits, "tight", "emulated_bf16".
+        findings: "does_not_fit" with the nearest change that fits, "tight", "emulated_bf16",
+            "rough_shape".
     """
 
     stage: str
@@ -57,6 +67,7 @@ class Estimate:
     activations_gib: float
     logits_gib: float
     kv_cache_gib: float
+    update_gib: float
     overhead_gib: float
     gathered_gib: float
     total_gib: float
@@ -110,20 +121,28 @@ def estimate(
 
     Args:
         stage: "sft", "dpo", "grpo" or "reward".
-        model: Hub id of a known architecture, or a folder with a `config.json`.
+        model: Hub id of a known architecture, or a `config.json` or the folder that has it.
         device: a known GPU, or "cpu" for this machine.
-        batch: sequences in one forward pass; a pair of DPO or of a reward model is two.
+        batch: sequences in a device's forward pass; a pair of DPO or of a reward model is two.
         length: tokens of prompt and completion together.
         bits: of the base's weights: 4 (NF4 with double quantisation), 16 or 32.
-        lora_rank: of adapters on all seven projections; 0 is full fine-tuning.
+        lora_rank: of the adapters; 0 is full fine-tuning.
         group: GRPO's completions a prompt.
         new_tokens: tokens of a GRPO completion, a part of `length`.
         examples: rows trained on in an epoch: texts, pairs, or prompts of GRPO.
         accumulation: micro-batches a step; GRPO samples all of them at once.
         checkpointing: whether layers' activations are computed again.
         reference: whether a reference is kept: by default for DPO, and not for GRPO (beta 0).
-        optimizer: "adamw" or "adamw_8bit".
-        trl: version of TRL, on which the copies of the logits depend.
+        optimizer: one of OPTIMIZERS, or transformers' name for it.
+        trl: version of TRL, from 0.11 to 1.16: copies of the logits and precisions depend on it.
+        engine: "trl" for TRL and PEFT alone, or "unsloth" for its checkpointing, which moves
+            activations to the host, its kernels and its fused losses.
+        targets: the maps that have adapters: "all", "attention" (q, k, v, o) or "qv".
+        devices: of this kind in one machine.
+        parallel: "ddp", a copy on each device, or "fsdp", a share of weights, gradients and
+            optimizer on each.
+        in_backward: whether each parameter is updated as soon as its gradient is there (full
+            fine-tuning without accumulation), so that gradients don't add up.
     Returns:
         Estimate; `fits` and `advice` say whether it can be run as it is.
     Raises:
@@ -142,13 +161,15 @@ def estimate(
     1051
     """
     on, shape = find_device(device), architecture(model)
-    plan = Plan(
-        stage=stage, shape=shape, batch=batch, length=length, bits=bits, lora_rank=lora_rank,
-        new_tokens=new_tokens, accumulation=accumulation, checkpointing=checkpointing,
-        reference=stage == "dpo" if reference is None else reference,
-        optimizer=_optimizer(optimizer), trl=_trl(trl), on_cpu=on.is_cpu, targets=targets,
-        engine=engine, devices=devices, parallel=parallel, in_backward=in_backward,
-        room=(on.memory_gib - on.taken_gib) * GIB,
+    plan = placed(
+        Plan(
+            stage=stage, shape=shape, batch=batch, length=length, bits=bits, lora_rank=lora_rank,
+            new_tokens=new_tokens, accumulation=accumulation, checkpointing=checkpointing,
+            reference=stage == "dpo" if reference is None else reference,
+            optimizer=_optimizer(optimizer), trl=_trl(trl), targets=targets, engine=engine,
+            devices=devices, parallel=parallel, in_backward=in_backward,
+        ),
+        on,
     )  # fmt: skip
     _check(plan, group)
     memory, reserved = Memory(plan), reserved_gib(plan, on)
@@ -164,7 +185,8 @@ def estimate(
         gradients_gib=memory.gradients / GIB, optimizer_gib=memory.optimizer / GIB,
         reference_gib=memory.reference / GIB, activations_gib=memory.activations / GIB,
         logits_gib=memory.logits / GIB, kv_cache_gib=memory.kv_cache / GIB,
-        overhead_gib=memory.overhead / GIB, gathered_gib=memory.gathered / GIB,
+        update_gib=memory.update / GIB, overhead_gib=memory.overhead / GIB,
+        gathered_gib=memory.gathered / GIB,
         total_gib=memory.total / GIB, total_range_gib=spread(plan, memory.total / GIB),
         reserved_gib=reserved, reserved_range_gib=spread(plan, reserved),
         memory_gib=on.memory_gib, fits=fits(plan, on),
@@ -211,10 +233,30 @@ def _check(plan: Plan, group: int) -> None:
     if plan.bits not in (4, 16, 32):
         raise ValueError(f"bits={plan.bits!r}; expected 4, 16 or 32")
     sizes = {"batch": plan.batch, "length": plan.length, "accumulation": plan.accumulation}
+    sizes["devices"] = plan.devices
     for name, value in (sizes | {"group": group, "lora_rank": plan.lora_rank}).items():
         least = 0 if name == "lora_rank" else 1
         if value < least:
             raise ValueError(f"{name} is {value}; expected {least} or more")
+    options: dict[str, tuple[str, Iterable[str]]] = {
+        "engine": (plan.engine, ENGINES), "parallel": (plan.parallel, PARALLEL),
+        "targets": (plan.targets, TARGETS),
+    }  # fmt: skip
+    for option, (choice, choices) in options.items():
+        if choice not in choices:
+            raise ValueError(f"{option}={choice!r}; expected one of {', '.join(choices)}")
+    if plan.on_cpu and (plan.devices > 1 or plan.unsloth):
+        raise ValueError(
+            f"devices={plan.devices}, engine={plan.engine!r} on a CPU; expected one device and "
+            "engine='trl' there"
+        )
+    if plan.unsloth and plan.parallel == "fsdp":
+        raise ValueError("engine='unsloth' with parallel='fsdp'; expected 'ddp', which it can do")
+    if plan.in_backward and (not plan.full or plan.accumulation > 1):
+        raise ValueError(
+            f"in_backward with lora_rank={plan.lora_rank} and accumulation={plan.accumulation}; "
+            "expected full fine-tuning (lora_rank=0) without accumulation"
+        )
     if plan.bits == 4 and plan.full:
         raise ValueError(
             "4-bit weights cannot be trained themselves; expected lora_rank of 1 or more with "
