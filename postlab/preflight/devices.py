@@ -24,6 +24,9 @@ CPU_CORE_NF4 = 3.4e8
 CPU_BANDWIDTH = 25.0
 
 
+HOPPER = 0.7  # large products get 600 to 700 of an H100's 989 TFLOP/s, and nearly all of an A100's
+
+
 @dataclass(frozen=True)
 class Device:
     """Where a stage runs.
@@ -37,6 +40,7 @@ class Device:
         link: to another device of the machine, 10^9 bytes a second one way: half of what NVLink's
             makers add up, or what PCIe leaves.
         bf16: whether it computes in bfloat16; older ones emulate it.
+        reach: of `tflops`, what large matrix products get, beside an A100's.
         nf4: NF4 weights that can be dequantised a second.
     """
 
@@ -47,6 +51,7 @@ class Device:
     dollars_an_hour: float
     link: float = 12.0
     bf16: bool = True
+    reach: float = 1.0
     taken_gib: float = 0.5
     nf4: float = math.inf
 
@@ -58,7 +63,7 @@ class Device:
 GPUS: dict[str, Device] = {
     row[0]: Device(*row)
     for row in (
-        # name, GiB, TFLOP/s, GB/s, dollars an hour, GB/s to the next one, bfloat16
+        # name, GiB, TFLOP/s, GB/s, dollars an hour, GB/s to the next one, bfloat16, reach
         ("P100", 15.9, 19, 732, 0.30, 12, False),
         ("V100 16GB", 15.8, 112, 900, 0.40, 100, False),
         ("V100 32GB", 31.7, 112, 900, 0.60, 100, False),
@@ -88,9 +93,9 @@ GPUS: dict[str, Device] = {
         ("RTX 5090", 31.8, 210, 1792, 0.70),
         ("A100 40GB", 40.0, 312, 1555, 1.20, 300),
         ("A100 80GB", 80.0, 312, 2039, 1.60, 300),
-        ("H100", 79.6, 989, 3350, 2.80, 450),
-        ("H200", 140.4, 989, 4800, 3.70, 450),
-        ("B200", 179.1, 2250, 8000, 5.50, 900),
+        ("H100", 79.6, 989, 3350, 2.80, 450, True, HOPPER),
+        ("H200", 140.4, 989, 4800, 3.70, 450, True, HOPPER),
+        ("B200", 179.1, 2250, 8000, 5.50, 900, True, HOPPER),
     )
 }
 DEVICES: tuple[str, ...] = ("cpu", *GPUS)
@@ -237,7 +242,7 @@ def weight_seconds(plan: Plan, on: Device, pace: Pace) -> float:
 
 
 def _train_seconds(plan: Plan, on: Device, pace: Pace) -> float:
-    work = forward_flops(plan) / (on.tflops * 1e12 * pace.share(plan))
+    work = forward_flops(plan) / (on.tflops * 1e12 * on.reach * pace.share(plan))
     return passes(plan) * (work + weight_seconds(plan, on, pace) + plan.shape.layers * pace.delay)
 
 
@@ -250,5 +255,5 @@ def _sample_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     rest = (head + cache) / (on.bandwidth * 1e9 * pace.reading)
     reading = weight_seconds(plan, on, pace) + rest
     parameters = shape.active_parameters + shape.head_parameters
-    work = 2 * parameters * sequences / (on.tflops * 1e12 * pace.share(plan))
+    work = 2 * parameters * sequences / (on.tflops * 1e12 * on.reach * pace.share(plan))
     return plan.new_tokens * (max(reading, work) + shape.layers * pace.sampling)
