@@ -24,9 +24,13 @@ MODEL_TYPES = (
 _GEMMAS = ("gemma", "gemma2", "gemma3", "gemma3_text")
 _FOUR_NORMS = ("gemma2", "gemma3", "gemma3_text")
 _HEAD_NORMS = ("qwen3", "qwen3_moe", "gemma3", "gemma3_text")
-_PLAIN_MLP = ("gpt2", "gpt_neox", "gptj", "gpt_bigcode", "phi", "falcon", "opt", "bloom", "mpt",
-              "starcoder2", "codegen")  # fmt: skip
+_PLAIN_MLP = (
+    "gpt2", "gpt_neox", "gptj", "gpt_bigcode", "phi", "falcon", "opt", "bloom", "mpt", "starcoder2",
+    "codegen", "persimmon", "nemotron", "apertus", "arcee", "nanochat",
+)  # fmt: skip
 _TIED = (*_GEMMAS, "smollm3", "gpt2", "falcon", "opt", "bloom", "gpt_bigcode")
+_ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "deberta",
+             "deberta-v2", "mpnet", "modernbert", "vit", "clip", "siglip")  # fmt: skip
 # What a copy's name says besides: how it was tuned, packed or dated.
 _ENDING = re.compile(
     r"-(bnb|4bit|8bit|int4|int8|gptq|awq|gguf|mlx|bf16|fp8|unsloth|instruct|chat|base|thinking|it|pt"
@@ -341,8 +345,8 @@ _NUMBERS = {
     "head_dim": ("head_dim",),
     "intermediate": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"),
     "vocab": ("vocab_size",),
-    "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
-    "active": ("num_experts_per_tok", "experts_per_token"),
+    "experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
+    "active": ("num_experts_per_tok", "experts_per_token", "moe_k"),
     "width": ("moe_intermediate_size",),
     "shared": ("shared_expert_intermediate_size",),
 }
@@ -359,7 +363,8 @@ def _from_config(config: dict[str, Any], name: str) -> Architecture:
     family = str(config.get("model_type") or whole.get("model_type"))
     kinds = " ".join(map(str, whole.get("architectures") or ()))
     decoder = "CausalLM" in kinds or "LMHead" in kinds or "ConditionalGeneration" in kinds
-    if whole.get("is_encoder_decoder") or (kinds and not decoder and "Model" not in kinds):
+    other = (kinds and not decoder and "Model" not in kinds) or family in _ENCODERS
+    if whole.get("is_encoder_decoder") or other:
         raise ValueError(f"{kinds or family} in the config of {name}; expected a causal decoder")
     if foreign := [key for key in _FOREIGN if config.get(key)]:
         raise ValueError(
@@ -380,16 +385,18 @@ def _from_config(config: dict[str, Any], name: str) -> Architecture:
             f"not a decoder's; counted are {', '.join(MODEL_TYPES)} and their like"
         )
     heads = n["heads"]
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        n["kv_heads"] = 1
     return Architecture(
         name=name, family=family, layers=n["layers"], hidden=n["hidden"], heads=heads,
-        kv_heads=n["kv_heads"] or (1 if config.get("multi_query") else heads),
+        kv_heads=n["kv_heads"] or heads,
         head_dim=n["head_dim"] or n["hidden"] // heads,
         # Qwen's first generation counts the gate's half in
         intermediate=intermediate // (2 if family == "qwen" else 1), vocab=n["vocab"],
         # configs leave out what is their family's default
         tied=bool(config.get("tie_word_embeddings", whole.get("tie_word_embeddings",
                                                               family in _TIED))),
-        experts=n["experts"], active=n["active"], shared=n["shared"],
+        experts=n["experts"], active=n["active"] or min(n["experts"], 1), shared=n["shared"],
         biased=bool(config.get("attention_bias")) and family not in ("qwen", "qwen2"),
         gated=gated, extra=_tower(whole.get("vision_config"), n["hidden"]),
     )  # fmt: skip

@@ -757,6 +757,8 @@ LLAMA = {
         (LLAMA | {"num_hidden_layers": -2}, "num_hidden_layers is -2"),
         (LLAMA | {"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM.*expected a causal"),
         (LLAMA | {"is_encoder_decoder": True}, "expected a causal decoder"),
+        (LLAMA | {"model_type": "bert"}, "bert in the config.*expected a causal decoder"),
+        (LLAMA | {"intermediate_size": [8, 16]}, r"intermediate_size is \[8, 16\]"),
         (LLAMA | {"kv_lora_rank": 512}, "kv_lora_rank.*latent attention are left out"),
         (LLAMA | {"text_config": {"linear_num_value_heads": 4}}, "linear_num_value_heads"),
     ],
@@ -789,6 +791,7 @@ def test_configs_of_other_kinds(tmp_path):
         **LLAMA | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     )
     assert experts.mlp_width == 64 and experts.experts == 8
+    assert read(**LLAMA | {"model_type": "falcon", "multi_query": True}).kv_heads == 1
     assert read(**LLAMA | {"attention_bias": True}).parameters == plain.parameters + 2 * 4 * 64
 
 
