@@ -3,7 +3,7 @@
     python bench/memory.py cpu                    # real training runs on this CPU, minutes
     python bench/memory.py held                   # the same with malloc as it is
     python bench/memory.py rows --rows FOLDER     # peaks that others measured on GPUs
-    python bench/memory.py published              # figures of which batch and length are not known
+    python bench/memory.py published              # peaks and speeds from public repositories
 
 Each writes `data/results/preflight/<what>.json`. In `cpu` a case is a process of its own, which
 trains a randomly initialised model with TRL's own trainer, two steps of two micro-batches; what is
@@ -20,6 +20,7 @@ import contextlib
 import gc
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,12 @@ def write(name: str, result: dict[str, Any], out: Path = RESULTS) -> Path:
     """Write one result, and say where."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    lists = {key: value for key, value in result.items() if key in ("figures", "left_out")}
+    text = json.dumps({k: v for k, v in result.items() if k not in lists}, indent=1)
+    for key, rows in lists.items():  # one a line
+        lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        text = f'{text[:-2]},\n "{key}": [\n{lines}\n ]\n}}'
+    path.write_text(text + "\n")
     print(f"wrote {path.name}")
     return path
 
@@ -295,6 +301,7 @@ def rows(folder: Path) -> dict[str, Any]:
 
 IMPORTS_GIB = 1.0  # in `reserved_gib` on a CPU
 TRLS = ("1.9", "1.12", "1.14")
+LINKS_GIB = 1.0  # in `reserved_gib` of several devices
 CONTEXT_GIB = 0.5  # in `reserved_gib`, not in what the rows call reserved
 
 
@@ -309,72 +316,67 @@ def slope(cases: list[dict[str, Any]]) -> dict[str, float]:
     return {"measured": measured, "predicted": predicted, "error": predicted / measured - 1}
 
 
-# published: figures without their settings
+# published: peaks and speeds from public repositories
+
+
+def judge(figure: dict[str, Any]) -> dict[str, Any]:
+    """A published figure beside preflight's estimate of the same settings.
+
+    Peaks are compared with what their authors read: PyTorch's allocated or reserved memory, what
+    the driver shows, or, where they don't say, the whole range from the one to the other. Speeds
+    are a device's share.
+    """
+    settings, count = figure["settings"], figure["settings"].get("devices", 1)
+    e = estimate(**settings)
+    outside = CONTEXT_GIB + (LINKS_GIB if count > 1 else 0)  # of what PyTorch reserves
+    if figure["what"] == "peak":
+        low, high = e.reserved_range_gib
+        ours = {
+            "allocated": (e.total_gib, *e.total_range_gib),
+            "reserved": tuple(x - outside for x in (e.reserved_gib, low, high)),
+            "driver": (e.reserved_gib, low, high),
+            "unknown": (e.reserved_gib, e.total_range_gib[0], high),
+        }[figure["meter"]]
+    else:
+        ours = tuple(speed / count for speed in (e.tokens_per_s, *e.tokens_per_s_range))
+        if figure["unit"] == "s/step":
+            tokens = settings["batch"] * settings.get("accumulation", 1) * settings["length"]
+            ours = tokens / ours[0], tokens / ours[2], tokens / ours[1]
+    middle, low, high = (round(x, 3) for x in ours)
+    return figure | {
+        "estimate": middle, "low": low, "high": high,
+        "inside": low <= figure["value"] <= high, "error": round(middle / figure["value"] - 1, 3),
+    }  # fmt: skip
+
+
+def summary(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """By half: how many lie inside, how wide the ranges are, and how far the middles are off."""
+
+    def line(chosen: list[dict[str, Any]]) -> dict[str, Any]:
+        widths = [(f["high"] - f["low"]) / (f["high"] + f["low"]) for f in chosen]
+        inside = sum(f["inside"] for f in chosen)
+        return {
+            "figures": len(chosen), "inside": inside, "share": round(inside / len(chosen), 3),
+            "median_half_width": round(statistics.median(widths), 3),
+            "median_error": round(statistics.median(abs(f["error"]) for f in chosen), 3),
+        }  # fmt: skip
+
+    halves = {half: [f for f in figures if f["half"] == half] for half in ("calibration", "test")}
+    return {
+        half: {
+            kind: line([f for f in chosen if kind in (f["what"], "all")])
+            for kind in ("peak", "speed", "all")
+        }
+        for half, chosen in (halves | {"both": figures}).items()
+    }
 
 
 def published() -> dict[str, Any]:
-    """Estimates over the settings that a published figure may have had, as a range."""
-    sevens = ("mistralai/Mistral-7B-v0.3", "Qwen/Qwen2.5-7B")
-    llama = ("meta-llama/Llama-3.1-8B",)
-    sizes = [(b, n) for b in (1, 2) for n in (256, 1024, 2048)]
-    figures = []
-
-    def compare(what: str, figure: list[float], unit: str, assumed: str, ours: list[float]) -> None:
-        low, high = min(ours), max(ours)
-        meets = low <= max(figure) and min(figure) <= high
-        found = dict(published=figure, unit=unit, low=low, high=high, meets=meets)
-        figures.append({"what": what} | found | {"assumed": assumed})
-
-    def gib(models: tuple[str, ...], bits: int) -> list[float]:
-        """Allocated and reserved: which of them was published is not known either."""
-        found = [
-            estimate("sft", model=m, device="A100 80GB", batch=b, length=n, bits=bits)
-            for m in models for b, n in sizes
-        ]  # fmt: skip
-        return [size for e in found for size in (e.total_gib, e.reserved_gib)]
-
-    text = "rank 16, batch 1 to 2, length 256 to 2,048, allocated to reserved"
-    two = f"Mistral-7B and Qwen2.5-7B, {text}"
-    compare("Unsloth, smallest 7B, QLoRA", [5], "GB", two, gib(sevens, 4))
-    compare("Unsloth, smallest 7B, LoRA", [19], "GB", two, gib(sevens, 16))
-    compare("torchtune, 8B QLoRA", [7.4], "GiB", f"Llama 8B, {text}", gib(llama, 4))
-    runs = [
-        estimate("sft", model=llama[0], device="RTX 4090", batch=b, length=n, bits=4)
-        for b, n in [*sizes, (4, 2048)]
-    ]
-    speeds = [speed for run in runs for speed in run.tokens_per_s_range]
-    text = "Llama 8B, batch 1 to 4, length 256 to 2,048, without torchtune's compiled kernels"
-    compare("torchtune, 8B QLoRA on an RTX 4090", [2413], "tokens/s", text, speeds)
-    peaks = [
-        estimate(
-            "grpo", model="Qwen/Qwen2.5-7B", device="T4", batch=b, length=n + 128, new_tokens=n,
-            bits=4, group=8, accumulation=4, trl=trl,
-        ).total_gib
-        for b in (1, 2, 4) for n in (128, 256, 512) for trl in ("1.12", "1.14")
-    ]  # fmt: skip
-    text = (
-        "Qwen2.5-7B, batch 1 to 4, completions of 128 to 512 tokens, TRL 1.12 and 1.14, allocated"
-    )
-    compare("TRL's Colab notebook, 7B 4-bit GRPO on a T4", [8.8], "GB", text, peaks)
-    small = [
-        estimate("sft", model=llama[0], device=d, batch=8, length=400, bits=4, examples=n)
-        for d in ("A100 80GB", "H100") for n in (50_000, 100_000)
-    ]  # fmt: skip
-    text = "Llama 8B, rows of 400 tokens, batch 8, an A100 80GB or an H100"
-    what = "a 7-8B QLoRA run on 50,000 to 100,000 examples"
-    compare(what, [2, 6], "hours", text, [h for e in small for h in e.hours_range])
-    compare(what, [10, 30], "dollars", text, [d for e in small for d in e.dollars_range])
-    large = [
-        estimate("sft", model="meta-llama/Llama-3.1-70B", device="H200", batch=4, length=n,
-                 bits=16, examples=rows)
-        for n in (400, 1000) for rows in (50_000, 100_000)
-    ]  # fmt: skip
-    text = (
-        "Llama 70B in 16 bits over two H200s of which one waits, 50,000 to 100,000 rows of 400 to "
-    )
-    both = [2 * d for e in large for d in e.dollars_range]
-    compare("a 70B LoRA", [100, 500], "dollars", text + "1,000 tokens", both)
-    return {"source": "figures collected for the course", "figures": figures}
+    """The recorded figures, estimated again; figures and settings are kept as they are."""
+    recorded = json.loads((RESULTS / "published.json").read_text())
+    figures = [judge(figure) for figure in recorded["figures"]]
+    kept = {key: recorded[key] for key in ("halves", "meters", "left_out")}
+    return kept | {"summary": summary(figures), "figures": figures}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -39,6 +39,7 @@ OF_CODE = {
     "does_not_fit": 2,
     "tight": 2,
     "emulated_bf16": 3,
+    "rough_shape": 2,
 }
 OF_ANY_STAGE = ("lr_too_high", "lr_too_low", "too_short")
 OF_STAGE = {"sft": 3, "dpo": 5, "grpo": 7}

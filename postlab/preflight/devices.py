@@ -2,8 +2,8 @@
 
 Rates are the makers' own (dense 16-bit tensor throughput with float32 accumulation). No run reaches
 them, so every time is a range: LOW and HIGH say which share of the rate and which delay a layer are
-usual for Hugging Face's trainers. Left out: Unsloth's and compiled kernels, vLLM, data loading,
-evaluation, the optimizer's own work, and bandwidth for what is not weights.
+usual for Hugging Face's trainers. Left out: vLLM, data loading, evaluation, and bandwidth for what
+is neither weights nor the optimizer's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ CPU_CORE_NF4 = 3.4e8
 CPU_BANDWIDTH = 25.0
 
 
+HOPPER = 0.7  # large products get 600 to 700 of an H100's 989 TFLOP/s, and nearly all of an A100's
+
+
 @dataclass(frozen=True)
 class Device:
     """Where a stage runs.
@@ -34,6 +37,10 @@ class Device:
         tflops: 10^12 floating-point operations a second in matrix products.
         bandwidth: of its memory, 10^9 bytes a second.
         dollars_an_hour: a typical on-demand price in PRICES_OF.
+        link: to another device of the machine, 10^9 bytes a second one way: half of what NVLink's
+            makers add up, or what PCIe leaves.
+        bf16: whether it computes in bfloat16; older ones emulate it.
+        reach: of `tflops`, what large matrix products get, beside an A100's.
         nf4: NF4 weights that can be dequantised a second.
     """
 
@@ -42,6 +49,9 @@ class Device:
     tflops: float
     bandwidth: float
     dollars_an_hour: float
+    link: float = 12.0
+    bf16: bool = True
+    reach: float = 1.0
     taken_gib: float = 0.5
     nf4: float = math.inf
 
@@ -53,19 +63,45 @@ class Device:
 GPUS: dict[str, Device] = {
     row[0]: Device(*row)
     for row in (
-        # name, GiB, TFLOP/s, GB/s, dollars an hour
-        ("T4", 15.0, 65, 320, 0.35),
+        # name, GiB, TFLOP/s, GB/s, dollars an hour, GB/s to the next one, bfloat16, reach
+        ("P100", 15.9, 19, 732, 0.30, 12, False),
+        ("V100 16GB", 15.8, 112, 900, 0.40, 100, False),
+        ("V100 32GB", 31.7, 112, 900, 0.60, 100, False),
+        ("T4", 15.0, 65, 320, 0.35, 12, False),
         ("L4", 22.5, 121, 300, 0.60),
+        ("A10G", 22.5, 70, 600, 1.00),
+        ("RTX A6000", 48.0, 155, 768, 0.60),
+        ("L40S", 45.0, 362, 864, 1.00),
+        ("RTX 3060", 12.0, 26, 360, 0.10),
+        ("RTX 3060 Ti", 8.0, 32, 448, 0.10),
+        ("RTX 3070", 8.0, 41, 448, 0.12),
+        ("RTX 3070 Ti", 8.0, 44, 608, 0.12),
+        ("RTX 3080", 10.0, 60, 760, 0.18),
+        ("RTX 3080 Ti", 12.0, 68, 912, 0.20),
         ("RTX 3090", 24.0, 71, 936, 0.30),
+        ("RTX 3090 Ti", 24.0, 80, 1008, 0.32),
+        ("RTX 4060", 8.0, 30, 272, 0.10),
+        ("RTX 4060 Ti", 16.0, 44, 288, 0.14),
+        ("RTX 4070", 12.0, 58, 504, 0.16),
+        ("RTX 4070 Ti", 12.0, 80, 504, 0.20),
+        ("RTX 4080", 16.0, 97, 717, 0.28),
         ("RTX 4090", 24.0, 165, 1008, 0.50),
-        ("A100 40GB", 40.0, 312, 1555, 1.20),
-        ("A100 80GB", 80.0, 312, 2039, 1.60),
-        ("H100", 79.6, 989, 3350, 2.80),
-        ("H200", 140.4, 989, 4800, 3.70),
+        ("RTX 5060 Ti", 16.0, 47, 448, 0.14),
+        ("RTX 5070", 12.0, 62, 672, 0.16),
+        ("RTX 5070 Ti", 16.0, 88, 896, 0.22),
+        ("RTX 5080", 16.0, 113, 960, 0.30),
+        ("RTX 5090", 31.8, 210, 1792, 0.70),
+        ("A100 40GB", 40.0, 312, 1555, 1.20, 300),
+        ("A100 80GB", 80.0, 312, 2039, 1.60, 300),
+        ("H100", 79.6, 989, 3350, 2.80, 450, True, HOPPER),
+        ("H200", 140.4, 989, 4800, 3.70, 450, True, HOPPER),
+        ("B200", 179.1, 2250, 8000, 5.50, 900, True, HOPPER),
     )
 }
 DEVICES: tuple[str, ...] = ("cpu", *GPUS)
-_ALIASES = {"a100": "A100 80GB", "3090": "RTX 3090", "4090": "RTX 4090"}
+_ALIASES = {"a100": "A100 80GB", "v100": "V100 16GB", "a6000": "RTX A6000"} | {
+    name.lower().removeprefix("rtx "): name for name in GPUS if name.startswith("RTX ")
+}
 
 
 def find_device(name: str) -> Device:
@@ -93,17 +129,44 @@ def find_device(name: str) -> Device:
 
 @dataclass(frozen=True)
 class Pace:
-    """What a device makes of its rate: a share of it, and seconds of delay a layer and pass."""
+    """What a device makes of its rate.
 
-    share: float
+    Args:
+        full, adapters: share of it in full fine-tuning and with adapters, whose many small products
+            leave the device waiting.
+        delay: seconds of Python and launches a layer and pass in training; a small model waits for
+            those, not for arithmetic.
+        sampling: the same for one new token, where nothing hides them.
+        link: share of the link between devices.
+        overlap: whether devices send while they compute.
+        sweeps: how often the optimizer goes through memory.
+        reading: share of the bandwidth of memory.
+    """
+
+    full: float
+    adapters: float
     delay: float
+    sampling: float
+    link: float = 1.0
+    overlap: bool = True
+    sweeps: int = 1
+    reading: float = 1.0
+
+    def share(self, plan: Plan) -> float:
+        return self.full if plan.full else self.adapters * (UNSLOTH if plan.unsloth else 1)
 
 
-# Seven quantised projections with adapters and what lies between them are about a hundred kernels,
-# each 7 to 30 microseconds of Python and launch; a small model waits for those, not for arithmetic.
-SLOW, FAST = 0.003, 0.0007
-LOW = {"cpu": Pace(0.4, SLOW), "gpu": Pace(0.2, SLOW)}
-HIGH = {"cpu": Pace(0.95, FAST), "gpu": Pace(0.7, FAST)}
+# GPU: fitted to one half of the published speeds in data/results/preflight, tested on the other.
+# CPU: measured on two cores. The same arithmetic gives both ends.
+LOW = {
+    "cpu": Pace(0.4, 0.4, 0.003, 0.003),
+    "gpu": Pace(0.42, 0.36, 0.0016, 0.003, 0.25, False, 3, 0.45),
+}
+HIGH = {
+    "cpu": Pace(0.95, 0.95, 0.0007, 0.0007),
+    "gpu": Pace(0.85, 0.72, 0.0005, 0.0007, reading=0.9),
+}
+UNSLOTH = 1.15  # its kernels' gain over PEFT's, as measured for the same fused kernels elsewhere
 
 
 def step_seconds(plan: Plan, on: Device) -> tuple[float, float, float]:
@@ -117,7 +180,9 @@ def step_seconds(plan: Plan, on: Device) -> tuple[float, float, float]:
 
 
 def _seconds(plan: Plan, on: Device, pace: Pace) -> float:
-    trained = _train_seconds(plan, on, pace)
+    trained, sent = _train_seconds(plan, on, pace), link_seconds(plan, on, pace)
+    trained = max(trained, sent) if pace.overlap else trained + sent
+    trained += update_seconds(plan, on, pace) / plan.accumulation
     if plan.stage != "grpo":
         return trained
     return trained + _sample_seconds(plan, on, pace) / plan.accumulation
@@ -133,14 +198,37 @@ def passes(plan: Plan) -> int:
 
 
 def forward_flops(plan: Plan) -> float:
-    """2 * parameters of the linear maps * tokens, 2 * V * H for each position with logits, and
-    attention's 2 * A * length for each token and layer, half of the square being masked."""
+    """2 * parameters of the linear maps that a token passes * tokens, 2 * V * H for each position
+    with logits, and attention's 2 * A * length for each token and layer, half of the square being
+    masked."""
     shape = plan.shape
     attention = 2 * shape.layers * shape.query_dim * plan.length
-    rows = plan.tokens if plan.stage == "sft" else plan.positions
-    return (
-        plan.tokens * (2 * shape.linear_parameters + attention) + 2 * rows * shape.head_parameters
-    )
+    maps = plan.tokens * (2 * shape.active_parameters + attention)
+    return maps + 2 * plan.positions * shape.head_parameters
+
+
+def link_seconds(plan: Plan, on: Device, pace: Pace) -> float:
+    """Seconds that devices send to each other in a micro-batch: FSDP gathers the weights for each
+    direction (and a reference) and scatters the gradients; DDP sums the gradients of a step, twice
+    their size."""
+    if plan.devices == 1:
+        return 0.0
+    others = (plan.devices - 1) / plan.devices
+    gradients = plan.trained * plan.element
+    if plan.shards > 1:
+        packed = 0.516 if plan.bits == 4 else plan.compute
+        linear = plan.shape.linear_parameters
+        weights = linear * packed + (plan.parameters - linear) * plan.compute
+        sent = (2 + plan.reference) * weights + gradients
+    else:
+        sent = 2 * gradients / plan.accumulation
+    return others * sent / (on.link * 1e9 * pace.link)
+
+
+def update_seconds(plan: Plan, on: Device, pace: Pace) -> float:
+    """Seconds of the optimizer's step: it reads the gradient, reads and writes the parameter and
+    its two moments, at the device's bandwidth."""
+    return pace.sweeps * 7 * plan.trained * plan.element / plan.shards / (on.bandwidth * 1e9)
 
 
 def weight_seconds(plan: Plan, on: Device, pace: Pace) -> float:
@@ -149,12 +237,12 @@ def weight_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     the weights are read."""
     linear = plan.shape.linear_parameters
     moved = linear * (0.5 + 2 * plan.compute if plan.bits == 4 else plan.bits / 8)
-    worked_out = linear / (on.nf4 * pace.share) if plan.bits == 4 else 0
-    return moved / (on.bandwidth * 1e9) + worked_out
+    worked_out = linear / (on.nf4 * pace.share(plan)) if plan.bits == 4 else 0
+    return moved / (on.bandwidth * 1e9 * pace.reading) + worked_out
 
 
 def _train_seconds(plan: Plan, on: Device, pace: Pace) -> float:
-    work = forward_flops(plan) / (on.tflops * 1e12 * pace.share)
+    work = forward_flops(plan) / (on.tflops * 1e12 * on.reach * pace.share(plan))
     return passes(plan) * (work + weight_seconds(plan, on, pace) + plan.shape.layers * pace.delay)
 
 
@@ -164,7 +252,8 @@ def _sample_seconds(plan: Plan, on: Device, pace: Pace) -> float:
     shape, sequences = plan.shape, plan.batch * plan.accumulation
     cache = sequences * plan.length * shape.kv_bytes(plan.compute) / 2
     head = shape.head_parameters * plan.stream
-    reading = weight_seconds(plan, on, pace) + (head + cache) / (on.bandwidth * 1e9)
-    parameters = shape.linear_parameters + shape.head_parameters
-    work = 2 * parameters * sequences / (on.tflops * 1e12 * pace.share)
-    return plan.new_tokens * (max(reading, work) + shape.layers * pace.delay)
+    rest = (head + cache) / (on.bandwidth * 1e9 * pace.reading)
+    reading = weight_seconds(plan, on, pace) + rest
+    parameters = shape.active_parameters + shape.head_parameters
+    work = 2 * parameters * sequences / (on.tflops * 1e12 * on.reach * pace.share(plan))
+    return plan.new_tokens * (max(reading, work) + shape.layers * pace.sampling)

@@ -216,8 +216,11 @@ def preflight_name(device: str) -> str | None:
     ('T4', 'A100 40GB')
     """
     words = device.upper().replace("-", " ").split()
+    if "LAPTOP" in words:  # another chip under a card's name
+        return None
     size = next((w for w in words if re.fullmatch(r"\d+GB", w)), "")
-    for name in (w for i in range(len(words)) for w in (" ".join(words[i : i + 2]), words[i])):
+    names = (words[i : i + n] for i in range(len(words)) for n in (3, 2, 1))
+    for name in map(" ".join, names):
         for known in (f"{name} {size}", name):
             with suppress(ValueError):
                 plan = estimate("sft", model=SMALL, device=known, batch=1, length=8, bits=16)

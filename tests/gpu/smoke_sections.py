@@ -24,7 +24,7 @@ from typing import Any
 
 STEPS, KILLED_AFTER = 5, 2  # the checkpoint that the killed run leaves
 # Measured peak to preflight's: above it a plan that "fits" would not, below it the model is not
-# there. Unsloth moves checkpointed activations to the host, and so needs half or less.
+# there. Unsloth's losses take as much of a large card as they find, or less.
 MEMORY = (0.25, 1.3)
 SLOWEST = 0.5  # of preflight's slowest usual pace
 SAME_LOSS, SAME_ADAPTER = 0.02, 0.25  # relative; an adapter that starts again is about 1 off
@@ -542,6 +542,7 @@ def compare(
         new_tokens=how["max_completion_length"] if grpo else 0, accumulation=accumulation,
         checkpointing=bool(how["gradient_checkpointing"]),
         optimizer="adamw_8bit" if "8bit" in str(how["optim"]).lower() else "adamw",
+        engine="unsloth" if setup.engine == "unsloth" else "trl",
     )  # fmt: skip
     steady = times[-1] - times[0]  # the first step compiles and warms up
     speed = sequences * accumulation * length * (len(times) - 1) / steady

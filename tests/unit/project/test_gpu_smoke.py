@@ -393,8 +393,10 @@ def test_some_sections_alone_are_not_a_whole_run(t4: sections.Setup) -> None:
         ("NVIDIA H200", "H200", "nvidia-h200"),
         ("NVIDIA GeForce RTX 4090", "RTX 4090", "nvidia-geforce-rtx-4090"),
         ("NVIDIA L4", "L4", "nvidia-l4"),
-        ("NVIDIA GeForce RTX 4060 Ti", None, "nvidia-geforce-rtx-4060-ti"),
-        ("NVIDIA L40S", None, "nvidia-l40s"),
+        ("NVIDIA GeForce RTX 4060 Ti", "RTX 4060 Ti", "nvidia-geforce-rtx-4060-ti"),
+        ("NVIDIA GeForce RTX 3070 Laptop GPU", None, "nvidia-geforce-rtx-3070-laptop-gpu"),
+        ("NVIDIA L40S", "L40S", "nvidia-l40s"),
+        ("NVIDIA L40", None, "nvidia-l40"),
     ],
 )
 def test_a_device_s_names(device: str, preflight: str | None, file: str) -> None:
