@@ -3,13 +3,16 @@
 - diagnosis: `diagnose`, and `Finding`, the form in which every room reports a fault
 - rules, rules_grpo: one function per fault
 - log: a trainer's log history as series of numbers
+- callback: the doctor in a trainer, while it trains
 """
 
 from postlab import _doors
+from postlab.doctor.callback import DoctorCallback
 from postlab.doctor.diagnosis import Finding, diagnose
 from postlab.doctor.log import finite
 
 __all__ = [
+    "DoctorCallback",
     "Finding",
     "diagnose",
     "finite",

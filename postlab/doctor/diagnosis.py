@@ -149,6 +149,8 @@ _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
     ),
 }
 
+CODES = frozenset(_ADVICE)
+
 
 def diagnose(log_history: Sequence[Mapping[str, Any]]) -> list[Finding]:
     """What a training log shows: faults as warnings and errors, what only looks bad as info.
