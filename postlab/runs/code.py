@@ -271,6 +271,8 @@ class _Reader:
         for name, value in sorted(vars(kind).items()):
             if name in OF_A_CLASS or _generated(kind, value) or _of_an_enum(kind, name):
                 continue
+            if name == "__replace__" and not own_function(value):  # since Python 3.13
+                continue
             if name == "__dataclass_fields__":
                 lines += _dataclass_rules(kind)
                 value = {n: (str(f.type), f.default, f.default_factory) for n, f in value.items()}

@@ -729,4 +729,4 @@ def test_no_shipped_key_depends_on_the_version_of_python():
     for thing in (math_reward, [row["score"] for row in rows]):
         text = trace_code(thing).text
         assert f"{sys.version_info[0]}.{sys.version_info[1]} " not in text
-        assert "_collections." not in text
+        assert "_collections." not in text and "__replace__" not in text
