@@ -505,9 +505,10 @@ def _library(thing: Any) -> str:
     if not isinstance(module, str):
         module = type(thing).__module__
     if module.partition(".")[0] in sys.stdlib_module_names:
-        module = module.removeprefix(
-            "_"
-        )  # `_collections` in one Python is `collections` in another
+        # `_collections` in 3.11 is `collections` in 3.12, and `pathlib` in 3.13 `pathlib._local`.
+        first, *inner = module.split(".")
+        inner = [part for part in inner if not part.startswith("_")]
+        module = ".".join([first.removeprefix("_"), *inner])
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", _kind(thing))
     return f"{module}.{name} {_version(module.partition('.')[0])}".rstrip()
 
