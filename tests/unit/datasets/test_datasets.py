@@ -177,9 +177,13 @@ def test_a_row_without_a_field_is_named_with_file_row_and_field(
 ):
     bad = {key: value for key, value in good.items() if key != without}
     bad |= {without: None} if absent == "null" else {}
-    path = write(tmp_path, [good, bad, good])
+    path = write(tmp_path, [good, bad, bad])
     with pytest.raises(ValueError, match=f"rows.jsonl, row 2: no field '{without}'"):
         load(path, split="train")
+    rows = load(write(tmp_path, [good, bad, good]), split="train")
+    assert len(rows) == 2 and len(rows.dropped) == 1
+    (reason,) = rows.dropped
+    assert reason.startswith(f"no field '{without}'")
 
 
 @pytest.mark.parametrize(
