@@ -16,9 +16,24 @@ from postlab.datasets._messages import Message, Odd, kind, messages_of, names, w
 
 # The columns that hold a conversation, a prompt, or a reply, in the order they are preferred.
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
-PROMPTS = ("prompt", "instruction", "question", "problem", "query", "input", "inputs")
+PROMPTS: tuple[str, ...] = (
+    "prompt",
+    "instruction",
+    "question",
+    "problem",
+    "query",
+    "input",
+    "inputs",
+)
 PROMPTS += ("user", "human")
-REPLIES = ("completion", "output", "response", "solution", "generated_solution", "answer")
+REPLIES: tuple[str, ...] = (
+    "completion",
+    "output",
+    "response",
+    "solution",
+    "generated_solution",
+    "answer",
+)
 REPLIES += ("targets", "assistant")
 LABELS = ("label", "kto_tag", "is_desirable", "desirable", "is_correct", "correct", "is_safe")
 OPTIONAL = ("system", "input", "context", "history", "tools", "label", "reasoning_content")
@@ -127,7 +142,7 @@ class Fields(Mapping[str, Any]):
         value = self[field]
         if field in CONVERSATIONS and isinstance(value, str) and value.lstrip().startswith("["):
             value = _json(value, field)
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and field not in CONVERSATIONS:
             value = self.text(field)
         return messages_of(value, field, role=role, left=self.left)
 

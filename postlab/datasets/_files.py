@@ -23,8 +23,9 @@ SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
 
 _CHUNK = 2**20  # characters of a JSON array read at a time
 _LONGEST_ROW = 2**26  # bytes of JSON, or characters of an array's element
-_BATCH = 1_000  # Parquet rows read at a time, at most
+_BATCH = 250  # Parquet rows read at a time, at most
 _BATCH_BYTES = 2**24  # of them, by the mean of their row group
+_REPEATED = 2**23  # bytes of a column in a row group, up to which its texts are held once each
 _SHUFFLED = 4_000_000  # places that are held to be shuffled; of more, those that are drawn
 _BOM = b"\xef\xbb\xbf"
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip"}
@@ -284,8 +285,16 @@ def _open_parquet(path: Path) -> Any:
 
     try:
         about = pyarrow.parquet.read_metadata(path)
-        columns = [about.schema.column(place) for place in range(len(about.schema))]
-        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+        texts = [
+            about.schema.column(place).path
+            for place in range(len(about.schema))
+            if about.schema.column(place).physical_type == "BYTE_ARRAY"
+            # A larger column has many texts, and to look for repetitions would cost their memory.
+            and all(
+                about.row_group(group).column(place).total_uncompressed_size <= _REPEATED
+                for group in range(about.num_row_groups)
+            )
+        ]
         return pyarrow.parquet.ParquetFile(
             path, metadata=about, read_dictionary=texts, buffer_size=_CHUNK
         )

@@ -226,7 +226,7 @@ def checked_prompt(prompt: list[Message]) -> list[Message]:
         raise Drop("with an empty prompt")
     before = "assistant"
     for turn in turns:
-        allowed = ("user", "tool") if before == "assistant" else ("assistant",)
+        allowed: tuple[str, ...] = ("user", "tool") if before == "assistant" else ("assistant",)
         allowed += ("tool",) if before == "tool" else ()
         if turn["role"] not in allowed or (turn is turns[0] and turn["role"] != "user"):
             raise Drop("whose turns do not alternate from user to user")

@@ -205,7 +205,7 @@ def collect(
     unused: Counter[str] = Counter()
     control = _Control(options)
     read = odd = 0
-    first = ""
+    first, place = "", 0  # the odd row with the lowest number, since a draw is in no order
     for number, raw in _read(str(source), split, n, seed):
         where = f"{source}, row {number}"
         read += 1
@@ -220,7 +220,8 @@ def collect(
             dropped[reason if known else "for other reasons"] += 1
             if isinstance(fault, Odd):
                 odd += 1
-                first = first or f"{where}: {fault}"
+                if not first or number < place:
+                    first, place = f"{where}: {fault}", number
         # Of a draw, rows as odd as this tell enough: a large file is not read to its end.
         hopeless = n is not None and odd >= max(n, _ENOUGH_ODD) and 2 * odd > read
         if hopeless or (n is not None and len(rows) == n):

@@ -117,9 +117,9 @@ def prompt_and_completion(row: Fields) -> dict:
     else:
         prompt = row.prompt(fields[0])
         completion = row.messages(fields[1], role="assistant")
-    tools = row.tools(prompt)
+    prompt = _messages.checked_prompt(prompt)
     completion = row.with_reasoning(_messages.checked_reply(completion))
-    return {"prompt": _messages.checked_prompt(prompt), "completion": completion, **tools}
+    return {"prompt": prompt, "completion": completion, **row.tools(prompt)}
 
 
 def _conversation(row: Fields, field: str) -> tuple[list, list]:

@@ -13,7 +13,13 @@ from postlab.tinyworld import corpus
 INSTRUCTION = "Work it out step by step. End with a line that holds #### and the number alone."
 
 _QUESTIONS = ("question", "problem", "prompt", "query", "instruction")
-_ANSWERS = ("answer_number", "answer", "final_answer", "expected_answer", "ground_truth")
+_ANSWERS: tuple[str, ...] = (
+    "answer_number",
+    "answer",
+    "final_answer",
+    "expected_answer",
+    "ground_truth",
+)
 _ANSWERS += ("reward_model.ground_truth",)  # verl
 _WORKED = ("solution", "response", "output", "generated_solution")
 _FORMATS: tuple[Format, ...] = tuple(
@@ -75,7 +81,7 @@ def _convert(row: Fields, instruction: str | None) -> dict:
     text = _unlisted(row.text(answer))
     worked = "####" in text or "\\boxed" in text
     gold = extract_answer(text, strict=True) if worked else text.strip()
-    if answer in _WORKED and not worked:
+    if answer in _WORKED and not worked and gold:
         _, marked, said = text.rpartition("The answer is")
         gold = said.strip(" :.\n") if marked else gold
         if not marked and len(gold) > _LONGEST_BARE:

@@ -17,7 +17,14 @@ _PAIRS = (
     ("preferred_output", "non_preferred_output"),  # OpenAI's fine-tuning
     ("response_j", "response_k"),  # StackExchange, where j is the better one
 )
-_ASKED = ("prompt", *CONVERSATIONS[1::-1], *PROMPTS[1:], "history", "context", "trajectory")
+_ASKED: tuple[str, ...] = (
+    "prompt",
+    *CONVERSATIONS[1::-1],
+    *PROMPTS[1:],
+    "history",
+    "context",
+    "trajectory",
+)
 _ASKED += CONVERSATIONS[2:]
 
 Which = Literal[0, 1] | None  # the better of two replies; None for a tie
@@ -181,7 +188,7 @@ def _convert(row: Fields) -> dict:
             "no field 'prompt', and chosen and rejected are no whole conversations",
             f"it has {row.described()}",
         )
-    prompt = row.prompt(asked) if asked else row.with_system([])
+    prompt = row.prompt(asked) if asked else []
     if shared and prompt[-len(shared) :] != shared:
         # Else the prompt has it already, and perhaps more.
         if prompt and prompt[-1] != shared[-1]:

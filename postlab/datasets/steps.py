@@ -189,7 +189,7 @@ def _stepwise(raw: Fields) -> dict:
     if odd or len(labels) != len(steps):
         raise Odd(
             "field 'labels' must hold true, false or null for each step",
-            f"of {len(steps)} steps, got {list(labels)!r:.60}",
+            f"got {list(labels)!r:.60} for {len(steps)} steps",
         )
     return {
         "prompt": raw.messages("prompt"),

@@ -189,12 +189,17 @@ def test_a_row_without_a_field_is_named_with_file_row_and_field(
 @pytest.mark.parametrize(
     ("load", "raw", "message"),
     [
-        (instruction_rows, {"text": "5"}, "row 1: no field of a known format .it has text"),
+        (instruction_rows, {"line": "5"}, "row 1: no field of a known format .it has line"),
+        (instruction_rows, {"text": "5"}, "row 1: field 'text' holds text alone"),
         (instruction_rows, ["5"], "row 1: expected an object with named fields"),
         (instruction_rows, {"messages": ["5"]}, "field 'messages' must hold messages, got '5'"),
         (instruction_rows, {"messages": [{"role": "user"}]}, "has no text 'content' .it has role"),
         (instruction_rows, {"messages": 5}, "field 'messages' must be text or a list of messages"),
-        (instruction_rows, {"instruction": ["a"], "output": "5"}, "'instruction' must be text"),
+        (
+            instruction_rows,
+            {"instruction": ["a"], "output": "5"},
+            "'instruction' must hold messages",
+        ),
         (math_rows, {"question": "?", "answer": True}, "field 'answer' must be text, got bool"),
     ],
 )
