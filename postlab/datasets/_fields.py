@@ -36,12 +36,13 @@ REPLIES: tuple[str, ...] = (
 )
 REPLIES += ("targets", "assistant")
 LABELS = ("label", "kto_tag", "is_desirable", "desirable", "is_correct", "correct", "is_safe")
-OPTIONAL = ("system", "input", "context", "history", "tools", "label", "reasoning_content")
-
 _SYSTEM = ("system_prompt", "system", "system_message")
 _REASONING = ("reasoning_content", "thinking", "reasoning", "complex_cot")
 _CHOICES = ("choices", "options")
 _MEDIA = re.compile(r"(image|video|audio)s?(_\d+|_urls?|_paths?|_files?)?|pixel_values")
+# What may stand beside a format's fields, and be named by columns=.
+_OPTIONAL = {"input", "context", "body", "passage", "history", "tools", "margin", *_SYSTEM}
+_OPTIONAL |= {*LABELS, *_REASONING}
 _TRUE = {"true", "yes", "good", "desirable", "chosen", "1"}
 _FALSE = {"false", "no", "bad", "undesirable", "rejected", "0"}
 
@@ -116,7 +117,10 @@ class Fields(Mapping[str, Any]):
 
     def first(self, candidates: Sequence[str]) -> str | None:
         """The first of these fields that has something in it."""
-        return next((n for n in candidates if n in self and not _blank(self._peek(n))), None)
+        for name in candidates:
+            if name in self._place and not _blank(self._peek(name)):
+                return name
+        return None
 
     def _peek(self, name: str) -> Any:
         return self._inside(self._place[name])
@@ -253,7 +257,13 @@ def _best(
     present: frozenset[str], formats: tuple[Format, ...], mapped: frozenset[str]
 ) -> tuple[Format | None, str | None]:
     """(the format, a field it lacks); fields that the caller mapped decide before the others."""
-    known = {field for fields in formats for field in fields} & mapped
+    known = {field for fields in formats for field in fields}
+    if unknown := mapped - known - _OPTIONAL:
+        raise ValueError(
+            f"columns= names {names(unknown)}, which this loader does not read; it reads "
+            f"{names(known | _OPTIONAL)}"
+        )
+    known &= mapped
     formats = tuple(fields for fields in formats if known <= set(fields)) or formats
     best = max(formats, key=lambda fields: len(present & set(fields)) / len(fields))
     if not present & set(best):

@@ -267,8 +267,15 @@ def _parquet(path: Path, places: Sequence[int]) -> Iterator[Row]:
             size = max(1, min(_BATCH, _BATCH_BYTES // max(1, mean)))
             try:
                 for batch in file.iter_batches(batch_size=size, row_groups=[group]):
-                    for each in _among(wanted, place, place + len(batch)):
-                        yield each, each + 1, batch.slice(each - place, 1).to_pylist()[0]
+                    here = _among(wanted, place, place + len(batch))
+                    whole = batch.to_pylist() if len(here) == len(batch) else None
+                    for each in here:  # one by one, a row of a draw costs its own memory only
+                        at = each - place
+                        yield (
+                            each,
+                            each + 1,
+                            whole[at] if whole else batch[at : at + 1].to_pylist()[0],
+                        )
                     place += len(batch)
                     if place > wanted[-1]:
                         break
@@ -296,7 +303,7 @@ def _open_parquet(path: Path) -> Any:
             )
         ]
         return pyarrow.parquet.ParquetFile(
-            path, metadata=about, read_dictionary=texts, buffer_size=_CHUNK
+            path, metadata=about, read_dictionary=texts, buffer_size=_CHUNK, pre_buffer=False
         )
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(
