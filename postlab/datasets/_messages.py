@@ -66,7 +66,7 @@ def messages_of(
     [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'}]
     """
     if isinstance(value, str):
-        if _HUMAN.match(value) and "\n\nAssistant:" in value:
+        if is_transcript(value):
             return _turns(_TURN.split(value), field)
         return [{"role": role, "content": whole(value, field)}]
     if isinstance(value, Mapping):
@@ -78,6 +78,11 @@ def messages_of(
     if field in ALTERNATING and len(value) > 1 and all(isinstance(each, str) for each in value):
         value = [{"role": _by_place(place), "content": text} for place, text in enumerate(value)]
     return [message for each in value for message in _messages(each, field, left)]
+
+
+def is_transcript(value: Any) -> bool:
+    """Whether a text is a conversation of the form of HH-RLHF."""
+    return isinstance(value, str) and bool(_HUMAN.match(value)) and "\n\nAssistant:" in value
 
 
 def transcript_of(text: str, field: str) -> list[Message]:

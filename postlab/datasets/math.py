@@ -14,7 +14,6 @@ INSTRUCTION = "Work it out step by step. End with a line that holds #### and the
 
 _QUESTIONS = ("question", "problem", "prompt", "query", "instruction")
 _ANSWERS: tuple[str, ...] = (
-    "answer_number",
     "answer",
     "final_answer",
     "expected_answer",
@@ -23,9 +22,8 @@ _ANSWERS: tuple[str, ...] = (
 _ANSWERS += ("reward_model.ground_truth",)  # verl
 _WORKED = ("solution", "response", "output", "generated_solution")
 _FORMATS: tuple[Format, ...] = tuple(
-    (question, answer) for answer in (*_ANSWERS[1:], *_WORKED) for question in _QUESTIONS
+    (question, answer) for answer in (*_ANSWERS, *_WORKED) for question in _QUESTIONS
 )
-_FORMATS += tuple((question, _ANSWERS[0]) for question in _QUESTIONS)
 _LONGEST_BARE = 60  # characters of a worked solution that may be the answer itself
 
 
@@ -74,6 +72,7 @@ def math_rows(
 
 def _convert(row: Fields, instruction: str | None) -> dict:
     question, answer = choose_format(row, _FORMATS)
+    answer = row.first(["answer_number"]) or answer  # MGSM, whose `answer` is worked in words
     for field in ("problem_is_valid", "solution_is_valid"):  # NuminaMath 1.5
         if field in row and row[field] != "Yes":
             raise _messages.Drop(f"whose field {field!r} is not 'Yes'")

@@ -179,6 +179,8 @@ def _convert(row: Fields) -> dict:
     fields = choose_format(row, _FORMATS, hint)
     asked = fields[0] if fields[0] in _ASKED else None
     sides = _sides(row, fields if asked is None else fields[1:])
+    if asked and _messages.is_transcript(row[asked]):  # its 'Assistant: ' goes before the replies
+        sides = [[{**turn, "content": turn["content"].strip()} for turn in side] for side in sides]
     before = [side[:-1] for side in sides]
     if before[0] != before[1]:
         raise Drop("whose two replies answer different prompts")
