@@ -230,7 +230,7 @@ class Fields(Mapping[str, Any]):
 
 
 def choose_format(row: Fields, formats: tuple[Format, ...], hint: str = "") -> Format:
-    """The format most of whose fields a row has; an error where one of them is missing.
+    """The first format all of whose fields a row has; an error that names one it lacks.
 
     >>> choose_format(Fields({"question": "?"}), (("question", "answer"),))
     Traceback (most recent call last):
@@ -265,10 +265,13 @@ def _best(
         )
     known &= mapped
     formats = tuple(fields for fields in formats if known <= set(fields)) or formats
-    best = max(formats, key=lambda fields: len(present & set(fields)) / len(fields))
+    complete = next((fields for fields in formats if present >= set(fields)), None)
+    if complete:
+        return complete, None
+    best = max(formats, key=lambda fields: len(present & set(fields)))  # the first of the best
     if not present & set(best):
         return None, None
-    return best, next((field for field in best if field not in present), None)
+    return best, next(field for field in best if field not in present)
 
 
 def _blank(value: Any) -> bool:

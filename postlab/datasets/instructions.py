@@ -131,6 +131,8 @@ def _conversation(row: Fields, field: str) -> tuple[list, list]:
     reply = row.first(REPLIES)  # Dolphin-R1 has it beside a conversation that only asks
     if turns and turns[-1]["role"] != "assistant" and reply:
         return row.with_system(turns), row.messages(reply, role="assistant")
+    if turns and turns[-1]["role"] != "assistant" and "chosen" in row:
+        raise _messages.Odd("with its reply in field 'chosen'", "take preference_rows")
     while turns and turns[-1]["role"] != "assistant":  # an unanswered question at the end
         turns = turns[:-1]
         row.left.add("an unanswered last turn")

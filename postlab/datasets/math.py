@@ -24,7 +24,7 @@ _WORKED = ("solution", "response", "output", "generated_solution")
 _FORMATS: tuple[Format, ...] = tuple(
     (question, answer) for answer in (*_ANSWERS, *_WORKED) for question in _QUESTIONS
 )
-_LONGEST_BARE = 60  # characters of a worked solution that may be the answer itself
+_LONGEST_BARE = 60  # characters of a `solution` that may be the answer itself
 
 
 def math_rows(
@@ -83,7 +83,7 @@ def _convert(row: Fields, instruction: str | None) -> dict:
     if answer in _WORKED and not worked and gold:
         _, marked, said = text.rpartition("The answer is")
         gold = said.strip(" :.\n") if marked else gold
-        if not marked and len(gold) > _LONGEST_BARE:
+        if not marked and (answer != "solution" or len(gold) > _LONGEST_BARE):
             raise _messages.Drop("with a solution that marks no answer")
     if not gold:
         raise _messages.Drop("with an empty answer")

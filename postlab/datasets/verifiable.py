@@ -17,9 +17,9 @@ from postlab.rewards import is_schema, read_tests
 from postlab.tinyworld import verifiable
 
 _CODE: tuple[Format, ...] = (
+    ("prompt", "tests"),
     ("text", "test_list"),
     ("prompt", "test_list"),
-    ("prompt", "tests"),
     ("question", "tests"),
 )
 _JSON: tuple[Format, ...] = (("prompt", "schema"),)

@@ -415,6 +415,13 @@ REFUSED = {
     "pairs among instructions": (
         instruction_rows, {"prompt": ASKED, "chosen": GOOD, "rejected": BAD}, "preference_rows",
     ),
+    "pairs behind a conversation": (
+        instruction_rows, {"conversations": SHARED[:1], "chosen": SHARED[1], "rejected": SHARED[1]},
+        "take preference_rows",
+    ),
+    "instructions among pairs": (
+        preference_rows, {"instruction": ASKED, "input": "", "output": GOOD}, "no field 'chosen'",
+    ),
     "no label": (unpaired_rows, {"prompt": ASKED, "completion": GOOD}, "no field 'label'"),
     "a rating for a label": (
         unpaired_rows, {"prompt": ASKED, "completion": GOOD, "label": 4}, "'label' is 4",
@@ -541,6 +548,9 @@ DROPPED = {
     "a problem that is not valid": (
         math_rows, {"problem": "?", "answer": "5", "problem_is_valid": "Incomplete"},
         "whose field 'problem_is_valid' is not 'Yes'",
+    ),
+    "instructions among mathematics": (
+        math_rows, {"instruction": ASKED, "output": GOOD}, "with a solution that marks no answer",
     ),
     "a proof": (
         math_rows, {"problem": "?", "solution": "First, assume the opposite. " * 5},
