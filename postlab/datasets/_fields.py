@@ -12,32 +12,29 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from postlab.datasets._messages import Message, Odd, kind, messages_of, names, whole
+from postlab.datasets._messages import (
+    Message,
+    Odd,
+    kind,
+    messages_of,
+    names,
+    transcript_of,
+    whole,
+)
 
 # The columns that hold a conversation, a prompt, or a reply, in the order they are preferred.
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
-PROMPTS: tuple[str, ...] = (
-    "prompt",
-    "instruction",
-    "question",
-    "problem",
-    "query",
-    "input",
-    "inputs",
+PROMPTS = (
+    *("prompt", "instruction", "question", "problem", "query", "input", "inputs", "user", "human"),
 )
-PROMPTS += ("user", "human")
-REPLIES: tuple[str, ...] = (
-    "completion",
-    "output",
-    "response",
-    "solution",
-    "generated_solution",
-    "answer",
+REPLIES = (
+    *("completion", "output", "response", "solution", "generated_solution", "answer"),
+    *("targets", "assistant"),
 )
-REPLIES += ("targets", "assistant")
 LABELS = ("label", "kto_tag", "is_desirable", "desirable", "is_correct", "correct", "is_safe")
 _SYSTEM = ("system_prompt", "system", "system_message")
 _REASONING = ("reasoning_content", "thinking", "reasoning", "complex_cot")
+_BESIDE = ("body", "passage", "input", "context")  # what belongs above or below a question
 _CHOICES = ("choices", "options")
 _MEDIA = re.compile(r"(image|video|audio)s?(_\d+|_urls?|_paths?|_files?)?|pixel_values")
 # What may stand beside a format's fields, and be named by columns=.
@@ -131,20 +128,14 @@ class Fields(Mapping[str, Any]):
         >>> Fields({"answer": 3.0, "gold": ["4"]}).text("answer")
         '3'
         """
-        value = self[field]
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-            value = int(value)  # a table's column of integers, of which one is missing
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not isinstance(value, str) and not (number and math.isfinite(value)):
-            raise Odd(f"field {field!r} must be text", f"got {kind(value)}")
-        return whole(str(value), field)
+        return text_of(self[field], field)
 
     def messages(self, field: str, *, role: str = "user") -> list[Message]:
         """A field as messages: text, a message, a conversation in any of the known forms."""
         value = self[field]
-        if field in CONVERSATIONS and isinstance(value, str) and value.lstrip().startswith("["):
+        if field in CONVERSATIONS and isinstance(value, str):
+            if not value.lstrip().startswith("["):
+                return transcript_of(value, field)
             value = _json(value, field)
         if isinstance(value, int | float) and field not in CONVERSATIONS:
             value = self.text(field)
@@ -169,12 +160,14 @@ class Fields(Mapping[str, Any]):
             )
         prompt = self.messages(field)
         if len(prompt) == 1 and prompt[0]["role"] == "user":
-            parts = [prompt[0]["content"]]
+            asked = prompt[0]["content"]
+            texts = {n: self.text(n) for n in _BESIDE if n != field and self.first([n])}
             if field == "instruction":
-                after: tuple[str, ...] = ("input", "context")
-                parts += [self.text(name) for name in after if self.first([name])]
-            elif before := [n for n in ("body", "passage", "context") if self.first([n])]:
-                parts = [*(self.text(name) for name in before if name != field), *parts]
+                parts = [asked, *texts.values()]
+            else:
+                texts = {n: text for n, text in texts.items() if text not in asked}
+                below = [texts.pop("input")] if "input" in texts else []
+                parts = [*texts.values(), asked, *below]
             prompt = [{"role": "user", "content": "\n\n".join(parts)}]
         if field != "history" and self.first(["history"]):
             prompt = [*self.messages("history"), *prompt]
@@ -227,6 +220,18 @@ class Fields(Mapping[str, Any]):
                     self._used.add(self._place[name])
                     return name, word in _TRUE
         return None
+
+
+def text_of(value: Any, field: str) -> str:
+    """A value as text, see `Fields.text`."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)  # a table's column of integers, of which one is missing
+    number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if not isinstance(value, str) and (not number or isinstance(value, bool)):
+        raise Odd(f"field {field!r} must be text", f"got {kind(value)}")
+    return whole(str(value), field)
 
 
 def choose_format(row: Fields, formats: tuple[Format, ...], hint: str = "") -> Format:

@@ -217,7 +217,7 @@ def tool_calls(calls: Any, field: str) -> list[dict]:
 
 def untrained(value: Any, place: int) -> bool:
     """Whether the data says that a message is not to be trained: a weight of zero, train=False."""
-    message = value[place] if isinstance(value, list) and place < len(value) else None
+    message = value[place] if isinstance(value, list) and 0 <= place < len(value) else None
     if not isinstance(message, Mapping):
         return False
     return message.get("weight", 1) in (0, False) or message.get("train", True) in (0, False)

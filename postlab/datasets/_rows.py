@@ -229,9 +229,8 @@ def collect(
     faults = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common(5))
     if 2 * odd > read:
         raise ValueError(
-            f"{first}. {odd:,} of the {read:,} rows read cannot be used, most for this or a like "
-            f"reason ({faults}); if the file is of another kind, take another loader, or name its "
-            "columns with columns="
+            f"{first}. Of the {read:,} rows read {odd:,} cannot be used ({faults}): take another "
+            "loader if the data is of another kind, or name its columns with columns="
         )
     if not rows:
         raise ValueError(

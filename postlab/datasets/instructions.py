@@ -116,7 +116,8 @@ def prompt_and_completion(row: Fields) -> dict:
         completion = [{"role": "assistant", "content": "", "tool_calls": calls}]
     else:
         prompt = row.prompt(fields[0])
-        completion = row.messages(fields[1], role="assistant")
+        replies = row.messages(fields[1], role="assistant")
+        prompt, completion = [*prompt, *replies[:-1]], replies[-1:]
     prompt = _messages.checked_prompt(prompt)
     completion = row.with_reasoning(_messages.checked_reply(completion))
     return {"prompt": prompt, "completion": completion, **row.tools(prompt)}

@@ -175,7 +175,7 @@ def _unpaired(row: Fields) -> dict:
 
 
 def _convert(row: Fields) -> dict:
-    hint = "; for a completion with a label take unpaired_rows" if row.label() is not None else ""
+    hint = "; for a completion with a label take unpaired_rows" if row.first(LABELS) else ""
     fields = choose_format(row, _FORMATS, hint)
     asked = fields[0] if fields[0] in _ASKED else None
     sides = _sides(row, fields if asked is None else fields[1:])
@@ -212,8 +212,9 @@ def _sides(row: Fields, fields: Format) -> list[list[Message]]:
     if fields in _COMPARED:
         better = _COMPARED[fields](row[fields[2]])
     elif fields in _SCORED:
-        scores = [float(row.text(field)) for field in fields[2:]]
-        better = _by_sign(scores[1] - scores[0])
+        scores = [row[field] for field in fields[2:]]
+        numbers = all(isinstance(score, int | float) for score in scores)
+        better = _by_sign(scores[1] - scores[0] if numbers else scores)
     else:
         return sides
     if better is None:

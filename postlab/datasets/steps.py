@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from postlab.datasets import _messages, _rows
-from postlab.datasets._fields import Fields, Format, choose_format
+from postlab.datasets._fields import Fields, Format, choose_format, text_of
 from postlab.datasets._messages import Odd
 
 _PROCESSBENCH = ("problem", "steps", "label")
@@ -201,4 +201,4 @@ def _stepwise(raw: Fields) -> dict:
 def _texts(value: Any, field: str) -> list[str]:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise Odd(f"field {field!r} must be a list", f"got {type(value).__name__}")
-    return [Fields({field: one}).text(field) for one in value]
+    return [text_of(one, field) for one in value]

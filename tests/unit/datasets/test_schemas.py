@@ -90,6 +90,27 @@ INSTRUCTIONS = {
         {"question": ASKED, "context": "It passes Bonn.", "answer": GOOD},
         PLAIN | {"prompt": [user(f"It passes Bonn.\n\n{ASKED}")]}, set(),
     ),
+    "an input below a prompt": (
+        {"prompt": "Into German:", "input": "cheese", "completion": "Käse"},
+        {"prompt": [user("Into German:\n\ncheese")], "completion": [assistant("Käse")]}, set(),
+    ),
+    "an input that the prompt has": (
+        {"prompt": f"Answer this: {ASKED}", "input": ASKED, "completion": GOOD},
+        PLAIN | {"prompt": [user(f"Answer this: {ASKED}")]}, set(),
+    ),
+    "a completion of several messages": (
+        {"prompt": [user("Level?")], "completion": [
+            assistant("", tool_calls=[CALL]), {"role": "tool", "content": "2 m"},
+            assistant("2 m.")]},
+        {"prompt": [user("Level?"), assistant("", tool_calls=[CALL]),
+                    {"role": "tool", "content": "2 m"}], "completion": [assistant("2 m.")]},
+        set(),
+    ),
+    "messages as the text of JSON": ({"messages": json.dumps(TALK)}, PLAIN, set()),
+    "another system prompt than the messages'": (
+        {"messages": [system("Be brief."), *TALK], "system": "Be long."},
+        earlier(system("Be brief.")), {"system"},
+    ),
     "Aya": (
         {"inputs": ASKED, "targets": GOOD, "language": "English"}, PLAIN, {"language"},
     ),
@@ -456,6 +477,10 @@ REFUSED = {
         instruction_rows, {"messages": [user("?"), {"role": "narrator", "content": "So."}]},
         "the unknown role 'narrator'",
     ),
+    "Glaive": (
+        instruction_rows, {"system": "SYSTEM: Help.", "chat": "USER: Hi\n\n\nASSISTANT: Hello"},
+        "'chat' holds text alone",
+    ),
     "text alone": (instruction_rows, {"text": "Rivers flow."}, "'text' holds text alone"),
     "MT-Bench": (
         instruction_rows, {"prompt": ["First?", "Then?"], "completion": GOOD}, "must hold messages",
@@ -484,6 +509,15 @@ REFUSED = {
     "an unknown verdict": (
         preference_rows, {"prompt": ASKED, "response_a": GOOD, "response_b": BAD, "winner": "x"},
         "verdict that is unknown",
+    ),
+    "scores that are words": (
+        preference_rows, {"prompt": ASKED, "answer_0": GOOD, "answer_1": BAD, "score_0": "good",
+                          "score_1": "bad"},
+        "verdict that is unknown",
+    ),
+    "a conversation of nothing": (instruction_rows, {"messages": [None]}, "must hold messages"),
+    "a step that is nothing": (
+        step_rows, {"prompt": "?", "completions": [None], "labels": [True]}, "must be text",
     ),
     "HumanEval": (
         code_rows, {"prompt": "def f(x):", "test": "def check(c): pass", "entry_point": "f"},
@@ -600,7 +634,9 @@ def test_a_row_that_teaches_nothing_is_dropped_and_counted(tmp_path, name):
 def test_where_most_rows_are_odd_the_first_is_named_even_of_a_draw(tmp_path):
     raw = [FINE[instruction_rows], *[{"prompt": f"{i}?"} for i in range(300)]]
     for n in (None, 2, 250):
-        with pytest.raises(ValueError, match=r"row \d+: no field 'completion'.* rows read cannot"):
+        with pytest.raises(
+            ValueError, match=r"row \d+: no field 'completion'.*rows read .* cannot"
+        ):
             load(tmp_path, instruction_rows, *raw, n=n)
     half = [*raw[1:3], *raw[:1] * 2]
     assert load(tmp_path, instruction_rows, *half).dropped == {"no field 'completion'": 2}
