@@ -8,7 +8,7 @@ from postlab.datasets._rows import Rows
 from postlab.datasets.curation import Curation, curate, overlap
 from postlab.datasets.instructions import instruction_rows
 from postlab.datasets.math import math_rows
-from postlab.datasets.preferences import preference_rows
+from postlab.datasets.preferences import preference_rows, unpaired_rows
 from postlab.datasets.steps import step_rows
 from postlab.datasets.verifiable import code_rows, json_rows
 
@@ -29,6 +29,7 @@ __all__ = [
     "preference_rows",
     "row_text",
     "step_rows",
+    "unpaired_rows",
     "words_of",
 ]
 

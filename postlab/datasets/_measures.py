@@ -6,6 +6,7 @@ instead. Left out: whether a reply is right, kind or safe, which no rule on its 
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,7 +90,10 @@ def reply_of(row: Mapping[str, Any]) -> str:
     """The reply to learn: of a completion, a preference (the chosen one) or an answer."""
     for field in ("completion", "chosen", "answer"):
         if (reply := row.get(field)) is not None:
-            return reply[-1]["content"] if isinstance(reply, list) and reply else str(reply or "")
+            if not isinstance(reply, list) or not reply:
+                return str(reply or "")
+            calls = reply[-1].get("tool_calls")
+            return reply[-1]["content"] + (json.dumps(calls, sort_keys=True) if calls else "")
     return ""
 
 

@@ -1,117 +1,242 @@
-"""Fields of a raw row, checked and turned into message lists.
+"""What a field of a raw row says, as a list of messages in the form that chat templates take.
 
-A field that is missing or of the wrong kind is an error that names source, row and field; a row
-that has its fields but cannot be learned from (an empty reply, say) raises `Drop`, and is counted.
+Read are text, transcripts ('Human: ... Assistant: ...'), messages under the key names of ShareGPT,
+OpenAI and OASST, pairs of turns, text parts, tool calls and reasoning. What cannot be read raises
+`Odd`, and what cannot be learned from (an empty reply, say) raises `Drop`; both are counted.
 """
 
-import math
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
-_ROLES |= {role: role for role in ("system", "user", "assistant")}
-_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: no tokenizer takes it
+Message = dict[str, Any]
 
-Message = dict[str, str]
+_ROLES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter"),
+    "assistant": ("assistant", "gpt", "chatgpt", "model", "bot", "ai", "chatbot", "function_call"),
+    "tool": ("tool", "function", "observation", "ipython", "tool_response", "function_response"),
+}
+_ROLE = {name: role for role, others in _ROLES.items() for name in others}
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+# Keys of a message that are read or, as its number, say nothing.
+_KEYS = {"role", "from", "content", "value", "text", "tool_calls", "function_call", "name"}
+_KEYS |= {"tool_call_id", "weight", "train", "id", *_REASONING}
+# Fields in which bare texts are turns: user, assistant, user, ... (LIMA, UltraChat)
+ALTERNATING = ("conversations", "conversation", "messages", "dialogue", "dialog", "data")
+_PAIRS = (("input", "output"), ("human", "assistant"), ("user", "assistant"))
+_HUMAN = re.compile(r"\s*Human:")
+_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_HASHES = re.compile(r"### (Human|User|Assistant|System):")
+_CHATML = re.compile(r"<\|im_start\|>(\w+)\n")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character: no tokenizer takes it
 
 
 class Drop(Exception):
-    """Raised by a converter for a row that is complete but cannot be learned from."""
+    """Raised for a row that is complete but cannot be learned from."""
 
 
-def choose_format(raw: Mapping, formats: Mapping[str, Sequence[str]], where: str) -> str:
-    """The format most of whose fields a row has; an error where one of them is missing.
+class Odd(Exception):
+    """Raised for a row that cannot be read: it lacks a field, or means more than can be used.
 
-    >>> choose_format({"question": "?"}, {"qa": ("question", "answer")}, "a.json, row 3")
-    Traceback (most recent call last):
-    ValueError: a.json, row 3: no field 'answer' (it has question; needed are question, answer)
+    Args:
+        reason: a few words that rows with the same fault share, to count them by.
+        detail: what was got, what was expected and what to do.
     """
-    present = {key for key, value in raw.items() if value is not None}
-    share = {name: len(present & set(fields)) / len(fields) for name, fields in formats.items()}
-    best = max(share, key=lambda name: share[name])
-    if share[best] == 0:
-        known = " or ".join(" + ".join(fields) for fields in formats.values())
-        raise ValueError(f"{where}: no field of a known format (it has {_names(present)}; {known})")
-    for field in formats[best]:
-        if field not in present:
-            raise ValueError(
-                f"{where}: no field {field!r} (it has {_names(present)}; "
-                f"needed are {', '.join(formats[best])})"
-            )
-    return best
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        if self.detail.startswith("got "):
+            return f"{self.reason}, {self.detail}"
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
-def messages_of(value: Any, where: str, field: str, *, role: str = "user") -> list[Message]:
-    """Text, a message or a list of them, as `from`/`value` or `role`/`content`, as messages.
+def messages_of(
+    value: Any, field: str, *, role: str = "user", left: set[str] | None = None
+) -> list[Message]:
+    """Text, a message or a conversation as messages; `left` collects keys that were not used.
 
-    >>> messages_of([{"from": "human", "value": "Hi"}], "a.json, row 1", "conversations")
+    >>> messages_of([{"from": "human", "value": "Hi"}], "conversations")
     [{'role': 'user', 'content': 'Hi'}]
+    >>> messages_of("\\n\\nHuman: Hi\\n\\nAssistant: Hello", "chosen")
+    [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'}]
     """
     if isinstance(value, str):
-        return [{"role": role, "content": _whole(value, where, field)}]
-    listed = [value] if isinstance(value, Mapping) else value
-    if not isinstance(listed, Sequence) or isinstance(listed, bytes):
-        raise ValueError(
-            f"{where}: field {field!r} must be text or a list of messages, got {_kind(value)}"
-        )
-    return [_message(each, where, field) for each in listed]
+        if is_transcript(value):
+            return _turns(_TURN.split(value), field)
+        return [{"role": role, "content": whole(value, field)}]
+    if isinstance(value, Mapping):
+        if isinstance(value.get("messages"), list):  # OpenAI's pairs: {"input": {"messages": ...}}
+            return messages_of(value["messages"], field, role=role, left=left)
+        value = [value]
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
+        raise Odd(f"field {field!r} must be text or a list of messages", f"got {kind(value)}")
+    if field in ALTERNATING and len(value) > 1 and all(isinstance(each, str) for each in value):
+        value = [{"role": _by_place(place), "content": text} for place, text in enumerate(value)]
+    return [message for each in value for message in _messages(each, field, left)]
 
 
-def _message(value: Any, where: str, field: str) -> Message:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: field {field!r} must hold messages, got {value!r:.80}")
-    texts = []
-    for key in ("from", "value") if "from" in value else ("role", "content"):
-        if not isinstance(value.get(key), str):
-            raise ValueError(
-                f"{where}: a message of field {field!r} has no text {key!r} "
-                f"(it has {_names(value)})"
-            )
-        texts.append(_whole(value[key], where, field))
-    if texts[0] not in _ROLES:
-        raise Drop(f"with the unknown role {texts[0][:40]!r}")
-    return {"role": _ROLES[texts[0]], "content": texts[1]}
+def is_transcript(value: Any) -> bool:
+    """Whether a text is a conversation of the form of HH-RLHF."""
+    return isinstance(value, str) and bool(_HUMAN.match(value)) and "\n\nAssistant:" in value
 
 
-def alpaca_prompt(raw: Mapping, where: str) -> list[Message]:
-    """Alpaca's instruction, with its input below it where there is one."""
-    parts = [text_of(raw, "instruction", where)]
-    if raw.get("input"):
-        parts.append(text_of(raw, "input", where))
-    return messages_of("\n\n".join(parts), where, "instruction")
+def transcript_of(text: str, field: str) -> list[Message]:
+    """A whole conversation that was written into one text.
 
-
-def text_of(raw: Mapping, field: str, where: str) -> str:
-    """A field's text; numbers are allowed, since answers are often stored so.
-
-    >>> text_of({"answer": float("nan")}, "answer", "a.parquet, row 2")
-    Traceback (most recent call last):
-    ValueError: a.parquet, row 2: field 'answer' must be text, got nan
+    >>> [turn["role"] for turn in transcript_of("### Human: Hi### Assistant: Hello", "text")]
+    ['user', 'assistant']
     """
-    value = raw[field]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not isinstance(value, str) and not (number and math.isfinite(value)):
-        raise ValueError(f"{where}: field {field!r} must be text, got {_kind(value)}")
-    return _whole(str(value), where, field)
+    for marks in (_CHATML, _HASHES, _TURN):
+        pieces = marks.split(text)
+        if len(pieces) > 2 and not pieces[0].strip():
+            if marks is _CHATML:
+                pieces[2::2] = [
+                    p.removesuffix("\n").removesuffix("<|im_end|>") for p in pieces[2::2]
+                ]
+            return _turns(pieces, field)
+    raise Odd(
+        f"field {field!r} holds text alone, with no turns that are known",
+        "expected messages, or a prompt and a completion",
+    )
 
 
-def with_system(prompt: list[Message], raw: Mapping, where: str) -> list[Message]:
-    """The prompt with the row's own system prompt in front, unless it has one already."""
-    field = "system_prompt" if raw.get("system_prompt") else "system"
-    if raw.get(field) is None or not prompt or prompt[0]["role"] == "system":
-        return prompt
-    system = text_of(raw, field, where)
-    return [{"role": "system", "content": system}, *prompt] if system.strip() else prompt
+def _turns(pieces: Sequence[str], field: str) -> list[Message]:
+    """Messages of a text that was split at its role marks; an opened reply at the end is none."""
+    pairs = zip(pieces[1::2], pieces[2::2], strict=True)
+    turns = [{"role": role_of(name), "content": whole(text.strip(), field)} for name, text in pairs]
+    opened = turns and turns[-1]["role"] == "assistant" and not turns[-1]["content"]
+    return turns[:-1] if opened else turns
+
+
+def _by_place(place: int) -> str:
+    return "assistant" if place % 2 else "user"
+
+
+def _messages(value: Any, field: str, left: set[str] | None) -> list[Message]:
+    """The messages of one item of a conversation: one, or a pair of turns."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = dict(zip(_PAIRS[0], value, strict=True))
+    if not isinstance(value, Mapping):
+        raise Odd(f"field {field!r} must hold messages", f"got {value!r:.80}")
+    for asked, answered in _PAIRS:
+        if isinstance(value.get(asked), str) and isinstance(value.get(answered), str):
+            texts = whole(value[asked], field), whole(value[answered], field)
+            return [{"role": _by_place(i), "content": text} for i, text in enumerate(texts)]
+    if left is not None:
+        left.update(
+            f"a message's {key!r}"
+            for key, content in value.items()
+            if key not in _KEYS and content not in (None, "", [], {})
+        )
+    return [_message(value, field)]
+
+
+def _message(value: Mapping, field: str) -> Message:
+    if (speaker := value.get("role", value.get("from"))) is None:
+        raise Odd(f"a message of field {field!r} has no role", f"it has {names(value)}")
+    role = role_of(speaker)
+    key = next((k for k in ("content", "value", "text") if value.get(k) is not None), None)
+    calls = _calls(value, key, field) if role == "assistant" else []
+    if key is None and not calls:
+        key = "value" if "from" in value else "content"
+        raise Odd(f"a message of field {field!r} has no text {key!r}", f"it has {names(value)}")
+    written = "" if key is None or str(speaker).lower() == "function_call" else value[key]
+    message: Message = {"role": role, "content": whole(_text(written, field), field)}
+    if calls:
+        message["tool_calls"] = calls
+    if role == "tool":
+        message |= {k: value[k] for k in ("name", "tool_call_id") if value.get(k)}
+    for key in _REASONING:
+        if isinstance(value.get(key), str) and value[key].strip():
+            message[key] = whole(value[key], field)
+        elif value.get(key):
+            raise Odd(f"a message's {key!r} must be text", f"got {value[key]!r:.80}")
+    for key in value:
+        if key.rstrip("s") in ("image", "video", "audio") and value[key]:
+            raise Odd(f"with {key} in a message", "these models read text only")
+    return message
+
+
+def role_of(name: Any) -> str:
+    """One of system, user, assistant and tool for what a data set calls it."""
+    role = _ROLE.get(str(name).strip().lower())
+    if role is None:
+        raise Odd(f"with the unknown role {str(name)[:40]!r}", f"known are {names(_ROLE)}")
+    return role
+
+
+def _text(content: Any, field: str) -> str:
+    """The text of a content that is text, or a list of text parts."""
+    if isinstance(content, str):
+        return content
+    parts = [content] if isinstance(content, Mapping) else content
+    if not isinstance(parts, list):
+        raise Odd(f"a message of field {field!r} must hold text", f"got {kind(content)}")
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        named = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        if named not in ("text", "input_text", "output_text") or not isinstance(text, str):
+            raise Odd(f"with a part of the type {str(named)[:40]!r}", "these models read text only")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _calls(value: Mapping, key: str | None, field: str) -> list[dict]:
+    """An assistant's tool calls, each with its arguments as a mapping, which templates expect."""
+    calls = value.get("tool_calls") or value.get("function_call")
+    if not calls and key and str(value.get("from")).lower() == "function_call":
+        calls = value[key]
+    return tool_calls(calls, field) if calls else []
+
+
+def tool_calls(calls: Any, field: str) -> list[dict]:
+    """Calls as OpenAI writes them, `{"type": "function", "function": {"name", "arguments"}}`."""
+    try:
+        calls = json.loads(calls) if isinstance(calls, str) else calls
+        listed = [calls] if isinstance(calls, Mapping) else calls
+        written = []
+        for call in listed:
+            called = call.get("function") or call
+            arguments = called.get("arguments", called.get("parameters")) or {}
+            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+            function = {"name": str(called["name"]), "arguments": arguments}
+            number = {"id": call["id"]} if call.get("id") else {}
+            written.append({"type": "function", **number, "function": function})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Odd(
+            f"with tool calls that cannot be read in field {field!r}", f"{calls!r:.80}"
+        ) from None
+    return written
+
+
+def untrained(value: Any, place: int) -> bool:
+    """Whether the data says that a message is not to be trained: a weight of zero, train=False."""
+    message = value[place] if isinstance(value, list) and 0 <= place < len(value) else None
+    if not isinstance(message, Mapping):
+        return False
+    return message.get("weight", 1) in (0, False) or message.get("train", True) in (0, False)
 
 
 def checked_prompt(prompt: list[Message]) -> list[Message]:
-    """A prompt chat templates accept: perhaps a system message, then turns that alternate."""
+    """A prompt that chat templates accept: perhaps a system message, then turns that alternate."""
     turns = prompt[1:] if prompt and prompt[0]["role"] == "system" else prompt
-    if not turns or any(not turn["content"].strip() for turn in turns):
+    spoken = [turn for turn in turns if turn["role"] != "tool" and "tool_calls" not in turn]
+    if not turns or any(not turn["content"].strip() for turn in spoken):
         raise Drop("with an empty prompt")
-    expected = ["user", "assistant"] * len(turns)
-    if len(turns) % 2 == 0 or [t["role"] for t in turns] != expected[: len(turns)]:
+    before = "assistant"
+    for turn in turns:
+        allowed: tuple[str, ...] = ("user", "tool") if before == "assistant" else ("assistant",)
+        allowed += ("tool",) if before == "tool" else ()
+        if turn["role"] not in allowed or (turn is turns[0] and turn["role"] != "user"):
+            raise Drop("whose turns do not alternate from user to user")
+        before = turn["role"]
+    if before == "assistant":
         raise Drop("whose turns do not alternate from user to user")
     return prompt
 
@@ -120,24 +245,25 @@ def checked_reply(reply: list[Message]) -> list[Message]:
     """One assistant message with something in it."""
     if len(reply) != 1 or reply[0]["role"] != "assistant":
         raise Drop("without an assistant's reply")
-    if not reply[0]["content"].strip():
+    if not reply[0]["content"].strip() and "tool_calls" not in reply[0]:
         raise Drop("with an empty reply")
     return reply
 
 
-def _whole(text: str, where: str, field: str) -> str:
+def whole(text: str, field: str) -> str:
     """The text, if it is Unicode; bytes that were not UTF-8 arrive as surrogates (`_files`)."""
     if half := _SURROGATE.search(text):
-        raise ValueError(
-            f"{where}: field {field!r} is no Unicode text at character {half.start()}: the file is "
-            "not UTF-8 (save it as UTF-8), or an escape such as \\ud83d stands alone"
+        raise Odd(
+            f"field {field!r} is no Unicode text",
+            f"at character {half.start()}: the file is not UTF-8 (save it as UTF-8), or an escape "
+            "such as \\ud83d stands alone",
         )
     return text
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     return str(value) if isinstance(value, float) and value != value else type(value).__name__
 
 
-def _names(fields: Any) -> str:
+def names(fields: Any) -> str:
     return ", ".join(sorted(map(str, fields))) or "none"

@@ -5,18 +5,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from postlab.datasets import _messages, _rows
+from postlab.datasets._fields import Fields, Format, choose_format, text_of
+from postlab.datasets._messages import Odd
 
-_FORMATS = {
-    "processbench": ("problem", "steps", "label"),
-    "prm800k": ("question", "label"),
-    "shepherd": ("input", "label"),
-    "stepwise": ("prompt", "completions", "labels"),
-}
+_PROCESSBENCH = ("problem", "steps", "label")
+_PRM800K = ("question", "label")
+_SHEPHERD = ("input", "label")
+_STEPWISE = ("prompt", "completions", "labels")
+_FORMATS: tuple[Format, ...] = (_PROCESSBENCH, _PRM800K, _SHEPHERD, _STEPWISE)
+_UNREADABLE = "field 'label' has a step that cannot be read"
 _TAG = "ки"  # Math-Shepherd's mark behind every step
 _FIRST = re.compile(r"\s*step 1:", re.IGNORECASE)
 
 
-def step_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -> list[dict]:
+def step_rows(
+    source: str,
+    *,
+    split: str,
+    n: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str | None] | None = None,
+    tokenizer: Any = None,
+    control_tokens: _rows.OnControlTokens = "count",
+) -> list[dict]:
     """Rows in TRL's stepwise form, with labels 1 (right), 0 (wrong) and None (nobody knows).
 
     Reads ProcessBench (`problem`, `steps`, `label`: the place of the first wrong step, -1 for
@@ -33,13 +44,11 @@ def step_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
             split whatever it is called here.
         n: at most so many rows, drawn with seed; None for all, in their order.
         seed: of the draw.
+        columns, tokenizer, control_tokens: as in `instruction_rows`.
     Returns:
-        The rows, a list that shows how many were read and, in `dropped`, left out by reason. A
-        row of ProcessBench also has `right`, whether its final answer is.
+        As `instruction_rows`. A row of ProcessBench also has `right`, whether its final answer is.
     Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1; the line
-            of JSON Lines) and field.
-        OSError: where the Hub cannot be read.
+        As `instruction_rows`.
     Source: Zheng et al. 2024 (ProcessBench), arXiv 2412.06559; Lightman et al. 2023 (PRM800K),
         arXiv 2305.20050; Wang et al. 2023 (Math-Shepherd), arXiv 2312.08935. Taught in week 10.
 
@@ -50,23 +59,23 @@ def step_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
     >>> step_rows(str(path), split="test")[0]["labels"]
     [0, None, None]
     """
+    options = _rows.Options(columns, tokenizer, control_tokens)
     if source in _rows.EMBEDDED:
         raise ValueError(
             "tinyworld has no file of step labels: draw solutions with prm.sample_solutions and "
             "label them with prm.oracle_labels"
         )
-    return _rows.collect(source, split, n, seed, _convert)
+    return _rows.collect(source, split, n, seed, _convert, options)
 
 
-def _convert(raw: Mapping, where: str) -> dict:
-    form = _messages.choose_format(raw, _FORMATS, where)
-    reader = {
-        "processbench": _processbench,
-        "prm800k": _prm800k,
-        "shepherd": _shepherd,
-        "stepwise": _stepwise,
-    }[form]
-    row = reader(raw, where)
+def _convert(raw: Fields) -> dict:
+    readers = {
+        _PROCESSBENCH: _processbench,
+        _PRM800K: _prm800k,
+        _SHEPHERD: _shepherd,
+        _STEPWISE: _stepwise,
+    }
+    row = readers[choose_format(raw, _FORMATS)](raw)
     if not row["completions"]:
         raise _messages.Drop("without a step")
     if any(not step.strip() for step in row["completions"]):
@@ -75,14 +84,14 @@ def _convert(raw: Mapping, where: str) -> dict:
     return row
 
 
-def _processbench(raw: Mapping, where: str) -> dict:
-    prompt = _messages.messages_of(_messages.text_of(raw, "problem", where), where, "problem")
-    steps = _texts(raw["steps"], where, "steps")
+def _processbench(raw: Fields) -> dict:
+    prompt = raw.messages("problem")
+    steps = _texts(raw["steps"], "steps")
     first = raw["label"]
     if not isinstance(first, int) or isinstance(first, bool) or not -1 <= first < len(steps):
-        raise ValueError(
-            f"{where}: field 'label' must be the place of the first wrong step, -1 to "
-            f"{len(steps) - 1}, got {first!r:.40}"
+        raise Odd(
+            "field 'label' must be the place of the first wrong step",
+            f"-1 to {len(steps) - 1}, got {first!r:.40}",
         )
     labels: list[int | None] = [1] * len(steps)
     if first >= 0:
@@ -92,29 +101,27 @@ def _processbench(raw: Mapping, where: str) -> dict:
     return row if right is None else row | {"right": bool(right)}
 
 
-def _prm800k(raw: Mapping, where: str) -> dict:
+def _prm800k(raw: Fields) -> dict:
     question, label = raw["question"], raw["label"]
     if not isinstance(question, Mapping) or question.get("problem") is None:
-        raise ValueError(f"{where}: field 'question' has no 'problem'")
+        raise Odd("field 'question' has no 'problem'")
     if not isinstance(label, Mapping) or not isinstance(label.get("steps"), Sequence):
-        raise ValueError(f"{where}: field 'label' has no list 'steps'")
+        raise Odd("field 'label' has no list 'steps'")
     if label.get("finish_reason") in ("give_up", "bad_problem"):
         raise _messages.Drop(f"which the annotator left ({label['finish_reason']})")
-    prompt = _messages.messages_of(
-        _messages.text_of(question, "problem", where), where, "question.problem"
-    )
+    prompt = raw.messages("question.problem")
     steps, labels = [], []
     for number, step in enumerate(label["steps"]):
-        at = f"{where}: step {number} of field 'label'"
+        at = f"step {number} of field 'label'"
         chosen = _chosen(step, at)
         if chosen is None:
             break
         if not isinstance(chosen.get("text"), str):
-            raise ValueError(f"{at} has no text")
+            raise Odd(_UNREADABLE, f"{at} has no text")
         rating = chosen.get("rating")
         if rating not in (1, 0, -1, None):
-            raise ValueError(f"{at} is rated {rating!r:.40}; expected 1, 0, -1 or null")
-        steps.append(_messages.text_of(chosen, "text", where))
+            raise Odd(_UNREADABLE, f"{at} is rated {rating!r:.40}; expected 1, 0, -1 or null")
+        steps.append(_messages.whole(chosen["text"], "label"))
         labels.append(None if rating is None else int(rating >= 0))
     return {"prompt": prompt, "completions": steps, "labels": labels}
 
@@ -126,28 +133,32 @@ def _chosen(step: Any, at: str) -> Mapping | None:
     where all others were rated -1, one that is right (openai/prm800k, README).
     """
     if not isinstance(step, Mapping) or not isinstance(step.get("completions"), Sequence | None):
-        raise ValueError(f"{at} has no list 'completions'")
+        raise Odd(_UNREADABLE, f"{at} has no list 'completions'")
     options, place = step.get("completions") or [], step.get("chosen_completion")
     if place is None:
         human = step.get("human_completion")
         if not isinstance(human, str | Mapping | None):
-            raise ValueError(f"{at}: human_completion must hold a text or null, got {human!r:.40}")
+            raise Odd(
+                _UNREADABLE, f"{at}: human_completion must hold a text or null, got {human!r:.40}"
+            )
         if isinstance(human, str) and human:
             return {"text": human, "rating": 1}
         if human:
             return human if human.get("rating") is not None else {**human, "rating": 1}
         place = 0
     if not isinstance(place, int) or not 0 <= place < max(1, len(options)):
-        raise ValueError(f"{at}: chosen_completion is {place!r:.40} of {len(options)} completions")
+        raise Odd(
+            _UNREADABLE, f"{at}: chosen_completion is {place!r:.40} of {len(options)} completions"
+        )
     if options and not isinstance(options[place], Mapping):
-        raise ValueError(f"{at} holds no completion but {options[place]!r:.40}")
+        raise Odd(_UNREADABLE, f"{at} holds no completion but {options[place]!r:.40}")
     return options[place] if options else None
 
 
-def _shepherd(raw: Mapping, where: str) -> dict:
-    text, marked = (_messages.text_of(raw, field, where) for field in ("input", "label"))
+def _shepherd(raw: Fields) -> dict:
+    text, marked = (raw.text(field) for field in ("input", "label"))
     if _TAG not in text:
-        raise ValueError(f"{where}: field 'input' has no mark {_TAG!r} behind its steps")
+        raise Odd(f"field 'input' has no mark {_TAG!r} behind its steps")
     begins = [match.start() for match in _FIRST.finditer(text)]
     candidates = [place for place in begins if place < text.index(_TAG)]
     if not candidates:  # where the question ends is a guess then
@@ -157,39 +168,37 @@ def _shepherd(raw: Mapping, where: str) -> dict:
     for number, piece in enumerate(pieces[:-1]):
         at += len(piece)
         if marked[at - len(piece) : at] != piece or marked[at : at + 1] not in ("+", "-"):
-            raise ValueError(
-                f"{where}: field 'label' has no + or - for step {number + 1} of field 'input'"
-            )
+            raise Odd(_UNREADABLE, f"it has no + or - for step {number + 1} of field 'input'")
         labels.append(int(marked[at] == "+"))
         at += 1
     question, pieces[0] = text[:begin], pieces[0][begin:]
     steps = [piece.strip() for piece in pieces[:-1]]
     return {
-        "prompt": _messages.messages_of(question.strip(), where, "input"),
+        "prompt": _messages.messages_of(question.strip(), "input"),
         "completions": steps,
         "labels": labels,
     }
 
 
-def _stepwise(raw: Mapping, where: str) -> dict:
-    steps = _texts(raw["completions"], where, "completions")
+def _stepwise(raw: Fields) -> dict:
+    steps = _texts(raw["completions"], "completions")
     labels = raw["labels"]
     if not isinstance(labels, Sequence) or isinstance(labels, str):
-        raise ValueError(f"{where}: field 'labels' must be a list, got {type(labels).__name__}")
+        raise Odd("field 'labels' must be a list", f"got {type(labels).__name__}")
     odd = [x for x in labels if x is not None and (not isinstance(x, int) or x not in (0, 1))]
     if odd or len(labels) != len(steps):
-        raise ValueError(
-            f"{where}: field 'labels' must hold true, false or null for each of {len(steps)} "
-            f"steps, got {list(labels)!r:.60}"
+        raise Odd(
+            "field 'labels' must hold true, false or null for each step",
+            f"got {list(labels)!r:.60} for {len(steps)} steps",
         )
     return {
-        "prompt": _messages.messages_of(raw["prompt"], where, "prompt"),
+        "prompt": raw.messages("prompt"),
         "completions": steps,
         "labels": [None if x is None else int(x) for x in labels],
     }
 
 
-def _texts(value: Any, where: str, field: str) -> list[str]:
+def _texts(value: Any, field: str) -> list[str]:
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise ValueError(f"{where}: field {field!r} must be a list, got {type(value).__name__}")
-    return [_messages.text_of({field: one}, field, where) for one in value]
+        raise Odd(f"field {field!r} must be a list", f"got {type(value).__name__}")
+    return [text_of(one, field) for one in value]

@@ -12,18 +12,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from postlab.datasets import _messages, _rows
+from postlab.datasets._fields import Fields, Format, choose_format
 from postlab.rewards import is_schema, read_tests
 from postlab.tinyworld import verifiable
 
-_CODE = {
-    "mbpp": ("text", "test_list"),
-    "sanitized": ("prompt", "test_list"),
-    "prompt": ("prompt", "tests"),
-}
-_JSON = {"prompt": ("prompt", "schema")}
+_CODE: tuple[Format, ...] = (
+    ("prompt", "tests"),
+    ("text", "test_list"),
+    ("prompt", "test_list"),
+    ("question", "tests"),
+)
+_JSON: tuple[Format, ...] = (("prompt", "schema"),)
+_SETUP = ("test_setup_code", "test_imports")
 
 
-def code_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -> list[dict]:
+def code_rows(
+    source: str,
+    *,
+    split: str,
+    n: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str | None] | None = None,
+    tokenizer: Any = None,
+    control_tokens: _rows.OnControlTokens = "count",
+) -> list[dict]:
     """Rows for GRPOTrainer and code_reward: `prompt`, a list of messages, and `tests`.
 
     Understood are MBPP's `text` or `prompt` with `test_list`, and `prompt` with `tests` as
@@ -38,12 +50,8 @@ def code_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
             split whatever it is called here, so take held-out rows from another range of it.
         n: at most so many rows, drawn with seed; None for all, in their order.
         seed: of the draw.
-    Returns:
-        The rows, a list that shows how many were read and, in `dropped`, left out by reason.
-    Raises:
-        ValueError: for a row without a field it needs; it names source, row (from 1; the line
-            of JSON Lines) and field.
-        OSError: where the Hub cannot be read.
+        columns, tokenizer, control_tokens: as in `instruction_rows`.
+    Returns, Raises: as `instruction_rows`.
     Source: MBPP, Austin et al. 2021, arXiv 2108.07732. Taught in week 8.
 
     >>> import pathlib, tempfile
@@ -52,12 +60,22 @@ def code_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
     >>> code_rows(str(path), split="train")[0]["prompt"][0]["content"]
     'Square a number.\\n\\nYour code must pass: assert f(3) == 9'
     """
+    options = _rows.Options(columns, tokenizer, control_tokens)
     if source == "tinyworld":
-        return _rows.embedded(verifiable.code_rows, source, split, n, seed)
-    return _rows.collect(source, split, n, seed, _code)
+        return _rows.embedded(verifiable.code_rows, source, split, n, seed, options)
+    return _rows.collect(source, split, n, seed, _code, options)
 
 
-def json_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -> list[dict]:
+def json_rows(
+    source: str,
+    *,
+    split: str,
+    n: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str | None] | None = None,
+    tokenizer: Any = None,
+    control_tokens: _rows.OnControlTokens = "count",
+) -> list[dict]:
     """Rows for GRPOTrainer and schema_reward: `prompt`, a list of messages, and `schema`, as text.
 
     Understood is `prompt` with `schema`. The schema is shown below the question. A gold record
@@ -73,48 +91,49 @@ def json_rows(source: str, *, split: str, n: int | None = None, seed: int = 0) -
     >>> json_rows(str(path), split="train")[0]["schema"]
     '{"type": "object"}'
     """
+    options = _rows.Options(columns, tokenizer, control_tokens)
     if source == "tinyworld":
-        return _rows.embedded(verifiable.json_rows, source, split, n, seed)
-    return _rows.collect(source, split, n, seed, _json)
+        return _rows.embedded(verifiable.json_rows, source, split, n, seed, options)
+    return _rows.collect(source, split, n, seed, _json, options)
 
 
-def _code(raw: Mapping, where: str) -> dict:
-    question, field = _CODE[_messages.choose_format(raw, _CODE, where)]
-    tests = raw[field]
+def _code(row: Fields) -> dict:
+    question, field = choose_format(row, _CODE)
+    if setup := row.first(_SETUP):
+        raise _messages.Drop(f"whose tests need a set-up (field {setup!r})")
+    tests = row[field]
     if not isinstance(tests, str | list | dict):
-        raise ValueError(
-            f"{where}: field {field!r} must be tests as code_reward reads them, "
-            f"got {type(tests).__name__}"
+        raise _messages.Odd(
+            f"field {field!r} must be tests as code_reward reads them",
+            f"got {type(tests).__name__}",
         )
     if read_tests(tests) is None:
         raise _messages.Drop("with tests that cannot be read")
     first = tests[0] if isinstance(tests, list) else tests
     shown = first if isinstance(first, str) else json.dumps(first)
-    prompt = _prompt(raw, question, where, f"Your code must pass: {shown}")
-    return {"prompt": prompt, "tests": tests} | _gold(raw, "code", where)
+    prompt = _prompt(row, question, f"Your code must pass: {shown}")
+    return {"prompt": prompt, "tests": tests} | _gold(row, "code")
 
 
-def _json(raw: Mapping, where: str) -> dict:
-    _messages.choose_format(raw, _JSON, where)
-    schema = raw["schema"]
+def _json(row: Fields) -> dict:
+    choose_format(row, _JSON)
+    schema = row["schema"]
     text = schema if isinstance(schema, str) else json.dumps(schema)
     if not is_schema(text):
         raise _messages.Drop("with a schema that is none")
-    prompt = _prompt(raw, "prompt", where, f"Answer with JSON of this schema: {text}")
-    return {"prompt": prompt, "schema": text} | _gold(raw, "json", where)
+    prompt = _prompt(row, "prompt", f"Answer with JSON of this schema: {text}")
+    return {"prompt": prompt, "schema": text} | _gold(row, "json")
 
 
-def _prompt(raw: Mapping, field: str, where: str, hint: str) -> list[dict[str, str]]:
+def _prompt(row: Fields, field: str, hint: str) -> list[dict[str, str]]:
     """The prompt, and below its last message what its reward looks for."""
-    prompt = _messages.messages_of(raw[field], where, field)
-    prompt = _messages.checked_prompt(_messages.with_system(prompt, raw, where))
+    prompt = _messages.checked_prompt(row.prompt(field))
     return [*prompt[:-1], {"role": "user", "content": f"{prompt[-1]['content']}\n\n{hint}"}]
 
 
-def _gold(raw: Mapping, field: str, where: str) -> dict[str, Any]:
+def _gold(row: Fields, field: str) -> dict[str, Any]:
     """The gold reply, where a row has one."""
-    named = "completion" if raw.get("completion") is not None else field
-    if raw.get(named) is None:
+    named = "completion" if "completion" in row else field
+    if named not in row:
         return {}
-    reply = _messages.messages_of(raw[named], where, named, role="assistant")
-    return {"completion": _messages.checked_reply(reply)}
+    return {"completion": _messages.checked_reply(row.messages(named, role="assistant"))}

@@ -177,20 +177,29 @@ def test_a_row_without_a_field_is_named_with_file_row_and_field(
 ):
     bad = {key: value for key, value in good.items() if key != without}
     bad |= {without: None} if absent == "null" else {}
-    path = write(tmp_path, [good, bad, good])
+    path = write(tmp_path, [good, bad, bad])
     with pytest.raises(ValueError, match=f"rows.jsonl, row 2: no field '{without}'"):
         load(path, split="train")
+    rows = load(write(tmp_path, [good, bad, good]), split="train")
+    assert len(rows) == 2 and len(rows.dropped) == 1
+    (reason,) = rows.dropped
+    assert reason.startswith(f"no field '{without}'")
 
 
 @pytest.mark.parametrize(
     ("load", "raw", "message"),
     [
-        (instruction_rows, {"text": "5"}, "row 1: no field of a known format .it has text"),
+        (instruction_rows, {"line": "5"}, "row 1: no field of a known format .it has line"),
+        (instruction_rows, {"text": "5"}, "row 1: field 'text' holds text alone"),
         (instruction_rows, ["5"], "row 1: expected an object with named fields"),
         (instruction_rows, {"messages": ["5"]}, "field 'messages' must hold messages, got '5'"),
         (instruction_rows, {"messages": [{"role": "user"}]}, "has no text 'content' .it has role"),
         (instruction_rows, {"messages": 5}, "field 'messages' must be text or a list of messages"),
-        (instruction_rows, {"instruction": ["a"], "output": "5"}, "'instruction' must be text"),
+        (
+            instruction_rows,
+            {"instruction": ["a"], "output": "5"},
+            "'instruction' must hold messages",
+        ),
         (math_rows, {"question": "?", "answer": True}, "field 'answer' must be text, got bool"),
     ],
 )
@@ -443,3 +452,97 @@ def test_real_golds_are_numbers():
     golds = [row["answer"] for row in math_rows(str(Path(REAL, "gsm8k_test.jsonl")), split="test")]
     assert golds[2] == "70000"
     assert all(float(gold.replace(",", "")) == int(gold.replace(",", "")) for gold in golds)
+
+
+def peak_of(path, n=1):
+    """(rows, Python's and Arrow's memory at its peak in bytes) of a draw."""
+    import pyarrow
+
+    tracemalloc.start()
+    before, arrow = pyarrow.total_allocated_bytes(), []
+    rows_at = _files._parquet
+
+    def watched(*arguments):
+        for row in rows_at(*arguments):
+            arrow.append(pyarrow.total_allocated_bytes() - before)
+            yield row
+
+    try:
+        _files._parquet = watched
+        rows = instruction_rows(str(path), split="train", n=n)
+        return rows, tracemalloc.get_traced_memory()[1] + max(arrow, default=0)
+    finally:
+        _files._parquet = rows_at
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_small_parquet_file_that_expands_to_much_costs_the_memory_of_its_rows(tmp_path, nested):
+    import pyarrow
+    import pyarrow.parquet
+
+    text = "x" * 200_000  # 1,000 rows share it: 200 MB, of which the file holds one copy
+    talk = [user(text), assistant("5")]
+    row = {"messages": talk} if nested else {"prompt": text, "completion": "5"}
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row] * 1_000), path, compression="zstd")
+    rows, peak = peak_of(path)
+    assert path.stat().st_size < 20_000 and rows[0]["prompt"] == [user(text)]
+    assert peak < 10e6
+    assert len(instruction_rows(str(path), split="train", n=30)) == 30
+
+
+def test_an_ordinary_parquet_file_is_read_page_by_page(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    chooser = random.Random(0)
+    raw = [row | {"prompt": chooser.randbytes(4_000).hex()} for row in sums(5_000)]
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(raw), path)
+    del raw
+    assert peak_of(path)[1] < 0.75 * path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet"])
+def test_a_row_too_long_for_any_model_is_not_held(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(_files, "_LONGEST_ROW", 100_000)
+    raw = [*sums(3), {"prompt": "y" * 300_000, "completion": "5"}]
+    path = write(tmp_path, raw, name)
+    if name == "rows.jsonl":
+        rows = instruction_rows(path, split="train")
+        assert len(rows) == 3 and rows.dropped == {"longer than 64 MiB": 1}
+        assert instruction_rows(path, split="train", n=4) and rows.read == 4
+    elif name == "rows.json":
+        monkeypatch.setattr(_files, "_CHUNK", 10_000)
+        with pytest.raises(ValueError, match="rows.json, row 4: broken JSON.*a row over 64 MiB"):
+            instruction_rows(path, split="train")
+    else:
+        path = write(tmp_path, raw[3:], name)
+        with pytest.raises(ValueError, match="row 1: longer than 64 MiB"):
+            instruction_rows(path, split="train")
+
+
+def test_a_long_line_is_put_together_from_its_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(_files, "_CHUNK", 64)
+    raw = [row | {"prompt": "é" * (40 * i)} for i, row in enumerate(sums(9), 1)]
+    path = tmp_path / "rows.jsonl"
+    text = "\n \n".join(json.dumps(row, ensure_ascii=False) for row in raw)
+    path.write_text(text + "\n" + " " * 200, encoding="utf-8")
+    assert [row["prompt"][0]["content"] for row in instruction_rows(str(path), split="train")] == [
+        row["prompt"] for row in raw
+    ]
+    assert sorted(numbered(instruction_rows(str(path), split="train", n=9))) == list(range(1, 10))
+
+
+def test_of_very_many_rows_a_draw_holds_those_that_are_drawn(monkeypatch):
+    few = list(_files._drawn(range(10, 500), 0))
+    monkeypatch.setattr(_files, "_SHUFFLED", 5)
+    lazy = _files._drawn(range(10, 500), 0)
+    assert sorted(lazy) == sorted(few) == list(range(10, 500))
+    assert list(_files._drawn(range(10, 500), 1)) != list(_files._drawn(range(10, 500), 2))
+    # Each place comes first equally often: 3,000 draws of 6, expected 500 each.
+    firsts = [next(_files._drawn(range(6), seed)) for seed in range(3_000)]
+    assert all(420 < firsts.count(place) < 580 for place in range(6))
+    last = [list(_files._drawn(range(6), seed))[-1] for seed in range(3_000)]
+    assert all(420 < last.count(place) < 580 for place in range(6))

@@ -38,10 +38,11 @@ def damaged(content: bytes) -> bytes:
 # What is wrong: loader, file name, its bytes, what the error says after the file's path.
 MALFORMED = {
     "a field missing": (
-        instruction_rows, "a.jsonl", lines(GOOD, {"prompt": "?"}), "row 2: no field 'completion'",
+        instruction_rows, "a.jsonl", lines(GOOD, *[{"prompt": "?"}] * 2),
+        "row 2: no field 'completion'",
     ),
     "a field null": (
-        preference_rows, "a.json", array(PAIR, PAIR | {"rejected": None}),
+        preference_rows, "a.json", array(PAIR, *[PAIR | {"rejected": None}] * 2),
         "row 2: no field 'rejected'",
     ),
     "a field misspelt": (
@@ -49,22 +50,22 @@ MALFORMED = {
         "row 1: no field 'answer' (it has anwser, question",
     ),
     "a Parquet column null": (
-        instruction_rows, "a.parquet", parquet(GOOD, GOOD | {"completion": None}),
+        instruction_rows, "a.parquet", parquet(GOOD, *[GOOD | {"completion": None}] * 2),
         "row 2: no field 'completion'",
     ),
     "no known field": (
-        instruction_rows, "a.jsonl", lines(GOOD, {"text": "5"}),
-        "row 2: no field of a known format (it has text; messages or",
+        instruction_rows, "a.jsonl", lines(GOOD, *[{"sentence": "5"}] * 2),
+        "row 2: no field of a known format (it has sentence; known are messages or",
     ),
     "a row that is text": (
-        instruction_rows, "a.json", array(GOOD, "5"),
+        instruction_rows, "a.json", array(GOOD, "5", "6"),
         "row 2: expected an object with named fields, got '5'",
     ),
     "a row that is null": (
-        instruction_rows, "a.jsonl", lines(GOOD, None), "row 2: expected an object",
+        instruction_rows, "a.jsonl", lines(GOOD, None, None), "row 2: expected an object",
     ),
     "a row that is a list": (
-        instruction_rows, "a.jsonl", lines(GOOD, ["2 + 3?", "5"]), "row 2: expected an object",
+        instruction_rows, "a.jsonl", lines(GOOD, ["2 + 3?"], ["5"]), "row 2: expected an object",
     ),
     "one object that holds the rows": (
         instruction_rows, "a.json", json.dumps({"train": [GOOD]}).encode(),
@@ -76,7 +77,7 @@ MALFORMED = {
     ),
     "NaN in Parquet": (
         math_rows, "a.parquet",
-        parquet({"question": "?", "answer": 5.0}, {"question": "?", "answer": float("nan")}),
+        parquet(*[{"question": "?", "answer": number} for number in (5.0, *[float("nan")] * 2)]),
         "row 2: field 'answer' must be text, got nan",
     ),
     "infinity for an answer": (
@@ -89,14 +90,14 @@ MALFORMED = {
     ),
     "a list for an instruction": (
         instruction_rows, "a.jsonl", lines({"instruction": ["?"], "output": "5"}),
-        "row 1: field 'instruction' must be text, got list",
+        "row 1: field 'instruction' must hold messages, got '?'",
     ),
     "an object for an Alpaca input": (
         instruction_rows, "a.jsonl", lines({"instruction": "?", "input": {"a": 1}, "output": "5"}),
         "row 1: field 'input' must be text, got dict",
     ),
     "a list for a system prompt": (
-        instruction_rows, "a.jsonl", lines(GOOD | {"system": ["Be brief."]}),
+        instruction_rows, "a.jsonl", lines(GOOD | {"system": ["Be brief.", "No."]}),
         "row 1: field 'system' must be text, got list",
     ),
     "a number for the messages": (
@@ -104,17 +105,17 @@ MALFORMED = {
         "row 1: field 'messages' must be text or a list of messages, got int",
     ),
     "messages that are text": (
-        instruction_rows, "a.jsonl", lines({"messages": ["Hi", "Hello"]}),
+        instruction_rows, "a.jsonl", lines({"messages": ["Hi"]}),
         "row 1: field 'messages' must hold messages, got 'Hi'",
     ),
     "a message without content": (
         instruction_rows, "a.jsonl", lines({"messages": [{"role": "user"}]}),
         "row 1: a message of field 'messages' has no text 'content' (it has role)",
     ),
-    "a message whose content is parts": (
+    "a message with an image": (
         instruction_rows, "a.jsonl",
-        lines({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}),
-        "row 1: a message of field 'messages' has no text 'content'",
+        lines({"messages": [{"role": "user", "content": [{"type": "image", "url": "a.png"}]}]}),
+        "row 1: with a part of the type 'image'",
     ),
     "a ShareGPT message without value": (
         preference_rows, "a.jsonl",
@@ -153,16 +154,16 @@ MALFORMED = {
     ),
     "Latin-1 for UTF-8": (
         instruction_rows, "a.jsonl",
-        lines(GOOD) + '\n{"prompt": "é", "completion": "5"}'.encode("latin-1"),
-        "row 2: field 'prompt' is no Unicode text at character 0: the file is not UTF-8",
+        lines(GOOD) + ('\n{"prompt": "é", "completion": "5"}' * 2).encode("latin-1"),
+        "row 2: field 'prompt' is no Unicode text (at character 0: the file is not UTF-8",
     ),
     "Latin-1 in an array": (
         instruction_rows, "a.json", '[{"prompt": "?", "completion": "aé"}]'.encode("latin-1"),
-        "row 1: field 'completion' is no Unicode text at character 1",
+        "row 1: field 'completion' is no Unicode text (at character 1",
     ),
     "half a character": (
         instruction_rows, "a.jsonl", lines({"messages": [{"role": "user", "content": "\ud83d"}]}),
-        "row 1: field 'messages' is no Unicode text at character 0",
+        "row 1: field 'messages' is no Unicode text (at character 0",
     ),
     "UTF-16": (
         instruction_rows, "a.json", array(GOOD).decode().encode("utf-16"),

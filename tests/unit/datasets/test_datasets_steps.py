@@ -151,7 +151,7 @@ MALFORMED = {
     "a place that is text": (BENCH | {"label": "0"}, "-1 to 2, got '0'"),
     "a place that is true": (BENCH | {"label": True}, "-1 to 2, got True"),
     "steps that are text": (BENCH | {"steps": "a"}, "field 'steps' must be a list, got str"),
-    "a step that is a list": (BENCH | {"steps": ["a", ["b"]]}, "field 'steps' must be text"),
+    "a step that is a list": (BENCH | {"steps": ["a", ["b", "c"]]}, "field 'steps' must be text"),
     "a problem that is null": (BENCH | {"problem": None}, "no field 'problem'"),
     "a question without problem": (
         prm800k(rated(("a", 1))) | {"question": {"text": "?"}}, "'question' has no 'problem'",
@@ -171,13 +171,13 @@ MALFORMED = {
     "no first step": (SHEPHERD | {"input": "? a ки"}, "no usable row: 1 without 'Step 1:'"),
     "a person's step that is a list": (
         prm800k(rated(("a", -1), chosen=None) | {"human_completion": ["b"]}),
-        "row 1: step 0 of field 'label': human_completion must hold a text or null, got ['b']",
+        "step 0 of field 'label': human_completion must hold a text or null, got ['b']",
     ),
     "another text under the labels": (
         SHEPHERD | {"label": "2+3+4? Step 1: 2+3=6 +\n"}, "no + or - for step 1",
     ),
     "labels cut off": (SHEPHERD | {"label": SHEPHERD["label"][:-1]}, "no + or - for step 2"),
-    "a label too few": (STEPWISE | {"labels": [True]}, "for each of 2 steps"),
+    "a label too few": (STEPWISE | {"labels": [True]}, "for each step, got [True] for 2 steps"),
     "labels that are text": (STEPWISE | {"labels": "+-"}, "'labels' must be a list"),
     "a label of a half": (STEPWISE | {"labels": [0.5, 1]}, "must hold true, false or null"),
     "a row that is text": ("a", "expected an object with named fields"),
