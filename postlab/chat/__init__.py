@@ -6,6 +6,7 @@ that rambles, never stops or writes its users' lines. `begin_with_bos` repairs o
 """
 
 from postlab import _doors
+from postlab.chat.control import control_tokens
 from postlab.chat.encoding import encode
 from postlab.chat.rendering import begin_with_bos
 from postlab.chat.templates import check_template
@@ -15,6 +16,7 @@ __all__ = [
     "TokenView",
     "begin_with_bos",
     "check_template",
+    "control_tokens",
     "encode",
     "token_view",
     "visible",
