@@ -48,7 +48,7 @@ _AGAIN = [{"role": "user", "content": "Question4"}]
 _SECOND_REPLY = [{"role": "assistant", "content": "Answer5"}]
 _THOUGHT = "Thought6"
 _FATAL = ("template_error", "message_lost", "missing_bos")
-_CALL = {
+_CALL: dict[str, Any] = {
     "id": "call00007",  # nine letters and digits, as Mistral's templates demand
     "type": "function",
     "function": {"name": "function8", "arguments": {"place": "Place9"}},
@@ -179,7 +179,7 @@ def _attempt(check: Callable[[Any], list[Finding]], tokenizer: Any) -> list[Find
 
 def _tokenizer_of(given: Any) -> Any:
     """The tokenizer itself, or a processor's with the template that the processor holds."""
-    inner = getattr(given, "tokenizer", None)
+    inner: Any = getattr(given, "tokenizer", None)
     if not hasattr(inner, "apply_chat_template"):
         return given
     if not getattr(inner, "chat_template", None):
@@ -228,9 +228,9 @@ def _judged(row: Mapping, tokenizer: Any, what: str = "") -> list[Finding]:
 
 def _system(tokenizer: Any) -> list[Finding]:
     findings = _judged(_WITH_SYSTEM, tokenizer, "with a system message: ")
-    as_lost = {"code": "system_lost", "severity": "warning"}
+    lost = ("system_lost", "template_error")
     return [
-        replace(each, **as_lost) if each.code in ("system_lost", "template_error") else each
+        replace(each, code="system_lost", severity="warning") if each.code in lost else each
         for each in findings
     ]
 
@@ -293,11 +293,9 @@ def _tools(tokenizer: Any) -> list[Finding]:
         *_judged(_CALLING, tokenizer, "with a tool call: "),
         *_judged(_AFTER_CALL, tokenizer, "after a tool's result: "),
     ]
-    as_lost = {"code": "tool_call_lost", "severity": "warning"}
+    lost = ("tool_call_lost", "message_lost", "template_error")
     return [
-        replace(each, **as_lost)
-        if each.code in ("tool_call_lost", "message_lost", "template_error")
-        else each
+        replace(each, code="tool_call_lost", severity="warning") if each.code in lost else each
         for each in unlike(findings)
     ]
 
