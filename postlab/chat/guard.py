@@ -3,7 +3,8 @@
 A part of `postlab.chat`. Jinja's sandbox, in which transformers renders, keeps a template away from
 files and attributes, and not from nested loops, `9**9**9` or a text of ten gigabytes. So a template
 is rendered once in a child process that has limits. Left out: systems without `os.fork` (Windows),
-where nothing is tried, and templates that behave in the trial and not afterwards.
+where nothing is tried, a limit of memory elsewhere than on Linux, and templates that behave in the
+trial and not afterwards.
 """
 
 import os

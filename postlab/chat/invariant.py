@@ -72,14 +72,14 @@ class Invariant:
 
     def _of_texts(self, row: Mapping, rendering: Rendering) -> Iterator[Finding]:
         yield from _lost(row, rendering)
-        yield from _quoted_arguments(row, rendering)
+        yield from _written_as_code(row, rendering)
         yield from self._drift(row, rendering)
         if self._bos is not None and rendering.ids[:1] != [self._bos]:
             yield Finding(
                 "missing_bos",
                 "warning",
-                f"plain text begins with {name_of(self.tokenizer, self._bos)}, the template leaves "
-                "it out",
+                f"plain text gets {name_of(self.tokenizer, self._bos)} in front, but the template "
+                "leaves it out",
                 "the base was probably pretrained with that token first, and attention relies on "
                 "it; without it, training and inference start from an input that it never saw",
                 "call postlab.chat.begin_with_bos(tokenizer), which puts {{ bos_token }} first",
@@ -153,6 +153,14 @@ class Invariant:
         ids = list(self.tokenizer(after, add_special_tokens=False)["input_ids"])
         ends = {self.tokenizer.eos_token_id} & set(ids) or special_ids(self.tokenizer) & set(ids)
         if not ends:
+            yield Finding(
+                "end_of_turn_not_trained",
+                "error",
+                "the template writes no special token after a reply",
+                "a model that is not trained to end its turn answers and then rambles to the "
+                "length limit",
+                "end assistant messages with eos_token in the template",
+            )
             return
         beyond = self.tokenizer.decode(ids[min(map(ids.index, ends)) + 1 :])
         eos = self.tokenizer.eos_token
@@ -344,8 +352,18 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def _quoted_arguments(row: Mapping, rendering: Rendering) -> Iterator[Finding]:
+def _written_as_code(row: Mapping, rendering: Rendering) -> Iterator[Finding]:
+    """A list of parts written as Python, or arguments in JSON written as one JSON string."""
     for message in _messages(row):
+        content = message.get("content")
+        if isinstance(content, list) and content and str(content) in rendering.whole:
+            yield Finding(
+                "message_lost",
+                "error",
+                f"a list of parts is written as Python code: {str(content)!r:.60}",
+                "the policy learns to read or write that code instead of the text",
+                "join the text parts of each message to one string: this template expects text",
+            )
         for call in message.get("tool_calls") or ():
             text = (call.get("function") or call).get("arguments")
             if not isinstance(text, str) or text in rendering.whole:

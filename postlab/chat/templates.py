@@ -237,10 +237,17 @@ def _system(tokenizer: Any) -> list[Finding]:
 
 def _second_turn(tokenizer: Any) -> list[Finding]:
     findings = _judged(_SECOND_TURN, tokenizer, "in a second turn: ")
+    special = special_ids(tokenizer) - ({tokenizer.bos_token_id} - {tokenizer.eos_token_id})
+
+    def first_special(text: str) -> int | None:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return next((i for i in ids if i in special), None)
+
     text = text_of(tokenizer, _SECOND_TURN["prompt"] + _SECOND_TURN["completion"])
     between = text.rpartition(REPLY)[2].partition(_AGAIN[0]["content"])[0]
-    ids = tokenizer(between, add_special_tokens=False)["input_ids"]
-    if end_of_turn_id(tokenizer) is not None and not special_ids(tokenizer) & set(ids):
+    opening = text_of(tokenizer, PROBE, add_generation_prompt=True).rpartition(USER)[2]
+    begins = first_special(text), first_special(opening.lstrip())
+    if end_of_turn_id(tokenizer) is not None and first_special(between) in (None, *begins):
         findings.append(
             Finding(
                 "end_of_turn_not_trained",
@@ -347,9 +354,7 @@ def _end_of_turn(tokenizer: Any) -> list[Finding]:
     why = "a model that is not trained to end its turn answers and then rambles to the length limit"
     code, end, eos = "end_of_turn_not_trained", end_of_turn_id(tokenizer), tokenizer.eos_token_id
     if end is None:
-        evidence = "the template writes no special token after a reply"
-        fix = "end assistant messages with eos_token in the template"
-        return [Finding(code, "error", evidence, why, fix)]
+        return []  # `_plain` says so
     findings = []
     # Phi-3's <|end|> is followed by the eos_token, and Cohere's <|END_RESPONSE|>: trained as well.
     if eos not in after_reply(tokenizer):
