@@ -413,7 +413,11 @@ def _form(row: Mapping) -> tuple[dict, str]:
     numbers = count()
 
     def word(text: Any) -> Any:
-        return f"Word{next(numbers)}x" if isinstance(text, str) and text.strip() else text
+        if not isinstance(text, str) or not text.strip():
+            return text
+        new = f"Word{next(numbers)}x"
+        # Reasoning within a reply stays reasoning.
+        return f"<think>\n{new}a\n</think>\n\n{new}b" if "</think>" in text else new
 
     def content(value: Any) -> Any:
         if isinstance(value, list):

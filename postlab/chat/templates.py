@@ -163,8 +163,9 @@ def check_template(
         checks.append(right_padding)
     findings: list[Finding] = []
     for check in checks:  # what an earlier check said, a later one need not repeat
-        said = {finding.code for finding in findings}
-        findings += [each for each in _attempt(check, tokenizer) if each.code not in said]
+        said = {(f.code, f.severity) for f in findings} | {(f.code, "info") for f in findings}
+        new = _attempt(check, tokenizer)
+        findings += [each for each in new if (each.code, each.severity) not in said]
     if rows:
         findings += _attempt(lambda tokenizer: _of_rows(rows, tokenizer), tokenizer)
     return findings
@@ -205,16 +206,18 @@ def _trial(tokenizer: Any) -> int:
 
 def _plain(tokenizer: Any) -> list[Finding]:
     findings = _judged(_PLAIN, tokenizer)
-    if "message_lost" not in {finding.code for finding in findings}:
+    fatal = [each for each in findings if each.code in ("message_lost", "template_error")][:1]
+    if not fatal:
         return findings
     parts = [
         {**message, "content": [{"type": "text", "text": message["content"]}]}
         for message in PROBE + PROBE_REPLY
     ]
-    if "message_lost" in {f.code for f in _judged(_row(parts[:1], parts[1:]), tokenizer)}:
-        return findings
+    others = {each.code for each in _judged(_row(parts[:1], parts[1:]), tokenizer)}
+    if others & {"message_lost", "template_error"}:
+        return fatal
     fix = "give content as a list of parts, [{'type': 'text', 'text': ...}], as this template reads"
-    return [replace(f, fix=fix) if f.code == "message_lost" else f for f in findings]
+    return [replace(each, fix=fix) for each in fatal]
 
 
 def _judged(row: Mapping, tokenizer: Any, what: str = "") -> list[Finding]:
@@ -245,9 +248,11 @@ def _second_turn(tokenizer: Any) -> list[Finding]:
 
     text = text_of(tokenizer, _SECOND_TURN["prompt"] + _SECOND_TURN["completion"])
     between = text.rpartition(REPLY)[2].partition(_AGAIN[0]["content"])[0]
-    opening = text_of(tokenizer, PROBE, add_generation_prompt=True).rpartition(USER)[2]
-    begins = first_special(text), first_special(opening.lstrip())
-    if end_of_turn_id(tokenizer) is not None and first_special(between) in (None, *begins):
+    asked = text_of(tokenizer, PROBE)
+    opening = text_of(tokenizer, PROBE, add_generation_prompt=True).removeprefix(asked)
+    begins = {None, first_special(text.partition(USER)[0]), first_special(opening)}
+    end = end_of_turn_id(tokenizer)
+    if end is not None and first_special(between) in begins - {end}:
         findings.append(
             Finding(
                 "end_of_turn_not_trained",

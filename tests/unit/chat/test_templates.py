@@ -158,6 +158,14 @@ def test_reasoning_that_moves_or_is_of_an_earlier_turn_is_not_lost():
     assert trained(build(FIELD), batch) == "<think>Two and three.</think>5<|im_end|>\n"
     (finding,) = check_template(build(FIELD))
     assert finding.code == "reasoning_lost" and "'reasoning_content'" in finding.fix
+    # Qwen3's: an empty thought is written before a reply that has none.
+    empty = CHATML.replace(
+        "+ m.content +",
+        "+ ('' if '</think>' in m.content or m.role != 'assistant' else '<think>\n\n</think>\n\n')"
+        " + m.content +",
+    )
+    assert warned([row(user("2 + 3?"), reply(THINKING))], build(empty))[0] == []
+    assert "assistant_prefix_drift: rows[0]" in warned([GOOD], build(empty))[0][0]
     earlier = row(user("2 + 3?"), reply(THINKING), user("Sure?"), reply("Yes"))
     assert warned([earlier], build(STRIPPED))[0] == []
     assert codes(build(CHATML), rows=[earlier]) == {}
