@@ -9,7 +9,7 @@ stand in a rendering by chance. Left out: white space, which many templates trim
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -29,7 +29,7 @@ from postlab.doctor import Finding
 
 REASONING = ("reasoning_content", "reasoning", "thinking")  # fields of a message
 _TEXTS = ("content", *REASONING)
-_LOST = {  # code: why, fix
+LOST = {  # code: why, fix
     "system_lost": (
         "the policy is trained and asked without its instructions",
         "put the system prompt into the first user message, or use a template that writes it",
@@ -47,6 +47,7 @@ _LOST = {  # code: why, fix
         "use a template that writes every role and field of the rows, or change the rows",
     ),
 }
+RANK = ("info", "warning", "error")
 _DRIFT = "the policy generates from a context which differs from the one it was trained in"
 
 
@@ -116,14 +117,17 @@ class Invariant:
             return
         if rendering.whole.startswith(rendering.prompt):
             alone, together = prompt_ids[start:], rendering.ids[start : start + 1]
+            blank = str(row["completion"][0].get("content"))[:1].isspace()
             yield Finding(
                 "assistant_prefix_drift",
-                "warning",
-                f"the prompt ends with {names_of(self.tokenizer, alone)!r}, and merges with this "
-                f"reply to {names_of(self.tokenizer, together)!r}",
+                "warning" if blank else "error",
+                f"the prompt ends with {names_of(self.tokenizer, alone)!r} by itself, and with the "
+                f"token {names_of(self.tokenizer, together)!r} before this reply",
                 _DRIFT,
-                "begin no reply with a line break or a blank, or end the template's generation "
-                "prompt with a special token",
+                "begin no reply with a line break or a blank"
+                if blank
+                else "end the generation prompt with a special token, or use the template with the "
+                "tokenizer of its own family",
             )
             return
         shown, written = _before_reply(row, rendering)[-40:], rendering.prompt[-40:]
@@ -237,9 +241,14 @@ def refusal(error: Exception) -> Finding:
     )
 
 
-def unlike(findings: Sequence[Finding]) -> list[Finding]:
-    """The first finding of each code."""
-    return list({finding.code: finding for finding in reversed(findings)}.values())[::-1]
+def unlike(findings: Iterable[Finding]) -> list[Finding]:
+    """The most severe finding of each code, and of several the first."""
+    kept: dict[str, Finding] = {}
+    for finding in findings:
+        before = kept.get(finding.code)
+        if before is None or RANK.index(finding.severity) > RANK.index(before.severity):
+            kept[finding.code] = finding
+    return list(kept.values())
 
 
 def by_row(numbered: Sequence[tuple[int, Finding]]) -> list[Finding]:
@@ -345,7 +354,7 @@ def _lost(row: Mapping, rendering: Rendering) -> Iterator[Finding]:
         # Families such as Qwen3 leave out the reasoning of earlier turns, in generation as well.
         earlier = code == "reasoning_lost" and place < len(row["prompt"])
         evidence = f"{what} is not in the rendering: {text.strip()!r:.60}"
-        yield Finding(code, "info" if earlier else "error", evidence, *_LOST[code])
+        yield Finding(code, "info" if earlier else "error", evidence, *LOST[code])
 
 
 def _squeezed(text: str) -> str:
@@ -401,10 +410,10 @@ def _trained(evidence: str, text: str) -> Finding:
 def _before_reply(row: Mapping, rendering: Rendering) -> str:
     """The whole up to the reply; up to the end of the prompt if the reply is written otherwise."""
     shared = len(rendering.whole) - len(rendering.trained)
-    reply = next((text for _, _, _, text in _pieces(row["completion"])), "")
-    for text in (reply, reply.strip()):
-        if text and (place := rendering.whole.find(text, shared)) >= 0:
-            return rendering.whole[:place]
+    for _, _, _, text in _pieces(row["completion"]):
+        for form in (text, text.strip()):
+            if (place := rendering.whole.find(form, shared)) >= 0:
+                return rendering.whole[:place]
     return rendering.whole[: max(shared, len(rendering.prompt))]
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from postlab.chat.guard import runs_away
 from postlab.chat.invariant import (
+    LOST,
+    RANK,
     REASONING,
     Invariant,
     by_row,
@@ -163,9 +165,9 @@ def check_template(
         checks.append(right_padding)
     findings: list[Finding] = []
     for check in checks:  # what an earlier check said, a later one need not repeat
-        said = {(f.code, f.severity) for f in findings} | {(f.code, "info") for f in findings}
+        said = {finding.code: RANK.index(finding.severity) for finding in findings}
         new = _attempt(check, tokenizer)
-        findings += [each for each in new if (each.code, each.severity) not in said]
+        findings += [f for f in new if RANK.index(f.severity) > said.get(f.code, -1)]
     if rows:
         findings += _attempt(lambda tokenizer: _of_rows(rows, tokenizer), tokenizer)
     return findings
@@ -231,9 +233,11 @@ def _judged(row: Mapping, tokenizer: Any, what: str = "") -> list[Finding]:
 
 def _system(tokenizer: Any) -> list[Finding]:
     findings = _judged(_WITH_SYSTEM, tokenizer, "with a system message: ")
-    lost = ("system_lost", "template_error")
+    fix = LOST["system_lost"][1]
     return [
-        replace(each, code="system_lost", severity="warning") if each.code in lost else each
+        replace(each, code="system_lost", severity="warning", fix=fix)
+        if each.code in ("system_lost", "template_error")
+        else each
         for each in findings
     ]
 

@@ -200,10 +200,18 @@ def test_a_reply_whose_line_break_merges_with_the_prompt_is_found():
     tokenizer = build(CHATML, breaks=True)
     rows = [GOOD, row(user("2 + 3?"), reply("\n5"))]
     (message,), batch = warned(rows, tokenizer)
-    assert "assistant_prefix_drift: rows[1]" in message and "merges" in message
+    assert "warning assistant_prefix_drift: rows[1]" in message and "begin no reply" in message
     assert trained(tokenizer, batch, 1) == "\n\n5<|im_end|>\n"  # as TRL: where the two part
     assert codes(tokenizer) == {"assistant_prefix_drift": "info"}
     assert codes(build(CHATML)) == {} and warned(rows, build(CHATML))[0] == []
+
+
+def test_a_prompt_that_ends_in_another_token_before_every_reply_is_an_error():
+    twice = CHATML.replace("'\n' + m", "'\n' + ('\n' if m.role == 'assistant' else '') + m")
+    tokenizer = build(twice, breaks=True)
+    assert codes(tokenizer)["assistant_prefix_drift"] == "error"
+    assert warned([GOOD], tokenizer)[0][0].startswith("error assistant_prefix_drift: rows[0]")
+    assert codes(build(twice)) == {"assistant_prefix_drift": "info"}  # there it is a token more
 
 
 def test_a_prompt_that_is_rendered_another_way_alone_is_found_in_a_row():
