@@ -1,37 +1,51 @@
 """Instruction rows as token ids and a loss mask, the way TRL's SFTTrainer makes them.
 
 A part of `postlab.chat`: one rendering, tokenised once, the loss on the completion alone. Left out:
-packing, tools, images, and templates which mark assistant turns inside the prompt (only the
-completion is trained).
+packing, images, and templates which mark assistant turns inside the prompt (only the completion is
+trained).
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from postlab.chat.rendering import ids_and_start
+from postlab.chat.invariant import by_row, checked_row, examine, typed_by_row
+from postlab.doctor import Finding
 
 if TYPE_CHECKING:
     import torch
 
 
-def encode(rows: Sequence[dict], tokenizer: Any, *, max_length: int) -> dict[str, "torch.Tensor"]:
+def encode(
+    rows: Sequence[dict],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    control_tokens: Literal["count", "refuse"] = "count",
+) -> dict[str, "torch.Tensor"]:
     """Token ids and loss mask of instruction rows, the way TRL's SFTTrainer makes them.
 
     The loss falls on everything after the prompt: the reply, its end-of-turn token, and what the
     template writes after that. Rows longer than max_length are cut at the end, with one warning
-    that counts them: a cut row does not train the end of turn.
+    that counts them: a cut row does not train the end of turn. Rows whose messages the template
+    loses or trains wrongly, and control tokens typed in messages, get a warning for each kind,
+    with the finding that `check_template(tokenizer, rows=rows)` returns.
 
     Args:
-        rows: dicts with `prompt` and `completion`, each a list of messages.
+        rows: dicts with `prompt` and `completion`, each a list of messages; `tools` and
+            `chat_template_kwargs` go to the template, as in TRL.
         tokenizer: a transformers tokenizer with a chat template.
         max_length: tokens kept a row.
+        control_tokens: what to do about rows whose messages hold control tokens such as
+            `<|im_end|>` as text: "count" them in a warning, or "refuse" them with an error.
     Returns:
         `input_ids`, `attention_mask` and `loss_mask`, each (B, T) int64, right-padded; loss_mask
         is 1 on exactly the trained tokens.
     Raises:
         ValueError: for a row without a field, or whose prompt alone fills max_length; it names row
-            and field.
+            and field. For rows that the template cannot render, with the reason. For typed control
+            tokens that are refused.
     Taught in week 1.
 
     >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -59,10 +73,22 @@ def encode(rows: Sequence[dict], tokenizer: Any, *, max_length: int) -> dict[str
         raise ValueError(f"max_length must be a positive number of tokens, got {max_length}")
     _require_template(tokenizer)
 
+    if control_tokens not in ("count", "refuse"):
+        raise ValueError(f"control_tokens must be 'count' or 'refuse', got {control_tokens!r:.40}")
+
+    rows = [checked_row(row, index) for index, row in enumerate(rows)]
     sequences, starts, cut = [], [], 0
-    for index, row in enumerate(rows):
-        prompt, completion = (_messages(row, field, index) for field in ("prompt", "completion"))
-        ids, start = ids_and_start(tokenizer, prompt, completion)
+    failed: list[tuple[int, Finding]] = []
+    broken: list[tuple[int, Finding]] = []
+    typed: dict[int, Counter[str]] = {}
+    for index, (rendering, findings, counts) in enumerate(examine(rows, tokenizer)):
+        if rendering is None:
+            failed += [(index, finding) for finding in findings]
+            continue
+        broken += [(index, each) for each in findings if each.severity != "info"]
+        if counts:
+            typed[index] = counts
+        ids, start = rendering.ids, rendering.start
         if start >= min(len(ids), max_length):
             raise ValueError(
                 f"rows[{index}]: field 'prompt' has {start} of the row's {len(ids)} tokens and "
@@ -72,6 +98,11 @@ def encode(rows: Sequence[dict], tokenizer: Any, *, max_length: int) -> dict[str
         cut += len(ids) > max_length
         sequences.append(ids[:max_length])
         starts.append(start)
+    refused = by_row(failed) + (typed_by_row(typed) if control_tokens == "refuse" else [])
+    if refused:
+        raise ValueError("; ".join(f"{each.evidence}. Fix: {each.fix}" for each in refused))
+    for finding in by_row(broken) + typed_by_row(typed):
+        warnings.warn(str(finding), stacklevel=2)
     if cut:
         warnings.warn(
             f"{cut} of {len(rows)} rows are longer than max_length={max_length} and were cut at "
@@ -97,19 +128,3 @@ def _require_template(tokenizer: Any) -> None:
         raise ValueError(
             "the tokenizer has no chat template; set tokenizer.chat_template before encoding"
         )
-
-
-def _messages(row: dict, field: str, index: int) -> list[dict]:
-    if field not in row:
-        raise ValueError(f"rows[{index}] has no field {field!r}; it has {', '.join(sorted(row))}")
-    value = row[field]
-    if isinstance(value, list) and value and all(_is_message(m) for m in value):
-        return value
-    raise ValueError(
-        f"rows[{index}]: field {field!r} must be a list of messages such as "
-        f"[{{'role': 'user', 'content': '...'}}], got {value!r:.80}"
-    )
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and {"role", "content"} <= value.keys()
