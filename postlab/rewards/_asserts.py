@@ -26,6 +26,7 @@ import random
 import string
 import types
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,6 +86,10 @@ _PLAIN_METHODS = set().union(*_METHODS.values())
 # runs in the sandbox only on an object that surely is the program's; the others are told none.
 _TELLING = _PLAIN_METHODS - _CHANGING - {"get", "copy", "keys", "values", "items"}
 _INSIDE = {"callable", "getattr", "hasattr", "hash"}  # builtins that run in the sandbox alone
+# Functions that may run in the sandbox on what is there, and how they are had there.
+_SOURCES = {name: name for name in _PURE} | {
+    name: f"__import__('copy').{name}" for name in _MODULES["copy"]
+}
 _FIELDS = {"real", "imag", "numerator", "denominator"}
 _OPERATORS: dict[type, str] = {  # functions of the module `operator`
     **{ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv"},
@@ -195,9 +200,10 @@ def plan(
         except Exception:
             # A task may ask for a function named `sum`: perhaps that is the program's.
             called = frozenset(_outermost_calls(tree)) & vars(builtins).keys()
-            if program or not called:
-                raise
-            return plan(source, defined=defined, program=called)
+            if not program and called:
+                with suppress(Unreadable):
+                    return plan(source, defined=defined, program=called)
+            raise
     except Unreadable:
         raise
     except SyntaxError as error:
@@ -320,7 +326,7 @@ class _Script:
             return here(*values)
         pure = len(unknown) == len(values) and all(value.pure for value in unknown)
         if not self.fixed and (pure or (own and any(value.own for value in unknown))):
-            call = [{"source": do}] if do in _PURE else []
+            call = [{"source": _SOURCES[do]}] if do in _SOURCES else []
             operands = [self.operand(value) for value in values]
             return self.step(node, slot, "call" if call else do, call + operands)
         return Unknown()
@@ -338,7 +344,7 @@ class _Script:
                 value = self.value(node.test)
                 if not self.planning and not value:
                     raise _Raised("AssertionError", "Exception", "BaseException")
-            case ast.Expr(value=ast.Call(func=ast.Name(id="print"))):
+            case ast.Expr(value=ast.Call(func=ast.Name(id="print")) | ast.Name()):
                 pass
             case ast.Expr():
                 self.value(node.value)
@@ -736,7 +742,7 @@ class _Script:
         for each in everything:
             if isinstance(each, _Function) and not each.names() <= _PURE.keys():
                 raise Unreadable("a function that calls the program's for each item of a result")
-        if not keywords and name in _PURE:
+        if not keywords and name in _SOURCES:
             return self.either(node, "call", name, function, *values, own=False)
         return Unknown()
 
