@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from postlab.rewards._jail import CPU_SECONDS, KILLED, STARTED
+from postlab.rewards._jail import CPU_SECONDS, KILLED, MOST_SECONDS, STARTED
 
 JAIL = Path(__file__).with_name("_jail.py")
 MAX_OUTPUT = 256 << 10  # bytes of results, all calls of a program together
@@ -110,7 +110,7 @@ def _run_batch(requests: list[dict[str, Any]], jailed: bool) -> list[Outcome]:
             )
             inside.close()
             outcomes = _exchange(requests, outside)
-        porter.wait(6 * CPU_SECONDS)
+        porter.wait(MOST_SECONDS)
         return outcomes
     except (OSError, subprocess.TimeoutExpired) as error:  # processes, memory, descriptors, disk
         return [JailFailure(f"the sandbox could not be started or reached: {error}")] * len(
@@ -207,7 +207,7 @@ def _exchange(requests: list[dict], door: socket.socket) -> list[Outcome]:
                     poll.register(fd, select.POLLIN)
             if not reading:
                 return [streams.outcome() for streams in programs]
-            if not (events := poll.poll(10_000 * CPU_SECONDS)):  # a warden ends every program
+            if not (events := poll.poll(2000 * MOST_SECONDS)):  # a warden ends every program
                 raise TimeoutError("the sandbox does not answer")
             for fd, _ in events:
                 data = os.read(fd, 65536)

@@ -153,9 +153,10 @@ def _run(requests: set[str], allow_weak_sandbox: bool) -> dict[str, Any]:
     listed = sorted(requests)
     jailed = _jailed(allow_weak_sandbox)
     outcomes = run_programs([json.loads(request) for request in listed], jailed=jailed)
-    if all(isinstance(outcome, RuntimeError) for outcome in outcomes):
+    failures = [outcome for outcome in outcomes if isinstance(outcome, RuntimeError)]
+    if len(failures) == len(listed):
         raise RuntimeError(
-            f"code_reward could run none of {len(listed)} programs: {outcomes[0]}. That is this "
+            f"code_reward could run none of {len(listed)} programs: {failures[0]}. That is this "
             "machine's fault and no program's: see to its limits on processes and memory."
         )
     return dict(zip(listed, outcomes, strict=True))
