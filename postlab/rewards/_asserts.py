@@ -310,12 +310,20 @@ class _Script:
             raise Unreadable(f"an argument that is not plain data ({error})") from None
 
     def either(
-        self, node: ast.AST, slot: Any, do: str, here: Callable, *values: Any, own: bool = True
+        self,
+        node: ast.AST,
+        slot: Any,
+        do: str,
+        here: Callable,
+        *values: Any,
+        own: bool = True,
+        asked: int | None = None,
     ) -> Any:
         """An operation: here on plain data, in the sandbox on objects of the program's.
 
-        It is planned for the sandbox if the operands tell the program nothing, being results; or,
-        if `own`, where one of them surely is an object of the program's.
+        It is planned for the sandbox if the operands tell the program nothing, being results (or,
+        where only the first `asked` can tell something, those); or, if `own`, where one of them
+        surely is an object of the program's.
         """
         if not self.planning:
             if any(isinstance(value, _Object) for value in values) and self.has(node, slot):
@@ -324,8 +332,9 @@ class _Script:
         unknown = [value for value in values if isinstance(value, Unknown)]
         if not unknown:
             return here(*values)
-        pure = len(unknown) == len(values) and all(value.pure for value in unknown)
-        if not self.fixed and (pure or (own and any(value.own for value in unknown))):
+        pure = all(isinstance(value, Unknown) and value.pure for value in values[:asked])
+        there = all(value.data is not None for value in unknown)
+        if there and not self.fixed and (pure or (own and any(value.own for value in unknown))):
             call = [{"source": _SOURCES[do]}] if do in _SOURCES else []
             operands = [self.operand(value) for value in values]
             return self.step(node, slot, "call" if call else do, call + operands)
@@ -419,6 +428,8 @@ class _Script:
 
     def change(self, node: Any, do: str, owner: Any, key: Any, value: Any) -> None:
         """Set an attribute or an item: of plain data here, of an object in the sandbox."""
+        if isinstance(owner, Unknown) and owner.data is None and do == "setitem":
+            return  # a list or dict of the script's, no longer known
         if isinstance(owner, Unknown):
             self.step(node, do, do, [self.operand(each) for each in (owner, key, value)])
         elif self.has(node, do) and not self.planning:
@@ -536,7 +547,8 @@ class _Script:
                 owner, key = self.value(node.value), self.value(node.slice)
                 if isinstance(owner, Unknown) and owner.items and isinstance(key, int):
                     return owner.items[key]
-                return self.either(node, "getitem", "getitem", operator.getitem, owner, key)
+                getitem = operator.getitem
+                return self.either(node, "getitem", "getitem", getitem, owner, key, asked=1)
             case ast.Slice():
                 bounds = [part and self.value(part) for part in (node.lower, node.upper, node.step)]
                 unknown = any(isinstance(bound, Unknown) for bound in bounds)

@@ -424,9 +424,11 @@ def _run(request: dict) -> None:
             return results[value]
         if kind == "source":
             return eval(value, namespace)
-        if value in namespace or "Solution" not in namespace:
+        if value in namespace:
             return namespace[value]
-        return getattr(namespace["Solution"](), value)  # as on LeetCode
+        if "Solution" in namespace:  # as on LeetCode
+            return getattr(namespace["Solution"](), value)
+        raise NameError(value)
 
     for do, data, keywords in request["steps"]:
         arguments.append(([], {}))

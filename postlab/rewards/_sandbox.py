@@ -181,10 +181,10 @@ class _Streams:
         self.results, self.status = bytearray(), bytearray()
 
     def outcome(self) -> Outcome:
-        if not self.status.startswith(STARTED):
-            return JailFailure(self.status.decode(errors="replace") or "the sandbox ended early")
         if self.status.endswith(KILLED):
             return JailFailure("the system ended a program within its limits; is memory short?")
+        if not self.status.startswith(STARTED):
+            return JailFailure(self.status.decode(errors="replace") or "the sandbox ended early")
         return bytes(self.results) if 0 < len(self.results) <= MAX_OUTPUT else None
 
 
