@@ -52,6 +52,7 @@ CODE = (
     "rewards.code",
 )
 CODE += ("rewards.schema", "rewards._asserts", "rewards._jail", "rewards._reply")
+CODE += ("rewards._tests",)
 FEW = 2  # of a row's tests: those with small numbers
 SETTINGS: dict[str, Any] = {
     "heldout": 150,

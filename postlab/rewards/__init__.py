@@ -5,8 +5,8 @@ it can't score.
 """
 
 from postlab import _doors
-from postlab.rewards._asserts import read_tests
 from postlab.rewards._reply import after_thinking, fenced, reply_text
+from postlab.rewards._tests import read_tests
 from postlab.rewards.code import code_reward
 from postlab.rewards.format import format_reward
 from postlab.rewards.math import answers_match, extract_answer, math_reward

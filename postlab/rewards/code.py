@@ -1,23 +1,28 @@
-"""Does the function that was written do what its tests ask? Run in a sandbox, judged outside it.
+"""Does the program that was written do what its tests ask? Run in a sandbox, judged outside it.
 
 The program under test runs in a process of its own with no network, no file but Python's own, a
 small scratch folder and hard limits (see `_jail`), and is told the arguments of each call only. Its
 results come back as data and are compared here, so it cannot claim to have passed.
 
-Left out: other languages, programs that read stdin, packages beyond the standard library, and
-tests that need variables or expect an exception; a program may still learn the visible tests by
-heart, so hold some back for the evaluation.
+Left out: other languages, packages beyond the standard library, and tests that `_asserts` and
+`_tests` list as unreadable; a program may still learn the visible tests by heart, so hold some back
+for the evaluation.
 """
 
 import json
+import re
+import textwrap
+import warnings
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from postlab.rewards._asserts import Check, read_tests
+from postlab.rewards._asserts import Unreadable
 from postlab.rewards._batch import check_batch
 from postlab.rewards._reply import after_thinking, fenced, reply_text
+from postlab.rewards._tests import Tests, parse_tests, same_output
 
 MAX_CODE_CHARS = 50_000
-_PYTHON = ("", "python", "python3", "py")
 
 _WEAK = (
     "Plain limits (time, memory, output, and, where you are root, a user of its own) are all there "
@@ -31,9 +36,18 @@ def code_reward(
 ) -> list[float | None]:
     """1.0 where a completion's code passes all of its row's tests, else 0.0.
 
-    The code is the last fenced Python block after the thinking, or the whole reply where there is
-    no fence. A row's tests are assert statements as in MBPP (one text, or a list), or
-    `{"function": "f", "args": [2], "expected": 4}`, or a list of those, also as JSON.
+    The code is the last fenced Python block after the thinking that defines what the tests call, or
+    the whole reply where there is no fence. So an example of its use may follow a program. A row's
+    tests are one of
+
+    - assert statements as in MBPP, one text or a list, or a whole test script;
+    - `{"function": "f", "args": [2], "expected": 4}`, with `kwargs` if needed, or a list of those;
+    - HumanEval's `{"prompt": ..., "test": ..., "entry_point": ...}`, or MBPP's `{"test_list": ...,
+      "test_setup_code": ...}`: the prompt or set-up runs with the program;
+    - `{"inputs": [...], "outputs": [...]}` as in APPS: with a `fn_name`, arguments and results of
+      that function, else what a program reads and should print;
+
+    or the same as JSON, which is best for a column in which rows differ in shape.
 
     Args:
         completions: strings, or lists of messages, as TRL passes them.
@@ -42,65 +56,146 @@ def code_reward(
             that you would run yourself: they are held back from accidents, not from intent.
         columns: the other columns of the batch; none is used.
     Returns:
-        One reward a completion; None where its tests cannot be read.
+        One reward a completion; None where its tests cannot be read, or the machine could not run
+        it (its limit on processes, its memory). Both give a RuntimeWarning with counts and reasons.
     Raises:
-        RuntimeError: if this machine gives no namespaces and allow_weak_sandbox is False.
+        RuntimeError: if this machine gives no namespaces and allow_weak_sandbox is False, or if it
+            could not run any program of the batch.
         TypeError: if completions or tests is a single value, such as a string, and no list.
         ValueError: if there are not as many tests as completions.
     Taught in week 8.
 
-    >>> code_reward(["def f(x): return x"], tests=["no test at all"])
-    [None]
+    >>> code_reward(["def f(x): return x"], tests=[["assert g(1) == 1"]], allow_weak_sandbox=True)
+    [0.0]
     """
     check_batch("code_reward", completions, tests=tests)
-    checks = [read_tests(test) for test in tests]
-    programs = [after_thinking(reply_text(each)) for each in completions]
-    programs = [_code(text) if check else "" for text, check in zip(programs, checks, strict=True)]
-    # Completions of a group are often the same: each is run once.
-    requests: dict[str, bytes | None] = {
-        _request(code, check): None
-        for code, check in zip(programs, checks, strict=True)
-        if code and check
-    }
-    if requests:
-        jailed = _jailed(allow_weak_sandbox)
-        from postlab.rewards._sandbox import run_programs
-
-        written = run_programs([json.loads(request) for request in requests], jailed=jailed)
-        requests = dict(zip(requests, written, strict=True))
-    return [
-        None if not check else float(bool(code) and _passed(check, requests[_request(code, check)]))
-        for code, check in zip(programs, checks, strict=True)
+    rows = _read(tests)
+    replies = [after_thinking(reply_text(each)) for each in completions]
+    # What the sandbox is told, as JSON: completions of a group are often the same, and run once.
+    runs = [
+        [] if isinstance(row, Unreadable) else _requests(reply, row)
+        for reply, row in zip(replies, rows, strict=True)
     ]
+    outcomes = _run({request for run in runs for request in run}, allow_weak_sandbox)
+    rewards = [
+        None if isinstance(row, Unreadable) else _reward(row, [outcomes[each] for each in run])
+        for row, run in zip(rows, runs, strict=True)
+    ]
+    _warn("tests that cannot be read", [row for row in rows if isinstance(row, Unreadable)])
+    _warn(
+        "a program that could not be run",
+        [each for run in runs for r in run if isinstance(each := outcomes[r], RuntimeError)],
+    )
+    return rewards
 
 
-def _code(text: str) -> str:
-    """The program of a reply; empty where there is none or it is too long."""
-    blocks = [body for language, body in fenced(text) if language in _PYTHON]
-    code = (blocks[-1] if blocks else "" if "```" in text else text).strip()
-    return code if len(code) <= MAX_CODE_CHARS and "\0" not in code else ""
+def _read(tests: Iterable) -> list[Tests | Unreadable]:
+    """The tests of each row, or why they cannot be read."""
+    read: dict[str, Tests | Unreadable] = {}
+    rows = []
+    for row in tests:
+        text = repr(row)
+        if text not in read:
+            try:
+                read[text] = parse_tests(row)
+            except Unreadable as error:
+                read[text] = error
+        rows.append(read[text])
+    return rows
 
 
-def _request(code: str, checks: list[Check]) -> str:
-    """What the sandbox is told: the program, and its calls without what they should return."""
-    from postlab.rewards._jail import encode
+def _requests(reply: str, tests: Tests) -> list[str]:
+    """What the sandbox is to run, without what it should return; nothing where there is no code."""
+    code = _code(reply, tests)
+    if not code or len(code) > MAX_CODE_CHARS or "\0" in code:
+        return []
+    if tests.printed:
+        return [json.dumps({"code": code, "stdin": given}) for given, _ in tests.printed]
+    request = {"before": tests.before, "code": code, "after": tests.after, "steps": tests.steps}
+    return [json.dumps(request)]
 
-    calls = [[name, encode(arguments)] for check in checks for name, arguments in check.calls]
-    return json.dumps({"code": code, "calls": calls})
+
+def _code(text: str, tests: Tests) -> str:
+    """The program of a reply; empty where there is none."""
+    blocks = [
+        (language, textwrap.dedent(body))
+        for info, body in fenced(text)
+        if (language := (info.split() or [""])[0]) in ("", "py") or language.startswith("python")
+    ]
+    if not blocks and "```" in text:
+        return ""
+    programs = [body for _, body in blocks] or [text]
+    if tests.printed:  # examples of input and output often follow, in blocks without a language
+        named = [body for language, body in blocks if language]
+        return (named or programs)[-1].strip()
+    for wanted in (all, any):
+        for code in reversed(programs):
+            if wanted(_defines(code, name) for name in tests.names):
+                return code.strip()
+    if tests.before and any(_defines(tests.before[-1], name) for name in tests.names):
+        return f"{tests.before[-1].rstrip()}\n{programs[-1].strip(chr(10))}"  # a body that goes on
+    return programs[-1].strip()
 
 
-def _passed(checks: list[Check], written: bytes | None) -> bool:
-    """Whether what a program wrote are results, one a call, that pass every check."""
+def _defines(code: str, name: str) -> bool:
+    """Whether a line of the code begins a definition of a name."""
+    word = re.escape(name)
+    definition = rf"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+{word}\b|^{word}[ \t]*[:=][^=]"
+    return name in code and re.search(definition, code, re.MULTILINE) is not None
+
+
+def _run(requests: set[str], allow_weak_sandbox: bool) -> dict[str, Any]:
+    """What each program wrote, or the RuntimeError that says why it could not be run."""
+    if not requests:
+        return {}
+    from postlab.rewards._sandbox import run_programs
+
+    listed = sorted(requests)
+    jailed = _jailed(allow_weak_sandbox)
+    outcomes = run_programs([json.loads(request) for request in listed], jailed=jailed)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, RuntimeError)]
+    if len(failures) == len(listed):
+        raise RuntimeError(
+            f"code_reward could run none of {len(listed)} programs: {failures[0]}. That is this "
+            "machine's fault and no program's: see to its limits on processes and memory."
+        )
+    return dict(zip(listed, outcomes, strict=True))
+
+
+def _reward(tests: Tests, written: list[bytes | RuntimeError | None]) -> float | None:
+    if any(isinstance(each, RuntimeError) for each in written):
+        return None
+    return float(bool(written) and _passed(tests, written))
+
+
+def _passed(tests: Tests, written: list) -> bool:
+    """Whether what a program wrote are results, one a step, that pass every test."""
     from postlab.rewards._jail import decode
 
     try:
-        lines = [json.loads(line) for line in (written or b"").split(b"\n")]
-        results = iter([decode(line["value"]) for line in lines])
-        if len(lines) != sum(len(check.calls) for check in checks):
-            return False
-        return all(check.passes([next(results) for _ in check.calls]) for check in checks)
+        if tests.printed:
+            return all(
+                same_output((text or b"").decode(), wanted)
+                for text, (_, wanted) in zip(written, tests.printed, strict=True)
+            )
+        lines = [json.loads(line) for line in (written[0] or b"").split(b"\n")]
+        for line in lines:
+            if "value" in line:
+                line["value"] = decode(line["value"])
+        return tests.passes(lines)
     except Exception:  # whatever a program wrote, or a comparison of it raised: it has not passed
         return False
+
+
+def _warn(what: str, reasons: list[Exception]) -> None:
+    if reasons:
+        counted = Counter(map(str, reasons)).most_common(3)
+        listed = "; ".join(f"{reason} ({count})" for reason, count in counted)
+        warnings.warn(
+            f"code_reward gave None for {what} ({len(reasons)} in this batch): {listed}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _jailed(allow_weak_sandbox: bool) -> bool:

@@ -14,23 +14,35 @@ beside `patternProperties`. The form alone is judged; put what must be true in `
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
 import regex
 
 from postlab.rewards._batch import check_batch
-from postlab.rewards._latex import bounded
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 
 MAX_REPLY_CHARS = 50_000
 MAX_NUMBER_CHARS = 100
 MAX_DEPTH = 32
-PATTERN_SECONDS = 0.5  # of CPU time, for all patterns of a reply; ordinary ones take microseconds
+# What one reply may take, a third of a second in all; ordinary ones take a few microseconds. Steps
+# and not seconds where it can be, so that a busy machine gives the same rewards as an idle one.
+MAX_STEPS = 80_000  # keywords that are checked
+PATTERN_SECONDS = 0.15  # of CPU time, for all patterns
 
-_left: ContextVar[float] = ContextVar("_left", default=PATTERN_SECONDS)
+
+@dataclass
+class _Budget:
+    """What is left to one reply."""
+
+    steps: int
+    seconds: float
+
+
+_budget: ContextVar[_Budget] = ContextVar("_budget")
 
 
 def schema_reward(completions: list, schema: list, **columns: Any) -> list[float | None]:
@@ -78,20 +90,13 @@ def _score(checker: Any, reply: str) -> float | None:
     if parsed is None:
         return 0.0
     (instance,) = parsed
-    _left.set(PATTERN_SECONDS)
-
-    def validate() -> tuple[bool | None]:
-        try:
-            return (checker.is_valid(instance),)
-        except TimeoutError:  # of a pattern
-            return (False,)
-        except Exception:  # the schema's fault: a reference into nothing, or one to itself
-            return (None,)
-
-    valid = bounded(validate)
-    if valid is None:
-        return 0.0  # too much work, which a reply of ordinary size and shape does not ask for
-    return None if valid[0] is None else float(valid[0])
+    _budget.set(_Budget(MAX_STEPS, PATTERN_SECONDS))
+    try:
+        return float(checker.is_valid(instance))
+    except TimeoutError:  # too much work, which a reply of ordinary size and shape does not ask for
+        return 0.0
+    except Exception:  # the schema's fault: a reference into nothing, or one to itself
+        return None
 
 
 @lru_cache(maxsize=1024)
@@ -136,26 +141,62 @@ def _keywords(schema: Any) -> Iterator[tuple[str, Any]]:
 
 @cache
 def _kind(kind: Any) -> Any:
-    """A jsonschema validator class with patterns that can be stopped."""
+    """A jsonschema validator class that can be stopped, in patterns and between keywords."""
     import jsonschema
 
+    checks = dict(kind.VALIDATORS)
     ours = {
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
     }
-    known = {name: check for name, check in ours.items() if name in kind.VALIDATORS}
-    return jsonschema.validators.extend(kind, known)
+    checks |= {name: check for name, check in ours.items() if name in checks}
+    counted = {name: _counted(name, check) for name, check in checks.items()}
+    return jsonschema.validators.extend(kind, counted)
+
+
+def _counted(name: str, check: Callable) -> Callable:
+    """A keyword's check that takes a step of the reply's budget, or one for each item compared."""
+    whole = name in ("const", "enum", "uniqueItems")
+
+    def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        budget = _budget.get()
+        budget.steps -= 1 + (len(instance) if whole and isinstance(instance, list | dict) else 0)
+        if budget.steps < 0:
+            raise TimeoutError
+        return check(validator, value, instance, schema)
+
+    return checked
 
 
 def _matches(pattern: str, text: str) -> bool:
     """Whether a pattern occurs in a text; TimeoutError once the reply's time is used up."""
-    left, begun = _left.get(), time.thread_time()
-    if left <= 0:
+    budget, begun = _budget.get(), time.thread_time()
+    if budget.seconds <= 0:
         raise TimeoutError
-    match = regex.search(pattern, text, timeout=left)
-    _left.set(left - (time.thread_time() - begun))
+    match = regex.search(pattern, text, timeout=budget.seconds)
+    budget.seconds -= time.thread_time() - begun
     return match is not None
+
+
+def _unique_items(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Exception]:
+    """jsonschema compares each pair of items that cannot be sorted; this takes one pass."""
+    from jsonschema import ValidationError
+
+    if wanted and validator.is_type(instance, "array"):
+        texts = {json.dumps(_one_spelling(item), sort_keys=True) for item in instance}
+        if len(texts) < len(instance):
+            yield ValidationError("an item given twice")
+
+
+def _one_spelling(value: Any) -> Any:
+    """JSON with its whole numbers as such: 1.0 is 1."""
+    if isinstance(value, list):
+        return [_one_spelling(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _one_spelling(item) for key, item in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Exception]:

@@ -312,7 +312,6 @@ def test_format_reward_pays_one_answer_at_the_end(text):
         "<answer>5</answer> I hope.",
         "<answer>5</answer><answer>5</answer>",
         "<answer>5</answer>\n#### 5",
-        r"<answer>\boxed{5}</answer>",
         "<answer></answer>",
         "<answer> </answer>",
         "<answer>5",

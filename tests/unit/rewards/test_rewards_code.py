@@ -174,13 +174,19 @@ TESTS_READ = [
     ("assert f(1)[0] == 2", False),
 ]
 UNREADABLE = [
-    *(None, "", [], 7, "assert", "assert True", "assert 1 == 1", "for i in (1,): assert f(i)"),
-    *("x = 1\nassert f(x) == 2", "assert f(g(1)) == 2", "assert f(x=1) == 2", "not code at all"),
-    *("import os\nassert f(1) == 2", "assert f(1).real == 2", "assert f(open('x')) == 2"),
+    *(None, "", [], 7, "assert", "assert True", "assert 1 == 1", "not code at all", "f(1)"),
+    *("import os\nassert f(1) == 2", "assert f(open('x')) == 2", "while f(1): assert f(2)"),
     *("assert f(9**9**9) == 2", "assert f([0] * 10**9) == 2", "assert f(range(10**9)) == 2"),
-    *("assert [f(i) for i in (1,)] == [2]", "assert (lambda: f(1))() == 2", "assert f(*[1]) == 2"),
-    *("assert f(1) == y", "assert f == 1", "assert math.sin(f(1)) == 2"),
+    *("assert f(1) == y", "assert f == 1", "if f(1): assert f(2) == 3", "assert f(1) == f'{1}'"),
+    *("for x in f(1): assert f(x)", "assert all(f(x) for x in f(1))", "assert f(f(1) + 1) == 3"),
+    *("class A: pass\nassert f(A()) == 1", "import numpy\nassert f(numpy.array([1])) == 2"),
+    *("x = [1]\nwhile True: x.append(f(1))", "assert f(" + "[" * 60 + "]" * 60 + ") == 1"),
+    *("for i in range(10**9): assert f(i)", "assert f(1) == '%d' % 9", "assert f(1).__class__"),
     *({"function": "f"}, {"function": 1, "args": [], "expected": 1}, "[1, 2]", "(" * 5000),
+    *({"function": "f", "args": [{1, object()}], "expected": 1}, {"inputs": ["1"], "outputs": []}),
+    *({"test": "def check(c): assert c(1)", "entry_point": "1 + 1"}, {"tests": "assert f(1)"}, "{"),
+    *({"test_list": ["assert f(1) == 2"], "test_setup_code": "import numpy"}, {"test_list": "x"}),
+    {"inputs": [[1]], "outputs": [2], "testtype": "functional"},
 ]
 
 
@@ -190,8 +196,10 @@ def test_tests_are_read_and_judged_here(tests, passes):
 
 
 @pytest.mark.parametrize("tests", UNREADABLE, ids=range(len(UNREADABLE)))
-def test_tests_that_cannot_be_read_give_none(tests):
-    assert weak(["def f(x): return x + 1"], [tests]) == [None]
+def test_tests_that_cannot_be_read_give_none_and_a_warning(tests):
+    with pytest.warns(RuntimeWarning, match="None for tests that cannot be read .2 in this batch"):
+        rewards = weak(["def f(x): return x + 1"] * 3, [tests, "assert f(1) == 2", tests])
+    assert rewards == [None, 1.0, None]
 
 
 # So many digits that no address in a repr holds them by chance.
@@ -216,21 +224,54 @@ def test_a_program_finds_no_expected_value():
 
 
 def test_the_sandbox_is_told_no_expected_value():
-    from postlab.rewards.code import _request
+    from postlab.rewards.code import _requests
 
-    request = _request("pass", read_tests("assert f(2) == 9182736455463"))
-    assert "f" in request and "9182736455463" not in request
+    for tests in (
+        "assert f(2) == 9182736455463",
+        "assert f(2).startswith('9182736455463')",
+        "assert abs(f(2) - 9182736455463) < 1e-3",
+        "assert 9182736455463 in f(2)",
+        "assert Shape(2).area() == 9182736455463",
+        "assert Shape(2) == 9182736455463",
+        "assert Shape(2).name().count('9182736455463')",
+        "x = [2]\nf(x)\nassert x == [9182736455463]",
+        {"function": "f", "args": [2], "expected": 9182736455463},
+        {"fn_name": "f", "inputs": [[2]], "outputs": [9182736455463]},
+        {"inputs": ["2"], "outputs": ["9182736455463"]},
+    ):
+        (request,) = _requests("pass", read_tests(tests))
+        assert "2" in request and "9182736455463" not in request
 
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, -3, 1.5, "a\ud800", [1, [2]], (1, (2,)), {1, 2}, frozenset([1]), {1: (2,)}],
+    [
+        *(None, True, -3, 1.5, "a\ud800", [1, [2]], (1, (2,)), {1, 2}, frozenset([1]), {1: (2,)}),
+        *(10**5000, -(2**64), b"\0\xff", bytearray(b"a"), 1 - 2j, range(3, 10**4, 2), float("inf")),
+        *([[]] * 3, {"a": {"b": {"c": [b"d"]}}}, {(1, b"2"): {3j}}),
+    ],
 )
 def test_values_come_back_as_they_went(value):
     assert decode(encode(value)) == value and type(decode(encode(value))) is type(value)
 
 
-@pytest.mark.parametrize("forged", [{}, {"a": 1}, {"set": 3}, {"set": [[1]]}, {"dict": [[[], 1]]}])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        *(
+            {},
+            {"a": 1},
+            {"set": 3},
+            {"set": [[1]]},
+            {"dict": [[[], 1]]},
+            {"int": 3},
+            {"bytes": "x"},
+        ),
+        *({"ref": 0}, {"name": "f"}, {"source": "exit()"}, {"range": [0, 10**12, 1]}),
+        {"set": [k * (2**61 - 1) for k in range(5000)]},
+        {"dict": [[{"complex": [-1000003 * k, k]}, 0] for k in range(5000)]},
+    ],
+)
 def test_forged_values_are_refused(forged):
     with pytest.raises((ValueError, TypeError)):
         decode(forged)
