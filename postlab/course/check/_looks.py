@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postlab.course.check._calls import Call, call
+from postlab.course.check._calls import Call, TookTooLong, call
 from postlab.course.check._diagnosis import error, known_mistake, raised, side_by_side, trace, wrong
 from postlab.course.check._parts import Exercise, Outcome, Trial, right
+from postlab.course.check._smallest import smallest
 from postlab.course.check._words import clean, differing, misfit, number, same, sentence
 
 LOST = "look for detach(), .data, .item(), torch.no_grad() or torch.tensor(…) on the way"
@@ -56,6 +57,10 @@ def values(trial: Trial) -> Outcome | None:
     if index is None:
         return None
     case, result, want = trial.cases[index], trial.calls[index], trial.wants[index]
+    if index >= len(trial.exercise.cases) and not isinstance(result.error, TookTooLong):
+        case = smallest(trial, case)
+        result = trial.exercise.call(trial.function, case.inputs)
+        want = trial.exercise.expected(case.inputs)
     known = known_mistake(trial)
     if known:
         return wrong(*known, *side_by_side(trial, case, result, want))
