@@ -13,7 +13,16 @@ from torch import Tensor
 from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong
 from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, shapes
-from postlab.course.check._words import clean, differing, misfit, number, same, shape, show
+from postlab.course.check._words import (
+    clean,
+    differing,
+    misfit,
+    number,
+    same,
+    sentence,
+    shape,
+    show,
+)
 
 ADVICE = (  # part of the exception's type and text, what to do about it
     (
@@ -63,8 +72,11 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
         found = next(filter(fits, exercise.pairs()), None)
     if found is None:
         return None
-    looks = ". Besides, ".join(mistake.looks for mistake in found.mistakes)
-    return "_and_".join(mistake.code for mistake in found.mistakes), f"It looks as if {looks}."
+    code = "_and_".join(mistake.code for mistake in found.mistakes)
+    if len(found.mistakes) == 1:
+        return code, f"It looks as if {found.mistakes[0].looks}."
+    one, two = (sentence(mistake.looks) for mistake in found.mistakes)
+    return code, f"Your values are what two mistakes give together. First: {one} Second: {two}"
 
 
 def _wrong_part(trial: Trial) -> int | None:
@@ -179,7 +191,7 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
             "Where the mask is 1 all your values are right; where it is 0 they differ.",
         )
     if _all_cases(trial, _reordered):
-        return "reordered", "All the right values are there, but in another order."
+        return "reordered", "All the right values are there, but in other places."
     if _all_cases(trial, _rescaled):
         return (
             "rescaled",

@@ -27,10 +27,11 @@ def smallest(trial: Trial, case: Case) -> Case:
             name: letters.index(letter) for name, letters in axes.items() if letter in letters
         }
         for index in range(_size(inputs, owners) - 1, -1, -1):
-            size = _size(inputs, owners)
-            kept = [i for i in range(size) if i != index]
+            kept = [i for i in range(_size(inputs, owners)) if i != index]
+            if not kept:
+                break
             smaller = {name: _kept(inputs[name], axis, kept) for name, axis in owners.items()}
-            if size > 1 and _failure(trial, {**inputs, **smaller}) == failure:
+            if _failure(trial, {**inputs, **smaller}) == failure:
                 inputs |= smaller
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.is_floating_point():

@@ -34,7 +34,7 @@ log_of_log: you take a logarithm or a softmax twice
 
 shifted: you shift the labels by one position: here logits and labels are aligned already, the
 logits at t are for the label at t
-- return picked -> return token_logps(logits[:, :-1], labels[:, 1:])
+- logps = -> logits, labels = logits[:, :-1], labels[:, 1:]; logps =
 - labels.unsqueeze -> labels.roll(-1, 1).unsqueeze
 
 log_base: you take a logarithm to base 2 or 10: log-probs are natural logarithms, in nats
@@ -124,7 +124,7 @@ count
 
 shifted: you shift the labels by one position: here logits and labels are aligned already, the
 logits at t are for the label at t
-- return loss -> return sft_loss(logits[:, :-1], labels[:, 1:], mask[:, 1:])
+- logps = -> logits, labels, mask = logits[:, :-1], labels[:, 1:], mask[:, 1:]; logps =
 
 not_normalised: the log_softmax is missing
 - torch.log_softmax(logits, -1) -> logits
@@ -135,6 +135,10 @@ probability: you average probabilities: the logarithm is missing
 wrong_axis: you normalise over the wrong axis: the vocabulary is the last one, dim=-1
 - log_softmax(logits, -1) -> log_softmax(logits, 1)
 - log_softmax(logits, -1) -> log_softmax(logits, 0)
+
+log_base: you take a logarithm to base 2 or 10: the loss is in nats, natural logarithms
+- return loss -> return loss / math.log(2)
+- return loss -> return loss / math.log(10)
 
 per_row: you return a loss for each row: one for the whole batch is wanted
 - (logps * mask).sum() / mask.sum() -> (logps * mask).sum(-1) / mask.sum(-1)

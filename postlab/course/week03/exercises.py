@@ -75,7 +75,7 @@ def _rows(seed: int) -> dict[str, Any]:
     draw, end = random.Random(seed), 2
     sequences, starts = [], []
     for length in draw.sample(range(5, 10), 3):
-        prompt = [*draw.choices(range(10, 90), k=draw.randint(1, 2)), end]
+        prompt = [*draw.choices(range(10, 90), k=draw.randint(1, 2) + seed // 6), end]
         sequences.append([*prompt, *draw.choices(range(10, 90), k=length - 3), end])
         starts.append(len(prompt))
     return {"sequences": sequences, "starts": starts, "pad": (end, 0, 1)[seed % 3]}

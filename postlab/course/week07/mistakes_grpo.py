@@ -25,7 +25,10 @@ other_baseline: your baseline is another one than the mean of all rewards
 - rewards - rewards.mean() -> rewards - rewards.median()
 - rewards - rewards.mean() -> rewards - rewards.max()
 - rewards - rewards.mean() -> rewards - rewards.min()
-- rewards - rewards.mean() -> rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
+
+one_fewer: you divide by one answer fewer than there are, or compare each answer with the mean of the
+others, which comes to the same: here its own reward is in the mean, and the mean is over all
+- return - -> return -len(rewards) / (len(rewards) - 1) *
 
 mask_ignored: what stands in the padding is in your sum: multiply by the mask first
 - (logps * mask) -> logps

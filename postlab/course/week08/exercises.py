@@ -84,6 +84,8 @@ MENDED_REWARD = Exercise(
         _case("Red, red, red.", "the right value and no other, said often"),
         _case("It is red indeed.", "the right value, and a word behind it"),
         _case("Red, red, or blue.", "two values, the right one more often"),
+        _case("It is blue or red.", "two values, the right one last"),
+        _case("It is red, not blue.", "two values, the right one first"),
     ),
     random=_replies,
     plain=mistakes_hack.mended_reward,

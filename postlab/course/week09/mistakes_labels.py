@@ -101,7 +101,8 @@ multiplied: you multiply by 1 - 2 noise: divide by it
 - / (1 - 2 * noise) -> * (1 - 2 * noise)
 
 divided_in_part: only a part of the difference is divided by 1 - 2 noise: put the difference in
-brackets
+brackets (or write it as l(m) - noise * m / (1 - 2 noise))
+- return loss -> return kept - noise * margins
 - ((1 - noise) * kept - noise * turned) / (1 - 2 * noise) -> (1 - noise) * kept - noise * turned / (1 - 2 * noise)
 - ((1 - noise) * kept - noise * turned) / (1 - 2 * noise) -> (1 - noise) * kept / (1 - 2 * noise) - noise * turned
 

@@ -545,7 +545,7 @@ BY_HAND = {
         + [-0.075 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501]
     ],
     "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2],
-    "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0],
+    "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
     "silent_share": [0.625, 0.4112],
     "kappa": [0.5, 8 / 18, -1.0],
     "robust_dpo_loss": [[-0.078522, LOG2, 1.752498]],
@@ -895,6 +895,62 @@ def test_an_argument_without_effect_is_named():
         return -F.logsigmoid(0.3 * margin)
 
     assert code(fixed_beta, "dpo_loss") == "ignores_beta"
+
+
+def test_two_mistakes_at_once_are_both_named():
+    def unmasked_and_positive(logits, labels, mask):
+        return -F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    assert set(code(unmasked_and_positive, "sft_loss").split("_and_")) == {"mask_ignored", "sign"}
+
+
+def test_a_mistake_that_fits_the_cases_worked_by_hand_only_is_not_named():
+    """What is shown has to give the learner's values everywhere."""
+
+    def only_there(p, size):
+        return p**size if size in (2, 4) else 0.7 * p + 0.1 * size
+
+    outcome = examine(exercise("silent_share"), only_there)
+    assert outcome.code == "not_recognised"
+
+
+def test_values_that_no_mistake_gives_are_shown_on_the_smallest_case_that_fails():
+    def wrong_at_large_margins(chosen_rewards, rejected_rewards):
+        margin = chosen_rewards - rejected_rewards
+        return torch.where(margin > 1.5, 0.5, -F.logsigmoid(margin))
+
+    outcome = examine(BT, wrong_at_large_margins)
+    assert outcome.code == "not_recognised"
+    about = outcome.message.splitlines()[1]
+    numbers = re.search(r"chosen_rewards \[(.*?)\], rejected_rewards \[(.*?)\]", about)
+    assert numbers and "," not in numbers[1] + numbers[2]  # one pair is left
+    assert float(numbers[1]) - float(numbers[2]) > 1.5
+
+
+def test_padding_alone_is_not_called_a_scale():
+    def values_in_the_padding(rewards, values, mask, *, gamma, lam):
+        right = exercise("gae").reference(rewards, values, mask, gamma=gamma, lam=lam)
+        return torch.where(mask.bool(), right, values)
+
+    assert code(values_in_the_padding, "gae") == "padding_differs"
+
+
+def test_whole_numbers_at_an_edge_may_be_ints():
+    def in_python(p):
+        steps, highest = [0.0] * len(p), 0.0
+        for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+            highest = max(highest, p[i].item() * (len(p) - rank))
+            steps[i] = min(highest, 1)
+        return torch.tensor(steps)
+
+    assert code(in_python, "holm") == "right"
+
+
+def test_an_argument_used_in_part_is_not_called_unused():
+    def labels_of_the_first_row(steps, right):
+        return exercise("step_labels").reference(steps, right[:1].expand_as(right))
+
+    assert code(labels_of_the_first_row, "step_labels") == "not_recognised"
 
 
 def test_numpy_on_the_way_is_found_under_training():
