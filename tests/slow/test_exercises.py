@@ -1,6 +1,6 @@
 """Every notebook with exercises runs to its end, solved, half solved and all wrong.
 
-Solutions are the notebook's own folded ones, wrong answers come from tests/mutants. A check returns
+Solutions are the notebook's own folded ones, wrong answers from its mistakes. A check returns
 a function that is right in each case, so the cells that compare their output say in all variants
 what the committed notebook says.
 """
@@ -17,8 +17,7 @@ from exercise_tools import (
     answered,
     build,
     exercises_of,
-    mutant_source,
-    mutants,
+    wrong_source,
 )
 
 WITH_EXERCISES = [s for s in SOURCES if exercises_of(build.notebook_of(s, None))]
@@ -41,9 +40,7 @@ def answer(found: ExerciseCell, planned: str) -> str | None:
     """The source that goes in place of the stub."""
     if planned == "right":
         return found.solution
-    return (
-        mutant_source(found.name, next(iter(mutants(found.name)))) if planned == "wrong" else None
-    )
+    return wrong_source(found.name) if planned == "wrong" else None
 
 
 def said(cell: nbformat.NotebookNode) -> str:

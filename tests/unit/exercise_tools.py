@@ -1,4 +1,4 @@
-"""Exercises for tests: their checks, their mutants, and their cells in a notebook."""
+"""Exercises for tests: their checks, their wrong answers, and their cells in a notebook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from postlab.course import check as checks
 from postlab.course.check._parts import Exercise
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTANTS = ROOT / "tests" / "mutants"
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("week*.py"))
 NAMES = list(checks.WEEKS)
 SOLUTION = re.compile(
@@ -33,22 +31,10 @@ def exercise(name: str) -> Exercise:
     return getattr(module, name.upper())
 
 
-def mutants(name: str) -> dict[str, tuple[Callable, str]]:
-    """Mutant name -> the function and the code that its diagnosis should have."""
-    module = module_at(MUTANTS / f"{name}.py", f"mutants_{name}")
-    return {mutant: (getattr(module, mutant), code) for mutant, code in module.MUTANTS.items()}
-
-
-def mutant_source(name: str, mutant: str) -> str:
-    """A mutant as a learner's cell has it: the file's imports, and the function by its own name."""
-    text = (MUTANTS / f"{name}.py").read_text(encoding="utf-8")
-    imports, found = [], None
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            imports.append(ast.get_source_segment(text, node))
-        elif isinstance(node, ast.FunctionDef) and node.name == mutant:
-            found = ast.get_source_segment(text, node)
-    return "\n".join([*imports, "", found.replace(f"def {mutant}(", f"def {name}(", 1)])
+def wrong_source(name: str) -> str:
+    """The exercise's first wrong answer as a learner's cell has it, with the imports it needs."""
+    text = exercise(name).wrong_answers[0].text
+    return f"import math, re, torch\nimport torch.nn.functional as F\n\n{text}"
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong
-from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, right, shapes
-from postlab.course.check._words import clean, differing, misfit, number, same, shape, show
+from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, shapes
+from postlab.course.check._words import (
+    clean,
+    differing,
+    misfit,
+    number,
+    same,
+    sentence,
+    shape,
+    show,
+)
 
 ADVICE = (  # part of the exception's type and text, what to do about it
     (
@@ -39,34 +49,34 @@ def wrong(code: str, *lines: str) -> Outcome:
 
 
 def known_mistake(trial: Trial) -> tuple[str, str] | None:
-    """Code and sentence of the first mistake that does on every case what the learner's does.
+    """Code and sentence of the mistake, or two mistakes, that give the learner's values everywhere.
 
-    Of several values only the first wrong one is compared: the others may have faults of their own.
-    Where every case raises, so must the mistake, with the same text. If none fits everywhere, the
-    only one that fits the cases worked by hand is named too: another mistake may have joined it.
+    Of several values, if none has them all, only the first wrong one is compared: the others may
+    have faults of their own. Where every case raises, so must the mistake, with the same text.
     """
-    part = _wrong_part(trial)
+    exercise, part = trial.exercise, _wrong_part(trial)
     silent = all(result.error is not None for result in trial.calls)
-    small, alone = len(trial.exercise.cases), {}
 
-    def fits(function: Callable[..., Any], cases: slice) -> bool:
+    def fits(answer: WrongAnswer, part: int | None = None) -> bool:
         """Stops at the first case that tells the two apart."""
+        function = exercise.function(answer)
         return all(
-            alike(result, trial.exercise.call(function, case.inputs), part=part, by_text=silent)
-            for case, result in zip(trial.cases[cases], trial.calls[cases], strict=False)
+            alike(result, exercise.call(function, case.inputs), part=part, by_text=silent)
+            for case, result in zip(trial.cases, trial.calls, strict=False)
         )
 
-    for mistake in trial.exercise.mistakes:
-        for function in mistake.functions:
-            if not fits(function, slice(small)):
-                continue
-            if fits(function, slice(small, None)):
-                return mistake.code, f"It looks as if {mistake.looks}."
-            alone[mistake.code] = mistake.looks
-    if len(alone) == 1 and not silent and not all(map(right, trial.calls[:small], trial.wants)):
-        code, looks = alone.popitem()
-        return f"{code}_and_more", f"Here it looks as if {looks}. And something else is off."
-    return None
+    found = next(filter(fits, exercise.wrong_answers), None)
+    if found is None and part is not None:
+        found = next((x for x in exercise.wrong_answers if fits(x, part)), None)
+    if found is None and not any(result.error for result in trial.calls):
+        found = next(filter(fits, exercise.pairs()), None)
+    if found is None:
+        return None
+    code = "_and_".join(mistake.code for mistake in found.mistakes)
+    if len(found.mistakes) == 1:
+        return code, f"It looks as if {found.mistakes[0].looks}."
+    one, two = (sentence(mistake.looks) for mistake in found.mistakes)
+    return code, f"Your values are what two mistakes give together. First: {one} Second: {two}"
 
 
 def _wrong_part(trial: Trial) -> int | None:
@@ -164,31 +174,57 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
         return "not_deterministic", "Called again it returns something else: is there chance in it?"
     if not _finite(trial.calls[index].value) and _finite(trial.wants[index]):
         return "not_finite", "There is nan or inf in it: a division by 0, or the logarithm of 0?"
-    base, other = exercise.random(0), exercise.random(RANDOM_CASES)
-    for name in base:
-        mixed = {**base, name: other[name]}
-        ours = [exercise.call(trial.function, inputs) for inputs in (base, mixed)]
-        theirs = [exercise.call(exercise.reference, inputs) for inputs in (base, mixed)]
-        if any(result.error is not None for result in (*ours, *theirs)) or alike(*theirs):
-            continue
-        if alike(*ours):
-            return (
-                f"ignores_{name}",
-                f"What you return does not change with `{name}`: do you use it?",
-            )
+    unused = _unused(trial)
+    if unused:
+        return (
+            f"ignores_{unused}",
+            f"What you return doesn't change with `{unused}`: do you use it?",
+        )
     ratio = _ratio(trial)
     if ratio == -1:
         return "negated", "All your values have the wrong sign."
     if ratio is not None:
         return "factor", f"All your values are {number(ratio)} times the expected ones."
-    if _rescaled(trial):
+    if _all_cases(trial, _masked_only):
+        return (
+            "padding_differs",
+            "Where the mask is 1 all your values are right; where it is 0 they differ.",
+        )
+    if _all_cases(trial, _reordered):
+        return "reordered", "All the right values are there, but in other places."
+    if _all_cases(trial, _rescaled):
         return (
             "rescaled",
             "They are the expected values, but shifted and scaled: return them as they are.",
         )
-    if index >= len(exercise.cases):
-        return "differs", "The small cases are right, random ones are not: what is different there?"
-    return "differs", "Work this case out by hand, and print each of your steps beside it."
+    small = index < len(exercise.cases)
+    return (
+        "not_recognised",
+        "This is none of the mistakes that the check knows. "
+        + ("" if small else "The cases worked by hand are right, random ones are not. ")
+        + "Here is the smallest case that fails: work it out by hand, and print each of your steps "
+        "beside it.",
+    )
+
+
+def _unused(trial: Trial) -> str | None:
+    """An argument that changes the right values, in some pair of cases, and never the learner's."""
+    exercise = trial.exercise
+    for name in exercise.random(0):
+        without_effect = False
+        for seed in range(RANDOM_CASES):
+            base, other = exercise.random(seed), exercise.random(seed + RANDOM_CASES)
+            both = (base, {**base, name: other[name]})
+            theirs = [exercise.call(exercise.reference, inputs) for inputs in both]
+            if any(result.error for result in theirs) or alike(*theirs):
+                continue
+            ours = [exercise.call(trial.function, inputs) for inputs in both]
+            without_effect = not any(result.error for result in ours) and alike(*ours)
+            if not without_effect:
+                break
+        if without_effect:
+            return name
+    return None
 
 
 def _finite(value: Any) -> bool:
@@ -199,18 +235,45 @@ def _finite(value: Any) -> bool:
     return isinstance(value, Integral) or math.isfinite(value)
 
 
-def _rescaled(trial: Trial) -> bool:
-    """Is each tensor an affine function of the expected one, where that is not 0? Whitened, say."""
-    fits = []
-    for result, want in zip(trial.calls, trial.wants, strict=False):
-        if not isinstance(want, Tensor) or misfit(result.value, want) or not _finite(result.value):
+def _all_cases(trial: Trial, holds: Callable[[Tensor, Tensor, Tensor], bool | None]) -> bool:
+    """Whether something holds of the learner's tensor, the expected one and the mask in each case.
+
+    None stands for a case that says nothing; some case has to say something.
+    """
+    answers = []
+    for case, result, want in zip(trial.cases, trial.calls, trial.wants, strict=False):
+        if not isinstance(want, Tensor) or misfit(result.value, want):
             return False
-        x, y = (t[want != 0].double() for t in (want, result.value))
-        if len(x) > 3:
-            basis = torch.stack([x, torch.ones_like(x)], dim=1)
-            line = basis @ torch.linalg.lstsq(basis, y).solution
-            fits.append(torch.allclose(line, y, atol=1e-4) and y.std() > 1e-2)
-    return bool(fits) and all(fits)
+        mask = case.inputs.get("mask")
+        if not isinstance(mask, Tensor) or mask.shape != want.shape:
+            mask = torch.ones_like(want)
+        answers.append(holds(result.value, want, mask.bool()))
+    told = [answer for answer in answers if answer is not None]
+    return bool(told) and all(told)
+
+
+def _masked_only(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
+    if mask.all():
+        return None if same(got, want) else False
+    return same(got[mask], want[mask])
+
+
+def _reordered(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
+    if want.dtype == torch.bool or want.numel() < 2 or not _finite(got):
+        return False
+    return same(got.flatten().sort().values, want.flatten().sort().values)
+
+
+def _rescaled(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
+    """Is the one an affine function of the other where the mask is 1, and equal elsewhere?"""
+    if not _finite(got) or not same(got[~mask], want[~mask]):
+        return False
+    x, y = want[mask].double(), got[mask].double()
+    if len(x) < 4:
+        return None
+    basis = torch.stack([x, torch.ones_like(x)], dim=1)
+    slope, shift = torch.linalg.lstsq(basis, y).solution.tolist()
+    return torch.allclose(slope * x + shift, y, atol=1e-4) and abs(slope) > 1e-2
 
 
 def _ratio(trial: Trial) -> float | None:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from postlab.course.check._calls import Call, call
+from postlab.course.check._calls import Call, TookTooLong, call
 from postlab.course.check._diagnosis import error, known_mistake, raised, side_by_side, trace, wrong
 from postlab.course.check._parts import Exercise, Outcome, Trial, right
+from postlab.course.check._smallest import smallest
 from postlab.course.check._words import clean, differing, misfit, number, same, sentence
 
 LOST = "look for detach(), .data, .item(), torch.no_grad() or torch.tensor(…) on the way"
@@ -56,6 +57,10 @@ def values(trial: Trial) -> Outcome | None:
     if index is None:
         return None
     case, result, want = trial.cases[index], trial.calls[index], trial.wants[index]
+    if index >= len(trial.exercise.cases) and not isinstance(result.error, TookTooLong):
+        case = smallest(trial, case)
+        result = trial.exercise.call(trial.function, case.inputs)
+        want = trial.exercise.expected(case.inputs)
     known = known_mistake(trial)
     if known:
         return wrong(*known, *side_by_side(trial, case, result, want))
@@ -71,10 +76,17 @@ def edges(trial: Trial) -> Outcome | None:
     for edge in trial.exercise.edges:
         result = trial.exercise.call(trial.function, edge.case.inputs)
         want = trial.exercise.expected(edge.case.inputs)
-        if not right(result, want):
+        if not right(result, want) and not right(_as_expected(result, want), want):
             headline = f"All is right but a special case. {edge.says}"
             return wrong(edge.code, headline, *side_by_side(trial, edge.case, result, want))
     return None
+
+
+def _as_expected(result: Call, want: Any) -> Call:
+    """The result in the expected dtype: at an edge, floats that happen to be whole may be ints."""
+    if isinstance(result.value, Tensor) and isinstance(want, Tensor):
+        return Call(value=result.value.to(want.dtype))
+    return result
 
 
 def inputs_kept(trial: Trial) -> Outcome | None:

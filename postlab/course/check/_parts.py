@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from postlab.course.check._answers import Mistake, WrongAnswer, edited, is_python, source
 from postlab.course.check._calls import Call, TookTooLong, call
 from postlab.course.check._words import same, shape
 
 RANDOM_CASES = 6
+NAMES = {"torch": torch, "F": F, "math": math, "re": re, "Counter": Counter}  # of wrong answers
 
 
 @dataclass(frozen=True)
@@ -45,19 +53,6 @@ class Case:
     why: str = ""
 
 
-class Mistake:
-    """A mistake that people make, as functions that make it.
-
-    Args:
-        code: of the diagnosis.
-        looks: to go on from "It looks as if …".
-        functions: with the arguments of the exercise, one for each way to make it.
-    """
-
-    def __init__(self, code: str, looks: str, *functions: Callable[..., Any]) -> None:
-        self.code, self.looks, self.functions = code, looks, functions
-
-
 @dataclass(frozen=True)
 class Edge:
     """A case at which a function that is right elsewhere fails for one reason only.
@@ -65,12 +60,14 @@ class Edge:
     Args:
         code: of the diagnosis.
         case: the inputs.
-        says: the reason and the way out, in a sentence or two.
+        says: what holds there, in a sentence or two; true whatever the learner returned.
+        ways: edits of the right answer, each of which makes it fail here and nowhere else.
     """
 
     code: str
     case: Case
     says: str
+    ways: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -80,10 +77,13 @@ class Exercise:
     Args:
         name: of the function, and of the check.
         reference: a right function.
+        plain: a right function in a few lines, which the wrong answers edit; the reference if None.
         positional: names of the arguments that are passed by position; the others go by name.
         cases: worked by hand, the plainest first.
         random: seed -> inputs; seeds that differ by RANDOM_CASES give the same shapes.
         mistakes: likelier ones first.
+        axes: for inputs that can be made smaller, a letter for each axis ("." for one that stays);
+            those that share a letter are cut together.
         edges: looked at when all else is right.
         gradients: inputs to which the gradient must flow as in the reference.
         outputs: names of the values, where there are several.
@@ -95,9 +95,52 @@ class Exercise:
     cases: tuple[Case, ...]
     random: Callable[[int], Mapping[str, Any]]
     mistakes: tuple[Mistake, ...]
+    plain: Callable[..., Any] | None = None
     edges: tuple[Edge, ...] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def right_answer(self) -> str:
+        """The text that the wrong answers edit."""
+        return source(self.plain or self.reference)
+
+    @functools.cached_property
+    def wrong_answers(self) -> tuple[WrongAnswer, ...]:
+        """Every way of every mistake.
+
+        Raises:
+            ValueError: if an edit finds nothing to replace.
+        """
+        ways = ((mistake, way) for mistake in self.mistakes for way in mistake.ways)
+        return tuple(WrongAnswer((mistake,), self._edited(way)) for mistake, way in ways)
+
+    def answers_at(self, edge: Edge) -> tuple[WrongAnswer, ...]:
+        """The wrong answers that fail at an edge only."""
+        return tuple(WrongAnswer((), self._edited((way,))) for way in edge.ways)
+
+    def _edited(self, way: Sequence[str]) -> str:
+        text = edited(self.right_answer, way)
+        if text is None or text == self.right_answer:
+            raise ValueError(f"{way} edits nothing in:\n{self.right_answer}")
+        return text
+
+    def pairs(self) -> Iterator[WrongAnswer]:
+        """Wrong answers with two mistakes, where one edit leaves room for the other."""
+        texts = {self.right_answer, *(answer.text for answer in self.wrong_answers)}
+        ways = [(mistake, way) for mistake in self.mistakes for way in mistake.ways]
+        for (one, first), (two, second) in itertools.permutations(ways, 2):
+            if one is two or second[0].startswith("def "):
+                continue
+            text = edited(self.right_answer, (*first, *second))
+            if text is not None and text not in texts and is_python(text):
+                texts.add(text)
+                yield WrongAnswer((one, two), text)
+
+    def function(self, answer: WrongAnswer) -> Callable[..., Any]:
+        """A wrong answer, with the names that the right one sees."""
+        return answer.function({**NAMES, **(self.plain or self.reference).__globals__})
 
     def call(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Call:
         return call(function, inputs, positional=self.positional)

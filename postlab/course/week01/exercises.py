@@ -76,7 +76,9 @@ TOKEN_LOGPS = Exercise(
         ),
     ),
     random=_random_logps,
+    plain=mistakes_logps.token_logps,
     mistakes=mistakes_logps.TOKEN_LOGPS,
+    axes={"logits": "bt.", "labels": "bt"},
     edges=(
         Edge(
             "overflow",
@@ -85,8 +87,9 @@ TOKEN_LOGPS = Exercise(
                 {"logits": torch.tensor([[[0.0, 200.0]]]), "labels": torch.tensor([[0]])},
                 "0 - log(e^0 + e^200)",
             ),
-            "An exp and a log in turn overflow or round to 0 on the way: log_softmax does "
-            "both at once.",
+            "The result has to stay exact where a probability is too small for a float: "
+            "log_softmax takes exp and log at once.",
+            ("torch.log_softmax(logits, -1) -> torch.softmax(logits, -1).log()",),
         ),
     ),
     gradients=("logits",),
@@ -127,6 +130,7 @@ LOSS_MASK = Exercise(
     ),
     random=_conversation,
     mistakes=mistakes_mask.LOSS_MASK,
+    axes={"input_ids": "t"},
     edges=(
         Edge(
             "cut_reply",
@@ -140,6 +144,16 @@ LOSS_MASK = Exercise(
                 "header 1 9 3; the reply 50 51 was cut off",
             ),
             "A reply that was cut off has no end of turn: train what is there.",
+            (
+                """def loss_mask(input_ids, *, header, end_of_turn):
+    mask, n = [0] * len(input_ids), len(header)
+    for i in range(len(input_ids)):
+        if input_ids[i : i + n] == header:
+            stop = input_ids.index(end_of_turn, i + n) + 1
+            mask[i + n : stop] = [1] * (stop - i - n)
+    return mask""",
+                "return mask -> return [0 if inside else m for m in mask]",
+            ),
         ),
         Edge(
             "no_reply",
@@ -149,6 +163,7 @@ LOSS_MASK = Exercise(
                 "header 1 9 3: there is no reply",
             ),
             "A conversation without a reply has nothing to train, and is no error.",
+            ("return mask -> mask.index(1); return mask",),
         ),
     ),
 )
@@ -160,22 +175,24 @@ SFT_LOSS = Exercise(
     positional=("logits", "labels", "mask"),
     cases=(
         Case(
-            "two rows of three tokens, the labels' probabilities [1/2 1/2 1/2] [1/8 1/2 1/2] and "
-            "mask [1 1 1] [1 0 0]",
+            "two rows of three tokens, the labels' probabilities [1/2 1/4 1/8] [1/8 1/2 1/8] and "
+            "mask [1 1 1] [0 1 0]",
             {
                 "logits": torch.tensor(
                     [
-                        [[1, 4, 2, 1], [1, 4, 2, 1], [4, 2, 1, 1]],
-                        [[1, 5, 1, 1], [4, 1, 1, 2], [1, 1, 4, 2]],
+                        [[1, 1, 2, 4], [2, 1, 4, 1], [2, 1, 4, 1]],
+                        [[2, 1, 1, 4], [2, 1, 1, 4], [3, 3, 1, 1]],
                     ]
                 ).log(),
-                "labels": torch.tensor([[1, 1, 0], [0, 0, 2]]),
-                "mask": torch.tensor([[1, 1, 1], [1, 0, 0]]),
+                "labels": torch.tensor([[3, 0, 3], [1, 3, 3]]),
+                "mask": torch.tensor([[1, 1, 1], [0, 1, 0]]),
             },
-            "four tokens are trained; -log p is 1, 1, 1 and 3 times log 2, in the mean 1.5 log 2",
+            "four tokens are trained; -log p is 1, 2, 3 and 1 times log 2, in the mean 1.75 log 2",
         ),
     ),
     random=_random_loss,
+    plain=mistakes_logps.sft_loss,
     mistakes=mistakes_logps.SFT_LOSS,
+    axes={"logits": "bt.", "labels": "bt", "mask": "bt"},
     gradients=("logits",),
 )

@@ -59,20 +59,22 @@ LORA_FORWARD = Exercise(
     positional=("x", "weight", "a", "b"),
     cases=(
         Case(
-            "x [1, 2], weight [1, 1] [0, 1], a [1, 0] [2, 1], b [1, 1] [0, 1], alpha 4 and r 2",
+            "x [1, 2], weight [1, 1] [0, 1], a [1, 0] [2, 1], b [1, 1] [0, 1], alpha 5 and r 2",
             {
                 "x": torch.tensor([[1.0, 2.0]]),
                 "weight": torch.tensor([[1.0, 1.0], [0.0, 1.0]]),
                 "a": torch.tensor([[1.0, 0.0], [2.0, 1.0]]),
                 "b": torch.tensor([[1.0, 1.0], [0.0, 1.0]]),
-                "alpha": 4,
+                "alpha": 5,
                 "r": 2,
             },
-            "the weight gives [3, 2]; a gives [1, 4], b makes it [5, 4], times 4/2",
+            "the weight gives [3, 2]; a gives [1, 4], b makes it [5, 4], times 5/2",
         ),
     ),
     random=_lora_inputs,
+    plain=mistakes_lora.lora_forward,
     mistakes=mistakes_lora.LORA_FORWARD,
+    axes={"weight": "o.", "b": "o."},
     gradients=("x", "a", "b"),
 )
 NF4_CODES = Exercise(
@@ -88,7 +90,9 @@ NF4_CODES = Exercise(
         ),
     ),
     random=_blocks,
+    plain=mistakes_nf4.nf4_codes,
     mistakes=mistakes_nf4.NF4_CODES,
+    axes={"w": "bi"},
     edges=(
         Edge(
             "zero_block",
@@ -97,7 +101,9 @@ NF4_CODES = Exercise(
                 {"w": torch.zeros(1, 64), "codebook": NF4},
                 "0 is code 7",
             ),
-            "0 / 0 is no number: divide by absmax.clamp(min=1e-38), or look for 0 first.",
+            "A block of zeros has no scale, and 0 / 0 is no number: divide by "
+            "absmax.clamp(min=1e-38), or look for 0 first.",
+            ("absmax.clamp(min=1e-38) -> absmax",),
         ),
     ),
     outputs=("codes", "absmax"),
@@ -109,6 +115,7 @@ WEIGHTS_GIB = Exercise(
     cases=(
         Case("2**30 parameters of 4 bits", {"parameters": 2**30, "bits": 4}, "(4 + 32/64) / 8"),
         Case("2**30 parameters of 16 bits", {"parameters": 2**30, "bits": 16}, "two bytes each"),
+        Case("2**30 parameters of 8 bits", {"parameters": 2**30, "bits": 8}, "(8 + 32/64) / 8"),
         Case("2**30 parameters of 32 bits", {"parameters": 2**30, "bits": 32}, "four bytes each"),
         Case(
             "2**30 parameters of 4 bits, block 128 and constant_bits 16",
@@ -117,5 +124,6 @@ WEIGHTS_GIB = Exercise(
         ),
     ),
     random=_sizes,
+    plain=mistakes_nf4.weights_gib,
     mistakes=mistakes_nf4.WEIGHTS_GIB,
 )

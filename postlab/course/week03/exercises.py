@@ -75,7 +75,7 @@ def _rows(seed: int) -> dict[str, Any]:
     draw, end = random.Random(seed), 2
     sequences, starts = [], []
     for length in draw.sample(range(5, 10), 3):
-        prompt = [*draw.choices(range(10, 90), k=draw.randint(1, 2)), end]
+        prompt = [*draw.choices(range(10, 90), k=draw.randint(1, 2) + seed // 6), end]
         sequences.append([*prompt, *draw.choices(range(10, 90), k=length - 3), end])
         starts.append(len(prompt))
     return {"sequences": sequences, "starts": starts, "pad": (end, 0, 1)[seed % 3]}
@@ -97,16 +97,30 @@ JACCARD = Exercise(
             2,
             "5 pairs and 6 pairs; 4 are shared, 7 are in one or the other",
         ),
-        _words("the red the red the", "the red lamp", 2, "{the red, red the}, {the red, red lamp}"),
+        _words(
+            "the red the red the lamp",
+            "red the lamp",
+            3,
+            "{the red the, red the red, red the lamp}, {red the lamp}",
+        ),
+        _words(
+            "lamp the lamp the red red",
+            "lamp lamp lamp the lamp",
+            2,
+            "4 pairs and 3 pairs; 2 are shared, 5 are in one or the other",
+        ),
         _words("a lamp", "a lamp", 1, "the same two words"),
     ),
     random=_texts,
+    plain=mistakes_rows.jaccard,
     mistakes=mistakes_rows.JACCARD,
+    axes={"first": "f", "second": "s"},
     edges=(
         Edge(
             "no_runs",
             _words("a lamp", "a", 3, "neither has a run of three words"),
             "Texts shorter than n have no run at all, and 0/0 is no number: return 0.",
+            ("/ len(a | b) if a | b else 0.0 -> / len(a | b)", "else 0.0 -> else 1.0"),
         ),
     ),
 )
@@ -128,5 +142,6 @@ COLLATE = Exercise(
     ),
     random=_rows,
     mistakes=mistakes_rows.COLLATE,
+    axes={"sequences": "b", "starts": "b"},
     outputs=("input_ids", "labels"),
 )

@@ -11,7 +11,8 @@ from postlab.course.week04 import mistakes_clip, mistakes_gae, mistakes_pairs
 from postlab.scratch.losses import bradley_terry_loss, clipped_policy_loss, dpo_loss, gae
 
 LOGSIGMOID = (
-    "An exp and a log in turn overflow or round to 0 on the way: F.logsigmoid does both at once."
+    "The loss has to stay exact where a probability is too small for a float: F.logsigmoid takes "
+    "sigmoid and log at once."
 )
 
 
@@ -75,7 +76,9 @@ BRADLEY_TERRY_LOSS = Exercise(
         ),
     ),
     random=_random_rewards,
+    plain=mistakes_pairs.bradley_terry_loss,
     mistakes=mistakes_pairs.BRADLEY_TERRY_LOSS,
+    axes={"chosen_rewards": "b", "rejected_rewards": "b"},
     edges=(
         Edge(
             "overflow",
@@ -88,6 +91,10 @@ BRADLEY_TERRY_LOSS = Exercise(
                 "log(1 + e^200)",
             ),
             LOGSIGMOID,
+            (
+                "F.logsigmoid(margin) -> torch.sigmoid(margin).log()",
+                "F.logsigmoid(margin) -> (torch.sigmoid(margin) + 1e-12).log()",
+            ),
         ),
     ),
     gradients=("chosen_rewards", "rejected_rewards"),
@@ -98,12 +105,12 @@ GAE = Exercise(
     positional=("rewards", "values", "mask"),
     cases=(
         Case(
-            "rewards [0, 0, 1] [0, 1, 9], values [.5, .5, .5] [.5, .5, 9], mask [1, 1, 1] "
-            "[1, 1, 0], gamma 1 and lam .5",
+            "rewards [0, 0, 1] [1, 7, 3], values [.5, .5, .5] [.5, 9, 4], mask [1, 1, 1] "
+            "[1, 0, 0], gamma 1 and lam .5",
             {
-                "rewards": torch.tensor([[0.0, 0, 1], [0, 1, 9]]),
-                "values": torch.tensor([[0.5, 0.5, 0.5], [0.5, 0.5, 9]]),
-                "mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+                "rewards": torch.tensor([[0.0, 0, 1], [1, 7, 3]]),
+                "values": torch.tensor([[0.5, 0.5, 0.5], [0.5, 9, 4]]),
+                "mask": torch.tensor([[1, 1, 1], [1, 0, 0]]),
                 "gamma": 1.0,
                 "lam": 0.5,
             },
@@ -111,19 +118,21 @@ GAE = Exercise(
             "a quarter to the one before that",
         ),
         Case(
-            "rewards [0, 0, 1], values [.5, .5, .5], mask [1, 1, 1], gamma .5 and lam 1",
+            "rewards [0, 0, 1], values [0, .5, .5], mask [1, 1, 1], gamma .5 and lam 1",
             {
                 "rewards": torch.tensor([[0.0, 0, 1]]),
-                "values": torch.tensor([[0.5, 0.5, 0.5]]),
+                "values": torch.tensor([[0.0, 0.5, 0.5]]),
                 "mask": torch.tensor([[1, 1, 1]]),
                 "gamma": 0.5,
                 "lam": 1.0,
             },
-            "0 + .5 * .5 - .5 twice and 1 - .5, summed from the end with weight .5 * 1",
+            "0 + .5 * .5 - 0, 0 + .5 * .5 - .5 and 1 - .5, summed from the end with weight .5 * 1",
         ),
     ),
     random=_random_episodes,
+    plain=mistakes_gae.gae,
     mistakes=mistakes_gae.GAE,
+    axes={"rewards": "bt", "values": "bt", "mask": "bt"},
 )
 CLIPPED_POLICY_LOSS = Exercise(
     name="clipped_policy_loss",
@@ -131,12 +140,12 @@ CLIPPED_POLICY_LOSS = Exercise(
     positional=("logps", "old_logps", "advantages"),
     cases=(
         Case(
-            "probability ratios [1.5, 1.5, 0.5, 0.5, 1.1] and advantages [1, -1, 1, -1, 1], bounds "
+            "probability ratios [1.5, 1.5, 0.5, 0.5, 1.1] and advantages [1, -1, 1, -1, 2], bounds "
             "left out",
             {
                 "logps": torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.1]]).log() - 1,
                 "old_logps": torch.tensor([[-1.0, -1, -1, -1, -1]]),
-                "advantages": torch.tensor([[1.0, -1, 1, -1, 1]]),
+                "advantages": torch.tensor([[1.0, -1, 1, -1, 2]]),
             },
             "held at 1.2 where the advantage is positive, at 0.8 where it is negative",
         ),
@@ -153,7 +162,9 @@ CLIPPED_POLICY_LOSS = Exercise(
         ),
     ),
     random=_random_ratios,
+    plain=mistakes_clip.clipped_policy_loss,
     mistakes=mistakes_clip.CLIPPED_POLICY_LOSS,
+    axes={"logps": "bt", "old_logps": "bt", "advantages": "bt"},
     outputs=("loss", "clipped"),
     gradients=("logps",),
 )
@@ -176,7 +187,9 @@ DPO_LOSS = Exercise(
         ),
     ),
     random=_random_pairs,
+    plain=mistakes_pairs.dpo_loss,
     mistakes=mistakes_pairs.DPO_LOSS,
+    axes=dict.fromkeys(("policy_chosen", "policy_rejected", "ref_chosen", "ref_rejected"), "b"),
     edges=(
         Edge(
             "overflow",
@@ -186,6 +199,10 @@ DPO_LOSS = Exercise(
                 "log(1 + e^200)",
             ),
             LOGSIGMOID,
+            (
+                "loss = -F.logsigmoid(beta * (chosen - rejected)) -> "
+                "loss = -torch.sigmoid(beta * (chosen - rejected)).log()",
+            ),
         ),
     ),
     gradients=("policy_chosen", "policy_rejected"),

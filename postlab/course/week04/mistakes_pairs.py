@@ -1,200 +1,163 @@
-"""What goes wrong in Bradley-Terry and DPO losses: each mistake as a function that makes it."""
+"""What goes wrong in Bradley-Terry and DPO losses: edits of the right answers below."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from postlab.course.check._parts import Mistake
-
-NO_MEAN = "you return one number: a value for each pair is wanted, the mean comes later"
-
-BRADLEY_TERRY_LOSS = (
-    Mistake(
-        "swapped",
-        "chosen and rejected have changed places: this loss falls when the rejected reply scores "
-        "higher",
-        lambda chosen, rejected: -F.logsigmoid(rejected - chosen),
-    ),
-    Mistake(
-        "sign",
-        "the minus in front of the logarithm is missing: a loss falls when things go well",
-        lambda chosen, rejected: F.logsigmoid(chosen - rejected),
-    ),
-    Mistake(
-        "probability",
-        "you return the probability that chosen wins: its negative logarithm is the loss",
-        lambda chosen, rejected: torch.sigmoid(chosen - rejected),
-    ),
-    Mistake(
-        "probability_lost",
-        "the logarithm is missing: you return the probability itself, with a minus or from 1",
-        lambda chosen, rejected: -torch.sigmoid(chosen - rejected),
-        lambda chosen, rejected: 1 - torch.sigmoid(chosen - rejected),
-    ),
-    Mistake(
-        "difference",
-        "you return a difference of rewards: neither sigmoid nor logarithm is there",
-        lambda chosen, rejected: rejected - chosen,
-        lambda chosen, rejected: chosen - rejected,
-    ),
-    Mistake(
-        "log_of_difference",
-        "you take the logarithm of the difference: the sigmoid between them is missing",
-        lambda chosen, rejected: -(chosen - rejected).log(),
-    ),
-    Mistake(
-        "each_alone",
-        "each reward goes through a sigmoid of its own: only their difference means anything",
-        lambda chosen, rejected: F.logsigmoid(rejected) - F.logsigmoid(chosen),
-        lambda chosen, rejected: -F.logsigmoid(chosen) - F.logsigmoid(-rejected),
-    ),
-    Mistake(
-        "ratio_of_rewards",
-        "you divide the rewards as they are: strengths are e^reward, and rewards may be negative",
-        lambda chosen, rejected: -(chosen / (chosen + rejected)).log(),
-    ),
-    Mistake(
-        "hinge",
-        "this is a hinge loss: it stops caring at a margin of 1, Bradley-Terry never does",
-        lambda chosen, rejected: F.relu(1 - (chosen - rejected)),
-    ),
-    Mistake(
-        "reduced",
-        NO_MEAN,
-        lambda c, r: -F.logsigmoid(c - r).mean(),
-        lambda c, r: -F.logsigmoid(c - r).sum(),
-    ),
-)
+from postlab.course.check._answers import mistakes
 
 
-def _by_name(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A loss of pc, pr, rc, rr and beta, called by the names of its arguments."""
-
-    def dpo_loss(
-        *,
-        policy_chosen: Tensor,
-        policy_rejected: Tensor,
-        ref_chosen: Tensor,
-        ref_rejected: Tensor,
-        beta: float = 0.1,
-    ) -> Tensor:
-        return loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta)
-
-    return dpo_loss
+def bradley_terry_loss(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Tensor:
+    margin = chosen_rewards - rejected_rewards
+    loss = -F.logsigmoid(margin)
+    return loss
 
 
-def _dpo(
-    margin: Callable[..., Tensor] = lambda pc, pr, rc, rr: (pc - rc) - (pr - rr),
-    loss: Callable[[Tensor, float], Tensor] = lambda m, beta: -F.logsigmoid(beta * m),
-) -> Callable[..., Tensor]:
-    """The right loss, but for what is given."""
-    return _by_name(lambda pc, pr, rc, rr, beta: loss(margin(pc, pr, rc, rr), beta))
+BRADLEY_TERRY_LOSS = mistakes("""
+swapped: chosen and rejected have changed places: this loss falls when the rejected reply scores
+higher
+- chosen_rewards - rejected_rewards -> rejected_rewards - chosen_rewards
+
+sign: the minus in front of the logarithm is missing: a loss falls when things go well
+- loss = - -> loss =
+
+probability: you return the probability that chosen wins: its negative logarithm is the loss
+- -F.logsigmoid -> torch.sigmoid
+
+probability_lost: the logarithm is missing: you return the probability itself, with a minus or
+from 1
+- F.logsigmoid -> torch.sigmoid
+- -F.logsigmoid -> 1 - torch.sigmoid
+
+difference: you return a difference of rewards: neither sigmoid nor logarithm is there
+- F.logsigmoid(margin) -> margin
+- -F.logsigmoid(margin) -> margin
+
+log_of_difference: you take the logarithm of the difference: the sigmoid between them is missing
+- F.logsigmoid(margin) -> margin.log()
+
+exponential: you return e^-margin: Bradley-Terry's loss is log(1 + e^-margin)
+- -F.logsigmoid(margin) -> torch.exp(-margin)
+
+log_base: you take the logarithm to base 2: the loss is in nats, a natural logarithm
+- return loss -> return loss / math.log(2)
+
+each_alone: each reward goes through a sigmoid of its own: only their difference means anything
+- -F.logsigmoid(margin) -> F.logsigmoid(rejected_rewards) - F.logsigmoid(chosen_rewards)
+- -F.logsigmoid(margin) -> -F.logsigmoid(chosen_rewards) - F.logsigmoid(-rejected_rewards)
+
+ratio_of_rewards: you divide the rewards as they are: strengths are e^reward, and rewards may be
+negative
+- -F.logsigmoid(margin) -> -(chosen_rewards / (chosen_rewards + rejected_rewards)).log()
+
+hinge: this is a hinge loss: it stops caring at a margin of 1, Bradley-Terry never does
+- -F.logsigmoid(margin) -> F.relu(1 - margin)
+
+squared: you square the distance of the margin from 1 or of the probability from 1: the loss is the
+negative logarithm of the probability
+- -F.logsigmoid(margin) -> (1 - margin) ** 2
+- -F.logsigmoid(margin) -> (1 - torch.sigmoid(margin)) ** 2
+
+reduced: you return one number: a value for each pair is wanted, the mean comes later
+- return loss -> return loss.mean()
+- return loss -> return loss.sum()
+""")
 
 
-def _each_alone(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """A loss of beta times the two log-ratios, which does not take their difference first."""
-    return _by_name(lambda pc, pr, rc, rr, beta: loss(beta * (pc - rc), beta * (pr - rr)))
+def dpo_loss(
+    *,
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    beta: float = 0.1,
+) -> Tensor:
+    chosen = policy_chosen - ref_chosen
+    rejected = policy_rejected - ref_rejected
+    loss = -F.logsigmoid(beta * (chosen - rejected))
+    return loss
 
 
-DPO_LOSS = (
-    Mistake(
-        "swapped",
-        "chosen and rejected, or policy and reference, have changed places: the margin is "
-        "(policy - ref) of chosen less (policy - ref) of rejected",
-        _dpo(lambda pc, pr, rc, rr: (pr - rr) - (pc - rc)),
-    ),
-    Mistake(
-        "ref_forgotten",
-        "the reference is left out: each log-prob is compared with the reference's",
-        _dpo(lambda pc, pr, rc, rr: pc - pr),
-    ),
-    Mistake(
-        "ratio_of_logs",
-        "you divide log-probs: they are logarithms already, the log of a ratio is their difference",
-        _dpo(lambda pc, pr, rc, rr: pc / rc - pr / rr),
-        _dpo(lambda pc, pr, rc, rr: (pc / rc).log() - (pr / rr).log()),
-        _dpo(lambda pc, pr, rc, rr: ((pc / rc) / (pr / rr)).log()),
-    ),
-    Mistake(
-        "ref_added",
-        "the reference's margin is added: it is subtracted from the policy's",
-        _dpo(lambda pc, pr, rc, rr: (pc - pr) + (rc - rr)),
-    ),
-    Mistake(
-        "rejected_added",
-        "the rejected reply's log-ratio is added: it is subtracted",
-        _dpo(lambda pc, pr, rc, rr: (pc - rc) + (pr - rr)),
-    ),
-    Mistake(
-        "chosen_only",
-        "the rejected reply is left out",
-        _dpo(lambda pc, pr, rc, rr: pc - rc),
-    ),
-    Mistake(
-        "beta_forgotten",
-        "beta is not used: the margin is multiplied by it inside the sigmoid",
-        _dpo(loss=lambda m, beta: -F.logsigmoid(m)),
-    ),
-    Mistake(
-        "brackets",
-        "beta multiplies a part of the margin only: put the differences in brackets",
-        _by_name(lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * pc - rc - beta * pr + rr)),
-        _by_name(lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc) - (pr - rr))),
-        _by_name(lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - pr) - (rc - rr))),
-    ),
-    Mistake(
-        "another_loss",
-        "this is another relative of DPO (hinge or ipo): here it is -log sigmoid of the margin",
-        _dpo(loss=lambda m, beta: F.relu(1 - beta * m)),
-        _dpo(loss=lambda m, beta: (m - 1 / (2 * beta)) ** 2),
-    ),
-    Mistake(
-        "beta_outside",
-        "beta stands outside the logarithm: it multiplies the margin, inside the sigmoid",
-        _dpo(loss=lambda m, beta: -beta * F.logsigmoid(m)),
-    ),
-    Mistake(
-        "beta_twice",
-        "beta is multiplied in twice",
-        _dpo(loss=lambda m, beta: -F.logsigmoid(beta**2 * m)),
-    ),
-    Mistake(
-        "beta_divides",
-        "you divide by beta: the margin is multiplied by it",
-        _dpo(loss=lambda m, beta: -F.logsigmoid(m / beta)),
-    ),
-    Mistake(
-        "sign",
-        "the minus in front of the logarithm is missing",
-        _dpo(loss=lambda m, beta: F.logsigmoid(beta * m)),
-    ),
-    Mistake(
-        "probability",
-        "the logarithm is missing: you return the sigmoid itself",
-        _dpo(loss=lambda m, beta: torch.sigmoid(beta * m)),
-        _dpo(loss=lambda m, beta: -torch.sigmoid(beta * m)),
-    ),
-    Mistake(
-        "margin",
-        "you return the margin times beta: its -log sigmoid is the loss",
-        _dpo(loss=lambda m, beta: beta * m),
-    ),
-    Mistake(
-        "each_alone",
-        "chosen and rejected each go through a sigmoid of their own: their difference goes through "
-        "one",
-        _each_alone(lambda chosen, rejected: F.logsigmoid(rejected) - F.logsigmoid(chosen)),
-        _each_alone(lambda chosen, rejected: F.logsigmoid(-rejected) - F.logsigmoid(chosen)),
-        _each_alone(lambda chosen, rejected: -F.logsigmoid(-rejected) - F.logsigmoid(chosen)),
-    ),
-    Mistake(
-        "reduced",
-        NO_MEAN,
-        _dpo(loss=lambda m, beta: -F.logsigmoid(beta * m).mean()),
-        _dpo(loss=lambda m, beta: -F.logsigmoid(beta * m).sum()),
-    ),
-)
+DPO_LOSS = mistakes("""
+swapped: chosen and rejected, or policy and reference, have changed places: the margin is
+(policy - ref) of chosen less (policy - ref) of rejected
+- (chosen - rejected) -> (rejected - chosen)
+
+ref_forgotten: the reference is left out: each log-prob is compared with the reference's
+- policy_chosen - ref_chosen -> policy_chosen
++ policy_rejected - ref_rejected -> policy_rejected
+
+ratio_of_logs: you divide log-probs: they are logarithms already, the log of a ratio is their
+difference
+- policy_chosen - ref_chosen -> policy_chosen / ref_chosen
++ policy_rejected - ref_rejected -> policy_rejected / ref_rejected
+- policy_chosen - ref_chosen -> (policy_chosen / ref_chosen).log()
++ policy_rejected - ref_rejected -> (policy_rejected / ref_rejected).log()
+
+ratio_not_log: you take the ratio of the probabilities, exp of the difference: its logarithm is
+wanted, and that is the difference itself
+- policy_chosen - ref_chosen -> torch.exp(policy_chosen - ref_chosen)
++ policy_rejected - ref_rejected -> torch.exp(policy_rejected - ref_rejected)
+
+ref_added: the reference's margin is added: it is subtracted from the policy's
+- policy_chosen - ref_chosen -> policy_chosen + ref_chosen
++ policy_rejected - ref_rejected -> policy_rejected + ref_rejected
+
+ref_of_chosen_only: the reference is subtracted from one of the two only: each reply has its own
+- policy_rejected - ref_rejected -> policy_rejected
+- policy_chosen - ref_chosen -> policy_chosen
+
+rejected_added: the rejected reply's log-ratio is added: it is subtracted
+- (chosen - rejected) -> (chosen + rejected)
+
+chosen_only: the rejected reply is left out
+- (chosen - rejected) -> chosen
+
+beta_forgotten: beta is not used: the margin is multiplied by it inside the sigmoid
+- beta * (chosen - rejected) -> chosen - rejected
+
+brackets: beta multiplies a part of the margin only: put the differences in brackets
+- beta * (chosen - rejected) -> beta * policy_chosen - ref_chosen - beta * policy_rejected + ref_rejected
+- beta * (chosen - rejected) -> beta * chosen - rejected
+- beta * (chosen - rejected) -> beta * (policy_chosen - policy_rejected) - (ref_chosen - ref_rejected)
+
+another_loss: this is another relative of DPO (hinge or ipo): here it is -log sigmoid of the margin
+- -F.logsigmoid(beta * (chosen - rejected)) -> F.relu(1 - beta * (chosen - rejected))
+- -F.logsigmoid(beta * (chosen - rejected)) -> (chosen - rejected - 1 / (2 * beta)) ** 2
+
+ref_outside: the reference's loss is subtracted from the policy's: the two margins are subtracted
+first, and their difference goes through one sigmoid
+- return loss -> return -F.logsigmoid(beta * (policy_chosen - policy_rejected)) + F.logsigmoid(beta * (ref_chosen - ref_rejected))
+
+beta_outside: beta stands outside the logarithm: it multiplies the margin, inside the sigmoid
+- -F.logsigmoid(beta * (chosen - rejected)) -> -beta * F.logsigmoid(chosen - rejected)
+
+beta_twice: beta is multiplied in twice
+- beta * (chosen -> beta ** 2 * (chosen
+
+beta_divides: you divide by beta: the margin is multiplied by it
+- beta * (chosen - rejected) -> (chosen - rejected) / beta
+
+sign: the minus in front of the logarithm is missing
+- loss = - -> loss =
+
+probability: the logarithm is missing: you return the sigmoid itself
+- -F.logsigmoid -> torch.sigmoid
+- F.logsigmoid -> torch.sigmoid
+- -F.logsigmoid -> 1 - torch.sigmoid
+
+margin: you return the margin times beta: its -log sigmoid is the loss
+- -F.logsigmoid(beta * (chosen - rejected)) -> beta * (chosen - rejected)
+- F.logsigmoid(beta * (chosen - rejected)) -> beta * (chosen - rejected)
+
+each_alone: chosen and rejected each go through a sigmoid of their own: their difference goes
+through one
+- return loss -> return F.logsigmoid(beta * rejected) - F.logsigmoid(beta * chosen)
+- return loss -> return F.logsigmoid(-beta * rejected) - F.logsigmoid(beta * chosen)
+- return loss -> return -F.logsigmoid(-beta * rejected) - F.logsigmoid(beta * chosen)
+
+reduced: you return one number: a value for each pair is wanted, the mean comes later
+- return loss -> return loss.mean()
+- return loss -> return loss.sum()
+""")

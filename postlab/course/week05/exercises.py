@@ -36,20 +36,26 @@ IMPLICIT_MARGINS = Exercise(
     positional=("policy_logps", "ref_logps", "mask"),
     cases=(
         Case(
-            "policy_logps [-1, -1] [-2, -3] [-4, -9] [-1, -2], ref_logps [-2, -1] [-1, -2] "
-            "[-2, -1] [-2, -2], mask [1, 1] [1, 1] [1, 0] [1, 1] and beta 0.5 (two pairs: rows 0 "
-            "and 2, rows 1 and 3)",
+            "policy_logps [-2, -1, -3] [-1, -4, -4] [-4, -4, -2] [-1, -4, -1], ref_logps "
+            "[-4, -4, -1] [-4, -3, -2] [-1, -3, -1] [-1, -1, -1], mask [0, 1, 1] [1, 1, 0] "
+            "[1, 1, 1] [0, 1, 0] and beta 0.5 (two pairs: rows 0 and 2, rows 1 and 3)",
             {
-                "policy_logps": torch.tensor([[-1.0, -1], [-2, -3], [-4, -9], [-1, -2]]),
-                "ref_logps": torch.tensor([[-2.0, -1], [-1, -2], [-2, -1], [-2, -2]]),
-                "mask": torch.tensor([[1, 1], [1, 1], [1, 0], [1, 1]]),
+                "policy_logps": torch.tensor(
+                    [[-2.0, -1, -3], [-1, -4, -4], [-4, -4, -2], [-1, -4, -1]]
+                ),
+                "ref_logps": torch.tensor(
+                    [[-4.0, -4, -1], [-4, -3, -2], [-1, -3, -1], [-1, -1, -1]]
+                ),
+                "mask": torch.tensor([[0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 1, 0]]),
                 "beta": 0.5,
             },
-            "sums of policy less ref are 1, -2, -2, 1: 0.5 * (1 - -2) and 0.5 * (-2 - 1)",
+            "sums of policy less ref are 1, 2, -5, -3: 0.5 * (1 - -5) and 0.5 * (2 - -3)",
         ),
     ),
     random=_random_batch,
+    plain=mistakes_margins.implicit_margins,
     mistakes=mistakes_margins.IMPLICIT_MARGINS,
+    axes={"policy_logps": ".t", "ref_logps": ".t", "mask": ".t"},
     gradients=("policy_logps",),
 )
 LENGTH_BIAS = Exercise(
@@ -58,13 +64,15 @@ LENGTH_BIAS = Exercise(
     positional=("margins", "extra_tokens"),
     cases=(
         Case(
-            "margins [2, 3, 7] and extra_tokens [1, 2, 3]",
-            {"margins": torch.tensor([2.0, 3, 7]), "extra_tokens": torch.tensor([1, 2, 3])},
-            "means 4 and 2; slope (-1 * -2 + 0 * -1 + 1 * 3) / 2, intercept 4 - 2.5 * 2",
+            "margins [2, 3, 10] and extra_tokens [0, 2, 4]",
+            {"margins": torch.tensor([2.0, 3, 10]), "extra_tokens": torch.tensor([0, 2, 4])},
+            "means 5 and 2; slope (-2 * -3 + 0 * -2 + 2 * 5) / (4 + 0 + 4), intercept 5 - 2 * 2",
         ),
     ),
     random=_random_pairs,
+    plain=mistakes_margins.length_bias,
     mistakes=mistakes_margins.LENGTH_BIAS,
+    axes={"margins": "b", "extra_tokens": "b"},
     edges=(
         Edge(
             "mean_length_zero",
@@ -74,6 +82,7 @@ LENGTH_BIAS = Exercise(
                 "slope 2.5, intercept 3",
             ),
             "Here the extra tokens are 0 on average: nothing may be divided by their mean.",
+            ("y.mean() - slope * x.mean() -> (y.mean() / x.mean() - slope) * x.mean()",),
         ),
     ),
     outputs=("slope", "intercept"),

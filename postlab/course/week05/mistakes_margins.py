@@ -1,172 +1,158 @@
-"""What goes wrong in implicit margins and in a length-bias line: mistakes as functions."""
+"""What goes wrong in implicit margins and in a length-bias line: edits of the right answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from postlab.course.check._parts import Mistake
+from postlab.course.check._answers import mistakes
 
 
-def _margins(
-    reward: Callable[..., Tensor] = lambda p, r, m, beta: beta * ((p - r) * m).sum(1),
-    pair: Callable[[Tensor], Tensor] = lambda x: x.chunk(2)[0] - x.chunk(2)[1],
-) -> Callable[..., Tensor]:
-    """The right margins, but for what is given."""
-
-    def implicit_margins(
-        policy_logps: Tensor, ref_logps: Tensor, mask: Tensor, *, beta: float
-    ) -> Tensor:
-        return pair(reward(policy_logps, ref_logps, mask, beta))
-
-    return implicit_margins
+def implicit_margins(
+    policy_logps: Tensor, ref_logps: Tensor, mask: Tensor, *, beta: float
+) -> Tensor:
+    rewards = beta * ((policy_logps - ref_logps) * mask).sum(1)
+    chosen, rejected = rewards.chunk(2)
+    margins = chosen - rejected
+    return margins
 
 
-IMPLICIT_MARGINS = (
-    Mistake(
-        "mask_forgotten",
-        "the mask is not used: what stands on padding and prompt is counted",
-        _margins(lambda p, r, m, beta: beta * (p - r).sum(1)),
-    ),
-    Mistake(
-        "interleaved",
-        "you take chosen and rejected in turn: here all chosen replies come first, then all "
-        "rejected ones, as TRL's `chunk(2)` expects",
-        _margins(pair=lambda x: x[0::2] - x[1::2]),
-    ),
-    Mistake(
-        "swapped",
-        "the sign is turned round: policy less reference, and chosen less rejected",
-        _margins(pair=lambda x: x.chunk(2)[1] - x.chunk(2)[0]),
-    ),
-    Mistake(
-        "ref_forgotten",
-        "the reference is left out: a reward is how far the policy went from it",
-        _margins(lambda p, r, m, beta: beta * (p * m).sum(1)),
-    ),
-    Mistake(
-        "beta_forgotten",
-        "beta is not used",
-        _margins(lambda p, r, m, beta: ((p - r) * m).sum(1)),
-    ),
-    Mistake(
-        "mean_of_tokens",
-        "you take the mean over tokens: a reply's log-prob is their sum (TRL's `sigmoid_norm` is "
-        "the one that divides by the length)",
-        _margins(lambda p, r, m, beta: beta * ((p - r) * m).sum(1) / m.sum(1)),
-        _margins(lambda p, r, m, beta: beta * ((p - r) * m).mean(1)),
-    ),
-    Mistake(
-        "ratio_of_logs",
-        "you divide log-probs: the log of a ratio is their difference",
-        _margins(lambda p, r, m, beta: beta * ((p / r) * m).sum(1)),
-        _margins(lambda p, r, m, beta: beta * ((p * m).sum(1) / (r * m).sum(1))),
-    ),
-    Mistake(
-        "rejected_added",
-        "the rejected reply's reward is added: it is subtracted",
-        _margins(pair=lambda x: x.chunk(2)[0] + x.chunk(2)[1]),
-    ),
-    Mistake(
-        "rewards_not_margins",
-        "you return a reward for each reply: subtract that of the rejected half from the chosen's",
-        _margins(pair=lambda x: x),
-    ),
-    Mistake(
-        "the_loss",
-        "you went on to the loss or to a probability: the margin itself is wanted",
-        _margins(pair=lambda x: -F.logsigmoid(x.chunk(2)[0] - x.chunk(2)[1])),
-        _margins(pair=lambda x: torch.sigmoid(x.chunk(2)[0] - x.chunk(2)[1])),
-    ),
-    Mistake(
-        "reduced",
-        "you return one number: a margin for each pair is wanted",
-        _margins(pair=lambda x: (x.chunk(2)[0] - x.chunk(2)[1]).mean()),
-        _margins(pair=lambda x: (x.chunk(2)[0] - x.chunk(2)[1]).sum()),
-    ),
-)
+IMPLICIT_MARGINS = mistakes("""
+mask_forgotten: the mask is not used: what stands on padding and prompt is counted
+- ((policy_logps - ref_logps) * mask) -> (policy_logps - ref_logps)
+
+mask_on_policy_only: the mask is on one of the two only: neither's padding counts
+- (policy_logps - ref_logps) * mask -> policy_logps * mask - ref_logps
+- (policy_logps - ref_logps) * mask -> policy_logps - ref_logps * mask
+
+interleaved: you take chosen and rejected in turn: here all chosen replies come first, then all
+rejected ones, as TRL's `chunk(2)` expects
+- rewards.chunk(2) -> (rewards[0::2], rewards[1::2])
+
+neighbours: each reply is compared with the one behind it: the rejected reply of row i is half a
+batch further on
+- chosen - rejected -> (rewards - rewards.roll(-1))[:len(chosen)]
+
+swapped: the sign is turned round: policy less reference, and chosen less rejected
+- chosen - rejected -> rejected - chosen
+
+ref_forgotten: the reference is left out: a reward is how far the policy went from it
+- policy_logps - ref_logps -> policy_logps
+
+ref_added: the reference is added: a reward is how far the policy went from it
+- policy_logps - ref_logps -> policy_logps + ref_logps
+
+beta_forgotten: beta is not used
+- beta * (( -> 1.0 * ((
+
+beta_divides: you divide by beta: a reward is beta times the log-ratio
+- beta * (( -> 1 / beta * ((
+
+mean_of_tokens: you take the mean over tokens: a reply's log-prob is their sum (TRL's `sigmoid_norm`
+is the one that divides by the length)
+- .sum(1) -> .sum(1) / mask.sum(1)
+- .sum(1) -> .mean(1)
+
+ratio_of_logs: you divide log-probs: the log of a ratio is their difference
+- policy_logps - ref_logps -> policy_logps / ref_logps
+- ((policy_logps - ref_logps) * mask).sum(1) -> (policy_logps * mask).sum(1) / (ref_logps * mask).sum(1)
+
+ratio_not_log: you take ratios of probabilities: their logarithm, the difference of log-probs, is
+what is summed
+- policy_logps - ref_logps -> (policy_logps - ref_logps).exp()
+- (policy_logps - ref_logps) * mask -> policy_logps.exp() * mask - ref_logps.exp() * mask
+
+log_of_sum: you add ratios up and take the logarithm of the sum: the log of a product is the sum of
+the logs
+- ((policy_logps - ref_logps) * mask).sum(1) -> ((policy_logps - ref_logps).exp() * mask).sum(1).log()
+
+shifted: you shift the mask by one position: here log-probs and mask are aligned already
+- (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, :-1] * mask[:, 1:]
+- (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, 1:] * mask[:, :-1]
+- (policy_logps - ref_logps) * mask -> (policy_logps - ref_logps)[:, 1:] * mask[:, 1:]
+
+rejected_added: the rejected reply's reward is added: it is subtracted
+- chosen - rejected -> chosen + rejected
+
+chosen_only: you return the reward of the chosen replies: subtract that of the rejected ones
+- return margins -> return chosen
+
+rewards_not_margins: you return a reward for each reply: subtract that of the rejected half from the
+chosen's
+- return margins -> return rewards
+
+the_loss: you went on to the loss or to a probability: the margin itself is wanted
+- return margins -> return -torch.nn.functional.logsigmoid(margins)
+- return margins -> return margins.sigmoid()
+
+per_token: the tokens are not added up: a reply's reward is the sum over them
+- .sum(1) -> .clone()
+
+reduced: you return one number: a margin for each pair is wanted
+- return margins -> return margins.mean()
+- return margins -> return margins.sum()
+""")
 
 
-def _line(slope: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """A line through the means with the slope given."""
-
-    def length_bias(margins: Tensor, extra_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        extra = extra_tokens.to(margins.dtype)
-        found = slope(margins, extra)
-        return found, margins.mean() - found * extra.mean()
-
-    return length_bias
+def length_bias(margins: Tensor, extra_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    x, y = extra_tokens.to(margins.dtype), margins
+    dx, dy = x - x.mean(), y - y.mean()
+    slope = (dx * dy).sum() / (dx**2).sum()
+    intercept = y.mean() - slope * x.mean()
+    return slope, intercept
 
 
-def _right(margins: Tensor, extra: Tensor) -> tuple[Tensor, Tensor]:
-    return _line(lambda m, x: _cov(m, x) / _cov(x, x))(margins, extra)
+LENGTH_BIAS = mistakes("""
+order: slope and intercept have changed places: the slope comes first
+- return (slope, intercept) -> return (intercept, slope)
 
+axes_swapped: you fit lengths over margins: the slope is margin a token, so divide by the variance
+of the lengths
+- x, y = (extra_tokens.to(margins.dtype), margins) -> y, x = (extra_tokens.to(margins.dtype), margins)
+- (dx ** 2).sum() -> (dy ** 2).sum()
 
-def _cov(a: Tensor, b: Tensor) -> Tensor:
-    return ((a - a.mean()) * (b - b.mean())).sum()
+correlation: you return the correlation: the slope has a unit, margin a token
+- (dx ** 2).sum() -> ((dx ** 2).sum() * (dy ** 2).sum()).sqrt()
 
+root: you divide by the root of the squares: divide by their sum, as the variance is
+- (dx ** 2).sum() -> (dx ** 2).sum().sqrt()
 
-def _through_origin(margins: Tensor, extra: Tensor) -> Tensor:
-    return (margins * extra).sum() / (extra * extra).sum()
+through_the_origin: your line goes through 0, or the means are not taken off before multiplying
+- dx, dy = (x - x.mean(), y - y.mean()) -> dx, dy = (x, y)
++ y.mean() - slope * x.mean() -> torch.tensor(0.0)
+- dx, dy = (x - x.mean(), y - y.mean()) -> dx, dy = (x, y)
 
+intercept_is_the_mean: the intercept is the mean margin: take off what the mean extra length
+explains
+- y.mean() - slope * x.mean() -> y.mean()
 
-LENGTH_BIAS = (
-    Mistake(
-        "order",
-        "slope and intercept have changed places: the slope comes first",
-        lambda margins, extra: _right(margins, extra)[::-1],
-    ),
-    Mistake(
-        "axes_swapped",
-        "you fit lengths over margins: the slope is margin a token, so divide by the variance of "
-        "the lengths",
-        lambda margins, extra: _right(extra.to(margins.dtype), margins),
-        _line(lambda m, x: _cov(m, x) / _cov(m, m)),
-    ),
-    Mistake(
-        "correlation",
-        "you return the correlation: the slope has a unit, margin a token",
-        _line(lambda m, x: _cov(m, x) / (_cov(m, m) * _cov(x, x)).sqrt()),
-    ),
-    Mistake(
-        "through_the_origin",
-        "your line goes through 0, or the means are not taken off before multiplying",
-        lambda margins, extra: (_through_origin(margins, extra), torch.zeros(())),
-        _line(_through_origin),
-    ),
-    Mistake(
-        "intercept_is_the_mean",
-        "the intercept is the mean margin: take off what the mean extra length explains",
-        lambda margins, extra: (_right(margins, extra)[0], margins.mean()),
-    ),
-    Mistake(
-        "intercept_sign",
-        "the slope is right, but what length explains is added to the mean margin: subtract it",
-        lambda margins, extra: (
-            _right(margins, extra)[0],
-            margins.mean() + _right(margins, extra)[0] * extra.to(margins.dtype).mean(),
-        ),
-    ),
-    Mistake(
-        "ratio_of_means",
-        "you divide margins by lengths: a line has a slope and an intercept, and length may be 0",
-        _line(lambda m, x: m.mean() / x.mean()),
-        _line(lambda m, x: (m / x).mean()),
-    ),
-    Mistake(
-        "mixed_denominators",
-        "covariance and variance are divided by different counts, n and n - 1: take one for both",
-        _line(lambda m, x: _cov(m, x) / len(x) / x.var()),
-        _line(lambda m, x: _cov(m, x) / (len(x) - 1) / x.var(correction=0)),
-    ),
-    Mistake(
-        "not_divided",
-        "you return the covariance: divide it by the variance of the lengths",
-        _line(lambda m, x: _cov(m, x) / len(x)),
-        _line(lambda m, x: _cov(m, x) / (len(x) - 1)),
-        _line(_cov),
-    ),
-)
+intercept_sign: the slope is right, but what length explains is added to the mean margin: subtract
+it
+- y.mean() - slope * -> y.mean() + slope *
+
+intercept_turned: the intercept has the wrong sign: it is the mean margin less slope times the mean
+extra length
+- y.mean() - slope * x.mean() -> slope * x.mean() - y.mean()
+
+intercept_of_first: the intercept is taken from the first pair: the line goes through the means
+- y.mean() - slope * x.mean() -> y[0] - slope * x[0]
+
+ratio_of_means: you divide margins by lengths: a line has a slope and an intercept, and length may
+be 0
+- (dx * dy).sum() / (dx ** 2).sum() -> y.mean() / x.mean()
+- (dx * dy).sum() / (dx ** 2).sum() -> (y / x).mean()
+
+mixed_denominators: covariance and variance are divided by different counts, n and n - 1: take one
+for both
+- (dx ** 2).sum() -> (len(x) * x.var())
+- (dx ** 2).sum() -> ((len(x) - 1) * x.var(correction=0))
+
+not_divided: you return the covariance: divide it by the variance of the lengths
+- / (dx ** 2).sum() -> / len(x)
+- / (dx ** 2).sum() -> / (len(x) - 1)
+- / (dx ** 2).sum() -> / 1
+
+residuals: you return what length leaves of each margin, or what the line predicts: slope and
+intercept are wanted
+- return (slope, intercept) -> return (slope, y - slope * x)
+- return (slope, intercept) -> return (slope, slope * x + intercept)
+""")

@@ -100,9 +100,9 @@ MCNEMAR_P = Exercise(
             "of 2^5 falls of five coins 1 + 5, twice",
         ),
         Case(
-            "1 gained and 5 lost",
-            {"gained": 1, "lost": 5},
-            "of 2^6 falls of six coins 1 + 6, twice",
+            "2 gained and 5 lost",
+            {"gained": 2, "lost": 5},
+            "of 2^7 falls of seven coins 1 + 7 + 21, twice",
         ),
     ),
     random=_counts,
@@ -112,6 +112,7 @@ MCNEMAR_P = Exercise(
             "nothing_changed",
             Case("0 gained and 0 lost", {"gained": 0, "lost": 0}, "no coin, no evidence"),
             "Where no prompt changed nothing speaks against chance: p is 1.",
+            ("return min(1.0, 2 * tail) -> return min(1.0, 2 * tail) if n else 0.0",),
         ),
         Edge(
             "above_one",
@@ -121,6 +122,7 @@ MCNEMAR_P = Exercise(
                 "twice 42/64 counts the even fall in both tails",
             ),
             "The two tails overlap where as many were gained as lost: no p is above 1.",
+            ("return min(1.0, 2 * tail) -> return 2 * tail if n else 1.0",),
         ),
         Edge(
             "underflow",
@@ -129,6 +131,7 @@ MCNEMAR_P = Exercise(
             ),
             "0.5**n is 0 and 2.0**n too large from some thousand prompts on: add up math.comb(n, k)"
             " as whole numbers and divide by 2**n once.",
+            ("/ 2 ** n -> * 0.5 ** n",),
         ),
     ),
 )
@@ -142,9 +145,15 @@ SWAPPED_WIN_RATE = Exercise(
             {"a_first": [1, 1, 1, 0.5], "b_first": [1, 0, 1, 0.5]},
             "A gets 1/2, 1, 1/2 and 1/2",
         ),
+        Case(
+            "a_first [0, 0, 1, 1, 1] and b_first [0, 0.5, 1, 0, 1]",
+            {"a_first": [0, 0, 1, 1, 1], "b_first": [0, 0.5, 1, 0, 1]},
+            "A gets 1/2, 1/4, 1/2, 1 and 1/2",
+        ),
     ),
     random=_votes,
     mistakes=mistakes_compare.SWAPPED_WIN_RATE,
+    axes={"a_first": "b", "b_first": "b"},
 )
 HOLM = Exercise(
     name="holm",
@@ -152,19 +161,21 @@ HOLM = Exercise(
     positional=("p",),
     cases=(
         Case(
-            "p [0.04, 0.01, 0.03]",
-            {"p": torch.tensor([0.04, 0.01, 0.03])},
+            "p [0.03, 0.05, 0.01]",
+            {"p": torch.tensor([0.03, 0.05, 0.01])},
             "the smallest times 3, the next times 2, the last times 1 but no less than the one "
             "before it",
         ),
     ),
     random=_p_values,
     mistakes=mistakes_compare.HOLM,
+    axes={"p": "m"},
     edges=(
         Edge(
             "above_one",
             Case("p [0.9, 0.6]", {"p": torch.tensor([0.9, 0.6])}, "2 * 0.6, cut at 1"),
             "No p is above 1: clamp(max=1).",
+            (".clamp(max=1) -> .clone()",),
         ),
     ),
 )

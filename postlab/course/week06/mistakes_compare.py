@@ -1,252 +1,173 @@
-"""What goes wrong when two models are compared: each mistake as a function that makes it."""
+"""What goes wrong when two models are compared: edits of the right answers in `exercises.py`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from postlab.course.check._answers import mistakes
 
-import torch
-from torch import Tensor
+MCNEMAR_P = mistakes("""
+one_sided: you count one tail: so uneven in the other direction would have surprised you as much,
+twice the tail is the two-sided p
+- 2 * tail -> tail
 
-from postlab.course.check._parts import Mistake
+point: you take the probability of this very outcome: all that are as uneven *or more* count
+- min(1.0, 2 * tail) -> 2 * math.comb(n, lost) / 2 ** n
+- min(1.0, 2 * tail) -> math.comb(n, lost) / 2 ** n
 
-Votes = Sequence[float]
+fixed_tail: you always start from the same count: the tail begins at the smaller of the two
+- min(gained, lost) -> lost
+- min(gained, lost) -> gained
+- min(gained, lost) -> lost
++ min(1.0, 2 * tail) -> 2 * tail
+- min(gained, lost) -> gained
++ min(1.0, 2 * tail) -> 2 * tail
+- min(gained, lost) -> max(gained, lost)
 
+strict: your tail stops before the outcome itself: as uneven as this counts too, and range(k) ends
+at k - 1
+- min(gained, lost) + 1 -> min(gained, lost)
 
-def _tail(gained: int, lost: int, upto: int) -> float:
-    """P(X <= upto) of the changed prompts' fair coins."""
-    n = gained + lost
-    return sum(math.comb(n, k) for k in range(upto + 1)) / 2**n
+zero_left_out: your tail leaves out the fall in which nothing was gained, or nothing lost: count
+from 0
+- range(min -> range(1, min
 
+mid_p: this is the mid-p, which counts half of the outcome itself: the exact p counts all of it
+- 2 * tail -> 2 * tail - math.comb(n, lost) / 2 ** n
 
-def _right(gained: int, lost: int) -> float:
-    return min(1.0, 2 * _tail(gained, lost, min(gained, lost)))
+not_divided: you count falls of the coins: divide by all there are, 2**n
+- / 2 ** n -> / 1
++ min(1.0, 2 * tail) -> 2 * tail
+- / 2 ** n -> / 1
++ min(1.0, 2 * tail) -> tail
 
+statistic: you return McNemar's statistic, (gained - lost)^2 / (gained + lost): a p is wanted, and
+the exact one
+- min(1.0, 2 * tail) -> (gained - lost) ** 2 / n
+- min(1.0, 2 * tail) -> (abs(gained - lost) - 1) ** 2 / n
 
-def _chi_square(gained: int, lost: int, correction: float = 0.0) -> float:
-    return max(0.0, abs(gained - lost) - correction) ** 2 / (gained + lost)
+approximation: this is the chi-square (or normal) approximation: with few changes it is off, count
+the falls of the coins instead
+- min(1.0, 2 * tail) -> math.erfc(abs(gained - lost) / math.sqrt(2 * n))
+- min(1.0, 2 * tail) -> math.erfc(max(0, abs(gained - lost) - 1) / math.sqrt(2 * n))
+- min(1.0, 2 * tail) -> math.erfc(abs(gained - lost) / math.sqrt(2 * n)) / 2
 
+complement: you return 1 - p: a small p is what speaks against chance
+- return min(1.0, 2 * tail) -> return 1 - min(1.0, 2 * tail)
+- return min(1.0, 2 * tail) -> return 1 - tail
 
-MCNEMAR_P = (
-    Mistake(
-        "one_sided",
-        "you count one tail: so uneven in the other direction would have surprised you as much, "
-        "twice the tail is the two-sided p",
-        lambda g, lost: _tail(g, lost, min(g, lost)),
-    ),
-    Mistake(
-        "point",
-        "you take the probability of this very outcome: all that are as uneven *or more* count",
-        lambda g, lost: 2 * math.comb(g + lost, lost) / 2 ** (g + lost),
-        lambda g, lost: math.comb(g + lost, lost) / 2 ** (g + lost),
-    ),
-    Mistake(
-        "fixed_tail",
-        "you always start from the same count: the tail begins at the smaller of the two",
-        lambda g, lost: 2 * _tail(g, lost, lost),
-        lambda g, lost: 2 * _tail(g, lost, g),
-        lambda g, lost: min(1.0, 2 * _tail(g, lost, lost)),
-        lambda g, lost: min(1.0, 2 * _tail(g, lost, g)),
-    ),
-    Mistake(
-        "strict",
-        "your tail stops before the outcome itself: as uneven as this counts too, and range(k) "
-        "ends at k - 1",
-        lambda g, lost: 2 * _tail(g, lost, min(g, lost) - 1),
-    ),
-    Mistake(
-        "not_divided",
-        "you count falls of the coins: divide by all there are, 2**n",
-        lambda g, lost: 2 * sum(math.comb(g + lost, k) for k in range(min(g, lost) + 1)),
-        lambda g, lost: sum(math.comb(g + lost, k) for k in range(min(g, lost) + 1)),
-    ),
-    Mistake(
-        "statistic",
-        "you return McNemar's statistic, (gained - lost)^2 / (gained + lost): a p is wanted, and "
-        "the exact one",
-        _chi_square,
-        lambda g, lost: _chi_square(g, lost, 1.0),
-    ),
-    Mistake(
-        "approximation",
-        "this is the chi-square (or normal) approximation: with few changes it is off, count the "
-        "falls of the coins instead",
-        lambda g, lost: math.erfc(math.sqrt(_chi_square(g, lost) / 2)),
-        lambda g, lost: math.erfc(math.sqrt(_chi_square(g, lost, 1.0) / 2)),
-    ),
-    Mistake(
-        "complement",
-        "you return 1 - p: a small p is what speaks against chance",
-        lambda g, lost: 1 - _right(g, lost),
-        lambda g, lost: 1 - _tail(g, lost, min(g, lost)),
-    ),
-    Mistake(
-        "share",
-        "you return a share of the changed prompts: how probable is such a share by chance?",
-        lambda g, lost: g / (g + lost),
-        lambda g, lost: lost / (g + lost),
-        lambda g, lost: min(g, lost) / (g + lost),
-    ),
-)
+share: you return a share of the changed prompts: how probable is such a share by chance?
+- min(1.0, 2 * tail) -> gained / n
+- min(1.0, 2 * tail) -> lost / n
+- min(1.0, 2 * tail) -> min(gained, lost) / n
+""")
+SWAPPED_WIN_RATE = mistakes("""
+not_turned: you add the votes as they are: in b_first a 1 means that *B* won, A's share is 1 less it
+- (first + 1 - second) / 2 -> (first + second) / 2
 
+one_order: only one of the orders is counted: the judge's love of a place stays in
+- (first + 1 - second) / 2 -> first
+- (first + 1 - second) / 2 -> (1 - second)
+- (first + 1 - second) / 2 -> second
 
-def _mean(score: Callable[[float, float], float]) -> Callable[[Votes, Votes], float]:
-    """The mean over pairs of a score of the two votes."""
+other_side: this is B's win rate: A's is 1 less it
+- (first + 1 - second) / 2 -> (1 - first + second) / 2
 
-    def swapped_win_rate(a_first: Votes, b_first: Votes) -> float:
-        return sum(map(score, a_first, b_first)) / len(a_first)
+difference: you return by how much A's share is above B's: a win rate is from 0 to 1, and 0.5 is no
+preference
+- (first + 1 - second) / 2 -> (first - second)
+- (first + 1 - second) / 2 -> (first - second) / 2
 
-    return swapped_win_rate
+doubled: each pair has two verdicts: divide by two for each pair
+- (first + 1 - second) / 2 -> (first + 1 - second)
 
+not_averaged: you return a sum: divide by the number of pairs
+- / len(a_first) -> / 1
+- / len(a_first) -> / 1
++ (first + 1 - second) / 2 -> (first + 1 - second)
 
-def _decided(a_first: Votes, b_first: Votes) -> float:
-    """Ties thrown away, in either order."""
+ties_are_losses: a tie counts for nothing: it is half a win, for both
+- (first + 1 - second) / 2 -> ((first == 1) + (second == 0)) / 2
+
+ties_are_wins: a tie counts as a win: it is half a win, for both
+- (first + 1 - second) / 2 -> ((first > 0) + (second < 1)) / 2
+
+ties_dropped: the ties are thrown away: they are votes, half for each, and a judge who is often
+unsure says something by it
+- def swapped_win_rate(a_first, b_first):
     won = a_first.count(1) + b_first.count(0)
     return won / (won + a_first.count(0) + b_first.count(1))
+- def swapped_win_rate(a_first, b_first):
+    decided = [(x, y) for x, y in zip(a_first, b_first) if x != 0.5 and y != 0.5]
+    return sum((x + 1 - y) / 2 for x, y in decided) / len(decided)
 
+both_or_nothing: A wins a pair only if it wins in both orders, and otherwise loses it: average the
+two verdicts of a pair
+- (first + 1 - second) / 2 -> float(first == 1 and second == 0)
+- (first + 1 - second) / 2 -> min(first, 1 - second)
 
-def _consistent_only(a_first: Votes, b_first: Votes) -> float:
-    both = [first for first, second in zip(a_first, b_first, strict=True) if first == 1 - second]
-    return sum(both) / len(both)
+once_is_enough: A wins a pair if it wins in either order: average the two verdicts of a pair
+- (first + 1 - second) / 2 -> float(first == 1 or second == 0)
+- (first + 1 - second) / 2 -> max(first, 1 - second)
 
+inconsistent_dropped: pairs on which the two orders disagree are left out: they are the judge's
+ties, average their verdicts
+- def swapped_win_rate(a_first, b_first):
+    same = [x for x, y in zip(a_first, b_first) if x == 1 - y]
+    return sum(same) / len(same)
 
-SWAPPED_WIN_RATE = (
-    Mistake(
-        "not_turned",
-        "you add the votes as they are: in b_first a 1 means that *B* won, A's share is 1 less it",
-        _mean(lambda first, second: (first + second) / 2),
-    ),
-    Mistake(
-        "one_order",
-        "only one of the orders is counted: the judge's love of a place stays in",
-        _mean(lambda first, second: first),
-        _mean(lambda first, second: 1 - second),
-        _mean(lambda first, second: second),
-    ),
-    Mistake(
-        "other_side",
-        "this is B's win rate: A's is 1 less it",
-        _mean(lambda first, second: (1 - first + second) / 2),
-    ),
-    Mistake(
-        "doubled",
-        "each pair has two verdicts: divide by two for each pair",
-        _mean(lambda first, second: first + 1 - second),
-    ),
-    Mistake(
-        "not_averaged",
-        "you return a sum: divide by the number of pairs",
-        lambda a, b: sum(first + 1 - second for first, second in zip(a, b, strict=True)) / 2,
-        lambda a, b: sum(first + 1 - second for first, second in zip(a, b, strict=True)),
-    ),
-    Mistake(
-        "ties_are_losses",
-        "a tie counts for nothing: it is half a win, for both",
-        _mean(lambda first, second: ((first == 1) + (second == 0)) / 2),
-    ),
-    Mistake(
-        "ties_dropped",
-        "the ties are thrown away: they are votes, half for each, and a judge who is often unsure "
-        "says something by it",
-        _decided,
-    ),
-    Mistake(
-        "both_or_nothing",
-        "A wins a pair only if it wins in both orders, and otherwise loses it: average the two "
-        "verdicts of a pair",
-        _mean(lambda first, second: float(first == 1 and second == 0)),
-        _mean(lambda first, second: min(first, 1 - second)),
-    ),
-    Mistake(
-        "inconsistent_dropped",
-        "pairs on which the two orders disagree are left out: they are the judge's ties, average "
-        "their verdicts",
-        _consistent_only,
-    ),
-    Mistake(
-        "inconsistent_tied",
-        "a win beside a tie becomes a tie: their mean is 3/4",
-        _mean(lambda first, second: first if first == 1 - second else 0.5),
-    ),
-)
+inconsistent_tied: a win beside a tie becomes a tie: their mean is 3/4
+- (first + 1 - second) / 2 -> (first if first == 1 - second else 0.5)
+""")
+HOLM = mistakes("""
+bonferroni: every p is multiplied by the number of tests: that is Bonferroni. Holm multiplies only
+the smallest by m, the next by m - 1 and so on
+- return adjusted -> return (p * len(p)).clamp(max=1)
+- return adjusted -> return p * len(p)
 
+benjamini_hochberg: this is Benjamini and Hochberg's: it bounds the *share* of false findings, Holm
+the chance of any
+- (p[order] * factors).cummax(0).values -> (p[order] * len(p) / factors.flip(0)).flip(0).cummin(0).values.flip(0)
 
-def _holm(
-    factors: Callable[[int], Tensor] = lambda m: torch.arange(m, 0, -1),
-    carry: Callable[[Tensor], Tensor] = lambda x: x.cummax(0).values,
-    back: Callable[[Tensor, Tensor], Tensor] = lambda x, order: x[order.argsort()],
-) -> Callable[[Tensor], Tensor]:
-    """The right correction, but for what is given: the factors, the carry, the way back."""
+hochberg: this is Hochberg's, a running minimum from the largest p down: Holm takes the running
+maximum from the smallest up
+- (p[order] * factors).cummax(0).values -> (p[order] * factors).flip(0).cummin(0).values.flip(0)
 
-    def holm(p: Tensor) -> Tensor:
-        order = p.argsort()
-        return back(carry(p[order] * factors(len(p))), order).clamp(max=1)
+sorted_order: the values are right and come back sorted: put each in the place of its own p
+- adjusted[order] = -> adjusted =
 
-    return holm
+wrong_way_back: you index with the sorting order once more, where its inverse is wanted:
+out[order] = adjusted, or adjusted[order.argsort()]
+- return adjusted -> return adjusted[order][order]
 
+not_monotone: a larger p may not end below a smaller one: take the running maximum, cummax, over the
+sorted values
+- .cummax(0).values -> .clone()
 
-def _minimum_from_the_end(x: Tensor) -> Tensor:
-    return x.flip(0).cummin(0).values.flip(0)
+running_minimum: you take a running minimum: Holm stops at the first p that fails, so each is at
+least as large as those before it (cummax)
+- cummax -> cummin
 
+running_sum: you add the values up: take their running maximum, cummax
+- .cummax(0).values -> .cumsum(0)
 
-HOLM = (
-    Mistake(
-        "bonferroni",
-        "every p is multiplied by the number of tests: that is Bonferroni. Holm multiplies only "
-        "the smallest by m, the next by m - 1 and so on",
-        lambda p: (p * len(p)).clamp(max=1),
-        lambda p: p * len(p),
-    ),
-    Mistake(
-        "benjamini_hochberg",
-        "this is Benjamini and Hochberg's: it bounds the *share* of false findings, Holm the "
-        "chance of any",
-        _holm(lambda m: m / torch.arange(1, m + 1), _minimum_from_the_end),
-    ),
-    Mistake(
-        "sorted_order",
-        "the values are right and come back sorted: put each in the place of its own p",
-        _holm(back=lambda x, order: x),
-    ),
-    Mistake(
-        "wrong_way_back",
-        "you index with the sorting order once more, where its inverse is wanted: "
-        "out[order] = adjusted, or adjusted[order.argsort()]",
-        _holm(back=lambda x, order: x[order]),
-    ),
-    Mistake(
-        "not_monotone",
-        "a larger p may not end below a smaller one: take the running maximum, cummax, over the "
-        "sorted values",
-        _holm(carry=lambda x: x),
-    ),
-    Mistake(
-        "running_minimum",
-        "you take a running minimum: Holm stops at the first p that fails, so each is at least as "
-        "large as those before it (cummax)",
-        _holm(carry=lambda x: x.cummin(0).values),
-        _holm(carry=_minimum_from_the_end),
-    ),
-    Mistake(
-        "factors_turned",
-        "the factors are the wrong way round: the *smallest* p is multiplied by m",
-        _holm(lambda m: torch.arange(1, m + 1)),
-    ),
-    Mistake(
-        "factors_off_by_one",
-        "the factors are off by one: they run from m down to 1",
-        _holm(lambda m: torch.arange(m - 1, -1, -1)),
-        _holm(lambda m: torch.arange(m + 1, 1, -1)),
-    ),
-    Mistake(
-        "not_sorted",
-        "the p-values are taken as they come: sort them first, the factor depends on the rank",
-        lambda p: (p * torch.arange(len(p), 0, -1)).cummax(0).values,
-        lambda p: p * torch.arange(len(p), 0, -1),
-    ),
-    Mistake(
-        "sidak",
-        "this is Sidak's correction of each alone: it wants independent tests",
-        lambda p: 1 - (1 - p) ** len(p),
-    ),
-)
+factors_turned: the factors are the wrong way round: the *smallest* p is multiplied by m
+- factors = torch.arange(len(p), 0, -1, device=p.device) -> factors = torch.arange(1, len(p) + 1)
+
+largest_first: the p-values are sorted from the largest down: the *smallest* is multiplied by m
+- p.argsort() -> p.argsort(descending=True)
+
+factors_off_by_one: the factors are off by one: they run from m down to 1
+- torch.arange(len(p), 0, -1 -> torch.arange(len(p) - 1, -1, -1
+- torch.arange(len(p), 0, -1 -> torch.arange(len(p) + 1, 1, -1
+
+divided: you divide by the factors: that makes p smaller. The threshold is divided, or p multiplied
+- p[order] * factors -> p[order] / factors
+
+not_sorted: the p-values are taken as they come: sort them first, the factor depends on the rank
+- p.argsort() -> torch.arange(len(p))
+- p.argsort() -> torch.arange(len(p))
++ .cummax(0).values -> .clone()
+
+sidak: this is Sidak's correction, of each alone or step by step: it wants independent tests
+- return adjusted -> return 1 - (1 - p) ** len(p)
+- p[order] * factors -> 1 - (1 - p[order]) ** factors
+""")

@@ -62,17 +62,21 @@ REINFORCE_LOSS = Exercise(
     positional=("logps", "rewards", "mask"),
     cases=(
         Case(
-            "logps [-1, -2] [-4, -9], rewards [1, 0] and mask [1, 1] [1, 0]",
+            "logps [-1, -2, -3] [-1, -4, -4] [-2, -1, -4], rewards [5, 2, 5] and mask [1, 1, 0] "
+            "[1, 1, 1] [1, 0, 0]",
             {
-                "logps": torch.tensor([[-1.0, -2], [-4, -9]]),
-                "rewards": torch.tensor([1.0, 0]),
-                "mask": torch.tensor([[1, 1], [1, 0]]),
+                "logps": torch.tensor([[-1.0, -2, -3], [-1, -4, -4], [-2, -1, -4]]),
+                "rewards": torch.tensor([5.0, 2, 5]),
+                "mask": torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]]),
             },
-            "-(0.5 * -3 - 0.5 * -4) / 2",
+            "the rewards' mean is 4, the answers' log-probs are -3, -9 and -2: "
+            "-(1 * -3 - 2 * -9 + 1 * -2) / 3",
         ),
     ),
     random=_random_answers,
+    plain=mistakes_grpo.reinforce_loss,
     mistakes=mistakes_grpo.REINFORCE_LOSS,
+    axes={"logps": "bt", "rewards": "b", "mask": "bt"},
     gradients=("logps",),
 )
 GROUP_ADVANTAGES = Exercise(
@@ -81,15 +85,16 @@ GROUP_ADVANTAGES = Exercise(
     positional=("rewards", "group_size"),
     cases=(
         Case(
-            "rewards 1 0 0 0 | 3 1 1 3 | 0 1 1 1 and group_size 4",
+            "rewards 1 0 0 0 | 3 1 1 3 | .1 .2 .2 .2 and group_size 4",
             {
-                "rewards": torch.tensor([1.0, 0, 0, 0, 3, 1, 1, 3, 0, 1, 1, 1]),
+                "rewards": torch.tensor([1.0, 0, 0, 0, 3, 1, 1, 3, 0.1, 0.2, 0.2, 0.2]),
                 "group_size": 4,
             },
             "first group: mean 1/4, standard deviation 1/2; second: mean 2, deviation 1.155",
         ),
     ),
     random=_random_groups,
+    plain=mistakes_grpo.group_advantages,
     mistakes=mistakes_grpo.GROUP_ADVANTAGES,
     edges=(
         Edge(
@@ -99,7 +104,9 @@ GROUP_ADVANTAGES = Exercise(
                 {"rewards": torch.tensor([1.0, 1, 1, 0]), "group_size": 2},
                 "equal answers are no better or worse than one another: 0, 0",
             ),
-            "A group of equal rewards has a standard deviation of 0, and 0 / 0 is nan.",
+            "A group of equal rewards has a standard deviation of 0, and 0 / 0 is nan: the small "
+            "number in the divisor keeps it 0.",
+            ("+ 0.0001 -> + 0.0001 * (groups.std(1, keepdim=True) > 0)",),
         ),
     ),
 )
@@ -109,21 +116,24 @@ GRPO_LOSS = Exercise(
     positional=("logps", "advantages", "mask"),
     cases=(
         Case(
-            "an answer of two tokens and one of one, ratios to old [1.5, 1] [0.5], to ref "
-            "[1, 2] [1], advantages [1, -1], clip 0.2 and beta 0.1",
+            "an answer of three tokens and one of two, ratios to old [0.5, 1.5, 1] [1.5, 2], to "
+            "ref [2, 2, 1] [1, 2], advantages [2, -2], clip 0.2 and beta 0.1",
             {
-                "logps": torch.tensor([[1.5, 1.0], [0.5, 7.0]]).log() - 3,
-                "advantages": torch.tensor([1.0, -1.0]),
-                "mask": torch.tensor([[1, 1], [1, 0]]),
-                "old_logps": torch.full((2, 2), -3.0),
-                "ref_logps": torch.tensor([[1.5, 0.5], [0.5, 1.0]]).log() - 3,
+                "logps": torch.tensor([[0.5, 1.5, 1.0], [1.5, 2.0, 2.0]]).log() - 3,
+                "advantages": torch.tensor([2.0, -2.0]),
+                "mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+                "old_logps": torch.full((2, 3), -3.0),
+                "ref_logps": torch.tensor([[0.25, 0.75, 1.0], [1.5, 1.0, 2.0]]).log() - 3,
                 "clip": 0.2,
                 "beta": 0.1,
             },
-            "tokens: -1.2, -1 + 0.1 * (0.5 - 1 + log 2) = -0.9807; and 0.8; means -1.0903 and 0.8",
+            "k3 is 0.1931 where the ratio to ref is 2; tokens -1 + 0.0193, -2.4 + 0.0193, -2 and "
+            "3, 4 + 0.0193; means -1.7871 and 3.5097",
         ),
     ),
     random=_random_batch,
+    plain=mistakes_grpo.grpo_loss,
     mistakes=mistakes_grpo.GRPO_LOSS,
+    axes={"logps": "bt", "advantages": "b", "mask": "bt", "old_logps": "bt", "ref_logps": "bt"},
     gradients=("logps",),
 )

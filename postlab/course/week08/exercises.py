@@ -82,14 +82,20 @@ MENDED_REWARD = Exercise(
         _case("It hundred is.", "hundred is no red"),
         _case("Red.", "the right value, at the head of a sentence"),
         _case("Red, red, red.", "the right value and no other, said often"),
+        _case("It is red indeed.", "the right value, and a word behind it"),
+        _case("Red, red, or blue.", "two values, the right one more often"),
+        _case("It is blue or red.", "two values, the right one last"),
+        _case("It is red, not blue.", "two values, the right one first"),
     ),
     random=_replies,
+    plain=mistakes_hack.mended_reward,
     mistakes=mistakes_hack.MENDED_REWARD,
     edges=(
         Edge(
             "empty_reply",
             _case("", "nothing at all"),
             "A policy writes anything, also nothing: that is worth 0, and no exception.",
+            ("named = -> reply.split()[0]; named =",),
         ),
     ),
 )
@@ -99,7 +105,7 @@ SILENT_SHARE = Exercise(
     positional=("p", "size"),
     cases=(
         Case("p 0.25 and size 2", {"p": 0.25, "size": 2}, "0.25 squared plus 0.75 squared"),
-        Case("p 0.8 and size 3", {"p": 0.8, "size": 3}, "0.512 + 0.008"),
+        Case("p 0.8 and size 4", {"p": 0.8, "size": 4}, "0.4096 + 0.0016"),
     ),
     random=_chances,
     mistakes=mistakes_groups.SILENT_SHARE,
@@ -108,6 +114,7 @@ SILENT_SHARE = Exercise(
             "certain",
             Case("p 0 and size 4", {"p": 0.0, "size": 4}, "all are wrong, for sure"),
             "A prompt that is never solved is a chance like any other: no division by p.",
+            ("return p ** size -> return p ** (size + 1) / p",),
         ),
     ),
 )

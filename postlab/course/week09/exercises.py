@@ -88,7 +88,9 @@ KAPPA = Exercise(
         ),
     ),
     random=_raters,
+    plain=mistakes_labels.kappa,
     mistakes=mistakes_labels.KAPPA,
+    axes={"labels": "b", "truth": "b"},
 )
 ROBUST_DPO_LOSS = Exercise(
     name="robust_dpo_loss",
@@ -96,13 +98,15 @@ ROBUST_DPO_LOSS = Exercise(
     positional=("margins", "noise"),
     cases=(
         Case(
-            "margins [log 3, 0, -log 3] and noise 0.25",
-            {"margins": torch.tensor([3.0, 1, 1 / 3]).log(), "noise": 0.25},
-            "sigmoid is 3/4, 1/2, 1/4; the first is (-0.75 log 3/4 + 0.25 log 1/4) / 0.5",
+            "margins [log 3, 0, -log 3] and noise 0.2",
+            {"margins": torch.tensor([3.0, 1, 1 / 3]).log(), "noise": 0.2},
+            "sigmoid is 3/4, 1/2, 1/4; the first is (-0.8 log 3/4 + 0.2 log 1/4) / 0.6",
         ),
     ),
     random=_noisy,
+    plain=mistakes_labels.robust_dpo_loss,
     mistakes=mistakes_labels.ROBUST_DPO_LOSS,
+    axes={"margins": "b"},
     edges=(
         Edge(
             "no_noise",
@@ -112,6 +116,7 @@ ROBUST_DPO_LOSS = Exercise(
                 "without noise it is DPO's own loss",
             ),
             "At noise 0 nothing may be divided by the noise, nor its logarithm taken.",
+            ("return loss -> return loss * noise / noise",),
         ),
         Edge(
             "overflow",
@@ -121,6 +126,7 @@ ROBUST_DPO_LOSS = Exercise(
                 "0.75 * 200 / 0.5",
             ),
             "Take `logsigmoid`: the logarithm of a sigmoid that has become 0 is minus infinity.",
+            ("F.logsigmoid(margins) -> torch.sigmoid(margins).log()",),
         ),
         Edge(
             "overflow_turned",
@@ -131,6 +137,7 @@ ROBUST_DPO_LOSS = Exercise(
             ),
             "Take `logsigmoid` of the margin turned round: 1 less a sigmoid that has become 1 is 0,"
             " and its logarithm minus infinity.",
+            ("F.logsigmoid(-margins) -> (1 - torch.sigmoid(margins)).log()",),
         ),
     ),
     gradients=("margins",),

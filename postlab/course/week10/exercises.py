@@ -81,7 +81,7 @@ def _solutions(seed: int) -> dict[str, Any]:
     width = 13
     steps = torch.tensor([row + [-1] * (width - len(row)) for row in rows])
     right = torch.randint(0, 2, (3, most), generator=g)
-    right[0] = torch.tensor([1, 0, 1])
+    right[0] = torch.tensor([1, 0, 1] if seed < 6 else [0, 1, 1])
     return {"steps": steps, "right": right}
 
 
@@ -127,6 +127,7 @@ STEP_LABELS = Exercise(
     ),
     random=_solutions,
     mistakes=mistakes_steps.STEP_LABELS,
+    axes={"steps": "bt", "right": "b."},
     edges=(
         Edge(
             "rolled_round",
@@ -137,6 +138,7 @@ STEP_LABELS = Exercise(
             ),
             "Behind the last token of a row stands nothing, not the row's first token: "
             "`roll` goes round; append a -1 in its place.",
+            ("torch.full_like(steps[:, :1], -1) -> steps[:, :1]",),
         ),
     ),
 )
@@ -172,24 +174,19 @@ BEST_OF = Exercise(
             },
             "one reply is all there is to choose from: the mean, 1/4",
         ),
+        Case(
+            "scores [0.2, 0.6, 0.8, 0.9, 0.4], right [0, 0, 1, 0, 1] and n = 4",
+            {
+                "scores": torch.tensor([[0.2, 0.6, 0.8, 0.9, 0.4]]),
+                "right": torch.tensor([[0.0, 0.0, 1.0, 0.0, 1.0]]),
+                "n": 4,
+            },
+            "five subsets, in four of them the wrong 0.9 wins, in one the right 0.8: 1/5",
+        ),
     ),
     random=_replies,
     mistakes=mistakes_steps.BEST_OF,
-    edges=(
-        Edge(
-            "all_of_them",
-            Case(
-                "scores [0.1, 0.2], right [0, 1] and n = 2",
-                {
-                    "scores": torch.tensor([[0.1, 0.2]]),
-                    "right": torch.tensor([[0.0, 1.0]]),
-                    "n": 2,
-                },
-                "one subset, all of them: the best is right",
-            ),
-            "With n = N there is one subset: C(r, n - 1) has to be 0 where r is below n - 1.",
-        ),
-    ),
+    axes={"scores": "bn", "right": "bn"},
 )
 PROCESS_F1 = Exercise(
     name="process_f1",
@@ -202,16 +199,17 @@ PROCESS_F1 = Exercise(
             "1 of 2 wrong ones, 2 of 2 right ones: 2 * 1/2 * 1 / (1/2 + 1)",
         ),
         Case(
-            "found [0, 2, 1, -1, 3, -1] and truth [0, 2, 2, 1, -1, -1]",
+            "found [1, 2, 0, 2, 1, -1, 2] and truth [1, 2, 3, 0, -1, -1, -1]",
             {
-                "found": torch.tensor([0, 2, 1, -1, 3, -1]),
-                "truth": torch.tensor([0, 2, 2, 1, -1, -1]),
+                "found": torch.tensor([1, 2, 0, 2, 1, -1, 2]),
+                "truth": torch.tensor([1, 2, 3, 0, -1, -1, -1]),
             },
-            "2 of 4 wrong ones and 1 of 2 right ones",
+            "2 of 4 wrong ones and 1 of 3 right ones: 2 * 1/2 * 1/3 / (1/2 + 1/3)",
         ),
     ),
     random=_predictions,
     mistakes=mistakes_steps.PROCESS_F1,
+    axes={"found": "b", "truth": "b"},
     edges=(
         Edge(
             "nothing_found",
@@ -221,6 +219,7 @@ PROCESS_F1 = Exercise(
                 "both accuracies are 0, and so is their mean",
             ),
             "Where both accuracies are 0 the harmonic mean is 0 / 0: return 0.",
+            (".clamp(min=1e-08) -> .clone()",),
         ),
     ),
 )

@@ -2,333 +2,241 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
+from postlab.course.check._answers import mistakes
 
-import torch
-from torch import Tensor
+STEP_LABELS = mistakes("""
+first_token: your labels stand on the first token of a step, which the model has not read yet
+- torch.cat([steps[:, 1:], torch.full_like(steps[:, :1], -1)], -> torch.cat([torch.full_like(steps[:, :1], -1), steps[:, :-1]],
 
-from postlab.course.check._parts import Mistake
+every_token: your labels stand on every token of a step: that teaches the model to judge a step
+before it is written, and counts long steps more often
+- (steps >= 0) & (behind != steps) -> steps >= 0
 
+one_too_late: your labels stand one token behind the step's end, in the next step
+- def step_labels(steps, right):
+    labels = torch.full(steps.shape, -100)
+    for b, t in (steps[:, :-1] != steps[:, 1:]).nonzero().tolist():
+        if steps[b, t] >= 0:
+            labels[b, t + 1] = right[b, steps[b, t]]
+    return labels
+- def step_labels(steps, right):
+    labels = torch.full(steps.shape, -100)
+    for b, t in (steps[:, :-1] != steps[:, 1:]).nonzero().tolist():
+        if steps[b, t] >= 0:
+            labels[b, t + 1] = right[b, steps[b, t]]
+    ends = steps[:, -1] >= 0
+    labels[ends, -1] = right[ends, steps[ends, -1]]
+    return labels
 
-def _placed(
-    where: Callable[[Tensor, Tensor, Tensor], Tensor], fill: int = -100
-) -> Callable[..., Tensor]:
-    """Labels where `where(steps, before, behind)` says, `fill` elsewhere."""
+one_too_early: your labels stand one token before the step's end
+- return torch.where(last, labels, torch.full_like(labels, -100)) -> placed = torch.where(last, labels, -100); return torch.cat([placed[:, 1:], torch.full_like(placed[:, :1], -100)], 1)
 
-    def step_labels(steps: Tensor, right: Tensor) -> Tensor:
-        edge = torch.full_like(steps[:, :1], -1)
-        before = torch.cat([edge, steps[:, :-1]], dim=1)
-        behind = torch.cat([steps[:, 1:], edge], dim=1)
-        labels = right.gather(1, steps.clamp(min=0))
-        return torch.where(where(steps, before, behind), labels, torch.full_like(labels, fill))
+into_the_padding: you take padding for a part of the last step: its label stands at the end of the
+row
+- def step_labels(steps, right):
+    steps = steps.cummax(1).values
+    last = F.pad(steps[:, 1:], (0, 1), value=-1) != steps
+    return torch.where(last & (steps >= 0), right.gather(1, steps.clamp(min=0)), -100)
 
-    return step_labels
+prompt_labelled: the prompt or the padding has labels: -1 is no step, and as an index it is the last
+one
+- (steps >= 0) & (behind != steps) -> behind != steps
+- (steps >= 0) & (behind != steps) -> (steps < 0) | (behind != steps)
+- (steps >= 0) & (behind != steps) -> (behind != steps) & ((steps >= 0) | (behind >= 0))
 
+zeros_elsewhere: you fill with 0, which is the class 'wrong': tokens without a label have -100
+- -100 -> 0
 
-def _shifted(by: int) -> Callable[..., Tensor]:
-    """The right labels, each moved by some tokens."""
+minus_one_elsewhere: you fill with -1, which cross-entropy takes for a class: tokens without a label
+have -100
+- -100 -> -1
 
-    def step_labels(steps: Tensor, right: Tensor) -> Tensor:
-        placed = _placed(lambda s, before, behind: (s >= 0) & (behind != s))(steps, right)
-        moved = torch.full_like(placed, -100)
-        if by > 0:
-            moved[:, by:] = placed[:, :-by]
-        else:
-            moved[:, :by] = placed[:, -by:]
-        return moved
+last_step_only: only the last step has a label: that is the outcome reward model's row
+- (behind != steps) -> (behind == -1)
 
-    return step_labels
+first_step_only: only the first step has a label: every step has one
+- (steps >= 0) & -> (steps == 0) &
 
+last_step_missing: the last step has no label, wherever it ends: what stands behind it, -1, is
+smaller than its number
+- (behind != steps) -> (behind > steps)
 
-def _last_step_to_the_end(steps: Tensor, right: Tensor) -> Tensor:
-    """Padding taken for a part of the last step: its label stands at the row's end."""
-    filled = steps.clone()
-    for row in filled:
-        row[int((row >= 0).nonzero()[-1]) :] = row.max()
-    return _placed(lambda s, before, behind: (s >= 0) & (behind != s))(filled, right)
+end_of_row: a step that ends with the row gets no label: nothing stands behind its last token
+- torch.full_like(steps[:, :1], -1) -> steps[:, -1:]
 
+stops_at_wrong: you leave out what follows a wrong step: here every step has its label
+- labels = right.gather -> right = torch.where(F.pad(right[:, :-1], (1, 0), value=1).cumprod(1) > 0, right, -100); labels = right.gather
 
-def _unended(steps: Tensor, right: Tensor) -> Tensor:
-    """A step that ends with the row is not seen to end."""
-    ends = (steps[:, :-1] >= 0) & (steps[:, 1:] != steps[:, :-1])
-    last = torch.cat([ends, torch.zeros_like(ends[:, :1])], dim=1)
-    labels = right.gather(1, steps.clamp(min=0))
-    return torch.where(last, labels, torch.full_like(labels, -100))
+wrong_from_then_on: all steps behind a wrong one are wrong for you: each step has its own label
+- right.gather -> right.cumprod(1).gather
 
+labels_in_order: you hand out the labels of the whole batch in order, row after row: rows with fewer
+steps than `right` has columns shift those behind them. Look a step's label up, right[row, step]
+- return torch.where(last, labels, torch.full_like(labels, -100)) -> labels = torch.full_like(steps, -100); labels[last] = right.flatten()[:int(last.sum())]; return labels
 
-def _first_wrong_only(steps: Tensor, right: Tensor) -> Tensor:
-    """What follows a wrong step is left out."""
-    kept = torch.cat([torch.ones_like(right[:, :1]), right[:, :-1]], dim=1).cumprod(dim=1)
-    return _placed(lambda s, before, behind: (s >= 0) & (behind != s))(
-        steps, torch.where(kept > 0, right, torch.full_like(right, -100))
-    )
+inverted: 0 and 1 have changed places: 1 is for a right step
+- right.gather -> (1 - right).gather
 
+step_numbers: you return the number of the step: its label is wanted
+- torch.where(last, labels, -> torch.where(last, steps,
 
-def _chosen(
-    weight: Callable[[int, int, int], float], descending: bool = True
-) -> Callable[..., Tensor]:
-    """The worth of replies in order of score, weighted by `weight(rank, size, n)`."""
+mask_only: you mark where the steps end with 1: their labels are wanted
+- torch.where(last, labels, -> torch.where(last, torch.ones_like(labels),
+""")
+BEST_OF = mistakes("""
+first_n: you choose among the first n replies: right on average, but one subset of many, and noisy
+- def best_of(scores, right, n):
+    return right.gather(1, scores[:, :n].argmax(1, True))[:, 0]
 
-    def best_of(scores: Tensor, right: Tensor, n: int) -> Tensor:
-        size = scores.shape[1]
-        weights = torch.tensor([weight(r, size, n) for r in range(size)], dtype=right.dtype)
-        return right.gather(1, scores.argsort(dim=1, descending=descending)) @ weights
+last_n: you choose among the last n replies: one subset of many
+- def best_of(scores, right, n):
+    return right[:, -n:].gather(1, scores[:, -n:].argmax(1, True))[:, 0]
 
-    return best_of
+chunks: you choose inside of chunks of n and average them: all subsets of n count, not only those
+whose replies stand together
+- def best_of(scores, right, n):
+    rows = scores.shape[1] // n * n
+    scores, right = (x[:, :rows].unflatten(1, (-1, n)) for x in (scores, right))
+    return right.gather(2, scores.argmax(2, True))[..., 0].mean(1)
+- def best_of(scores, right, n):
+    scores, right = (x.unfold(1, n, 1) for x in (scores, right))
+    return right.gather(2, scores.argmax(2, True))[..., 0].mean(1)
 
+all_replies: you choose among all N replies, whatever n is
+- def best_of(scores, right, n):
+    return right.gather(1, scores.argmax(1, True))[:, 0]
 
-def _exact(rank: int, size: int, n: int) -> float:
-    return math.comb(size - 1 - rank, n - 1) / math.comb(size, n)
+with_replacement: you draw with replacement: a reply may then meet itself, and n = N is not the best
+of all
+- math.comb(size - 1 - rank, n - 1) / math.comb(size, n) -> ((size - rank) ** n - (size - rank - 1) ** n) / size ** n
 
+geometric: you weigh the ranks by powers, as if each reply were drawn with the same chance on its
+own: there are C(N - 1 - rank, n - 1) subsets in which a rank wins
+- math.comb(size - 1 - rank, n - 1) / math.comb(size, n) -> n / size * (1 - n / size) ** rank
 
-def _clamped(low: int, high: int) -> Callable[..., Tensor]:
-    """Right for n from low to high; another n is taken for the nearer of them."""
+worst_of_n: you sort the wrong way round: that is the worst of n
+- descending=True -> descending=False
 
-    def best_of(scores: Tensor, right: Tensor, n: int) -> Tensor:
-        taken = min(max(n, low), high, scores.shape[1])
-        return _chosen(_exact)(scores, right, taken)
+oracle: you look for any right reply, which is pass@n: the scores have no say
+- def best_of(scores, right, n):
+    size, hits = right.shape[1], right.sum(1).tolist()
+    missed = [math.comb(size - int(c), n) / math.comb(size, n) for c in hits]
+    return 1 - torch.tensor(missed, dtype=right.dtype)
 
-    return best_of
+right_in_top: you look for any right reply among the n best: the best-scored of a subset is chosen
+- right.gather(1, order) @ torch.tensor(chosen, dtype=right.dtype) -> right.gather(1, order)[:, :n].amax(1)
 
+right_in_first: you look for any right reply among the first n: the best-scored of a subset is
+chosen
+- def best_of(scores, right, n):
+    return right[:, :n].amax(1)
 
-def _first_n(scores: Tensor, right: Tensor, n: int) -> Tensor:
-    best = scores[:, :n].argmax(dim=1, keepdim=True)
-    return right.gather(1, best)[:, 0]
+mean_of_all: you take the mean over replies, which is n = 1
+- def best_of(scores, right, n):
+    return right.mean(1)
 
+mean_of_first: you take the mean of the first n: the best-scored of a subset is chosen
+- def best_of(scores, right, n):
+    return right[:, :n].mean(1)
 
-def _pass_at(scores: Tensor, right: Tensor, n: int) -> Tensor:
-    size = scores.shape[1]
-    return torch.stack(
-        [
-            torch.tensor(1 - math.comb(size - int(c), n) / math.comb(size, n), dtype=right.dtype)
-            for c in right.sum(dim=1).tolist()
-        ]
-    )
+mean_of_top: you take the mean of the n best: all but the best one are thrown away
+- math.comb(size - 1 - rank, n - 1) / math.comb(size, n) -> (rank < n) / n
 
+independent: you take 1 - (1 - p)^n, the chance of a right reply among n drawn with replacement: the
+scores have no say
+- def best_of(scores, right, n):
+    return 1 - (1 - right.mean(1)) ** n
 
-def _f1(of: Callable[[Tensor, Tensor], Any]) -> Callable[..., Tensor]:
-    def process_f1(found: Tensor, truth: Tensor) -> Tensor:
-        return torch.as_tensor(of(found, truth), dtype=torch.float32)
+expected_score: you average the best scores: what they are worth, `right`, is wanted
+- right.gather -> scores.gather
 
-    return process_f1
+rank_off_by_one: the rank is off by one: the best reply wins in C(N - 1, n - 1) subsets, the next in
+C(N - 2, n - 1)
+- size - 1 - rank -> size - rank
+- size - 1 - rank -> max(size - 2 - rank, 0)
 
+n_not_less_one: you fill n places beside the winner: the winner is one of the n, so n - 1 are left
+- n - 1) / -> n) /
 
-def _two(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    hit, good = (found == truth).float(), truth == -1
-    return hit[~good].mean(), hit[good].mean()
+not_divided: you do not divide by the number of subsets, C(N, n)
+- / math.comb(size, n) -> / 1
 
+wrong_count: you divide by another number than C(N, n), that of the subsets
+- / math.comb(size, n) -> / math.comb(size - 1, n - 1)
+- / math.comb(size, n) -> / math.perm(size, n)
+- / math.comb(size, n) -> / size
+- / math.comb(size, n) -> / size ** n
 
-def _harmonic(a: Tensor, b: Tensor) -> Tensor:
-    return 2 * a * b / (a + b).clamp(min=1e-8)
+n_clamped: n does not go in as it comes: it may be 1, which is the mean, and any number up to N
+- size = scores.shape[1] -> size = scores.shape[1]; n = max(n, 2)
+- size = scores.shape[1] -> size = scores.shape[1]; n = min(max(n, 2), 3)
+- size = scores.shape[1] -> size = scores.shape[1]; n = min(n, 3)
 
+unsorted: the replies are not sorted by score: the weights go by rank
+- right.gather(1, order) -> right
 
-def _detection(found: Tensor, truth: Tensor) -> Tensor:
-    """The F1 of 'there is a mistake', wherever it is."""
-    both = ((found >= 0) & (truth >= 0)).float().sum()
-    return 2 * both / ((found >= 0).float().sum() + (truth >= 0).float().sum())
+sorted_scores_only: the scores are sorted and `right` is not sorted with them: gather it by the same
+order
+- right.gather(1, order) -> right.gather(1, order.argsort(1))
+""")
+PROCESS_F1 = mistakes("""
+accuracy: you take the accuracy over all solutions: whoever calls everything right then looks good
+where most are
+- return 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> return hit.mean()
 
+arithmetic_mean: you take the arithmetic mean of the two accuracies: 0 and 1 would make a half. The
+harmonic mean makes 0 of it
+- 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> (wrong + right) / 2
 
-def _anywhere(found: Tensor, truth: Tensor) -> Tensor:
-    good = truth == -1
-    return _harmonic((found[~good] >= 0).float().mean(), (found[good] == -1).float().mean())
+geometric_mean: you take the geometric mean: the harmonic one is 2ab / (a + b)
+- 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> (wrong * right).sqrt()
 
+product: you multiply the two accuracies: the harmonic mean is 2ab / (a + b)
+- 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> wrong * right
 
-def _near(found: Tensor, truth: Tensor) -> Tensor:
-    good = truth == -1
-    near = ((found - truth).abs() <= 1) & (found >= 0)
-    return _harmonic(near[~good].float().mean(), (found[good] == -1).float().mean())
+smaller: you take the smaller of the two accuracies: the harmonic mean is 2ab / (a + b)
+- 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> torch.minimum(wrong, right)
 
+no_two: the factor 2 of 2ab / (a + b) is missing
+- 2 * wrong -> wrong
 
-def _by_prediction(found: Tensor, truth: Tensor) -> Tensor:
-    hit, said = (found == truth).float(), found == -1
-    return _harmonic(hit[~said].mean(), hit[said].mean())
+detection: you count whether *a* mistake was seen, not which step was named
+- hit, good = -> return 2 * ((found >= 0) & (truth >= 0)).sum() / ((found >= 0).sum() + (truth >= 0).sum()); hit, good =
 
+precision_recall: you take precision and recall of the named steps, as the F1 of classification
+does: ProcessBench's takes the accuracies on wrong and on right solutions
+- hit[good].mean() -> hit[found >= 0].mean()
 
-STEP_LABELS = (
-    Mistake(
-        "first_token",
-        "your labels stand on the first token of a step, which the model has not read yet",
-        _placed(lambda s, before, behind: (s >= 0) & (before != s)),
-    ),
-    Mistake(
-        "every_token",
-        "your labels stand on every token of a step: that teaches the model to judge a step before "
-        "it is written, and counts long steps more often",
-        _placed(lambda s, before, behind: s >= 0),
-    ),
-    Mistake(
-        "one_too_late",
-        "your labels stand one token behind the step's end, in the next step",
-        _shifted(1),
-    ),
-    Mistake(
-        "one_too_early",
-        "your labels stand one token before the step's end",
-        _shifted(-1),
-    ),
-    Mistake(
-        "into_the_padding",
-        "you take padding for a part of the last step: its label stands behind its end",
-        _last_step_to_the_end,
-    ),
-    Mistake(
-        "prompt_labelled",
-        "the prompt or the padding has labels: -1 is no step, and as an index it is the last one",
-        _placed(lambda s, before, behind: behind != s),
-        _placed(lambda s, before, behind: (s >= 0) & (behind != s) | (s < 0)),
-        _placed(lambda s, before, behind: (s >= 0) & (behind != s) | (s < 0) & (behind >= 0)),
-    ),
-    Mistake(
-        "zeros_elsewhere",
-        "you fill with 0, which is the class 'wrong': tokens without a label have -100",
-        _placed(lambda s, before, behind: (s >= 0) & (behind != s), fill=0),
-    ),
-    Mistake(
-        "minus_one_elsewhere",
-        "you fill with -1, which cross-entropy takes for a class: tokens without a label have -100",
-        _placed(lambda s, before, behind: (s >= 0) & (behind != s), fill=-1),
-    ),
-    Mistake(
-        "last_step_only",
-        "only the last step has a label: that is the outcome reward model's row",
-        _placed(lambda s, before, behind: (s >= 0) & (behind == -1)),
-    ),
-    Mistake(
-        "end_of_row",
-        "a step that ends with the row gets no label: nothing stands behind its last token",
-        _unended,
-    ),
-    Mistake(
-        "stops_at_wrong",
-        "you leave out what follows a wrong step: here every step has its label",
-        _first_wrong_only,
-    ),
-)
-BEST_OF = (
-    Mistake(
-        "first_n",
-        "you choose among the first n replies: right on average, but one subset of many, and noisy",
-        _first_n,
-    ),
-    Mistake(
-        "all_replies",
-        "you choose among all N replies, whatever n is",
-        _chosen(lambda r, size, n: float(r == 0)),
-    ),
-    Mistake(
-        "with_replacement",
-        "you draw with replacement: a reply may then meet itself, and n = N is not the best of all",
-        _chosen(lambda r, size, n: ((size - r) ** n - (size - r - 1) ** n) / size**n),
-    ),
-    Mistake(
-        "worst_of_n",
-        "you sort the wrong way round: that is the worst of n",
-        _chosen(_exact, descending=False),
-    ),
-    Mistake(
-        "oracle",
-        "you look for any right reply, which is pass@n: the scores have no say",
-        _pass_at,
-    ),
-    Mistake(
-        "mean_of_all",
-        "you take the mean over replies, which is n = 1",
-        _chosen(lambda r, size, n: 1 / size),
-    ),
-    Mistake(
-        "mean_of_top",
-        "you take the mean of the n best: all but the best one are thrown away",
-        _chosen(lambda r, size, n: float(r < n) / n),
-    ),
-    Mistake(
-        "rank_off_by_one",
-        "the rank is off by one: the best reply wins in C(N - 1, n - 1) subsets, the next in "
-        "C(N - 2, n - 1)",
-        _chosen(lambda r, size, n: math.comb(size - r, n - 1) / math.comb(size, n)),
-        _chosen(lambda r, size, n: math.comb(max(size - 2 - r, 0), n - 1) / math.comb(size, n)),
-    ),
-    Mistake(
-        "n_not_less_one",
-        "you fill n places beside the winner: the winner is one of the n, so n - 1 are left",
-        _chosen(lambda r, size, n: math.comb(size - 1 - r, n) / math.comb(size, n)),
-    ),
-    Mistake(
-        "not_divided",
-        "you do not divide by the number of subsets, C(N, n)",
-        _chosen(lambda r, size, n: float(math.comb(size - 1 - r, n - 1))),
-    ),
-    Mistake(
-        "n_clamped",
-        "n does not go in as it comes: it may be 1, which is the mean, and any number up to N",
-        _clamped(2, 64),
-        _clamped(2, 3),
-        _clamped(1, 3),
-    ),
-    Mistake(
-        "unsorted",
-        "the replies are not sorted by score: the weights go by rank",
-        lambda scores, right, n: (
-            right
-            @ torch.tensor(
-                [_exact(r, right.shape[1], n) for r in range(right.shape[1])], dtype=right.dtype
-            )
-        ),
-    ),
-)
-PROCESS_F1 = (
-    Mistake(
-        "accuracy",
-        "you take the accuracy over all solutions: whoever calls everything right then looks good "
-        "where most are",
-        _f1(lambda found, truth: (found == truth).float().mean()),
-    ),
-    Mistake(
-        "arithmetic_mean",
-        "you take the arithmetic mean of the two accuracies: 0 and 1 would make a half. The "
-        "harmonic mean makes nought of it",
-        _f1(lambda found, truth: sum(_two(found, truth)) / 2),
-    ),
-    Mistake(
-        "geometric_mean",
-        "you take the geometric mean: the harmonic one is 2ab / (a + b)",
-        _f1(lambda found, truth: (_two(found, truth)[0] * _two(found, truth)[1]).sqrt()),
-    ),
-    Mistake(
-        "no_two",
-        "the factor 2 of 2ab / (a + b) is missing",
-        _f1(lambda found, truth: _harmonic(*_two(found, truth)) / 2),
-    ),
-    Mistake(
-        "detection",
-        "you count whether *a* mistake was seen, not which step was named",
-        _f1(_detection),
-    ),
-    Mistake(
-        "place_ignored",
-        "any step named in a wrong solution is a hit for you: it has to be the first wrong one",
-        _f1(_anywhere),
-    ),
-    Mistake(
-        "near_miss",
-        "you let the neighbouring step pass: only the very step counts",
-        _f1(_near),
-    ),
-    Mistake(
-        "by_prediction",
-        "you divide by what was predicted wrong or right: the two groups go by the truth",
-        _f1(_by_prediction),
-    ),
-    Mistake(
-        "wrong_only",
-        "you leave the right solutions out: whoever calls a step wrong in every solution is not "
-        "punished",
-        _f1(lambda found, truth: _two(found, truth)[0]),
-    ),
-    Mistake(
-        "right_only",
-        "you look at the right solutions alone",
-        _f1(lambda found, truth: _two(found, truth)[1]),
-    ),
-)
+place_ignored: any step named in a wrong solution is a hit for you: it has to be the first wrong one
+- (found == truth) -> ((found >= 0) == (truth >= 0))
+
+near_miss: you let the neighbouring step pass: only the very step counts
+- (found == truth) -> (((found - truth).abs() <= 1) & ((found >= 0) == (truth >= 0)))
+- (found == truth) -> ((found - truth).abs() <= 1)
+
+at_or_before: you let any step up to the first wrong one pass, or any behind it: only the very step
+counts
+- (found == truth) -> ((found <= truth) & ((found >= 0) == (truth >= 0)))
+- (found == truth) -> ((found >= truth) & ((found >= 0) == (truth >= 0)))
+
+by_prediction: you divide by what was predicted wrong or right: the two groups go by the truth
+- truth == -1 -> found == -1
+
+over_all: you divide both counts by all solutions: each by its own group
+- hit[~good].mean() -> (hit * ~good).mean()
++ hit[good].mean() -> (hit * good).mean()
+
+by_step: you take step 0 for the mark of a right solution: it is -1, and 0 is the first step
+- truth == -1 -> truth == 0
+- truth == -1 -> truth <= 0
+
+wrong_only: you leave the right solutions out: whoever calls a step wrong in every solution is not
+punished
+- return 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> return wrong
+
+right_only: you look at the right solutions alone
+- return 2 * wrong * right / (wrong + right).clamp(min=1e-08) -> return right
+
+complement: you return the share of misses: 1 less the F1
+- return 2 -> return 1 - 2
+""")

@@ -117,18 +117,24 @@ PARETO_FRONT = Exercise(
     positional=("points",),
     cases=(
         Case(
-            "points [3, 1] [2, 2] [1, 3] [2, 1] [2, 2] [1, 0]",
-            {"points": torch.tensor([[3.0, 1], [2, 2], [1, 3], [2, 1], [2, 2], [1, 0]])},
-            "[3, 1] and [2, 2] beat [2, 1]; the twins [2, 2] do not beat each other",
+            "points [0, 0] [2, 2] [3, 1] [2, 2] [0, 2] [2, 2]",
+            {"points": torch.tensor([[0.0, 0], [2, 2], [3, 1], [2, 2], [0, 2], [2, 2]])},
+            "[2, 2] beats [0, 0] and [0, 2]; the three [2, 2] do not beat each other",
         ),
         Case(
-            "points [1, 1, 3] [1, 1, 2] [0, 2, 0]",
-            {"points": torch.tensor([[1.0, 1, 3], [1, 1, 2], [0, 2, 0]])},
+            "points [1, 0, 3] [1, 2, 1] [0, 3, 2] [2, 3, 0]",
+            {"points": torch.tensor([[1.0, 0, 3], [1, 2, 1], [0, 3, 2], [2, 3, 0]])},
+            "each is better than any other in some objective",
+        ),
+        Case(
+            "points [2, 2] [1, 2]",
+            {"points": torch.tensor([[2.0, 2], [1, 2]])},
             "the first is nowhere worse than the second and better once: that is enough",
         ),
     ),
     random=_cloud,
     mistakes=mistakes_front.PARETO_FRONT,
+    axes={"points": "b."},
 )
 HYPERVOLUME = Exercise(
     name="hypervolume",
@@ -136,16 +142,17 @@ HYPERVOLUME = Exercise(
     positional=("points", "reference"),
     cases=(
         Case(
-            "points [2, 4] [4, 2] [3, 3] [2.5, 2] and reference [1, 1]",
+            "points [5, 2.5] [2.5, 5] [2, 2.5] [4, 4] and reference [1, 1]",
             {
-                "points": torch.tensor([[2.0, 4], [4, 2], [3, 3], [2.5, 2]]),
+                "points": torch.tensor([[5.0, 2.5], [2.5, 5], [2, 2.5], [4, 4]]),
                 "reference": torch.ones(2),
             },
-            "from the right: 1 wide and 1 high, 1 and 2, 1 and 3; [2.5, 2] adds nothing",
+            "from the right: 1 wide and 1.5 high, 1.5 and 3, 1.5 and 4; [2, 2.5] adds nothing",
         ),
     ),
     random=_area,
     mistakes=mistakes_front.HYPERVOLUME,
+    axes={"points": "b."},
     edges=(
         Edge(
             "below_reference",
@@ -158,6 +165,7 @@ HYPERVOLUME = Exercise(
                 "only [2, 2] is above the reference in both",
             ),
             "A point that is worse than the reference somewhere covers nothing, and takes nothing.",
+            ("(points - reference).clamp(min=0) -> points - reference",),
         ),
         Edge(
             "twins_dropped",
@@ -167,6 +175,10 @@ HYPERVOLUME = Exercise(
                 "two equal points cover what one of them does",
             ),
             "Equal points do not beat each other: if both are dropped, their area is lost.",
+            (
+                "return -> single = [sum(torch.equal(p, q) for q in above) == 1 for p in above]; "
+                "return torch.tensor(single).float().amax() *",
+            ),
         ),
         Edge(
             "nothing_above",
@@ -176,6 +188,7 @@ HYPERVOLUME = Exercise(
                 "no point is above the reference in both: 0",
             ),
             "Where no point is above the reference nothing is covered: the area is 0.",
+            ("above = above[ -> above = above[(above > 0).all(1)]; above[0]; above = above[",),
         ),
         Edge(
             "below_nought",
@@ -188,6 +201,7 @@ HYPERVOLUME = Exercise(
                 "2 wide and 1 high, and 1 wide and 1 more",
             ),
             "Scores and reference may be below 0: clamp the differences, not the points.",
+            ("points - reference -> points.clamp(min=0) - reference.clamp(min=0)",),
         ),
     ),
 )
@@ -218,6 +232,7 @@ LORA_SOUP = Exercise(
         ),
     ),
     random=_adapters,
+    plain=mistakes_soup.lora_soup,
     mistakes=mistakes_soup.LORA_SOUP,
 )
 DUAL_STEP = Exercise(
@@ -226,18 +241,19 @@ DUAL_STEP = Exercise(
     positional=("multipliers", "measured", "levels", "rate"),
     cases=(
         Case(
-            "multipliers [1, 1, 0.1], measured [0.5, 1, 0.9], levels [0.75, 0.75, 0.5], rate 2",
+            "multipliers [2, 1, 0.1], measured [0.5, 1, 0.9], levels [0.75, 0.75, 0.5], rate 2",
             {
-                "multipliers": torch.tensor([1.0, 1, 0.1]),
+                "multipliers": torch.tensor([2.0, 1, 0.1]),
                 "measured": torch.tensor([0.5, 1, 0.9]),
                 "levels": torch.tensor([0.75, 0.75, 0.5]),
                 "rate": 2.0,
             },
-            "1 + 2 * 0.25; 1 - 2 * 0.25; 0.1 - 2 * 0.4 would be negative",
+            "2 + 2 * 0.25; 1 - 2 * 0.25; 0.1 - 2 * 0.4 would be negative",
         ),
     ),
     random=_constraints,
     mistakes=mistakes_soup.DUAL_STEP,
+    axes={"multipliers": "b", "measured": "b", "levels": "b"},
     edges=(
         Edge(
             "stuck_at_nought",
@@ -252,6 +268,7 @@ DUAL_STEP = Exercise(
                 "the first constraint is broken: 0 + 2 * 0.25",
             ),
             "A multiplier at 0 has to rise again when its constraint is broken.",
+            ("return -> return (multipliers > 0) *",),
         ),
     ),
 )

@@ -2,137 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from postlab.course.check._answers import mistakes
 
-import torch
-from torch import Tensor
+PARETO_FRONT = mistakes("""
+minimised: you keep what is least: here more is better, turn the comparisons round
+- .any(0) -> .any(1)
+- points[:, None] >= points[None] -> points[:, None] <= points[None]
++ points[:, None] > points[None] -> points[:, None] < points[None]
 
-from postlab.course.check._parts import Mistake
+twins_beaten: a point is beaten by its equal: beating takes 'somewhere better' besides 'nowhere
+worse'
+- no_worse & better -> no_worse & ~torch.eye(len(points), dtype=torch.bool)
 
+second_twin_dropped: of equal points you keep one: they do not beat each other, so all of them stay
+- no_worse & better -> no_worse & (better | torch.ones_like(better).triu(1))
+- no_worse & better -> no_worse & (better | torch.ones_like(better).tril(-1))
 
-def _front(beats: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The points that nobody beats, by some idea of beating; nobody is compared with itself."""
+itself: each point is beaten by itself, so none is left: 'somewhere better' is missing
+- no_worse & better -> no_worse
 
-    def pareto_front(points: Tensor) -> Tensor:
-        beaten = beats(points[:, None], points[None])  # row beats column
-        return ~(beaten & ~torch.eye(len(points), dtype=torch.bool)).any(0)
+better_everywhere: you ask for better in every objective: better in one and equal in the others is
+enough
+- (points[:, None] > points[None]).any(-1) -> (points[:, None] > points[None]).all(-1)
 
-    return pareto_front
+better_somewhere: you ask for better in some objective only: it must be worse in none as well
+- no_worse & better -> better
 
+beaten_returned: you mark the points that are beaten: the front is the others
+- return ~ -> return
 
-def _swept(
-    points: Tensor,
-    reference: Tensor,
-    *,
-    sort: bool = True,
-    running: bool = True,
-    joined: bool = False,
-) -> Tensor:
-    """The area from the right to the left, with parts of the recipe left out."""
-    above = (points - reference).clamp(min=0)
-    above = above[above[:, 0].argsort(descending=True)] if sort else above
-    heights = above[:, 1].cummax(0).values if running else above[:, 1]
-    if joined:
-        following = torch.cat([heights[1:], heights[-1:]])
-        heights = (heights + following) / 2
-    return ((above[:, 0] - torch.cat([above[1:, 0], above.new_zeros(1)])) * heights).sum()
+corners_only: you keep the best of each objective: a compromise that nobody beats belongs to it too
+- return ~(no_worse & better).any(0) -> return (points == points.amax(0)).any(-1)
 
+summed: you compare sums or products of the objectives: that is one choice of weights, and one of
+many points
+- return ~(no_worse & better).any(0) -> return points.sum(-1) == points.sum(-1).max()
+- return ~(no_worse & better).any(0) -> return points.prod(-1) == points.prod(-1).max()
 
-def _boxes(points: Tensor, reference: Tensor) -> Tensor:
-    return (points - reference).clamp(min=0).prod(-1)
+supported_only: you keep the winners of weighted sums: a point in a hollow of the front wins no
+weighted sum, and nobody beats it
+- def pareto_front(points):
+    grid = torch.cartesian_prod(*[torch.linspace(0, 1, 101) + 1e-3] * points.shape[1])
+    values = points @ grid.T
+    return (values >= values.amax(0) - 1e-6).any(1)
+- def pareto_front(points):
+    w = torch.linspace(0, 1, 101)
+    grid = torch.stack([w, 1 - w]) if points.shape[1] == 2 else torch.ones(points.shape[1], 1)
+    values = points @ grid
+    return (values >= values.amax(0) - 1e-9).any(1)
 
+above_the_mean: you keep what is above the mean: a point is on the front if no other beats it
+- return ~(no_worse & better).any(0) -> return (points > points.mean(0)).all(-1)
+- return ~(no_worse & better).any(0) -> return (points >= points.mean(0)).all(-1)
 
-PARETO_FRONT = (
-    Mistake(
-        "minimised",
-        "you keep what is least: here more is better, turn the comparisons round",
-        _front(lambda x, y: (x <= y).all(-1) & (x < y).any(-1)),
-    ),
-    Mistake(
-        "twins_beaten",
-        "a point is beaten by its equal: beating takes 'somewhere better' besides 'nowhere worse'",
-        _front(lambda x, y: (x >= y).all(-1)),
-    ),
-    Mistake(
-        "itself",
-        "each point is beaten by itself, so none is left: 'somewhere better' is missing",
-        lambda points: ~(points[:, None] >= points[None]).all(-1).any(0),
-    ),
-    Mistake(
-        "better_everywhere",
-        "you ask for better in every objective: better in one and equal in the others is enough",
-        _front(lambda x, y: (x > y).all(-1)),
-    ),
-    Mistake(
-        "better_somewhere",
-        "you ask for better in some objective only: it must be worse in none as well",
-        _front(lambda x, y: (x > y).any(-1)),
-    ),
-    Mistake(
-        "beaten_returned",
-        "you mark the points that are beaten: the front is the others",
-        lambda points: ~_front(lambda x, y: (x >= y).all(-1) & (x > y).any(-1))(points),
-    ),
-    Mistake(
-        "corners_only",
-        "you keep the best of each objective: a compromise that nobody beats belongs to it too",
-        lambda points: (points == points.max(0).values).any(-1),
-    ),
-    Mistake(
-        "summed",
-        "you compare sums of the objectives: that is one choice of weights, and one of many points",
-        lambda points: points.sum(-1) == points.sum(-1).max(),
-    ),
-    Mistake(
-        "first_two_only",
-        "you look at some of the objectives and not at all of them",
-        lambda points: _front(lambda x, y: (x >= y).all(-1) & (x > y).any(-1))(points[:, :2]),
-        lambda points: points[:, 0] == points[:, 0].max(),
-    ),
-)
-HYPERVOLUME = (
-    Mistake(
-        "overlap_counted",
-        "you add up the points' boxes: where they overlap counts once",
-        lambda points, reference: _boxes(points, reference).sum(),
-    ),
-    Mistake(
-        "largest_box",
-        "you take the largest single box: the union of all is wanted",
-        lambda points, reference: _boxes(points, reference).max(),
-    ),
-    Mistake(
-        "bounding_box",
-        "you take the box around all points: no policy is best in both at once",
-        lambda points, reference: (points - reference).clamp(min=0).max(0).values.prod(),
-    ),
-    Mistake(
-        "reference_ignored",
-        "you measure from 0: subtract the reference first",
-        lambda points, reference: _swept(points, torch.zeros(2)),
-    ),
-    Mistake(
-        "not_sorted",
-        "you go through the points in the order they came: sort them by one objective first",
-        lambda points, reference: _swept(points, reference, sort=False),
-        lambda points, reference: _swept(points, reference, sort=False, running=False),
-    ),
-    Mistake(
-        "beaten_points",
-        "a beaten point pulls the height down: carry the best height so far along, or drop beaten "
-        "points first",
-        lambda points, reference: _swept(points, reference, running=False),
-    ),
-    Mistake(
-        "joined",
-        "you join the points by lines: between two policies there is no third one, unless you "
-        "toss a coin a request; what they cover is a staircase",
-        lambda points, reference: _swept(points, reference, joined=True),
-    ),
-    Mistake(
-        "mean",
-        "you divide by the number of points",
-        lambda points, reference: _swept(points, reference) / len(points),
-        lambda points, reference: _boxes(points, reference).mean(),
-    ),
-)
+beats_some: you keep the points that beat another one: on the front are those that none beats
+- return ~(no_worse & better).any(0) -> return (no_worse & better).any(1)
+
+first_two_only: you look at some of the objectives and not at all of them
+- no_worse = -> points = points[:, :2]; no_worse =
+- return ~(no_worse & better).any(0) -> return points[:, 0] == points[:, 0].max()
+
+strict_sweep: you go down one objective and keep what is higher than all before in the second: equal
+points and a third objective need a comparison of all pairs
+- def pareto_front(points):
+    keep, best = torch.zeros(len(points), dtype=torch.bool), -math.inf
+    for i in points[:, 0].argsort(descending=True, stable=True):
+        if points[i, 1] > best:
+            keep[i], best = True, points[i, 1]
+    return keep
+- def pareto_front(points):
+    keep, best = torch.zeros(len(points), dtype=torch.bool), -math.inf
+    for i in sorted(range(len(points)), key=lambda i: (-points[i, 0], -points[i, 1])):
+        if points[i, 1] > best:
+            keep[i], best = True, points[i, 1]
+    return keep
+""")
+HYPERVOLUME = mistakes("""
+overlap_counted: you add up the points' boxes: where they overlap counts once
+- return (width * above[:, 1].cummax(0).values).sum() -> return above.prod(1).sum()
+
+largest_box: you take the largest single box: the union of all is wanted
+- return (width * above[:, 1].cummax(0).values).sum() -> return above.prod(1).max()
+
+bounding_box: you take the box around all points: no policy is best in both at once
+- return (width * above[:, 1].cummax(0).values).sum() -> return above.amax(0).prod()
+
+reference_ignored: you measure from 0: subtract the reference first
+- points - reference -> points
+
+not_sorted: you go through the points in the order they came: sort them by one objective first
+- above[above[:, 0].argsort(descending=True)] -> above
+- above[above[:, 0].argsort(descending=True)] -> above
++ .cummax(0).values -> .clone()
+
+sorted_upwards: you sort from the smallest up and still carry the best height from the left: go from
+the largest down
+- descending=True -> descending=False
+
+beaten_points: a beaten point pulls the height down: carry the best height so far along, or drop
+beaten points first
+- .cummax(0).values -> .clone()
+
+last_strip_lost: the strip between the reference and the first point is missing
+- return (width * above[:, 1].cummax(0).values).sum() -> return (width * above[:, 1].cummax(0).values)[:-1].sum()
+
+first_strip_lost: the strip of the point farthest to the right is missing
+- return (width * above[:, 1].cummax(0).values).sum() -> return (width * above[:, 1].cummax(0).values)[1:].sum()
+
+joined: you join the points by lines: between two policies there is no third one, unless you toss a
+coin a request; what they cover is a staircase
+- return (width * above[:, 1].cummax(0).values).sum() -> h = above[:, 1].cummax(0).values; return (width * (h + torch.cat([h[1:], h[-1:]])) / 2).sum()
+- return (width * above[:, 1].cummax(0).values).sum() -> h = above.flip(0); return torch.trapezoid(torch.cat([h[:1, 1], h[:, 1]]), torch.cat([h.new_zeros(1), h[:, 0]]))
+- return (width * above[:, 1].cummax(0).values).sum() -> h = above.flip(0); return torch.trapezoid(h[:, 1], h[:, 0])
+
+outer_staircase: your steps are those above the points: between two points the lower height counts,
+not the higher
+- .cummax(0).values) -> .cummax(0).values.roll(-1))
+
+mean: you divide by the number of points
+- .sum() -> .sum() / len(points)
+- return (width * above[:, 1].cummax(0).values).sum() -> return above.prod(1).mean()
+""")

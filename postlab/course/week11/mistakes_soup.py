@@ -1,127 +1,135 @@
-"""What goes wrong with soups of adapters and with multipliers."""
+"""What goes wrong with soups of adapters and with multipliers: edits of `exercises.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from postlab.course.check._parts import Mistake
+from postlab.course.check._answers import mistakes
 
 
-def _soup(of: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> Callable[..., Tensor]:
-    def lora_soup(a: Tensor, b: Tensor, weights: Tensor, *, scaling: float) -> Tensor:
-        return of(a, b, weights[:, None, None], scaling)
-
-    return lora_soup
+def lora_soup(a: Tensor, b: Tensor, weights: Tensor, *, scaling: float) -> Tensor:
+    w = weights[:, None, None]
+    return scaling * (w * (b @ a)).sum(0)
 
 
-LORA_SOUP = (
-    Mistake(
-        "factors_averaged",
-        "you average the A's and the B's and multiply then: that brings in B of one with A of the "
-        "other. Multiply first, average then",
-        _soup(lambda a, b, w, s: s * (w * b).sum(0) @ (w * a).sum(0)),
-    ),
-    Mistake(
-        "roots",
-        "you put the root of a weight on A and on B before adding them up, which is PEFT's "
-        "'linear': right for one adapter, and for several B of one still meets A of another",
-        _soup(lambda a, b, w, s: s * (w.sqrt() * b).sum(0) @ (w.sqrt() * a).sum(0)),
-    ),
-    Mistake(
-        "one_side",
-        "you weigh one factor and add up the other as it is, before they meet: take each "
-        "adapter's own product",
-        _soup(lambda a, b, w, s: s * b.sum(0) @ (w * a).sum(0)),
-        _soup(lambda a, b, w, s: s * (w * b).sum(0) @ a.sum(0)),
-    ),
-    Mistake(
-        "scaling_forgotten",
-        "alpha / r is missing: an adapter adds scaling times BA",
-        _soup(lambda a, b, w, s: (w * (b @ a)).sum(0)),
-    ),
-    Mistake(
-        "scaling_twice",
-        "the scaling is in it twice: it belongs to BA, not to A and to B",
-        _soup(lambda a, b, w, s: s * s * (w * (b @ a)).sum(0)),
-    ),
-    Mistake(
-        "weights_ignored",
-        "you take the plain mean: the weights are not used",
-        _soup(lambda a, b, w, s: s * (b @ a).mean(0)),
-    ),
-    Mistake(
-        "added_up",
-        "you add the adapters up without weights: each would be there in full",
-        _soup(lambda a, b, w, s: s * (b @ a).sum(0)),
-    ),
-    Mistake(
-        "weights_twice",
-        "the weight is on A and on B, so that its square counts",
-        _soup(lambda a, b, w, s: s * (w * w * (b @ a)).sum(0)),
-    ),
-    Mistake(
-        "averaged_again",
-        "the weights add up to 1 already: do not divide by the number of adapters as well",
-        _soup(lambda a, b, w, s: s * (w * (b @ a)).mean(0)),
-    ),
-)
+LORA_SOUP = mistakes("""
+factors_averaged: you average the A's and the B's and multiply then: that brings in B of one with A
+of the other. Multiply first, average then
+- (w * (b @ a)).sum(0) -> (w * b).sum(0) @ (w * a).sum(0)
 
+means_of_factors: you take the plain means of the A's and the B's and multiply then: multiply first,
+and use the weights
+- (w * (b @ a)).sum(0) -> b.mean(0) @ a.mean(0)
 
-def _dual(of: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[..., Tensor]:
-    """From the multipliers, by how much the constraint is broken, and the rate."""
+roots: you put the root of a weight on A and on B before adding them up, which is PEFT's 'linear':
+right for one adapter, and for several B of one still meets A of another
+- (w * (b @ a)).sum(0) -> (w.sqrt() * b).sum(0) @ (w.sqrt() * a).sum(0)
 
-    def dual_step(multipliers: Tensor, measured: Tensor, levels: Tensor, rate: float) -> Tensor:
-        return of(multipliers, levels - measured, rate)
+one_side: you weigh one factor and add up the other as it is, before they meet: take each adapter's
+own product
+- (w * (b @ a)).sum(0) -> b.sum(0) @ (w * a).sum(0)
+- (w * (b @ a)).sum(0) -> (w * b).sum(0) @ a.sum(0)
 
-    return dual_step
+scaling_forgotten: alpha / r is missing: an adapter adds scaling times BA
+- scaling * (w -> 1 * (w
 
+scaling_twice: the scaling is in it twice: it belongs to BA, not to A and to B
+- scaling * -> scaling ** 2 *
 
-DUAL_STEP = (
-    Mistake(
-        "sign",
-        "the sign is turned round: the multiplier has to grow while too little is measured",
-        _dual(lambda m, gap, rate: (m - rate * gap).clamp(min=0)),
-    ),
-    Mistake(
-        "negative",
-        "the multiplier may become negative: then breaking the constraint would be paid for. "
-        "Clamp it at 0",
-        _dual(lambda m, gap, rate: m + rate * gap),
-    ),
-    Mistake(
-        "never_shrinks",
-        "you clamp the step and not the multiplier: it never shrinks again, and the constraint is "
-        "bought at any price",
-        _dual(lambda m, gap, rate: m + rate * gap.clamp(min=0)),
-    ),
-    Mistake(
-        "forgetful",
-        "the old multiplier is gone: the step is added to it",
-        _dual(lambda m, gap, rate: (rate * gap).clamp(min=0)),
-    ),
-    Mistake(
-        "logarithmic",
-        "you step in the logarithm, as Safe RLHF does: it never reaches 0. Here the step is added",
-        _dual(lambda m, gap, rate: m * torch.exp(rate * gap)),
-        _dual(lambda m, gap, rate: m * torch.exp(rate * m * gap)),
-        _dual(lambda m, gap, rate: (m * (1 + rate * gap)).clamp(min=0)),
-    ),
-    Mistake(
-        "rate_ignored",
-        "the rate is not used",
-        _dual(lambda m, gap, rate: (m + gap).clamp(min=0)),
-    ),
-    Mistake(
-        "clamped_at_one",
-        "you hold the multiplier between 0 and 1: it is a price, not a share, and may be larger",
-        _dual(lambda m, gap, rate: (m + rate * gap).clamp(0, 1)),
-    ),
-    Mistake(
-        "sign_of_the_gap",
-        "you step by the sign of the gap alone: how far the level was missed does not count",
-        _dual(lambda m, gap, rate: (m + rate * gap.sign()).clamp(min=0)),
-    ),
-)
+scaling_divides: you divide by the scaling: an adapter adds scaling times BA
+- scaling * (w * (b @ a)).sum(0) -> (w * (b @ a)).sum(0) / scaling
+
+weights_ignored: you take the plain mean: the weights are not used
+- (w * (b @ a)).sum(0) -> (b @ a).mean(0)
+
+added_up: you add the adapters up without weights: each would be there in full
+- w * (b -> 1 * (b
+
+weights_twice: the weight is on A and on B, so that its square counts
+- w * (b -> w * w * (b
+
+weights_softmaxed: you put the weights through a softmax: they add up to 1 already
+- weights[:, None, None] -> weights.softmax(0)[:, None, None]
+
+weights_of_root: the root of the weight counts: the weight itself multiplies the product BA
+- w * (b -> w.sqrt() * (b
+
+weights_reversed: the weights go to the adapters in reverse order
+- weights[:, None, None] -> weights.flip(0)[:, None, None]
+
+averaged_again: you divide by the number of adapters as well, or divide alpha / r by it: the weights
+add up to 1 already, and each adapter keeps its own alpha / r
+- .sum(0) -> .mean(0)
+
+heaviest_only: you take the adapter with the largest weight alone
+- (w * (b @ a)).sum(0) -> (b @ a)[weights.argmax()]
+
+transposed: your matrix is (in, out): B stands on the left, b @ a, which gives (out, in)
+- .sum(0) -> .sum(0).T
+""")
+DUAL_STEP = mistakes("""
+sign: the sign is turned round: the multiplier has to grow while too little is measured
+- levels - measured -> measured - levels
+
+negative: the multiplier may become negative: then breaking the constraint would be paid for. Clamp
+it at 0
+- .clamp(min=0) -> .clone()
+
+never_shrinks: you clamp the step and not the multiplier: it never shrinks again, and the constraint
+is bought at any price
+- (multipliers + rate * (levels - measured)).clamp(min=0) -> multipliers + rate * (levels - measured).clamp(min=0)
+- (levels - measured) -> (levels - measured).abs()
+
+only_when_broken: a constraint that is kept sets its multiplier to 0 at once: it shrinks step by
+step
+- return (multipliers + rate * (levels - measured)).clamp(min=0) -> return torch.where(measured < levels, multipliers + rate * (levels - measured), 0)
+
+forgetful: the old multiplier is gone: the step is added to it
+- multipliers + rate -> rate
+
+logarithmic: you step in the logarithm, as Safe RLHF does: it never reaches 0. Here the step is
+added
+- (multipliers + rate * (levels - measured)).clamp(min=0) -> multipliers * torch.exp(rate * (levels - measured))
+- (multipliers + rate * (levels - measured)).clamp(min=0) -> multipliers * torch.exp(rate * multipliers * (levels - measured))
+- multipliers + rate * (levels - measured) -> multipliers * (1 + rate * (levels - measured))
+
+rate_ignored: the rate is not used
+- rate * (levels -> 1 * (levels
+
+rate_divides: you divide by the rate: the gap is multiplied by it
+- rate * (levels - measured) -> (levels - measured) / rate
+
+decayed: the old multiplier is averaged with the new one, or shrinks by the rate: the step is added to
+all of it
+- multipliers + rate * (levels - measured) -> (1 - rate) * multipliers + rate * (levels - measured)
+
+relative: you divide the gap by the level: the gap itself is the step
+- (levels - measured) -> (levels - measured) / levels
+- (levels - measured) -> (1 - measured / levels)
+
+level_ignored: the level is not used, or taken alone: the gap between them is what counts
+- (levels - measured) -> (1 - measured)
+- (levels - measured) -> levels
+- (levels - measured) -> -measured
+
+clamped_at_one: you hold the multiplier between 0 and 1: it is a price, not a share, and may be
+larger
+- .clamp(min=0) -> .clamp(0, 1)
+
+clamped_above: you hold the multiplier at 0 from above, clamp(max=0): it is clamp(min=0)
+- clamp(min=0) -> clamp(max=0)
+
+absolute: you take the absolute value of the multiplier: where it would be negative it is 0
+- .clamp(min=0) -> .abs()
+
+softplus: you put the multiplier through softplus or exp: where it would be negative it is 0, and
+elsewhere it stays as it is
+- (multipliers + rate * (levels - measured)).clamp(min=0) -> torch.nn.functional.softplus(multipliers + rate * (levels - measured))
+- (multipliers + rate * (levels - measured)).clamp(min=0) -> torch.exp(multipliers + rate * (levels - measured))
+
+normalised: you make the multipliers add up to 1: they are prices, each for its own constraint
+- return (multipliers + rate * (levels - measured)).clamp(min=0) -> new = (multipliers + rate * (levels - measured)).clamp(min=0); return new / new.sum()
+
+sign_of_the_gap: you step by the sign of the gap alone: how far the level was missed does not count
+- (levels - measured) -> (levels - measured).sign()
+""")

@@ -17,19 +17,16 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from exercise_tools import NAMES, exercise, mutants
+from exercise_tools import NAMES, exercise
 from torch import Tensor
 
 from postlab import check
 from postlab.course.check import WEEKS, _calls
+from postlab.course.check._answers import WrongAnswer
+from postlab.course.check._diagnosis import alike
 from postlab.course.check._exercise import door, examine
 from postlab.course.check._words import same
 
-GENERAL = {  # diagnoses which any exercise may have, and so no table of mistakes
-    "signature", "stub_line_left", "returns_none", "wrong_count", "wrong_dtype", "wrong_shape",
-    "wrong_type", "never_ends", "edits_inputs", "no_gradient", "gradient_differs", "differs",
-    "raises_in_training", "rescaled", "not_deterministic", "not_finite",
-}  # fmt: skip
 BT = exercise("bradley_terry_loss")
 
 
@@ -39,38 +36,54 @@ def code(function: object, of: str = "bradley_terry_loss") -> str:
 
 # --- wrong answers ---
 
-ALL_MUTANTS = [
-    pytest.param(name, *found, id=f"{name}-{mutant}")
+ALL_WRONG = [
+    pytest.param(name, answer, id=f"{name}-{answer.mistakes[0].code}-{i}")
     for name in NAMES
-    for mutant, found in mutants(name).items()
+    for i, answer in enumerate(exercise(name).wrong_answers)
 ]
 
 
-@pytest.mark.parametrize(("name", "function", "expected"), ALL_MUTANTS)
-def test_every_mutant_gets_its_own_diagnosis(name, function, expected):
-    outcome = examine(exercise(name), function)
-    assert (outcome.status, outcome.code) == ("wrong", expected), outcome.message
+@pytest.mark.parametrize(("name", "answer"), ALL_WRONG)
+def test_every_wrong_answer_gets_its_own_diagnosis(name, answer):
+    outcome = examine(exercise(name), exercise(name).function(answer))
+    assert (outcome.status, outcome.code) == ("wrong", answer.mistakes[0].code), outcome.message
     assert outcome.message and all(c.isprintable() or c == "\n" for c in outcome.message)
     assert len(outcome.message) < 900
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_there_are_at_least_six_mutants_with_six_diagnoses(name):
-    codes = [expected for _, expected in mutants(name).values()]
-    assert len(codes) == len(set(codes)) >= 6
-    known = {mistake.code for mistake in exercise(name).mistakes}
-    known |= {edge.code for edge in exercise(name).edges} | GENERAL
-    others = [c for c in codes if c not in known]
-    prefixes = ("raises_", "ignores_", "no_gradient_to_")
-    assert all(c.startswith(prefixes) or c.endswith("_and_more") for c in others), others
+def test_each_mistake_gives_numbers_of_its_own_on_the_cases_worked_by_hand(name):
+    """So that the case which a message shows tells its mistake from the right answer and others."""
+    cases, codes, results = exercise(name).cases, [], []
+    for answer in exercise(name).wrong_answers:
+        codes.append(answer.mistakes[0].code)
+        function = exercise(name).function(answer)
+        results.append([exercise(name).call(function, case.inputs) for case in cases])
+
+    def same_results(one, two):
+        return all(alike(a, b, by_text=True) for a, b in zip(one, two, strict=True))
+
+    wants = [exercise(name).call(exercise(name).reference, case.inputs) for case in cases]
+    assert not [code for code, one in zip(codes, results, strict=True) if same_results(one, wants)]
+    pairs = itertools.combinations(zip(codes, results, strict=True), 2)
+    assert not [(a, b) for (a, one), (b, two) in pairs if a != b and same_results(one, two)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_two_known_mistakes_are_alike_on_the_cases(name):
-    """Else the message of the one would be said of the other."""
-    for mistake in exercise(name).mistakes:
-        for function in mistake.functions:
-            assert examine(exercise(name), function).code == mistake.code
+def test_there_are_at_least_six_mistakes_and_each_edge_has_an_answer_that_fails_there_only(name):
+    known = exercise(name)
+    codes = [mistake.code for mistake in known.mistakes]
+    assert len(codes) == len(set(codes)) >= 6
+    for edge in known.edges:
+        for answer in known.answers_at(edge):
+            assert examine(known, known.function(answer)).code == edge.code
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_answer_which_the_mistakes_edit_is_right(name):
+    known = exercise(name)
+    outcome = examine(known, known.function(WrongAnswer((), known.right_answer)))
+    assert outcome.status == "right", outcome.message
 
 
 # --- right answers: each written in another way than the reference ---
@@ -502,11 +515,11 @@ LOG2 = 0.693147
 BY_HAND = {
     "token_logps": [[[-1.386294, -0.470004], [-0.693147, -0.223144]]],
     "loss_mask": [[0] * 11 + [1, 1, 1] + [0] * 10 + [1, 1, 0]],
-    "sft_loss": [1.5 * LOG2],
-    "lora_forward": [[[13.0, 10.0]]],
+    "sft_loss": [1.75 * LOG2],
+    "lora_forward": [[[15.5, 12.0]]],
     "nf4_codes": [[[[15, 0, 7, 12] + [7] * 60, [0, 14, 10, 9] + [7] * 60], [2.0, 4.0]]],
-    "weights_gib": [0.5625, 2.0, 4.0, 4.125 / 8],
-    "jaccard": [4 / 7, 1 / 3, 1.0],
+    "weights_gib": [0.5625, 2.0, 1.0625, 4.0, 4.125 / 8],
+    "jaccard": [4 / 7, 1 / 3, 2 / 5, 1.0],
     "collate": [
         [[[5, 6, 7, 2], [5, 8, 2, 2]], [[-100, -100, 7, 2], [-100, 8, 2, -100]]],
         [
@@ -515,37 +528,37 @@ BY_HAND = {
         ],
     ],
     "bradley_terry_loss": [[0.287682, LOG2, 1.386294]],
-    "gae": [[[0.125, 0.25, 0.5], [0.25, 0.5, 0.0]], [[-0.25, 0.0, 0.5]]],
+    "gae": [[[0.125, 0.25, 0.5], [0.5, 0.0, 0.0]], [[0.25, 0.0, 0.5]]],
     "clipped_policy_loss": [
-        [[[-1.2, 1.5, -0.5, 0.8, -1.1]], [[True, False, False, True, False]]],
+        [[[-1.2, 1.5, -0.5, 0.8, -2.2]], [[True, False, False, True, False]]],
         [[[-1.4, 0.9]], [[True, True]]],
     ],
     "dpo_loss": [[0.554355, 0.744397], [0.201413, 0.974077]],
-    "implicit_margins": [[1.5, -1.5]],
-    "length_bias": [[2.5, -1.0]],
-    "mcnemar_p": [0.375, 14 / 64],
-    "swapped_win_rate": [0.625],
-    "holm": [[0.06, 0.03, 0.06]],
-    "reinforce_loss": [-0.25],
+    "implicit_margins": [[3.0, 2.5]],
+    "length_bias": [[2.0, 1.0]],
+    "mcnemar_p": [0.375, 58 / 128],
+    "swapped_win_rate": [0.625, 2.75 / 5],
+    "holm": [[0.06, 0.06, 0.03]],
+    "reinforce_loss": [-13 / 3],
     "group_advantages": [
         [1.4997, -0.4999, -0.4999, -0.4999, 0.86595, -0.86595, -0.86595, 0.86595]
-        + [-1.4997, 0.4999, 0.4999, 0.4999]
+        + [-0.075 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501]
     ],
-    "grpo_loss": [((-1.2 + -1 + 0.1 * (LOG2 - 0.5)) / 2 + 0.8) / 2],
-    "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0],
-    "silent_share": [0.625, 0.52],
+    "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2],
+    "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
+    "silent_share": [0.625, 0.4112],
     "kappa": [0.5, 8 / 18, -1.0],
-    "robust_dpo_loss": [[-0.261624, LOG2, 1.935601]],
-    "pareto_front": [[True, True, True, False, True, False], [True, False, True]],
-    "hypervolume": [6.0],
+    "robust_dpo_loss": [[-0.078522, LOG2, 1.752498]],
+    "pareto_front": [[False, True, True, True, False, True], [True] * 4, [True, False]],
+    "hypervolume": [12.0],
     "lora_soup": [[[8.0, 6.0]], [[4.5, 1.5]]],
-    "dual_step": [[1.5, 0.5, 0.0]],
+    "dual_step": [[2.5, 0.5, 0.0]],
     "step_labels": [
         [[-100, -100, 1, 0, -100]],
         [[-100, -100, -100, -100, 1], [-100, 0, -100, 1, -100]],
     ],
-    "best_of": [[1 / 3], [1 / 2], [1 / 4]],
-    "process_f1": [2 / 3, 1 / 2],
+    "best_of": [[1 / 3], [1 / 2], [1 / 4], [1 / 5]],
+    "process_f1": [2 / 3, 2 / 5],
 }
 
 
@@ -882,6 +895,62 @@ def test_an_argument_without_effect_is_named():
         return -F.logsigmoid(0.3 * margin)
 
     assert code(fixed_beta, "dpo_loss") == "ignores_beta"
+
+
+def test_two_mistakes_at_once_are_both_named():
+    def unmasked_and_positive(logits, labels, mask):
+        return -F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    assert set(code(unmasked_and_positive, "sft_loss").split("_and_")) == {"mask_ignored", "sign"}
+
+
+def test_a_mistake_that_fits_the_cases_worked_by_hand_only_is_not_named():
+    """What is shown has to give the learner's values everywhere."""
+
+    def only_there(p, size):
+        return p**size if size in (2, 4) else 0.7 * p + 0.1 * size
+
+    outcome = examine(exercise("silent_share"), only_there)
+    assert outcome.code == "not_recognised"
+
+
+def test_values_that_no_mistake_gives_are_shown_on_the_smallest_case_that_fails():
+    def wrong_at_large_margins(chosen_rewards, rejected_rewards):
+        margin = chosen_rewards - rejected_rewards
+        return torch.where(margin > 1.5, 0.5, -F.logsigmoid(margin))
+
+    outcome = examine(BT, wrong_at_large_margins)
+    assert outcome.code == "not_recognised"
+    about = outcome.message.splitlines()[1]
+    numbers = re.search(r"chosen_rewards \[(.*?)\], rejected_rewards \[(.*?)\]", about)
+    assert numbers and "," not in numbers[1] + numbers[2]  # one pair is left
+    assert float(numbers[1]) - float(numbers[2]) > 1.5
+
+
+def test_padding_alone_is_not_called_a_scale():
+    def values_in_the_padding(rewards, values, mask, *, gamma, lam):
+        right = exercise("gae").reference(rewards, values, mask, gamma=gamma, lam=lam)
+        return torch.where(mask.bool(), right, values)
+
+    assert code(values_in_the_padding, "gae") == "padding_differs"
+
+
+def test_whole_numbers_at_an_edge_may_be_ints():
+    def in_python(p):
+        steps, highest = [0.0] * len(p), 0.0
+        for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+            highest = max(highest, p[i].item() * (len(p) - rank))
+            steps[i] = min(highest, 1)
+        return torch.tensor(steps)
+
+    assert code(in_python, "holm") == "right"
+
+
+def test_an_argument_used_in_part_is_not_called_unused():
+    def labels_of_the_first_row(steps, right):
+        return exercise("step_labels").reference(steps, right[:1].expand_as(right))
+
+    assert code(labels_of_the_first_row, "step_labels") == "not_recognised"
 
 
 def test_numpy_on_the_way_is_found_under_training():
