@@ -19,6 +19,7 @@ from postlab.doctor.log import FEW_POINTS, MIN_POINTS, PAIRS, Log, Seen, finite
 from postlab.doctor.names import is_number
 from postlab.doctor.rules_grpo import (
     SILENT,
+    STUCK,
     dead_reward,
     entropy_collapse,
     entropy_rises,
@@ -165,7 +166,7 @@ def loss_at_chance(log: Log) -> str:
 
 # --- steps too large, too small, or none ---
 
-WORSE = 1.2  # times the loss it began with
+WORSE, LEAPT = 1.2, 2.0  # times the loss it began with; more if one batch may have been an easy one
 RISEN = 1.0  # nats a token: after SFT a model is surer than before, or about as sure
 
 
@@ -185,10 +186,11 @@ def _loss_leapt(log: Log) -> str:
     values, change = log.series("loss"), log.change("loss")
     if change is None:
         return ""
-    # 1. The start against the worst quarter. The first quarter counts in a short log only: in a
-    #    long one its median is the start.
-    best, then = min(values[0], change.first), max(log.quarters("loss"))
-    if then - best >= max((WORSE - 1) * abs(best), 3 * change.noise):
+    # 1. The start against the worst quarter; if that is the first one, the loss has come down since.
+    quarters = log.quarters("loss")
+    best, then = min(values[0], change.first), max(quarters)
+    worse = LEAPT if then == quarters[0] else WORSE
+    if then - best >= max((worse - 1) * abs(best), 3 * change.noise):
         return f"loss from {best:.3g} to {then:.3g}"
     # 2. SFT's entropy still shows a jump that came before the first logged point.
     entropy = log.series("entropy") if log.stage == "sft" else []
@@ -216,6 +218,7 @@ def lr_too_low(log: Log) -> str:
 
 MOVES, AT_MOST = 0.05, 0.15  # of the loss it began with; with more noise, but not beyond that
 FLOOR = 3e-6  # a rate of SFT below which even full fine-tuning hardly moves
+LEAST = 5e-7  # the same of GRPO: above it a reward may take its time
 
 
 def _loss_stands(log: Log) -> str:
@@ -240,6 +243,9 @@ def _reward_stands(log: Log) -> str:
     """The reward stands still, and so do the entropy and the KL: the policy did not move."""
     reward, entropy, silent = log.change("reward"), log.change("entropy"), silent_share(log)
     if reward is None or (silent is not None and silent >= SILENT):
+        return ""
+    usual = max(log.series("learning_rate")) > LEAST
+    if usual and len(log.series("reward")) < STUCK:
         return ""
     if reward.rises(by=0) or reward.falls(by=0) or (log.typical("kl", last=0.5) or 0.0) > 0.05:
         return ""
@@ -267,17 +273,18 @@ def adapter_still(log: Log) -> str:
 SPIKE = 20  # times the upper quartile of the gradients around it
 SPIKES = 3  # of them: one or two are bad luck
 AROUND = 25  # entries on either side
+CLIP = 1.0  # the usual max_grad_norm, below which a gradient is taken as it is
 
 
 def gradient_spikes(log: Log) -> str:
     """Gradients far above their neighbours, again and again, and not as the run's first steps."""
-    norms = log.series("grad_norm")
+    norms = [norm for norm in log.series("grad_norm") if norm > 0]  # silent groups have none
     if len(norms) < 4 * MIN_POINTS:
         return ""
     high = []
     for i in range(MIN_POINTS, len(norms)):
         near = sorted(norms[max(0, i - AROUND) : i + AROUND])
-        if norms[i] > SPIKE * max(near[3 * len(near) // 4], 1e-3):
+        if norms[i] > max(SPIKE * near[3 * len(near) // 4], CLIP):
             high.append(norms[i])
     if len(high) < SPIKES:
         return ""

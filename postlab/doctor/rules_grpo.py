@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from math import hypot, sqrt
 from statistics import fmean, median
 
@@ -18,6 +18,7 @@ from postlab.doctor.log import FEW_POINTS, MIN_POINTS, Change, Log, Seen, change
 
 # Of the answers in the second half. Runs on long problems keep 10 to 20% cut and learn all the same.
 TRUNCATED, SOME, ALL = 0.25, 0.1, 0.9
+CLOSE = 0.75  # of the limit, which the typical step then comes to
 
 
 def truncation(log: Log) -> Seen:
@@ -26,37 +27,37 @@ def truncation(log: Log) -> Seen:
     what = "of the answers in the second half were cut off at the limit"
     if share is None:
         share = _at_limit(log)
-        what = "of the logged steps have one and the same greatest length: all their answers were cut"
+        what = "of the steps in the second half have the same greatest length: all answers were cut"
     elif len(values) < MIN_POINTS and min(values) < ALL:
         return ""  # answers that end are often learnt in the first steps
     if share < SOME:
         return ""
-    severity = "error" if share >= ALL else "warning" if share >= TRUNCATED else "info"
-    return severity, f"{share:.0%} {what}"
+    # Where whole steps are counted, many more answers were cut in the others.
+    least = TRUNCATED if values else SOME
+    return "error" if share >= ALL else "warning" if share >= least else "info", f"{share:.0%} {what}"
 
 
 def _at_limit(log: Log) -> float:
-    """Share of steps whose mean length is the greatest of the run, where that is a round limit.
+    """Share of steps, in the second half, whose mean length is the greatest of the run.
 
-    Older logs have no share of cut answers. A mean that is the same to the last digit in several
-    steps, and never exceeded, is the limit.
+    Older logs have no share of cut answers. A mean that is the same whole number in many steps, and
+    never exceeded, is the limit: all answers of those steps were cut, and more in the others.
     """
     lengths = log.series("completions/mean_length")
-    top = max(lengths, default=0.0)
-    share = sum(length == top for length in lengths) / max(1, len(lengths))
-    if len(lengths) < MIN_POINTS and share < 1:
+    top, late = max(lengths, default=0.0), lengths[len(lengths) // 2 :]
+    share = sum(length == top for length in late) / max(1, len(late))
+    if len(lengths) < FEW_POINTS or (len(lengths) < MIN_POINTS and lengths.count(top) < len(lengths)):
         return 0.0
-    if top < 8 or top != int(top) or share * len(lengths) < FEW_POINTS:
+    if top < 8 or top != int(top) or lengths.count(top) < FEW_POINTS or median(late) < CLOSE * top:
         return 0.0
-    # Steps in which only some were cut are not counted: the share is at least this.
-    return max(share, TRUNCATED) if share >= SOME else 0.0
+    return share
 
 
 # --- what the groups teach ---
 
 MUTE = 0.95  # of all groups: what moves then was not moved by them
 SILENT = 0.75  # of all groups in the run: three quarters of the sampling bought nothing
-IDLE = 0.4  # of all steps: not one group spoke in them
+IDLE, IDLE_STEPS = 0.4, 25  # of so many steps: not one group spoke in them
 DYING, DIED = 0.6, 0.3  # of the groups in the last quarter, and so many more than in the first
 TOP, NEAR = 0.9, 0.8  # of the best reward a batch had: there is little left to gain, or not much
 
@@ -95,7 +96,7 @@ MOVED = 0.1  # of the range that a reward had in the run
 APART = 2.5  # standard errors of what two rewards moved apart: three rewards make six pairs
 
 
-def no_learning_signal(log: Log) -> str:
+def no_learning_signal(log: Log) -> Seen:
     """Silent groups, and nothing learnt: while some speak, a reward that rises had a signal."""
     share, reward = silent_share(log, least=FEW_POINTS), log.mean("reward", least=FEW_POINTS)
     if share is None:
@@ -106,15 +107,17 @@ def no_learning_signal(log: Log) -> str:
         silent = share >= 0.999 and (reward is None or reward <= 0 or _equal(log.series("reward")))
         return f"not one group has two different rewards{mean}" if silent else ""
     # 2. Most groups are silent, and not for a reason that has its own rule.
-    if _at_top(log, TOP) or _at_top(log, TOP, last=0.25) or entropy_collapse(log):
+    if _at_top(log, NEAR) or _at_top(log, TOP, last=0.25) or entropy_collapse(log):
         return ""
-    learnt = _learnt(log)
-    if share >= MUTE or (share >= SILENT and not learnt):
+    if stuck := reward_stuck(log):
+        mean = f"; {stuck}"
+    if share >= MUTE or (share >= SILENT and not _learnt(log)):
         return f"{share:.0%} of the groups have one reward for all answers{mean}"
     # 3. Or whole steps are: nothing was learnt in them, however the rest may be.
     idle = _idle_share(log) or 0.0
-    if idle >= IDLE and not _at_top(log, NEAR, last=0.5) and not _solved(log):
-        return f"{idle:.0%} of the steps have one reward for all answers of a group{mean}"
+    enough = len(log.entries) >= IDLE_STEPS and not _at_top(log, NEAR, last=0.5)
+    if idle >= IDLE and enough and not _solved(log):
+        return "warning", f"{idle:.0%} of the steps have one reward for all answers of a group{mean}"
     # 4. Or groups have fallen silent on the way, with the reward not at its top.
     shares = log.series("frac_reward_zero_std")
     early, late = (fmean(part) for part in _ends(shares)) if len(shares) >= MIN_POINTS else (0, 0)
@@ -151,7 +154,7 @@ def _solved(log: Log) -> bool:
 
 def reward_saturation(log: Log) -> str:
     share = silent_share(log)
-    if share is None or share < SILENT or not _at_top(log, TOP):
+    if share is None or share < SILENT or not _at_top(log, NEAR):
         return ""
     mean, most = log.mean("reward"), max(log.series("reward"))
     return (
@@ -177,7 +180,7 @@ def dead_reward(log: Log) -> str:
 
 
 STUCK = 50  # logged steps without a gain: fewer are common before a reward rises
-UNMOVED = 0.25  # of the deviation within a batch: a gain below it that noise could hide
+UNMOVED = 0.5  # of the deviation within a batch: a gain that would have been noticed
 
 
 def reward_stuck(log: Log) -> str:
@@ -194,8 +197,8 @@ def reward_stuck(log: Log) -> str:
     spread = log.typical("reward_std") or change.noise
     if len(values) < STUCK or change.last - change.first > max(change.error, 0.1 * spread):
         return ""
-    # 2. Not risen, and a rise by a quarter of what answers differ by would have been noticed.
-    if gain > error or gain + 2 * error > UNMOVED * spread or _learnt(log):
+    # 2. Not risen, and a rise by half of what answers differ by can be ruled out, to 95%.
+    if gain > error or gain + 1.64 * error > UNMOVED * spread or _learnt(log):
         return ""
     return (
         f"reward {change.first:.3g} in the first quarter and {change.last:.3g} in the last of "
@@ -309,7 +312,9 @@ def _moved(log: Log, name: str, *, falls: bool = False) -> Change | None:
     early = fmean(values[:2])
     if (early > change.first) is not falls or early == change.first:
         return change
-    error = change.noise * sqrt(1 / 2 + 1 / (len(values) // 4))
+    # Two points are few: here the mean of all steps counts, as some leap further than most.
+    noise = max(change.noise, fmean(abs(b - a) for a, b in pairwise(values)) / 1.13)
+    error = noise * sqrt(1 / 2 + 1 / (len(values) // 4))
     return replace(change, first=early, error=error)
 
 
