@@ -166,7 +166,7 @@ def loss_at_chance(log: Log) -> str:
 
 # --- steps too large, too small, or none ---
 
-WORSE, LEAPT = 1.2, 2.0  # times the loss it began with; more if one batch may have been an easy one
+WORSE, LEAPT = 1.2, 1.5  # times the loss of the first quarter; times that of the first entry
 RISEN = 1.0  # nats a token: after SFT a model is surer than before, or about as sure
 
 
@@ -186,12 +186,12 @@ def _loss_leapt(log: Log) -> str:
     values, change = log.series("loss"), log.change("loss")
     if change is None:
         return ""
-    # 1. The start against the worst quarter; if that is the first one, the loss has come down since.
-    quarters = log.quarters("loss")
-    best, then = min(values[0], change.first), max(quarters)
-    worse = LEAPT if then == quarters[0] else WORSE
-    if then - best >= max((worse - 1) * abs(best), 3 * change.noise):
-        return f"loss from {best:.3g} to {then:.3g}"
+    # 1. The start against the worst quarter. The first entry alone may be an easy batch.
+    then = max(log.quarters("loss"))
+    starts = ((change.first, WORSE, 3), (values[0], LEAPT, 5))
+    for best, times, errors in starts:
+        if then - best >= max((times - 1) * abs(best), errors * change.noise):
+            return f"loss from {best:.3g} to {then:.3g}"
     # 2. SFT's entropy still shows a jump that came before the first logged point.
     entropy = log.series("entropy") if log.stage == "sft" else []
     highest = max(log.quarters("entropy"), default=0.0)

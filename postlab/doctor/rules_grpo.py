@@ -120,7 +120,7 @@ def no_learning_signal(log: Log) -> Seen:
         return "warning", f"{idle:.0%} of the steps have one reward for all answers of a group{mean}"
     # 4. Or groups have fallen silent on the way, with the reward not at its top.
     shares = log.series("frac_reward_zero_std")
-    early, late = (fmean(part) for part in _ends(shares)) if len(shares) >= MIN_POINTS else (0, 0)
+    early, late = (fmean(part) for part in _ends(shares)) if len(shares) >= IDLE_STEPS else (0, 0)
     if late >= DYING and late - early >= DIED and not _at_top(log, NEAR, last=0.25):
         return (
             f"groups with one reward for all answers rose from {early:.0%} to {late:.0%}, "
@@ -163,7 +163,7 @@ def reward_saturation(log: Log) -> str:
     )
 
 
-DEAD = 50  # logged steps: a form that is not asked for in so many words is found late, or never
+DEAD = 100  # logged steps: a form that is not asked for in so many words is found late, or never
 FINE = re.compile(r"penalty|punish|cheat|repetit|overlong|length", re.IGNORECASE)  # 0 is their best
 
 
@@ -179,7 +179,7 @@ def dead_reward(log: Log) -> str:
     return f"{shown} in all {len(values[worth[0]])} logged steps"
 
 
-STUCK = 50  # logged steps without a gain: fewer are common before a reward rises
+STUCK = 75  # logged steps without a gain: fewer are common before a reward rises
 UNMOVED = 0.5  # of the deviation within a batch: a gain that would have been noticed
 
 
@@ -222,6 +222,8 @@ def reward_lost(log: Log) -> str:
         least = max(SPREADS * spread, 3 * change.error)
     else:
         least = max(LOST * best, 0.1)
+        if best > max(quarters):
+            least = max(least, 2 * _early_error(values, change))
     lost = best - then >= max(least, 2 * change.noise)
     return f"reward from {best:.3g} to {then:.3g}" if lost else ""
 
@@ -312,10 +314,16 @@ def _moved(log: Log, name: str, *, falls: bool = False) -> Change | None:
     early = fmean(values[:2])
     if (early > change.first) is not falls or early == change.first:
         return change
-    # Two points are few: here the mean of all steps counts, as some leap further than most.
+    return replace(change, first=early, error=_early_error(values, change))
+
+
+def _early_error(values: list[float], change: Change) -> float:
+    """Standard error between the mean of the first two points and the last quarter.
+
+    Two points are few: here the mean step from point to point counts, as some leap further than most.
+    """
     noise = max(change.noise, fmean(abs(b - a) for a, b in pairwise(values)) / 1.13)
-    error = noise * sqrt(1 / 2 + 1 / (len(values) // 4))
-    return replace(change, first=early, error=error)
+    return noise * sqrt(1 / 2 + 1 / (len(values) // 4))
 
 
 DRIFT = 1.5  # times as long, or as short
@@ -332,7 +340,7 @@ def length_drift(log: Log) -> str:
     truths = [(change, log.scale(name)) for name in names if (change := log.change(name))]
     since = [change for name in names if (change := _moved(log, name, falls=True))]
     # 2. Longer answers without a gain are a fault; shorter ones only if a reward fell.
-    longer = length.last >= DRIFT * length.first and length.rises(by=0)
+    longer = length.last >= DRIFT * length.first and length.rises(by=3 * length.error)
     shorter = before.first >= DRIFT * before.last and before.falls(by=0)
     lost = any(change.falls(by=0.05) for change in since)
     bought = any(
