@@ -166,7 +166,7 @@ def loss_at_chance(log: Log) -> str:
 
 # --- steps too large, too small, or none ---
 
-WORSE, LEAPT = 1.2, 1.5  # times the loss of the first quarter; times that of the first entry
+WORSE, LEAPT = 1.2, 2.0  # times the loss of the first quarter; times that of the first entry
 RISEN = 1.0  # nats a token: after SFT a model is surer than before, or about as sure
 
 
