@@ -43,8 +43,8 @@ class Finding:
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 _LAST_GOOD = (
-    "go back to the last good checkpoint; look for rows whose reply max_length cuts off, a learning "
-    "rate that is too high, or an fp16 overflow"
+    "go back to the last good checkpoint; look for rows whose reply max_length cuts off, a rate "
+    "that is too high, or an fp16 overflow"
 )
 _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
     # numbers that are none
@@ -53,7 +53,11 @@ _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
         "the weights are no longer numbers, and logging_nan_inf_filter shows the loss as 0",
         f"set logging_nan_inf_filter=False, then {_LAST_GOOD}",
     ),
-    "nan": ("error", "a loss that is not a number makes the weights it reaches useless", _LAST_GOOD),
+    "nan": (
+        "error",
+        "a loss that is not a number makes the weights it reaches useless",
+        _LAST_GOOD,
+    ),
     "nan_metric": (
         "warning",
         "the run goes on, but this value is not computed, and a penalty made of it is lost too",
@@ -115,6 +119,12 @@ _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
         "the policy makes the rejected replies more likely than the chosen ones, not less",
         "print three rows and see whether chosen and rejected are swapped; then check that both "
         "keep their reply after truncation, and that the reference is the model you start from",
+    ),
+    "reference_differs": (
+        "warning",
+        "a policy that starts as its reference has a reward of 0, so these are two models",
+        "check what the reference is: with an adapter that goes on training it is the base without "
+        "it; merge the adapter first, or load it a second time as ref_model or ref_adapter_name",
     ),
     "pairs_told_apart": (
         "warning",
@@ -247,9 +257,11 @@ _CALMS = frozenset({"chosen_logp_falls", "grpo_zero_loss"})
 _EXPLAINS: dict[str, frozenset[str]] = {
     "nan_as_zero": _MOVES | _CALMS | {"nothing_trained"},
     "nan": _MOVES | _CALMS | {"nothing_trained"},
-    "nothing_trained": _MOVES | {"nan_metric", "adapter_still", "lr_too_high", "averages_over_too_little"},
+    "nothing_trained": _MOVES
+    | {"nan_metric", "adapter_still", "lr_too_high", "averages_over_too_little"},
     "loss_at_chance": _MOVES | {"lr_too_high", "overfitting"},
-    "lr_too_high": _MOVES | _CALMS | {"prefers_rejected", "entropy_rises"},
+    "lr_too_high": _MOVES | _CALMS | {"prefers_rejected", "reference_differs", "entropy_rises"},
+    "reference_differs": _MOVES | {"chosen_logp_falls"},
     "lr_too_low": frozenset({"reward_stuck"}),
     "adapter_still": _MOVES | {"pairs_told_apart"},
     "overfitting": _MOVES | {"chosen_logp_falls"},
@@ -280,8 +292,8 @@ def diagnose(
 
     Known are the names that TRL's trainers log (SFT, DPO, ORPO, CPO, KTO, reward model, GRPO, RLOO,
     PPO), Unsloth's notebook tables, verl's and NeMo-RL's; for others there is `keys`. Faults that
-    need no trend are seen from five entries on, trends from eight. Values that are no finite numbers
-    are passed over, but for a loss that is NaN: there the other rules see what was logged before it.
+    need no trend are seen from five entries on, trends from eight. Values that are no finite
+    numbers are passed over. After a loss that is NaN, the other rules see what was logged before.
 
     Args:
         log_history: `trainer.state.log_history`, or any list of dicts with a number per name.

@@ -29,9 +29,11 @@ BOOKKEEPING = {
     "epoch", "step", "total_flos", "train_loss", "train_runtime", "train_samples_per_second",
     "train_steps_per_second",
 }  # fmt: skip
-# "orpo" stands for every loss on pairs without a reference: ORPO, CPO, SimPO.
 Severity = Literal["info", "warning", "error"]
-Seen = str | tuple[Severity, str]  # evidence, "" for none; with a severity that is not the usual one
+Seen = (
+    str | tuple[Severity, str]
+)  # evidence, "" for none; with a severity that is not the usual one
+# "orpo" stands for every loss on pairs without a reference: ORPO, CPO, SimPO.
 Stage = Literal["sft", "dpo", "orpo", "kto", "reward", "grpo"]
 PAIRS = ("dpo", "orpo", "kto", "reward")
 # Keys that only this stage's trainer logs, the most telling first; SFT has none of its own.

@@ -62,7 +62,8 @@ def renamed(entries: Sequence[Mapping[Any, Any]], keys: Mapping[str, str]) -> li
         known = [name for name in names if name in theirs]
         if known and ours not in theirs:
             table[known[0]] = ours
-    if "accuracy" in theirs and theirs & {"margin", "rewards_chosen_mean"}:  # a reward model, DPO
+    # TRL's reward model, NeMo-RL's DPO, and LLaMA-Factory's trainer_log.jsonl.
+    if "accuracy" in theirs and theirs & {"margin", "rewards_chosen_mean", "current_steps"}:
         table |= {"accuracy": "rewards/accuracies", "margin": "rewards/margins"}
     if "reward" in theirs and "rewards/chosen" not in theirs:  # single rewards in older logs
         bare = {key for key in theirs if isinstance(key, str) and _BARE.fullmatch(key)}
@@ -95,9 +96,10 @@ def _number(value: Any) -> Any:
 
 
 def _implied(values: Mapping[Any, Any]) -> dict[str, float]:
-    """NeMo-RL logs no margins; verl no deviation, but where best and worst reward are one it is 0."""
-    implied = {}
-    chosen, rejected = values.get("rewards/chosen"), values.get("rewards/rejected")
+    """NeMo-RL logs no margins; verl no deviation, which is 0 where best and worst are one."""
+    implied: dict[str, float] = {}
+    chosen: Any = values.get("rewards/chosen")
+    rejected: Any = values.get("rewards/rejected")
     if "rewards/margins" not in values and is_number(chosen) and is_number(rejected):
         implied["rewards/margins"] = float(chosen - rejected)
     best, worst = (values.get(f"critic/score/{end}") for end in ("max", "min"))

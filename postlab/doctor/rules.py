@@ -45,6 +45,7 @@ from postlab.doctor.rules_pairs import (
     margins_stand,
     pairs_told_apart,
     prefers_rejected,
+    reference_differs,
 )
 
 # --- numbers that are none ---
@@ -90,9 +91,8 @@ def _what_died(log: Log, *, hidden: bool) -> str:
     beside = [f"{name} {_shown(first[name])}" for name in COMPANIONS if name in first]
     what = f"loss {_shown(first['loss'])} at step {first.get('step', '?')}"
     after = "; later losses are numbers again" if recovered(log, places) else ""
-    return (
-        f"{what} beside {', '.join(beside) or 'no other number'}; {len(entries)} such entries{after}"
-    )
+    beside_it = ", ".join(beside) or "no other number"
+    return f"{what} beside {beside_it}; {len(entries)} such entries{after}"
 
 
 def _shown(value: Any) -> str:
@@ -122,7 +122,9 @@ def nan_metric(log: Log) -> str:
     losses = [entry["eval_loss"] for entry in log.evals if "eval_loss" in entry]
     if losses and is_number(losses[-1]) and not finite(losses[-1]):
         names.append("eval_loss")
-    return f"{', '.join(names)} NaN or infinite while the training loss is a number" if names else ""
+    return (
+        f"{', '.join(names)} NaN or infinite while the training loss is a number" if names else ""
+    )
 
 
 def _lost(values: Sequence[Any]) -> bool:
@@ -152,16 +154,15 @@ LEVEL = 0.3  # nats between the highest and the lowest loss: a text that is read
 
 
 def loss_at_chance(log: Log) -> str:
-    """As if every token of the vocabulary were equally likely: ln(32,000) is 10.4, ln(151,936) 11.9."""
+    """As if all tokens were equally likely: ln(32,000) is 10.4, and ln(151,936) is 11.9."""
     losses = log.series("loss")
     if log.stage != "sft" or len(losses) < FEW_POINTS:
         return ""
     level = median(losses)
     if level < GUESSING or max(losses) - min(losses) > LEVEL:
         return ""
-    return (
-        f"loss {level:.4g} nats in all {len(losses)} logged steps, which is ln({math.exp(level):,.0f})"
-    )
+    size = math.exp(level)
+    return f"loss {level:.4g} nats in all {len(losses)} logged steps, which is ln({size:,.0f})"
 
 
 # --- steps too large, too small, or none ---
@@ -314,7 +315,9 @@ def overfitting(log: Log) -> str:
             f"training loss went from {begin:.3g} to {end:.3g}"
         )
     if log.stage in ("dpo", "reward") and last > math.log(2) and last >= APART * end:
-        return f"evaluation loss {last:.3g} at the end, worse than chance, and training loss {end:.3g}"
+        return (
+            f"evaluation loss {last:.3g} at the end, worse than chance, and training loss {end:.3g}"
+        )
     return ""
 
 
@@ -356,6 +359,7 @@ TREND_RULES: tuple[Callable[[Log], Seen], ...] = (
     truncation,
     no_learning_signal,
     dead_reward,
+    reference_differs,
     prefers_rejected,
     pairs_told_apart,
     reward_saturation,

@@ -10,13 +10,21 @@ import re
 from dataclasses import replace
 from itertools import pairwise, product
 from math import hypot, sqrt
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 
-from postlab.doctor.log import FEW_POINTS, MIN_POINTS, Change, Log, Seen, change_of, is_form
+from postlab.doctor.log import (
+    FEW_POINTS,
+    MIN_POINTS,
+    Change,
+    Log,
+    Seen,
+    change_of,
+    is_form,
+)
 
 # --- do answers end? ---
 
-# Of the answers in the second half. Runs on long problems keep 10 to 20% cut and learn all the same.
+# Of the answers in the second half. Runs on long problems keep 10 to 20% cut, and learn.
 TRUNCATED, SOME, ALL = 0.25, 0.1, 0.9
 CLOSE = 0.75  # of the limit, which the typical step then comes to
 
@@ -34,7 +42,10 @@ def truncation(log: Log) -> Seen:
         return ""
     # Where whole steps are counted, many more answers were cut in the others.
     least = TRUNCATED if values else SOME
-    return "error" if share >= ALL else "warning" if share >= least else "info", f"{share:.0%} {what}"
+    return (
+        "error" if share >= ALL else "warning" if share >= least else "info",
+        f"{share:.0%} {what}",
+    )
 
 
 def _at_limit(log: Log) -> float:
@@ -46,7 +57,9 @@ def _at_limit(log: Log) -> float:
     lengths = log.series("completions/mean_length")
     top, late = max(lengths, default=0.0), lengths[len(lengths) // 2 :]
     share = sum(length == top for length in late) / max(1, len(late))
-    if len(lengths) < FEW_POINTS or (len(lengths) < MIN_POINTS and lengths.count(top) < len(lengths)):
+    if len(lengths) < FEW_POINTS or (
+        len(lengths) < MIN_POINTS and lengths.count(top) < len(lengths)
+    ):
         return 0.0
     if top < 8 or top != int(top) or lengths.count(top) < FEW_POINTS or median(late) < CLOSE * top:
         return 0.0
@@ -117,7 +130,10 @@ def no_learning_signal(log: Log) -> Seen:
     idle = _idle_share(log) or 0.0
     enough = len(log.entries) >= IDLE_STEPS and not _at_top(log, NEAR, last=0.5)
     if idle >= IDLE and enough and not _solved(log):
-        return "warning", f"{idle:.0%} of the steps have one reward for all answers of a group{mean}"
+        return (
+            "warning",
+            f"{idle:.0%} of the steps have one reward for all answers of a group{mean}",
+        )
     # 4. Or groups have fallen silent on the way, with the reward not at its top.
     shares = log.series("frac_reward_zero_std")
     early, late = (fmean(part) for part in _ends(shares)) if len(shares) >= IDLE_STEPS else (0, 0)
@@ -215,9 +231,9 @@ def reward_lost(log: Log) -> str:
     quarters, values, change = log.quarters("reward"), log.series("reward"), log.change("reward")
     if change is None:
         return ""
-    best, then = max(fmean(values[:2]), *quarters), quarters[-1]
+    best, then = max(fmean(values[: _early(values)]), *quarters), quarters[-1]
     if min(values) < 0:
-        best = max(quarters)  # two points of a reward without a floor are luck
+        best = max(quarters)  # the first steps of a reward without a floor are luck
         spread = log.typical("reward_std") or log.scale("reward")
         least = max(SPREADS * spread, 3 * change.error)
     else:
@@ -230,7 +246,7 @@ def reward_lost(log: Log) -> str:
 
 LOW_ENTROPY = 0.05  # nats a token: about one token in a hundred is in doubt
 FALLEN = 1 / 3  # of what it was: a policy may be sure of itself from the start, and right
-# A larger model is in doubt at more places that do not matter: a sixth of the start is as low there.
+# A larger model is in doubt at more places that do not matter: a sixth is as low there.
 SIXTH, HALF = 1 / 6, 0.5
 
 
@@ -263,11 +279,16 @@ GROWN, WILD = 2.0, 1.0  # times the entropy of the first quarter, and nats a tok
 def entropy_rises(log: Log) -> str:
     """Answers turn into noise, while the reward does not rise."""
     quarters, reward = log.quarters("entropy"), log.change("reward")
-    if log.stage != "grpo" or not quarters or (reward and reward.rises(by=0.1 * log.scale("reward"))):
+    if (
+        log.stage != "grpo"
+        or not quarters
+        or (reward and reward.rises(by=0.1 * log.scale("reward")))
+    ):
         return ""
     if quarters[-1] < max(GROWN * quarters[0], WILD) or quarters[-1] < max(quarters):
         return ""
-    return f"entropy {quarters[0]:.3g} nats a token in the first quarter, {quarters[-1]:.3g} in the last"
+    first, last = quarters[0], quarters[-1]
+    return f"entropy {first:.3g} nats a token in the first quarter, {last:.3g} in the last"
 
 
 # --- which reward moves ---
@@ -303,27 +324,37 @@ def _crossed(log: Log, rising: list[str]) -> str:
     return ""
 
 
+EARLY = 1 / 20  # of the steps, and at least two of them
+
+
 def _moved(log: Log, name: str, *, falls: bool = False) -> Change | None:
-    """Since the first quarter or, if that is more, since the first two points.
+    """Since the first quarter or, if that is more, since the first steps.
 
     A reward that is easily had is had in a few steps, and its first quarter no longer shows it.
     """
     change, values = log.change(name), log.series(name)
     if change is None:
         return None
-    early = fmean(values[:2])
+    early = fmean(values[: _early(values)])
     if (early > change.first) is not falls or early == change.first:
         return change
     return replace(change, first=early, error=_early_error(values, change))
 
 
-def _early_error(values: list[float], change: Change) -> float:
-    """Standard error between the mean of the first two points and the last quarter.
+def _early(values: list[float]) -> int:
+    return max(2, round(EARLY * len(values)))
 
-    Two points are few: here the mean step from point to point counts, as some leap further than most.
+
+def _early_error(values: list[float], change: Change) -> float:
+    """Standard error between the mean of the first steps and the last quarter.
+
+    They are few: here the mean difference from step to step counts, as some leap far, and where
+    they are more than two, their own deviation does.
     """
-    noise = max(change.noise, fmean(abs(b - a) for a, b in pairwise(values)) / 1.13)
-    return noise * sqrt(1 / 2 + 1 / (len(values) // 4))
+    early = values[: _early(values)]
+    steps = fmean(abs(b - a) for a, b in pairwise(values)) / 1.13
+    noise = max(change.noise, steps, stdev(early) if len(early) > 2 else 0.0)
+    return noise * sqrt(1 / _early(values) + 1 / (len(values) // 4))
 
 
 DRIFT = 1.5  # times as long, or as short
@@ -360,7 +391,7 @@ LEARNED = re.compile(r"model|judge|\brm\b|_rm|rm_|score|prefer|critic", re.IGNOR
 
 
 def reward_with_length(log: Log) -> str:
-    """One graded reward, such as a model's, rises along with length, and no second measure stands by.
+    """One graded reward, such as a model's, rises along with length, without a second measure.
 
     A reward of right or wrong is equal for all answers of a group now and then; a graded one never.
     """
@@ -368,7 +399,9 @@ def reward_with_length(log: Log) -> str:
     names, silent = log.all_rewards(), log.series("frac_reward_zero_std")
     if log.stage != "grpo" or length is None or reward is None or len(names) != 1:
         return ""
-    graded = LEARNED.search(names[0]) and not is_form(names[0]) and (not silent or max(silent) < 0.05)
+    graded = (
+        LEARNED.search(names[0]) and not is_form(names[0]) and (not silent or max(silent) < 0.05)
+    )
     if not graded or length.last < TWICE * length.first or not length.rises(by=0):
         return ""
     if not reward.rises(by=MOVED * log.scale("reward")):
@@ -416,7 +449,7 @@ STEADY = 0.05  # share of the first entries that says nothing yet
 
 
 def sampler_differs(log: Log) -> str:
-    """The tokens were sampled with other probabilities than the trainer's: its gradient is biased."""
+    """The tokens were sampled with other probabilities than the trainer's, which biases it."""
     limits = {
         "sampling/sampling_logp_difference/mean": LOGP,
         "sampling/prob_difference": CHANCES,

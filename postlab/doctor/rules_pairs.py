@@ -54,6 +54,29 @@ def _margins_sink(log: Log) -> str:
     return f"margins {quarters[0]:.2g} in the first quarter, {quarters[-1]:.2g} in the last"
 
 
+# --- from the wrong start ---
+
+AWAY = (
+    0.3  # of reward, either way, when nothing has been learned: it is 0 for one and the same model
+)
+BEGIN = 3  # entries, in which few runs get as far by learning
+GROWN = 2.0  # times as far at the end: then it was learning all the same
+
+
+def reference_differs(log: Log) -> str:
+    """Rewards far from 0 at once, which do not grow: the policy did not start as its reference."""
+    values = log.series("rewards/chosen")
+    if log.stage not in ("dpo", "kto") or len(values) < FEW_POINTS:
+        return ""
+    begin, end = values[:BEGIN], values[-max(1, len(values) // 4) :]
+    first, last = median(begin), median(end)
+    if min(map(abs, begin)) < AWAY or abs(last) > GROWN * abs(first):
+        return ""
+    rejected = log.series("rewards/rejected")[:BEGIN]
+    beside = f" and {median(rejected):.3g} for the rejected ones" if rejected else ""
+    return f"reward {first:.3g} for the chosen replies{beside} in the first {BEGIN} entries"
+
+
 # --- too easy ---
 
 ALL = 0.98  # of the pairs
@@ -129,4 +152,3 @@ def chosen_logp_collapse(log: Log) -> str:
 
 def chosen_logp_falls(log: Log) -> str:
     return _chosen(log, far=False)
-
