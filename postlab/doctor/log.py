@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, Literal
 
-from postlab.doctor.names import TELLING, is_number, renamed
+from postlab.doctor.names import KNOWN, TELLING, is_number, renamed
 
 FEW_POINTS = 5  # enough for what needs no trend
 MIN_POINTS = 8  # two a quarter: with fewer a trend cannot be told from its noise
@@ -189,10 +189,11 @@ def _stage(entries: Sequence[Mapping[str, Any]]) -> Stage:
 
 
 def unknown(log_history: Sequence[Mapping[str, Any]], log: Log) -> list[str]:
-    """The names under which numbers were logged, if none of them says anything to a rule."""
-    if log.entries or log.evals:
-        return []
+    """The names under which numbers were logged, if the rules know none of them."""
     names = {key for entry in log_history for key, value in entry.items() if is_number(value)}
+    renamed_names = {key for entry in renamed(list(log_history), {}) for key in entry}
+    if log.entries or log.evals or renamed_names & KNOWN:
+        return []
     return sorted(map(str, names - BOOKKEEPING))
 
 

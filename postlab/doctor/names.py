@@ -48,6 +48,8 @@ TELLING = frozenset(
     }
 )  # fmt: skip
 
+KNOWN = (TELLING | set(_OURS) | {"mean_token_accuracy", "num_tokens", "reward_std"}) - {"step"}
+
 
 def renamed(entries: Sequence[Mapping[Any, Any]], keys: Mapping[str, str]) -> list[dict[Any, Any]]:
     """Entries under TRL's names, and text that is a number as one.

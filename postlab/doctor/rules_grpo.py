@@ -27,6 +27,7 @@ from postlab.doctor.log import (
 # Of the answers in the second half. Runs on long problems keep 10 to 20% cut, and learn.
 TRUNCATED, SOME, ALL = 0.25, 0.1, 0.9
 CLOSE = 0.75  # of the limit, which the typical step then comes to
+SHORTEST = 64  # tokens: hardly anyone sets a lower limit, and short answers may well be equal
 
 
 def truncation(log: Log) -> Seen:
@@ -61,7 +62,12 @@ def _at_limit(log: Log) -> float:
         len(lengths) < MIN_POINTS and lengths.count(top) < len(lengths)
     ):
         return 0.0
-    if top < 8 or top != int(top) or lengths.count(top) < FEW_POINTS or median(late) < CLOSE * top:
+    if (
+        top < SHORTEST
+        or top != int(top)
+        or lengths.count(top) < FEW_POINTS
+        or median(late) < CLOSE * top
+    ):
         return 0.0
     return share
 
@@ -158,7 +164,7 @@ def _learnt(log: Log) -> bool:
     """Does a reward that is not about form rise?"""
     names = log.rewards(form=False)
     changes = ((log.change(name), log.scale(name)) for name in names)
-    return any(change and change.rises(by=max(MOVED, MOVED * scale)) for change, scale in changes)
+    return any(change and change.rises(by=MOVED * scale) for change, scale in changes)
 
 
 def _solved(log: Log) -> bool:
@@ -210,7 +216,8 @@ def reward_stuck(log: Log) -> str:
     half = len(values) // 2
     gain = fmean(values[half:]) - fmean(values[:half])
     error = change.noise * sqrt(2 / max(1, half))
-    spread = log.typical("reward_std") or change.noise
+    apart = [std for std in log.series("reward_std") if std > 0]  # silent groups say nothing
+    spread = median(apart) if apart else change.noise
     if len(values) < STUCK or change.last - change.first > max(change.error, 0.1 * spread):
         return ""
     # 2. Not risen, and a rise by half of what answers differ by can be ruled out, to 95%.
@@ -224,6 +231,7 @@ def reward_stuck(log: Log) -> str:
 
 LOST = 0.5  # of GRPO's best reward
 SPREADS = 0.75  # deviations within a batch, for rewards that may be negative
+APIECE = 0.4  # of them for others: what was hardly ever paid cannot fall far
 
 
 def reward_lost(log: Log) -> str:
@@ -232,12 +240,12 @@ def reward_lost(log: Log) -> str:
     if change is None:
         return ""
     best, then = max(fmean(values[: _early(values)]), *quarters), quarters[-1]
+    spread = log.typical("reward_std") or log.scale("reward")
     if min(values) < 0:
         best = max(quarters)  # the first steps of a reward without a floor are luck
-        spread = log.typical("reward_std") or log.scale("reward")
         least = max(SPREADS * spread, 3 * change.error)
     else:
-        least = max(LOST * best, 0.1)
+        least = max(LOST * best, APIECE * max(log.series("reward_std"), default=0.0))
         if best > max(quarters):
             least = max(least, 2 * _early_error(values, change))
     lost = best - then >= max(least, 2 * change.noise)
@@ -258,7 +266,7 @@ def entropy_collapse(log: Log) -> str:
     # 1. The entropy is low in absolute terms, and low compared with where it began.
     start, reward = log.series("entropy")[0], log.change("reward")
     low = entropy <= LOW_ENTROPY < start and entropy <= FALLEN * start
-    bought = silent < SILENT and (reward is None or reward.rises(by=0.1))
+    bought = silent < SILENT and (reward is None or reward.rises(by=MOVED * log.scale("reward")))
     # 2. Or very low compared with where it began, and the reward rises no more.
     if not low and entropy <= SIXTH * start > SIXTH * LOW_ENTROPY and silent >= HALF:
         values = log.series("reward")
@@ -358,6 +366,7 @@ def _early_error(values: list[float], change: Change) -> float:
 
 
 DRIFT = 1.5  # times as long, or as short
+WORTH = 0.05  # of the range of a reward
 
 
 def length_drift(log: Log) -> str:
@@ -373,9 +382,11 @@ def length_drift(log: Log) -> str:
     # 2. Longer answers without a gain are a fault; shorter ones only if a reward fell.
     longer = length.last >= DRIFT * length.first and length.rises(by=3 * length.error)
     shorter = before.first >= DRIFT * before.last and before.falls(by=0)
-    lost = any(change.falls(by=0.05) for change in since)
+    lost = any(
+        change.falls(by=WORTH * log.scale(name)) for name, change in zip(names, since, strict=False)
+    )
     bought = any(
-        change.last - change.first >= max(0.05 * scale, change.error) for change, scale in truths
+        change.last - change.first >= max(WORTH * scale, change.error) for change, scale in truths
     )
     if not truths or bought or not (longer or (shorter and lost)):
         return ""
