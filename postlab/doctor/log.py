@@ -36,6 +36,7 @@ Seen = (
 # "orpo" stands for every loss on pairs without a reference: ORPO, CPO, SimPO.
 Stage = Literal["sft", "dpo", "orpo", "kto", "reward", "grpo"]
 PAIRS = ("dpo", "orpo", "kto", "reward")
+AT_ZERO = 0.05  # of reward, in the first entry
 # Keys that only this stage's trainer logs, the most telling first; SFT has none of its own.
 MARKS: dict[Stage, set[str]] = {
     "orpo": {"log_odds_chosen", "log_odds_ratio", "nll_loss"},
@@ -183,6 +184,10 @@ def read(log_history: Sequence[Mapping[str, Any]], *, keys: Mapping[str, str] | 
 def _stage(entries: Sequence[Mapping[str, Any]]) -> Stage:
     logged = {key for entry in entries for key in entry}
     stage: Stage = next((stage for stage, own in MARKS.items() if logged & own), "sft")
+    # DPO with a likelihood term logs nll_loss too, but its rewards begin at 0.
+    rewards = [e["rewards/chosen"] for e in entries if finite(e.get("rewards/chosen"))]
+    if stage == "orpo" and not {"log_odds_chosen", "log_odds_ratio"} & logged and rewards:
+        stage = "orpo" if abs(rewards[0]) > AT_ZERO else "dpo"
     # KTO has no pairs: rewards of both kinds of reply, and no accuracy of one against the other.
     unpaired = "rewards/chosen" in logged and "rewards/accuracies" not in logged
     return "kto" if stage == "dpo" and unpaired and "kl" in logged else stage

@@ -105,7 +105,8 @@ def _at_top(log: Log, share: float, *, last: float = 1.0) -> bool:
     spread in a batch must be as small as that of such a share of ones among zeros.
     """
     mean, best = log.mean("reward", last=last), max(log.series("reward"), default=0.0)
-    if mean is None or best <= 0:
+    truths = [log.mean(name, last=last) or 0.0 for name in log.rewards(form=False)]
+    if mean is None or best <= 0 or (truths and max(truths) <= 0):  # paid for their form alone
         return False
     spread = log.mean("reward_std", last=last) or 0.0
     return mean >= share * best and spread <= 1.05 * mean * sqrt((1 - share) / share)

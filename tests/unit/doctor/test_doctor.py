@@ -353,6 +353,12 @@ def test_five_entries_are_enough_where_no_trend_is_needed(stage, change, expecte
     assert found == expected | {"too_short"}
 
 
+def test_answers_that_are_paid_for_their_form_alone_are_not_solved():
+    form = {"reward": 0.5, "reward_std": 0.0, "frac_reward_zero_std": 1.0, FORMAT: 0.5}
+    assert codes(form | {MATH: 0.0}, stage="grpo") == {"no_learning_signal"}
+    assert codes(form | {MATH: 0.5, "reward": 1.0}, stage="grpo") == {"reward_saturation"}
+
+
 def test_the_cause_comes_before_its_effect():
     assert [f.code for f in diagnose(log(GRPO | CUT))] == ["truncation", "no_learning_signal"]
 
@@ -427,7 +433,15 @@ MODEL = {"rewards/chosen": None, "rewards/rejected": None, "logps/chosen": None,
 
 @pytest.mark.parametrize("change", [PAIRLESS, MODEL, {"nll_loss": 1.0}])
 def test_kto_reward_models_and_orpo_are_told_from_dpo(change: dict):
-    """Their margins sink like DPO's; GRPO's KL has no meaning in KTO."""
+    """Their margins sink like DPO's; GRPO's KL has no meaning in KTO.
+
+    Without a reference rewards are far from 0 at once, and with a likelihood term DPO's are not.
+    """
+    far = {"nll_loss": 1.0, "rewards/chosen": -1.2, "rewards/rejected": -1.4}
+    assert codes(far, stage="dpo") == set()
+    assert codes(far | {"nll_loss": None}, stage="dpo") == {"reference_differs"}
+    sunk = {"nll_loss": 1.0, "rewards/chosen": ramp(0, -3), "logps/chosen": ramp(-20, -32)}
+    assert codes(sunk, stage="dpo") == {"chosen_logp_collapse"}
     assert codes(change, stage="dpo") == set()
     assert codes(change | {"rewards/margins": ramp(0.0, -1.0)}, stage="dpo") == {"prefers_rejected"}
 
