@@ -9,8 +9,10 @@ name. Runs that are already there, made with the same settings, are left alone.
 
 The logs of `TUNING` were there when the rules of `postlab.doctor` were written and tuned. Those of
 `HELD_OUT` were made after the rules had been frozen, and carry the hash that their source had then:
-on them the doctor is judged, in data/results/week08/doctor.json. A test seals every verdict, so
-that the rules can be moved and renamed since, but not tuned.
+on them the doctor was judged, in data/results/week08/doctor.json: 19 of 20 faults named, one false
+alarm. The rules were written again since, after logs of other people's runs had shown how little
+that said (week08_judged.py), so nothing here is held out any more. A test holds that no fault is
+lost.
 
 Twice a held-out split found faults in the rules: the first missed an entropy collapse, and both
 brought two false alarms. The rules were changed each time, and what was left of those logs,
@@ -382,7 +384,7 @@ HELD_OUT: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SPLITS = {"tuning": TUNING | earlier(), "held_out": HELD_OUT}
-RULES = ("doctor/rules", "doctor/rules_grpo", "doctor/log")
+RULES = tuple(f"doctor/{name}" for name in ("rules", "rules_grpo", "rules_pairs", "log", "names"))
 DESCRIPTION = ("kind", "cause", "also", "absent")  # of a run; the rest of its settings makes it
 
 

@@ -60,11 +60,11 @@ def case(name):
 #
 # | | question | in the log |
 # |---|---|---|
-# | 1 | is there a number at all? | `loss`, `grad_norm` that are NaN, or 0 where they cannot be |
+# | 1 | is there a number at all? | `loss`, `grad_norm`, `kl` that are NaN, or 0 where they cannot be |
 # | 2 | do the groups teach? | `frac_reward_zero_std`: the share whose answers all got the same reward |
 # | 3 | do answers end? | `completions/clipped_ratio` |
 # | 4 | which reward moves? | `rewards/<name>/mean`, each by itself |
-# | 5 | how far from the start? | `kl`, `entropy`, `completions/mean_length` |
+# | 5 | how far from the start? | `kl`, `entropy`, `completions/mean_length`; with vLLM `sampling/*` |
 # | 6 | is the step right? | `learning_rate`, `grad_norm`, and last of all `loss` |
 
 # %% [markdown]
@@ -203,7 +203,7 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 #
 # ## 3. The doctor
 #
-# `diagnose` reads a log history and nothing else. Each finding says what is seen, why it matters and what to try, and `week_of` says which week explains it; the rules and the reasons of their thresholds are in `postlab/doctor/rules.py` and, for GRPO, `rules_grpo.py`. Run C again:
+# `diagnose` reads a log history and nothing else. Each finding says what was seen, why it matters and what to try, and `week_of` says which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (preferences) and `rules_grpo.py`. Run C again:
 
 # %%
 from postlab.course import week_of
@@ -236,18 +236,27 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs will know those runs. So the rules were frozen, and only then were the held-out runs made. Where those showed a fault in the rules, such as a cheat within three steps that went unseen, the rules were changed and a new held-out split was made. The ninth such split is below.
+# Rules that were tuned on some runs know those runs. The first rules were tuned on broken runs of our tiny model and tested on further broken runs of the same model, where they did well: 19 of 20 faults named. Then they were tried on 48 logs of other people's runs, from public repositories. Two readers had labelled each log before the doctor saw it.
 #
-# **Predict first.** How many of the faults in the held-out runs does it name, and how often does it cry wolf?
+# **Predict first.** How many of the 28 faults in the public logs did those rules name?
 
 # %%
-test = json.loads((recorded / "doctor.json").read_text(encoding="utf-8"))["held_out"]
-print(f"named {test['hits']} of {test['faults']} faults, {len(test['false_alarms'])} false alarms")
-verdicts = [log | {"found": ", ".join(log["found"])} for log in test["logs"]]
-pd.DataFrame(verdicts)[["name", "stage", "kind", "found"]]
+judged = json.loads((data_dir() / "results" / "doctor" / "judged.json").read_text("utf-8"))
+columns = ["logs", "faults", "named", "missed", "ordinary", "false alarms"]
+pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 
 # %% [markdown]
-# All these logs come from one small model, and the same people broke the runs and wrote the rules. A finding is a reason to look, and an empty list is no certificate.
+# They named 2. The tiny model's logs had shown which faults we could think of, not which ones people have. Most public logs use other names for the same values, and their faults are plainer than ours: answers cut at the limit, a reward function that never pays, a policy that learns the rejected replies.
+#
+# The rules were then written again, and tuned on made-up logs. At first sight they named 24 of the 28 without a false alarm. The four misses are two runs, each in the folder twice, whose reward stands still. The rule for that was then made less strict, so the row *today* is no longer a test. The next 56 logs are: they were read before the doctor ran. At first sight it named 19 of 29 faults. Eight of the ten misses are one mistake, made by eight people in the same course: DPO with a reference that isn't the model they started from. There is a rule for it now.
+#
+# By fault, in the 48 logs:
+
+# %%
+pd.DataFrame(judged["by_kind"]["faults"]).T
+
+# %% [markdown]
+# The tiny runs that were once held out have been seen since, and are listed only to show that nothing was lost. A finding is a reason to look, and an empty list proves nothing. If your trainer uses other names, pass them: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
 # ## 4. A reward that is hacked, and mended

@@ -10,6 +10,21 @@ OF_CODE = {
     # training logs: `postlab.doctor`
     "nan_as_zero": 3,
     "nan": 3,
+    "nan_metric": 3,
+    "nothing_trained": 3,
+    "loss_at_chance": 1,
+    "overfitting": 3,
+    "gradient_spikes": 3,
+    "reference_differs": 5,
+    "prefers_rejected": 5,
+    "pairs_told_apart": 5,
+    "dead_reward": 8,
+    "reward_stuck": 8,
+    "reward_with_length": 8,
+    "entropy_rises": 8,
+    "sampler_differs": 8,
+    "too_much_clipped": 8,
+    "kl_high_from_start": 7,
     "no_learning_signal": 7,
     "reward_saturation": 8,
     "entropy_collapse": 8,
@@ -51,7 +66,7 @@ OF_CODE = {
     "emulated_bf16": 3,
     "rough_shape": 2,
 }
-OF_ANY_STAGE = ("lr_too_high", "lr_too_low", "too_short")
+OF_ANY_STAGE = ("lr_too_high", "lr_too_low", "too_short", "unknown_keys")
 OF_STAGE = {"sft": 3, "dpo": 5, "grpo": 7}
 OF_DOCTOR = 8
 

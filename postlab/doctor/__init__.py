@@ -1,8 +1,8 @@
 """What is wrong with a training run, read from its log alone.
 
 - diagnosis: `diagnose`, and `Finding`, the form in which every room reports a fault
-- rules, rules_grpo: one function per fault
-- log: a trainer's log history as series of numbers
+- rules, rules_pairs, rules_grpo: one function per fault
+- log, names: a log history as series of numbers, whatever its trainer calls them
 - callback: the doctor in a trainer, while it trains
 """
 
