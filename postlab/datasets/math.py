@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from postlab.datasets import _messages, _rows
-from postlab.rewards import extract_answer
+from postlab.rewards import answers_match, extract_answer
 from postlab.tinyworld import corpus
 
 # What the rewards and evaluations look for has to be in the prompt, or format is a guessing game.
@@ -70,6 +70,8 @@ def _convert(raw: Mapping, where: str, instruction: str | None) -> dict:
     gold = extract_answer(text, strict=True) if worked else text.strip()
     if not gold:
         raise _messages.Drop("with an empty answer")
+    if not answers_match(gold, gold):  # a proof, say: no completion could ever be paid
+        raise _messages.Drop("with an answer that math_reward can't read")
     if instruction:
         question = f"{prompt[-1]['content']}\n\n{instruction}"
         prompt = [*prompt[:-1], {"role": "user", "content": question}]

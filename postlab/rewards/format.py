@@ -14,10 +14,10 @@ from postlab.rewards.math import last_boxed
 
 # Every way to open an answer, counted over the whole text: one more anywhere and the reward is 0.
 _MARKER = re.compile(r"</?answer>|\\boxed\b|####+", re.IGNORECASE)
-_TAGGED_END = re.compile(r"<answer>([^<>\n]+)</answer>\s*\Z", re.IGNORECASE)
-_HASH_END = re.compile(r"####[ \t]*[^\s#][^\n#]*\s*\Z")
+_TAGGED_END = re.compile(r"<answer>([^<>\n]+)</answer>\s*+\Z", re.IGNORECASE)
+_HASH_END = re.compile(r"####[ \t]*+[^\s#][^\n#]*+\s*+\Z")
 # What may close a sentence or a formula after \boxed{...}.
-_AFTER_BOX = re.compile(r"\s*(?:\$\$?|\\\)|\\\])?\s*\.?\s*(?:\*\*)?\s*\Z")
+_AFTER_BOX = re.compile(r"\s*+(?:\$\$?|\\\)|\\\])?\s*+\.?\s*+(?:\*\*)?\s*+\Z")
 
 
 def format_reward(completions: list, **columns: Any) -> list[float | None]:
