@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -44,6 +44,7 @@ _BARE_FUNCTION = re.compile(
     r"(?<![A-Za-z\\])(sqrt|sinh?|cosh?|tanh?|cot|sec|csc|arc(?:sin|cos|tan)|ln|log|exp|pi|infinity)"
     r"(?![A-Za-z])"
 )
+_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) |(?<=[0-9]) (?=[A-Za-z])")
 _CLOSERS = {"{": "}", "(": ")", "[": "]"}
 
 
@@ -57,20 +58,32 @@ def read_latex(text: str) -> Any:
     >>> read_latex("2x+1"), read_latex("9^9^9^9"), read_latex("I do not know")
     (2*x + 1, None, None)
     """
+    formula = canonical(text)
+    if formula is None or not _is_safe(formula):
+        return None
+    _parser()  # loading it is not the answer's work
+    return bounded(lambda: _expression(formula), MAX_CALLS)
+
+
+@lru_cache(maxsize=8192)
+def canonical(text: str) -> str | None:
+    r"""A formula as TeX reads it: arguments in braces, spaces only where they separate.
+
+    >>> canonical(r"\frac 12 x ^ 2"), canonical("sqrt(x + 1)")
+    ('\\frac{1}{2}x^{2}', '\\sqrt{x+1}')
+    """
     if len(text) > MAX_CHARS:
         return None
     text = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
-    if text is None or not _is_safe(text):
-        return None
-    parse = _parser()
+    return text and _SPACE.sub("", text)
 
-    def read() -> Any:
-        from sympy import nan, zoo
 
-        expression = parse(text)
-        return None if expression.has(nan, zoo) else expression
+@lru_cache(maxsize=8192)
+def _expression(formula: str) -> Any:
+    from sympy import nan, zoo
 
-    return bounded(read, MAX_CALLS)
+    expression = _parser()(formula)
+    return None if expression.has(nan, zoo) else expression
 
 
 def limited(work: Callable[[], Any], times: int = 1) -> Any:
@@ -145,6 +158,22 @@ def braced(text: str) -> str | None:
     return "".join(parts)
 
 
+def _terms(text: str) -> list[tuple[str, str]]:
+    """The terms of a sum with their signs: the parser's time grows faster than the length."""
+    terms, depth, start, sign, before = [], 0, 0, "+", ""
+    for token in re.finditer(r"\\[A-Za-z]+|\\.|\S", text):
+        if token[0] in "+-" and not depth and before and before not in "*/^_=(" and (
+            before not in ("\\cdot", "\\times", "\\div", "\\pm", "\\mp")
+        ):
+            terms.append((sign, text[start : token.start()].strip()))
+            start, sign = token.end(), token[0]
+        depth += (token[0] in "({[") - (token[0] in ")}]")
+        if "|" in token[0] or token[0] in ("\\begin", "<", ">", ",", ";"):
+            return [("+", text)]
+        before = "" if token[0] in "+-" else token[0]
+    return [*terms, (sign, text[start:].strip())]
+
+
 def _argument(text: str, i: int, name: str) -> tuple[str, int] | None:
     """The argument that starts at i, without its brackets, and where it ends."""
     while i < len(text) and text[i].isspace():
@@ -183,6 +212,7 @@ def _is_safe(text: str) -> bool:
     return (
         _COMMANDS.issuperset(commands)
         and not any(len(word) > 4 or word.lower() in _STOP_WORDS for word in words)
+        and not re.search(r"(?<![A-Za-z\\])[A-Za-z]{2,} +[A-Za-z]{2,}", bare)  # a sentence
         and not re.search(rf"[0-9]{{{MAX_DIGITS + 1}}}|[0-9]\s+[0-9]|(?:[-+]\s*){{3}}", text)
         and not re.search(r"!\s*!|[)}\]]\s*!|[0-9]{4}\s*!|\)_", text)
         and len(_FUNCTIONS.findall(text)) <= 8
@@ -290,6 +320,7 @@ def _parser() -> Callable[[str], Any]:
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
     from math_verify import verify
     from math_verify.parser import should_treat_as_complex
+    from sympy import Add, Eq, Expr, Mul
 
     # verify warns once that its timeout is off; ours is on.
     for name in ("math_verify.parser", "math_verify.grader"):
@@ -305,13 +336,31 @@ def _parser() -> Callable[[str], Any]:
             parser._interp.predictionMode = PredictionMode.SLL
             return parser
 
-    def parse(text: str) -> Any:
-        text = normalize_latex(text, config)
-        real = not should_treat_as_complex(text)
+    @lru_cache(maxsize=8192)
+    def parse_whole(text: str, real: bool) -> Any:
         try:
             return Simple(is_real=real).parse(text)
         except Exception:
             return _Latex2Sympy(is_real=real).parse(text)
+
+    def parse_sum(text: str, real: bool) -> Any:
+        terms = _terms(text)
+        if len(terms) > 1:
+            parsed = [(sign, parse_whole(term, real)) for sign, term in terms]
+            if all(isinstance(term, Expr) for _, term in parsed):
+                signed = [t if sign == "+" else Mul(-1, t, evaluate=False) for sign, t in parsed]
+                return Add(*signed, evaluate=False)
+        return parse_whole(text, real)
+
+    def parse(text: str) -> Any:
+        text = normalize_latex(text, config)
+        real = not should_treat_as_complex(text)
+        left, equals, right = text.partition("=")
+        if equals and left and right and not re.search(r"[=<>,]|\\(?:in|[lg][et]|ne)", left + right):
+            sides = [parse_sum(side.strip(), real) for side in (left, right)]
+            if all(isinstance(side, Expr) for side in sides):
+                return Eq(*sides, evaluate=False)
+        return parse_sum(text, real)
 
     # First parses build the grammar's tables, which shall not count against an answer's budget.
     for text in _FIRST:

@@ -25,7 +25,7 @@ from postlab.rewards._extract import (
     marked,
     stated,
 )
-from postlab.rewards._latex import braced, limited, read_latex, same_latex
+from postlab.rewards._latex import braced, canonical, limited, read_latex, same_latex
 from postlab.rewards._reply import reply_text
 
 __all__ = ["answers_match", "extract_answer", "last_boxed", "math_reward"]
@@ -143,7 +143,7 @@ class Words(NamedTuple):
 
 
 class Formula(NamedTuple):
-    """Other mathematics: what was written, and math-verify's expression for it."""
+    """Other mathematics: what was written, and math-verify's expression, if it has one."""
 
     text: str
     expression: Any
@@ -218,7 +218,10 @@ _DEEPER = frozenset(["(", "[", "{", "\\{", "\\begin"])
 _HIGHER = frozenset([")", "]", "}", "\\}", "\\end"])
 _MEMBER = re.compile(r"[^=<>]*?(?:=|\\in(?![A-Za-z])) ?(?=[(\[]|\\\{|\\begin)")
 _BUILDER = re.compile(r"\\\{ ?[A-Za-z] ?(?:\\mid|\||:)(.*)\\\}")
-_WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ '.-])*")
+_WORDS = re.compile(r"(?:[^\W\d_]|[ '.]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{2}))+")
+# A formula that can't be parsed still says the same as its copy.
+_VERBATIM = re.compile(r"\\[A-Za-z]")
+_SENTENCE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,} [A-Za-z]{2,}")
 _PHRASES = frozenset(
     ["no solution", "no solutions", "no real solution", "no real solutions", "does not exist"]
     + ["all real numbers", "infinitely many", "infinitely many solutions", "not possible"]
@@ -302,13 +305,16 @@ def _entry(text: str, depth: int = 0) -> Reading | None:
     if (group := _group(text, depth)) is not NotImplemented:
         return group
     words = text.strip("() '")
-    if _WORDS.fullmatch(words) and (len(words) > 2 or words.lower() in ("no", "up")):
+    if _WORDS.fullmatch(words) and re.search(r"[^\W\d_]{3}|^(?:no|up)$", words, re.IGNORECASE):
         folded = " ".join(words.casefold().replace("-", " ").split())
         return Words(folded) if folded not in ("nan", "null") else None
     if "\\frac" in text and (number := _number(braced(text) or "")):
         return number
-    expression = read_latex(_without_unit(text))
-    return None if expression is None else Formula(text, expression)
+    formula = _without_unit(text)
+    expression = read_latex(formula)
+    if expression is None and (_SENTENCE.search(formula) or not _VERBATIM.search(formula)):
+        return None
+    return Formula(canonical(formula) or formula, expression)
 
 
 def _group(text: str, depth: int) -> Any:
@@ -452,6 +458,8 @@ def _same(a: Reading, b: Reading, rounded: bool) -> bool:
             return _same(group.entries[0], other, rounded)
         if isinstance(group, Group) and isinstance(other, Number | Words):
             return False
+    if isinstance(a, Formula) and isinstance(b, Formula) and a.text == b.text:
+        return True
     predicted, gold = _expression(a), _expression(b)
     return predicted is not None and gold is not None and same_latex(predicted, gold)
 
