@@ -29,7 +29,7 @@ _STATED = re.compile(
     r"\banswer(?:\s+is|\s*:|\s*=|s?\s+are)\s*|答案(?:是|为|為|：|:)\s*", re.IGNORECASE
 )
 _FILLER = re.compile(
-    r"(?:[\s:=*]|\b(?:is|are|approximately|about|therefore|thus|simply|exactly|just|equal to|then)\b)*+",
+    r"(?:[\s:=*]|\b(?:is|are|about|approximately|therefore|thus|simply|exactly|equal to)\b)*+",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\n|[!?]|\.(?=\s|$)")
@@ -61,7 +61,7 @@ _MATHS = re.compile(
 )
 _SIGNS = re.compile(r"[0-9\\+=<>≤≥≠±√π∞^/*×÷−-]|[(\[{].*,")
 _ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th)\W*$")
-_OPERATOR = frozenset("=+-−*/×÷<>≤≥≠^·:")
+_OPERATOR = frozenset("=+-−*/×÷<>≤≥≠^·")
 _MAGNITUDE = frozenset(re.findall(r"\w+", "hundred thousand million billion trillion dozen"))
 
 
@@ -213,7 +213,7 @@ def _values(text: str) -> list[tuple[str, int, int]]:
     pieces = list(_PIECE.finditer(text))
     depths = list(accumulate(((c in "([{") - (c in ")]}") for c in text), initial=0))
     runs: list[list[int]] = []  # of pieces, first and last
-    for i, piece in enumerate(pieces):
+    for i in range(len(pieces)):
         if not _is_maths(pieces, i):
             continue
         if runs and _continues(text, depths, pieces, runs[-1], i):

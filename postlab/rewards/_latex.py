@@ -8,12 +8,12 @@ through which sympy asks for large numbers, and stops before they start. Python'
 reached.
 """
 
+import inspect
 import logging
 import re
 import sys
 from collections.abc import Callable
 from functools import cache, lru_cache
-from math import prod
 from typing import Any
 
 # For reading one answer: a third of a second; comparing it gets a third of that. Ordinary ones
@@ -132,7 +132,7 @@ def _same_at_points(a: Any, b: Any) -> bool | None:
         if not 1e-200 < size < 1e200:  # also nan
             continue
         if abs(at_a - at_b) > (1e-5 if rounded else 1e-9) * size:
-            return False
+            return False if shift > 0 else None  # of negative numbers roots are a matter of taste
         agreed += 1
     return True if agreed and not rounded else None
 
@@ -172,8 +172,12 @@ def _terms(text: str) -> list[tuple[str, str]]:
     """The terms of a sum with their signs: the parser's time grows faster than the length."""
     terms, depth, start, sign, before = [], 0, 0, "+", ""
     for token in re.finditer(r"\\[A-Za-z]+|\\.|\S", text):
-        if token[0] in "+-" and not depth and before and before not in "*/^_=(" and (
-            before not in ("\\cdot", "\\times", "\\div", "\\pm", "\\mp")
+        if (
+            token[0] in "+-"
+            and not depth
+            and before
+            and before not in "*/^_=("
+            and (before not in ("\\cdot", "\\times", "\\div", "\\pm", "\\mp"))
         ):
             terms.append((sign, text[start : token.start()].strip()))
             start, sign = token.end(), token[0]
@@ -268,12 +272,12 @@ def bounded(work: Callable[[], Any], max_calls: int = 2_000_000, stopped: Any = 
     def watch(frame: Any, event: str, argument: Any) -> None:
         nonlocal left
         left -= 1
-        if left < 0 or (
-            event == "call"
-            and (is_huge := _WATCHED.get(frame.f_code.co_name))
-            and is_huge(frame.f_locals)
-        ):
-            left = 1000  # for what must be cleaned up on the way out, and no more than that
+        if event != "call":
+            return
+        # Python drops a hook that raises, and ignores what is raised while a generator is closed.
+        if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
+            raise _TooLong
+        if (is_huge := _WATCHED.get(frame.f_code.co_name)) and is_huge(frame.f_locals):
             raise _TooLong
 
     sys.setprofile(watch)
@@ -368,7 +372,12 @@ def _parser() -> Callable[[str], Any]:
         text = normalize_latex(text, config)
         real = not should_treat_as_complex(text)
         left, equals, right = text.partition("=")
-        if equals and left and right and not re.search(r"[=<>,]|\\(?:in|[lg][et]|ne)", left + right):
+        if (
+            equals
+            and left
+            and right
+            and not re.search(r"[=<>,]|\\(?:in|[lg][et]|ne)", left + right)
+        ):
             sides = [parse_sum(side.strip(), real) for side in (left, right)]
             if all(isinstance(side, Expr) for side in sides):
                 return Eq(*sides, evaluate=False)

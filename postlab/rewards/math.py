@@ -25,7 +25,7 @@ from postlab.rewards._extract import (
     marked,
     stated,
 )
-from postlab.rewards._latex import braced, canonical, limited, read_latex, same_latex
+from postlab.rewards._latex import canonical, limited, read_latex, same_latex
 from postlab.rewards._reply import reply_text
 
 __all__ = ["answers_match", "extract_answer", "last_boxed", "math_reward"]
@@ -326,9 +326,14 @@ def _entry(text: str, depth: int = 0) -> Reading | None:
         return group
     words = text.strip("() '")
     if _WORDS.fullmatch(words) and re.search(r"[^\W\d_]{3}|^(?:no|up)$", words, re.IGNORECASE):
-        folded = " ".join(words.casefold().replace("-", " ").split())
-        return Words(folded) if folded not in ("nan", "null") else None
-    if "\\frac" in text and (number := _number(braced(text) or "")):
+        folded = words.casefold().replace("-", " ").split()
+        longest = 3 if depth else 8  # a sentence is no answer
+        return (
+            Words(" ".join(folded))
+            if folded not in (["nan"], ["null"]) and len(folded) <= longest
+            else None
+        )
+    if "\\frac" in text and (number := _number(canonical(text) or "")):
         return number
     formula = _without_unit(text)
     expression = read_latex(formula)
@@ -429,8 +434,10 @@ def _is_unit(text: str) -> bool:
 
 def _is_unit_word(word: str, per: bool = False) -> bool:
     word = word.lower()
-    return word in _SHORT_UNITS or (per and word in _LETTER_UNITS or len(word) > 2) and (
-        word not in _NOT_UNITS and word not in _POWERS
+    return (
+        word in _SHORT_UNITS
+        or (per and word in _LETTER_UNITS or len(word) > 2)
+        and (word not in _NOT_UNITS and word not in _POWERS)
     )
 
 

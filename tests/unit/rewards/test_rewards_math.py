@@ -1,13 +1,15 @@
 """Mathematics as others write it: restyled answers stay right, changed ones become wrong."""
 
+import json
 import random
 import re
 import time
 
 import pytest
 
-from postlab.rewards import answers_match, extract_answer, format_reward, math_reward
+from postlab.datasets import math_rows
 from postlab.rewards import _latex as latex
+from postlab.rewards import answers_match, extract_answer, format_reward, math_reward
 
 
 def matrix(*rows, kind="pmatrix"):
@@ -195,7 +197,12 @@ def test_time_grows_with_the_length_and_no_faster(kind):
 
     def best(n):
         text = make(n)
-        work = lambda: (math_reward([text], ["x+1"]), extract_answer(text), format_reward([text]))
+
+        def work():
+            math_reward([text], ["x+1"])
+            extract_answer(text)
+            format_reward([text])
+
         return min(seconds(work) for _ in range(3))
 
     times = [best(10**power) for power in (2, 3, 4, 5)]
@@ -243,3 +250,18 @@ def test_the_limit_counts_calls_and_not_seconds():
     with pytest.raises(TimeoutError):
         latex.limited(lambda: [abs(k) for k in range(latex.MAX_CALLS + 10)])
     assert latex.limited(lambda: 7) == 7
+
+
+def test_math_rows_drops_and_counts_golds_that_cannot_match_themselves(tmp_path):
+    rows = [
+        {"problem": "Prove it.", "solution": "As 5 is odd and 8 is even, 5 + 8 is odd."},
+        {"problem": "Which way?", "solution": r"\boxed{\text{north}}"},
+        {"problem": "How many?", "solution": r"$\boxed{12,\!600}$"},
+        {"problem": "Solve it.", "solution": r"$x=\boxed{3}$ or $x=\boxed{-3}$."},
+        {"problem": "Is it?", "answer": "by definition of the limit"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    kept = math_rows(str(path), split="train", instruction=None)
+    assert [row["answer"] for row in kept] == [r"\text{north}", r"12,\!600", "3, -3"]
+    assert list(kept.dropped.values()) == [2]
