@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 WELL, FOUND, UNANSWERED = 0, 1, 2
 LOG = "trainer_state.json"
-KINDS = ("preference", "step", "math", "instruction")  # the most special first
+KINDS = ("preference", "unpaired", "step", "math", "instruction")  # the most special first
 SHOWN = 240  # characters of a row's text
 
 
@@ -93,8 +93,7 @@ def _doctor(asked: argparse.Namespace) -> int:
     from postlab.doctor import diagnose
 
     keys = dict(_pair(text) for text in asked.key)
-    log = read_log(asked.path)
-    return _report(diagnose(log, keys=keys) if keys else diagnose(log), asked)
+    return _report(diagnose(read_log(asked.path), keys=keys), asked)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from postlab.datasets import _messages, _rows
 from postlab.datasets._fields import Fields, Format, choose_format
-from postlab.rewards import extract_answer
+from postlab.rewards import answers_match, extract_answer
 from postlab.tinyworld import corpus
 
 # What the rewards and evaluations look for has to be in the prompt, or format is a guessing game.
@@ -87,6 +87,8 @@ def _convert(row: Fields, instruction: str | None) -> dict:
             raise _messages.Drop("with a solution that marks no answer")
     if not gold:
         raise _messages.Drop("with an empty answer")
+    if not answers_match(gold, gold):  # a proof, say: no completion could ever be paid
+        raise _messages.Drop("with an answer that math_reward can't read")
     if instruction:
         question = f"{prompt[-1]['content']}\n\n{instruction}"
         prompt = [*prompt[:-1], {"role": "user", "content": question}]

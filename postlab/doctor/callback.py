@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from postlab.doctor.diagnosis import CODES, Finding, diagnose
@@ -86,7 +86,7 @@ class DoctorCallback:
 
     def _look(self, state: Any, control: Any) -> None:
         self._read = len(state.log_history)
-        for finding in _findings(state.log_history, self.keys):
+        for finding in diagnose(state.log_history, keys=self.keys):
             if finding.severity == "info" or finding.code in {f.code for f in self.findings}:
                 continue
             self.findings.append(finding)
@@ -100,12 +100,6 @@ class DoctorCallback:
                     f"doctor, step {state.global_step}: training stops here, as stop_on names "
                     f"{finding.code!r}"
                 )
-
-
-def _findings(
-    log_history: Sequence[Mapping[str, Any]], keys: Mapping[str, str] | None
-) -> list[Finding]:
-    return diagnose(log_history, keys=keys) if keys else diagnose(log_history)
 
 
 def _silent(line: str) -> None:

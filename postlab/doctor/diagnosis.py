@@ -284,8 +284,6 @@ _EXPLAINS: dict[str, frozenset[str]] = {
     "unknown_keys": frozenset({"too_short"}),
 }
 
-CODES = frozenset(_ADVICE)
-
 
 def diagnose(
     log_history: Sequence[Mapping[str, Any]], *, keys: Mapping[str, str] | None = None

@@ -1,12 +1,14 @@
 r"""Is the final answer right? The verifiable reward for mathematics.
 
 Reading an answer has two steps: find it in the completion (extract_answer), then decide whether it
-says the same as the gold answer (answers_match). Plain numbers are compared exactly, as fractions;
-anything else goes through math-verify's LaTeX parser, which evaluates no Python. Both are reached
-only by short text made of known symbols, because a policy under training writes anything,
-`9**9**9**9` included.
+says the same as the gold answer (answers_match). Structure comes first: rows, brackets and
+separators are taken apart before anything is rewritten, and their entries are compared one by one.
+Plain numbers are compared exactly, as fractions; formulas go through math-verify's LaTeX parser,
+which evaluates no Python. It is reached only by short text made of known symbols, because a policy
+under training writes anything, `9**9**9**9` included.
 
-Left out: units are dropped, not converted (5 dollars equals 5), and words ("seven") are not read.
+Left out: units are dropped, not converted (5 dollars equals 5), number words ("seven") are not
+read, and what is still an integral, a sum over k or a limit is no answer.
 """
 
 import re
@@ -15,36 +17,41 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from postlab.rewards._batch import check_batch
-from postlab.rewards._latex import read_latex, same_latex
-from postlab.rewards._reply import after_thinking, reply_text
-
-MAX_ANSWER_CHARS = 2000  # a longer "answer" is a rambling policy, and never right
-MAX_BOXES = 100  # and so is one that boxes everything
-
-_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_HASHES = re.compile(r"(?<!#)####(?!#)([^\n#]*)")
-_BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
-_LAST_NUMBER = re.compile(
-    r"(?:(?<![\w)\]}.])[-+\u2212])?(?:\\?\$|[€£¥])?(?:(?<![\w.])[-\u2212])?"
-    r"(?:\\[dt]?frac\{-?[0-9]+\}\{-?[0-9]+\}"
-    r"|(?<![A-Za-z_0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]*\.[0-9]+|[0-9]+)"
-    r"(?:/[0-9]+(?![0-9/]))?)(?:\s?\\?%)?"
+from postlab.rewards._extract import (
+    MAX_ANSWER_CHARS,
+    Boxes,
+    extract_answer,
+    last_boxed,
+    marked,
+    stated,
 )
+from postlab.rewards._latex import canonical, limited, read_latex, same_latex
+from postlab.rewards._reply import reply_text
 
-# Another number and an "or" in the same sentence before the last number: an answer and a spare one.
-_HEDGE = re.compile(
-    r"[0-9][^\n!?]{0,40}\bor\b[^\n.!?0-9]{0,20}$|\bbetween\b[^\n.!?0-9]{0,12}[0-9][^\n!?]{0,30}$",
-    re.IGNORECASE,
-)
+__all__ = ["answers_match", "extract_answer", "last_boxed", "math_reward"]
+
+MAX_ENTRIES = 100  # of a list, a set or a matrix
 
 
-def math_reward(completions: list, answer: list, **columns: Any) -> list[float | None]:
+def math_reward(
+    completions: list,
+    answer: list,
+    *,
+    strict: bool = False,
+    boxes: Boxes = "listed",
+    hedges: bool = False,
+    unworked: bool = False,
+    rounded: bool = True,
+    **columns: Any,
+) -> list[float | None]:
     r"""1.0 where a completion's final answer equals the gold answer, else 0.0.
 
     Args:
         completions: strings, or lists of messages, as TRL passes them; of messages the last one
             counts.
         answer: the gold answers, one a completion (the column `answer` of math_rows).
+        strict, boxes, hedges: policies of extract_answer; unworked, rounded: of answers_match.
+            To train with one changed, wrap this function in one of your own.
         columns: the other columns and callbacks that TRL passes; none is used.
     Returns:
         One reward a completion; None where the gold answer cannot be read, so that TRL leaves the
@@ -60,55 +67,33 @@ def math_reward(completions: list, answer: list, **columns: Any) -> list[float |
     check_batch("math_reward", completions, answer=answer)
     rewards: list[float | None] = []
     for completion, gold in zip(completions, answer, strict=True):
-        match = answers_match(extract_answer(reply_text(completion)), gold)
+        text = reply_text(completion)
+        predicted = extract_answer(text, strict=strict, boxes=boxes, hedges=hedges)
+        match = answers_match(predicted, gold, unworked=unworked, rounded=rounded)
         rewards.append(None if match is None else float(match))
     return rewards
 
 
-def extract_answer(text: str, *, strict: bool = False) -> str | None:
-    r"""The final answer of a completion, as it was written.
-
-    Looked for in this order, the last one of a kind counting: `<answer>...</answer>`,
-    `\boxed{...}`, `#### ...` up to the end of its line, and, unless strict, the last number in the
-    last 2,000 characters, if it is not one of two ("4 or 5"). What stands in `<think>...</think>`
-    is no answer.
-
-    Args:
-        text: the completion.
-        strict: accept a marked answer only. Lenient reading tells whether the policy knows, strict
-            reading whether it also says so as it was asked to; report both.
-    Returns:
-        The answer without its marker, or None where there is none.
-
-    >>> extract_answer(r"So \boxed{\frac{1}{2}}, that is 0.5.")
-    '\\frac{1}{2}'
-    >>> extract_answer("It was 1,234 and is now -5.")
-    '-5'
-    >>> extract_answer("It is -5.", strict=True) is None
-    True
-    """
-    text = after_thinking(text)
-    answer = _marked(text)
-    if answer is not None or strict:
-        return answer
-    last, text = None, text[-MAX_ANSWER_CHARS:]
-    for last in _LAST_NUMBER.finditer(text):  # noqa: B007 - the last match is what is wanted
-        pass
-    if last is None or _HEDGE.search(text[: last.start()][-60:]):
-        return None
-    return last[0].strip()
-
-
-def answers_match(predicted: str | None, gold: str | int | float | None) -> bool | None:
+def answers_match(
+    predicted: str | None,
+    gold: str | int | float | None,
+    *,
+    unworked: bool = False,
+    rounded: bool = True,
+) -> bool | None:
     r"""Whether two answers say the same: numbers exactly, other mathematics through math-verify.
 
-    Thousands separators, currency signs, trailing units, `50%` for 0.5 or 50, fractions, and
-    decimals rounded at the fourth place or later are all read; a sign is never dropped. Where the
-    gold answer is a number, a sum or a division that is still to be worked out is not that number.
+    Thousands separators, currency signs, trailing units, `50%` for 0.5 or 50, fractions, mixed
+    numbers and decimals rounded at the fourth place or later are all read; a sign is never dropped.
+    The entries of a matrix, a point or an interval are compared in their order, those of a set or
+    a list ("2 and 3", `\pm 1`) in any. Text answers are compared word for word.
 
     Args:
         predicted: as extract_answer returned it; None and text over 2,000 characters match nothing.
         gold: the reference answer.
+        unworked: whether a sum or a division that is still to be worked out may stand for a gold
+            answer that is a number.
+        rounded: whether a decimal of four places or more may stand for the number it rounds.
     Returns:
         True or False; None where the gold answer cannot be read, whatever was predicted.
 
@@ -118,47 +103,28 @@ def answers_match(predicted: str | None, gold: str | int | float | None) -> bool
     (True, None)
     >>> answers_match("12+30", "42"), answers_match("12+30=42", "42")
     (False, True)
+    >>> answers_match(r"\{2, 1\}", "1 and 2"), answers_match("(2, 1)", "(1, 2)")
+    (True, False)
     """
-    reference = None if gold is None or len(str(gold)) > MAX_ANSWER_CHARS else _read(str(gold))
+    if gold is None or len(str(gold)) > MAX_ANSWER_CHARS:
+        return None
+    try:
+        reference = _read(str(gold), gold=True)
+    except TimeoutError:
+        return None
     if reference is None:
         return None
     if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
         return False
-    candidate = _read(predicted)
-    if candidate is None or (isinstance(reference, Number) and _unworked(predicted, reference)):
+    try:
+        candidate = _candidate(predicted, reference, unworked)
+        if candidate is None:
+            return False
+        if isinstance(candidate, Number) and isinstance(reference, Number):
+            return _same_number(candidate, reference, rounded)
+        return bool(limited(lambda: _same(candidate, reference, rounded), 1 / 3))
+    except TimeoutError:
         return False
-    if isinstance(candidate, Number) and isinstance(reference, Number):
-        return _same_number(candidate, reference)
-    return same_latex(_expressions(candidate), _expressions(reference))
-
-
-def last_boxed(text: str) -> tuple[str, int] | None:
-    r"""What the last closed `\boxed{...}` holds, and where it ends; None where there is none."""
-    # One pass with a stack: a rescan for every \boxed would be quadratic on hostile text.
-    last, open_braces = None, []
-    for brace in _BRACES.finditer(text):
-        if brace[0] in ("\\{", "\\}"):
-            continue
-        if brace[0] != "}":
-            open_braces.append(brace)
-        elif open_braces:
-            opened = open_braces.pop()
-            if opened[0] != "{" and (last is None or opened.start() > last[0].start()):
-                last = opened, brace
-    return last and (text[last[0].end() : last[1].start()], last[1].end())
-
-
-def _marked(text: str) -> str | None:
-    tags = list(_TAG.finditer(text))
-    for opened, closed in reversed(list(zip(tags, tags[1:], strict=False))):
-        if not opened[1] and closed[1]:
-            content = text[opened.end() : closed.start()]
-            return _marked(content) or content.strip() or None
-    if 0 < text.count("\\boxed") <= MAX_BOXES and (boxed := last_boxed(text)):
-        return boxed[0].strip() or None
-    if hashes := _HASHES.findall(text):
-        return hashes[-1].strip() or None
-    return None
 
 
 class Number(NamedTuple):
@@ -167,46 +133,123 @@ class Number(NamedTuple):
     value: Fraction
     percent: bool
     places: int  # 0 for an integer or a fraction
+    base: int = 0  # 8 for 2516_8, whose value is 2516; 0 where none is written
 
 
-_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
-_NUMBER = re.compile(
-    rf"(?P<sign>[-+]?)\s*[€£¥]?\s*(?P<sign2>[-+]?)\s*"
-    rf"(?:(?P<whole>[0-9]+)\s+(?P<over>[0-9]+)\s*/\s*(?P<under>[0-9]+)"
-    rf"|\\[dt]?frac\s*\{{\s*(?P<top>-?[0-9]+)\s*\}}\s*\{{\s*(?P<bottom>-?[0-9]+)\s*\}}"
-    rf"|(?P<n>{_DIGITS})(?:\s*/\s*(?P<d>{_DIGITS})|[eE](?P<exp>[-+]?[0-9]{{1,3}}))?)"
-    r"\s*(?P<percent>%?)(?P<unit>(?:\s*[A-Za-z]+){0,3}\s*(?:\^\s*\{?[23]\}?)?)\.?"
-)
-_SHORT_UNITS = frozenset(re.findall(r"\w+", "cm mm km kg mg ml lb lbs ft in oz mi hr am pm"))
-# Words which after a number change it, so that it is not the number alone.
-_NOT_UNITS = frozenset(
-    re.findall(
-        r"\w+", "and half hundred thousand million billion trillion dozen sin cos tan log exp"
-    )
-)
+class Words(NamedTuple):
+    """An answer in words, such as "east"."""
+
+    text: str
+
+
+class Formula(NamedTuple):
+    """Other mathematics: what was written, and math-verify's expression, if it has one."""
+
+    text: str
+    expression: Any
+
+
+class Group(NamedTuple):
+    """Several entries: what was written, how they are held together, and each one's reading.
+
+    The kind is the pair of brackets, "," for a bare list, "U" for a union, or a matrix's shape.
+    """
+
+    text: str
+    kind: str
+    entries: tuple
+
+
+Reading = Number | Words | Formula | Group
+
 _TRANSLATE = str.maketrans(
     dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-")
     | dict.fromkeys("\u00a0\u202f\u2009~", " ")
-    | {"÷": "/", "⁄": "/", "×": r"\times ", "π": r"\pi ", "°": ""}
-    | {"²": "^2", "³": "^3", "½": " 1/2"}
+    | {"÷": "/", "⁄": "/", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "°": "", "∞": r"\infty "}
+    | {"²": "^2", "³": "^3", "½": " 1/2", "±": r"\pm ", "√": r"\sqrt", "≤": r"\le ", "≥": r"\ge "}
+    | {"≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "}
 )
+# A command of TeX. `\\` ends a row, so it is taken first and left alone.
+_COMMAND = re.compile(r"\\!\s*|\\([A-Za-z]+)|\\(.)", re.DOTALL)
+_STYLE = "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits rm bf it"
+_COMMANDS = (
+    dict.fromkeys(_STYLE.split(), "")
+    | dict.fromkeys(["dfrac", "tfrac", "cfrac"], r"\frac")
+    | {"leq": r"\le", "leqslant": r"\le", "geq": r"\ge", "geqslant": r"\ge", "degree": ""}
+    | {"quad": " ", "qquad": " ", "thinspace": " ", "lbrace": r"\{", "rbrace": r"\}", "ast": "*"}
+    | {"lvert": "|", "rvert": "|", "vert": "|", "colon": ":", "dollar": "", "boxed": ""}
+)
+_CHARACTERS = dict.fromkeys(",;:> \n", " ") | dict.fromkeys("$()[]#", "") | {"%": "%", "_": "_"}
+_TEXT = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it)|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
+_LETTER_UNITS = {"m": "metres", "g": "grams", "s": "seconds", "l": "litres", "L": "litres"}
 _REWRITES = [
-    (re.compile(r"\\?\$|\\[()\[\]]|\\left(?![a-z])|\\right(?![a-z])|\^\s*\{?\s*\\circ\s*\}?"), ""),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"(?<=[0-9])(?:\\[,!;:]|\\? )\s*(?=[0-9]{3}(?![0-9/]))"), ","),
-    (re.compile(r"\\[,!;: ]"), " "),
-    (re.compile(r"\\%|\s*(?:percent|per cent|pct)\b"), "%"),
-    (re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"\s+"), " "),
+    (re.compile(r" ?\^ ?"), "^"),
+    (re.compile(r"\^\{? ?\\circ ?\}?|\\circ\b"), ""),
+    (re.compile(r"(?<!\\)\{ ?, ?\}"), ","),
+    (re.compile(r" ?(?:percent|per cent|pct)\b"), "%"),
 ]
+_SPACED = re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9/])")
 
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_NUMBER = re.compile(
+    rf"(?P<sign>[-+]?) ?[€£¥]? ?(?P<sign2>[-+]?) ?"
+    rf"(?:(?P<whole>[0-9]+) (?P<over>[0-9]+) ?/ ?(?P<under>[0-9]+)"
+    rf"|(?P<units>[0-9]*) ?\\frac ?\{{ ?(?P<top>-?[0-9]+) ?\}} ?\{{ ?(?P<bottom>-?[0-9]+) ?\}}"
+    rf"|(?P<n>{_DIGITS})(?: ?/ ?(?P<d>{_DIGITS})|[eE](?P<exp>[-+]?[0-9]{{1,3}})"
+    rf"| ?(?:\\times|\\cdot|x|\*) ?10 ?\^ ?\{{? ?(?P<power>[-+]?[0-9]{{1,3}}) ?\}}?)?)"
+    r" ?(?P<percent>%?)(?P<unit>[A-Za-z ./()]*+(?:\^ ?\{?[23]\}?)?)"
+)
+_BASED = re.compile(r"([0-9]+) ?_ ?\{? ?([0-9]{1,2}) ?\}?")
+_DECIMAL_COMMA = re.compile(r"[^0-9]{0,3}(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})(?:\s?[^0-9,]{0,20})")
+_SHORT_UNITS = frozenset(re.findall(r"\w+", "cm mm km kg mg ml lb lbs ft in oz mi hr am pm mph"))
+# Words which after a number change it, so that it is not the number alone.
+_NOT_UNITS = frozenset(re.findall(r"\w+", "and half dozen sin cos tan log exp sqrt mod"))
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+# What a model writes after a space, where a number is asked: 12 m^2.
+_LETTER_UNIT = re.compile(r"(.*[0-9}]) [mgslLh](?: ?\^ ?\{?[23]\}?)?", re.DOTALL)
+
+_MATRIX = re.compile(
+    r"[(\[]? ?\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?((?:(?!\\begin|\\end).)*)"
+    r"\\end\{\1\} ?[)\]]?",
+    re.DOTALL,
+)
+_TOKEN = re.compile(r"\\(?:begin|end|cup(?![A-Za-z])|pm(?![A-Za-z])|.)|\b(?:and|or)\b|.", re.DOTALL)
+_DEEPER = frozenset(["(", "[", "{", "\\{", "\\begin"])
+_HIGHER = frozenset([")", "]", "}", "\\}", "\\end"])
+_MEMBER = re.compile(r"[^=<>]*?(?:=|\\in(?![A-Za-z])) ?(?=[(\[]|\\\{|\\begin)")
+_BUILDER = re.compile(r"\\\{ ?[A-Za-z] ?(?:\\mid|\||:)(.*)\\\}")
+_WORDS = re.compile(r"(?:[^\W\d_]|[ '.]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{2}))+")
+# A formula that can't be parsed still says the same as its copy.
+_VERBATIM = re.compile(r"\\[A-Za-z]")
+_SENTENCE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,} [A-Za-z]{2,}")
+_PHRASES = frozenset(
+    ["no solution", "no solutions", "no real solution", "no real solutions", "does not exist"]
+    + ["all real numbers", "infinitely many", "infinitely many solutions", "not possible"]
+)
 
 # A sum, product, power or function of numbers; 3x10^5 is how a number is written.
 _UNWORKED = re.compile(
-    r"[0-9)}]\s*(?:[-+*:]|\\(?:times|cdot|div)(?!\s*10\s*\^))\s*[0-9({\\.]|[0-9)}]\s*\("
-    r"|(?<!10)\^|\\sqrt"
+    r"[0-9)}] ?(?:[-+*:]|\\(?:times|cdot|div)(?! ?10 ?\^)) ?[0-9({\\.]|[0-9)}] ?\("
+    r"|(?<!10)\^|\\sqrt|sqrt|!|\\binom"
 )
-_DIVISION = re.compile(r"[0-9]\s*/\s*[0-9]|\\[dt]?frac")
+_DIVISION = re.compile(r"[0-9] ?/ ?[0-9]|\\frac")
+
+
+def _candidate(predicted: str, reference: Reading, unworked: bool) -> Reading | None:
+    """The reading of a predicted answer that the policies let stand beside the gold answer's."""
+    candidate = _read(predicted)
+    if not isinstance(reference, Number):
+        return candidate
+    if not unworked and _unworked(predicted, reference):
+        return None
+    if not isinstance(candidate, Number):
+        # Beside a number 3,50 is no list, and the m of 12 m^2 no variable.
+        if comma := _DECIMAL_COMMA.fullmatch(predicted.strip()):
+            return _read(f"{comma[1]}.{comma[2]}")
+        if unit := _LETTER_UNIT.fullmatch(_plain(predicted)):
+            return _read(unit[1])
+    return candidate
 
 
 def _unworked(predicted: str, reference: Number) -> bool:
@@ -214,74 +257,293 @@ def _unworked(predicted: str, reference: Number) -> bool:
 
     Working it out would be the verifier's work, not the policy's.
     """
-    text = predicted.replace("^\\circ", "").translate(_TRANSLATE)
-    text = (_marked(text) or text).rstrip(" .$").rpartition("=")[2].strip() or text
+    text = _plain(marked(predicted) or predicted)
+    text = text.rpartition("=")[2].strip() or text
     if reference.value.denominator == 1 and _DIVISION.search(text):
-        return True
-    return not isinstance(_read(text), Number) and bool(_UNWORKED.search(text))
+        return not re.match(r"[-+]?[0-9]+ ?\\frac|[-+]?[0-9]+ [0-9]+ ?/", text)
+    if _NUMBER.fullmatch(text) or _LETTER_UNIT.fullmatch(text):
+        return False
+    return bool(_UNWORKED.search(text))
 
 
 @lru_cache(maxsize=8192)
-def _read(text: str) -> Number | tuple | None:
-    """A number, or math-verify's expressions, or None where the text is neither."""
-    text = (_marked(text) or text).translate(_TRANSLATE)
+def _read(text: str, gold: bool = False) -> Reading | None:
+    """What a text says: a number, words, a formula, or a group of these; None where it is none.
+
+    A gold answer gets more time. In words it has to be short, or a sentence that gives the answer.
+    """
+    text = marked(text) or text
+    plain = _plain(text)
+    if number := _number(plain):
+        return number
+    time = 6 if gold else 1
+    reading = limited(lambda: _entry(plain), time)
+    if reading is None and _VERBATIM.search(plain) and not _SENTENCE.search(plain):
+        return Formula(canonical(plain) or plain, None)
+    if gold and isinstance(reading, Words):
+        short = " " not in reading.text or reading.text in _PHRASES
+        reading = reading if short or _TEXT.search(text) else None
+    elif reading is not None and not isinstance(reading, Words):
+        return reading
+    said = stated(text, alone=gold) if len(text) <= 200 else None
+    if said and said != text and (reading is None or not gold):
+        return limited(lambda: _entry(_plain(said)), time)
+    return reading
+
+
+def _plain(text: str) -> str:
+    """A text without styles, spacing and dollar signs; rows, braces and separators stay."""
+    text = text.translate(_TRANSLATE)
+    if "\\" in text:
+        text = _TEXT.sub(_unmarked_text, _COMMAND.sub(_plain_command, text))
+    text = text.replace("$", "")
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = text.strip(" *_=").rstrip(".,;: ")
-    number = _NUMBER.fullmatch(text)
-    if number and _is_unit(number["unit"]) and not (number["sign"] and number["sign2"]):
-        return _number(number)
-    return read_latex(text)
+    text = _SPACED.sub(lambda match: match[0].replace(" ", ","), text)
+    return text.strip(" *_=").rstrip(".,;: ")
+
+
+def _plain_command(match: re.Match) -> str:
+    if match[1]:
+        return _COMMANDS.get(match[1], match[0])
+    return _CHARACTERS.get(match[2], match[0]) if match[2] else ""
+
+
+def _unmarked_text(match: re.Match) -> str:
+    content = match[1].strip()
+    return f" {_LETTER_UNITS.get(content, content)} "
+
+
+def _entry(text: str, depth: int = 0) -> Reading | None:
+    """The reading of plain text, with structure taken apart before formulas are parsed."""
+    if not text or depth > 4:
+        return None
+    if number := _number(text):
+        return number
+    if based := _BASED.fullmatch(text):
+        return Number(Fraction(int(based[1])), False, 0, int(based[2]))
+    if (group := _group(text, depth)) is not NotImplemented:
+        return group
+    words = text.strip("() '")
+    if _WORDS.fullmatch(words) and re.search(r"[^\W\d_]{3}|^(?:no|up)$", words, re.IGNORECASE):
+        folded = words.casefold().replace("-", " ").split()
+        longest = 3 if depth else 8  # a sentence is no answer
+        return (
+            Words(" ".join(folded))
+            if folded not in (["nan"], ["null"]) and len(folded) <= longest
+            else None
+        )
+    if "\\frac" in text and (number := _number(canonical(text) or "")):
+        return number
+    formula = _without_unit(text)
+    expression = read_latex(formula)
+    return None if expression is None else Formula(canonical(formula) or formula, expression)
+
+
+def _group(text: str, depth: int) -> Any:
+    """The Group that a text is, None if it is a broken one, NotImplemented if it is none."""
+    if match := _MATRIX.fullmatch(text):
+        rows = [_split(row, "&")[0] for row in re.split(r"\\\\(?: ?\[[^\]]*\])?", match[2])]
+        rows = [row for row in rows if row != [""]]
+        if not rows or len({len(row) for row in rows}) > 1:
+            return None
+        entries = [entry for row in rows for entry in row]
+        return _entries(text, f"{len(rows)}x{len(rows[0])}", entries, depth)
+    if (member := _MEMBER.match(text)) and not re.search(r"[0-9+]", member[0]):
+        return _group(text[member.end() :].strip(), depth)
+    if builder := _BUILDER.fullmatch(text):
+        return _entry(builder[1].strip(), depth + 1)
+    for marks in (",;", ("and", "or"), ("\\cup",)):
+        parts, found = _split(text, marks)
+        if found:
+            return _entries(text, "U" if found == "\\cup" else ",", parts, depth)
+    parts, found = _split(text, ("\\pm",))
+    if found and len(parts) == 2:
+        both = [f"{parts[0]} + {parts[1]}" if parts[0] else parts[1], f"{parts[0]} - {parts[1]}"]
+        return _entries(text, ",", both, depth)
+    brackets = _brackets(text)
+    if brackets is None:
+        return NotImplemented
+    opener, inside, closer = brackets
+    parts, found = _split(inside, ",;")
+    if len(parts) == 1 and opener + closer in ("()", "{}"):  # round a single answer, or TeX's own
+        return _entry(parts[0], depth + 1)
+    return _entries(text, (opener + closer).replace("\\", "set"), parts, depth)
+
+
+def _entries(text: str, kind: str, parts: list[str], depth: int) -> Group | None:
+    if len(parts) > MAX_ENTRIES:
+        return None
+    entries = []
+    for part in parts:
+        reading = _entry(part.strip(), depth + 1)
+        if reading is None:
+            return None
+        entries.append(reading)
+    return Group(text, kind, tuple(entries))
+
+
+def _split(text: str, marks: Any) -> tuple[list[str], str]:
+    """The parts of a text between the marks that stand in no bracket, and the last mark found."""
+    parts, depth, start, last = [], 0, 0, ""
+    if not any(mark in text for mark in marks):
+        return [text.strip()], ""
+    # "10,080, 20,160" has thousands in its entries where "1,2,3" has none.
+    spaced = ", " in text and re.search(r"[0-9],[0-9]{3}(?![0-9])", text) is not None
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in _DEEPER) - (token[0] in _HIGHER)
+        if depth < 0:
+            return [text.strip()], ""
+        if depth or token[0] not in marks:
+            continue
+        if spaced and token[0] == "," and text[token.end() : token.end() + 1] != " ":
+            continue
+        part = text[start : token.start()].strip()
+        if part or token[0] not in ("and", "or"):  # "1, 2, and 3"
+            parts.append(part)
+        start, last = token.end(), token[0]
+    if not last:
+        return [text.strip()], ""
+    return [*parts, text[start:].strip()], last
+
+
+def _brackets(text: str) -> tuple[str, str, str] | None:
+    """A text's outer brackets and what they hold, if the first one closes at the end."""
+    depth = 0
+    opener = None
+    for token in _TOKEN.finditer(text):
+        if opener is None:
+            opener = token[0]
+            if opener not in _DEEPER or opener == "\\begin":
+                return None
+        depth += (token[0] in _DEEPER) - (token[0] in _HIGHER)
+        if depth == 0:
+            if token.end() < len(text):
+                return None
+            return opener, text[len(opener) : token.start()], token[0]
+    return None
 
 
 def _is_unit(text: str) -> bool:
-    words = re.sub(r"[^A-Za-z ]", "", text).lower().split()
-    return all(w in _SHORT_UNITS or (len(w) > 2 and w not in _NOT_UNITS) for w in words)
+    words = re.findall(r"[A-Za-z]+", text.replace(".", ""))
+    if words and words[0].lower() in _POWERS:
+        words = words[1:]
+    per = "/" in text
+    return len(words) <= 4 and all(_is_unit_word(word, per) for word in words)
 
 
-def _number(match: re.Match) -> Number | None:
-    places = 0
-    if match["whole"]:
-        parts = Fraction(match["whole"]), (match["over"], match["under"])
-    elif match["top"]:
-        parts = Fraction(0), (match["top"], match["bottom"])
-    else:
-        top = match["n"].replace(",", "")
-        places = 0 if match["d"] else len(top.partition(".")[2])
-        parts = Fraction(0), (top, (match["d"] or "1").replace(",", ""))
-    top, bottom = (Fraction(part) for part in parts[1])
-    if bottom == 0:
+def _is_unit_word(word: str, per: bool = False) -> bool:
+    word = word.lower()
+    return (
+        word in _SHORT_UNITS
+        or (per and word in _LETTER_UNITS or len(word) > 2)
+        and (word not in _NOT_UNITS and word not in _POWERS)
+    )
+
+
+def _without_unit(text: str) -> str:
+    """A formula without the words after it: `12\\pi cm^2` is 12 pi."""
+    words = text.split(" ")
+    while len(words) > 1 and re.fullmatch(r"[A-Za-z]{2,}(?:\^\{?[23]\}?)?", words[-1]):
+        if not _is_unit_word(re.sub(r"[^A-Za-z]", "", words[-1])):
+            break
+        words.pop()
+    return " ".join(words)
+
+
+def _number(text: str) -> Number | None:
+    match = _NUMBER.fullmatch(text)
+    if match is None or (match["sign"] and match["sign2"]) or not _is_unit(match["unit"]):
         return None
-    value = (parts[0] + top / bottom) * Fraction(10) ** int(match["exp"] or 0)
+    places = 0
+    whole, exponent = match["whole"] or match["units"], int(match["exp"] or match["power"] or 0)
+    if match["over"] or match["top"]:
+        top, bottom = match["over"] or match["top"], match["under"] or match["bottom"]
+    else:
+        top, bottom = match["n"].replace(",", ""), (match["d"] or "1").replace(",", "")
+        places = 0 if match["d"] else max(0, len(top.partition(".")[2]) - exponent)
+    if Fraction(bottom) == 0:
+        return None
+    value = (Fraction(whole or 0) + Fraction(top) / Fraction(bottom)) * Fraction(10) ** exponent
+    if magnitude := re.match(r" ?([a-z]+)", match["unit"].lower()):
+        value *= 10 ** _POWERS.get(magnitude[1], 0)
     negative = "-" in (match["sign"], match["sign2"])
     return Number(-value if negative else value, bool(match["percent"]), places)
 
 
-def _same_number(a: Number, b: Number) -> bool:
-    if _close(a, b):
+def _same(a: Reading, b: Reading, rounded: bool) -> bool:
+    if isinstance(a, Number) and isinstance(b, Number):
+        return _same_number(a, b, rounded)
+    if isinstance(a, Words) and isinstance(b, Words):
+        return a.text == b.text
+    if isinstance(a, Group) and isinstance(b, Group):
+        return _same_group(a, b, rounded)
+    for group, other in ((a, b), (b, a)):  # {5} is 5
+        if isinstance(group, Group) and group.kind in (",", "set{set}") and len(group.entries) == 1:
+            return _same(group.entries[0], other, rounded)
+        if isinstance(group, Group) and isinstance(other, Number | Words):
+            return False
+    if isinstance(a, Formula) and isinstance(b, Formula) and a.text == b.text:
+        return True
+    predicted, gold = _expression(a), _expression(b)
+    return predicted is not None and gold is not None and same_latex(predicted, gold)
+
+
+def _same_group(a: Group, b: Group, rounded: bool) -> bool:
+    if len(a.entries) != len(b.entries):
+        return _same_union(a, b)
+    unordered = {",", "set{set}", "U"}
+    if a.kind in unordered and b.kind in unordered:
+        left = list(b.entries)
+        for entry in a.entries:
+            match = next((k for k, other in enumerate(left) if _same(entry, other, rounded)), None)
+            if match is None:
+                return _same_union(a, b)
+            left.pop(match)
+        return True
+    # "1, 2" may stand for (1, 2), but a set for neither a point nor an interval.
+    if a.kind != b.kind and {a.kind, b.kind} != {",", "()"}:
+        return False
+    return all(_same(x, y, rounded) for x, y in zip(a.entries, b.entries, strict=True))
+
+
+def _same_union(a: Group, b: Group) -> bool:
+    if "U" not in (a.kind, b.kind):
+        return False
+    predicted, gold = _expression(a), _expression(b)
+    return predicted is not None and gold is not None and same_latex(predicted, gold)
+
+
+def _same_number(a: Number, b: Number, rounded: bool) -> bool:
+    if a.base and b.base and a.base != b.base:
+        return False
+    if _close(a, b, rounded):
         return True
     if a.percent == b.percent:
         return False
     # 50% may answer "what share" (0.5), so the one with the sign is read both ways.
     a, b = (n._replace(value=n.value / 100, places=0) if n.percent else n for n in (a, b))
-    return _close(a, b)
+    return _close(a, b, rounded)
 
 
-def _close(a: Number, b: Number) -> bool:
+def _close(a: Number, b: Number, rounding: bool) -> bool:
     """Equal, or one is the other correctly rounded to at least four places and four digits."""
     if a.value == b.value:
         return True
     for rounded, exact in ((a, b), (b, a)):
         unit = Fraction(1, 10**rounded.places)
-        if rounded.places >= 4 and abs(rounded.value) >= 1000 * unit:
+        if rounding and rounded.places >= 4 and abs(rounded.value) >= 1000 * unit:
             return abs(rounded.value - exact.value) <= unit / 2
     return False
 
 
-def _expressions(answer: Number | tuple) -> tuple:
-    if not isinstance(answer, Number):
-        return answer
+@lru_cache(maxsize=1024)
+def _expression(reading: Reading) -> Any:
+    if isinstance(reading, Formula):
+        return reading.expression
+    if not isinstance(reading, Number):
+        return read_latex(reading.text)
     import sympy
 
-    value = sympy.Rational(answer.value.numerator, answer.value.denominator)
-    return (sympy.Float(value, 15) if answer.places else value,)
+    value = sympy.Rational(reading.value.numerator, reading.value.denominator)
+    return sympy.Float(value, 15) if reading.places else value

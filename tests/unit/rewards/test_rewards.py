@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import postlab.rewards._extract as extract_module
 import postlab.rewards._latex as latex
 import postlab.rewards.format as format_module
 import postlab.rewards.math as math_module
@@ -26,7 +27,7 @@ from postlab.rewards import (
 
 
 @pytest.mark.parametrize(
-    "module", [math_module, format_module, latex, sys.modules[Finding.__module__]]
+    "module", [math_module, extract_module, format_module, latex, sys.modules[Finding.__module__]]
 )
 def test_docstring_examples(module):
     result = doctest.testmod(module)
