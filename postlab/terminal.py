@@ -23,6 +23,10 @@ from typing import Any, NoReturn
 WELL, FOUND, UNANSWERED = 0, 1, 2
 LOG = "trainer_state.json"
 KINDS = ("preference", "unpaired", "step", "math", "instruction")  # the most special first
+OPTIONAL = (
+    "group", "new_tokens", "accumulation", "lora_rank", "examples", "devices", "optimizer", "engine",
+    "parallel",
+)  # fmt: skip
 SHOWN = 240  # characters of a row's text
 
 
@@ -67,10 +71,13 @@ def _parser() -> argparse.ArgumentParser:
         ("accumulation", "micro-batches an optimizer step"),
         ("lora-rank", "of adapters on all projections; 0 is full fine-tuning"),
         ("examples", "rows in an epoch, for hours and dollars"),
+        ("devices", "GPUs that share the work (default 1)"),
     ):
         plan.add_argument(f"--{name}", type=int, help=text)
     plan.add_argument("--bits", type=int, default=4, help="of the base's weights: 4, 16 or 32")
-    plan.add_argument("--optimizer", help="adamw (default) or adamw_8bit")
+    plan.add_argument("--optimizer", help="such as adamw (default) or adamw_8bit")
+    plan.add_argument("--engine", choices=("trl", "unsloth"), help="what trains (default trl)")
+    plan.add_argument("--parallel", choices=("ddp", "fsdp"), help="across devices (default ddp)")
 
     template = command("template", _template, "what is wrong with a model's chat template")
     template.add_argument("model", help="a folder, or a Hub id; only its tokenizer is read")
@@ -138,11 +145,7 @@ def _log_in(folder: Path) -> Path:
 def _preflight(asked: argparse.Namespace) -> int:
     from postlab.preflight import estimate
 
-    given = {
-        name: getattr(asked, name)
-        for name in ("group", "new_tokens", "accumulation", "lora_rank", "examples", "optimizer")
-        if getattr(asked, name) is not None
-    }
+    given = {name: getattr(asked, name) for name in OPTIONAL if getattr(asked, name) is not None}
     sizes = _usual_sizes(asked.stage) | given
     for name in ("batch", "length"):
         if getattr(asked, name) is not None:
@@ -154,8 +157,8 @@ def _preflight(asked: argparse.Namespace) -> int:
         settings = ", ".join(f"{name} {value}" for name, value in sizes.items())
         print(f"{plan.stage} of {plan.model} on {plan.device}: {settings}, {asked.bits} bits")
         for name, value in vars(plan).items():
-            if name.endswith("_gib") and value:
-                print(f"  {name.removesuffix('_gib'):12s}{value:8.2f} GiB")
+            if name.endswith("_gib") and isinstance(value, float) and value:
+                print(f"  {name.removesuffix('_gib'):12s}{value:8.2f} GiB{_range(plan, name)}")
         slow, fast = plan.tokens_per_s_range
         print(f"  speed       {slow:,.0f} to {fast:,.0f} tokens/s")
         if plan.hours_range:
@@ -166,6 +169,12 @@ def _preflight(asked: argparse.Namespace) -> int:
         for finding in plan.findings:
             print(finding)
     return WELL if plan.fits else FOUND
+
+
+def _range(plan: Any, name: str) -> str:
+    """(from .. to) for a size that is known only within a range."""
+    limits = getattr(plan, f"{name.removesuffix('_gib')}_range_gib", None)
+    return f" ({limits[0]:.2f} to {limits[1]:.2f})" if limits else ""
 
 
 def _usual_sizes(stage: str) -> dict[str, int]:
