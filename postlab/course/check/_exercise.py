@@ -3,10 +3,10 @@
 `examine` asks in this order: can it be called; is it more than the stub; does it return the right
 form and the right values, on cases worked by hand and on random ones; does it hold at the edges;
 are its inputs what they were; does the right gradient flow. What fails first is described on a case
-that can be checked by hand, and compared with what known wrong answers return on the same cases, each
-with one mistake or with two. A mistake is named only if it gives the learner's values on every case.
-Where none does, it looks for plainer traces: an argument without effect, a sign, a factor. Where
-there are none either, it says so, and shows the smallest case that fails.
+that can be checked by hand, and compared with what known wrong answers return on the same cases,
+each with one mistake or with two. A mistake is named only if it gives the learner's values on every
+case. Where none does, it looks for plainer traces: an argument without effect, a sign, a factor.
+Where there are none either, it says so, and shows the smallest case that fails.
 
 It proves nothing: a function that is right on these cases and wrong elsewhere passes.
 """
