@@ -277,9 +277,9 @@ def bounded(work: Callable[[], Any], max_calls: int = 2_000_000, stopped: Any = 
         # Python drops a hook that raises, and ignores what is raised while a generator is closed.
         if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
             raise _TooLong
-        if event == "call" and (is_huge := _WATCHED.get(frame.f_code.co_name)):
-            if is_huge(frame.f_locals):
-                raise _TooLong
+        is_huge = _WATCHED.get(frame.f_code.co_name) if event == "call" else None
+        if is_huge and is_huge(frame.f_locals):
+            raise _TooLong
 
     sys.setprofile(watch)
     try:
