@@ -24,8 +24,8 @@ WELL, FOUND, UNANSWERED = 0, 1, 2
 LOG = "trainer_state.json"
 KINDS = ("preference", "unpaired", "step", "math", "instruction")  # the most special first
 OPTIONAL = (
-    "group", "new_tokens", "accumulation", "lora_rank", "examples", "devices", "optimizer", "engine",
-    "parallel",
+    "group", "new_tokens", "accumulation", "lora_rank", "examples", "devices", "optimizer",
+    "engine", "parallel",
 )  # fmt: skip
 SHOWN = 240  # characters of a row's text
 
