@@ -104,14 +104,14 @@ def extract_answer(
 
 def marked(text: str, boxes: Boxes = "listed") -> str | None:
     """The answer between tags, in a box or behind ####; None where nothing is marked."""
-    tags = list(_TAG.finditer(text))
+    tags = list(_TAG.finditer(text)) if "<" in text else []
     for opened, closed in reversed(list(zip(tags, tags[1:], strict=False))):
         if not opened[1] and closed[1]:
             content = text[opened.end() : closed.start()]
             return marked(content, boxes) or content.strip() or None
     if 0 < text.count("\\boxed") + text.count("\\fbox") <= MAX_BOXES and (found := _boxed(text)):
         return _joined(text, found, boxes)
-    if hashes := _HASHES.findall(text):
+    if "####" in text and (hashes := _HASHES.findall(text)):
         return hashes[-1].strip() or None
     return None
 

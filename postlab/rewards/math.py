@@ -182,14 +182,18 @@ _COMMANDS = (
 _CHARACTERS = dict.fromkeys(",;:> \n", " ") | dict.fromkeys("$()[]#", "") | {"%": "%", "_": "_"}
 _TEXT = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it)|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
 _LETTER_UNITS = {"m": "metres", "g": "grams", "s": "seconds", "l": "litres", "L": "litres"}
-_REWRITES = [
-    (re.compile(r"\s+"), " "),
-    (re.compile(r" ?\^ ?"), "^"),
-    (re.compile(r"\^\{? ?\\circ ?\}?|\\circ\b"), ""),
-    (re.compile(r"(?<!\\)\{ ?, ?\}"), ","),
-    (re.compile(r" ?(?:percent|per cent|pct)\b"), "%"),
+# Each is tried where its first column occurs.
+_REWRITES: list[tuple[str, re.Pattern, Any]] = [
+    ("^", re.compile(r" ?\^ ?"), "^"),
+    ("\\circ", re.compile(r"\^\{? ?\\circ ?\}?|\\circ\b"), ""),
+    ("{", re.compile(r"(?<!\\)\{ ?, ?\}"), ","),
+    ("p", re.compile(r" ?(?:percent|per cent|pct)\b"), "%"),
+    (
+        " ",
+        re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9/])"),
+        lambda thousands: thousands[0].replace(" ", ","),
+    ),
 ]
-_SPACED = re.compile(r"(?<![0-9.])[0-9]{1,3}(?: [0-9]{3})+(?![0-9/])")
 
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _NUMBER = re.compile(
@@ -206,6 +210,7 @@ _SHORT_UNITS = frozenset(re.findall(r"\w+", "cm mm km kg mg ml lb lbs ft in oz m
 # Words which after a number change it, so that it is not the number alone.
 _NOT_UNITS = frozenset(re.findall(r"\w+", "and half dozen sin cos tan log exp sqrt mod"))
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MAGNITUDE = re.compile(rf" ?({'|'.join(_POWERS)})\b", re.IGNORECASE)
 # What a model writes after a space, where a number is asked: 12 m^2.
 _LETTER_UNIT = re.compile(r"(.*[0-9}]) [mgslLh](?: ?\^ ?\{?[23]\}?)?", re.DOTALL)
 
@@ -241,7 +246,9 @@ def _candidate(predicted: str, reference: Reading, unworked: bool) -> Reading | 
     candidate = _read(predicted)
     if not isinstance(reference, Number):
         return candidate
-    if not unworked and _unworked(predicted, reference):
+    # A number is worked out unless it is a fraction.
+    checked = not isinstance(candidate, Number) or "/" in predicted or "frac" in predicted
+    if checked and not unworked and _unworked(predicted, reference):
         return None
     if not isinstance(candidate, Number):
         # Beside a number 3,50 is no list, and the m of 12 m^2 no variable.
@@ -296,10 +303,10 @@ def _plain(text: str) -> str:
     text = text.translate(_TRANSLATE)
     if "\\" in text:
         text = _TEXT.sub(_unmarked_text, _COMMAND.sub(_plain_command, text))
-    text = text.replace("$", "")
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
-    text = _SPACED.sub(lambda match: match[0].replace(" ", ","), text)
+    text = " ".join(text.replace("$", "").split())
+    for sign, pattern, replacement in _REWRITES:
+        if sign in text:
+            text = pattern.sub(replacement, text)
     return text.strip(" *_=").rstrip(".,;: ")
 
 
@@ -455,20 +462,27 @@ def _number(text: str) -> Number | None:
     match = _NUMBER.fullmatch(text)
     if match is None or (match["sign"] and match["sign2"]) or not _is_unit(match["unit"]):
         return None
-    places = 0
-    whole, exponent = match["whole"] or match["units"], int(match["exp"] or match["power"] or 0)
-    if match["over"] or match["top"]:
-        top, bottom = match["over"] or match["top"], match["under"] or match["bottom"]
+    places, exponent = 0, int(match["exp"] or match["power"] or 0)
+    if top := match["over"] or match["top"]:
+        bottom = match["under"] or match["bottom"]
     else:
-        top, bottom = match["n"].replace(",", ""), (match["d"] or "1").replace(",", "")
-        places = 0 if match["d"] else max(0, len(top.partition(".")[2]) - exponent)
-    if Fraction(bottom) == 0:
-        return None
-    value = (Fraction(whole or 0) + Fraction(top) / Fraction(bottom)) * Fraction(10) ** exponent
-    if magnitude := re.match(r" ?([a-z]+)", match["unit"].lower()):
-        value *= 10 ** _POWERS.get(magnitude[1], 0)
-    negative = "-" in (match["sign"], match["sign2"])
-    return Number(-value if negative else value, bool(match["percent"]), places)
+        top, bottom = match["n"].replace(",", ""), match["d"]
+        places = 0 if bottom else max(0, len(top.partition(".")[2]) - exponent)
+    value = Fraction(top)
+    if bottom:
+        divisor = Fraction(bottom.replace(",", ""))
+        if not divisor:
+            return None
+        value /= divisor
+    if whole := match["whole"] or match["units"]:
+        value += int(whole)
+    if magnitude := _MAGNITUDE.match(match["unit"]):
+        exponent += _POWERS[magnitude[1].lower()]
+    if exponent:
+        value *= Fraction(10) ** exponent
+    if (match["sign"] or match["sign2"]) == "-":
+        value = -value
+    return Number(value, bool(match["percent"]), places)
 
 
 def _same(a: Reading, b: Reading, rounded: bool) -> bool:
