@@ -51,8 +51,7 @@ CODE = (
     "sampling.decoding",
     "rewards.code",
 )
-CODE += ("rewards.schema", "rewards._asserts", "rewards._jail", "rewards._reply")
-CODE += ("rewards._tests",)
+CODE += ("rewards.schema", "rewards._asserts", "rewards._tests", "rewards._jail", "rewards._reply")
 FEW = 2  # of a row's tests: those with small numbers
 SETTINGS: dict[str, Any] = {
     "heldout": 150,

@@ -250,6 +250,7 @@ def test_the_sandbox_is_told_no_expected_value():
         *(10**5000, -(2**64), b"\0\xff", bytearray(b"a"), 1 - 2j, range(3, 10**4, 2), float("inf")),
         *([[]] * 3, {"a": {"b": {"c": [b"d"]}}}, {(1, b"2"): {3j}}),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_values_come_back_as_they_went(value):
     assert decode(encode(value)) == value and type(decode(encode(value))) is type(value)

@@ -36,7 +36,7 @@ DOUBLE = "def f(x): return x + x"  # right for 0 and 2
 READ = {
     "keywords": ("def f(a, *, b=1): return a - b", "def f(a, b=1): return b - a", "assert f(b=2, a=5) == 3"),
     "starred": ("def f(a, b): return a - b", "def f(a, b): return a", "assert f(*[5, 2]) == 3"),
-    "two stars": ("def f(a, b): return a - b", "def f(a, b): return a", "assert f(**{'b': 2, 'a': 5}) == 3"),
+    "two stars": ("def f(a, b): return a - b", "def f(a, b): return a", "k = {'b': 2, 'a': 5}\nassert f(**k) == 3 and k['b'] == 2"),
     "bytes": ("def f(x): return x[::-1]", "def f(x): return x", "assert f(b'ab\\x00') == b'\\x00ba'"),
     "bytearray": ("def f(x): return x[::-1]", "def f(x): return x", "assert f(bytearray(b'ab')) == b'ba'"),
     "complex": ("def f(x): return x.conjugate()", SQUARE, "assert f(1 + 2j) == 1 - 2j"),
