@@ -304,7 +304,8 @@ def _huge_magnitude(arguments: dict) -> bool:
 
 
 def _huge_power(arguments: dict) -> bool:
-    base, exponent = arguments.get("self"), arguments.get("expt", arguments.get("other"))
+    base: Any = arguments.get("self")
+    exponent: Any = arguments.get("expt", arguments.get("other"))
     if not hasattr(base, "p") or not hasattr(exponent, "p"):
         return False
     bits = max(abs(base.p), base.q).bit_length()
