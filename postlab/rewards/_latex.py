@@ -77,8 +77,8 @@ def canonical(text: str) -> str | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    text = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
-    return text and _SPACE.sub("", text)
+    formula = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
+    return formula and _SPACE.sub("", formula)
 
 
 @lru_cache(maxsize=8192)
