@@ -77,8 +77,8 @@ def canonical(text: str) -> str | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    text = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
-    return text and _SPACE.sub("", text)
+    formula = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
+    return None if formula is None else _SPACE.sub("", formula)
 
 
 @lru_cache(maxsize=8192)
@@ -304,7 +304,8 @@ def _huge_magnitude(arguments: dict) -> bool:
 
 
 def _huge_power(arguments: dict) -> bool:
-    base, exponent = arguments.get("self"), arguments.get("expt", arguments.get("other"))
+    base: Any = arguments.get("self")
+    exponent: Any = arguments.get("expt", arguments.get("other"))
     if not hasattr(base, "p") or not hasattr(exponent, "p"):
         return False
     bits = max(abs(base.p), base.q).bit_length()
