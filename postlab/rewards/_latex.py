@@ -78,7 +78,7 @@ def canonical(text: str) -> str | None:
     if len(text) > MAX_CHARS:
         return None
     formula = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
-    return formula and _SPACE.sub("", formula)
+    return None if formula is None else _SPACE.sub("", formula)
 
 
 @lru_cache(maxsize=8192)

@@ -116,6 +116,8 @@ def answers_match(
         return None
     if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
         return False
+    if predicted.strip("$ ") == str(gold).strip("$ "):
+        return True
     try:
         candidate = _candidate(predicted, reference, unworked)
         if candidate is None:
