@@ -87,7 +87,7 @@ def _convert(row: Fields, instruction: str | None) -> dict:
             raise _messages.Drop("with a solution that marks no answer")
     if not gold:
         raise _messages.Drop("with an empty answer")
-    if not answers_match(gold, gold, unworked=True):  # a proof, say: nothing could be paid
+    if not answers_match(gold, gold):  # a proof, say: nothing could be paid
         raise _messages.Drop("with an answer that math_reward can't read")
     if instruction:
         question = f"{prompt[-1]['content']}\n\n{instruction}"
