@@ -33,7 +33,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     pip = [sys.executable, "-m", "pip", "--python", str(own), "install", "--quiet", "--retries=1"]
     done = subprocess.run([*pip, *PINS], capture_output=True, text=True)
     if done.returncode:
-        reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = [line for line in done.stderr.splitlines() if line.lower().startswith("error")]
         pytest.skip(f"pip could not install {', '.join(PINS)}: {reason[-1:]}")
     site = next(folder.glob("lib/python*/site-packages"))
     # Searched after the environment's own packages.
