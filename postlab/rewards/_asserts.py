@@ -688,7 +688,8 @@ class _Script:
         return self.pure(node, callee, values, keywords)
 
     def arguments(self, node: ast.Call) -> tuple[list, dict[str, Any]]:
-        values, keywords = self.values(node.args), {}
+        values = self.values(node.args)
+        keywords: dict[str, Any] = {}
         for word in node.keywords:
             if word.arg is None:
                 keywords |= self.known(self.value(word.value))
