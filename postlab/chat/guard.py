@@ -89,7 +89,7 @@ def _limit() -> None:
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     if sys.platform == "linux":
         with suppress(ValueError, OSError):
-            with open("/proc/self/statm") as file:
+            with open("/proc/self/statm", encoding="utf-8") as file:
                 size = int(file.read().split()[0]) * resource.getpagesize()
             hard = resource.getrlimit(resource.RLIMIT_AS)[1]
             resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, hard))
