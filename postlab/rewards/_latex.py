@@ -396,6 +396,7 @@ def _parser() -> Callable[[str], Any]:
     for text in _FIRST:
         parse(text)
     verify(parse("2-x"), parse("x-1"), timeout_seconds=None)
+    verify(parse(r"1\le x\le 2"), parse("[1,2]"), timeout_seconds=None)
     return parse
 
 
