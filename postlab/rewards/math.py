@@ -168,9 +168,11 @@ _TRANSLATE = str.maketrans(
     dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-")
     | dict.fromkeys("\u00a0\u202f\u2009~", " ")
     | {"÷": "/", "⁄": "/", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "°": "", "∞": r"\infty "}
-    | {"²": "^2", "³": "^3", "½": " 1/2", "±": r"\pm ", "√": r"\sqrt", "≤": r"\le ", "≥": r"\ge "}
+    | {"½": " 1/2", "±": r"\pm ", "√": r"\sqrt", "≤": r"\le ", "≥": r"\ge "}
     | {"≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "}
 )
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 # A command of TeX. `\\` ends a row, so it is taken first and left alone.
 _COMMAND = re.compile(r"\\!\s*|\\([A-Za-z]+)|\\(.)", re.DOTALL)
 _ESCAPED = re.compile(r"\\\\(?=[A-Za-z])")  # as in JSON
@@ -186,7 +188,7 @@ _CHARACTERS = dict.fromkeys(",;:> \n", " ") | dict.fromkeys("$()[]#", "") | {"%"
 _TEXT = re.compile(
     r"\\(?:text(?!circled)[a-z]*|math(?:rm|bf|it)|mbox|hbox|operatorname)\s*\{([^{}]*)\}"
 )
-_LETTER_UNITS = {"m": "metres", "g": "grams", "s": "seconds", "l": "litres", "L": "litres"}
+_LETTER_UNITS = {"m": "metres", "g": "grams", "s": "seconds", "l": "litres", "h": "hours"}
 # Each is tried where its first column occurs.
 _REWRITES: list[tuple[str, re.Pattern, Any]] = [
     ("^", re.compile(r" ?\^ ?"), "^"),
@@ -309,6 +311,8 @@ def _read(text: str, gold: bool = False) -> Reading | None:
 def _plain(text: str) -> str:
     """A text without styles, spacing and dollar signs; rows, braces and separators stay."""
     text = text.translate(_TRANSLATE)
+    if not text.isascii():
+        text = _RAISED.sub(lambda power: f"^{{{power[0].translate(_LOWERED)}}}", text)
     if "\\" in text:
         if "\\begin" not in text:
             text = _ESCAPED.sub(r"\\", text)
@@ -395,7 +399,7 @@ def _group(text: str, depth: int) -> Any:
 def _entries(text: str, kind: str, parts: list[str], depth: int) -> Group | None:
     if len(parts) > MAX_ENTRIES:
         return None
-    entries = []
+    entries: list[Reading] = []
     for part in parts:
         reading = _entry(part.strip(), depth + 1)
         if reading is None:
