@@ -26,7 +26,8 @@ _BETWEEN = re.compile(
 )
 
 _STATED = re.compile(
-    r"\banswer(?:\s+is|\s*:|\s*=|s?\s+are)\s*|答案(?:是|为|為|：|:)\s*", re.IGNORECASE
+    r"\b(?:answer|option|choice)(?:\s+is|\s*:|\s*=|s?\s+are)\s*|答案(?:是|为|為|：|:)\s*",
+    re.IGNORECASE,
 )
 _FILLER = re.compile(
     r"(?:[\s:=*]|\b(?:is|are|about|approximately|therefore|thus|simply|exactly|equal to)\b)*+",

@@ -124,7 +124,7 @@ def answers_match(
             return False
         if isinstance(candidate, Number) and isinstance(reference, Number):
             return _same_number(candidate, reference, rounded)
-        return bool(limited(lambda: _same(candidate, reference, rounded), 1 / 3))
+        return bool(limited(lambda: _same(candidate, reference, rounded), 0.8))
     except TimeoutError:
         return False
 
@@ -168,11 +168,14 @@ _TRANSLATE = str.maketrans(
     dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-")
     | dict.fromkeys("\u00a0\u202f\u2009~", " ")
     | {"÷": "/", "⁄": "/", "×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "°": "", "∞": r"\infty "}
-    | {"²": "^2", "³": "^3", "½": " 1/2", "±": r"\pm ", "√": r"\sqrt", "≤": r"\le ", "≥": r"\ge "}
+    | {"½": " 1/2", "±": r"\pm ", "√": r"\sqrt", "≤": r"\le ", "≥": r"\ge "}
     | {"≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "}
 )
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 # A command of TeX. `\\` ends a row, so it is taken first and left alone.
 _COMMAND = re.compile(r"\\!\s*|\\([A-Za-z]+)|\\(.)", re.DOTALL)
+_ESCAPED = re.compile(r"\\\\(?=[A-Za-z])")  # as in JSON
 _STYLE = "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits rm bf it"
 _COMMANDS = (
     dict.fromkeys(_STYLE.split(), "")
@@ -182,13 +185,16 @@ _COMMANDS = (
     | {"lvert": "|", "rvert": "|", "vert": "|", "colon": ":", "dollar": "", "boxed": ""}
 )
 _CHARACTERS = dict.fromkeys(",;:> \n", " ") | dict.fromkeys("$()[]#", "") | {"%": "%", "_": "_"}
-_TEXT = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it)|mbox|hbox|operatorname)\s*\{([^{}]*)\}")
-_LETTER_UNITS = {"m": "metres", "g": "grams", "s": "seconds", "l": "litres", "L": "litres"}
+_TEXT = re.compile(
+    r"\\(?:text(?!circled)[a-z]*|math(?:rm|bf|it)|mbox|hbox|operatorname)\s*\{([^{}]*)\}"
+)
+_LETTER_UNITS = {"m": "metres", "g": "grams", "s": "seconds", "l": "litres", "h": "hours"}
 # Each is tried where its first column occurs.
 _REWRITES: list[tuple[str, re.Pattern, Any]] = [
     ("^", re.compile(r" ?\^ ?"), "^"),
     ("\\circ", re.compile(r"\^\{? ?\\circ ?\}?|\\circ\b"), ""),
-    ("{", re.compile(r"(?<!\\)\{ ?, ?\}"), ","),
+    ("{", re.compile(r" ?(?<!\\)\{ ?, ?\} ?"), ","),
+    ("!", re.compile(r"(?<=[A-Za-z ])!="), r"\\ne "),
     ("p", re.compile(r" ?(?:percent|per cent|pct)\b"), "%"),
     (
         " ",
@@ -204,9 +210,10 @@ _NUMBER = re.compile(
     rf"|(?P<units>[0-9]*) ?\\frac ?\{{ ?(?P<top>-?[0-9]+) ?\}} ?\{{ ?(?P<bottom>-?[0-9]+) ?\}}"
     rf"|(?P<n>{_DIGITS})(?: ?/ ?(?P<d>{_DIGITS})|[eE](?P<exp>[-+]?[0-9]{{1,3}})"
     rf"| ?(?:\\times|\\cdot|x|\*) ?10 ?\^ ?\{{? ?(?P<power>[-+]?[0-9]{{1,3}}) ?\}}?)?)"
-    r" ?(?P<percent>%?)(?P<unit>[A-Za-z ./()]*+(?:\^ ?\{?[23]\}?)?)"
+    r" ?[€£¥]?(?P<percent>%?)(?P<unit>[A-Za-z ./()]*+(?:\^ ?\{? ?[23] ?\}?)?)"
 )
 _BASED = re.compile(r"([0-9]+) ?_ ?\{? ?([0-9]{1,2}) ?\}?")
+_THOUSANDS = re.compile(r"(?<![0-9,])[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])")
 _DECIMAL_COMMA = re.compile(r"[^0-9]{0,3}(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})(?:\s?[^0-9,]{0,20})")
 _SHORT_UNITS = frozenset(re.findall(r"\w+", "cm mm km kg mg ml lb lbs ft in oz mi hr am pm mph"))
 # Words which after a number change it, so that it is not the number alone.
@@ -214,7 +221,7 @@ _NOT_UNITS = frozenset(re.findall(r"\w+", "and half dozen sin cos tan log exp sq
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MAGNITUDE = re.compile(rf" ?({'|'.join(_POWERS)})\b", re.IGNORECASE)
 # What a model writes after a space, where a number is asked: 12 m^2.
-_LETTER_UNIT = re.compile(r"(.*[0-9}]) [mgslLh](?: ?\^ ?\{?[23]\}?)?", re.DOTALL)
+_LETTER_UNIT = re.compile(r"(.*[0-9}])(?: [mgslLh](?:\^\{?[23]\}?)?|m\^\{?[23]\}?)", re.DOTALL)
 
 _MATRIX = re.compile(
     r"[(\[]? ?\\begin\{([pbvBV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?((?:(?!\\begin|\\end).)*)"
@@ -227,8 +234,9 @@ _HIGHER = frozenset([")", "]", "}", "\\}", "\\end"])
 _MEMBER = re.compile(r"[^=<>]*?(?:=|\\in(?![A-Za-z])) ?(?=[(\[]|\\\{|\\begin)")
 _BUILDER = re.compile(r"\\\{ ?[A-Za-z] ?(?:\\mid|\||:)(.*)\\\}")
 _WORDS = re.compile(r"(?:[^\W\d_]|[ '.]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{2}))+")
+_CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?: ?[ap]\.?m\.?)?")
 # A formula that can't be parsed still says the same as its copy.
-_VERBATIM = re.compile(r"\\[A-Za-z]")
+_VERBATIM = re.compile(r"\\[A-Za-z]|_")
 _SENTENCE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,} [A-Za-z]{2,}")
 _PHRASES = frozenset(
     ["no solution", "no solutions", "no real solution", "no real solutions", "does not exist"]
@@ -291,10 +299,10 @@ def _read(text: str, gold: bool = False) -> Reading | None:
         return Formula(canonical(plain) or plain, None)
     if gold and isinstance(reading, Words):
         short = " " not in reading.text or reading.text in _PHRASES
-        reading = reading if short or _TEXT.search(text) else None
+        reading = reading if short or _TEXT.search(text) or text.startswith("$") else None
     elif reading is not None and not isinstance(reading, Words):
         return reading
-    said = stated(text, alone=gold) if len(text) <= 200 else None
+    said = stated(text, alone=gold and len(text) <= 200)
     if said and said != text and (reading is None or not gold):
         return limited(lambda: _entry(_plain(said)), time)
     return reading
@@ -303,7 +311,12 @@ def _read(text: str, gold: bool = False) -> Reading | None:
 def _plain(text: str) -> str:
     """A text without styles, spacing and dollar signs; rows, braces and separators stay."""
     text = text.translate(_TRANSLATE)
+    if not text.isascii():
+        text = _RAISED.sub(lambda power: f"^{{{power[0].translate(_LOWERED)}}}", text)
     if "\\" in text:
+        if "\\begin" not in text:
+            text = _ESCAPED.sub(r"\\", text)
+        text = text.replace("\\quad", " ")
         text = _TEXT.sub(_unmarked_text, _COMMAND.sub(_plain_command, text))
     text = " ".join(text.replace("$", "").split())
     for sign, pattern, replacement in _REWRITES:
@@ -346,6 +359,8 @@ def _entry(text: str, depth: int = 0) -> Reading | None:
         return number
     formula = _without_unit(text)
     expression = read_latex(formula)
+    if expression is None and _CLOCK.fullmatch(text):
+        return Words(text)
     return None if expression is None else Formula(canonical(formula) or formula, expression)
 
 
@@ -362,7 +377,7 @@ def _group(text: str, depth: int) -> Any:
         return _group(text[member.end() :].strip(), depth)
     if builder := _BUILDER.fullmatch(text):
         return _entry(builder[1].strip(), depth + 1)
-    for marks in (",;", ("and", "or"), ("\\cup",)):
+    for marks in (("or", ";"), (",", "and"), ("\\cup",)):
         parts, found = _split(text, marks)
         if found:
             return _entries(text, "U" if found == "\\cup" else ",", parts, depth)
@@ -377,18 +392,22 @@ def _group(text: str, depth: int) -> Any:
     parts, found = _split(inside, ",;")
     if len(parts) == 1 and opener + closer in ("()", "{}"):  # round a single answer, or TeX's own
         return _entry(parts[0], depth + 1)
-    return _entries(text, (opener + closer).replace("\\", "set"), parts, depth)
+    kind = "," if opener == "{" else (opener + closer).replace("\\", "set")
+    return _entries(text, kind, parts, depth)
 
 
 def _entries(text: str, kind: str, parts: list[str], depth: int) -> Group | None:
     if len(parts) > MAX_ENTRIES:
         return None
-    entries = []
+    entries: list[Reading] = []
     for part in parts:
         reading = _entry(part.strip(), depth + 1)
         if reading is None:
             return None
-        entries.append(reading)
+        if isinstance(reading, Group) and kind == reading.kind == "," and "=" not in reading.text:
+            entries.extend(reading.entries)  # "1, 2 or 3"; but "x=1, y=2 or x=3, y=4" has two
+        else:
+            entries.append(reading)
     return Group(text, kind, tuple(entries))
 
 
@@ -398,7 +417,7 @@ def _split(text: str, marks: Any) -> tuple[list[str], str]:
     if not any(mark in text for mark in marks):
         return [text.strip()], ""
     # "10,080, 20,160" has thousands in its entries where "1,2,3" has none.
-    spaced = ", " in text and re.search(r"[0-9],[0-9]{3}(?![0-9])", text) is not None
+    spaced = "," in marks and not re.search(r",(?! )", _THOUSANDS.sub("0", text))
     for token in _TOKEN.finditer(text):
         depth += (token[0] in _DEEPER) - (token[0] in _HIGHER)
         if depth < 0:
@@ -454,7 +473,8 @@ def _without_unit(text: str) -> str:
     """A formula without the words after it: `12\\pi cm^2` is 12 pi."""
     words = text.split(" ")
     while len(words) > 1 and re.fullmatch(r"[A-Za-z]{2,}(?:\^\{?[23]\}?)?", words[-1]):
-        if not _is_unit_word(re.sub(r"[^A-Za-z]", "", words[-1])):
+        unit = _is_unit_word(re.sub(r"[^A-Za-z]", "", words[-1]))
+        if not unit or not re.search(r"[0-9A-Za-z)}\]]$", words[-2]):
             break
         words.pop()
     return " ".join(words)
@@ -468,7 +488,7 @@ def _number(text: str) -> Number | None:
     if top := match["over"] or match["top"]:
         bottom = match["under"] or match["bottom"]
     else:
-        top, bottom = match["n"].replace(",", ""), match["d"]
+        top, bottom = re.sub("^0,", "0.", match["n"]).replace(",", ""), match["d"]
         places = 0 if bottom else max(0, len(top.partition(".")[2]) - exponent)
     value = Fraction(top)
     if bottom:
