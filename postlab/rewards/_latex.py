@@ -259,7 +259,7 @@ def _powers_are_small(text: str) -> bool:
             return False
         if text[read[1] :].lstrip()[:1] == "^":
             return False
-        size = max([1, *map(int, re.findall(r"[0-9]+", read[0])[:20])])
+        size = max([1, *map(int, re.findall(r"(?<![0-9.])[0-9]+", read[0])[:20])])
         count += 1
         if size > MAX_BITS:
             return False

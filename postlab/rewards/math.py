@@ -236,7 +236,7 @@ _BUILDER = re.compile(r"\\\{ ?[A-Za-z] ?(?:\\mid|\||:)(.*)\\\}")
 _WORDS = re.compile(r"(?:[^\W\d_]|[ '.]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{2}))+")
 _CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?: ?[ap]\.?m\.?)?")
 # A formula that can't be parsed still says the same as its copy.
-_VERBATIM = re.compile(r"\\[A-Za-z]|_")
+_VERBATIM = re.compile(r"\\[A-Za-z]|[_^=]")
 _SENTENCE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,} [A-Za-z]{2,}")
 _PHRASES = frozenset(
     ["no solution", "no solutions", "no real solution", "no real solutions", "does not exist"]
@@ -333,7 +333,9 @@ def _plain_command(match: re.Match) -> str:
 
 def _unmarked_text(match: re.Match) -> str:
     content = match[1].strip()
-    return f" {_LETTER_UNITS.get(content, content)} "
+    if re.search(r"[0-9}] ?$", match.string[max(0, match.start() - 2) : match.start()]):
+        content = _LETTER_UNITS.get(content, content)
+    return f" {content} "
 
 
 def _entry(text: str, depth: int = 0) -> Reading | None:
