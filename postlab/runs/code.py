@@ -694,11 +694,7 @@ def _lambda(code: types.CodeType) -> ast.Lambda | None:
     holds every instruction. Python 3.12 gives `lambda: 5` no place, so there the lambdas of its
     line must be alike.
     """
-    try:
-        tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    except (SyntaxError, ValueError):  # such as a cell with a magic command
-        return None
-    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    lambdas = _lambdas("".join(linecache.getlines(code.co_filename)))
     places = [
         (at.lineno, at.col_offset, at.end_lineno, at.end_col_offset)
         for step in dis.get_instructions(code)
@@ -717,6 +713,15 @@ def _lambda(code: types.CodeType) -> ast.Lambda | None:
 
     holding = [node for node in lambdas if holds(node.body)]
     return max(holding, key=lambda node: (node.body.lineno, node.body.col_offset), default=None)
+
+
+@functools.lru_cache(maxsize=32)
+def _lambdas(text: str) -> list[ast.Lambda]:
+    """Every lambda of a source file; none if it can't be parsed, as a cell with a magic command."""
+    try:
+        return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Lambda)]
+    except (SyntaxError, ValueError):
+        return []
 
 
 def _codes_of(file: str) -> frozenset[types.CodeType]:
