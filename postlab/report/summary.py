@@ -224,7 +224,8 @@ def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
             stage = parents[stage]
         return stage
 
-    rows = frame[[root(stage) == "base" for stage in frame["stage"]]]
+    # A chain that is broken by a damaged stage begins at that stage.
+    rows = frame[[root(stage) in CHAIN for stage in frame["stage"]]]
     return frame if rows.empty else rows
 
 

@@ -198,6 +198,8 @@ def test_a_truncated_evaluation_names_file_and_line(root):
     why = problems(root)
     assert why["dpo"].startswith("eval.jsonl, line 30, is cut short")
     assert why["grpo"].endswith("dpo is damaged") and set(why) == {"dpo", "grpo"}
+    frame = summary_frame(json.loads((root / "tiny" / "summary.json").read_text()))
+    assert set(report._one_model(frame)["stage"]) == {"base", "sft", "grpo"}
     path.write_text("")
     assert problems(root)["dpo"].startswith("eval.jsonl, line 1,")
 
