@@ -8,7 +8,6 @@ are made again from the same files. Left out: tests, experiments, and how the no
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,12 +48,13 @@ def write_wheel(root: Path, target: Path) -> None:
 
 
 def main(root: Path = ROOT) -> None:
-    """Empty dist/ of earlier versions, and write both files."""
+    """Remove earlier versions from dist/, and nothing else, and write both files."""
     text = (root / "postlab" / "__init__.py").read_text(encoding="utf-8")
     version = re.search(r'^__version__ = "([^"]+)"$', text, re.M)[1]
     dist = root / "dist"
-    shutil.rmtree(dist, ignore_errors=True)  # of two versions, the setup cell would take the newer
-    dist.mkdir()
+    dist.mkdir(exist_ok=True)
+    for old in (*dist.glob("postlab-*.whl"), *dist.glob("postlab-*.zip")):
+        old.unlink()  # of two versions, the setup cell would take the newer
     write_wheel(root, dist)
     write_zip(root, dist / f"postlab-{version}.zip", f"postlab-{version}")
     for path in sorted(dist.iterdir()):

@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 SEAL = "sha256.json"
+MANIFEST_BYTES = 4_000_000  # the largest manifest or config that is read; usual ones are 10 kB
+LOG_BYTES = 256_000_000  # the same of a trainer's log and of an evaluation
 WEIGHTS = ("*.safetensors", "*.bin")
 BEAT_S = 30.0  # how often the holder of a lock file touches it, in seconds
 SILENT_S = 300.0  # a lock file of another machine that is older than this no longer counts
@@ -42,6 +45,13 @@ _PASSING = {errno.EBUSY, errno.EIO, errno.ENOTEMPTY, errno.EAGAIN}
 _OPEN_ELSEWHERE = {5, 32, 33}  # Windows: access denied, sharing violation, lock violation
 # Windows has no such number, and its quota is a full disk.
 _QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 class DiskFull(RuntimeError):
@@ -58,6 +68,59 @@ class FileInUse(RuntimeError):
 
 class ReadOnlyFolder(RuntimeError):
     """The folder is read-only, such as a mounted share or another user's folder."""
+
+
+def read_file(path: Path, *, most: int) -> bytes:
+    """The contents of a regular file of a limited size.
+
+    Opening a named pipe waits for its writer, and reading some devices never ends; both are refused
+    without being opened.
+
+    Args:
+        most: the largest size, in bytes.
+    Raises:
+        ValueError: if it isn't a regular file, or is larger; the message starts with its name.
+        OSError: if it can't be read.
+    """
+    about = path.stat()
+    kind = stat.S_IFMT(about.st_mode)
+    if kind != stat.S_IFREG:
+        raise ValueError(f"{path.name} is {_KINDS.get(kind, 'a device')}; expected a regular file")
+    contents = b""
+    if about.st_size <= most:
+        with path.open("rb") as file:
+            contents = file.read(most + 1)
+    if max(about.st_size, len(contents)) > most:
+        raise ValueError(f"{path.name} is larger than {size_text(most)}, the limit for such a file")
+    return contents
+
+
+def read_json(path: Path, *, most: int) -> Any:
+    """The contents of a JSON file, a byte-order mark allowed.
+
+    Raises:
+        ValueError: as `read_file`, or if it isn't JSON in UTF-8.
+        OSError: if it can't be read.
+    """
+    contents = read_file(path, most=most)
+    try:
+        return json.loads(contents.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(f"{path.name} is not valid JSON: {problem}")
+
+
+def manifest(folder: Path) -> dict[str, Any] | None:
+    """What a folder's manifest.json holds; None if there is none, or it is damaged."""
+    try:
+        held = read_json(folder / "manifest.json", most=MANIFEST_BYTES)
+    except (OSError, ValueError):
+        return None
+    return held if isinstance(held, dict) else None
 
 
 @contextmanager
@@ -264,10 +327,10 @@ def seal(folder: Path) -> None:
 def sealed(folder: Path) -> bool:
     """True if there is a seal and every file in it is present and unchanged."""
     try:
-        hashes = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        hashes = read_json(folder / SEAL, most=MANIFEST_BYTES)
     except (OSError, ValueError):
         return False
-    return bool(hashes) and not changed_files(folder, hashes)
+    return isinstance(hashes, dict) and bool(hashes) and not changed_files(folder, hashes)
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
@@ -282,7 +345,8 @@ def changed_files(folder: Path, hashes: Mapping[str, str]) -> list[str]:
     for name, sha in hashes.items():
         try:
             file = folder / name
-            if sha not in (file_hash(file), files_hash([file])):  # old seals hold the latter
+            # Old seals hold the second of these hashes.
+            if not file.is_file() or sha not in (file_hash(file), files_hash([file])):
                 changed.append(name)
         except OSError:
             changed.append(name)

@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from postlab.storage import LOG_BYTES, read_file
+
 WELL, FOUND, UNANSWERED = 0, 1, 2
 LOG = "trainer_state.json"
 KINDS = ("preference", "unpaired", "step", "math", "instruction")  # the most special first
@@ -110,18 +112,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         path: a `trainer_state.json`, a JSON list of entries, JSON Lines of them, or the folder of a
             run or of a checkpoint.
     Raises:
-        ValueError: if it holds no log; it says what it holds.
+        ValueError: if it holds no log, saying what it holds, or isn't a regular file.
         OSError: if it cannot be read.
     """
     if path.is_dir():
         path = _log_in(path)
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_file(path, most=LOG_BYTES).decode("utf-8-sig")
     try:
         if path.suffix.lower() in (".jsonl", ".ndjson"):
             held: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
         else:
             held = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if isinstance(held, dict):
         if "log_history" not in held:

@@ -78,7 +78,8 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
     Returns:
         stage, metric, parent, value, low, high, n, seeds (each seed's value), difference,
         difference_low, difference_high and verdict ("better" or "worse", for a metric that is
-        neither "up" or "down"; "inconclusive", also when seeds disagree; "" without a difference).
+        neither "up" or "down"; "inconclusive", also when seeds disagree; "" without a difference in
+        every seed).
         Stages in order of training, metrics in order of `COUNTED`.
     Raises:
         ValueError: if there are no rows, or a column is missing.
@@ -104,7 +105,10 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
         verdicts = {_verdict(record) for record in part}
         row: dict[str, Any] = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
         row |= {"stage": stage, "metric": metric, "n": int(min(r["n"] for r in part))}
-        row["verdict"] = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
+        row["verdict"] = next(iter(verdicts)) if len(verdicts) == 1 else "inconclusive"
+        if "" in verdicts:  # a seed has no parent to be compared with: no change holds in all
+            row |= dict.fromkeys(("difference", "difference_low", "difference_high"), math.nan)
+            row["verdict"] = ""
         row["seeds"] = [float(record["value"]) for record in part]
         row["parent"] = (["", *stages])[stages.index(stage)]
         if "parent" in part[0]:  # None, or NaN in a frame, for the base

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from postlab.profile import data_dir
+from postlab.storage import read_file
 
 VERDICTS = ("breaks", "keeps")
-_MOST_BYTES = 100_000  # of a file, which is 'a short YAML file'
+# A constitution is a short file. YAML's reader takes time quadratic in the depth, so these are
+# checked as it reads; the file's own structure is 5 levels deep, and an example takes 14 tokens.
+_MOST_BYTES, _MOST_TOKENS, _DEEPEST = 100_000, 10_000, 20
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ def load_constitution(source: str | Path = "tinyworld") -> Constitution:
     Returns:
         The constitution, in the file's order.
     Raises:
-        ValueError: if something is missing, unknown or of the wrong kind; it names the file, the
-            rule and the field.
+        ValueError: if something is missing, unknown or of the wrong kind, naming the file, the
+            rule and the field; or if it isn't a regular file, or is too large or too deep.
         OSError: if the file cannot be read.
     Source: Bai et al. 2022, arXiv 2212.08073, appendix C. Taught in week 9.
 
@@ -109,10 +112,7 @@ def load_constitution(source: str | Path = "tinyworld") -> Constitution:
     path = Path(source)
     if re.fullmatch(r"[a-z0-9-]+", str(source)):
         path = data_dir() / "constitutions" / f"{source}.yaml"
-    with path.open("rb") as file:
-        raw = file.read(_MOST_BYTES + 1)
-    if len(raw) > _MOST_BYTES:
-        raise ValueError(f"{path.name} is over {_MOST_BYTES:,} bytes; a constitution is short")
+    raw = read_file(path, most=_MOST_BYTES)
     fields = _fields(_parsed(raw, path.name), path.name, ("check", "revise", "rules"))
     check, revise = (_text(fields, name, path.name) for name in ("check", "revise"))
     if check.count("{rule}") != 1:
@@ -140,20 +140,40 @@ def _parsed(raw: bytes, name: str) -> Any:
     """The file as plain data; a field twice, an alias or another document is an error."""
     import yaml
 
+    opening = (
+        yaml.FlowSequenceStartToken,
+        yaml.FlowMappingStartToken,
+        yaml.BlockSequenceStartToken,
+        yaml.BlockMappingStartToken,
+    )
+    closing = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
     class Loader(yaml.SafeLoader):
+        count = depth = 0
+
+        def get_token(self) -> Any:
+            token = super().get_token()
+            self.count += 1
+            self.depth += isinstance(token, opening) - isinstance(token, closing)
+            if self.count > _MOST_TOKENS:
+                raise yaml.YAMLError(f"it has more than {_MOST_TOKENS:,} parts")
+            if self.depth > _DEEPEST:
+                raise RecursionError
+            if isinstance(token, yaml.AliasToken):
+                raise yaml.YAMLError("it holds an alias (*name); write the text out")
+            return token
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [getattr(key, "value", None) for key, _ in node.value]
-            for (key, _), value in zip(node.value, keys, strict=True):
-                if isinstance(value, str) and keys.count(value) > 1:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key.value, str) and key.value in seen:
                     line = key.start_mark.line + 1
-                    raise yaml.YAMLError(f"line {line}: field {value!r:.60} occurs twice")
+                    raise yaml.YAMLError(f"line {line}: field {key.value!r:.60} occurs twice")
+                seen.add(key.value if isinstance(key.value, str) else None)
             return super().construct_mapping(node, deep)
 
     try:
-        text = raw.decode("utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise yaml.YAMLError("it holds an alias (*name); write the text out")
-        return yaml.load(text, Loader)  # a SafeLoader: it makes plain data only
+        return yaml.load(raw.decode("utf-8"), Loader)  # a SafeLoader: it makes plain data only
     except UnicodeDecodeError as error:
         problem = f"it is not UTF-8 text (byte {error.start})"
     except yaml.MarkedYAMLError as error:

@@ -267,6 +267,8 @@ def _read(source: str, split: str, n: int | None, seed: int) -> Iterator[tuple[i
         raise ValueError(f"{source} is a folder: name one of its files ({', '.join(SUFFIXES)})")
     if source not in KNOWN and path.is_file():
         return file_rows(path, first, last, n, seed)
+    if source not in KNOWN and path.exists():  # a pipe or a device, which may never end
+        raise ValueError(f"{source} is not a regular file: write its rows into one first")
     if source in KNOWN or (_HUB_ID.fullmatch(source) and path.suffix.lower() not in SUFFIXES):
         return hub_rows(source, name, first, last, n, seed)
     raise ValueError(

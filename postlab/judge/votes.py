@@ -5,6 +5,11 @@ id and stages, so a restart goes on where the voter stopped. The file is a log: 
 a line for each vote taken back; nothing in it is ever changed. Votes belong to the words that were
 read: a stage made anew gets new pairs, and the old votes stay in the file without counting.
 
+A file that exists is added to only if it is empty or its first line is a vote, or what is left of
+one. A byte-order mark and Windows line ends are accepted, and
+a symbolic link is followed. Processes that vote at once each add whole lines; if two of them vote
+on the same pair, the later vote counts.
+
 Left out: several voters in one file, and protection from a voter who opens the file.
 """
 
@@ -13,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,12 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.judge.pairs import CHOICES
-from postlab.storage import sync
+from postlab.storage import read_file, sync
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER_COLUMNS = ("id", "prompt", "answer")
+_MOST_BYTES = 64_000_000  # of a file of votes: some 400,000 of them
+_BEGINNING = '{"pair": "'  # of every line that is written
 
 
 @dataclass(frozen=True)
@@ -94,34 +102,46 @@ class VoteLog:
     Args:
         path: made with its folders at the first vote.
     Raises:
-        ValueError: if the file holds lines that are not votes; nothing is added to such a file.
+        ValueError: if there is something else than votes at `path`; it is left as it is.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.torn = 0
-        self._file_state: tuple[int, int] | None = None
+        self._file_state: tuple[int, ...] | None = None
         self._votes: dict[str, dict[str, Any]] = {}
         self.read()
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """{pair's key: its vote}, oldest first; votes taken back are left out."""
+        """{pair's key: its vote}, oldest first; votes taken back are left out.
+
+        Raises:
+            ValueError: if the file holds something else than votes.
+        """
         stat = self.path.stat() if self.path.exists() else None
-        state = stat and (stat.st_size, stat.st_mtime_ns)
+        state = stat and (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if state != self._file_state:  # another arena may have written
             self._votes = self._parsed()
             self._file_state = state
         return dict(self._votes)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append one record, on the disk when this returns."""
+        """Append one record, on the disk when this returns.
+
+        Raises:
+            ValueError: as `read`: another program may have put its own file there meanwhile.
+        """
+        self.read()
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
+        line = json.dumps(record).encode() + b"\n"
+        with self.path.open("ab+", buffering=0) as file:  # one write, so that lines never mix
             # A torn last line must not swallow this one.
-            file.seek(0, os.SEEK_END)
-            whole = file.tell() == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
-            file.write(("" if whole else "\n").encode() + json.dumps(record).encode() + b"\n")
+            size = file.seek(0, os.SEEK_END)
+            whole = size == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
+            line = line if whole else b"\n" + line
+            if file.write(line) < len(line):
+                raise OSError(f"only a part of the vote was written to {self.path.name}")
         sync(self.path)
         if new:  # the file's name has to reach the disk, too
             sync(self.path.parent)
@@ -129,27 +149,35 @@ class VoteLog:
     def _parsed(self) -> dict[str, dict[str, Any]]:
         votes: dict[str, dict[str, Any]] = {}
         self.torn = 0
-        for number, line in enumerate(self._lines(), start=1):
+        for place, (number, line) in enumerate(self._lines()):
             try:
                 record = json.loads(line)
-            except ValueError:  # the end of a line was lost with the machine; the rest is whole
-                self.torn += 1
-                continue
-            if not _is_vote(record):
-                raise ValueError(
-                    f"{self.path}, line {number}: expected a vote with a pair and a choice, got"
-                    f" {line[:60]!r}; give a path of its own to the votes"
-                )
+            except (ValueError, RecursionError):
+                # The end of a line was lost with the machine; what follows is whole. A file's first
+                # line has to show that the file holds votes.
+                if place or line.startswith(_BEGINNING):
+                    self.torn += 1
+                    continue
+                raise self._foreign(number, line, "not JSON") from None
+            if problem := _problem(record):
+                raise self._foreign(number, line, problem)
             votes.pop(record["pair"], None)
             if not record.get("undo"):
                 votes[record["pair"]] = record
         return votes
 
-    def _lines(self) -> list[str]:
+    def _foreign(self, number: int, line: str, problem: str) -> ValueError:
+        return ValueError(
+            f"{self.path}, line {number}: expected a vote, got {line[:60]!r} ({problem}). Nothing"
+            " was written to the file; give the votes a path of their own"
+        )
+
+    def _lines(self) -> list[tuple[int, str]]:
+        """(number, text) of each line that isn't blank."""
         if not self.path.exists():
             return []
-        text = self.path.read_bytes().decode("utf-8", errors="replace")
-        return [line for line in text.split("\n") if line.strip()]
+        text = read_file(self.path, most=_MOST_BYTES).decode("utf-8-sig", errors="replace")
+        return [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -168,10 +196,16 @@ def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return answers
 
 
-def _is_vote(record: Any) -> bool:
-    if not isinstance(record, dict) or not isinstance(record.get("pair"), str):
-        return False
-    return record.get("undo") is True or record.get("choice") in CHOICES
+def _problem(record: Any) -> str | None:
+    """Why a line's record isn't a vote, or a vote taken back; None if it is one."""
+    if not isinstance(record, dict):
+        return f"a {type(record).__name__}, not an object"
+    for name in ("pair",) if record.get("undo") is True else ("pair", "first", "second"):
+        if not isinstance(record.get(name), str):
+            return f"its field {name!r} is {reprlib.repr(record.get(name))}, not text"
+    if record.get("undo") is not True and record.get("choice") not in CHOICES:
+        return f"its field 'choice' is {reprlib.repr(record.get('choice'))}"
+    return None
 
 
 def _hash(value: Any) -> str:

@@ -8,13 +8,14 @@ and latent attention, encoders.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from postlab.storage import MANIFEST_BYTES, read_json
 
 # Families whose parameters are counted one by one; any other decoder is counted as a Llama.
 MODEL_TYPES = (
@@ -311,7 +312,7 @@ def architecture(model: str | Path) -> Architecture:
     if str(model) and config.is_file():
         name = (path.parent if path == config else path).name
         try:
-            read = json.loads(config.read_text(encoding="utf-8"))
+            read = read_json(config, most=MANIFEST_BYTES)
         except ValueError as error:
             raise ValueError(f"the config of {name} is not JSON: {error}") from error
         if not isinstance(read, dict):

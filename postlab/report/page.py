@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from postlab.claims import (
     COUNTED,
@@ -60,15 +61,7 @@ def page(
     table = merge_seeds(frame)
     lines = findings(frame) or {"": "Measured, compared with nothing yet."}
     compared = table[table["verdict"] != ""]
-    environment = Environment(
-        loader=PackageLoader(__package__, "."),
-        autoescape=True,
-        finalize=visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    template = environment.get_template("page.html.j2")
-    text = template.render(
+    text = _template().render(
         profile=summary["profile"],
         mechanism=MECHANISM.capitalize(),
         wide=figures[0],
@@ -85,6 +78,9 @@ def page(
         wall=_seconds(summary["wall_s"]),
         peak=f"{summary['peak_rss_gb']:.1f} GB",
         provenance=_provenance(runs),
+        problems=[
+            {**problem, "label": stage_label(problem["stage"])} for problem in summary["problems"]
+        ],
         absent=[
             {"label": stage_label(stage), "seed": seed, "command": command}
             for stage, seed, command in absent
@@ -92,6 +88,18 @@ def page(
         not_run=_not_run(summary["profile"], table, runs),
     )
     return text + "\n"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
 
 
 def visible(value: Any) -> Any:
@@ -187,9 +195,9 @@ def _machine(run: Any) -> dict[str, Any]:
         "label": stage_label(run.stage),
         "seed": run.seed,
         "parent": stage_label(run.parent) if run.parent else "nothing",
-        "train": _seconds(run.manifest.get("train_s")),
-        "eval": _seconds(run.manifest.get("eval_s")),
-        "peak": f"{run.manifest.get('peak_rss_gb') or 0:.1f} GB",
+        "train": _seconds(run.manifest["train_s"]),
+        "eval": _seconds(run.manifest["eval_s"]),
+        "peak": f"{run.manifest['peak_rss_gb'] or 0:.1f} GB",
     }
 
 

@@ -2,8 +2,9 @@
 
 Reads what `runs` wrote and nothing else: no model is loaded, so the page can be made again anywhere
 with `python -m postlab.report PROFILE`. Same runs, same summary, byte for byte, timings excepted.
-Left out: stages that are unfinished or unevaluated (the page lists them as not run), and any
-average over seeds in summary.json, which has one entry a stage and seed.
+A stage that is damaged, or has no parent to be compared with, is listed with the reason, and the
+rest is reported. Left out: stages that are unfinished or unevaluated (the page lists them as not
+run), and any average over seeds in summary.json, which has one entry a stage and seed.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import io
 import json
 import math
 import sys
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab.claims import ORDER, in_order
-from postlab.evals import NON_METRICS, compare
+from postlab.evals import compare
 from postlab.profile import device_name, stage_command
-from postlab.report.page import page
+from postlab.report.page import page, visible
+from postlab.report.reading import Problem, StageRun, read_runs
 from postlab.report.written import written
 from postlab.runs import CHAIN, MissingStage, run_root
 from postlab.storage import ReadOnlyFolder, atomic_file, atomic_text
@@ -30,17 +32,6 @@ from postlab.storage import ReadOnlyFolder, atomic_file, atomic_text
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class StageRun:
-    """One finished and evaluated stage: its manifest and its evaluation, a row a prompt."""
-
-    seed: int
-    stage: str
-    parent: str | None
-    manifest: dict[str, Any]
-    frame: pd.DataFrame
 
 
 def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str, Any]:
@@ -56,35 +47,78 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
     Returns:
         {"profile", "wall_s" (sum), "peak_rss_gb" (largest), "stages": [{"name", "parent", "seed",
         "metrics": {metric: {"value", "low", "high", "n"}}, "versus_parent": {metric: {"difference",
-        "low", "high", "p"}}, "train_s", "eval_s"}]}, by seed, then in order of training.
+        "low", "high", "p"}}, "train_s", "eval_s"}], "problems": [{"seed", "stage", "reason"}]}, by
+        seed, then in order of training. Problems, also warned of, are damaged stages, which are
+        left out, and stages that can't be compared with their parent.
     Raises:
-        MissingStage: if nothing is finished or a parent is missing; names the command to run.
+        MissingStage: if nothing is finished; names the command to run.
         ReadOnlyFolder: if nothing can be written there.
-        ValueError: if a file is damaged (names file and line), or prompts differ.
+        ValueError: if every stage is damaged (names file and line).
     """
-    summary = _summary(profile_name, read_runs(profile_name, root=root))
-    text = json.dumps(summary, indent=1, allow_nan=False)
-    atomic_text(_folder(profile_name, root) / "summary.json", text + "\n")
+    summary, _ = _summarised(profile_name, root)
+    _warn(summary)
     return summary
 
 
-def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
-    """As `summarise` returns it; nothing is written, so that a read-only folder will do."""
+def _summarised(
+    profile_name: str, root: Path | str | None
+) -> tuple[dict[str, Any], list[StageRun]]:
+    """As `summarise`, and the runs behind it."""
+    summary, runs = _summary(profile_name, root)
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    atomic_text(_folder(profile_name, root) / "summary.json", text + "\n")
+    return summary, runs
+
+
+def _warn(summary: Mapping[str, Any]) -> None:
+    if lines := _problem_lines(summary):
+        listed = "\n".join(lines)
+        warnings.warn(f"The report of {summary['profile']} is not whole.\n{listed}", stacklevel=3)
+
+
+def _problem_lines(summary: Mapping[str, Any]) -> list[str]:
+    return [visible(f"{p['stage']}, seed {p['seed']}: {p['reason']}") for p in summary["problems"]]
+
+
+def _summary(profile_name: str, root: Path | str | None) -> tuple[dict[str, Any], list[StageRun]]:
+    """As `_summarised`; nothing is written, so that a read-only folder will do."""
+    runs, problems = read_runs(_folder(profile_name, root))
+    if not runs and problems:
+        reasons = "\n".join(_problem_lines({"problems": map(asdict, problems)}))
+        raise ValueError(f"Nothing in runs/{profile_name} can be reported.\n{reasons}")
+    if not runs:
+        raise MissingStage(
+            f"No finished and evaluated stage of profile {profile_name!r} in runs/{profile_name}. "
+            f"Make them with: make stages PROFILE={profile_name}"
+        )
     by_name: dict[tuple[int, str | None], StageRun] = {(run.seed, run.stage): run for run in runs}
+    damaged = {(problem.seed, problem.stage) for problem in problems}
     stages = []
     for run in runs:
-        if run.parent is not None and (run.seed, run.parent) not in by_name:
-            raise MissingStage(
-                f"{run.stage}, seed {run.seed}, starts from {run.parent}, which is not finished "
-                f"and evaluated. Make it with: {stage_command(profile_name, run.parent, run.seed)}"
-            )
-        stages.append(_entry(run, by_name.get((run.seed, run.parent))))
-    return {
+        parent, why = by_name.get((run.seed, run.parent)), None
+        if run.parent == run.stage:
+            parent, why = None, "its manifest.json names the stage itself as its parent"
+        elif (run.seed, run.parent) in damaged:
+            why = f"{run.parent} is damaged"
+        elif run.parent is not None and parent is None:
+            command = stage_command(profile_name, run.parent, run.seed)
+            why = f"{run.parent} is not finished and evaluated. Make it with: {command}"
+        try:
+            stages.append(_entry(run, parent))
+        except ValueError as error:  # other prompts
+            why = str(error)
+            stages.append(_entry(run, None))
+        if why:
+            reason = f"not compared with the stage it started from: {why}"
+            problems.append(Problem(run.seed, run.stage, reason))
+    summary = {
         "profile": profile_name,
-        "wall_s": round(sum(run.manifest.get("wall_s") or 0.0 for run in runs), 3),
-        "peak_rss_gb": max(run.manifest.get("peak_rss_gb") or 0.0 for run in runs),
+        "wall_s": round(sum(run.manifest["wall_s"] or 0.0 for run in runs), 3),
+        "peak_rss_gb": max(run.manifest["peak_rss_gb"] or 0.0 for run in runs),
         "stages": stages,
+        "problems": [asdict(problem) for problem in problems],
     }
+    return summary, runs
 
 
 def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -95,22 +129,30 @@ def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
     Returns:
         stage, parent, seed, metric, value, low, high, n, difference, difference_low,
         difference_high, p (NaN where there is none).
+    Raises:
+        ValueError: if `summary` isn't one.
     """
     import pandas as pd
 
     rows = []
-    for entry in summary["stages"]:
-        for metric, measured in entry["metrics"].items():
-            row = {"stage": entry["name"], "parent": entry["parent"], "seed": entry["seed"]}
-            row |= {"metric": metric} | measured
-            change = entry["versus_parent"].get(metric, {})
-            for name in ("difference", "low", "high", "p"):
-                target = name if name in ("difference", "p") else f"difference_{name}"
-                row[target] = change.get(name)
-            rows.append(row)
-    frame = pd.DataFrame(rows)
-    numbers = [c for c in frame if c not in ("stage", "parent", "seed", "metric", "n")]
-    return frame.astype(dict.fromkeys(numbers, float))
+    try:
+        for entry in summary["stages"]:
+            for metric, measured in entry["metrics"].items():
+                row = {"stage": entry["name"], "parent": entry["parent"], "seed": entry["seed"]}
+                row |= {"metric": metric} | {k: measured[k] for k in ("value", "low", "high", "n")}
+                change = entry["versus_parent"].get(metric, {})
+                for name in ("difference", "low", "high", "p"):
+                    target = name if name in ("difference", "p") else f"difference_{name}"
+                    row[target] = change.get(name)
+                rows.append(row)
+        frame = pd.DataFrame(rows)
+        numbers = [c for c in frame if c not in ("stage", "parent", "seed", "metric", "n")]
+        return frame.astype(dict.fromkeys(numbers, float))
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"expected what report.summarise returns or a summary.json holds, got something else "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
@@ -124,9 +166,15 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
     Raises:
         MissingStage, ValueError, ReadOnlyFolder: as `summarise`.
     """
+    summary, path = _write(profile_name, root)
+    _warn(summary)
+    return path
+
+
+def _write(profile_name: str, root: Path | str | None) -> tuple[dict[str, Any], Path]:
     from postlab.show import plot_stages
 
-    summary, runs = summarise(profile_name, root=root), read_runs(profile_name, root=root)
+    summary, runs = _summarised(profile_name, root)
     frame, folder = summary_frame(summary), _folder(profile_name, root)
     main_line = _one_model(frame)
     wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
@@ -134,10 +182,10 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
     with atomic_file(folder / "stages.png") as file:
         file.write_bytes(wide)
     figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
-    absent = _absent(profile_name, runs)
+    absent = _absent(profile_name, runs, summary["problems"])
     text = page(summary, frame, runs, figures=figures, absent=absent)
     atomic_text(folder / "report.html", text)
-    return folder / "report.html"
+    return summary, folder / "report.html"
 
 
 def written_comparison(profile_name: str, *, root: Path | str | None = None) -> str:
@@ -150,40 +198,16 @@ def written_comparison(profile_name: str, *, root: Path | str | None = None) -> 
         profile_name: folder under the run root, such as "tiny".
         root: run root; by default `runs.run_root()`.
     Returns:
-        Markdown, a section a stage, ending with commits and devices.
+        Markdown, a section a stage, ending with commits and devices; names are escaped.
     Raises:
         MissingStage, ValueError: as `summarise`.
     """
-    runs = read_runs(profile_name, root=root)
-    summary, known = _summary(profile_name, runs), [run.manifest for run in runs]
+    summary, runs = _summary(profile_name, root)
+    known = [run.manifest for run in runs]
     commits = dict.fromkeys(str(manifest.get("commit")) for manifest in known)
     devices = dict.fromkeys(device_name(manifest["device"]) for manifest in known)
-    provenance = [f"Commit: {', '.join(commits)}", f"Device: {', '.join(devices)}"]
+    provenance = {"Commit": ", ".join(commits), "Device": ", ".join(devices)}
     return written(summary, summary_frame(summary), provenance)
-
-
-def read_runs(profile_name: str, *, root: Path | str | None = None) -> list[StageRun]:
-    """The finished and evaluated stages of a profile, by seed, then in order of training."""
-    runs = []
-    for path in _folder(profile_name, root).glob("seed-*/*/manifest.json"):
-        evaluation = path.with_name("eval.jsonl")
-        if "." in path.parent.name or not evaluation.exists():  # sft.previous, .sft.tmp-123
-            continue
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{_shown(path)} is not valid JSON: {error}") from error
-        if manifest.get("status") == "complete":
-            seed, stage = int(path.parts[-3].removeprefix("seed-")), path.parts[-2]
-            frame = _read_eval(evaluation)
-            runs.append(StageRun(seed, stage, manifest.get("parent"), manifest, frame))
-    if not runs:
-        raise MissingStage(
-            f"No finished and evaluated stage of profile {profile_name!r} in runs/{profile_name}. "
-            f"Make them with: make stages PROFILE={profile_name}"
-        )
-    order = in_order((run.stage for run in runs), ORDER)
-    return sorted(runs, key=lambda run: (run.seed, order.index(run.stage)))
 
 
 def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
@@ -194,11 +218,14 @@ def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
     parents = dict(zip(frame["stage"], frame["parent"], strict=True))
 
     def root(stage: str) -> str:
-        while isinstance(parents.get(stage), str):
+        passed = set()
+        while isinstance(parents.get(stage), str) and stage not in passed:  # or in a circle
+            passed.add(stage)
             stage = parents[stage]
         return stage
 
-    rows = frame[[root(stage) == "base" for stage in frame["stage"]]]
+    # A chain that is broken by a damaged stage begins at that stage.
+    rows = frame[[root(stage) in CHAIN for stage in frame["stage"]]]
     return frame if rows.empty else rows
 
 
@@ -206,10 +233,7 @@ def _entry(run: StageRun, parent: StageRun | None) -> dict[str, Any]:
     frames = {run.stage: run.frame}
     if parent is not None:
         frames = {parent.stage: parent.frame} | frames
-    try:
-        table = compare(frames)
-    except ValueError as error:
-        raise ValueError(f"seed {run.seed}: {error}") from error
+    table = compare(frames)
     metrics, changes = {}, {}
     for row in table[table["stage"] == run.stage].to_dict("records"):
         name = row["metric"]
@@ -224,40 +248,16 @@ def _entry(run: StageRun, parent: StageRun | None) -> dict[str, Any]:
         "seed": run.seed,
         "metrics": metrics,
         "versus_parent": changes,
-        "train_s": float(run.manifest.get("train_s") or 0.0),
-        "eval_s": float(run.manifest.get("eval_s") or 0.0),
+        "train_s": float(run.manifest["train_s"] or 0.0),
+        "eval_s": float(run.manifest["eval_s"] or 0.0),
     }
 
 
-def _read_eval(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    # not splitlines: it also breaks at U+2028 and U+0085, which a model's answer may hold
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            missing = [name for name in ("id", "family", "prompt", "answer") if name not in row]
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                _damaged(path, number, f"is cut short or damaged ({error})")
-            ) from error
-        if missing:
-            raise ValueError(_damaged(path, number, f"has no field {missing[0]!r}"))
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    return frame.astype({name: float for name in frame if name not in NON_METRICS})
-
-
-def _damaged(path: Path, number: int, what: str) -> str:
-    advice = "Delete the file and run the notebook of that stage again: it evaluates, not trains."
-    return f"{_shown(path)}, line {number}, {what}. {advice}"
-
-
-def _absent(profile_name: str, runs: list[StageRun]) -> list[tuple[str, int, str]]:
-    """(stage, seed, command) of what the main line lacks."""
-    there = {(run.seed, run.stage) for run in runs}
+def _absent(
+    profile_name: str, runs: list[StageRun], problems: list[dict[str, Any]]
+) -> list[tuple[str, int, str]]:
+    """(stage, seed, command) of what the main line lacks; what is damaged is listed elsewhere."""
+    there = {(run.seed, run.stage) for run in runs} | {(p["seed"], p["stage"]) for p in problems}
     expected = [(seed, stage) for seed in sorted({r.seed for r in runs}) for stage in CHAIN]
     gaps = [pair for pair in expected if pair not in there]
     return [(stage, seed, stage_command(profile_name, stage, seed)) for seed, stage in gaps]
@@ -278,19 +278,17 @@ def _folder(profile_name: str, root: Path | str | None) -> Path:
     return (run_root() if root is None else Path(root)) / profile_name
 
 
-def _shown(path: Path) -> str:
-    return "/".join(("runs", *path.parts[-4:]))  # without the machine's own folders
-
-
 def main(argv: list[str] | None = None) -> int:
     """Rewrite summary, figure and page of one profile."""
     parser = argparse.ArgumentParser(prog="python -m postlab.report", description=main.__doc__)
     parser.add_argument("profile", help="tiny, smol, t4 or rented: a folder in runs/")
     profile_name = parser.parse_args(argv).profile
     try:
-        write_report(profile_name)
+        summary, _ = _write(profile_name, None)
     except (MissingStage, ReadOnlyFolder, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
         return 1
     print(f"runs/{profile_name}: summary.json, stages.png, report.html")
-    return 0
+    lines = _problem_lines(summary)
+    print("\n".join(lines), end="\n" * bool(lines), file=sys.stderr)
+    return 1 if lines else 0

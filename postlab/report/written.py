@@ -2,16 +2,19 @@
 
 A verdict here is stricter than on the page: a stage is looked at in many metrics, so each p is
 adjusted by Holm over that stage's metrics first, and every seed has to agree. Left out: metrics
-without a change to test (the base's own, and KL), and any judge's opinion.
+without a change to test (the base's own, and KL), and any judge's opinion. Names of stages, metrics
+and devices are shown letter for letter, whatever Markdown or HTML they may hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from postlab.claims import MECHANISM, is_share, merge_seeds, points, stage_label
 from postlab.evals import METRICS
+from postlab.report.page import visible
 from postlab.stats import holm
 
 if TYPE_CHECKING:
@@ -25,20 +28,38 @@ SECTIONS = {  # heading: the verdicts under it, and what stands there when there
 }
 
 
-def written(summary: Mapping[str, Any], frame: pd.DataFrame, provenance: Sequence[str] = ()) -> str:
+# What Markdown, HTML or MathJax may act on: anywhere, outside of words, and where a block begins.
+_ACTIVE = re.compile(r"[&<>\\`*\[\]$~]|(?<![^\W_])_|_(?![^\W_])|^[-+=#]|(?<=^\d)[.)]")
+
+
+def plain(text: str) -> str:
+    """A name in one line of Markdown that shows it letter for letter.
+
+    A character reference is never markup, in CommonMark or in Jupyter's Markdown.
+
+    >>> plain("<b>*x*")
+    '&#60;b&#62;&#42;x&#42;'
+    """
+    line = " ".join(visible(text).split())
+    return _ACTIVE.sub(lambda match: f"&#{ord(match[0])};", line)
+
+
+def written(
+    summary: Mapping[str, Any], frame: pd.DataFrame, provenance: Mapping[str, str] | None = None
+) -> str:
     """A summary as Markdown: a section for each stage that has a parent.
 
     Args:
         summary: from `report.summarise`.
         frame: the same as rows, from `report.summary_frame`.
-        provenance: lines for the end: commits, devices.
+        provenance: what stands at the end: commits, devices.
     """
     adjusted = frame.copy()
     for _, rows in frame[frame["p"].notna()].groupby(["seed", "stage"]):
         adjusted.loc[rows.index, "p"] = holm(rows["p"].to_numpy())
     table = merge_seeds(adjusted)
     seeds = sorted({entry["seed"] for entry in summary["stages"]})
-    lines = [f"# What the stages of `{summary['profile']}` changed", ""]
+    lines = [f"# What the stages of {plain(summary['profile'])} changed", ""]
     if summary["profile"] == "tiny":
         lines += [f"*{MECHANISM.capitalize()}: measured on the small embedded model.*", ""]
     lines += [_how(seeds), ""]
@@ -48,8 +69,15 @@ def written(summary: Mapping[str, Any], frame: pd.DataFrame, provenance: Sequenc
         lines += [_training(summary, stage), ""]
     if changed.empty:
         lines += ["No stage has a parent to be compared with yet.", ""]
+    if summary.get("problems"):
+        lines += ["## What could not be read or compared", ""]
+        for problem in summary["problems"]:
+            stage = plain(stage_label(problem["stage"]))
+            lines.append(f"- {stage}, seed {problem['seed']}: {plain(problem['reason'])}")
+        lines.append("")
     if provenance:
-        lines += ["## Where the numbers come from", "", *(f"- {line}" for line in provenance), ""]
+        lines += ["## Where the numbers come from", ""]
+        lines += [*(f"- {name}: {plain(text)}" for name, text in provenance.items()), ""]
     return "\n".join(lines)
 
 
@@ -71,7 +99,7 @@ def _how(seeds: list[int]) -> str:
 def _stage(
     stage: str, parent: str, rows: pd.DataFrame, worst: Mapping[str, float], seeds: int
 ) -> list[str]:
-    lines = [f"## {stage_label(stage)} against {stage_label(parent)}", ""]
+    lines = [f"## {plain(stage_label(stage))} against {plain(stage_label(parent))}", ""]
     for heading, (verdicts, empty) in SECTIONS.items():
         part = rows[rows["verdict"].isin(verdicts)].to_dict("records")
         if part or empty:
@@ -83,8 +111,9 @@ def _stage(
 def _change(row: Mapping[str, Any], p: float, seeds: int) -> str:
     """One metric: 'Safety on unsafe requests: 20% to 80%, +60 points (+50 to +70), p < 0.001'."""
     metric, share = row["metric"], is_share(row["metric"])
-    name = METRICS[metric][0] if metric in METRICS else metric.replace("_", " ").capitalize()
-    unit = "" if share or metric not in METRICS else f" {METRICS[metric][2]}"
+    own = metric not in METRICS
+    name = plain(metric.replace("_", " ").capitalize()) if own else METRICS[metric][0]
+    unit = "" if share or own else f" {METRICS[metric][2]}"
     show = points if share else lambda x: f"{x:+.2f}".replace("-", "\N{MINUS SIGN}")
     size, low, high = (show(row[k]) for k in ("difference", "difference_low", "difference_high"))
     before, after = (

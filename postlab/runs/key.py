@@ -128,14 +128,19 @@ def _config(args: Any) -> dict[str, Any]:
 
 
 def _keyed(parts: dict[str, Any]) -> dict[str, Any]:
-    keyed = dict(parts)
+    # A damaged manifest may hold anything here: it is compared as it is.
+    keyed = {k: v for k, v in parts.items() if isinstance(v, dict)}
+    rest = {k: v for k, v in parts.items() if k not in keyed}
     if keyed.get("config"):  # a folder that was evaluated but never trained here has none
         keyed["config"] = {k: v for k, v in keyed["config"].items() if not VOLATILE.match(k)}
     if (keyed.get("model") or {}).get("weights"):  # the contents count, not the folder's name
         keyed["model"] = {k: v for k, v in keyed["model"].items() if k != "base"}
     if keyed.get("versions"):  # suffixes such as "+cpu" name a build, and hardware is left out
-        keyed["versions"] = {k: v and v.partition("+")[0] for k, v in keyed["versions"].items()}
-    return keyed
+        keyed["versions"] = {
+            k: v.partition("+")[0] if isinstance(v, str) else v
+            for k, v in keyed["versions"].items()
+        }
+    return keyed | rest
 
 
 def _lora(model: Any) -> dict[str, Any] | None:

@@ -78,11 +78,8 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any] | None:
-        """What made the run and what it took; None if nothing has been started."""
-        try:
-            return json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        """What made the run and what it took; None if nothing was started, or it is damaged."""
+        return storage.manifest(self.folder)
 
     @property
     def complete(self) -> bool:
@@ -90,8 +87,23 @@ class Run:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The trainer's log history of a complete run."""
-        return json.loads((self.folder / "trainer_state.json").read_text("utf-8"))["log_history"]
+        """The trainer's log history of a complete run.
+
+        Raises:
+            DamagedStage: if the file that holds it is missing or damaged.
+        """
+        try:
+            path = self.folder / "trainer_state.json"
+            state = storage.read_json(path, most=storage.LOG_BYTES)
+            history = state.get("log_history") if isinstance(state, dict) else None
+            if not isinstance(history, list) or not all(isinstance(e, dict) for e in history):
+                raise ValueError("trainer_state.json has no list of entries in 'log_history'")
+        except (OSError, ValueError) as error:
+            raise DamagedStage(
+                f"The log of {self.shown} can't be read: {error}. Delete {self.shown} and run that "
+                f"stage's notebook again."
+            ) from error
+        return history
 
     @property
     def shown(self) -> str:
@@ -184,12 +196,15 @@ class Run:
     def load_eval(self, key: str | None = None) -> pd.DataFrame | None:
         """The stored evaluation; None if there is none with this `key`, or if it is damaged."""
         stored = (self.manifest or {}).get("eval")
-        if stored is None or (key is not None and stored["key"] != key):
+        try:
+            if stored is None or (key is not None and stored["key"] != key):
+                return None
+            file = self.folder / "samples.jsonl"
+            if not file.is_file() or storage.files_hash([file]) != stored["sha256"]:
+                return None  # damaged, or the process was killed before it wrote the manifest
+            return frames.read(self.folder, stored["columns"])
+        except (OSError, TypeError, KeyError, ValueError):
             return None
-        file = self.folder / "samples.jsonl"
-        if not file.exists() or storage.files_hash([file]) != stored["sha256"]:
-            return None  # damaged, or the process was killed between writing it and the manifest
-        return frames.read(self.folder, stored["columns"])
 
     def _prepare(self, key: str, parts: dict[str, Any]) -> None:
         """Leave the folder either complete or ready for training under `key`."""
@@ -203,7 +218,7 @@ class Run:
                 return
         elif old and old.get("shipped"):
             storage.remove_folder(self.folder)  # a copy: the original is in the package's data
-        elif old and (old["status"] == "complete" or training.last_intact(self.checkpoints)):
+        elif old and (old.get("status") == "complete" or training.last_intact(self.checkpoints)):
             changed = fingerprint.changes(
                 {name: old.get(name) for name in fingerprint.PARTS}, parts
             )
@@ -255,7 +270,8 @@ class Run:
         weights_sha = manifest.get("weights_sha256")
         if weights_sha is None or storage.weights_hash(self.model_dir) != weights_sha:
             return ["the weights in model/"]
-        return storage.changed_files(self.folder, manifest.get("files", {}))
+        files = manifest.get("files", {})
+        return storage.changed_files(self.folder, files) if isinstance(files, dict) else ["files"]
 
     def _identity(self) -> dict[str, Any]:
         names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}

@@ -6,12 +6,11 @@ all checkpoints of an unfinished one but the last. Left out: deleting anything, 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from postlab.runs import training
 from postlab.runs.machine import run_root
-from postlab.storage import size_text
+from postlab.storage import manifest, size_text
 
 SHOWN = 5
 SMALLEST = 100_000  # bytes; less isn't worth deleting
@@ -57,10 +56,7 @@ def _stages(root: Path) -> list[Path]:
 
 
 def _complete(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "manifest.json").read_text("utf-8"))["status"] == "complete"
-    except (OSError, ValueError, KeyError):
-        return False
+    return (manifest(folder) or {}).get("status") == "complete"
 
 
 def _largest(folders: list[Path]) -> str:

@@ -226,5 +226,5 @@ def _html(group: Group, place: int, many: int) -> str:
             for token in _tokens(answer)
         )
         lines.append(f'<pre style="{_LINE_STYLE}"><b>{_label(answer)}</b>  {spans}</pre>')
-    head = f"<div><b>{_head(group, place, many)}</b></div>{text_html(group.prompt)}"
+    head = f"<div><b>{html.escape(_head(group, place, many))}</b></div>{text_html(group.prompt)}"
     return f"{head}<div>{_about(group)}</div>{''.join(lines)}"

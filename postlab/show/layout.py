@@ -7,9 +7,11 @@ cell's result, and no global state is left behind.
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -28,6 +30,22 @@ MANNER_COLOURS = {  # what preferences move, and its colour wherever several are
     "helpfulness": STAGE_COLOURS["dpo"],
     "over_refusal": STAGE_COLOURS["multi"],
 }
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def letter_for_letter(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Decorate a function whose figure has names in it: a `$` in a name begins no formula."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        from matplotlib import rc_context
+
+        with rc_context({"text.parse_math": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def panels(

@@ -16,7 +16,7 @@ import ipywidgets
 
 from postlab.constitution import policy_speaker
 from postlab.objectives import soup
-from postlab.show.pages import WIDE, bundle, button, shown, text_html
+from postlab.show.pages import WIDE, bundle, button, label, shown, text_html
 
 Answers = Callable[[Mapping[str, float]], list[str]]
 _SLIDER_STEPS = 12  # of a slider: thirds, quarters and sixths are on it
@@ -84,7 +84,7 @@ class SoupMixer:
                 _SLIDER_STEPS // 3,
                 0,
                 _SLIDER_STEPS,
-                description=name,
+                description=label(name),
                 continuous_update=False,
                 layout=wide,
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDE = {"width": "auto", "overflow": "visible"}
+_TEXT_LABELS = hasattr(ipywidgets.IntSlider, "description_allow_html")  # from 8 on
 _TEXT_STYLE = (
     "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font:inherit;margin:4px 0;"
     "max-height:30em;overflow:auto"
@@ -44,6 +45,11 @@ def text_html(text: str) -> str:
         return "<div><i>(nothing)</i></div>"
     # A page drops the line break after <pre>, so this one is given to it.
     return f'<pre dir="auto" style="{_TEXT_STYLE}">\n{html.escape(shown(text))}</pre>'
+
+
+def label(name: str) -> str:
+    """A name as a slider's description, which ipywidgets 7 (Colab has it) takes for HTML."""
+    return shown(name) if _TEXT_LABELS else html.escape(shown(name))
 
 
 def button(label: str, click: Any, style: str = "") -> ipywidgets.Button:

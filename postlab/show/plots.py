@@ -29,7 +29,7 @@ from postlab.claims import (
     stage_label,
 )
 from postlab.evals import METRICS
-from postlab.show.layout import PALE, running_mean, strip
+from postlab.show.layout import PALE, letter_for_letter, running_mean, strip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +72,7 @@ _TITLES = {  # name in the log, words in the title, format, unit
 }
 
 
+@letter_for_letter
 def plot_stages(
     frame: pd.DataFrame | Iterable[Mapping[str, Any]],
     *,
@@ -127,6 +128,7 @@ def plot_stages(
     return fig
 
 
+@letter_for_letter
 def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figure:
     """Draw what a TRL trainer logged: loss (SFT), margins and log-probs (DPO), rewards (GRPO).
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -174,7 +176,19 @@ def test_a_malformed_file_is_named_with_rule_and_field(tmp_path: Path, change, n
         (b"\xff\xfe\x00c", "UTF-8"),
         (b"check: \x00", "cannot be read"),
         ("[" * 1000, "nested too deeply"),
-        ("x" * 100_001, "a constitution is short"),
+        ("x" * 100_001, "mine.yaml is larger than 0.1 MB"),
+        # What takes YAML's reader long, or much memory: depth, number, aliases, digits.
+        ("[" * 20_000, "nested too deeply"),
+        ("{" * 20_000, "nested too deeply"),
+        ("[\n" * 20_000, "nested too deeply"),
+        ("- " * 40_000, "nested too deeply"),
+        ("? " * 40_000, "nested too deeply"),
+        ("check: " + "[" * 21 + "]" * 21, "nested too deeply"),
+        ("\n".join(f"k{i}: v" for i in range(11_000)), "more than 10,000 parts"),
+        ("check: [" + "a," * 45_000 + "]", "more than 10,000 parts"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "alias"),
+        ("check: " + "9" * 90_000, "cannot be read"),
+        ("check: 1" + ":59" * 30_000, "'revise' is missing"),
         ("check: '{rule}'\nrevise: r\nrules: []\n", "at least one rule"),
         ("check: '{rule}'\nrevise: r\nrules:\n", "'rules': got nothing"),
         ("check: '{rule}'\nrevise: r\nrules: {a: b}\n", "'rules': got dict"),
@@ -182,9 +196,20 @@ def test_a_malformed_file_is_named_with_rule_and_field(tmp_path: Path, change, n
     ],
 )
 def test_what_is_no_constitution_at_all(tmp_path: Path, text, named: str):
+    path, begun = write(tmp_path, text), time.process_time()
     with pytest.raises(ValueError, match="mine.yaml") as caught:
-        load_constitution(write(tmp_path, text))
-    assert named in str(caught.value)
+        load_constitution(path)
+    assert time.process_time() - begun < 1.0
+    assert named in str(caught.value) and len(str(caught.value)) < 250
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_or_a_folder_is_refused_without_waiting(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match="pipe.yaml is a named pipe; expected a regular file"):
+        load_constitution(tmp_path / "pipe.yaml")
+    with pytest.raises(ValueError, match="is a folder; expected a regular file"):
+        load_constitution(tmp_path)
 
 
 def test_a_name_that_is_not_shipped_is_a_missing_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -245,3 +246,11 @@ def test_what_is_no_file_of_rows_is_refused_with_what_to_do(tmp_path):
     assert len(instruction_rows(tmp_path / "rows.JSONL", split="train")) == 1
     with pytest.raises(ValueError, match="asks for no row: its range ends before it begins"):
         instruction_rows(str(tmp_path / "rows.JSONL"), split="train[5:5]")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_or_a_device_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "rows.jsonl")
+    for path in (tmp_path / "rows.jsonl", "/dev/zero"):
+        with pytest.raises(ValueError, match="is not a regular file"):
+            instruction_rows(str(path), split="train")

@@ -1,9 +1,17 @@
 """Run folders in, summary and page out: numbers by hand, damage named, model text harmless."""
 
+import copy
 import json
+import math
+import os
 import random
 import re
+import shutil
+import sys
+import time
+import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -13,7 +21,9 @@ matplotlib.use("Agg")
 from postlab import stats
 from postlab.report import summarise, summary_frame, write_report, written_comparison
 from postlab.report import summary as report
-from postlab.report.summary import main, read_runs
+from postlab.report.reading import FIELDS, read_runs
+from postlab.report.summary import main
+from postlab.report.written import plain
 from postlab.runs import MissingStage
 
 LINE = {"base": None, "sft": "base", "dpo": "sft", "grpo": "dpo"}
@@ -75,7 +85,8 @@ def evil_page(tmp_path_factory):
 def test_summary_has_exactly_the_agreed_shape(root):
     summary = summarise("tiny", root=root)
     assert json.loads((root / "tiny" / "summary.json").read_text()) == summary
-    assert set(summary) == {"profile", "wall_s", "peak_rss_gb", "stages"}
+    assert set(summary) == {"profile", "wall_s", "peak_rss_gb", "stages", "problems"}
+    assert summary["problems"] == []
     assert (summary["profile"], summary["wall_s"], summary["peak_rss_gb"]) == ("tiny", 401.0, 1.5)
     assert [entry["name"] for entry in summary["stages"]] == list(LINE)
     keys = {"name", "parent", "seed", "metrics", "versus_parent", "train_s", "eval_s"}
@@ -141,7 +152,7 @@ def test_unfinished_unevaluated_and_old_runs_are_not_counted(root):
     (save(root, "cai", rows=evaluation("dpo")) / "eval.jsonl").unlink()
     save(root, "multi", rows=evaluation("dpo"), status="running")
     save(root, "sft.previous", rows=evaluation("sft"))
-    assert [run.stage for run in read_runs("tiny", root=root)] == list(LINE)
+    assert [run.stage for run in read_runs(root / "tiny")[0]] == list(LINE)
 
 
 def test_frame_of_a_summary_is_what_the_figure_wants(root):
@@ -160,42 +171,281 @@ def test_no_runs_names_the_command(tmp_path):
         summarise("smol", root=tmp_path)
 
 
+def problems(root, profile="tiny"):
+    """{stage: why} of a comparison that survives, and warns."""
+    with pytest.warns(UserWarning, match=f"The report of {profile} is not whole"):
+        summary = summarise(profile, root=root)
+    assert "base" in [entry["name"] for entry in summary["stages"]] or profile != "tiny"
+    return {problem["stage"]: problem["reason"] for problem in summary["problems"]}
+
+
 def test_a_missing_parent_names_the_command(tmp_path):
-    save(tmp_path, "dpo", seed=1)
-    with pytest.raises(MissingStage, match="make week N=03 PROFILE=tiny SEED=1"):
-        summarise("tiny", root=tmp_path)
+    save(tmp_path, "dpo", seed=1, profile="smol")
+    why = problems(tmp_path, "smol")
+    assert "sft is not finished and evaluated" in why["dpo"]
+    assert "make week N=03 PROFILE=smol SEED=1" in why["dpo"]
+    assert summary_of(tmp_path, "smol", "dpo")["versus_parent"] == {}
+
+
+def summary_of(root, profile, stage):
+    summary = json.loads((root / profile / "summary.json").read_text())
+    return next(entry for entry in summary["stages"] if entry["name"] == stage)
 
 
 def test_a_truncated_evaluation_names_file_and_line(root):
     path = root / "tiny" / "seed-0" / "dpo" / "eval.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"runs/tiny/seed-0/dpo/eval.jsonl, line 30, is cut short"):
-        summarise("tiny", root=root)
+    why = problems(root)
+    assert why["dpo"].startswith("eval.jsonl, line 30, is cut short")
+    assert why["grpo"].endswith("dpo is damaged") and set(why) == {"dpo", "grpo"}
+    frame = summary_frame(json.loads((root / "tiny" / "summary.json").read_text()))
+    assert set(report._one_model(frame)["stage"]) == {"base", "sft", "grpo"}
     path.write_text("")
-    with pytest.raises(ValueError, match=r"dpo/eval.jsonl, line 1"):
-        summarise("tiny", root=root)
+    assert problems(root)["dpo"].startswith("eval.jsonl, line 1,")
 
 
 def test_a_row_without_a_field_names_file_line_and_field(root):
     rows = evaluation("dpo")
     del rows[4]["answer"]
     save(root, "dpo", rows=rows)
-    with pytest.raises(ValueError, match=r"dpo/eval.jsonl, line 5, has no field 'answer'"):
-        summarise("tiny", root=root)
+    assert problems(root)["dpo"].startswith("eval.jsonl, line 5, has no field 'answer'")
 
 
 def test_different_prompts_name_the_stages_and_an_id(root):
     rows = evaluation("dpo")
     rows[7]["id"] = "another"
     save(root, "dpo", rows=rows)
-    with pytest.raises(ValueError, match=r"'sft' and 'dpo'.*another"):
-        summarise("tiny", root=root)
+    why = problems(root)
+    assert set(why) == {"dpo", "grpo"} and re.search(r"'sft' and 'dpo'.*another", why["dpo"])
+    assert summary_of(root, "tiny", "dpo")["metrics"]["arithmetic"]["n"] == 30
 
 
-def test_a_damaged_manifest_is_named(root):
-    (root / "tiny" / "seed-0" / "sft" / "manifest.json").write_text('{"stage": "sf')
-    with pytest.raises(ValueError, match="runs/tiny/seed-0/sft/manifest.json"):
-        summarise("tiny", root=root)
+def test_a_stage_that_cannot_be_compared_in_one_seed_is_given_no_change(root):
+    """Its mean is over two seeds, and a change over one of them would not lead there."""
+    for stage in LINE:
+        save(root, stage, seed=1)
+    (root / "tiny" / "seed-1" / "sft" / "manifest.json").write_text("{")
+    with pytest.warns(UserWarning, match="not whole"):
+        text = written_comparison_and_page(root)
+    assert "## GRPO against DPO" in text and "## DPO against SFT" not in text
+    assert "- SFT, seed 1: manifest.json is not valid JSON" in text
+
+
+def written_comparison_and_page(root):
+    write_report("tiny", root=root)
+    return written_comparison("tiny", root=root)
+
+
+def test_nothing_but_damage_is_an_error_that_lists_it(tmp_path, monkeypatch, capsys):
+    (save(tmp_path, "sft") / "manifest.json").write_text('{"stage": "sf')
+    says = r"Nothing in runs/tiny can be reported.\nsft, seed 0: manifest.json is not valid JSON"
+    with pytest.raises(ValueError, match=says):
+        summarise("tiny", root=tmp_path)
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path))
+    assert main(["tiny"]) == 1 and "sft, seed 0" in capsys.readouterr().err
+
+
+def link_to_itself(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGED_FILES = {
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:20]), "."),
+    "binary": (lambda path: path.write_bytes(bytes(range(256)) * 20), "UTF-8"),
+    "empty": (lambda path: path.write_text(""), "."),
+    "list": (lambda path: path.write_text("[1, 2]"), r"\[1, 2\]; expected an object"),
+    "null": (lambda path: path.write_text("null"), "None; expected an object"),
+    "deep": (lambda path: path.write_text("[" * 100_000), "deep|recursion|damaged"),
+    "large": (lambda path: os.truncate(path, 300_000_000), "larger than"),
+    "pipe": (pipe, "is a named pipe; expected a regular file"),
+    "folder": (folder, "is a folder; expected a regular file"),
+    "circle": (link_to_itself, "can't be read"),
+    "no rights": (lambda path: path.chmod(0), r"can't be read \(Permission denied\)"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and rights are POSIX's")
+@pytest.mark.parametrize("name", ["manifest.json", "eval.jsonl"])
+@pytest.mark.parametrize("kind", DAMAGED_FILES)
+def test_a_damaged_file_costs_one_stage(root, name, kind):
+    damage, says = DAMAGED_FILES[kind]
+    if kind == "no rights" and os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    damage(root / "tiny" / "seed-0" / "grpo" / name)
+    begun = time.process_time()
+    why = problems(root)
+    assert time.process_time() - begun < 3
+    assert set(why) == {"grpo"} and re.search(says, why["grpo"]) and name in why["grpo"]
+    assert len(why["grpo"]) < 300 and str(root) not in why["grpo"]
+
+
+def test_a_folder_that_may_not_be_listed_is_named(root, monkeypatch):
+    save(root, "base", seed=1)
+    real = Path.iterdir
+
+    def refused(path):
+        if path.name == "seed-1":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert problems(root) == {"every stage": "seed-1 can't be read (Permission denied)"}
+
+
+def test_folders_that_are_no_seed_are_passed_over(root):
+    for name in ("seed-old", "seed-01", "seed-\uff11", "seed-0.bak"):
+        shutil.copytree(root / "tiny" / "seed-0", root / "tiny" / name)
+    (root / "tiny" / "seed-7").write_text("a file")
+    assert summarise("tiny", root=root)["problems"] == []
+
+
+def test_parents_in_a_circle_end(root):
+    save(root, "base", parent="grpo")
+    assert len(summarise("tiny", root=root)["stages"]) == 4
+    assert len(report._one_model(summary_frame(summarise("tiny", root=root)))) > 0
+    save(root, "base", parent="base")
+    assert "itself as its parent" in problems(root)["base"]
+
+
+# --- every field, with everything ---
+
+EVIL_NAME = "<img src=x onerror=alert(1)>$\\frac{$*b*[x](javascript:y)`c`\n# head"
+NESTED = json.loads("[" * 200 + "]" * 200)
+WRONG = [None, True, -1, 0, 10**400, 1e308, math.nan, math.inf, "", EVIL_NAME]
+WRONG += [
+    "\ud800\x00",
+    "x" * 9999,
+    [],
+    {},
+    [1],
+    {"gpu": EVIL_NAME},
+    {"trl": EVIL_NAME},
+    {EVIL_NAME: EVIL_NAME},
+    NESTED,
+]
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Two stages on four prompts, without figures, which have a test of their own."""
+    for stage in ("base", "sft"):
+        save(tmp_path, stage, rows=evaluation(stage, n=4))
+    monkeypatch.setattr(report, "_png", lambda figure, dpi: b"")
+    monkeypatch.setattr("postlab.show.plot_stages", lambda *_, **__: None)
+    return tmp_path
+
+
+def check_page_and_text(root):
+    """The report is written, base is in it, and no name has become a tag or a heading."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written_page = write_report("tiny", root=root).read_text(encoding="utf-8")
+        text = written_comparison("tiny", root=root)
+    elements = Elements()
+    elements.feed(written_page)
+    assert elements.open == [] and elements.tags.count("img") == 1
+    assert not {"b", "script"} & set(elements.tags)
+    assert not [name for _, name, _ in elements.attributes if name.startswith("on")]
+    assert summary_of(root, "tiny", "base")["metrics"]["arithmetic"]["n"] == 4
+    assert not re.search(r"<(?! 0\.001)|\[x\]|`|\$|\*b", text.replace("*Mechanism", ""))
+    assert "\n# head" not in text and not re.search("[\x00\ud800]", text + written_page)
+
+
+PARTS = ["device.gpu", "device.cpus", "versions.trl", "seed", "stage"]
+
+
+@pytest.mark.parametrize("field", [*FIELDS, *PARTS])
+def test_any_field_of_a_manifest_may_hold_anything(small, field):
+    path = small / "tiny" / "seed-0" / "sft" / "manifest.json"
+    right = json.loads(path.read_text())
+    for value in WRONG:
+        outer, _, inner = field.partition(".")
+        held = right[outer] | {inner: value} if inner else value
+        path.write_text(json.dumps(right | {outer: held}))
+        check_page_and_text(small)
+    outer = field.partition(".")[0]
+    path.write_text(json.dumps({k: v for k, v in right.items() if k != outer}))
+    check_page_and_text(small)
+
+
+ROW = ["id", "family", "prompt", "sample", "answer", "arithmetic", "own"]
+
+
+@pytest.mark.parametrize("field", [*ROW, EVIL_NAME, "\ud800"])
+def test_any_field_of_an_evaluation_may_hold_anything(small, field):
+    for number, value in enumerate(WRONG):
+        rows = evaluation("sft", n=4)
+        changed = (1, 4)[number % 2]
+        rows[:changed] = [row | {field: value} for row in rows[:changed]]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (small / "tiny" / "seed-0" / "sft" / "eval.jsonl").write_text(lines)
+        check_page_and_text(small)
+
+
+def test_any_field_of_a_summary_may_hold_anything(small):
+    """A frame of rows, or a ValueError that says what was expected."""
+
+    def variants(part):
+        yield from WRONG
+        keys = (
+            list(part)
+            if isinstance(part, dict)
+            else range(len(part) if isinstance(part, list) else 0)
+        )
+        for key in keys:
+            for value in variants(part[key]):
+                copied = copy.copy(part)
+                copied[key] = value
+                yield copied
+            if isinstance(part, dict):
+                yield {name: held for name, held in part.items() if name != key}
+
+    count = 0
+    summary = summarise("tiny", root=small)
+    summary["stages"] = summary["stages"][1:2]
+    for wrong in variants(summary):
+        count += 1
+        try:
+            summary_frame(wrong)
+        except ValueError as error:
+            assert "expected what report.summarise returns" in str(error)
+    assert count > 300
+
+
+def test_names_are_drawn_and_escaped_in_the_whole_report(tmp_path):
+    """The real figure, with a metric, a stage, a commit and a device of that name."""
+    for stage in ("base", "sft"):
+        rows = [row | {EVIL_NAME.split("\n")[0]: 1.0} for row in evaluation(stage, n=4)]
+        save(tmp_path, stage, rows=rows, commit=EVIL_NAME, device={"gpu": EVIL_NAME})
+    save(tmp_path, "<b>$x_{$", rows=rows, parent="sft")
+    check_page_and_text(tmp_path)
+    assert "&lt;B&gt;$X_{$" in (tmp_path / "tiny" / "report.html").read_text(encoding="utf-8")
+
+
+TRICKS = ["_x_ __y__ a_b", "# h", "- a", "1. a", "+ a", "~~s~~", "&amp;", "\\[x\\]", "> q", "| a |"]
+
+
+@pytest.mark.parametrize("name", [EVIL_NAME, *TRICKS])
+def test_an_escaped_name_reads_as_it_is_in_markdown(name):
+    mistune = pytest.importorskip("mistune")
+    page = mistune.create_markdown(escape=False, plugins=["strikethrough", "table"])(
+        f"- {plain(name)}"
+    )
+    elements = Elements()
+    elements.feed(page)
+    assert set(elements.tags) <= {"ul", "li", "p"}
+    assert elements.text.strip() == " ".join(name.split())
 
 
 # --- report.html ---

@@ -24,10 +24,11 @@ from postlab.lab import Lab
 from postlab.profile import get_profile
 from postlab.progress import Bar, progress
 from postlab.report import summary as report
-from postlab.runs import MissingStage, Run, find_stage, machine, run_root
+from postlab.runs import DamagedStage, MissingStage, Run, find_stage, machine, run_root
 from postlab.runs import code as sourcecode
 from postlab.runs import key as fingerprint
 from postlab.runs import run as runs
+from postlab.runs.space import spare_folders
 from postlab.storage import DiskFull, ReadOnlyFolder, StageBusy
 
 ship = module_at(
@@ -47,6 +48,7 @@ def finished(run: Run, *, weights: bytes = b"w", **manifest) -> Run:
     run.model_dir.mkdir(parents=True)
     (run.model_dir / "adapter_model.safetensors").write_bytes(weights)
     made = {"status": "complete", "seed": run.seed, "parent": run.parent, "key": "k"}
+    made |= {"device": {"gpu": None, "cpus": 2, "ram_gib": 8.0}}
     made |= {"weights_sha256": storage.weights_hash(run.model_dir)} | manifest
     (run.folder / "manifest.json").write_text(json.dumps(made))
     return run
@@ -562,7 +564,7 @@ def test_a_read_only_folder_is_read(root, tmp_path, read_only, capsys):
     assert here.run("sft") == Run("tiny", 0, "sft", "base") and here.run("sft").complete
     assert list(here.results("base", "sft")) == ["base", "sft"]
     pd.testing.assert_frame_equal(sft.load_eval("key"), frame())
-    assert [run.stage for run in report.read_runs("tiny")] == ["base", "sft"]
+    assert [run.stage for run in report.read_runs(root / "tiny")[0]] == ["base", "sft"]
     with sft._lock("k"):
         sft._prepare("k", {})  # as `train` does for a run that is complete
     assert not runs.adopt_shipped(Run("tiny", 0, "dpo"))  # shipped, but there is no place for it
@@ -591,3 +593,36 @@ def test_a_write_into_a_read_only_folder_is_refused_in_a_sentence(root, read_onl
             write()
         assert str(error.value).startswith(f"Cannot write to {root / 'tiny'}")
     assert report.main(["tiny"]) == 1 and "set POSTLAB_RUNS" in capsys.readouterr().err
+
+
+# ---- damaged folders
+
+
+@pytest.mark.parametrize("held", [None, "", '{"log_hist', "[1]", "{}", '{"log_history": [1]}'])
+def test_a_log_that_is_missing_or_cut_says_so(root, held):
+    run = finished(Run("tiny", 0, "sft", "base"))
+    if held is not None:
+        (run.folder / "trainer_state.json").write_text(held)
+    with pytest.raises(DamagedStage, match="log of runs/tiny/seed-0/sft can't be read: .*Delete"):
+        _ = run.log
+    (run.folder / "trainer_state.json").write_text('{"log_history": [{"loss": 1.0}]}')
+    assert run.log == [{"loss": 1.0}]
+
+
+@pytest.mark.parametrize(
+    "held",
+    ["[1, 2]", '"x"', "null", '{"status": 1}', '{"config": [1], "versions": {"trl": 1}}']
+    + ['{"eval": [1]}', '{"eval": {"key": "k"}}', '{"status": "complete", "files": [1]}'],
+)
+def test_a_manifest_of_another_kind_is_as_good_as_none(root, held):
+    """It is moved aside with what lies beside it, and the stage can be trained."""
+    run = finished(Run("tiny", 0, "sft", "base"))
+    (run.folder / "samples.jsonl").write_text("{")
+    (run.folder / "manifest.json").write_text(held)
+    assert run.load_eval("k") is None
+    if run.complete:
+        with pytest.raises(DamagedStage):
+            find_stage("tiny", 0, "sft")
+    assert spare_folders(root) == []
+    run._prepare("another", {"config": {"seed": 0}})
+    assert run.manifest["status"] == "running"

@@ -122,6 +122,17 @@ def test_one_stage_alone_is_drawn_and_claims_nothing():
     assert "base: measured, compared with nothing yet" in words(plot_stages(alone))
 
 
+@pytest.mark.parametrize("name", ["$\\frac{$", "a$b$c", "\\alpha_{", "100%"])
+def test_a_name_is_drawn_letter_for_letter(name):
+    table = [r | {"metric": name if r["metric"] == "safety" else r["metric"]} for r in rows()]
+    figure = plot_stages(table)
+    figure.canvas.draw()  # mathematics is read here
+    assert name.capitalize().replace("_", " ") in words(figure)
+    log = [{"step": step, "loss": 1.0} for step in range(3)]
+    plot_training(log, name).canvas.draw()
+    assert matplotlib.rcParams["text.parse_math"]
+
+
 @pytest.mark.parametrize("columns", [2, 3])
 def test_no_text_leaves_the_picture_or_runs_into_the_next_panel(columns):
     figure = plot_stages(rows(seeds=(0, 1, 2)), profile="tiny", columns=columns)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from test_view import body, words_tokenizer
 from postlab import stats
 from postlab.judge import VoteLog, pairs_of
 from postlab.scratch.losses import group_advantages
-from postlab.show import arena, record_groups, rollout_explorer
+from postlab.show import arena, pages, record_groups, rollout_explorer
 from postlab.show import chooser as widgets
 from postlab.show import explorer as explorer_module
 from postlab.show import voting as arena_module
@@ -347,13 +349,115 @@ def test_votes_on_other_words_stay_in_the_file_and_do_not_count(tmp_path):
     assert len(lines(path)) == 1
 
 
-@pytest.mark.parametrize("line", ['{"id": "a"}', "[1]", '{"pair": "a", "choice": "left"}', "3"])
-def test_a_file_of_something_else_is_left_alone(tmp_path, line):
-    path = tmp_path / "eval.jsonl"
-    path.write_text(line + "\n")
-    with pytest.raises(ValueError, match=r"eval\.jsonl, line 1: expected a vote"):
+VOTE = {"pair": "k", "first": "sft", "second": "dpo", "choice": "first"}
+
+
+def jsonl(*records) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+FOREIGN = {
+    "Markdown": b"# Notes\n\n- one\n",
+    "CSV": b"pair,choice\nk,first\n",
+    "JSON over lines": b'{\n "pair": "k"\n}\n',
+    "UTF-16": json.dumps(VOTE).encode("utf-16"),
+    "binary": bytes(range(256)) * 8,
+    "NUL": b"\0" * 4096,
+    "deep": b"[" * 100_000,
+    "number": b"3\n",
+    "list": b"[1]\n",
+    "rows": jsonl({"id": "a"}),
+    "no sides": jsonl({"pair": "a", "choice": "first"}),
+    "sides of another kind": jsonl(VOTE | {"first": 1}),
+    "pair of another kind": jsonl(VOTE | {"pair": ["k"]}),
+    "another choice": jsonl(VOTE | {"choice": "left"}),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path, kind, line):
+    """By its first line; a later line that is whole, and no vote, is an error just as well."""
+    contents = FOREIGN[kind] if line == 1 else jsonl(VOTE) + FOREIGN[kind]
+    if line == 2 and not kind.startswith(("number", "list", "rows", "no ", "sides", "pair", "ano")):
+        pytest.skip("cannot be told from the rest of a vote")
+    path = tmp_path / "notes.md"
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match=rf"notes\.md, line {line}: expected a vote.*own$"):
         arena(frames(), path=path)
-    assert path.read_text() == line + "\n"
+    assert path.read_bytes() == contents
+
+
+def test_a_file_that_another_program_put_there_meanwhile_is_left_as_it_is(tmp_path):
+    path = tmp_path / "v.jsonl"
+    made = arena(frames(), path=path)
+    made.vote("first")
+    path.write_text("# Notes\n")
+    with pytest.raises(ValueError, match="expected a vote"):
+        made._log.add(VOTE)
+    press(made, "1")
+    assert "Not saved" in seen(made) and path.read_text() == "# Notes\n"
+
+
+@pytest.mark.parametrize("torn", [0, 12, 30, 60])
+@pytest.mark.parametrize("form", ["plain", "mark", "CRLF", "blank lines"])
+def test_votes_are_read_and_added_to_in_other_forms_too(tmp_path, form, torn):
+    """A byte-order mark, Windows' line ends, blank lines, a torn last line, even if it is all."""
+    path = tmp_path / "v.jsonl"
+    made = arena(frames(), path=path)
+    made.vote("first")
+    text = path.read_bytes()
+    made.vote("second")
+    text = text * (form != "blank lines") + path.read_bytes()[len(text) :][:torn]
+    text = {"mark": b"\xef\xbb\xbf" + text, "CRLF": text.replace(b"\n", b"\r\n")}.get(form, text)
+    text = b"\n \n" + text if form == "blank lines" else text
+    path.write_bytes(text)
+    made = arena(frames(), path=path)
+    count = len(made.votes())
+    assert count == (form != "blank lines") and made._log.torn == (torn > 0)
+    made.vote("tie")
+    assert path.read_bytes().startswith(text)
+    assert len(arena(frames(), path=path).votes()) == count + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_an_empty_file_and_a_link_take_votes_and_a_folder_or_a_pipe_does_not(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "empty.jsonl")
+    arena(frames(), path=tmp_path / "link.jsonl").vote("first")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert len(lines(tmp_path / "empty.jsonl")) == 1
+    (tmp_path / "notes.md").write_text("mine")
+    (tmp_path / "other.jsonl").symlink_to(tmp_path / "notes.md")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name, says in (
+        ("other.jsonl", "expected a vote"),
+        ("pipe.jsonl", "is a named pipe; expected a regular file"),
+        ("", "is a folder; expected a regular file"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            arena(frames(), path=tmp_path / name)
+    assert (tmp_path / "notes.md").read_text() == "mine"
+
+
+VOTER = """
+import sys
+from postlab.judge import VoteLog
+log = VoteLog(sys.argv[1])
+for number in range(150):
+    log.add({"pair": f"{sys.argv[2]} {number}", "first": "a", "second": "b", "choice": "tie"}
+            | {"note": "x" * 9000})
+"""
+
+
+def test_two_processes_that_vote_at_once_lose_nothing(tmp_path):
+    path = tmp_path / "v.jsonl"
+    voters = [
+        subprocess.Popen([sys.executable, "-c", VOTER, str(path), name]) for name in ("one", "two")
+    ]
+    assert [voter.wait(120) for voter in voters] == [0, 0]
+    log = VoteLog(path)
+    assert len(log.read()) == 300 and log.torn == 0
 
 
 # What is refused
@@ -560,6 +664,11 @@ def test_the_explorer_escapes_prompts_and_tokens_and_says_the_same_without_a_ker
     assert data["text/plain"].startswith("step 1, prompt 1 of 1: <script>")
 
 
+def test_a_step_that_is_text_is_escaped():
+    explorer = rollout_explorer([Group("<b>1</b>", "?", (Answer(("a",), 1.0, 0.5),))])
+    assert "<b>1" not in explorer._page.value and "&lt;b&gt;1" in explorer._page.value
+
+
 def test_a_long_answer_is_cut_and_says_so():
     long = Group(1, "?", (Answer(("x",) * 1000, 1.0, 0.7), Answer(("y",), 0.0, -0.7)))
     assert "700 tokens more" in repr(rollout_explorer([long]))
@@ -647,6 +756,15 @@ def test_a_mixer_shows_words_as_words_and_keeps_its_sliders_when_a_model_fails()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "RuntimeError: <b>out of memory</b>" in data["text/plain"]
     assert len(mixer.widget.children) == 5
+
+
+@pytest.mark.parametrize("version", [7, 8])
+def test_an_adapters_name_is_text_on_its_slider(monkeypatch, version):
+    """ipywidgets 7 puts a description into the page as HTML, 8 as text."""
+    monkeypatch.setattr(pages, "_TEXT_LABELS", version == 8)
+    name = "<img src=x onerror=alert(1)>"
+    described = mixer_of(Cook(), adapters=(name,))._sliders[name].description
+    assert described == (name if version == 8 else "&lt;img src=x onerror=alert(1)&gt;")
 
 
 @pytest.mark.parametrize(("prompts", "adapters"), [([], ["a"]), (["?"], [])])

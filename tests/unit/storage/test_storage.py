@@ -457,3 +457,49 @@ def test_advice_is_worked_out_only_when_it_is_needed():
         raise KeyError
     assert calls == []
     assert saving(OSError(errno.ENOSPC, "full"), guard["advice"]).endswith("{that}")
+
+
+# ---- files that a person names
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_only_a_regular_file_of_a_limited_size_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"x" * 11)
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    wrong = {tmp_path / "pipe": "pipe is a named pipe", tmp_path: "is a folder"}
+    wrong |= {tmp_path / "large": "large is larger than", Path("/dev/zero"): "zero is a device"}
+    for path, says in wrong.items():
+        with pytest.raises(ValueError, match=says):
+            storage.read_file(path, most=10)
+    assert storage.read_file(tmp_path / "link", most=11) == b"x" * 11
+    with pytest.raises(FileNotFoundError):
+        storage.read_file(tmp_path / "missing", most=10)
+    # A file of /proc says that it is empty, and isn't.
+    with pytest.raises(ValueError, match="larger than"):
+        storage.read_file(Path("/proc/self/status"), most=10)
+
+
+@pytest.mark.parametrize(
+    ("contents", "says"),
+    [
+        (b"", "Expecting value"),
+        (b'{"a": ', "Expecting value"),
+        (b"\xff\xfe{", "byte 0 is not UTF-8"),
+        (b"[" * 100_000, "nested too deeply|Expecting value"),
+        (b"9" * 5000, "4300 digits"),
+    ],
+    ids=["empty", "cut", "binary", "deep", "digits"],
+)
+def test_what_is_no_json_is_named_and_no_manifest(tmp_path, contents, says):
+    (tmp_path / "manifest.json").write_bytes(contents)
+    with pytest.raises(ValueError, match=f"manifest.json is not valid JSON: .*({says})"):
+        storage.read_json(tmp_path / "manifest.json", most=storage.MANIFEST_BYTES)
+    assert storage.manifest(tmp_path) is None
+
+
+@pytest.mark.parametrize("held", ["[1, 2]", "null", '"x"', "3"])
+def test_a_manifest_and_a_seal_are_objects(tmp_path, held):
+    (tmp_path / "manifest.json").write_text(held)
+    (tmp_path / storage.SEAL).write_text(held)
+    assert storage.manifest(tmp_path) is None and not storage.sealed(tmp_path)
