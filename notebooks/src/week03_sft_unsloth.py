@@ -793,8 +793,8 @@ None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 # %% [markdown]
 # ## 10. On your own card
 #
-# **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, time at 400 tokens a
-# row, each with its range:
+# **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, minutes at 400 tokens a
+# row, with the range in which most published speeds lie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -807,6 +807,7 @@ def plan(name):
     profile = get_profile(name)
     how = profile.sft.trainer
     shape = {"model": profile.base_model, "device": profile.device, "bits": 4}
+    shape |= {"engine": "unsloth"}  # what trains on a GPU
     shape |= {"batch": how["per_device_train_batch_size"], "lora_rank": profile.lora["r"]}
     shape |= {"accumulation": how["gradient_accumulation_steps"], "optimizer": "adamw_8bit"}
     full = estimate("sft", length=how["max_length"], **shape)

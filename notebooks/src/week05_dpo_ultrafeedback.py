@@ -678,6 +678,7 @@ def bill(name, device=None):
         model=profile.base_model,
         device=device or profile.device,
         bits=4,
+        engine="unsloth",
         lora_rank=profile.lora["r"],
         length=how["max_length"],
         examples=stage.rows or 60_000,  # all of UltraFeedback, about
@@ -696,7 +697,7 @@ for name, b in bills.items():
 pd.DataFrame(shown)
 
 # %% [markdown]
-# Here every reply is as long as `max_length` allows, so these are high estimates; the profile's own minutes assume usual lengths. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
+# Here every reply is as long as `max_length` allows, so these are high estimates; the profile's own minutes assume usual lengths, about 530 tokens for a prompt and its reply. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
 # once, before training.
 
 # %% [markdown]

@@ -877,6 +877,7 @@ def bill(name):
         model=stage.base_model or profile.base_model,
         device=profile.device,
         bits=4,
+        engine="unsloth",
         lora_rank=profile.lora["r"],
         batch=batch,
         accumulation=how["gradient_accumulation_steps"],
