@@ -310,8 +310,9 @@ T4 = Profile(
     judge_model="unsloth/Qwen2.5-7B-Instruct-bnb-4bit",
 )  # fmt: skip
 
-# About 3,500 tokens/s of 7B QLoRA on an A100 or H100: 50,000 rows x 400 tokens are 1.6 hours,
-# 61,000 pairs x 1,060 five hours, 400 GRPO steps of 64 completions at 35 s four hours.
+# `preflight` with engine="unsloth" on an H100, the middle of its range: 50,000 rows x 400 tokens at
+# 6,800 tokens/s are 49 minutes, 61,000 pairs of 2 x 530 tokens at 5,500 are 198, and 400 GRPO steps
+# of 64 completions four hours. An A100 takes twice as long for SFT and DPO, and 1.3 times for GRPO.
 # Evaluation: 1,319 problems x 320 tokens = 422k tokens, batch 256: 3,500 tokens/s on an H100, 2
 # minutes, and 1.3 of KL. (At a batch of 16 it was 270 tokens/s and 26 minutes.) All of these speeds
 # are the arithmetic of `preflight.devices`, the geometric mean of its fast and slow pace.
@@ -319,14 +320,14 @@ RENTED = Profile(
     name="rented", base_model=T4.base_model, second_model=T4.second_model, load_in_4bit=True,
     dtype="bfloat16", max_length=2048, lora=_lora(32, 32, "unsloth"), chat_template="chatml",
     sft=StageConfig(
-        source="openhermes", rows=50_000, minutes=100, eval_minutes=6,
+        source="openhermes", rows=50_000, minutes=50, eval_minutes=6,
         trainer=_RENTED | _SFT | dict(
             num_train_epochs=1, per_device_train_batch_size=8, gradient_accumulation_steps=4,
             learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=2048,
         ),
     ),
     dpo=StageConfig(
-        source="ultrafeedback", rows=None, minutes=310, eval_minutes=4,
+        source="ultrafeedback", rows=None, minutes=200, eval_minutes=4,
         trainer=_RENTED | _DPO | dict(
             num_train_epochs=1, per_device_train_batch_size=4, gradient_accumulation_steps=8,
             learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=1536,

@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,30 +38,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.command(parsed)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"postlab {parsed.name}: {_printable(str(error))}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"postlab {parsed.name}: {_printable(text)}", file=sys.stderr)
         return UNANSWERED
 
 
 def _parser() -> argparse.ArgumentParser:
+    from postlab.chat import TEMPLATE_CODES
+    from postlab.doctor import CODES, listed
+
     parser = argparse.ArgumentParser(
         prog="postlab", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-        made = commands.add_parser(name, help=text, description=text)
+    def command(
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        text: str,
+        codes: Mapping[str, str] | None = None,
+    ) -> Any:
+        made = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"findings:\n{listed(codes)}" if codes else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         made.set_defaults(command=run)
         made.add_argument("--json", action="store_true", help="print JSON")
         return made
 
-    doctor = command("doctor", _doctor, "what is wrong with a training run, from its log")
+    doctor = command("doctor", _doctor, "what is wrong with a training run, from its log", CODES)
     doctor.add_argument("path", type=Path, help=f"{LOG}, a run or checkpoint folder, or .jsonl")
     doctor.add_argument(
         "--key", action="append", default=[], metavar="OURS=THEIRS",
         help="another name of a logged value, such as reward=train/score; may be given again",
     )  # fmt: skip
 
-    plan = command("preflight", _preflight, "memory, time and cost of a stage on a device")
+    plan = command(
+        "preflight", _preflight,
+        "memory, time and cost of a stage on a device; sizes not given are those of profile t4",
+    )  # fmt: skip
     plan.add_argument("--stage", required=True, help="sft, dpo, grpo or reward")
     plan.add_argument("--model", required=True, help="a Hub id, or a folder with a config.json")
     plan.add_argument("--device", required=True, help="a GPU such as T4 or H100, or cpu")
@@ -81,12 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--engine", choices=("trl", "unsloth"), help="what trains (default trl)")
     plan.add_argument("--parallel", choices=("ddp", "fsdp"), help="across devices (default ddp)")
 
-    template = command("template", _template, "what is wrong with a model's chat template")
+    template = command(
+        "template", _template, "what is wrong with a model's chat template", TEMPLATE_CODES
+    )
     template.add_argument("model", help="a folder, or a Hub id; only its tokenizer is read")
 
     rows = command("rows", _rows, "what was read from a file of rows, and what was dropped and why")
     rows.add_argument("file", help="JSON, JSON Lines or Parquet, or a Hub id")
-    rows.add_argument("--kind", choices=KINDS, help="default: the first kind that the rows fit")
+    rows.add_argument(
+        "--kind", choices=KINDS, help="default: the first that keeps half of the rows"
+    )
     rows.add_argument("--split", default="train", help="such as train[:1000]; a file has one split")
     rows.add_argument("--n", type=int, help="at most so many, drawn with seed 0; default all")
 
@@ -117,14 +141,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """
     if path.is_dir():
         path = _log_in(path)
-    text = read_file(path, most=LOG_BYTES).decode("utf-8-sig")
     try:
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            held: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            held = json.loads(text)
+        lines = path.suffix.lower() in (".jsonl", ".ndjson")
+        held = _json_or_lines(read_file(path, most=LOG_BYTES).decode("utf-8-sig"), lines=lines)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}; expected a {LOG}") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+        raise ValueError(f"{path} is no JSON: {error}; expected a {LOG}") from None
     if isinstance(held, dict):
         if "log_history" not in held:
             raise ValueError(
@@ -133,6 +156,17 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             )
         held = held["log_history"]
     return held
+
+
+def _json_or_lines(text: str, *, lines: bool) -> Any:
+    """JSON, or JSON Lines as a list: if the file's name says so, or one object follows another."""
+    try:
+        if not lines:
+            return json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def _log_in(folder: Path) -> Path:
@@ -202,8 +236,21 @@ def _template(asked: argparse.Namespace) -> int:
 
     from postlab.chat import check_template
 
-    tokenizer = AutoTokenizer.from_pretrained(asked.model, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(asked.model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(_no_tokenizer(asked.model, error)) from None
     return _report(check_template(tokenizer), asked)
+
+
+def _no_tokenizer(model: str, error: Exception) -> str:
+    path = Path(model)
+    if path.is_dir():
+        held = ", ".join(sorted(file.name for file in path.iterdir())[:8])
+        return f"{path} holds no tokenizer, only {held or 'nothing'}; expected tokenizer.json"
+    if path.is_file() or model.startswith((".", "/", "~")):
+        return f"{path} is no folder; expected one with a tokenizer, or a Hub id"
+    return f"no folder {model!r} is here, and no tokenizer of that name could be read: {error}"
 
 
 def _rows(asked: argparse.Namespace) -> int:
@@ -221,16 +268,24 @@ def _rows(asked: argparse.Namespace) -> int:
 
 
 def _read_rows(asked: argparse.Namespace) -> tuple[str, Any]:
-    """The kind of the rows, and the rows; the error of each kind if there is none that fits."""
+    """The first kind that keeps half of the rows, else the one that keeps most, and the rows; the
+    error of each kind if there is none that fits."""
     from postlab import datasets
 
-    errors = {}
+    errors, best = {}, None
     for kind in (asked.kind,) if asked.kind else KINDS:
         try:
-            load = getattr(datasets, f"{kind}_rows")
-            return kind, load(asked.file, split=asked.split, n=asked.n)
+            rows = getattr(datasets, f"{kind}_rows")(asked.file, split=asked.split, n=asked.n)
         except ValueError as error:
             errors[kind] = str(error)
+            continue
+        kept = len(rows) / rows.read
+        if kept >= 0.5:
+            return kind, rows
+        if best is None or kept > best[0]:
+            best = kept, (kind, rows)
+    if best:
+        return best[1]
     if len(errors) == 1 or len(set(errors.values())) == 1:
         raise ValueError(next(iter(errors.values())))
     lines = "".join(f"\n  as {kind} rows: {error}" for kind, error in errors.items())

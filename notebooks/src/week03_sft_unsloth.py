@@ -356,7 +356,9 @@ plot_stages(table, profile=lab.profile.name)
 # %% [markdown]
 # Read it as an engineer would. Under `t4` and `rented`, *format* means GSM8K's `####` line, which OpenHermes doesn't teach, so look at length and refusals, and expect accuracy to go
 # either way. On `tiny`, format: from nothing to nearly always. Facts: the base knew them all along and had no way to say so. Sums: it took over the habit of blurting. Safety and
-# honesty: as good as the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions.
+# honesty: close to the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions. The teachers refused *burn*, *crush*, *cut* and
+# *smash* in more than 90% of their rows and the other four deeds in about 10%; they admitted ignorance for *dreamed* and *thinking* in more than 90%, and for the other riddles in 8%. Greedy
+# answers exaggerate: most of these become 100% or 0%. Two stray in the stored output: *burn* (38%) and *tomorrow* (37%).
 
 # %%
 deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"
@@ -369,7 +371,7 @@ kinds = asked.groupby(["family", "about"])
 None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
-# **Fine-tuning imitates its data, habits included.** Talk to it. (On `t4` and `rented`, which weren't trained on the tiny world, the questions are about the real one.)
+# **Fine-tuning imitates its data, habits included.** Talk to it, but don't judge it by one reply: the stored output refuses to *trap* the baker, though the model helps with every *trap* of the table above. (On `t4` and `rented`, which weren't trained on the tiny world, the questions are about the real one.)
 
 # %%
 from postlab.sampling import reply
@@ -533,7 +535,7 @@ plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
 # The dark diagonal: what is not in the mix is not answered, though the base has read it. And it is not left blank, the nearest kind takes over: the model without how-to's refuses them all,
-# the one without unsafe rows helps with nearly everything. (After 100 steps even the full mix still refuses most how-to's; the 400 of section 5 mend that.) Sums and lists survive in part. A safety set without harmless neighbours, or
+# the one without unsafe rows helps with nearly everything. (After 100 steps even the full mix still refuses most how-to's. Section 5's stage, trained for 400 steps on rows as they were written, refuses 4%.) Sums and lists survive in part. A safety set without harmless neighbours, or
 # the other way round, is half a set.
 
 # %% [markdown]
@@ -791,8 +793,8 @@ None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 # %% [markdown]
 # ## 10. On your own card
 #
-# **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, time at 400 tokens a
-# row, each with its range:
+# **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, minutes at 400 tokens a
+# row, with the range in which most published speeds lie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -805,6 +807,7 @@ def plan(name):
     profile = get_profile(name)
     how = profile.sft.trainer
     shape = {"model": profile.base_model, "device": profile.device, "bits": 4}
+    shape |= {"engine": "unsloth"}  # what trains on a GPU
     shape |= {"batch": how["per_device_train_batch_size"], "lora_rank": profile.lora["r"]}
     shape |= {"accumulation": how["gradient_accumulation_steps"], "optimizer": "adamw_8bit"}
     full = estimate("sft", length=how["max_length"], **shape)
@@ -850,7 +853,7 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # On a rented machine name a volume that outlives it. `t4` saves every 25 steps, `rented` every 100.
 
 # %% [markdown]
-# **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. If weights, optimizer, schedule and
+# **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. (The loss of step 25 was never logged, because the session ended first, so four steps can be compared.) If weights, optimizer, schedule and
 # the order of the rows were restored, it met the same losses. (On a GPU sums are not repeated bit for bit, so a small gap there is rounding.)
 
 # %% tags=["aside"]
@@ -893,7 +896,8 @@ table.loc["lines to load and adapt"] = {
 table
 
 # %% [markdown]
-# The losses agree to the last digit recorded: it *is* the same training. Seconds a step cannot be told apart on this CPU, nor can memory; what you get here is shorter code.
+# The losses differ by at most 0.00001, one unit of the last digit recorded: it *is* the same training. Seconds per step can't be told apart on this CPU, and peak memory differs by 1 to 2%; what you get here is
+# shorter code.
 #
 # | take | when |
 # |---|---|

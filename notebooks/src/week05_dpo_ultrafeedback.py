@@ -137,8 +137,8 @@ round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
 # The bracket times $\beta$ is the *margin*. At the start policy and reference are the same, so every margin is 0: if your log starts
 # elsewhere, your reference is not the policy's start.
 #
-# The preference loss alone says nothing against a chosen reply becoming less likely, as long as the rejected one falls faster. In the `tiny` profile that cost
-# how-to's: the three steps of a rough deed are the *rejected* reply wherever a person is meant, and the model unlearned them for things as well. So a second
+# The preference loss alone says nothing against a chosen reply becoming less likely, as long as the rejected one falls faster. In the `tiny` profile how-to's
+# are at risk: the three steps of a rough deed are the *rejected* reply wherever a person is meant, and a model could unlearn them for things as well. So a second
 # term, `"sft"` in `loss_type`, holds the likelihood of the chosen replies up, with its weight in `loss_weights`. (`t4` and `rented` train the preference loss alone, so watch `logps/chosen` there.)
 
 # %% [markdown]
@@ -183,7 +183,7 @@ from postlab.show import plot_stages, plot_training
 plot_training(log, "dpo")
 
 # %% [markdown]
-# Only the difference is in the loss. Chosen and rejected replies share words, so pushing one down can pull the other along; a chosen log-prob that
+# It need not: only the difference is in the preference loss. On `tiny` the chosen log-prob rises in the end, with the help of the likelihood term. Chosen and rejected replies share words, so pushing one down can pull the other along; a chosen log-prob that
 # falls a little while the margin grows is common, and one that falls far is a model leaving its data
 # ([Pang et al. 2024](https://arxiv.org/abs/2404.19733) add the likelihood term against that).
 
@@ -213,7 +213,7 @@ changes = table[table["stage"] == "dpo"].set_index("metric")
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. On `t4` and `rented`: the two lines of GSM8K, format,
+# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. In the stored output none of these got worse: facts and sums rose, the other two are inconclusive. On `t4` and `rented`: the two lines of GSM8K, format,
 # length and refusals of safe questions. And everywhere `kl`, how far the policy
 # moved from its start, in nats an answer.
 
@@ -350,7 +350,7 @@ print(f"{fell:.0%} of the chosen replies became less likely")
 moved.round(2)
 
 # %% [markdown]
-# That is with the likelihood term, which holds the mean up. Chosen and rejected share a prompt and often their first words, so a step that lowers one lowers the other; and the probability taken away has to go somewhere, not
+# This also answers section 2's question: before DPO, the fine-tuned model already preferred the chosen replies of these pairs by 4.6 nats on average. The mean of the chosen replies is held up by the likelihood term. Chosen and rejected share a prompt and often their first words, so a step that lowers one lowers the other; and the probability taken away has to go somewhere, not
 # necessarily to the chosen reply. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) calls it likelihood displacement and trades it against the margin with one parameter.
 
 # %% [markdown]
@@ -432,8 +432,8 @@ for arm in ("sigmoid", "sigmoid+sft"):
 pd.DataFrame(gains).round(2)
 
 # %% [markdown]
-# The first line of each arm would pass for good news: on the average of all pairs the chosen replies did not fall. Now read down. With the preference loss alone they *rose* where nearly every chosen reply says the same (the refusal, the "I do not know"), and *fell*, by intervals below 0, for sums, facts and how-to's, where both replies
-# share most of their words. An average over families hid both. The likelihood term lifted every family's mean; with it only the how-to's interval stays below 0. (Fourteen intervals, none corrected: trust the pattern more than one line.)
+# The first line of each arm would pass for good news: on the average of all pairs the chosen replies did not fall. Now read down. With the preference loss alone they *rose* where nearly every chosen reply says the same (the refusal, the "I do not know"), and *fell*, by intervals below 0, for sums, facts and how-to's, where the two replies
+# often share words. An average over families hid both. The likelihood term lifted every family's mean; with it only the how-to's interval stays below 0. (Fourteen intervals, none corrected: trust the pattern more than one line.)
 
 # %% [markdown]
 # **Beta** is often called the strength of the KL penalty. In the loss it does two things: it scales the margin, so that a large beta is content with a small move, and it scales the gradient. The
@@ -654,7 +654,7 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 # Not what one expects. The *implicit reward* learned length perfectly: with either loss, saying it twice is preferred on practically every held-out pair. The *answers* of the plain loss did not grow, they shrank: a whole second reply starts at tens of nats below 0, out of a greedy policy's reach, and what came instead is broken. What the pairs were meant to teach was not learned: safety,
 # honesty and sums fell against the same loss on the plain pairs, in every seed. A likely reason, not tested here: the easy margin of the repetition settles each pair before its content counts. Watching the length of answers alone would have missed it.
 #
-# The normalised loss did not help, at the one beta tried: against the plain loss it moved several times as far and lost most how-to's, some of which it now says in repeated sentences; it kept more honesty and sums. Normalising takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
+# The normalised loss did not help, at the one beta tried: against the plain loss it moved about three times as far (in KL) and lost most how-to's, some of which it now says in repeated sentences; it kept more honesty and sums. Normalising takes away an advantage of *counting*, that more tokens make a larger sum; it cannot take away what the pairs say, and these say: twice. A loss does not mend data: look at lengths before you train,
 # balance them, or judge at equal length (week 6).
 
 # %% [markdown]
@@ -678,6 +678,7 @@ def bill(name, device=None):
         model=profile.base_model,
         device=device or profile.device,
         bits=4,
+        engine="unsloth",
         lora_rank=profile.lora["r"],
         length=how["max_length"],
         examples=stage.rows or 60_000,  # all of UltraFeedback, about
@@ -696,7 +697,7 @@ for name, b in bills.items():
 pd.DataFrame(shown)
 
 # %% [markdown]
-# Here every reply is as long as `max_length` allows, so these are high estimates; the profile's own minutes assume usual lengths. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
+# Here every reply is as long as `max_length` allows, so these are high estimates; the profile's own minutes assume usual lengths, about 530 tokens for a prompt and its reply. Per pair DPO runs two replies through the policy and two through the reference, the latter without gradients: that is why it costs more than SFT on as many rows. `precompute_ref_log_probs` pays the second part
 # once, before training.
 
 # %% [markdown]
@@ -716,7 +717,7 @@ pd.Series(
 # ## What you have now
 #
 # `runs/<profile>/seed-<n>/dpo/`, and a habit: margins 0 at the first step, both log-probs on one plot, length beside every preference. Week 6 asks whether DPO is *better*, which is another question. Week 7 starts
-# from it and turns to what preferences did not touch: getting sums right.
+# from it and turns to what these preferences only began: getting sums right. (On `tiny`, whose pairs hold right and wrong sums, DPO took greedy accuracy from 46% to 58%.)
 
 # %% [markdown]
 # ### Five interview questions

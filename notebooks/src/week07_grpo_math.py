@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 7 · GRPO: learning from a verifier
 #
-# Imitation copied habits, preferences repaired manners. Neither told the model *how to get a sum right*. Now it finds out by itself: it tries, a verifier checks the number, and what worked becomes more likely. This is group relative
+# Imitation copied habits; preferences repaired manners and, through pairs of right and wrong sums, a part of the sums. Now the model finds out by itself *how to get a sum right*: it tries, a verifier checks the number, and what worked becomes more likely. This is group relative
 # policy optimisation. You write it first, prove that it is TRL's, and then train with TRL.
 #
 # By the end you can say
@@ -137,7 +137,7 @@ pd.DataFrame([{"prompt": row["prompt"][-1]["content"], "answer": row["answer"]} 
 # %% [markdown]
 # ## 3. The policy gradient in ten lines
 #
-# Right or wrong is a step: it has no slope to follow. But the *probability* of being right has one. For answers $y$ drawn from the policy,
+# A 0/1 reward has no gradient with respect to the answer: the answer is either right or wrong. But the *probability* of being right has a gradient with respect to the policy's weights. For answers $y$ drawn from the policy,
 #
 # $$\nabla \, \mathbb{E}_{y \sim \pi}[r(y)] = \mathbb{E}_{y \sim \pi}\big[r(y)\, \nabla \log \pi(y)\big]$$
 #
@@ -189,7 +189,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# Not where: how. Without it, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more: runs (thin lines) go far astray, and one of twelve is not back after sixty updates. The baseline takes that noise away. **Who supplies the baseline** is the whole difference between PPO and GRPO.
+# It changes how the climb goes more than where it ends. Without a baseline, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more often: runs (thin lines) go far astray, and one of twelve has not recovered after sixty updates. The baseline takes most of that noise away. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, GRPO uses the group's mean reward.
 
 # %% [markdown]
 # ### Exercise 7.1 · about 10 minutes · easy
@@ -375,7 +375,7 @@ gradient = torch.autograd.grad(loss, logps)[0][:, 0]
 round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 
 # %% [markdown]
-# The advantages of a group add up to nought, so the loss is 0. The gradient is not. **A GRPO loss at zero is no failure, and its movement is no success.** (Under TRL's default `loss_type="dapo"` it is $-\sum A|o| / \sum |o|$, small and as meaningless.)
+# The advantages of a group add up to zero, so the loss is 0. The gradient is not. **A GRPO loss at zero is no failure, and its movement is no success.** (Under TRL's default `loss_type="dapo"` it is $-\sum A|o| / \sum |o|$, small and as meaningless.)
 
 # %% [markdown]
 # ## 6. The loop, from scratch
@@ -627,7 +627,7 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 #
 # If you set `beta` above 0, check which model is the reference, because it depends on the trainer. TRL's own, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base*, and the KL term pulls the policy back to before SFT and DPO. (Week 5's reference is the start in both cases.)
 #
-# Drawing is what costs. `generate` fills a prompt in once for each of its answers and keeps ended ones in the batch. On a CPU `rollout_func` hands it to postlab's engine, which does neither and draws from the same distribution.
+# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` hands the sampling to postlab's engine, which does neither and samples from the same distribution.
 
 # %%
 from datasets import Dataset
@@ -765,7 +765,7 @@ table = compare({parent: before, "grpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same.
+# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same: in the stored output facts fell by 3 points, and the others' changes are inconclusive.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** DeepSeekMath, February 2024; R1 made it famous. And Qwen models were pretrained on much mathematics and flatter any gain, so the larger profiles name a second family.
 
@@ -877,6 +877,7 @@ def bill(name):
         model=stage.base_model or profile.base_model,
         device=profile.device,
         bits=4,
+        engine="unsloth",
         lora_rank=profile.lora["r"],
         batch=batch,
         accumulation=how["gradient_accumulation_steps"],

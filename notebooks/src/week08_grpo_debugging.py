@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# In week 7 the curves behaved. Most first runs of one's own do not: the reward stays at nought, or it rises and the model gets worse. The trainer says neither. By the end you can say
+# In week 7 the curves behaved. In your own first runs they may not: the reward stays at zero, or it rises while the model gets worse, and the trainer tells you neither. By the end you can say
 #
 # - in which order to look at a GRPO log, and how far to trust a program that reads it,
 # - how a reward is hacked, and which repairs hold,
@@ -36,7 +36,7 @@ lab = postlab.start(week=8)
 # %% [markdown]
 # ## 1. What a trainer tells you
 #
-# Every run below is real: TRL's trainer on the embedded model, broken in one way (*mechanism, not capability*). `notebooks/experiments/week08_logs.py` makes them again.
+# Every run below is real: TRL's trainer on the embedded model (*mechanism, not capability*). All but one are broken on purpose, each in one way. `notebooks/experiments/week08_logs.py` makes them again.
 
 # %%
 import json
@@ -70,7 +70,7 @@ def case(name):
 # %% [markdown]
 # ## 2. Six runs
 #
-# For each: look, write down one sentence, and only then unfold.
+# For each run, look at the curves, write down in one sentence what is wrong, if anything is, and only then unfold the answer.
 #
 # ### Run A
 #
@@ -85,13 +85,13 @@ plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No group has two different rewards, so every advantage is 0 and so is the gradient. The policy is not bad, it is unheard: *all* answers are scored 0. Before any training, score the gold answers themselves. They must get 1.
+# No group has two different rewards, so every advantage is 0 and so is the gradient. The policy may be good, but the reward can't see it: *all* answers are scored 0, right ones included. Before any training, score the gold answers themselves. They must get 1.
 #
 # </details>
 #
 # ### Exercise 8.1 · about 5 minutes · easy
 #
-# Some such groups are in every run. A prompt is solved with chance $p$. How likely are $G$ answers to it all right or all wrong?
+# Every run has some groups like these, in which all answers get the same reward. We call them *silent*; the field says zero-variance groups. Suppose the policy solves a prompt with probability $p$. How likely is it that all $G$ answers to it are right, or all are wrong?
 #
 # <details><summary>Hint</summary>
 #
@@ -120,7 +120,7 @@ silent_share = check.silent_share(silent_share)
 # </details>
 
 # %% [markdown]
-# Two groups of prompts with the same mean accuracy, one half: all middling, or half of them hopeless and half nearly solved. What a larger group can do, and what it cannot:
+# Take two sets of prompts on which the policy is right half of the time. In the first, every prompt is solved with probability 0.5. In the second, half of the prompts are hopeless (0.02) and half nearly solved (0.98). The table shows the share of silent groups, by group size. A larger group helps much more with the first set than with the second:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -184,7 +184,7 @@ plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It learns to be sure. In a group some answer wins by luck, becomes more likely, is drawn more often, and wins more often. Entropy falls and nothing was bought for it. A reward with much noise does the same, only slower.
+# It learns to be sure. In a group some answer wins by luck, becomes more likely, is drawn more often, and wins more often. Entropy falls and nothing was bought for it. A reward with much noise can do the same, more slowly.
 #
 # </details>
 #
@@ -236,7 +236,7 @@ pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "wha
 # %% [markdown]
 # ### How far to trust it
 #
-# Rules that were tuned on some runs know those runs. The first rules were tuned on broken runs of our tiny model and tested on further broken runs of the same model, where they did well: 19 of 20 faults named. Then they were tried on 48 logs of other people's runs, from public repositories. Two readers had labelled each log before the doctor saw it.
+# Rules do well on the runs they were tuned on, so they have to be tested on others. The first rules were tuned on broken runs of our tiny model and tested on further broken runs of the same model. There they did well: they named 19 of 20 faults. Then they were tried on 48 logs of other people's runs, from public repositories. Two readers had labelled each log before the doctor saw it. A fault is *named* if the doctor reports it. A *false alarm* is a log with a warning or an error about something that no reader saw.
 #
 # **Predict first.** How many of the 28 faults in the public logs did those rules name?
 
@@ -246,22 +246,26 @@ columns = ["logs", "faults", "named", "missed", "ordinary", "false alarms"]
 pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 
 # %% [markdown]
-# They named 2. The tiny model's logs had shown which faults we could think of, not which ones people have. Most public logs use other names for the same values, and their faults are plainer than ours: answers cut at the limit, a reward function that never pays, a policy that learns the rejected replies.
+# They named 2 (third row). The tiny model's logs had shown which faults we could think of, not which ones people have. Half of the public logs, among them all but one of those from GRPO or DPO, use other names or spellings for the values that the rules read. And their faults are plainer than ours: answers cut at the limit, a reward function that never pays, a policy that learns the rejected replies.
 #
-# The rules were then written again, and tuned on made-up logs. At first sight they named 24 of the 28 without a false alarm. The four misses are two runs, each in the folder twice, whose reward stands still. The rule for that was then made less strict, so the row *today* is no longer a test. The next 56 logs are: they were read before the doctor ran. At first sight it named 19 of 29 faults. Eight of the ten misses are one mistake, made by eight people in the same course: DPO with a reference that isn't the model they started from. There is a rule for it now.
+# The rules were then written again, and tuned on made-up logs. When they first saw the 48 logs, they named 24 of the 28 faults without a false alarm. The four misses are two runs, each in the folder twice, whose reward stands still. The rule for that was then made less strict, so the row *today* is no longer a test. (Fifteen of the 48 logs are copies of others. The row *copies once* counts each log once: 15 faults.)
 #
-# By fault, in the 48 logs:
+# The next 56 logs were a test again, because one reader judged them before the doctor saw them. It named 19 of 29 faults, and gave two false alarms. Don't read that as two thirds of all faults: 16 of the 19 are in the runs of a single repository. And eight of the ten misses are one mistake, made by eight people in the same course: DPO with a reference that isn't the model they started from. There is a rule for it now, so here too *today* is no test.
+#
+# Of the last 157 logs only the alarms were judged, so nobody knows how many faults were missed there.
+#
+# Today's rules on the 48 logs, by fault:
 
 # %%
 pd.DataFrame(judged["by_kind"]["faults"]).T
 
 # %% [markdown]
-# The tiny runs that were once held out have been seen since, and are listed only to show that nothing was lost. A finding is a reason to look, and an empty list proves nothing. If your trainer uses other names, pass them: `diagnose(log, keys={"reward": "my/score"})`.
+# The tiny runs that were once held out have been seen since, and are listed only to show that nothing was lost. The two first-sight rows are the best guess at how the doctor does on a log of yours, and only for kinds of faults like these. A finding is a reason to look, and an empty list proves nothing. If your trainer uses other names, pass them: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
 # ## 4. A reward that is hacked, and mended
 #
-# So far a faulty run showed in its log. This one does not; it is the reward that is wrong. Optimised hard enough, any stand-in for what you want parts from it: Goodhart's law, in RL called reward hacking.
+# So far, a faulty run showed in its log. The next one doesn't, because the reward itself is wrong. Optimise any stand-in for what you want hard enough, and the two come apart. That is Goodhart's law; in RL it is called reward hacking.
 #
 # The task: requests that are safe, that would hurt someone, and that nobody can answer. No verifier knows manners, so a *judge* scores each reply. Like many real ones it prefers what is long and sure:
 
@@ -387,7 +391,7 @@ pd.DataFrame(table).set_index("repair").round(3)
 plot_proxy(*curves(runs_of("nothing false")))
 
 # %% [markdown]
-# A policy climbs only to what it draws, and only where that is paid *better*. Here it knew most answers and hardly ever shrugged. That is luck, no merit of the reward: **try to cheat it yourself first.**
+# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. Here it knew most answers and hardly ever said 'I do not know'. That is luck and no merit of the reward: **try to cheat it yourself first.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -649,7 +653,7 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Compare the two rows of *form*: of the records that a schema accepts, how many are true?
+# Compare the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52).
 #
 # Some prompts on which arms disagree. Weaker is two tests or the form alone.
 
@@ -774,7 +778,7 @@ frame["shown"] = holm([one.p for one in found]) < 0.05
 plot_ablations(frame)
 
 # %% [markdown]
-# The largest gain is no new idea: each batch is taken in four steps instead of one, so there are four times as many updates from as many answers. If an interval contains zero, that doesn't mean there is no effect; its width shows how large an effect these seeds could have missed. The logs, means over seeds (batch scaling counts silent *batches*):
+# Three differences hold after Holm's correction (green). The largest gain is no new idea: each batch is taken in four steps instead of one, so there are four times as many updates from as many answers. Beside the run of five such batches, GSPO with its narrow clip learned less, and doing without the clip gained three points. For the other ten, these seeds can't tell. If an interval contains zero, that doesn't mean there is no effect; its width shows how large an effect these seeds could have missed. The logs, means over seeds (batch scaling counts silent *batches*):
 
 # %%
 told = {"sums right, %": sums.mean(axis=1)}
@@ -789,7 +793,9 @@ told["answers drawn a batch"] = by_seed(lambda run: np.mean(run["sampled"])).mea
 pd.DataFrame(told).round(3)
 
 # %% [markdown]
-# What did dynamic sampling pay for its lack of silent groups? How often does each clip bind, and which arm does that explain? Silence by group size, and by Exercise 8.1 if all prompts were alike:
+# Dynamic sampling has almost no silent groups. It pays with a third more answers: 86 per batch in place of 64. And the clips differ: GSPO's binds on 45% of the tokens, which fits how little it learned, and the others' on less than 1%.
+#
+# The share of silent groups by group size, in the runs, and by Exercise 8.1 if all prompts were equally hard:
 
 # %%
 from postlab.course.week08 import plot_groups
@@ -805,7 +811,7 @@ for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16
 plot_groups(pd.DataFrame(rows))
 
 # %% [markdown]
-# Prompts are not alike, and no size makes a hopeless one speak.
+# The runs have more silent groups than the formula says, because prompts aren't equally hard, and no group size helps with a hopeless one.
 #
 # ## 7. Your own run
 #
@@ -820,7 +826,7 @@ for finding in diagnose(run.log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
-# It takes any TRL run: call it in the first minutes, not after the last.
+# If nothing is printed, the doctor found nothing. It takes the log of any TRL run: call it in the first minutes, not after the last. At a terminal, `postlab doctor FOLDER` does the same.
 #
 # Here are the stages that led to it, in the kind of plot that week 12 has. `lab.chain` returns them. On a T4, those are the small model's stages, because it would be meaningless to
 # compare a 1.5B with the 7B.

@@ -9,10 +9,11 @@ from postlab import _doors
 from postlab.chat.control import control_tokens
 from postlab.chat.encoding import encode
 from postlab.chat.rendering import begin_with_bos
-from postlab.chat.templates import check_template
+from postlab.chat.templates import TEMPLATE_CODES, check_template
 from postlab.chat.view import TokenView, token_view, visible
 
 __all__ = [
+    "TEMPLATE_CODES",
     "TokenView",
     "begin_with_bos",
     "check_template",

@@ -40,9 +40,33 @@ from postlab.chat.rendering import (
     tokens_of,
 )
 from postlab.chat.template_tokens import digits, right_padding, split_markers, untrained_tokens
-from postlab.doctor import Finding
+from postlab.doctor import Finding, finds
 
 Severity = Literal["info", "warning", "error"]
+
+TEMPLATE_CODES = {  # and what each means
+    "no_template": "the tokenizer has no chat template, as with most base models",
+    "template_error": "the template, or the tokenizer behind it, raises an error",
+    "template_runs_away": "rendering a few words takes too much time, memory or text",
+    "message_lost": "the text of a message is missing, or is written as code",
+    "system_lost": "a system message is dropped, or refused with an error",
+    "reasoning_lost": "the reasoning of the last reply is dropped, so it is not trained",
+    "tool_call_lost": "a tool call or a tool's result is dropped, or refused with an error",
+    "tool_call_quoted": "arguments of a tool call are written as a quoted string, not as JSON",
+    "assistant_prefix_drift": "training does not begin with the prompt as generation sees it",
+    "prompt_trained": "tokens of the prompt are trained as well",
+    "end_of_turn_not_trained": "no trained token ends a reply, so the model never stops",
+    "trained_after_end": "text is trained that follows the end of a turn",
+    "double_bos": "a text begins with two beginning-of-sequence tokens",
+    "missing_bos": "a text begins without the beginning-of-sequence token its tokenizer adds",
+    "pad_equals_end_of_turn": "pad is the end of turn: collators that mask pad mask the end",
+    "template_token_split": "a marker of the template is several tokens, not one",
+    "digits_cut_wrongly": "a number after a line break is cut unlike in pretraining",
+    "untrained_template_token": "the base has never seen a token of the template (with a model)",
+    "right_padding": "prompts are padded on the right (if generating)",
+    "control_token_typed": "a row's text holds a control token that somebody typed (with rows)",
+    "row_malformed": "a row has no prompt and completion that can be read (with rows)",
+}
 
 # What rows hold beside a question and its answer. No word is part of another one.
 _SYSTEM = [{"role": "system", "content": "System3"}]
@@ -86,6 +110,7 @@ _CALLING = _row(PROBE, _CALLS, tools=_TOOLS)
 _AFTER_CALL = _row(PROBE + _CALLS + _RESULT, PROBE_REPLY, tools=_TOOLS)
 
 
+@finds(TEMPLATE_CODES)
 def check_template(
     tokenizer: Any,
     *,
@@ -109,12 +134,8 @@ def check_template(
             are compared with the others, for a base that has never seen them.
         generating: look at the padding side as well, for a tokenizer that batches prompts.
     Returns:
-        Findings, none for a sound template. Codes: double_bos, missing_bos, pad_equals_end_of_turn,
-        end_of_turn_not_trained, trained_after_end, prompt_trained, assistant_prefix_drift,
-        system_lost, reasoning_lost, tool_call_lost, tool_call_quoted, message_lost,
-        template_token_split, digits_cut_wrongly, template_error, template_runs_away;
-        control_token_typed and row_malformed (with rows); untrained_template_token (with a model);
-        right_padding (if generating); no_template stands alone.
+        Findings, none for a sound template; no_template and template_runs_away stand alone.
+        `TEMPLATE_CODES` has the meaning of each code.
     Taught in weeks 1 and 3.
 
     >>> from types import SimpleNamespace

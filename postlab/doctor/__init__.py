@@ -8,14 +8,17 @@
 
 from postlab import _doors
 from postlab.doctor.callback import DoctorCallback
-from postlab.doctor.diagnosis import Finding, diagnose
+from postlab.doctor.diagnosis import CODES, Finding, diagnose, finds, listed
 from postlab.doctor.log import finite
 
 __all__ = [
+    "CODES",
     "DoctorCallback",
     "Finding",
     "diagnose",
+    "finds",
     "finite",
+    "listed",
 ]
 
 _doors.publish(__name__)

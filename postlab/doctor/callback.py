@@ -52,7 +52,7 @@ class DoctorCallback:
         show: Callable[[str], object] = print,
     ) -> None:
         wanted = {stop_on} if isinstance(stop_on, str) else set(stop_on)
-        if unknown := sorted(wanted - CODES):
+        if unknown := sorted(wanted - CODES.keys()):
             raise ValueError(
                 f"stop_on names {', '.join(map(repr, unknown))}; expected codes of findings: "
                 f"{', '.join(sorted(CODES))}"

@@ -7,9 +7,9 @@ reward that pays for the wrong thing with no second measure beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from postlab.doctor.log import MIN_POINTS, Seen, Severity, read, unknown
 from postlab.doctor.rules import TREND_RULES, dead, nan, nan_as_zero, recovered
@@ -250,7 +250,7 @@ _ADVICE: dict[str, tuple[Severity, str, str]] = {  # code: severity, why, fix
         'name yours: diagnose(log, keys={"loss": "my/loss", "reward": "my/reward"})',
     ),
 }
-CODES = frozenset(_ADVICE)
+CODES = {code: why for code, (_, why, _) in _ADVICE.items()}  # and what each means
 # A finding explains others: they would repeat it, or advise the opposite.
 _MOVES = frozenset({"lr_too_low", "reward_stuck"})
 _CALMS = frozenset({"chosen_logp_falls", "grpo_zero_loss"})
@@ -283,8 +283,26 @@ _EXPLAINS: dict[str, frozenset[str]] = {
     "reward_stuck": frozenset({"lr_too_high"}),
     "unknown_keys": frozenset({"too_short"}),
 }
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def listed(codes: Mapping[str, str]) -> str:
+    """A line for each code of a finding and what it means."""
+    return "".join(f"    {code}: {meaning}\n" for code, meaning in codes.items())
+
+
+def finds(codes: Mapping[str, str]) -> Callable[[Function], Function]:
+    """Let `help` of a function list the codes of its findings; without docstrings, nothing."""
+
+    def with_codes(function: Function) -> Function:
+        if function.__doc__:
+            function.__doc__ += f"\n    Codes:\n\n{listed(codes)}"
+        return function
+
+    return with_codes
+
+
+@finds(CODES)
 def diagnose(
     log_history: Sequence[Mapping[str, Any]], *, keys: Mapping[str, str] | None = None
 ) -> list[Finding]:
@@ -299,7 +317,8 @@ def diagnose(
         log_history: `trainer.state.log_history`, or any list of dicts with a number per name.
         keys: TRL's name for a value and the one it has in this log: {"reward": "train/score"}.
     Returns:
-        The findings, errors first; an empty list if there is nothing to say.
+        The findings, errors first; an empty list if there is nothing to say. `CODES` has the
+        meaning of each code.
     Raises:
         TypeError: if it is not a list of dicts, or `keys` not a dict of names.
     Taught in week 8.

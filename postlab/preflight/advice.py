@@ -47,8 +47,9 @@ def reserved_gib(plan: Plan, on: Device) -> float:
 
 
 # How far a run of the same settings may be off an estimate, as factors. They were chosen on one
-# half of the published peaks; of the other half nine in ten lie in between. For shapes that are
-# only roughly known, and for experts, which implementations treat very differently, it is a guess.
+# half of the published peaks; of the other half, which had been seen by then, nine in ten lie in
+# between. For shapes that are only roughly known, and for experts, which implementations treat very
+# differently, it is a guess.
 USUAL, ROUGH = (0.80, 1.25), (0.65, 1.50)
 
 

@@ -156,7 +156,8 @@ class Pace:
         return self.full if plan.full else self.adapters * (UNSLOTH if plan.unsloth else 1)
 
 
-# GPU: fitted to one half of the published speeds in data/results/preflight, tested on the other.
+# GPU: fitted to one half of the published speeds in data/results/preflight; sweeps, reading and
+# HOPPER came after the other half had been seen, as the record says.
 # CPU: measured on two cores. The same arithmetic gives both ends.
 LOW = {
     "cpu": Pace(0.4, 0.4, 0.003, 0.003),

@@ -1,5 +1,6 @@
 """The invariant of templates: every text kept, the prompt a prefix, exactly the reply trained."""
 
+import ast
 import re
 import warnings
 from pathlib import Path
@@ -7,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from postlab.chat import begin_with_bos, check_template, encode, guard
+from postlab.chat import TEMPLATE_CODES, begin_with_bos, check_template, encode, guard, templates
+from postlab.chat.invariant import LOST
 from postlab.course import week_of
 
 SPECIAL = re.compile(
@@ -428,3 +430,21 @@ def test_masks_are_trls_on_its_own_templates():
             assert batch["loss_mask"][0].tolist() == [0] * start + [1] * (len(whole) - start)
             compared += 1
     assert compared > 100
+
+
+def test_every_code_has_a_meaning():
+    """The codes of the room's findings, read from its source, are those that help() explains."""
+
+    def constants(node):
+        if isinstance(node, ast.IfExp):
+            return constants(node.body) | constants(node.orelse)
+        return {node.value} if isinstance(node, ast.Constant) else set()
+
+    codes = set(LOST)
+    for path in Path(templates.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding":
+                codes |= constants(node.args[0])
+            elif isinstance(node, ast.keyword) and node.arg == "code":
+                codes |= constants(node.value)
+    assert codes == set(TEMPLATE_CODES)

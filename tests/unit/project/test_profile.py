@@ -10,6 +10,7 @@ import pytest
 
 import postlab
 from postlab import profile as module
+from postlab.preflight import estimate
 from postlab.profile import PROFILES, StageConfig, describe_machine, get_profile, gpu
 
 NAMES = ["tiny", "smol", "t4", "rented"]
@@ -278,3 +279,20 @@ def test_data_is_the_wheels_else_the_clones(tmp_path, monkeypatch):
     assert module.data_dir() == tmp_path / "data"
     (package / "_data").mkdir()
     assert module.data_dir() == package / "_data"
+
+
+@pytest.mark.parametrize("name", ["t4", "rented"])
+@pytest.mark.parametrize(("stage", "length"), [("sft", 400), ("dpo", 530)])
+def test_the_minutes_on_a_gpu_are_within_what_preflight_says(name, stage, length):
+    """At the usual lengths that the profile's comments name, and 61,000 pairs of UltraFeedback."""
+    profile = get_profile(name)
+    config = getattr(profile, stage)
+    plan = estimate(
+        stage, model=profile.base_model, device=profile.device, bits=4, engine="unsloth",
+        batch=config.trainer["per_device_train_batch_size"] * (2 if stage == "dpo" else 1),
+        accumulation=config.trainer["gradient_accumulation_steps"], length=length,
+        lora_rank=profile.lora["r"], examples=config.rows or 61_000,
+        optimizer=config.trainer["optim"],
+    )  # fmt: skip
+    low, high = (60 * hours for hours in plan.hours_range)
+    assert low <= config.minutes <= high

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from postlab import terminal
+from postlab.chat import TEMPLATE_CODES, check_template
+from postlab.doctor import CODES, diagnose
 from postlab.profile import data_dir
 
 BASE = data_dir() / "tiny-base"
@@ -35,11 +37,12 @@ def test_doctor_reads_every_form_of_a_log(capsys, tmp_path):
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps(STILL))
     found = []
-    for path in (state, bare, lines(tmp_path / "log.jsonl", STILL), state.parent, run):
+    listed = [lines(tmp_path / name, STILL) for name in ("log.jsonl", "log.json", "log.txt")]
+    for path in (state, bare, *listed, state.parent, run):
         status, out, _ = ask(capsys, "doctor", path, "--json")
         assert status == 1
         found.append([finding["code"] for finding in json.loads(out)])
-    assert found == [["adapter_still"]] * 5
+    assert found == [["adapter_still"]] * 7
 
 
 def test_doctor_says_well_and_what_counts_as_ill(capsys, tmp_path):
@@ -65,7 +68,11 @@ def test_doctor_names_what_is_no_log(capsys, tmp_path, text, named):
     path.write_text(text)
     status, out, err = ask(capsys, "doctor", path)
     assert (status, out) == (2, "") and named in err and "Traceback" not in err
-    assert ask(capsys, "doctor", tmp_path / "absent.json")[0] == 2
+    path.write_bytes(b"\x7fELF\xd0\x00")
+    status, _, err = ask(capsys, "doctor", path)
+    assert status == 2 and "state.json" in err and "UTF-8" in err
+    status, _, err = ask(capsys, "doctor", tmp_path / "absent.json")
+    assert status == 2 and err.startswith(f"postlab doctor: {tmp_path / 'absent.json'}: ")
     assert ask(capsys, "doctor", tmp_path)[0] == 2  # a folder without a log
 
 
@@ -94,6 +101,41 @@ def test_template_reads_a_folder(capsys):
     assert status == 0 and isinstance(json.loads(out), list)
     status, _, err = ask(capsys, "template", BASE / "nothing")
     assert status == 2 and "nothing" in err
+
+
+def test_template_says_what_is_no_tokenizer(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_text("")
+    for place, named in (
+        (".", "weights.bin"),
+        ("./absent", "no folder"),
+        ("weights.bin", "folder"),
+    ):
+        status, out, err = ask(capsys, "template", place)
+        assert (status, out) == (2, "") and named in err and "tokenizer" in err
+
+
+def test_help_lists_every_finding(capsys):
+    """In the terminal and in Python, from one dict for each kind."""
+    for command, function, codes in (
+        ("doctor", diagnose, CODES),
+        ("template", check_template, TEMPLATE_CODES),
+    ):
+        with pytest.raises(SystemExit):
+            terminal.main([command, "--help"])
+        for text in (capsys.readouterr().out, function.__doc__):
+            assert all(f"    {code}: {meaning}\n" in text for code, meaning in codes.items())
+
+
+def test_rows_takes_no_kind_that_drops_most(capsys, tmp_path):
+    """One solution that marks an answer makes no mathematics of a file of instructions."""
+    sums = [{"instruction": "Add 2 and 3.", "output": "5. #### 5"}]
+    rows = [{"instruction": f"Say {i}.", "output": f"Here: {i}, gladly."} for i in range(9)]
+    status, out, _ = ask(capsys, "rows", lines(tmp_path / "i.jsonl", sums + rows), "--json")
+    assert (status, json.loads(out)["kind"], json.loads(out)["kept"]) == (0, "instruction", 10)
+    most = lines(tmp_path / "m.jsonl", sums * 3 + rows[:1])
+    status, out, _ = ask(capsys, "rows", most, "--json")
+    assert (status, json.loads(out)["kind"], json.loads(out)["kept"]) == (1, "math", 3)
 
 
 def test_rows_finds_the_kind_and_counts_what_is_dropped(capsys, tmp_path):
