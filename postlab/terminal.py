@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from postlab.redaction import redact
+
 WELL, FOUND, UNANSWERED = 0, 1, 2
 LOG = "trainer_state.json"
 KINDS = ("preference", "unpaired", "step", "math", "instruction")  # the most special first
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.command(parsed)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"postlab {parsed.name}: {_printable(str(error))}", file=sys.stderr)
+        print(f"postlab {parsed.name}: {_printable(redact(str(error)))}", file=sys.stderr)
         return UNANSWERED
 
 

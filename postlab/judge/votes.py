@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.judge.pairs import CHOICES
-from postlab.storage import sync
+from postlab.storage import append_json, read_json_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,41 +114,21 @@ class VoteLog:
 
     def add(self, record: dict[str, Any]) -> None:
         """Append one record, on the disk when this returns."""
-        new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            # A torn last line must not swallow this one.
-            file.seek(0, os.SEEK_END)
-            whole = file.tell() == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
-            file.write(("" if whole else "\n").encode() + json.dumps(record).encode() + b"\n")
-        sync(self.path)
-        if new:  # the file's name has to reach the disk, too
-            sync(self.path.parent)
+        append_json(self.path, record)
 
     def _parsed(self) -> dict[str, dict[str, Any]]:
         votes: dict[str, dict[str, Any]] = {}
-        self.torn = 0
-        for number, line in enumerate(self._lines(), start=1):
-            try:
-                record = json.loads(line)
-            except ValueError:  # the end of a line was lost with the machine; the rest is whole
-                self.torn += 1
-                continue
+        records, self.torn = read_json_lines(self.path)
+        for number, record in records:
             if not _is_vote(record):
                 raise ValueError(
                     f"{self.path}, line {number}: expected a vote with a pair and a choice, got"
-                    f" {line[:60]!r}; give a path of its own to the votes"
+                    f" {record!r:.60}; give a path of its own to the votes"
                 )
             votes.pop(record["pair"], None)
             if not record.get("undo"):
                 votes[record["pair"]] = record
         return votes
-
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        text = self.path.read_bytes().decode("utf-8", errors="replace")
-        return [line for line in text.split("\n") if line.strip()]
 
 
 def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:

@@ -347,11 +347,13 @@ def test_votes_on_other_words_stay_in_the_file_and_do_not_count(tmp_path):
     assert len(lines(path)) == 1
 
 
-@pytest.mark.parametrize("line", ['{"id": "a"}', "[1]", '{"pair": "a", "choice": "left"}', "3"])
+@pytest.mark.parametrize(
+    "line", ['{"id": "a"}', "[1]", '{"pair": "a", "choice": "left"}', "3", "pair,choice", "# Notes"]
+)
 def test_a_file_of_something_else_is_left_alone(tmp_path, line):
     path = tmp_path / "eval.jsonl"
     path.write_text(line + "\n")
-    with pytest.raises(ValueError, match=r"eval\.jsonl, line 1: expected a vote"):
+    with pytest.raises(ValueError, match=r"eval\.jsonl, line 1: expected a (vote|JSON object)"):
         arena(frames(), path=path)
     assert path.read_text() == line + "\n"
 
