@@ -39,7 +39,7 @@ _VOCABULARY = {
 }  # fmt: skip
 _SECRET_PARAMETERS = {"key", "sig", "signature", "token"}  # of a URL's query
 
-_USER = re.compile(r"(?<=://)[^\s/?#]*@")
+_USER = re.compile(r"(?<=[a-zA-Z]{2}:/)(/?)([^\s/?#]*)@")  # one slash is left by a Path
 _NAMED = re.compile(  # a name and the sign between it and its value
     r"(?:(?P<start>[?&#;]|--)|(?<![\w-]))(?P<name>[A-Za-z_][\w-]{0,80})"
     r"(?P<sign>\\?[\"']?\s{0,3}[=:]\s{0,3}(?:[bru]?\\?(?P<quote>[\"']))?|\s(?=\S))",
@@ -158,15 +158,15 @@ def _text(text: str, known: list[str]) -> str:
 
 
 def _without_user(match: re.Match[str]) -> str:
-    user = match[0][:-1]
-    return match[0] if ":" not in user and len(user) < 8 else f"{REDACTED}@"
+    user = match[2]
+    return match[0] if ":" not in user and len(user) < 8 else f"{match[1]}{REDACTED}@"
 
 
 def _named_value(text: str, match: re.Match[str]) -> re.Match[str] | None:
     """The secret value after a name and its sign; None if the name is no secret's."""
     start, name, sign = match["start"], match["name"], match["sign"]
     kind = _kind(name)
-    if start and start != "--" and name.lower() in _SECRET_PARAMETERS:
+    if start and start != "--" and name.lower().rpartition("-")[2] in _SECRET_PARAMETERS:
         kind = "always"
     if not kind or (sign.isspace() and start != "--"):  # 'the token is' names nothing
         return None
