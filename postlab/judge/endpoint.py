@@ -1,8 +1,8 @@
 """A chat model behind an OpenAI-compatible address: deadlines, retries, a log, and what it costs.
 
-Every attempt runs in a thread of its own. Name lookup, handshake, headers and body then share one
-limit, at which the caller goes on and the connection is cut; a limit for each read, as libraries
-have it, never ends where a server sends a byte now and then.
+Every attempt runs in a thread beside the caller. Name lookup, handshake, headers and body then
+share one limit, at which the caller goes on and the connection is cut. A limit for each read, as
+HTTP libraries have it, never ends a call to a server that sends a byte now and then.
 
 What this leaves out: streaming, connections that are kept open, batch interfaces, SOCKS proxies.
 """
@@ -17,6 +17,7 @@ import ipaddress
 import json
 import math
 import os
+import queue
 import random
 import re
 import socket
@@ -26,7 +27,7 @@ import time
 import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,8 +102,7 @@ class _Attempt:
 
     ends: float
     sockets: list[socket.socket] = field(default_factory=list)
-    outcome: list[dict[str, Any] | _Failure] = field(default_factory=list)
-    done: threading.Event = field(default_factory=threading.Event)
+    outcome: queue.SimpleQueue[dict[str, Any] | _Failure] = field(default_factory=queue.SimpleQueue)
 
     def watch(self, sock: socket.socket) -> None:
         """Let `cut` reach the connection, whatever wraps it later."""
@@ -115,6 +115,28 @@ class _Attempt:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+# Jobs for each waiting thread: starting a thread takes longer than the rest of an attempt.
+_idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+if hasattr(os, "register_at_fork"):  # a forked child has none of these threads
+    os.register_at_fork(after_in_child=_idle.clear)
+
+
+def _in_background(job: Callable[[], None]) -> None:
+    """Run a job, which raises nothing, in a daemon thread that waits for another one afterwards."""
+
+    def serve(jobs: queue.SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            jobs.get()()
+            _idle.append(jobs)
+
+    try:
+        jobs = _idle.pop()
+    except IndexError:
+        jobs = queue.SimpleQueue()
+        threading.Thread(target=serve, args=(jobs,), name="postlab-endpoint", daemon=True).start()
+    jobs.put(job)
 
 
 class _NotHere(Exception):
@@ -266,18 +288,17 @@ class Endpoint:
 
         def work() -> None:
             try:
-                attempt.outcome.append(self._exchange(attempt, body, key, seconds))
+                attempt.outcome.put(self._exchange(attempt, body, key, seconds))
             except Exception as error:  # its text could quote a header, so none is passed on
-                attempt.outcome.append(self._broken(error, seconds))
-            finally:
-                attempt.done.set()
+                attempt.outcome.put(self._broken(error, seconds))
 
-        threading.Thread(target=work, name="postlab-endpoint", daemon=True).start()
+        _in_background(work)
         try:
-            finished = attempt.done.wait(seconds)
+            return attempt.outcome.get(timeout=max(seconds, 0))
+        except queue.Empty:
+            return self._broken(TimeoutError(), seconds)
         finally:
             attempt.cut()
-        return attempt.outcome[0] if finished else self._broken(TimeoutError(), seconds)
 
     def _broken(self, error: Exception, seconds: float) -> _Failure:
         """What an exception of socket, ssl or http.client means, without a word of its text."""

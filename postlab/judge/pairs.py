@@ -86,12 +86,13 @@ def judge_pairs(
     paid = hasattr(judge, "spent")
     with progress(len(questions), "judge") if paid else nullcontext() as bar:
         for place, verdict in _verdicts(judge, questions, concurrency):
-            row = rows[place]
+            vote = rows[place]
             if verdict not in CHOICES:
                 raise ValueError(
-                    f"prompt {row['id']}: the judge said {verdict!r:.60}; expected one of {CHOICES}"
+                    f"prompt {vote['id']}: the judge said {verdict!r:.60}; expected one of"
+                    f" {CHOICES}"
                 )
-            row["choice"] = "tie" if verdict == "tie" else row["order"][CHOICES.index(verdict)]
+            vote["choice"] = "tie" if verdict == "tie" else vote["order"][CHOICES.index(verdict)]
             if bar is not None:
                 bar.update(1, str(getattr(judge, "spent", "")))
     return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ import email.utils
 import gzip
 import json
 import logging
+import os
 import random
 import socket
 import ssl
@@ -521,6 +522,27 @@ def test_progress_tells_the_cost_or_that_it_is_unknown(serve, capsys):
         assert judge.spent.usd is None and "cost unknown" in capsys.readouterr().out
     assert judge.spent.untold == 10 and judge.spent.answers == 14
     assert str(Spent(1, 0, 10, 2)) == "10 tokens in, 2 out, cost unknown"
+
+
+def test_many_questions_share_a_few_threads_and_a_forked_process_gets_its_own(serve):
+    server = serve(lambda connection, number: connection.sendall(answer()))
+    judge = endpoint_judge(server.url, model="m", timeout=5, retries=0)
+    for number in range(20):
+        judge(f"p {number}", "x", "y")
+    mine = [thread for thread in threading.enumerate() if thread.name == "postlab-endpoint"]
+    assert len(mine) <= 20
+    asked = threading.active_count()
+    for number in range(20, 40):
+        judge(f"p {number}", "x", "y")
+    assert threading.active_count() <= asked + 2
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if judge("in the child", "x", "y") == "first" else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_learners_seed_is_left_alone(serve):
