@@ -40,7 +40,6 @@ MOST_BYTES = 1_000_000  # of a reply: a verdict is a letter
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 20.0  # before the second attempt, doubled for each one after
 LEAST_S = 0.1  # what has to be left for another attempt
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529)
-_luck = random.Random()  # of its own: the learner's seed is none of its business
 
 
 class JudgeError(RuntimeError):
@@ -117,26 +116,33 @@ class _Attempt:
             sock.close()
 
 
-# Jobs for each waiting thread: starting a thread takes longer than the rest of an attempt.
-_idle: list[queue.SimpleQueue[Callable[[], None]]] = []
-if hasattr(os, "register_at_fork"):  # a forked child has none of these threads
-    os.register_at_fork(after_in_child=_idle.clear)
+class _Threads:
+    """Daemon threads that run jobs: starting one takes longer than the rest of an attempt."""
 
+    no_settings = ("idle",)  # of a reward that asks an endpoint, for the key of its run
 
-def _in_background(job: Callable[[], None]) -> None:
-    """Run a job, which raises nothing, in a daemon thread that waits for another one afterwards."""
+    def __init__(self) -> None:
+        self.idle: list[queue.SimpleQueue[Callable[[], None]]] = []  # jobs for a waiting thread
 
-    def serve(jobs: queue.SimpleQueue[Callable[[], None]]) -> None:
+    def run(self, job: Callable[[], None]) -> None:
+        """Run a job, which raises nothing, in a thread that waits for another one afterwards."""
+        try:
+            jobs = self.idle.pop()
+        except IndexError:
+            jobs = queue.SimpleQueue()
+            threading.Thread(target=self._serve, args=(jobs,), name=_NAME, daemon=True).start()
+        jobs.put(job)
+
+    def _serve(self, jobs: queue.SimpleQueue[Callable[[], None]]) -> None:
         while True:
             jobs.get()()
-            _idle.append(jobs)
+            self.idle.append(jobs)
 
-    try:
-        jobs = _idle.pop()
-    except IndexError:
-        jobs = queue.SimpleQueue()
-        threading.Thread(target=serve, args=(jobs,), name="postlab-endpoint", daemon=True).start()
-    jobs.put(job)
+
+_NAME = "postlab-endpoint"
+_threads = _Threads()
+if hasattr(os, "register_at_fork"):  # a forked child has none of these threads
+    os.register_at_fork(after_in_child=_threads.idle.clear)
 
 
 class _NotHere(Exception):
@@ -169,6 +175,9 @@ class _Connection(http.client.HTTPConnection):
 
 class Endpoint:
     """A function from messages to the text of the reply; see `endpoint_chat`, which makes it."""
+
+    # A reward that asks an endpoint is the same reward after a thousand answers.
+    no_settings = ("_log", "_known", "_turns", "_reached", "_spent", "_context")
 
     def __init__(
         self,
@@ -273,7 +282,8 @@ class Endpoint:
                 break
             # At random, so that several don't come back at once; and half of what is left is kept.
             backoff = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (tries - 1), (left - outcome.after) / 2)
-            time.sleep(outcome.after + _luck.uniform(0, backoff))
+            luck = random.SystemRandom()  # the learner's seed is left alone
+            time.sleep(outcome.after + luck.uniform(0, backoff))
         again = f" ({tries} attempts in {time.monotonic() - begun:.0f} s)" if tries > 1 else ""
         return _Failure(why + again)
 
@@ -292,7 +302,7 @@ class Endpoint:
             except Exception as error:  # its text could quote a header, so none is passed on
                 attempt.outcome.put(self._broken(error, seconds))
 
-        _in_background(work)
+        _threads.run(work)
         try:
             return attempt.outcome.get(timeout=max(seconds, 0))
         except queue.Empty:

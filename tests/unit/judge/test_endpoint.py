@@ -25,6 +25,7 @@ import pytest
 
 from postlab.judge import endpoint, endpoint_judge, judge_pairs
 from postlab.judge.endpoint import JudgeError, Spent, is_local, retry_after_s
+from postlab.runs import trace_code
 
 KEY = "sk-canary-0123456789abcdef"
 TIMEOUT, DEADLINE, SLACK = 0.4, 1.2, 1.5  # seconds; the slack is for a machine that does much else
@@ -211,14 +212,16 @@ def test_a_hostile_server_ends_in_an_error_by_the_deadline(serve, caplog, capsys
 
     server = serve(handle)
     caplog.set_level(logging.DEBUG)
+    slow = expected == "no whole reply"  # the others answer at once, if the machine lets them
+    timeout, deadline = (TIMEOUT, DEADLINE) if slow else (5, 15)
     judge = endpoint_judge(
-        server.url, model="m", timeout=TIMEOUT, deadline=DEADLINE, retries=2,
+        server.url, model="m", timeout=timeout, deadline=deadline, retries=2,
         log=tmp_path / "log.jsonl",
     )  # fmt: skip
     begun = time.monotonic()
     with pytest.raises(JudgeError, match=expected) as caught:
         judge("2+2?", "4", "5")
-    assert time.monotonic() - begun < DEADLINE + SLACK
+    assert time.monotonic() - begun < deadline + SLACK
     assert (len(server.asked) > 1) == again and len(server.asked) <= 3
     error = caught.value
     ours = error.__traceback__.tb_next  # without this test's own frame, which holds the server
@@ -543,6 +546,26 @@ def test_many_questions_share_a_few_threads_and_a_forked_process_gets_its_own(se
             finally:
                 os._exit(2)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_reward_that_asks_an_endpoint_is_the_same_after_many_answers(serve, tmp_path):
+    """Its code is part of a run's key: what it has been told is no reason to train again."""
+    server = serve(lambda connection, number: connection.sendall(answer()))
+
+    def traced(judge):
+        def reward(prompts, completions):
+            return [float(judge("p", text, "y") == "first") for text in completions]
+
+        trace = trace_code(reward)
+        assert trace.unreadable == ()
+        return trace.sha256
+
+    judge = endpoint_judge(server.url, model="m", log=tmp_path / "log.jsonl")
+    before = traced(judge)
+    judge_pairs(judge, *[column[:5] for column in PAIRS], concurrency=3)
+    assert traced(judge) == before
+    assert traced(endpoint_judge(server.url, model="m", log=tmp_path / "log.jsonl")) == before
+    assert traced(endpoint_judge(server.url, model="n")) != before
 
 
 def test_the_learners_seed_is_left_alone(serve):
