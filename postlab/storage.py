@@ -163,6 +163,52 @@ def atomic_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_json(path: Path, record: dict[str, Any]) -> None:
+    """Add one line to a JSONL file, made with its folders; it is on the disk when this returns."""
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(record).encode() + b"\n"
+    with path.open("ab+", buffering=0) as file:  # one write, so that two processes' lines never mix
+        # A torn last line must not swallow this one.
+        size = file.seek(0, os.SEEK_END)
+        whole = size == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
+        line = line if whole else b"\n" + line
+        if file.write(line) < len(line):
+            raise OSError(f"only a part of a line was written to {path.name}")
+    sync(path)
+    if new:  # the file's name has to reach the disk, too
+        sync(path.parent)
+
+
+def read_json_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """What `append_json` has written: (number of a line, its object), and how many lines are torn.
+
+    A kill or a crash can cut a line short or leave zeros in it, and the rest of the file is whole.
+
+    Raises:
+        ValueError: if a line is none of ours, cut short or not, such as a CSV file's.
+    """
+    records: list[tuple[int, dict[str, Any]]] = []
+    torn = 0
+    text = path.read_bytes().decode("utf-8-sig", errors="replace") if path.exists() else ""
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line = raw.strip("\0 \t\r")
+        try:
+            record = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            records.append((number, record))
+        elif line.startswith("{"):
+            torn += 1
+        elif line:
+            raise ValueError(
+                f"{path}, line {number}: expected a JSON object, got {line[:60]!r}; give this log a"
+                " path of its own"
+            )
+    return records, torn
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling; if the block succeeds, it takes the place of `path`.

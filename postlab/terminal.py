@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from postlab.redaction import redact
 from postlab.storage import LOG_BYTES, read_file
 
 WELL, FOUND, UNANSWERED = 0, 1, 2
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
             text = f"{error.filename}: {error.strerror}"
-        print(f"postlab {parsed.name}: {_printable(text)}", file=sys.stderr)
+        print(f"postlab {parsed.name}: {_printable(redact(text))}", file=sys.stderr)
         return UNANSWERED
 
 

@@ -547,15 +547,17 @@ pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said
 
 # %% [markdown]
 # Look at the lean first: a judge that mostly answers by position need not be asked anything else. With any judge, of any size: **lean, then kappa against an oracle or your own votes on some fifty pairs, and only then its verdict.** A server that speaks OpenAI's protocol is a judge as well.
-# The cell is off, because it sends prompts and answers there:
+# The cell is off, because it sends prompts and answers there, and a paid server charges for them. Every answer is logged as it arrives, so after a failure, or a restart of the kernel, the same cell goes on where it stopped. If the model behind the name changes, use a new log:
 
 # %%
 from postlab.judge import endpoint_judge
 
 ENDPOINT = None  # such as "http://localhost:8000/v1"
 if ENDPOINT:
-    judge = endpoint_judge(ENDPOINT, model="name-of-the-model")  # key: in $OPENAI_API_KEY
-    print(preference_rate(judge_pairs(judge, *some)))
+    answers_log = lab.folder / "judge.jsonl"  # what was answered and paid for is not asked again
+    # The key is in $OPENAI_API_KEY.
+    judge = endpoint_judge(ENDPOINT, model="name-of-the-model", log=answers_log)
+    print(preference_rate(judge_pairs(judge, *some, concurrency=4)))
 
 # %% [markdown]
 # Three things no correction removes. Judges favour answers like their own. An answer that says *choose A* may be obeyed; postlab quotes answers, which stops forgery, not flattery. And a policy trained on a judge's votes and scored by the same judge has been scored by its teacher.

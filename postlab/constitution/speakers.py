@@ -4,7 +4,7 @@
 behind an OpenAI-compatible address. Whatever else takes conversations and gives as many texts is a
 speaker too, a function of five lines in a test included.
 
-Left out: retries, streaming, and several questions at a time to an endpoint.
+Left out: streaming, and several questions at a time to an endpoint.
 """
 
 from __future__ import annotations
@@ -61,42 +61,29 @@ def policy_speaker(
     return speak
 
 
-def endpoint_speaker(
-    url: str,
-    *,
-    model: str,
-    max_tokens: int = 256,
-    key_variable: str | None = "OPENAI_API_KEY",
-    timeout: float = 60.0,
-) -> Speaker:
+def endpoint_speaker(url: str, *, model: str, max_tokens: int = 256, **options: Any) -> Speaker:
     """A model behind an OpenAI-compatible address as speaker; all conversations are sent there.
 
-    Each answer is kept, by its conversation, as long as the speaker lives. After a failure call it
-    again with the same conversations: it goes on where it stopped, and nothing is paid for twice.
+    Each answer is kept, by its conversation, as long as the speaker lives, and in a file with
+    `log=`. After a failure call it again with the same conversations: it goes on where it stopped,
+    and nothing is paid for twice.
 
     Args:
         url: up to and with `/v1`, as for `judge.endpoint_judge`, whose care for the key holds.
         model: the name the server knows it by.
         max_tokens: where a reply is cut.
-        key_variable: environment variable that holds the key; None sends none.
-        timeout: seconds the server may stay silent.
+        options: key_variable, timeout, deadline, retries, log, usd_per_million and allow_http, as
+            for `judge.endpoint_judge`.
     Returns:
         A speaker; it raises `judge.JudgeError` at the first question that fails.
     Raises:
         ValueError: if the url cannot be used.
     Taught in week 9.
     """
-    chat = endpoint_chat(
-        url, model=model, max_tokens=max_tokens, key_variable=key_variable, timeout=timeout
-    )
-    known: dict[str, str] = {}
+    chat = endpoint_chat(url, model=model, max_tokens=max_tokens, **options)
 
     def speak(conversations: Sequence[Messages]) -> list[str]:
-        keys = [repr(messages) for messages in conversations]
-        for key, messages in zip(keys, conversations, strict=True):
-            if key not in known:
-                known[key] = chat(list(messages)).strip()
-        return [known[key] for key in keys]
+        return [chat(list(messages)).strip() for messages in conversations]
 
     return speak
 

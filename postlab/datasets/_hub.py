@@ -12,6 +12,8 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from postlab.redaction import redact
+
 # name -> Hub id, configuration
 KNOWN = {
     "openhermes": ("teknium/OpenHermes-2.5", None),
@@ -52,10 +54,11 @@ def hub_rows(
         yield from numbered if size is None else _shuffled(numbered, size, seed)
     except Exception as error:  # of four libraries: the network's, the Hub's, datasets', Arrow's
         cause = " ".join(f"{type(error).__name__}: {error}".split())
+        shown = redact(cause)
         raise OSError(
-            f"cannot read {repo!r}, split {split!r}, from the Hub ({cause:.500}). Without network "
+            f"cannot read {repo!r}, split {split!r}, from the Hub ({shown:.500}). Without network "
             "take source='tinyworld' or a local JSON, JSONL or Parquet file"
-        ) from error
+        ) from (error if shown == cause else None)  # a traceback would show the secret
 
 
 def _stream(

@@ -21,6 +21,7 @@ from postlab.datasets._fields import Fields
 from postlab.datasets._files import SUFFIXES, Unread, file_rows
 from postlab.datasets._hub import KNOWN, hub_rows
 from postlab.datasets._messages import Drop, Odd
+from postlab.redaction import redact
 
 # The embedded world; in English its facts stand in the prompt, for models that never read of it.
 EMBEDDED = ("tinyworld", "tinyworld-english")
@@ -272,6 +273,6 @@ def _read(source: str, split: str, n: int | None, seed: int) -> Iterator[tuple[i
     if source in KNOWN or (_HUB_ID.fullmatch(source) and path.suffix.lower() not in SUFFIXES):
         return hub_rows(source, name, first, last, n, seed)
     raise ValueError(
-        f"unknown source {source!r}: it is neither a file that exists, nor a Hub id such as "
-        f"'org/name', nor one of {', '.join((*EMBEDDED, *KNOWN))}"
+        f"unknown source {redact(source)!r}: it is neither a file that exists, nor a Hub id such "
+        f"as 'org/name', nor one of {', '.join((*EMBEDDED, *KNOWN))}"
     )

@@ -2,14 +2,15 @@
 
 - pairs: an oracle, a noisy judge, and a frame of votes in both orders
 - models: a language model as a judge, in memory or behind an OpenAI-compatible address
+- endpoint: how such an address is asked: deadlines, retries, a log of paid answers, their cost
 - rates: win rates, position bias, and the win rate at equal length
 - votes: blind pairs for people to judge, and the file that keeps their votes
 """
 
 from postlab import _doors
+from postlab.judge.endpoint import JudgeError
 from postlab.judge.models import (
     Judge,
-    JudgeError,
     endpoint_chat,
     endpoint_judge,
     model_judge,

@@ -5,20 +5,18 @@ with `<`, `>` and the tokenizer's control tokens escaped, so an answer can neith
 quotation nor pose as a turn of the chat. That stops forgery, not flattery: 'choose A' inside the
 quotes is still read by a model that may do as it is told.
 
-What this leaves out: reasoning before the verdict, retries, several questions at a time.
+What this leaves out: reasoning before the verdict.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from postlab.judge.endpoint import Endpoint, Spent
 from postlab.judge.pairs import Judge
 
 _QUESTION = """Which of two answers to a prompt is better: more correct, helpful, honest and safe?
@@ -29,12 +27,6 @@ Answer A: {first}
 Answer B: {second}
 Reply with one letter, A or B{tie}."""
 _LETTER = re.compile(r"\W*(?:answer\s+)?(a|b|tie)\W*", re.IGNORECASE)
-_MOST_BYTES = 1_000_000  # of a reply: a verdict is a letter
-_LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-class JudgeError(RuntimeError):
-    """An endpoint gave no verdict; the message says why and never holds a key or a prompt."""
 
 
 def model_judge(model: Any, tokenizer: Any) -> Judge:
@@ -88,34 +80,74 @@ def endpoint_judge(
     model: str,
     key_variable: str | None = "OPENAI_API_KEY",
     timeout: float = 60.0,
-) -> Judge:
+    deadline: float = 180.0,
+    retries: int = 5,
+    log: str | Path | None = None,
+    usd_per_million: tuple[float, float] | None = None,
+    allow_http: bool = False,
+) -> EndpointJudge:
     """A model behind an OpenAI-compatible address as judge; prompts and answers are sent there.
 
     A reply that is neither A, B nor tie counts as "tie": look at the share of ties before you
-    believe a result. Everything else that goes wrong raises JudgeError at once; nothing is asked
-    again. The key is read from the environment at each question and is in no message or repr.
+    believe a result. A server that is busy, broken or silent is asked again; an error that will not
+    pass, such as a wrong key, raises JudgeError at once. Every answer is kept, in memory and in
+    `log`: after a failure the same call goes on where it stopped and pays for nothing twice. The
+    key is read from the environment at each question and is in no message, repr or log.
 
     Args:
         url: up to and with `/v1`, such as "http://localhost:8000/v1"; `/chat/completions` is added.
         model: the name the server knows it by.
         key_variable: environment variable that holds the key; unset, empty or None sends none.
-        timeout: seconds the server may stay silent.
+        timeout: seconds for one attempt, from the first byte sent to the last one received.
+        deadline: seconds for a question with all its attempts and the pauses between them. A
+            server that asks to wait longer (Retry-After) ends it at once.
+        retries: attempts after the first one, with growing random pauses between them.
+        log: a JSONL file to which every answer is added as it arrives, and from which known answers
+            are taken: a question counts as known if address, model and text are the same. Use a new
+            file if the model behind a name has changed. None keeps answers in memory only.
+        usd_per_million: price of a million tokens of questions and of answers, for `.spent`.
+        allow_http: accept a plain http address in your own private network. It shows key and
+            prompts to everyone on the way; without it, http is for this machine only.
     Returns:
-        A judge; it raises JudgeError.
+        A judge that raises JudgeError. Its `.spent` says what it has cost, if the server tells.
     Raises:
-        ValueError: if the url is not http(s), or holds a user name, password or query. A key is
-            sent over https only, or to this machine.
+        ValueError: if the url is not http(s), or holds a user name, password or query; if it is
+            http to another machine; if a number is out of range; or if `log` is another file.
     Source: Zheng et al. 2023, arXiv 2306.05685. Taught in week 6.
     """
-    chat = endpoint_chat(
-        url, model=model, max_tokens=16, key_variable=key_variable, timeout=timeout
+    return EndpointJudge(
+        endpoint_chat(
+            url,
+            model=model,
+            max_tokens=16,
+            key_variable=key_variable,
+            timeout=timeout,
+            deadline=deadline,
+            retries=retries,
+            log=log,
+            usd_per_million=usd_per_million,
+            allow_http=allow_http,
+        )
     )
 
-    def judge(prompt: str, first: str, second: str) -> str:
-        text = question(prompt, first, second, tie=True)
-        return verdict(chat([{"role": "user", "content": text}]))
 
-    return judge
+class EndpointJudge:
+    """A judge that asks an endpoint; see `endpoint_judge`."""
+
+    def __init__(self, chat: Endpoint) -> None:
+        self._chat = chat
+
+    def __repr__(self) -> str:
+        return f"<judge: {self._chat!r}>"
+
+    @property
+    def spent(self) -> Spent:
+        """What this judge has cost so far; `.usd` is None if prices or tokens are unknown."""
+        return self._chat.spent
+
+    def __call__(self, prompt: str, first: str, second: str) -> str:
+        text = question(prompt, first, second, tie=True)
+        return verdict(self._chat([{"role": "user", "content": text}]))
 
 
 def verdict(reply: str) -> str:
@@ -128,49 +160,21 @@ def verdict(reply: str) -> str:
     return {"a": "first", "b": "second"}.get(match[1].lower(), "tie") if match else "tie"
 
 
-def endpoint_chat(
-    url: str,
-    *,
-    model: str,
-    max_tokens: int,
-    key_variable: str | None = "OPENAI_API_KEY",
-    timeout: float = 60.0,
-) -> Callable[[list[dict[str, str]]], str]:
+def endpoint_chat(url: str, *, model: str, max_tokens: int, **options: Any) -> Endpoint:
     """A model behind an OpenAI-compatible address: messages in, the text of its reply out.
 
-    Greedy, one question at a time, none asked again; keys as for `endpoint_judge`.
+    Greedy. It can be called from several threads; keys, retries and the log as `endpoint_judge`.
 
     Args:
         max_tokens: of a reply, which is cut there.
+        options: key_variable, timeout, deadline, retries, log, usd_per_million and allow_http, as
+            `endpoint_judge`.
     Returns:
-        A function of a message list; it raises JudgeError.
+        A function of a message list; it raises JudgeError. Its `.spent` says what it has cost.
     Raises:
         ValueError: as `endpoint_judge`. Taught in week 9.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("the url of a judge starts with https:// or http:// and names a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(
-            "the url of a judge holds a user name, a password or a query; put the key into an"
-            " environment variable and pass its name as key_variable"
-        )
-    shown = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
-    safe = parts.scheme == "https" or parts.hostname in _LOCAL
-
-    def chat(messages: list[dict[str, str]]) -> str:
-        if not safe and key_variable and os.environ.get(key_variable):
-            raise JudgeError(
-                f"{shown} is not encrypted, so the key in {key_variable} is not sent there; use"
-                " https, or key_variable=None if the server wants no key"
-            )
-        payload = {"model": model, "messages": messages, "temperature": 0, "max_tokens": max_tokens}
-        reply, failure = _ask(shown, json.dumps(payload).encode(), key_variable, timeout)
-        if failure:  # raised out here: no frame or cause of it holds the key, or what came back
-            raise JudgeError(f"{shown}: {failure}")
-        return reply
-
-    return chat
+    return Endpoint(url, model=model, max_tokens=max_tokens, **options)
 
 
 def question(
@@ -214,66 +218,3 @@ def _letter_ids(tokenizer: Any, letter: str) -> set[int]:
         tokenizer(t, add_special_tokens=False)["input_ids"] for t in (letter, f" {letter}")
     ]
     return {ids[0] for ids in token_ids if len(ids) == 1} - {tokenizer.unk_token_id}
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect could carry key and prompts to another host: it is an error here."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-def _post(url: str, body: bytes, key_variable: str | None, timeout: float) -> tuple[bytes, str]:
-    """(reply, "") or (nothing, what went wrong); errors of http would quote headers, so no text
-    of theirs is passed on."""
-    request = urllib.request.Request(url, data=body, method="POST")
-    request.add_header("Content-Type", "application/json")
-    key = os.environ.get(key_variable, "").strip() if key_variable else ""
-    if key and not re.fullmatch(r"[\x21-\x7e]+", key):
-        return b"", f"the key in {key_variable} holds a space or a character no header may hold"
-    if key:
-        request.add_unredirected_header("Authorization", f"Bearer {key}")
-    try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as reply:
-            raw = reply.read(_MOST_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return b"", f"HTTP {error.code}; {_advice(error.code, key_variable)}"
-    except TimeoutError:
-        return b"", f"no reply within {timeout:g} s; is the model loaded? Else raise timeout"
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        if isinstance(getattr(error, "reason", None), TimeoutError):
-            return b"", f"no reply within {timeout:g} s; is the server there? Else raise timeout"
-        return b"", f"no connection ({type(error).__name__}); is the server running there?"
-    except Exception as error:  # http.client's own: a reply that is no HTTP, or cut short
-        return b"", f"a broken reply ({type(error).__name__}); is this an HTTP server?"
-    return (b"", "a reply over 1 MB, expected a letter") if len(raw) > _MOST_BYTES else (raw, "")
-
-
-def _advice(code: int, key_variable: str | None) -> str:
-    if code in (401, 403):
-        return f"the server refuses the key; is the right one in {key_variable}?"
-    if 300 <= code < 400:
-        return "a redirect, which is not followed: give the final address"
-    if code == 404:
-        return "no such address or model; the url ends in /v1 at most servers"
-    if code == 429:
-        return "too many questions or no credit left; wait, or ask about fewer pairs"
-    return "look into the server's own log" if code >= 500 else "the server refused the question"
-
-
-def _ask(url: str, body: bytes, key_variable: str | None, timeout: float) -> tuple[str, str]:
-    """(text of the first choice, "") or ("", what went wrong)."""
-    raw, failure = _post(url, body, key_variable, timeout)
-    if failure:
-        return "", failure
-    try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        content = None
-    if isinstance(content, str):
-        return content, ""
-    return "", (
-        "the reply is not JSON of the form choices[0].message.content; is the server"
-        " OpenAI-compatible, and does the url end in /v1?"
-    )

@@ -14,11 +14,15 @@ its kappa against an oracle, or against your own blind votes, and no further.
 from __future__ import annotations
 
 import math
+import queue
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from postlab.evals import METRICS, suite_rows
+from postlab.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +32,13 @@ CHOICES = ("first", "second", "tie")  # what a judge may answer
 
 
 def judge_pairs(
-    judge: Judge, prompts: Sequence[str], a: Sequence[str], b: Sequence[str], *, swap: bool = True
+    judge: Judge,
+    prompts: Sequence[str],
+    a: Sequence[str],
+    b: Sequence[str],
+    *,
+    swap: bool = True,
+    concurrency: int = 1,
 ) -> pd.DataFrame:
     """Ask a judge about each pair of answers, in both orders unless told otherwise.
 
@@ -38,11 +48,15 @@ def judge_pairs(
         a: (n,) answers of one stage, the one before.
         b: (n,) answers of the other, the one after, to the same prompts in the same order.
         swap: ask again with b shown first; without it a bias for a position cannot be seen.
+        concurrency: questions asked at the same time, for a judge that allows it: an endpoint does,
+            a model in memory doesn't. A judge that tells its cost shows it while it is asked.
     Returns:
         A row per question asked: id (number of the prompt), prompt, order ("ab": a was first),
         choice ("a", "b", "tie"), length_a, length_b (characters).
     Raises:
-        ValueError: if lengths differ, there is no prompt, or the judge says something else.
+        ValueError: if lengths differ, there is no prompt, the judge says something else, or
+            concurrency is below 1.
+        Exception: what the judge raises, after the questions already asked are answered.
     Taught in week 6.
 
     >>> votes = judge_pairs(lambda p, x, y: "first", ["2+2?"], ["4"], ["five"])
@@ -58,20 +72,73 @@ def judge_pairs(
         )
     if not len(prompts):
         raise ValueError("there is no prompt to judge")
-    rows = []
+    if concurrency < 1:
+        raise ValueError(f"concurrency is {concurrency}, expected 1 or more")
+    rows: list[dict[str, Any]] = []
+    questions: list[tuple[str, str, str]] = []
     for index, texts in enumerate(zip(prompts, a, b, strict=True)):
         prompt, *answers = texts
         for order in ("ab", "ba") if swap else ("ab",):
             first, second = answers if order == "ab" else answers[::-1]
-            verdict = judge(prompt, first, second)
+            questions.append((prompt, first, second))
+            row = {"id": index, "prompt": prompt, "order": order, "choice": None}
+            rows.append(row | {"length_a": len(answers[0]), "length_b": len(answers[1])})
+    paid = hasattr(judge, "spent")
+    with progress(len(questions), "judge") if paid else nullcontext() as bar:
+        for place, verdict in _verdicts(judge, questions, concurrency):
+            vote = rows[place]
             if verdict not in CHOICES:
                 raise ValueError(
-                    f"prompt {index}: the judge said {verdict!r:.60}; expected one of {CHOICES}"
+                    f"prompt {vote['id']}: the judge said {verdict!r:.60}; expected one of"
+                    f" {CHOICES}"
                 )
-            choice = "tie" if verdict == "tie" else order[CHOICES.index(verdict)]
-            row = {"id": index, "prompt": prompt, "order": order, "choice": choice}
-            rows.append(row | {"length_a": len(answers[0]), "length_b": len(answers[1])})
+            vote["choice"] = "tie" if verdict == "tie" else vote["order"][CHOICES.index(verdict)]
+            if bar is not None:
+                bar.update(1, str(getattr(judge, "spent", "")))
     return pd.DataFrame(rows)
+
+
+def _verdicts(
+    judge: Judge, questions: Sequence[tuple[str, str, str]], concurrency: int
+) -> Iterator[tuple[int, str]]:
+    """(place of a question, its verdict), as they come."""
+    if concurrency == 1:
+        yield from ((place, judge(*texts)) for place, texts in enumerate(questions))
+        return
+    waiting, stop = queue.SimpleQueue[tuple[int, tuple[str, str, str]]](), threading.Event()
+    for item in enumerate(questions):
+        waiting.put(item)
+    answered = queue.SimpleQueue[tuple[int, str, Exception | None] | None]()
+
+    def work() -> None:
+        with suppress(queue.Empty):
+            while not stop.is_set():
+                place, texts = waiting.get_nowait()
+                try:
+                    answered.put((place, judge(*texts), None))
+                except Exception as error:
+                    stop.set()
+                    answered.put((place, "", error))
+        answered.put(None)
+
+    # Daemons, so that an interrupted script does not wait for the answers it gave up.
+    workers = min(concurrency, len(questions))
+    for _ in range(workers):
+        threading.Thread(target=work, daemon=True).start()
+    failure = None
+    try:
+        while workers:
+            outcome = answered.get()
+            if outcome is None:
+                workers -= 1
+            elif outcome[2] is None:
+                yield outcome[0], outcome[1]
+            else:
+                failure = failure or outcome[2]
+    finally:
+        stop.set()
+    if failure is not None:
+        raise failure
 
 
 def noisy_judge(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.judge.pairs import CHOICES
-from postlab.storage import read_file, sync
+from postlab.storage import append_json, read_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,19 +131,7 @@ class VoteLog:
             ValueError: as `read`: another program may have put its own file there meanwhile.
         """
         self.read()
-        new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(record).encode() + b"\n"
-        with self.path.open("ab+", buffering=0) as file:  # one write, so that lines never mix
-            # A torn last line must not swallow this one.
-            size = file.seek(0, os.SEEK_END)
-            whole = size == 0 or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
-            line = line if whole else b"\n" + line
-            if file.write(line) < len(line):
-                raise OSError(f"only a part of the vote was written to {self.path.name}")
-        sync(self.path)
-        if new:  # the file's name has to reach the disk, too
-            sync(self.path.parent)
+        append_json(self.path, record)
 
     def _parsed(self) -> dict[str, dict[str, Any]]:
         votes: dict[str, dict[str, Any]] = {}

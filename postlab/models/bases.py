@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab.profile import data_dir
+from postlab.redaction import redact
 from postlab.storage import ReadOnlyFolder, atomic_folder, atomic_text
 from postlab.tinyworld.corpus import CHAT_TEMPLATE
 
@@ -151,7 +152,7 @@ def resolve_base(name: str) -> str:
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         return name
     raise ValueError(
-        f"no base model {name!r}: expected a folder that exists, a Hub id such as"
+        f"no base model {redact(name)!r}: expected a folder that exists, a Hub id such as"
         " 'unsloth/Qwen2.5-1.5B-bnb-4bit', or '' or 'smol' for the built-in ones"
     )
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from postlab.redaction import redact
 from postlab.storage import MANIFEST_BYTES, read_json
 
 # Families whose parameters are counted one by one; any other decoder is counted as a Llama.
@@ -321,8 +322,8 @@ def architecture(model: str | Path) -> Architecture:
     shape = _by_short_name().get(_short(str(model)))
     if shape is None:
         raise ValueError(
-            f"unknown model {str(model)!r}; expected a folder with a config.json, or one of "
-            f"{', '.join(MODELS)}"
+            f"unknown model {redact(str(model))!r}; expected a folder with a config.json, or one "
+            f"of {', '.join(MODELS)}"
         )
     return shape
 

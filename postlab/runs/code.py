@@ -214,8 +214,14 @@ class _Reader:
         return _kind(thing)
 
     def _attributes(self, thing: Any, where: str) -> str:
-        """What an object of one's own class holds, in its `__dict__` and its slots."""
+        """What an object of one's own class holds, in its `__dict__` and its slots.
+
+        Not what the class names in `no_settings`: what an object has done, as opposed to what it
+        does.
+        """
         values = dict(sorted(getattr(thing, "__dict__", {}).items()))
+        skipped = getattr(type(thing), "no_settings", ())
+        values = {n: v for n, v in values.items() if n not in skipped}
         values = {n: v for n, v in values.items() if not _computed(type(thing), n)}
         values |= {n: getattr(thing, n) for n in _slots(type(thing)) if hasattr(thing, n)}
         pairs = [f"{n}: {self.value(v, f'{where}.{n}')}" for n, v in values.items()]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab import storage
+from postlab.redaction import redact
 from postlab.runs.code import ours, own_function, plain, stored_names, trace_code
 from postlab.runs.packing import is_packed
 
@@ -53,8 +54,11 @@ BYSTANDERS = (
 
 
 def describe(trainer: Any) -> dict[str, Any]:
-    """What shapes the stage that `trainer` is about to train, ready for JSON and without paths."""
-    return {
+    """What shapes the stage that `trainer` is about to train, ready for JSON.
+
+    It holds no absolute paths and no secrets, so neither has a part in the key.
+    """
+    parts = {
         "config": _config(trainer.args),
         "lora": _lora(trainer.model),
         "model": _model(trainer.model),
@@ -63,6 +67,7 @@ def describe(trainer: Any) -> dict[str, Any]:
         "code": describe_code(trainer),
         "versions": versions(),
     }
+    return redact(parts)
 
 
 def unreadable(parts: dict[str, Any]) -> list[str]:
@@ -96,7 +101,8 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     >>> changes({"config": {"seed": 0}}, {"config": {"seed": 1}})
     ['config.seed (0 → 1)']
     """
-    before, after = dict(_leaves(_keyed(old))), dict(_leaves(_keyed(new)))
+    # A manifest of an earlier version may hold secrets.
+    before, after = (dict(_leaves(redact(_keyed(parts)))) for parts in (old, new))
     named = []
     for name in sorted(before.keys() | after.keys()):
         a, b = before.get(name), after.get(name)
@@ -121,7 +127,7 @@ def versions() -> dict[str, str | None]:
 def _config(args: Any) -> dict[str, Any]:
     config = args.to_dict()
     for name in config:
-        if name.endswith("_token"):  # to_dict masks eos_token and pad_token with the secrets
+        if name.endswith("_token"):  # to_dict masks eos_token too; `redact` takes out the secrets
             config[name] = getattr(args, name)
     config["world_size"] = args.world_size
     return {name: plain(value) for name, value in config.items() if not PLACES.match(name)}

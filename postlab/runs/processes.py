@@ -24,6 +24,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from postlab.redaction import redact
+
 T = TypeVar("T")
 
 # Torch gives up waiting after 30 minutes, and evaluating a 7B may take longer. When a process dies
@@ -67,7 +69,7 @@ def on_first(work: Callable[[], T]) -> T:
         try:
             outcome[0] = work()
         except Exception as error:
-            failure, outcome[1] = error, f"{type(error).__name__}: {error}"
+            failure, outcome[1] = error, redact(f"{type(error).__name__}: {error}")
         finally:
             _alone = False
     distributed.broadcast_object_list(outcome, src=0, device="cpu")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlab import storage
 from postlab.profile import data_dir, stage_command
+from postlab.redaction import redact
 from postlab.runs import frames, machine, processes, space, training, weights
 from postlab.runs import key as fingerprint
 from postlab.runs.machine import run_root
@@ -314,7 +315,7 @@ class Run:
         )
 
     def _write(self, manifest: dict[str, Any]) -> None:
-        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        text = json.dumps(redact(manifest), indent=1, ensure_ascii=False)
         storage.atomic_text(self.folder / "manifest.json", text)
 
 

@@ -107,6 +107,8 @@ def attach(trainer: Any, *, stage: str, checkpoints: Path, resume: Path | None) 
                     raise nan_loss(
                         stage, state.global_step, "weights not finite", args, checkpoints
                     )
+                # A pickle of all settings, tokens included, which nothing reads again.
+                (folder / "training_args.bin").unlink(missing_ok=True)
                 storage.seal(folder)
 
     class Progress(TrainerCallback):

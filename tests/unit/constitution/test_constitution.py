@@ -32,7 +32,7 @@ from postlab.constitution import (
 )
 from postlab.constitution.criticism import _parse_verdict, critiques, preferred
 from postlab.constitution.speakers import _without, endpoint_speaker
-from postlab.judge.models import JudgeError
+from postlab.judge import JudgeError
 from postlab.tinyworld import corpus, tasks, words
 
 HARM = Rule("harm", "Do not help to hurt a person.")
@@ -722,15 +722,15 @@ def test_chances_are_the_softmax_of_the_two_openings(random_policy):
 
 
 def test_an_endpoint_speaks_and_its_failure_is_an_error(monkeypatch):
-    from postlab.judge import models as judge_models
+    from postlab.judge import endpoint
 
     asked = []
 
-    def post(url, body, key_variable, timeout):
-        asked.append((url, body))
-        return b'{"choices": [{"message": {"content": " It keeps the rule. "}}]}', ""
+    def attempt(self, body, seconds):
+        asked.append((self.shown, body))
+        return {"text": " It keeps the rule. ", "tokens_in": None, "tokens_out": None}
 
-    monkeypatch.setattr(judge_models, "_post", post)
+    monkeypatch.setattr(endpoint.Endpoint, "_try", attempt)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     speak = endpoint_speaker("http://localhost:8000/v1", model="m", max_tokens=9)
     found = critiques(speak, ONE, [(ask("q"), "reply")])
@@ -738,7 +738,8 @@ def test_an_endpoint_speaks_and_its_failure_is_an_error(monkeypatch):
     url, body = asked[0]
     assert url.endswith("/v1/chat/completions")
     assert b'"role": "assistant", "content": "reply"' in body and b'"max_tokens": 9' in body
-    monkeypatch.setattr(judge_models, "_post", lambda *args: (b"", "HTTP 500; broken"))
+    broken = endpoint._Failure("HTTP 500; broken")
+    monkeypatch.setattr(endpoint.Endpoint, "_try", lambda *args: broken)
     with pytest.raises(JudgeError, match="HTTP 500"):
         speak([ask("q")])
     with pytest.raises(ValueError, match="https"):
@@ -746,17 +747,17 @@ def test_an_endpoint_speaks_and_its_failure_is_an_error(monkeypatch):
 
 
 def test_an_endpoint_that_fails_midway_is_not_asked_again_what_it_answered(monkeypatch):
-    from postlab.judge import models as judge_models
+    from postlab.judge import endpoint
 
     asked, down = [], [True]
 
-    def post(url, body, key_variable, timeout):
+    def attempt(self, body, seconds):
         asked.append(json.loads(body)["messages"][0]["content"])
         if asked[-1] == "2" and down:
-            return b"", "HTTP 500; broken"
-        return json.dumps({"choices": [{"message": {"content": f"to {asked[-1]}"}}]}).encode(), ""
+            return endpoint._Failure("HTTP 500; broken")
+        return {"text": f"to {asked[-1]}", "tokens_in": None, "tokens_out": None}
 
-    monkeypatch.setattr(judge_models, "_post", post)
+    monkeypatch.setattr(endpoint.Endpoint, "_try", attempt)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     speak = endpoint_speaker("http://localhost:8000/v1", model="m")
     talks = [ask(text) for text in ("0", "1", "2", "3", "1")]

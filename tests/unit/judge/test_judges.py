@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from postlab.judge import (
+    JudgeError,
     endpoint_judge,
     judge_pairs,
     length_controlled_rate,
@@ -24,7 +25,6 @@ from postlab.judge import (
 from postlab.judge import models as judge_models
 from postlab.judge import pairs as judges
 from postlab.judge import rates as judge_rates
-from postlab.judge.models import JudgeError
 
 KEY = "sk-very-secret-0123456789"
 
@@ -327,7 +327,7 @@ FAILURES = [
     ((200, b'{"choices": [{"message": {"content": null}}]}', 0), "choices"),
     ((200, b"[" * 100_000, 0), "choices"),
     ((200, b"x" * 1_100_000, 0), "over 1 MB"),
-    ((200, content("A"), 1.0), "no reply within 0.2 s"),
+    ((200, content("A"), 1.0), "no whole reply within timeout=0.2 s"),
 ]
 
 
@@ -336,7 +336,7 @@ def test_a_failing_endpoint_says_why_and_never_shows_the_key(
     server, caplog, capsys, says, expected
 ):
     server.says = says
-    judge = endpoint_judge(server.url, model="m", timeout=0.2 if says[2] else 5)
+    judge = endpoint_judge(server.url, model="m", timeout=0.2 if says[2] else 5, retries=0)
     caplog.set_level(logging.DEBUG)
     with pytest.raises(JudgeError, match=expected) as caught:
         judge("2+2?", "4", "5")
@@ -344,7 +344,8 @@ def test_a_failing_endpoint_says_why_and_never_shows_the_key(
     ours = error.__traceback__.tb_next  # without this test's own frame, which holds the reply
     frames = traceback.TracebackException(type(error), error, ours, capture_locals=True)
     assert error.__cause__ is None and error.__context__ is None
-    seen = ["".join(frames.format()), repr(error), repr(judge), str(vars(judge)), caplog.text]
+    held = [str(vars(judge)), str(vars(judge._chat))]
+    seen = ["".join(frames.format()), repr(error), repr(judge), *held, caplog.text]
     assert not any(KEY in text for text in [*seen, *capsys.readouterr()])
     assert len(server.asked) == 1  # no redirect followed, nothing asked twice
 
@@ -373,13 +374,14 @@ def test_no_key_is_sent_where_none_is_wanted(server, monkeypatch):
 
 def test_a_key_goes_over_https_or_to_this_machine_only(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(JudgeError, match="not encrypted") as caught:
-        endpoint_judge("http://judge.example/v1", model="m")("p", "x", "y")
-    assert KEY not in str(caught.value)
+    with pytest.raises(ValueError, match="unencrypted"):
+        endpoint_judge("http://judge.example/v1", model="m")
     urls = (
         "ftp://x/v1",
         "file:///etc/hosts",
         "x/v1",
+        "https://x:port/v1",
+        "https://x/v1 ",
         f"https://u:{KEY}@x/v1",
         f"https://x/?k={KEY}",
     )
