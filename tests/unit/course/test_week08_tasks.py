@@ -161,6 +161,64 @@ def test_mbpp_shows_its_first_test_and_keeps_its_gold_program(tmp_path):
     assert code_reward(gold(rows), [rows[0]["tests"]], **weak) == [1.0]
 
 
+BODY = "    return sum(x)\n"
+HUMANEVAL = {
+    "task_id": "HumanEval/0", "prompt": 'def f(x):\n    """Add them."""\n', "entry_point": "f",
+    "canonical_solution": BODY, "test": "def check(candidate):\n    assert candidate([1, 2]) == 3",
+}  # fmt: skip
+SOLUTION = "class Solution:\n    def f(self, x):\n    " + BODY
+LEETCODE = {
+    "problem_description": "Add them.", "prompt": "import math\nfrom typing import *\n\n",
+    "starter_code": "class Solution:\n    def f(self, x: List[int]) -> int:\n        ",
+    "entry_point": "Solution().f", "completion": SOLUTION,
+    "test": "def check(candidate):\n    assert candidate(x = [1, 2]) == 3\n",
+}  # fmt: skip
+MBPP = {
+    "text": "Add to the base.", "code": "def f(x): return base + sum(x)", "challenge_test_list": [],
+    "test_list": ["assert f([1]) == 11"], "test_setup_code": "base = 10",
+}  # fmt: skip
+PRINTS = "print(sum(map(int, input().split())))"
+APPS = {
+    "question": "Add.", "solutions": json.dumps([PRINTS, "?"]), "starter_code": "",
+    "input_output": json.dumps({"inputs": ["1 2\n"], "outputs": ["3\n"]}),
+}  # fmt: skip
+CALLS = {"fn_name": "f", "inputs": [[[1, 2]]], "outputs": [3]}
+TACO = APPS | {
+    "solutions": json.dumps(["def f(x):\n" + BODY]), "starter_code": "def f(x):",
+    "input_output": json.dumps(CALLS),
+}  # fmt: skip
+# (rows of one set, what stands below the question, a program that does something else)
+PUBLISHED = {
+    "HumanEval": ([HUMANEVAL], "Your code must define: f", "def f(x):\n    return 4"),
+    "HumanEval, the body alone": ([HUMANEVAL], "Your code must define: f", "    return len(x)"),
+    "LeetCode": ([LEETCODE], "define: Solution\n\nStart from:", SOLUTION.replace("sum", "len")),
+    "MBPP": (
+        [MBPP, MBPP | {"test_setup_code": "", "code": "def f(x): return 11"}],
+        "Your code must pass: assert f([1]) == 11", "def f(x): return sum(x)",
+    ),
+    "APPS": ([APPS, TACO], "read from standard input", "print(12)"),
+    "TACO": ([TACO, TACO | {"input_output": CALLS}], "f\n\nStart from:\n\ndef f(x):", "f = len"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_code_reward_pays_the_gold_program_of_a_published_set_and_no_other(tmp_path, name):
+    from datasets import Dataset
+
+    raw, hint, wrong = PUBLISHED[name]
+    rows = code_rows(write(tmp_path, [*raw, *raw]), split="train")
+    assert hint in asked(rows)[0] and not rows.dropped
+    columns = Dataset.from_list(rows)  # one type per column, or it raises
+    assert code_reward(gold(rows), columns["tests"], **weak) == [1.0] * len(rows)
+    assert code_reward([wrong] * len(rows), columns["tests"], **weak) == [0.0] * len(rows)
+
+
+def test_a_published_row_without_a_gold_program_is_kept_without(tmp_path):
+    raw = [APPS | {"solutions": each} for each in ("", "[]", "[", "[1]")]
+    rows = code_rows(write(tmp_path, raw), split="train")
+    assert len(rows) == 4 and not any("completion" in row for row in rows)
+
+
 def test_schemas_become_text_and_a_broken_one_is_dropped(tmp_path):
     raw = {"prompt": "Who?", "schema": {"type": "object"}, "completion": "{}"}
     bad = {"prompt": "Who?", "schema": {"type": "nothing"}}

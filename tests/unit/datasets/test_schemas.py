@@ -519,11 +519,12 @@ REFUSED = {
     "a step that is nothing": (
         step_rows, {"prompt": "?", "completions": [None], "labels": [True]}, "must be text",
     ),
-    "HumanEval": (
-        code_rows, {"prompt": "def f(x):", "test": "def check(c): pass", "entry_point": "f"},
-        "no field",
+    "tests that are a number": (
+        code_rows, {"prompt": "def f(x):", "test": 5, "entry_point": "f"}, "must be tests",
     ),
-    "APPS": (code_rows, {"question": "Add.", "input_output": "{}"}, "no field 'tests'"),
+    "tests without an entry point": (
+        code_rows, {"prompt": "def f(x):", "test": "assert f(1)"}, "no field",
+    ),
 }  # fmt: skip
 # (loader, the row, the reason)
 DROPPED = {
@@ -590,9 +591,16 @@ DROPPED = {
         math_rows, {"problem": "?", "solution": "First, assume the opposite. " * 5},
         "with a solution that marks no answer",
     ),
-    "tests with a set-up": (
-        code_rows, {"text": "?", "test_list": ["assert f(1) == 1"], "test_setup_code": "import os"},
-        "whose tests need a set-up (field 'test_setup_code')",
+    "tests that need a package": (
+        code_rows,
+        {"text": "?", "test_list": ["assert f(1) == 1"], "test_setup_code": "import numpy"},
+        "with tests that cannot be read",
+    ),
+    "no tests of APPS": (
+        code_rows, {"question": "Add.", "input_output": ""}, "with tests that cannot be read",
+    ),
+    "an empty test_list": (
+        code_rows, {"text": "?", "test_list": []}, "with tests that cannot be read",
     ),
     "a step that is empty": (
         step_rows, {"prompt": "?", "completions": [" "], "labels": [True]}, "with an empty step",

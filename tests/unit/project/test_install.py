@@ -91,7 +91,7 @@ def test_on_a_gpu_torchao_is_looked_at_after_unsloths_own_dependencies(
     put(distributions, "torchao", "0.14.0")  # enough for Unsloth, which wants 0.13
     monkeypatch.setattr(install.shutil, "which", lambda _: "nvidia-smi")
     install.main([])
-    assert [call[0] == "--no-deps" for call in pip] == [False, True, True]
+    assert [call[0] == "--no-deps" for call in pip] == [True, False, True]
     assert pip[-1] == ["--no-deps", "torchao>=0.16,<0.19"]
 
 

