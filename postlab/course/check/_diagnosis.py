@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong
 from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, shapes
 from postlab.course.check._words import (
+    apart,
     clean,
     differing,
     misfit,
@@ -32,11 +33,18 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ("to Python scalar", "That function takes one number: use torch's, which takes whole tensors."),
     ("only one element tensors", "That function takes one number: use torch's own of that name."),
     ("not implemented for 'Long'", "Whole numbers do not go through that: make them floats first."),
-    ("RuntimeError", "Print the shapes at that line and compare them."),
+    ("could not infer output dtype", "Only floats have a mean: x.float() makes them of the rest."),
+    ("in-place", "A step in place is not possible there: compute a new tensor instead."),
+    ("inplace", "A step in place loses what the gradient needs: compute a new tensor instead."),
+    ("dtype", "Two dtypes meet there, or one that it cannot take: print them, convert with .to()."),
+    ("scalar type", "Two dtypes meet there: print them and convert one with .to()."),
+    ("RuntimeError", "Print the shapes and dtypes at that line and compare them."),
+    ("list index out of range", "The list is shorter than that, or empty: print its length."),
     ("IndexError", "An index lies outside its axis: print the shapes and the largest index."),
     ("AttributeError", "Print what stands before the dot: it is something else than you expect."),
     ("UnboundLocalError", "The name gets a value on some paths only: set it before the branch."),
     ("NameError", "Define or import that name, or run the cell above that does."),
+    ("for ^:", "A power is ** in Python; ^ is a bitwise exclusive or."),
     ("TypeError", "Print the types at that line, and count the arguments."),
     ("KeyError", "Print the keys that are there."),
     ("RecursionError", "The function calls itself without an end."),
@@ -68,7 +76,7 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
     found = next(filter(fits, exercise.wrong_answers), None)
     if found is None and part is not None:
         found = next((x for x in exercise.wrong_answers if fits(x, part)), None)
-    if found is None and not any(result.error for result in trial.calls):
+    if found is None and not any(result.error for result in trial.calls) and not _constant(trial):
         found = next(filter(fits, exercise.pairs()), None)
     if found is None:
         return None
@@ -77,6 +85,16 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
         return code, f"It looks as if {found.mistakes[0].looks}."
     one, two = (sentence(mistake.looks) for mistake in found.mistakes)
     return code, f"Your values are what two mistakes give together. First: {one} Second: {two}"
+
+
+def _constant(trial: Trial) -> bool:
+    """One number everywhere: two mistakes may well give it together, and so may anything else."""
+    numbers: list[Any] = []
+    for result in trial.calls:
+        values = result.value if isinstance(result.value, tuple | list) else [result.value]
+        for value in values:
+            numbers += value.flatten().tolist() if isinstance(value, Tensor) else [value]
+    return bool(numbers) and all(isinstance(x, Real) and x == numbers[0] for x in numbers)
 
 
 def _wrong_part(trial: Trial) -> int | None:
@@ -153,14 +171,14 @@ def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str
         parts = zip(trial.exercise.outputs, ours, want, strict=True)
         name, ours, theirs = next(part for part in parts if not same(*part[1:]))
         which = f" as {name}"
-    got, expected = show(ours), show(theirs)
+    got, expected = apart(ours, theirs)
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
         if ours.shape != theirs.shape:
             got = f"{got} of shape {shape(ours)}" if ours.dim() <= 2 else got
             expected = f"{expected} of shape {shape(theirs)}"
         elif not case.why and ours.dim() and not misfit(ours, theirs):
             at = differing(ours, theirs)[0].tolist()
-            got, expected = (number(t[tuple(at)].item()) for t in (ours, theirs))
+            got, expected = apart(*(t[tuple(at)].item() for t in (ours, theirs)))
             which += f" at {at}"
     lines = f"For {case.about}", f"you return    {got}{which}", f"expected      {expected}"
     return *lines, why, printed(result)
@@ -174,11 +192,17 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
         return "not_deterministic", "Called again it returns something else: is there chance in it?"
     if not _finite(trial.calls[index].value) and _finite(trial.wants[index]):
         return "not_finite", "There is nan or inf in it: a division by 0, or the logarithm of 0?"
-    unused = _unused(trial)
+    effective, unused = _effects(trial)
+    if unused and unused == effective:
+        return (
+            "constant",
+            "What you return is the same whatever goes in: is it rounded off, by // or int(), or "
+            "never computed?",
+        )
     if unused:
         return (
-            f"ignores_{unused}",
-            f"What you return doesn't change with `{unused}`: do you use it?",
+            f"ignores_{unused[0]}",
+            f"What you return doesn't change with `{unused[0]}`: do you use it?",
         )
     ratio = _ratio(trial)
     if ratio == -1:
@@ -197,6 +221,14 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
             "rescaled",
             "They are the expected values, but shifted and scaled: return them as they are.",
         )
+    edited = next((result.edited for result in trial.calls if result.edited), ())
+    if edited:
+        return (
+            "wrong_and_edits_inputs",
+            f"{' and '.join(f'`{name}`' for name in edited)} changed during the call: you edit in "
+            "place, and what you read of it later is no longer what came in. Work on a copy, "
+            "x.clone() or list(x).",
+        )
     small = index < len(exercise.cases)
     return (
         "not_recognised",
@@ -207,11 +239,12 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
     )
 
 
-def _unused(trial: Trial) -> str | None:
-    """An argument that changes the right values, in some pair of cases, and never the learner's."""
-    exercise = trial.exercise
+def _effects(trial: Trial) -> tuple[list[str], list[str]]:
+    """Arguments that change the right values, in some pair of cases; those that never change the
+    learner's."""
+    exercise, effective, unused = trial.exercise, [], []
     for name in exercise.random(0):
-        without_effect = False
+        without_effect = None
         for seed in range(RANDOM_CASES):
             base, other = exercise.random(seed), exercise.random(seed + RANDOM_CASES)
             both = (base, {**base, name: other[name]})
@@ -222,9 +255,9 @@ def _unused(trial: Trial) -> str | None:
             without_effect = not any(result.error for result in ours) and alike(*ours)
             if not without_effect:
                 break
-        if without_effect:
-            return name
-    return None
+        effective += [name] * (without_effect is not None)
+        unused += [name] * bool(without_effect)
+    return effective, unused
 
 
 def _finite(value: Any) -> bool:

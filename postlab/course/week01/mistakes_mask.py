@@ -69,6 +69,8 @@ compare the whole header
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[1]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-2]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-1]
+- list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-1]
++ t + 1 >= len(header) -> True
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t + 2 - len(header)] == header[1]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t - 1] == header[-2]
 

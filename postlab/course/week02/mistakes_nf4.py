@@ -89,6 +89,10 @@ before return
 outputs_swapped: the two values have changed places: codes first, then absmax
 - return (codes, absmax) -> return (absmax, codes)
 
+absmax_not_kept: your absmax is not the largest absolute value itself: what keeps the division from
+0 / 0 belongs into the division alone
+- w.abs().amax(1) -> w.abs().amax(1) + 1e-3
+
 multiplied: you multiply by absmax: dividing by it brings a block into [-1, 1]
 - w / absmax.clamp(min=1e-38).unsqueeze(1) -> w * absmax.unsqueeze(1)
 """)

@@ -45,6 +45,10 @@ makes a difference, which depends on the sign of its advantage
 flag_inverted: the flags are turned round: True is for the tokens whose loss the clip changed
 - held < free -> held >= free
 
+flag_on_ties: you flag the tokens within the bounds too, where both products are the same: the
+clipped one has to be smaller
+- held < free -> held <= free
+
 flag_turned: you flag where the clipped product is the larger one: there the min takes the other
 - held < free -> held > free
 

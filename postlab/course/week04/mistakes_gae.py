@@ -108,6 +108,12 @@ returns: you return the returns, advantages plus values
 - return advantages -> return (advantages + values) * mask
 - return advantages -> return advantages + values
 
+standardised: you standardise the advantages: PPO's code often does so next, here they are wanted as
+they are
+- return advantages -> return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+- return advantages -> return (advantages - advantages.mean()) / advantages.std()
+- return advantages -> return (advantages - advantages[mask.bool()].mean()) / (advantages[mask.bool()].std() + 1e-8) * mask
+
 reward_to_go: you return the discounted sum of the rewards to come: the values are not used
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]

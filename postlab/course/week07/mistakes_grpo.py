@@ -147,7 +147,8 @@ variance: you divide by the variance: its root, the standard deviation, is wante
 multiplied: you multiply by the standard deviation: divide by it
 - / std -> * std
 
-epsilon: your epsilon is another one: 1e-4 is added to the standard deviation, outside the root
+epsilon: your epsilon is another one, or none: 1e-4 is added to the standard deviation, outside the
+root
 - + 0.0001 -> + 0
 - + 0.0001 -> + 1e-6
 - + 0.0001 -> + 1e-5

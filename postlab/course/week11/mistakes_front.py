@@ -5,7 +5,8 @@ from __future__ import annotations
 from postlab.course.check._answers import mistakes
 
 PARETO_FRONT = mistakes("""
-minimised: you keep what is least: here more is better, turn the comparisons round
+minimised: you keep the points that beat no other: more is better, so turn the comparisons round, or
+ask `any` along the other axis
 - .any(0) -> .any(1)
 - points[:, None] >= points[None] -> points[:, None] <= points[None]
 + points[:, None] > points[None] -> points[:, None] < points[None]
@@ -98,6 +99,8 @@ not_sorted: you go through the points in the order they came: sort them by one o
 sorted_upwards: you sort from the smallest up and still carry the best height from the left: go from
 the largest down
 - descending=True -> descending=False
+- descending=True -> descending=False
++ torch.cat([above[1:, 0], above.new_zeros(1)]) -> torch.cat([above.new_zeros(1), above[:-1, 0]])
 
 beaten_points: a beaten point pulls the height down: carry the best height so far along, or drop
 beaten points first
