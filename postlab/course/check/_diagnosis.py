@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from postlab.course.check._answers import WrongAnswer
-from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong
+from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong, other_chance
 from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, shapes
 from postlab.course.check._words import (
     apart,
@@ -44,6 +45,7 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ("AttributeError", "Print what stands before the dot: it is something else than you expect."),
     ("UnboundLocalError", "The name gets a value on some paths only: set it before the branch."),
     ("NameError", "Define or import that name, or run the cell above that does."),
+    ("unhashable", "What goes into a set or is a key must not change: tuple(x) makes it fit."),
     ("for ^:", "A power is ** in Python; ^ is a bitwise exclusive or."),
     ("TypeError", "Print the types at that line, and count the arguments."),
     ("KeyError", "Print the keys that are there."),
@@ -76,7 +78,7 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
     found = next(filter(fits, exercise.wrong_answers), None)
     if found is None and part is not None:
         found = next((x for x in exercise.wrong_answers if fits(x, part)), None)
-    if found is None and not any(result.error for result in trial.calls) and not _constant(trial):
+    if not (found or _constant(trial.calls) or any(result.error for result in trial.calls)):
         found = next(filter(fits, exercise.pairs()), None)
     if found is None:
         return None
@@ -87,10 +89,10 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
     return code, f"Your values are what two mistakes give together. First: {one} Second: {two}"
 
 
-def _constant(trial: Trial) -> bool:
+def _constant(calls: Sequence[Call]) -> bool:
     """One number everywhere: two mistakes may well give it together, and so may anything else."""
     numbers: list[Any] = []
-    for result in trial.calls:
+    for result in calls:
         values = result.value if isinstance(result.value, tuple | list) else [result.value]
         for value in values:
             numbers += value.flatten().tolist() if isinstance(value, Tensor) else [value]
@@ -126,7 +128,8 @@ def raised(result: Call, case: Case) -> Outcome:
     about = f"For {case.about}"
     if isinstance(result.error, TookTooLong):
         headline = (
-            f"Your function did not return within {TIME_LIMIT:g} seconds: does a loop never end?"
+            f"Your function did not return within {TIME_LIMIT:g} seconds: does a loop never end, "
+            "or go through far too many cases?"
         )
         return wrong("never_ends", headline, about, printed(result))
     name = clean(type(result.error).__name__, 40)
@@ -171,7 +174,7 @@ def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str
         parts = zip(trial.exercise.outputs, ours, want, strict=True)
         name, ours, theirs = next(part for part in parts if not same(*part[1:]))
         which = f" as {name}"
-    got, expected = apart(ours, theirs)
+    got, expected = (show(ours), show(theirs)) if misfit(ours, theirs) else apart(ours, theirs)
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
         if ours.shape != theirs.shape:
             got = f"{got} of shape {shape(ours)}" if ours.dim() <= 2 else got
@@ -187,22 +190,36 @@ def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str
 def trace(trial: Trial, index: int) -> tuple[str, str]:
     """A code and a sentence for values that no known mistake gives."""
     exercise = trial.exercise
-    again = exercise.call(trial.function, trial.cases[index].inputs)
+    with other_chance():
+        again = exercise.call(trial.function, trial.cases[index].inputs)
     if not alike(again, trial.calls[index]):
-        return "not_deterministic", "Called again it returns something else: is there chance in it?"
+        return (
+            "not_deterministic",
+            "Called again it returns something else: is there chance in it, as in sampling or "
+            "dropout?",
+        )
     if not _finite(trial.calls[index].value) and _finite(trial.wants[index]):
         return "not_finite", "There is nan or inf in it: a division by 0, or the logarithm of 0?"
-    effective, unused = _effects(trial)
-    if unused and unused == effective:
+    if _constant(trial.calls):
         return (
             "constant",
             "What you return is the same whatever goes in: is it rounded off, by // or int(), or "
             "never computed?",
         )
+    decimals = _rounded(trial)
+    if decimals is not None:
+        return (
+            "rounded",
+            "Your values are the expected ones rounded, "
+            + (f"to {decimals} decimals: " if decimals else "as //, int() and round() do: ")
+            + "return them as they are.",
+        )
+    unused = _unused(trial)
     if unused:
         return (
-            f"ignores_{unused[0]}",
-            f"What you return doesn't change with `{unused[0]}`: do you use it?",
+            f"ignores_{unused}",
+            f"What you return doesn't change with `{unused}`: it is not used, or what it does gets "
+            "lost on the way.",
         )
     ratio = _ratio(trial)
     if ratio == -1:
@@ -239,12 +256,16 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
     )
 
 
-def _effects(trial: Trial) -> tuple[list[str], list[str]]:
-    """Arguments that change the right values, in some pair of cases; those that never change the
-    learner's."""
-    exercise, effective, unused = trial.exercise, [], []
+def _unused(trial: Trial) -> str | None:
+    """An argument that changes the right values, in some pair of cases, and never the learner's.
+
+    None where the random cases all give the learner's function the same value: they tell nothing.
+    """
+    exercise = trial.exercise
+    if _constant(trial.calls[len(exercise.cases) :]):
+        return None
     for name in exercise.random(0):
-        without_effect = None
+        without_effect = False
         for seed in range(RANDOM_CASES):
             base, other = exercise.random(seed), exercise.random(seed + RANDOM_CASES)
             both = (base, {**base, name: other[name]})
@@ -255,9 +276,21 @@ def _effects(trial: Trial) -> tuple[list[str], list[str]]:
             without_effect = not any(result.error for result in ours) and alike(*ours)
             if not without_effect:
                 break
-        effective += [name] * (without_effect is not None)
-        unused += [name] * bool(without_effect)
-    return effective, unused
+        if without_effect and not _has_effect(trial, name):
+            return name
+    return None
+
+
+def _has_effect(trial: Trial, name: str) -> bool:
+    """Whether what the learner's function returns changes with an argument in a case by hand."""
+    exercise = trial.exercise
+    for one, two in itertools.permutations(exercise.cases, 2):
+        if name in one.inputs and name in two.inputs:
+            both = (one.inputs, {**one.inputs, name: two.inputs[name]})
+            ours = [exercise.call(trial.function, inputs) for inputs in both]
+            if not any(result.error for result in ours) and not alike(*ours):
+                return True
+    return False
 
 
 def _finite(value: Any) -> bool:
@@ -309,8 +342,8 @@ def _rescaled(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
     return torch.allclose(slope * x + shift, y, atol=1e-4) and abs(slope) > 1e-2
 
 
-def _ratio(trial: Trial) -> float | None:
-    """The factor between the learner's values and the expected ones, if it is always the same."""
+def _flat(trial: Trial) -> tuple[Tensor, Tensor] | None:
+    """The learner's numbers of all cases and the expected ones; None where the forms differ."""
     pairs = [(result.value, want) for result, want in zip(trial.calls, trial.wants, strict=False)]
     if any(isinstance(want, tuple | list) or misfit(got, want) for got, want in pairs):
         return None
@@ -318,6 +351,29 @@ def _ratio(trial: Trial) -> float | None:
         torch.cat([torch.as_tensor(pair[i], dtype=torch.float64).flatten() for pair in pairs])
         for i in (0, 1)
     )
+    return got, want
+
+
+def _rounded(trial: Trial) -> int | None:
+    """The decimals to which the learner's values are rounded, up, down or to the nearest."""
+    numbers = _flat(trial)
+    if numbers is None:
+        return None
+    got, want = numbers
+    for decimals in range(5):
+        scale = 10.0**decimals
+        for rounding in (torch.round, torch.floor, torch.ceil):
+            if torch.allclose(got * scale, rounding(want * scale), rtol=0, atol=1e-3):
+                return decimals
+    return None
+
+
+def _ratio(trial: Trial) -> float | None:
+    """The factor between the learner's values and the expected ones, if it is always the same."""
+    numbers = _flat(trial)
+    if numbers is None:
+        return None
+    got, want = numbers
     ratio = ((got * want).sum() / (want * want).sum()).item()
     if not abs(ratio) > 1e-3 or not torch.allclose(got, ratio * want, rtol=1e-4, atol=1e-5):
         return None

@@ -108,7 +108,9 @@ def _tensor_misfit(got: Tensor, want: Tensor, it: str) -> tuple[str, str] | None
         return "wrong_shape", sentence(message)
     if family(got) != family(want):
         message = f"{it} is {dtype(got)}, expected {dtype(want)}"
-        if family(got) != "float" or want.dtype == torch.bool:  # of floats it would cut off digits
+        if got.dtype == torch.bool:
+            message += ": the values themselves are wanted, not a comparison"
+        elif family(got) != "float" or want.dtype == torch.bool:  # a float would lose digits
             message += f": convert it with .to({want.dtype})"
         return "wrong_dtype", sentence(message)
     return None
@@ -122,10 +124,12 @@ def _hint(got: Any, want: Any) -> str:
     if isinstance(got, Tensor):
         return ": x.item() makes a number of it"
     if isinstance(got, tuple):
-        return ": return one value only"
+        return ": take .values of it" if hasattr(got, "values") else ": return one value only"
     if isinstance(got, list) and got and isinstance(got[0], Tensor):
         return ": torch.stack makes a tensor of a list of tensors"
     outside = type(got).__module__ == "numpy" or isinstance(got, list | Real)
+    if outside and isinstance(want, Tensor) and not want.is_floating_point():
+        return ": torch.tensor(x) makes a tensor of it"
     if outside and isinstance(want, Tensor):
         return ": stay with torch to the end, numbers outside of it carry no gradient"
     return ": it is a function that was not called" if callable(got) else ""
@@ -178,6 +182,8 @@ def show(value: Any, digits: int = 4) -> str:
             return number(value.item(), digits)
         row = ", ".join(number(x, digits) for x in value[:COLUMNS].tolist())
         return f"[{row}{', …' * (len(value) > COLUMNS)}]"
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return " ".join(f"[{show(row)}]" for row in value[:ROWS]) + " …" * (len(value) > ROWS)
     if isinstance(value, list):
         return " ".join(f"{number(x):>2}" for x in value[:IDS]) + " …" * (len(value) > IDS)
     return number(value, digits)

@@ -107,7 +107,8 @@ def weights_gib(
 
 
 WEIGHTS_GIB = mistakes("""
-constants_forgotten: the constants of the blocks are left out: below 16 bits each block has one
+constants_forgotten: the constants of the blocks add nothing, being left out, counted once for the
+whole model or rounded off by //: below 16 bits each block has one
 - constant_bits / block if bits < 16 else 0 -> 0
 
 decimal_gb: you divide by 10**9: that gives GB, a GiB is 2**30 bytes

@@ -119,6 +119,12 @@ reward_to_go: you return the discounted sum of the rewards to come: the values a
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]
 + gamma * lam * carried -> gamma * carried
 
+last_token_skipped: the last column stays 0: the walk begins one token too early, range(T) ends at
+T - 1 by itself
+- reversed(range(values.shape[1])) -> reversed(range(values.shape[1] - 1))
+- reversed(range(values.shape[1])) -> reversed(range(values.shape[1] - 1))
++ gamma * next_value -> gamma * (values * mask)[:, t + 1]
+
 reversed: the advantages come out in reverse order: those collected from the end have to be turned
 round
 - return advantages -> return advantages.flip(1)

@@ -41,6 +41,13 @@ ref_forgotten: the reference is left out: a reward is how far the policy went fr
 ref_added: the reference is added: a reward is how far the policy went from it
 - policy_logps - ref_logps -> policy_logps + ref_logps
 
+mask_inverted: the mask is the wrong way round: 1 is for the tokens of the reply
+- * mask).sum(1) -> * (1 - mask)).sum(1)
+
+beta_on_one: beta multiplies one of the two rewards only: both are beta times a log-ratio
+- chosen - rejected -> chosen - rejected / beta
+- chosen - rejected -> chosen / beta - rejected
+
 beta_forgotten: beta is not used
 - beta * (( -> 1.0 * ((
 

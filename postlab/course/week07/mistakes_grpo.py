@@ -275,6 +275,10 @@ advantage alone, as REINFORCE does: here the product of ratio and advantage is t
 never_clipped: the ratio is not clipped
 - torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv) -> ratio * adv
 
+one_sided: the ratio is clipped on one side only: it has a lower and an upper bound
+- clamp(1 - clip, 1 + clip) -> clamp(max=1 + clip)
+- clamp(1 - clip, 1 + clip) -> clamp(min=1 - clip)
+
 always_clipped: only the clipped product is left: the smaller of the two is wanted
 - torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv) -> ratio.clamp(1 - clip, 1 + clip) * adv
 

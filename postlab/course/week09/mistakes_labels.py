@@ -65,6 +65,13 @@ ties_dropped: you drop the pairs with a label 2, a tie, before you count: a tie 
 agreement too
 - agreed = -> keep = (labels != 2) & (truth != 2); labels, truth = (labels[keep], truth[keep]); agreed =
 
+disagreement: you count where the raters differ: agreement is labels == truth
+- labels == truth -> labels != truth
+
+weighted: you weigh a disagreement by how far apart the labels are, as weighted kappa does: labels
+are names here
+- return value -> return 1 - ((labels - truth) ** 2).float().mean() / ((labels[:, None] - truth) ** 2).float().mean()
+
 chance_only: you return the agreement by chance, not what is above it
 - return value -> return chance
 

@@ -91,6 +91,12 @@ bounding_box: you take the box around all points: no policy is best in both at o
 reference_ignored: you measure from 0: subtract the reference first
 - points - reference -> points
 
+reference_added: the reference is added: subtract it
+- points - reference -> points + reference
+
+running_minimum: you carry the lowest height along: each strip is as high as the best so far, cummax
+- cummax -> cummin
+
 not_sorted: you go through the points in the order they came: sort them by one objective first
 - above[above[:, 0].argsort(descending=True)] -> above
 - above[above[:, 0].argsort(descending=True)] -> above

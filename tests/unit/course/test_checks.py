@@ -544,7 +544,7 @@ BY_HAND = {
         [1.4997, -0.4999, -0.4999, -0.4999, 0.86595, -0.86595, -0.86595, 0.86595]
         + [-0.075 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501]
     ],
-    "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2],
+    "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2, 1.6],
     "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
     "silent_share": [0.625, 0.4112],
     "kappa": [0.5, 8 / 18, -1.0],
@@ -940,6 +940,23 @@ def whole_division(p):
     return p * 0 // 1
 
 
+def rounded_off(gained, lost):
+    n = gained + lost
+    return 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) // 2**n
+
+
+def two_decimals(first, second, *, n):
+    return round(exercise("jaccard").reference(first, second, n=n), 2)
+
+
+def value_first(reply, gold, values):
+    return float(reply.lower().startswith(gold))
+
+
+def sampled(p, size):
+    return sum(len({random.random() < p for _ in range(size)}) == 1 for _ in range(500)) / 500
+
+
 def mean_of_whole_numbers(margins, extra_tokens):
     return extra_tokens.mean()
 
@@ -970,6 +987,12 @@ def centres_in_place(margins, extra_tokens):
         ("silent_share", caret, "** in Python", "count"),
         ("mended_reward", lambda reply, gold, values: [][0], "print its length", "shapes"),
         ("holm", whole_division, "the same whatever goes in", "do you use it"),
+        ("mcnemar_p", rounded_off, "rounded", "change with"),
+        ("jaccard", two_decimals, "rounded, to 2 decimals", "none of the mistakes"),
+        ("mended_reward", value_first, "none of the mistakes", "goes in"),
+        ("silent_share", sampled, "chance in it", "none of the mistakes"),
+        ("holm", lambda p: exercise("holm").reference(p) < 0.05, "not a comparison", ".to("),
+        ("pareto_front", lambda points: [True] * len(points), "torch.tensor(x)", "gradient"),
         ("mcnemar_p", uncapped, "min(1.0, p)", "a special case"),
         ("length_bias", centres_in_place, "`margins` changed", "none of the mistakes"),
     ],
