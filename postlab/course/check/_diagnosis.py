@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -257,40 +257,31 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
 
 
 def _unused(trial: Trial) -> str | None:
-    """An argument that changes the right values, in some pair of cases, and never the learner's.
+    """An argument that changes the right values, and in no pair of cases the learner's.
 
     None where the random cases all give the learner's function the same value: they tell nothing.
     """
-    exercise = trial.exercise
+    exercise, ours = trial.exercise, trial.function
     if _constant(trial.calls[len(exercise.cases) :]):
         return None
+    random = [(exercise.random(i), exercise.random(i + RANDOM_CASES)) for i in range(RANDOM_CASES)]
+    by_hand = [(a.inputs, b.inputs) for a, b in itertools.permutations(exercise.cases, 2)]
     for name in exercise.random(0):
-        without_effect = False
-        for seed in range(RANDOM_CASES):
-            base, other = exercise.random(seed), exercise.random(seed + RANDOM_CASES)
-            both = (base, {**base, name: other[name]})
-            theirs = [exercise.call(exercise.reference, inputs) for inputs in both]
-            if any(result.error for result in theirs) or alike(*theirs):
-                continue
-            ours = [exercise.call(trial.function, inputs) for inputs in both]
-            without_effect = not any(result.error for result in ours) and alike(*ours)
-            if not without_effect:
-                break
-        if without_effect and not _has_effect(trial, name):
+        telling = [pair for pair in random if _effect(exercise.reference, trial, name, pair)]
+        lost = any(_effect(ours, trial, name, pair) is False for pair in telling)
+        pairs = [*random, *(pair for pair in by_hand if all(name in inputs for inputs in pair))]
+        if lost and not any(_effect(ours, trial, name, pair) for pair in pairs):
             return name
     return None
 
 
-def _has_effect(trial: Trial, name: str) -> bool:
-    """Whether what the learner's function returns changes with an argument in a case by hand."""
-    exercise = trial.exercise
-    for one, two in itertools.permutations(exercise.cases, 2):
-        if name in one.inputs and name in two.inputs:
-            both = (one.inputs, {**one.inputs, name: two.inputs[name]})
-            ours = [exercise.call(trial.function, inputs) for inputs in both]
-            if not any(result.error for result in ours) and not alike(*ours):
-                return True
-    return False
+def _effect(
+    function: Callable[..., Any], trial: Trial, name: str, pair: Sequence[Mapping[str, Any]]
+) -> bool | None:
+    """Whether a value changes when one argument comes from the other case; None at an error."""
+    calls = (pair[0], {**pair[0], name: pair[1][name]})
+    one, two = (trial.exercise.call(function, inputs) for inputs in calls)
+    return None if one.error or two.error else not alike(one, two)
 
 
 def _finite(value: Any) -> bool:
