@@ -130,13 +130,13 @@ def _contained(printed: _Sink) -> Iterator[None]:
 
 
 @contextmanager
-def other_chance() -> Iterator[None]:
+def other_chance(seed: int) -> Iterator[None]:
     """Other random numbers than before, to see whether a function depends on them."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(1)
-        random.seed(1)
-        np.random.seed(1)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
         try:
             yield
         finally:

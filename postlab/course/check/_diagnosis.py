@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ("AttributeError", "Print what stands before the dot: it is something else than you expect."),
     ("UnboundLocalError", "The name gets a value on some paths only: set it before the branch."),
     ("NameError", "Define or import that name, or run the cell above that does."),
+    ("empty sequence", "There is nothing in it there: what should come back then?"),
     ("unhashable", "What goes into a set or is a key must not change: tuple(x) makes it fit."),
     ("for ^:", "A power is ** in Python; ^ is a bitwise exclusive or."),
     ("TypeError", "Print the types at that line, and count the arguments."),
@@ -190,9 +192,11 @@ def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str
 def trace(trial: Trial, index: int) -> tuple[str, str]:
     """A code and a sentence for values that no known mistake gives."""
     exercise = trial.exercise
-    with other_chance():
-        again = exercise.call(trial.function, trial.cases[index].inputs)
-    if not alike(again, trial.calls[index]):
+    for seed in range(4):
+        with other_chance(seed):
+            again = exercise.call(trial.function, trial.cases[index].inputs)
+        if alike(again, trial.calls[index]):
+            continue
         return (
             "not_deterministic",
             "Called again it returns something else: is there chance in it, as in sampling or "
@@ -200,6 +204,9 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
         )
     if not _finite(trial.calls[index].value) and _finite(trial.wants[index]):
         return "not_finite", "There is nan or inf in it: a division by 0, or the logarithm of 0?"
+    default = _other_default(trial)
+    if default:
+        return "other_default", default
     if _constant(trial.calls):
         return (
             "constant",
@@ -236,7 +243,8 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
     if _all_cases(trial, _rescaled):
         return (
             "rescaled",
-            "They are the expected values, but shifted and scaled: return them as they are.",
+            "In each case they are the expected values, multiplied or shifted by a number: where "
+            "does it come from?",
         )
     edited = next((result.edited for result in trial.calls if result.edited), ())
     if edited:
@@ -254,6 +262,36 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
         + "Here is the smallest case that fails: work it out by hand, and print each of your steps "
         "beside it.",
     )
+
+
+def _other_default(trial: Trial) -> str | None:
+    """A sentence if only calls that leave an argument out are wrong, and its default is another."""
+    ours, theirs = (
+        inspect.signature(x).parameters for x in (trial.function, trial.exercise.reference)
+    )
+    for name in ours.keys() & theirs.keys():
+        defaults = [parameters[name].default for parameters in (ours, theirs)]
+        given = [i for i, case in enumerate(trial.cases) if name in case.inputs]
+        if inspect.Parameter.empty in defaults or defaults[0] == defaults[1]:
+            continue
+        if given and not set(given) & set(trial.wrong()):
+            return (
+                f"All is right where `{name}` is given; its default in your function is "
+                f"{clean(repr(defaults[0]), 40)}, expected {defaults[1]!r}."
+            )
+    return None
+
+
+def in_another_order(trial: Trial) -> tuple[str, str] | None:
+    """A code and a sentence if the right values come back, two of them in the other order."""
+    pairs = list(zip(trial.calls, trial.wants, strict=False))
+    for result, want in pairs:
+        if not isinstance(want, tuple) or not _counts(result.value, len(want)):
+            return None
+        if not same(tuple(result.value)[::-1], want):
+            return None
+    names = " and ".join(trial.exercise.outputs)
+    return "outputs_swapped", f"The values have changed places: return {names} in that order."
 
 
 def _unused(trial: Trial) -> str | None:
@@ -323,6 +361,8 @@ def _reordered(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
 
 def _rescaled(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
     """Is the one an affine function of the other where the mask is 1, and equal elsewhere?"""
+    if same(got, want):
+        return None
     if not _finite(got) or not same(got[~mask], want[~mask]):
         return False
     x, y = want[mask].double(), got[mask].double()

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from postlab.course.check._calls import Call, TookTooLong, call
-from postlab.course.check._diagnosis import error, known_mistake, raised, side_by_side, trace, wrong
+from postlab.course.check._diagnosis import (
+    error,
+    in_another_order,
+    known_mistake,
+    raised,
+    side_by_side,
+    trace,
+    wrong,
+)
 from postlab.course.check._parts import Exercise, Outcome, Trial, right
 from postlab.course.check._smallest import smallest
 from postlab.course.check._words import clean, differing, misfit, number, same, sentence
@@ -55,7 +63,7 @@ def values(trial: Trial) -> Outcome | None:
     """Right in form and value, on the cases worked by hand and then on random ones?"""
     if not trial.wrong():
         return None
-    index, known = trial.wrong()[0], known_mistake(trial)
+    index, known = trial.wrong()[0], known_mistake(trial) or in_another_order(trial)
     case, result, want = trial.cases[index], trial.calls[index], trial.wants[index]
     if index >= len(trial.exercise.cases) and not isinstance(result.error, TookTooLong):
         case = smallest(trial, case)

@@ -83,8 +83,8 @@ is in
 everything: everything is trained: the header is never looked for
 - return mask -> return [1] * len(mask)
 
-nothing: nothing is trained: does the comparison with the header ever hold (a list never equals a
-tensor, a tuple or a single token), or do you stop at the first end of turn, the user's
+nothing: nothing is trained: either the comparison with the header never holds (a list never equals a
+tensor, a tuple or a single token), or you stop at the first end of turn, which is the user's
 - == list(header) -> == tuple(header)
 
 token_ids: you return the trained ids themselves, as labels with -100 elsewhere: 1 and 0 are wanted

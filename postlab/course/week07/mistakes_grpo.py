@@ -195,7 +195,8 @@ all_tokens_alike: you average over all tokens of the batch: GRPO averages each a
 the answers (the other way is DAPO's)
 - ((loss * mask).sum(1) / mask.sum(1)).mean() -> (loss * mask).sum() / mask.sum()
 
-padding_counts: you divide by T: by the number of tokens that the mask leaves of each answer
+padding_counts: padding counts in the mean of an answer: multiply by the mask, and divide by the
+number of tokens that it leaves, not by T
 - (loss * mask).sum(1) / mask.sum(1) -> (loss * mask).mean(1)
 - (loss * mask).sum(1) / mask.sum(1) -> loss.mean(1)
 

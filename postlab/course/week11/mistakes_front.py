@@ -94,7 +94,8 @@ reference_ignored: you measure from 0: subtract the reference first
 reference_added: the reference is added: subtract it
 - points - reference -> points + reference
 
-running_minimum: you carry the lowest height along: each strip is as high as the best so far, cummax
+running_minimum: your strips get heights that are too low: sort from the largest down and carry the
+best height so far along, cummax
 - cummax -> cummin
 
 not_sorted: you go through the points in the order they came: sort them by one objective first

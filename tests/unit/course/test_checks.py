@@ -940,6 +940,16 @@ def whole_division(p):
     return p * 0 // 1
 
 
+def other_default(*, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.5):
+    margin = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
+    return -F.logsigmoid(beta * margin)
+
+
+def flag_first(logps, old_logps, advantages, *, clip_low=0.2, clip_high=0.2):
+    right = exercise("clipped_policy_loss").reference
+    return right(logps, old_logps, advantages, clip_low=clip_low, clip_high=clip_high)[::-1]
+
+
 def rounded_off(gained, lost):
     n = gained + lost
     return 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) // 2**n
@@ -993,6 +1003,8 @@ def centres_in_place(margins, extra_tokens):
         ("silent_share", sampled, "chance in it", "none of the mistakes"),
         ("holm", lambda p: exercise("holm").reference(p) < 0.05, "not a comparison", ".to("),
         ("pareto_front", lambda points: [True] * len(points), "torch.tensor(x)", "gradient"),
+        ("dpo_loss", other_default, "its default in your function is 0.5", "times"),
+        ("clipped_policy_loss", flag_first, "loss and clipped in that order", "comparison"),
         ("mcnemar_p", uncapped, "min(1.0, p)", "a special case"),
         ("length_bias", centres_in_place, "`margins` changed", "none of the mistakes"),
     ],
