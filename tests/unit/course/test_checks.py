@@ -1015,12 +1015,12 @@ def test_what_to_do_is_true_of_the_function_that_came(name, function, says, does
 
 
 def test_numbers_that_differ_are_shown_with_the_digits_that_differ():
-    def small_epsilon(rewards, group_size):
+    def epsilon_in_the_root(rewards, group_size):
         groups = rewards.view(-1, group_size)
         centred = groups - groups.mean(1, keepdim=True)
-        return (centred / (groups.std(1, keepdim=True) + 1e-8)).flatten()
+        return (centred / (groups.var(1, keepdim=True) + 1e-4).sqrt()).flatten()
 
-    lines = examine(exercise("group_advantages"), small_epsilon).message.splitlines()
+    lines = examine(exercise("group_advantages"), epsilon_in_the_root).message.splitlines()
     got, want = (next(x for x in lines if x.startswith(y)) for y in ("you return", "expected"))
     assert got.split(maxsplit=2)[2] != want.split(maxsplit=1)[1]
 
