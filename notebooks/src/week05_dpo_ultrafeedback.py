@@ -559,7 +559,7 @@ bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 # %% [markdown]
 # ### Exercise 5.2 · about 10 minutes · easy
 #
-# Return slope and intercept of the least-squares line, two scalars, from `margins` and `extra_tokens`, both `(B,)`.
+# Return slope and intercept of the least-squares line, two scalar tensors, from `margins` and `extra_tokens`, both `(B,)`.
 #
 # <details><summary>Hint</summary>
 #

@@ -130,6 +130,21 @@ def _contained(printed: _Sink) -> Iterator[None]:
 
 
 @contextmanager
+def other_chance(seed: int) -> Iterator[None]:
+    """Other random numbers than before, to see whether a function depends on them."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+@contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
     """Raise TookTooLong in the block after some seconds of work; put an older timer back."""
     main = threading.current_thread() is threading.main_thread()

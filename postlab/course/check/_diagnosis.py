@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
-from collections.abc import Callable
-from numbers import Integral
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from postlab.course.check._answers import WrongAnswer
-from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong
+from postlab.course.check._calls import TIME_LIMIT, Call, TookTooLong, other_chance
 from postlab.course.check._parts import RANDOM_CASES, Case, Outcome, Trial, shapes
 from postlab.course.check._words import (
+    apart,
     clean,
     differing,
     misfit,
@@ -32,11 +35,20 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ("to Python scalar", "That function takes one number: use torch's, which takes whole tensors."),
     ("only one element tensors", "That function takes one number: use torch's own of that name."),
     ("not implemented for 'Long'", "Whole numbers do not go through that: make them floats first."),
-    ("RuntimeError", "Print the shapes at that line and compare them."),
+    ("could not infer output dtype", "Only floats have a mean: x.float() makes them of the rest."),
+    ("in-place", "A step in place is not possible there: compute a new tensor instead."),
+    ("inplace", "A step in place loses what the gradient needs: compute a new tensor instead."),
+    ("dtype", "Two dtypes meet there, or one that it cannot take: print them, convert with .to()."),
+    ("scalar type", "Two dtypes meet there: print them and convert one with .to()."),
+    ("RuntimeError", "Print the shapes and dtypes at that line and compare them."),
+    ("list index out of range", "The list is shorter than that, or empty: print its length."),
     ("IndexError", "An index lies outside its axis: print the shapes and the largest index."),
     ("AttributeError", "Print what stands before the dot: it is something else than you expect."),
     ("UnboundLocalError", "The name gets a value on some paths only: set it before the branch."),
     ("NameError", "Define or import that name, or run the cell above that does."),
+    ("empty sequence", "There is nothing in it there: what should come back then?"),
+    ("unhashable", "What goes into a set or is a key must not change: tuple(x) makes it fit."),
+    ("for ^:", "A power is ** in Python; ^ is a bitwise exclusive or."),
     ("TypeError", "Print the types at that line, and count the arguments."),
     ("KeyError", "Print the keys that are there."),
     ("RecursionError", "The function calls itself without an end."),
@@ -68,7 +80,7 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
     found = next(filter(fits, exercise.wrong_answers), None)
     if found is None and part is not None:
         found = next((x for x in exercise.wrong_answers if fits(x, part)), None)
-    if found is None and not any(result.error for result in trial.calls):
+    if not (found or _constant(trial.calls) or any(result.error for result in trial.calls)):
         found = next(filter(fits, exercise.pairs()), None)
     if found is None:
         return None
@@ -77,6 +89,16 @@ def known_mistake(trial: Trial) -> tuple[str, str] | None:
         return code, f"It looks as if {found.mistakes[0].looks}."
     one, two = (sentence(mistake.looks) for mistake in found.mistakes)
     return code, f"Your values are what two mistakes give together. First: {one} Second: {two}"
+
+
+def _constant(calls: Sequence[Call]) -> bool:
+    """One number everywhere: two mistakes may well give it together, and so may anything else."""
+    numbers: list[Any] = []
+    for result in calls:
+        values = result.value if isinstance(result.value, tuple | list) else [result.value]
+        for value in values:
+            numbers += value.flatten().tolist() if isinstance(value, Tensor) else [value]
+    return bool(numbers) and all(isinstance(x, Real) and x == numbers[0] for x in numbers)
 
 
 def _wrong_part(trial: Trial) -> int | None:
@@ -108,7 +130,8 @@ def raised(result: Call, case: Case) -> Outcome:
     about = f"For {case.about}"
     if isinstance(result.error, TookTooLong):
         headline = (
-            f"Your function did not return within {TIME_LIMIT:g} seconds: does a loop never end?"
+            f"Your function did not return within {TIME_LIMIT:g} seconds: does a loop never end, "
+            "or go through far too many cases?"
         )
         return wrong("never_ends", headline, about, printed(result))
     name = clean(type(result.error).__name__, 40)
@@ -153,14 +176,14 @@ def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str
         parts = zip(trial.exercise.outputs, ours, want, strict=True)
         name, ours, theirs = next(part for part in parts if not same(*part[1:]))
         which = f" as {name}"
-    got, expected = show(ours), show(theirs)
+    got, expected = (show(ours), show(theirs)) if misfit(ours, theirs) else apart(ours, theirs)
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
         if ours.shape != theirs.shape:
             got = f"{got} of shape {shape(ours)}" if ours.dim() <= 2 else got
             expected = f"{expected} of shape {shape(theirs)}"
         elif not case.why and ours.dim() and not misfit(ours, theirs):
             at = differing(ours, theirs)[0].tolist()
-            got, expected = (number(t[tuple(at)].item()) for t in (ours, theirs))
+            got, expected = apart(*(t[tuple(at)].item() for t in (ours, theirs)))
             which += f" at {at}"
     lines = f"For {case.about}", f"you return    {got}{which}", f"expected      {expected}"
     return *lines, why, printed(result)
@@ -169,16 +192,41 @@ def side_by_side(trial: Trial, case: Case, result: Call, want: Any) -> tuple[str
 def trace(trial: Trial, index: int) -> tuple[str, str]:
     """A code and a sentence for values that no known mistake gives."""
     exercise = trial.exercise
-    again = exercise.call(trial.function, trial.cases[index].inputs)
-    if not alike(again, trial.calls[index]):
-        return "not_deterministic", "Called again it returns something else: is there chance in it?"
+    for seed in range(4):
+        with other_chance(seed):
+            again = exercise.call(trial.function, trial.cases[index].inputs)
+        if alike(again, trial.calls[index]):
+            continue
+        return (
+            "not_deterministic",
+            "Called again it returns something else: is there chance in it, as in sampling or "
+            "dropout?",
+        )
     if not _finite(trial.calls[index].value) and _finite(trial.wants[index]):
         return "not_finite", "There is nan or inf in it: a division by 0, or the logarithm of 0?"
+    default = _other_default(trial)
+    if default:
+        return "other_default", default
+    if _constant(trial.calls):
+        return (
+            "constant",
+            "What you return is the same whatever goes in: is it rounded off, by // or int(), or "
+            "never computed?",
+        )
+    decimals = _rounded(trial)
+    if decimals is not None:
+        return (
+            "rounded",
+            "Your values are the expected ones rounded, "
+            + (f"to {decimals} decimals: " if decimals else "as //, int() and round() do: ")
+            + "return them as they are.",
+        )
     unused = _unused(trial)
     if unused:
         return (
             f"ignores_{unused}",
-            f"What you return doesn't change with `{unused}`: do you use it?",
+            f"What you return doesn't change with `{unused}`: it is not used, or what it does gets "
+            "lost on the way.",
         )
     ratio = _ratio(trial)
     if ratio == -1:
@@ -195,7 +243,16 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
     if _all_cases(trial, _rescaled):
         return (
             "rescaled",
-            "They are the expected values, but shifted and scaled: return them as they are.",
+            "In each case they are the expected values, multiplied or shifted by a number: where "
+            "does it come from?",
+        )
+    edited = next((result.edited for result in trial.calls if result.edited), ())
+    if edited:
+        return (
+            "wrong_and_edits_inputs",
+            f"{' and '.join(f'`{name}`' for name in edited)} changed during the call: you edit in "
+            "place, and what you read of it later is no longer what came in. Work on a copy, "
+            "x.clone() or list(x).",
         )
     small = index < len(exercise.cases)
     return (
@@ -207,24 +264,62 @@ def trace(trial: Trial, index: int) -> tuple[str, str]:
     )
 
 
+def _other_default(trial: Trial) -> str | None:
+    """A sentence if only calls that leave an argument out are wrong, and its default is another."""
+    ours, theirs = (
+        inspect.signature(x).parameters for x in (trial.function, trial.exercise.reference)
+    )
+    for name in ours.keys() & theirs.keys():
+        defaults = [parameters[name].default for parameters in (ours, theirs)]
+        given = [i for i, case in enumerate(trial.cases) if name in case.inputs]
+        if inspect.Parameter.empty in defaults or defaults[0] == defaults[1]:
+            continue
+        if given and not set(given) & set(trial.wrong()):
+            return (
+                f"All is right where `{name}` is given; its default in your function is "
+                f"{clean(repr(defaults[0]), 40)}, expected {defaults[1]!r}."
+            )
+    return None
+
+
+def in_another_order(trial: Trial) -> tuple[str, str] | None:
+    """A code and a sentence if the right values come back, two of them in the other order."""
+    pairs = list(zip(trial.calls, trial.wants, strict=False))
+    for result, want in pairs:
+        if not isinstance(want, tuple) or not _counts(result.value, len(want)):
+            return None
+        if not same(tuple(result.value)[::-1], want):
+            return None
+    names = " and ".join(trial.exercise.outputs)
+    return "outputs_swapped", f"The values have changed places: return {names} in that order."
+
+
 def _unused(trial: Trial) -> str | None:
-    """An argument that changes the right values, in some pair of cases, and never the learner's."""
-    exercise = trial.exercise
+    """An argument that changes the right values, and in no pair of cases the learner's.
+
+    None where the random cases all give the learner's function the same value: they tell nothing.
+    """
+    exercise, ours = trial.exercise, trial.function
+    if _constant(trial.calls[len(exercise.cases) :]):
+        return None
+    random = [(exercise.random(i), exercise.random(i + RANDOM_CASES)) for i in range(RANDOM_CASES)]
+    by_hand = [(a.inputs, b.inputs) for a, b in itertools.permutations(exercise.cases, 2)]
     for name in exercise.random(0):
-        without_effect = False
-        for seed in range(RANDOM_CASES):
-            base, other = exercise.random(seed), exercise.random(seed + RANDOM_CASES)
-            both = (base, {**base, name: other[name]})
-            theirs = [exercise.call(exercise.reference, inputs) for inputs in both]
-            if any(result.error for result in theirs) or alike(*theirs):
-                continue
-            ours = [exercise.call(trial.function, inputs) for inputs in both]
-            without_effect = not any(result.error for result in ours) and alike(*ours)
-            if not without_effect:
-                break
-        if without_effect:
+        telling = [pair for pair in random if _effect(exercise.reference, trial, name, pair)]
+        lost = any(_effect(ours, trial, name, pair) is False for pair in telling)
+        pairs = [*random, *(pair for pair in by_hand if all(name in inputs for inputs in pair))]
+        if lost and not any(_effect(ours, trial, name, pair) for pair in pairs):
             return name
     return None
+
+
+def _effect(
+    function: Callable[..., Any], trial: Trial, name: str, pair: Sequence[Mapping[str, Any]]
+) -> bool | None:
+    """Whether a value changes when one argument comes from the other case; None at an error."""
+    calls = (pair[0], {**pair[0], name: pair[1][name]})
+    one, two = (trial.exercise.call(function, inputs) for inputs in calls)
+    return None if one.error or two.error else not alike(one, two)
 
 
 def _finite(value: Any) -> bool:
@@ -266,6 +361,8 @@ def _reordered(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
 
 def _rescaled(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
     """Is the one an affine function of the other where the mask is 1, and equal elsewhere?"""
+    if same(got, want):
+        return None
     if not _finite(got) or not same(got[~mask], want[~mask]):
         return False
     x, y = want[mask].double(), got[mask].double()
@@ -276,8 +373,8 @@ def _rescaled(got: Tensor, want: Tensor, mask: Tensor) -> bool | None:
     return torch.allclose(slope * x + shift, y, atol=1e-4) and abs(slope) > 1e-2
 
 
-def _ratio(trial: Trial) -> float | None:
-    """The factor between the learner's values and the expected ones, if it is always the same."""
+def _flat(trial: Trial) -> tuple[Tensor, Tensor] | None:
+    """The learner's numbers of all cases and the expected ones; None where the forms differ."""
     pairs = [(result.value, want) for result, want in zip(trial.calls, trial.wants, strict=False)]
     if any(isinstance(want, tuple | list) or misfit(got, want) for got, want in pairs):
         return None
@@ -285,6 +382,29 @@ def _ratio(trial: Trial) -> float | None:
         torch.cat([torch.as_tensor(pair[i], dtype=torch.float64).flatten() for pair in pairs])
         for i in (0, 1)
     )
+    return got, want
+
+
+def _rounded(trial: Trial) -> int | None:
+    """The decimals to which the learner's values are rounded, up, down or to the nearest."""
+    numbers = _flat(trial)
+    if numbers is None:
+        return None
+    got, want = numbers
+    for decimals in range(5):
+        scale = 10.0**decimals
+        for rounding in (torch.round, torch.floor, torch.ceil):
+            if torch.allclose(got * scale, rounding(want * scale), rtol=0, atol=1e-3):
+                return decimals
+    return None
+
+
+def _ratio(trial: Trial) -> float | None:
+    """The factor between the learner's values and the expected ones, if it is always the same."""
+    numbers = _flat(trial)
+    if numbers is None:
+        return None
+    got, want = numbers
     ratio = ((got * want).sum() / (want * want).sum()).item()
     if not abs(ratio) > 1e-3 or not torch.allclose(got, ratio * want, rtol=1e-4, atol=1e-5):
         return None

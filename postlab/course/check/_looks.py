@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from postlab.course.check._calls import Call, TookTooLong, call
-from postlab.course.check._diagnosis import error, known_mistake, raised, side_by_side, trace, wrong
+from postlab.course.check._diagnosis import (
+    error,
+    in_another_order,
+    known_mistake,
+    raised,
+    side_by_side,
+    trace,
+    wrong,
+)
 from postlab.course.check._parts import Exercise, Outcome, Trial, right
 from postlab.course.check._smallest import smallest
 from postlab.course.check._words import clean, differing, misfit, number, same, sentence
@@ -53,33 +61,39 @@ def stub(trial: Trial) -> Outcome | None:
 
 def values(trial: Trial) -> Outcome | None:
     """Right in form and value, on the cases worked by hand and then on random ones?"""
-    index = trial.wrong()
-    if index is None:
+    if not trial.wrong():
         return None
+    index, known = trial.wrong()[0], known_mistake(trial) or in_another_order(trial)
     case, result, want = trial.cases[index], trial.calls[index], trial.wants[index]
     if index >= len(trial.exercise.cases) and not isinstance(result.error, TookTooLong):
         case = smallest(trial, case)
         result = trial.exercise.call(trial.function, case.inputs)
         want = trial.exercise.expected(case.inputs)
-    known = known_mistake(trial)
     if known:
         return wrong(*known, *side_by_side(trial, case, result, want))
     if result.error is not None:
         return raised(result, case)
     form = misfit(result.value, want, names=trial.exercise.outputs)
     code, headline = form or trace(trial, index)
+    if code == "not_recognised" and (by_hand := trial.smallest_by_hand()) is not None:
+        case, result, want = trial.cases[by_hand], trial.calls[by_hand], trial.wants[by_hand]
     return wrong(code, headline, *side_by_side(trial, case, result, want))
 
 
 def edges(trial: Trial) -> Outcome | None:
     """Does it hold where something special happens?"""
+    failing = []
     for edge in trial.exercise.edges:
         result = trial.exercise.call(trial.function, edge.case.inputs)
         want = trial.exercise.expected(edge.case.inputs)
         if not right(result, want) and not right(_as_expected(result, want), want):
-            headline = f"All is right but a special case. {edge.says}"
-            return wrong(edge.code, headline, *side_by_side(trial, edge.case, result, want))
-    return None
+            failing.append((edge, result, want))
+    if not failing:
+        return None
+    edge, result, want = failing[0]
+    which = "a special case." if len(failing) == 1 else f"{len(failing)} special cases. First:"
+    headline = f"All is right but {which} {edge.says}"
+    return wrong(edge.code, headline, *side_by_side(trial, edge.case, result, want))
 
 
 def _as_expected(result: Call, want: Any) -> Call:

@@ -182,14 +182,24 @@ class Trial:
                 break
         return results
 
-    def wrong(self) -> int | None:
-        """The first case with an error, or with another value than the reference's."""
+    def wrong(self) -> list[int]:
+        """The cases with an error, or with another value than the reference's."""
         pairs = enumerate(zip(self.calls, self.wants, strict=False))
-        return next((i for i, (result, want) in pairs if not right(result, want)), None)
+        return [i for i, (result, want) in pairs if not right(result, want)]
+
+    def smallest_by_hand(self) -> int | None:
+        """Of the cases worked by hand that are wrong, the one with the fewest numbers."""
+        by_hand = [i for i in self.wrong() if i < len(self.exercise.cases)]
+        return min(by_hand, key=lambda i: _size(self.cases[i].inputs), default=None)
 
 
 def right(result: Call, want: Any) -> bool:
     return result.error is None and same(result.value, want)
+
+
+def _size(inputs: Mapping[str, Any]) -> int:
+    values = inputs.values()
+    return sum(x.numel() if isinstance(x, Tensor) else len(str(x).split()) for x in values)
 
 
 def shapes(inputs: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Values in a learner's message: compared, and shown in a few characters that never differ.
 
-Numbers are shown to four digits, long tensors by their beginning, and text that came from the
-learner's code (an exception's, a printed line) without control characters or addresses.
+Numbers are shown to four digits, or as many as it takes to tell two apart, long tensors by their
+beginning, and text that came from the learner's code (an exception's, a printed line) without
+control characters or addresses.
 """
 
 from __future__ import annotations
@@ -94,20 +95,22 @@ def _list_misfit(got: list, want: list, it: str) -> tuple[str, str] | None:
 def _tensor_misfit(got: Tensor, want: Tensor, it: str) -> tuple[str, str] | None:
     if got.shape != want.shape:
         message = f"{it} has shape {shape(got)}, expected {shape(want)}"
-        if got.numel() == want.numel() and got.dim() > want.dim():
-            message += ": an axis of size 1 is left over, squeeze(-1) removes the last one"
+        if not got.dim():
+            message += ": one number is too few, leave out the mean, the sum or squeeze()"
+        elif got.shape[:-1] == want.shape and got.shape[-1] == 1:
+            message += ": an axis of size 1 is left over, squeeze(-1) removes it"
         elif got.dim() == 2 and got.shape == want.shape[::-1]:
             message += ": the axes have changed places"
         elif got.numel() == want.numel():
-            message += ": arrange the same values with view or reshape"
-        elif not got.dim():
-            message += ": one number is too few, leave out the mean or the sum"
+            message += ": if these are the right values, view or reshape arranges them"
         elif not want.dim():
             message += ": one number is wanted"
         return "wrong_shape", sentence(message)
     if family(got) != family(want):
         message = f"{it} is {dtype(got)}, expected {dtype(want)}"
-        if family(got) != "float" or want.dtype == torch.bool:  # of floats it would cut off digits
+        if got.dtype == torch.bool:
+            message += ": the values themselves are wanted, not a comparison"
+        elif family(got) != "float" or want.dtype == torch.bool:  # a float would lose digits
             message += f": convert it with .to({want.dtype})"
         return "wrong_dtype", sentence(message)
     return None
@@ -116,14 +119,19 @@ def _tensor_misfit(got: Tensor, want: Tensor, it: str) -> tuple[str, str] | None
 def _hint(got: Any, want: Any) -> str:
     if isinstance(want, list):
         return ": x.tolist() makes a list of it" if hasattr(got, "tolist") else ""
+    if isinstance(want, Real) and isinstance(got, bool):
+        return f": {type(want).__name__}(x) makes a number of it"
     if isinstance(got, Tensor):
         return ": x.item() makes a number of it"
     if isinstance(got, tuple):
-        return ": return one value only"
+        return ": take .values of it" if hasattr(got, "values") else ": return one value only"
     if isinstance(got, list) and got and isinstance(got[0], Tensor):
         return ": torch.stack makes a tensor of a list of tensors"
-    if type(got).__module__ == "numpy" or isinstance(got, list | Real):
-        return ": compute with whole tensors, numbers outside of torch carry no gradient"
+    outside = type(got).__module__ == "numpy" or isinstance(got, list | Real)
+    if outside and isinstance(want, Tensor) and not want.is_floating_point():
+        return ": torch.tensor(x) makes a tensor of it"
+    if outside and isinstance(want, Tensor):
+        return ": stay with torch to the end, numbers outside of it carry no gradient"
     return ": it is a function that was not called" if callable(got) else ""
 
 
@@ -156,36 +164,48 @@ def article(value: Any) -> str:
     return f"{'an' if name.lower().startswith((*'aeio', 'ndarray')) else 'a'} {name}"
 
 
-def show(value: Any) -> str:
-    """A value in a few characters.
+def show(value: Any, digits: int = 4) -> str:
+    """A value in a few characters, each number to some digits.
 
     >>> show(torch.tensor([[1.0, 0.25], [-0.0, 2 / 3]])), show((torch.tensor(3), 2.0))
     ('[1, 0.25] [0, 0.6667]', '3 and 2')
     """
     if isinstance(value, tuple):
-        return " and ".join(show(item) for item in value)
+        return " and ".join(show(item, digits) for item in value)
     if isinstance(value, Tensor):
         if value.dim() > 2:
             return f"a tensor of shape {shape(value)}"
         if value.dim() == 2:
-            return " ".join(map(show, value[:ROWS])) + " …" * (len(value) > ROWS)
-        return _row(value[: COLUMNS + 1].tolist()) if value.dim() else number(value.item())
+            rows = " ".join(show(row, digits) for row in value[:ROWS])
+            return rows + " …" * (len(value) > ROWS)
+        if not value.dim():
+            return number(value.item(), digits)
+        row = ", ".join(number(x, digits) for x in value[:COLUMNS].tolist())
+        return f"[{row}{', …' * (len(value) > COLUMNS)}]"
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return " ".join(f"[{show(row)}]" for row in value[:ROWS]) + " …" * (len(value) > ROWS)
     if isinstance(value, list):
         return " ".join(f"{number(x):>2}" for x in value[:IDS]) + " …" * (len(value) > IDS)
-    return number(value)
+    return number(value, digits)
 
 
-def _row(values: Sequence[Any]) -> str:
-    return f"[{', '.join(map(number, values[:COLUMNS]))}{', …' * (len(values) > COLUMNS)}]"
+def apart(one: Any, two: Any) -> tuple[str, str]:
+    """Two values that differ, to as many digits, from four on, as it takes to see it.
+
+    >>> apart(0.866025, 0.866051), apart(1.0, 1)
+    (('0.86602', '0.86605'), ('1', '1'))
+    """
+    pairs = [(show(one, digits), show(two, digits)) for digits in range(4, 9)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
 
 
-def number(value: Any) -> str:
-    """A number to four digits; what else it is, by its type."""
+def number(value: Any, digits: int = 4) -> str:
+    """A number to some digits; what else it is, by its type."""
     if not isinstance(value, Real):
         return "None" if value is None else article(value)
     if isinstance(value, Integral):
         return str(value) if abs(int(value)) < 10**9 else "huge"
-    return f"{float(value) + 0.0:.4g}"
+    return f"{float(value) + 0.0:.{digits}g}"
 
 
 def clean(text: str, limit: int) -> str:

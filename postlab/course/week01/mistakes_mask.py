@@ -69,6 +69,8 @@ compare the whole header
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[1]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-2]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-1]
+- list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-1]
++ t + 1 >= len(header) -> True
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t + 2 - len(header)] == header[1]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t - 1] == header[-2]
 
@@ -81,8 +83,8 @@ is in
 everything: everything is trained: the header is never looked for
 - return mask -> return [1] * len(mask)
 
-nothing: nothing is trained: does the comparison with the header ever hold? A list never equals a
-tensor, a tuple or a single token
+nothing: nothing is trained: either the comparison with the header never holds (a list never equals a
+tensor, a tuple or a single token), or you stop at the first end of turn, which is the user's
 - == list(header) -> == tuple(header)
 
 token_ids: you return the trained ids themselves, as labels with -100 elsewhere: 1 and 0 are wanted

@@ -89,6 +89,10 @@ before return
 outputs_swapped: the two values have changed places: codes first, then absmax
 - return (codes, absmax) -> return (absmax, codes)
 
+absmax_not_kept: your absmax is not the largest absolute value itself: what keeps the division from
+0 / 0 belongs into the division alone
+- w.abs().amax(1) -> w.abs().amax(1) + 1e-3
+
 multiplied: you multiply by absmax: dividing by it brings a block into [-1, 1]
 - w / absmax.clamp(min=1e-38).unsqueeze(1) -> w * absmax.unsqueeze(1)
 """)
@@ -103,7 +107,8 @@ def weights_gib(
 
 
 WEIGHTS_GIB = mistakes("""
-constants_forgotten: the constants of the blocks are left out: below 16 bits each block has one
+constants_forgotten: the constants of the blocks add nothing, being left out, counted once for the
+whole model or rounded off by //: below 16 bits each block has one
 - constant_bits / block if bits < 16 else 0 -> 0
 
 decimal_gb: you divide by 10**9: that gives GB, a GiB is 2**30 bytes

@@ -122,6 +122,13 @@ JACCARD = Exercise(
             "Texts shorter than n have no run at all, and 0/0 is no number: return 0.",
             ("/ len(a | b) if a | b else 0.0 -> / len(a | b)", "else 0.0 -> else 1.0"),
         ),
+        Edge(
+            "words_run_together",
+            _words("in form", "inf orm", 2, "one run each, and not the same two words"),
+            "Words joined without a space between them no longer tell where one ends: keep a run "
+            "as a tuple.",
+            ("tuple(t[i:i + n]) -> ''.join(t[i:i + n])",),
+        ),
     ),
 )
 COLLATE = Exercise(

@@ -33,6 +33,9 @@ cosine: it is the cosine of the two sets, shared over the root of the product of
 divide by the runs that are in one or the other
 - len(a | b) if a | b -> math.sqrt(len(a) * len(b)) if a and b
 
+whole_division: you divide with //, which leaves 0 of every share below 1
+- / len(a | b) -> // len(a | b)
+
 distance: it is a distance, 1 - similarity: equal texts give 1 here
 - len(a & b) / len(a | b) -> len(a ^ b) / len(a | b)
 
@@ -82,6 +85,10 @@ counted_twice: a run that comes twice is counted twice: make sets of the runs fi
 - def jaccard(first, second, *, n):
     a, b = ([tuple(t[i:i + n]) for i in range(len(t) - n + 1)] for t in (first, second))
     return sum(run in b for run in a) / len({*a, *b}) if a or b else 0.0
+- def jaccard(first, second, *, n):
+    a, b = ([tuple(t[i:i + n]) for i in range(len(t) - n + 1)] for t in (first, second))
+    shared = sum(run in b for run in a)
+    return shared / (len(a) + len(b) - shared) if a or b else 0.0
 """)
 COLLATE = mistakes("""
 pad_masked: every label equal to `pad` is ignored, the end of turn too where it is the same token:
@@ -113,6 +120,13 @@ first_pad_kept: the first token in a row that is equal to `pad` keeps its label 
 it: the end of turn may be the second one. Mask by length, not by id
 - labels[b, start:len(ids)] = torch.tensor(ids[start:]) -> labels[b, start:] = input_ids[b, start:]
 + return -> labels[(input_ids == pad) & ((input_ids == pad).cumsum(1) > 1)] = -100; return
+
+one_tensor: `input_ids` holds the labels' -100 too: `labels = input_ids` is a second name for one
+tensor, labels start from a copy, input_ids.clone()
+- return (input_ids, labels) -> return (labels, labels)
+
+outputs_swapped: the two values have changed places: input_ids first, then labels
+- return (input_ids, labels) -> return (labels, input_ids)
 
 zeros: 0 stands where nothing is trained; 0 is a token like any other, -100 is ignored
 - IGNORED -> 0

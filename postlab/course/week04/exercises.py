@@ -12,7 +12,7 @@ from postlab.scratch.losses import bradley_terry_loss, clipped_policy_loss, dpo_
 
 LOGSIGMOID = (
     "The loss has to stay exact where a probability is too small for a float: F.logsigmoid takes "
-    "sigmoid and log at once."
+    "sigmoid and log at once, and needs no clamp."
 )
 
 

@@ -45,6 +45,10 @@ makes a difference, which depends on the sign of its advantage
 flag_inverted: the flags are turned round: True is for the tokens whose loss the clip changed
 - held < free -> held >= free
 
+flag_on_ties: you flag the tokens within the bounds too, where both products are the same: the
+clipped one has to be smaller
+- held < free -> held <= free
+
 flag_turned: you flag where the clipped product is the larger one: there the min takes the other
 - held < free -> held > free
 
@@ -94,6 +98,13 @@ bounds_not_around_1: you clip to clip_low and clip_high themselves: the bounds a
 1 + clip_high
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(-clip_low, clip_high)
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(clip_low, clip_high)
+
+bounds_of_log: you clip the log-ratio: the ratio itself is held between 1 - clip_low and
+1 + clip_high
+- ratio.clamp(1 - clip_low, 1 + clip_high) -> torch.exp((logps - old_logps).clamp(-clip_low, clip_high))
+
+advantage_unsigned: the sign of the advantages is lost: a negative one makes its token less likely
+- free, held = -> advantages = advantages.abs(); free, held =
 
 one_sided: the ratio is clipped on one side only: it has a lower and an upper bound
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(max=1 + clip_high)

@@ -108,10 +108,22 @@ returns: you return the returns, advantages plus values
 - return advantages -> return (advantages + values) * mask
 - return advantages -> return advantages + values
 
+standardised: you standardise the advantages: PPO's code often does so next, here they are wanted as
+they are
+- return advantages -> return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+- return advantages -> return (advantages - advantages.mean()) / advantages.std()
+- return advantages -> return (advantages - advantages[mask.bool()].mean()) / (advantages[mask.bool()].std() + 1e-8) * mask
+
 reward_to_go: you return the discounted sum of the rewards to come: the values are not used
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]
 + gamma * lam * carried -> gamma * carried
+
+last_token_skipped: the last column stays 0: the walk begins one token too early, range(T) ends at
+T - 1 by itself
+- reversed(range(values.shape[1])) -> reversed(range(values.shape[1] - 1))
+- reversed(range(values.shape[1])) -> reversed(range(values.shape[1] - 1))
++ gamma * next_value -> gamma * (values * mask)[:, t + 1]
 
 reversed: the advantages come out in reverse order: those collected from the end have to be turned
 round

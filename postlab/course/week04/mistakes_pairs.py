@@ -104,6 +104,10 @@ ref_added: the reference's margin is added: it is subtracted from the policy's
 - policy_chosen - ref_chosen -> policy_chosen + ref_chosen
 + policy_rejected - ref_rejected -> policy_rejected + ref_rejected
 
+policy_swapped: chosen and rejected have changed places for the policy and not for the reference
+- policy_chosen - ref_chosen -> policy_rejected - ref_chosen
++ policy_rejected - ref_rejected -> policy_chosen - ref_rejected
+
 ref_of_chosen_only: the reference is subtracted from one of the two only: each reply has its own
 - policy_rejected - ref_rejected -> policy_rejected
 - policy_chosen - ref_chosen -> policy_chosen

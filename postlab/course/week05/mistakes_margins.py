@@ -41,6 +41,13 @@ ref_forgotten: the reference is left out: a reward is how far the policy went fr
 ref_added: the reference is added: a reward is how far the policy went from it
 - policy_logps - ref_logps -> policy_logps + ref_logps
 
+mask_inverted: the mask is the wrong way round: 1 is for the tokens of the reply
+- * mask).sum(1) -> * (1 - mask)).sum(1)
+
+beta_on_one: beta multiplies one of the two rewards only: both are beta times a log-ratio
+- chosen - rejected -> chosen - rejected / beta
+- chosen - rejected -> chosen / beta - rejected
+
 beta_forgotten: beta is not used
 - beta * (( -> 1.0 * ((
 
@@ -84,6 +91,9 @@ the_loss: you went on to the loss or to a probability: the margin itself is want
 - return margins -> return -torch.nn.functional.logsigmoid(margins)
 - return margins -> return margins.sigmoid()
 
+added_over_rows: you add up the rows, dim=0, where the tokens of each reply are wanted: dim=1
+- .sum(1) -> .sum(0)
+
 per_token: the tokens are not added up: a reply's reward is the sum over them
 - .sum(1) -> .clone()
 
@@ -113,8 +123,11 @@ of the lengths
 correlation: you return the correlation: the slope has a unit, margin a token
 - (dx ** 2).sum() -> ((dx ** 2).sum() * (dy ** 2).sum()).sqrt()
 
-root: you divide by the root of the squares: divide by their sum, as the variance is
+root: you divide by a root, as the standard deviation is: the slope is covariance over variance
 - (dx ** 2).sum() -> (dx ** 2).sum().sqrt()
+- (dx * dy).sum() / (dx ** 2).sum() -> (dx * dy).mean() / x.std(correction=0)
+- (dx * dy).sum() / (dx ** 2).sum() -> (dx * dy).sum() / (len(x) - 1) / x.std()
+- (dx * dy).sum() / (dx ** 2).sum() -> (dx * dy).mean() / x.std()
 
 through_the_origin: your line goes through 0, or the means are not taken off before multiplying
 - dx, dy = (x - x.mean(), y - y.mean()) -> dx, dy = (x, y)

@@ -109,20 +109,21 @@ MCNEMAR_P = Exercise(
     mistakes=mistakes_compare.MCNEMAR_P,
     edges=(
         Edge(
-            "nothing_changed",
-            Case("0 gained and 0 lost", {"gained": 0, "lost": 0}, "no coin, no evidence"),
-            "Where no prompt changed nothing speaks against chance: p is 1.",
-            ("return min(1.0, 2 * tail) -> return min(1.0, 2 * tail) if n else 0.0",),
-        ),
-        Edge(
             "above_one",
             Case(
                 "3 gained and 3 lost",
                 {"gained": 3, "lost": 3},
                 "twice 42/64 counts the even fall in both tails",
             ),
-            "The two tails overlap where as many were gained as lost: no p is above 1.",
+            "Where as many were gained as lost the two tails overlap, and twice one of them is "
+            "more than 1: cut the p with min(1.0, p).",
             ("return min(1.0, 2 * tail) -> return 2 * tail if n else 1.0",),
+        ),
+        Edge(
+            "nothing_changed",
+            Case("0 gained and 0 lost", {"gained": 0, "lost": 0}, "no coin, no evidence"),
+            "Where no prompt changed nothing speaks against chance: p is 1.",
+            ("return min(1.0, 2 * tail) -> return min(1.0, 2 * tail) if n else 0.0",),
         ),
         Edge(
             "underflow",

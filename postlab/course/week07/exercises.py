@@ -130,6 +130,17 @@ GRPO_LOSS = Exercise(
             "k3 is 0.1931 where the ratio to ref is 2; tokens -1 + 0.0193, -2.4 + 0.0193, -2 and "
             "3, 4 + 0.0193; means -1.7871 and 3.5097",
         ),
+        Case(
+            "an answer of one token, ratio to old and to ref 0.5, advantage -2, the rest left out",
+            {
+                "logps": torch.tensor([[0.5]]).log() - 3,
+                "advantages": torch.tensor([-2.0]),
+                "mask": torch.tensor([[1]]),
+                "old_logps": torch.tensor([[-3.0]]),
+                "ref_logps": torch.tensor([[-3.0]]),
+            },
+            "0.5 * -2 = -1 against 0.8 * -2 = -1.6, the smaller one; without beta no KL",
+        ),
     ),
     random=_random_batch,
     plain=mistakes_grpo.grpo_loss,

@@ -147,7 +147,8 @@ variance: you divide by the variance: its root, the standard deviation, is wante
 multiplied: you multiply by the standard deviation: divide by it
 - / std -> * std
 
-epsilon: your epsilon is another one: 1e-4 is added to the standard deviation, outside the root
+epsilon: your epsilon is another one, or none: 1e-4 is added to the standard deviation, outside the
+root
 - + 0.0001 -> + 0
 - + 0.0001 -> + 1e-6
 - + 0.0001 -> + 1e-5
@@ -194,7 +195,8 @@ all_tokens_alike: you average over all tokens of the batch: GRPO averages each a
 the answers (the other way is DAPO's)
 - ((loss * mask).sum(1) / mask.sum(1)).mean() -> (loss * mask).sum() / mask.sum()
 
-padding_counts: you divide by T: by the number of tokens that the mask leaves of each answer
+padding_counts: padding counts in the mean of an answer: multiply by the mask, and divide by the
+number of tokens that it leaves, not by T
 - (loss * mask).sum(1) / mask.sum(1) -> (loss * mask).mean(1)
 - (loss * mask).sum(1) / mask.sum(1) -> loss.mean(1)
 
@@ -273,6 +275,10 @@ advantage alone, as REINFORCE does: here the product of ratio and advantage is t
 
 never_clipped: the ratio is not clipped
 - torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv) -> ratio * adv
+
+one_sided: the ratio is clipped on one side only: it has a lower and an upper bound
+- clamp(1 - clip, 1 + clip) -> clamp(max=1 + clip)
+- clamp(1 - clip, 1 + clip) -> clamp(min=1 - clip)
 
 always_clipped: only the clipped product is left: the smaller of the two is wanted
 - torch.minimum(ratio * adv, ratio.clamp(1 - clip, 1 + clip) * adv) -> ratio.clamp(1 - clip, 1 + clip) * adv

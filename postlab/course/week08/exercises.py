@@ -97,6 +97,16 @@ MENDED_REWARD = Exercise(
             "A policy writes anything, also nothing: that is worth 0, and no exception.",
             ("named = -> reply.split()[0]; named =",),
         ),
+        Edge(
+            "capital_elsewhere",
+            _case("Blue or red.", "two values, the wrong one with a capital"),
+            "A wrong value counts with a capital too: lower the reply before you look for any.",
+            (
+                """def mended_reward(reply, gold, values):
+    words = re.findall('[A-Za-z]+', reply)
+    return float(gold in map(str.lower, words) and not set(words) & set(values) - {gold})""",
+            ),
+        ),
     ),
 )
 SILENT_SHARE = Exercise(

@@ -11,6 +11,9 @@ wrong_only: you count groups that are all wrong: those that are all right are as
 right_only: you count groups that are all right: those that are all wrong are as silent
 - p ** size + (1 - p) ** size -> p ** size
 
+larger_only: you take the larger of the two chances: either is enough, so they add
+- p ** size + (1 - p) ** size -> max(p ** size, (1 - p) ** size)
+
 signal_share: that is the share of groups which do teach: 1 minus what is asked for
 - p ** size + (1 - p) ** size -> 1 - p ** size - (1 - p) ** size
 

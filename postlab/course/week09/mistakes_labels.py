@@ -30,6 +30,13 @@ not_rescaled: you subtract chance and stop: divide by what is left above chance,
 agreement is 1
 - / (1 - chance) -> / 1
 
+brackets_missing: only chance is divided by 1 minus chance: put the difference in brackets
+- (agreed - chance) / (1 - chance) -> agreed - chance / (1 - chance)
+
+joint_share: you take chance from the pairs in which both give a label: it is one rater's share of
+all pairs times the other's
+- x * y for x, y in zip(a, b, strict=True) -> ((labels == k) & (truth == k)).float().mean() ** 2 for k in range(3)
+
 divided_by_chance: you divide by chance: divide by 1 minus chance, the most that can be had above it
 - / (1 - chance) -> / chance
 - (agreed - chance) / (1 - chance) -> agreed / chance
@@ -57,6 +64,13 @@ agreement, whichever it is
 ties_dropped: you drop the pairs with a label 2, a tie, before you count: a tie agreed on is an
 agreement too
 - agreed = -> keep = (labels != 2) & (truth != 2); labels, truth = (labels[keep], truth[keep]); agreed =
+
+disagreement: you count where the raters differ: agreement is labels == truth
+- labels == truth -> labels != truth
+
+weighted: you weigh a disagreement by how far apart the labels are, as weighted kappa does: labels
+are names here
+- return value -> return 1 - ((labels - truth) ** 2).float().mean() / ((labels[:, None] - truth) ** 2).float().mean()
 
 chance_only: you return the agreement by chance, not what is above it
 - return value -> return chance
@@ -106,7 +120,8 @@ brackets (or write it as l(m) - noise * m / (1 - 2 noise))
 - ((1 - noise) * kept - noise * turned) / (1 - 2 * noise) -> (1 - noise) * kept - noise * turned / (1 - 2 * noise)
 - ((1 - noise) * kept - noise * turned) / (1 - 2 * noise) -> (1 - noise) * kept / (1 - 2 * noise) - noise * turned
 
-noise_ignored: the noise is not used: that is DPO's own loss
+noise_ignored: the noise has no effect, which leaves DPO's own loss: it is not used, or both terms
+have the same margin and the weights cancel
 - return loss -> return kept
 
 kept_unweighted: the label's own term has no weight: it is multiplied by 1 - noise
@@ -135,6 +150,12 @@ margin_scaled: you scale the margin: the two losses are weighed, the margin stay
 turned_sign_slip: the turned loss is not what stands in your second term: l(-m) is l(m) + m
 - -F.logsigmoid(-margins) -> -F.logsigmoid(margins) - margins
 - turned = (-F.logsigmoid(margins), -F.logsigmoid(-margins)) -> turned = (-F.logsigmoid(margins), F.logsigmoid(margins))
+- -F.logsigmoid(-margins) -> 1 - F.logsigmoid(margins)
+- -F.logsigmoid(-margins) -> 1 + F.logsigmoid(margins)
+
+clamped: you let nothing below 0 through: this loss is below 0 where the margin is large, which is
+what makes its mean right
+- return loss -> return loss.clamp(min=0)
 
 sign: the sign is turned round: a loss is minus the log-likelihood
 - return loss -> return -loss

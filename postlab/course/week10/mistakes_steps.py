@@ -74,6 +74,11 @@ labels_in_order: you hand out the labels of the whole batch in order, row after 
 steps than `right` has columns shift those behind them. Look a step's label up, right[row, step]
 - return torch.where(last, labels, torch.full_like(labels, -100)) -> labels = torch.full_like(steps, -100); labels[last] = right.flatten()[:int(last.sum())]; return labels
 
+next_step: each step gets the label of the step beside it: steps count from 0, so step s has the
+label right[row, s]
+- steps.clamp(min=0) -> (steps + 1).clamp(min=0, max=right.shape[1] - 1)
+- steps.clamp(min=0) -> (steps - 1).clamp(min=0)
+
 inverted: 0 and 1 have changed places: 1 is for a right step
 - right.gather -> (1 - right).gather
 
@@ -213,6 +218,7 @@ place_ignored: any step named in a wrong solution is a hit for you: it has to be
 near_miss: you let the neighbouring step pass: only the very step counts
 - (found == truth) -> (((found - truth).abs() <= 1) & ((found >= 0) == (truth >= 0)))
 - (found == truth) -> ((found - truth).abs() <= 1)
+- (found == truth) -> ((found - truth).abs() <= (truth >= 0).int())
 
 at_or_before: you let any step up to the first wrong one pass, or any behind it: only the very step
 counts

@@ -149,6 +149,11 @@ HYPERVOLUME = Exercise(
             },
             "from the right: 1 wide and 1.5 high, 1.5 and 3, 1.5 and 4; [2, 2.5] adds nothing",
         ),
+        Case(
+            "points [3, 1] [1, 2] and reference [0, 0]",
+            {"points": torch.tensor([[3.0, 1], [1, 2]]), "reference": torch.zeros(2)},
+            "from the right: 2 wide and 1 high, 1 wide and 2 high",
+        ),
     ),
     random=_area,
     mistakes=mistakes_front.HYPERVOLUME,

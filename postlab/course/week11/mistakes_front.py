@@ -5,7 +5,8 @@ from __future__ import annotations
 from postlab.course.check._answers import mistakes
 
 PARETO_FRONT = mistakes("""
-minimised: you keep what is least: here more is better, turn the comparisons round
+minimised: you keep the points that beat no other: more is better, so turn the comparisons round, or
+ask `any` along the other axis
 - .any(0) -> .any(1)
 - points[:, None] >= points[None] -> points[:, None] <= points[None]
 + points[:, None] > points[None] -> points[:, None] < points[None]
@@ -90,6 +91,13 @@ bounding_box: you take the box around all points: no policy is best in both at o
 reference_ignored: you measure from 0: subtract the reference first
 - points - reference -> points
 
+reference_added: the reference is added: subtract it
+- points - reference -> points + reference
+
+running_minimum: your strips get heights that are too low: sort from the largest down and carry the
+best height so far along, cummax
+- cummax -> cummin
+
 not_sorted: you go through the points in the order they came: sort them by one objective first
 - above[above[:, 0].argsort(descending=True)] -> above
 - above[above[:, 0].argsort(descending=True)] -> above
@@ -98,6 +106,8 @@ not_sorted: you go through the points in the order they came: sort them by one o
 sorted_upwards: you sort from the smallest up and still carry the best height from the left: go from
 the largest down
 - descending=True -> descending=False
+- descending=True -> descending=False
++ torch.cat([above[1:, 0], above.new_zeros(1)]) -> torch.cat([above.new_zeros(1), above[:-1, 0]])
 
 beaten_points: a beaten point pulls the height down: carry the best height so far along, or drop
 beaten points first

@@ -57,6 +57,14 @@ weights_of_root: the root of the weight counts: the weight itself multiplies the
 weights_reversed: the weights go to the adapters in reverse order
 - weights[:, None, None] -> weights.flip(0)[:, None, None]
 
+last_only: only one of the adapters is left: add to what the others gave, += and not =
+- (w * (b @ a)).sum(0) -> (w * (b @ a))[-1]
+- (w * (b @ a)).sum(0) -> (w * (b @ a))[0]
+
+weights_on_columns: the weights meet the last axis, the columns of the matrices: weights[:, None,
+None] meets the adapters
+- w * (b -> weights * (b
+
 averaged_again: you divide by the number of adapters as well, or divide alpha / r by it: the weights
 add up to 1 already, and each adapter keeps its own alpha / r
 - .sum(0) -> .mean(0)
@@ -87,8 +95,8 @@ step
 forgetful: the old multiplier is gone: the step is added to it
 - multipliers + rate -> rate
 
-logarithmic: you step in the logarithm, as Safe RLHF does: it never reaches 0. Here the step is
-added
+logarithmic: you multiply the multiplier, as a step in its logarithm does (Safe RLHF): here the step
+is added
 - (multipliers + rate * (levels - measured)).clamp(min=0) -> multipliers * torch.exp(rate * (levels - measured))
 - (multipliers + rate * (levels - measured)).clamp(min=0) -> multipliers * torch.exp(rate * multipliers * (levels - measured))
 - multipliers + rate * (levels - measured) -> multipliers * (1 + rate * (levels - measured))

@@ -544,13 +544,13 @@ BY_HAND = {
         [1.4997, -0.4999, -0.4999, -0.4999, 0.86595, -0.86595, -0.86595, 0.86595]
         + [-0.075 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501, 0.025 / 0.0501]
     ],
-    "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2],
+    "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2, 1.6],
     "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
     "silent_share": [0.625, 0.4112],
     "kappa": [0.5, 8 / 18, -1.0],
     "robust_dpo_loss": [[-0.078522, LOG2, 1.752498]],
     "pareto_front": [[False, True, True, True, False, True], [True] * 4, [True, False]],
-    "hypervolume": [12.0],
+    "hypervolume": [12.0, 4.0],
     "lora_soup": [[[8.0, 6.0]], [[4.5, 1.5]]],
     "dual_step": [[2.5, 0.5, 0.0]],
     "step_labels": [
@@ -728,7 +728,7 @@ async def later(chosen_rewards, rejected_rewards):
         ("wrong_dtype", lambda c, r: torch.zeros_like(c, dtype=torch.int64)),
         ("wrong_dtype", lambda c, r: c.to(torch.complex64)),
         ("not_finite", lambda c, r: c * float("nan")),
-        ("ignores_chosen_rewards", lambda c, r: torch.ones_like(c).to_sparse()),
+        ("constant", lambda c, r: torch.ones_like(c).to_sparse()),
         ("not_deterministic", lambda c, r: torch.rand_like(c) + iter_count()),
         ("raises_TypeError", lambda c, r: torch.ones(3, device="meta")),
         ("raises_NameError", lambda c, r: undefined_name),  # noqa: F821
@@ -775,7 +775,7 @@ def in_turns(*values: object):
         ("loss_mask", "wrong_shape", lambda ids, *, header, end_of_turn: [1] * 100_000),
         (
             "loss_mask",
-            "ignores_input_ids",
+            "constant",
             lambda ids, *, header, end_of_turn: [10**5000] * len(ids),
         ),
         ("clipped_policy_loss", "wrong_count", in_turns((torch.ones(1, 5),), None, 3, ())),
@@ -925,6 +925,113 @@ def test_values_that_no_mistake_gives_are_shown_on_the_smallest_case_that_fails(
     numbers = re.search(r"chosen_rewards \[(.*?)\], rejected_rewards \[(.*?)\]", about)
     assert numbers and "," not in numbers[1] + numbers[2]  # one pair is left
     assert float(numbers[1]) - float(numbers[2]) > 1.5
+
+
+def rows_of_groups(rewards, group_size):
+    groups = rewards.view(-1, group_size)
+    return (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)
+
+
+def mean_over_prompts(scores, right, n):
+    return exercise("best_of").reference(scores, right, n).mean()
+
+
+def whole_division(p):
+    return p * 0 // 1
+
+
+def other_default(*, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.5):
+    margin = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
+    return -F.logsigmoid(beta * margin)
+
+
+def flag_first(logps, old_logps, advantages, *, clip_low=0.2, clip_high=0.2):
+    right = exercise("clipped_policy_loss").reference
+    return right(logps, old_logps, advantages, clip_low=clip_low, clip_high=clip_high)[::-1]
+
+
+def rounded_off(gained, lost):
+    n = gained + lost
+    return 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) // 2**n
+
+
+def two_decimals(first, second, *, n):
+    return round(exercise("jaccard").reference(first, second, n=n), 2)
+
+
+def value_first(reply, gold, values):
+    return float(reply.lower().startswith(gold))
+
+
+def sampled(p, size):
+    return sum(len({random.random() < p for _ in range(size)}) == 1 for _ in range(500)) / 500
+
+
+def mean_of_whole_numbers(margins, extra_tokens):
+    return extra_tokens.mean()
+
+
+def caret(p, size):
+    return p ^ size
+
+
+def uncapped(gained, lost):
+    n = gained + lost
+    return 2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n
+
+
+def centres_in_place(margins, extra_tokens):
+    x = extra_tokens.to(margins.dtype)
+    margins -= margins.mean()
+    slope = ((x - x.mean()) * margins).sum() / ((x - x.mean()) ** 2).sum()
+    return slope, margins.mean() - slope * x.mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "says", "does_not_say"),
+    [
+        ("group_advantages", rows_of_groups, "view or reshape", "squeeze"),
+        ("best_of", mean_over_prompts, "leave out the mean", "reshape"),
+        ("mended_reward", lambda reply, gold, values: gold in reply, "float(x)", "torch"),
+        ("length_bias", mean_of_whole_numbers, "x.float()", "shapes"),
+        ("silent_share", caret, "** in Python", "count"),
+        ("mended_reward", lambda reply, gold, values: [][0], "print its length", "shapes"),
+        ("holm", whole_division, "the same whatever goes in", "do you use it"),
+        ("mcnemar_p", rounded_off, "rounded", "change with"),
+        ("jaccard", two_decimals, "rounded, to 2 decimals", "none of the mistakes"),
+        ("mended_reward", value_first, "none of the mistakes", "goes in"),
+        ("silent_share", sampled, "chance in it", "none of the mistakes"),
+        ("holm", lambda p: exercise("holm").reference(p) < 0.05, "not a comparison", ".to("),
+        ("pareto_front", lambda points: [True] * len(points), "torch.tensor(x)", "gradient"),
+        ("dpo_loss", other_default, "its default in your function is 0.5", "times"),
+        ("clipped_policy_loss", flag_first, "loss and clipped in that order", "comparison"),
+        ("mcnemar_p", uncapped, "min(1.0, p)", "a special case"),
+        ("length_bias", centres_in_place, "`margins` changed", "none of the mistakes"),
+    ],
+)
+def test_what_to_do_is_true_of_the_function_that_came(name, function, says, does_not_say):
+    headline = examine(exercise(name), function).message.split("\nFor ")[0]
+    assert says in headline and does_not_say not in headline
+
+
+def test_numbers_that_differ_are_shown_with_the_digits_that_differ():
+    def epsilon_in_the_root(rewards, group_size):
+        groups = rewards.view(-1, group_size)
+        centred = groups - groups.mean(1, keepdim=True)
+        return (centred / (groups.var(1, keepdim=True) + 1e-4).sqrt()).flatten()
+
+    lines = examine(exercise("group_advantages"), epsilon_in_the_root).message.splitlines()
+    got, want = (next(x for x in lines if x.startswith(y)) for y in ("you return", "expected"))
+    assert got.split(maxsplit=2)[2] != want.split(maxsplit=1)[1]
+
+
+def test_of_the_cases_worked_by_hand_the_smallest_that_fails_is_shown():
+    def without_some(points):
+        return exercise("pareto_front").reference(points) & (points[:, 0] != 2)
+
+    outcome = examine(exercise("pareto_front"), without_some)
+    assert outcome.code == "not_recognised"
+    assert "For points [2, 2] [1, 2]" in outcome.message
 
 
 def test_padding_alone_is_not_called_a_scale():
