@@ -215,9 +215,11 @@ def stated(text: str, *, alone: bool = False) -> str | None:
 def _statement(rest: str, hedges: bool) -> str | None:
     """The answer that a text begins with, or else the last value of its first sentence."""
     rest = _CJK.sub(" ", rest[_FILLER.match(rest).end() :])  # type: ignore[union-attr]
-    values = _values(rest, listed=True)
-    if values and not _SENTENCE_END.match(f"{rest[values[0][2] :].lstrip(' *$')}\n"):
-        values = _values(rest)  # "5, 2 more than before" is no list
+    values = _values(rest)
+    if values and rest[values[0][2] - 1] == ",":
+        listed = _values(rest, listed=True)
+        if _SENTENCE_END.match(f"{rest[listed[0][2] :].lstrip(' *$')}\n"):
+            values = listed  # "5, 2 more than before" is none
     if values and not rest[: values[0][1]].strip():
         following = rest[values[0][2] :]
         if re.match(r"[^\n.!?0-9]{0,20}\bor\b[^\n.!?0-9]{0,20}[0-9]", following) and not hedges:

@@ -116,10 +116,14 @@ def limited(work: Callable[[], Any], share: float = 1.0) -> Any:
 def same_latex(predicted: Any, gold: Any) -> bool:
     """Whether math-verify finds two expressions equal within the limit; False if it can't tell."""
     from math_verify import verify
+    from sympy import Eq
 
     def compare() -> bool:
-        same = _same_at_points(predicted, gold)
-        return verify(gold, predicted, timeout_seconds=None) if same is None else same
+        a, b = predicted, gold
+        if isinstance(a, Eq) and isinstance(b, Eq) and _same_at_points(b.lhs, b.rhs):
+            a, b = a.rhs, b.rhs  # ln e = 1 gives a value; verify is content with the same left side
+        same = _same_at_points(a, b)
+        return verify(b, a, timeout_seconds=None) if same is None else same
 
     return bool(bounded(compare, MAX_CALLS))
 

@@ -237,6 +237,9 @@ _MEMBER = re.compile(r"[^=<>]*?(?:=|\\in(?![A-Za-z])) ?(?=[(\[]|\\\{|\\begin)")
 _BUILDER = re.compile(r"\\\{ ?[A-Za-z] ?(?:\\mid|\||:)(.*)\\\}")
 _WORDS = re.compile(r"(?:[^\W\d_]|[ '.]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{2}))+")
 _CLOCK = re.compile(r"([0-9]{1,2}:[0-9]{2})(?: ?([ap])\.?m\.?)?", re.IGNORECASE)
+# Two equations beside each other, unless the first is continued by the second.
+_SIDE_BY_SIDE = re.compile(r"(?<![-+*/=,;&(])(?<![-+*/=,;&(] )\$\s+\$(?![-+*/=,;&)])(?=[^$]*=)")
+_HALVES = ("am", "pm")  # of the day
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}")
 _NAMES = re.compile(r"\(([A-Za-z](?:_\{?\w\}?)?(?: ?, ?[A-Za-z](?:_\{?\w\}?)?)+) ?\) ?=")
 # A formula that can't be parsed still says the same as its copy.
@@ -322,7 +325,9 @@ def _plain(text: str) -> str:
             text = _ESCAPED.sub(r"\\", text)
         text = text.replace("\\quad", " ")
         text = _TEXT.sub(_unmarked_text, _COMMAND.sub(_plain_command, text))
-    text = " ".join(text.replace("$", "").split())
+    if "$" in text:
+        text = _SIDE_BY_SIDE.sub(", ", text).replace("$", "")
+    text = " ".join(text.split())
     for sign, pattern, replacement in _REWRITES:
         if sign in text:
             text = pattern.sub(replacement, text)
@@ -505,7 +510,6 @@ def _number(text: str) -> Number | None:
     else:
         top, bottom = re.sub("^0,", "0.", match["n"]).replace(",", ""), match["d"]
         places = 0 if bottom else max(0, len(top.partition(".")[2]) - exponent)
-    letters = re.sub(r"[^a-z]", "", match["unit"].lower()) if match["unit"] else ""
     value = Fraction(top)
     if bottom:
         divisor = Fraction(bottom.replace(",", ""))
@@ -520,8 +524,8 @@ def _number(text: str) -> Number | None:
         value *= Fraction(10) ** exponent
     if (match["sign"] or match["sign2"]) == "-":
         value = -value
-    half = letters if letters in ("am", "pm") else ""
-    return Number(value, bool(match["percent"]), places, half=half)
+    half = match["unit"] and match["unit"].replace(".", "").strip().lower()
+    return Number(value, bool(match["percent"]), places, 0, half if half in _HALVES else "")
 
 
 def _same(a: Reading, b: Reading, rounded: bool) -> bool:

@@ -97,6 +97,11 @@ def test_a_transpose_another_bracket_and_a_sum_of_entries_are_wrong():
     wrong = [(transposed, square), (matrix("1", "4"), matrix("2", "3")), ("80, 10", "10,\\!080")]
     wrong += [(matrix("2 & 3"), matrix("2", "3")), ("(0, 1)", "[0, 1)"), (r"\{0, 1\}", "(0, 1)")]
     wrong += [("5", matrix("2", "3")), ("x > 5", "x < 5"), (r"x \le 5", "x < 5"), ("5t", "5")]
+    wrong += [
+        (r"\ln e=2", r"\ln e=1"),
+        (r"\log_2 8=4", r"\log_2 8=3"),
+        ("(x+1)^2=x", "(x+1)^2=x^2+2x+1"),
+    ]
     wrong += [("2516_9", "2516_8"), (r"\text{west}", r"\text{east}"), ("1, 2", "1, 2, 2")]
     for predicted, gold in wrong:
         assert math_reward([rf"\boxed{{{predicted}}}"], [gold]) == [0.0], (predicted, gold)
@@ -116,6 +121,7 @@ NEAR_MISSES = {
     "primes": [("y'=2x", "y=2x"), ("f'(x)", "f(x)"), ("x''", "x'"), (r"x^{\prime}", "x")],
     "derivatives": [(r"\frac{dy}{dx}", r"\frac{dx}{dy}"), (r"\frac{dy}{dx}=2x", "y=2x")],
     "shifted equations": [("x=y", "x=y+1"), ("2y=2x", "y=x+1"), ("2x+3y=6", "2x+3y=0")],
+    "equations side by side": [("$y=x$ $z=2x$", "$y=-x$ $z=2x$")],
     "clocks": [("3:30 pm", "3:30 am"), ("5 pm", "5 a.m."), ("3:30", "1:10"), ("3:30", "3:45")],
     "dates": [("2023-05-01", "2023-01-05"), ("1/2/2023", "2/4/2023")],
     "numbers in words": [("5 thirds", "5"), ("5 squared", "5"), ("5 factorial", "5")],
