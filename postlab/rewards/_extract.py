@@ -216,7 +216,7 @@ def _statement(rest: str, hedges: bool) -> str | None:
     """The answer that a text begins with, or else the last value of its first sentence."""
     rest = _CJK.sub(" ", rest[_FILLER.match(rest).end() :])  # type: ignore[union-attr]
     values = _values(rest)
-    if values and rest[values[0][2] - 1] == ",":
+    if values and re.match(r"[^,]?\s*,", rest[values[0][2] - 1 :][:9]):
         listed = _values(rest, listed=True)
         if _SENTENCE_END.match(f"{rest[listed[0][2] :].lstrip(' *$')}\n"):
             values = listed  # "5, 2 more than before" is none
@@ -298,6 +298,8 @@ def _continues(
     between = [pieces[k][0].strip(",") for k in range(run[1] + 1, min(i, run[1] + 3))]
     if between in (["or"], ["and"], ["\\text{or}"], ["\\text{and}"]):
         return last not in ".;:!?"
+    if between == [""]:  # $2$, $3$
+        between, last = [], ","
     if between or "\n" in text[end : pieces[i].start()]:
         return False
     if depths[end] > depths[pieces[run[0]].start()]:  # a bracket is still open

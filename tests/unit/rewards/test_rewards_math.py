@@ -151,6 +151,8 @@ def test_near_misses_are_not_paid(kind, switches):
     [
         ("The answer is 1, 2, 3", "1, 2, 3"),
         ("The answer is 5, 2 more than before", "5"),
+        ("The answer is $48$, $384$.", "$48$, $384$"),
+        ("The answer is $48$, and $384$ is too much.", "$48$"),
         ("The answer is not 5", None),
         ("It is minus 5", None),
         ("The answer is 5 squared", "5 squared"),
