@@ -1,6 +1,6 @@
 r"""How often do postlab's verdicts on mathematics agree with math-verify's own?
 
-    python bench/math_golds.py --data FOLDER          # half an hour on two cores
+    python bench/math_golds.py --data FOLDER --out rows.jsonl   # half an hour on two cores
 
 FOLDER holds `<suite>/test.jsonl` of SUITES: the evaluation data of the GitHub repositories
 QwenLM/Qwen2.5-Math (`evaluation/data`) and ZubinGou/math-evaluation-harness (`data`). Each gold
@@ -8,9 +8,8 @@ answer meets replies that restyle it, change it or belong to another row; ours i
 `math_reward([reply], [gold])`, with its default switches and with `unworked=True`, theirs
 `verify(parse(gold), parse(reply))` with a gold that has no dollar sign in a box.
 A gold that math_reward refuses (None; `math_rows` drops such rows and counts them) is counted
-apart, as is one that math-verify doesn't match with its own copy. What differs goes into the
-record, `data/results/math_golds/agreement.json`, with both verdicts; KINDS there are given by
-hand, in `bench/math_golds_kinds.json`.
+apart, as is one that math-verify doesn't match with its own copy. The rows go to `--out`; what
+differed on the recorded day stands in `data/results/math_golds/agreement.json`.
 """
 
 from __future__ import annotations
