@@ -33,8 +33,8 @@ def test_agreement_is_at_least_98_percent_over_2000_golds(record):
 
 
 def test_a_sample_of_our_verdicts_is_what_the_code_says(record):
-    short = [row for row in record["differences"] if len(row["gold"]) <= 60][::4]
-    assert len(short) > 20
+    short = [row for row in record["differences"] if len(row["gold"]) <= 60][::12]
+    assert len(short) > 8
     for row in short:
         for switch, verdict in ((False, row["ours"]), (True, row["unworked"])):
             rewards = math_reward([row["reply"]], [row["gold"]], unworked=switch)
