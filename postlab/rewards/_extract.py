@@ -47,6 +47,24 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 
+# Words before a number which make it no answer, and a calculation in words after one.
+_QUALIFIED = re.compile(
+    r"\b(?:not|minus|negative|half of|twice|(?:more|less|fewer|greater|smaller|larger|other) than)"
+    r"\s+[$\\(]*$",
+    re.IGNORECASE,
+)
+_OPERATION = re.compile(
+    r"\s+(?:(?:choose|plus|minus|times|over|point|root|divided by|to the power of)\s+\$?[0-9]"
+    r"|and (?:a|one|two|three|four)[ -](?:half|third|quarter|fifth))",
+    re.IGNORECASE,
+)
+_OPERATIONS = frozenset(
+    re.findall(r"\w+", "choose plus minus times over point root divided to and")
+)
+_CALCULATED = re.compile(
+    r"[^.!?\n]*?\b(?:times|than|of|over|plus|minus|sin|cos|tan|log|ln)\s+\$?[A-Za-z]\b"
+)
+
 _CJK = re.compile(r"[\u3000-\u303f\u3040-\u9fff\uac00-\ud7af]+")
 _FULLWIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _STARS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w(\\])|`")
@@ -64,6 +82,15 @@ _SIGNS = re.compile(r"[0-9\\+=<>≤≥≠±√π∞^/*×÷−-]|[(\[{].*,")
 _ORDINAL = re.compile(r"[0-9]+(?:st|nd|rd|th)\W*$")
 _OPERATOR = frozenset("=+-−*/×÷<>≤≥≠^·")
 _MAGNITUDE = frozenset(re.findall(r"\w+", "hundred thousand million billion trillion dozen"))
+# Words after a number which change it, so that it is not the number alone.
+CHANGING = frozenset(
+    re.findall(
+        r"\w+",
+        "half halves third thirds fourths fifths sixths sevenths eighths ninths tenths hundredths "
+        "thousandths dozen squared cubed factorial pi sin cos tan log exp sqrt mod",
+    )
+)
+_FOLLOWING = _MAGNITUDE | CHANGING | {"am", "pm", "a.m", "p.m"}
 
 
 def extract_answer(
@@ -177,6 +204,10 @@ def stated(text: str, *, alone: bool = False) -> str | None:
     if said:
         return _statement(text[said.end() :], False)
     values = _values(text) if alone else []
+    if values and (
+        _QUALIFIED.search(text[: values[0][1]]) or _CALCULATED.match(text[values[0][2] :])
+    ):
+        return None
     variable = len(values) == 1 and re.fullmatch(r"\W*[A-Za-z]\W*", values[0][0])
     return values[0][0] if len(values) == 1 and not variable else None
 
@@ -185,6 +216,10 @@ def _statement(rest: str, hedges: bool) -> str | None:
     """The answer that a text begins with, or else the last value of its first sentence."""
     rest = _CJK.sub(" ", rest[_FILLER.match(rest).end() :])  # type: ignore[union-attr]
     values = _values(rest)
+    if values and re.match(r"[^,]?\s*,", rest[values[0][2] - 1 :][:9]):
+        listed = _values(rest, listed=True)
+        if _SENTENCE_END.match(f"{rest[listed[0][2] :].lstrip(' *$')}\n"):
+            values = listed  # "5, 2 more than before" is none
     if values and not rest[: values[0][1]].strip():
         following = rest[values[0][2] :]
         if re.match(r"[^\n.!?0-9]{0,20}\bor\b[^\n.!?0-9]{0,20}[0-9]", following) and not hedges:
@@ -199,7 +234,8 @@ def _statement(rest: str, hedges: bool) -> str | None:
 
 
 def _last(text: str, values: list[tuple[str, int, int]], hedges: bool) -> str | None:
-    if not values or (not hedges and _HEDGE.search(text[: values[-1][1]][-60:])):
+    before = text[: values[-1][1]][-60:] if values else ""
+    if not values or (not hedges and (_HEDGE.search(before) or _QUALIFIED.search(before))):
         return None
     return values[-1][0]
 
@@ -209,15 +245,18 @@ def _sentence_before(text: str, position: int) -> str:
     return text[start:position]
 
 
-def _values(text: str) -> list[tuple[str, int, int]]:
-    """The formulas and numbers of a text, whole, each with where it starts and ends."""
+def _values(text: str, *, listed: bool = False) -> list[tuple[str, int, int]]:
+    """The formulas and numbers of a text, whole, each with where it starts and ends.
+
+    With listed, a list may begin the text: "answer is" stood before it.
+    """
     pieces = list(_PIECE.finditer(text))
     depths = list(accumulate(((c in "([{") - (c in ")]}") for c in text), initial=0))
     runs: list[list[int]] = []  # of pieces, first and last
     for i in range(len(pieces)):
         if not _is_maths(pieces, i):
             continue
-        if runs and _continues(text, depths, pieces, runs[-1], i):
+        if runs and _continues(text, depths, pieces, runs[-1], i, listed):
             runs[-1][1] = i
         else:
             runs.append([i, i])
@@ -226,8 +265,10 @@ def _values(text: str) -> list[tuple[str, int, int]]:
         start, end = pieces[first].start(), pieces[last].end()
         value = _trimmed(text[start:end])
         following = pieces[last + 1][0].strip(".,;:!?").lower() if last + 1 < len(pieces) else ""
-        if following in _MAGNITUDE and not re.search(r"[.;!?]$", text[start:end]):
+        if following in _FOLLOWING and not re.search(r"[.;!?]$", text[start:end]):
             value = f"{value} {following}"
+        elif following in _OPERATIONS and (rest := _OPERATION.match(text, end)):
+            value += rest[0]
         if value:
             values.append((value, start, end))
     return values
@@ -249,7 +290,7 @@ def _is_maths(pieces: list[re.Match], i: int) -> bool:
 
 
 def _continues(
-    text: str, depths: list[int], pieces: list[re.Match], run: list[int], i: int
+    text: str, depths: list[int], pieces: list[re.Match], run: list[int], i: int, listed: bool
 ) -> bool:
     """Whether a piece belongs to the run before it: directly, or in a list with "and" and "or"."""
     end = pieces[run[1]].end()
@@ -257,13 +298,15 @@ def _continues(
     between = [pieces[k][0].strip(",") for k in range(run[1] + 1, min(i, run[1] + 3))]
     if between in (["or"], ["and"], ["\\text{or}"], ["\\text{and}"]):
         return last not in ".;:!?"
+    if between == [""]:  # $2$, $3$
+        between, last = [], ","
     if between or "\n" in text[end : pieces[i].start()]:
         return False
     if depths[end] > depths[pieces[run[0]].start()]:  # a bracket is still open
         return True
     if last == ",":  # a list only where it is introduced
         introduced = pieces[run[0] - 1][0].lower().strip("*") if run[0] else ""
-        return introduced.endswith(("are", "is", "=", ":"))
+        return (listed and not run[0]) or introduced.endswith(("are", "is", "=", ":"))
     return last not in ".;!?"
 
 

@@ -44,6 +44,9 @@ _BARE_FUNCTION = re.compile(
     r"(?<![A-Za-z\\])(sqrt|sinh?|cosh?|tanh?|cot|sec|csc|arc(?:sin|cos|tan)|ln|log|exp|pi|infinity)"
     r"(?![A-Za-z])"
 )
+_PRIMES = re.compile(r"\^\{(?:\\prime ?)+\}")
+_PRIMED = re.compile(r"([A-Za-z])(?:_\{([^{}]*)\})?('+)")
+_DERIVATIVE = re.compile(r"\\frac\{d([A-Za-z])\}\{d([A-Za-z])\}")
 _SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) |(?<=[0-9]) (?=[A-Za-z])")
 _CLOSERS = {"{": "}", "(": ")", "[": "]"}
 
@@ -78,7 +81,15 @@ def canonical(text: str) -> str | None:
     if len(text) > MAX_CHARS:
         return None
     formula = braced(_BARE_FUNCTION.sub(r"\\\1 ", text.replace("**", "^")))
-    return None if formula is None else _SPACE.sub("", formula)
+    if formula is None:
+        return None
+    formula = _SPACE.sub("", formula)
+    if "'" in formula or "prime" in formula or "{d" in formula:
+        # Symbols of their own: math-verify drops a prime, and takes dy/dx for 0.
+        formula = _PRIMES.sub(lambda found: "'" * found[0].count("\\"), formula)
+        formula = _PRIMED.sub(lambda m: f"{m[1]}_{{{m[2] or ''}{'p' * len(m[3])}}}", formula)
+        formula = _DERIVATIVE.sub(r"\1_{d\2}", formula)
+    return formula
 
 
 @lru_cache(maxsize=8192)
@@ -105,10 +116,14 @@ def limited(work: Callable[[], Any], share: float = 1.0) -> Any:
 def same_latex(predicted: Any, gold: Any) -> bool:
     """Whether math-verify finds two expressions equal within the limit; False if it can't tell."""
     from math_verify import verify
+    from sympy import Eq
 
     def compare() -> bool:
-        same = _same_at_points(predicted, gold)
-        return verify(gold, predicted, timeout_seconds=None) if same is None else same
+        a, b = predicted, gold
+        if isinstance(a, Eq) and isinstance(b, Eq) and _same_at_points(b.lhs, b.rhs):
+            a, b = a.rhs, b.rhs  # ln e = 1 gives a value; verify is content with the same left side
+        same = _same_at_points(a, b)
+        return verify(b, a, timeout_seconds=None) if same is None else same
 
     return bool(bounded(compare, MAX_CALLS))
 
@@ -126,7 +141,8 @@ def _same_at_points(a: Any, b: Any) -> bool | None:
     rounded = a.has(Float) or b.has(Float)  # only verify knows what a rounded number may stand for
     ratios = []
     for shift in (0.6180339887, 2.2360679775, -1.4142135624)[: 3 if symbols else 1]:
-        point = {symbol: shift + 0.2360679775 * k for k, symbol in enumerate(symbols)}
+        # No two symbols keep their distance or ratio from point to point: x=y is not x=y+1.
+        point = {s: shift * 1.2360679775**k + 0.3819660113 * k * k for k, s in enumerate(symbols)}
         try:
             at_a, at_b = (complex(each.evalf(15, subs=point)) for each in (a, b))
         except (TypeError, ValueError, OverflowError):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from postlab.rewards._batch import check_batch
 from postlab.rewards._extract import (
+    CHANGING,
     MAX_ANSWER_CHARS,
     Boxes,
     extract_answer,
@@ -136,6 +137,7 @@ class Number(NamedTuple):
     percent: bool
     places: int  # 0 for an integer or a fraction
     base: int = 0  # 8 for 2516_8, whose value is 2516; 0 where none is written
+    half: str = ""  # of the day: "am" or "pm", if one is written
 
 
 class Words(NamedTuple):
@@ -210,14 +212,14 @@ _NUMBER = re.compile(
     rf"|(?P<units>[0-9]*) ?\\frac ?\{{ ?(?P<top>-?[0-9]+) ?\}} ?\{{ ?(?P<bottom>-?[0-9]+) ?\}}"
     rf"|(?P<n>{_DIGITS})(?: ?/ ?(?P<d>{_DIGITS})|[eE](?P<exp>[-+]?[0-9]{{1,3}})"
     rf"| ?(?:\\times|\\cdot|x|\*) ?10 ?\^ ?\{{? ?(?P<power>[-+]?[0-9]{{1,3}}) ?\}}?)?)"
-    r" ?[€£¥]?(?P<percent>%?)(?P<unit>[A-Za-z ./()]*+(?:\^ ?\{? ?[23] ?\}?)?)"
+    r" ?[€£¥]?(?P<percent>%?)(?P<unit>[A-Za-z ./()]*+(?:(?<=[A-Za-z])\^ ?\{? ?[23] ?\}?)?)"
 )
 _BASED = re.compile(r"([0-9]+) ?_ ?\{? ?([0-9]{1,2}) ?\}?")
 _THOUSANDS = re.compile(r"(?<![0-9,])[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])")
 _DECIMAL_COMMA = re.compile(r"[^0-9]{0,3}(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})(?:\s?[^0-9,]{0,20})")
 _SHORT_UNITS = frozenset(re.findall(r"\w+", "cm mm km kg mg ml lb lbs ft in oz mi hr am pm mph"))
 # Words which after a number change it, so that it is not the number alone.
-_NOT_UNITS = frozenset(re.findall(r"\w+", "and half dozen sin cos tan log exp sqrt mod"))
+_NOT_UNITS = CHANGING | frozenset(["and"])
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MAGNITUDE = re.compile(rf" ?({'|'.join(_POWERS)})\b", re.IGNORECASE)
 # What a model writes after a space, where a number is asked: 12 m^2.
@@ -234,9 +236,14 @@ _HIGHER = frozenset([")", "]", "}", "\\}", "\\end"])
 _MEMBER = re.compile(r"[^=<>]*?(?:=|\\in(?![A-Za-z])) ?(?=[(\[]|\\\{|\\begin)")
 _BUILDER = re.compile(r"\\\{ ?[A-Za-z] ?(?:\\mid|\||:)(.*)\\\}")
 _WORDS = re.compile(r"(?:[^\W\d_]|[ '.]|(?<=[^\W\d_]{3})-(?=[^\W\d_]{2}))+")
-_CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(?: ?[ap]\.?m\.?)?")
+_CLOCK = re.compile(r"([0-9]{1,2}:[0-9]{2})(?: ?([ap])\.?m\.?)?", re.IGNORECASE)
+# Two equations beside each other, unless the first is continued by the second.
+_SIDE_BY_SIDE = re.compile(r"(?<![-+*/=,;&(])(?<![-+*/=,;&(] )\$\s+\$(?![-+*/=,;&)])(?=[^$]*=)")
+_HALVES = ("am", "pm")  # of the day
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}")
+_NAMES = re.compile(r"\(([A-Za-z](?:_\{?\w\}?)?(?: ?, ?[A-Za-z](?:_\{?\w\}?)?)+) ?\) ?=")
 # A formula that can't be parsed still says the same as its copy.
-_VERBATIM = re.compile(r"\\[A-Za-z]|[_^=]")
+_VERBATIM = re.compile(r"\\[A-Za-z]|[_^=]|[A-Za-z0-9)]!")
 _SENTENCE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,} [A-Za-z]{2,}")
 _PHRASES = frozenset(
     ["no solution", "no solutions", "no real solution", "no real solutions", "does not exist"]
@@ -318,7 +325,9 @@ def _plain(text: str) -> str:
             text = _ESCAPED.sub(r"\\", text)
         text = text.replace("\\quad", " ")
         text = _TEXT.sub(_unmarked_text, _COMMAND.sub(_plain_command, text))
-    text = " ".join(text.replace("$", "").split())
+    if "$" in text:
+        text = _SIDE_BY_SIDE.sub(", ", text).replace("$", "")
+    text = " ".join(text.split())
     for sign, pattern, replacement in _REWRITES:
         if sign in text:
             text = pattern.sub(replacement, text)
@@ -348,6 +357,11 @@ def _entry(text: str, depth: int = 0) -> Reading | None:
         return Number(Fraction(int(based[1])), False, 0, int(based[2]))
     if (group := _group(text, depth)) is not NotImplemented:
         return group
+    if _DATE.fullmatch(text):
+        return Words(text)
+    if clock := _CLOCK.fullmatch(text):  # and perhaps a ratio
+        half = f" {clock[2].lower()}m" if clock[2] else ""
+        return Formula(clock[1] + half, read_latex(clock[1]))
     words = text.strip("() '")
     if _WORDS.fullmatch(words) and re.search(r"[^\W\d_]{3}|^(?:no|up)$", words, re.IGNORECASE):
         folded = words.casefold().replace("-", " ").split()
@@ -361,8 +375,6 @@ def _entry(text: str, depth: int = 0) -> Reading | None:
         return number
     formula = _without_unit(text)
     expression = read_latex(formula)
-    if expression is None and _CLOCK.fullmatch(text):
-        return Words(text)
     return None if expression is None else Formula(canonical(formula) or formula, expression)
 
 
@@ -374,9 +386,12 @@ def _group(text: str, depth: int) -> Any:
         if not rows or len({len(row) for row in rows}) > 1:
             return None
         entries = [entry for row in rows for entry in row]
-        return _entries(text, f"{len(rows)}x{len(rows[0])}", entries, depth)
+        bars = "|" if match[1] in ("vmatrix", "Vmatrix") else ""  # a determinant
+        return _entries(text, f"{bars}{len(rows)}x{len(rows[0])}", entries, depth)
     if (member := _MEMBER.match(text)) and not re.search(r"[0-9+]", member[0]):
-        return _group(text[member.end() :].strip(), depth)
+        group = _group(text[member.end() :].strip(), depth)
+        named = isinstance(group, Group) and _NAMES.match(text)
+        return group._replace(text=text) if named else group
     if builder := _BUILDER.fullmatch(text):
         return _entry(builder[1].strip(), depth + 1)
     for marks in (("or", ";"), (",", "and"), ("\\cup",)):
@@ -387,6 +402,9 @@ def _group(text: str, depth: int) -> Any:
     if found and len(parts) == 2:
         both = [f"{parts[0]} + {parts[1]}" if parts[0] else parts[1], f"{parts[0]} - {parts[1]}"]
         return _entries(text, ",", both, depth)
+    parts, found = _split(text, (":",))
+    if len(parts) > 2:  # of two parts the formula is a quotient
+        return _entries(text, ":", parts, depth)
     brackets = _brackets(text)
     if brackets is None:
         return NotImplemented
@@ -506,7 +524,8 @@ def _number(text: str) -> Number | None:
         value *= Fraction(10) ** exponent
     if (match["sign"] or match["sign2"]) == "-":
         value = -value
-    return Number(value, bool(match["percent"]), places)
+    half = match["unit"] and match["unit"].replace(".", "").strip().lower()
+    return Number(value, bool(match["percent"]), places, 0, half if half in _HALVES else "")
 
 
 def _same(a: Reading, b: Reading, rounded: bool) -> bool:
@@ -521,8 +540,12 @@ def _same(a: Reading, b: Reading, rounded: bool) -> bool:
             return _same(group.entries[0], other, rounded)
         if isinstance(group, Group) and isinstance(other, Number | Words):
             return False
-    if isinstance(a, Formula) and isinstance(b, Formula) and a.text == b.text:
-        return True
+    if isinstance(a, Formula) and isinstance(b, Formula):
+        if a.text == b.text:
+            return True
+        x, y = _CLOCK.fullmatch(a.text), _CLOCK.fullmatch(b.text)
+        if x and y:
+            return x[1] == y[1] and not (x[2] and y[2])
     predicted, gold = _expression(a), _expression(b)
     return predicted is not None and gold is not None and same_latex(predicted, gold)
 
@@ -530,6 +553,9 @@ def _same(a: Reading, b: Reading, rounded: bool) -> bool:
 def _same_group(a: Group, b: Group, rounded: bool) -> bool:
     if len(a.entries) != len(b.entries):
         return _same_union(a, b)
+    x, y = _NAMES.match(a.text), _NAMES.match(b.text)
+    if x and y and x[1].replace(" ", "") != y[1].replace(" ", ""):
+        return False
     unordered = {",", "set{set}", "U"}
     if a.kind in unordered and b.kind in unordered:
         left = list(b.entries)
@@ -553,7 +579,7 @@ def _same_union(a: Group, b: Group) -> bool:
 
 
 def _same_number(a: Number, b: Number, rounded: bool) -> bool:
-    if a.base and b.base and a.base != b.base:
+    if (a.base and b.base and a.base != b.base) or (a.half and b.half and a.half != b.half):
         return False
     if _close(a, b, rounded):
         return True

@@ -97,9 +97,73 @@ def test_a_transpose_another_bracket_and_a_sum_of_entries_are_wrong():
     wrong = [(transposed, square), (matrix("1", "4"), matrix("2", "3")), ("80, 10", "10,\\!080")]
     wrong += [(matrix("2 & 3"), matrix("2", "3")), ("(0, 1)", "[0, 1)"), (r"\{0, 1\}", "(0, 1)")]
     wrong += [("5", matrix("2", "3")), ("x > 5", "x < 5"), (r"x \le 5", "x < 5"), ("5t", "5")]
+    wrong += [
+        (r"\ln e=2", r"\ln e=1"),
+        (r"\log_2 8=4", r"\log_2 8=3"),
+        ("(x+1)^2=x", "(x+1)^2=x^2+2x+1"),
+    ]
     wrong += [("2516_9", "2516_8"), (r"\text{west}", r"\text{east}"), ("1, 2", "1, 2, 2")]
     for predicted, gold in wrong:
         assert math_reward([rf"\boxed{{{predicted}}}"], [gold]) == [0.0], (predicted, gold)
+
+
+# Neither of a pair answers for the other: what differs is small, and changes the meaning.
+NEAR_MISSES = {
+    "powers": [("5^2", "5"), ("10^3", "10^2"), ("3.5^2", "3.5"), (r"\frac{1}{2}^2", r"\frac12")],
+    "determinants": [
+        (matrix("1 & 2", "3 & 4"), matrix("1 & 2", "3 & 4", kind="vmatrix")),
+        (matrix("1", "2", kind="bmatrix"), r"\{1, 2\}"),
+    ],
+    "intervals": [("(0,1)", "[0,1)"), ("x > 2", r"[2,\infty)"), (r"(0,1)\cup(2,3)", "(0,3)")],
+    "plus or minus": [(r"\pm 3", "3"), (r"1\pm\sqrt2", r"1+\sqrt2"), (r"\pm 2i", r"\pm 2")],
+    "names": [("(x,y)=(1,2)", "(y,x)=(1,2)"), ("x=1, y=2", "x=2, y=1"), ("x=3", "y=3")],
+    "ratios": [("1:2:3", "1:3:2"), ("1:2:3", r"\frac16"), ("3:4", "4:3")],
+    "primes": [("y'=2x", "y=2x"), ("f'(x)", "f(x)"), ("x''", "x'"), (r"x^{\prime}", "x")],
+    "derivatives": [(r"\frac{dy}{dx}", r"\frac{dx}{dy}"), (r"\frac{dy}{dx}=2x", "y=2x")],
+    "shifted equations": [("x=y", "x=y+1"), ("2y=2x", "y=x+1"), ("2x+3y=6", "2x+3y=0")],
+    "equations side by side": [("$y=x$ $z=2x$", "$y=-x$ $z=2x$")],
+    "clocks": [("3:30 pm", "3:30 am"), ("5 pm", "5 a.m."), ("3:30", "1:10"), ("3:30", "3:45")],
+    "dates": [("2023-05-01", "2023-01-05"), ("1/2/2023", "2/4/2023")],
+    "numbers in words": [("5 thirds", "5"), ("5 squared", "5"), ("5 factorial", "5")],
+    "sentences": [("minus 5", "5"), ("half of 6", "6"), ("5 times x", "5"), ("5 sin x", "5")],
+    "factorials": [("2n", "(2n)!"), ("n!", "n"), ("2n!", "(2n)!")],
+    "recurring": [(r"0.\overline{3}", "0.3"), (r"0.1\overline{6}", r"0.\overline{16}")],
+    "complex": [("3+4i", "3-4i"), ("2i", "2"), (r"e^{i\pi/3}", r"e^{-i\pi/3}")],
+    "bases": [("101_2", "101_3"), ("11_2", "11_{10}")],
+    "words": [("convergent", "divergent"), ("A, B", "A, C"), ("north-east", "north-west")],
+    "money": [(r"\$5.05", r"\$5.50"), ("$3.5 million", "$3.5 billion"), ("$1,234", "$1.234")],
+}
+
+
+@pytest.mark.parametrize("kind", NEAR_MISSES)
+@pytest.mark.parametrize("switches", [{}, {"unworked": True}])
+def test_near_misses_are_not_paid(kind, switches):
+    for pair in NEAR_MISSES[kind]:
+        for predicted, gold in (pair, pair[::-1]):
+            rewards = math_reward([rf"\boxed{{{predicted}}}"], [gold], **switches)
+            assert not rewards[0], (predicted, gold)
+            if predicted in ("5^2", "10^3", "101_2") or kind in ("primes", "clocks", "ratios"):
+                assert math_reward([rf"\boxed{{{predicted}}}"], [predicted]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 1, 2, 3", "1, 2, 3"),
+        ("The answer is 5, 2 more than before", "5"),
+        ("The answer is $48$, $384$.", "$48$, $384$"),
+        ("The answer is $48$, and $384$ is too much.", "$48$"),
+        ("The answer is not 5", None),
+        ("It is minus 5", None),
+        ("The answer is 5 squared", "5 squared"),
+        ("That makes 5 over 7", "7"),
+        ("The answer is 5 divided by 3.", "5 divided by 3"),
+        ("The answer is 5 and a half", "5 and a half"),
+        ("The answer is 5 points", "5"),
+    ],
+)
+def test_words_around_a_number_are_not_dropped_where_they_change_it(text, answer):
+    assert extract_answer(text) == answer
 
 
 @pytest.mark.parametrize(
