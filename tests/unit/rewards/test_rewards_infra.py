@@ -43,9 +43,7 @@ def jail(tmp_path, monkeypatch):
             "import importlib.util, os, sys\n"
             f"spec = importlib.util.spec_from_file_location('jail', {str(sandbox.JAIL)!r})\n"
             "jail = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(jail)\n"
-            f"{textwrap.dedent(lines)}\n"
-            "door = jail.socket.socket(fileno=int(sys.argv[3]))\n"
-            "jail.porter(sys.argv[1] == 'jailed', sys.argv[2], door)\n"
+            f"{textwrap.dedent(lines)}\njail._main(*sys.argv[1:])\n"
         )
         monkeypatch.setattr(sandbox, "JAIL", script)
 
@@ -71,7 +69,7 @@ def test_what_fails_now_and_then_is_tried_again(jail, tmp_path):
 
 def test_a_program_that_cannot_be_run_is_none_beside_others_that_can(jail):
     jail(
-        "real = jail._run\ndef enter(jailed, scratch, uid, program, results, status):\n"
+        "real = jail._run\ndef enter(cell, uid, program, results, status):\n"
         "    request = jail.json.loads(os.read(program, 9999))\n"
         "    if 'cursed' in request['code']: raise OSError(12, 'Cannot allocate memory')\n"
         "    os.write(status, jail.STARTED)\n    os.close(status)\n    os.dup2(results, 3)\n"
