@@ -406,6 +406,7 @@ def _enter(cell: Cell, uid: int | None, program: int, results: int, status: int)
         if uid is not None:
             os.chown(place, uid, uid)
         os.chdir(place)
+    python = -1 if uid is None or cell.mode != "weak" else os.open(sys.base_prefix, os.O_PATH)
     for limit, value in _limits():
         if limit != resource.RLIMIT_NPROC or cell.mode != "alone":  # may count the user's others
             resource.setrlimit(limit, (value, value))
@@ -418,8 +419,26 @@ def _enter(cell: Cell, uid: int | None, program: int, results: int, status: int)
     os.write(status, STARTED)
     os.close(status)
     os.dup2(results, 3)
-    os.closerange(4, 4096)
+    first_free = 4
+    if python >= 0 and not os.access(os.__file__, os.R_OK):
+        os.dup2(python, 4)
+        first_free = 5
+        _import_from("/proc/self/fd/4")
+    os.closerange(first_free, 4096)
     _run(request)
+
+
+def _import_from(prefix: str) -> None:
+    """Find modules by another way, as Python is in a folder of root's that no other may enter."""
+    for module in (sys, *sys.modules.values()):
+        name = "path" if module is sys else "__path__"
+        if isinstance(places := getattr(module, name, None), list):
+            places[:] = [
+                prefix + place.removeprefix(sys.base_prefix)
+                if place.startswith(sys.base_prefix)
+                else place
+                for place in places
+            ]
 
 
 def _install(code: bytes, *, required: bool) -> None:
@@ -438,7 +457,7 @@ def _wrap(cell: Cell, uid: int | None, program: int, results: int, status: int) 
     os.write(code, cell.filter)
     os.lseek(code, 0, os.SEEK_SET)
     command = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
-    command += ["--as-pid-1", "--die-with-parent", "--cap-drop", "ALL"]
+    command += ["--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if uid is None:
         command += ["--unshare-user"]
     else:  # root may become the program's user, inside

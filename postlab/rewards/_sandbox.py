@@ -20,7 +20,6 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -344,7 +343,7 @@ def _start(request: dict, door: socket.socket) -> tuple[int, int]:
 
 @cache
 def fault(name: str) -> str:
-    """Why a strong mode can't be had here, found out by running a program in it; empty if it can."""
+    """Why a strong mode can't be had here, found out by running a program; empty if it can."""
     if sys.platform == "win32":
         return "namespaces are Linux's, and this is Windows, which does not limit memory either"
     if not sys.platform.startswith("linux"):
@@ -384,13 +383,17 @@ def check(mode: Mode) -> None:
     Raises:
         RuntimeError: if it does not come out right. That is not remembered.
     """
-    code = "open('note', 'w').write('2')\ndef f(x): return x ** int(open('note').read())"
+    code = (
+        "import decimal\nopen('note', 'w').write('2')\n"  # a module that isn't there from the start
+        "def f(x): return x ** int(open('note').read())"
+    )
     step = ["call", [{"name": "f"}, 3], {}]
     request = {"before": [], "code": code, "after": [], "steps": [step]}
     (outcome,) = run_programs([request], mode)
     if outcome != b'{"value": 9}':
         how = " ".join(mode.command) or "plain limits"
         raise RuntimeError(
-            f"code_reward can't run programs by {how}: one that writes 2 to a file and returns "
-            f"3 ** 2 gave {outcome!r}. That is this machine's fault, so nothing has been scored."
+            f"code_reward can't run programs by {how}: one that imports decimal, writes 2 to "
+            f"a file and returns 3 ** 2 gave {outcome!r}. That is this machine's fault, so "
+            "nothing has been scored."
         )

@@ -211,18 +211,18 @@ def _verdict(
     Long results can make a comparison slow in ways that can't be interrupted, such as a set of
     thousands of numbers with the same hash. So those are compared in a process that can be ended.
     """
-    failures = [each for each in written if isinstance(each, RuntimeError)]
-    if failures:
-        return failures[0]
-    if tests.printed or sum(len(each) for each in written if each) <= MAX_COMPARED_HERE:
-        return float(bool(written) and _passed(tests, written))
-    command = (
-        f"import sys; sys.path[:] = {sys.path!r}; import postlab.rewards.code as c; c._judge()"
-    )
+    results = []
+    for each in written:
+        if isinstance(each, RuntimeError):
+            return each
+        results.append(each or b"")
+    if tests.printed or sum(map(len, results)) <= MAX_COMPARED_HERE:
+        return float(bool(results) and _passed(tests, results))
+    command = f"import sys; sys.path[:] = {sys.path!r}; from postlab.rewards import code"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", command],
-            input=pickle.dumps((source, written)),
+            [sys.executable, "-c", f"{command}; code._judge()"],
+            input=pickle.dumps((source, results)),
             capture_output=True,
             timeout=10 * JUDGE_SECONDS,
             check=False,
@@ -246,21 +246,21 @@ def _judge() -> None:
         spent = int(time.process_time()) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (spent + JUDGE_SECONDS, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    source, written = pickle.load(sys.stdin.buffer)  # noqa: S301 - the caller's
-    sys.stdout.write(str(float(_passed(parse_tests(source), written))))
+    source, results = pickle.load(sys.stdin.buffer)
+    sys.stdout.write(str(float(_passed(parse_tests(source), results))))
 
 
-def _passed(tests: Tests, written: list) -> bool:
+def _passed(tests: Tests, written: list[bytes]) -> bool:
     """Whether what a program wrote are results, one a step, that pass every test."""
     from postlab.rewards._jail import decode
 
     try:
         if tests.printed:
             return all(
-                same_output((text or b"").decode(), wanted)
+                same_output(text.decode(), wanted)
                 for text, (_, wanted) in zip(written, tests.printed, strict=True)
             )
-        lines = [json.loads(line) for line in (written[0] or b"").split(b"\n")]
+        lines = [json.loads(line) for line in written[0].split(b"\n")]
         for line in lines:
             if "value" in line:
                 line["value"] = decode(line["value"])
