@@ -89,6 +89,7 @@ class Cell(NamedTuple):
     path: str  # of a folder to mount a root on, or for the programs' own; or of bubblewrap
     filter: bytes = b""  # see `_filter`
     group: str = ""  # a folder for control groups; empty where none can be made
+    processes: int = PROCESSES
 
 
 def porter(cell: Cell, door: socket.socket) -> None:
@@ -97,6 +98,8 @@ def porter(cell: Cell, door: socket.socket) -> None:
     libc.prctl(_PDEATHSIG, signal.SIGKILL)
     if number := _KEYCTL.get(os.uname().machine):  # a keyring without the learner's keys
         libc.syscall(number, _JOIN_SESSION_KEYRING, None)
+    if cell.mode == "weak" and _unused_user() is None:  # the limit counts what the user has running
+        cell = cell._replace(processes=_running() + 4 * PROCESSES)  # of a few programs at once
     while True:
         message, fds, _, _ = socket.recv_fds(door, 1, 3)
         if not message:
@@ -407,7 +410,7 @@ def _enter(cell: Cell, uid: int | None, program: int, results: int, status: int)
             os.chown(place, uid, uid)
         os.chdir(place)
     python = -1 if uid is None or cell.mode != "weak" else os.open(sys.base_prefix, os.O_PATH)
-    for limit, value in _limits():
+    for limit, value in _limits(cell.processes):
         if limit != resource.RLIMIT_NPROC or cell.mode != "alone":  # may count the user's others
             resource.setrlimit(limit, (value, value))
     _give_up(uid)
@@ -481,12 +484,22 @@ def _wrap(cell: Cell, uid: int | None, program: int, results: int, status: int) 
     os.execv(cell.path, [*command, str(program), str(results), str(status)])
 
 
-def _limits() -> list[tuple[int, int]]:
+def _running() -> int:
+    """How many threads this user has, in all processes."""
+    threads, uid = 0, os.getuid()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                threads += len(os.listdir(f"/proc/{pid}/task"))
+    return threads
+
+
+def _limits(processes: int = PROCESSES) -> list[tuple[int, int]]:
     return [
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, PROCESSES),
+        (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_CORE, 0),
     ]

@@ -48,12 +48,12 @@ def reached(name, *arguments):  # whether the kernel looks at a call before it r
     except OSError as error: return [error.errno] if error.errno not in (1, 38) else None
 def connect(family, kind, address):
     with socket.socket(family, kind) as s: s.connect(address); return True
-def count(start, most=40):
+def count(start, most=100):
     n = 0
     try:
         while n < most: start(); n += 1
     except (OSError, RuntimeError): pass
-    return n >= 30
+    return n >= 60
 def hold():
     if os.fork() == 0: time.sleep(60); os._exit(0)
 def fill(size, most):

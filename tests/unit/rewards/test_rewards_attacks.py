@@ -68,6 +68,23 @@ def test_ordinary_programs_run(mode):
 
 
 @linux
+def test_a_user_with_many_processes_may_have_a_program_with_threads():
+    """The limit on processes counts all that a user has."""
+    crowd = "import threading\nfor _ in range(50):\n"
+    crowd += "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    code = (
+        f"import attacks, os\nif os.geteuid() == 0: attacks.become_a_user()\n{crowd}"
+        "import test_rewards_attacks as t\n"
+        "print(t.outcomes([t.ORDINARY['threads']], t.sandbox.Mode('weak')))"
+    )
+    paths = [str(attacks.ROOT), str(Path(__file__).parent), *sys.path[1:]]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "[b'{\"value\": 7}']\n", done.stderr
+
+
+@linux
 def test_numpy_runs_behind_the_filter():
     code = (
         "import os; from postlab.rewards import _filter, _jail\n"
