@@ -136,9 +136,9 @@ def plain() -> None:
         for limit, value in _limits():
             with suppress(ValueError, OSError):  # macOS refuses some of them
                 resource.setrlimit(limit, (value, value))
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.write(1, STARTED)
     os.dup2(1, 3)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.write(3, STARTED)
     os.dup2(nothing, 1)
     _run(request)
 
