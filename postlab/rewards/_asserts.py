@@ -24,6 +24,7 @@ import math
 import operator
 import random
 import string
+import time
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -37,6 +38,9 @@ MAX_WORK = 1_000_000  # expressions worked out in one run of a script
 MAX_STEPS = 20_000
 MAX_LENGTH = 1_000_000  # of what is built here: [0] * n, "a".ljust(n)
 MAX_BITS = 400_000  # of an integer that is computed here
+MAX_MODULAR_BITS = 10_000  # of the three arguments of pow together: its time is their cube
+MAX_DIGITS = 10_000  # before the point, that round is asked for
+JUDGE_SECONDS = 4  # of a processor, for the verdict on one program's results
 
 _PURE: dict[str, Callable] = {
     name: getattr(builtins, name)
@@ -259,6 +263,7 @@ class _Script:
         self.path: tuple = ()  # the turn of each loop and the call of each function around here
         self.calls: collections.Counter = collections.Counter()
         self.work = MAX_WORK
+        self.until = time.thread_time() + JUDGE_SECONDS
         self.fixed = False  # in a loop over a result's items, where no step can be planned
         self.loose = False  # a comprehension has had such a loop, or a condition on a result
         self.asserts = 0
@@ -514,7 +519,9 @@ class _Script:
 
     def value(self, node: ast.expr) -> Any:
         self.work -= 1
-        if self.work < 0:
+        if self.work < 0 or (
+            not (self.planning or self.work % 16) and time.thread_time() > self.until
+        ):
             raise Unreadable("a test that takes too long")
         match node:
             case ast.Constant():
@@ -895,10 +902,14 @@ def _call_method(owner: Any, name: str, values: list, keywords: dict) -> Any:
 def _call(function: Any, *values: Any, **keywords: Any) -> Any:
     """A builtin or a module's function, unless it may build something huge or take long."""
     numbers = [each for each in (*values, *keywords.values()) if isinstance(each, int)]
-    if function in (bytes, bytearray) or (function is round and len(values) + len(keywords) == 2):
+    if function in (bytes, bytearray):
         _limit(max(map(abs, numbers[-1:]), default=0), MAX_LENGTH)
-    elif function is pow and len(values) == 2:
-        return _here("pow")(*values)
+    elif function is round and len(values) + len(keywords) == 2:
+        _limit(max(map(abs, numbers[-1:]), default=0), MAX_DIGITS)
+    elif function is pow and len(values) + len(keywords) == 2:
+        return _here("pow")(*values, *keywords.values())
+    elif function is pow:
+        _limit(sum(number.bit_length() for number in numbers), MAX_MODULAR_BITS)
     elif function in (iter, type) and len(values) != 1:
         raise Unreadable(f"{function.__name__} with {len(values)} arguments")
     elif function is sum and len(values) + len(keywords) == 2:

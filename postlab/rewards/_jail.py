@@ -4,7 +4,9 @@ One process a batch, outside the jail (the porter), receives three descriptors a
 program to read, its results to write and its status to write. It forks a warden, who makes
 namespaces and forks the first process in them. That one builds a root of its own (Python and the
 system's libraries, read-only, and a small scratch folder; no /proc, no /dev), gives up every
-privilege, and runs the program. When it ends, or its time is over, all that it started ends too.
+privilege, closes most of the kernel to itself (see `_filter`), and runs the program. When it ends,
+or its time is over, all that it started ends too. In the mode `bubblewrap`, that program makes the
+namespaces and the root.
 
 The status says whether the program was started at all, and whether the system ended it. It is
 closed before the program begins, so a program can't blame a failure of its own on the machine.
@@ -12,10 +14,12 @@ closed before the program begins, so a program can't blame a failure of its own 
 The porter never reads a program, and no expected value comes near here, so a program finds neither
 another program nor the right results. This file runs without site-packages.
 
-On macOS and Windows, which have neither namespaces nor the calls above, `plain` runs one program in
-one process, under the limits that the system knows, and the caller ends it by the clock.
+`alone` runs one program from stdin, where a command of the user's own isolates it. On macOS and
+Windows, which have neither namespaces nor the calls above, `plain` does so in one process, under
+the limits that the system knows, and the caller ends it by the clock.
 
-Left out: a filter of system calls. A hole in the kernel is a hole in this sandbox.
+Left out: a kernel of the program's own, as gVisor or a virtual machine has. A hole in one of the
+calls that the filter lets through is a hole in this sandbox.
 """
 
 import atexit
@@ -35,12 +39,13 @@ import select
 import signal
 import socket
 import string  # noqa: F401
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     import resource
@@ -52,6 +57,13 @@ SECONDS = 3 * CPU_SECONDS  # by the wall, not counting the time that it waits fo
 MOST_SECONDS = 15 * CPU_SECONDS  # by the wall, on however busy a machine
 MEMORY = 256 << 20  # bytes of address space, each process
 PROCESSES = 8
+# Of a program as a whole, where a control group may be made; else only the limits above hold.
+GROUP_LIMITS = {
+    "memory.max": str(2 * MEMORY),
+    "memory.swap.max": "0",
+    "memory.oom.group": "1",
+    "pids.max": str(PROCESSES + 3),  # with bubblewrap's own two
+}
 OPEN_FILES = 32
 FILE_BYTES = 4 << 20  # what it prints goes to a file as well
 SCRATCH_BYTES = 16 << 20
@@ -65,12 +77,29 @@ _NEWNS, _NEWUSER = 0x20000, 0x10000000
 _NEW_PID_NET_IPC_UTS = 0x20000000 | 0x40000000 | 0x8000000 | 0x4000000
 _NOSUID, _NODEV, _BIND, _REC, _PRIVATE = 2, 4, 4096, 16384, 1 << 18
 _DETACH, _AT_FDCWD, _AT_RECURSIVE, _RDONLY_NOSUID_NODEV = 2, -100, 0x8000, 7
-_PDEATHSIG, _SUBREAPER, _NO_NEW_PRIVS = 1, 36, 38
+_PDEATHSIG, _SECCOMP, _SUBREAPER, _NO_NEW_PRIVS = 1, 22, 36, 38
+_OWN_PID = (0x7FFFFFF1).to_bytes(4, sys.byteorder)  # in a filter: see `_filter`
+_KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}, 1
 
 
-def porter(jailed: bool, scratch: str, door: socket.socket) -> None:
+class Cell(NamedTuple):
+    """How the programs of a batch are confined."""
+
+    mode: str  # namespaces, bubblewrap, weak or alone
+    path: str  # of a folder to mount a root on, or for the programs' own; or of bubblewrap
+    filter: bytes = b""  # see `_filter`
+    group: str = ""  # a folder for control groups; empty where none can be made
+    processes: int = PROCESSES
+
+
+def porter(cell: Cell, door: socket.socket) -> None:
     """Fork a warden for every three descriptors that arrive, until the other side hangs up."""
-    _libc().prctl(_PDEATHSIG, signal.SIGKILL)
+    libc = _libc()
+    libc.prctl(_PDEATHSIG, signal.SIGKILL)
+    if number := _KEYCTL.get(os.uname().machine):  # a keyring without the learner's keys
+        libc.syscall(number, _JOIN_SESSION_KEYRING, None)
+    if cell.mode == "weak" and _unused_user() is None:  # the limit counts what the user has running
+        cell = cell._replace(processes=_running() + 4 * PROCESSES)  # of a few programs at once
     while True:
         message, fds, _, _ = socket.recv_fds(door, 1, 3)
         if not message:
@@ -79,7 +108,7 @@ def porter(jailed: bool, scratch: str, door: socket.socket) -> None:
         try:
             if os.fork() == 0:
                 door.close()
-                os._exit(_warden(jailed, scratch, program, results, status))
+                os._exit(_warden(cell, program, results, status))
         except OSError as error:  # the limit on processes, or memory
             os.write(status, f"{error}".encode())
         for fd in fds:
@@ -90,19 +119,26 @@ def porter(jailed: bool, scratch: str, door: socket.socket) -> None:
         pass
 
 
-def plain() -> None:
-    """Run the program that stands on stdin; its results go to the file `results` in this folder.
+def alone() -> None:
+    """Run the program that stands on stdin, and end; status and results go to stdout."""
+    if not sys.platform.startswith("linux"):
+        plain()
+        return
+    results, status = os.dup(1), os.dup(1)
+    os.close(1)
+    os._exit(_warden(Cell("alone", "/tmp"), 0, results, status))
 
-    The status goes to stdout, which the program then no longer has.
-    """
+
+def plain() -> None:
+    """Run the program that stands on stdin, in this process; as `alone`."""
     request = json.loads(sys.stdin.buffer.read())
     if resource is not None:
         for limit, value in _limits():
             with suppress(ValueError, OSError):  # macOS refuses some of them
                 resource.setrlimit(limit, (value, value))
-    os.dup2(os.open("results", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 3)
+    os.dup2(1, 3)
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.write(1, STARTED)
+    os.write(3, STARTED)
     os.dup2(nothing, 1)
     _run(request)
 
@@ -202,14 +238,16 @@ _CONTAINERS: dict[str, Callable] = {
 }
 
 
-def _warden(jailed: bool, scratch: str, program: int, results: int, status: int) -> int:
+def _warden(cell: Cell, program: int, results: int, status: int) -> int:
     """Start one program, and end it and all that it started when its time is over."""
     libc = _libc()
     libc.prctl(_PDEATHSIG, signal.SIGKILL)
     libc.prctl(_SUBREAPER, 1)  # without namespaces, what the program leaves behind comes here
-    uid = _unused_user()
+    uid = None if cell.mode == "alone" else _unused_user()
+    group = ""
     try:
-        if jailed and not _unshare():
+        group = _make_group(cell.group)
+        if cell.mode == "namespaces" and not _unshare():
             uid = None
         first = os.fork()
     except OSError as error:
@@ -217,8 +255,13 @@ def _warden(jailed: bool, scratch: str, program: int, results: int, status: int)
         return 1
     if first == 0:
         try:
+            libc.prctl(_PDEATHSIG, signal.SIGKILL)
             os.setsid()
-            _enter(jailed, scratch, uid, program, results, status)
+            if group:
+                _write(f"{group}/cgroup.procs", "0")
+            if cell.mode == "bubblewrap":
+                _wrap(cell, uid, program, results, status)
+            _enter(cell, uid, program, results, status)
         except BaseException as error:
             with suppress(OSError):  # closed, if it is the program's own
                 os.write(status, f"{error}".encode())
@@ -231,11 +274,37 @@ def _warden(jailed: bool, scratch: str, program: int, results: int, status: int)
     _, how, used = os.wait4(first, 0)
     # The first process of a namespace can't be killed from inside: its time was up, or the system
     # has killed it.
+    killed = os.WIFSIGNALED(how) and os.WTERMSIG(how) == signal.SIGKILL
     out_of_time = not ended or used.ru_utime + used.ru_stime > CPU_SECONDS - 0.1
-    if jailed and os.WIFSIGNALED(how) and os.WTERMSIG(how) == signal.SIGKILL and not out_of_time:
+    within_limits = not out_of_time and not _out_of_memory(group)
+    if cell.mode in ("namespaces", "bubblewrap") and killed and within_limits:
         os.write(status, KILLED)
-    _sweep()
+    _sweep(group)
     return 0
+
+
+def _make_group(parent: str) -> str:
+    """A control group for one program; empty without a parent."""
+    if not parent:
+        return ""
+    group = f"{parent}/{os.getpid()}"
+    os.mkdir(group)
+    for name, value in GROUP_LIMITS.items():
+        if os.path.exists(f"{group}/{name}"):  # there may be no swap
+            _write(f"{group}/{name}", value)
+    return group
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _out_of_memory(group: str) -> bool:
+    """Whether a program has been ended for the memory of its group."""
+    with suppress(OSError), open(f"{group}/memory.events", encoding="utf-8") as file:
+        return any(line.startswith("oom_kill ") and line != "oom_kill 0\n" for line in file)
+    return False
 
 
 def _wait(pid: int) -> bool:
@@ -270,8 +339,11 @@ def _unused_user() -> int | None:
     return None
 
 
-def _sweep() -> None:
+def _sweep(group: str = "") -> None:
     """End the orphans that came here; with namespaces there are none."""
+    if group:
+        with suppress(OSError):
+            _write(f"{group}/cgroup.kill", "1")
     until = time.monotonic() + CPU_SECONDS
     while time.monotonic() < until:
         try:
@@ -280,7 +352,13 @@ def _sweep() -> None:
                     os.kill(pid, signal.SIGKILL)
             os.waitpid(-1, 0)
         except (ChildProcessError, FileNotFoundError):
-            return
+            break
+    while group and time.monotonic() < until:
+        try:
+            os.rmdir(group)
+            break
+        except OSError:  # what was killed is still ending
+            time.sleep(0.001)
 
 
 def _reap(how: int) -> bool:
@@ -312,49 +390,127 @@ def _unshare() -> bool:
         ("uid_map", f"{uid} {uid} 1"),
         ("gid_map", f"{gid} {gid} 1"),
     ):
-        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
-            file.write(text)
+        _write(f"/proc/self/{name}", text)
     return False
 
 
-def _enter(
-    jailed: bool, scratch: str, uid: int | None, program: int, results: int, status: int
-) -> None:
+def _enter(cell: Cell, uid: int | None, program: int, results: int, status: int) -> None:
     """Become the program: its own root and folder, no privileges, limits, no other descriptor."""
     with open(program, "rb") as file:
         request = json.loads(file.read())
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if jailed:
-        _build_root(scratch)
+    if cell.mode != "bubblewrap":  # which has no devices, and has been given this one
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if cell.mode == "namespaces":
+        _build_root(cell.path)
         os.chdir("/tmp")
-    else:
-        place = f"{scratch}/{os.getpid()}"
+    elif cell.mode != "bubblewrap":
+        place = f"{cell.path}/{os.getpid()}"
         os.mkdir(place)
         if uid is not None:
             os.chown(place, uid, uid)
         os.chdir(place)
-    for limit, value in _limits():
-        resource.setrlimit(limit, (value, value))
+    python = -1 if uid is None or cell.mode != "weak" else os.open(sys.base_prefix, os.O_PATH)
+    for limit, value in _limits(cell.processes):
+        if limit != resource.RLIMIT_NPROC or cell.mode != "alone":  # may count the user's others
+            resource.setrlimit(limit, (value, value))
     _give_up(uid)
     printed = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for target in (1, 2):
         os.dup2(printed, target)
+    if cell.filter:  # bubblewrap has installed its own
+        _install(cell.filter, required=cell.mode != "weak")
     os.write(status, STARTED)
     os.close(status)
     os.dup2(results, 3)
-    os.closerange(4, 4096)
+    first_free = 4
+    if python >= 0 and not os.access(os.__file__, os.R_OK):
+        os.dup2(python, 4)
+        first_free = 5
+        _import_from("/proc/self/fd/4")
+    os.closerange(first_free, 4096)
     _run(request)
 
 
-def _limits() -> list[tuple[int, int]]:
+def _import_from(prefix: str) -> None:
+    """Find modules by another way, as Python is in a folder of root's that no other may enter."""
+    for module in (sys, *sys.modules.values()):
+        name = "path" if module is sys else "__path__"
+        if isinstance(places := getattr(module, name, None), list):
+            places[:] = [
+                prefix + place.removeprefix(sys.base_prefix)
+                if place.startswith(sys.base_prefix)
+                else place
+                for place in places
+            ]
+
+
+def _install(code: bytes, *, required: bool) -> None:
+    """Install a seccomp filter, for good, for this process and all that it starts."""
+    own = code.replace(_OWN_PID, os.getpid().to_bytes(4, sys.byteorder))
+    array = ctypes.create_string_buffer(own, len(own))
+    header = struct.pack("HP", len(own) // 8, ctypes.addressof(array))  # struct sock_fprog
+    answer = _libc().prctl(_SECCOMP, 2, ctypes.c_char_p(header), 0, 0)
+    if required:
+        _must("seccomp", answer)
+
+
+def _wrap(cell: Cell, uid: int | None, program: int, results: int, status: int) -> None:
+    """Become bubblewrap, which starts Python with `_enter` in a root like that of `_build_root`."""
+    code = os.memfd_create("filter")
+    os.write(code, cell.filter)
+    os.lseek(code, 0, os.SEEK_SET)
+    command = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+    command += ["--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    if uid is None:
+        command += ["--unshare-user"]
+    else:  # root may become the program's user, inside
+        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    for folder in _folders():
+        if os.path.islink(folder):
+            command += ["--symlink", os.readlink(folder), folder]
+            continue
+        for depth in range(2, folder.count("/") + 1):  # open to the program's user
+            command += ["--perms", "755", "--dir", "/".join(folder.split("/")[:depth])]
+        command += ["--ro-bind", folder, folder]
+    command += ["--ro-bind", os.path.abspath(__file__), "/jail.py", "--perms", "1777"]
+    command += ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/"]
+    command += ["--chdir", "/tmp", "--seccomp", str(code), "--", sys.executable]
+    command += ["-P", "-s", "-S", "-B", "/jail.py", "inside", str(-1 if uid is None else uid)]
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for target in (1, 2):  # why it could not be started; the program never has this one
+        os.dup2(status, target)
+    for fd in (code, program, results, status):
+        os.set_inheritable(fd, True)
+    os.execv(cell.path, [*command, str(program), str(results), str(status)])
+
+
+def _running() -> int:
+    """How many threads this user has, in all processes."""
+    threads, uid = 0, os.getuid()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                threads += len(os.listdir(f"/proc/{pid}/task"))
+    return threads
+
+
+def _limits(processes: int = PROCESSES) -> list[tuple[int, int]]:
     return [
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_NPROC, PROCESSES),
+        (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_CORE, 0),
     ]
+
+
+def _folders() -> list[str]:
+    """What a root needs to start Python and its libraries."""
+    folders = ["/usr", "/lib", "/lib64", "/bin"]
+    if not sys.base_prefix.startswith("/usr"):
+        folders.append(sys.base_prefix)
+    return [folder for folder in folders if os.path.exists(folder)]
 
 
 def _build_root(scratch: str) -> None:
@@ -369,10 +525,7 @@ def _build_root(scratch: str) -> None:
     mount("none", "/", None, _REC | _PRIVATE)
     mount("tmpfs", scratch, b"tmpfs", _NOSUID | _NODEV, b"size=1m,mode=755")
     os.mkdir(f"{scratch}/tmp")
-    folders = ["/usr", "/lib", "/lib64", "/bin"]
-    if not sys.base_prefix.startswith("/usr"):
-        folders.append(sys.base_prefix)
-    for folder in filter(os.path.exists, folders):
+    for folder in _folders():
         if os.path.islink(folder):
             os.symlink(os.readlink(folder), scratch + folder)
             continue
@@ -490,7 +643,25 @@ def _is_iterator(value: Any) -> bool:
     return hasattr(value, "__next__") and type(value).__module__ in ("builtins", "itertools")
 
 
-if __name__ == "__main__" and sys.argv[1] == "plain":
-    plain()
-elif __name__ == "__main__":
-    porter(sys.argv[1] == "jailed", sys.argv[2], socket.socket(fileno=int(sys.argv[3])))
+def _main(mode: str, *arguments: str) -> None:
+    if mode == "plain":
+        plain()
+    elif mode == "alone":
+        alone()
+    elif mode == "inside":
+        uid, program, results, status = map(int, arguments)
+        try:
+            _enter(Cell("bubblewrap", ""), None if uid < 0 else uid, program, results, status)
+        except BaseException as error:
+            with suppress(OSError):  # closed, if it is the program's own
+                os.write(status, f"{error}".encode())
+        finally:
+            os._exit(1)
+    else:
+        path, door, code, group = arguments
+        cell = Cell(mode, path, bytes.fromhex(code), group)
+        porter(cell, socket.socket(fileno=int(door)))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

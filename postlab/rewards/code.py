@@ -10,29 +10,43 @@ for the evaluation.
 """
 
 import json
+import pickle
 import re
+import reprlib
+import signal
+import subprocess
+import sys
 import textwrap
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
-from postlab.rewards._asserts import Unreadable
+from postlab.rewards._asserts import JUDGE_SECONDS, Unreadable
 from postlab.rewards._batch import check_batch
 from postlab.rewards._reply import after_thinking, fenced, reply_text
 from postlab.rewards._tests import Tests, parse_tests, same_output
 
 MAX_CODE_CHARS = 50_000
+MAX_COMPARED_HERE = 16_384  # bytes of one program's results; more in a process of their own
 
 _WEAK = (
     "Plain limits (time, memory, output, and, where you are root, a user of its own) are all there "
-    "is then: a program may read your files and tokens, use the network, write and delete, signal "
-    "your processes, and look for the expected results in this one."
+    "is then, and on Linux a filter against sockets and signals: a program may read your files and "
+    "tokens, write and delete, and look for the expected results in this process."
 )
 
 
 def code_reward(
-    completions: list, tests: list, *, allow_weak_sandbox: bool = False, **columns: Any
+    completions: list,
+    tests: list,
+    *,
+    allow_weak_sandbox: bool = False,
+    max_parallel: int | None = None,
+    command: tuple[str, ...] = (),
+    **columns: Any,
 ) -> list[float | None]:
     """1.0 where a completion's code passes all of its row's tests, else 0.0.
 
@@ -54,6 +68,11 @@ def code_reward(
         tests: the tests of each completion.
         allow_weak_sandbox: run under plain limits where namespaces cannot be had. Only for programs
             that you would run yourself: they are held back from accidents, not from intent.
+        max_parallel: the most programs at once; by default 4, or as many as there are processors.
+        command: what isolates a program instead, ending in a Python 3.11 or newer for Linux that
+            reads stdin: `("docker", "run", "--rm", "-i", "--network=none", "--memory=1g",
+            "python:3.12-slim", "python")`. What holds then is what your command does. A tuple, as
+            a list might be a column of a dataset.
         columns: the other columns of the batch; none is used.
     Returns:
         One reward a completion; None where its tests cannot be read, or the machine could not run
@@ -61,14 +80,16 @@ def code_reward(
     Raises:
         RuntimeError: if this machine gives no namespaces and allow_weak_sandbox is False, or if it
             could not run any program of the batch.
-        TypeError: if completions or tests is a single value, such as a string, and no list.
-        ValueError: if there are not as many tests as completions.
+        TypeError: if completions or tests is a single value, such as a string, and no list, or
+            another argument is not of its type, as a column of that name would be.
+        ValueError: if there are not as many tests as completions, or max_parallel is below 1.
     Taught in week 8.
 
     >>> code_reward(["def f(x): return x"], tests=[["assert g(1) == 1"]], allow_weak_sandbox=True)
     [0.0]
     """
     check_batch("code_reward", completions, tests=tests)
+    _check_options(allow_weak_sandbox, max_parallel, command)
     rows = _read(tests)
     replies = [after_thinking(reply_text(each)) for each in completions]
     # What the sandbox is told, as JSON: completions of a group are often the same, and run once.
@@ -76,17 +97,18 @@ def code_reward(
         [] if isinstance(row, Unreadable) else _requests(reply, row)
         for reply, row in zip(replies, rows, strict=True)
     ]
-    outcomes = _run({request for run in runs for request in run}, allow_weak_sandbox)
-    rewards = [
-        None if isinstance(row, Unreadable) else _reward(row, [outcomes[each] for each in run])
-        for row, run in zip(rows, runs, strict=True)
+    listed = sorted({request for run in runs for request in run})
+    outcomes = _run(listed, _mode(allow_weak_sandbox, max_parallel, command) if listed else None)
+    verdicts = [
+        row if isinstance(row, Unreadable) else _verdict(row, source, [outcomes[r] for r in run])
+        for row, source, run in zip(rows, tests, runs, strict=True)
     ]
-    _warn("tests that cannot be read", [row for row in rows if isinstance(row, Unreadable)])
-    _warn(
-        "a program that could not be run",
-        [each for run in runs for r in run if isinstance(each := outcomes[r], RuntimeError)],
-    )
-    return rewards
+    for what, kind in (
+        ("tests that cannot be read", Unreadable),
+        ("a program that could not be run", RuntimeError),
+    ):
+        _warn(what, [each for each in verdicts if isinstance(each, kind)])
+    return [each if isinstance(each, float) else None for each in verdicts]
 
 
 def _read(tests: Iterable) -> list[Tests | Unreadable]:
@@ -144,15 +166,34 @@ def _defines(code: str, name: str) -> bool:
     return name in code and re.search(definition, code, re.MULTILINE) is not None
 
 
-def _run(requests: set[str], allow_weak_sandbox: bool) -> dict[str, Any]:
+def _check_options(allow_weak_sandbox: Any, max_parallel: Any, command: Any) -> None:
+    """TRL passes every column of a dataset by its name: none may loosen the sandbox."""
+    for name, value, kind, valid in (
+        ("allow_weak_sandbox", allow_weak_sandbox, "a bool", isinstance(allow_weak_sandbox, bool)),
+        ("max_parallel", max_parallel, "an int or None", type(max_parallel) in (int, type(None))),
+        (
+            "command",
+            command,
+            "a tuple of strings",
+            isinstance(command, tuple) and all(isinstance(each, str) for each in command),
+        ),
+    ):
+        if not valid:
+            raise TypeError(
+                f"code_reward's {name} must be {kind}, not {reprlib.repr(value)}. If that is a "
+                "column of your dataset, rename the column."
+            )
+    if max_parallel is not None and max_parallel < 1:
+        raise ValueError(f"max_parallel must be at least 1, not {max_parallel}")
+
+
+def _run(listed: list[str], mode: Any) -> dict[str, Any]:
     """What each program wrote, or the RuntimeError that says why it could not be run."""
-    if not requests:
+    if not listed:
         return {}
     from postlab.rewards._sandbox import run_programs
 
-    listed = sorted(requests)
-    jailed = _jailed(allow_weak_sandbox)
-    outcomes = run_programs([json.loads(request) for request in listed], jailed=jailed)
+    outcomes = run_programs([json.loads(request) for request in listed], mode)
     failures = [outcome for outcome in outcomes if isinstance(outcome, RuntimeError)]
     if len(failures) == len(listed):
         raise RuntimeError(
@@ -162,23 +203,64 @@ def _run(requests: set[str], allow_weak_sandbox: bool) -> dict[str, Any]:
     return dict(zip(listed, outcomes, strict=True))
 
 
-def _reward(tests: Tests, written: list[bytes | RuntimeError | None]) -> float | None:
-    if any(isinstance(each, RuntimeError) for each in written):
-        return None
-    return float(bool(written) and _passed(tests, written))
+def _verdict(
+    tests: Tests, source: Any, written: list[bytes | RuntimeError | None]
+) -> float | RuntimeError:
+    """1.0 or 0.0 for what a program wrote, or why there is no telling.
+
+    Long results can make a comparison slow in ways that can't be interrupted, such as a set of
+    thousands of numbers with the same hash. So those are compared in a process that can be ended.
+    """
+    results = []
+    for each in written:
+        if isinstance(each, RuntimeError):
+            return each
+        results.append(each or b"")
+    if tests.printed or sum(map(len, results)) <= MAX_COMPARED_HERE:
+        return float(bool(results) and _passed(tests, results))
+    command = f"import sys; sys.path[:] = {sys.path!r}; from postlab.rewards import code"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{command}; code._judge()"],
+            input=pickle.dumps((source, results)),
+            capture_output=True,
+            timeout=10 * JUDGE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return 0.0
+    except OSError as error:
+        return RuntimeError(f"no process to compare its results in: {error}")
+    if done.stdout in (b"0.0", b"1.0"):
+        return float(done.stdout)
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        return 0.0
+    return RuntimeError(f"the comparison of its results failed: {done.stderr[-300:]!r}")
 
 
-def _passed(tests: Tests, written: list) -> bool:
+def _judge() -> None:
+    """In a process of its own: read a row's tests and what a program wrote, print the reward."""
+    with suppress(ImportError):  # Windows
+        import resource
+
+        spent = int(time.process_time()) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + JUDGE_SECONDS, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    source, results = pickle.load(sys.stdin.buffer)
+    sys.stdout.write(str(float(_passed(parse_tests(source), results))))
+
+
+def _passed(tests: Tests, written: list[bytes]) -> bool:
     """Whether what a program wrote are results, one a step, that pass every test."""
     from postlab.rewards._jail import decode
 
     try:
         if tests.printed:
             return all(
-                same_output((text or b"").decode(), wanted)
+                same_output(text.decode(), wanted)
                 for text, (_, wanted) in zip(written, tests.printed, strict=True)
             )
-        lines = [json.loads(line) for line in (written[0] or b"").split(b"\n")]
+        lines = [json.loads(line) for line in written[0].split(b"\n")]
         for line in lines:
             if "value" in line:
                 line["value"] = decode(line["value"])
@@ -198,15 +280,21 @@ def _warn(what: str, reasons: list[Exception]) -> None:
         )
 
 
-def _jailed(allow_weak_sandbox: bool) -> bool:
-    """Whether the jail can be had; a RuntimeError where it cannot and weakness is not allowed."""
-    from postlab.rewards._sandbox import missing
+def _mode(allow_weak_sandbox: bool, max_parallel: int | None, command: tuple[str, ...]) -> Any:
+    """How programs are to be run; a RuntimeError where that can't be had."""
+    from postlab.rewards._sandbox import Mode, best_mode, check, missing
 
+    if command:
+        check(Mode("command", command))
+        return Mode("command", command, max_parallel)
     reason = missing()
     if reason and not allow_weak_sandbox:
         raise RuntimeError(
             f"code_reward will not run a model's code here, since its sandbox needs namespaces, "
             f"and this machine gives none ({reason}). Use a Linux machine that allows unprivileged "
-            f"user namespaces, or pass allow_weak_sandbox=True. {_WEAK}"
+            f"user namespaces, install bubblewrap, pass a `command` that isolates a program, or "
+            f"pass allow_weak_sandbox=True. {_WEAK}"
         )
-    return not reason
+    if reason:
+        check(Mode("weak"))
+    return Mode("weak" if reason else best_mode(), parallel=max_parallel)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from modules import module_at
-from test_rewards_code import needs_namespaces
+from test_rewards_infra import needs_namespaces
 
 from postlab import models as bases
 from postlab.course.week08 import (

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ import postlab.rewards._sandbox as sandbox
 from postlab.rewards import code_reward, read_tests
 from postlab.rewards._jail import decode, encode
 
-WHY = sandbox.missing()
-needs_namespaces = pytest.mark.skipif(bool(WHY), reason=f"the jail's probe says: {WHY}")
 SQUARE = "assert f(2) == 4\nassert f(3) == 9"
 weak = functools.partial(code_reward, allow_weak_sandbox=True)
 
@@ -75,46 +72,6 @@ FORGED = {
     "an endless iterator": "import itertools\ndef f(x): return itertools.count()",
     "patches the driver": "import __main__\n__main__.encode = lambda v: 4\ndef f(x): return 0",
 }
-HOSTILE = {
-    "fork bomb": "import os\nwhile True: os.fork()",
-    "fork bomb that holds on": "import os, time\ntry:\n    while True:\n"
-    "        if os.fork() == 0: time.sleep(60)\nexcept OSError: pass",
-    "threads": "import threading, time\n"
-    "while True: threading.Thread(target=time.sleep, args=(60,)).start()",
-    "10 GB": "x = bytearray(10 ** 10)\ndef f(x): return x * x",
-    "10 GB by and by": "x = []\nwhile True: x.append(bytearray(10 ** 6))",
-    "endless loop": "while True: pass",
-    "kill everyone": "import os\nos.kill(-1, 9)",
-    "kill its group": "import os\nos.kill(0, 9)",
-    "read the home folder": "import os\nhome = os.environ.get('HOME', '/root')\n"
-    "names = [n for n in os.listdir(home) if not os.sys.base_prefix.startswith(home + '/' + n)]\n"
-    "assert names\ndef f(x): return x * x",
-    "read a secret": "open({secret!r}).read()\ndef f(x): return x * x",
-    "read the project": "open({project!r}).read()\ndef f(x): return x * x",
-    "read /etc/passwd": "open('/etc/passwd').read()\ndef f(x): return x * x",
-    "read other processes": "import os\nos.listdir('/proc/1')\ndef f(x): return x * x",
-    "write outside": "open({secret!r}, 'w').write('x')\ndef f(x): return x * x",
-    "write to Python": "import os\nopen(os.__file__, 'a').write('x')\ndef f(x): return x * x",
-    "write to the root": "open('/x', 'w')\ndef f(x): return x * x",
-    "open a connection": "import socket\nsocket.create_connection(('1.1.1.1', 53), 1)\n"
-    "def f(x): return x * x",
-    "connect to this machine": "import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)\n"
-    "def f(x): return x * x",
-    "print without end": "while True: print('x' * 10 ** 6)",
-    "fill the disk": "i = 0\nwhile True:\n    open(str(i), 'wb').write(b'x' * 10 ** 6)\n    i += 1",
-    "many files": "i = 0\nwhile True:\n    open(str(i), 'w')\n    i += 1",
-    "leave a process": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n"
-    "os._exit(0)",
-    "mount": "import ctypes, os\nl = ctypes.CDLL(None)\n"
-    "assert l.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0\ndef f(x): return x * x",
-    "make / writable": "import ctypes\nl = ctypes.CDLL(None)\n"
-    "assert l.mount(None, b'/usr', None, 32 | 4096, None) == 0\ndef f(x): return x * x",
-    "become root": "import os\nos.setuid(0)\ndef f(x): return x * x",
-    "lift its limits": "import resource as r\nr.setrlimit(r.RLIMIT_AS, (-1, -1))\n"
-    "def f(x): return x * x",
-    "sleep": "import time\ntime.sleep(600)",
-    "wait for input": "input()\ndef f(x): return x * x",
-}
 
 
 @pytest.mark.parametrize("completion", RIGHT)
@@ -130,26 +87,6 @@ def test_wrong_programs_fail(completion):
 @pytest.mark.parametrize("name", FORGED)
 def test_success_cannot_be_forged(name):
     assert weak([FORGED[name]], [SQUARE]) == [0.0]
-
-
-@needs_namespaces
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_programs_are_survived_and_score_nothing(name, tmp_path):
-    import socket
-
-    secret = tmp_path / "secret"
-    secret.write_text("kept")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        names = {"secret": str(secret), "project": sandbox.__file__}
-        program = HOSTILE[name]
-        for key, value in names.items():
-            program = program.replace(f"{{{key}!r}}", repr(value))
-        program = program.replace("{port}", str(server.getsockname()[1]))
-        begun = time.monotonic()
-        # Beside it an honest one, which must not notice.
-        assert code_reward([program, RIGHT[0]], [SQUARE] * 2) == [0.0, 1.0]
-    assert time.monotonic() - begun < 20
-    assert secret.read_text() == "kept"
 
 
 TESTS_READ = [
@@ -316,7 +253,8 @@ def test_nothing_is_left_behind_after_200_scorings_from_a_worker_thread(tmp_path
     weak(RIGHT[:1], [SQUARE])
     before = children(), threading.active_count(), len(os.listdir("/proc/self/fd")), files()
     programs = [f"def f(x): return x * x + {i} * 0" for i in range(190)]
-    programs += [HOSTILE["leave a process"].replace("600", f"60{i}") for i in range(10)]
+    left = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60{})\nos._exit(0)"
+    programs += [left.format(i) for i in range(10)]
     rewards = []
     thread = threading.Thread(target=lambda: rewards.extend(weak(programs, [SQUARE] * 200)))
     thread.start()

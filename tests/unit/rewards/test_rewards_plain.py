@@ -22,9 +22,11 @@ def elsewhere(request, monkeypatch):
         monkeypatch.delattr(os, name, raising=False)
     monkeypatch.delattr(sandbox.select, "poll")
     monkeypatch.setattr(sys, "platform", request.param)
-    sandbox.missing.cache_clear()
+    for cached in (sandbox.fault, sandbox.check):
+        cached.cache_clear()
     yield
-    sandbox.missing.cache_clear()
+    for cached in (sandbox.fault, sandbox.check):
+        cached.cache_clear()
 
 
 def test_it_refuses_in_a_sentence_unless_weakness_is_allowed():
@@ -44,14 +46,14 @@ def test_a_program_that_does_not_end_is_ended_and_another_is_not_disturbed():
     begun = time.monotonic()
     programs = ["import time\ntime.sleep(600)", RIGHT[0], "while True: pass"]
     assert weak(programs, [SQUARE] * 3) == [0.0, 1.0, 0.0]
-    assert time.monotonic() - begun < 5 * sandbox.CPU_SECONDS
+    assert time.monotonic() - begun < 2 * sandbox.SECONDS
 
 
-@pytest.mark.parametrize(
-    "results", ["os.symlink('/etc/hostname', 'results')", "os.mkfifo('results')", "pass"]
-)
-def test_what_a_program_puts_in_the_place_of_its_results_is_not_read(results):
-    program = f"import os\nos.unlink('results')\n{results}\nos._exit(0)"
+@pytest.mark.parametrize("how", ["os.ftruncate(fd, 0)", "os.write(fd, b'k')", "os.close(fd)"])
+def test_a_program_cannot_take_back_that_it_was_started(how):
+    program = (
+        f"import os\nfor fd in range(9):\n    try: {how}\n    except OSError: pass\nos._exit(0)"
+    )
     assert weak([program, RIGHT[0]], [SQUARE] * 2) == [0.0, 1.0]
 
 
