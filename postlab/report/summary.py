@@ -14,7 +14,8 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,16 @@ from postlab.profile import device_name, stage_command
 from postlab.report.page import page
 from postlab.report.written import written
 from postlab.runs import CHAIN, MissingStage, run_root
-from postlab.storage import ReadOnlyFolder, atomic_file, atomic_text
+from postlab.storage import (
+    DiskFull,
+    ReadOnlyFolder,
+    StageBusy,
+    atomic_file,
+    atomic_text,
+    disk_guard,
+    locked,
+    sweep,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,13 +69,34 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
         "low", "high", "p"}}, "train_s", "eval_s"}]}, by seed, then in order of training.
     Raises:
         MissingStage: if nothing is finished or a parent is missing; names the command to run.
-        ReadOnlyFolder: if nothing can be written there.
+        ReadOnlyFolder, DiskFull: if nothing can be written there.
+        StageBusy: if another process has been writing there for a minute.
         ValueError: if a file is damaged (names file and line), or prompts differ.
     """
     summary = _summary(profile_name, read_runs(profile_name, root=root))
-    text = json.dumps(summary, indent=1, allow_nan=False)
-    atomic_text(_folder(profile_name, root) / "summary.json", text + "\n")
+    folder = _folder(profile_name, root)
+    with _saving(folder):
+        atomic_text(folder / "summary.json", _summary_text(summary))
     return summary
+
+
+def _summary_text(summary: Mapping[str, Any]) -> str:
+    return json.dumps(summary, indent=1, allow_nan=False) + "\n"
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """One process at a time writes the files of a comparison; a full disk leaves the old ones."""
+    busy = f"Another process is writing the report in runs/{folder.name}: run this again."
+    advice = "then run this again: the report is made from the run folders, which are complete."
+    with (
+        locked(folder / ".report.lock", busy, wait_s=60),
+        disk_guard(
+            "the report", folder, needed=2_000_000, shown=f"runs/{folder.name}", advice=advice
+        ),
+    ):
+        sweep(folder)
+        yield
 
 
 def _summary(profile_name: str, runs: list[StageRun]) -> dict[str, Any]:
@@ -122,21 +153,24 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
     Returns:
         Path of report.html: one file without any outside resource, model text escaped.
     Raises:
-        MissingStage, ValueError, ReadOnlyFolder: as `summarise`.
+        MissingStage, ValueError, ReadOnlyFolder, DiskFull, StageBusy: as `summarise`.
     """
     from postlab.show import plot_stages
 
-    summary, runs = summarise(profile_name, root=root), read_runs(profile_name, root=root)
-    frame, folder = summary_frame(summary), _folder(profile_name, root)
-    main_line = _one_model(frame)
-    wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
-    narrow = _png(plot_stages(main_line, profile=profile_name, columns=2), dpi=130)
-    with atomic_file(folder / "stages.png") as file:
-        file.write_bytes(wide)
-    figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
-    absent = _absent(profile_name, runs)
-    text = page(summary, frame, runs, figures=figures, absent=absent)
-    atomic_text(folder / "report.html", text)
+    runs = read_runs(profile_name, root=root)
+    summary, folder = _summary(profile_name, runs), _folder(profile_name, root)
+    with _saving(folder):
+        atomic_text(folder / "summary.json", _summary_text(summary))
+        frame = summary_frame(summary)
+        main_line = _one_model(frame)
+        wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
+        narrow = _png(plot_stages(main_line, profile=profile_name, columns=2), dpi=130)
+        with atomic_file(folder / "stages.png") as file:
+            file.write_bytes(wide)
+        figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
+        absent = _absent(profile_name, runs)
+        text = page(summary, frame, runs, figures=figures, absent=absent)
+        atomic_text(folder / "report.html", text)
     return folder / "report.html"
 
 
@@ -289,7 +323,7 @@ def main(argv: list[str] | None = None) -> int:
     profile_name = parser.parse_args(argv).profile
     try:
         write_report(profile_name)
-    except (MissingStage, ReadOnlyFolder, ValueError) as error:
+    except (DiskFull, MissingStage, ReadOnlyFolder, StageBusy, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"runs/{profile_name}: summary.json, stages.png, report.html")

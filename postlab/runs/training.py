@@ -7,6 +7,7 @@ micro-batch (a loss is seen when it is logged, the weights when they are saved).
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -175,6 +176,15 @@ def nan_loss(stage: str, step: int, symptom: str, args: Any, checkpoints: Path) 
         f"{checkpoint_note}. Try, in this order: {'; '.join(advice)}. "
         f"Then make model and trainer anew and run again."
     )
+
+
+def read_log(state_file: Path) -> list[dict[str, Any]] | None:
+    """The log history in a saved trainer_state.json; None if it is missing or damaged."""
+    try:
+        log = json.loads(state_file.read_text(encoding="utf-8"))["log_history"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return log if isinstance(log, list) else None
 
 
 def last_intact(checkpoints: Path) -> Path | None:
