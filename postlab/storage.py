@@ -626,7 +626,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 def _is_too_large(error: BaseException) -> bool:
     return any(
-        getattr(link, "errno", None) == errno.EFBIG or "os error 27)" in str(link)
+        (isinstance(link, OSError) and link.errno == errno.EFBIG) or "os error 27)" in str(link)
         for link in _causes(error)
     )
 
@@ -638,10 +638,11 @@ def _refused(error: BaseException, folder: Path) -> str | None:
             return None
         if "os error 30)" in str(link) and sys.platform != "win32":
             return os.strerror(errno.EROFS)
-        if getattr(link, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM):
-            place = str(getattr(link, "filename", None) or "")
-            if place.startswith((str(folder), str(folder.resolve()))):
-                return os.strerror(link.errno)
+        if not isinstance(link, OSError) or not link.filename:
+            continue
+        below = str(link.filename).startswith((str(folder), str(folder.resolve())))
+        if below and link.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return os.strerror(link.errno)
     return None
 
 

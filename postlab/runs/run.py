@@ -258,7 +258,7 @@ class Run:
             checkpoint = 0  # only the saving failed
         elif training.by_step(self.checkpoints):  # the next one may take the place of an old one
             checkpoint = max(checkpoint - model, 0)
-        with self._disk("the final model", model + checkpoint):
+        with self._disk("a trial file", 100_000):
             place.check(self.folder, self.shown)
         place.check_space(
             {self.checkpoints: checkpoint, self.folder: model},

@@ -139,9 +139,8 @@ def limit(size: int) -> None:
 
 
 def all_clear() -> None:
-    for folder in MOUNT.glob("runs/*/seed-*/*"):
-        if os.path.ismount(folder):
-            subprocess.run(["umount", "--lazy", folder], check=True)
+    for folder in MOUNT.glob("runs/*/seed-*/*"):  # an error where none is mounted
+        subprocess.run(["umount", "--lazy", folder], stderr=subprocess.DEVNULL)
     limit(-1)
     FILLER.unlink(missing_ok=True)
 

@@ -474,7 +474,7 @@ def test_a_disk_that_fails_is_found_before_the_start(base, fails, monkeypatch):
 
     monkeypatch.setattr(storage, "rename" if fails == "rename" else "sync", broken)
     monkeypatch.setattr(trainer, "train", never)
-    with pytest.raises(DiskFull, match="input/output error while saving the final model of sft"):
+    with pytest.raises(DiskFull, match="input/output error while saving a trial file of sft"):
         run.train(trainer)
     assert not list(run.folder.rglob(".*.tmp-*"))
 
