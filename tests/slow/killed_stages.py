@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 WEEKS = ("03", "05", "07", "12")
@@ -83,16 +84,33 @@ def all_weeks(runs: Path, log: Path) -> None:
             raise SystemExit(f"week {number} failed")
 
 
-def make_stages(runs: Path, log: Path, *, kill_after: float = LIMIT_S) -> bool:
-    """Run the main job, or kill it after so many seconds; True if it came to its end."""
-    job = forked(lambda: all_weeks(runs, log), log)
-    until = time.monotonic() + kill_after
-    while time.monotonic() < until:
+def make_stages(
+    runs: Path, log: Path, *, kill_after: float = LIMIT_S, of_a_write: bool = False
+) -> bool:
+    """Run the main job, or kill it after so many seconds; True if it came to its end.
+
+    Half of the kills count from the job's next manifest or checkpoint, so that they fall into the
+    training, the evaluation and the saving of each stage, and not into the cells before them.
+    """
+
+    def saved() -> list[int]:
+        files = [*runs.glob("*/*/*/manifest.json"), *runs.glob("*/*/*/checkpoints/*/sha256.json")]
+        times = []
+        for file in files:
+            with suppress(FileNotFoundError):  # an old checkpoint that is being deleted
+                times.append(file.stat().st_mtime_ns)
+        return sorted(times)
+
+    job, before = forked(lambda: all_weeks(runs, log), log), saved()
+    waiting, until = of_a_write, time.monotonic() + kill_after
+    while waiting or time.monotonic() < until:
+        if waiting and saved() != before:
+            waiting, until = False, time.monotonic() + kill_after
         ended, status = os.waitpid(job, os.WNOHANG)
         if ended:
             assert status == 0, log.read_text(encoding="utf-8")[-4000:]
             return True
-        time.sleep(0.005)
+        time.sleep(0.02 if waiting else 0.005)
     os.killpg(job, signal.SIGKILL)
     os.waitpid(job, 0)
     assert kill_after < LIMIT_S, log.read_text(encoding="utf-8")[-4000:]
@@ -148,13 +166,16 @@ def main() -> None:
     expected = outcome(whole, seed)
     done = 0
     while True:
-        moment = random_moments.uniform(0, length / 2)
-        ended = make_stages(killed, log, **({"kill_after": moment} if done < kills else {}))
-        if not ended:
-            done += 1
-            left = left_by_a_kill(killed, seed)
-            print(json.dumps({"kill": done, "s": round(moment, 2), "left": left}), flush=True)
-            continue
+        if done < kills:
+            of_a_write = random_moments.random() < 0.5
+            moment = random_moments.uniform(0, length / (20 if of_a_write else 2))
+            if not make_stages(killed, log, kill_after=moment, of_a_write=of_a_write):
+                done += 1
+                line = {"kill": done, "s": round(moment, 2), "of_a_write": of_a_write}
+                print(json.dumps(line | {"left": left_by_a_kill(killed, seed)}), flush=True)
+                continue
+        else:
+            assert make_stages(killed, log)
         got = outcome(killed, seed)
         same = {name: got[name] == expected[name] for name in got}
         print(json.dumps({"same": same, "litter": got["litter"], "whole_s": length}), flush=True)
