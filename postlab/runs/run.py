@@ -341,6 +341,8 @@ class Run:
         A read-only folder will do if the stage is complete under `key`.
         """
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
+        if processes.count() > 1:  # those of one launch reach the same lock together
+            wait_s = PATIENCE_S
         with ExitStack() as lock:
             try:
                 path = self.folder.with_name(f".{self.stage}.lock")
