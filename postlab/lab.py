@@ -43,7 +43,7 @@ from postlab.runs import (
     trace_code,
     versions,
 )
-from postlab.storage import ReadOnlyFolder
+from postlab.storage import ReadOnlyFolder, StageBusy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,6 +145,7 @@ class Lab:
         key, notes, settings = self._evaluation_key(run, model, tokenizer, ref)
         frame = run.load_eval(key)
         stored = (run.manifest or {}).get("eval") or {}
+        stored_s = (run.manifest or {}).get("eval_s", 0.0)
         if frame is not None:
             whence = "the one shipped with postlab" if shipped else run.shown
             print(f"{run.stage}: evaluation loaded from {whence}")
@@ -152,7 +153,7 @@ class Lab:
                 return frame
             frame = score_again(frame, suite, n=settings["n"], seed=settings["seed"])
             print(f"{run.stage}: its answers were scored again, since the code that scores changed")
-            self._save(run, frame, key, notes, eval_s=(run.manifest or {})["eval_s"])
+            self._save(run, frame, key, notes, eval_s=stored_s)
             return frame
         changed = changes(stored.get("made_by") or {}, notes["made_by"])
         if stored.get("made_by") and changed:
@@ -188,9 +189,11 @@ class Lab:
     def _save(
         self, run: Run, frame: pd.DataFrame, key: str, notes: dict[str, Any], *, eval_s: float
     ) -> None:
+        weights, _ = notes["made_by"]["weights"]
+        of = None if run.stage == "base" else weights
         try:
-            run.save_eval(frame, key, eval_s=eval_s, notes=notes)
-        except ReadOnlyFolder as error:
+            run.save_eval(frame, key, eval_s=eval_s, notes=notes, of=of)
+        except (ReadOnlyFolder, StageBusy) as error:  # what took minutes is still of use
             print(f"{run.stage}: evaluated, but the results could not be saved. {error}")
 
     def _ref_identity(self, model: Any, ref: Any) -> str | None:

@@ -154,7 +154,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         rename(temporary, path)
         sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)  # without an error of its own, which would hide the first one
 
 
 def atomic_text(path: Path, text: str) -> None:
@@ -277,13 +277,13 @@ def rename(path: Path, target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder with all in it; try again as `rename` does.
+    """Delete a folder with all in it, or a link to one; try again as `rename` does.
 
     Raises:
         FileInUse: on Windows, if another program keeps a file in it open.
     """
     _patiently(
-        lambda: shutil.rmtree(folder),
+        lambda: folder.unlink() if folder.is_symlink() else shutil.rmtree(folder),
         done=lambda: not os.path.lexists(folder),
         what=f"delete {folder}",
     )
@@ -334,12 +334,22 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder`. Call it with the lock held."""
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed processes left in `folder`, and beside it of a half-written `folder`.
+
+    Call it with the lock of `folder` held.
+
+    Returns:
+        What could not be removed, such as files of another user.
+    """
+    restore(folder)
     for aside in folder.glob(".*.old-*"):
         restore(folder / aside.name[1:].rpartition(".old-")[0])
-    for left in folder.glob(".*.tmp-*"):
-        _remove(left)
+    beside = folder.parent.glob(f".{glob.escape(folder.name)}.tmp-*")
+    left = [*beside, *folder.glob(".*.tmp-*")]
+    for path in left:
+        _remove(path)
+    return [path for path in left if os.path.lexists(path)]
 
 
 def files_hash(files: Iterable[Path]) -> str:
@@ -434,15 +444,19 @@ def locked(path: Path, busy: str, *, wait_s: float = 0.0) -> Iterator[None]:
         StageBusy: with the message `busy`, if another process holds the lock.
         ReadOnlyFolder: if the lock file can't be created.
     """
-    with writing_to(path.parent):
-        handle = path.open("a", encoding="utf-8")
     deadline = time.monotonic() + wait_s
-    with handle, ExitStack() as held:
+    with ExitStack() as held:
         while True:
+            with writing_to(path.parent):
+                handle = held.enter_context(path.open("a", encoding="utf-8"))
             try:
                 held.callback(_kernel_lock(handle))
-                break
+                if os.fstat(handle.fileno()).st_nlink:
+                    break
+                held.close()  # deleted with its folder meanwhile: such a lock keeps nobody out
+                continue
             except OSError as error:
+                held.close()
                 if error.errno in _UNSUPPORTED:
                     marker = path.with_name(f"{path.name}.held")
                     held.enter_context(_lock_file(marker, busy, deadline))
@@ -479,7 +493,7 @@ def _lock_file(path: Path, busy: str, deadline: float) -> Iterator[None]:
     text = json.dumps(owner)
     while not _created(path, text):
         holder = _read_lock(path)  # None: released meanwhile
-        if holder and _abandoned(*holder):
+        if holder and _abandoned(path, *holder):
             _clear(path, holder[0])
         elif holder and time.monotonic() >= deadline:
             raise StageBusy(f"{busy} {_who(path, *holder)}")
@@ -540,14 +554,32 @@ def _parsed(text: str) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _abandoned(text: str, age: float) -> bool:
+def _abandoned(path: Path, text: str, age: float) -> bool:
     """True if the process that wrote this is gone, or hasn't been heard of from elsewhere."""
     owner = _parsed(text)
     if owner.get("host") == _host() and isinstance(owner.get("pid"), int):
         started = _process_start(owner["pid"])
         if started is not None:  # a number may have gone to another process since
             return started != owner.get("started")
-    return age > SILENT_S
+    # An age of hours, or one below zero, may be a clock that was set. A living holder then loses
+    # nothing: the next sign of life is waited for, by a clock that nobody sets.
+    return abs(age) > SILENT_S and not _beats(path)
+
+
+def _beats(path: Path) -> bool:
+    """Watch a lock file for two beats; True if it is touched, replaced or deleted meanwhile."""
+
+    def touched() -> int | None:
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime_ns
+        return None
+
+    before, until = touched(), time.monotonic() + 2 * BEAT_S
+    while time.monotonic() < until:
+        time.sleep(BEAT_S / 30)
+        if touched() != before:
+            return True
+    return False
 
 
 def _clear(path: Path, text: str) -> None:
@@ -555,7 +587,7 @@ def _clear(path: Path, text: str) -> None:
     turn = path.with_name(f"{path.name}.turn")
     if not _created(turn, ""):
         waiting = _read_lock(turn)
-        if waiting and waiting[1] > BEAT_S:  # killed while it held its turn
+        if waiting and abs(waiting[1]) > BEAT_S:  # killed while it held its turn
             turn.unlink(missing_ok=True)
         time.sleep(0.05)
         return
@@ -585,9 +617,10 @@ def _who(path: Path, text: str, age: float) -> str:
     """The holder of a lock file, and what to do if it is gone."""
     owner = _parsed(text)
     host = str(owner.get("host") or "an unknown machine").partition(" pid:")[0]
+    sign = f"{age:.0f} s ago" if 0 <= age <= SILENT_S else "just now"  # its clock isn't ours
     return (
         f"It holds {path} (process {owner.get('pid', 'unknown')} on {host}, last sign of life "
-        f"{max(age, 0):.0f} s ago). If you know that this process has ended, delete that file; "
+        f"{sign}). If you know that this process has ended, delete that file; "
         f"otherwise it stops counting after {SILENT_S / 60:.0f} minutes without a sign of life."
     )
 
@@ -635,6 +668,8 @@ def disk_guard(
 ) -> Iterator[None]:
     """Turn each library's own error for a full disk into a DiskFull that says how much is needed.
 
+    A folder that no longer takes a write becomes a ReadOnlyFolder: Linux mounts a failing disk so.
+
     Args:
         what: what is being saved, as the message should name it.
         folder: where it is saved; the free space is measured there.
@@ -646,6 +681,12 @@ def disk_guard(
     try:
         yield
     except Exception as error:
+        if refused := _refused(error, folder):
+            raise ReadOnlyFolder(
+                f"Cannot write to {shown} any more ({refused}), while saving {what}. Nothing saved "
+                f"earlier is lost. A disk that fails is often made read-only by the system: see "
+                f"that it can be written to, or set POSTLAB_RUNS to a copy of the runs folder."
+            ) from error
         if not is_disk_full(error) and not _failed_input_output(error):
             raise
         need = f"while saving {what}: at least {size_text(needed)} are needed in {shown}"
@@ -657,6 +698,12 @@ def disk_guard(
                 f"means that its storage or a daily limit is used up; on a disk of your own, the "
                 f"disk may be failing. Earlier checkpoints are checked before they are used again. "
                 f"Free some space; {then} {drive}"
+            )
+        elif _is_too_large(error):
+            message = (
+                f"A file grew larger than a limit {need}. Nothing saved earlier is lost. A FAT32 "
+                f"disk takes 4 GB a file, and `ulimit -f` shows this shell's limit. Raise it, or "
+                f"set POSTLAB_RUNS to another disk; {then}"
             )
         elif _is_quota(error):
             message = (
@@ -676,15 +723,37 @@ def disk_guard(
 def is_disk_full(error: BaseException | None) -> bool:
     """True if `error`, or what caused it, is a full disk or quota."""
     for link in _causes(error):
-        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, _QUOTA):
+        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EFBIG, _QUOTA):
             return True
         text = str(link)
         # safetensors puts the errno into its text; torch.save only mentions its zip writer
-        if any(f"os error {number})" in text for number in (28, 112, 122)):  # 112 is Windows's
+        if any(f"os error {number})" in text for number in (27, 28, 112, 122)):  # 112: Windows's
             return True
         if "iostream error" in text or ("inline_container" in text and "Reader" not in text):
             return True
     return False
+
+
+def _is_too_large(error: BaseException) -> bool:
+    return any(
+        (isinstance(link, OSError) and link.errno == errno.EFBIG) or "os error 27)" in str(link)
+        for link in _causes(error)
+    )
+
+
+def _refused(error: BaseException, folder: Path) -> str | None:
+    """How the system refused a write below `folder` for lack of a right, or None."""
+    for link in _causes(error):
+        if isinstance(link, ReadOnlyFolder):  # which says it already
+            return None
+        if "os error 30)" in str(link) and sys.platform != "win32":
+            return os.strerror(errno.EROFS)
+        if not isinstance(link, OSError) or not link.filename:
+            continue
+        below = str(link.filename).startswith((str(folder), str(folder.resolve())))
+        if below and link.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return os.strerror(link.errno)
+    return None
 
 
 def _is_quota(error: BaseException) -> bool:
@@ -695,9 +764,14 @@ def _is_quota(error: BaseException) -> bool:
 
 
 def _failed_input_output(error: BaseException) -> bool:
-    """EIO, which is all that Google Drive's mount answers when it can't take any more."""
+    """EIO, which is all that Google Drive's mount answers when it can't take any more.
+
+    A mount that has gone away answers with the other two; a socket may too, but names no file.
+    """
+    gone = {getattr(errno, "ENOTCONN", errno.EIO), getattr(errno, "ESTALE", errno.EIO)}
     return any(
         (isinstance(link, OSError) and link.errno == errno.EIO)
+        or (isinstance(link, OSError) and link.filename and link.errno in gone)
         or (sys.platform != "win32" and "os error 5)" in str(link))  # on Windows: access denied
         for link in _causes(error)
     )

@@ -16,7 +16,8 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,16 @@ from postlab.report.page import page, visible
 from postlab.report.reading import Problem, StageRun, read_runs
 from postlab.report.written import written
 from postlab.runs import CHAIN, MissingStage, run_root
-from postlab.storage import ReadOnlyFolder, atomic_file, atomic_text
+from postlab.storage import (
+    DiskFull,
+    ReadOnlyFolder,
+    StageBusy,
+    atomic_file,
+    atomic_text,
+    disk_guard,
+    locked,
+    sweep,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,22 +62,35 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
         left out, and stages that can't be compared with their parent.
     Raises:
         MissingStage: if nothing is finished; names the command to run.
-        ReadOnlyFolder: if nothing can be written there.
+        ReadOnlyFolder, DiskFull: if nothing can be written there.
+        StageBusy: if another process has been writing there for a minute.
         ValueError: if every stage is damaged (names file and line).
     """
-    summary, _ = _summarised(profile_name, root)
+    summary, _ = _summary(profile_name, root)
+    folder = _folder(profile_name, root)
+    with _saving(folder):
+        atomic_text(folder / "summary.json", _summary_text(summary))
     _warn(summary)
     return summary
 
 
-def _summarised(
-    profile_name: str, root: Path | str | None
-) -> tuple[dict[str, Any], list[StageRun]]:
-    """As `summarise`, and the runs behind it."""
-    summary, runs = _summary(profile_name, root)
-    text = json.dumps(summary, indent=1, allow_nan=False)
-    atomic_text(_folder(profile_name, root) / "summary.json", text + "\n")
-    return summary, runs
+def _summary_text(summary: Mapping[str, Any]) -> str:
+    return json.dumps(summary, indent=1, allow_nan=False) + "\n"
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[None]:
+    """One process at a time writes the files of a comparison; a full disk leaves the old ones."""
+    busy = f"Another process is writing the report in runs/{folder.name}: run this again."
+    advice = "then run this again: the report is made from the run folders, which are complete."
+    with (
+        locked(folder / ".report.lock", busy, wait_s=60),
+        disk_guard(
+            "the report", folder, needed=2_000_000, shown=f"runs/{folder.name}", advice=advice
+        ),
+    ):
+        sweep(folder)
+        yield
 
 
 def _warn(summary: Mapping[str, Any]) -> None:
@@ -81,7 +104,7 @@ def _problem_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _summary(profile_name: str, root: Path | str | None) -> tuple[dict[str, Any], list[StageRun]]:
-    """As `_summarised`; nothing is written, so that a read-only folder will do."""
+    """As `summarise`, with the runs behind it; writes nothing, so a read-only folder will do."""
     runs, problems = read_runs(_folder(profile_name, root))
     if not runs and problems:
         reasons = "\n".join(_problem_lines({"problems": map(asdict, problems)}))
@@ -164,7 +187,7 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
     Returns:
         Path of report.html: one file without any outside resource, model text escaped.
     Raises:
-        MissingStage, ValueError, ReadOnlyFolder: as `summarise`.
+        MissingStage, ValueError, ReadOnlyFolder, DiskFull, StageBusy: as `summarise`.
     """
     summary, path = _write(profile_name, root)
     _warn(summary)
@@ -174,17 +197,20 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
 def _write(profile_name: str, root: Path | str | None) -> tuple[dict[str, Any], Path]:
     from postlab.show import plot_stages
 
-    summary, runs = _summarised(profile_name, root)
-    frame, folder = summary_frame(summary), _folder(profile_name, root)
-    main_line = _one_model(frame)
-    wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
-    narrow = _png(plot_stages(main_line, profile=profile_name, columns=2), dpi=130)
-    with atomic_file(folder / "stages.png") as file:
-        file.write_bytes(wide)
-    figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
-    absent = _absent(profile_name, runs, summary["problems"])
-    text = page(summary, frame, runs, figures=figures, absent=absent)
-    atomic_text(folder / "report.html", text)
+    summary, runs = _summary(profile_name, root)
+    folder = _folder(profile_name, root)
+    with _saving(folder):
+        atomic_text(folder / "summary.json", _summary_text(summary))
+        frame = summary_frame(summary)
+        main_line = _one_model(frame)
+        wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
+        narrow = _png(plot_stages(main_line, profile=profile_name, columns=2), dpi=130)
+        with atomic_file(folder / "stages.png") as file:
+            file.write_bytes(wide)
+        figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
+        absent = _absent(profile_name, runs, summary["problems"])
+        text = page(summary, frame, runs, figures=figures, absent=absent)
+        atomic_text(folder / "report.html", text)
     return summary, folder / "report.html"
 
 
@@ -285,7 +311,7 @@ def main(argv: list[str] | None = None) -> int:
     profile_name = parser.parse_args(argv).profile
     try:
         summary, _ = _write(profile_name, None)
-    except (MissingStage, ReadOnlyFolder, ValueError) as error:
+    except (DiskFull, MissingStage, ReadOnlyFolder, StageBusy, ValueError) as error:
         print(visible(str(error)), file=sys.stderr)
         return 1
     print(f"runs/{profile_name}: summary.json, stages.png, report.html")

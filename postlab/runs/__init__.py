@@ -6,7 +6,7 @@
 - processes: one stage trained by several processes
 - frames: evaluations as files
 - machine, verified: the device and the time spent on it, and the last full run
-- space: what can be deleted if the disk is full
+- place, space: whether a run's folder takes what is saved, and what to delete if the disk is full
 """
 
 from postlab import _doors

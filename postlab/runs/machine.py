@@ -44,10 +44,11 @@ def spent(manifest: dict[str, Any]) -> dict[str, Any]:
     stages add up to the walls of all processes.
     """
     global _charged
-    begun = _charged if _charged is not None else _process_start()
-    _charged = time.time()
+    now = time.monotonic()  # no clock that can be set meanwhile
+    seconds = now - _charged if _charged is not None else _process_age()
+    _charged = now
     measured = {
-        "wall_s": round(manifest.get("wall_s", 0.0) + _charged - begun, 3),
+        "wall_s": round(manifest.get("wall_s", 0.0) + seconds, 3),
         "peak_rss_gb": max(manifest.get("peak_rss_gb", 0.0), _peak_rss_gb()),
     }
     torch = sys.modules.get("torch")
@@ -57,13 +58,20 @@ def spent(manifest: dict[str, Any]) -> dict[str, Any]:
     return measured
 
 
-def _process_start() -> float:
+def _process_age() -> float:
+    """Seconds since this process started; on Linux by the clock since boot, which nobody sets."""
+    least = time.process_time()
     try:
-        import psutil
-
-        return psutil.Process().create_time()
-    except ImportError:  # without the training extra
-        return time.time() - time.process_time()
+        stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+        ticks = int(stat.rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError):  # macOS, Windows
+        try:
+            import psutil
+        except ImportError:  # without the training extra
+            return least
+        age = time.time() - psutil.Process().create_time()
+    return max(age, least)
 
 
 def _peak_rss_gb() -> float:

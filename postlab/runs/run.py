@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from postlab import storage
 from postlab.profile import data_dir, stage_command
 from postlab.redaction import redact
-from postlab.runs import frames, machine, processes, space, training, weights
+from postlab.runs import frames, machine, place, processes, space, training, weights
 from postlab.runs import key as fingerprint
 from postlab.runs.machine import run_root
-from postlab.storage import ReadOnlyFolder
+from postlab.storage import ReadOnlyFolder, StageBusy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison contains, in order of training
 EMBEDDED = ("cai", "prm", "multi")  # trained on the embedded model only, whatever the profile
 STAGES = (*CHAIN, *EMBEDDED)  # the chain, then the others
+PATIENCE_S = 60.0  # for a lock that is held for a moment: to copy a stage, or store an evaluation
 # Training can change the objects it calls, such as a list that a reward appends to. Within this
 # process, a run whose code differs from the stored one only by such a change is the same run.
 _LEFT_BEHIND: dict[Path, dict[str, Any]] = {}
@@ -91,20 +92,12 @@ class Run:
         """The trainer's log history of a complete run.
 
         Raises:
-            DamagedStage: if the file that holds it is missing or damaged.
+            DamagedStage: if its file is missing or damaged; the message says what to do.
         """
-        try:
-            path = self.folder / "trainer_state.json"
-            state = storage.read_json(path, most=storage.LOG_BYTES)
-            history = state.get("log_history") if isinstance(state, dict) else None
-            if not isinstance(history, list) or not all(isinstance(e, dict) for e in history):
-                raise ValueError("trainer_state.json has no list of entries in 'log_history'")
-        except (OSError, ValueError) as error:
-            raise DamagedStage(
-                f"The log of {self.shown} can't be read: {error}. Delete {self.shown} and run that "
-                f"stage's notebook again."
-            ) from error
-        return history
+        log = training.read_log(self.folder / "trainer_state.json")
+        if log is None:
+            raise self._damage(["trainer_state.json"])
+        return log
 
     @property
     def shown(self) -> str:
@@ -126,6 +119,8 @@ class Run:
             DiskFull: if a save fails for lack of space; what was saved before is intact.
             StageBusy: if another process is working on the same stage.
             ReadOnlyFolder: if there is something to train and the folder can't be written to.
+            FileExistsError: if something stands in the way of what is saved at the end, such as a
+                symbolic link in the place of model/; like a lack of space, it is found first.
             RuntimeError: if the launched processes don't form one group, or would train on
                 different data or settings.
         """
@@ -145,6 +140,8 @@ class Run:
             def prepare() -> dict[str, Any]:
                 locks.enter_context(self._lock(key))
                 self._prepare(key, parts)
+                if not self.complete:
+                    self._check_place(trainer)
                 return parts
 
             different = fingerprint.changes(processes.on_first(prepare), parts)
@@ -160,7 +157,7 @@ class Run:
                     print(f"{self.stage}: loaded from {self.shown}, made the same way; not trained")
                 return self.log
             self._fit(trainer, key)
-            processes.on_first(lambda: self._finish(trainer))
+            processes.on_first(lambda: self._finish(trainer, key, parts))
             after = fingerprint.describe_code(trainer)
             _LEFT_BEHIND[self.folder] = {"before": parts["code"], "after": after}
         return list(trainer.state.log_history)
@@ -172,6 +169,7 @@ class Run:
         *,
         eval_s: float = 0.0,
         notes: dict[str, Any] | None = None,
+        of: str | None = None,
     ) -> None:
         """Store an evaluation: samples.jsonl, and eval.jsonl with one row of means per prompt.
 
@@ -180,15 +178,28 @@ class Run:
             key: hash of what made it; `load_eval` is given the same.
             eval_s: seconds it took.
             notes: anything else to record in the manifest, such as what the key was computed from.
+            of: hash of the weights that were evaluated, as in the manifest; None if unknown.
+        Raises:
+            StageBusy: if another process is working on the stage, or has replaced what was
+                evaluated; nothing is written then.
+            DiskFull: if there is no space for it; an earlier evaluation is kept.
         """
-        processes.on_first(lambda: self._save_eval(frame, key, eval_s, notes or {}))
+        processes.on_first(lambda: self._save_eval(frame, key, eval_s, notes or {}, of))
 
     def _save_eval(
-        self, frame: pd.DataFrame, key: str, eval_s: float, notes: dict[str, Any]
+        self, frame: pd.DataFrame, key: str, eval_s: float, notes: dict[str, Any], of: str | None
     ) -> None:
-        with self._lock(), self._disk("the evaluation", 4 * frame.memory_usage(deep=True).sum()):
+        needed = 4 * frame.memory_usage(deep=True).sum()
+        with self._lock(wait_s=PATIENCE_S), self._disk("the evaluation", needed):
+            manifest = self.manifest or {}
+            trained = self.stage != "base"  # the base gets its folder by being evaluated
+            if trained and (not self.complete or of not in (None, manifest.get("weights_sha256"))):
+                raise StageBusy(
+                    f"The run in {self.shown} was deleted or replaced while it was evaluated, so "
+                    f"this evaluation was not stored. Load the stage and evaluate it again."
+                )
             frames.write(frame, self.folder)
-            manifest = self.manifest or self._identity() | {"status": "complete"}
+            manifest = manifest or self._identity() | {"status": "complete"}
             sha = storage.files_hash([self.folder / "samples.jsonl"])
             manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)} | notes
             manifest["eval_s"] = round(eval_s, 3)
@@ -209,7 +220,6 @@ class Run:
 
     def _prepare(self, key: str, parts: dict[str, Any]) -> None:
         """Leave the folder either complete or ready for training under `key`."""
-        storage.sweep(self.folder)
         old, hidden = self.manifest, fingerprint.unreadable(parts)
         if old and old.get("key") == key and not hidden:
             damaged = self._damaged() if self.complete else []
@@ -219,7 +229,7 @@ class Run:
                 return
         elif old and old.get("shipped"):
             storage.remove_folder(self.folder)  # a copy: the original is in the package's data
-        elif old and (old.get("status") == "complete" or training.last_intact(self.checkpoints)):
+        elif old and (self.complete or training.last_intact(self.checkpoints)):
             changed = fingerprint.changes(
                 {name: old.get(name) for name in fingerprint.PARTS}, parts
             )
@@ -239,8 +249,31 @@ class Run:
             spent = training.fit(trainer, stage=self.stage, checkpoints=self.checkpoints)
         trainer._postlab_trained, trainer._postlab_spent = key, spent
 
-    def _finish(self, trainer: Any) -> None:
-        state, manifest = trainer.state, self.manifest or {}
+    def _check_place(self, trainer: Any) -> None:
+        """See that what is saved at the end can be, so that no training is in vain."""
+        model, checkpoint = weights.least_bytes(trainer.model, trainer.args)
+        if getattr(trainer, "_postlab_trained", None) is not None:
+            checkpoint = 0  # only the saving failed
+        elif training.by_step(self.checkpoints):  # the next one may take the place of an old one
+            checkpoint = max(checkpoint - model, 0)
+        with self._disk("a trial file", 100_000):
+            place.check(self.folder, self.shown)
+        place.check_space(
+            {self.checkpoints: checkpoint, self.folder: model},
+            f"Nothing of {self.stage} was trained",
+            advice=lambda: space.advice(self.checkpoints),
+        )
+
+    def _finish(self, trainer: Any, key: str, parts: dict[str, Any]) -> None:
+        state, manifest = trainer.state, self.manifest
+        if manifest is None:  # the folder was deleted under the run, which makes it again
+            manifest = self._identity() | {"status": "running", "key": key} | parts
+        if manifest.get("key") != key:
+            raise StageBusy(
+                f"{self.shown} now holds another run, which replaced this one while it trained. It "
+                f"was left alone, and the trained model is still in this process: run this again "
+                f"to move that run aside and save it."
+            )
         if not weights.finite(trainer.model):
             raise training.nan_loss(
                 self.stage, state.global_step, "weights not finite", trainer.args, self.checkpoints
@@ -272,7 +305,19 @@ class Run:
         if weights_sha is None or storage.weights_hash(self.model_dir) != weights_sha:
             return ["the weights in model/"]
         files = manifest.get("files", {})
-        return storage.changed_files(self.folder, files) if isinstance(files, dict) else ["files"]
+        if not isinstance(files, dict):
+            return ["manifest.json"]
+        changed = storage.changed_files(self.folder, files)
+        log = "trainer_state.json"  # manifests of earlier versions list no files
+        if log not in files and training.read_log(self.folder / log) is None:
+            changed.append(log)
+        return changed
+
+    def _damage(self, files: list[str]) -> DamagedStage:
+        return DamagedStage(
+            f"{self.shown} is not what its manifest.json describes: {', '.join(files[:3])} cut "
+            f"short, changed or missing. Delete {self.shown} and run that stage's notebook again."
+        )
 
     def _identity(self) -> dict[str, Any]:
         names = {"stage": self.stage, "parent": self.parent, "profile": self.profile_name}
@@ -288,15 +333,23 @@ class Run:
         print(f"{self.stage}: the run in {self.shown} is now {target.name} ({why})")
 
     @contextmanager
-    def _lock(self, key: str | None = None) -> Iterator[None]:
-        """Lock the stage; a read-only folder will do if the stage is complete under `key`."""
+    def _lock(self, key: str | None = None, *, wait_s: float = 0.0) -> Iterator[None]:
+        """Lock the stage and remove what killed processes left of it.
+
+        A read-only folder will do if the stage is complete under `key`.
+        """
         busy = f"Another process works on {self.shown}: wait for it, or set another SEED."
-        # The processes of one launch reach `adopt_shipped` together: one copies, the rest wait.
-        patience = 60.0 if processes.count() > 1 else 0.0
+        if processes.count() > 1:  # those of one launch reach the same lock together
+            wait_s = PATIENCE_S
         with ExitStack() as lock:
             try:
                 path = self.folder.with_name(f".{self.stage}.lock")
-                lock.enter_context(storage.locked(path, busy, wait_s=patience))
+                lock.enter_context(storage.locked(path, busy, wait_s=wait_s))
+                for left in (*storage.sweep(self.folder), *storage.sweep(self.checkpoints)):
+                    print(
+                        f"{self.stage}: {left.name} in {self.shown} was left by a killed process "
+                        f"and can't be removed by this user; delete it yourself"
+                    )
             except ReadOnlyFolder:
                 manifest = self.manifest or {}
                 if not (
@@ -337,12 +390,8 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
         adopt_shipped(run)
     if not run.complete:
         raise missing_stage(run)
-    damaged = run._damaged()
-    if damaged:
-        raise DamagedStage(
-            f"{run.shown} is not what its manifest.json describes: {', '.join(damaged[:3])} cut "
-            f"short, changed or missing. Delete {run.shown} and run that stage's notebook again."
-        )
+    if damaged := run._damaged():
+        raise run._damage(damaged)
     return run.model_dir
 
 
@@ -389,7 +438,8 @@ def adopt_shipped(run: Run) -> bool:
         if (parent.manifest or {}).get("weights_sha256") != manifest["parent_weights"]:
             return False
     try:
-        with run._lock(), run._disk("the shipped stage", 20_000_000):
+        # Another process that copies it takes a moment; one that trains it has a manifest there.
+        with run._lock(wait_s=PATIENCE_S), run._disk("the shipped stage", 20_000_000):
             if run.manifest is None:
                 with storage.atomic_folder(run.folder) as folder:
                     shutil.copytree(source, folder, dirs_exist_ok=True)

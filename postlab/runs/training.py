@@ -179,6 +179,15 @@ def nan_loss(stage: str, step: int, symptom: str, args: Any, checkpoints: Path) 
     )
 
 
+def read_log(state_file: Path) -> list[dict[str, Any]] | None:
+    """The log history in a saved trainer_state.json; None if it is missing or damaged."""
+    try:
+        log = storage.read_json(state_file, most=storage.LOG_BYTES)["log_history"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return log if isinstance(log, list) and all(isinstance(entry, dict) for entry in log) else None
+
+
 def last_intact(checkpoints: Path) -> Path | None:
     """The newest checkpoint whose every file is as it was when it was written."""
     return next((folder for folder in by_step(checkpoints) if storage.sealed(folder)), None)

@@ -82,6 +82,21 @@ def bytes_needed(model: Any) -> int:
     return sum(p.numel() * (p.element_size() + 8) for p in trained)
 
 
+def least_bytes(model: Any, args: Any) -> tuple[int, int]:
+    """The least that the final model and one checkpoint take, in bytes; 0 if none is saved.
+
+    Optimizers other than Adam, and those of 8 bits, may keep less than two fp32 moments: theirs
+    are not counted.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    final = sum(p.numel() * p.element_size() for p in trained)
+    if args.save_strategy == "no":
+        return final, 0
+    optimizer = str(args.optim).lower()
+    moments = 8 if "adamw" in optimizer and "bit" not in optimizer else 0
+    return final, final + moments * sum(p.numel() for p in trained)
+
+
 def _check_fit(saved: dict[str, Any], expected: dict[str, Any], folder: Path) -> None:
     odd = sorted(saved.keys() ^ expected.keys())
     odd += [n for n in saved if n in expected and saved[n].shape != expected[n].shape]

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,35 @@ def test_killed_and_started_again_is_the_same_as_uninterrupted(tmp_path: Path) -
     for stage in STAGES:
         assert losses(killed, stage) == pytest.approx(losses(whole, stage), abs=1e-6, rel=0)
     assert without_timings(two) == without_timings(one)
+
+
+# Twenty kills in all; a draw can be repeated with POSTLAB_KILL_DRAW.
+KILLS = {0: 7, 1: 7, 2: 6}
+DRAW = int(os.environ.get("POSTLAB_KILL_DRAW", "100"))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows can't fork a process")
+@pytest.mark.parametrize("seed", KILLS)
+def test_killed_at_random_moments_it_is_the_same(tmp_path: Path, seed: int) -> None:
+    """In short steps, and without the imports, so that every kill falls into work on the runs."""
+    script = Path(__file__).with_name("killed_stages.py")
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"POSTLAB_RUNS": str(tmp_path / "runs"), "PYTHONPATH": path}
+    arguments = [str(number) for number in (seed, KILLS[seed], DRAW + seed)]
+    print(f"SEED, kills, draw: {', '.join(arguments)}")
+    job = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=ROOT,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    print(job.stdout)
+    assert job.returncode == 0, job.stderr[-4000:]
+    lines = [json.loads(line) for line in job.stdout.splitlines() if line.startswith("{")]
+    assert len([line for line in lines if "kill" in line]) == KILLS[seed]
+    results = [line for line in lines if "same" in line]
+    assert results
+    for line in results:
+        assert line["litter"] == [] and all(line["same"].values()), line

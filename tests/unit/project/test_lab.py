@@ -47,6 +47,7 @@ def finished(run: Run, *, parent_weights: str | None = None) -> Run:
     sha = storage.weights_hash(run.model_dir)
     manifest = {"status": "complete", "seed": run.seed, "parent": run.parent, "stage": run.stage}
     manifest |= {"weights_sha256": sha, "parent_weights": parent_weights}
+    (run.folder / "trainer_state.json").write_text('{"log_history": []}')
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
     return run
 

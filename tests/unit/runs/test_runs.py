@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -50,6 +52,7 @@ def finished(run: Run, *, weights: bytes = b"w", **manifest) -> Run:
     made = {"status": "complete", "seed": run.seed, "parent": run.parent, "key": "k"}
     made |= {"device": {"gpu": None, "cpus": 2, "ram_gib": 8.0}}
     made |= {"weights_sha256": storage.weights_hash(run.model_dir)} | manifest
+    (run.folder / "trainer_state.json").write_text('{"log_history": []}')
     (run.folder / "manifest.json").write_text(json.dumps(made))
     return run
 
@@ -383,6 +386,113 @@ def test_the_shipped_stage_is_copied_for_tiny_and_its_own_seed(root, tmp_path, m
             find_stage(profile, seed, "sft")
 
 
+def shipped(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "tiny-stages").mkdir(parents=True, exist_ok=True)
+    finished(run).folder.rename(tmp_path / "data" / "tiny-stages" / run.stage)
+
+
+def test_what_a_kill_leaves_of_a_copied_stage_goes_with_the_next_lock(root, tmp_path, monkeypatch):
+    run = Run("tiny", 0, "sft")
+    shipped(run, tmp_path)
+    copytree, fork = shutil.copytree, multiprocessing.get_context("fork")
+
+    def killed(*args, **kwargs):
+        copytree(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", killed)
+        for _ in range(2):
+            process = fork.Process(target=find_stage, args=("tiny", 0, "sft"))
+            process.start()
+            process.join(60)
+    assert list(run.folder.parent.glob(".sft.tmp-*"))
+    find_stage("tiny", 0, "sft")
+    assert {path.name for path in run.folder.parent.iterdir()} == {"sft", ".sft.lock"}
+
+
+def test_what_cannot_be_removed_is_named(root, monkeypatch, capsys):
+    run = finished(Run("tiny", 0, "sft"))
+    left = run.folder / ".model.tmp-7"
+    left.mkdir()
+    monkeypatch.setattr(storage, "_remove", lambda path: None)  # as another user's files
+    with run._lock():
+        pass
+    assert ".model.tmp-7 in runs/tiny/seed-0/sft was left by" in capsys.readouterr().out
+
+
+def test_a_process_that_copies_a_stage_is_waited_for(root, tmp_path, monkeypatch):
+    run = Run("tiny", 0, "sft")
+    shipped(run, tmp_path)
+    lock = run._lock()
+    lock.__enter__()
+    threading.Timer(0.3, lock.__exit__, (None, None, None)).start()
+    assert find_stage("tiny", 0, "sft") == run.model_dir
+    monkeypatch.setattr(runs, "PATIENCE_S", 0.1)
+    with run._lock(), pytest.raises(StageBusy, match="Another process works on runs/tiny"):
+        run.save_eval(frame(), "key")
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_an_evaluation_goes_to_the_weights_it_is_of(root, replaced):
+    """While one process evaluates, another may replace the run, or delete it."""
+    run = finished(Run("tiny", 0, "sft"))
+    before = run.manifest["weights_sha256"]
+    shutil.rmtree(run.folder)
+    if replaced:
+        finished(run, weights=b"other")
+    manifest = run.manifest
+    with pytest.raises(StageBusy, match="deleted or replaced while it was evaluated"):
+        run.save_eval(frame(), "key", of=before)
+    assert run.manifest == manifest and not (run.folder / "samples.jsonl").exists()
+    if replaced:
+        run.save_eval(frame(), "key", of=manifest["weights_sha256"])
+        assert run.load_eval("key") is not None
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '"x"', "null", "{", "3"])
+def test_a_manifest_that_is_no_object_is_none(root, text):
+    run = finished(Run("tiny", 0, "sft"))
+    (run.folder / "manifest.json").write_text(text)
+    assert run.manifest is None and not run.complete and run.load_eval() is None
+    with pytest.raises(MissingStage):
+        find_stage("tiny", 0, "sft")
+    (run.folder / "manifest.json").write_text('{"status": "complete", "eval": [], "files": []}')
+    assert run.load_eval() is None
+    with pytest.raises(runs.DamagedStage):
+        find_stage("tiny", 0, "sft")
+
+
+def test_two_processes_write_one_report_after_the_other(root, monkeypatch):
+    run = finished(Run("tiny", 0, "base"))
+    run.save_eval(frame(), "key")
+    left = root / "tiny" / ".report.html.tmp-7"
+    left.write_text("of a killed process")
+    lock = storage.locked(root / "tiny" / ".report.lock", "busy")
+    lock.__enter__()
+    threading.Timer(0.3, lock.__exit__, (None, None, None)).start()
+    report.summarise("tiny")
+    assert not left.exists()
+    monkeypatch.setattr(storage.time, "monotonic", iter(range(0, 10**6, 1000)).__next__)
+    with (
+        storage.locked(root / "tiny" / ".report.lock", "busy"),
+        pytest.raises(StageBusy, match="Another process is writing the report in runs/tiny"),
+    ):
+        report.summarise("tiny")
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 86400.0])
+def test_a_clock_that_is_set_changes_no_duration(monkeypatch, jump):
+    plain, offset = machine.time.time, 0.0
+    monkeypatch.setattr(machine, "_charged", None)
+    monkeypatch.setattr(machine.time, "time", lambda: plain() + offset)
+    first = machine.spent({})["wall_s"]
+    offset = jump
+    assert 0 <= machine.spent({})["wall_s"] < 60
+    monkeypatch.setattr(machine, "_charged", None)
+    assert 0 < first <= machine.spent({})["wall_s"] < first + 60
+
+
 @pytest.mark.parametrize("own_parent", [False, True])
 def test_a_shipped_stage_of_a_branch_comes_only_beside_its_own_parent(root, tmp_path, own_parent):
     """A cai of the package's SFT says nothing of an SFT that was made here."""
@@ -458,8 +568,8 @@ def test_runs_lie_at_the_top_of_a_clone(tmp_path, monkeypatch):
 def test_walls_of_stages_add_up_to_the_wall_of_the_process(monkeypatch):
     monkeypatch.setattr(machine, "_charged", None)
     clock = iter([130.0, 150.0, 155.0])
-    monkeypatch.setattr(machine, "_process_start", lambda: 100.0)
-    monkeypatch.setattr(machine.time, "time", lambda: next(clock))
+    monkeypatch.setattr(machine, "_process_age", lambda: 30.0)
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
     base, sft = machine.spent({}), machine.spent({})
     assert (base["wall_s"], sft["wall_s"]) == (30.0, 20.0)
     assert machine.spent(sft)["wall_s"] == 25.0

@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -396,6 +397,158 @@ def test_a_saved_model_that_is_damaged_is_trained_again(base, capsys):
     run.train(sft(base, run, max_steps=1))
     assert "damaged" in capsys.readouterr().out
     assert runs.find_stage("tiny", 0, "sft") == run.model_dir
+
+
+def never(*args, **kwargs):
+    raise AssertionError("nothing may be trained")
+
+
+def stands(path: Path, what: str) -> None:
+    """Put something in the way of what a run writes at its end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if what == "link":
+        (path.parent.parent / "elsewhere").mkdir()
+        path.symlink_to(path.parent.parent / "elsewhere")
+    elif what == "dangling link":
+        path.symlink_to(path.parent / "nowhere")
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.write_text("not a folder")
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        ("model", "link"),
+        ("model", "dangling link"),
+        ("model", "file"),
+        ("trainer_state.json", "folder"),
+        ("trainer_state.json", "link"),
+        ("samples.jsonl", "folder"),
+        ("eval.jsonl", "dangling link"),
+    ],
+)
+def test_what_stands_in_the_way_of_the_end_is_found_before_the_start(base, name, what, monkeypatch):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run, max_steps=1)
+    stands(run.folder / name, what)
+    with monkeypatch.context() as patch, pytest.raises(FileExistsError) as error:
+        patch.setattr(trainer, "train", never)
+        run.train(trainer)
+    kind = "symbolic link" if "link" in what else what
+    assert f"{name} in runs/tiny/seed-0/sft is a {kind}" in str(error.value)
+    (run.folder / name).rename(run.folder.parent / "moved away")
+    run.train(trainer)
+    assert run.complete
+
+
+def test_a_whole_stage_may_be_a_link_to_another_disk(base, tmp_path):
+    run = Run("tiny", 0, "sft")
+    (tmp_path / "big disk").mkdir()
+    run.folder.parent.mkdir(parents=True)
+    run.folder.symlink_to(tmp_path / "big disk")
+    run.train(sft(base, run, max_steps=1))
+    assert run.complete and run.folder.is_symlink() and (tmp_path / "big disk" / "model").is_dir()
+
+
+def test_a_folder_that_takes_no_write_is_found_before_the_start(base, read_only, monkeypatch):
+    """Not the stage's parent, which the lock finds: the folder itself, or that of checkpoints."""
+    for seed, name in ((0, "."), (1, "checkpoints")):
+        run = Run("tiny", seed, "sft")
+        trainer = sft(base, run, max_steps=1)
+        read_only((run.folder / name).resolve())
+        monkeypatch.setattr(trainer, "train", never)
+        with pytest.raises(ReadOnlyFolder, match="set POSTLAB_RUNS"):
+            run.train(trainer)
+
+
+@pytest.mark.parametrize("fails", ["rename", "fsync"])
+def test_a_disk_that_fails_is_found_before_the_start(base, fails, monkeypatch):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run, max_steps=1)
+
+    def broken(path, *rest):
+        if ".trial" in str(path):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(storage, "rename" if fails == "rename" else "sync", broken)
+    monkeypatch.setattr(trainer, "train", never)
+    with pytest.raises(DiskFull, match="input/output error while saving a trial file of sft"):
+        run.train(trainer)
+    assert not list(run.folder.rglob(".*.tmp-*"))
+
+
+def test_too_little_space_is_found_before_the_start(base, monkeypatch):
+    run = Run("tiny", 0, "sft")
+    trainer = sft(base, run, max_steps=2)
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    free = 4 * trained + 12 * trained  # the model, and a checkpoint with Adam's moments
+    usage = SimpleNamespace(free=free - 1)
+    with monkeypatch.context() as patch, pytest.raises(DiskFull) as error:
+        patch.setattr("postlab.runs.place.shutil.disk_usage", lambda folder: usage)
+        patch.setattr(trainer, "train", never)
+        run.train(trainer)
+    assert "Nothing of sft was trained" in str(error.value) and "run this again" in str(error.value)
+    usage.free = free
+    monkeypatch.setattr("postlab.runs.place.shutil.disk_usage", lambda folder: usage)
+    run.train(trainer)
+    assert run.complete
+
+
+class Vanish(Stop):
+    """The run folder goes while it trains, or another run takes its place."""
+
+    def __init__(self, step: int, run: Run, becomes: dict | None) -> None:
+        super().__init__(step)
+        self.run, self.becomes = run, becomes
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            shutil.rmtree(self.run.folder.parent)
+            if self.becomes:
+                self.run.folder.mkdir(parents=True)
+                (self.run.folder / "manifest.json").write_text(json.dumps(self.becomes))
+
+
+@pytest.mark.parametrize("step", [1, 6])
+def test_a_folder_that_vanishes_under_a_run_is_made_again(base, step):
+    whole, run = Run("tiny", 9, "sft"), Run("tiny", 0, "sft")
+    log = whole.train(sft(base, whole))
+    vanish = Vanish(step, run, None)
+    assert losses(run.train(sft(base, run, callbacks=[vanish]))) == losses(log)
+    assert run.complete and {"config", "data", "key", "code"} <= run.manifest.keys()
+    late = sft(base, run)
+    run.train(late)
+    assert late.state.global_step == 0  # reused
+
+
+def test_a_run_that_took_the_folder_is_left_alone(base, capsys):
+    run, other = Run("tiny", 0, "sft"), {"status": "complete", "key": "another", "config": {}}
+    trainer = sft(base, run, callbacks=[Vanish(6, run, other)])
+    with pytest.raises(StageBusy, match="now holds another run"):
+        run.train(trainer)
+    assert run.manifest == other
+    run.train(trainer)  # saved, not trained again; the other run is kept
+    assert run.complete and (run.folder.parent / "sft.previous").is_dir()
+    assert trainer.state.global_step == 6
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"log_history": 3}', None])
+def test_a_damaged_log_of_a_complete_run_is_seen_whatever_its_manifest_lists(base, text, capsys):
+    run = Run("tiny", 0, "sft")
+    run.train(sft(base, run, max_steps=1))
+    manifest = run.manifest
+    del manifest["files"]  # as earlier versions wrote it
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    state = run.folder / "trainer_state.json"
+    state.unlink() if text is None else state.write_text(text)
+    with pytest.raises(runs.DamagedStage, match=r"trainer_state.json.* Delete runs/tiny/seed-0"):
+        _ = run.log
+    with pytest.raises(runs.DamagedStage, match="trainer_state.json"):
+        runs.find_stage("tiny", 0, "sft")
+    log = run.train(sft(base, run, max_steps=1))
+    assert "damaged: trainer_state.json" in capsys.readouterr().out and log == run.log
 
 
 class NaNAt4(SFTTrainer):

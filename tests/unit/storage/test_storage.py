@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,12 +164,64 @@ def test_waiting_processes_take_turns_and_only_one_takes_over_a_dead_ones_lock(l
         {"host": ["odd"], "pid": "odd"},
     ],
 )
-def test_a_lock_from_another_machine_counts_until_it_is_silent_for_long(lock, owner):
+def test_a_lock_from_another_machine_counts_until_it_is_silent_for_long(lock, owner, monkeypatch):
+    monkeypatch.setattr(storage, "BEAT_S", 0.05)
     left_by(lock, age=storage.SILENT_S - 30, **owner)
     assert "s ago" in refused(lock)
     left_by(lock, age=storage.SILENT_S + 1, **owner)
     with storage.locked(lock, "busy"):
         assert json.loads(held(lock).read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_clock_that_was_set_takes_no_lock_from_a_living_holder(lock, monkeypatch, jump, alive):
+    monkeypatch.setattr(storage, "BEAT_S", 0.2)
+    left_by(lock, age=jump, host="another", pid=1)
+    done = threading.Event()
+
+    def beat() -> None:  # by the holder's clock, which is not ours
+        while alive and not done.wait(0.05):
+            then = held(lock).stat().st_mtime + 0.05
+            os.utime(held(lock), (then, then))
+
+    holder = threading.Thread(target=beat)
+    holder.start()
+    try:
+        if alive:
+            assert "last sign of life just now" in refused(lock)
+        else:
+            with storage.locked(lock, "busy"):
+                pass
+    finally:
+        done.set()
+        holder.join()
+
+
+def test_a_turn_from_the_future_is_no_endless_wait(lock, monkeypatch):
+    monkeypatch.setattr(storage, "BEAT_S", 0.05)
+    left_by(lock, age=10**6, host="another", pid=1)
+    turn = held(lock).with_name(held(lock).name + ".turn")
+    turn.touch()
+    os.utime(turn, (time.time() + 86400,) * 2)
+    begun = time.monotonic()
+    with storage.locked(lock, "busy"):
+        pass
+    assert time.monotonic() - begun < 30
+
+
+def test_a_lock_whose_file_was_deleted_keeps_nobody_out(tmp_path, monkeypatch):
+    """Two processes would hold it: the one with the deleted file, and one with a new file."""
+    path, plain, deleted = tmp_path / "runs" / ".sft.lock", storage._kernel_lock, []
+
+    def between(handle):
+        if not deleted:
+            deleted.append(path.unlink())
+        return plain(handle)
+
+    monkeypatch.setattr(storage, "_kernel_lock", between)
+    with storage.locked(path, "busy"):
+        assert path.exists() and "busy" in refused(path)
 
 
 def test_a_number_that_another_process_has_by_now_is_not_the_holder(lock):
@@ -439,6 +492,8 @@ def test_a_quota_and_an_input_output_error_are_told_from_a_full_disk():
     full = saving(OSError(errno.ENOSPC, "No space left on device"))
     quota = saving(OSError(errno.EDQUOT, "Disk quota exceeded"))
     broken = saving(OSError(errno.EIO, "Input/output error"))
+    large = saving(OSError(errno.EFBIG, "File too large"))
+    assert "larger than a limit" in large and "FAT32" in large and "are free" not in large
     rust = saving(ValueError("Error while serializing: I/O error: ... (os error 5)"))
     assert "are free" in full and "Drive" not in full
     assert "quota" in quota and "are free" not in quota  # the disk's free space says nothing
@@ -446,6 +501,28 @@ def test_a_quota_and_an_input_output_error_are_told_from_a_full_disk():
     for text in (full, quota, broken):
         assert "at least 12.3 MB are needed in runs/x" in text and "run again." in text
     assert all("empty the trash" in text for text in (quota, broken))
+
+
+@pytest.mark.parametrize(
+    "error, refused",
+    [
+        (OSError(errno.EROFS, "Read-only file system", "{folder}/checkpoint-2/w"), True),
+        (ValueError("I/O error: Read-only file system (os error 30)"), True),
+        (OSError(errno.EACCES, "Permission denied", "{folder}/w"), True),
+        (OSError(errno.EACCES, "Permission denied", "/etc/shadow"), False),  # a reward's own
+        (OSError(errno.EPERM, "Operation not permitted"), False),
+    ],
+)
+def test_a_disk_that_turns_read_only_is_named(tmp_path, error, refused):
+    if isinstance(error, OSError) and error.filename:
+        error.filename = error.filename.format(folder=tmp_path)
+    guard = storage.disk_guard("a checkpoint", tmp_path, needed=1, shown="runs/x", advice="")
+    with pytest.raises(storage.ReadOnlyFolder if refused else type(error)) as raised, guard:
+        raise error
+    if refused:
+        assert "Cannot write to runs/x any more" in str(raised.value)
+        assert "Nothing saved earlier is lost" in str(raised.value)
+        assert str(tmp_path) not in str(raised.value)
 
 
 def test_advice_is_worked_out_only_when_it_is_needed():
