@@ -99,7 +99,7 @@ def porter(cell: Cell, door: socket.socket) -> None:
     if number := _KEYCTL.get(os.uname().machine):  # a keyring without the learner's keys
         libc.syscall(number, _JOIN_SESSION_KEYRING, None)
     if cell.mode == "weak" and _unused_user() is None:  # the limit counts what the user has running
-        cell = cell._replace(processes=_running() + 4 * PROCESSES)  # of a few programs at once
+        cell = cell._replace(processes=_running() + 2 * PROCESSES)  # of a few programs at once
     while True:
         message, fds, _, _ = socket.recv_fds(door, 1, 3)
         if not message:
@@ -344,7 +344,17 @@ def _sweep(group: str = "") -> None:
     if group:
         with suppress(OSError):
             _write(f"{group}/cgroup.kill", "1")
-    until = time.monotonic() + CPU_SECONDS
+    until = time.monotonic() + MOST_SECONDS
+    stopped: set[int] = set()
+    # A fork bomb outruns one kill at a time, so all of it is stopped first.
+    while (running := _descendants(os.getpid()) - stopped) and time.monotonic() < until:
+        for pid in running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= running
+    for pid in stopped:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     while time.monotonic() < until:
         try:
             with open(f"/proc/self/task/{os.getpid()}/children", encoding="utf-8") as children:
@@ -359,6 +369,21 @@ def _sweep(group: str = "") -> None:
             break
         except OSError:  # what was killed is still ending
             time.sleep(0.001)
+
+
+def _descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and that they have started."""
+    family: set[int] = set()
+    parents = [pid]
+    while parents:
+        parent = parents.pop()
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{thread}/children", encoding="utf-8") as file:
+                    children = set(map(int, file.read().split())) - family
+                family |= children
+                parents += children
+    return family
 
 
 def _reap(how: int) -> bool:
