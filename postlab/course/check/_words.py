@@ -192,8 +192,8 @@ def show(value: Any, digits: int = 4) -> str:
 def apart(one: Any, two: Any) -> tuple[str, str]:
     """Two values that differ, to as many digits, from four on, as it takes to see it.
 
-    >>> apart(0.866025, 0.866051), apart(1.0, 1)
-    (('0.86602', '0.86605'), ('1', '1'))
+    >>> apart(0.86602, 0.86604), apart(1.0, 1)
+    (('0.86602', '0.86604'), ('1', '1'))
     """
     pairs = [(show(one, digits), show(two, digits)) for digits in range(4, 9)]
     return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
