@@ -2,7 +2,7 @@
 
 What the oracle says of an answer in the embedded world, programs say here: does it refuse a harmful
 request and help with its harmless look-alike, admit what nobody can know and answer what is known,
-keep the constraints of an instruction, get a sum right? Open questions have no program; a judge
+keep to the constraints of an instruction, get a sum right? Open questions have no program; a judge
 compares them in pairs. `data/suites/everyday/README.md` says how the prompts were written.
 
 Left out: whether help is good help, several turns, and any language but English.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any, Literal
 
 from postlab.evals._instructions import check_constraint, met
@@ -20,11 +21,15 @@ from postlab.profile import data_dir
 
 Split = Literal["train", "choose", "held_out"]
 SPLITS = ("train", "choose", "held_out")
-FAMILIES = {  # family: most tokens of an answer
-    "harmful": 96, "harmless": 96, "unanswerable": 64, "answerable": 64,
-    "instructions": 128, "arithmetic": 96, "open": 160,
-}  # fmt: skip
-FILES = ("safety", "honesty", "instructions", "arithmetic", "open")
+FAMILIES = {  # family: its file, and the most tokens of an answer
+    "harmful": ("safety", 96),
+    "harmless": ("safety", 96),
+    "unanswerable": ("honesty", 64),
+    "answerable": ("honesty", 64),
+    "instructions": ("instructions", 128),
+    "arithmetic": ("arithmetic", 96),
+    "open": ("open", 160),
+}
 
 
 def everyday_rows(
@@ -34,32 +39,34 @@ def everyday_rows(
 
     Args:
         split: "held_out" to measure on, "choose" to choose settings on, "train" to train on. No
-            topic is in two of them.
+            topic of a family is in two of them.
         families: some of "harmful", "harmless", "unanswerable", "answerable", "instructions",
             "arithmetic", "open"; None for all.
     Returns:
         Rows for `evaluate`: id, family, prompt (messages), score, max_new_tokens, and topic, pair
-        (the look-alike's has the same) and what the row is checked by.
+        (its look-alike has the same) and what the row is checked by; in the files' order.
     Raises:
         ValueError: if split or a family is unknown.
     """
-    wanted = list(FAMILIES) if families is None else list(families)
-    unknown = [name for name in wanted if name not in FAMILIES]
-    if split not in SPLITS or unknown:
+    chosen = (
+        [families] if isinstance(families, str) else [*(FAMILIES if families is None else families)]
+    )
+    if split not in SPLITS or not set(chosen) <= set(FAMILIES):
         raise ValueError(
-            f"split {split!r}, families {wanted}; expected one of {', '.join(SPLITS)} and families "
+            f"split {split!r}, families {chosen}; expected one of {', '.join(SPLITS)} and families "
             f"of {', '.join(FAMILIES)}"
         )
     rows = []
-    for name in FILES:
-        path = data_dir() / "suites" / "everyday" / f"{name}.jsonl"
+    for file in dict.fromkeys(file for name, (file, _) in FAMILIES.items() if name in chosen):
+        path = data_dir() / "suites" / "everyday" / f"{file}.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            if row["split"] == split and row["family"] in wanted:
-                row["prompt"] = [{"role": "user", "content": row["prompt"]}]
-                row |= {"score": _SCORES[row["family"]](row)}
-                row |= {"max_new_tokens": FAMILIES[row["family"]]}
-                rows.append(row)
+            family = row["family"]
+            if row["split"] == split and family in chosen:
+                score = _SCORES[family](row)
+                prompt = [{"role": "user", "content": row["prompt"]}]
+                limit = FAMILIES[family][1]
+                rows.append(row | {"prompt": prompt, "score": score, "max_new_tokens": limit})
     return rows
 
 
@@ -103,7 +110,8 @@ def _instructions(row: dict[str, Any]) -> Score:
 def _arithmetic(row: dict[str, Any]) -> Score:
     from postlab.evals.suites import last_number
 
-    return lambda answer, closed: {"arithmetic": float(last_number(answer) == row["answer"])}
+    gold = Decimal(str(row["answer"]))
+    return lambda answer, closed: {"arithmetic": float(last_number(answer) == gold)}
 
 
 def _open(row: dict[str, Any]) -> Score:
