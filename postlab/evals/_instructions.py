@@ -49,7 +49,7 @@ COMMON = {
     "la las son o sus",
 }
 LANGUAGES = {name: frozenset(words.split()) for name, words in COMMON.items()}
-ENGLISH_ONLY = frozenset("the and of with this is was from are it".split())
+ENGLISH_ONLY = LANGUAGES["english"] & {"the", "and", "of", "with", "is", "was", "from", "are", "it"}
 
 
 def met(constraint: Mapping[str, Any], answer: str) -> bool:

@@ -144,11 +144,12 @@ def _everyday(n: int | None, seed: int) -> list[dict[str, Any]]:
     return sorted(rows, key=drawn)
 
 
-UNITS = "zero one two three four five six seven eight nine".split()
-TEENS = (
-    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-)  # fmt: skip
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_NAMES = (
+    "zero one two three four five six seven eight nine",
+    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
+    "twenty thirty forty fifty sixty seventy eighty ninety",
+)
+UNITS, TEENS, TENS = (names.split() for names in _NAMES)
 IN_WORDS = {word: value for value, word in enumerate(UNITS + TEENS)}
 IN_WORDS |= {word: 10 * value for value, word in enumerate(TENS, 2)}
 _SMALL = rf"(?:(?:{'|'.join(TENS)})(?:[- ](?:{'|'.join(UNITS[1:])}))?|{'|'.join(TEENS + UNITS)})"
@@ -181,9 +182,9 @@ TYPED = str.maketrans({"\u2212": "-", "\xa0": " ", "\u202f": "", "\u2009": "", "
 def last_number(answer: str) -> Decimal | None:
     """The number that an answer gives as its outcome; None if it gives none.
 
-    In this order: what follows the last '####', '\\\\boxed{' or 'the answer is'; in the last sentence
-    with a number, what follows its last '=', verb or 'so', unless that is itself a sum; else that
-    sentence's last number. Numbers may be spelled, to 999.
+    In this order: what follows the last '####', '\\\\boxed{' or 'the answer is'; in the last
+    sentence with a number, what follows its last '=', verb or 'so', unless that is itself a sum;
+    else that sentence's last number. Numbers may be spelled, to 999.
 
     >>> last_number("Each has 3, so it is 3 x 4 = 12 after 2 days.")
     Decimal('12')

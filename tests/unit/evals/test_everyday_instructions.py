@@ -23,13 +23,15 @@ ANSWERS = [
         "": 0, "Moon\n\nMoon": 0, "`Moon`": 1, "3.5": 1, "- Moon": 1, "…": 0,
     }),
     ("words", {"most": 5}, {
-        "One two three four five": 1, "One two three four five six": 0, "1. One two\n2. Three four": 1,
+        "One two three four five": 1, "One two three four five six": 0,
+        "1. One two\n2. Three four": 1,
         "One, two – three; four (five)!": 1, "Don’t stop the old clock": 1, "\n\n": 0,
         "# A title": 1, "loop " * 50: 0,
     }),
     ("sentences", TWO, {
         "Owls hunt. They see well.": 1, "Owls hunt at night.": 0, "Dr. Smith saw it. It flew.": 1,
-        "It costs 3.50 dollars. That's cheap.": 1, "Really?! Yes.": 1, "Come at 5 p.m. on Monday. Bye": 1,
+        "It costs 3.50 dollars. That's cheap.": 1, "Really?! Yes.": 1,
+        "Come at 5 p.m. on Monday. Bye": 1,
         'She said "Stop!" and left. I stayed.': 1, "Owls hunt... and sleep. They fly.": 1,
         "- Owls hunt\n- Owls sleep": 1, "Owls hunt\n\nOwls sleep": 1, "owls hunt. owls sleep.": 1,
         "J. K. Rowling wrote it. I read it.": 1, "So do I. You too.": 1, "One. Two. Three.": 0,
@@ -37,7 +39,8 @@ ANSWERS = [
     }),
     ("paragraphs", TWO, {
         "One.\n\nTwo.": 1, "One.\nTwo.": 0, "One.\n \t\nTwo.": 1, "One.\n\n\n\nTwo.": 1,
-        "One.": 0, "One.\n\nTwo.\n\nThree.": 0, "# Title\n\nOne.\n\nTwo.": 1, "\n\nOne.\n\nTwo.\n\n": 1,
+        "One.": 0, "One.\n\nTwo.\n\nThree.": 0, "# Title\n\nOne.\n\nTwo.": 1,
+        "\n\nOne.\n\nTwo.\n\n": 1,
     }),
     ("lines", THREE, {
         "a\nb\nc": 1, "a\n\nb\n\nc": 1, "a\nb": 0, "a\nb\nc\n": 1, "a b c": 0, "a\nb\nc\nd": 0,
@@ -67,13 +70,15 @@ ANSWERS = [
     }),
     ("count", {"word": "tick"} | THREE, {
         "tick tick tick": 1, "Tick, TICK, tick.": 1, "tick tick": 0, "ticks tick tick": 0,
-        "tick tick tick tick": 0, "tick-tick-tick": 1, "**tick** tick tick": 1, "ticking tick tick tick": 1,
+        "tick tick tick tick": 0, "tick-tick-tick": 1, "**tick** tick tick": 1,
+        "ticking tick tick tick": 1,
     }),
     ("count", {"word": "oboe", "most": 1}, {
         "the oboe": 1, "oboe and oboe": 0, "a flute": 1, "Oboes": 1,
     }),
     ("avoid_letters", {"letters": "e"}, {
-        "A cat sits.": 1, "The cat": 0, "E": 0, "café": 0, "É": 0, "12 %": 1, "": 0, "A bright island": 1,
+        "A cat sits.": 1, "The cat": 0, "E": 0, "café": 0, "É": 0, "12 %": 1, "": 0,
+        "A bright island": 1,
     }),
     ("avoid_marks", {"marks": ","}, {
         "No pause here.": 1, "Well, yes": 0, "1,000": 0, "semi; colon": 1, "“quoted”": 1, "": 0,
@@ -93,16 +98,19 @@ ANSWERS = [
         "**STOP**": 1, "THE McD": 0,
     }),
     ("case", {"case": "lower"}, {
-        "hello there.": 1, "Hello": 0, "i am": 1, "I am": 0, "iPhone": 0, "ärger": 1, "3 cats": 1, "!": 0,
+        "hello there.": 1, "Hello": 0, "i am": 1, "I am": 0, "iPhone": 0, "ärger": 1, "3 cats": 1,
+        "!": 0,
     }),
     ("json", {"keys": ["a", "b"]}, {
         '{"a": 1, "b": 2}': 1, '```json\n{"a": 1, "b": [2]}\n```': 1, "{'a': 1, 'b': 2}": 0,
         '{"a": 1}': 0, '{"a": 1, "b": 2, "c": 3}': 0, 'Here: {"a": 1, "b": 2}': 0, "[1]": 0,
-        '{"a": "he said “hi”", "b": "x_y_"}': 1, '{"a": 1, "b": 2,}': 0, '```\n{"b": 1, "a": 2}\n```': 1,
+        '{"a": "he said “hi”", "b": "x_y_"}': 1, '{"a": 1, "b": 2,}': 0,
+        '```\n{"b": 1, "a": 2}\n```': 1,
         '{"a": 1, "b": 2}\n\nI hope this helps!': 0, "[" * 100_000: 0,
     }),
     ("language", {"language": "french"}, {
-        FRENCH: 1, GERMAN: 0, SPANISH: 0, ITALIAN: 0, PORTUGUESE: 0, "The market is in the street.": 0,
+        FRENCH: 1, GERMAN: 0, SPANISH: 0, ITALIAN: 0, PORTUGUESE: 0,
+        "The market is in the street.": 0,
         FRENCH + " (The market is in the street. There are fruits and cheese.)": 0, "Bonjour": 0,
         "C’est l’heure qu’il aime le plus.": 1,
     }),
@@ -149,7 +157,8 @@ def test_each_kind_has_right_and_wrong_answers():
         {"kind": "avoid", "phrases": "hot"}, {"kind": "avoid", "phrases": []},
         {"kind": "avoid", "phrases": ["!"]}, {"kind": "starts", "phrase": "..."},
         {"kind": "language", "language": "klingon"}, {"kind": "case", "case": "title"},
-        {"kind": "question", "ends": 1}, {"kind": "json", "keys": ["a"], "most": 3}, {"kind": "ends"},
+        {"kind": "question", "ends": 1}, {"kind": "json", "keys": ["a"], "most": 3},
+        {"kind": "ends"},
     ],
 )  # fmt: skip
 def test_a_constraint_that_cannot_be_checked_says_what_is_expected(constraint):
@@ -158,10 +167,13 @@ def test_a_constraint_that_cannot_be_checked_says_what_is_expected(constraint):
 
 
 ENDLESS = [
-    "." * 100_000 + "x", "a-" * 50_000, "1. " * 33_000, " " * 100_000, "\n \t" * 33_000, "- " * 50_000,
-    "*" * 100_000, "_a" * 50_000, "A. " * 33_000, "'" * 100_000, "the " * 25_000, '."' * 50_000 + "x",
+    "." * 100_000 + "x", "a-" * 50_000, "1. " * 33_000, " " * 100_000, "\n \t" * 33_000,
+    "- " * 50_000,
+    "*" * 100_000, "_a" * 50_000, "A. " * 33_000, "'" * 100_000, "the " * 25_000,
+    '."' * 50_000 + "x",
     "[" * 100_000, "`" * 100_000, "#" * 100_000, "1." * 50_000, "# \n" * 33_000, "é" * 100_000,
-    "Mr. " * 25_000, "\n- a" * 25_000, "." + '"' * 100_000 + "x", "1,1" * 33_000, " \n" * 50_000 + "x",
+    "Mr. " * 25_000, "\n- a" * 25_000, "." + '"' * 100_000 + "x", "1,1" * 33_000,
+    " \n" * 50_000 + "x",
 ]  # fmt: skip
 
 
