@@ -20,8 +20,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 WORD = re.compile(r"[^\W_]+(?:(?:['-]|(?<=[0-9])[.,](?=[0-9]))[^\W_]+)*")
-BULLET = re.compile(r"^([ \t]*)(?:[-*+\u2013][ \t]+|\u2022[ \t]*)(?=\S)", re.MULTILINE)
-NUMBERED = re.compile(r"^([ \t]*)[0-9]{1,3}[.)][ \t]+(?=\S)", re.MULTILINE)
+BULLET = re.compile(
+    r"^([ \t]*)(?:[-*+\u2013][ \t]+|[\u2022\u25cf\u25e6\u25aa][ \t]*)(?=\S)", re.MULTILINE
+)
+NUMBERED = re.compile(r"^([ \t]*)[0-9]{1,3}[.):][ \t]+(?=\S)", re.MULTILINE)
 ITEM = re.compile(rf"{BULLET.pattern}|{NUMBERED.pattern}", re.MULTILINE)
 HEADING = re.compile(r"^#{1,6} .*$", re.MULTILINE)
 BREAK = re.compile(r"\n[ \t]*\n")
@@ -36,17 +38,21 @@ EMPHASIS = re.compile(
 PLAIN = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\xa0": " "})
 # The commonest short words, by which a text tells its language.
 COMMON = {
-    "english": "the and of to in is that it was for on are with as at be this have from or had by",
+    "english": "the and of to in is that it was for on are with as at be this have from or had by "
+    "an they you he she we can not but if there their which when your will do so",
     "french": "le la les des et est un une dans que qui pour pas sur avec il elle je vous nous du "
-    "l d j c n s qu de en ce au plus se sont on par ou",
+    "l d j c n s qu de en ce au plus se sont on par ou mais ont très aussi tout cette ces son sa "
+    "ses comme leur voici fait peut quand sans",
     "german": "der die das und ist nicht ein eine zu den mit sich auf für es dem von auch wir ich "
-    "in sie im man wie sind dann oder bei aus",
+    "in sie im man wie sind dann oder bei aus wird werden kann haben hat aber nach oft einen einem "
+    "einer nur noch um zum zur durch über diese sehr des am",
     "italian": "il lo la gli e è un una di che non per con sono del della si le nel alla mi più "
-    "in i l da dei delle",
+    "in i l da dei delle anche ma molto dal questo questa come nella degli al suo sua ci ha hanno "
+    "quando",
     "portuguese": "o os as e é um uma de que não para com por do da dos das em se mais no na você "
-    "são ou como ao",
+    "são ou como ao também muito mas quando seu sua pelo pela este esta tem têm foi isso à até",
     "spanish": "el los y es un una de que no para con por del se en lo su al más yo está como "
-    "la las son o sus",
+    "la las son o sus también hay muy pero cuando donde este esta tiene tienen desde porque sin ya",
 }
 LANGUAGES = {name: frozenset(words.split()) for name, words in COMMON.items()}
 ENGLISH_ONLY = LANGUAGES["english"] & {"the", "and", "of", "with", "is", "was", "from", "are", "it"}
@@ -140,7 +146,7 @@ def _sentences(text: str, **bounds: int) -> bool:
 
 def _paragraphs(text: str, **bounds: int) -> bool:
     blocks = BREAK.split(HEADING.sub("", text))
-    return _between(sum(bool(block.strip()) for block in blocks), **bounds)
+    return _between(sum(bool(WORD.search(block)) for block in blocks), **bounds)
 
 
 def _lines(text: str, **bounds: int) -> bool:
@@ -226,7 +232,8 @@ def _one_of(text: str, *, options: Sequence[str]) -> bool:
 
 
 def _question(text: str, *, ends: bool) -> bool:
-    return text.rstrip("\"')").endswith("?") == ends
+    signs = {mark for mark in text[-40:] if unicodedata.category(mark)[0] in "SMCZ"}  # emoji
+    return text.rstrip("\"')" + "".join(signs)).endswith("?") == ends
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -161,6 +161,9 @@ AMOUNT = re.compile(  # an ordinal, and a digit inside a name, is none
 )
 STEP = re.compile(r"\bstep [0-9]+\b")
 BESIDE = re.compile(r"\b(?:in|after|for|per|than|within|over|every) $")  # before a number
+COMPARED = re.compile(  # '9 is the largest of the 3'
+    r"\b(?:than|sum of|product of|difference between|(?:\w{2,12}est|most|out)\b.{0,20}\bof)\b"
+)
 CENTS = re.compile(
     r"([0-9]) (dollars?|euros?|pounds?)(?:,? and|,)? ([0-9]{1,2}) (?:cents?|pence)\b"
 )
@@ -168,10 +171,11 @@ MARKED = re.compile(
     r"####|\\boxed\{|\b(?:answer|result)(?: [a-z']{1,15}){0,6}?(?: is| are| was| be|:| =)"
 )
 # What comes before the outcome in the sentence that concludes an answer.
-LEADS = re.compile(
-    r"=|\u2192|\b(?:is|are|was|were|be|has|have|had|gets?|got|makes?|made|leaves?|equals?|gives?"
-    r"|needs?|costs?|pays?|paid|spends?|spent|takes?|took|keeps?|becomes?|remains?|so|therefore"
-    r"|thus|hence|totals?|altogether|left with)\b"
+LEADS = re.compile(  # a colon only before the last words: 'get on: 24'
+    r"=|\u2192|:(?= -?[0-9][0-9.,]{0,15}(?: [a-z]{1,15}){0,2}\W{0,3}$)|\b(?:it's|that's|is|are|was"
+    r"|were|be|has|have|had|gets?|got|makes?|made|leaves?|equals?|gives?|needs?|costs?|pays?|paid"
+    r"|spends?|spent|takes?|took|keeps?|becomes?|remains?|so|therefore|thus|hence|totals?"
+    r"|altogether|left with)\b"
 )
 OPERATOR = re.compile(
     r"(?: [a-z]{1,15}){0,2} ?(?:[-+*/x\u00d7\u00f7]|plus|minus|times|multiplied by|divided by) ?"
@@ -233,6 +237,8 @@ def _outcome(sentence: str) -> Decimal | None:
     sentence = sentence[-1000:]
     aside = re.sub(r"\([^()]*\)", "", sentence)
     sentence = aside if AMOUNT.search(aside) else sentence
+    main = re.split(r",? (?:because|since|who)\b", sentence, maxsplit=1)[0]
+    sentence = main if AMOUNT.search(main) else sentence
     numbers = list(AMOUNT.finditer(sentence))
     joined = set()  # numbers that stand beside an operator
     for left, right in zip(numbers, numbers[1:], strict=False):
@@ -246,10 +252,10 @@ def _outcome(sentence: str) -> Decimal | None:
     before = numbers[: len(numbers) - len(after)]
     alone = [number for number in after if number not in joined]
     between = sentence[leads[-1].end() : after[0].start()]
-    compared = re.search(r"\b(?:than|sum of|product of|difference between)\b", between)
+    compared = COMPARED.search(between)
     if before and before[-1] not in joined and (compared or not alone):
         chosen = before[-1]  # '12 is 5 plus 7', '9 is more than 8'
-    elif len(leads) == len(before) == 1 and before[0].start() == 0:
+    elif len(leads) == len(before) == 1 and before[0].start() == 0 and between.strip():
         chosen = before[0]  # '12 apples are left after 3 days'
     else:
         chosen = alone[0] if alone else after[-1]
