@@ -17,13 +17,15 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import dedent
 from typing import Any
 
 WORD = re.compile(r"[^\W_]+(?:(?:['-]|(?<=[0-9])[.,](?=[0-9]))[^\W_]+)*")
 BULLET = re.compile(
-    r"^([ \t]*)(?:[-*+\u2013][ \t]+|[\u2022\u25cf\u25e6\u25aa][ \t]*)(?=\S)", re.MULTILINE
+    r"^([ \t]*)(?:[-*+\u2013][ \t]+|-(?=[^\W\d])|[\u2022\u25cf\u25e6\u25aa][ \t]*)(?=\S)",
+    re.MULTILINE,
 )
-NUMBERED = re.compile(r"^([ \t]*)[0-9]{1,3}[.):][ \t]+(?=\S)", re.MULTILINE)
+NUMBERED = re.compile(r"^([ \t]*)[0-9]{1,3}[.):](?:[ \t]+|(?=[^\W\d]))(?=\S)", re.MULTILINE)
 ITEM = re.compile(rf"{BULLET.pattern}|{NUMBERED.pattern}", re.MULTILINE)
 HEADING = re.compile(r"^#{1,6} .*$", re.MULTILINE)
 BREAK = re.compile(r"\n[ \t]*\n")
@@ -95,7 +97,7 @@ def check_constraint(constraint: Any) -> None:
 
 def unfenced(answer: str) -> str:
     """The answer without a code fence around the whole of it."""
-    text = answer.strip()
+    text = dedent(answer).strip()
     if text.startswith("```") and text.endswith("```") and len(text) > 6:
         first, newline, rest = text[3:-3].partition("\n")
         text = rest if newline and (not first.strip() or first.strip().isalnum()) else text[3:-3]

@@ -160,10 +160,14 @@ AMOUNT = re.compile(  # an ordinal, and a digit inside a name, is none
     r"(?<![a-z0-9_])-?(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)(?![0-9]|(?:st|nd|rd|th)\b)"
 )
 STEP = re.compile(r"\bstep [0-9]+\b")
-BESIDE = re.compile(r"\b(?:in|after|for|per|than|within|over|every) $")  # before a number
+BESIDE = re.compile(
+    r"\b(?:in(?:to)?|after|for|per|than|within|over|every|(?<!total )(?<!sum )of) $"
+)  # before a number
 COMPARED = re.compile(  # '9 is the largest of the 3'
     r"\b(?:than|sum of|product of|difference between|(?:\w{2,12}est|most|out)\b.{0,20}\bof)\b"
 )
+STATES = re.compile(r"is|are|was|were|remain|altogether")
+TOTAL = re.compile(r"[^0-9]{0,30}\b(?:in total|in all|altogether|overall)\W{0,9}$")
 CENTS = re.compile(
     r"([0-9]) (dollars?|euros?|pounds?)(?:,? and|,)? ([0-9]{1,2}) (?:cents?|pence)\b"
 )
@@ -237,7 +241,7 @@ def _outcome(sentence: str) -> Decimal | None:
     sentence = sentence[-1000:]
     aside = re.sub(r"\([^()]*\)", "", sentence)
     sentence = aside if AMOUNT.search(aside) else sentence
-    main = re.split(r",? (?:because|since|who)\b", sentence, maxsplit=1)[0]
+    main = re.split(r",? (?:because|since|who)\b|; the (?:others?|rest)\b", sentence, maxsplit=1)[0]
     sentence = main if AMOUNT.search(main) else sentence
     numbers = list(AMOUNT.finditer(sentence))
     joined = set()  # numbers that stand beside an operator
@@ -245,8 +249,12 @@ def _outcome(sentence: str) -> Decimal | None:
         if OPERATOR.fullmatch(sentence, left.end(), right.start()):
             joined |= {left, right}
     leads = [m for m in LEADS.finditer(sentence) if m.end() <= numbers[-1].start()]
+    if TOTAL.match(sentence, numbers[-1].end()):
+        return _value(numbers[-1][0])
     if not leads:
-        main = [n for n in numbers if not BESIDE.search(sentence, max(0, n.start() - 8), n.start())]
+        main = [
+            n for n in numbers if not BESIDE.search(sentence, max(0, n.start() - 12), n.start())
+        ]
         return _value((main or numbers)[-1][0])
     after = [number for number in numbers if number.start() >= leads[-1].end()]
     before = numbers[: len(numbers) - len(after)]
@@ -255,8 +263,9 @@ def _outcome(sentence: str) -> Decimal | None:
     compared = COMPARED.search(between)
     if before and before[-1] not in joined and (compared or not alone):
         chosen = before[-1]  # '12 is 5 plus 7', '9 is more than 8'
-    elif len(leads) == len(before) == 1 and before[0].start() == 0 and between.strip():
-        chosen = before[0]  # '12 apples are left after 3 days'
+    elif len(leads) == len(before) == 1 and before[0].start() == 0 and STATES.match(leads[0][0]):
+        # '12 apples are left after 3 days', but '5 weeks are 35 days'
+        chosen = before[0] if between.strip() else (alone or after)[0]
     else:
         chosen = alone[0] if alone else after[-1]
     return _value(chosen[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 import time
 from collections import Counter
@@ -101,6 +102,13 @@ def test_no_sum_to_train_on_has_the_numbers_of_another_split():
     for split, least in (("held_out", 40), ("choose", 8), ("train", 120)):
         levels = Counter(row["level"] for row in rows if row["split"] == split)
         assert set(levels) == {1, 2, 3, 4, 5} and min(levels.values()) >= least
+
+
+def test_an_outcome_is_none_of_the_numbers_in_the_prompt():
+    """Else an answer that repeats the prompt would be right by luck, as it is for the largest."""
+    for row in lines("arithmetic"):
+        given, answer = numbers(row["prompt"]), Decimal(str(row["answer"]))
+        assert answer not in given or (row["level"] == 2 and answer == max(given)), row
 
 
 def test_a_sum_of_the_first_three_levels_follows_from_its_numbers():
@@ -235,6 +243,16 @@ def test_numbers_in_endless_text_are_read_in_linear_time(text):
     start = time.process_time()
     last_number(text)
     assert time.process_time() - start < 0.5  # a quadratic reading takes minutes
+
+
+def test_any_words_in_any_order_are_read():
+    draw = random.Random(0)
+    tokens = (
+        "12 3 -4 $5.50 1,000 is are = : ( ) + - * than of so \n . ? the answer #### twenty- one 2nd"
+    )
+    for _ in range(3000):
+        text = " ".join(draw.choices([*tokens.split(" ")], k=draw.randint(1, 14)))
+        assert isinstance(last_number(text), Decimal | None)
 
 
 def test_a_part_of_the_suite_is_drawn_alike_for_look_alikes(monkeypatch):
