@@ -9,15 +9,17 @@ import re
 import time
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from postlab.claims.comparison import COUNTED
 from postlab.evals import METRICS, suite_rows
-from postlab.evals._instructions import KINDS, check_constraint
+from postlab.evals._instructions import KINDS, check_constraint, met
 from postlab.evals.everyday import FAMILIES, SPLITS, everyday_rows
 from postlab.evals.suites import last_number
 from postlab.profile import data_dir
+from postlab.stats import cohen_kappa
 
 FOLDER = data_dir() / "suites" / "everyday"
 LEAST = {  # family: fewest prompts of a split
@@ -267,3 +269,55 @@ def test_a_part_of_the_suite_is_drawn_alike_for_look_alikes(monkeypatch):
     pairs = [{row["pair"] for row in part if row["family"] == f} for f in ("harmful", "harmless")]
     assert len(part) == 10 and pairs[0] == pairs[1] != {"0", "1", "2", "3", "4"}
     assert suite_rows("everyday", 5, 2) != part
+
+
+FRESH = json.loads((Path(__file__).parent / "everyday_fresh.json").read_text(encoding="utf-8"))
+READING = json.loads(
+    (data_dir() / "results" / "everyday" / "reading_instructions.json").read_text(encoding="utf-8")
+)
+READ = ("instructions", "arithmetic")
+
+
+def test_answers_written_after_the_freeze_are_read_but_for_two():
+    """One repeats the prompt without an outcome; one numbers its three words on one line."""
+    wrong = [
+        case["answer"]
+        for case in FRESH["numbers"]
+        if last_number(case["answer"]) != (case["number"] and Decimal(case["number"]))
+    ]
+    wrong += [
+        case["answer"]
+        for case in FRESH["constraints"]
+        if met(case["constraint"], case["answer"]) != case["met"]
+    ]
+    assert len(FRESH["numbers"]) == len(FRESH["constraints"]) == 90
+    assert [answer.split()[0] for answer in wrong] == ["We", "1)"]
+
+
+def verdict(entry: dict) -> int:
+    if entry["family"] == "arithmetic":
+        return int(last_number(entry["answer"]) == Decimal(str(entry["gold"])))
+    return int(all(met(constraint, entry["answer"]) for constraint in entry["constraints"]))
+
+
+def test_the_verdicts_of_the_reading_follow_from_its_answers():
+    for entry in READING["entries"]:
+        changed = entry["id"] in READING["changed_since"] and entry["source"] == "written"
+        assert verdict(entry) == entry["verifier"] ^ changed, entry
+
+
+@pytest.mark.parametrize("family", READ)
+def test_the_kappa_of_the_reading_follows_from_its_labels(family):
+    entries = [entry for entry in READING["entries"] if entry["family"] == family]
+    readers = [entry["reader"] for entry in entries]
+    sources = Counter(entry["source"] for entry in entries)
+    assert set(sources.values()) == {30}
+    for when, verdicts in (
+        ("at_the_reading", [entry["verifier"] for entry in entries]),
+        ("today", [verdict(entry) for entry in entries]),
+    ):
+        kappa, recorded = cohen_kappa(readers, verdicts), READING["kappa"][family][when]
+        assert 15 <= sum(verdicts) <= 45  # balanced, more or less
+        for name in ("value", "low", "high"):
+            assert getattr(kappa, name) == pytest.approx(recorded[name], abs=1e-3)
+        assert sum(map(int.__eq__, readers, verdicts)) == recorded["agreed"]
