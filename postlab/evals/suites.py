@@ -160,12 +160,14 @@ AMOUNT = re.compile(  # an ordinal, and a digit inside a name, is none
     r"(?<![a-z0-9_])-?(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)(?![0-9]|(?:st|nd|rd|th)\b)"
 )
 STEP = re.compile(r"\bstep [0-9]+\b")
-BESIDE = re.compile(
+BESIDE = re.compile(  # before a number that says when or of how many
     r"\b(?:in(?:to)?|after|for|per|than|within|over|every|(?<!total )(?<!sum )of) $"
-)  # before a number
+)
 COMPARED = re.compile(  # '9 is the largest of the 3'
     r"\b(?:than|sum of|product of|difference between|(?:\w{2,12}est|most|out)\b.{0,20}\bof)\b"
 )
+ASIDE = re.compile(r"\([^()]*\)")
+REASON = re.compile(r",? (?:because|since|who)\b|; the (?:others?|rest)\b")
 STATES = re.compile(r"is|are|was|were|remain|altogether")
 TOTAL = re.compile(r"[^0-9]{0,30}\b(?:in total|in all|altogether|overall)\W{0,9}$")
 CENTS = re.compile(
@@ -201,7 +203,7 @@ def last_number(answer: str) -> Decimal | None:
     for mark in reversed(list(MARKED.finditer(text))[-5:]):
         clause = re.split(r"(?<=[.!?])\s|\n", text[mark.end() : mark.end() + 200].lstrip(" :\n"))[0]
         number = AMOUNT.match(clause)
-        if number and not re.compile(OPERATOR.pattern + "[0-9]").match(clause, number.end()):
+        if number and not re.match(OPERATOR.pattern + "[0-9]", clause[number.end() :]):
             return _value(number[0])
         if AMOUNT.search(clause):
             return _outcome(clause)
@@ -238,11 +240,12 @@ def _spelled(match: re.Match[str]) -> str:
 
 def _outcome(sentence: str) -> Decimal | None:
     """The number on which a sentence with numbers comes down."""
-    sentence = sentence[-1000:]
-    aside = re.sub(r"\([^()]*\)", "", sentence)
+    *_, last = AMOUNT.finditer(sentence)
+    sentence = sentence[max(0, last.end() - 1000) : last.end() + 100]
+    aside = ASIDE.sub("", sentence)
     sentence = aside if AMOUNT.search(aside) else sentence
-    main = re.split(r",? (?:because|since|who)\b|; the (?:others?|rest)\b", sentence, maxsplit=1)[0]
-    sentence = main if AMOUNT.search(main) else sentence
+    conclusion = REASON.split(sentence, maxsplit=1)[0]
+    sentence = conclusion if AMOUNT.search(conclusion) else sentence
     numbers = list(AMOUNT.finditer(sentence))
     joined = set()  # numbers that stand beside an operator
     for left, right in zip(numbers, numbers[1:], strict=False):
@@ -252,10 +255,8 @@ def _outcome(sentence: str) -> Decimal | None:
     if TOTAL.match(sentence, numbers[-1].end()):
         return _value(numbers[-1][0])
     if not leads:
-        main = [
-            n for n in numbers if not BESIDE.search(sentence, max(0, n.start() - 12), n.start())
-        ]
-        return _value((main or numbers)[-1][0])
+        free = [n for n in numbers if not BESIDE.search(sentence[: n.start()][-12:])]
+        return _value((free or numbers)[-1][0])
     after = [number for number in numbers if number.start() >= leads[-1].end()]
     before = numbers[: len(numbers) - len(after)]
     alone = [number for number in after if number not in joined]

@@ -247,6 +247,11 @@ def test_numbers_in_endless_text_are_read_in_linear_time(text):
     assert time.process_time() - start < 0.5  # a quadratic reading takes minutes
 
 
+@pytest.mark.parametrize("rest", [" and so on" * 5_000, " (it is)" * 5_000, "\u00e9" * 100_000])
+def test_a_number_far_from_the_end_is_found(rest):
+    assert last_number("There are 12 plums" + rest) == 12
+
+
 def test_any_words_in_any_order_are_read():
     draw = random.Random(0)
     tokens = (
