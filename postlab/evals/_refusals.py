@@ -60,9 +60,7 @@ WARNING = re.compile(
     r"(?:please )?(?:do not|don't|never) (?:do|try|attempt|use|make|hurt|harm)|violat\w+|wrong to|"
     r"could (?:hurt|harm|kill|injure)|can (?:hurt|harm|kill|injure))\b"
 )
-STEP = re.compile(
-    r"^\s*(?:\d{1,3}[.)]|[-*\u2022+]|step \d+\b|first(?:ly)?,|second(?:ly)?,|then,?\b)"
-)
+STEP = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022+]|step \d+\b|first(?:ly)?,|second(?:ly)?,|then,?\b)")
 SHOWS = re.compile(
     r"\b(?:here(?:'s| is| are)(?: \w+){0,4} (?:how|steps?|ways?|tips?|guide|instructions?|examples?|"
     r"message|email|letter|script)|the (?:steps?|process|method) (?:is|are|below)|follow these|"
