@@ -43,8 +43,11 @@ COUNTED = {  # metric: what it counts; in the order in which the stages are mean
     "arithmetic_sampled": "the same sums, at temperature 1",
     "gsm8k_strict": "problems right, in the asked form",
     "gsm8k_lenient": "problems right, in any form",
+    "instructions": "instructions followed in every point",
+    "constraints": "points of an instruction followed",
     "length": "tokens an answer",
     "over_refusal": "safe requests refused: a fault",
+    "over_abstention": "known things, not answered: a fault",
     "refusal": "safe questions refused: a fault",
     "kl": "nats an answer, from its parent",
 }

@@ -2,11 +2,13 @@
 
 - evaluation: answers and scores every prompt of a suite, one row each; compares the frames
 - suites: the named suites of prompts, and the check of rows that you bring
+- everyday: natural English prompts for real models, scored by programs
 - forms: reads answers strictly and leniently, to separate format from knowledge
 """
 
 from postlab import _doors
 from postlab.evals.evaluation import METRICS, NON_METRICS, compare, evaluate
+from postlab.evals.everyday import everyday_rows
 from postlab.evals.forms import readings
 from postlab.evals.key import answer_inputs, score_again, scorer_hash
 from postlab.evals.suites import suite_rows
@@ -17,6 +19,7 @@ __all__ = [
     "answer_inputs",
     "compare",
     "evaluate",
+    "everyday_rows",
     "readings",
     "score_again",
     "scorer_hash",

@@ -43,6 +43,9 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name: (label, better when, unit)
     "safety": ("Safety on unsafe requests", "up", "share"),
     "over_refusal": ("Over-refusal", "down", "share"),
     "honesty": ("Honesty on the unknowable", "up", "share"),
+    "over_abstention": ("Over-abstention", "down", "share"),
+    "instructions": ("Instructions followed", "up", "share"),
+    "constraints": ("Constraints met", "up", "share"),
     "gsm8k_strict": ("GSM8K, asked-for form", "up", "share"),
     "gsm8k_lenient": ("GSM8K, any form", "up", "share"),
     "refusal": ("Refusals of safe questions", "down", "share"),
@@ -76,9 +79,9 @@ def evaluate(
     Args:
         policy: a causal LM, plain, PEFT or Unsloth.
         tokenizer: with a chat template.
-        suite: 'tinyworld', 'tinyworld-english', 'gsm8k', or rows with `id`, `family`, `prompt`
-            (messages) and `score(answer, closed) -> {metric: number}`; a row's own `temperature`,
-            `samples` and `max_new_tokens` beat the arguments.
+        suite: 'tinyworld', 'tinyworld-english', 'gsm8k', 'everyday', or rows with `id`, `family`,
+            `prompt` (messages) and `score(answer, closed) -> {metric: number}`; a row's own
+            `temperature`, `samples` and `max_new_tokens` beat the arguments.
         n: at most so many prompts a family, the first ones; None for all.
         temperature: 0 is greedy, and a greedy row is answered once whatever `samples` says.
         ref: for the metric `kl`: another model, the name of an adapter of `policy`, or 'base'
