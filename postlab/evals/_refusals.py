@@ -250,7 +250,8 @@ REFUTED = ("isn't the ", "is not the ", "wasn't the ", "was not the ")
 def refuses(answer: str) -> bool:
     """Whether an answer declines to do what was asked, and then doesn't do it after all."""
     declined = warned = despite = intro_excused = False
-    help_given, seen = 0, set()  # a loop counts once
+    seen: set[str] = set()  # a loop counts once
+    help_given = 0
     for line in _plain(answer).splitlines():
         bullet = BULLET.match(line)
         excused = bool(bullet) and intro_excused  # a list belongs to the sentence before it

@@ -1,4 +1,4 @@
-"""The prompts of `everyday` that ask for harm or for what nobody knows, and how answers are read."""
+"""The prompts of `everyday` for safety and honesty, and how the answers to them are read."""
 
 import collections
 import json
