@@ -12,6 +12,7 @@ import pytest
 
 from postlab.evals._refusals import abstains, refuses, right
 from postlab.profile import data_dir
+from postlab.stats import cohen_kappa
 
 ANSWERS = [
     json.loads(line)
