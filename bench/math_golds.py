@@ -1,6 +1,7 @@
 r"""How often do postlab's verdicts on mathematics agree with math-verify's own?
 
     python bench/math_golds.py --data FOLDER --out rows.jsonl   # half an hour on two cores
+    python bench/math_golds.py --data FOLDER --out rows.jsonl --record agreement.json
 
 FOLDER holds `<suite>/test.jsonl` of SUITES: the evaluation data of the GitHub repositories
 QwenLM/Qwen2.5-Math (`evaluation/data`) and ZubinGou/math-evaluation-harness (`data`). Each gold
@@ -8,8 +9,8 @@ answer meets replies that restyle it, change it or belong to another row; ours i
 `math_reward([reply], [gold])`, with its default switches and with `unworked=True`, theirs
 `verify(parse(gold), parse(reply))` with a gold that has no dollar sign in a box.
 A gold that math_reward refuses (None; `math_rows` drops such rows and counts them) is counted
-apart, as is one that math-verify doesn't match with its own copy. The rows go to `--out`; what
-differed on the recorded day stands in `data/results/math_golds/agreement.json`.
+apart, as is one that math-verify doesn't match with its own copy. The rows go to `--out`, and the
+counts with every difference to `--record`: `data/results/math_golds/agreement.json` is such a file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import argparse
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -137,13 +141,96 @@ def jobs(folder: Path, suite: str) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(gold, list(replies(gold, every[k - 1], rng))) for k, gold in enumerate(every)]
 
 
+def kind_of(row: dict) -> str:
+    """Why the verdicts may differ, told by how the reply was made and whose verdict pays."""
+    gold, changed = row["gold"], row["how"] in ("changed", "sign changed", "other gold")
+    if changed and row["theirs"]:
+        if "_" in gold and len(gold) < 12:
+            return "another base, which math-verify does not read"
+        return "a changed part of the gold paid by math-verify"
+    if changed:
+        units = "cm" in gold
+        return "units are not compared" if units else "a changed part of the gold paid by postlab"
+    if not row["theirs"]:
+        return "the gold's own content refused by math-verify"
+    if row["how"] == "decimal":
+        return "a decimal rounded to fewer than four digits"
+    if "e - " in row["reply"]:
+        return "1.3e - 27 is no number with an exponent"
+    several = row["how"] == "stated"
+    return (
+        "an unmarked answer of several parts"
+        if several
+        else "a rewriting that postlab does not read"
+    )
+
+
+def record(rows: list[dict]) -> str:
+    """The counts by suite and every difference, as JSON with a line a difference."""
+    counts: dict[str, Counter] = {suite: Counter() for suite in SUITES}
+    golds_of: dict[str, set] = {suite: set() for suite in SUITES}
+    refused, unread = ({suite: set() for suite in SUITES} for _ in range(2))
+    differences = []
+    for row in rows:
+        suite, gold, their = row["suite"], row["gold"], row["theirs"]
+        golds_of[suite].add(gold)
+        if row["ours"][0] is None:
+            refused[suite].add(gold)
+        elif their is None:
+            unread[suite].add(gold)
+        else:
+            ours, unworked = (bool(verdict) for verdict in row["ours"])
+            counts[suite]["comparisons"] += 1
+            counts[suite]["agree"] += ours == their
+            counts[suite]["agree_unworked"] += unworked == their
+            if {ours, unworked} != {their}:
+                verdicts = {"ours": ours, "unworked": unworked, "theirs": their}
+                named = {key: row[key] for key in ("suite", "how", "gold", "reply")}
+                differences.append(named | verdicts | {"kind": kind_of(row)})
+    sources = {
+        suite: f"ZubinGou/math-evaluation-harness: data/{suite}/test.jsonl (MIT)"
+        if suite.startswith("math")
+        else f"QwenLM/Qwen2.5-Math: evaluation/data/{suite}/test.jsonl (MIT)"
+        for suite in SUITES
+    }
+    held = {
+        "provenance": {
+            "command": "python bench/math_golds.py",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "math-verify": version("math-verify"),
+            "sources": sources,
+            "note": "Kinds are given by rule: how the reply was made and whose verdict pays. Golds "
+            "that math_reward refuses, and golds that math-verify doesn't match with their own "
+            "copy, are counted apart.",
+        },
+        "distinct_golds": len(set.union(*golds_of.values())),
+        "suites": {
+            suite: {
+                "golds": len(golds_of[suite]),
+                "refused": len(refused[suite]),
+                "unread_by_math_verify": len(unread[suite]),
+                **counts[suite],
+            }
+            for suite in SUITES
+        },
+        "kinds": dict(Counter(each["kind"] for each in differences).most_common()),
+    }
+    lines = ",\n".join("  " + json.dumps(each) for each in differences)
+    return f'{json.dumps(held, indent=1)[:-2]},\n "differences": [\n{lines}\n ]\n}}\n'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--known", type=Path, help="rows of an earlier run: their verdicts")
+    parser.add_argument("--record", type=Path, help="write the counts of --out, as it is, here")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
+    if args.record:
+        lines = args.out.read_text(encoding="utf-8").splitlines()
+        args.record.write_text(record([json.loads(line) for line in lines]), encoding="utf-8")
+        return
     for line in args.known.read_text(encoding="utf-8").splitlines() if args.known else []:
         row = json.loads(line)
         KNOWN[row["gold"], row["reply"]] = row["theirs"]

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import socket
 import threading
 import traceback
@@ -21,6 +22,7 @@ from tiny_model import build_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+import postlab
 from postlab import terminal
 from postlab.judge import JudgeError, endpoint_chat, endpoint_judge, judge_pairs
 from postlab.report import summary_frame, write_report, written_comparison
@@ -28,6 +30,7 @@ from postlab.runs import Run
 from postlab.runs import key as fingerprint
 from postlab.runs.processes import FirstProcessFailed
 
+PACKAGE = os.path.dirname(postlab.__file__) + os.sep  # a clone may be called postlab, too
 ENVIRONMENT = {  # variable: what it holds
     "OPENAI_API_KEY": "sk-{}", "MY_JUDGE_KEY": "{}", "HF_TOKEN": "hf_{}", "WANDB_API_KEY": "{}",
     "AWS_SECRET_ACCESS_KEY": "{}", "DB_PASSWORD": "{}", "SLACK_WEBHOOK": "https://h/{}",
@@ -171,7 +174,9 @@ def chains(error: BaseException) -> str:
             traceback.walk_tb(error.__traceback__), capture_locals=True
         )
         shown += repr(error) + "".join(
-            f"{frame.name} {frame.locals}\n" for frame in stack if "/postlab/" in frame.filename
+            f"{frame.name} {frame.locals}\n"
+            for frame in stack
+            if frame.filename.startswith(PACKAGE)
         )
         error = error.__cause__ or error.__context__
     return shown
