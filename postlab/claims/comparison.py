@@ -1,9 +1,9 @@
 """A comparison in words: labels, seeds put together, and the finding of each stage.
 
 Figures, report and notebooks say the same thing because they all ask here. Nothing is estimated
-here: values, intervals and p come with the frame. Several seeds are averaged for the reader's
-eye; the interval of a mean is the mean of the seeds' own intervals, and a change counts only if
-every seed supports it.
+here: values, intervals and p come with the frame, and p is adjusted by Holm for the metrics that a
+stage was looked at in. Several seeds are averaged for the reader's eye; the interval of a mean is
+the mean of the seeds' own intervals, and a change counts only if every seed supports it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from postlab.evals import METRICS
 from postlab.runs import EMBEDDED
-from postlab.stats import Difference, verdict
+from postlab.stats import Difference, holm, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,9 +80,10 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
         frame: as for `plot_stages`.
     Returns:
         stage, metric, parent, value, low, high, n, seeds (each seed's value), difference,
-        difference_low, difference_high and verdict ("better" or "worse", for a metric that is
-        neither "up" or "down"; "inconclusive", also when seeds disagree; "" without a difference in
-        every seed).
+        difference_low, difference_high, p (the largest of the seeds', each adjusted by Holm for the
+        metrics of its stage), verdicts (each seed's) and verdict ("better" or "worse", for a metric
+        that is neither "up" or "down"; "varies" if seeds support both; else "inconclusive", also
+        when only some seeds support a change; "" without a difference in every seed).
         Stages in order of training, metrics in order of `COUNTED`.
     Raises:
         ValueError: if there are no rows, or a column is missing.
@@ -97,7 +98,7 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
             "report.summary_frame, with stage, metric, value, low, high, n"
         )
     parts: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for record in records:
+    for record in _adjusted(records):
         parts.setdefault((record["stage"], record["metric"]), []).append(record)
     stages, rows = in_order((stage for stage, _ in parts), ORDER), []
     metrics = in_order((metric for _, metric in parts), COUNTED)
@@ -105,12 +106,17 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
         part = parts.get((stage, metric))
         if part is None:
             continue
-        verdicts = {_verdict(record) for record in part}
+        each = [_verdict(record) for record in part]
+        verdicts = set(each)
         row: dict[str, Any] = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
         row |= {"stage": stage, "metric": metric, "n": int(min(r["n"] for r in part))}
-        row["verdict"] = next(iter(verdicts)) if len(verdicts) == 1 else "inconclusive"
+        row["p"] = max((record.get("p", math.nan) for record in part), default=math.nan)
+        row["verdicts"] = each
+        row["verdict"] = each[0] if len(verdicts) == 1 else "inconclusive"
+        if {"better", "worse"} <= verdicts or {"up", "down"} <= verdicts:
+            row["verdict"] = "varies"
         if "" in verdicts:  # a seed has no parent to be compared with: no change holds in all
-            row |= dict.fromkeys(("difference", "difference_low", "difference_high"), math.nan)
+            row |= dict.fromkeys(("difference", "difference_low", "difference_high", "p"), math.nan)
             row["verdict"] = ""
         row["seeds"] = [float(record["value"]) for record in part]
         row["parent"] = (["", *stages])[stages.index(stage)]
@@ -118,6 +124,19 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
             row["parent"] = part[0]["parent"] if isinstance(part[0]["parent"], str) else ""
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _adjusted(records: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, each p adjusted by Holm for the metrics of its stage and seed."""
+    rows = [dict(record) for record in records]
+    looked_at: dict[tuple[str, Any], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row.get("p") is not None and not math.isnan(row["p"]):
+            looked_at.setdefault((row["stage"], row.get("seed")), []).append(row)
+    for family in looked_at.values():
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p"] = float(p)
+    return rows
 
 
 def findings(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -139,7 +158,7 @@ def findings(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> dict[str, str
         part = table[(table["stage"] == stage) & (table["verdict"] != "")]
         if part.empty:
             continue
-        settled = part[part["verdict"] != "inconclusive"]
+        settled = part[~part["verdict"].isin(("inconclusive", "varies"))]
         part = part[part["difference"].abs() >= WORTH_A_WORD]
         gain, loss = (_largest(part[part["verdict"] == way]) for way in ("better", "worse"))
         if gain:

@@ -1,9 +1,8 @@
 """The comparison in Markdown: what changed, what it cost, what is inconclusive, with intervals.
 
-A verdict here is stricter than on the page: a stage is looked at in many metrics, so each p is
-adjusted by Holm over that stage's metrics first, and every seed has to agree. Left out: metrics
-without a change to test (the base's own, and KL), and any judge's opinion. Names of stages, metrics
-and devices are shown letter for letter, whatever Markdown or HTML they may hold.
+The verdicts are those of `claims`, as on the page and in the figures. Left out: metrics without a
+change to test (the base's own, and KL), and any judge's opinion. Names of stages, metrics and
+devices are shown letter for letter, whatever Markdown or HTML they may hold.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from postlab.claims import MECHANISM, is_share, merge_seeds, points, stage_label
 from postlab.evals import METRICS
 from postlab.report.page import visible
-from postlab.stats import holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +22,7 @@ SECTIONS = {  # heading: the verdicts under it, and what stands there when there
     "What changed for the better": (("better",), "Nothing that the prompts support."),
     "What it cost": (("worse",), "No loss that the prompts support; see what is inconclusive."),
     "What moved, neither better nor worse": (("up", "down"), ""),
+    "What depends on the seed": (("varies",), ""),
     "What is inconclusive": (("inconclusive",), "Nothing: every change is supported."),
 }
 
@@ -54,10 +53,7 @@ def written(
         frame: the same as rows, from `report.summary_frame`.
         provenance: what stands at the end: commits, devices.
     """
-    adjusted = frame.copy()
-    for _, rows in frame[frame["p"].notna()].groupby(["seed", "stage"]):
-        adjusted.loc[rows.index, "p"] = holm(rows["p"].to_numpy())
-    table = merge_seeds(adjusted)
+    table = merge_seeds(frame)
     seeds = sorted({entry["seed"] for entry in summary["stages"]})
     lines = [f"# What the stages of {plain(summary['profile'])} changed", ""]
     if summary["profile"] == "tiny":
@@ -65,7 +61,7 @@ def written(
     lines += [_how(seeds), ""]
     changed = table[table["verdict"] != ""]
     for (stage, parent), rows in changed.groupby(["stage", "parent"], sort=False):
-        lines += _stage(stage, parent, rows, _worst(adjusted, stage), len(seeds))
+        lines += _stage(stage, parent, rows, len(seeds))
         lines += [_training(summary, stage), ""]
     if changed.empty:
         lines += ["No stage has a parent to be compared with yet.", ""]
@@ -96,19 +92,17 @@ def _how(seeds: list[int]) -> str:
     )
 
 
-def _stage(
-    stage: str, parent: str, rows: pd.DataFrame, worst: Mapping[str, float], seeds: int
-) -> list[str]:
+def _stage(stage: str, parent: str, rows: pd.DataFrame, seeds: int) -> list[str]:
     lines = [f"## {plain(stage_label(stage))} against {plain(stage_label(parent))}", ""]
     for heading, (verdicts, empty) in SECTIONS.items():
         part = rows[rows["verdict"].isin(verdicts)].to_dict("records")
         if part or empty:
-            bullets = [f"- {_change(row, worst[row['metric']], seeds)}" for row in part]
+            bullets = [f"- {_change(row, seeds)}" for row in part]
             lines += [f"### {heading}", "", *(bullets or [empty]), ""]
     return lines
 
 
-def _change(row: Mapping[str, Any], p: float, seeds: int) -> str:
+def _change(row: Mapping[str, Any], seeds: int) -> str:
     """One metric: 'Safety on unsafe requests: 20% to 80%, +60 points (+50 to +70), p < 0.001'."""
     metric, share = row["metric"], is_share(row["metric"])
     own = metric not in METRICS
@@ -120,17 +114,19 @@ def _change(row: Mapping[str, Any], p: float, seeds: int) -> str:
         f"{round(100 * value, 6):.0f}%" if share else f"{value:.2f}"  # 42.5 may come as 42.4999
         for value in (row["value"] - row["difference"], row["value"])
     )
-    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    chance = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.3f}"
     largest = "" if seeds == 1 else ", the largest of the seeds"
     return (
         f"{name}: {before} to {after}, {size}{' points' if share else unit} ({low} to {high}),"
-        f" {chance}{largest}; {row['n']} prompts"
+        f" {chance}{largest}; {row['n']} prompts{_seeds(row['verdicts'])}"
     )
 
 
-def _worst(frame: pd.DataFrame, stage: str) -> dict[str, float]:
-    """Each metric's largest adjusted p over the seeds: the one that has to be small."""
-    return frame[frame["stage"] == stage].groupby("metric")["p"].max().to_dict()
+def _seeds(verdicts: list[str]) -> str:
+    """What single seeds support where not all of them agree: '; better on 5 of 8 seeds'."""
+    counts = {way: verdicts.count(way) for way in ("better", "worse", "up", "down")}
+    parts = [f"{way} on {count}" for way, count in counts.items() if 0 < count < len(verdicts)]
+    return f"; {', '.join(parts)} of {len(verdicts)} seeds" if parts else ""
 
 
 def _training(summary: Mapping[str, Any], stage: str) -> str:

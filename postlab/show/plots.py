@@ -198,7 +198,7 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
         x, y = stages.index(row["stage"]), scale * row["value"]
         before = rows.get(row["parent"])
         if before and metric != "kl":  # each KL has a start of its own: no path to draw
-            supported = row["verdict"] not in ("", "inconclusive")
+            supported = row["verdict"] not in ("", "inconclusive", "varies")
             axes.plot(
                 [stages.index(row["parent"]), x],
                 [scale * before["value"], y],

@@ -75,6 +75,28 @@ def test_seeds_are_averaged_and_must_agree():
     assert merge_seeds(rows).iloc[0]["verdict"] == "inconclusive"
 
 
+def test_p_is_adjusted_for_the_metrics_that_a_stage_was_looked_at_in():
+    """Six metrics: p = 0.03 alone is a finding, and among six none; other stages don't count."""
+    names = ("facts", "lists", "safety", "honesty", "helpfulness", "arithmetic")
+    rows = [row("grpo", name, 0.5, -0.1, p=0.03) for name in names]
+    assert set(merge_seeds(rows)["verdict"]) == {"inconclusive"}
+    assert merge_seeds(rows)["p"].tolist() == pytest.approx([0.18] * 6)
+    apart = [each | {"stage": f"stage {n}"} for n, each in enumerate(rows)]
+    assert set(merge_seeds(apart)["verdict"]) == {"worse"}
+    seeds = [each | {"seed": n, "metric": "facts"} for n, each in enumerate(rows)]
+    assert set(merge_seeds(seeds)["verdict"]) == {"worse"}
+    assert rows[0]["p"] == 0.03  # the caller's rows stay as they are
+
+
+def test_what_seeds_support_both_ways_varies():
+    changes = [0.2, -0.2, 0.01]
+    rows = [row("dpo", "facts", 0.5, change, seed=n) for n, change in enumerate(changes)]
+    merged = merge_seeds(rows).iloc[0]
+    assert merged["verdict"] == "varies"
+    assert merged["verdicts"] == ["better", "worse", "inconclusive"]
+    assert findings(rows) == {"dpo": "DPO: inconclusive, no change is supported"}
+
+
 def test_order_is_that_of_training_and_parents_default_to_the_stage_before():
     rows = [row(stage, "facts", 0.5) for stage in ("grpo", "mine", "base", "sft")]
     merged = merge_seeds(pd.DataFrame(rows))
