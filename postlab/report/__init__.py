@@ -1,13 +1,13 @@
 """The comparison of a profile's runs, as summary.json, stages.png and report.html.
 
-- summary: reads and compares the run folders; `python -m postlab.report PROFILE` calls it
-- reading: the run folders, and what is damaged in them
+- summary: writes what `claims` reads and compares; `python -m postlab.report PROFILE` calls it
 - page: the HTML file
 - written: the same comparison in sentences
 """
 
 from postlab import _doors
-from postlab.report.summary import summarise, summary_frame, write_report, written_comparison
+from postlab.claims import summary_frame
+from postlab.report.summary import summarise, write_report, written_comparison
 
 __all__ = [
     "summarise",

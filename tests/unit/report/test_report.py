@@ -19,9 +19,9 @@ import pytest
 matplotlib.use("Agg")
 
 from postlab import stats
+from postlab.claims.reading import FIELDS, read_runs
 from postlab.report import summarise, summary_frame, write_report, written_comparison
 from postlab.report import summary as report
-from postlab.report.reading import FIELDS, read_runs
 from postlab.report.summary import main
 from postlab.report.written import plain
 from postlab.runs import MissingStage

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab.claims import ORDER, in_order
+from postlab.claims.comparison import ORDER, in_order
 from postlab.evals import NON_METRICS
 from postlab.storage import LOG_BYTES, MANIFEST_BYTES, read_file, read_json
 
