@@ -765,7 +765,7 @@ table = compare({parent: before, "grpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same: in the stored output facts fell by 3 points, and the others' changes are inconclusive.
+# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same: in the stored output every change among them is inconclusive. Facts fell by 3 points, which taken alone its interval supports; among all the metrics looked at it doesn't pass Holm's correction (week 6).
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** DeepSeekMath, February 2024; R1 made it famous. And Qwen models were pretrained on much mathematics and flatter any gain, so the larger profiles name a second family.
 

@@ -61,7 +61,7 @@ table = table[(table["seed"] == lab.seed) & table["stage"].isin(frames)]
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]
-# A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only the changes whose interval excludes zero.
+# A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only supported changes: an interval that excludes zero, and a p below 0.05 after Holm's correction for the metrics that the stage was looked at in.
 
 # %%
 from postlab.show import plot_stages
