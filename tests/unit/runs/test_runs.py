@@ -22,6 +22,7 @@ import pytest
 from modules import module_at
 
 from postlab import storage
+from postlab.claims import read_runs
 from postlab.lab import Lab
 from postlab.profile import get_profile
 from postlab.progress import Bar, progress
@@ -674,7 +675,7 @@ def test_a_read_only_folder_is_read(root, tmp_path, read_only, capsys):
     assert here.run("sft") == Run("tiny", 0, "sft", "base") and here.run("sft").complete
     assert list(here.results("base", "sft")) == ["base", "sft"]
     pd.testing.assert_frame_equal(sft.load_eval("key"), frame())
-    assert [run.stage for run in report.read_runs(root / "tiny")[0]] == ["base", "sft"]
+    assert [run.stage for run in read_runs(root / "tiny")[0]] == ["base", "sft"]
     with sft._lock("k"):
         sft._prepare("k", {})  # as `train` does for a run that is complete
     assert not runs.adopt_shipped(Run("tiny", 0, "dpo"))  # shipped, but there is no place for it
