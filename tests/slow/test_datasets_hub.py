@@ -24,7 +24,8 @@ REQUESTS = {  # what the client asks for: source and options
     "slimorca": ("slimorca", {"split": "train", "n": 5}),
     "ultrafeedback": ("ultrafeedback", {"split": "train", "n": 5}),
     "gsm8k": ("gsm8k", {"split": "train"}),
-    "broken row": ("a/broken-row", {"split": "train"}),
+    "broken rows": ("a/broken-rows", {"split": "train"}),
+    "odd row": ("a/odd-row", {"split": "train"}),
     "broken file": ("a/broken-file", {"split": "train", "n": 2}),
     "no such split": ("a/range", {"split": "validation"}),
     "no such set": ("a/nothing", {"split": "train"}),
@@ -46,6 +47,7 @@ for line in sys.stdin:
     try:
         rows = instruction_rows(source, **options)
         said = {"replies": [row["completion"][0]["content"] for row in rows]}
+        said["dropped"] = rows.dropped
     except (OSError, ValueError) as error:
         said = {"error": f"{type(error).__name__}: {error}"}
     print("said", json.dumps(said), flush=True)
@@ -92,7 +94,8 @@ def repositories() -> dict[str, dict[str, bytes]]:
             "README.md": b"---\nconfigs:\n- config_name: main\n  data_files:\n"
             b"  - split: train\n    path: main/train-*\n---\n",
         },
-        "a/broken-row": {"train.jsonl": json_lines([*rows[:1], {"prompt": "?"}])},
+        "a/broken-rows": {"train.jsonl": json_lines([*rows[:1], *[{"prompt": "?"}] * 3])},
+        "a/odd-row": {"train.jsonl": json_lines([*rows[:3], {"prompt": "?"}])},
         "a/broken-file": {PARQUET: parquet(talks)[:-50]},
     }
 
@@ -160,7 +163,7 @@ def test_files_of_either_kind_give_the_same_draw(hub):
 def test_a_range_is_the_rows_it_names(hub):
     """Row groups hold 50 rows: the library's own skip(100) begins at row 50 of these."""
     said, server = hub
-    assert said["range"] == {"replies": ["100", "101", "102"]}
+    assert said["range"] == {"replies": ["100", "101", "102"], "dropped": {}}
     assert server.sent["a/range"] < len(server.repos["a/range"][PARQUET]) / 3
 
 
@@ -172,10 +175,15 @@ def test_known_sets_are_asked_for_at_their_revision(hub, name):
     assert _hub.REVISIONS[name] in asked and "main" not in asked
 
 
+def test_an_odd_row_is_dropped_and_counted(hub):
+    said, _ = hub
+    assert said["odd row"] == {"replies": ["0", "1", "2"], "dropped": {"no field 'completion'": 1}}
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ("broken row", "ValueError: a/broken-row, row 2: no field 'completion'"),
+        ("broken rows", "ValueError: a/broken-rows, row 2: no field 'completion'"),
         ("broken file", "OSError: cannot read 'a/broken-file', split 'train', from the Hub"),
         ("no such split", "Bad split: validation. Available splits: ['train']"),
         ("no such set", "Dataset 'a/nothing' doesn't exist on the Hub"),
