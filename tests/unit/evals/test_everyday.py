@@ -244,7 +244,7 @@ ENDLESS = [
 def test_numbers_in_endless_text_are_read_in_linear_time(text):
     start = time.process_time()
     last_number(text)
-    assert time.process_time() - start < 0.5  # a quadratic reading takes minutes
+    assert time.process_time() - start < 1.5  # a quadratic reading takes minutes
 
 
 @pytest.mark.parametrize("rest", [" and so on" * 5_000, " (it is)" * 5_000, "\u00e9" * 100_000])

@@ -182,4 +182,4 @@ def test_endless_text_is_read_in_linear_time(text):
     for kind, arguments in {case[0]: case[1] for case in ANSWERS}.items():
         start = time.process_time()
         met({"kind": kind} | arguments, text)
-        assert time.process_time() - start < 0.3, kind  # a quadratic check takes minutes
+        assert time.process_time() - start < 1.0, kind  # a quadratic check takes minutes
