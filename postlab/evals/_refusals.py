@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-PLAIN = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\xa0": " "})
+from postlab.evals._instructions import PLAIN
+
 MARKUP = str.maketrans("", "", "*#`_>")
 WORD = re.compile(r"\d+(?:[.,:]\d+)*[^\W_]*|[^\W\d_]+(?:'[^\W_]+)*")
 SENTENCE_END = re.compile(r"(?<=[.!?:])(?<![:.!?]\s\d\.)\s+")
