@@ -95,7 +95,7 @@ class Profile:
         lora: arguments of `FastLanguageModel.get_peft_model`, all but `random_state`.
         chat_template: name for `unsloth.chat_templates.get_chat_template`, for base models which
             have no template; None where the tokenizer brings its own.
-        suite: name of the held-out prompts in `evals`.
+        suite: name of the held-out prompts in `evals`, or several joined by "+".
         eval_prompts: held-out prompts a family.
         eval_samples: answers to each prompt that is asked at temperature 1.
         device: name for `preflight`; "cpu" means that a GPU is left alone.
@@ -228,43 +228,41 @@ TINY = Profile(
     suite="tinyworld", eval_prompts=200, eval_samples=4, device="cpu",
 )  # fmt: skip
 
-# The arithmetic, on two cores: 70 tokens/s of training, 78 tokens/s of sampling at batch 32, about
-# 55 at 16, about 210 tokens/s forward. Micro-batches of 4 keep activations near 1.5 GB.
-#   SFT   40 steps x 16 rows x 64 tokens = 41k tokens / 70                        = 9.8 minutes
-#   DPO   20 steps x 8 pairs x (2 x 64 trained + 2 x 64 for the reference / 3)    = 6.5 minutes
-#   GRPO  18 steps x (16 x 48 sampled / 55 + 16 x 88 trained / 70 = 34 s)         = 10 minutes
-#   evaluation of four stages, 16 prompts a family: 560 x 16 / 78 s, and KL       = 14 minutes
-# Imports, conversion and four notebooks: 6 minutes. In all about 47 of 60.
-# Evaluation as recorded: base 116 s, SFT 140 s, DPO 143 s, GRPO 169 s, 160 answers each.
+# The base is not quantized: at 135M parameters four bits save 0.4 GB, and without them the CPU engine
+# of `sampling` can read the policy. Arithmetic for two cores at 70 tokens/s, rows of 45 tokens:
+#   SFT   100 steps x 8 rows x 45 tokens = 36k tokens                              = 9 minutes
+#   DPO   40 steps x 8 pairs x 2 x 50 tokens, and the reference a third of it      = 10 minutes
+#   GRPO  40 steps x 32 completions x 40 tokens, and sampling 10 tokens of each    = 14 minutes
 SMOL = Profile(
-    name="smol", base_model="smol", second_model=None, load_in_4bit=True, dtype="float32",
-    max_length=128, lora=_lora(16, 32, False), chat_template=None,
+    name="smol", base_model="smol", second_model=None, load_in_4bit=False, dtype="float32",
+    max_length=192, lora=_lora(16, 32, False), chat_template=None,
     sft=StageConfig(
-        source="tinyworld-english", rows=640, minutes=6, eval_minutes=4.5,
+        source="everyday", rows=None, minutes=10, eval_minutes=15,
         trainer=_CPU | _SFT | dict(
-            max_steps=40, per_device_train_batch_size=4, gradient_accumulation_steps=4,
-            learning_rate=4e-4, lr_scheduler_type="linear", warmup_steps=3,
-            max_length=96, logging_steps=1, save_steps=10,
+            max_steps=100, per_device_train_batch_size=8, gradient_accumulation_steps=1,
+            learning_rate=4e-4, lr_scheduler_type="linear", warmup_steps=5,
+            max_length=192, logging_steps=2, save_steps=25,
         ),
     ),
     dpo=StageConfig(
-        source="tinyworld-english", rows=160, minutes=3, eval_minutes=2.5,
+        source="everyday", rows=None, minutes=12, eval_minutes=5,
         trainer=_CPU | _DPO | dict(
-            max_steps=20, per_device_train_batch_size=2, gradient_accumulation_steps=4,
-            learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=2,
-            max_length=96, logging_steps=1, save_steps=5,
+            loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5], beta=0.1,
+            max_steps=40, per_device_train_batch_size=8, gradient_accumulation_steps=1,
+            learning_rate=2e-4, lr_scheduler_type="linear", warmup_steps=4,
+            max_length=192, logging_steps=1, save_steps=10,
         ),
     ),
-    grpo=StageConfig(  # 16 completions a step, sampled together: 4 prompts, 4 answers each
-        source="tinyworld-english", rows=72, minutes=8, eval_minutes=3,
+    grpo=StageConfig(  # 32 completions a step, sampled together: 4 prompts, 8 answers each
+        source="everyday", rows=None, minutes=15, eval_minutes=5,
         trainer=_CPU | _GRPO | dict(
-            max_steps=18, per_device_train_batch_size=4, gradient_accumulation_steps=4,
-            num_generations=4, max_completion_length=48,
-            learning_rate=1e-4, lr_scheduler_type="linear", warmup_steps=0,
-            logging_steps=1, save_steps=3,
+            max_steps=40, per_device_train_batch_size=32, gradient_accumulation_steps=1,
+            num_generations=8, max_completion_length=24,
+            learning_rate=2e-4, lr_scheduler_type="constant", warmup_steps=0,
+            logging_steps=1, save_steps=10,
         ),
     ),
-    suite="tinyworld-english", eval_prompts=16, eval_samples=4, device="cpu", judge_model="smol",
+    suite="everyday-small", eval_prompts=120, eval_samples=8, device="cpu", judge_model="smol",
 )  # fmt: skip
 
 # Unsloth's trainer on a GPU makes an unset `epsilon_high` 0.28, DAPO's value; TRL makes it epsilon.
@@ -273,9 +271,10 @@ _GPU_GRPO = _GRPO | dict(epsilon_high=0.2)
 
 # About 450 tokens/s of 7B training on a T4. GRPO takes a 1.5B, as sampling a 7B fills a session:
 # a chain of its own, base -> SFT -> GRPO, which is never compared with the 7B stages.
-# Evaluation: 200 problems x 320 tokens = 64k tokens. 7B, batch 55: 310 tokens/s, 3.4 minutes, and
-# 1.5 of KL where there is a reference: base 3.4 + SFT 4.9, DPO 4.9. 1.5B, batch 200: 2,600
-# tokens/s, 0.4 minutes, and 0.7 of KL. (At a batch of 16 the 7B made 100 tokens/s: 10.8 minutes.)
+# Evaluation: 200 problems of GSM8K x 320 tokens and 816 prompts of `everyday` x 64 to 160: 64k and 74k
+# tokens. 7B, batch 55: 310 tokens/s, 7.4 minutes, and 3.2 of KL where there is a reference: base 7.4
+# + SFT 10.6, DPO 10.6. 1.5B, batch 200: 2,600 tokens/s, 0.9 minutes, and 1.5 of KL. (At a batch of
+# 16 the 7B made 100 tokens/s.)
 _T4_SFT = _T4 | _SFT | dict(
     num_train_epochs=1, per_device_train_batch_size=2, gradient_accumulation_steps=4,
     learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=1024,
@@ -285,20 +284,20 @@ T4 = Profile(
     second_model="unsloth/Qwen2.5-7B-bnb-4bit", load_in_4bit=True, dtype="float16",
     max_length=1024, lora=_lora(16, 16, "unsloth"), chat_template="chatml",
     sft=StageConfig(
-        source="openhermes", rows=3000, minutes=45, eval_minutes=9, trainer=_T4_SFT
+        source="openhermes", rows=3000, minutes=45, eval_minutes=18, trainer=_T4_SFT
     ),
     dpo=StageConfig(
-        source="ultrafeedback", rows=1000, minutes=45, eval_minutes=5,
+        source="ultrafeedback", rows=1000, minutes=45, eval_minutes=11,
         trainer=_T4 | _DPO | dict(
             num_train_epochs=1, per_device_train_batch_size=1, gradient_accumulation_steps=8,
             learning_rate=5e-6, lr_scheduler_type="linear", warmup_steps=0.1, max_length=768,
         ),
     ),
     grpo=StageConfig(
-        source="gsm8k", rows=2000, minutes=75, eval_minutes=1, system_prompt=GSM8K_PROMPT,
+        source="gsm8k", rows=2000, minutes=75, eval_minutes=2, system_prompt=GSM8K_PROMPT,
         base_model="unsloth/Qwen2.5-1.5B-bnb-4bit",
         warm_start=StageConfig(
-            source="openhermes", rows=2000, minutes=10, eval_minutes=1, trainer=_T4_SFT
+            source="openhermes", rows=2000, minutes=10, eval_minutes=2, trainer=_T4_SFT
         ),
         trainer=_T4 | _GPU_GRPO | dict(
             max_steps=150, per_device_train_batch_size=8, gradient_accumulation_steps=2,
@@ -306,21 +305,21 @@ T4 = Profile(
             learning_rate=1e-5, lr_scheduler_type="cosine", warmup_steps=0.1,
         ),
     ),
-    suite="gsm8k", eval_prompts=200, eval_samples=1, device="T4",
+    suite="everyday+gsm8k", eval_prompts=200, eval_samples=1, device="T4",
     judge_model="unsloth/Qwen2.5-7B-Instruct-bnb-4bit",
 )  # fmt: skip
 
 # `preflight` with engine="unsloth" on an H100, the middle of its range: 50,000 rows x 400 tokens at
 # 6,800 tokens/s are 49 minutes, 61,000 pairs of 2 x 530 tokens at 5,500 are 198, and 400 GRPO steps
 # of 64 completions four hours. An A100 takes twice as long for SFT and DPO, and 1.3 times for GRPO.
-# Evaluation: 1,319 problems x 320 tokens = 422k tokens, batch 256: 3,500 tokens/s on an H100, 2
-# minutes, and 1.3 of KL. (At a batch of 16 it was 270 tokens/s and 26 minutes.) All of these speeds
-# are the arithmetic of `preflight.devices`, the geometric mean of its fast and slow pace.
+# Evaluation: 1,319 problems x 320 tokens and 816 prompts of `everyday`, 496k tokens in all, batch
+# 256: 3,500 tokens/s on an H100, 2.4 minutes, and 1.5 of KL. All of these speeds are the arithmetic
+# of `preflight.devices`, the geometric mean of its fast and slow pace.
 RENTED = Profile(
     name="rented", base_model=T4.base_model, second_model=T4.second_model, load_in_4bit=True,
     dtype="bfloat16", max_length=2048, lora=_lora(32, 32, "unsloth"), chat_template="chatml",
     sft=StageConfig(
-        source="openhermes", rows=50_000, minutes=50, eval_minutes=6,
+        source="openhermes", rows=50_000, minutes=50, eval_minutes=7,
         trainer=_RENTED | _SFT | dict(
             num_train_epochs=1, per_device_train_batch_size=8, gradient_accumulation_steps=4,
             learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=2048,
@@ -341,7 +340,7 @@ RENTED = Profile(
             learning_rate=5e-6, lr_scheduler_type="cosine", warmup_steps=0.05,
         ),
     ),
-    suite="gsm8k", eval_prompts=1319, eval_samples=1, device="H100",
+    suite="everyday+gsm8k", eval_prompts=1319, eval_samples=1, device="H100",
     judge_model=T4.judge_model,
 )  # fmt: skip
 

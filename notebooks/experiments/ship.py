@@ -1,9 +1,10 @@
 """Ship a real run with the package: `make stages && python notebooks/experiments/ship.py [smol]`.
 
-Copies the comparison of every seed into data/results/<profile>, and, for `tiny`, seed 0's stages
-into data/tiny-stages (for notebooks that are opened without the earlier ones), those of weeks 9 to
-11 too where they were made (`make stages ALL=1`). Left out:
-checkpoints, and the path of this machine's base, which a loader fills in (`models.repair_adapter`).
+Copies the comparison of every seed into data/results/<profile>, beside the seeds that were shipped
+before, and, for `tiny`, seed 0's stages into data/tiny-stages (for notebooks that are opened
+without the earlier ones), those of weeks 9 to 11 too where they were made (`make stages ALL=1`).
+Left out: checkpoints, and the path of this machine's base, which a loader fills in
+(`models.repair_adapter`).
 """
 
 import json
@@ -13,33 +14,55 @@ from pathlib import Path
 from typing import Any
 
 from postlab.profile import STAGE_WEEKS, data_dir
+from postlab.report import draw_stages
 from postlab.runs import CHAIN, STAGES, note_run, run_root
 from postlab.storage import atomic_folder
 
 MANIFEST = "manifest.json"
 KEPT = ("trainer_state.json", "eval.jsonl", "samples.jsonl")
-COMPARISON = ("summary.json", "stages.png")
 
 
 def ship(runs: Path, data: Path) -> None:
     """Copy the runs of a profile, from the folder called like it, into the package's `data`.
 
+    A seed that is made again takes the place of the one shipped before, with all its stages.
+
     Raises:
         FileNotFoundError: if a stage or the comparison is missing.
         ValueError: if a stage beside the main line is another SFT's child: nobody could adopt it.
     """
-    if runs.name == "tiny":
+    seeds = sorted(runs.glob("seed-*"))
+    if runs.name == "tiny" and runs / "seed-0" in seeds:
         for stage in _made(runs / "seed-0"):
             with atomic_folder(data / "tiny-stages" / stage) as folder:
                 _ship_stage(runs / "seed-0" / stage, folder)
     results = data / "results" / runs.name
     results.mkdir(parents=True, exist_ok=True)
-    for name in COMPARISON:
-        shutil.copyfile(runs / name, results / name)
-    for seed in sorted(runs.glob("seed-*")):
-        for stage in _made(seed):
-            _copy_manifest(seed / stage / MANIFEST, results / f"{seed.name}-{stage}.manifest.json")
-    _note_verified(runs, data)
+    summary = json.loads((runs / "summary.json").read_text(encoding="utf-8"))
+    for seed in seeds:
+        stages = _made(seed)
+        for old in results.glob(f"{seed.name}-*.{MANIFEST}"):
+            old.unlink()
+        for stage in stages:
+            _copy_manifest(seed / stage / MANIFEST, results / f"{seed.name}-{stage}.{MANIFEST}")
+    _ship_comparison(summary, results)
+    if runs / "seed-0" in seeds:
+        _note_verified(runs, data)
+
+
+def _ship_comparison(summary: dict[str, Any], results: Path) -> None:
+    """Write summary.json and stages.png of these seeds and of the others that are shipped."""
+    target = results / "summary.json"
+    if target.exists():
+        before = json.loads(target.read_text(encoding="utf-8"))["stages"]
+        made = {entry["seed"] for entry in summary["stages"]}
+        summary["stages"] += [entry for entry in before if entry["seed"] not in made]
+        summary["stages"].sort(key=lambda entry: entry["seed"])  # stable: stages keep their order
+    manifests = [json.loads(f.read_text(encoding="utf-8")) for f in results.glob(f"*.{MANIFEST}")]
+    summary["wall_s"] = round(sum(made.get("wall_s") or 0.0 for made in manifests), 3)
+    summary["peak_rss_gb"] = max(made.get("peak_rss_gb") or 0.0 for made in manifests)
+    target.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (results / "stages.png").write_bytes(draw_stages(summary))
 
 
 def _made(seed: Path) -> list[str]:

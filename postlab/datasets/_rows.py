@@ -23,8 +23,9 @@ from postlab.datasets._hub import KNOWN, hub_rows
 from postlab.datasets._messages import Drop, Odd
 from postlab.redaction import redact
 
-# The embedded world; in English its facts stand in the prompt, for models that never read of it.
-EMBEDDED = ("tinyworld", "tinyworld-english")
+# Shipped with the package: the embedded world (in English its facts stand in the prompt, for models
+# that never read of it), and the suite for real models.
+EMBEDDED = ("tinyworld", "tinyworld-english", "everyday")
 
 OnControlTokens = Literal["count", "drop", "refuse"]
 
@@ -169,11 +170,11 @@ def embedded(
     seed: int,
     options: Options,
 ) -> Rows:
-    """Rows of the embedded world, as a function of `postlab.tinyworld` makes them: none is odd.
+    """Rows shipped with the package, as a function makes them: none is odd.
 
     Args:
         make: such as `corpus.sft_rows`.
-        source: "tinyworld" or "tinyworld-english".
+        source: one of EMBEDDED.
     """
     if options.columns:
         raise ValueError(f"columns= is for rows of a file or the Hub; {source} has its own names")

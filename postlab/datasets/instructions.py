@@ -4,11 +4,11 @@ Of a conversation the last reply is the completion and everything before it the 
 replies are not trained, which is what TRL does with prompt and completion columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from postlab.datasets import _messages, _rows
+from postlab.datasets import _everyday, _messages, _rows
 from postlab.datasets._fields import (
     CONVERSATIONS,
     PROMPTS,
@@ -90,7 +90,9 @@ def instruction_rows(
     """
     options = _rows.Options(columns, tokenizer, control_tokens)
     if source in _rows.EMBEDDED:
-        make = partial(corpus.sft_rows, with_context=source == "tinyworld-english")
+        make: Callable[..., list[dict]] = _everyday.sft_rows
+        if source != "everyday":
+            make = partial(corpus.sft_rows, with_context=source == "tinyworld-english")
         return _rows.embedded(make, source, split, n, seed, options)
     return _rows.collect(source, split, n, seed, _convert, options)
 

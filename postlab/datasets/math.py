@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from postlab.datasets import _messages, _rows
+from postlab.datasets import _everyday, _messages, _rows
 from postlab.datasets._fields import Fields, Format, choose_format
 from postlab.rewards import answers_match, extract_answer
 from postlab.tinyworld import corpus
@@ -66,7 +66,8 @@ def math_rows(
     """
     options = _rows.Options(columns, tokenizer, control_tokens)
     if source in _rows.EMBEDDED:
-        return _rows.embedded(corpus.math_rows, source, split, n, seed, options)
+        make = _everyday.math_rows if source == "everyday" else corpus.math_rows
+        return _rows.embedded(make, source, split, n, seed, options)
     return _rows.collect(source, split, n, seed, lambda row: _convert(row, instruction), options)
 
 

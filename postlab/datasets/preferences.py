@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from postlab.datasets import _messages, _rows, instructions
+from postlab.datasets import _everyday, _messages, _rows, instructions
 from postlab.datasets._fields import CONVERSATIONS, LABELS, PROMPTS, Fields, Format, choose_format
 from postlab.datasets._messages import Drop, Message, Odd
 from postlab.tinyworld import corpus
@@ -121,7 +121,9 @@ def preference_rows(
     """
     options = _rows.Options(columns, tokenizer, control_tokens)
     if source in _rows.EMBEDDED:
-        make = partial(corpus.preference_rows, with_context=source == "tinyworld-english")
+        make: Callable[..., list[dict]] = _everyday.preference_rows
+        if source != "everyday":
+            make = partial(corpus.preference_rows, with_context=source == "tinyworld-english")
         return _rows.embedded(make, source, split, n, seed, options)
     return _rows.collect(source, split, n, seed, _convert, options)
 

@@ -79,9 +79,10 @@ def evaluate(
     Args:
         policy: a causal LM, plain, PEFT or Unsloth.
         tokenizer: with a chat template.
-        suite: 'tinyworld', 'tinyworld-english', 'gsm8k', 'everyday', or rows with `id`, `family`,
-            `prompt` (messages) and `score(answer, closed) -> {metric: number}`; a row's own
-            `temperature`, `samples` and `max_new_tokens` beat the arguments.
+        suite: 'tinyworld', 'tinyworld-english', 'gsm8k', 'everyday', 'everyday-small', or rows with
+            `id`, `family`, `prompt` (messages) and `score(answer, closed) -> {metric: number}`; a
+            row's own `temperature`, `samples` and `max_new_tokens` beat the arguments, and `kl` is
+            not measured of a row with `"kl": False`.
         n: at most so many prompts a family, the first ones; None for all.
         temperature: 0 is greedy, and a greedy row is answered once whatever `samples` says.
         ref: for the metric `kl`: another model, the name of an adapter of `policy`, or 'base'
@@ -107,6 +108,7 @@ def evaluate(
     check_ref(policy, ref)
     requests = _rollouts(suite_rows(suite, n, seed), policy, tokenizer, temperature, samples)
     kls: dict[tuple[str, int], float] = {}
+    without_kl = {rollout.name for row, rollout in requests if not row.get("kl", True)}
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(unchanged(policy, tokenizer))
@@ -116,9 +118,10 @@ def evaluate(
         stack.enter_context(started_vllm(policy, longest=longest))
         bar = stack.enter_context(progress(len(requests), "evaluate"))
         for batch in answer(policy, tokenizer, [rollout for _, rollout in requests], seed=seed):
-            if ref is not None:
-                names = [(rollout.name, rollout.sample) for rollout in batch]
-                kls |= zip(names, answer_kl(policy, ref, batch), strict=True)
+            measured = [rollout for rollout in batch if rollout.name not in without_kl]
+            if ref is not None and measured:
+                names = [(rollout.name, rollout.sample) for rollout in measured]
+                kls |= zip(names, answer_kl(policy, ref, measured), strict=True)
             bar.update(len(batch))
     return _frame(requests, kls, tokenizer, stop_tokens(policy, tokenizer))
 

@@ -42,6 +42,7 @@ def answer_inputs(policy: Any, tokenizer: Any, suite: Any, **settings: Any) -> d
         text = render(tokenizer, row["prompt"])
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         how = {name: row.get(name) for name in ("temperature", "samples", "max_new_tokens")}
+        how |= {} if row.get("kl", True) else {"kl": False}
         digest.update(json.dumps([str(row["id"]), text, ids, how]).encode() + b"\n")
     quantization = getattr(policy.config, "quantization_config", None)
     engine = engine_name(policy)

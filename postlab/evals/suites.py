@@ -1,7 +1,8 @@
 """What an evaluation asks: named suites and the check of rows brought along.
 
 A row is {"id", "family", "prompt" (messages), "score" (answer, closed -> {metric: number})}
-with, if it likes, "temperature", "samples" and "max_new_tokens" of its own.
+with, if it likes, "temperature", "samples" and "max_new_tokens" of its own, and "kl": False where
+KL is not to be measured.
 
 What this leaves out: GSM8K is asked without examples and with one final answer each, so its shares
 are not comparable to published few-shot or majority-vote ones; a refusal is told by its opening.
@@ -31,8 +32,8 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     """A suite's rows, by name or as given, checked, at most `n` a family.
 
     Args:
-        suite: a name in SUITES, or rows of your own: `id`, `family`, `prompt` (messages) and
-            `score`, a function of an answer and whether it ended.
+        suite: a name in SUITES or several joined by "+", or rows of your own: `id`, `family`,
+            `prompt` (messages) and `score`, a function of an answer and whether it ended.
         n: prompts per family at most; None takes all.
         seed: of the prompts that a named suite draws.
     Returns:
@@ -43,9 +44,13 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     if n is not None and n < 1:
         raise ValueError(f"n={n}; expected at least one prompt a family, or None for all")
     if isinstance(suite, str):
-        if suite not in SUITES:
-            raise ValueError(f"suite {suite!r} is unknown; expected one of {', '.join(SUITES)}")
-        suite = SUITES[suite](n, seed)
+        unknown = [name for name in suite.split("+") if name not in SUITES]
+        if unknown:
+            raise ValueError(
+                f"suite {unknown[0]!r} is unknown; expected one of {', '.join(SUITES)}, or several "
+                "joined by '+'"
+            )
+        suite = [row for name in suite.split("+") for row in SUITES[name](n, seed)]
     rows, selected = list(suite), []
     counts: dict[str, int] = {}  # family: rows so far
     ids = set()
@@ -134,12 +139,22 @@ def _everyday(n: int | None, seed: int) -> list[dict[str, Any]]:
     """The held-out prompts; if not all are asked, drawn so that look-alikes stay together."""
     from postlab.evals.everyday import everyday_rows
 
-    rows = everyday_rows("held_out")
+    return _shuffled(everyday_rows("held_out"), n, seed)
+
+
+def _everyday_small(n: int | None, seed: int) -> list[dict[str, Any]]:
+    from postlab.evals.everyday import within_reach
+
+    return _shuffled(within_reach(), n, seed)
+
+
+def _shuffled(rows: list[dict[str, Any]], n: int | None, seed: int) -> list[dict[str, Any]]:
     if n is None:
         return rows
 
     def drawn(row: Mapping[str, Any]) -> str:
-        return hashlib.sha256(f"{seed} {row.get('pair', row['id'])}".encode()).hexdigest()
+        name = row.get("pair", row["id"]).replace("_sampled", "")
+        return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
 
     return sorted(rows, key=drawn)
 
@@ -277,4 +292,5 @@ SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "tinyworld-english": lambda n, seed: _tinyworld(n, seed, with_context=True),
     "gsm8k": _gsm8k,
     "everyday": _everyday,
+    "everyday-small": _everyday_small,
 }

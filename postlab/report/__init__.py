@@ -7,9 +7,10 @@
 
 from postlab import _doors
 from postlab.claims import summary_frame
-from postlab.report.summary import summarise, write_report, written_comparison
+from postlab.report.summary import draw_stages, summarise, write_report, written_comparison
 
 __all__ = [
+    "draw_stages",
     "summarise",
     "summary_frame",
     "write_report",

@@ -117,16 +117,13 @@ def write_report(profile_name: str, *, root: Path | str | None = None) -> Path:
 
 
 def _write(profile_name: str, root: Path | str | None) -> tuple[dict[str, Any], Path]:
-    from postlab.show import plot_stages
-
     summary, runs = summarised(profile_name, root=root)
     folder = _folder(profile_name, root)
     with _saving(folder):
         atomic_text(folder / "summary.json", _summary_text(summary))
         frame = summary_frame(summary)
-        main_line = _one_model(frame)
-        wide = _png(plot_stages(main_line, profile=profile_name), dpi=150)
-        narrow = _png(plot_stages(main_line, profile=profile_name, columns=2), dpi=130)
+        wide = draw_stages(summary)
+        narrow = draw_stages(summary, columns=2, dpi=130)
         with atomic_file(folder / "stages.png") as file:
             file.write_bytes(wide)
         figures = [base64.b64encode(image).decode() for image in (wide, narrow)]
@@ -134,6 +131,23 @@ def _write(profile_name: str, root: Path | str | None) -> tuple[dict[str, Any], 
         text = page(summary, frame, runs, figures=figures, absent=absent)
         atomic_text(folder / "report.html", text)
     return summary, folder / "report.html"
+
+
+def draw_stages(summary: Mapping[str, Any], *, columns: int | None = None, dpi: int = 150) -> bytes:
+    """stages.png of a summary: the stages that lead back to the base, a panel a metric.
+
+    Args:
+        summary: from `summarise`, or read from a summary.json.
+        columns: panels side by side; None lets `show.plot_stages` choose.
+        dpi: dots an inch.
+    Returns:
+        The bytes of a PNG file.
+    """
+    from postlab.show import plot_stages
+
+    how = {} if columns is None else {"columns": columns}
+    main_line = _one_model(summary_frame(summary))
+    return _png(plot_stages(main_line, profile=summary["profile"], **how), dpi=dpi)
 
 
 def written_comparison(profile_name: str, *, root: Path | str | None = None) -> str:

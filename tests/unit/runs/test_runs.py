@@ -517,6 +517,42 @@ def test_what_came_with_the_package_is_shipped_again_without_the_mark_of_a_copy(
     assert json.loads((tmp_path / "made.json").read_text()) == manifest
 
 
+def compared_with(folder, seeds):
+    """A summary.json of these seeds, in which SFT takes safety from 0.2 to 0.8."""
+    before, after = ({"value": v, "low": v, "high": v, "n": 9} for v in (0.2, 0.8))
+    change = {"difference": 0.6, "low": 0.5, "high": 0.7, "p": 0.01}
+    stages = [
+        {"name": name, "parent": parent, "seed": seed, "metrics": {"safety": value},
+         "versus_parent": {"safety": change} if parent else {}, "train_s": 1.0, "eval_s": 1.0}
+        for seed in seeds
+        for name, parent, value in (("base", None, before), ("sft", "base", after))
+    ]  # fmt: skip
+    summary = {"profile": "tiny", "wall_s": 1.0, "peak_rss_gb": 1.0, "stages": stages}
+    (folder / "summary.json").write_text(json.dumps(summary | {"problems": []}))
+
+
+def test_more_seeds_are_shipped_beside_those_that_were(root, tmp_path):
+    data, tiny = tmp_path / "shipped", root / "tiny"
+    results = data / "results" / "tiny"
+    for seeds in ((0, 1), (1, 5)):
+        shutil.rmtree(tiny, ignore_errors=True)
+        for seed in seeds:
+            for stage in runs.CHAIN:
+                took = {"wall_s": 60.0 + seed, "peak_rss_gb": 1.0, "date": "2026-11-30"}
+                run = finished(Run("tiny", seed, stage, "sft"), **took)
+                for name in ship.KEPT:
+                    (run.folder / name).touch()
+                (run.model_dir / "adapter_config.json").write_text('{"target_modules": []}')
+        compared_with(tiny, seeds)
+        ship.ship(tiny, data)
+    summary = json.loads((results / "summary.json").read_text())
+    assert [(e["seed"], e["name"]) for e in summary["stages"]] == [
+        (seed, stage) for seed in (0, 1, 5) for stage in ("base", "sft")
+    ]
+    assert summary["wall_s"] == 4 * (60 + 61 + 65)
+    assert {f.name[:6] for f in results.glob("*.manifest.json")} == {"seed-0", "seed-1", "seed-5"}
+
+
 def test_a_whole_chain_is_shipped_and_what_else_was_made_of_a_seed(root, tmp_path):
     data, tiny = tmp_path / "shipped", root / "tiny"
     said = {"date": "2026-11-27", "device": {"gpu": "T4"}}
@@ -528,8 +564,7 @@ def test_a_whole_chain_is_shipped_and_what_else_was_made_of_a_seed(root, tmp_pat
             (run.model_dir / "adapter_config.json").write_text('{"target_modules": ["b", "a"]}')
             for name in ship.KEPT:
                 (run.folder / name).touch()
-    for name in ship.COMPARISON:
-        (tiny / name).touch()
+    compared_with(tiny, seeds=(0, 1))
     ship.ship(tiny, data)
     assert {f.name for f in (data / "tiny-stages").iterdir()} == {*runs.CHAIN, "cai"}
     config = json.loads(
