@@ -228,8 +228,8 @@ TINY = Profile(
     suite="tinyworld", eval_prompts=200, eval_samples=4, device="cpu",
 )  # fmt: skip
 
-# The base is not quantized: at 135M parameters four bits save 0.4 GB, and without them the CPU engine
-# of `sampling` can read the policy. Arithmetic for two cores at 70 tokens/s, rows of 45 tokens:
+# The base is not quantized: at 135M parameters four bits save 0.4 GB, and without them the CPU
+# engine of `sampling` can read the policy. Two cores at 70 tokens/s, rows of 45 tokens:
 #   SFT   100 steps x 8 rows x 45 tokens = 36k tokens                              = 9 minutes
 #   DPO   40 steps x 8 pairs x 2 x 50 tokens, and the reference a third of it      = 10 minutes
 #   GRPO  40 steps x 32 completions x 40 tokens, and sampling 10 tokens of each    = 14 minutes
@@ -271,10 +271,10 @@ _GPU_GRPO = _GRPO | dict(epsilon_high=0.2)
 
 # About 450 tokens/s of 7B training on a T4. GRPO takes a 1.5B, as sampling a 7B fills a session:
 # a chain of its own, base -> SFT -> GRPO, which is never compared with the 7B stages.
-# Evaluation: 200 problems of GSM8K x 320 tokens and 816 prompts of `everyday` x 64 to 160: 64k and 74k
-# tokens. 7B, batch 55: 310 tokens/s, 7.4 minutes, and 3.2 of KL where there is a reference: base 7.4
-# + SFT 10.6, DPO 10.6. 1.5B, batch 200: 2,600 tokens/s, 0.9 minutes, and 1.5 of KL. (At a batch of
-# 16 the 7B made 100 tokens/s.)
+# Evaluation: 200 problems of GSM8K x 320 tokens, 816 prompts of `everyday` x 64 to 160: 64k and
+# 74k tokens. 7B, batch 55: 310 tokens/s, 7.4 minutes, and 3.2 of KL where there is a reference:
+# base 7.4 + SFT 10.6, DPO 10.6. 1.5B, batch 200: 2,600 tokens/s, 0.9 minutes, and 1.5 of KL. (At a
+# batch of 16 the 7B made 100 tokens/s.)
 _T4_SFT = _T4 | _SFT | dict(
     num_train_epochs=1, per_device_train_batch_size=2, gradient_accumulation_steps=4,
     learning_rate=2e-4, lr_scheduler_type="cosine", warmup_steps=0.03, max_length=1024,
