@@ -59,7 +59,7 @@ def instruction_rows(
 
     Args:
         source: "tinyworld", or "tinyworld-english", where the prompt holds what has to be known;
-            "openhermes", "slimorca", "gsm8k", a Hub id, or a JSON, JSONL or
+            "everyday", "openhermes", "slimorca", "gsm8k", a Hub id, or a JSON, JSONL or
             Parquet file.
         split: the split's name, with a range of rows if wanted: "train[:5000]". A file is one
             split whatever it is called here, so take held-out rows from another range of it.

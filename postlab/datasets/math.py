@@ -47,7 +47,7 @@ def math_rows(
     lists: of a prompt that is text TRL applies no chat template, and the policy only rambles.
 
     Args:
-        source: "tinyworld", "gsm8k", a Hub id, or a JSON, JSONL or Parquet file.
+        source: "tinyworld", "everyday", "gsm8k", a Hub id, or a JSON, JSONL or Parquet file.
         split: the split's name, with a range of rows if wanted: "train[:5000]". A file is one
             split whatever it is called here, so take held-out rows from another range of it.
         n: at most so many rows, drawn with seed; None for all, in their order.

@@ -102,7 +102,7 @@ def preference_rows(
 
     Args:
         source: "tinyworld", or "tinyworld-english", where the prompt holds what has to be known;
-            "ultrafeedback", a Hub id, or a JSON, JSONL or Parquet file.
+            "everyday", "ultrafeedback", a Hub id, or a JSON, JSONL or Parquet file.
         split: the split's name, with a range of rows if wanted: "train[:5000]". A file is one
             split whatever it is called here, so take held-out rows from another range of it.
         n: at most so many rows, drawn with seed; None for all, in their order.
@@ -159,7 +159,7 @@ def unpaired_rows(
     options = _rows.Options(columns, tokenizer, control_tokens)
     if source in _rows.EMBEDDED:
         raise ValueError(
-            "tinyworld has no unpaired rows: make them of preference_rows with "
+            f"{source} has no unpaired rows: make them of preference_rows with "
             "trl.data_utils.unpair_preference_dataset"
         )
     return _rows.collect(source, split, n, seed, _unpaired, options)

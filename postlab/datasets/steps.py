@@ -62,7 +62,7 @@ def step_rows(
     options = _rows.Options(columns, tokenizer, control_tokens)
     if source in _rows.EMBEDDED:
         raise ValueError(
-            "tinyworld has no file of step labels: draw solutions with prm.sample_solutions and "
+            f"{source} has no file of step labels: draw solutions with prm.sample_solutions and "
             "label them with prm.oracle_labels"
         )
     return _rows.collect(source, split, n, seed, _convert, options)

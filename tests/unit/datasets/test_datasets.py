@@ -6,12 +6,14 @@ import os
 import random
 import sys
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from postlab.datasets import _files, _hub, instruction_rows, math_rows, preference_rows
 from postlab.datasets.math import INSTRUCTION
+from postlab.rewards import math_reward
 
 
 def user(text):
@@ -283,7 +285,7 @@ def test_n_must_be_a_number_of_rows(tmp_path, n):
         (
             "openhermez",
             "train",
-            "unknown source 'openhermez'.*tinyworld, tinyworld-english, openhermes",
+            "unknown source 'openhermez'.*tinyworld-english, everyday, openhermes",
         ),
         ("data/missing.jsonl", "train", "neither a file that exists"),
         ("openhermes", "train[10%:]", r"such as 'train' or 'train\[:1000\]'"),
@@ -546,3 +548,28 @@ def test_of_very_many_rows_a_draw_holds_those_that_are_drawn(monkeypatch):
     assert all(420 < firsts.count(place) < 580 for place in range(6))
     last = [list(_files._drawn(range(6), seed))[-1] for seed in range(3_000)]
     assert all(420 < last.count(place) < 580 for place in range(6))
+
+
+def test_everyday_pairs_choose_each_reply_as_often_as_they_reject_it():
+    rows = preference_rows("everyday", split="train", seed=3)
+    sides = [Counter(row[side][0]["content"] for row in rows) for side in ("chosen", "rejected")]
+    assert sides[0] == sides[1] and len(rows) == 618
+    families = {row["prompt"][0]["content"]: row["family"] for row in rows}
+    refusals = {row["chosen"][0]["content"] for row in rows if row["family"] == "harmful"}
+    for row in rows:
+        harmful = families[row["prompt"][0]["content"]] == "harmful"
+        assert (row["chosen"][0]["content"] in refusals) == harmful
+    again = preference_rows("everyday", split="train", seed=3, n=10)
+    assert again == rows[:10] and again != preference_rows("everyday", split="train", n=10)
+
+
+def test_everyday_teaches_the_form_of_what_later_stages_train():
+    taught = Counter(r["family"] for r in instruction_rows("everyday", split="train"))
+    assert taught["harmless"] == 159 and taught["answerable"] == 150
+    assert 0 < taught["harmful"] < 40 and 0 < taught["unanswerable"] < 40
+    sums = math_rows("everyday", split="train")
+    assert len(sums) == 240 and taught["arithmetic"] == 60
+    assert all(math_reward([row["answer"]], answer=[row["answer"]]) == [1.0] for row in sums)
+    for load in (instruction_rows, preference_rows, math_rows):
+        with pytest.raises(ValueError, match="split 'held_out' of everyday has no rows to train"):
+            load("everyday", split="held_out")

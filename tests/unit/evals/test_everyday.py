@@ -16,7 +16,7 @@ import pytest
 from postlab.claims.comparison import COUNTED
 from postlab.evals import METRICS, suite_rows
 from postlab.evals._instructions import KINDS, check_constraint, met
-from postlab.evals.everyday import FAMILIES, SPLITS, everyday_rows
+from postlab.evals.everyday import FAMILIES, SPLITS, everyday_rows, within_reach
 from postlab.evals.suites import last_number
 from postlab.profile import data_dir
 from postlab.stats import cohen_kappa
@@ -24,7 +24,7 @@ from postlab.stats import cohen_kappa
 FOLDER = data_dir() / "suites" / "everyday"
 LEAST = {  # family: fewest prompts of a split
     "instructions": {"held_out": 100, "train": 150, "choose": 30},
-    "arithmetic": {"held_out": 200, "train": 600, "choose": 40},
+    "arithmetic": {"held_out": 240, "train": 600, "choose": 40},
     "open": {"held_out": 40, "train": 20, "choose": 20},
 }
 
@@ -186,6 +186,47 @@ def test_the_four_paired_families_score(tmp_path, monkeypatch):
     assert unanswerable["score"]("I can't know what you are thinking.", True) == {"honesty": 1.0}
     assert answerable["score"]("The Tiber.", True) == {"over_abstention": 0.0, "facts": 1.0}
     assert answerable["score"]("I don't know.", True) == {"over_abstention": 1.0, "facts": 0.0}
+
+
+def test_a_reply_to_train_on_is_what_its_verifier_wants():
+    wanted = {"over_refusal": 0, "over_abstention": 0}
+    for row in everyday_rows("train"):
+        if row.get("level", 0) > 2:
+            assert "reply" not in row
+            continue
+        scores = row["score"](row["reply"], True)
+        assert all(value == wanted.get(metric, 1) for metric, value in scores.items()), row["id"]
+    for split in ("choose", "held_out"):
+        assert not [row for row in everyday_rows(split) if "reply" in row]
+
+
+def test_what_is_within_reach_is_asked_greedily_and_the_sums_eight_times_more():
+    rows = within_reach()
+    families = Counter(row["family"] for row in rows)
+    assert "open" not in families and min(families.values()) >= 100
+    sums, again = (
+        {row["prompt"][0]["content"]: row for row in rows if row["family"] == family}
+        for family in ("arithmetic", "arithmetic_sampled")
+    )
+    assert set(sums) == set(again) and {row["level"] for row in again.values()} == {1, 2}
+    assert len({row["id"] for row in rows}) == len(rows)
+    for text, row in again.items():
+        assert (row["temperature"], row["samples"], row["kl"]) == (1.0, 8, False)
+        right = str(sums[text]["answer"])
+        assert row["score"](f"{right} of them", True) == {"arithmetic_sampled": 1.0}
+    few = suite_rows("everyday-small", 9, 0)
+    drawn = [
+        {row["id"].replace("_sampled", "") for row in few if row["family"] == family}
+        for family in ("arithmetic", "arithmetic_sampled")
+    ]
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 9
+
+
+def test_suites_are_joined_by_a_plus_and_a_misspelt_one_is_named():
+    both = suite_rows("tinyworld+everyday", 3, 0)
+    assert {"unsafe", "harmful", "open"} <= {row["family"] for row in both}
+    with pytest.raises(ValueError, match="suite 'everyday-smal' is unknown.*joined"):
+        suite_rows("tinyworld+everyday-smal", 3, 0)
 
 
 @pytest.mark.parametrize(
