@@ -144,6 +144,8 @@ class Lab:
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
         key, notes, settings = self._evaluation_key(run, model, tokenizer, ref)
         frame = run.load_eval(key)
+        if frame is None and run.stage == "base":
+            frame = self._base_of_another_seed(run, key, notes)
         stored = (run.manifest or {}).get("eval") or {}
         stored_s = (run.manifest or {}).get("eval_s", 0.0)
         if frame is not None:
@@ -163,6 +165,21 @@ class Lab:
             frame = evals.evaluate(model, tokenizer, suite, ref=ref, **settings)
         self._save(run, frame, key, notes, eval_s=time.perf_counter() - begun)
         return frame
+
+    def _base_of_another_seed(
+        self, run: Run, key: str, notes: dict[str, Any]
+    ) -> pd.DataFrame | None:
+        """The base has no seed: its evaluation under another one of this profile is copied."""
+        for folder in sorted(self.folder.parent.glob("seed-*")):
+            seed = folder.name.removeprefix("seed-")
+            if not seed.isdecimal() or int(seed) == self.seed:
+                continue
+            other = Run(self.profile.name, int(seed), "base")
+            frame, made = other.load_eval(key), other.manifest or {}
+            if frame is not None and made["eval"].get("scorers") == notes["scorers"]:
+                self._save(run, frame, key, notes, eval_s=made.get("eval_s", 0.0))
+                return run.load_eval(key)
+        return None
 
     def _evaluation_key(
         self, run: Run, model: Any, tokenizer: Any, ref: Any

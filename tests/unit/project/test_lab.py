@@ -137,9 +137,9 @@ def test_start_shows_one_table_and_seeds(capsys):
     ("profile", "week", "line"),
     [
         ("tiny", 3, "about 1 min of training and 0.6 of evaluation on such a device"),
-        ("t4", 5, "about 45 min of training and 5 of evaluation on such a device (estimate)"),
+        ("t4", 5, "about 45 min of training and 11 of evaluation on such a device (estimate)"),
         # with the SFT stage that comes before GRPO there, and both evaluations
-        ("t4", 7, "about 85 min of training and 2 of evaluation on such a device (estimate)"),
+        ("t4", 7, "about 85 min of training and 4 of evaluation on such a device (estimate)"),
     ],
 )
 def test_the_tables_time_includes_evaluation(profile, week, line, capsys):
@@ -368,6 +368,21 @@ def test_the_base_is_evaluated_without_adapters_and_gets_a_folder(asked):
     assert Run("tiny", 0, "base").complete
     here.evaluate("base", Model(), Tokenizer())
     assert len(asked) == 1
+
+
+def test_the_base_of_another_seed_serves_while_its_key_is_the_same(asked):
+    made = opened(seed=3).evaluate("base", Policy(), Tokenizer())
+    again = opened(seed=4).evaluate("base", Policy(), Tokenizer())
+    pd.testing.assert_frame_equal(again, made)
+    assert len(asked) == 1 and Run("tiny", 4, "base").complete
+    other = opened(seed=5)
+    other.profile = replace(other.profile, eval_prompts=3)
+    other.evaluate("base", Policy(), Tokenizer())
+    assert len(asked) == 2
+    for seed in (3, 4):  # an adapter's evaluation is its own seed's
+        run = finished(Run("tiny", seed, "sft", "base"))
+        opened(seed=seed).evaluate(run, Policy(), Tokenizer())
+    assert len(asked) == 4
 
 
 def test_a_shipped_evaluation_serves_while_its_key_is_the_same(asked, place, capsys, monkeypatch):
