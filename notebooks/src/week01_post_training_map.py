@@ -112,7 +112,7 @@ pd.DataFrame(answers, index=questions)
 # - **grpo** was rewarded for right sums and nothing else. Nobody showed it how; it found that working a sum out pays.
 
 # %% [markdown]
-# Five questions prove nothing. The whole comparison, over all held-out prompts and three seeds, was recorded:
+# Five questions prove nothing. The whole comparison, over all held-out prompts and eight seeds, was recorded:
 
 # %%
 import json
@@ -140,7 +140,7 @@ def provenance(stage):
 
 
 table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo")}).T
-table.assign(seeds="0, 1, 2", command="make stages SEED=…")
+table.assign(seeds="0 to 7", command="make stages SEED=…")
 
 # %% [markdown]
 # Look for three things. **Each stage moves what its signal is about**: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what

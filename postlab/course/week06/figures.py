@@ -182,29 +182,37 @@ def _moved(row: dict[str, Any]) -> str:
 def plot_seeds(frame: pd.DataFrame) -> Figure:
     """Draw each training seed's difference with its interval over prompts, metric by metric.
 
+    A metric's seeds lie side by side, in their order; the colour says what a seed alone supports.
+
     Args:
         frame: rows with `metric`, `seed`, `difference`, `low`, `high` (shares).
     """
     metrics = list(dict.fromkeys(frame["metric"]))
     fig, (axes,) = panels(1, 1, (10, 4.2))
     seeds = sorted(frame["seed"].unique())
-    wide = {}
+    step, wide = 0.8 / len(seeds), {}
     for place, metric in enumerate(metrics):
-        part = frame[frame["metric"] == metric].sort_values("seed")
-        for row, shade in zip(part.to_dict("records"), DESIGN_COLOURS, strict=False):
-            x = place + 0.22 * (seeds.index(row["seed"]) - (len(seeds) - 1) / 2)
+        part = frame[frame["metric"] == metric]
+        up = METRICS[metric][1] == "up" if metric in METRICS else True
+        for row in part.to_dict("records"):
+            x = place + step * (seeds.index(row["seed"]) - (len(seeds) - 1) / 2)
             low, high = 100 * row["low"], 100 * row["high"]
-            axes.bar(x, high - low, 0.16, bottom=low, color=shade, alpha=0.35)
-            label = f"seed {row['seed']}" if not place else None
-            axes.plot(x, 100 * row["difference"], "o", color=shade, markersize=7, label=label)
+            shade = GREY if low <= 0 <= high else BETTER_COLOUR if (low > 0) == up else WORSE_COLOUR
+            axes.bar(x, high - low, 0.75 * step, bottom=low, color=shade, alpha=0.35)
+            axes.plot(x, 100 * row["difference"], "o", color=shade, markersize=6)
         wide[metric] = 100 * float(np.ptp(part["difference"]))
+    for shade, name in ((BETTER_COLOUR, "better"), (WORSE_COLOUR, "worse"), (GREY, "neither")):
+        axes.plot([], [], "o", color=shade, markersize=6, label=name)
     axes.axhline(0, color=INK, linewidth=1)
     labels = [metric_label(m).replace(" ", "\n", 1) for m in metrics]
     axes.set_xticks(range(len(metrics)), labels, size=11, color=INK)
-    axes.legend(frameon=False, fontsize=12, ncols=len(seeds))
+    axes.legend(frameon=False, fontsize=12, ncols=3)
     low, high = 100 * frame["low"].min(), 100 * frame["high"].max()
     axes.set_ylim(low - 0.05 * (high - low), high + 0.2 * (high - low))  # room for the legend
-    axes.set_title("difference, points: a dot a training seed, bar: 95% over prompts", **_SMALL)
+    names = ", ".join(map(str, seeds))
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        names = f"{seeds[0]} to {seeds[-1]}"
+    axes.set_title(f"points, a dot a training seed ({names}), bar: 95% over prompts", **_SMALL)
     most = max(wide, key=wide.__getitem__)
     apart = [
         m for m in metrics

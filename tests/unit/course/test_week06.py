@@ -131,6 +131,24 @@ def test_seeds_names_the_metric_that_differs_most_and_whether_intervals_overlap(
     assert said.endswith("Safety differs by up to 5 points; all intervals overlap")
 
 
+def test_every_seed_is_drawn_and_coloured_by_what_it_alone_supports():
+    """Over-refusal is worse where it rises; a bar that holds zero is neither."""
+    frame = pd.DataFrame(
+        {"metric": metric, "seed": seed, "difference": d, "low": d - 0.02, "high": d + 0.02}
+        for metric in ("facts", "over_refusal")
+        for seed, d in enumerate((0.1, -0.1, 0.01, 0.2, 0.3, 0.4, -0.3, 0.0))
+    )
+    (axes,) = figures.plot_seeds(frame).axes
+    dots = [line for line in axes.lines if len(line.get_xdata()) == 1]
+    shades = [line.get_color() for line in dots]
+    better, worse, neither = figures.BETTER_COLOUR, figures.WORSE_COLOUR, figures.GREY
+    facts = [better, worse, neither, better, better, better, worse, neither]
+    other = {better: worse, worse: better, neither: neither}
+    assert shades == facts + [other[shade] for shade in facts]
+    places = [line.get_xdata()[0] for line in dots]
+    assert places == sorted(places) and "seed (0 to 7)" in axes.get_title("left")
+
+
 def test_judges_goes_from_what_was_shown_to_what_was_corrected():
     rows = [
         {"case": "DPO", "step": step, "value": v, "low": v - 0.02, "high": v + 0.02, "truth": 0.63}
