@@ -231,7 +231,7 @@ TINY = Profile(
 # The base is not quantized: at 135M parameters four bits save 0.4 GB, and without them the CPU
 # engine of `sampling` can read the policy. Two cores at 70 tokens/s, rows of 45 tokens:
 #   SFT   100 steps x 8 rows x 45 tokens = 36k tokens                              = 9 minutes
-#   DPO   40 steps x 8 pairs x 2 x 50 tokens, and the reference a third of it      = 10 minutes
+#   DPO   60 steps x 8 pairs x 2 x 50 tokens, and the reference a third of it      = 15 minutes
 #   GRPO  40 steps x 32 completions x 40 tokens, and sampling 10 tokens of each    = 14 minutes
 SMOL = Profile(
     name="smol", base_model="smol", second_model=None, load_in_4bit=False, dtype="float32",
@@ -247,8 +247,8 @@ SMOL = Profile(
     dpo=StageConfig(
         source="everyday", rows=None, minutes=12, eval_minutes=5,
         trainer=_CPU | _DPO | dict(
-            loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5], beta=0.1,
-            max_steps=40, per_device_train_batch_size=8, gradient_accumulation_steps=1,
+            loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0], beta=0.1,
+            max_steps=60, per_device_train_batch_size=8, gradient_accumulation_steps=1,
             learning_rate=2e-4, lr_scheduler_type="linear", warmup_steps=4,
             max_length=192, logging_steps=1, save_steps=10,
         ),
