@@ -3,7 +3,7 @@
 Copies the comparison of every seed into data/results/<profile>, beside the seeds that were shipped
 before, and, for `tiny`, seed 0's stages into data/tiny-stages (for notebooks that are opened
 without the earlier ones), those of weeks 9 to 11 too where they were made (`make stages ALL=1`).
-Left out: checkpoints, and the path of this machine's base, which a loader fills in
+For `smol` also how many of a sum's draws were right, for pass@k. Left out: checkpoints, and the path of this machine's base, which a loader fills in
 (`models.repair_adapter`).
 """
 
@@ -46,6 +46,8 @@ def ship(runs: Path, data: Path) -> None:
         for stage in stages:
             _copy_manifest(seed / stage / MANIFEST, results / f"{seed.name}-{stage}.{MANIFEST}")
     _ship_comparison(summary, results)
+    if runs.name == "smol":
+        _ship_draws(seeds, results / "draws.json")
     if runs / "seed-0" in seeds:
         _note_verified(runs, data)
 
@@ -63,6 +65,23 @@ def _ship_comparison(summary: dict[str, Any], results: Path) -> None:
     summary["peak_rss_gb"] = max(made.get("peak_rss_gb") or 0.0 for made in manifests)
     target.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (results / "stages.png").write_bytes(draw_stages(summary))
+
+
+def _ship_draws(seeds: list[Path], target: Path) -> None:
+    """Write {seed: {stage: {"n": draws of a sum, "right": how many of each were}}}, sums by id."""
+    told = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    for seed in seeds:
+        told[seed.name] = stages = {}
+        for stage in _made(seed):
+            text = (seed / stage / "samples.jsonl").read_text(encoding="utf-8")
+            rows = [json.loads(line) for line in text.split("\n") if line]
+            draws = [row for row in rows if row["family"] == "arithmetic_sampled"]
+            right = dict.fromkeys(sorted(row["id"] for row in draws), 0)
+            for row in draws:
+                right[row["id"]] += round(row["arithmetic_sampled"])
+            stages[stage] = {"n": len(draws) // len(right), "right": list(right.values())}
+    text = json.dumps(dict(sorted(told.items())), indent=None, separators=(",", ":"))
+    target.write_text(text + "\n", encoding="utf-8")
 
 
 def _made(seed: Path) -> list[str]:

@@ -11,6 +11,7 @@ from postlab.course.week07.figures import (
     plot_gains,
     plot_hunt,
     plot_pair,
+    plot_pass,
     plot_reuse,
     plot_schedule,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "plot_gains",
     "plot_hunt",
     "plot_pair",
+    "plot_pass",
     "plot_reuse",
     "plot_schedule",
 ]

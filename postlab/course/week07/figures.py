@@ -1,4 +1,5 @@
-"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, gains and their parts.
+"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, gains and their
+parts, pass@k.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postlab.claims import INK, STAGE_COLOURS
+from postlab.claims import INK, STAGE_COLOURS, stage_label
 from postlab.show import GREY, PALE, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
@@ -167,4 +168,35 @@ def plot_gains(frame: pd.DataFrame) -> Figure:
         fig,
         f"Gains of {whole.min():.0f} to {whole.max():.0f} points, of which mere format "
         f"{share['format'].min() + 0.0:.1f} to {share['format'].max():.1f}",
+    )
+
+
+def plot_pass(frame: pd.DataFrame) -> Figure:
+    """Draw pass@k before and after a stage: a thick line the mean over seeds, a thin one a seed.
+
+    Args:
+        frame: rows with `stage` (two of them, the earlier first), `seed`, `k` and `value` (share).
+    """
+    fig, (panel,) = panels(1, 1, (7.5, 4))
+    stages = list(dict.fromkeys(frame["stage"]))
+    ks = sorted(frame["k"].unique())
+    told = []
+    for stage in stages:
+        part, shade = frame[frame["stage"] == stage], STAGE_COLOURS[stage]
+        for _, one in part.groupby("seed"):
+            panel.plot(one["k"], 100 * one["value"], color=shade, linewidth=0.8, alpha=0.6)
+        mean = 100 * part.groupby("k")["value"].mean()
+        panel.plot(mean.index, mean, "-o", color=shade, linewidth=2.4, label=stage_label(stage))
+        told.append(mean)
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(ks, [str(k) for k in ks])
+    panel.set_ylim(0, 100)
+    panel.set_xlabel("k, draws of a sum at temperature 1", color=INK)
+    panel.set_title("sums with at least one right draw, %", loc="left", size=12.5, color=INK)
+    panel.legend(frameon=False, loc="lower right")
+    (first, second), least, most = told, ks[0], ks[-1]
+    return headline(
+        fig,
+        f"pass@{least} goes from {first[least]:.0f}% to {second[least]:.0f}%, pass@{most} from "
+        f"{first[most]:.0f}% to {second[most]:.0f}%",
     )

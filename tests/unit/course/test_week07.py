@@ -67,6 +67,18 @@ def test_the_other_titles_are_what_is_drawn():
     assert title(figures.plot_schedule(run)).endswith("five steps: recipe 0.30")
 
 
+def test_pass_at_k_says_how_both_ends_moved():
+    shares = {"dpo": (0.2, 0.6), "grpo": (0.7, 0.7)}
+    rows = [
+        {"stage": stage, "seed": seed, "k": k, "value": value + 0.1 * seed}
+        for stage, values in shares.items()
+        for seed in (0, 1)
+        for k, value in zip((1, 8), values, strict=True)
+    ]
+    said = title(figures.plot_pass(pd.DataFrame(rows)))
+    assert said == "pass@1 goes from 25% to 75%, pass@8 from 65% to 75%"
+
+
 # --- the experiments ---
 
 
