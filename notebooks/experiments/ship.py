@@ -3,8 +3,8 @@
 Copies the comparison of every seed into data/results/<profile>, beside the seeds that were shipped
 before, and, for `tiny`, seed 0's stages into data/tiny-stages (for notebooks that are opened
 without the earlier ones), those of weeks 9 to 11 too where they were made (`make stages ALL=1`).
-For `smol` also how many of a sum's draws were right, for pass@k. Left out: checkpoints, and the path of this machine's base, which a loader fills in
-(`models.repair_adapter`).
+For `smol` also how many of a sum's draws were right, for pass@k. Left out: checkpoints, and the
+path of this machine's base, which a loader fills in (`models.repair_adapter`).
 """
 
 import json
