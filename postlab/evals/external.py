@@ -98,10 +98,11 @@ def read_samples(
                 usable = [
                     columns[n] for n in names if all(_number(s.get(n)) is not None for _, s in rows)
                 ]
+                advice = f"pass metrics=[...] with some of {_listed(usable)}"
                 raise ValueError(
                     f"{path}: {column!r} is {scores[name]!r:.80} for the document {row['id']!r}, "
-                    "which is no number per document; pass metrics=[...] with some of: "
-                    f"{_listed(usable) or 'none, no other metric is numeric'}"
+                    "which is no number per document; "
+                    + (advice if usable else "nor is any other metric, so there's nothing to pair")
                 )
             row[column] = value
     frame = pd.DataFrame([row for row, _ in rows])[[*NON_METRICS, *chosen.values()]]
@@ -160,7 +161,7 @@ def _lm_eval_rows(path: Path, filter: str | None) -> list[Row]:
     if (filter is None and len(filters) > 1) or (filter is not None and filter not in filters):
         raise ValueError(
             f"{path}: {filter=}; pass the one to read, filter={filters[0]!r} for instance, out of "
-            f"{_listed(map(str, filters))}"
+            f"{_listed(filters)}"
         )
     family, rows, documents = _DATE.sub("", path.stem.removeprefix("samples_")), [], set()
     copies: Counter[str] = Counter()
@@ -177,7 +178,7 @@ def _lm_eval_rows(path: Path, filter: str | None) -> list[Row]:
     return rows
 
 
-def _lm_eval_sample(sample: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any], dict[str, Any]]:
+def _lm_eval_sample(sample: Mapping[str, Any]) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
     """(filter, doc_id, row, metrics) of a line; the rest of it is not kept."""
     names = sample.get("metrics")
     if not isinstance(names, list):  # older versions don't list them
@@ -189,8 +190,8 @@ def _lm_eval_sample(sample: Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]
         "prompt": _text(_first(sample.get("arguments"))),
         "answer": answer if isinstance(answer, str) else "",
     }
-    scores = {str(name): sample.get(name) for name in names}
-    return sample.get("filter"), doc_id, row, scores
+    scores = {str(name): sample.get(str(name)) for name in names}
+    return str(sample.get("filter", "none")), doc_id, row, scores
 
 
 _LM_EVAL_FIELDS = {
@@ -213,7 +214,8 @@ def _inspect_rows(path: Path) -> tuple[list[Row], str]:
             )
         if not isinstance(log, dict) or not isinstance(log.get("eval"), dict):
             raise ValueError(f"{path}: {_shape(log)}; expected a log of inspect-ai")
-        header, samples = log, iter(log.get("samples") or ())
+        samples = log.get("samples")
+        header, samples = log, iter(samples if isinstance(samples, list) else ())
     rows: list[Row] = []
     family, errors, seen = str(_dict(header.get("eval")).get("task", path.stem)), 0, set()
     for sample in samples:
@@ -232,7 +234,7 @@ def _inspect_rows(path: Path) -> tuple[list[Row], str]:
             scores |= {f"{scorer}/{k}": v for k, v in value.items()} if flat else {scorer: value}
         choice = _dict(_first(output.get("choices"), deepest=1))
         row = {"id": name, "family": family, "sample": epoch - 1}
-        row["prompt"] = "\n".join([_text(sample["input"]), *map(str, sample.get("choices") or ())])
+        row["prompt"] = _text([sample["input"], sample.get("choices")])
         row["answer"] = _text(output.get("completion") or _dict(choice.get("message")))
         row["closed"] = choice.get("stop_reason") == "stop"
         rows.append((row, scores))
@@ -352,12 +354,12 @@ def _first(value: Any, deepest: int = 3) -> Any:
     return value
 
 
-def _text(content: Any) -> str:
-    """Text, or the texts of a message, of its parts or of a list of messages."""
-    if isinstance(content, list):
-        return "\n".join(text for text in map(_text, content) if text)
+def _text(content: Any, depth: int = 0) -> str:
+    """Text, or the texts of a message, of its parts or of a list of messages, a line each."""
     if isinstance(content, dict):
-        return _text(content.get("content") or content.get("text"))
+        content = content.get("content") or content.get("text")
+    if isinstance(content, list) and depth < 9:  # real ones are four deep
+        return "\n".join(text for item in content if (text := _text(item, depth + 1)))
     return content if isinstance(content, str) else ""
 
 

@@ -127,7 +127,7 @@ def test_a_loglikelihood_has_no_answer_and_a_value_of_the_whole_task_is_refused(
     row = lm_eval(0, 1.0, metric="acc") | {"metrics": ["acc", "f1"], "f1": [0, 1]}
     row |= {"resps": [[["-3.5", "False"]], [["-1.5", "True"]]]}
     path = write_lines(tmp_path / "samples_a.jsonl", [row])
-    with pytest.raises(ValueError, match=r"'f1' is \[0, 1\].*some of: 'acc'"):
+    with pytest.raises(ValueError, match=r"'f1' is \[0, 1\].*some of 'acc'"):
         read_samples(path)
     frame = read_samples(path, metrics=["acc"])
     assert frame["answer"].tolist() == [""] and frame["acc"].tolist() == [1.0]
