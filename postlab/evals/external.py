@@ -214,8 +214,8 @@ def _inspect_rows(path: Path) -> tuple[list[Row], str]:
             )
         if not isinstance(log, dict) or not isinstance(log.get("eval"), dict):
             raise ValueError(f"{path}: {_shape(log)}; expected a log of inspect-ai")
-        samples = log.get("samples")
-        header, samples = log, iter(samples if isinstance(samples, list) else ())
+        saved = log.get("samples")
+        header, samples = log, iter(saved if isinstance(saved, list) else ())
     rows: list[Row] = []
     family, errors, seen = str(_dict(header.get("eval")).get("task", path.stem)), 0, set()
     for sample in samples:
@@ -227,11 +227,14 @@ def _inspect_rows(path: Path) -> tuple[list[Row], str]:
         if (name, epoch) in seen:
             raise ValueError(f"{path}: the sample {name!r} occurs twice in epoch {epoch}")
         seen.add((name, epoch))
-        output, scores = _dict(sample.get("output")), {}
+        output = _dict(sample.get("output"))
+        scores: dict[str, Any] = {}
         for scorer, score in _dict(sample.get("scores")).items():
             value = score.get("value") if isinstance(score, dict) else score
-            flat = isinstance(value, dict)
-            scores |= {f"{scorer}/{k}": v for k, v in value.items()} if flat else {scorer: value}
+            if isinstance(value, dict):
+                scores |= {f"{scorer}/{key}": part for key, part in value.items()}
+            else:
+                scores[scorer] = value
         choice = _dict(_first(output.get("choices"), deepest=1))
         row = {"id": name, "family": family, "sample": epoch - 1}
         row["prompt"] = _text([sample["input"], sample.get("choices")])
