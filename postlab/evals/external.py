@@ -66,8 +66,8 @@ def read_samples(
         ValueError: if the file is of another kind, broken, empty, or too large; if a document
             occurs twice; if a score is no number; or if there are filters or files to choose from.
         FileNotFoundError: if there is no such file.
-    Higher is better for none of these metrics until you say so, in postlab.evals.METRICS:
-    `METRICS["exact_match"] = ("Exact match", "up", "share")`.
+    Figures and findings call a change better or worse only if postlab.evals.METRICS says which
+    way is better: `METRICS["exact_match"] = ("Exact match", "up", "share")`.
     """
     import pandas as pd
 
@@ -82,6 +82,10 @@ def read_samples(
     if not names:
         raise ValueError(f"{path}: none of its {len(rows):,} samples has a score{notes}")
     columns = {name: f"{name}_score" if name in TAKEN else name for name in names}
+    if len(set(columns.values())) < len(columns):
+        raise ValueError(
+            f"{path}: two metrics would have one name among {_listed(columns.values())}"
+        )
     if isinstance(metrics, str):
         raise TypeError(f"metrics is {metrics!r}; expected a list of names, as [{metrics!r}]")
     if unknown := [name for name in metrics or () if name not in columns.values()]:
