@@ -3,12 +3,14 @@
 - evaluation: answers and scores every prompt of a suite, one row each; compares the frames
 - suites: the named suites of prompts, and the check of rows that you bring
 - everyday: natural English prompts for real models, scored by programs
+- external: reads the samples that lm-evaluation-harness or inspect-ai saved
 - forms: reads answers strictly and leniently, to separate format from knowledge
 """
 
 from postlab import _doors
 from postlab.evals.evaluation import METRICS, NON_METRICS, compare, evaluate
 from postlab.evals.everyday import everyday_rows
+from postlab.evals.external import read_samples
 from postlab.evals.forms import readings
 from postlab.evals.key import answer_inputs, score_again, scorer_hash
 from postlab.evals.suites import suite_rows
@@ -20,6 +22,7 @@ __all__ = [
     "compare",
     "evaluate",
     "everyday_rows",
+    "read_samples",
     "readings",
     "score_again",
     "scorer_hash",

@@ -14,6 +14,7 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab.evals.suites import suite_rows
@@ -126,11 +127,12 @@ def evaluate(
     return _frame(requests, kls, tokenizer, stop_tokens(policy, tokenizer))
 
 
-def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def compare(frames: Mapping[str, pd.DataFrame | str | Path]) -> pd.DataFrame:
     """Put stages side by side: each metric's value, and its paired change from the stage before.
 
     Args:
-        frames: {stage: frame of `evaluate`}, in the order in which the stages were made.
+        frames: {stage: frame of `evaluate`}, in the order in which the stages were made; instead of
+            a frame also the path of samples that another harness saved, as for `read_samples`.
     Returns:
         A row per stage and metric: stage, metric, value, low, high, n (prompts; samples of a prompt
         are averaged first, so intervals are over prompts), difference, difference_low,
@@ -141,13 +143,15 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from postlab.evals.external import read_samples
     from postlab.stats import bootstrap_interval, paired_difference
 
     if not frames:
         raise ValueError("no stage to compare; expected {'sft': frame, 'dpo': frame, ...}")
     table: list[dict[str, Any]] = []
     before_name, before = "", None
-    for stage, frame in frames.items():
+    for stage, source in frames.items():
+        frame = read_samples(source) if isinstance(source, str | Path) else source
         if before is not None:
             _check_same_prompts(before_name, before, stage, frame)
         for metric in _metric_columns(frame.columns):
@@ -246,7 +250,14 @@ def _check_same_prompts(a: str, left: pd.DataFrame, b: str, right: pd.DataFrame)
     pairs = [set(zip(f["id"], f["prompt"], strict=True)) for f in (left, right)]
     if pairs[0] != pairs[1]:
         odd = sorted(pairs[0] ^ pairs[1])
+        ids = [set(f["id"]) for f in (left, right)]
+        reworded = {name for name, _ in odd} & ids[0] & ids[1]
+        by_design = (
+            '. If only a chat template differs, pair by id alone: frame["prompt"] = frame["id"]'
+        )
         raise ValueError(
-            f"{a!r} and {b!r} were evaluated on different prompts ({len(odd)} differ, the first is"
-            f" {odd[0][0]!r}); evaluate both with the same suite, n and seed"
+            f"{a!r} and {b!r} were evaluated on different prompts: {len(ids[0] - ids[1])} only in"
+            f" {a!r}, {len(ids[1] - ids[0])} only in {b!r}, {len(reworded)} with the same id but"
+            f" another text; the first is {odd[0][0]!r}. Evaluate both with the same suite, n and"
+            f" seed{by_design if reworded else ''}"
         )
