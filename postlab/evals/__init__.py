@@ -3,6 +3,7 @@
 - evaluation: answers and scores every prompt of a suite, one row each; compares the frames
 - suites: the named suites of prompts, and the check of rows that you bring
 - everyday: natural English prompts for real models, scored by programs
+- public: IFEval, MATH-500, XSTest, HarmBench and AlpacaEval, read from the Hub
 - forms: reads answers strictly and leniently, to separate format from knowledge
 """
 
@@ -11,6 +12,7 @@ from postlab.evals.evaluation import METRICS, NON_METRICS, compare, evaluate
 from postlab.evals.everyday import everyday_rows
 from postlab.evals.forms import readings
 from postlab.evals.key import answer_inputs, score_again, scorer_hash
+from postlab.evals.public import public_rows
 from postlab.evals.suites import suite_rows
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "compare",
     "evaluate",
     "everyday_rows",
+    "public_rows",
     "readings",
     "score_again",
     "scorer_hash",

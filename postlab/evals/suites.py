@@ -43,6 +43,13 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     if n is not None and n < 1:
         raise ValueError(f"n={n}; expected at least one prompt a family, or None for all")
     if isinstance(suite, str):
+        if suite.startswith("truthfulqa"):
+            raise ValueError(
+                f"suite {suite!r}: no program here can tell whether a free answer is true. Run"
+                " lm-eval's task truthfulqa_gen, which compares answers with TruthfulQA's true and"
+                " false references by BLEU and ROUGE, or ask its questions as rows of your own and"
+                " let a judge compare two stages"
+            )
         if suite not in SUITES:
             raise ValueError(f"suite {suite!r} is unknown; expected one of {', '.join(SUITES)}")
         suite = SUITES[suite](n, seed)
@@ -142,6 +149,15 @@ def _everyday(n: int | None, seed: int) -> list[dict[str, Any]]:
         return hashlib.sha256(f"{seed} {row.get('pair', row['id'])}".encode()).hexdigest()
 
     return sorted(rows, key=drawn)
+
+
+def _public(name: str) -> Callable[[int | None, int], list[dict[str, Any]]]:
+    def rows(n: int | None, seed: int) -> list[dict[str, Any]]:
+        from postlab.evals.public import public_rows
+
+        return public_rows(name, n=n, seed=seed)
+
+    return rows
 
 
 _NAMES = (
@@ -278,3 +294,5 @@ SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "gsm8k": _gsm8k,
     "everyday": _everyday,
 }
+SUITES |= {name: _public(name) for name in ("ifeval", "math500", "xstest", "harmbench")}
+SUITES |= {"alpaca_eval": _public("alpaca_eval")}
