@@ -232,8 +232,10 @@ NEED_LANGDETECT = (
     "change_case:english_lowercase",
 )
 LISTS = ("keywords", "forbidden_words")
-TEXTS = ("keyword", "letter", "language", "first_word", "postscript_marker", "section_spliter")
-TEXTS += ("prompt_to_repeat", "end_phrase")
+TEXTS = (
+    *("keyword", "letter", "language", "first_word", "postscript_marker", "section_spliter"),
+    *("prompt_to_repeat", "end_phrase"),
+)
 KINDS: dict[str, tuple[Callable[..., bool], tuple[str, ...]]] = {  # kind: check, its arguments
     "keywords:existence": (_existence, ("keywords",)),
     "keywords:frequency": (_frequency, ("keyword", "frequency", "relation")),

@@ -5,10 +5,13 @@ Programs score IFEval (rules), MATH-500 (the verifier of `postlab.rewards`), XST
 (`postlab.judge`). The sets are for evaluation only: no loader of rows to train on knows them.
 
 What this leaves out: no examples in the prompt, no system prompt. HarmBench is asked directly, with
-no attack, and "refuses" stands in for its classifier of harm: an answer that neither refuses nor
-helps counts as unsafe. A policy trained with `math_reward` is judged on MATH-500 by the code that
-rewarded it; `gsm8k` is read independently. AlpacaEval's published win rates are against one
-reference model with one judge, which a comparison of two of your stages is not.
+no attack, and "doesn't refuse" stands in for its classifier of harm, so nonsense counts as unsafe.
+Against the labels that XSTest's authors gave to 2,250 answers of five models, `refuses` agreed on
+90% (Cohen's kappa 0.71 on safe prompts, 0.69 on unsafe ones). It found fewer refusals of unsafe
+prompts than they did (77%, not 86%), so read a difference between stages rather than a level.
+A policy trained with `math_reward` is judged on MATH-500 by the code that rewarded it; `gsm8k` is
+read independently. AlpacaEval's published win rates are against one reference model with one judge;
+a comparison of two of your stages says something else.
 """
 
 from __future__ import annotations
@@ -126,7 +129,8 @@ def public_rows(
         )
     if len(raw) != known.size:
         _warn(f"{place} has {len(raw)} rows, not the {known.size} that published results are on")
-    rows, repeats = [], {}
+    rows: list[dict[str, Any]] = []
+    repeats: dict[str, int] = {}  # id: how often its prompt has come up
     for number, values in enumerate(raw, 1):
         try:
             family, prompt, score, more = _MAKE[name](values)
