@@ -21,7 +21,9 @@ from postlab.evals import METRICS, _ifeval, public, public_rows, suite_rows
 from postlab.evals._ifeval import KINDS, NEED_LANGDETECT, check_instruction, follows, loosened
 
 DATA = Path(__file__).parents[3] / "data"
-pytestmark = pytest.mark.filterwarnings("ignore:.*rows, not the:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*rows, not the:UserWarning", "ignore:.*install langdetect:UserWarning"
+)
 
 
 def write(folder, rows, name="rows.jsonl"):
