@@ -1,6 +1,7 @@
 """Raw rows in, rows in TRL's formats out, with prompts and replies as message lists."""
 
 from postlab import _doors
+from postlab.datasets._hub import whole_split
 from postlab.datasets._measures import domain_of, row_text
 from postlab.datasets._mixture import TARGET_MIX, mix
 from postlab.datasets._near import grams, near_duplicates, words_of
@@ -30,6 +31,7 @@ __all__ = [
     "row_text",
     "step_rows",
     "unpaired_rows",
+    "whole_split",
     "words_of",
 ]
 

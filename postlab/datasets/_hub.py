@@ -10,7 +10,8 @@ set. A JSON array on the Hub is downloaded whole.
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from postlab.redaction import redact
 
@@ -53,12 +54,53 @@ def hub_rows(
         size = None if n is None else min(SHUFFLE_BUFFER, DRAWN_FROM * n)
         yield from numbered if size is None else _shuffled(numbered, size, seed)
     except Exception as error:  # of four libraries: the network's, the Hub's, datasets', Arrow's
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        shown = redact(cause)
-        raise OSError(
-            f"cannot read {repo!r}, split {split!r}, from the Hub ({shown:.500}). Without network "
-            "take source='tinyworld' or a local JSON, JSONL or Parquet file"
-        ) from (error if shown == cause else None)  # a traceback would show the secret
+        advice = "Without network take source='tinyworld' or a local JSON, JSONL or Parquet file"
+        _refuse(f"{repo!r}, split {split!r}, from the Hub", error, advice)
+
+
+def whole_split(
+    source: str,
+    *,
+    config: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    file: str | None = None,
+) -> list[dict[str, Any]]:
+    """Every row of a small set as it is, in order; for sets that are only evaluated on.
+
+    Args:
+        source: a Hub id, or a local CSV, JSON, JSON Lines or Parquet file, for which nothing else
+            is needed.
+        config, split, revision: as on the Hub.
+        file: the one JSON file to read, of a repository that the library doesn't read by itself.
+    Raises:
+        OSError: if it can't be read, or its terms have to be accepted on the Hub first.
+    """
+    try:
+        from datasets import load_dataset
+
+        path = Path(source).expanduser()
+        if path.is_file():
+            kind = {".csv": "csv", ".parquet": "parquet"}.get(path.suffix.lower(), "json")
+            return load_dataset(kind, data_files=str(path), split="train").to_list()
+        if file:
+            place = f"hf://datasets/{source}@{revision or 'main'}/{file}"
+            return load_dataset("json", data_files=place, split="train").to_list()
+        return load_dataset(source, config, split=split, revision=revision).to_list()
+    except Exception as error:  # of four libraries, as above
+        advice = (
+            "Where its page asks you to accept terms, do so and set HF_TOKEN. Or take a file of its"
+            " rows that you have: source='rows.csv', .json, .jsonl or .parquet"
+        )
+        _refuse(f"{source!r}, split {split!r}", error, advice)
+
+
+def _refuse(what: str, error: Exception, advice: str) -> NoReturn:
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    shown = redact(cause)
+    raise OSError(f"cannot read {what} ({shown:.500}). {advice}") from (
+        error if shown == cause else None  # a traceback would show the secret
+    )
 
 
 def _stream(

@@ -4,6 +4,7 @@
 - suites: the named suites of prompts, and the check of rows that you bring
 - everyday: natural English prompts for real models, scored by programs
 - external: reads the samples that lm-evaluation-harness or inspect-ai saved
+- public: IFEval, MATH-500, XSTest, HarmBench and AlpacaEval, read from the Hub
 - forms: reads answers strictly and leniently, to separate format from knowledge
 """
 
@@ -13,6 +14,7 @@ from postlab.evals.everyday import everyday_rows
 from postlab.evals.external import read_samples
 from postlab.evals.forms import readings
 from postlab.evals.key import answer_inputs, score_again, scorer_hash
+from postlab.evals.public import public_rows
 from postlab.evals.suites import suite_rows
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "compare",
     "evaluate",
     "everyday_rows",
+    "public_rows",
     "read_samples",
     "readings",
     "score_again",

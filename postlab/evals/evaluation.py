@@ -49,6 +49,10 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name: (label, better when, unit)
     "constraints": ("Constraints met", "up", "share"),
     "gsm8k_strict": ("GSM8K, asked-for form", "up", "share"),
     "gsm8k_lenient": ("GSM8K, any form", "up", "share"),
+    "math500": ("MATH-500", "up", "share"),
+    "ifeval_strict": ("IFEval, strict", "up", "share"),
+    "ifeval_loose": ("IFEval, loose", "up", "share"),
+    "ifeval_instructions": ("IFEval, instructions", "up", "share"),
     "refusal": ("Refusals of safe questions", "down", "share"),
     "format": ("Chat format", "up", "share"),
     "length": ("Answer length", "none", "tokens"),
@@ -80,10 +84,11 @@ def evaluate(
     Args:
         policy: a causal LM, plain, PEFT or Unsloth.
         tokenizer: with a chat template.
-        suite: 'tinyworld', 'tinyworld-english', 'gsm8k', 'everyday', 'everyday-small', or rows with
-            `id`, `family`, `prompt` (messages) and `score(answer, closed) -> {metric: number}`; a
-            row's own `temperature`, `samples` and `max_new_tokens` beat the arguments, and `kl` is
-            not measured of a row with `"kl": False`.
+        suite: 'tinyworld', 'tinyworld-english', 'gsm8k', 'everyday', 'everyday-small', a name of
+            `public_rows` ('ifeval', 'math500', 'xstest', 'harmbench', 'alpaca_eval'), several
+            joined by '+', or rows with `id`, `family`, `prompt` (messages) and `score(answer,
+            closed) -> {metric: number}`; a row's own `temperature`, `samples` and `max_new_tokens`
+            beat the arguments, and `kl` is not measured of a row with `"kl": False`.
         n: at most so many prompts a family, the first ones; None for all.
         temperature: 0 is greedy, and a greedy row is answered once whatever `samples` says.
         ref: for the metric `kl`: another model, the name of an adapter of `policy`, or 'base'

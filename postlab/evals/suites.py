@@ -44,6 +44,13 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     if n is not None and n < 1:
         raise ValueError(f"n={n}; expected at least one prompt a family, or None for all")
     if isinstance(suite, str):
+        if "truthfulqa" in suite:
+            raise ValueError(
+                f"suite {suite!r}: no program here can tell whether a free answer is true. Run"
+                " lm-eval's task truthfulqa_gen, which compares answers with TruthfulQA's true and"
+                " false references by BLEU and ROUGE, or ask its questions as rows of your own and"
+                " let a judge compare two stages"
+            )
         unknown = [name for name in suite.split("+") if name not in SUITES]
         if unknown:
             raise ValueError(
@@ -157,6 +164,15 @@ def _shuffled(rows: list[dict[str, Any]], n: int | None, seed: int) -> list[dict
         return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
 
     return sorted(rows, key=drawn)
+
+
+def _public(name: str) -> Callable[[int | None, int], list[dict[str, Any]]]:
+    def rows(n: int | None, seed: int) -> list[dict[str, Any]]:
+        from postlab.evals.public import public_rows
+
+        return public_rows(name, n=n, seed=seed)
+
+    return rows
 
 
 _NAMES = (
@@ -294,3 +310,5 @@ SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "everyday": _everyday,
     "everyday-small": _everyday_small,
 }
+SUITES |= {name: _public(name) for name in ("ifeval", "math500", "xstest", "harmbench")}
+SUITES |= {"alpaca_eval": _public("alpaca_eval")}
