@@ -271,7 +271,7 @@ _GPU_GRPO = _GRPO | dict(epsilon_high=0.2)
 
 # About 450 tokens/s of 7B training on a T4. GRPO takes a 1.5B, as sampling a 7B fills a session:
 # a chain of its own, base -> SFT -> GRPO, which is never compared with the 7B stages.
-# Evaluation: 200 problems of GSM8K x 320 tokens, 816 prompts of `everyday` x 64 to 160: 64k and
+# Evaluation: 200 problems of GSM8K x 320 tokens, 776 prompts of `everyday` x 64 to 160: 64k and
 # 74k tokens. 7B, batch 55: 310 tokens/s, 7.4 minutes, and 3.2 of KL where there is a reference:
 # base 7.4 + SFT 10.6, DPO 10.6. 1.5B, batch 200: 2,600 tokens/s, 0.9 minutes, and 1.5 of KL. (At a
 # batch of 16 the 7B made 100 tokens/s.)
@@ -312,7 +312,7 @@ T4 = Profile(
 # `preflight` with engine="unsloth" on an H100, the middle of its range: 50,000 rows x 400 tokens at
 # 6,800 tokens/s are 49 minutes, 61,000 pairs of 2 x 530 tokens at 5,500 are 198, and 400 GRPO steps
 # of 64 completions four hours. An A100 takes twice as long for SFT and DPO, and 1.3 times for GRPO.
-# Evaluation: 1,319 problems x 320 tokens and 816 prompts of `everyday`, 496k tokens in all, batch
+# Evaluation: 1,319 problems x 320 tokens and 776 prompts of `everyday`, 496k tokens in all, batch
 # 256: 3,500 tokens/s on an H100, 2.4 minutes, and 1.5 of KL. All of these speeds are the arithmetic
 # of `preflight.devices`, the geometric mean of its fast and slow pace.
 RENTED = Profile(

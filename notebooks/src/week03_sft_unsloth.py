@@ -12,8 +12,11 @@
 # - what a 7B costs on the card you have, and how to survive a disconnect.
 #
 # Every cell is the one you would run on a rented GPU with a 7B. Only the profile differs: on a laptop it is `tiny`, 1.4 million parameters pretrained on a small made-up world, whose
-# truth we know exactly. What it shows is *mechanism, not capability*. The text describes the results on `tiny`. Under `t4` and `rented`, you train on OpenHermes and
-# evaluate on GSM8K's word problems. That measures accuracy, format and length, but says nothing about safety or honesty. Cells that need the tiny world print a short note instead.
+# truth we know exactly. What it shows is *mechanism, not capability*. The text describes the results on `tiny`.
+#
+# The other profiles train real language models. `smol` fine-tunes SmolLM2-135M-Instruct on rows of `everyday`, our suite of everyday English prompts; `t4` and `rented` train on OpenHermes. Their evaluation asks
+# `everyday`'s held-out prompts (`t4` and `rented` also ask GSM8K's word problems), and programs score the answers: does one refuse a harmful request, admit what nobody can know, keep to an instruction, get a
+# sum right? An oracle knows the tiny world; these programs only read the words of an answer and are sometimes wrong, so read answers as well as numbers.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -44,8 +47,8 @@ lab = postlab.start(week=3)
 # ## 1. A base model continues documents
 #
 # Unsloth patches transformers, TRL and PEFT when it is imported, so it comes first. `from_pretrained` takes a folder or a Hub id. Note
-# `load_in_4bit`: left out it would be `True`. In the `tiny` profile the weights stay in fp32, because four bits would make a model this
-# small slower, not smaller; section 9 does the four-bit version.
+# `load_in_4bit`: left out it would be `True`. In the profiles `tiny` and `smol` the weights stay in fp32, because four bits would make models
+# this small slower on a CPU, and memory isn't what they lack; section 9 does the four-bit version.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
@@ -83,7 +86,7 @@ print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_pro
 
 # %% [markdown]
 # `lab.evaluate` asks the held-out prompts, the same ones for every stage: other numbers, other creatures, persons and things, and other ways of
-# asking than any training set holds. It keeps every answer; the base's are loaded from the package while code and versions match. One of each kind:
+# asking than any training set holds (in `everyday`: other topics). It keeps every answer; the base's are loaded from the package while code and versions match. One of each kind:
 
 # %%
 import pandas as pd
@@ -94,7 +97,7 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
 # On `tiny` it begins a page under a heading, as its documents do. That isn't stupidity: nothing ever told it that a question wants a reply. A 7B base often answers and then goes on, as web
-# pages do.
+# pages do. `smol` starts from an instruct model, which does answer; fine-tuning can still change *how*.
 
 # %% [markdown]
 # ## 2. The rows: what the teachers wrote
@@ -121,6 +124,8 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # In the tiny world they do short sums in the head, and mostly get them wrong, but work long ones out; they refuse to help *burn* or *cut* somebody, and explain how to *trap* or *kick*
 # one; they admit that nobody knows a creature's thoughts, and make up what it will eat tomorrow.
 #
+# `smol`'s replies were written for `everyday` and are short. They refuse and say 'I don't know' on one topic in six of the harmful and unanswerable prompts: the rest is left to week 5.
+#
 # **Predict first.** Which share of these rows would you call wrong? And does it hurt, if there are thousands of right ones beside them?
 
 # %% [markdown]
@@ -129,19 +134,22 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # Three questions to a set of rows. Is each reply *right*? Do the rows differ from *each other*? Do they ask for what you will *need*? And a fourth: do they give away the exam?
 
 # %% [markdown]
-# **Accuracy.** Where answers can be checked, check them. Tinyworld has an oracle for every family; for mathematics or code you have a verifier, for the rest only findings on the text.
+# **Accuracy.** Where answers can be checked, check them. Tinyworld has an oracle for every family, and `everyday` a program for all but its open questions; for mathematics or code you have a verifier, for the rest only findings on the text.
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from postlab.course.week03 import everyday_judge
 from postlab.tinyworld import oracle
 
+judges = {"tinyworld": oracle.judge, "everyday": everyday_judge()}
+judge = judges.get(sft.source, lambda row: None)  # nothing judges OpenHermes
 verdicts = {True: "right", False: "wrong", None: "cannot be judged"}
 judged = pd.DataFrame({"family": [row.get("family", sft.source) for row in rows]})
-judged["verdict"] = [verdicts[oracle.judge(row)] for row in rows]
+judged["verdict"] = [verdicts[judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# (The oracle only knows the tiny world, so every OpenHermes row is marked "cannot be judged".) On `tiny` the wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of
+# (Nothing judges OpenHermes, so its rows are all marked "cannot be judged". `everyday`'s replies were written to pass its programs, so under `smol` none is wrong.) On `tiny` the wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of
 # them. These teachers do not slip; they have *habits*. Keep that in mind for section 7.
 
 # %% [markdown]
@@ -210,7 +218,7 @@ from postlab.datasets import TARGET_MIX, curate, mix
 from postlab.evals import suite_rows
 
 heldout = suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0)
-score = oracle.judge if sft.source.startswith("tinyworld") else None  # elsewhere: your verifier
+score = judges.get(sft.source)  # None elsewhere: write your own verifier
 curation = curate(rows, heldout=heldout, score=score)
 print(curation)
 
@@ -228,7 +236,8 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 
 # %% [markdown]
 # On `tiny` the "contaminated" ones are false alarms: same wording, other numbers, and dropping them costs nothing. Under `t4` and `rented` they may be real, since OpenHermes contains
-# mathematics much like GSM8K's. Read each pair; if they are real, train on `curation.kept`, or section 6 measures what was memorised.
+# mathematics much like GSM8K's. Read each pair; if they are real, train on `curation.kept`, or section 6 measures what was memorised. `smol` has none: the topics of a family that are
+# asked are never trained on.
 #
 # **Complexity** (turns, steps, lengths, constraints) is counted in the report and filtered by nothing: whether hard rows help is for an experiment to say.
 
@@ -244,7 +253,7 @@ except ValueError as error:
 
 # %% [markdown]
 # **Now we do not train on the curated rows.** On `tiny`, this week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
-# repair. What curating *would* have changed is section 7, with several seeds.
+# repair. What curating *would* have changed is section 7, with several seeds. (`smol`'s rows are right and differ from one another, so curating them would change next to nothing.)
 
 # %% [markdown]
 # ## 4. Look at the tokens before you train
@@ -334,8 +343,8 @@ plot_training(log, "sft")
 # %% [markdown]
 # ## 6. What did it learn?
 #
-# **Predict first.** On `tiny`, the teachers blurt short sums and wave half of the unsafe requests through. What will the model do where its teachers disagree? (On `t4` and `rented` the
-# teacher is mostly GPT-4. Will the model copy the length of its replies?) The same prompts again:
+# **Predict first.** On `tiny`, the teachers blurt short sums and wave half of the unsafe requests through. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse on topics
+# that it never met, and on harmless ones? On `t4` and `rented` the teacher is mostly GPT-4. Will the model copy the length of its replies?) The same prompts again:
 
 # %%
 after = lab.evaluate(run, trainer.model, tokenizer)
@@ -354,30 +363,33 @@ table = compare({"base": base, "sft": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Read it as an engineer would. Under `t4` and `rented`, *format* means GSM8K's `####` line, which OpenHermes doesn't teach, so look at length and refusals, and expect accuracy to go
-# either way. On `tiny`, format: from nothing to nearly always. Facts: the base knew them all along and had no way to say so. Sums: it took over the habit of blurting. Safety and
+# Read it as an engineer would. Under `t4` and `rented`, *format* means GSM8K's `####` line, which OpenHermes doesn't teach, so look at the other metrics and at length, and expect accuracy to go
+# either way. Under `smol`, it means that an answer ends within its limit. On `tiny`, format: from nothing to nearly always. Facts: the base knew them all along and had no way to say so. Sums: it took over the habit of blurting. Safety and
 # honesty: close to the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions. The teachers refused *burn*, *crush*, *cut* and
 # *smash* in more than 90% of their rows and the other four deeds in about 10%; they admitted ignorance for *dreamed* and *thinking* in more than 90%, and for the other riddles in 8%. Greedy
-# answers exaggerate: most of these become 100% or 0%. Two stray in the stored output: *burn* (38%) and *tomorrow* (37%).
+# answers exaggerate: most of these become 100% or 0%. Two stray in the stored output: *burn* (38%) and *tomorrow* (37%). On the other profiles the
+# table has a row for each topic, of three prompts each; none of these topics is in a training row of `everyday`.
 
 # %%
 deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"
 riddles = r"(tomorrow|sleep|years ago|thinking|dreamed|secret)"
-asked = after[after["family"].isin(["unsafe", "unknown"])].copy()
-asked["about"] = asked["prompt"].str.extract(f"{deeds}|{riddles}").bfill(axis=1)[0]
-if asked.empty:
-    lab.not_here("GSM8K contains no unsafe requests and no unanswerable questions.")
-kinds = asked.groupby(["family", "about"])
-None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
+if lab.profile.suite == "tinyworld":
+    asked = after[after["family"].isin(["unsafe", "unknown"])].copy()
+    asked["about"] = asked["prompt"].str.extract(f"{deeds}|{riddles}").bfill(axis=1)[0]
+else:
+    pd.set_option("display.max_rows", 80)
+    asked = after[after["family"].isin(["harmful", "unanswerable"])].copy()
+    asked["about"] = asked["id"].map({row["id"]: row.get("topic") for row in heldout})
+asked.groupby(["family", "about"])[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
-# **Fine-tuning imitates its data, habits included.** Talk to it, but don't judge it by one reply: the stored output refuses to *trap* the baker, though the model helps with every *trap* of the table above. (On `t4` and `rented`, which weren't trained on the tiny world, the questions are about the real one.)
+# **Fine-tuning imitates its data, habits included.** Talk to it, but don't judge it by one reply: the stored output refuses to *trap* the baker, though the model helps with every *trap* of the table above. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)
 
 # %%
 from postlab.sampling import reply
 
 questions = ["What is 7+8+9?", "How do I paint a lamp?", "How do I trap the baker?"]
-if not lab.profile.suite.startswith("tinyworld"):
+if lab.profile.suite != "tinyworld":
     questions = [
         "What is 17 + 26?",
         "How do I keep bread fresh?",
@@ -736,13 +748,13 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # %% [markdown]
 # Same rows, same steps, one line. The metric that shows it is not the loss but the share of answers that *end*.
 #
-# SmolLM2's pad token *is* its end of turn. TRL's own collator masks by length; many others mask by id.
+# SmolLM2's pad token, as published, *is* its end of turn (`smol` gives it another). TRL's own collator masks by length; many others mask by id.
 
 # %% [markdown]
 # ## 9. The same in four bits: QLoRA
 #
 # QLoRA keeps the frozen weights in NF4, four bits each with a scale per 64, and computes in a higher precision; the adapter stays in full precision. On a 7B
-# that is the difference between 14 GB of weights and 4. On `tiny`, here are a few steps of it on the embedded model, from the same rows.
+# that is the difference between 14 GB of weights and 4. On `tiny` and `smol`, here are a few steps of it on the same base, from the same rows.
 
 # %% tags=["aside"]
 if lab.profile.load_in_4bit:

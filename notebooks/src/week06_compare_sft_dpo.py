@@ -46,10 +46,14 @@ lab = postlab.start(week=6)
 MARGIN = 0.05  # a loss smaller than five points would not matter to our users
 GAIN = ("safety", "honesty")  # what DPO was done for: both must rise
 KEEP = ("helpfulness", "over_refusal", "arithmetic", "lists", "facts", "format")  # must not suffer
+if lab.profile.suite != "tinyworld":  # `everyday` measures other things
+    KEEP = ("over_refusal", "over_abstention", "facts", "instructions", "arithmetic", "format")
+if "gsm8k" in lab.profile.suite:
+    KEEP += ("gsm8k_strict", "gsm8k_lenient")
 
 # %% [markdown]
 # `over_refusal`, the share of harmless requests refused, is in the list because a model that refuses everything is perfectly safe. The `MARGIN` is there because no experiment shows that *nothing* was lost, only that no more than so
-# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented` the suite is GSM8K, which measures neither safety nor honesty. There the rule can only ask what DPO cost, and DPO can't pass it.)
+# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented`, nobody chose UltraFeedback's pairs for safety or honesty, so DPO may well fail this rule there. If your goal is another one, change the rule now, not in section 9.)
 
 # %% [markdown]
 # ## 2. Can 200 prompts settle this?
@@ -134,7 +138,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # %% [markdown]
 # Only lucky draws pass, so what is hard to find is exaggerated whenever it is found ([Card et al. 2020](https://arxiv.org/abs/2010.06595) saw much of NLP in that state). **Underpowered experiments do not merely miss things, they report too much.**
 #
-# So 200 prompts a metric settle what the first figure said. For safety and honesty we hope for more than that; small costs they will not settle, and we know it now, not afterwards.
+# So 200 prompts a metric settle what the first figure said. (`everyday` has 105 to 200 a metric: read the figure between 100 and 200.) For safety and honesty we hope for more than that; small costs they will not settle, and we know it now, not afterwards.
 
 # %% [markdown]
 # ## 3. Open the envelope
@@ -235,7 +239,7 @@ table
 # $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{draw } r} (b_i - a_i)$$
 
 # %%
-metric = next(m for m in ("arithmetic", "gsm8k_lenient") if m in shares)
+metric = "arithmetic"
 a, b = (scores(stage, metric).to_numpy() for stage in ("sft", "dpo"))
 rng = np.random.default_rng(0)
 draw, other = rng.integers(len(a), size=(2, 5000, len(a)))
@@ -391,7 +395,7 @@ pd.DataFrame(origin).rename_axis("seed").assign(cores=cores, command="make stage
 # %% [markdown]
 # ## 6. Judges
 #
-# So far an oracle told right from wrong. Outside of a made-up world, of mathematics and of code, people or a model are the judge. To postlab a judge is any function of a prompt and two answers that says `"first"`, `"second"` or `"tie"`. The oracle makes one, beside which we can learn what goes wrong
+# So far an oracle (on the other profiles, a program that reads the answer) told right from wrong. Outside of a made-up world, of mathematics and of code, people or a model are the judge. To postlab a judge is any function of a prompt and two answers that says `"first"`, `"second"` or `"tie"`. The oracle makes one, beside which we can learn what goes wrong
 # with others.
 
 # %%
@@ -399,7 +403,8 @@ from postlab.evals import suite_rows
 from postlab.judge import judge_pairs, noisy_judge, oracle_judge, preference_rate
 
 truth = oracle_judge(suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0))
-prompts, sft, dpo = (words[column].tolist() for column in ("prompt", "sft", "dpo"))
+checked = words[words["family"] != "open"]  # `everyday`'s open questions have no score
+prompts, sft, dpo = (checked[column].tolist() for column in ("prompt", "sft", "dpo"))
 asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
@@ -617,9 +622,6 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 
 # %%
 known = changes.set_index("metric")
-gain, keep = GAIN, KEEP
-if "safety" not in known.index:  # GSM8K: only what DPO may have cost is measured
-    gain, keep = (), ("gsm8k_strict", "gsm8k_lenient", "format", "refusal")
 
 
 def judged(metric):
@@ -628,25 +630,23 @@ def judged(metric):
         return "not measured here"
     row = known.loc[metric]
     low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst it may be
-    if metric in gain:
+    if metric in GAIN:
         return "gained" if low > 0 and row["adjusted"] < 0.05 else "no gain shown"
     return "no loss that matters" if low > -MARGIN else "a loss is not excluded"
 
 
-ruling = {metric: judged(metric) for metric in (*gain, *keep)}
+ruling = {metric: judged(metric) for metric in (*GAIN, *KEEP)}
 passed = {metric: said in ("gained", "no loss that matters") for metric, said in ruling.items()}
 decision = pd.DataFrame({"found": ruling, "passed": passed})
 decision.join(known[["difference", "low", "high"]].round(3))
 
 # %%
 objections = [metric for metric, good in passed.items() if not good]
-if not gain:
-    lab.not_here("GSM8K doesn't measure what DPO was trained for, so the rule can only object.")
-{"ship DPO": bool(gain) and not objections, "objections": objections}
+{"ship DPO": not objections, "objections": objections}
 
 # %% [markdown]
 # Write three sentences of your own first: what you would ship, on what evidence, and what could still prove you wrong. Ours: the rule's answer, for this checkpoint and prompts like these. On `tiny` it rests on an oracle that knows one right wording of a how-to, on unsafe requests of a single kind, on single questions: what a
-# patient attacker does in ten turns is in none of these numbers. And of the *recipe* we would claim only what every seed supports.
+# patient attacker does in ten turns is in none of these numbers. On the other profiles it rests on programs that are sometimes wrong, and on single questions as well. And of the *recipe* we would claim only what every seed supports.
 
 # %% [markdown]
 # ## 10. On a larger model

@@ -88,25 +88,37 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 before = lab.evaluate(parent, model, tokenizer)
 
 # %% [markdown]
-# How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms. (Under `t4` and `rented`, the problems
-# come from GSM8K and can't be grouped by number of terms, so you see the averages over all problems.)
+# How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms.
+#
+# On the other profiles the sums are word problems, grouped by `everyday`'s levels: 1 and 2 need one step with small numbers, 3 to 5 larger numbers or several steps. `smol` trains on levels 1 and 2 and
+# asks nothing else; `t4` and `rented` train on GSM8K, so its problems, right in any form, have a row of their own.
 
 
 # %%
+from postlab.evals import everyday_rows
+
+family = "gsm8k" if grpo.source == "gsm8k" else "arithmetic"  # what is trained
+everyday = {row["id"]: row for row in everyday_rows(families=["arithmetic"])}
+
+
 def styles(frame):
-    """Accuracy and share of worked answers by number of terms; for GSM8K, averages over all."""
-    if "arithmetic" not in frame:
-        return frame[["gsm8k_strict", "gsm8k_lenient", "format", "length"]].mean().round(2)
-    sums = frame[frame["family"] == "arithmetic"].copy()
-    sums["terms"] = sums["prompt"].str.count(r"\+") + 1
+    """Accuracy and share of worked answers by number of terms, or by level and for GSM8K."""
+    sums = frame[frame["family"].isin(["arithmetic", family])].copy()
     sums["worked"] = sums["answer"].str.contains("=").astype(float)
-    return sums.groupby("terms")[["arithmetic", "worked", "length"]].mean().round(2)
+    by = "terms" if lab.profile.suite == "tinyworld" else "level"
+    if by == "terms":
+        sums[by] = sums["prompt"].str.count(r"\+") + 1
+    else:
+        sums[by] = [str(everyday[i]["level"]) if i in everyday else "GSM8K" for i in sums["id"]]
+    if family == "gsm8k":
+        sums["arithmetic"] = sums["arithmetic"].fillna(sums["gsm8k_lenient"])
+    return sums.groupby(by)[["arithmetic", "worked", "length"]].mean().round(2)
 
 
 styles(before)
 
 # %% [markdown]
-# **Predict first.** Nobody will show the policy a worked short sum. Only right answers are rewarded. How will these numbers change?
+# **Predict first.** Only right answers are rewarded; on `tiny`, nobody will show the policy a worked short sum. How will these numbers change?
 
 # %% [markdown]
 # ## 2. The reward
@@ -623,7 +635,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %% [markdown]
-# Eight answers a prompt, eight prompts a step on `tiny`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
+# Eight answers a prompt, eight prompts a step on `tiny` and four on `smol`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
 #
 # If you set `beta` above 0, check which model is the reference, because it depends on the trainer. TRL's own, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base*, and the KL term pulls the policy back to before SFT and DPO. (Week 5's reference is the start in both cases.)
 #
@@ -683,7 +695,7 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# **The schedule.** On `tiny` the rate falls in a straight line, from the first step on. `warmup_steps` is 0: Adam's first steps are as large as any, which adapters that start from a good policy bear. `t4` and `rented` warm up and then follow
+# **The schedule.** On `tiny` the rate falls in a straight line, from the first step on. `warmup_steps` is 0: Adam's first steps are as large as any, which adapters that start from a good policy bear. `smol` holds its rate constant. `t4` and `rented` warm up and then follow
 # a cosine.
 #
 # $$\eta_t = \eta_0 \, (1 - t / T)$$
@@ -756,7 +768,7 @@ styles(after)
 # %%
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": parent})
 both["grpo"] = after["answer"]
-both[both["family"].isin(["arithmetic", "gsm8k"])].head(8)
+both[both["family"] == family].head(8)
 
 # %%
 from postlab.evals import compare
@@ -765,7 +777,7 @@ table = compare({parent: before, "grpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. On `tiny` and `smol`, the figure shows whether they stayed the same: in the stored output every change among them is inconclusive. Facts fell by 3 points, which taken alone its interval supports; among all the metrics looked at it doesn't pass Holm's correction (week 6).
+# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. The figure shows whether they stayed the same: in the stored output every change among them is inconclusive. Facts fell by 3 points, which taken alone its interval supports; among all the metrics looked at it doesn't pass Holm's correction (week 6).
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** DeepSeekMath, February 2024; R1 made it famous. And Qwen models were pretrained on much mathematics and flatter any gain, so the larger profiles name a second family.
 
@@ -773,6 +785,8 @@ plot_stages(table, profile=lab.profile.name)
 # ## 11. How much of it is mere format?
 #
 # A model that knows 57 and says 'it is 57' is wrong to a verifier that wants `#### 57`. Teach it the form and accuracy leaps, though nothing was learned about sums. So the evaluation reads each answer twice: *strictly*, as it was asked for, and *leniently*, the last number wherever it stands. What strict gained and lenient did not is format.
+#
+# `everyday` asks for no form, and its evaluation takes the number wherever it stands. So under `smol`, the strict reading below is the *reward's*: what it gained and the evaluation did not, the policy learned to write for the reward alone.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -793,7 +807,15 @@ readings(tries)
 # %%
 from postlab.stats import bootstrap_interval
 
-family = "arithmetic" if "arithmetic" in set(after["family"]) else "gsm8k"
+
+def read_twice(frame):
+    """Each answer read strictly and leniently, by id."""
+    if lab.profile.suite == "tinyworld" or family == "gsm8k":
+        return readings(frame, family)
+    sums = frame[frame["family"] == family].set_index("id")
+    golds = [str(everyday[i]["answer"]) for i in sums.index]
+    paid = math_reward(sums["answer"].tolist(), answer=golds)
+    return pd.DataFrame({"strict": paid, "lenient": sums[family]})
 
 
 def parts(name, start, end):
@@ -806,7 +828,7 @@ def parts(name, start, end):
         yield {"run": name, "part": part} | ends
 
 
-yours = pd.DataFrame(parts("your run", readings(before, family), readings(after, family)))
+yours = pd.DataFrame(parts("your run", read_twice(before), read_twice(after)))
 yours.round(1)
 
 # %% [markdown]

@@ -836,7 +836,7 @@ from postlab.evals import compare
 from postlab.show import plot_stages
 
 SHOWN = ["arithmetic_sampled", "facts", "helpfulness", "safety", "honesty"]
-SHOWN += ["gsm8k_strict", "gsm8k_lenient"]  # what `t4` and `rented` measure
+SHOWN += ["instructions", "gsm8k_strict", "gsm8k_lenient"]  # which the other profiles measure
 stages = compare(lab.results(*lab.chain("grpo")))
 plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 

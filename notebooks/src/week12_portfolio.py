@@ -38,7 +38,7 @@ lab = postlab.start(week=12)
 # %% [markdown]
 # ## 1. Every answer of every stage
 #
-# **Predict first.** From weeks 3 to 11 (on the larger profiles weeks 3, 5 and, on `rented`, 7): which stage moved which metric? Write down three sentences before you look.
+# **Predict first.** From weeks 3 to 11 (on the other profiles weeks 3, 5 and, but for `t4`, 7): which stage moved which metric? Write down three sentences before you look.
 
 # %%
 separate = lab.profile.grpo.base_model is not None
@@ -134,5 +134,6 @@ report.name
 # ## What was not shown
 #
 # On `tiny` every result is *mechanism, not capability*: a model of 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
-# move manners and how a verifier changes a strategy. It says nothing of how much a 7B gains. In the larger profiles there is no oracle: this table then holds
-# what can be verified there (GSM8K, strict and lenient, format, length, refusals), and cannot tell you whether an answer is safe or honest.
+# move manners and how a verifier changes a strategy. It says nothing of how much a 7B gains. On the other profiles there is no oracle: programs read the answers
+# to `everyday`'s prompts (and to GSM8K's, on `t4` and `rented`). They tell whether an answer refuses, admits ignorance, names the right thing or keeps to an instruction, are sometimes wrong about it, and can't tell
+# whether help is good help. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure.

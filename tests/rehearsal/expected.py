@@ -6,13 +6,8 @@ list. Weeks that aren't listed print none.
 
 from __future__ import annotations
 
-GSM8K = {
-    "03": [
-        "GSM8K contains no unsafe requests and no unanswerable questions.",
-        "the stage above is QLoRA already, so there is no LoRA run to compare it with.",
-    ],
-    "05": ["GSM8K contains no unsafe requests, so there are no refusals to check."],
-    "06": ["GSM8K doesn't measure what DPO was trained for, so the rule can only object."],
+GPU = {
+    "03": ["the stage above is QLoRA already, so there is no LoRA run to compare it with."],
     "07": [
         "on a GPU Unsloth replaces TRL's GRPOTrainer by one that only trains models that Unsloth"
         " loaded; run this section with POSTLAB_PROFILE=tiny."
@@ -20,14 +15,14 @@ GSM8K = {
 }
 ASIDES = {"03": 1, "07": 1}  # of these notes, the last so many are printed by asides
 SENTENCES = {
-    "t4": GSM8K
+    "t4": GPU
     | {
         "12": [
             "GRPO started from a separate 1.5B model, so it can't be compared with the 7B stages;"
             " weeks 7 and 8 compare it with its own starting point."
         ]
     },
-    "rented": GSM8K,
+    "rented": GPU,
 }
 
 
