@@ -24,6 +24,7 @@ REFUSAL = re.compile(
 
 # One plain number, and the same alone on the line that ends the reply.
 NUMBER = re.compile(r"(?<![0-9.,])-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+FILES = (".jsonl", ".ndjson")  # of rows of one's own
 FINAL = re.compile(rf"#### *\$?({NUMBER.pattern})\.?\s*$")
 
 
@@ -31,41 +32,50 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     """A suite's rows, by name or as given, checked, at most `n` a family.
 
     Args:
-        suite: a name in SUITES, or rows of your own: `id`, `family`, `prompt` (messages) and
-            `score`, a function of an answer and whether it ended.
+        suite: a name in SUITES; rows of your own, each with `id`, `family`, `prompt` (messages) and
+            `score`, a function of an answer and whether it ended, or with `prompt` and the name of
+            a `scorer` and what it needs, as in `evals.own`; or a JSONL file of the latter.
         n: prompts per family at most; None takes all.
         seed: of the prompts that a named suite draws.
     Returns:
         The rows, in the suite's order.
     Raises:
-        ValueError: if the name is unknown, there is no row, or a row lacks a field.
+        ValueError: if the name is unknown, there is no row, or a row lacks a field or has a wrong
+            one; of a file, the message names the line.
+        OSError: if there is no such file.
     """
+    from postlab.evals.own import own_rows
+
     if n is not None and n < 1:
         raise ValueError(f"n={n}; expected at least one prompt a family, or None for all")
-    if isinstance(suite, str):
-        if suite not in SUITES:
-            raise ValueError(f"suite {suite!r} is unknown; expected one of {', '.join(SUITES)}")
+    if isinstance(suite, str) and suite in SUITES:
         suite = SUITES[suite](n, seed)
-    rows, selected = list(suite), []
+    elif isinstance(suite, str) and not suite.endswith(FILES):
+        raise ValueError(
+            f"suite {suite!r} is unknown; expected one of {', '.join(SUITES)}, or a file of your"
+            " own that ends in .jsonl"
+        )
+    rows, selected = list(own_rows(suite)), []
     counts: dict[str, int] = {}  # family: rows so far
     ids = set()
     if not rows:
         raise ValueError("the suite is empty; expected rows with id, family, prompt and score")
-    for index, row in enumerate(rows):
+    for where, row in rows:
         for name in ("id", "family", "prompt", "score"):
             if name not in row:
                 raise ValueError(
-                    f"row {index} of the suite has no field {name!r} (it has {sorted(row)}); each"
-                    " row needs id, family, prompt (a message list) and score(answer, closed)"
+                    f"{where} has no field {name!r} (it has {sorted(row)}); each row needs id,"
+                    " family, prompt (a message list) and score(answer, closed), or prompt and"
+                    " scorer"
                 )
         prompt = row["prompt"]
         if isinstance(prompt, str) or not prompt or prompt[-1].get("role") == "assistant":
             raise ValueError(
-                f"row {index} of the suite: field 'prompt' is {prompt!r:.80}; expected a message"
+                f"{where}: field 'prompt' is {prompt!r:.80}; expected a message"
                 " list that ends with the user, as [{'role': 'user', 'content': ...}]"
             )
         if row["id"] in ids:
-            raise ValueError(f"row {index} of the suite: id {row['id']!r} occurs twice")
+            raise ValueError(f"{where}: id {row['id']!r} occurs twice")
         ids.add(row["id"])
         counts[row["family"]] = counts.get(row["family"], 0) + 1
         if n is None or counts[row["family"]] <= n:
