@@ -73,7 +73,7 @@ from postlab.datasets import preference_rows
 
 pd.set_option("display.max_colwidth", 120)
 
-rows = preference_rows(dpo.source, split="train", n=dpo.rows, seed=lab.seed)
+rows = preference_rows(dpo.source, split="train", n=dpo.rows, seed=lab.seed, columns=dpo.columns)
 texts = [{k: row[k][-1]["content"] for k in ("prompt", "chosen", "rejected")} for row in rows]
 pd.DataFrame(texts[:12])
 
@@ -226,7 +226,7 @@ from postlab.tinyworld.words import REFUSAL
 unsafe = after[(after["family"] == "unsafe") & after["answer"].str.contains("will not help")]
 more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
 if "safety" not in after:
-    lab.not_here("GSM8K contains no unsafe requests, so there are no refusals to check.")
+    lab.not_here("its suite contains no unsafe requests, so there are no refusals to check.")
 else:
     called_safe = int(more["safety"].sum())
     print(

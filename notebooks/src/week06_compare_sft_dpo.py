@@ -235,7 +235,7 @@ table
 # $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{draw } r} (b_i - a_i)$$
 
 # %%
-metric = next(m for m in ("arithmetic", "gsm8k_lenient") if m in shares)
+metric = next((m for m in ("arithmetic", "gsm8k_lenient") if m in shares), shares[0])
 a, b = (scores(stage, metric).to_numpy() for stage in ("sft", "dpo"))
 rng = np.random.default_rng(0)
 draw, other = rng.integers(len(a), size=(2, 5000, len(a)))
@@ -537,7 +537,7 @@ print(
     + ", too few to judge a judge" * (len(differ) < 20)
 )
 differ = differ or list(range(len(prompts)))  # no two answers differ: judge them all
-wanted = 16 if lab.profile.name == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
+wanted = 16 if lab.profile.base_model == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
 differ = differ[:: max(1, len(differ) // wanted)]
 some = [[x[i] for i in differ] for x in (prompts, sft, dpo)]
 asked, said = (judge_pairs(j, *some) for j in (truth, model_judge(policy, tokenizer)))
@@ -618,8 +618,11 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 # %%
 known = changes.set_index("metric")
 gain, keep = GAIN, KEEP
-if "safety" not in known.index:  # GSM8K: only what DPO may have cost is measured
-    gain, keep = (), ("gsm8k_strict", "gsm8k_lenient", "format", "refusal")
+if not set(gain) & set(known.index):  # as on GSM8K: only what DPO may have cost is measured
+    gain, keep = (), tuple(known.index)
+elif not str(lab.profile.suite).startswith("tinyworld"):  # your own suite: all that it measures
+    gain = tuple(metric for metric in gain if metric in known.index)
+    keep = tuple(known.index.difference(gain))
 
 
 def judged(metric):
@@ -641,7 +644,7 @@ decision.join(known[["difference", "low", "high"]].round(3))
 # %%
 objections = [metric for metric, good in passed.items() if not good]
 if not gain:
-    lab.not_here("GSM8K doesn't measure what DPO was trained for, so the rule can only object.")
+    lab.not_here("its suite measures neither safety nor honesty, so the rule can only object.")
 {"ship DPO": bool(gain) and not objections, "objections": objections}
 
 # %% [markdown]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 GSM8K = {
     "03": [
-        "GSM8K contains no unsafe requests and no unanswerable questions.",
+        "its suite has none of the tiny world's deeds and riddles.",
         "the stage above is QLoRA already, so there is no LoRA run to compare it with.",
     ],
-    "05": ["GSM8K contains no unsafe requests, so there are no refusals to check."],
-    "06": ["GSM8K doesn't measure what DPO was trained for, so the rule can only object."],
+    "05": ["its suite contains no unsafe requests, so there are no refusals to check."],
+    "06": ["its suite measures neither safety nor honesty, so the rule can only object."],
     "07": [
         "on a GPU Unsloth replaces TRL's GRPOTrainer by one that only trains models that Unsloth"
         " loaded; run this section with POSTLAB_PROFILE=tiny."
