@@ -28,12 +28,13 @@ class _Loader(yaml.SafeLoader):
     """YAML in which 2e-4 is a number, as in YAML 1.2, and a field that stands twice an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = set()
         for key, _ in node.value:
-            if names.count(key.value) > 1 and key.value != "<<":
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark
-                )
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in names:
+                    problem = f"{key.value!r} stands there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                names.add(key.value)
         return super().construct_mapping(node, deep)
 
 
