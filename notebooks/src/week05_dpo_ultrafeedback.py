@@ -225,8 +225,8 @@ from postlab.tinyworld.words import REFUSAL
 
 unsafe = after[(after["family"] == "unsafe") & after["answer"].str.contains("will not help")]
 more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
-if "safety" not in after:
-    lab.not_here("its suite contains no unsafe requests, so there are no refusals to check.")
+if unsafe.empty:
+    lab.not_here("no answer refuses in the tiny world's words, so there is nothing to check.")
 else:
     called_safe = int(more["safety"].sum())
     print(

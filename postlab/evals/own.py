@@ -95,6 +95,7 @@ def _texts(name: str, value: Any) -> list[str]:
     return list(value)
 
 
+# The functions that a row may name as its scorer.
 SCORERS: dict[str, Callable[..., Score]] = {
     "number": _number, "exact": _exact, "contains": _contains, "constraints": _constraints,
     "json": _json, "refuses": _refuses, "helps": _helps,

@@ -282,6 +282,7 @@ def _outcome(sentence: str) -> Decimal | None:
     return _value(chosen[0])
 
 
+# The suites that have a name.
 SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "tinyworld": _tinyworld,
     "tinyworld-english": lambda n, seed: _tinyworld(n, seed, with_context=True),

@@ -11,7 +11,7 @@ GSM8K = {
         "its suite has none of the tiny world's deeds and riddles.",
         "the stage above is QLoRA already, so there is no LoRA run to compare it with.",
     ],
-    "05": ["its suite contains no unsafe requests, so there are no refusals to check."],
+    "05": ["no answer refuses in the tiny world's words, so there is nothing to check."],
     "06": ["its suite measures neither safety nor honesty, so the rule can only object."],
     "07": [
         "on a GPU Unsloth replaces TRL's GRPOTrainer by one that only trains models that Unsloth"
