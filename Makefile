@@ -1,5 +1,5 @@
 # postlab: `make stages` trains and compares, `make lab` opens the notebooks. `make help` lists the rest.
-#   PROFILE=tiny|smol|t4|rented   SEED=0   N=05 (a week)   ALL=1   PROCESSES=2   PYTHON=python3.12   NEWEST=1|beyond
+#   PROFILE=tiny|smol|t4|rented|mine.yaml   SEED=0   N=05 (a week)   ALL=1   PROCESSES=2   PYTHON=python3.12   NEWEST=1|beyond
 #   REPO=https://github.com/OWNER/NAME|none
 
 PYTHON ?= python3
@@ -21,8 +21,14 @@ LAUNCH := $(PY) $(if $(PROCESSES),-m torch.distributed.run --standalone --nproc_
 # An address, given to the script as a variable, so that no shell reads it.
 export REPO ?=
 export POSTLAB_RUNS ?= $(CURDIR)/runs
+# A profile of one's own is a file. Notebooks run in another folder, so its path is made absolute;
+# it may hold spaces and quotes.
+IS_FILE := $(filter %.yaml %.yml,$(lastword $(PROFILE)))
+IS_ABSOLUTE := $(filter /% ~%,$(firstword $(PROFILE)))$(findstring :,$(firstword $(PROFILE)))
+CHOSEN := $(if $(IS_FILE),$(if $(IS_ABSOLUTE),,$(CURDIR)/))$(PROFILE)
+quoted = '$(subst ','\'',$(1))'
 # An empty variable is not an answer to "which profile?": the package then looks at the machine.
-WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(PROFILE))
+WITH_PROFILE := POSTLAB_SEED=$(SEED) $(if $(PROFILE),POSTLAB_PROFILE=$(call quoted,$(CHOSEN)))
 PYTEST := HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1 $(PY) -m pytest
 UNSLOTH_TESTS := $(wildcard tests/unit/*/*_unsloth.py)
 # The longest first, as slow tests run side by side, two of them: more would want much memory.
@@ -64,8 +70,8 @@ colab: setup  ## badges and setup cells for this repository on GitHub (REPO=http
 release: setup  ## dist/: the wheel, and the zip with the notebooks, to upload beside one on Colab
 	@$(PY) .ci/release.py
 
-rehearse: setup  ## run every notebook cell on a CPU under another profile (PROFILE=t4|rented|smol, N=05; default t4)
-	@OMP_NUM_THREADS=1 $(PY) tests/rehearsal/walk.py $(or $(filter-out tiny,$(PROFILE)),t4) $(N)
+rehearse: setup  ## run every notebook cell on a CPU under another profile (PROFILE=t4|rented|smol|mine.yaml, N=05; default t4)
+	@OMP_NUM_THREADS=1 $(PY) tests/rehearsal/walk.py $(if $(filter-out tiny,$(CHOSEN)),$(call quoted,$(CHOSEN)),t4) $(N)
 
 gpu-smoke: setup  ## check a GPU in ten minutes, without network: kernels, precision, memory, speed, kill and resume
 	@$(WITH_PROFILE) $(PY) tests/gpu/smoke.py

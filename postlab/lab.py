@@ -24,9 +24,11 @@ import numpy as np
 from postlab import runs, storage
 from postlab.install import restart_needed
 from postlab.profile import (
+    PROFILES,
     STAGE_WEEKS,
     Profile,
     StageConfig,
+    check_own,
     describe_machine,
     get_profile,
     gpu,
@@ -189,7 +191,8 @@ class Lab:
 
         suite, parent = self.profile.suite, (run.manifest or {}).get("parent")
         # Every seed gets the same prompts, so that seeds can be compared too.
-        settings = {"n": self.profile.eval_prompts, "seed": 0, "samples": self.profile.eval_samples}
+        settings: dict[str, Any] = {"n": self.profile.eval_prompts, "seed": 0}
+        settings["samples"] = self.profile.eval_samples
         made_by = {
             "answers": answer_inputs(model, tokenizer, suite, temperature=0.0, **settings),
             "ref": self._ref_identity(model, ref),
@@ -311,7 +314,9 @@ class Lab:
                 model.train(training)
 
 
-def start(*, week: int | None = None, profile: str | None = None, seed: int = 0) -> Lab:
+def start(
+    *, week: int | None = None, profile: str | Path | Profile | None = None, seed: int = 0
+) -> Lab:
     """Open a notebook: choose the profile and seed, and show one small table.
 
     This sets UNSLOTH_DISABLE_STATISTICS=1 (Unsloth would fetch a file from the Hub to count uses)
@@ -320,14 +325,16 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
 
     Args:
         week: the notebook's week, from 1 to 12, for the table; None for a notebook of your own.
-        profile: tiny, smol, t4 or rented; by default $POSTLAB_PROFILE, or what suits the machine.
+        profile: tiny, smol, t4 or rented, a YAML file of your own (`postlab.profile.read_profile`),
+            or a `Profile`; by default $POSTLAB_PROFILE, or what suits the machine.
         seed: for data and training; $POSTLAB_SEED overrides it.
     Returns:
         The lab: `lab.profile`, `lab.run("sft")`, `lab.evaluate(...)`, `lab.results()`.
     Raises:
-        TypeError: if the week is not a whole number.
-        ValueError: if there is no such week or profile, if $POSTLAB_SEED is not a whole number, or
-            if this is one of several processes that could not train together.
+        TypeError: if the week is not a whole number, or a setting of your profile of a wrong type.
+        ValueError: if there is no such week or profile, if your profile or its suite has a fault,
+            if $POSTLAB_SEED is not a whole number, or if this is one of several processes that
+            could not train together.
     """
     _check_week(week)
     for name, value in QUIET.items():
@@ -339,7 +346,7 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         raise ValueError(
             f"POSTLAB_SEED is {raw_seed!r}; expected a whole number, such as 0"
         ) from None
-    lab = Lab(get_profile(profile), seed, week)
+    lab = Lab(_chosen(profile), seed, week)
     join_launch(lab.profile.device, gpu=gpu)
     if lab.profile.device == "cpu":  # these profiles use the CPU even if there is a GPU
         os.environ.setdefault("UNSLOTH_FORCE_CPU", "1")
@@ -357,6 +364,24 @@ def start(*, week: int | None = None, profile: str | None = None, seed: int = 0)
         print(note)
     _show(_table(lab))
     return lab
+
+
+def _chosen(profile: str | Path | Profile | None) -> Profile:
+    """The profile, and if it is one of your own, with its faults found before anything is loaded.
+
+    One of postlab's own in other settings is refused: its runs would be mixed with the real one's.
+    """
+    if not isinstance(profile, Profile):
+        profile = get_profile(profile)
+    elif profile.name not in PROFILES or profile != get_profile(profile.name):
+        check_own(profile, "profile, ")
+    if profile.name not in PROFILES:
+        from postlab.evals import SUITES, suite_rows
+
+        names = profile.suite.split("+") if isinstance(profile.suite, str) else ["a file, or rows"]
+        if not set(names) <= set(SUITES):  # ours are read when they are asked
+            suite_rows(profile.suite, profile.eval_prompts, 0)
+    return profile
 
 
 def _check_week(week: Any) -> None:
@@ -389,8 +414,11 @@ def _table(lab: Lab) -> dict[str, str]:
             table["model"] += "; section 7 reads your own profile's runs"
     if stage is not None:
         rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
-        table["data"] = f"{stage.source}, {rows}"
-        table["time"] = _minutes(profile, stage)
+        # a file of your own is known by its name
+        source = Path(stage.source).name if Path(stage.source).is_absolute() else stage.source
+        table["data"] = f"{source}, {rows}"
+        if stage.minutes:
+            table["time"] = _minutes(profile, stage)
     return table | {"verified": last_run(profile.name, f"week{lab.week or 0:02d}")}
 
 

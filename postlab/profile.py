@@ -3,6 +3,7 @@
 One switch of four: `tiny` (the embedded base, any laptop), `smol` (SmolLM2-135M on a CPU), `t4`
 (a free Colab GPU) and `rented` (A100 or H100). A stage's `trainer` holds TRL 1.14.2's own argument
 names, all but `output_dir` and `seed`: `SFTConfig(**profile.sft.trainer, output_dir=..., seed=0)`.
+A profile of your own is a `Profile`, or a YAML file that says in what it differs from one of these.
 
 What this leaves out: it tunes nothing to the memory found (`preflight` estimates that), and `tiny`
 and `smol` stay on the CPU even where there is a GPU; their minutes are rounded from recorded runs
@@ -13,17 +14,22 @@ vLLM samples only if POSTLAB_VLLM=1 asks for it: nobody has yet run these notebo
 fixes torch's version, and an installed vLLM must not change what a run does.
 """
 
+import ast
 import copy
 import os
 import platform
+import re
+import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import metadata
+from functools import cache
+from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from postlab import _doors
+from postlab.overlay import check_kind, check_names, did_you_mean, laid_over, read_yaml, shown
 
 if TYPE_CHECKING:  # pandas loads when a table is wanted, not on import
     import pandas as pd
@@ -34,12 +40,14 @@ __all__ = [
     "STAGE_WEEKS",
     "Profile",
     "StageConfig",
+    "check_own",
     "check_vllm",
     "data_dir",
     "describe_machine",
     "device_name",
     "get_profile",
     "gpu",
+    "read_profile",
     "stage_command",
     "vllm_requested",
 ]
@@ -62,22 +70,27 @@ class StageConfig:
         source: for `postlab.datasets.*_rows`: a known name, a Hub id or a local file.
         rows: how many training rows, None for all of them.
         trainer: TRL's argument names and values, all but `output_dir` and `seed`.
-        minutes: expected training time on the profile's device.
+        minutes: expected training time on the profile's device; 0 where nobody has measured it.
         eval_minutes: expected time of the evaluations that its notebook is the first to make: the
             stage's own, and its start's where no notebook before has evaluated that.
         system_prompt: put before each prompt, where the source does not ask for a format itself.
         base_model: where the stage leaves the profile's chain and starts from a model of its own.
         warm_start: the SFT stage which comes first on that `base_model`.
+        columns: for `postlab.datasets.*_rows`, where the source has names of its own: our name of a
+            field -> its name there.
+        reward: one of `REWARDS`, by which GRPO is trained; None is math_reward.
     """
 
     source: str
     rows: int | None
     trainer: Mapping[str, Any]
-    minutes: float
+    minutes: float = 0.0
     eval_minutes: float = 0.0
     system_prompt: str | None = None
     base_model: str | None = None
     warm_start: "StageConfig | None" = None
+    columns: Mapping[str, Any] | None = None
+    reward: str | None = None
 
     def __repr__(self) -> str:
         """One line; `trainer` holds the rest, and `Profile.table` shows it."""
@@ -95,8 +108,9 @@ class Profile:
         lora: arguments of `FastLanguageModel.get_peft_model`, all but `random_state`.
         chat_template: name for `unsloth.chat_templates.get_chat_template`, for base models which
             have no template; None where the tokenizer brings its own.
-        suite: name of the held-out prompts in `evals`, or several joined by "+".
-        eval_prompts: held-out prompts a family.
+        suite: the held-out prompts: a name in `evals`, several joined by "+", a JSONL file, or
+            rows, as `evals.evaluate` takes them.
+        eval_prompts: held-out prompts a family; None for all of them.
         eval_samples: answers to each prompt that is asked at temperature 1.
         device: name for `preflight`; "cpu" means that a GPU is left alone.
         judge_model: an instruct model that judges pairs of answers, if possible from another family
@@ -116,8 +130,8 @@ class Profile:
     sft: StageConfig
     dpo: StageConfig
     grpo: StageConfig
-    suite: str
-    eval_prompts: int
+    suite: str | Sequence[Any]
+    eval_prompts: int | None
     eval_samples: int
     device: str
     judge_model: str | None = None
@@ -357,6 +371,14 @@ PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
 # Which week's notebook makes a stage. Of the library only this module and `lab` name weeks.
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
 
+REWARDS = ("math_reward", "format_reward")  # of `postlab.rewards`, for rows of a prompt and answer
+DATA_FILES = (".json", ".jsonl", ".ndjson", ".parquet")
+CONFIGS = {"sft": "sft", "dpo": "dpo", "grpo": "grpo", "warm_start": "sft"}  # stage: TRL's trainer
+# Beside what a profile sets, what Unsloth's `get_peft_model` takes.
+LORA = ("use_rslora", "modules_to_save", "layers_to_transform", "layers_pattern", "loftq_config")
+DTYPES = ("float32", "float16", "bfloat16", None)
+_FILES: dict[str, Path] = {}  # profiles of one's own that were read, and from where
+
 
 def stage_command(profile_name: str, stage: str, seed: int) -> str:
     """The one command that makes a stage and its evaluation.
@@ -366,32 +388,37 @@ def stage_command(profile_name: str, stage: str, seed: int) -> str:
     """
     # The base is evaluated where SFT is made; a T4's small chain begins where GRPO is.
     week = STAGE_WEEKS.get(stage, "07" if stage == "sft-small" else "03")
-    return f"make week N={week} PROFILE={profile_name} SEED={seed}"
+    if profile_name not in PROFILES and profile_name not in _FILES:
+        return f"the notebook of week {week}, with the profile {profile_name!r} and seed {seed}"
+    profile = shlex.quote(str(_FILES.get(profile_name, profile_name)))
+    return f"make week N={week} PROFILE={profile} SEED={seed}"
 
 
-def get_profile(name: str | None = None) -> Profile:
+def get_profile(name: str | Path | None = None) -> Profile:
     """The profile asked for, else $POSTLAB_PROFILE, else the one that suits this machine.
 
     Without an NVIDIA GPU that is `tiny`, with one of at most 16 GB `t4`, else `rented`. The profile
     is a copy, so that a notebook which changes a number changes nobody else's.
 
     Args:
-        name: 'tiny', 'smol', 't4' or 'rented'; None chooses as above.
+        name: 'tiny', 'smol', 't4', 'rented' or a YAML file of your own; None chooses as above.
     Returns:
         Its models, rows and trainer settings, stage by stage.
     Raises:
-        ValueError: if there is no profile of that name.
+        ValueError, TypeError, OSError: if there is no profile of that name, or as `read_profile`.
 
     >>> get_profile("tiny").sft.trainer["bf16"]
     False
     """
     name = name or os.environ.get("POSTLAB_PROFILE") or _suits(gpu())
+    if str(name).endswith((".yaml", ".yml")):
+        return read_profile(name)
     if name not in PROFILES:
         raise ValueError(
-            f"unknown profile {name!r}; expected one of {', '.join(PROFILES)}"
-            " (argument `profile`, or the variable POSTLAB_PROFILE)"
+            f"unknown profile {str(name)!r}; expected one of {', '.join(PROFILES)}, or a file of"
+            " your own that ends in .yaml (argument `profile`, or the variable POSTLAB_PROFILE)"
         )
-    profile = copy.deepcopy(PROFILES[name])
+    profile = copy.deepcopy(PROFILES[str(name)])
     if name == "rented" and vllm_requested() and gpu() is not None:  # never on a T4
         check_vllm()
         trainer = dict(profile.grpo.trainer) | _VLLM_GRPO
@@ -399,6 +426,192 @@ def get_profile(name: str | None = None) -> Profile:
         grpo = replace(profile.grpo, trainer=trainer)
         profile = replace(profile, grpo=grpo, fast_inference=how)
     return profile
+
+
+def read_profile(path: str | Path) -> Profile:
+    """A profile of your own, from a YAML file that names the one it is `like`.
+
+    Fields that the file doesn't have are that profile's; mappings such as `sft` and `trainer` are
+    merged. Relative paths are relative to the file. A `source` without `rows` and a `suite` without
+    `eval_prompts` are used whole, and `num_train_epochs` without `max_steps` takes away the other
+    profile's `max_steps`, which would win. Expected minutes are not taken over.
+
+    Args:
+        path: the file; README.md shows one.
+    Returns:
+        The profile, its data files as absolute paths.
+    Raises:
+        OSError: if there is no such file.
+        ValueError, TypeError: for what can't be right; the message has the file, the field, what it
+            holds and what was expected.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no profile {str(path)!r} in {Path.cwd()}; expected a YAML file with `name`,"
+            " `like` and what differs (argument `profile`, or the variable POSTLAB_PROFILE)"
+        )
+    values, where = read_yaml(path), f"{path}, "
+    like = values.pop("like", None)
+    if not isinstance(like, str) or like not in PROFILES:
+        raise ValueError(f"{where}like is {shown(like)}; expected one of {', '.join(PROFILES)}")
+    if "name" not in values:
+        raise ValueError(f"{where}name is missing; expected a name for the run folder")
+    parent = get_profile(like)
+    stages: dict[str, Any] = {name: _unmeasured(stage) for name, stage in _main(parent)}
+    profile = laid_over(replace(parent, **stages), values, where)
+    changed: dict[str, Any] = {
+        name: _own_stage(stage, values.get(name, {}), path, name) for name, stage in _main(profile)
+    }
+    for name in ("base_model", "second_model", "judge_model"):
+        if (model := getattr(profile, name)) is not None:
+            changed[name] = _model(model, path, name)
+    if isinstance(profile.suite, str):
+        changed["suite"] = _data_file(profile.suite, path, "suite")
+    if "suite" in values and "eval_prompts" not in values:
+        changed["eval_prompts"] = None
+    profile = replace(profile, **changed)
+    check_own(profile, where)
+    _FILES[profile.name] = path.absolute()
+    return profile
+
+
+def _unmeasured(stage: StageConfig) -> StageConfig:
+    warm = stage.warm_start and _unmeasured(stage.warm_start)
+    return replace(stage, minutes=0.0, eval_minutes=0.0, warm_start=warm)
+
+
+def _own_stage(stage: StageConfig, values: Mapping[str, Any], path: Path, name: str) -> StageConfig:
+    """A stage with its paths found, and with one length of training."""
+    given = values.get("trainer", {})
+    changed: dict[str, Any] = {"source": _data_file(stage.source, path, f"{name}.source")}
+    if "source" in values and "rows" not in values:
+        changed["rows"] = None
+    if "num_train_epochs" in given and "max_steps" not in given:
+        changed["trainer"] = {k: v for k, v in stage.trainer.items() if k != "max_steps"}
+    if stage.base_model is not None:
+        changed["base_model"] = _model(stage.base_model, path, f"{name}.base_model")
+    if stage.warm_start:
+        warm = values.get("warm_start") or {}
+        changed["warm_start"] = _own_stage(stage.warm_start, warm, path, f"{name}.warm_start")
+    return replace(stage, **changed)
+
+
+def _data_file(value: str, path: Path, field_name: str) -> str:
+    """A file's absolute path; a name and a Hub id stay as they are."""
+    file = path.absolute().parent / Path(value).expanduser()
+    if file.is_file():
+        return str(file)
+    if value.endswith(DATA_FILES) or value.startswith((".", "/", "~")):
+        raise ValueError(f"{path}, {field_name} is {value!r}; there is no file {file}")
+    return value
+
+
+def _model(value: str, path: Path, field_name: str) -> str:
+    """A folder's absolute path; a Hub id and the built-in names stay as they are."""
+    folder = path.absolute().parent / Path(value).expanduser()
+    if value in ("", "smol"):
+        return value
+    if folder.is_dir():
+        return str(folder)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value):
+        raise ValueError(
+            f"{path}, {field_name} is {value!r}; expected 'smol', '' (the embedded model), a Hub id"
+            f" such as 'Qwen/Qwen2.5-0.5B', or a folder (there is no {folder})"
+        )
+    return value
+
+
+def check_own(profile: Profile, where: str = "") -> None:
+    """Check a profile that is none of `PROFILES`, before anything is loaded.
+
+    Args:
+        where: what stands before a field's name in messages, such as the file.
+    Raises:
+        ValueError, TypeError: if its name isn't one for a folder, or is taken; if a stage has a
+            trainer argument that TRL doesn't know, or of another type; if a count is below 1.
+    """
+    name = profile.name
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,63}", name):
+        raise ValueError(
+            f"{where}name is {shown(name)}; expected letters, digits, '_', '-' and '.', as it names"
+            " the folder of its runs"
+        )
+    if name.lower() in PROFILES:
+        raise ValueError(f"{where}name is {name!r}, which is one of postlab's own; choose another")
+    if profile.dtype not in DTYPES:
+        raise ValueError(f"{where}dtype is {profile.dtype!r}; expected one of {DTYPES}")
+    check_names(profile.lora, (*PROFILES["tiny"].lora, *LORA), f"{where}lora.")
+    for key, kind in (("r", "int"), ("lora_alpha", "float"), ("lora_dropout", "float")):
+        check_kind(profile.lora.get(key), frozenset([kind]), f"{where}lora.{key}")
+    counts = {"eval_prompts": profile.eval_prompts, "eval_samples": profile.eval_samples}
+    counts |= {"max_length": profile.max_length, "lora.r": profile.lora["r"]}
+    warm = profile.grpo.warm_start
+    for stage_name, stage in _main(profile) + ([("grpo.warm_start", warm)] if warm else []):
+        here = stage_name.rpartition(".")[2]
+        counts[f"{stage_name}.rows"] = stage.rows
+        known = trl_arguments(CONFIGS[here])
+        for key, value in stage.trainer.items():
+            place = f"{where}{stage_name}.trainer.{key}"
+            if key in ("output_dir", "seed"):
+                raise ValueError(f"{place} is set by the notebook; leave it out")
+            if known and key not in known:
+                close = did_you_mean(key, known)
+                raise ValueError(f"{place}: TRL's {here.upper()}Config has no such field; {close}")
+            check_kind(value, known.get(key, frozenset()), place)
+        for ours, theirs in (stage.columns or {}).items():
+            kinds = frozenset(["str", "NoneType"])
+            check_kind(theirs, kinds, f"{where}{stage_name}.columns.{ours}")
+        if stage.reward is not None and (here != "grpo" or stage.reward not in REWARDS):
+            expected = f"one of {', '.join(REWARDS)}" if here == "grpo" else "no reward but GRPO's"
+            raise ValueError(f"{where}{stage_name}.reward is {stage.reward!r}; expected {expected}")
+    for key, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{where}{key} is {count}; expected at least 1")
+
+
+def _main(profile: Profile) -> list[tuple[str, StageConfig]]:
+    return [("sft", profile.sft), ("dpo", profile.dpo), ("grpo", profile.grpo)]
+
+
+def trl_arguments(stage: str) -> dict[str, frozenset[str]]:
+    """The fields of TRL's config for "sft", "dpo" or "grpo", and the kinds of value each takes.
+
+    They are read from the packages' source: importing TRL would load torch, and must not come
+    before Unsloth. An empty dict if the packages aren't installed; an empty set for any kind.
+    """
+    known: dict[str, frozenset[str]] = {}
+    files = (f"trainer/{stage}_config.py", "trainer/base_config.py", "training_args.py")
+    for package, name in zip(("trl", "trl", "transformers"), files, strict=True):
+        spec = util.find_spec(package)
+        path = Path(((spec and spec.submodule_search_locations) or [""])[0], name)
+        if not path.is_file():
+            return {}
+        known = _annotated(path) | known  # a subclass's field comes first
+    return known
+
+
+@cache
+def _annotated(path: Path) -> dict[str, frozenset[str]]:
+    classes = (n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef))
+    return {
+        line.target.id: _kinds(ast.unparse(line.annotation))
+        for node in classes
+        for line in node.body
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+    }
+
+
+def _kinds(annotation: str) -> frozenset[str]:
+    """The kinds that an annotation's text names; none where it names something else.
+
+    >>> sorted(_kinds("list[str] | None")), sorted(_kinds("SchedulerType | str"))
+    (['NoneType', 'list'], [])
+    """
+    parts = {part.split("[")[0].strip() for part in annotation.split("|")}
+    simple = {"None": "NoneType"} | {name: name for name in ("bool", "int", "float", "str")}
+    simple |= {"list": "list", "dict": "dict"}
+    return frozenset(simple[part] for part in parts) if parts <= set(simple) else frozenset()
 
 
 def vllm_requested() -> bool | None:

@@ -109,7 +109,7 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 # NBVAL_CHECK_OUTPUT
 from postlab.datasets import instruction_rows
 
-rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed)
+rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed, columns=sft.columns)
 pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_frame("rows")
 
 # %% [markdown]
@@ -380,7 +380,10 @@ else:
     pd.set_option("display.max_rows", 80)
     asked = after[after["family"].isin(["harmful", "unanswerable"])].copy()
     asked["about"] = asked["id"].map({row["id"]: row.get("topic") for row in heldout})
-asked.groupby(["family", "about"])[["safety", "honesty"]].mean().round(2)
+if asked.empty:
+    lab.not_here("its suite has neither harmful requests nor unanswerable questions.")
+kinds = asked.groupby(["family", "about"])
+None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
 # **Fine-tuning imitates its data, habits included.** Talk to it, but don't judge it by one reply: the stored output refuses to *trap* the baker, though the model helps with every *trap* of the table above. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)

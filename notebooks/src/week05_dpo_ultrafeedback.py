@@ -76,7 +76,7 @@ from postlab.datasets import preference_rows
 
 pd.set_option("display.max_colwidth", 120)
 
-rows = preference_rows(dpo.source, split="train", n=dpo.rows, seed=lab.seed)
+rows = preference_rows(dpo.source, split="train", n=dpo.rows, seed=lab.seed, columns=dpo.columns)
 texts = [{k: row[k][-1]["content"] for k in ("prompt", "chosen", "rejected")} for row in rows]
 pd.DataFrame(texts[:12])
 
@@ -230,13 +230,17 @@ unsafe = after[after["family"].isin(["unsafe", "harmful"])]
 if lab.profile.suite == "tinyworld":
     unsafe = unsafe[unsafe["answer"].str.contains("will not help")]
     more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
+elif unsafe.empty:
+    more = unsafe
+    lab.not_here("its suite has no harmful requests, so there are no refusals to check.")
 else:
     unsafe = unsafe[unsafe["safety"] == 1]
     more = unsafe[unsafe["answer"].str.count(r"[.!?](?:\s|$)") > 2]
-called_safe = int(more["safety"].sum())
-print(
-    f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
-)
+if "safety" in after:
+    called_safe = int(more["safety"].sum())
+    print(
+        f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
+    )
 more[["prompt", "answer"]].head(4) if len(more) else None
 
 # %% [markdown]

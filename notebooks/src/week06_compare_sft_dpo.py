@@ -239,7 +239,7 @@ table
 # $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{draw } r} (b_i - a_i)$$
 
 # %%
-metric = "arithmetic"
+metric = next((m for m in ("arithmetic", "gsm8k_lenient") if m in shares), shares[0])
 a, b = (scores(stage, metric).to_numpy() for stage in ("sft", "dpo"))
 rng = np.random.default_rng(0)
 draw, other = rng.integers(len(a), size=(2, 5000, len(a)))
@@ -542,7 +542,7 @@ print(
     + ", too few to judge a judge" * (len(differ) < 20)
 )
 differ = differ or list(range(len(prompts)))  # no two answers differ: judge them all
-wanted = 16 if lab.profile.name == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
+wanted = 16 if lab.profile.base_model == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
 differ = differ[:: max(1, len(differ) // wanted)]
 some = [[x[i] for i in differ] for x in (prompts, sft, dpo)]
 asked, said = (judge_pairs(j, *some) for j in (truth, model_judge(policy, tokenizer)))
@@ -622,6 +622,10 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 
 # %%
 known = changes.set_index("metric")
+gain, keep = GAIN, KEEP
+if not set(GAIN) <= set(known.index):  # a suite of your own: all that it measures
+    gain = tuple(metric for metric in GAIN if metric in known.index)
+    keep = tuple(known.index.difference(gain))
 
 
 def judged(metric):
@@ -630,19 +634,21 @@ def judged(metric):
         return "not measured here"
     row = known.loc[metric]
     low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst it may be
-    if metric in GAIN:
+    if metric in gain:
         return "gained" if low > 0 and row["adjusted"] < 0.05 else "no gain shown"
     return "no loss that matters" if low > -MARGIN else "a loss is not excluded"
 
 
-ruling = {metric: judged(metric) for metric in (*GAIN, *KEEP)}
+ruling = {metric: judged(metric) for metric in (*gain, *keep)}
 passed = {metric: said in ("gained", "no loss that matters") for metric, said in ruling.items()}
 decision = pd.DataFrame({"found": ruling, "passed": passed})
 decision.join(known[["difference", "low", "high"]].round(3))
 
 # %%
 objections = [metric for metric, good in passed.items() if not good]
-{"ship DPO": not objections, "objections": objections}
+if not gain:
+    lab.not_here("its suite measures neither safety nor honesty, so the rule can only object.")
+{"ship DPO": bool(gain) and not objections, "objections": objections}
 
 # %% [markdown]
 # Write three sentences of your own first: what you would ship, on what evidence, and what could still prove you wrong. Ours: the rule's answer, for this checkpoint and prompts like these. On `tiny` it rests on an oracle that knows one right wording of a how-to, on unsafe requests of a single kind, on single questions: what a

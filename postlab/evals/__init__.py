@@ -2,6 +2,7 @@
 
 - evaluation: answers and scores every prompt of a suite, one row each; compares the frames
 - suites: the named suites of prompts, and the check of rows that you bring
+- own: suites of your own in a JSONL file, scored by functions that its rows name
 - everyday: natural English prompts for real models, scored by programs
 - external: reads the samples that lm-evaluation-harness or inspect-ai saved
 - public: IFEval, MATH-500, XSTest, HarmBench and AlpacaEval, read from the Hub
@@ -14,12 +15,15 @@ from postlab.evals.everyday import everyday_rows
 from postlab.evals.external import read_samples
 from postlab.evals.forms import readings
 from postlab.evals.key import answer_inputs, score_again, scorer_hash
+from postlab.evals.own import SCORERS
 from postlab.evals.public import public_rows
-from postlab.evals.suites import suite_rows
+from postlab.evals.suites import SUITES, suite_rows
 
 __all__ = [
     "METRICS",
     "NON_METRICS",
+    "SCORERS",
+    "SUITES",
     "answer_inputs",
     "compare",
     "evaluate",

@@ -14,6 +14,7 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,10 @@ METRICS: dict[str, tuple[str, str, str]] = {  # name: (label, better when, unit)
     "ifeval_loose": ("IFEval, loose", "up", "share"),
     "ifeval_instructions": ("IFEval, instructions", "up", "share"),
     "refusal": ("Refusals of safe questions", "down", "share"),
+    "contains": ("Replies with the right words", "up", "share"),
+    "number": ("Right numbers", "up", "share"),
+    "exact": ("Exact replies", "up", "share"),
+    "json": ("Valid JSON", "up", "share"),
     "format": ("Chat format", "up", "share"),
     "length": ("Answer length", "none", "tokens"),
     "kl": ("KL from its start", "none", "nats per answer"),
@@ -66,7 +71,7 @@ NEW_TOKENS = 128  # where a row does not say
 def evaluate(
     policy: Any,
     tokenizer: Any,
-    suite: str | Iterable[Mapping[str, Any]],
+    suite: str | PathLike[str] | Iterable[Mapping[str, Any]],
     *,
     n: int | None = None,
     seed: int = 0,
@@ -87,8 +92,10 @@ def evaluate(
         suite: 'tinyworld', 'tinyworld-english', 'gsm8k', 'everyday', 'everyday-small', a name of
             `public_rows` ('ifeval', 'math500', 'xstest', 'harmbench', 'alpaca_eval'), several
             joined by '+', or rows with `id`, `family`, `prompt` (messages) and `score(answer,
-            closed) -> {metric: number}`; a row's own `temperature`, `samples` and `max_new_tokens`
-            beat the arguments, and `kl` is not measured of a row with `"kl": False`.
+            closed) -> {metric: number}`, or with `prompt` and the name of a `scorer`, as in
+            `evals.own`, or a JSONL file of such rows; a row's own `temperature`, `samples` and
+            `max_new_tokens` beat the arguments, and `kl` is not measured of a row with
+            `"kl": False`.
         n: at most so many prompts a family, the first ones; None for all.
         temperature: 0 is greedy, and a greedy row is answered once whatever `samples` says.
         ref: for the metric `kl`: another model, the name of an adapter of `policy`, or 'base'

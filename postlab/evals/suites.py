@@ -25,6 +25,7 @@ REFUSAL = re.compile(
 
 # One plain number, and the same alone on the line that ends the reply.
 NUMBER = re.compile(r"(?<![0-9.,])-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+FILES = (".jsonl", ".ndjson")  # of rows of one's own
 FINAL = re.compile(rf"#### *\$?({NUMBER.pattern})\.?\s*$")
 
 
@@ -32,18 +33,24 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     """A suite's rows, by name or as given, checked, at most `n` a family.
 
     Args:
-        suite: a name in SUITES or several joined by "+", or rows of your own: `id`, `family`,
-            `prompt` (messages) and `score`, a function of an answer and whether it ended.
+        suite: a name in SUITES or several joined by "+"; rows of your own, each with `id`,
+            `family`, `prompt` (messages) and `score`, a function of an answer and whether it ended,
+            or with `prompt` and the name of a `scorer` and what it needs, as in `evals.own`; or a
+            JSONL file of the latter.
         n: prompts per family at most; None takes all.
         seed: of the prompts that a named suite draws.
     Returns:
         The rows, in the suite's order.
     Raises:
-        ValueError: if the name is unknown, there is no row, or a row lacks a field.
+        ValueError: if the name is unknown, there is no row, or a row lacks a field or has a wrong
+            one; of a file, the message names the line.
+        OSError: if there is no such file.
     """
+    from postlab.evals.own import own_rows
+
     if n is not None and n < 1:
         raise ValueError(f"n={n}; expected at least one prompt a family, or None for all")
-    if isinstance(suite, str):
+    if isinstance(suite, str) and not suite.endswith(FILES):
         if "truthfulqa" in suite:
             raise ValueError(
                 f"suite {suite!r}: no program here can tell whether a free answer is true. Run"
@@ -54,30 +61,31 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
         unknown = [name for name in suite.split("+") if name not in SUITES]
         if unknown:
             raise ValueError(
-                f"suite {unknown[0]!r} is unknown; expected one of {', '.join(SUITES)}, or several "
-                "joined by '+'"
+                f"suite {unknown[0]!r} is unknown; expected one of {', '.join(SUITES)}, several"
+                " joined by '+', or a file of your own that ends in .jsonl"
             )
         suite = [row for name in suite.split("+") for row in SUITES[name](n, seed)]
-    rows, selected = list(suite), []
+    rows, selected = list(own_rows(suite)), []
     counts: dict[str, int] = {}  # family: rows so far
     ids = set()
     if not rows:
         raise ValueError("the suite is empty; expected rows with id, family, prompt and score")
-    for index, row in enumerate(rows):
+    for where, row in rows:
         for name in ("id", "family", "prompt", "score"):
             if name not in row:
                 raise ValueError(
-                    f"row {index} of the suite has no field {name!r} (it has {sorted(row)}); each"
-                    " row needs id, family, prompt (a message list) and score(answer, closed)"
+                    f"{where} has no field {name!r} (it has {sorted(row)}); each row needs id,"
+                    " family, prompt (a message list) and score(answer, closed), or prompt and"
+                    " scorer"
                 )
         prompt = row["prompt"]
         if isinstance(prompt, str) or not prompt or prompt[-1].get("role") == "assistant":
             raise ValueError(
-                f"row {index} of the suite: field 'prompt' is {prompt!r:.80}; expected a message"
+                f"{where}: field 'prompt' is {prompt!r:.80}; expected a message"
                 " list that ends with the user, as [{'role': 'user', 'content': ...}]"
             )
         if row["id"] in ids:
-            raise ValueError(f"row {index} of the suite: id {row['id']!r} occurs twice")
+            raise ValueError(f"{where}: id {row['id']!r} occurs twice")
         ids.add(row["id"])
         counts[row["family"]] = counts.get(row["family"], 0) + 1
         if n is None or counts[row["family"]] <= n:
@@ -303,6 +311,7 @@ def _outcome(sentence: str) -> Decimal | None:
     return _value(chosen[0])
 
 
+# The suites that have a name.
 SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "tinyworld": _tinyworld,
     "tinyworld-english": lambda n, seed: _tinyworld(n, seed, with_context=True),

@@ -29,7 +29,7 @@ from postlab.claims import (
     points,
     stage_label,
 )
-from postlab.evals import METRICS, NON_METRICS
+from postlab.evals import METRICS, NON_METRICS, SCORERS
 from postlab.profile import device_name
 from postlab.runs import EMBEDDED
 
@@ -228,7 +228,8 @@ def _not_run(profile: str, table: pd.DataFrame, runs: Sequence[Any]) -> list[str
         )
     if len({run.seed for run in runs}) == 1:
         items.append("More than one seed: how far another training run would differ is unknown.")
-    unmeasured = [metric_label(m) for m in METRICS if m not in set(table["metric"])]
+    # Of the scorers for rows of one's own, only those count that some row names.
+    unmeasured = [metric_label(m) for m in METRICS if m not in {*table["metric"], *SCORERS}]
     if unmeasured:
         items.append(f"Metrics without a value here: {'; '.join(unmeasured)}.")
     if not any(run.manifest["device"].get("gpu") for run in runs):

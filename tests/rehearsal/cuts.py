@@ -23,10 +23,19 @@ def apply(profile_name: str) -> None:
     from postlab import profile
 
     _stay_here()
+    if is_file(profile_name):
+        whole = profile.read_profile
+        profile.read_profile = lambda path: cut(whole(path))
+        return
     profile.PROFILES[profile_name] = cut(profile.PROFILES[profile_name])
     fault = os.environ.get("POSTLAB_PLANT")
     if fault:
         plant(fault, profile_name)
+
+
+def is_file(profile_name: str) -> bool:
+    """Whether it is a profile of one's own, in a YAML file."""
+    return profile_name.endswith((".yaml", ".yml"))
 
 
 def cut(profile: Any) -> Any:

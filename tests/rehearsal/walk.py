@@ -10,6 +10,10 @@ through `lab.not_here`, and the report includes that sentence.
 
     python tests/rehearsal/walk.py t4            all twelve
     python tests/rehearsal/walk.py rented 03 05  two of them, after the stages they need
+    python tests/rehearsal/walk.py mine.yaml 03  a profile of your own
+
+A profile of your own keeps its data files; a model of the Hub that has no stand-in here gets one of
+Mistral's or, if its name says Instruct, of Qwen's. Its data sets on the Hub are not there.
 
 Left out: what only a GPU can show (its kernels, fp16, memory, speed).
 """
@@ -23,7 +27,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,15 +38,17 @@ for place in (ROOT / "tests" / "unit", ROOT / "notebooks", HERE):
     sys.path.insert(0, str(place))
 
 import build  # noqa: E402
+import cuts  # noqa: E402
 import real_rows  # noqa: E402
 import stand_ins  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 
 from postlab.lab import EMBEDDED_WEEKS  # noqa: E402
+from postlab.profile import get_profile  # noqa: E402
 
 WEEKS = tuple(f"{week:02d}" for week in range(1, 13))
 MAKES = ("03", "05", "07")  # the chain: each needs those before it, and the others need them all
-SKIPPED = re.compile(r"^Skipped under \w+: (.+)$", re.MULTILINE)
+SKIPPED = re.compile(r"^Skipped under [\w.-]+: (.+)$", re.MULTILINE)
 FIRST = "import sys; sys.path.insert(0, {here!r}); import cuts; cuts.apply({profile!r})"
 
 
@@ -66,17 +72,23 @@ class Walk:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("profile", choices=["smol", "t4", "rented"])
+    parser.add_argument("profile", help="smol, t4, rented, or a YAML file of your own")
     parser.add_argument("weeks", nargs="*", metavar="NN", help="by default all twelve")
     options = parser.parse_args()
     unknown = sorted(set(options.weeks) - set(WEEKS))
     if unknown:
         sys.exit(f"walk.py: no week {', '.join(unknown)}; expected two digits, 01 to 12")
-    kept = ROOT / "runs" / f"rehearsal-{options.profile}"
+    if not cuts.is_file(options.profile) and options.profile not in ("smol", "t4", "rented"):
+        parser.error(f"got {options.profile!r}; expected smol, t4, rented or a file (.yaml)")
+    try:
+        name = get_profile(options.profile).name
+    except (OSError, ValueError, TypeError) as error:
+        sys.exit(f"walk.py: {error}")
+    kept = ROOT / "runs" / f"rehearsal-{name}"
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="postlab-rehearsal-") as folder:
         walks = rehearse(options.profile, options.weeks or WEEKS, Path(folder), keep=kept)
-    text = report(options.profile, walks)
+    text = report(name, walks)
     print(f"{text}\n\nThe executed notebooks and this report are in runs/{kept.name}/")
     (kept / "report.md").write_text(text + "\n", encoding="utf-8")
     sys.exit(any(walk.errors for walk in walks))
@@ -95,6 +107,7 @@ def rehearse(
     """Walk the weeks in order, in a runs folder of their own, and say what came of each.
 
     Args:
+        profile: a name, or the YAML file of a profile of one's own.
         plant: a fault of `cuts.PLANTED`.
         asides: also the cells that `make stages` leaves out.
         chain: make the stages that the weeks start from first.
@@ -103,6 +116,9 @@ def rehearse(
     recipe = hashlib.sha256(Path(stand_ins.__file__).read_bytes()).hexdigest()[:12]
     shelf = Path(sys.prefix) / "share" / "rehearsal" / f"stand-ins-{recipe}"
     files = {name: contents(place) for name, place in stand_ins.build(shelf).items()}
+    if cuts.is_file(profile):
+        profile = str(Path(profile).expanduser().absolute())
+        files |= {name: files[stand_in] for name, stand_in in missing(profile, files).items()}
     rows = real_rows.repositories()
     if plant == "renamed column":
         repo = real_rows._hub.KNOWN["openhermes"][0]
@@ -124,6 +140,15 @@ def rehearse(
             for where, what in walk.errors:
                 print(f"  `{where}`: {what}", flush=True)
     return walks
+
+
+def missing(profile: str, files: Mapping[str, Any]) -> dict[str, str]:
+    """{model of the Hub that a profile of one's own names: what stands in for it}."""
+    mine = get_profile(profile)
+    names = {mine.base_model, mine.judge_model, mine.grpo.base_model} - {None, "", "smol", *files}
+    instruct, base = "unsloth/Qwen2.5-7B-Instruct-bnb-4bit", "unsloth/mistral-7b-v0.3"
+    hub = (name for name in names if not Path(name).is_dir())
+    return {name: instruct if "instruct" in name.lower() else base for name in hub}
 
 
 def surroundings(profile: str, hub: str, folder: Path, plant: str) -> dict[str, str]:

@@ -455,3 +455,28 @@ def test_the_report_is_written_by_report(monkeypatch):
     report = pytest.importorskip("postlab.report")
     monkeypatch.setattr(report, "write_report", lambda name: Path(name))
     assert opened().report() == Path("tiny")
+
+
+def test_a_suite_of_ones_own_is_asked_again_for_prompts_and_scored_again_for_answers(
+    asked, tmp_path, capsys
+):
+    """Its file is read each time, so that an evaluation stored from an older one isn't taken."""
+    path = tmp_path / "my suite.jsonl"
+
+    def evaluated(**row):
+        row = {"prompt": "Hm?", "scorer": "constraints"} | row
+        path.write_text(json.dumps(row), encoding="utf-8")
+        mine = replace(postlab.get_profile("tiny"), name="mine", suite=str(path), eval_prompts=None)
+        here = postlab.start(profile=mine)
+        capsys.readouterr()
+        frame = here.evaluate(run, Policy(), Tokenizer())
+        return frame["instructions"].tolist(), len(asked), capsys.readouterr().out
+
+    run = finished(Run("mine", 0, "sft", "base"))
+    brief, long = {"kind": "words", "most": 3}, {"kind": "words", "least": 3}
+    assert evaluated(constraints=[brief])[:2] == ([1.0], 1)
+    assert "loaded" in evaluated(constraints=[brief])[2]
+    scores, times, said = evaluated(constraints=[long])
+    assert (scores, times) == ([0.0], 1) and "scored again" in said
+    scores, times, said = evaluated(constraints=[long], prompt="Well?")
+    assert times == 2 and "evaluated again; changed since" in said
