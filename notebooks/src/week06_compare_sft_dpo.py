@@ -48,7 +48,7 @@ GAIN = ("safety", "honesty")  # what DPO was done for: both must rise
 KEEP = ("helpfulness", "over_refusal", "arithmetic", "lists", "facts", "format")  # must not suffer
 if lab.profile.suite != "tinyworld":  # `everyday` measures other things
     KEEP = ("over_refusal", "over_abstention", "facts", "instructions", "arithmetic", "format")
-if "gsm8k" in lab.profile.suite:
+if "gsm8k" in str(lab.profile.suite):
     KEEP += ("gsm8k_strict", "gsm8k_lenient")
 
 # %% [markdown]
@@ -348,7 +348,7 @@ plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 # %% [markdown]
 # ## 5. A second source of chance
 #
-# Those intervals say what other *prompts* might have said. They don't say what another *training run* might have become: with another seed, another order of rows and other initial adapters, the same recipe makes another model. Three
+# Those intervals say what other *prompts* might have said. They don't say what another *training run* might have become: with another seed, another order of rows and other initial adapters, the same recipe makes another model. Eight
 # runs of the *embedded* model were recorded, each from its own SFT on; for a 7B the spread isn't known:
 
 # %%
@@ -366,7 +366,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# All three met the same prompts, so what differs between the dots of a metric is the training. Look at the metric that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
+# All eight met the same prompts, so what differs between the dots of a metric is the training. Look at the metric that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
 # of one run's difference:
 
 # %%
@@ -376,21 +376,39 @@ noise = pd.concat([width.rename("from the prompts"), spread], axis=1)
 noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
+# %% [markdown]
+# Where the seed is the larger, more prompts only make you surer of *this* checkpoint. To choose one to ship, that is all you need. To say '**DPO** raises it', runs are what you count, as you counted prompts before: the mean over the seeds, and how far
+# the mean of eight others might lie from it. Beside it our stricter rule: a verdict is what *every* seed supports by itself.
+
 # %%
+from scipy.stats import t
+
 from postlab.claims import merge_seeds
 
-every = merge_seeds(runs).set_index("metric")  # a verdict is what every seed supports
-every[["difference", "verdict"]].round(3)
+grid = seeds.pivot(index="metric", columns="seed", values="difference")
+half = t.ppf(0.975, grid.shape[1] - 1) * grid.std(axis=1) / grid.shape[1] ** 0.5
+recipe = pd.DataFrame({"mean": grid.mean(axis=1), "low": -half, "high": half})
+recipe[["low", "high"]] = recipe[["low", "high"]].add(recipe["mean"], axis=0)
+rule = merge_seeds(runs).set_index("metric")
+recipe["seeds that alone support it"] = [
+    f"{sum(one in ('better', 'worse') for one in verdicts)} of {len(verdicts)}"
+    for verdicts in rule.loc[recipe.index, "verdicts"]
+]
+(100 * recipe[["mean", "low", "high"]]).round(1).join(recipe.iloc[:, 3:]).join(rule["verdict"])
 
 # %% [markdown]
-# Where the seed is the larger, more prompts only make you surer of *this* checkpoint. To choose one to ship, that is all you need. To say '**DPO** raises it', you need runs, and three of them estimate a
-# spread badly. Our rule for a recipe is crude: every seed has to support it, as the second table says ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098) do better). Where the runs come from:
+# Both rules agree on safety and honesty. On sums they don't: over seeds the mean is +8.9 points (5.0 to 12.9), so the recipe raises them *on average*, while three of eight seeds, each looked at alone, show nothing that survives the correction; list operations are alike. Facts are the
+# lesson on the *alignment tax*. Seed 0 gained 15 points, seed 5 lost 4; either could have been published as what DPO does, and over eight seeds the change is inconclusive (−2.4 to +7.1). The format lost a third of a point, in every reading too little to matter.
+# The rule of every seed gets harder to pass with each seed you add; the mean says nothing about the one model you'll ship; and eight runs pin a spread down only to between two thirds and twice what they show. Say which of them you mean
+# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics in either.
+#
+# Where the runs come from:
 
 # %%
-made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in (0, 1, 2)]
+made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in grid]
 cores = [m["device"]["cpus"] for m in made]
 origin = {"date": [m["date"] for m in made], "commit": [m["commit"][:7] for m in made]}
-pd.DataFrame(origin).rename_axis("seed").assign(cores=cores, command="make stages SEED=…")
+pd.DataFrame(origin, index=grid.columns).assign(cores=cores, command="make stages SEED=…")
 
 # %% [markdown]
 # ## 6. Judges
