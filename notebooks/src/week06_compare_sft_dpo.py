@@ -565,7 +565,7 @@ if ENDPOINT:
 # %% [markdown]
 # ### Response quality in one call
 #
-# No program can score advice or an explanation, so open questions need a judge. `response_quality` takes the steps of this section in one call: it prints what the comparison will cost, asks the judge in both orders with a rubric in the prompt, and reports the win rate, the win rate at equal length, the judge's lean and, once you have voted on the same answers, its kappa with you.
+# No program can score advice or an explanation, so open questions need a judge. `response_quality` takes the steps of this section in one call: it prints what the comparison will cost, asks the judge in both orders with a rubric in the prompt, and reports the win rate, the win rate at equal length, the judge's lean, how often both orders got the same verdict and, once you have voted on the same answers, its kappa with you.
 #
 # On a larger model, the cell below compares the answers to the 40 open questions of our suite `everyday`. The base model of the two policies may not judge them, because it was never tuned to do that. On `smol` the profile's judge *is* that base, so there the cell needs an `ENDPOINT`. On `tiny` the oracle with both faults judges the answers from above: *mechanism, not capability*.
 

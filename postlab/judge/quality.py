@@ -88,6 +88,8 @@ class ResponseQuality:
         length_note: why there is none, or why it says little; else empty.
         position_bias: of the judge: share for the answer shown first minus share for the second,
             over the prompts it was asked about; None if it was asked about none.
+        consistent: share of the prompts the judge was asked about where both orders got the same
+            verdict; near 0 the win rate is 50% whatever the answers are.
         ties: share of the judge's verdicts that were a tie.
         b_longer, a_longer: shares of the prompts where that stage's answer has more characters.
         kappa: Cohen's kappa of the judge with your blind votes; None without votes on these
@@ -103,6 +105,7 @@ class ResponseQuality:
     length_controlled: Interval | None
     length_note: str
     position_bias: Interval | None
+    consistent: float
     ties: float
     b_longer: float
     a_longer: float
@@ -129,6 +132,7 @@ class ResponseQuality:
                 f"{bias.value:+.2f} ({bias.low:+.2f} to {bias.high:+.2f}),"
                 " positive for the answer shown first"
             )
+            rows["same in both orders"] = f"{self.consistent:.0%} of the verdicts"
             rows["verdicts 'tie'"] = f"{self.ties:.0%}"
         kappa = self.kappa
         rows["kappa with your votes"] = (
@@ -256,7 +260,8 @@ def response_quality(
         length_controlled=controlled,
         length_note=note,
         position_bias=position_bias(judged) if len(judged) else None,
-        ties=float((judged["choice"] == "tie").mean()) if len(judged) else math.nan,
+        consistent=float((judged.groupby("id")["choice"].nunique() == 1).mean()),
+        ties=float((judged["choice"] == "tie").mean()),
         b_longer=float((gap > 0).mean()),
         a_longer=float((gap < 0).mean()),
         kappa=_agreement(pairs, (a, b), judged, log),

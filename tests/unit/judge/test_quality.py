@@ -64,7 +64,8 @@ def longer(prompt, first, second):
 def test_a_judge_of_length_alone_prefers_nobody_at_equal_length(b_longer):
     found = response_quality(stages(b_longer=b_longer), longer)
     assert found.win_rate.value == pytest.approx(found.b_longer)
-    assert abs(found.win_rate.value - 0.5) > 0.2 and found.position_bias.value == 0
+    assert abs(found.win_rate.value - 0.5) > 0.2
+    assert found.position_bias.value == 0 and found.consistent == 1
     assert found.length_controlled.value == pytest.approx(0.5, abs=0.03)
     assert "every verdict went to the longer answer" in repr(found)
 
@@ -104,7 +105,7 @@ def test_swapping_the_stages_mirrors_the_rates():
 def test_a_judge_of_position_alone_prefers_nobody_and_is_found_out(says, lean):
     found = response_quality(stages(), lambda prompt, first, second: says)
     assert found.win_rate.value == 0.5 == pytest.approx(found.length_controlled.value)
-    assert found.position_bias.value == lean
+    assert found.position_bias.value == lean and found.consistent == 0
     assert f"position bias         {lean:+.2f}" in repr(found)
 
 
