@@ -586,6 +586,47 @@ if ENDPOINT:
 # Three things no correction removes. Judges favour answers like their own. An answer that says *choose A* may be obeyed; postlab quotes answers, which stops forgery, not flattery. And a policy trained on a judge's votes and scored by the same judge has been scored by its teacher.
 
 # %% [markdown]
+# ### Response quality in one call
+#
+# No program can score advice or an explanation, so open questions need a judge. `response_quality` takes the steps of this section in one call: it prints what the comparison will cost, asks the judge in both orders with a rubric in the prompt, and reports the win rate, the win rate at equal length, the judge's lean, how often both orders got the same verdict and, once you have voted on the same answers, its kappa with you.
+#
+# On a larger model, the cell below compares the answers to the 40 open questions of our suite `everyday`. The base model of the two policies may not judge them, because it was never tuned to do that. On `smol` the profile's judge *is* that base, so there the cell needs an `ENDPOINT`. On `tiny` the oracle with both faults judges the answers from above: *mechanism, not capability*.
+
+# %%
+from postlab.evals import evaluate, everyday_rows
+from postlab.judge import response_quality
+
+
+def open_answers(stage):
+    """A stage's answers to the open questions, from its evaluation if that asked them."""
+    stored = frames[stage][frames[stage]["family"] == "open"]
+    if len(stored):
+        return stored
+    stage_policy = load_policy(lab.checkpoint(stage), profile=lab.profile)
+    return evaluate(*stage_policy, everyday_rows(families="open"))
+
+
+quality = None
+if not lab.profile.base_model:  # the embedded model has never met such questions
+    compared = {"sft": before[once], "dpo": after[once]}
+    quality = response_quality(compared, noisy_judge(truth, position_bias=0.3, length_bias=0.3))
+elif not ENDPOINT and judge_name == lab.profile.base_model:
+    lab.not_here("its judge is the policies' own base; set ENDPOINT to another model's address.")
+else:
+    compared = {stage: open_answers(stage) for stage in ("sft", "dpo")}
+    quality = response_quality(
+        compared,
+        judge if ENDPOINT else model_judge(policy, tokenizer),
+        base=lab.base,
+        votes=lab.folder / "votes.jsonl",
+        concurrency=4 if ENDPOINT else 1,
+    )
+quality
+
+# %% [markdown]
+# Read the report from the bottom up: trust the rates only as far as the lean and the kappa allow. (On `tiny` the lean comes out as the 0.3 that we put in, and the win rate below the truth, for the reasons above.) Forty prompts show only large differences, as their interval reaches 12 to 15 points to either side. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
+
+# %% [markdown]
 # ## 7. Your own judgement
 #
 # The arena shows two answers blind, in random order, and saves each vote at once; it survives a restart of the kernel. Decide *before* you start how many votes you will cast. What they can tell:

@@ -225,6 +225,11 @@ class Endpoint:
         return f"<endpoint {self._payload['model']} at {self.shown}>"
 
     @property
+    def model(self) -> str:
+        """The name by which the server knows the model."""
+        return str(self._payload["model"])
+
+    @property
     def spent(self) -> Spent:
         """What this endpoint has cost so far."""
         return self._spent
