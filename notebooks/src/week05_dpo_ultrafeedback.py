@@ -216,7 +216,7 @@ changes = table[table["stage"] == "dpo"].set_index("metric")
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. In the stored output none of these got worse: facts and sums rose, the other two are inconclusive. Elsewhere: over-refusal and over-abstention, the prices of safety and honesty,
+# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. In the stored output none of these got worse: facts and sums rose, the other two are inconclusive. That is one seed; over the eight that were recorded, facts moved by anything from −4 to +15 points (week 6, section 5). Elsewhere: over-refusal and over-abstention, the prices of safety and honesty,
 # then facts, instructions and sums; on `t4` and `rented` also the two lines of GSM8K, with their format and refusals. And everywhere `kl`, how far the policy
 # moved from its start, in nats an answer.
 
