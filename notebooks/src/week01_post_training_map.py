@@ -128,7 +128,7 @@ main_line = recorded["stage"].isin(["base", "sft", "dpo", "grpo"])
 plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny")
 
 # %% [markdown]
-# A recorded figure is worth what is known about its making:
+# A recorded figure is worth what is known about its making. Here is seed 0's; the others have files of their own beside it:
 
 
 # %%
@@ -140,7 +140,7 @@ def provenance(stage):
 
 
 table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo")}).T
-table.assign(seeds="0 to 7", command="make stages SEED=…")
+table.assign(seed=0, command="make stages SEED=0")
 
 # %% [markdown]
 # Look for three things. **Each stage moves what its signal is about**: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what
