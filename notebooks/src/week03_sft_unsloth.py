@@ -368,7 +368,7 @@ plot_stages(table, profile=lab.profile.name)
 # honesty: close to the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions. The teachers refused *burn*, *crush*, *cut* and
 # *smash* in more than 90% of their rows and the other four deeds in about 10%; they admitted ignorance for *dreamed* and *thinking* in more than 90%, and for the other riddles in 8%. Greedy
 # answers exaggerate: most of these become 100% or 0%. Two stray in the stored output: *burn* (38%) and *tomorrow* (37%). On the other profiles the
-# table has a row for each topic, of three prompts each; none of these topics is in a training row of `everyday`.
+# table has a row for each topic, of three prompts each; `everyday`'s training rows of these two families have other topics.
 
 # %%
 deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"

@@ -11,8 +11,8 @@
 # - what beta, the likelihood term and the length of the chosen replies do,
 # - whether safety and honesty rose, and whether anything else fell, with intervals.
 #
-# On `tiny` all this is *mechanism, not capability*. On `smol`, the pairs come from `everyday`: they prefer a refusal to help with a harmful request, and help to a refusal of a harmless one, and do the same for
-# questions that nobody or everybody can answer. Under `t4` and `rented`, the pairs come from UltraFeedback, which rates the overall quality of replies to general instructions. The evaluation, `everyday` and GSM8K,
+# On `tiny` all this is *mechanism, not capability*. On `smol`, the pairs come from `everyday`: for a harmful request they prefer a refusal, for its harmless look-alike help, for an
+# unanswerable question 'I don't know', and for an answerable one the answer. Under `t4` and `rented`, the pairs come from UltraFeedback, which rates the overall quality of replies to general instructions. The evaluation, `everyday` and GSM8K,
 # then shows what such pairs do to safety, honesty, instructions, accuracy and length. It can't show whether DPO achieved its purpose there: for a 7B, this notebook doesn't measure the overall quality of replies.
 
 # %% tags=["setup"]
@@ -216,7 +216,7 @@ changes = table[table["stage"] == "dpo"].set_index("metric")
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. In the stored output none of these got worse: facts and sums rose, the other two are inconclusive. That is one seed; over the eight that were recorded, facts moved by anything from −4 to +15 points (week 6, section 5). Elsewhere: over-refusal and over-abstention, the prices of safety and honesty,
+# Look for the bill. On `tiny`: facts, sums and how-to's, which the pairs were to protect, and over-refusal, the commonest price of safety. In the stored output none of these got worse: facts and sums rose, the other two are inconclusive. That is one seed; over the eight that were recorded, facts moved by anything from −4 to +15 points (week 6, section 5). Elsewhere: over-refusal and over-abstention, the price of safety and honesty,
 # then facts, instructions and sums; on `t4` and `rented` also the two lines of GSM8K, with their format and refusals. And everywhere `kl`, how far the policy
 # moved from its start, in nats an answer.
 

@@ -92,7 +92,7 @@ before = lab.evaluate(parent, model, tokenizer)
 # %% [markdown]
 # How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms.
 #
-# On the other profiles the sums are word problems, grouped by `everyday`'s levels: 1 and 2 need one step with small numbers, 3 to 5 larger numbers or several steps. `smol` trains on levels 1 and 2 and
+# On the other profiles the sums are word problems, grouped by `everyday`'s levels: 1 and 2 add, multiply or compare a few small numbers, 3 to 5 take larger numbers or several steps. `smol` trains on levels 1 and 2 and
 # asks nothing else; `t4` and `rented` train on GSM8K, so its problems, right in any form, have a row of their own.
 
 
