@@ -270,7 +270,7 @@ def _draw_key(axes: Axes, table: pd.DataFrame) -> None:
     axes.plot([0.1, 1.3], [3.4, 3.4], color=PALE, linewidth=1.8, linestyle=DOTS)
     # A change that some seeds support and others don't is dotted too.
     disputed = any(len(set(verdicts)) > 1 for verdicts in table["verdicts"])
-    lines += [(3.4, "not supported by every seed" if disputed else "inconclusive")]
+    lines += [(3.4, "not by every seed" if disputed else "inconclusive")]
     y = 1.7
     fewest, most = table["seeds"].map(len).min(), table["seeds"].map(len).max()
     if most > 1:
@@ -278,7 +278,7 @@ def _draw_key(axes: Axes, table: pd.DataFrame) -> None:
         count = f"{most}" if fewest == most else f"{fewest} to {most}"
         lines, y = [*lines, (y, f"each of {count} seeds")], y - 1.7
     if table["copied"].any():
-        axes.plot(0.7, y, "o", color=INK, markersize=7.5, mfc="white")
+        axes.plot(0.7, y, "o", color=INK, markersize=7.5, mfc="white", clip_on=False)
         lines += [(y, "copied from its parent")]
     for y, text in lines:
         axes.text(1.7, y, text, size=11.5, color=INK, va="center")
