@@ -92,8 +92,8 @@ answers.groupby("family", sort=False).head(2)
 # %%
 from postlab.claims import CAVEATS, claims
 
-found = claims(lab.profile.name)
-rows = [vars(c) | {"agree": f"{c.agree} of {len(c.verdicts)}"} for c in found]
+all_claims = claims(lab.profile.name)
+rows = [vars(c) | {"agree": f"{c.agree} of {len(c.verdicts)}"} for c in all_claims]
 columns = ["metric", "change", "change_low", "change_high", "agree", "p", "verdict"]
 pd.DataFrame(rows).set_index("stage")[columns].round(3)
 
@@ -104,24 +104,24 @@ pd.DataFrame(rows).set_index("stage")[columns].round(3)
 # run folders; what only the author can know was stored with the evaluation, as weeks 9 and 10 do. How many claims have each of them?
 
 # %%
-counts = {code: sum(code in claim.caveats for claim in found) for code in CAVEATS}
-print(f"{len(found)} claims")
+counts = {code: sum(code in claim.caveats for claim in all_claims) for code in CAVEATS}
+print(f"{len(all_claims)} claims")
 pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 
 # %% [markdown]
 # The claims with the most caveats in full, of each stage the one with the smallest p:
 
 # %%
-most, heavy = max(len(claim.caveats) for claim in found), {}
-for claim in sorted(found, key=lambda claim: claim.p):
+most, heavy = max(len(claim.caveats) for claim in all_claims), {}
+for claim in sorted(all_claims, key=lambda claim: claim.p):
     if len(claim.caveats) == most:
         heavy.setdefault(claim.stage, claim)
 print(*heavy.values(), sep="\n\n")
 
 # %% [markdown]
 # A caveat doesn't make a claim false, and it changes no verdict: it says which conclusion the number can't carry. On `tiny`, SFT's gain in chat format is real, and it says little about the method,
-# because the base had never been asked in that format. CAI's gain in sums is real, and it isn't the constitution's, because the labels that taught it stand for people's. PRM's gain in sums is real too,
-# and part of it is simply the price of sixteen replies. Report a claim together with its caveats: an interviewer who finds one that you left out will doubt the other claims as well.
+# because the base had never been asked in that format. CAI's gain in sums is real, and it isn't the constitution's: no rule speaks of sums, and the labels that taught them stand for people's. PRM's gain in
+# sums is real too, and it was bought with sixteen replies per sum. Report a claim together with its caveats: an interviewer who finds one that you left out will doubt the other claims as well.
 
 # %% [markdown]
 # ## 4. What you would hand over

@@ -31,7 +31,7 @@ CAVEATS = {  # code: what it says
     "copied": "the answers were copied from the stage before: nothing was measured",
     "few_prompts": "fewer than 50 prompts: only a large change could be seen",
     "tiny_world": "an embedded model in a made-up world: mechanism, not capability",
-    "noted": "said by whoever ran it",
+    "noted": "noted by the person who ran it",
 }
 FEW = 50  # prompts: half of a 95% interval of a share is then up to 14 points
 LONGEST = 200  # characters of a note

@@ -132,7 +132,7 @@ def test_a_copied_value_is_hollow_and_has_no_interval_line_or_seeds(seeds):
 
 
 def test_the_key_says_what_a_dotted_line_means_over_the_seeds():
-    agreed = rows(seeds=(0, 1, 2))
+    agreed = rows(seeds=(0, 1, 2), shares={"safety": SHARES["safety"]})
     disputed = [
         r | {"p": 0.5} if (r["seed"], r["stage"], r["metric"]) == (1, "dpo", "safety") else r
         for r in agreed
