@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,7 +120,13 @@ class Lab:
         return str(folder)
 
     def evaluate(
-        self, run: Run | str, model: Any, tokenizer: Any, *, ref: Any = None
+        self,
+        run: Run | str,
+        model: Any,
+        tokenizer: Any,
+        *,
+        ref: Any = None,
+        caveats: Mapping[str, str] | None = None,
     ) -> pd.DataFrame:
         """Answer and score the profile's held-out prompts, or load the stored evaluation.
 
@@ -130,15 +136,23 @@ class Lab:
             run: a complete run, or the name of a stage, which may be "base".
             model: the policy of that stage; for "base", adapters are switched off.
             ref: what `kl` is measured from, as in `evals.evaluate`; by default the stage's parent.
+            caveats: {metric, or "" for all: what a reader of its numbers must know and can't see
+                from them}, stored with the evaluation for `claims`; None keeps those stored before.
         Returns:
             One row per prompt and sample, as from `evals.evaluate`.
+        Raises:
+            TypeError, ValueError: if `caveats` isn't a mapping of text, or names no metric.
+            ValueError: if the stage is not trained yet.
         """
+        _check_caveats(caveats)
         run = Run(self.profile.name, self.seed, run) if isinstance(run, str) else run
         if run.stage != "base" and not run.complete:
             raise ValueError(f"{run.stage} is not trained yet: call run.train(trainer) first")
-        return on_first(lambda: self._evaluate(run, model, tokenizer, ref))
+        return on_first(lambda: self._evaluate(run, model, tokenizer, ref, caveats))
 
-    def _evaluate(self, run: Run, model: Any, tokenizer: Any, ref: Any) -> pd.DataFrame:
+    def _evaluate(
+        self, run: Run, model: Any, tokenizer: Any, ref: Any, caveats: Mapping[str, str] | None
+    ) -> pd.DataFrame:
         from postlab import evals
         from postlab.evals import score_again
 
@@ -150,10 +164,14 @@ class Lab:
             frame = self._base_of_another_seed(run, key, notes)
         stored = (run.manifest or {}).get("eval") or {}
         stored_s = (run.manifest or {}).get("eval_s", 0.0)
+        if noted := stored.get("caveats") if caveats is None else dict(caveats):
+            notes["caveats"] = noted
         if frame is not None:
             whence = "the one shipped with postlab" if shipped else run.shown
             print(f"{run.stage}: evaluation loaded from {whence}")
             if stored.get("scorers") == notes["scorers"]:
+                if caveats is not None and noted != (stored.get("caveats") or {}):
+                    self._save(run, frame, key, notes, eval_s=stored_s)
                 return frame
             frame = score_again(frame, suite, n=settings["n"], seed=settings["seed"])
             print(f"{run.stage}: its answers were scored again, since the code that scores changed")
@@ -392,6 +410,22 @@ def _check_week(week: Any) -> None:
         raise TypeError(f"week is {week!r}, a {type(week).__name__}; {expected}")
     if not 1 <= int(week) <= WEEKS:
         raise ValueError(f"week is {week}; {expected}")
+
+
+def _check_caveats(caveats: Any) -> None:
+    """A note on a misspelt metric would reach no reader."""
+    if caveats is None:
+        return
+    from postlab.evals import METRICS
+
+    expected = 'expected {metric, or "" for all: text}, such as {"safety": "labelled by a judge"}'
+    if not isinstance(caveats, Mapping):
+        raise TypeError(f"caveats is {caveats!r:.80}, a {type(caveats).__name__}; {expected}")
+    for metric, text in caveats.items():
+        if metric not in ("", *METRICS):
+            raise ValueError(f"caveats names {metric!r}; {expected}; metrics: {', '.join(METRICS)}")
+        if not isinstance(text, str) or not text.strip():
+            raise TypeError(f"caveats[{metric!r}] is {text!r:.80}; {expected}")
 
 
 def _table(lab: Lab) -> dict[str, str]:

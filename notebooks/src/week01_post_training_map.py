@@ -144,7 +144,7 @@ table.assign(seed=0, command="make stages SEED=0")
 
 # %% [markdown]
 # Look for three things. **Each stage moves what its signal is about**: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what
-# a madux eats, it taught it to say so when asked. And **a stage can cost something** that the one before had; a dotted line means that the change cannot be told from chance.
+# a madux eats, it taught it to say so when asked. And **a stage can cost something** that the one before had; a dotted line means that not every seed supports the change.
 
 # %% [markdown]
 # > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** its answers were judged equal to GPT-4's or better in 43% of cases, by people, on its own prompts

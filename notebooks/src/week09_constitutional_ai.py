@@ -359,13 +359,20 @@ from postlab.doctor import diagnose
 [(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
-# It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage:
+# It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage.
+#
+# Some of what a reader must know is in no number: who labelled the pairs, and that settings were rejected for their over-refusal on these very prompts (section 5). Only you can say that, so say it where the numbers are stored. Week 12 prints these `caveats` beside the claims:
 
 # %%
 from postlab import evals, show
 
+by_people = ("arithmetic", "arithmetic_sampled", "lists", "facts", "helpfulness", "over_refusal")
+people = "the oracle, standing in for people, labelled pairs that teach this"
+caveats = dict.fromkeys(by_people, people)
+caveats["over_refusal"] += "; settings were rejected for it on these very prompts"
+
 before = tiny.evaluate("sft", start, tokenizer)
-after = tiny.evaluate(run, trainer.model, tokenizer)
+after = tiny.evaluate(run, trainer.model, tokenizer, caveats=caveats)
 table = evals.compare({"sft": before, "cai": after})
 show.plot_stages(table, profile="tiny")
 

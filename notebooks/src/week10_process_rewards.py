@@ -525,7 +525,7 @@ over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 # At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. At $n = 64$ the plain majority, right on 93%, beats best-of-$n$ by any of the reward models (73% at most). A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
 
 # %% [markdown]
-# **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum.
+# **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum. All other answers are copied from the parent. Sixteen replies against one greedy answer is no comparison at equal cost, so the caveat is stored with the numbers:
 
 # %%
 from postlab.evals import evaluate
@@ -548,7 +548,10 @@ parent = tiny.evaluate("sft", policy, tokenizer)
 best = sixteen.loc[sixteen.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
 rest = parent[parent["family"] != "arithmetic"]
 entry = pd.concat([best, rest])[parent.columns].assign(kl=float("nan"))
-run.save_eval(entry, digest({"head": run.manifest["weights_sha256"], "of": 16}))
+unequal = "on sums, the best of 16 replies by the process model, against one greedy answer"
+caveats = dict.fromkeys(("arithmetic", "format", "length"), unequal)
+key = digest({"head": run.manifest["weights_sha256"], "of": 16})
+run.save_eval(entry, key, notes={"caveats": caveats})
 change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric == 'arithmetic'")
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 

@@ -61,7 +61,7 @@ table = table[(table["seed"] == lab.seed) & table["stage"].isin(frames)]
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]
-# A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only supported changes: an interval that excludes zero, and a p below 0.05 after Holm's correction for the metrics that the stage was looked at in.
+# A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only supported changes: an interval that excludes zero, and a p below 0.05 after Holm's correction for the metrics that the stage was looked at in. A hollow point, as in most panels of PRM, has no interval because nothing was measured: those answers are copied from the parent.
 
 # %%
 from postlab.show import plot_stages
@@ -85,14 +85,43 @@ answers.groupby("family", sort=False).head(2)
 # %% [markdown]
 # ## 3. Is a difference a finding?
 #
-# Each row below is a paired difference to the stage it was trained from, on the same prompts. `p` is the chance of a difference at least this large if the two
-# stages were interchangeable. There are dozens of rows: at a threshold of 0.05 one or two would 'succeed' by luck alone, so look at the size and the interval
-# first. Week 6 does this properly.
+# Each row below is a *claim*: one metric of one stage against the stage it was trained from, on the same prompts, over all the seeds that you have run. `p` is the chance of a difference at least this
+# large if the two stages were interchangeable. Among dozens of rows a few would 'succeed' by luck alone at a threshold of 0.05. So `p` is corrected by Holm's method for the metrics of its stage
+# (week 6), and with several seeds it is the largest of theirs. `agree` counts the seeds that support the verdict on their own. The report, section 5, takes its verdicts from the same place.
 
 # %%
-changes = table.dropna(subset=["difference"])
-columns = ["stage", "metric", "difference", "difference_low", "difference_high", "p", "n"]
-changes[columns].round(3)
+from postlab.claims import CAVEATS, claims
+
+all_claims = claims(lab.profile.name)
+rows = [vars(c) | {"agree": f"{c.agree} of {len(c.verdicts)}"} for c in all_claims]
+columns = ["metric", "change", "change_low", "change_high", "agree", "p", "verdict"]
+pd.DataFrame(rows).set_index("stage")[columns].round(3)
+
+# %% [markdown]
+# **Predict first.** Which of these claims would you *not* put on a slide, though its verdict is 'better'?
+#
+# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and no p-value knows that. So each claim carries its *caveats*. Most are computed from the
+# run folders; what only the author can know was stored with the evaluation, as weeks 9 and 10 do. How many claims have each of them?
+
+# %%
+counts = {code: sum(code in claim.caveats for claim in all_claims) for code in CAVEATS}
+print(f"{len(all_claims)} claims")
+pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
+
+# %% [markdown]
+# The claims with the most caveats in full, of each stage the one with the smallest p:
+
+# %%
+most, heavy = max(len(claim.caveats) for claim in all_claims), {}
+for claim in sorted(all_claims, key=lambda claim: claim.p):
+    if len(claim.caveats) == most:
+        heavy.setdefault(claim.stage, claim)
+print(*heavy.values(), sep="\n\n")
+
+# %% [markdown]
+# A caveat doesn't make a claim false, and it changes no verdict: it says which conclusion the number can't carry. On `tiny`, SFT's gain in chat format is real, and it says little about the method,
+# because the base had never been asked in that format. CAI's gain in sums is real, and it isn't the constitution's: no rule speaks of sums, and the labels that taught them stand for people's. PRM's gain in
+# sums is real too, and it was bought with sixteen replies per sum. Report a claim together with its caveats: an interviewer who finds one that you left out will doubt the other claims as well.
 
 # %% [markdown]
 # ## 4. What you would hand over

@@ -3,7 +3,8 @@
 A claim is one metric of one stage against the stage it started from, over all seeds: the verdict of
 `merge_seeds`, the numbers behind it, where they were made, and caveats. Caveats are computed from
 manifests and answers; what only the author can know (whose labels, which prompts a setting was
-chosen on) is read from the manifest, where `save_eval(..., notes={"caveats": ...})` has put it.
+chosen on) is read from the manifest, where `Lab.evaluate(..., caveats=...)` has put it, or
+`Run.save_eval(..., notes={"caveats": ...})` for an evaluation made by hand.
 Left out: whether a caveat matters; a verdict never changes because of one.
 """
 
@@ -27,12 +28,13 @@ CAVEATS = {  # code: what it says
     "one_seed": "one training seed: how far another would differ is not known",
     "seeds_disagree": "not every seed supports it",
     "new_format": "the stage before was asked in a format that it had never seen",
-    "copied": "the answers are those of the stage before: nothing was measured anew",
+    "copied": "the answers were copied from the stage before: nothing was measured",
     "few_prompts": "fewer than 50 prompts: only a large change could be seen",
     "tiny_world": "an embedded model in a made-up world: mechanism, not capability",
-    "noted": "said by whoever ran it",
+    "noted": "noted by the person who ran it",
 }
 FEW = 50  # prompts: half of a 95% interval of a share is then up to 14 points
+LONGEST = 200  # characters of a note
 NO_FORMAT = 0.1  # a share of answers in the format below which it was never seen
 
 
@@ -139,7 +141,7 @@ def _caveats(
         "one_seed": seeds == 1,
         "seeds_disagree": seeds > 1 and len(set(row["verdicts"])) > 1,
         "new_format": any(_mean(parent.frame, "format") < NO_FORMAT for _, parent in pairs),
-        "copied": any(_copied(run.frame, parent.frame, metric) for run, parent in pairs),
+        "copied": row["copied"],
         "few_prompts": row["n"] < FEW,
         "tiny_world": profile_name == "tiny",
     }
@@ -154,20 +156,12 @@ def _noted(manifest: Mapping[str, Any], metric: str) -> list[str]:
     notes = stored.get("caveats") if isinstance(stored, Mapping) else None
     if not isinstance(notes, Mapping):
         return []
-    return [" ".join(str(notes[name]).split())[:200] for name in ("", metric) if name in notes]
+    texts = [" ".join(str(notes[name]).split()) for name in ("", metric) if name in notes]
+    return [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in texts]
 
 
 def _mean(frame: pd.DataFrame, metric: str) -> float:
     return float(frame[metric].mean()) if metric in frame else math.nan
-
-
-def _copied(after: pd.DataFrame, before: pd.DataFrame, metric: str) -> bool:
-    """Whether every answer that a metric was measured on is, word for word, the parent's."""
-    if metric not in after or metric not in before:
-        return False
-    keys = ["id", "sample"] if "sample" in after and "sample" in before else ["id"]
-    sides = [frame[frame[metric].notna()].set_index(keys)["answer"] for frame in (after, before)]
-    return len(sides[0]) > 0 and sides[0].sort_index().equals(sides[1].sort_index())
 
 
 def _signed(value: float) -> str:

@@ -89,9 +89,10 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
     Returns:
         stage, metric, parent, value, low, high, n, seeds (each seed's value), difference,
         difference_low, difference_high, p (the largest of the seeds', each adjusted by Holm for the
-        metrics of its stage), verdicts (each seed's) and verdict ("better" or "worse", for a metric
-        that is neither "up" or "down"; "varies" if seeds support both; else "inconclusive", also
-        when only some seeds support a change; "" without a difference in every seed).
+        metrics of its stage), copied (whether any seed took its answers from the parent), verdicts
+        (each seed's) and verdict ("better" or "worse", for a metric that is neither "up" or "down";
+        "varies" if seeds support both; else "inconclusive", also when only some seeds support a
+        change; "" without a difference in every seed).
         Stages in order of training, metrics in order of `COUNTED`.
     Raises:
         ValueError: if there are no rows, or a column is missing.
@@ -119,6 +120,7 @@ def merge_seeds(frame: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFra
         row: dict[str, Any] = {name: _mean(record.get(name) for record in part) for name in NUMBERS}
         row |= {"stage": stage, "metric": metric, "n": int(min(r["n"] for r in part))}
         row["p"] = max((record.get("p", math.nan) for record in part), default=math.nan)
+        row["copied"] = any(record.get("copied") is True for record in part)
         row["verdicts"] = each
         row["verdict"] = each[0] if len(verdicts) == 1 else "inconclusive"
         if {"better", "worse"} <= verdicts or {"up", "down"} <= verdicts:

@@ -82,7 +82,8 @@ def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
         summary: as `summarise` returns it, or read from a summary.json.
     Returns:
         stage, parent, seed, metric, value, low, high, n, difference, difference_low,
-        difference_high, p (NaN where there is none).
+        difference_high, p (NaN where there is none), and copied (whether the stage took every
+        answer from its parent).
     Raises:
         ValueError: if `summary` isn't one.
     """
@@ -98,9 +99,10 @@ def summary_frame(summary: Mapping[str, Any]) -> pd.DataFrame:
                 for name in ("difference", "low", "high", "p"):
                     target = name if name in ("difference", "p") else f"difference_{name}"
                     row[target] = change.get(name)
-                rows.append(row)
+                rows.append(row | {"copied": change.get("copied") is True})
         frame = pd.DataFrame(rows)
-        numbers = [c for c in frame if c not in ("stage", "parent", "seed", "metric", "n")]
+        others = ("stage", "parent", "seed", "metric", "n", "copied")
+        numbers = [c for c in frame if c not in others]
         return frame.astype(dict.fromkeys(numbers, float))
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
@@ -122,6 +124,8 @@ def _entry(run: StageRun, parent: StageRun | None) -> dict[str, Any]:
         if not math.isnan(row["difference"]):
             names = ("difference", "difference_low", "difference_high", "p")
             changes[name] = {key.removeprefix("difference_"): _number(row[key]) for key in names}
+            if parent is not None and _copied(run, parent, name):
+                changes[name]["copied"] = True
     return {
         "name": run.stage,
         "parent": run.parent,
@@ -131,6 +135,21 @@ def _entry(run: StageRun, parent: StageRun | None) -> dict[str, Any]:
         "train_s": float(run.manifest["train_s"] or 0.0),
         "eval_s": float(run.manifest["eval_s"] or 0.0),
     }
+
+
+def _copied(run: StageRun, parent: StageRun, metric: str) -> bool:
+    """Whether the answers a metric is measured on were taken over from the parent, word for word.
+
+    Two models may give the same answers. So where the manifest says which weights answered (as
+    `Lab.evaluate` writes it), the stage was measured, whatever it said.
+    """
+    stored = run.manifest.get("eval")
+    if isinstance(stored, Mapping) and stored.get("made_by"):
+        return False
+    after, before = run.frame, parent.frame
+    keys = ["id", "sample"] if "sample" in after and "sample" in before else ["id"]
+    sides = [frame[frame[metric].notna()].set_index(keys)["answer"] for frame in (after, before)]
+    return sides[0].sort_index().equals(sides[1].sort_index())
 
 
 def _number(value: float) -> float | None:

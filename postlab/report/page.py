@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES, LONGEST = 2, 300  # prompts a family, characters of an answer
+COPIED = "copied"  # in the place of an interval, where the answers are the parent's
 
 
 def page(
@@ -143,7 +144,7 @@ def _grid(
 
 def _value(row: Mapping[str, Any]) -> dict[str, Any]:
     metric, seeds = row["metric"], row["seeds"]
-    small = [_span(row["low"], row["high"], metric)]
+    small = [COPIED if row["copied"] else _span(row["low"], row["high"], metric)]
     if len(seeds) > 1:
         small.append(f"seeds {_span(min(seeds), max(seeds), metric)}")
     return {"main": _amount(row["value"], metric), "small": small, "verdict": ""}
@@ -151,6 +152,8 @@ def _value(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change(row: Mapping[str, Any]) -> dict[str, Any]:
     names = ("difference", "difference_low", "difference_high")
+    if row["copied"]:
+        return {"main": COPIED, "small": [], "verdict": ""}
     difference, low, high = (_signed(row[name], row["metric"]) for name in names)
     return {"main": difference, "small": [f"{low} to {high}"], "verdict": row["verdict"]}
 

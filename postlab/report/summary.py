@@ -55,8 +55,9 @@ def summarise(profile_name: str, *, root: Path | str | None = None) -> dict[str,
         {"profile", "wall_s" (sum), "peak_rss_gb" (largest), "stages": [{"name", "parent", "seed",
         "metrics": {metric: {"value", "low", "high", "n"}}, "versus_parent": {metric: {"difference",
         "low", "high", "p"}}, "train_s", "eval_s"}], "problems": [{"seed", "stage", "reason"}]}, by
-        seed, then in order of training. Problems, also warned of, are damaged stages, which are
-        left out, and stages that can't be compared with their parent.
+        seed, then in order of training. A change also has "copied": true if the stage's answers are
+        its parent's. Problems, also warned of, are damaged stages, which are left out, and stages
+        that can't be compared with their parent.
     Raises:
         MissingStage: if nothing is finished; names the command to run.
         ReadOnlyFolder, DiskFull: if nothing can be written there.

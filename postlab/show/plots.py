@@ -84,7 +84,8 @@ def plot_stages(
     Args:
         frame: rows of `evals.compare`, or of `report.summary_frame`: stage, metric, value, low,
             high, n; and difference, difference_low, difference_high, p against the stage before,
-            seed and parent where known. Without differences no line is solid and no claim is made.
+            seed, parent and copied where known. Without differences no line is solid and no claim
+            is made; a value that was copied from the parent is hollow, without interval or line.
         profile: "tiny" adds the footer that its results show mechanism, not capability.
         columns: panels side by side; 2 for a phone.
     Returns:
@@ -121,7 +122,7 @@ def plot_stages(
         axes = fig.add_subplot(grid[divmod(index, columns)])
         _draw_panel(axes, table[table["metric"] == metric], metric, stages)
     last = fig.add_subplot(grid[divmod(len(metrics), columns)])
-    _draw_key(last, table, several=table["seeds"].map(len).max() > 1)
+    _draw_key(last, table)
     note = f"{MECHANISM.capitalize()}: a tiny model in a made-up world."
     fig.text(0.12 / width, 0.16 / height, note if profile == "tiny" else "", color=INK, size=12.5)
     plt.close(fig)
@@ -197,7 +198,8 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
     for row in rows.values():
         x, y = stages.index(row["stage"]), scale * row["value"]
         before = rows.get(row["parent"])
-        if before and metric != "kl":  # each KL has a start of its own: no path to draw
+        # Each KL has a start of its own, and a copied value was compared with nothing: no path.
+        if before and metric != "kl" and not row["copied"]:
             supported = row["verdict"] not in ("", "inconclusive", "varies")
             axes.plot(
                 [stages.index(row["parent"]), x],
@@ -210,7 +212,8 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
         _draw_point(axes, row, x, scale)
     for row in rows.values():
         x, text = stages.index(row["stage"]), _value(row["value"], metric)
-        label = scale * np.nanmax([row["value"], row["high"], *row["seeds"]])
+        above = [] if row["copied"] else [row["high"], *row["seeds"]]
+        label = scale * np.nanmax([row["value"], *above])
         halo = [Stroke(linewidth=4, foreground="white"), Normal()]  # lines may pass behind it
         axes.annotate(
             text,
@@ -239,8 +242,11 @@ def _draw_panel(axes: Axes, part: pd.DataFrame, metric: str, stages: Sequence[st
 
 
 def _draw_point(axes: Axes, row: Mapping[str, Any], x: float, scale: float) -> None:
-    """A value in its interval, each seed's own value to the right of it."""
+    """A value in its interval, each seed's own value to the right; hollow and alone if copied."""
     colour = _colour(row["stage"])
+    if row["copied"]:
+        axes.plot(x, scale * row["value"], "o", color=colour, markersize=7.5, mfc="white", zorder=3)
+        return
     low, high = scale * row["low"], scale * row["high"]
     axes.bar(x, high - low, bottom=low, width=0.3, color=colour, alpha=0.35, zorder=2)
     axes.plot(x, scale * row["value"], "o", color=colour, markersize=7.5, zorder=3)
@@ -249,7 +255,7 @@ def _draw_point(axes: Axes, row: Mapping[str, Any], x: float, scale: float) -> N
         axes.plot([x + 0.25] * len(dots), dots, "o", color=colour, markersize=4, zorder=3)
 
 
-def _draw_key(axes: Axes, table: pd.DataFrame, several: bool) -> None:
+def _draw_key(axes: Axes, table: pd.DataFrame) -> None:
     """How to read a panel, drawn with the panels' own marks in the first free place."""
     axes.set(xlim=(0, 10), ylim=(0, 10))
     axes.axis("off")
@@ -262,10 +268,18 @@ def _draw_key(axes: Axes, table: pd.DataFrame, several: bool) -> None:
     axes.plot([0.1, 1.3], [5.1, 5.1], color=INK, linewidth=1.8)
     lines += [(5.1, "supported change (paired)")]
     axes.plot([0.1, 1.3], [3.4, 3.4], color=PALE, linewidth=1.8, linestyle=DOTS)
-    lines += [(3.4, "inconclusive")]
-    if several:
-        axes.plot(0.7, 1.7, "o", color=INK, markersize=4)
-        lines += [(1.7, f"each of {table['seeds'].map(len).max()} seeds")]
+    # A change that some seeds support and others don't is dotted too.
+    disputed = any(len(set(verdicts)) > 1 for verdicts in table["verdicts"])
+    lines += [(3.4, "not by every seed" if disputed else "inconclusive")]
+    y = 1.7
+    fewest, most = table["seeds"].map(len).min(), table["seeds"].map(len).max()
+    if most > 1:
+        axes.plot(0.7, y, "o", color=INK, markersize=4)
+        count = f"{most}" if fewest == most else f"{fewest} to {most}"
+        lines, y = [*lines, (y, f"each of {count} seeds")], y - 1.7
+    if table["copied"].any():
+        axes.plot(0.7, y, "o", color=INK, markersize=7.5, mfc="white", clip_on=False)
+        lines += [(y, "copied from its parent")]
     for y, text in lines:
         axes.text(1.7, y, text, size=11.5, color=INK, va="center")
 

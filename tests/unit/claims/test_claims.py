@@ -77,6 +77,41 @@ def test_a_planted_caveat_is_found_and_no_other(tmp_path, code, planted):
     assert claim.caveats[code] == expected and expected in str(claim)
 
 
+def test_the_same_answers_are_no_copy_where_the_model_gave_them(tmp_path):
+    """Two policies may agree on every prompt; the manifest says which weights answered."""
+    measured = {"made_by": {"weights": ["after", "before"]}}
+    assert run(tmp_path, answers="sft", eval=measured)["facts"].caveats == {}
+    assert not summary_frame(report.summarise("mine", root=tmp_path))["copied"].any()
+
+
+def test_one_new_answer_makes_a_metric_measured(tmp_path):
+    made = rows("dpo", 0.3, answers="sft")
+    other = [{**row, "facts": None, "lists": row["facts"]} for row in made]
+    for stage, parent, lists in (("sft", None, other), ("dpo", "sft", other[:-1])):
+        lists = [*lists, other[-1] | {"answer": stage}]
+        new = [row | {"id": f"l{row['id']}"} for row in lists]
+        save(tmp_path, stage, [*made, *new], parent=parent)
+    found = {claim.metric: "copied" in claim.caveats for claim in claims("mine", root=tmp_path)}
+    assert found == {"facts": True, "lists": False, "format": False}
+
+
+def test_the_shipped_stages_say_whose_labels_and_how_many_replies():
+    """The caveats that weeks 9 and 10 store are those of the stages shipped for them."""
+    root = RECORDED.parents[3]
+    stored = {}
+    for stage, week in (("cai", "week09_constitutional_ai"), ("prm", "week10_process_rewards")):
+        source = (root / f"notebooks/src/{week}.py").read_text(encoding="utf-8")
+        places = [root / f"data/tiny-stages/{stage}/manifest.json"]
+        places += sorted(RECORDED.parent.glob(f"seed-*-{stage}.manifest.json"))
+        notes = [json.loads(p.read_text(encoding="utf-8"))["eval"]["caveats"] for p in places]
+        assert len(notes) > 1 and all(each == notes[0] for each in notes)
+        texts = [part for text in notes[0].values() for part in text.split("; ")]
+        assert all(part in source for part in [*texts, *(f'"{name}"' for name in notes[0])])
+        stored[stage] = notes[0]
+    assert "oracle" in stored["cai"]["arithmetic"] and "safety" not in stored["cai"]
+    assert "16" in stored["prm"]["arithmetic"] and "facts" not in stored["prm"]
+
+
 def test_a_note_holds_for_its_metric_or_for_all(tmp_path):
     found = run(tmp_path, eval={"caveats": {"": "chosen on these", "facts": "by an oracle"}})
     assert found["facts"].caveats == {"noted": "chosen on these; by an oracle"}

@@ -331,6 +331,46 @@ def test_other_scorers_score_the_stored_answers_again(asked, monkeypatch, capsys
     assert len(asked) == 1
 
 
+def test_caveats_are_stored_replaced_and_kept(asked, monkeypatch):
+    here, run = opened(), finished(Run("tiny", 0, "sft", "base"))
+
+    def evaluated(**options):
+        here.evaluate(run, Policy(), Tokenizer(), **options)
+        return run.manifest["eval"].get("caveats")
+
+    first, other = {"": "one labeller"}, {"arithmetic": "best of four"}
+    assert evaluated() is None
+    seconds = run.manifest["eval_s"]
+    assert evaluated(caveats=first) == first and len(asked) == 1  # loaded, and saved again
+    assert run.manifest["eval_s"] == seconds and evaluated() == first
+    assert evaluated(caveats=other) == other and run.load_eval() is not None
+    scored = [
+        row | {"score": lambda answer, closed: {"arithmetic": 0.5, "format": 1.0}}
+        for row in suite_rows("tinyworld", 2, 0)
+    ]
+    monkeypatch.setitem(suites.SUITES, "tinyworld", lambda n, seed: scored)
+    assert evaluated() == other and run.load_eval()["arithmetic"][0] == 0.5  # scored again
+    monkeypatch.setattr("postlab.sampling.engine_name", lambda policy: "vllm 0.25.1")
+    assert evaluated() == other and len(asked) == 2  # evaluated again
+    assert evaluated(caveats={}) is None and len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("caveats", "message"),
+    [
+        ("by an oracle", "caveats is 'by an oracle', a str; expected {metric"),
+        ({"saftey": "by an oracle"}, "caveats names 'saftey'.*safety"),
+        ({"safety": 3}, r"caveats\['safety'\] is 3; expected {metric"),
+        ({"safety": " "}, r"caveats\['safety'\] is ' '"),
+    ],
+)
+def test_a_caveat_that_would_reach_no_reader_is_refused(asked, caveats, message):
+    run = finished(Run("tiny", 0, "sft", "base"))
+    with pytest.raises((TypeError, ValueError), match=message):
+        opened().evaluate(run, Policy(), Tokenizer(), caveats=caveats)
+    assert not asked
+
+
 def test_a_reworded_message_changes_no_key_of_an_evaluation():
     def rows(message, value="1.0"):
         text = f"""

@@ -112,6 +112,38 @@ def test_seeds_are_dots_beside_their_mean():
     assert "seeds" not in words(plot_stages(rows()))
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_copied_value_is_hollow_and_has_no_interval_line_or_seeds(seeds):
+    table = [
+        r | {"copied": r["stage"] == "grpo" and r["metric"] == "safety"} for r in rows(seeds=seeds)
+    ]
+    figure = plot_stages(pd.DataFrame(table))
+    safety, others = panel(figure, "Safety"), panel(figure, "Arithmetic, greedy")
+    assert (len(safety.patches), len(others.patches)) == (3, 4)
+    hollow = [line for line in safety.lines if line.get_markerfacecolor() == "white"]
+    assert [tuple(line.get_xdata()) for line in hollow] == [(3,)]
+    assert not [line for line in others.lines if line.get_markerfacecolor() == "white"]
+    joins = [tuple(line.get_xdata()) for line in safety.lines if line.get_marker() == "None"]
+    assert joins == [(0, 1), (1, 2)]
+    assert max(max(line.get_xdata()) for line in safety.lines) == 3  # no seed's dot beside it
+    assert "84%" in {t.get_text() for t in safety.texts}
+    assert "copied from its parent" in words(figure)
+    assert "copied" not in words(plot_stages(rows(seeds=seeds)))
+
+
+def test_the_key_says_what_a_dotted_line_means_over_the_seeds():
+    agreed = rows(seeds=(0, 1, 2), shares={"safety": SHARES["safety"]})
+    disputed = [
+        r | {"p": 0.5} if (r["seed"], r["stage"], r["metric"]) == (1, "dpo", "safety") else r
+        for r in agreed
+    ]
+    assert "not by every seed" in words(plot_stages(disputed))
+    text = words(plot_stages(agreed))
+    assert "inconclusive" in text and "every seed" not in text
+    fewer = [r for r in agreed if r["stage"] != "grpo" or r["seed"] == 0]
+    assert "each of 1 to 3 seeds" in words(plot_stages(fewer))
+
+
 def test_a_metric_without_values_is_named_not_measured():
     table = [r if r["metric"] != "safety" else r | {"value": math.nan} for r in rows()]
     assert "not measured" in [t.get_text() for t in panel(plot_stages(table), "Safety").texts]
@@ -135,7 +167,10 @@ def test_a_name_is_drawn_letter_for_letter(name):
 
 @pytest.mark.parametrize("columns", [2, 3])
 def test_no_text_leaves_the_picture_or_runs_into_the_next_panel(columns):
-    figure = plot_stages(rows(seeds=(0, 1, 2)), profile="tiny", columns=columns)
+    table = [r | {"copied": r["stage"] == "grpo"} for r in rows(seeds=(0, 1, 2))]
+    table[-6]["p"] = 0.5  # with seeds that disagree the key is longest
+    figure = plot_stages(table, profile="tiny", columns=columns)
+    assert "not by every seed" in words(figure)
     figure.canvas.draw()
     frame = figure.bbox
     for text in figure.findobj(matplotlib.text.Text):
