@@ -135,7 +135,7 @@ def kinds_of(hint: Any) -> Kinds:
         return frozenset().union(*parts) if all(parts) else frozenset()
     kind = get_origin(hint) or hint
     if is_dataclass(kind):
-        return frozenset(["a stage of the profile it is like"])
+        return frozenset(["fields that the profile it is like has too"])
     if kind in (bool, int, float, str, type(None)):
         return frozenset([kind.__name__])
     return frozenset(["dict" if issubclass(kind, Mapping) else "list"])

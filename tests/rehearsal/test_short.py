@@ -35,3 +35,14 @@ def test_the_report_names_every_exception_and_every_sentence():
     assert "Cells walked: 10. Exceptions: 1." in text
     assert "- week 03, `asked = 1`: no unsafe request." in text
     assert "- week 05, `log = run.train(trainer)`: KeyError: 'x' | at: y" in text
+
+
+def test_a_model_of_ones_own_from_the_hub_has_a_stand_in(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "my profile.yaml"
+    path.write_text("name: mine\nlike: t4\nbase_model: me/My-7B-Instruct\njudge_model: folder\n")
+    known = dict.fromkeys(walk.stand_ins.REPOSITORIES)
+    stand_in = walk.missing(str(path), known)
+    assert list(stand_in) == ["me/My-7B-Instruct"] and set(stand_in.values()) <= set(known)
+    path.write_text("name: mine\nlike: t4\nbase_model: me/My-7B\n")
+    assert walk.missing(str(path), known).keys() == {"me/My-7B"}
