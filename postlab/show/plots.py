@@ -102,7 +102,10 @@ def plot_stages(
     title = [line for stage, text in sentences.items() for line in _wrapped(text, stage, chars)]
     if not title:
         only = ", ".join(stage_label(s) for s in stages)
-        title = [("", f"{only}: measured, compared with nothing yet")]
+        why = "measured, compared with nothing yet"
+        if table["verdict"].ne("").any():  # a suite of one's own
+            why = "which way is better isn't known; evals.METRICS can say it"
+        title = [("", f"{only}: {why}")]
     count = math.ceil((len(metrics) + 1) / columns)
     head, foot = 0.34 * len(title) + 0.65, 0.55
     height = head + panel * count + foot

@@ -152,6 +152,9 @@ def test_a_metric_without_values_is_named_not_measured():
 def test_one_stage_alone_is_drawn_and_claims_nothing():
     alone = [r for r in rows() if r["stage"] == "base"]
     assert "base: measured, compared with nothing yet" in words(plot_stages(alone))
+    made_up = rows(shares={"politeness": (0.2, 0.5, 0.6, 0.6)})
+    own = [row for row in made_up if row["metric"] == "politeness"]
+    assert "which way is better isn't known" in words(plot_stages(own))
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "a$b$c", "\\alpha_{", "100%"])
