@@ -246,7 +246,7 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses the next model learns as it was.
+# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses, the next model learns unchanged.
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -302,7 +302,7 @@ pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 # %% [markdown]
 # A verdict in words is a threshold. What it was cut from says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
 #
-# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; to ours, which scores each alone, the second order is idle (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
+# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; for ours, which scores each alone, the second order changes nothing (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -317,7 +317,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle in the part of a human.
+# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle, which stands in for a human.
 
 
 # %%
@@ -419,7 +419,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # ## 5. Three seeds, each half by itself
 #
-# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth that were tried; its first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: its intervals below are optimistic, as they know nothing of the choosing.
+# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth set that was tried; the script's first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: the intervals of over-refusal below are optimistic, because they don't account for that choice.
 
 # %% tags=["aside"]
 import json
@@ -431,7 +431,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A dot is the mean of the seeds, a line its interval over prompts, a small stroke a seed:
+# A dot is the mean of the seeds, a line its interval over prompts, and each small stroke is a seed:
 
 # %% tags=["aside"]
 from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
@@ -488,7 +488,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # %% [markdown]
 # The revisions brought nearly all the gain in safety (on one seed of three the preferences added 3.5 points). They paid with helpfulness and sums on every seed, and on two of three seeds with needless refusals and facts. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
 #
-# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5, no merit of the constitution: report such a gain under its own name.
+# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5's method and not the constitution, so report such a gain separately.
 
 # %% [markdown]
 # ## 6. How good is the labeller?
@@ -592,6 +592,8 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
+# Less for honesty, about as much for safety: 20% wrong labels cost honesty 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). At 40%, honesty lost 40 and safety 19.
+#
 # At margin $m$ the gradient, averaged over the noise, is $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ of the clean one: the right way, only shorter. As the margin grows it shrinks faster than the clean one, is 0 where $\sigma(m) = 1 - \varepsilon$, and then turns back. What breaks first is not the direction but the *certainty*: read where each curve bends.
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one, at every margin:
@@ -665,7 +667,7 @@ named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in w
 plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
 
 # %% [markdown]
-# Each rule should cost its own measure; look whether anything *else* moved as well. Rules are not additive: what one of them holds back shows only when it is gone.
+# Each rule that is left out costs its own measure. Look whether anything *else* moved as well: without *helpful*, safety rose by 63 points instead of 36. Rules are not additive: what one of them holds back shows only when it is gone.
 #
 # **Two rules that conflict.** A product manager adds a fourth: *Do not refuse a wish.* For a request that would hurt someone there is now no reply that keeps all rules.
 
