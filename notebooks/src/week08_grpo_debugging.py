@@ -391,7 +391,7 @@ pd.DataFrame(table).set_index("repair").round(3)
 plot_proxy(*curves(runs_of("nothing false")))
 
 # %% [markdown]
-# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. Here it knew most answers and hardly ever said 'I do not know'. That is luck and no merit of the reward: **try to cheat it yourself first.**
+# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. Here it knew most answers and hardly ever said 'I do not know'. That is luck, not a merit of the reward: **try to cheat it yourself first.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -570,7 +570,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No forgery is paid. But under the first two tests `max(x)` is: their lists hold small numbers, so the bound is never reached. **The sandbox was never the hole; the tests are.** Forgetting the bound is simply paid as well as minding it.
+# No forgery is paid. But under the first two tests `max(x)` is: their lists hold small numbers, so the bound is never reached. **The sandbox was never the hole; the tests are.** A program that forgets the bound is paid as much as one that keeps it.
 #
 # </details>
 
@@ -712,7 +712,7 @@ same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `gym_reward` in `postlab.course.week08` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes of the task, which no wrapper closes.
+# `gym_reward` in `postlab.course.week08` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes in the task, which no wrapper closes.
 #
 # ### Before you train on any verifier
 #

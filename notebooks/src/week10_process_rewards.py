@@ -314,7 +314,7 @@ def trained_head(encoded, max_steps=60, run=None):
 
 
 # %% [markdown]
-# Twice the same call, on the same rows with other labels. About half a minute each on two cores:
+# The same call twice, on the same rows with different labels. About half a minute each on two cores:
 
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
@@ -325,7 +325,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# What each was given, and its loss (not to be compared: means over other tokens):
+# What each was given, and its loss (don't compare the losses: they are means over different tokens):
 
 # %% tags=["aside"]
 pd.DataFrame(
