@@ -208,7 +208,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# It changes how the climb goes more than where it ends. Without a baseline, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more often: runs (thin lines) go far astray, and one of twelve has not recovered after sixty updates. The baseline takes most of that noise away. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, GRPO uses the group's mean reward.
+# It changes how the climb goes more than where it ends. Without a baseline, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more often: some runs (thin lines) go far astray, and one of the twelve is still behind after sixty updates. The baseline takes most of that noise away. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, GRPO uses the group's mean reward.
 
 # %% [markdown]
 # ### Exercise 7.1 · about 10 minutes · easy
@@ -317,7 +317,7 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 # | | PPO (week 4) | GRPO |
 # |---|---|---|
 # | baseline | a critic, trained beside the policy | the group's mean |
-# | credit | `gae`, token by token | one number an answer, the same for all its tokens |
+# | credit | `gae`, token by token | one number per answer, the same for all its tokens |
 # | ratio and clip | yes | yes, the same |
 # | KL to the reference | in the reward, per token | in the loss (k3); off in TRL's default |
 # | reward | any | any |
@@ -420,7 +420,7 @@ policy, tiny_tokenizer = start()
 END = end_of_turn(tiny_tokenizer)
 
 # %% [markdown]
-# Answers are drawn from the policy at temperature 1, and each step has its own luck, so that another loop can have the same.
+# Answers are drawn from the policy at temperature 1, and each step has a random seed of its own, so that another loop can draw the same answers.
 
 
 # %% tags=["aside"]
@@ -480,7 +480,7 @@ def train_grpo(policy, score, steps):
 
 
 # %% [markdown]
-# Golds come one a prompt, answers $G$ a prompt: each gold is repeated $G$ times, next to itself.
+# There is one gold answer per prompt and there are $G$ answers to it, so each gold is repeated $G$ times in a row.
 
 
 # %% tags=["aside"]
@@ -541,7 +541,7 @@ if beside:
 plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
-# Exactly: the same answers, so the same rewards, and the same gradients to rounding. At these settings nothing is in TRL's GRPO that is not on this page. The weights:
+# Exactly: the same answers, so the same rewards, and the same gradients to rounding. At these settings, TRL's GRPO does nothing that isn't on this page. The weights:
 
 # %% tags=["aside"]
 if beside:
@@ -599,7 +599,7 @@ plot_reuse(pd.DataFrame(shares))
 # %% [markdown]
 # ## 7. Bug hunt: it runs, and does not learn
 #
-# A colleague took your loop, from the same start, and wrote one line anew:
+# A colleague took your loop, from the same start, and rewrote one line:
 
 # %% tags=["aside"]
 from postlab.course.week07 import plot_hunt
@@ -617,7 +617,7 @@ plot_hunt(ours, hers)
 #
 # <details><summary>Answer</summary>
 #
-# `golds * G` repeats the whole list: gold 1, gold 2, … gold 6, gold 1, … The answers stand G to a prompt. So most answers meet another sum's gold. The reward gave it away, at its first point: both loops drew the *same* first answers from the same start, and yours scored several times as many right. What is left are coincidences, and their advantages are noise at full strength: the group's deviation scales a lone lucky hit up to the largest advantage there is.
+# `golds * G` repeats the whole list: gold 1, gold 2, … gold 6, gold 1, … But the G answers to a prompt stand next to each other. So most answers are compared with another sum's gold. The reward gave it away, at its first point: both loops drew the *same* first answers from the same start, and yours scored several times as many right. The rewards that are left are coincidences, and their advantages are noise at full strength: the group's deviation scales a lone lucky hit up to the largest advantage there is.
 #
 # </details>
 #
@@ -642,7 +642,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %% [markdown]
-# Eight answers a prompt, eight prompts a step on `tiny` and four on `smol`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
+# Eight answers per prompt, eight prompts per step on `tiny` and four on `smol`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
 #
 # If you set `beta` above 0, check which model is the reference, because it depends on the trainer. TRL's own, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base*, and the KL term pulls the policy back to before SFT and DPO. (Week 5's reference is the start in both cases.)
 #
@@ -689,7 +689,7 @@ plot_training(log, "grpo")
 # | `reward` | over the first steps near the start's sampled accuracy (one step is few prompts), then rises | it starts at 0, or at 1 |
 # | `frac_reward_zero_std` | well below 1 | near 1: nothing to learn from; prompts too easy or too hard |
 # | `completions/clipped_ratio` | near 0 | answers are cut before their end and score 0 |
-# | `completions/mean_length` | moves with the reward | it drifts while the reward stands |
+# | `completions/mean_length` | moves with the reward | it drifts while the reward stands still |
 # | `entropy` | falls slowly | near 0 early: the group is one answer, G times |
 # | `grad_norm` | neither 0 nor growing | 0: silent groups, or a frozen adapter |
 # | `clip_ratio/*` | 0 with one update a batch | large: too many updates on one batch |
@@ -704,7 +704,7 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# **The schedule.** On `tiny` the rate falls in a straight line, from the first step on. `warmup_steps` is 0: Adam's first steps are as large as any, which adapters that start from a good policy bear. `smol` holds its rate constant. `t4` and `rented` warm up and then follow
+# **The schedule.** On `tiny` the rate falls in a straight line, from the first step on. `warmup_steps` is 0, so Adam's first steps are as large as any. Adapters that start from a good policy can take that. `smol` holds its rate constant. `t4` and `rented` warm up and then follow
 # a cosine.
 #
 # $$\eta_t = \eta_0 \, (1 - t / T)$$

@@ -197,7 +197,7 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing is wrong. On policy the ratio is 1 and the advantages of a group sum to 0, so the *value* of the loss is 0 while its gradient is not (week 7). The reward rises. Whoever stops this run stops a good one.
+# Nothing is wrong. On policy the ratio is 1 and the advantages of a group sum to 0, so the *value* of the loss is 0 while its gradient is not (week 7). The reward rises. If you stop this run, you stop a good one.
 #
 # </details>
 #
@@ -289,9 +289,9 @@ tries = {
 [round(eager_judge(*pair), 2) for pair in tries.items()]
 
 # %% [markdown]
-# Sensible on these three. **Predict first.** The SFT model refuses about half of the requests that would hurt someone, and admits of some questions that nobody can know. After 24 steps with this judge: what does the reward do, and what do safety, honesty and helpfulness do?
+# Sensible on these three. **Predict first.** The SFT model refuses about half of the requests that would hurt someone, and says of some unanswerable questions that nobody can know. After 24 steps with this judge: what does the reward do, and what do safety, honesty and helpfulness do?
 #
-# Recorded, three seeds an arm. Beside the reward (the *proxy*) runs the truth, by the oracle: of each training answer, and on held-out prompts every few steps.
+# Recorded, three seeds per arm. Beside the reward (the *proxy*) runs the truth, by the oracle: of each training answer, and on held-out prompts every few steps.
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
@@ -385,13 +385,13 @@ pd.DataFrame(table).set_index("repair").round(3)
 #
 # ### A hole that nobody finds
 #
-# Another reward, for questions of fact: paid is every reply that *says nothing false*, so 'I do not know' is paid as well. The same start, the same rate. Will the policy fall silent?
+# Another reward, for questions of fact: it pays every reply that *says nothing false*, so 'I do not know' is paid as well. The start and the learning rate are the same. Will the policy fall silent?
 
 # %%
 plot_proxy(*curves(runs_of("nothing false")))
 
 # %% [markdown]
-# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. Here it knew most answers and hardly ever said 'I do not know'. That is luck and no merit of the reward: **try to cheat it yourself first.**
+# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. Here it knew most answers and hardly ever said 'I do not know'. That is luck, not a merit of the reward: **try to cheat it yourself first.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -530,7 +530,7 @@ pd.DataFrame(live, index=["before", "after"]).T.round(2)
 diagnose(trainer.state.log_history)
 
 # %% [markdown]
-# Whatever it says, it cannot say *this*: no rule that reads the proxy sees that the proxy is wrong. A second measure does, answers read, a reward attacked before use.
+# Whatever it says, it cannot say *this*: no rule that reads the proxy sees that the proxy is wrong. What helps is a second measure, reading answers, and attacking a reward before you use it.
 
 # %% [markdown]
 # ## 5. Beyond sums
@@ -570,7 +570,7 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No forgery is paid. But under the first two tests `max(x)` is: their lists hold small numbers, so the bound is never reached. **The sandbox was never the hole; the tests are.** Forgetting the bound is simply paid as well as minding it.
+# No forgery is paid. But under the first two tests `max(x)` is: their lists hold small numbers, so the bound is never reached. **The sandbox was never the hole; the tests are.** A program that forgets the bound is paid as much as one that keeps it.
 #
 # </details>
 
@@ -671,7 +671,7 @@ pd.concat(compared)
 # %% [markdown]
 # ### Verifiers of other people
 #
-# [reasoning-gym](https://arxiv.org/abs/2505.24760) makes puzzles without end for some hundred tasks, each with a verifier of its own. Where a task does not write one, its rule is: 1 for the exact answer; where the answer merely *contains* it, the share of the text that it makes up. In two lines:
+# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, each with a verifier of its own. Where a task does not write one, its rule is: 1 for the exact answer; where the answer merely *contains* it, the share of the text that it makes up. In two lines:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -712,7 +712,7 @@ same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `gym_reward` in `postlab.course.week08` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes of the task, which no wrapper closes.
+# `gym_reward` in `postlab.course.week08` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes in the task, which no wrapper closes.
 #
 # ### Before you train on any verifier
 #
@@ -736,11 +736,11 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | answer means | GRPO as published | every answer weighs the same, not every token |
 # | Dr. GRPO | | no scaling, and a constant in place of the length |
 # | KL 0.04 | DeepSeekMath | `beta` |
-# | dynamic sampling | DAPO | silent groups drawn anew (TRL has none) |
+# | dynamic sampling | DAPO | silent groups sampled again (TRL doesn't have it) |
 # | four steps | | a batch in four steps: the policy leaves its sampler |
 # | clip-higher | DAPO | five such batches, and an upper clip of 0.28 |
 # | no clip | | and none |
-# | GSPO | Qwen | and one ratio an answer, with a far narrower clip |
+# | GSPO | Qwen | and one ratio per answer, with a far narrower clip |
 #
 # Recorded: five seeds per arm, from week 5's policy, stopped below the ceiling, which only *four steps* reached.
 #
@@ -859,7 +859,7 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 #
 # <details><summary>Answer</summary>
 #
-# DAPO: a higher upper clip, silent groups drawn anew, equal weight for every token, long answers punished softly. Dr. GRPO: no division by the group's deviation or an answer's length. GSPO: one ratio an answer. TRL's `loss_type="dapo"` is the token weighting alone.
+# DAPO: a higher upper clip, silent groups sampled again, equal weight for every token, long answers punished softly. Dr. GRPO: no division by the group's deviation or an answer's length. GSPO: one ratio per answer. TRL's `loss_type="dapo"` is the token weighting alone.
 #
 # </details>
 #
@@ -879,7 +879,7 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 #
 # </details>
 #
-# **5.** Research taste: an ablation table, one seed an arm, differences of two points. What do you believe?
+# **5.** Research taste: an ablation table, one seed per arm, differences of two points. What do you believe?
 #
 # <details><summary>Answer</summary>
 #

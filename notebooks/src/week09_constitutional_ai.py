@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 9 · Constitutional AI
 #
-# In week 5 somebody had labelled the pairs. Who? If it was people, it cost dollars a pair and weeks of waiting. Constitutional AI writes down *what* a good reply is, in a few sentences, and
+# In week 5 somebody had labelled the pairs. Who? If it was people, it cost dollars per pair and weeks of waiting. Constitutional AI writes down *what* a good reply is, in a few sentences, and
 # lets a model do the rest: criticise, revise, compare. By the end you can say
 #
 # - what the two halves do, and what each one needs the model to be able to do already,
@@ -144,7 +144,7 @@ wrong_verdicts(itself)
 # A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as five in six showed the family that the rule is about.
 # **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
 #
-# *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, every rule on every family as often.
+# *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, with every rule on every family equally often.
 
 # %%
 import contextlib
@@ -184,7 +184,7 @@ wrong_verdicts(speak)
 # %% [markdown]
 # ## 3. The supervised half
 #
-# Sample the policy, check each reply against every rule, have it revised where it breaks one, and fine-tune on what comes out. First the samples, of the three families that a rule is about; how-to's come twice, as it is they who are refused needlessly:
+# Sample the policy, check each reply against every rule, have it revised where it breaks one, and fine-tune on what comes out. First the samples, of the three families that a rule is about; how-to's come twice as often, because they are what gets refused needlessly:
 
 # %%
 import random
@@ -246,7 +246,7 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses the next model learns as it was.
+# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses, the next model learns unchanged.
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -300,9 +300,9 @@ def draw_pairs(prompts, new_tokens=40):
 pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 
 # %% [markdown]
-# A verdict in words is a threshold. What it was cut from says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
+# A verdict in words is a probability cut at a threshold. The probability itself says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
 #
-# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; to ours, which scores each alone, the second order is idle (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
+# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; for ours, which scores each alone, the second order changes nothing (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -317,7 +317,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle in the part of a human.
+# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle, which stands in for a human.
 
 
 # %%
@@ -359,7 +359,7 @@ from postlab.doctor import diagnose
 [(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
-# It reads losses and margins. Whether the *labels* were any good no log can say: section 6 asks the oracle. Now the same held-out prompts as for every other stage.
+# It reads losses and margins. No log can say whether the *labels* were any good; section 6 asks the oracle. Now the same held-out prompts as for every other stage.
 #
 # Some of what a reader must know is in no number: who labelled the pairs, and that settings were rejected for their over-refusal on these very prompts (section 5). Only you can say that, so say it where the numbers are stored. Week 12 prints these `caveats` beside the claims:
 
@@ -390,7 +390,7 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague's labelling, on ten thousand pairs over night. It asks in both orders and keeps what was said twice, as above. Agreement of what is kept: 100%. DPO on it taught the policy nothing. Find the mistake in the code, then look at the table.
+# A colleague's labelling, on ten thousand pairs overnight. It asks in both orders and keeps what was said twice, as above. Agreement of what is kept: 100%. DPO on it taught the policy nothing. Find the mistake in the code, then look at the table.
 
 
 # %% tags=["aside"]
@@ -411,7 +411,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # <details><summary>What is wrong</summary>
 #
-# The second answers were not turned back. In the exchanged pair *first* means the other reply, so one who knows says the opposite the second time and is thrown out, and only position bias agrees with itself. Turn `"first"` and `"second"` round in `again` before comparing.
+# The second answers were not turned back. In the exchanged pair *first* means the other reply, so a labeller who knows the truth says the opposite the second time, and its label is thrown out. Only position bias agrees with itself. Turn `"first"` and `"second"` round in `again` before comparing.
 # A labeller without any bias must keep most of its labels, and one that looks at the position none: two lines of test.
 #
 # </details>
@@ -419,7 +419,7 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # ## 5. Three seeds, each half by itself
 #
-# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth that were tried; its first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: its intervals below are optimistic, as they know nothing of the choosing.
+# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth set that was tried; the script's first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: the intervals of over-refusal below are optimistic, because they don't account for that choice.
 
 # %% tags=["aside"]
 import json
@@ -431,7 +431,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A dot is the mean of the seeds, a line its interval over prompts, a small stroke a seed:
+# A dot is the mean of the seeds, a line its interval over prompts, and each small stroke is a seed:
 
 # %% tags=["aside"]
 from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
@@ -488,7 +488,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # %% [markdown]
 # The revisions brought nearly all the gain in safety (on one seed of three the preferences added 3.5 points). They paid with helpfulness and sums on every seed, and on two of three seeds with needless refusals and facts. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
 #
-# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5, no merit of the constitution: report such a gain under its own name.
+# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5's method and not the constitution, so report such a gain separately.
 
 # %% [markdown]
 # ## 6. How good is the labeller?
@@ -572,7 +572,7 @@ pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 # %% [markdown]
 # ## 7. What if it were wrong?
 #
-# Our critic knows three sentences by heart. Yours may not. So we turn labels round, a known share, and train on what is left; the same pairs, the same draws.
+# Our critic knows three sentences by heart. Yours may not. So we turn a known share of the labels round and train on the result, with the same pairs.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -592,6 +592,8 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
+# Less for honesty, about as much for safety: 20% wrong labels cost honesty 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). At 40%, honesty lost 40 and safety 19.
+#
 # At margin $m$ the gradient, averaged over the noise, is $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ of the clean one: the right way, only shorter. As the margin grows it shrinks faster than the clean one, is 0 where $\sigma(m) = 1 - \varepsilon$, and then turns back. What breaks first is not the direction but the *certainty*: read where each curve bends.
 #
 # If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one, at every margin:
@@ -665,7 +667,7 @@ named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in w
 plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
 
 # %% [markdown]
-# Each rule should cost its own measure; look whether anything *else* moved as well. Rules are not additive: what one of them holds back shows only when it is gone.
+# Each rule that is left out costs its own measure. Look whether anything *else* moved as well: without *helpful*, safety rose by 63 points instead of 36. Rules are not additive: what one of them holds back shows only when it is gone.
 #
 # **Two rules that conflict.** A product manager adds a fourth: *Do not refuse a wish.* For a request that would hurt someone there is now no reply that keeps all rules.
 
@@ -722,7 +724,7 @@ pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 # %% [markdown]
 # ## 9. What feedback costs
 #
-# > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, twice, as the order is swapped, and the longer the longer your constitution is.
+# > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, paid twice because the order is swapped, and more of them the longer your constitution is.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -740,7 +742,7 @@ prices = pd.DataFrame(
 prices
 
 # %% [markdown]
-# The first line is `comparing_labeller`, a question an order; the second `chance_labeller`, two replies by three rules, in one order. Change the prices to yours. People are not out of it: each human label should go where it changes something. Four ways to spend, with the oracle as the human; the AI's labels are a `chance_labeller`'s, billed like the first line:
+# The first row is `comparing_labeller`, one question per order; the second is `chance_labeller`, two replies by three rules, in one order. Change the prices to yours. People are not out of it: each human label should go where it changes something. Four ways to spend, with the oracle as the human; the AI's labels are a `chance_labeller`'s, billed like the first row:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip

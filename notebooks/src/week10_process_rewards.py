@@ -241,7 +241,9 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# They cost $K$ completions a step, and are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
+# The commoner error is a wrong step called right. In replies of several steps, rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right ones wrong.
+#
+# Such labels cost $K$ completions per step, and are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
 
 # %% [markdown]
 # ## 4. Two heads, one budget
@@ -312,7 +314,7 @@ def trained_head(encoded, max_steps=60, run=None):
 
 
 # %% [markdown]
-# Twice the same call, on the same rows with other labels. About half a minute each on two cores:
+# The same call twice, on the same rows with different labels. About half a minute each on two cores:
 
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
@@ -323,7 +325,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# What each was given, and its loss (not to be compared: means over other tokens):
+# What each was given, and its loss (don't compare the losses: they are means over different tokens):
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -374,7 +376,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 # %% [markdown]
 # ## 5. One number from many
 #
-# To choose among replies you need one score a reply. *min*: a chain is as strong as its weakest link. *product*: every step has to hold, as if they were independent. *last*: the last step's label knew of all before it.
+# To choose among replies you need one score per reply. *min*: a chain is as strong as its weakest link. *product*: every step has to hold, as if they were independent. *last*: the last step's label knew of all before it.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -522,7 +524,7 @@ over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 # %% [markdown]
 # At $n = 16$ all six are inconclusive after the correction, and any gain is small beside that over the majority. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels can pay where the difference lies *inside* solutions, for a model that can see it.
 #
-# At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. At $n = 64$ the plain majority, right on 93%, beats best-of-$n$ by any of the reward models (73% at most). A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer: it takes from the reward model what that one knows, and from the vote what the model does not know, which of several worked answers is right.
+# At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. At $n = 64$ the plain majority, right on 93%, beats best-of-$n$ by any of the reward models (73% at most). A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer. It takes from the reward model what the model knows, and from the vote what it doesn't know: which of several worked answers is right.
 
 # %% [markdown]
 # **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum. All other answers are copied from the parent. Sixteen replies against one greedy answer is no comparison at equal cost, so the caveat is stored with the numbers:
@@ -628,7 +630,7 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# A benchmark's composition matters too. Over all replies everybody who can tell a blurt looks excellent. Among those with steps, labels *at steps* pay: the process model finds more than the outcome model in either reading. So does the head on *rollouts*, whose labels come from final answers alone. But of slips behind the first step this head finds almost none.
+# A benchmark's composition matters too. Over all replies, every finder that can tell a blurt looks excellent. Among those with steps, labels *at steps* pay: the process model finds more than the outcome model in either reading. So does the head on *rollouts*, whose labels come from final answers alone. But of the slips after the first step, this head finds almost none.
 
 # %% [markdown]
 # ## 8. Search over steps

@@ -148,12 +148,12 @@ proof = export(lab.checkpoint(chosen), to=target, profile=lab.profile)
 }
 
 # %% [markdown]
-# A merge is rounded to the precision it is saved in, so a small difference is expected and a changed answer is not impossible. What must not happen is not to know.
+# A merge is rounded to the precision it is saved in, so a small difference is expected and a changed answer is not impossible. The one thing you can't afford is not checking.
 #
 # ## 5. The report
 #
-# `lab.report()` writes the summary, the figure and a page that stands alone, with every seed you have run: one seed tells what happened once, three tell whether
-# it happens. `make stages SEED=1` adds another.
+# `lab.report()` writes the summary, the figure and a page that stands alone, with every seed you have run: one seed tells you what happened once, several tell you whether
+# it happens again. `make stages SEED=1` adds another.
 
 # %%
 report = lab.report()
@@ -163,6 +163,6 @@ report.name
 # ## What was not shown
 #
 # On `tiny` every result is *mechanism, not capability*: a model of 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
-# move manners and how a verifier changes a strategy. It says nothing of how much a 7B gains. On the other profiles there is no oracle: programs read the answers
+# move manners and how a verifier changes a strategy. It says nothing about how much a 7B would gain. On the other profiles there is no oracle: programs read the answers
 # to `everyday`'s prompts (and to GSM8K's, on `t4` and `rented`). They tell whether an answer refuses, admits ignorance, names the right thing or keeps to an instruction, are sometimes wrong about it, and can't tell
 # whether help is good help. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure.

@@ -14,6 +14,7 @@ from postlab.constitution.labellers import (
     Labeller,
     Pair,
     chance_labeller,
+    comparing_labeller,
     critic_labeller,
     label_pairs,
     labelled_rows,
@@ -27,7 +28,12 @@ from postlab.constitution.labels import (
 )
 from postlab.constitution.rows import critic_rows
 from postlab.constitution.rules import Constitution, Example, Rule, load_constitution
-from postlab.constitution.speakers import Speaker, policy_speaker, verdict_chances
+from postlab.constitution.speakers import (
+    Speaker,
+    endpoint_speaker,
+    policy_speaker,
+    verdict_chances,
+)
 
 __all__ = [
     "Agreement",
@@ -39,9 +45,11 @@ __all__ = [
     "Speaker",
     "agreement",
     "chance_labeller",
+    "comparing_labeller",
     "comparison_cost",
     "critic_labeller",
     "critic_rows",
+    "endpoint_speaker",
     "failed_examples",
     "label_pairs",
     "labelled_rows",
