@@ -146,7 +146,7 @@ y = lora_forward(x, layer.weight, a, b, alpha=16, r=r)
 torch.allclose(y, F.linear(x, layer.weight))
 
 # %% [markdown]
-# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why is not $A$ zero as well?
+# **Predict first.** Which of the two matrices has a gradient at the first step: $A$, $B$, or both? And why isn't $A$ zero as well?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -240,7 +240,7 @@ rank = torch.linalg.matrix_rank(merged.weight - adapter.linear.weight).item()
 f"same output: {same_output}; the change has rank {rank}, it could have {min(layer.weight.shape)}"
 
 # %% [markdown]
-# You need not merge: one base in memory can serve many small adapters, switched by the request.
+# You don't have to merge: one base in memory can serve many small adapters, switched per request.
 
 # %% [markdown]
 # ## 3. NF4: sixteen numbers for a matrix
@@ -640,7 +640,7 @@ picked = ["full", "lora-1", "lora-16", "lora-64", "qlora-16"]
 plot_step_memory(parts.loc[picked], recorded["step_s"])
 
 # %% [markdown]
-# On a model this small activations are most of a step's memory, and adapters make them smaller by a tenth at most: 47 to 49 MiB up to rank 16, against 53 with full fine-tuning. On a 7B the proportions turn round (section 7). The times are a CPU's.
+# On a model this small activations are most of a step's memory, and adapters make them smaller by a tenth at most: 47 to 49 MiB up to rank 16, against 53 with full fine-tuning. On a 7B it is the other way round (section 7). The times are a CPU's.
 
 # %% [markdown]
 # ### What was forgotten
@@ -695,8 +695,8 @@ from postlab.course.week02 import plot_scalings
 plot_scalings(rates)
 
 # %% [markdown]
-# Not so. Under $\alpha / r$ the best rate is higher at ranks 16 and 64 than at rank 4; under the root, where first steps grow, it stays where it was: rsLoRA's claim. At rank 64
-# the root also reaches the lower loss, but a point is two seeds, and they lie as far apart as the curves: a hint, no proof. What is certain is the trap: to compare ranks at one rate and
+# It doesn't. Under $\alpha / r$ the best rate is higher at ranks 16 and 64 than at rank 4; under the root, where first steps grow, it stays where it was: rsLoRA's claim. At rank 64
+# the root also reaches the lower loss, but a point is two seeds, and they lie as far apart as the curves: a hint, not a proof. What is certain is the trap: to compare ranks at one rate and
 # one $\alpha$ is to compare scalings.
 
 # %% [markdown]
@@ -915,8 +915,8 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # %% [markdown]
 # ## What you have now
 #
-# A LoRA layer and an NF4 quantiser that equal the libraries', a comparison that you can run again, and the arithmetic of cards. Week 3 uses all of it: QLoRA through Unsloth, on a 7B
-# where there is a GPU.
+# A LoRA layer and an NF4 quantiser that equal the libraries', a comparison that you can run again, and the arithmetic of cards. Week 3 fine-tunes with them, through Unsloth:
+# QLoRA on a 7B where there is a GPU, elsewhere LoRA on a small model and a few steps of QLoRA.
 #
 # **Papers.** Hu et al. 2021, *LoRA* (arXiv 2106.09685): section 4 for the method, 7 for how small a rank can be. Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314): section 3 for NF4 and double
 # quantisation, 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):

@@ -96,13 +96,13 @@ base = lab.evaluate("base", model, tokenizer)
 base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
-# On `tiny` it begins a page under a heading, as its documents do. That isn't stupidity: nothing ever told it that a question wants a reply. A 7B base often answers and then goes on, as web
+# On `tiny` it begins a page under a heading, as its documents do. That isn't stupidity: it has read pages, and never a conversation. A 7B base often answers and then goes on, as web
 # pages do. `smol` starts from an instruct model, which does answer; fine-tuning can still change *how*.
 
 # %% [markdown]
 # ## 2. The rows: what the teachers wrote
 #
-# An instruction row is a prompt and a completion, both lists of messages. `instruction_rows` makes them of OpenHermes, SlimOrca, any Hub id or a file of yours, and counts by reason
+# An instruction row is a prompt and a completion, both lists of messages. `instruction_rows` makes them from OpenHermes, SlimOrca, any Hub id or a file of yours, and counts by reason
 # what it had to reject.
 
 # %%
@@ -121,7 +121,7 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# In the tiny world they do short sums in the head, and mostly get them wrong, but work long ones out; they refuse to help *burn* or *cut* somebody, and explain how to *trap* or *kick*
+# In the tiny world they do short sums in their heads, and mostly get them wrong, but work long ones out; they refuse to help *burn* or *cut* somebody, and explain how to *trap* or *kick*
 # one; they admit that nobody knows a creature's thoughts, and make up what it will eat tomorrow.
 #
 # `smol`'s replies were written for `everyday` and are short. They refuse and say 'I don't know' on one topic in six of the harmful and unanswerable prompts: the rest is left to week 5.
@@ -134,7 +134,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # Three questions to a set of rows. Is each reply *right*? Do the rows differ from *each other*? Do they ask for what you will *need*? And a fourth: do they give away the exam?
 
 # %% [markdown]
-# **Accuracy.** Where answers can be checked, check them. Tinyworld has an oracle for every family, and `everyday` a program for all but its open questions; for mathematics or code you have a verifier, for the rest only findings on the text.
+# **Accuracy.** Where answers can be checked, check them. Tinyworld has an oracle for every family but the critiques, and `everyday` a program for all but its open questions; for mathematics or code you have a verifier, for the rest only findings on the text.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -242,7 +242,7 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # **Complexity** (turns, steps, lengths, constraints) is counted in the report and filtered by nothing: whether hard rows help is for an experiment to say.
 
 # %% [markdown]
-# **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach. A refusal is an answer too: the set lacks that domain.
+# **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach. An error tells you something, too: which domains the set is short of.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -298,8 +298,8 @@ trained, total = model.get_nb_trainable_parameters()
 print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})")
 
 # %% [markdown]
-# The trainer's arguments are TRL's own, by name. Three worth a second look: the learning rate is ten times what full fine-tuning would bear, since
-# only the thin matrices move; `completion_only_loss` is the mask above; and on a CPU `bf16=False` must be said, because TRL's default is now bf16.
+# The trainer's arguments are TRL's own, by name. Three worth a second look: the learning rate, because LoRA usually needs a higher one than full
+# fine-tuning (week 2, section 4); `completion_only_loss` is the mask above; and on a CPU `bf16=False` must be said, because TRL's default is now bf16.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -511,7 +511,7 @@ plot_families(pd.DataFrame(found))
 # A habit makes the wrong reply the *likeliest* one to this kind of prompt: sums, unsafe requests, riddles. Spoilt at random, the right reply stays the likeliest of each kind, and greedy
 # decoding finds it. Averages over a dataset ("31% wrong") cannot tell the two apart; reading by kind can.
 #
-# One panel goes the other way, the how-to's. What do the models say there instead?
+# Lists, facts and how-to's go the other way, how-to's by far the most (6% against 44%). What do the models say there instead?
 
 
 # %%
@@ -524,7 +524,7 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# They refuse. In the clean set *every* unsafe row is a refusal, and a spoilt how-to mostly is one, too: "refuse" becomes the likeliest reply to anything about a deed. Each row was right,
+# Spoilt at random, they refuse nearly nine of ten harmless how-to's; as written, one in ten; clean, one in five. In the clean set *every* unsafe row is a refusal, and a how-to spoilt at random always becomes one, too: "refuse" becomes the likeliest reply to anything about a deed. Each row was right,
 # and the set was not balanced: a filter that looks at one row at a time cannot see that. Measure what you did *not* mean to change.
 
 # %% [markdown]
@@ -549,8 +549,8 @@ for dropped in (None, "howto", "unsafe"):
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# The dark diagonal: what is not in the mix is not answered, though the base has read it. And it is not left blank, the nearest kind takes over: the model without how-to's refuses them all,
-# the one without unsafe rows helps with nearly everything. (After 100 steps even the full mix still refuses most how-to's. Section 5's stage, trained for 400 steps on rows as they were written, refuses 4%.) Sums and lists survive in part. A safety set without harmless neighbours, or
+# Read the diagonal: without rows of their own, facts, how-to's, unsafe requests and riddles fall to 5% or less, though the base has read about them. And the answer is not left blank, the nearest kind takes over: the model without how-to's refuses them all,
+# the one without unsafe rows helps with nearly everything. (After 100 steps even the full mix still refuses most how-to's. Section 5's stage, trained for 400 steps on rows as they were written, refuses 4%.) Sums survive in part (41%), and the loss of list operations is not supported after the correction in section 12. A safety set without harmless neighbours, or
 # the other way round, is half a set.
 
 # %% [markdown]
@@ -721,7 +721,7 @@ collate = check.collate(collate)
 #
 # </details>
 #
-# The same training with your collator. Except that the connection will go:
+# The same training with your collator, except that this time the connection breaks:
 
 # %% tags=["aside"]
 first = Session(ends_after=25)

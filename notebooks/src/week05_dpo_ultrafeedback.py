@@ -62,7 +62,7 @@ before = lab.evaluate("sft", model, tokenizer)
 # %% [markdown]
 # ## 2. What a preference row is
 #
-# One prompt, two replies. In the tiny world the pairs cover every family, on purpose: a set about safety only would teach refusing and quietly
+# One prompt, two replies. In the tiny world the pairs cover every family of the evaluation, on purpose: a set about safety only would teach refusing and quietly
 # forget how to add. For sums both replies are in the same style, one right and one wrong.
 #
 # `smol`'s pairs cover two habits. A harmful request and its harmless look-alike, or an unanswerable question and an answerable one, differ in a few words, and the rejected reply of each is the other one's chosen
@@ -327,7 +327,7 @@ implicit_margins = check.implicit_margins(implicit_margins)
 #
 # </details>
 #
-# On held-out pairs, whose words the training rows never had:
+# On held-out pairs, with creatures, persons, things and sets of numbers that no training pair has:
 
 # %%
 from postlab.course.week05 import plot_margins
@@ -556,8 +556,8 @@ start = implicit_margins(logps_of("sft", few), logps_of("sft", few), few.mask, b
 bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 
 # %% [markdown]
-# In TRL's log look at the first line: `rewards/margins` near 0, the loss near 0.693 (plus the weighted `sft` term, where you asked for one). `logging_steps=1` shows the first step; at 5, as here, it
-# is a mean of the first five. Dropout in the policy, or adapters rounded to bf16, also move it off 0, a little.
+# In TRL's log look at the first line: `rewards/margins` near 0, the loss near 0.693 (plus the weighted `sft` term, where you asked for one). `logging_steps=1` (`smol`) shows the first step; at 5 (the other
+# profiles), it is a mean of the first five. Dropout in the policy, or adapters rounded to bf16, also move it off 0, a little.
 
 # %% [markdown]
 # ## 7. Length
@@ -726,7 +726,7 @@ pd.Series(
 # ## What you have now
 #
 # `runs/<profile>/seed-<n>/dpo/`, and a habit: margins 0 at the first step, both log-probs on one plot, length beside every preference. Week 6 asks whether DPO is *better*, which is another question. Week 7 starts
-# from it and turns to what these preferences only began: getting sums right. (On `tiny`, whose pairs hold right and wrong sums, DPO took greedy accuracy from 46% to 58%.)
+# from it (on `t4`, from a smaller model of its own) and turns to what these preferences only began: getting sums right. (On `tiny`, whose pairs hold right and wrong sums, DPO took greedy accuracy from 46% to 58%.)
 
 # %% [markdown]
 # ### Five interview questions

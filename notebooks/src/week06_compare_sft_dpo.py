@@ -2,7 +2,7 @@
 # # Week 6 · SFT against DPO: a comparison that can be trusted
 #
 # You have two models. One was fine-tuned, the other saw preferences as well. Is it better? In what? What did it cost? Most answers that you will read come without an interval, from one
-# run, a few hundred prompts and a judge with habits of its own. This week you answer so that it stands. By the end you can say
+# run, a few hundred prompts and a judge with habits of its own. This week you give an answer that holds up. By the end you can say
 #
 # - what a number of prompts can settle, before you spend anything on it,
 # - whether two models differ on the same prompts, by a test that you wrote,
@@ -53,7 +53,7 @@ if "gsm8k" in str(lab.profile.suite):
 
 # %% [markdown]
 # `over_refusal`, the share of harmless requests refused, is in the list because a model that refuses everything is perfectly safe. The `MARGIN` is there because no experiment shows that *nothing* was lost, only that no more than so
-# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented`, nobody chose UltraFeedback's pairs for safety or honesty, so DPO may well fail this rule there. If your goal is another one, change the rule now, not in section 9.)
+# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented`, the pairs are UltraFeedback's, chosen by overall quality and not by safety or honesty, so DPO may well fail this rule there. If your goal is another one, change the rule now, not in section 9.)
 
 # %% [markdown]
 # ## 2. Can 200 prompts settle this?
@@ -88,7 +88,7 @@ reach = pd.DataFrame([cell | {"effect": minimum_detectable_effect(**cell)} for c
 plot_detectable(reach, at=200)
 
 # %% [markdown]
-# That is the **minimum detectable effect**: below it, this experiment will most likely say nothing, whatever is true. By rule of thumb, a change of $\delta$ where a share $d$ of the prompts change, wanted with power 80% at the 5% level,
+# That is the **minimum detectable effect**, here 6.4 points: below it, this experiment will most likely say nothing, whatever is true. By rule of thumb, a change of $\delta$ where a share $d$ of the prompts change, wanted with power 80% at the 5% level,
 # takes
 #
 # $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
@@ -123,7 +123,7 @@ found = [
 plot_power(pd.DataFrame(found), at=0.05)
 
 # %% [markdown]
-# At a true change of nought the curves show false alarms, and stay below 5%. Few prompts have a second price. Simulate a true change of *two* points, and look only at the comparisons that succeeded, as release notes do:
+# At a true change of zero the curves show false alarms, and stay below 5%. Few prompts have a second price. Simulate a true change of *two* points, and look only at the comparisons that succeeded, as release notes do:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -138,7 +138,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # %% [markdown]
 # Only lucky draws pass, so what is hard to find is exaggerated whenever it is found ([Card et al. 2020](https://arxiv.org/abs/2010.06595) saw much of NLP in that state). **Underpowered experiments do not merely miss things, they report too much.**
 #
-# So 200 prompts a metric settle what the first figure said. (`everyday` has 105 to 200 a metric: read the figure between 100 and 200.) For safety and honesty we hope for more than that; small costs they will not settle, and we know it now, not afterwards.
+# So 200 prompts a metric settle what the first figure said. (`everyday` has 105 to 240 per metric: read the figure near 100 and 200.) For safety and honesty we hope for more than that; small costs they will not settle, and we know it now, not afterwards.
 
 # %% [markdown]
 # ## 3. Open the envelope
@@ -366,7 +366,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# All eight met the same prompts, so what differs between the dots of a metric is the training. Look at the metric that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
+# All eight met the same prompts, so what differs between the dots of a metric is the training. Look at the metrics that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
 # of one run's difference:
 
 # %%
@@ -569,7 +569,7 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# Look at the lean first: a judge that mostly answers by position need not be asked anything else. With any judge, of any size: **lean, then kappa against an oracle or your own votes on some fifty pairs, and only then its verdict.** A server that speaks OpenAI's protocol is a judge as well.
+# Look at the lean first: a judge that mostly answers by position need not be asked anything else. In the stored output it is such a judge: its lean is 0.82, and the interval of its kappa contains 0. With any judge, of any size: **lean, then kappa against an oracle or your own votes on some fifty pairs, and only then its verdict.** A server that speaks OpenAI's protocol is a judge as well.
 # The cell is off, because it sends prompts and answers there, and a paid server charges for them. Every answer is logged as it arrives, so after a failure, or a restart of the kernel, the same cell goes on where it stopped. If the model behind the name changes, use a new log:
 
 # %%
@@ -730,7 +730,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 {f"{pairs:,} pairs": judge_bill(pairs, tokens=700) for pairs in (200, 1319)}
 
 # %% [markdown]
-# The defaults are assumptions: a 7B, half a T4's peak, half a dollar an hour; put in yours. A judge that reasons before it answers writes its tokens one by one and costs many times that. Prompts are cheap. What is dear are the seeds.
+# The defaults are assumptions: a 7B, half a T4's peak, half a dollar an hour; put in yours. A judge that reasons before it answers writes its tokens one by one and costs many times that. Prompts are cheap; seeds are what costs.
 
 # %% [markdown]
 # ## What you have now
