@@ -504,7 +504,7 @@ def batch_loss(model, batch):
 
 # %%
 def train(model, batches, *, lr):
-    """AdamW, the rate warmed up and then falling to nought; returns the loss of each step."""
+    """AdamW, the rate warmed up and then falling to zero; returns the loss of each step."""
     optimizer, losses = torch.optim.AdamW(trained(model), lr=lr, weight_decay=0.0), []
     for step, batch in enumerate(batches):
         share = min((step + 1) / recipe["warmup"], 1 - step / len(batches))

@@ -169,7 +169,7 @@ from postlab.runs import freed_memory_kept, without_padding
 
 run = lab.run("dpo", parent="sft")
 trainer = DPOTrainer(
-    model=float32_adapters(model),  # TRL rounds a 4-bit model\'s adapter to bf16 on a CPU
+    model=float32_adapters(model),  # TRL rounds a 4-bit model's adapter to bf16 on a CPU
     processing_class=tokenizer,
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "chosen", "rejected"]),
     args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **dpo.trainer),

@@ -366,7 +366,7 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# All eight met the same prompts, so what differs between the dots of a metric is the training. Look at the metrics that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
+# All eight met the same prompts, so what differs between the dots of a metric is the training. (A colour goes by the one interval alone, without any correction.) Look at the metrics that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
 # of one run's difference:
 
 # %%

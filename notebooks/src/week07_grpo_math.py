@@ -660,7 +660,7 @@ from postlab.sampling import rollout_func
 verifier = getattr(verifiers, grpo.reward or "math_reward")  # a profile of yours may name another
 run = lab.run("grpo", parent=parent)
 trainer = GRPOTrainer(
-    model=float32_adapters(model),  # TRL rounds a 4-bit model\'s adapter to bf16 on a CPU
+    model=float32_adapters(model),  # TRL rounds a 4-bit model's adapter to bf16 on a CPU
     processing_class=tokenizer,
     reward_funcs=verifier,
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "answer"]),

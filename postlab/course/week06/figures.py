@@ -182,7 +182,8 @@ def _moved(row: dict[str, Any]) -> str:
 def plot_seeds(frame: pd.DataFrame) -> Figure:
     """Draw each training seed's difference with its interval over prompts, metric by metric.
 
-    A metric's seeds lie side by side, in their order; the colour says what a seed alone supports.
+    A metric's seeds lie side by side, in their order; the colour says on which side of zero a
+    seed's interval lies, uncorrected.
 
     Args:
         frame: rows with `metric`, `seed`, `difference`, `low`, `high` (shares).
@@ -201,7 +202,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
             axes.bar(x, high - low, 0.75 * step, bottom=low, color=shade, alpha=0.35)
             axes.plot(x, 100 * row["difference"], "o", color=shade, markersize=6)
         wide[metric] = 100 * float(np.ptp(part["difference"]))
-    for shade, name in ((BETTER_COLOUR, "better"), (WORSE_COLOUR, "worse"), (GREY, "neither")):
+    for shade, name in ((BETTER_COLOUR, "better"), (WORSE_COLOUR, "worse"), (GREY, "holds zero")):
         axes.plot([], [], "o", color=shade, markersize=6, label=name)
     axes.axhline(0, color=INK, linewidth=1)
     labels = [metric_label(m).replace(" ", "\n", 1) for m in metrics]

@@ -131,7 +131,7 @@ def test_seeds_names_the_metric_that_differs_most_and_whether_intervals_overlap(
     assert said.endswith("Safety differs by up to 5 points; all intervals overlap")
 
 
-def test_every_seed_is_drawn_and_coloured_by_what_it_alone_supports():
+def test_every_seed_is_drawn_and_coloured_by_the_side_its_interval_lies_on():
     """Over-refusal is worse where it rises; a bar that holds zero is neither."""
     frame = pd.DataFrame(
         {"metric": metric, "seed": seed, "difference": d, "low": d - 0.02, "high": d + 0.02}
