@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from postlab.evals._instructions import check_constraint, met
+from postlab.evals._numbers import last_number
 from postlab.evals._refusals import abstains, refuses, right
 from postlab.profile import data_dir
 
@@ -145,8 +146,6 @@ def _instructions(row: dict[str, Any]) -> Score:
 
 
 def _arithmetic(row: dict[str, Any]) -> Score:
-    from postlab.evals.suites import last_number
-
     gold = Decimal(str(row["answer"]))
     return lambda answer, closed: {"arithmetic": float(last_number(answer) == gold)}
 

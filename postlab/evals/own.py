@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from postlab.evals._instructions import check_constraint, unfenced
+from postlab.evals._numbers import last_number
 from postlab.evals._refusals import right
 from postlab.evals.everyday import Score, _harmful, _harmless, _instructions
 from postlab.overlay import check_names, did_you_mean
@@ -33,8 +34,6 @@ OPTIONAL = {"id", "family", "temperature", "samples", "max_new_tokens", "note"}
 
 
 def _number(*, answer: Any) -> Score:
-    from postlab.evals.suites import last_number
-
     try:
         gold = Decimal(str(answer).replace(",", ""))
     except InvalidOperation:

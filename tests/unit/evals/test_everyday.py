@@ -16,8 +16,8 @@ import pytest
 from postlab.claims.comparison import COUNTED
 from postlab.evals import METRICS, suite_rows
 from postlab.evals._instructions import KINDS, check_constraint, met
+from postlab.evals._numbers import last_number
 from postlab.evals.everyday import FAMILIES, SPLITS, everyday_rows, within_reach
-from postlab.evals.suites import last_number
 from postlab.profile import data_dir
 from postlab.stats import cohen_kappa
 
