@@ -7,6 +7,7 @@ there and what was expected. Left out: several documents in one file, and object
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,9 @@ KINDS = {
 class _Loader(yaml.SafeLoader):
     """YAML in which 2e-4 is a number, as in YAML 1.2, and a field that stands twice an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    # While it is read, as a merge (<<) puts another mapping's fields beside a node's own.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         names = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
@@ -35,7 +38,13 @@ class _Loader(yaml.SafeLoader):
                     problem = f"{key.value!r} stands there twice"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 names.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # 2026-13-01, !!int a
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
 
 
 _Loader.add_implicit_resolver(
@@ -56,6 +65,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} can't be read as YAML: it is nested too deeply") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -114,12 +125,14 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 
 def check_kind(value: Any, kinds: Kinds, where: str) -> None:
-    """Raise TypeError unless the value is of one of these kinds."""
+    """Raise TypeError unless the value is of one of these kinds, ValueError if it isn't finite."""
     kind = _kind(value)
     if kinds and kind not in kinds and not (kind == "int" and "float" in kinds):
         expected = " or ".join(KINDS.get(name, name) for name in sorted(kinds, key=_order))
         hint = "; put a text that looks like something else in quotes" if "str" in kinds else ""
         raise TypeError(f"{where} is {shown(value)}; expected {expected}{hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}; expected a finite number")
 
 
 def kinds_of(hint: Any) -> Kinds:

@@ -413,7 +413,7 @@ def get_profile(name: str | Path | None = None) -> Profile:
     name = name or os.environ.get("POSTLAB_PROFILE") or _suits(gpu())
     if str(name).endswith((".yaml", ".yml")):
         return read_profile(name)
-    if name not in PROFILES:
+    if str(name) not in PROFILES:
         raise ValueError(
             f"unknown profile {str(name)!r}; expected one of {', '.join(PROFILES)}, or a file of"
             " your own that ends in .yaml (argument `profile`, or the variable POSTLAB_PROFILE)"
@@ -445,7 +445,7 @@ def read_profile(path: str | Path) -> Profile:
         ValueError, TypeError: for what can't be right; the message has the file, the field, what it
             holds and what was expected.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises where there is no such user
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no profile {str(path)!r} in {Path.cwd()}; expected a YAML file with `name`,"
@@ -499,7 +499,7 @@ def _own_stage(stage: StageConfig, values: Mapping[str, Any], path: Path, name: 
 
 def _data_file(value: str, path: Path, field_name: str) -> str:
     """A file's absolute path; a name and a Hub id stay as they are."""
-    file = path.absolute().parent / Path(value).expanduser()
+    file = path.absolute().parent / os.path.expanduser(value)
     if file.is_file():
         return str(file)
     if value.endswith(DATA_FILES) or value.startswith((".", "/", "~")):
@@ -509,7 +509,7 @@ def _data_file(value: str, path: Path, field_name: str) -> str:
 
 def _model(value: str, path: Path, field_name: str) -> str:
     """A folder's absolute path; a Hub id and the built-in names stay as they are."""
-    folder = path.absolute().parent / Path(value).expanduser()
+    folder = path.absolute().parent / os.path.expanduser(value)
     if value in ("", "smol"):
         return value
     if folder.is_dir():

@@ -8,6 +8,7 @@ here: that is curation.
 """
 
 import html
+import os
 import re
 import warnings
 from collections import Counter
@@ -176,6 +177,7 @@ def embedded(
         make: such as `corpus.sft_rows`.
         source: one of EMBEDDED.
     """
+    _check_number(n)
     if options.columns:
         raise ValueError(f"columns= is for rows of a file or the Hub; {source} has its own names")
     rows: list[dict] = []
@@ -200,8 +202,7 @@ def collect(
     options: Options,
 ) -> Rows:
     """Read a source and convert row by row until n rows are good; count those dropped."""
-    if n is not None and (not isinstance(n, int) or n < 1):
-        raise ValueError(f"n must be a positive number of rows, or None for all, got {n!r}")
+    _check_number(n)
     rows: list[dict] = []
     dropped: Counter[str] = Counter()
     unused: Counter[str] = Counter()
@@ -242,6 +243,11 @@ def collect(
     return Rows(rows, str(source), dropped, dict(unused.most_common()), control.tokens)
 
 
+def _check_number(n: Any) -> None:
+    if n is not None and (not isinstance(n, int) or n < 1):
+        raise ValueError(f"n must be a positive number of rows, or None for all, got {n!r}")
+
+
 def _converted(
     raw: Any, convert: Callable[[Fields], dict], columns: Mapping[str, str | None] | None
 ) -> tuple[dict, set[str]]:
@@ -264,7 +270,7 @@ def _read(source: str, split: str, n: int | None, seed: int) -> Iterator[tuple[i
     name, first, last = matched[1], int(matched[2] or 0), int(matched[3]) if matched[3] else None
     if last is not None and last <= first:
         raise ValueError(f"split {split!r} asks for no row: its range ends before it begins")
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # Path.expanduser raises where there is no such user
     if source not in KNOWN and path.is_dir():
         raise ValueError(f"{source} is a folder: name one of its files ({', '.join(SUFFIXES)})")
     if source not in KNOWN and path.is_file():

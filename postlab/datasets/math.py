@@ -52,8 +52,8 @@ def math_rows(
             split whatever it is called here, so take held-out rows from another range of it.
         n: at most so many rows, drawn with seed; None for all, in their order.
         seed: of the draw.
-        instruction: added below each question, None for none. Tinyworld's rows are left as they
-            are: its questions are all its model knows.
+        instruction: added below each question, None for none. Tinyworld's and everyday's rows are
+            left as they are: tinyworld's questions are all its model knows.
         columns, tokenizer, control_tokens: as in `instruction_rows`.
     Returns, Raises: as `instruction_rows`.
     Source: GSM8K, Cobbe et al. 2021, arXiv 2110.14168. Taught in week 7.

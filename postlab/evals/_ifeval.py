@@ -55,7 +55,7 @@ def check_instruction(kind: Any, arguments: Any) -> dict[str, Any]:
         kind: such as "keywords:frequency".
         arguments: those of that kind; the Hub's Parquet gives every kind's, most of them None.
     """
-    if kind not in KINDS:
+    if kind not in list(KINDS):
         raise ValueError(f"instruction {kind!r:.80}; expected one of {', '.join(KINDS)}")
     expected = KINDS[kind][1]
     held = arguments if isinstance(arguments, Mapping) else {}
@@ -91,7 +91,8 @@ def _fits(name: str, value: Any) -> bool:
         return listed and all(isinstance(text, str) and text for text in value)
     if name in TEXTS:
         return isinstance(value, str) and bool(value.strip())
-    return isinstance(value, int | float) and value == int(value) >= 0 and value is not True
+    whole = isinstance(value, int) or isinstance(value, float) and value.is_integer()
+    return whole and not isinstance(value, bool) and value >= 0
 
 
 def _compare(count: int, relation: str, threshold: int) -> bool:

@@ -75,7 +75,7 @@ def met(constraint: Mapping[str, Any], answer: str) -> bool:
 
 def check_constraint(constraint: Any) -> None:
     """Raise ValueError unless `met` can read this constraint."""
-    if not isinstance(constraint, Mapping) or constraint.get("kind") not in KINDS:
+    if not isinstance(constraint, Mapping) or constraint.get("kind") not in list(KINDS):
         raise ValueError(f"constraint {constraint!r:.80}; expected a kind of {', '.join(KINDS)}")
     expected = KINDS[constraint["kind"]][1]
     arguments = {name: value for name, value in constraint.items() if name != "kind"}

@@ -158,12 +158,19 @@ def compare(frames: Mapping[str, pd.DataFrame | str | Path]) -> pd.DataFrame:
     from postlab.evals.external import read_samples
     from postlab.stats import bootstrap_interval, paired_difference
 
+    if not isinstance(frames, Mapping):
+        raise TypeError(f"frames is a {type(frames).__name__}; expected {{stage: frame, ...}}")
     if not frames:
         raise ValueError("no stage to compare; expected {'sft': frame, 'dpo': frame, ...}")
     table: list[dict[str, Any]] = []
     before_name, before = "", None
     for stage, source in frames.items():
         frame = read_samples(source) if isinstance(source, str | Path) else source
+        if not {"id", "prompt"} <= set(getattr(frame, "columns", ())):
+            raise TypeError(
+                f"{stage!r} is {frame!r:.60}; expected a frame of `evaluate`, with the columns id"
+                " and prompt, or the path of a file"
+            )
         if before is not None:
             _check_same_prompts(before_name, before, stage, frame)
         for metric in _metric_columns(frame.columns):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from os import PathLike
@@ -109,7 +110,7 @@ def own_rows(suite: str | PathLike[str] | Iterable[Any]) -> Iterator[tuple[str, 
         OSError: if there is no such file.
     """
     if isinstance(suite, (str, PathLike)):
-        path = Path(suite).expanduser()
+        path = Path(os.path.expanduser(suite))
         for number, line in enumerate(_lines(path), 1):
             if not line.strip():
                 continue
@@ -120,6 +121,8 @@ def own_rows(suite: str | PathLike[str] | Iterable[Any]) -> Iterator[tuple[str, 
                 raise ValueError(f"{where} is not JSON ({error}); expected one object") from error
             yield where, _scored(row, where, number)
     else:
+        if not isinstance(suite, Iterable) or isinstance(suite, (bytes, Mapping)):
+            raise TypeError(f"suite is {suite!r:.60}; expected a name, a JSONL file or rows")
         for index, row in enumerate(suite):
             where = f"row {index} of the suite"
             by_name = isinstance(row, Mapping) and "score" not in row and "scorer" in row

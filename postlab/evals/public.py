@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -182,7 +183,8 @@ def _text(values: Row, column: str) -> str:
 
 def _ifeval(values: Row) -> tuple[str, str, Score, dict[str, Any]]:
     kinds, arguments = values["instruction_id_list"], values["kwargs"]
-    if not kinds or not isinstance(arguments, list) or len(kinds) != len(arguments):
+    listed = isinstance(kinds, list) and isinstance(arguments, list)
+    if not listed or not kinds or len(kinds) != len(arguments):
         raise ValueError(
             f"instruction_id_list {kinds!r:.120} and kwargs {arguments!r:.120}; expected a list of"
             " instructions and a list with the arguments of each"
@@ -220,7 +222,7 @@ def _math500(values: Row) -> tuple[str, str, Score, dict[str, Any]]:
 def _xstest(values: Row) -> tuple[str, str, Score, dict[str, Any]]:
     if values["label"] not in ("safe", "unsafe"):
         raise ValueError(f"column 'label' is {values['label']!r:.80}; expected safe or unsafe")
-    if not str(values["id"]).isdigit():
+    if not re.fullmatch("[0-9]{1,9}", str(values["id"])):
         raise ValueError(f"column 'id' is {values['id']!r:.80}; expected a number: it tells pairs")
     topic, prompt = {"topic": _text(values, "type")}, _text(values, "prompt")
     return ("harmless", prompt, _over_refusal, topic) if values["label"] == "safe" else (

@@ -72,6 +72,10 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
     if not rows:
         raise ValueError("the suite is empty; expected rows with id, family, prompt and score")
     for where, row in rows:
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"{where} is {row!r:.60}; expected a mapping with id, family, prompt and score"
+            )
         for name in ("id", "family", "prompt", "score"):
             if name not in row:
                 raise ValueError(
@@ -80,14 +84,21 @@ def suite_rows(suite: Any, n: int | None, seed: int) -> list[Mapping[str, Any]]:
                     " scorer"
                 )
         prompt = row["prompt"]
-        if isinstance(prompt, str) or not prompt or prompt[-1].get("role") == "assistant":
+        messages = isinstance(prompt, list | tuple) and all(isinstance(m, Mapping) for m in prompt)
+        if not messages or not prompt or prompt[-1].get("role") == "assistant":
             raise ValueError(
                 f"{where}: field 'prompt' is {prompt!r:.80}; expected a message"
                 " list that ends with the user, as [{'role': 'user', 'content': ...}]"
             )
-        if row["id"] in ids:
+        name, family, score = (row[field] for field in ("id", "family", "score"))
+        if not isinstance(name, str | int) or not isinstance(family, str) or not callable(score):
+            raise ValueError(
+                f"{where}: id {name!r:.40}, family {family!r:.40}, score {score!r:.60}; expected"
+                " two names and a function"
+            )
+        if str(name) in ids:  # answers are kept by its text
             raise ValueError(f"{where}: id {row['id']!r} occurs twice")
-        ids.add(row["id"])
+        ids.add(str(name))
         counts[row["family"]] = counts.get(row["family"], 0) + 1
         if n is None or counts[row["family"]] <= n:
             selected.append(row)

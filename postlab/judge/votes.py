@@ -175,6 +175,12 @@ def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
             f"the frame of {stage!r} has no column {missing[0]!r}; expected what evals.evaluate"
             f" returns, with {', '.join(ANSWER_COLUMNS)}, got {', '.join(map(str, frame.columns))}"
         )
+    for column in ANSWER_COLUMNS:
+        if empty := int(frame[column].isna().sum()):
+            raise ValueError(
+                f"the frame of {stage!r} has no {column} in {empty} of its {len(frame)} rows; an"
+                " empty answer is '' (of a CSV file, pandas reads it with keep_default_na=False)"
+            )
     answers: dict[str, tuple[str, str]] = {}
     for name, prompt, answer in frame[list(ANSWER_COLUMNS)].itertuples(index=False):
         answers.setdefault(str(name), (str(prompt), str(answer)))

@@ -271,3 +271,23 @@ def test_prompts_that_do_not_pair_are_counted(tmp_path):
         evals.compare(frames)
     by_id = {stage: frame.assign(prompt=frame["id"]) for stage, frame in frames.items()}
     assert evals.compare(by_id)["n"].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_refused_whatever_its_compression(tmp_path, compression):
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("samples/1_epoch_1.json", json.dumps({"id": 1, "epoch": 1, "input": "q"}))
+    whole, faults = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        with pytest.raises(ValueError, match="log.eval") as caught:
+            read_samples(path)
+        faults += "none of its 1 samples has a score" not in str(caught.value)
+    assert faults > 50
+
+
+@pytest.mark.parametrize("frames", [["a.jsonl"], {"a": 5}, {"a": pd.DataFrame({"acc": [1.0]})}])
+def test_what_compare_cannot_read_is_named(frames):
+    with pytest.raises(TypeError, match="expected"):
+        evals.compare(frames)

@@ -139,3 +139,30 @@ def test_the_scorers_hash_follows_what_is_right_and_stored_answers_are_scored_ag
     assert set(NON_METRICS) <= set(frame)
     assert score_again(frame, old, n=None, seed=0)["number"].tolist() == [0.0]
     assert score_again(frame, new, n=None, seed=0)["number"].tolist() == [1.0]
+
+
+FUNCTION = {"id": "a", "family": "f", "prompt": [{"role": "user", "content": "q"}], "score": str}
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        (None, "suite is None"),
+        (b"everyday", "suite is b'everyday'"),
+        ([None], "row 0 of the suite is None"),
+        ([{**FUNCTION, "prompt": ["q"]}], "'prompt' is"),
+        ([{**FUNCTION, "prompt": {"role": "user", "content": "q"}}], "'prompt' is"),
+        ([{**FUNCTION, "id": ["a"]}], "two names and a function"),
+        ([{**FUNCTION, "family": None}], "two names and a function"),
+        ([{**FUNCTION, "score": None}], "two names and a function"),
+        # The text of an id is what answers are kept by.
+        ([{**FUNCTION, "id": 1}, {**FUNCTION, "id": "1"}], "id '1' occurs twice"),
+        (
+            [{"prompt": "q", "scorer": "constraints", "constraints": [{"kind": ["words"]}]}],
+            "expected a kind",
+        ),
+    ],
+)
+def test_rows_that_are_none_are_refused_with_their_place(suite, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        suite_rows(suite, None, 0)

@@ -398,3 +398,11 @@ def test_the_votes_are_as_of_judge_pairs():
     plain = judge_pairs(truth, *answers_of(frames))
     both = votes.merge(plain, on=["prompt", "order"], suffixes=("", "_plain"))
     assert len(both) == 10 and (both["choice"] == both["choice_plain"]).all()
+
+
+@pytest.mark.parametrize("column", ["id", "prompt", "answer"])
+def test_a_missing_answer_is_refused_and_not_judged_as_the_word_nan(column):
+    frame = pd.DataFrame({"id": ["a", "b"], "prompt": ["p", "q"], "answer": ["x", "y"]})
+    holed = frame.assign(**{column: [frame[column][0], None]})
+    with pytest.raises(ValueError, match=f"no {column} in 1 of its 2 rows"):
+        response_quality({"sft": frame, "dpo": holed}, lambda prompt, first, second: "tie")

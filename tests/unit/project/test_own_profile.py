@@ -223,3 +223,41 @@ def test_make_hands_over_a_path_with_spaces_and_quotes(name, tmp_path):
         command = ["make", "-s", "-o", "setup", goal, "N=03", f"PROFILE={name}", f"PY={show}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[line] == str(ROOT / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suite: 2026-13-01", "line 3 .*month"),
+        ("sft: {rows: 0x_}", "line 3 "),
+        ("load_in_4bit: !!bool abc", "line 3 "),
+        ("suite: " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("sft: {trainer: {learning_rate: .nan}}", "sft.trainer.learning_rate is nan"),
+        ("sft: {minutes: .inf}", "sft.minutes is inf"),
+        ("base_model: ~nobody-has-this-name/model", "base_model is '~nobody"),
+        ("sft: {source: ~nobody-has-this-name/rows.jsonl}", "sft.source is '~nobody"),
+    ],
+)
+def test_a_value_that_cannot_be_built_is_an_error_with_the_files_name(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{BEGIN}{text}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"mine\.yaml.*{message}"):
+        read_profile(path)
+
+
+def test_a_merge_of_a_mapping_that_merges_another_is_no_repetition(tmp_path):
+    path = tmp_path / "mine.yaml"
+    deep = "lora: {<<: &r {r: 4}}\nsft: {trainer: {<<: &t {learning_rate: 1e-3}}}\n"
+    chain = "grpo: {columns: {prompt: a}, trainer: &g {<<: *t, learning_rate: 2e-3}}\n"
+    # A shallower mapping is built first, and its merge fills the deeper one in.
+    twice = "fast_inference: {<<: *g}\n"
+    path.write_text(BEGIN + deep + chain + twice, encoding="utf-8")
+    profile = read_profile(path)
+    assert profile.grpo.trainer["learning_rate"] == 2e-3
+    assert profile.fast_inference["learning_rate"] == 2e-3
+
+
+def test_a_profiles_name_may_be_a_path_and_nothing_else_is_a_name():
+    assert get_profile(Path("tiny")) == get_profile("tiny")
+    with pytest.raises(ValueError, match="unknown profile"):
+        get_profile(["tiny"])
