@@ -104,7 +104,8 @@ def _spelled(match: re.Match[str]) -> str:
 
 def _outcome(sentence: str) -> Decimal | None:
     """The number on which a sentence with numbers comes down."""
-    *_, last = AMOUNT.finditer(sentence)
+    for last in AMOUNT.finditer(sentence):  # a list of all matches would take superlinear time
+        pass
     sentence = sentence[max(0, last.end() - 1000) : last.end() + 100]
     aside = ASIDE.sub("", sentence)
     sentence = aside if AMOUNT.search(aside) else sentence
