@@ -12,10 +12,9 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import yaml
 
 T = TypeVar("T")
 Kinds = frozenset[str]  # of KINDS; empty for a value of any kind
@@ -25,33 +24,41 @@ KINDS = {
 }  # fmt: skip
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 2e-4 is a number, as in YAML 1.2, and a field that stands twice an error."""
+@cache
+def _loader() -> Any:
+    """PyYAML's safe loader with our two rules; imported here, as the plain package goes without."""
+    import yaml
 
-    # While it is read, as a merge (<<) puts another mapping's fields beside a node's own.
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        names = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in names:
-                    problem = f"{key.value!r} stands there twice"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-                names.add(key.value)
-        return node
+    class Loader(yaml.SafeLoader):
+        """YAML in which 2e-4 is a number, as in YAML 1.2, and a field that stands twice an error."""
 
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # 2026-13-01, !!int a
-            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+        # While it is read, as a merge (<<) puts another mapping's fields beside a node's own.
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            names = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                    if key.value in names:
+                        problem = f"{key.value!r} stands there twice"
+                        raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                    names.add(key.value)
+            return node
 
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, LookupError, AttributeError) as error:  # 2026-13-01, !!int a
+                raise yaml.MarkedYAMLError(
+                    problem=str(error), problem_mark=node.start_mark
+                ) from error
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+\Z"),
-    list("-+0123456789"),
-)
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+\Z"),
+        list("-+0123456789"),
+    )
+
+    return Loader
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -59,10 +66,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: if there is no such file.
+        ModuleNotFoundError: if PyYAML isn't installed.
         ValueError: if it isn't YAML in UTF-8, or holds something else; the message has the line.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        import yaml
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{path} can't be read without PyYAML: pip install pyyaml"
+        ) from error
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_loader())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except RecursionError as error:

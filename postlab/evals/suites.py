@@ -188,6 +188,7 @@ def _public(name: str) -> Callable[[int | None, int], list[dict[str, Any]]]:
     return rows
 
 
+# The suites known by name: what makes their rows, of n prompts a family and a seed.
 SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "tinyworld": _tinyworld,
     "tinyworld-english": lambda n, seed: _tinyworld(n, seed, with_context=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -189,7 +190,7 @@ def test_the_example_starts_and_reads_its_files(monkeypatch, capsys):
     trained = {row["prompt"][-1]["content"].lower() for row in [*rows, *pairs]}
     assert not trained & {row["prompt"][-1]["content"].lower() for row in heldout}
     command = stage_command("tickets", "dpo", 1)
-    assert command == f"make week N=05 PROFILE={EXAMPLE} SEED=1"
+    assert command == f"make week N=05 PROFILE={shlex.quote(str(EXAMPLE))} SEED=1"
 
 
 def test_start_takes_a_profile_and_checks_it(capsys):
