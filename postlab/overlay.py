@@ -30,7 +30,7 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML in which 2e-4 is a number, as in YAML 1.2, and a field that stands twice an error."""
+        """YAML in which 2e-4 is a number, as in YAML 1.2, and a repeated field an error."""
 
         # While it is read, as a merge (<<) puts another mapping's fields beside a node's own.
         def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

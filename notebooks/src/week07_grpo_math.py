@@ -801,7 +801,9 @@ from postlab.report import summary_frame
 
 smol = data_dir() / "results" / "smol"
 chain = summary_frame(json.loads((smol / "summary.json").read_text()))
-plot_stages(chain, profile="smol")
+shown = ["instructions", "safety", "honesty", "over_refusal", "over_abstention", "facts"]
+shown += ["arithmetic", "arithmetic_sampled"]
+plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
 # One seed; after a shorter trial of SFT and DPO on the prompts of the `choose` split, DPO got 60 steps instead of 40. **SFT** taught the form: instructions kept to in every point rose by 18 points (11 to 27), and sums by 25 (15 to 34), of which its rows hold some. (The base writes at length, and draws are cut after 24 tokens.) **DPO** did what its pairs ask: 37 points more

@@ -6,6 +6,7 @@ Left out: numbers over 999 in words, fractions, percentages as shares, and units
 from __future__ import annotations
 
 import re
+from collections import deque
 from decimal import Decimal, InvalidOperation
 
 _NAMES = (
@@ -104,8 +105,8 @@ def _spelled(match: re.Match[str]) -> str:
 
 def _outcome(sentence: str) -> Decimal | None:
     """The number on which a sentence with numbers comes down."""
-    for last in AMOUNT.finditer(sentence):  # a list of all matches would take superlinear time
-        pass
+    matches = AMOUNT.finditer(sentence)
+    last = deque(matches, maxlen=1)[0]  # a list of all of them would take superlinear time
     sentence = sentence[max(0, last.end() - 1000) : last.end() + 100]
     aside = ASIDE.sub("", sentence)
     sentence = aside if AMOUNT.search(aside) else sentence
