@@ -810,7 +810,7 @@ plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 # refusals of harmful requests (28 to 46), 31 more admissions of what nobody can know (23 to 40). And it could hardly tell a request from its look-alike, from which it differs in a word or two: 31 points more of the harmless ones are refused as well. **GRPO** raised the sums drawn at temperature 1 by 15 points (9 to 22), and took back nearly all
 # that DPO had given: safety −30, honesty −33. Its reward knows nothing of manners, no KL term holds the policy, and its rate of 2e-4 never falls: it moved 4.4 nats from its start, DPO 2.7, and the tiny model's GRPO 0.3. A smaller rate or a `beta` above zero would be the first thing to try. It wasn't tried, so this is what the recipe does, and not what the method must.
 #
-# **Predict first.** Each sum was also drawn eight times at temperature 1. RL may *sharpen* a model, so that it says at once what it said sometimes before; then pass@8, the share of sums with at least one right draw of eight, stays where it was. Or it may add sums that no draw got right. Which do you expect here?
+# Each sum was also drawn eight times at temperature 1. RL may *sharpen* a model, so that it says at once what it said sometimes before; then pass@8, the share of sums with at least one right draw of eight, stays where it was. Or it may add sums that no draw got right. Which do you expect here?
 
 # %%
 from postlab.course.week07 import plot_pass

@@ -262,7 +262,8 @@ def test_ready_made_four_bit_weights_compute_in_the_profiles_precision(base, tmp
 
 
 def test_profile_decides_the_bits(base):
-    assert load_policy(base, profile="smol")[0].is_loaded_in_4bit
+    assert load_policy(base, profile="rented")[0].is_loaded_in_4bit
+    assert load_policy(base, profile="smol")[0].dtype == torch.float32
     assert load_policy(base, profile="smol", bits=16)[0].dtype == torch.bfloat16
     with pytest.raises(ValueError, match="bits=3; expected 4, 16, 32"):
         load_policy(base, profile="tiny", bits=3)

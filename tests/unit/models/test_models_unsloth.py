@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import ast
 import inspect
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,8 +79,8 @@ def base(tmp_path_factory) -> Path:
     return build_tiny(tmp_path_factory.mktemp("base") / "model", hidden=64)
 
 
-def with_adapter(base, name):
-    profile = PROFILES[name]
+def with_adapter(base, name, *, four_bits=False):
+    profile = replace(PROFILES[name], load_in_4bit=four_bits)
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(base), **from_pretrained_arguments(profile)
     )
@@ -92,15 +93,15 @@ def with_adapter(base, name):
     return model, tokenizer
 
 
-@pytest.mark.parametrize("name", ["tiny", "smol"])
-def test_an_adapter_says_the_same_without_unsloth(base, tmp_path, name):
-    model, tokenizer = with_adapter(base, name)
+@pytest.mark.parametrize("four_bits", [False, True])
+def test_an_adapter_says_the_same_without_unsloth(base, tmp_path, four_bits):
+    model, tokenizer = with_adapter(base, "smol", four_bits=four_bits)
     assert not model.is_gradient_checkpointing
     trained = [key for key, p in model.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 7 * 2 and all("lora_" in key for key in trained)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    policy, plain = load_policy(tmp_path, profile=name)
+    policy, plain = load_policy(tmp_path, profile="smol", bits=4 if four_bits else 32)
     ids = tokenizer("What is 3 + 4?", return_tensors="pt")
     assert plain("What is 3 + 4?")["input_ids"] == ids["input_ids"][0].tolist()
     with torch.no_grad():
@@ -131,8 +132,9 @@ def dpo_trainer(model, tokenizer, folder):
         "rejected": [{"role": "assistant", "content": "I do not know."}],
     }
     arguments = PROFILES["smol"].dpo.trainer | dict(
-        max_steps=1, gradient_accumulation_steps=1, warmup_steps=0, save_strategy="no"
-    )
+        loss_type=["sigmoid"], loss_weights=None, per_device_train_batch_size=2, logging_steps=1,
+        max_steps=1, gradient_accumulation_steps=1, warmup_steps=0, save_strategy="no",
+    )  # fmt: skip
     return DPOTrainer(
         model=model, processing_class=tokenizer, train_dataset=Dataset.from_list([row, row]),
         args=DPOConfig(output_dir=str(folder), seed=0, **arguments),
@@ -144,13 +146,13 @@ def trained_dtypes(model) -> set:
 
 
 def test_trl_still_rounds_the_adapters_of_four_bit_models(base, tmp_path):
-    trainer = dpo_trainer(*with_adapter(base, "smol"), tmp_path)
+    trainer = dpo_trainer(*with_adapter(base, "smol", four_bits=True), tmp_path)
     # If this fails, TRL or Unsloth has changed, and float32_adapters is no longer needed.
     assert trained_dtypes(trainer.model) == {torch.bfloat16}
 
 
 def test_dpo_on_four_bits_starts_at_its_reference_and_stays_in_float32(base, tmp_path):
-    model, tokenizer = with_adapter(base, "smol")
+    model, tokenizer = with_adapter(base, "smol", four_bits=True)
     trainer = dpo_trainer(float32_adapters(model), tokenizer, tmp_path)
     assert trained_dtypes(trainer.model) == {torch.float32}
     before = {key: p.detach().clone() for key, p in trainer.model.named_parameters()}
