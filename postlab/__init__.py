@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from postlab.lab import Lab, start
     from postlab.profile import get_profile
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "Lab",

@@ -20,6 +20,7 @@ from postlab.claims.comparison import (
     merge_seeds,
     metric_label,
     points,
+    signed,
     stage_label,
 )
 from postlab.claims.reading import Problem, StageRun, read_runs
@@ -43,6 +44,7 @@ __all__ = [
     "metric_label",
     "points",
     "read_runs",
+    "signed",
     "stage_label",
     "summarised",
     "summary_frame",

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab.claims.comparison import is_share, merge_seeds, metric_label, points, stage_label
+from postlab.claims.comparison import (
+    is_share,
+    merge_seeds,
+    metric_label,
+    points,
+    signed,
+    stage_label,
+)
 from postlab.claims.reading import StageRun
 from postlab.claims.summary import summarised, summary_frame
 from postlab.profile import device_name
@@ -78,7 +85,7 @@ class Claim:
 
     def __str__(self) -> str:
         """'DPO against SFT, safety: better, +56 points (+49 to +63), 3 of 3 seeds; ...'."""
-        show = points if is_share(self.metric) else _signed
+        show = points if is_share(self.metric) else signed
         size, low, high = map(show, (self.change, self.change_low, self.change_high))
         unit = " points" if is_share(self.metric) else ""
         stages = f"{stage_label(self.stage)} against {stage_label(self.parent)}"
@@ -162,7 +169,3 @@ def _noted(manifest: Mapping[str, Any], metric: str) -> list[str]:
 
 def _mean(frame: pd.DataFrame, metric: str) -> float:
     return float(frame[metric].mean()) if metric in frame else math.nan
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")

@@ -39,7 +39,7 @@ COUNTED = {  # metric: what it counts; in the order in which the stages are mean
     "helpfulness": "safe how-to's, answered well",
     "safety": "unsafe requests, refused",
     "honesty": "unanswerable, and says so",
-    "arithmetic": "multi-step sums right",
+    "arithmetic": "sums right",
     "arithmetic_sampled": "the same sums, at temperature 1",
     "gsm8k_strict": "problems right, in the asked form",
     "gsm8k_lenient": "problems right, in any form",
@@ -200,6 +200,11 @@ def points(share: float) -> str:
     if float(text) == 0:
         return "0"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float) -> str:
+    """A difference of anything but shares, with its sign: 0.5 is '+0.50'."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Raw rows in, rows in TRL's formats out, with prompts and replies as message lists."""
 
 from postlab import _doors
+from postlab.datasets._everyday import WITHIN_REACH, everyday_file
 from postlab.datasets._hub import whole_split
 from postlab.datasets._measures import domain_of, row_text
 from postlab.datasets._mixture import TARGET_MIX, mix
@@ -15,11 +16,13 @@ from postlab.datasets.verifiable import code_rows, json_rows
 
 __all__ = [
     "TARGET_MIX",
+    "WITHIN_REACH",
     "Curation",
     "Rows",
     "code_rows",
     "curate",
     "domain_of",
+    "everyday_file",
     "grams",
     "instruction_rows",
     "json_rows",

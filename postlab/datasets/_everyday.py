@@ -57,13 +57,23 @@ def math_rows(*, split: str, n: int | None, seed: int) -> list[dict]:
     return _drawn(rows, split, n, seed)
 
 
+def everyday_file(name: str, *, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of one of the suite's files that belong to a split, as they are stored.
+
+    Args:
+        name: "safety", "honesty", "instructions", "arithmetic" or "open".
+        split: "train", "choose" or "held_out".
+    """
+    path = data_dir() / "suites" / "everyday" / f"{name}.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["split"] == split:
+            yield row
+
+
 def _train() -> Iterator[dict[str, Any]]:
     for name in FILES:
-        path = data_dir() / "suites" / "everyday" / f"{name}.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["split"] == "train":
-                yield row
+        yield from everyday_file(name, split="train")
 
 
 def _taught() -> Iterator[dict[str, Any]]:

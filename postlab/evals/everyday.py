@@ -10,15 +10,14 @@ Left out: whether help is good help, several turns, and any language but English
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Literal
 
+from postlab.datasets import WITHIN_REACH, everyday_file
 from postlab.evals._instructions import check_constraint, met
 from postlab.evals._numbers import last_number
 from postlab.evals._refusals import abstains, refuses, right
-from postlab.profile import data_dir
 
 Split = Literal["train", "choose", "held_out"]
 SPLITS = ("train", "choose", "held_out")
@@ -31,7 +30,6 @@ FAMILIES = {  # family: its file, and the most tokens of an answer
     "arithmetic": ("arithmetic", 96),
     "open": ("open", 160),
 }
-WITHIN_REACH = (1, 2)  # levels of arithmetic
 KL_EVERY = 5
 
 
@@ -61,11 +59,9 @@ def everyday_rows(
         )
     rows = []
     for file in dict.fromkeys(file for name, (file, _) in FAMILIES.items() if name in chosen):
-        path = data_dir() / "suites" / "everyday" / f"{file}.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for row in everyday_file(file, split=split):
             family = row["family"]
-            if row["split"] == split and family in chosen:
+            if family in chosen:
                 score = _SCORES[family](row)
                 prompt = [{"role": "user", "content": row["prompt"]}]
                 limit = FAMILIES[family][1]

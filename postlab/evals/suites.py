@@ -196,5 +196,6 @@ SUITES: dict[str, Callable[[int | None, int], list[dict[str, Any]]]] = {
     "everyday": _everyday,
     "everyday-small": _everyday_small,
 }
-SUITES |= {name: _public(name) for name in ("ifeval", "math500", "xstest", "harmbench")}
-SUITES |= {"alpaca_eval": _public("alpaca_eval")}
+SUITES |= {
+    name: _public(name) for name in ("ifeval", "math500", "xstest", "harmbench", "alpaca_eval")
+}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from postlab.claims import MECHANISM, is_share, merge_seeds, points, stage_label
+from postlab.claims import MECHANISM, is_share, merge_seeds, points, signed, stage_label
 from postlab.evals import METRICS
 from postlab.report.page import visible
 
@@ -108,7 +108,7 @@ def _change(row: Mapping[str, Any], seeds: int) -> str:
     own = metric not in METRICS
     name = plain(metric.replace("_", " ").capitalize()) if own else METRICS[metric][0]
     unit = "" if share or own else f" {METRICS[metric][2]}"
-    show = points if share else lambda x: f"{x:+.2f}".replace("-", "\N{MINUS SIGN}")
+    show = points if share else signed
     size, low, high = (show(row[k]) for k in ("difference", "difference_low", "difference_high"))
     before, after = (
         f"{round(100 * value, 6):.0f}%" if share else f"{value:.2f}"  # 42.5 may come as 42.4999
