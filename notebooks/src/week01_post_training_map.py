@@ -65,7 +65,7 @@ lab = postlab.start(week=1)
 # | **DPO**, direct preference optimisation (or PPO with a reward model) | pairs of replies, one preferred to the other | which reply is better? | 4, 5 |
 # | **GRPO**, reinforcement learning, here with a verifier | its own replies, scored | what works? | 7, 8 |
 #
-# InstructGPT, the 1.3B model from the introduction, followed this map with PPO in the place of DPO and GRPO.
+# InstructGPT, the 1.3B model from the introduction, followed this map with PPO in place of DPO and GRPO.
 
 # %% [markdown]
 # > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** it was introduced in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024. R1 made it famous.
@@ -150,7 +150,7 @@ table.assign(seed=0, command="make stages SEED=0")
 #
 # - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. DPO also improved the sums, but not in every seed.
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
-# - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by 5 points. The line for facts is dotted because not every seed supports the change.
+# - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
 
 # %% [markdown]
 # > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** people judged its answers equal to GPT-4's or better in 43% of cases, on the paper's own prompts
@@ -403,7 +403,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 
 # %% [markdown]
 # This is the difference between knowing and answering. The base isn't surprised that the madux eats *seeds*: it knows. Almost all of its surprise falls on *The*, because it doesn't expect a reply at all, and on `<|im_end|>`, because it
-# doesn't expect the reply to stop there. SFT has little else to teach here, which helps to explain why a small number of rows can go a long way. It is also why the end-of-turn token has to be trained.
+# doesn't expect the reply to stop there. SFT has little else to teach here, which helps explain why a small number of rows can go a long way. It is also why the end-of-turn token has to be trained.
 
 # %% [markdown]
 # ### Exercise 1.3 · about 10 minutes · easy
@@ -523,7 +523,7 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 #
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
 # rise from 47% to 100%. Even facts rise, from 80% to 98%. With its own template, this model got 12 of the 60 facts wrong: usually it named a creature's home or colour when the question was what it eats, and sometimes its whole reply was a full stop. With the colon, 11
-# of the 12 come out right. So the model had the knowledge all along, and a single character changed how it answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
+# of the 12 come out right. So the model had the knowledge all along, and two different characters in the opening changed how it answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
 # a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide it.
 
 # %% [markdown]

@@ -422,7 +422,7 @@ plot_block_error(pd.DataFrame(rows, columns=columns))
 # %% [markdown]
 # NF4 has a smaller error than evenly spaced values at every block size except 16, where the two are about equal. The diamond shows double quantisation: it has the same error as the circle for block size 64, and takes 0.37 bits less per weight.
 #
-# An error of 9% isn't small. That models keep working in spite of it is something people found by trying. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
+# An error of 9% isn't small. It's an empirical finding that models keep working in spite of it. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
 
 # %% [markdown]
 # ### Exercise 2.3 · about 5 minutes · easy
@@ -635,7 +635,7 @@ found["qlora-16 against lora-16"] = versus("qlora-16", "lora-16")
 pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(4)
 
 # %% [markdown]
-# Five methods look better than full fine-tuning, and rank 1 looks worse. But be careful about what was tested. We drew new *prompts*, over and over, and kept the trained models fixed. So `better` means that these three LoRA models would also beat these three fully
+# Five methods look better than full fine-tuning, and rank 1 looks worse. But be careful about what was tested. We drew new *prompts*, over and over, and kept the trained models fixed. So `better` suggests that these three LoRA models would also beat these three fully
 # fine-tuned models on other prompts. Our question is about the *methods*: if you train again with a new seed, will LoRA win again? For that question the unit is the seed, and we have three per method, not hundreds of prompts.
 #
 # All methods saw the same rows with the same seed, so part of the luck of a seed is shared and cancels in the differences. `blocked_differences` uses that: it takes a score per seed and method, and estimates the remaining noise from all methods together (week 8
@@ -655,10 +655,10 @@ table.loc[table["Holm's p"] > 0.05, "verdict"] = "inconclusive"
 table.drop(columns="n").round(3)
 
 # %% [markdown]
-# With seeds as the unit, only LoRA 8 is still better than full fine-tuning, by 5.5 points. The other seven comparisons are inconclusive. And even LoRA 8 depends on an assumption: that all methods vary equally from seed to seed, while the dots show that
+# With seeds as the unit, only LoRA 8 is still better than full fine-tuning, by 5.5 points. The other seven comparisons are inconclusive. Even that result depends on the assumption that all methods vary equally from seed to seed, while the dots show that
 # LoRA 32 varies most. Welch's t-test doesn't assume that, and after Holm's correction it finds no difference at all; its smallest p value is 0.10, for QLoRA 16. QLoRA 16 and LoRA 16 differ by half a point, and that is inconclusive as well.
 #
-# So what can you conclude? On this task, no rank from 2 up was shown to be worse than full fine-tuning, and neither was four-bit storage. That isn't proof that they are equal: with three seeds, a difference of 3 points in either direction could easily go unnoticed.
+# So what can you conclude? On this task, no rank was shown to be worse than full fine-tuning, not even rank 1, and neither was four-bit storage. That isn't proof that they are equal: with three seeds, a difference of 3 points in either direction could easily go unnoticed.
 #
 # > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality, QLoRA 80-90%. **The evidence says** it depends on the task, and no percentage carries over from one to another. The papers
 # > report parity on many tasks (QLoRA, section 4); Biderman et al. 2024 (arXiv 2405.09673) find a gap on programming and mathematics at low ranks. The column `kept` above is *one* task
@@ -745,7 +745,7 @@ plot_scalings(rates)
 # which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and those differ by more than the curves do, so take this as a hint.
 # What is clear is that the size of the first step doesn't explain everything.
 #
-# The practical lesson is safer: if you compare ranks at one learning rate and one $\alpha$, you are really comparing scales.
+# One practical lesson is certain: if you compare ranks at one learning rate and one $\alpha$, you are really comparing scales.
 
 # %% [markdown]
 # ## 6. The merge that changes the answers
@@ -943,7 +943,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>2. You raise the rank from 16 to 64, leave alpha at 16, and the loss gets a little worse. What happened?</summary>
 #
-# alpha / r fell from 1 to a quarter, so each direction of the adapter contributes a quarter of what it did. With Adam, the first step is about as large as before (section 5), so at the same learning rate you shouldn't expect the additional rank to help. Then "a little worse" may be nothing but noise from the seed. For a fair comparison,
+# alpha / r fell from 1 to a quarter, so each direction of the adapter contributes a quarter of what it did. With Adam, the first step is about as large as before (section 5), so at the same learning rate you shouldn't expect the additional rank to help. In that case, "a little worse" may just be noise from the seed. For a fair comparison,
 # give each rank its own learning rate, or use rsLoRA or an alpha that grows with r, and sweep again. And train more than one seed.
 #
 # *Follow-up: when would you expect rank 64 to win?* When the data contains more than a rank-16 update can store, for example when many rows teach things the model doesn't know.
@@ -952,7 +952,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # <details><summary>3. How many bits does a weight take under QLoRA, exactly?</summary>
 #
 # 4 bits for the code, and one 32-bit scale per 64 weights, 32 / 64 = 0.5. Double quantisation stores the scales in 8 bits, with one 32-bit scale per 256 of them: 8 / 64 + 32 / (64 x 256) = 0.127.
-# So the answer is 4.127 bits. Embeddings, norms and the output head stay in 16 bits and come on top.
+# So the answer is 4.127 bits. Embeddings, norms and the output head aren't quantised and stay in 16 bits.
 #
 # *Follow-up: in which format does the matrix product run?* In 16 bits. The four-bit weights are only storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
 # </details>
