@@ -316,7 +316,8 @@ scaled = weights.view(-1, 64) / weights.view(-1, 64).abs().amax(dim=1, keepdim=T
 plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 
 # %% [markdown]
-# NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. One reason is the scaling itself. It moves one weight in each block exactly to -1 or 1, so the scaled weights no longer follow a normal distribution.
+# NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. The title of the figure sums this up as entropy: if all sixteen codes were equally frequent, a code would carry the full four bits of information, and NF4's
+# carry 3.87. One reason for the gap is the scaling itself. It moves one weight in each block exactly to -1 or 1, so the scaled weights no longer follow a normal distribution.
 # NF4 is a good codebook, but it isn't the optimal one (Yoshida 2023, arXiv 2306.06965).
 #
 # ### Is it what bitsandbytes computes?

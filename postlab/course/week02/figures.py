@@ -184,7 +184,7 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
         fig,
         f"LoRA gets {first['value']:.0%} right with {first['trainable'] / full['trainable']:.1%} "
         f"of the parameters, {last['value']:.0%} with {last['trainable'] / full['trainable']:.0%}; "
-        f"full fine-tuning gets {full['value']:.0%}",
+        f"full fine-tuning {full['value']:.0%}",
     )
 
 
