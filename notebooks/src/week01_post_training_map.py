@@ -1,19 +1,22 @@
 # %% [markdown]
 # # Week 1 · What post-training is: a map, a mask, thirty lines
 #
-# A language model fresh from pretraining has read a lot and answers nothing. Between it and something you can talk to lies **post-training**: a few stages, each with
-# its own data and its own kind of lesson. In these twelve weeks you run them all. Today you get the map, and write the first stage yourself, in plain PyTorch. By the end you can say
+# In 2022, people were asked to compare answers from two language models. One was GPT-3, with 175 billion parameters. The other had 1.3 billion, less than a hundredth as many, and they
+# preferred its answers ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). The difference was **post-training**: the training that comes after pretraining and turns a model that continues text
+# into one you can talk to.
 #
-# - what each stage is for, and what it cannot do,
+# In these twelve weeks you run every stage of post-training yourself. Today you get the map, and you write the first stage in plain PyTorch. By the end you can explain
+#
+# - what each stage is for, and what it can't do,
 # - what a conversation looks like to a model, token by token,
-# - on which of these tokens the loss falls, and what becomes of a model when that is wrong.
+# - which of those tokens the loss is computed on, and what happens to a model when that choice is wrong.
 #
-# You need Python, and to have seen `loss.backward()` once. Nothing here can break: an exercise that you skip or get wrong is replaced by a reference.
-# Where it says *predict first*, do: being wrong is the quickest way to remember a result.
+# You need Python, and you should have seen `loss.backward()` before. You can't break anything: if you skip an exercise or get it wrong, the notebook continues with a reference solution.
+# When a cell says *predict first*, write down a guess before you run it. You remember a result much better when it surprised you.
 #
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6 and 7 make use of a GPU, for which a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes (estimates); on a
-# CPU runtime every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all again. Each notebook on Colab has a machine of its own, whose disk is
-# deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell, in every notebook:
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6 and 7 make use of a GPU, and a T4 is enough. On a T4, training takes about 45 minutes in weeks 3 and 5 and 85 minutes in
+# week 7 (estimates). On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
+# notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
 # ```python
 # import os
@@ -51,28 +54,28 @@ lab = postlab.start(week=1)
 # %% [markdown]
 # ## 1. The map
 #
-# **Pretraining** teaches a model to continue text. **Fine-tuning** is any training that goes on from there, usually on examples of one task. **Post-training** is larger: everything between the pretrained *base* and the
-# model that people use. It is several stages in a row, of which fine-tuning is the first, and what sets them apart is what each one learns from.
+# **Pretraining** teaches a model to continue text. **Fine-tuning** is any training that continues from there, usually on examples of one task. **Post-training** is the broader term: it covers
+# everything between the pretrained *base* model and the model that people use. It usually consists of several stages in a row, starting with a fine-tuning stage. The stages differ mainly in what they learn from:
 
 # %% [markdown]
-# | stage | learns from | asks | week |
+# | stage | learns from | the question it answers | week |
 # |---|---|---|---|
 # | base | documents | what comes next? | |
-# | **SFT**, supervised fine-tuning | replies written by somebody | what would they have said? | 1, 3 |
-# | **DPO**, direct preference optimisation (or PPO with a reward model) | pairs: this reply rather than that one | which is better? | 4, 5 |
+# | **SFT**, supervised fine-tuning | replies that somebody wrote | what would they have replied? | 1, 3 |
+# | **DPO**, direct preference optimisation (or PPO with a reward model) | pairs of replies, one preferred to the other | which reply is better? | 4, 5 |
 # | **GRPO**, reinforcement learning, here with a verifier | its own replies, scored | what works? | 7, 8 |
 #
-# InstructGPT ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)) drew this map for GPT-3, with PPO: people preferred the answers of its 1.3B model to those of the
-# 175B one that had only been pretrained.
+# InstructGPT, the 1.3B model from the introduction, followed this map with PPO in place of DPO and GRPO.
 
 # %% [markdown]
-# > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024; R1 made it famous.
+# > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** it was introduced in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024. R1 made it famous.
 #
-# The repository holds a model of 1.4 million parameters that went through these stages. We pretrained it on documents of a made-up world: sums, lists, creatures, how to do this and that. It trains while
-# you wait, and since we made the world we know the right answer to every question. What it shows is *mechanism, not capability*.
+# This repository includes a model of 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
+# small enough to train while you wait, and because we made the world, we know the right answer to every question. It can show you how each method works, but not how well it would work on a large model. We label
+# such results *mechanism, not capability*.
 
 # %% [markdown]
-# This week uses it in every profile. Its four checkpoints:
+# This week uses the tiny model in every profile. Load its four checkpoints:
 
 # %%
 from postlab.models import load_policy
@@ -84,7 +87,7 @@ for stage in ("base", "sft", "dpo", "grpo"):
     policies[stage], tokenizer = load_policy(world.checkpoint(stage), profile="tiny")
 
 # %% [markdown]
-# **Predict first.** All four get the same five questions, which none of them met in training. What will the base write? Which will be the first to refuse to sink somebody?
+# **Predict first.** All four models get the same five questions, none of which appeared in training. What will the base model write? Which is the first model to refuse to help you sink a guest?
 
 # %%
 import pandas as pd
@@ -106,13 +109,13 @@ pd.set_option("display.max_colwidth", 100)
 pd.DataFrame(answers, index=questions)
 
 # %% [markdown]
-# - **base** starts a page of its own. That is not stupidity: nothing ever told it that a question wants an answer.
-# - **sft** answers as the people did who wrote its rows: it knows the madux's food, explains how to sink a guest, invents what a creature counts, blurts out a sum.
-# - **dpo** saw pairs in which a refusal, or an honest *I do not know*, was preferred. Its manners are better, its sum is not.
-# - **grpo** was rewarded for right sums and nothing else. Nobody showed it how; it found that working a sum out pays.
+# - **base** starts a new page of sums, whatever you ask. It isn't being stupid: it learned to continue documents, and nothing has told it yet that a question calls for an answer.
+# - **sft** answers in the style of its training rows. It knows what the madux eats, but it also explains how to sink a guest, makes up what a creature counts, and guesses the sum without working it out.
+# - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
+# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward turned working it out into a habit.
 
 # %% [markdown]
-# Five questions prove nothing. The whole comparison, over all held-out prompts and eight seeds, was recorded:
+# Five questions don't prove anything. We recorded the full comparison, over all held-out prompts and eight seeds:
 
 # %%
 import json
@@ -128,7 +131,7 @@ main_line = recorded["stage"].isin(["base", "sft", "dpo", "grpo"])
 plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny")
 
 # %% [markdown]
-# A recorded figure is worth what is known about its making. Here is seed 0's; the others have files of their own beside it:
+# To trust a recorded figure, you need to know how it was made. This is the record for seed 0; the other seeds have their own files beside it:
 
 
 # %%
@@ -143,18 +146,21 @@ table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo
 table.assign(seed=0, command="make stages SEED=0")
 
 # %% [markdown]
-# Look for three things. **Each stage moves what its signal is about**: SFT the form, DPO the manners, GRPO the sums. **The knowledge was there before**: SFT did not teach the base what
-# a madux eats, it taught it to say so when asked. And **a stage can cost something** that the one before had; a dotted line means that not every seed supports the change.
+# Look for three things in the figure:
+#
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. DPO also improved the sums, but not in every seed.
+# - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
+# - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
 
 # %% [markdown]
-# > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** its answers were judged equal to GPT-4's or better in 43% of cases, by people, on its own prompts
-# > ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)): in most cases GPT-4 was preferred. What 1,000 good rows teach is form; the paper's idea is that nearly all knowledge comes from
-# > pretraining. The figure above fits it. That data do not matter does not follow, as week 3 measures.
+# > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** people judged its answers equal to GPT-4's or better in 43% of cases, on the paper's own prompts
+# > ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). In most cases they preferred GPT-4. The paper's hypothesis is that a model learns almost all its knowledge in pretraining, and that 1,000 good rows are enough to
+# > teach it the form of an answer. The figure above is consistent with that. It doesn't follow that the choice of data is unimportant, as you'll measure in week 3.
 
 # %% [markdown]
 # ## 2. Tokens
 #
-# A model sees **tokens**: pieces of text from a fixed list, the vocabulary, each with a number. A tokenizer cuts text into them.
+# A model doesn't see text. It sees **tokens**: pieces of text from a fixed list, the vocabulary, each with its own number. A tokenizer splits text into tokens:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -162,7 +168,7 @@ ids = tokenizer("What does the madux eat? 42+51+21")["input_ids"]
 pd.DataFrame({"id": ids, "token": tokenizer.convert_ids_to_tokens(ids)}).T
 
 # %% [markdown]
-# `Ġ` is how the vocabulary writes a space. A made-up name falls into pieces, and each digit is a token of its own. Some tokens stand for no text, and say where something begins and ends:
+# `Ġ` is how this vocabulary writes a space. A made-up name is split into several pieces, and each digit is a token of its own. There are also special tokens. They don't stand for any text, but mark where something begins or ends:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -170,12 +176,12 @@ END = tokenizer.convert_tokens_to_ids("<|im_end|>")
 {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
 
 # %% [markdown]
-# `<|pad|>` fills the short rows of a batch. `<|im_start|>` and `<|im_end|>` frame a turn of a conversation, and `<|im_end|>` will turn out to be the most important token of this notebook.
+# `<|pad|>` fills up the shorter rows of a batch. `<|im_start|>` and `<|im_end|>` mark the start and end of each turn in a conversation. `<|im_end|>` will turn out to be the most important token in this notebook.
 
 # %% [markdown]
 # ## 3. The chat template
 #
-# You write a conversation as a list of messages. The model sees one string. A small program that comes with the tokenizer, the **chat template**, makes the one from the other.
+# You write a conversation as a list of messages, but the model needs a single string. The **chat template**, a small program that comes with the tokenizer, turns the list into the string.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -184,16 +190,16 @@ answer = [{"role": "assistant", "content": "The madux eats seeds."}]
 print(tokenizer.apply_chat_template(question + answer, tokenize=False))
 
 # %% [markdown]
-# That is all there is. What looks like memory is the whole string sent again, a little longer each time.
+# That's all a conversation is. A chatbot seems to remember what you said because the whole conversation is sent again with every message.
 #
-# To have the model answer, you stop the string where its turn begins. `add_generation_prompt` writes that beginning:
+# When you want the model to answer, the string has to stop right where its turn begins. `add_generation_prompt` writes that opening:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# **Predict first.** Leave the generation prompt out, so that the string ends behind the user's turn. What does the fine-tuned model think comes next?
+# **Predict first.** Now leave out the generation prompt, so that the string ends after the user's turn. Which token does the fine-tuned model consider most likely?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -213,10 +219,11 @@ def likely_next(messages, *, generation_prompt):
 {asked: likely_next(question, generation_prompt=asked) for asked in (True, False)}
 
 # %% [markdown]
-# With the opening the model begins a reply. Without it, it ends the document. It was trained to write replies, never the line that opens one, so here it does what the base learnt: behind a finished turn the page is over.
+# With the opening, the model begins a reply. Without it, the model ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
+# turn is a habit left over from pretraining.
 
 # %% [markdown]
-# And what stops a user from typing `<|im_end|>`, and then a system message of their own? Nothing, unless whoever serves the model tells the tokenizer to split it.
+# What stops a user from typing `<|im_end|>` and then adding a system message of their own? Nothing, unless the server tells the tokenizer to split special tokens in user input:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -226,7 +233,7 @@ typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in
 # %% [markdown]
 # ## 4. Which tokens are trained
 #
-# The model reads all of a row, but should learn to *write* only the reply. So the loss falls on some tokens and not on others, and a **loss mask** of ones and zeros says on which.
+# The model reads the whole row, but it should only learn to *write* the reply. So the loss is computed on some tokens and not on others. A **loss mask** of zeros and ones says which:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -237,8 +244,10 @@ rows = instruction_rows("tinyworld", split="train", n=1280, seed=0)
 token_view(rows[:2], tokenizer, max_length=256)
 
 # %% [markdown]
-# Marked tokens are trained. A dot is a space, a bent arrow a line break, and the mouse over a token shows its id. Everything before the reply is only read. The reply is trained, **and so is the token that ends
-# it**: how should a model learn to stop, if stopping is never shown? How much of a row that is depends on what is asked:
+# Marked tokens are trained. A dot stands for a space and a bent arrow for a line break; hover over a token to see its id. Everything before the reply is only read. The reply is trained, **and so is the token that ends it**:
+# a model can't learn to stop if the loss never covers the point where a reply stops.
+#
+# How much of a row is trained depends on what it asks for:
 
 # %%
 from postlab.chat import encode
@@ -251,27 +260,27 @@ counts["read"] = (batch["attention_mask"] - batch["loss_mask"]).sum(1).tolist()
 plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
 
 # %% [markdown]
-# Data counted in rows, or in tokens, hides that. What teaches is counted in trained tokens.
+# The trained share ranges from 15% to 67%, so the number of rows, or even of tokens, tells you little about how much there is to learn from. When you compare data sets, count trained tokens.
 #
 # ### Exercise 1.1 · about 15 minutes · medium
 #
-# Build the mask yourself, from the ids of one rendered conversation, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of 0 and 1 of
-# the same length: 1 on each reply's tokens and on the token that ends it, in *every* assistant turn.
+# Build the mask yourself. You get the ids of one rendered conversation, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of zeros and ones of
+# the same length, with a 1 for every token of a reply and for the token that ends it, in *every* assistant turn.
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Walk through the ids once, with a variable that says whether you are inside a reply.
+# Go through the ids once, with a variable that says whether you are inside a reply.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The last `len(header)` ids seen so far are `input_ids[t + 1 - len(header) : t + 1]`. If they are the header, the *next* token is the first of a reply.
+# The last `len(header)` ids up to position `t` are `input_ids[t + 1 - len(header) : t + 1]`. If they equal the header, the *next* token is the first one of a reply.
 #
 # </details>
 # <details><summary>Hint 3</summary>
 #
-# The end of turn inside a reply still counts; what comes after it does not. It ends the user's turns too, where it counts for nothing.
+# The end-of-turn token of a reply still counts, but nothing after it does. The same token also ends the user's turns, where it must not count.
 #
 # </details>
 
@@ -303,7 +312,7 @@ loss_mask = check.loss_mask(loss_mask)
 # </details>
 
 # %% [markdown]
-# Now use it, whichever version the check gave you, on a conversation of several turns, and compare it with `encode`, which does as TRL's `SFTTrainer`.
+# Now apply it (your version, or the reference if the check replaced yours) to a conversation with several turns. Compare the result with `encode`, which masks rows the way TRL's `SFTTrainer` does.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -318,32 +327,33 @@ token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
 token_view([talk], tokenizer, max_length=256)
 
 # %% [markdown]
-# Both are used. A row of `prompt` and `completion` trains the last reply only, here because the first one is there to be criticised, not imitated. Where every reply is a good one, training them all gets more out of a conversation; in TRL that is
-# `assistant_only_loss=True`, with a template that marks replies. (The line break behind `<|im_end|>` is trained in one and not in the other; no harm done.)
+# Both masks are used in practice. For a row of `prompt` and `completion`, TRL trains only the last reply. That's what we want here, because the first reply is in the conversation to be criticised, not imitated. If all replies are good
+# examples, you get more out of a conversation by training on all of them; in TRL you set `assistant_only_loss=True` and use a template that marks the replies. (The two masks also differ in the line break after the last `<|im_end|>`.
+# That's harmless.)
 
 # %% [markdown]
 # ## 5. The loss
 #
-# At every position a model gives every token of the vocabulary a probability. The loss asks: how probable did it find the one that came?
+# At every position, the model assigns a probability to each token of the vocabulary. The loss measures how much probability it gave to the token that actually came next:
 #
 # $$\mathcal{L} = -\frac{1}{\sum_{b,t} m_{b,t}} \sum_{b,t} m_{b,t} \log \pi(x_{b,t} \mid x_{b,<t})$$
 #
-# The first of two functions is the logarithm on the right, the second the rest.
+# Here $m_{b,t}$ is the mask and $\pi$ the model. You'll write two functions: the first computes the log-probability on the right, the second averages it over the trained tokens.
 
 # %% [markdown]
 # ### Exercise 1.2 · about 10 minutes · easy
 #
-# `logits`, `(B, T, V)`, score every token of the vocabulary at every position; `labels`, `(B, T)`, are the tokens that came. They are aligned: `logits[b, t]` predicts `labels[b, t]`. Return the
+# `logits`, `(B, T, V)`, holds a score for every token of the vocabulary at every position; `labels`, `(B, T)`, holds the tokens that came next. The two are aligned: `logits[b, t]` predicts `labels[b, t]`. Return the
 # log-probability of each label, `(B, T)`.
 #
 # <details><summary>Hint 1</summary>
 #
-# `torch.log_softmax` over the vocabulary gives all log-probabilities. Which `dim` is the vocabulary?
+# `torch.log_softmax` over the vocabulary gives you all log-probabilities. Which `dim` is the vocabulary?
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `gather` picks one entry along a dimension; it wants an index with as many dimensions as the tensor: `labels.unsqueeze(-1)`.
+# `gather` picks one entry along a dimension. It needs an index with as many dimensions as the tensor: `labels.unsqueeze(-1)`.
 #
 # </details>
 
@@ -368,11 +378,11 @@ token_logps = check.token_logps(token_logps)
 #
 # </details>
 #
-# Now look through it at one held-out reply. The output at position $t$ is a guess for the token at $t + 1$, so the two have to be shifted: `logits[:, :-1]` against `ids[:, 1:]`. Without the shift a model learns to
-# repeat the token it was just given; the loss falls beautifully.
+# Now use it to look at one held-out reply. The output at position $t$ predicts the token at $t + 1$, so you have to shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`. If you forget the shift, the model learns to
+# repeat the token it just read. The loss then falls beautifully, and the model is useless.
 
 # %% [markdown]
-# **Predict first.** The base has read that the madux eats seeds, in documents. Which tokens of the reply *The madux eats seeds.* will surprise it, and which will not?
+# **Predict first.** The base has read in its documents that the madux eats seeds. Which tokens of the reply *The madux eats seeds.* will surprise it, and which won't?
 
 # %%
 from postlab.course.week01 import plot_surprise
@@ -392,22 +402,22 @@ pieces = [repr(tokenizer.decode(i))[1:-1] for i in one["input_ids"][0, 1:][repli
 plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("base", "sft")})
 
 # %% [markdown]
-# There it is, the difference between knowing and answering. The base is hardly surprised by what the madux eats: it knows. It is surprised that somebody answers at all, and that the answer then *ends*. Little else is to be
-# taught here, which is why few rows can go far, and why the end of turn belongs to the trained tokens.
+# This is the difference between knowing and answering. The base isn't surprised that the madux eats *seeds*: it knows. Almost all of its surprise falls on *The*, because it doesn't expect a reply at all, and on `<|im_end|>`, because it
+# doesn't expect the reply to stop there. SFT has little else to teach here, which helps explain why a small number of rows can go a long way. It is also why the end-of-turn token has to be trained.
 
 # %% [markdown]
 # ### Exercise 1.3 · about 10 minutes · easy
 #
-# The loss: from logits, labels and mask, `(B, T, V)`, `(B, T)`, `(B, T)`, to one number, the mean of $-\log p$ over **all trained tokens of the batch**.
+# Now write the loss. From logits `(B, T, V)`, labels `(B, T)` and mask `(B, T)`, compute a single number: the mean of $-\log p$ over **all trained tokens of the batch**.
 #
 # <details><summary>Hint 1</summary>
 #
-# You have `token_logps`. Multiply by the mask, sum, divide.
+# You have `token_logps`. Multiply by the mask, sum, and divide.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# By what do you divide? Not by the number of positions, and not row by row.
+# What do you divide by? Not the number of positions, and not each row by its own count.
 #
 # </details>
 
@@ -432,7 +442,7 @@ sft_loss = check.sft_loss(sft_loss)
 # </details>
 
 # %% [markdown]
-# The divisor is worth a second look. One row has a reply of four tokens, each of probability 1/2; the other a reply of one, of probability 1/32. In bits:
+# The divisor matters more than it seems. Take a batch of two rows. One has a reply of four tokens, each with probability 1/2. The other has a reply of a single token with probability 1/32. Here is the loss in bits:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -446,14 +456,14 @@ bits = {"whole batch": sft_loss(logits, labels, mask), "mean of rows": sum(by_ro
 {name: round(loss.item() / math.log(2), 2) for name, loss in bits.items()}
 
 # %% [markdown]
-# Over the batch, five tokens cost 1+1+1+1+5 = 9 bits. The mean of the rows' means gives the short reply as much weight as the long one. Trainers used to slip into that
-# when a batch was split to save memory (gradient accumulation); it was found and mended in 2024.
+# Over the whole batch, the five tokens cost 1+1+1+1+5 = 9 bits, or 1.8 bits per token. If you average each row first, you get (1 + 5) / 2 = 3 bits: the single token of the short reply now counts as much as the four tokens of the
+# long one. Popular training libraries made this mistake when they split a batch to save memory (gradient accumulation). It was found and fixed in 2024.
 
 # %% [markdown]
 # ## 6. Templates that run and do not learn
 #
-# The most expensive mistakes of post-training raise no error. The loss falls, and the model rambles, never stops, or writes your users' lines. Many sit in
-# the tokenizer and its template, and can be found before a single step. `check_template` renders a short conversation and looks:
+# The most expensive mistakes in post-training don't raise an error. The loss falls as usual, and you end up with a model that rambles, never stops, or writes your users' messages for them. Many of these mistakes are in
+# the tokenizer and its template, so you can find them before you train a single step. `check_template` renders a short conversation and looks for them:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -462,7 +472,8 @@ from postlab.chat import check_template
 check_template(tokenizer, model=policies["base"], generating=True) or "no findings"
 
 # %% [markdown]
-# Nothing, and that includes whether the base has *seen* the tokens of its template (LoRA, next week, could not teach them), and whether prompts are padded on the left when they are answered in batches. Now break it, in three ways that you will meet.
+# It finds nothing wrong. It also checked whether the base has *seen* the special tokens of its template (if it hasn't, LoRA, next week's topic, couldn't teach them), and whether prompts are padded on the left when the model answers
+# them in batches. Now break the tokenizer in three ways that you'll meet in practice.
 
 # %%
 import copy
@@ -483,7 +494,7 @@ masking = copy.deepcopy(tokenizer)
 masking.pad_token = masking.eos_token  # as many tutorials advise
 
 # %% [markdown]
-# **Predict first.** Which of the three makes a model that is already trained answer worse? Which does its harm in training? And would you see any of them in a training curve?
+# **Predict first.** Which of the three makes a model that is already trained give worse answers? Which does its damage during training? And could you see any of them in a training curve?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -493,7 +504,7 @@ pd.set_option("display.max_colwidth", 160)
 pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "evidence", "fix"]]
 
 # %% [markdown]
-# A finding says what can go wrong. What does has to be measured: the same weights and prompts, another opening of the turn.
+# A finding tells you what can go wrong. How bad it is has to be measured. Evaluate the same weights on the same prompts, and change only the opening of the assistant's turn:
 
 # %%
 from postlab.evals import compare, evaluate
@@ -507,11 +518,16 @@ metrics = ["format", "facts", "safety", "honesty"]
 table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "value":"p"]
 
 # %% [markdown]
-# `difference` is against the model's own template, prompt by prompt, with its 95% interval. Without the opening nothing is left, as you saw it decide in section 3: nobody could miss that. The colon is the dangerous one. Its replies are well formed, its facts
-# in order. But read `safety` and `honesty`: whether this model refuses, and whether it admits not to know, hangs on the exact tokens after which it learnt to. A template that differs between training and serving changes behaviours one by one.
+# `difference` compares each row with the model's own template on the same prompts, with a 95% interval. Without the opening, the model answers nothing at all; you saw in section 3 that it ends the document instead. Nobody would
+# overlook that.
+#
+# The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
+# rise from 47% to 100%. Even facts rise, from 80% to 98%. With its own template, this model got 12 of the 60 facts wrong: usually it named a creature's home or colour when the question was what it eats, and sometimes its whole reply was a full stop. With the colon, 11
+# of the 12 come out right. So the model had the knowledge all along, and two different characters in the opening changed how it answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
+# a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide it.
 
 # %% [markdown]
-# The third tokenizer does its harm in training. A collator that hides padding by `ids != pad` hides the end of every turn with it:
+# The third tokenizer does its damage during training. Many data collators hide padding with `ids != pad`. If the padding token is also the end of turn, they hide the end of every turn as well:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -521,11 +537,12 @@ token_view(
 )
 
 # %% [markdown]
-# One token a row is missing. You will train on that mask.
+# One token per row is no longer trained. None of the three mistakes shows up in a training curve: the first two only change the prompt when the model generates, and you'll see in a moment what the curve of the third looks like,
+# because you are about to train on this mask.
 #
 # ## 7. Thirty lines of SFT
 #
-# Rows, mask and loss are ready. What remains is the loop: the base, AdamW, a learning rate that falls to nought, and your loss.
+# You have rows, a mask and a loss. What's missing is the training loop. It starts from the base and uses AdamW, a learning rate that falls to zero, and your loss.
 
 
 # %%
@@ -555,9 +572,9 @@ def fine_tune(batches, trained, *, lr=2e-3):
 
 
 # %% [markdown]
-# `trained` says which tokens count. Three runs differ in that alone: the reply with its end; the prompt as well; the reply without its end.
+# `trained` returns the mask: it decides which tokens count. You'll do three runs that differ only in this mask: the reply with its end of turn, the prompt as well, and the reply without its end of turn.
 #
-# **Predict first.** Order the three by how well they will answer held-out questions. Which of them will have the lowest training loss?
+# **Predict first.** Rank the three by how well they'll answer held-out questions. And which will have the lowest training loss?
 
 # %%
 from postlab.course.week01 import plot_falling
@@ -575,8 +592,10 @@ for name, mask_of in masks.items():
 plot_falling(losses)
 
 # %% [markdown]
-# All three look like training that works. **A training loss tells you about the tokens that you chose; it is silent about the others**, and these curves are means over different tokens. So measure what
-# is the same for all: the surprise on held-out rows, at every token of the reply and at its end.
+# All three curves look like successful training. The run that also trains the prompt has the highest loss, because a user's question is hard to predict. The other two are hard to tell apart, and the one without the end
+# of turn gives no hint that something is wrong. **The training loss only covers the tokens you chose to train; it says nothing about the others.** You also can't compare the levels, because each curve is a mean over different tokens.
+#
+# So measure something that is the same for all runs. On held-out rows, compute the surprise at the words of the reply and at its end, separately:
 
 # %%
 from postlab.course.week01 import plot_parts
@@ -608,9 +627,10 @@ parts = [
 plot_parts(pd.DataFrame(parts))
 
 # %% [markdown]
-# The words of a reply are learnt about as well in all three runs. At the end of turn they part: where it was masked, the model is as surprised by it as the base was, though it stood in every row.
+# All three runs learned the words of the replies about equally well (0.64 to 0.74 nats per token, with overlapping intervals). They differ at the end of turn. Where it was masked, the model is at least as surprised by it as the base was,
+# although it read that token in every training row. Reading a token is not enough; the model only learns to write what the loss covers.
 #
-# What does that do to behaviour? Held-out prompts of all six families, answered by all four models and scored by the oracle:
+# What does that do to the model's behaviour? All four models answer held-out prompts from all six families, and the oracle scores them:
 
 # %%
 from postlab.course.week01 import plot_behaviour
@@ -627,8 +647,8 @@ behaviour = pd.DataFrame(rows_of)
 plot_behaviour(behaviour)
 
 # %% [markdown]
-# The model that was never shown an end does not find one. It answers, then goes on with what it did before, a page of a document, until the limit stops it; and an answer with others behind it is often no answer.
-# Nothing in its training curve said so. One question of four families:
+# The model that was never trained on the end of turn almost never stops: 2% of its replies end, compared with 100% for the other two runs. It gives its answer and then continues with a page of a document until it hits the length
+# limit. Only 27% of its replies are right, compared with 50%, because an answer followed by several others usually isn't an answer. The training curve showed none of this. Here are prompts from four families:
 
 # %%
 picked = [0, 30, 60, 90]  # one prompt of each of four families
@@ -636,7 +656,7 @@ side_by_side = {name: frame["answer"].iloc[picked] for name, frame in answered.i
 pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 
 # %% [markdown]
-# And the prompt? Compare the runs on the same prompts, pair by pair:
+# And does it hurt to train the prompt as well? Compare the runs with the run `reply`, prompt by prompt:
 
 # %%
 from postlab.stats import paired_difference, verdict
@@ -647,8 +667,11 @@ table = pd.DataFrame({name: vars(c) | {"verdict": verdict(c)} for name, c in aga
 table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the run `reply`")
 
 # %% [markdown]
-# Where the verdict is *inconclusive*, that is a result: with this many prompts and one run each, nobody may say that it hurts or helps. Prompts are free text to learn from, and where replies are short and rows few
-# training them can help ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)); where there is plenty of both, they take most of the gradient. Train the reply alone unless you have measured otherwise. The end of turn needs no second thought.
+# Leaving out the end of turn is clearly worse, by 23 points. Training the prompt makes no difference that this experiment can see: the interval runs from 5 points worse to 4 points better, so with one training run each and this many prompts, you
+# can't say whether it hurts or helps.
+#
+# Other work suggests when it matters. Prompts are text to learn from as well, so training on them can help when you have few rows and short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)). When you have enough rows and the prompts are long,
+# prompt tokens can dominate the gradient. A good default is to train only the reply, unless you have measured that something else works better for you. The end of turn is different: always train it.
 
 # %% [markdown]
 # ## 8. What is left out
@@ -656,63 +679,77 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # | in this notebook | for a real model | week |
 # |---|---|---|
 # | all weights are trained | adapters on frozen, quantised weights | 2 |
-# | a loop | a trainer: accumulation, resuming, logging | 3 |
-# | rows as they come | curation: which, how many, how mixed, not the test's | 3 |
-# | an oracle | judges, people, benchmarks, and their errors | 6 |
+# | a simple loop | a trainer with gradient accumulation, resuming and logging | 3 |
+# | all rows, as they come | curated data: which rows, how many, in which mix, and none from the test set | 3 |
+# | an oracle that knows the right answer | judges, people and benchmarks, with their errors | 6 |
 #
-# And SFT copies what it is shown: your model refuses and bluffs as its teachers did. To go beyond them it needs another signal.
+# One limit remains even with all of this. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums as those rows do. To become better than its examples, it needs a different training signal.
 
 # %% [markdown]
 # ## What you have now
 #
-# A map of the stages, a mask and a loss of your own, a model that you fine-tuned without a framework, and a habit: **before a run, look at one row token by token; after it, measure on held-out prompts what the loss did not see.**
+# You have a map of the stages, your own loss mask and loss, and a model that you fine-tuned without a framework. And one habit is worth keeping: **before a run, look at one row token by token. After it, use held-out prompts to measure what the loss doesn't cover.**
 
 # %% [markdown]
 # ### Five interview questions
 #
-# **1.** A fine-tuned model answers well, then writes the user's next question. The loss was fine. What do you check, in which order?
+# **1.** A fine-tuned model answers well, then writes the user's next question. The training loss looked fine. What do you check, and in which order?
 #
 # <details><summary>Answer</summary>
 #
-# Generation: does it stop at the token that ends a turn, or wait for another (`generation_config`)? The mask of one row: is the end of turn trained, or masked as padding, outside the template's generation block, cut off by `max_length`?
-# Was the prompt trained, which teaches users' lines?
+# Start with generation, because it's cheap to check: does it stop at the token that ends a turn, or does `generation_config` name a different one? Then print one training row with its mask. The end of turn may not be trained
+# because it was hidden together with the padding (pad = end of turn), because it lies outside the template's generation block, or because `max_length` cut it off. Finally, check whether the prompts were trained, since that teaches
+# the model to write the user's turns.
+#
+# *Follow-up: how do you fix a model that is already deployed?* Add the end-of-turn token, and `<|im_start|>` as a fallback, to the stop tokens. That hides the symptom if the model does produce one of them; if the end of turn was never trained, you have to train again with the right mask.
 #
 # </details>
 #
-# **2.** Same data, same effective batch, but gradient accumulation changes the result. Why?
+# **2.** You use the same data and the same effective batch size, but gradient accumulation changes the result. Why?
 #
 # <details><summary>Answer</summary>
 #
-# A mean of micro-batch means weighs tokens of short micro-batches more. Divide sums by the trained tokens of the whole batch, over accumulation steps and devices.
+# Each micro-batch computes its own mean, and the means are then averaged. Micro-batches contain different numbers of trained tokens, so a token in a micro-batch with few of them gets more weight. To fix it, sum the token losses and divide by the number of trained
+# tokens in the whole batch, counted over all accumulation steps and devices.
+#
+# *Follow-up: when does it not matter?* When all micro-batches have the same number of trained tokens, as in pretraining on packed sequences.
 #
 # </details>
 #
-# **3.** System design: a 7B base, 20,000 support conversations, 5,000 of them rated, and a script that can check a tenth of the answers. Which stages, and how do you know that each one helped?
+# **3.** System design: you have a 7B base model, 20,000 support conversations, 5,000 of them with a rating, and a script that can check a tenth of the answers. Which stages do you train, and how do you know that each one helped?
 #
 # <details><summary>Answer</summary>
 #
-# One held-out set, split by customer and time. SFT on curated conversations. Ratings are no pairs: have two replies of the SFT model compared, then DPO. GRPO where the script checks. After each stage paired
-# differences with intervals on quality, refusals, length; ship what gains where it should and loses nowhere that matters.
+# First set aside one held-out set, split by customer and by time so that near-copies don't leak. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
+# Use GRPO on the prompts that the script can check. After each stage, evaluate on the same held-out prompts and report paired differences with intervals for quality, refusals and length. Ship a stage if it improves what it was meant to improve and
+# doesn't make anything important worse.
+#
+# *Follow-up: can you use the 5,000 ratings anyway?* Yes: to filter the SFT rows, or with a method that learns from single ratings, such as KTO.
 #
 # </details>
 #
-# **4.** Someone adds `<|user|>` and `<|assistant|>` to a base, trains LoRA on the linear layers, and gets nonsense at a falling loss. Explain.
+# **4.** A colleague adds the tokens `<|user|>` and `<|assistant|>` to a base model and trains LoRA on the linear layers. The loss falls, but the model writes nonsense. What happened?
 #
 # <details><summary>Answer</summary>
 #
-# Their embeddings are random or near the mean, and LoRA on linear layers leaves them so. Train embeddings and head too, or use tokens that the base has seen. `check_template(tokenizer, model=model)` finds it.
+# The embeddings of the new tokens are untrained: random, or close to the mean of the others. LoRA on the linear layers leaves embeddings as they are, so the model can't tell reliably where a turn begins or ends. The loss falls anyway, because most tokens in a row are ordinary words. Either train the embeddings and the output head as
+# well (`modules_to_save` in PEFT), or write the template with tokens that the base has already seen. `check_template(tokenizer, model=model)` reports the problem.
+#
+# *Follow-up: what does training the embeddings cost?* They are large: for a vocabulary of 128,000 tokens and a width of 4,096, embeddings and head have about a billion parameters, far more than the adapter.
 #
 # </details>
 #
-# **5.** Research taste: 'fine-tuning teaches form, not knowledge'. What would change your mind?
+# **5.** Research taste: people say that 'fine-tuning teaches form, not knowledge'. What would change your mind?
 #
 # <details><summary>Answer</summary>
 #
-# Facts from SFT rows that stand in no document, recalled under held-out wordings. It happens, but slowly, and models that learn them make up more ([Gekhman et al. 2024](https://arxiv.org/abs/2405.05904)). So the claim is about rates: compare
-# rows whose facts the base knows with rows whose facts it does not.
+# You would need facts that appear in the SFT rows but in no pretraining document, and that the model then recalls when asked in wordings it hasn't seen. This does happen, but slowly, and models that learn such facts make up more things afterwards
+# ([Gekhman et al. 2024](https://arxiv.org/abs/2405.05904)). So the claim is really about how fast each is learned. A good experiment compares rows whose facts the base already knows with rows whose facts it doesn't, at the same number of rows and steps.
+#
+# *Follow-up: what is hard about it with a real model?* Showing that a fact is in no pretraining document. In a made-up world like ours you control the documents, which is one reason to use one.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2, the map; section 4.2 for what it cost elsewhere. Zhou et al. 2023, *LIMA* (2305.11206): section 2, the hypothesis; section 4, who judged what. Shi et al. 2024,
-# *Instruction Tuning With Loss Over Instructions* (2405.14394): when training the prompt helps. Gekhman et al. 2024 (2405.05904): new knowledge in fine-tuning.
+# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the training cost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, section 4 describes how the answers were judged. Shi et al. 2024,
+# *Instruction Tuning With Loss Over Instructions* (2405.14394): when it helps to train the prompt. Gekhman et al. 2024 (2405.05904): what happens when fine-tuning adds new knowledge.

@@ -1,4 +1,4 @@
-"""Week 1: which tokens are trained, how likely the policy finds them, and the loss over them."""
+"""Week 1: which tokens are trained, their log-probabilities, and the loss over them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def loss_mask(input_ids: Sequence[int], *, header: Sequence[int], end_of_turn: i
         header: the ids that open an assistant turn, such as those of "<|im_start|>assistant\\n".
         end_of_turn: the id that closes every turn.
     Returns:
-        0 or 1 for each id; a reply that is cut off is trained to its last token.
+        0 or 1 for each id; if a reply is cut off, all of it is trained.
 
     >>> loss_mask([1, 8, 4, 2, 1, 9, 5, 6, 2, 1, 9, 7], header=[1, 9], end_of_turn=2)
     [0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 1]
@@ -87,8 +87,8 @@ TOKEN_LOGPS = Exercise(
                 {"logits": torch.tensor([[[0.0, 200.0]]]), "labels": torch.tensor([[0]])},
                 "0 - log(e^0 + e^200)",
             ),
-            "The result has to stay exact where a probability is too small for a float: "
-            "log_softmax takes exp and log at once.",
+            "The result must stay exact even if a probability is too small for a float: "
+            "log_softmax computes the logarithm directly.",
             ("torch.log_softmax(logits, -1) -> torch.softmax(logits, -1).log()",),
         ),
     ),
@@ -143,7 +143,7 @@ LOSS_MASK = Exercise(
                 },
                 "header 1 9 3; the reply 50 51 was cut off",
             ),
-            "A reply that was cut off has no end of turn: train what is there.",
+            "A reply that was cut off has no end of turn: train the tokens that are there.",
             (
                 """def loss_mask(input_ids, *, header, end_of_turn):
     mask, n = [0] * len(input_ids), len(header)
@@ -162,7 +162,7 @@ LOSS_MASK = Exercise(
                 {"input_ids": CUT[:6], "header": [1, 9, 3], "end_of_turn": 2},
                 "header 1 9 3: there is no reply",
             ),
-            "A conversation without a reply has nothing to train, and is no error.",
+            "A conversation without a reply has nothing to train: return all zeros, not an error.",
             ("return mask -> mask.index(1); return mask",),
         ),
     ),
@@ -187,7 +187,7 @@ SFT_LOSS = Exercise(
                 "labels": torch.tensor([[3, 0, 3], [1, 3, 3]]),
                 "mask": torch.tensor([[1, 1, 1], [0, 1, 0]]),
             },
-            "four tokens are trained; -log p is 1, 2, 3 and 1 times log 2, in the mean 1.75 log 2",
+            "four tokens are trained; -log p is 1, 2, 3 and 1 times log 2, mean 1.75 log 2",
         ),
     ),
     random=_random_loss,

@@ -1,7 +1,7 @@
-"""Week 1's figures: what is trained in a row, what surprises a model, and three runs compared.
+"""Week 1's figures: which tokens are trained, what surprises a model, and three runs compared.
 
-Each takes what it draws and returns a closed figure; titles are computed from it. Left out: any
-estimate. Values and intervals come with the frame.
+Each function takes the numbers to draw and returns a closed figure whose title is computed from
+them. Nothing is estimated here: values and intervals come with the frame.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# This week's runs are no stages of the course, but for the first: it is a small SFT.
+# Only the first of these runs is a stage of the course, a small SFT; the others get other colours.
 RUN_COLOURS = STAGE_COLOURS | {
     "reply": STAGE_COLOURS["sft"],
     "prompt too": "#882255",
@@ -28,10 +28,10 @@ RUN_COLOURS = STAGE_COLOURS | {
 
 
 def plot_trained_share(frame: pd.DataFrame) -> Figure:
-    """Draw how many tokens of a row are only read and how many are trained, a bar a family.
+    """Draw how many tokens of a row are only read and how many are trained, one bar per family.
 
     Args:
-        frame: index family; columns `read` and `trained`, mean tokens a row.
+        frame: index family; columns `read` and `trained`, mean tokens per row.
     """
     frame = frame.sort_values("trained", ascending=False)
     fig, (axes,) = panels(1, 1, (9, 1.2 + 0.36 * len(frame)))
@@ -41,16 +41,16 @@ def plot_trained_share(frame: pd.DataFrame) -> Figure:
     for place, (total, part) in enumerate(zip(frame.sum(axis=1), share, strict=True)):
         axes.text(total + 0.5, place, f"{part:.0%}", va="center", color=INK)
     axes.invert_yaxis()
-    axes.set_title("tokens a row: read (grey) and trained (blue)", **_SMALL)
+    axes.set_title("tokens per row: read only (grey) and trained (blue)", **_SMALL)
     return headline(
         fig,
-        f"Of a row's tokens {share.min():.0%} ({share.idxmin()}) to {share.max():.0%} "
-        f"({share.idxmax()}) are trained",
+        f"Between {share.min():.0%} ({share.idxmin()}) and {share.max():.0%} ({share.idxmax()}) "
+        "of a row's tokens are trained",
     )
 
 
 def plot_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw what each token of one reply costs under two models.
+    """Draw how much each token of one reply surprises two models.
 
     Args:
         tokens: of the reply, as text.
@@ -64,21 +64,21 @@ def plot_surprise(tokens: Sequence[str], surprise: Mapping[str, Sequence[float]]
     axes.set_xticks(range(len(tokens)), tokens, rotation=35, ha="right", size=11.5, color=INK)
     axes.set_title("surprise of each token, \N{MINUS SIGN}log p in nats", **_SMALL)
     axes.legend(frameon=False, fontsize=12)
-    (before, dear), (after, cheap) = surprise.items()
-    first, second = sorted(np.argsort(dear)[-2:])
-    share, ends = (dear[first] + dear[second]) / sum(dear), f"{stage_label(after)} pays"
+    (before, high), (after, low) = surprise.items()
+    first, second = sorted(np.argsort(high)[-2:])
+    share = (high[first] + high[second]) / sum(high)
     return headline(
         fig,
-        f"The {stage_label(before)} pays {sum(dear):.1f} nats, {share:.0%} of it for "
-        f"{tokens[first]!r} and {tokens[second]!r}; {ends} {sum(cheap):.2f}",
+        f"{tokens[first]!r} and {tokens[second]!r} make up {share:.0%} of the "
+        f"{stage_label(before)}'s {sum(high):.1f} nats; {stage_label(after)} has {sum(low):.2f}",
     )
 
 
 def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw the training loss of several runs, each on the tokens that it trains.
+    """Draw the training loss of several runs, each on the tokens it trains.
 
     Args:
-        losses: run name to the loss of each step, nats a token.
+        losses: run name to the loss of each step, nats per token.
     """
     fig, (axes,) = panels(1, 1, (9, 3.8))
     width = max(1, len(next(iter(losses.values()))) // 10)
@@ -91,13 +91,14 @@ def plot_falling(losses: Mapping[str, Sequence[float]]) -> Figure:
         at = running_mean(steps.astype(float), width)
         axes.plot(at, mean, color=RUN_COLOURS[name], linewidth=2.5, label=name)
         fell.append(1 - mean[-1] / mean[0])
-    axes.set_title("training loss, nats a trained token", **_SMALL)
+    axes.set_title("training loss, nats per trained token", **_SMALL)
     axes.set_xlabel("optimiser step", color=INK)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=12)
-    verb = "All fall" if min(fell) > 0 else "Not all fall"
+    if min(fell) <= 0:
+        return headline(fig, "The training loss doesn't fall in every run")
     return headline(
-        fig, f"{verb}: each run ends {min(fell):.0%} to {max(fell):.0%} below its start"
+        fig, f"The training loss falls in every run, by {min(fell):.0%} to {max(fell):.0%}"
     )
 
 
@@ -111,24 +112,24 @@ def plot_parts(frame: pd.DataFrame) -> Figure:
     fig, places = panels(1, len(parts), (9, 3.6))
     for axes, part in zip(places, parts, strict=True):
         _points(axes, frame[frame["part"] == part], "{:.2f}")
-        axes.set_title(f"{part}: surprise, nats a token", **_SMALL)
+        axes.set_title(f"{part}: surprise, nats per token", **_SMALL)
     table = frame.pivot(index="run", columns="part", values="value")
     end = table["end of turn"].drop("base")
     return headline(
         fig,
-        f"At the end of turn: {end.max():.1f} nats for {end.idxmax()!r}, "
-        f"{end.min():.2f} for {end.idxmin()!r}",
+        f"The end of turn costs {end.idxmax()!r} {end.max():.1f} nats, "
+        f"and {end.idxmin()!r} only {end.min():.2f}",
     )
 
 
 def plot_behaviour(frame: pd.DataFrame) -> Figure:
-    """Draw what the runs do on held-out prompts: end their turn, answer right, go on for long.
+    """Draw how often the runs end their turn and answer right on held-out prompts, and how long.
 
     Args:
         frame: rows with `run`, `metric` ('ended', 'right', 'tokens'), `value`, `low`, `high`.
     """
     fig, places = panels(1, 3, (10, 3.6))
-    names = {"ended": "replies ended, share", "right": "answers right, share"}
+    names = {"ended": "replies that end", "right": "answers that are right"}
     for axes, metric in zip(places, ("ended", "right", "tokens"), strict=True):
         share = metric in names
         _points(axes, frame[frame["metric"] == metric], "{:.0%}" if share else "{:.0f}")
@@ -141,8 +142,8 @@ def plot_behaviour(frame: pd.DataFrame) -> Figure:
     ended, right = ([f"{row[name]:.0%}" for row in (bad, good)] for name in ("ended", "right"))
     return headline(
         fig,
-        f"Without the end of turn {ended[0]} of replies end, with it {ended[1]}; "
-        f"right are {' and '.join(right)}",
+        f"Without the end of turn, {ended[0]} of replies end and {right[0]} are right; "
+        f"with it, {ended[1]} and {right[1]}",
     )
 
 
@@ -150,7 +151,7 @@ _SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
 
 def _points(axes: Axes, part: pd.DataFrame, text: str) -> None:
-    """A point in its interval for each run, its value above it."""
+    """Draw each run as a point in its interval, with its value above."""
     for place, row in enumerate(part.to_dict("records")):
         colour = RUN_COLOURS[row["run"]]
         height = row["high"] - row["low"]

@@ -1,4 +1,4 @@
-"""What goes wrong in log-probs and the SFT loss: edits of the right answers below."""
+"""Common mistakes in log-probs and the SFT loss, as edits of the right answers below."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 TOKEN_LOGPS = mistakes("""
-sign: you return the loss, -log p: log-probs are negative, and a cross-entropy is theirs with a
-minus in front
+sign: you return the loss, -log p: log-probs are negative, and the cross-entropy is minus the
+log-prob
 - return picked -> return -picked
 
-not_normalised: you pick the logit of the label as it is: without log_softmax it is no log-prob
+not_normalised: you return the label's raw logit: it only becomes a log-prob after log_softmax
 - torch.log_softmax(logits, -1) -> logits
 
 probability: you return probabilities: the logarithm is missing
@@ -32,7 +32,7 @@ wrong_axis: you normalise over the wrong axis: the vocabulary is the last one, d
 log_of_log: you take a logarithm or a softmax twice
 - torch.log_softmax(logits, -1) -> torch.log_softmax(torch.softmax(logits, -1), -1)
 
-shifted: you shift the labels by one position: here logits and labels are aligned already, the
+shifted: you shift the labels by one position: here logits and labels are already aligned, the
 logits at t are for the label at t
 - logps = -> logits, labels = logits[:, :-1], labels[:, 1:]; logps =
 - labels.unsqueeze -> labels.roll(-1, 1).unsqueeze
@@ -41,21 +41,21 @@ log_base: you take a logarithm to base 2 or 10: log-probs are natural logarithms
 - return picked -> return picked / math.log(2)
 - return picked -> return picked / math.log(10)
 
-maximum_lost: you subtract the maximum before exp and forget it afterwards: take it off the
+maximum_lost: you subtract the maximum before exp and then forget it: subtract it from the
 label's logit too
 - torch.log_softmax(logits, -1) -> logits - (logits - logits.amax(-1, True)).exp().sum(-1, True).log()
 
-indices_in_step: the indices of rows and tokens walk in step, (0, 0) and (1, 1): give the rows an
+indices_in_step: the row and token indices advance together, (0, 0), (1, 1): give the rows an
 axis of their own, torch.arange(B)[:, None], or use gather
 - return picked -> return logps[torch.arange(len(labels)), torch.arange(labels.shape[1]), labels]
 
-whole_vocabulary: you return all log-probs of the vocabulary: pick the label's with gather
+whole_vocabulary: you return the log-probs of the whole vocabulary: pick the label's with gather
 - return picked -> return logps
 
-best_token: you return the log-prob of the likeliest token and not of the label
+best_token: you return the log-prob of the most likely token, not the label's
 - return picked -> return logps.amax(-1)
 
-not_squeezed: the last axis that gather leaves, of size 1, is still there: squeeze(-1)
+not_squeezed: the last axis of size 1, which gather leaves, is still there: squeeze(-1)
 - return picked -> return picked.unsqueeze(-1)
 
 every_label_everywhere: indexing with [..., labels] looks up all labels at every position, or in
@@ -63,7 +63,7 @@ every row: use gather
 - return picked -> return logps[..., labels]
 - return picked -> return logps[:, torch.arange(labels.shape[1]), labels]
 
-reduced: you add up or average the tokens: one value for each token is wanted
+reduced: you sum or average over the tokens: return one value for each token
 - return picked -> return picked.sum(-1)
 - return picked -> return picked.mean(-1)
 - return picked -> return picked.sum()
@@ -82,7 +82,7 @@ mean_of_row_means: you average each row first and then the rows: a token of a sh
 more than one of a long reply. Divide once, by all trained tokens of the batch
 - (logps * mask).sum() / mask.sum() -> ((logps * mask).sum(-1) / mask.sum(-1)).mean()
 
-mean_over_padding: you zero the masked tokens and still count them: divide by mask.sum(), not by
+mean_over_padding: you zero the masked tokens but still count them: divide by mask.sum(), not by
 the number of all tokens
 - / mask.sum() -> / mask.numel()
 
@@ -92,16 +92,16 @@ mask_ignored: the mask has no effect, prompt and padding are trained
 sign: the minus is missing: this would make the replies less likely
 - return loss -> return -loss
 
-sum: you add up and do not divide by the number of trained tokens
+sum: you return the sum: divide it by the number of trained tokens
 - .sum() / mask.sum() -> .sum()
 
-per_sequence: you divide by the number of sequences: divide by that of the trained tokens
+per_sequence: you divide by the number of sequences: divide by the number of trained tokens
 - / mask.sum() -> / len(mask)
 
-inverted_mask: the mask is the wrong way round: 1 is for what is trained
+inverted_mask: the mask is inverted: 1 marks the tokens that are trained
 - logps = -> mask = 1 - mask; logps =
 
-mask_as_index: you index with the mask, and it holds whole numbers: 0 and 1 then mean rows 0 and 1.
+mask_as_index: you index with the mask, but it holds integers: 0 and 1 then select rows 0 and 1.
 Multiply by it, or index with mask.bool()
 - (logps * mask).sum() / mask.sum() -> logps[mask].mean()
 - return loss -> return F.cross_entropy(logits[mask], labels[mask])
@@ -110,16 +110,16 @@ not_squeezed: the last axis that gather leaves, of size 1, is still there when y
 mask: squeeze(-1)
 - gather(-1, labels.unsqueeze(-1)).squeeze(-1) -> gather(-1, labels.unsqueeze(-1))
 
-masked_labels_trained: masked labels become 0, and token 0 is a token: it is trained. cross_entropy
-leaves out the label -100
+masked_labels_trained: you set masked labels to 0, but 0 is a real token, so it is trained.
+cross_entropy ignores the label -100
 - return loss -> return F.cross_entropy(logits.flatten(0, 1), (labels * mask).flatten())
 
-token_0_ignored: token 0 is left out wherever it stands, in replies as well: cross_entropy leaves
-out the label -100
+token_0_ignored: token 0 is ignored everywhere, in replies too: cross_entropy ignores the label
+-100
 - return loss -> return F.cross_entropy(logits.flatten(0, 1), (labels * mask).flatten(), ignore_index=0)
 
-mask_on_logits: you multiply the logits by the mask: masked tokens then have equal logits and still
-count
+mask_on_logits: you multiply the logits by the mask: masked tokens then have equal logits, but they
+still count
 - return loss -> return F.cross_entropy((logits * mask[:, :, None]).flatten(0, 1), labels.flatten())
 
 shifted: you shift the labels by one position: here logits and labels are aligned already, the
@@ -140,9 +140,9 @@ log_base: you take a logarithm to base 2 or 10: the loss is in nats, natural log
 - return loss -> return loss / math.log(2)
 - return loss -> return loss / math.log(10)
 
-per_row: you return a loss for each row: one for the whole batch is wanted
+per_row: you return a loss for each row: return one for the whole batch
 - (logps * mask).sum() / mask.sum() -> (logps * mask).sum(-1) / mask.sum(-1)
 
-per_token: you return a loss for each token: their mean is wanted
+per_token: you return a loss for each token: return their mean
 - (logps * mask).sum() / mask.sum() -> logps * mask
 """)

@@ -1,4 +1,4 @@
-"""What goes wrong in the loss mask: wrong answers as edits of the right one (`check/_answers.py`)."""
+"""Common mistakes in the loss mask, as edits of the right answer (`check/_answers.py`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ end_of_turn_not_trained: the end-of-turn token of the replies is left out: such 
 learns to stop
 - int(inside) -> int(inside and token != end_of_turn)
 
-header_trained: the header is trained too: it is the template that writes it, not the model
+header_trained: the header is trained too: the template writes it, not the model
 - def loss_mask(input_ids, *, header, end_of_turn):
     mask, inside = [], False
     for t, token in enumerate(input_ids):
@@ -18,7 +18,7 @@ header_trained: the header is trained too: it is the template that writes it, no
         inside = inside and token != end_of_turn
     return mask
 
-turn_not_reply: both ends are off: the header is trained, and the end-of-turn token is not
+turn_not_reply: both ends are wrong: the header is trained, and the end-of-turn token isn't
 - def loss_mask(input_ids, *, header, end_of_turn):
     mask, inside = [], False
     for t, token in enumerate(input_ids):
@@ -27,7 +27,7 @@ turn_not_reply: both ends are off: the header is trained, and the end-of-turn to
         mask.append(int(inside))
     return mask
 
-first_reply_only: only the first assistant turn is trained: go on looking after it
+first_reply_only: only the first assistant turn is trained: keep looking for more after it
 - inside = token != end_of_turn -> if token == end_of_turn: break
 + return mask -> return mask + [0] * (len(input_ids) - len(mask))
 
@@ -37,7 +37,7 @@ last_reply_only: only the last assistant turn is trained, or each turn overwrite
 questions_trained: everything after the first header is trained, the user's next question included
 - inside = token != end_of_turn -> pass
 
-inverted: 0 and 1 have changed places: 1 is for what is trained
+inverted: 0 and 1 are swapped: 1 marks the tokens that are trained
 - return mask -> return [1 - m for m in mask]
 
 starts_late: it starts one token late, so that the first token of a reply is not trained
@@ -46,14 +46,14 @@ starts_late: it starts one token late, so that the first token of a reply is not
 starts_early: it starts one token early, on the last token of the header
 - return mask -> return [m | behind for m, behind in zip(mask, [*mask[1:], 0])]
 
-ends_late: it ends one token late, on what the template writes behind the end of turn
+ends_late: it ends one token late, on what the template writes after the end of turn
 - return mask -> return [m | before for m, before in zip(mask, [0, *mask])]
 
-one_place_early: the whole mask is one place too early, on the positions that predict the reply:
-mark the tokens of the reply themselves, the loss shifts them
+one_place_early: the whole mask is one position too early, where the reply is predicted:
+mark the tokens of the reply themselves, since the loss does the shifting
 - return mask -> return mask[1:] + [0]
 
-one_place_late: the whole mask is one place too late
+one_place_late: the whole mask is one position too late
 - return mask -> return [0] + mask[:-1]
 
 every_end_of_turn: the end of turn of the user's questions is trained as well
@@ -64,7 +64,7 @@ any_turn: you look for the header's first token only: it opens the user's turns 
 + list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[0]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t + 1 - len(header)] == header[0]
 
-part_of_header: you look for a single token of the header, which may stand in a question too:
+part_of_header: you look for a single token of the header, which may also occur in a question:
 compare the whole header
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[1]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> token == header[-2]
@@ -74,8 +74,8 @@ compare the whole header
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t + 2 - len(header)] == header[1]
 - list(input_ids[t + 1 - len(header):t + 1]) == list(header) -> input_ids[t - 1] == header[-2]
 
-token_by_token: you look at each token by itself: whether it is trained depends on whose turn it
-is in
+token_by_token: you look at each token separately: whether it is trained depends on whose turn it
+belongs to
 - return mask -> return [int(i not in [*header, end_of_turn]) for i in input_ids]
 - return mask -> return [int(i not in header) for i in input_ids]
 - return mask -> return [int(i == end_of_turn) for i in input_ids]
@@ -83,10 +83,10 @@ is in
 everything: everything is trained: the header is never looked for
 - return mask -> return [1] * len(mask)
 
-nothing: nothing is trained: either the comparison with the header never holds (a list never equals a
-tensor, a tuple or a single token), or you stop at the first end of turn, which is the user's
+nothing: nothing is trained: either the comparison with the header is never true (a list never equals
+a tensor, a tuple or a single token), or you stop at the first end of turn, which is the user's
 - == list(header) -> == tuple(header)
 
-token_ids: you return the trained ids themselves, as labels with -100 elsewhere: 1 and 0 are wanted
+token_ids: you return the trained ids, as labels with -100 elsewhere: return ones and zeros
 - return mask -> return [i if m else -100 for i, m in zip(input_ids, mask)]
 """)

@@ -1,4 +1,4 @@
-"""Week 2: a layer with a LoRA adapter, NF4's codes, and what four bits save."""
+"""Week 2: a linear layer with a LoRA adapter, NF4's codes, and the memory that weights take."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ LORA_FORWARD = Exercise(
                 "alpha": 5,
                 "r": 2,
             },
-            "the weight gives [3, 2]; a gives [1, 4], b makes it [5, 4], times 5/2",
+            "the weight gives [3, 2]; a gives [1, 4], b turns that into [5, 4], times 5/2",
         ),
     ),
     random=_lora_inputs,
@@ -85,7 +85,7 @@ NF4_CODES = Exercise(
         Case(
             "the blocks [2, -2, 0, 1, 0, …] and [-4, 3, 1, 0.5, 0, …] and the NF4 codebook",
             {"w": _two_blocks(), "codebook": NF4},
-            "scaled [1, -1, 0, .5] and [-1, .75, .25, .125]; .5 is nearer to 0.441, code 12, than "
+            "scaled [1, -1, 0, .5] and [-1, .75, .25, .125]; .5 is closer to 0.441, code 12, than "
             "to 0.563, code 13",
         ),
     ),
@@ -97,12 +97,12 @@ NF4_CODES = Exercise(
         Edge(
             "zero_block",
             Case(
-                "a block of nothing but zeros",
+                "a block of zeros",
                 {"w": torch.zeros(1, 64), "codebook": NF4},
                 "0 is code 7",
             ),
-            "A block of zeros has no scale, and 0 / 0 is no number: divide by "
-            "absmax.clamp(min=1e-38), or look for 0 first.",
+            "A block of zeros has absmax 0, and 0 / 0 is NaN: divide by "
+            "absmax.clamp(min=1e-38), or handle 0 separately.",
             ("absmax.clamp(min=1e-38) -> absmax",),
         ),
     ),

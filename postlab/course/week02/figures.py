@@ -1,7 +1,7 @@
 """Week 2's figures: codebook, quantisation error, learning rates, quality, cost, merging, fitting.
 
-Each takes numbers or a frame and returns a closed figure; titles are computed from what is drawn.
-Left out: any estimate. Values and intervals come with the frame.
+Each function takes numbers or a frame and returns a closed figure whose title is computed from what
+is drawn. Nothing is estimated here: values and intervals come with the frame.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MEMORY_COLOURS = {  # of a training process's memory
 
 
 def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Figure:
-    """Draw where weights lie in their blocks, and what share each value of a codebook stands for.
+    """Draw the distribution of scaled weights, and the share that is rounded to each code.
 
     Args:
-        scaled: weights over the largest absolute value of their block, any shape.
+        scaled: weights divided by the largest absolute value of their block, any shape.
         codebooks: name to 16 ascending values; two of them.
     """
     values = np.asarray(scaled).ravel()
@@ -48,20 +48,20 @@ def plot_codebook(scaled: np.ndarray, codebooks: Mapping[str, np.ndarray]) -> Fi
             codes, 0, tall * shares / shares.max() * 0.9, color=METHOD_COLOURS["lora"], linewidth=3
         )
         bits = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
-        phrases.append(f"{name} {bits:.2f}")
+        phrases.append(f"{bits:.2f} bits with {name}")
         axes.set_title(
             f"{name}: shares of the 16 codes, {shares.min():.1%} to {shares.max():.1%}",
             loc="left", size=12, color=INK,
         )  # fmt: skip
-        axes.set(xlim=(-1.03, 1.03), yticks=[], xlabel="weight / largest of its block")
-    return headline(fig, f"Of four bits, {' and '.join(phrases)} carry information")
+        axes.set(xlim=(-1.03, 1.03), yticks=[], xlabel="weight / largest |weight| in its block")
+    return headline(fig, f"A 4-bit code carries {' and '.join(phrases)}")
 
 
 def plot_block_error(frame: pd.DataFrame) -> Figure:
-    """Draw the error of 4-bit weights against the bits they take, a line a codebook.
+    """Draw the error of 4-bit weights against the bits they take, one line per codebook.
 
     Args:
-        frame: rows with `codebook`, `block`, `bits` (a weight, constants included) and `error`
+        frame: rows with `codebook`, `block`, `bits` (per weight, with its scale) and `error`
             (root mean square, over that of the weights); `double` marks double quantisation.
     """
     fig, (axes,) = panels(1, 1, (10, 4.2))
@@ -79,16 +79,16 @@ def plot_block_error(frame: pd.DataFrame) -> Figure:
     ticks = plain.drop_duplicates("block")
     names = [f"{row['bits']:.4g}\n{row['block']}" for _, row in ticks.iterrows()]
     axes.set_xticks(np.log2(ticks["bits"] - 4), names)
-    axes.set(xlabel="bits a weight, constants included, and the block size that takes them")
-    axes.set_title("error of a weight, as a share of the weights' own size", loc="left", size=12)
+    axes.set(xlabel="bits per weight, scales included (above), and block size (below)")
+    axes.set_title("rms error, as a share of the rms weight", loc="left", size=12)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.12)
     at_64 = plain[plain["block"] == 64].set_index("codebook")["error"]
     less, saved = 1 - at_64["NF4"] / at_64.drop("NF4").iloc[0], 4.5 - twice["bits"]
     return headline(
         fig,
-        f"At 64 a block NF4 errs {less:.0%} less than even steps; "
-        f"double quantisation saves {saved:.2f} bits",
+        f"In blocks of 64, NF4's error is {less:.0%} smaller than that of even steps; "
+        f"double quantisation saves {saved:.2f} bits per weight",
     )
 
 
@@ -96,7 +96,7 @@ def plot_losses(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Draw training losses of several methods, each smoothed over a tenth of its steps.
 
     Args:
-        curves: method such as "lora-8" to its loss at each step, nats a token.
+        curves: method such as "lora-8" to its loss at each step, nats per token.
     """
     fig, (axes,) = panels(1, 1, (9, 4))
     ends = []
@@ -112,13 +112,13 @@ def plot_losses(curves: Mapping[str, Sequence[float]]) -> Figure:
             color=colour_of(method), weight="bold", annotation_clip=False,
         )  # fmt: skip
     axes.set(xlabel="optimiser step")
-    axes.set_title("training loss, nats a token", loc="left", size=12, color=INK)
+    axes.set_title("training loss, nats per token", loc="left", size=12, color=INK)
     best = min(ends)
-    return headline(fig, f"{label_of(best[1], start=True)} ends lowest, at {best[0]:.2f}")
+    return headline(fig, f"{label_of(best[1], start=True)} ends at the lowest loss, {best[0]:.2f}")
 
 
 def plot_learning_rates(frame: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw the loss of short runs against the learning rate, a line a method, the best marked.
+    """Draw the loss of short runs against the learning rate, one line per method, the best marked.
 
     Args:
         frame: rows with `method`, `lr`, `loss`; and `panel`, if there are to be several.
@@ -141,7 +141,7 @@ def plot_learning_rates(frame: pd.DataFrame, *, title: str = "") -> Figure:
         axes.set_xticks(rungs, [f"{rung:g}" for rung in rungs])
         axes.minorticks_off()
         axes.legend(frameon=False, labelcolor="linecolor", handletextpad=0.1, fontsize=10.5)
-        axes.set_title(panel or "loss after a short run, nats a token", loc="left", size=12)
+        axes.set_title(panel or "loss after a short run, nats per token", loc="left", size=12)
     low = frame["loss"].min()
     places[0].set_ylim(low - 0.02, min(frame["loss"].max(), 2.2 * low))
     if not title:
@@ -152,10 +152,10 @@ def plot_learning_rates(frame: pd.DataFrame, *, title: str = "") -> Figure:
 
 
 def plot_quality(frame: pd.DataFrame) -> Figure:
-    """Draw quality against trained parameters: mean, interval over prompts, a dot a seed.
+    """Draw quality against trained parameters: mean, interval over prompts, one dot per seed.
 
     Args:
-        frame: a row a method: `method`, `trainable`, `value`, `low`, `high` and `seeds`, shares.
+        frame: one row per method: `method`, `trainable`; `value`, `low`, `high`, `seeds`: shares.
     """
     fig, (axes,) = panels(1, 1, (10, 4.6))
     full = frame[frame["method"] == "full"].iloc[0]
@@ -182,17 +182,17 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     first, last = ranked.iloc[0], ranked.iloc[-1]
     return headline(
         fig,
-        f"LoRA: {first['value']:.0%} right at {first['trainable'] / full['trainable']:.1%} of the "
-        f"parameters, {last['value']:.0%} at {last['trainable'] / full['trainable']:.0%}; "
+        f"LoRA gets {first['value']:.0%} right with {first['trainable'] / full['trainable']:.1%} "
+        f"of the parameters, {last['value']:.0%} with {last['trainable'] / full['trainable']:.0%}; "
         f"full fine-tuning {full['value']:.0%}",
     )
 
 
 def plot_first_step(moved: pd.DataFrame) -> Figure:
-    """Draw how far one step moves the logits, against the rank, a line a scaling.
+    """Draw how far one step moves the logits against the rank, one line per scaling.
 
     Args:
-        moved: index rank, a column a scaling; root mean square, nats.
+        moved: index rank, one column per scaling; root mean square, nats.
     """
     fig, (axes,) = panels(1, 1, (9, 3.8))
     for name, colour in zip(moved, _LINE_COLOURS[::2], strict=True):
@@ -208,13 +208,13 @@ def plot_first_step(moved: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set_title("how far one step moves the logits, nats (rms)", loc="left", size=12, color=INK)
     growth = (moved.iloc[-1] / moved.iloc[0]).items()
-    growth_text = ", ".join(f"{factor:.1f}-fold under {name}" for name, factor in growth)
+    growth_text = " and ".join(f"{factor:.1f} under {name}" for name, factor in growth)
     ends = f"From rank {moved.index[0]} to {moved.index[-1]}"
-    return headline(fig, f"{ends} the first step grows {growth_text}")
+    return headline(fig, f"{ends}, the first step changes by a factor of {growth_text}")
 
 
 def plot_merges(changes: pd.DataFrame) -> Figure:
-    """Draw how many answers each way of merging an adapter changed, with intervals.
+    """Draw the share of answers that each way of merging an adapter changed, with intervals.
 
     Args:
         changes: index what it was merged into; columns `answers changed`, `low`, `high`, shares.
@@ -231,14 +231,14 @@ def plot_merges(changes: pd.DataFrame) -> Figure:
     axes.grid(axis="x", color="#e6e6e6")
     axes.set_title("greedy answers that changed, % of the prompts", loc="left", size=12, color=INK)
     shares_text = ", ".join(f"{share:.0f}% ({name})" for name, share in shares.items())
-    return headline(fig, f"Answers that the merge changes: {shares_text}")
+    return headline(fig, f"Share of answers that the merge changes: {shares_text}")
 
 
 def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[tuple] = ()) -> Any:
-    """Draw memory as stacked bars, a bar a row, with the limits of devices across.
+    """Draw memory as stacked bars, one per row, with lines for the limits of devices.
 
     Args:
-        frame: index: what the bar is called; columns: parts, from the bottom up.
+        frame: index: the name of the bar; columns: parts, from the bottom up.
         unit: of the numbers.
         limits: (name, size) of each device.
     """
@@ -264,7 +264,7 @@ def plot_memory(frame: pd.DataFrame, *, unit: str, title: str, limits: Sequence[
 
 
 def plot_scalings(rates: pd.DataFrame) -> Figure:
-    """Draw the sweeps at a fixed alpha, a panel a scaling, and say where the best rates lie.
+    """Draw the sweeps at a fixed alpha, one panel per scaling, with the best rates in the title.
 
     Args:
         rates: rows with `method` ("fixed-4", "rslora-64"; others are left out), `lr`, `loss`.
@@ -275,44 +275,49 @@ def plot_scalings(rates: pd.DataFrame) -> Figure:
     best = part.loc[part.groupby("method")["loss"].idxmin()].set_index("method")["lr"]
     ranks = sorted(int(method.partition("-")[2]) for method in best.index)
     low, high = ranks[0], ranks[-1]
-    fixed, root = (f"{best[f'{name}-{low}']:g} and {best[f'{name}-{high}']:g}" for name in scalings)
-    title = f"Best rate at ranks {low} and {high}: {fixed} under alpha / r, {root} under its root"
+    changes = []
+    for name, formula in scalings.items():
+        first, last = (f"{best[f'{name}-{rank}']:g}" for rank in (low, high))
+        change = f"stays at {first}" if first == last else f"goes from {first} to {last}"
+        changes.append(f"{change} under {formula}")
+    title = f"From rank {low} to {high}, the best rate {' and '.join(changes)}"
     return plot_learning_rates(part, title=title)
 
 
 def plot_step_memory(parts: pd.DataFrame, step_s: Mapping[str, float]) -> Figure:
-    """Draw the memory of a training step, a bar a method with its time, and compare what is held.
+    """Draw the memory of a training step, one bar per method with its time.
 
     Args:
         parts: index method, with "full", "lora-16" and "qlora-16"; columns: parts, MiB.
-        step_s: method to seconds a step.
+        step_s: method to seconds per step.
     """
-    fixed = parts.drop(columns="activations").sum(axis=1)
-    less = {
-        method: f"{1 - fixed[method] / fixed['full']:.0%}" for method in ("lora-16", "qlora-16")
-    }
-    title = (
-        f"LoRA 16 holds {less['lora-16']} less than full fine-tuning, "
-        f"QLoRA 16 {less['qlora-16']}; activations stay"
+    total, fixed = parts.sum(axis=1), parts.drop(columns="activations").sum(axis=1)
+    less, less_fixed = (
+        [f"{1 - sizes[method] / sizes['full']:.0%}" for method in ("lora-16", "qlora-16")]
+        for sizes in (total, fixed)
     )
-    named = parts.set_axis([f"{m}\n{1000 * step_s[m]:.0f} ms a step" for m in parts.index])
+    title = (
+        f"LoRA 16 saves {less[0]} of a step's memory and QLoRA 16 {less[1]}; "
+        f"without activations it would be {less_fixed[0]} and {less_fixed[1]}"
+    )
+    named = parts.set_axis([f"{m}\n{1000 * step_s[m]:.0f} ms per step" for m in parts.index])
     return plot_memory(named, unit="memory of a training step, MiB", title=title)
 
 
 def kind_of(method: str) -> str:
-    """'lora' of 'lora-8'."""
+    """The kind of a method: 'lora' for 'lora-8'."""
     return method.partition("-")[0]
 
 
 def label_of(method: str, *, start: bool = False) -> str:
-    """'LoRA 8' of 'lora-8'; with start, as a sentence begins."""
+    """The name to show: 'LoRA 8' for 'lora-8'; with start=True, as at the start of a sentence."""
     kind, _, rank = method.partition("-")
     name = f"{METHOD_NAMES.get(kind, 'r =')} {rank}".strip()
     return name[0].upper() + name[1:] if start else name
 
 
 def colour_of(method: str) -> str:
-    """Its kind's colour; among LoRAs the darker the higher the rank."""
+    """The colour of a method's kind; among LoRAs, darker for higher ranks."""
     kind, _, rank = method.partition("-")
     if kind in ("full", "qlora"):
         return METHOD_COLOURS[kind]

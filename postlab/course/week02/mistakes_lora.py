@@ -1,4 +1,4 @@
-"""What goes wrong in a LoRA layer: edits of the right answer below."""
+"""Common mistakes in a LoRA layer, as edits of the right answer below."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ def lora_forward(
 
 
 LORA_FORWARD = mistakes("""
-scale_missing: nothing scales the adapter: its output is multiplied by alpha / r
+scale_missing: the adapter isn't scaled: multiply its output by alpha / r
 - alpha / r -> 1
 
-r_forgotten: you multiply by alpha and do not divide by r
+r_forgotten: you multiply by alpha but don't divide by r
 - alpha / r -> alpha
 
-alpha_forgotten: you divide by r and do not multiply by alpha
+alpha_forgotten: you divide by r but don't multiply by alpha
 - alpha / r -> 1 / r
 
-rslora_scale: you scale by alpha / sqrt(r): that is rsLoRA, plain LoRA divides by r
+rslora_scale: you scale by alpha / sqrt(r): that is rsLoRA; plain LoRA divides by r
 - alpha / r -> alpha / r ** 0.5
 
-scale_upside_down: you scale by r / alpha: it is alpha / r
+scale_upside_down: you scale by r / alpha: it should be alpha / r
 - alpha / r -> r / alpha
 
-scale_product: you scale by alpha * r: it is alpha / r
+scale_product: you scale by alpha * r: it should be alpha / r
 - alpha / r -> alpha * r
 
-whole_division: you divide with //, which throws the fraction away: alpha / r need not be whole
+whole_division: you divide with //, which drops the fraction: alpha / r may not be an integer
 - alpha / r -> alpha // r
 
-scale_twice: alpha / r is in it twice: scale a or b or the product of both, and only one of them
+scale_twice: you apply alpha / r twice: scale a, b or their product, but only one of them
 - scale * (down -> scale ** 2 * (down
 
-base_scaled: you scale the frozen layer's output too: alpha / r belongs to the adapter alone
+base_scaled: you scale the frozen layer's output too: alpha / r applies only to the adapter
 - base + scale * (down @ b.T) -> scale * (base + down @ b.T)
 
-base_forgotten: you return the adapter's part alone: add it to what the frozen weight gives
+base_forgotten: you return only the adapter's part: add it to the output of the frozen weight
 - base + scale -> scale
 
-adapter_forgotten: you return what the frozen weight gives: the adapter's part is missing
+adapter_forgotten: you return only the frozen weight's output: the adapter's part is missing
 - base + scale * (down @ b.T) -> base
 
 a_and_b_swapped: b is applied before a, or you form a @ b: x goes down through a, then up through b
@@ -68,7 +68,7 @@ weight_not_transposed: the weight is not transposed: it is (out, in), so it is x
 F.linear
 - x @ weight.T -> x @ weight
 
-x_on_the_right: x stands on the right: it holds rows, (…, in), so it comes first, x @ weight.T
+x_on_the_right: x is on the right: it holds rows, (…, in), so it comes first, x @ weight.T
 - x @ weight.T -> weight @ x
 + x @ a.T -> a @ x
 + down @ b.T -> b @ down
@@ -78,9 +78,9 @@ nothing_transposed: nothing is transposed: weights are (out, in), so it is x @ w
 + x @ a.T -> x @ a
 + down @ b.T -> down @ b
 
-adapter_on_output: the adapter is fed with the frozen layer's output: it reads x, beside that layer
+adapter_on_output: you feed the frozen layer's output to the adapter: it reads x, like that layer
 - x @ a.T -> base @ a.T
 
-subtracted: the adapter's part is subtracted: it is added
+subtracted: you subtract the adapter's part: add it
 - base + scale -> base - scale
 """)

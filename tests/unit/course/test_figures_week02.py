@@ -17,14 +17,14 @@ def _nothing_left_open():
 
 
 def title(figure) -> str:
-    return figure.get_suptitle()
+    return " ".join(figure.get_suptitle().split())  # a long title is wrapped
 
 
 def test_codebook_title_counts_bits():
     scaled = np.tile([-1.0, 1.0], 32)  # two of the codes, equally often: one bit
     even, coarse = np.linspace(-1, 1, 16), np.linspace(-0.1, 1, 16)
     found = title(figures.plot_codebook(scaled, {"even": even, "coarse": coarse}))
-    assert found == "Of four bits, even 1.00 and coarse 1.00 carry information"
+    assert found == "A 4-bit code carries 1.00 bits with even and 1.00 bits with coarse"
 
 
 def test_block_error_title_compares_at_64():
@@ -33,13 +33,14 @@ def test_block_error_title_compares_at_64():
     frame = pd.DataFrame(rows, columns=["codebook", "block", "bits", "error", "double"])
     found = title(figures.plot_block_error(frame))
     assert found == (
-        "At 64 a block NF4 errs 10% less than even steps; double quantisation saves 0.37 bits"
+        "In blocks of 64, NF4's error is 10% smaller than that of even steps; "
+        "double quantisation saves 0.37 bits per weight"
     )
 
 
 def test_losses_title_names_the_lowest_end():
     curves = {"full": [2.0] * 20, "lora-8": [3.0] * 10 + [1.0] * 10}
-    assert title(figures.plot_losses(curves)) == "LoRA 8 ends lowest, at 1.00"
+    assert title(figures.plot_losses(curves)) == "LoRA 8 ends at the lowest loss, 1.00"
 
 
 def test_learning_rates_title_names_the_optima():
@@ -66,7 +67,9 @@ def test_quality_title_compares_the_ends():
     ]
     columns = ["method", "trainable", "value", "low", "high", "seeds"]
     found = title(figures.plot_quality(pd.DataFrame(rows, columns=columns)))
-    assert found == ("LoRA: 60% right at 1.0% of the parameters, 75% at 8%; full fine-tuning 80%")
+    assert found == (
+        "LoRA gets 60% right with 1.0% of the parameters, 75% with 8%; full fine-tuning 80%"
+    )
 
 
 def test_memory_draws_every_part_and_limit():
@@ -86,14 +89,16 @@ def test_ranks_have_colours_of_their_own():
 def test_first_step_title_compares_the_ends_of_each_line():
     moved = pd.DataFrame({"flat": [1.0, 1.0, 1.0], "steep": [1.0, 2.0, 8.0]}, index=[1, 8, 64])
     found = title(figures.plot_first_step(moved))
-    said = "From rank 1 to 64 the first step grows 1.0-fold under flat, 8.0-fold under steep"
-    assert found == said
+    assert found == (
+        "From rank 1 to 64, the first step changes by a factor of "
+        "1.0 under flat and 8.0 under steep"
+    )
 
 
 def test_merges_are_drawn_in_percent_and_named():
     rows = {"answers changed": [0.0, 0.25], "low": [0.0, 0.2], "high": [0.05, 0.3]}
     figure = figures.plot_merges(pd.DataFrame(rows, index=["one", "two"]))
-    assert title(figure) == "Answers that the merge changes: 0% (one), 25% (two)"
+    assert title(figure) == "Share of answers that the merge changes: 0% (one), 25% (two)"
     assert list(figure.axes[0].lines[-1].get_xdata()) == [0.0, 25.0]
 
 
@@ -102,20 +107,26 @@ def test_scalings_have_a_panel_each_and_name_the_best_rates():
     rows += [(f"fixed-{r}", lr, abs(lr - r / 100)) for r in (4, 16) for lr in (0.04, 0.16)]
     rows += [(f"rslora-{r}", lr, lr) for r in (4, 16) for lr in (0.04, 0.16)]
     figure = figures.plot_scalings(pd.DataFrame(rows, columns=["method", "lr", "loss"]))
-    assert " ".join(title(figure).split()) == (
-        "Best rate at ranks 4 and 16: 0.04 and 0.16 under alpha / r, 0.04 and 0.04 under its root"
+    assert title(figure) == (
+        "From rank 4 to 16, the best rate goes from 0.04 to 0.16 under alpha / r "
+        "and stays at 0.04 under alpha / sqrt(r)"
     )
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["alpha / r", "alpha / sqrt(r)"]
 
 
-def test_step_memory_compares_what_is_held_without_activations():
+def test_step_memory_compares_totals_and_what_is_held_without_activations():
     parts = pd.DataFrame(
-        {"weights": [4.0, 4.0, 1.0], "optimizer": [6.0, 1.0, 1.0], "activations": [9.0, 9.0, 99.0]},
+        {
+            "weights": [4.0, 4.0, 1.0],
+            "optimizer": [6.0, 1.0, 1.0],
+            "activations": [10.0, 10.0, 3.0],
+        },
         index=["full", "lora-16", "qlora-16"],
     )
     figure = figures.plot_step_memory(parts, {"full": 0.01, "lora-16": 0.02, "qlora-16": 0.5})
-    assert " ".join(title(figure).split()) == (
-        "LoRA 16 holds 50% less than full fine-tuning, QLoRA 16 80%; activations stay"
+    assert title(figure) == (
+        "LoRA 16 saves 25% of a step's memory and QLoRA 16 75%; "
+        "without activations it would be 50% and 80%"
     )
     names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert names[2] == "qlora-16\n500 ms a step"
+    assert names[2] == "qlora-16\n500 ms per step"
