@@ -794,7 +794,7 @@ answers = {
 plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=40)
 
 # %% [markdown]
-# With the same rows and the same number of steps, one changed line decides whether the model can stop. The loss doesn't show it. What does is the share of answers that *end*: none before the fix, all of them after it.
+# With the same rows and the same number of steps, one changed line decides whether the model can stop. The loss doesn't reveal that, but the share of answers that *end* does: it was none before the fix and is all of them now.
 #
 # You can run into this bug with a real model. SmolLM2's published pad token *is* its end of turn (`smol` gives it a different one). TRL's own collator masks by length, but many others mask by id.
 
@@ -847,7 +847,7 @@ costs = {
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# In the stored output the frozen weights shrink from 5.7 MB to 1.4 MB. That is a quarter; with four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and they make up a large part of such a small model. A step took longer with NF4
+# In the stored output the frozen weights shrink from 5.7 MB to 1.4 MB. That is a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. A step took longer with NF4
 # (0.099 against 0.072 seconds), though five steps are too few to take the exact ratio seriously. Don't compare the first logged losses: the long run logs a mean over several steps. On a GPU, for a 7B, four bits decide whether
 # the model fits at all.
 

@@ -257,8 +257,11 @@ def agreement(margins, rows):
 plot_calibration(agreement(margins, held_out))
 
 # %% [markdown]
-# On the left, what it cannot see: to the SFT model the steps of any deed are a fluent how-to. On the right, the pairs in five groups by confidence; below the line is
-# overconfidence. All of it for pairs *of the kind it was trained on*. PPO will show it others.
+# The reward model does worst on how-to's: it ranks 74% of those pairs correctly, against 86% for unsafe requests and 100% for riddles. The likely reason is what it looks at. Riddles are easy, because one reply admits that nobody knows and the other doesn't. But if the rejected how-to gives the steps of a *different* task, both replies are
+# fluent instructions, and to tell them apart the model has to compare the steps with the question. A linear layer on the SFT model's last hidden state may not see that. (You can test this explanation: split the how-to's in `held_out` by whether the rejected reply is a refusal, and compare the `margins`.)
+#
+# The right panel shows the same pairs in five groups, by how confident the model was. A point below the line means that it was overconfident. In the three middle groups it was: where it was 81%, 94% and 99% sure, it was right in 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
+# was trained on*. PPO will show it other replies.
 
 # %% [markdown]
 # ## 3. PPO with a KL penalty
@@ -497,7 +500,10 @@ wrong = after[after["gold"] == 0].sort_values("proxy", ascending=False)
 wrong[["prompt", "answer", "proxy"]].head(6)
 
 # %% [markdown]
-# Replies that the reward model likes and the oracle calls wrong. Nobody taught them: the policy looks for whatever scores. That is *reward hacking*; as statistics, Goodhart's law.
+# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-to's stayed where they were (80% and 78%). So this short run was a success.
+#
+# The second table shows replies that the oracle calls wrong and the reward model scores highest. They reveal where the reward model is blind: it likes the steps of a different task, and even the reply "4". But PPO didn't have to invent such replies. SFT already got 20% of the how-to's wrong, and the scores of how-to's have hardly changed (2.32 and 2.38). So this table isn't evidence of
+# reward hacking yet. For that, the score has to go up while the truth goes *down*.
 
 # %% [markdown]
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
@@ -526,7 +532,7 @@ plot_overoptimisation(curves[curves["method"] == "ppo"])
 #
 # The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost.
 #
-# Note that PPO works as it should. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. What is wrong is the reward. Here is what the policies say in the end without a penalty:
+# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. It's the reward that is wrong. Without a penalty, the policies end up saying things like these:
 
 # %%
 samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0")
@@ -613,7 +619,7 @@ policies = {"ref": ref, "always cc": always_cc, "optimum": optimum}
 # &= \beta \log Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)
 # \end{aligned}$$
 #
-# A KL is never negative, and it is 0 only if $\pi = \pi^*$. So $\pi^*$ is the only optimum, and its value is $\beta \log Z$. The next cell checks the formula on 10,000 random policies, and that none of them is better.
+# A KL is never negative, and it is 0 only if $\pi = \pi^*$. So $\pi^*$ is the only optimum, and its value is $\beta \log Z$. The next cell checks the formula on 10,000 random policies, and also that none of them is better than $\pi^*$.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1005,7 +1011,7 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 #
 # <details><summary>Answer</summary>
 #
-# Were the baselines tuned as carefully as the new method? Is the comparison at equal KL, ideally as curves of quality against KL, and not at one point each? Which methods saw fresh samples? How many seeds are there? Is the judge different from the reward model used in training, and is length controlled for? If the gain disappears at equal KL, the new method just takes
+# Were the baselines tuned as carefully as the new method? Does it compare methods at equal KL, ideally with whole curves of quality against KL? Which methods saw fresh samples? How many seeds are there? Is the judge different from the reward model used in training, and is length controlled for? If the gain disappears at equal KL, the new method just takes
 # larger steps.
 #
 # *A likely follow-up:* "Which baseline is most often missing?" Online or iterated DPO. Without it, you can't tell a better loss from fresh data.
