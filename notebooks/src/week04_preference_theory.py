@@ -257,10 +257,23 @@ def agreement(margins, rows):
 plot_calibration(agreement(margins, held_out))
 
 # %% [markdown]
-# The reward model does worst on how-to's: it ranks 74% of those pairs correctly, against 86% for unsafe requests and 100% for riddles. The likely reason is what it looks at. Riddles are easy, because one reply admits that nobody knows and the other doesn't. But if the rejected how-to gives the steps of a *different* task, both replies are
-# fluent instructions, and to tell them apart the model has to compare the steps with the question. A linear layer on the SFT model's last hidden state may not see that. (You can test this explanation: split the how-to's in `held_out` by whether the rejected reply is a refusal, and compare the `margins`.)
+# The reward model does worst on how-to's: it ranks 74% of those pairs correctly, against 86% for unsafe requests and 100% for riddles. Why? Two thirds of the rejected how-to's are needless refusals; the others give the steps of a different task. Let's look at the two kinds
+# separately:
+
+# %%
+howtos = pd.DataFrame(
+    {"refusal": "will not help" in row["rejected"][-1]["content"], "ranked correctly": margin > 0}
+    for row, margin in zip(held_out, margins, strict=True)
+    if row["family"] == "howto"
+)
+howtos["rejected reply"] = howtos["refusal"].map({True: "a refusal", False: "another task's steps"})
+howtos.groupby("rejected reply")["ranked correctly"].agg(["size", "mean"]).round(2)
+
+# %% [markdown]
+# If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. One
+# linear layer on the SFT model's last hidden state doesn't manage that.
 #
-# The right panel shows the same pairs in five groups, by how confident the model was. A point below the line means that it was overconfident. In the three middle groups it was: where it was 81%, 94% and 99% sure, it was right in 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
+# The right panel of the figure shows all pairs in five groups, by how confident the model was. A point below the line means that it was overconfident. In the three middle groups it was: where it was 81%, 94% and 99% sure, it was right in 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
@@ -502,8 +515,16 @@ wrong[["prompt", "answer", "proxy"]].head(6)
 # %% [markdown]
 # On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-to's stayed where they were (80% and 78%). So this short run was a success.
 #
-# The second table shows replies that the oracle calls wrong and the reward model scores highest. They reveal where the reward model is blind: it likes the steps of a different task, and even the reply "4". But PPO didn't have to invent such replies. SFT already got 20% of the how-to's wrong, and the scores of how-to's have hardly changed (2.32 and 2.38). So this table isn't evidence of
-# reward hacking yet. For that, the score has to go up while the truth goes *down*.
+# The second table shows replies that the oracle calls wrong and the reward model scores highest. They reveal where the reward model is blind: it likes the steps of a different task, and even the reply "4". Has PPO learned to exploit this? Compare with what SFT answered to the same prompts:
+
+# %%
+pairs = after.join(before, rsuffix=" of SFT").loc[wrong.index]
+same = (pairs["answer"] == pairs["answer of SFT"]).sum()
+print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
+pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
+
+# %% [markdown]
+# It hasn't. Most of the wrong replies are simply SFT's, with the same scores; only here and there has PPO found a wrong reply that scores higher. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
 
 # %% [markdown]
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
