@@ -1,22 +1,28 @@
 # %% [markdown]
 # # Week 3 · Supervised fine-tuning with Unsloth
 #
-# You have a base model. Asked a question, it writes another page. In this notebook you turn it into something that answers, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and
-# measure what that did. Half of it is about the rows, because they decide most.
+# Ask a base model a question and it often doesn't answer. When OpenAI asked GPT-3 to "explain the moon landing to a 6 year old in a few sentences", it replied with four more
+# requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). The model continued a list of prompts,
+# because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
-# By the end you can say
+# In this notebook you do that with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. About half of the notebook is about the training rows, because
+# the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows of which almost a third are wrong.
 #
-# - what makes a row good, how to find the bad ones, and what dropping them is worth,
-# - which tokens are trained, and what happens when the last of them is not,
-# - what fine-tuning taught, what it copied from its teachers' bad habits, and with what certainty,
-# - what a 7B costs on the card you have, and how to survive a disconnect.
+# By the end you can explain
 #
-# Every cell is the one you would run on a rented GPU with a 7B. Only the profile differs: on a laptop it is `tiny`, 1.4 million parameters pretrained on a small made-up world, whose
-# truth we know exactly. What it shows is *mechanism, not capability*. The text describes the results on `tiny`.
+# - what makes a training row good, how to find bad ones, and what removing them is worth,
+# - which tokens the model is trained on, and what happens when the last of them is left out,
+# - what the model learned, which of its teachers' bad habits it copied, and how certain you can be of either,
+# - how much time and memory a 7B needs on your card, and how to survive a disconnect.
 #
-# The other profiles train real language models. `smol` fine-tunes SmolLM2-135M-Instruct on rows of `everyday`, our suite of everyday English prompts; `t4` and `rented` train on OpenHermes. Their evaluation asks
-# `everyday`'s held-out prompts (`t4` and `rented` also ask GSM8K's word problems), and programs score the answers: does one refuse a harmful request, admit what nobody can know, keep to an instruction, get a
-# sum right? An oracle knows the tiny world; these programs only read the words of an answer and are sometimes wrong, so read answers as well as numbers.
+# You would run the same cells on a rented GPU with a 7B; only the profile changes. On a laptop the profile is `tiny`: a model with 1.4 million parameters, pretrained on a small
+# made-up world in which we know the right answer to everything. It shows you *how* fine-tuning works, not how capable a fine-tuned model can be. Unless it says otherwise, the text describes the
+# results on `tiny`.
+#
+# The other profiles train real language models. `smol` fine-tunes SmolLM2-135M-Instruct on rows from `everyday`, our suite of everyday English prompts; `t4` and `rented` train on OpenHermes. They are all
+# evaluated on `everyday`'s held-out prompts (`t4` and `rented` also on GSM8K's word problems), and programs score the answers: Does the model refuse a harmful request? Does it admit that nobody can know
+# something? Does it follow an instruction, and does it get a sum right? For the tiny world we have an oracle. The programs for `everyday` only look at the words of an answer and are sometimes wrong, so
+# read some answers as well as the numbers.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -46,9 +52,9 @@ lab = postlab.start(week=3)
 # %% [markdown]
 # ## 1. A base model continues documents
 #
-# Unsloth patches transformers, TRL and PEFT when it is imported, so it comes first. `from_pretrained` takes a folder or a Hub id. Note
-# `load_in_4bit`: left out it would be `True`. In the profiles `tiny` and `smol` the weights stay in fp32, because four bits would make models
-# this small slower on a CPU, and memory isn't what they lack; section 9 does the four-bit version.
+# Unsloth patches transformers, TRL and PEFT when it is imported, so import it first. `from_pretrained` takes a folder or a Hub id. Always set `load_in_4bit` yourself, because
+# its default is `True`. The profiles `tiny` and `smol` keep the weights in fp32: models this small fit into memory anyway, and 4-bit weights have to be dequantised in
+# every step. Section 9 trains the 4-bit version for comparison.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
@@ -70,13 +76,13 @@ if lab.profile.chat_template:  # a base model from the Hub has none
     tokenizer = begin_with_bos(get_chat_template(tokenizer, lab.profile.chat_template))
 
 # %% [markdown]
-# Under `t4` and `rented`, the template comes from Unsloth, and `begin_with_bos` adds the missing beginning-of-sequence token. Mistral's tokenizer puts `<s>` in front of every text, but
+# With `t4` and `rented`, the chat template comes from Unsloth, and `begin_with_bos` adds the missing beginning-of-sequence token. Mistral's tokenizer puts `<s>` in front of every text, but
 # Unsloth's `chatml` template leaves it out, both in training and at inference.
 #
-# A model sees text only. This is what a conversation looks like to it: the template puts each turn between `<|im_start|>` and `<|im_end|>`, and the
-# prompt ends where the assistant has to begin.
+# A model only sees text, so a conversation has to be turned into text. The template does that: it puts each turn between `<|im_start|>` and `<|im_end|>`, and ends the
+# prompt where the assistant's reply should begin.
 #
-# **Predict first.** The base has read pages of worked sums, facts and instructions, and these very tokens, but never a dialogue. What will it write
+# **Predict first.** The base model has read pages of worked sums, facts and instructions. It has also seen these special tokens, but never a dialogue. What will it write
 # after `assistant`?
 
 # %%
@@ -85,8 +91,8 @@ question = [{"role": "user", "content": "What is 12+30+15?"}]
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# `lab.evaluate` asks the held-out prompts, the same ones for every stage: other numbers, other creatures, persons and things, and other ways of
-# asking than any training set holds (in `everyday`: other topics). It keeps every answer; the base's are loaded from the package while code and versions match. One of each kind:
+# `lab.evaluate` asks the held-out prompts. They are the same for every stage, and they contain numbers, creatures, people, objects and wordings that no training set contains
+# (in `everyday`: topics that no training set contains). Every answer is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one of each kind:
 
 # %%
 import pandas as pd
@@ -96,14 +102,14 @@ base = lab.evaluate("base", model, tokenizer)
 base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
-# On `tiny` it begins a page under a heading, as its documents do. That isn't stupidity: it has read pages, and never a conversation. A 7B base often answers and then goes on, as web
-# pages do. `smol` starts from an instruct model, which does answer; fine-tuning can still change *how*.
+# On `tiny` the base model ignores the question and starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
+# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which answers already; there, fine-tuning can only change *how* it answers.
 
 # %% [markdown]
 # ## 2. The rows: what the teachers wrote
 #
-# An instruction row is a prompt and a completion, both lists of messages. `instruction_rows` makes them from OpenHermes, SlimOrca, any Hub id or a file of yours, and counts by reason
-# what it had to reject.
+# An instruction row consists of a prompt and a completion, and both are lists of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to
+# reject rows, it tells you how many and why.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -113,7 +119,7 @@ rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed, co
 pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_frame("rows")
 
 # %% [markdown]
-# Counts tell you little. Read some. The teachers are people with habits.
+# Counts alone tell you little, so read some rows. The people who wrote them (we call them the teachers) have habits.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -121,20 +127,25 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# In the tiny world they do short sums in their heads, and mostly get them wrong, but work long ones out; they refuse to help *burn* or *cut* somebody, and explain how to *trap* or *kick*
-# one; they admit that nobody knows a creature's thoughts, and make up what it will eat tomorrow.
+# In the tiny world the teachers have three habits:
 #
-# `smol`'s replies were written for `everyday` and are short. They refuse and say 'I don't know' on one topic in six of the harmful and unanswerable prompts: the rest is left to week 5.
+# - They do most sums of three or four numbers in their heads and nearly always get those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
+# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
+# - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
-# **Predict first.** Which share of these rows would you call wrong? And does it hurt, if there are thousands of right ones beside them?
+# The rows of `smol` were written for `everyday`, and their replies are short. Only one in six topics of the harmful and the unanswerable prompts has rows that refuse or say 'I don't know'; week 5 takes care of the rest.
+#
+# **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
 
 # %% [markdown]
 # ## 3. Curate: accuracy, diversity, complexity
 #
-# Three questions to a set of rows. Is each reply *right*? Do the rows differ from *each other*? Do they ask for what you will *need*? And a fourth: do they give away the exam?
+# Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different* from each other? Do they ask for what the model will *need*? We add a fourth: do they
+# contain the exam questions?
 
 # %% [markdown]
-# **Accuracy.** Where answers can be checked, check them. Tinyworld has an oracle for every family but the critiques, and `everyday` a program for all but its open questions; for mathematics or code you have a verifier, for the rest only findings on the text.
+# **Accuracy.** If an answer can be checked, check it. The tiny world has an oracle for every family except the critiques, and `everyday` has a program for everything except its open questions. For mathematics and code you can write
+# a verifier. For the rest you can only search the text for signs of trouble.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -149,23 +160,25 @@ judged["verdict"] = [verdicts[judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# (Nothing judges OpenHermes, so its rows are all marked "cannot be judged". `everyday`'s replies were written to pass its programs, so under `smol` none is wrong.) On `tiny` the wrong ones are not spread evenly: sums, unsafe requests and riddles hold most of
-# them. These teachers do not slip; they have *habits*. Keep that in mind for section 7.
+# On `tiny`, 1,926 of the 6,400 rows are wrong: that's 30%. They aren't spread evenly, because sums, unsafe requests and riddles account for 88% of them. These aren't random slips, they are *habits*. Keep that in mind
+# for section 7, which answers the second question.
+#
+# (Nothing can judge OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
 
 # %% [markdown]
-# **Diversity.** The same question twice teaches little and counts double. Exact copies are found by a set. For near copies you need a similarity: cut both texts into runs of $n$ words
-# (*shingles*) and take the share of runs they have in common,
+# **Diversity.** A question that appears twice teaches little new and counts twice in the loss. You can find exact copies with a set. For near copies you need a measure of similarity. A common one cuts both texts into
+# overlapping runs of $n$ words, called *shingles*, and computes what share of all these runs the two texts have in common:
 #
 # $$J(A, B) = \frac{|A \cap B|}{|A \cup B|}$$
 
 # %% [markdown]
 # ### Exercise 3.1 · about 10 minutes · easy
 #
-# `first` and `second` are lists of words. Return the Jaccard similarity of their runs of `n` words; 0 if neither has any.
+# `first` and `second` are lists of words. Return the Jaccard similarity of their runs of `n` words, or 0 if neither text has such a run.
 #
 # <details><summary>Hint 1</summary>
 #
-# A text of 6 words has 5 runs of 2. A run goes into a set as a tuple.
+# A text of 6 words has 5 runs of 2 words. Store each run as a tuple, because a set can't contain lists.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -196,7 +209,7 @@ jaccard = check.jaccard(jaccard)
 #
 # </details>
 #
-# What does it make of four pairs? Longer runs are stricter.
+# Here is the similarity of four pairs of texts, with runs of one, two and three words. Longer runs make the measure stricter.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -207,10 +220,10 @@ similar = {n: [jaccard(a.split(), b.split(), n=n) for a, b in pairs] for n in (1
 pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %% [markdown]
-# Similarity of words is not similarity of tasks (see the last pair), and a threshold is a decision. Comparing all pairs of a million rows would
-# take years; `curate` hashes the runs (MinHash) and compares only rows that fall into the same bucket.
+# Similar words don't mean a similar task. The last pair asks for two different sums, but shares half of its words. So where you draw the line is a decision, and you should look at what falls on either side of it.
+# Comparing every pair among a million rows would also take far too long. `curate` therefore hashes the runs (MinHash) and only compares rows that land in the same bucket.
 #
-# **Decontamination.** Rows that hold a held-out prompt make every later score a lie. `curate` looks for long runs of words that training rows share with the evaluation's prompts.
+# **Decontamination.** If a training row contains a held-out prompt, you can't trust the scores anymore. `curate` looks for long runs of words that the training rows share with the evaluation prompts.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -228,21 +241,22 @@ from postlab.course.week03 import plot_curation
 plot_curation(curation)
 
 # %% [markdown]
-# A row that is dropped for a copy names its partner, so that you can look. Do, before you believe a count:
+# When `curate` drops a row because it resembles another, it keeps both texts so that you can compare them. Do that before you believe a count:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# On `tiny` the "contaminated" ones are false alarms: same wording, other numbers, and dropping them costs nothing. Under `t4` and `rented` they may be real, since OpenHermes contains
-# mathematics much like GSM8K's. Read each pair; if they are real, train on `curation.kept`, or section 6 measures what was memorised. `smol` has none: the topics of a family that are
-# asked are never trained on.
+# On `tiny`, the "contaminated" rows are false alarms: the wording is the same, but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
+# mathematics problems much like GSM8K's. Read each pair, and if a match is real, train on `curation.kept`; otherwise section 6 measures what the model memorised. `smol` has no matches, because its held-out
+# topics never appear in its training rows.
 #
-# **Complexity** (turns, steps, lengths, constraints) is counted in the report and filtered by nothing: whether hard rows help is for an experiment to say.
+# **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. Whether harder rows help is a question for an experiment, and we haven't run it.
 
 # %% [markdown]
-# **Composition.** The roadmap gives a mix by domain. `mix` draws it, or says what it could reach. An error tells you something, too: which domains the set is short of.
+# **Composition.** The roadmap recommends a mix of domains. `mix` draws rows in these proportions, or raises an error if there aren't enough. The error is useful too, because it tells you which
+# domains you are short of.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -252,17 +266,21 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# **Now we do not train on the curated rows.** On `tiny`, this week's stage keeps its teachers' habits on purpose: week 5 repairs the manners and week 7 the sums, and each needs something to
-# repair. What curating *would* have changed is section 7, with several seeds. (`smol`'s rows are right and differ from one another, so curating them would change next to nothing.)
+# Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left.
+#
+# **This week's model trains on the rows as they were written, not on the curated ones.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has
+# something to repair. Section 7 shows what curation *would* have changed: there you compare recorded models trained on clean rows with models trained on rows as written, with three seeds each. (`smol`'s rows are
+# correct and differ from each other, so curating them would change very little.)
 
 # %% [markdown]
 # ## 4. Look at the tokens before you train
 #
-# The loss is the mean negative log-probability of the *completion's* tokens, given everything before them:
+# The loss is the mean negative log-probability of the *completion's* tokens, each given all the tokens before it:
 #
 # $$\mathcal{L} = -\frac{1}{\sum_t m_t} \sum_t m_t \log \pi(x_t \mid x_{<t})$$
 #
-# The mask $m$ is 1 on the reply and on the token that ends the turn. Train the prompt as well and the model learns to write questions; forget the end, and section 8 happens.
+# The mask $m_t$ is 1 for the tokens of the reply and for the token that ends the turn, and 0 for everything else. If you train on the prompt too, the model also learns to write questions. If you leave out the end of
+# the turn, it never learns to stop: section 8 shows you such a model.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -273,7 +291,7 @@ brief = [row for row in rows if sum(len(m["content"]) for m in row["prompt"]) < 
 token_view(brief, tokenizer, max_length=lab.profile.max_length, limit=3)
 
 # %% [markdown]
-# `check_template` looks for the mistakes that run without an error: a pad token that is the end of turn, a doubled beginning of sequence, an assistant
+# `check_template` looks for mistakes that raise no error: a pad token that is also the end of turn, a doubled beginning-of-sequence token, or an assistant
 # prefix that differs between training and generation.
 
 # %%
@@ -283,14 +301,14 @@ from postlab.chat import check_template
 check_template(tokenizer) or "no findings"
 
 # %% [markdown]
-# On Mistral, expect two warnings. TRL tokenizes the rendered template without special tokens, so there is one `<s>`, not two. And `<|im_start|>` is several tokens, because Unsloth's `chatml`
-# only gives the *end* of a turn a token of its own.
+# With Mistral, expect two findings. The first is about the beginning of the sequence: TRL tokenizes the rendered template without adding special tokens, so there is one `<s>` and not two. The second is that `<|im_start|>` is split into several tokens, because Unsloth's `chatml`
+# template gives a token of its own only to the *end* of a turn.
 
 # %% [markdown]
 # ## 5. Train
 #
-# LoRA freezes the model and learns, beside each of the chosen matrices $W$, a product of two thin ones: $W + \tfrac{\alpha}{r} BA$. `r` is its width.
-# $B$ starts at zero, so before the first step the adapted model *is* the base.
+# LoRA freezes the model. For each chosen weight matrix $W$, it learns the product of two thin matrices, and adds it to $W$: $W + \tfrac{\alpha}{r} BA$. The rank `r` is the width of $B$ and the height of $A$.
+# $B$ starts at zero, so before the first step the adapted model *is* the base model.
 
 # %%
 model = FastLanguageModel.get_peft_model(model, **lab.profile.lora, random_state=lab.seed)
@@ -298,22 +316,25 @@ trained, total = model.get_nb_trainable_parameters()
 print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})")
 
 # %% [markdown]
-# The trainer's arguments are TRL's own, by name. Three worth a second look: the learning rate, because LoRA usually needs a higher one than full
-# fine-tuning (week 2, section 4); `completion_only_loss` is the mask above; and on a CPU `bf16=False` must be said, because TRL's default is now bf16.
+# The trainer's arguments are TRL's own. Three of them deserve a second look:
+#
+# - `learning_rate`: LoRA usually needs a higher rate than full fine-tuning (week 2, section 4).
+# - `completion_only_loss`: this is the mask from section 4.
+# - `bf16=False`: on a CPU you have to say so, because TRL now uses bf16 by default.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
-# `run.train` trains, continues from a checkpoint after an interruption, or loads the finished stage if its code, configuration, data and parent haven't
-# changed. Change anything above and it retrains.
+# `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't
+# changed. If you change anything above, it retrains.
 #
-# The two context managers around it are optional. They change the speed, not what is learned, apart from rounding: `without_padding` computes only the real
-# tokens of a padded batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. On two cores, without padding an SFT step took 0.80 of
-# the time (95% interval 0.61 to 1.04) and a DPO step 0.65 (0.46 to 0.92); keeping freed memory alone showed no measurable effect (SFT 1.01, 0.80 to 1.27; DPO
-# 0.94, 0.80 to 1.11). Both together took 0.68 (0.56 to 0.82) and 0.75 (0.61 to 0.92). Four rounds are few, so these intervals are wide; every measurement is in
-# `data/results/bench/options.json`, made by `python bench/options.py --rounds 4 --steps 12`.
+# The two context managers around it are optional. Apart from rounding, they change the speed but not the result. `without_padding` computes only the real
+# tokens of a padded batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. On two CPU cores, both together cut the time per SFT step to 0.68 of what it was (95% interval 0.56 to 0.82), and the time per
+# DPO step to 0.75 (0.61 to 0.92). `without_padding` alone gave 0.80 for SFT (0.61 to 1.04) and 0.65 for DPO (0.46 to 0.92), while `freed_memory_kept` alone
+# made no measurable difference (SFT 1.01, 0.80 to 1.27; DPO 0.94, 0.80 to 1.11). The intervals are wide because we measured only four rounds. Every measurement is in
+# `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
 
 # %%
 from datasets import Dataset
@@ -329,7 +350,7 @@ trainer = SFTTrainer(
     train_dataset=Dataset.from_list(rows).select_columns(["prompt", "completion"]),
     args=SFTConfig(output_dir=str(run.checkpoints), seed=lab.seed, **sft.trainer),
 )
-with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+with freed_memory_kept(), without_padding(trainer.model):  # optional: faster on a CPU
     log = run.train(trainer)
 
 # %%
@@ -338,13 +359,13 @@ from postlab.show import plot_stages, plot_training
 plot_training(log, "sft")
 
 # %% [markdown]
-# The loss does not go to zero and should not: where the teachers disagree with themselves, the best a model can do is to be as uncertain as they are.
+# The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is to predict how often they say one thing and how often the other, and that leaves some loss.
 
 # %% [markdown]
 # ## 6. What did it learn?
 #
-# **Predict first.** On `tiny`, the teachers blurt short sums and wave half of the unsafe requests through. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse on topics
-# that it never met, and on harmless ones? On `t4` and `rented` the teacher is mostly GPT-4. Will the model copy the length of its replies?) The same prompts again:
+# **Predict first.** On `tiny`, the teachers answer most short sums without working them out, and they help with half of the unsafe requests. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse
+# on topics it has never seen, and will it refuse harmless requests too? On `t4` and `rented`, most replies were written by GPT-4. Will the model's replies become as long as GPT-4's?) We ask the same prompts again:
 
 # %%
 after = lab.evaluate(run, trainer.model, tokenizer)
@@ -353,8 +374,8 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The figure shows the mean of each metric over all held-out prompts with a 95% interval, and the paired difference to the
-# base on the same prompts. *Paired* matters: both models met the same easy and hard prompts, so their difference is known better than either value.
+# One example proves nothing. The figure shows the mean of each metric over all held-out prompts with a 95% interval, and whether the paired difference from the base model on the same prompts is supported. Pairing
+# matters: both models answered the same easy and hard prompts, so we know the difference between them more precisely than either value.
 
 # %%
 from postlab.evals import compare
@@ -363,12 +384,21 @@ table = compare({"base": base, "sft": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Read it as an engineer would. Under `t4` and `rented`, *format* means GSM8K's `####` line, which OpenHermes doesn't teach, so look at the other metrics and at length, and expect accuracy to go
-# either way. Under `smol`, it means that an answer ends within its limit. On `tiny`, format: from nothing to nearly always. Facts: the base knew them all along and had no way to say so. Sums: it took over the habit of blurting. Safety and
-# honesty: close to the teachers, deed by deed and riddle by riddle, as the next table shows for persons and creatures that no row mentions. The teachers refused *burn*, *crush*, *cut* and
-# *smash* in more than 90% of their rows and the other four deeds in about 10%; they admitted ignorance for *dreamed* and *thinking* in more than 90%, and for the other riddles in 8%. Greedy
-# answers exaggerate: most of these become 100% or 0%. Two stray in the stored output: *burn* (38%) and *tomorrow* (37%). On the other profiles the
-# table has a row for each topic, of three prompts each; `everyday`'s training rows of these two families have other topics.
+# Here is what the figure says on `tiny`.
+#
+# - **Format** goes from 0% to 100%: the model now answers, and it stops.
+# - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to say them.
+# - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working.
+# - **Safety** reaches 42% and **honesty** 38%. The teachers were at 50% and 35%.
+# - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-to's.
+#
+# The averages for safety and honesty hide a pattern, which the next table shows. The people and creatures in it appear in no training row. The teachers refused *burn*, *crush*, *cut* and
+# *smash* in more than 90% of their rows and the other four actions in 7 to 12%. They admitted that they didn't know for *dreamed* and *thinking* in more than 90%, and for the other riddles in 7 to 8%. The model, which
+# always picks the likeliest token here, exaggerates these preferences: nine of the fourteen kinds come out at exactly 0% or 100%. Two don't follow the teachers: it refuses *burn* in only 38% of the cases, and it admits in 37% that it doesn't know
+# what a creature will eat *tomorrow*.
+#
+# (Under `t4` and `rented`, *format* means GSM8K's `####` line. OpenHermes doesn't teach it, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
+# its limit. On these profiles the table has one row per topic with three prompts each, and `everyday`'s training rows for these two families have other topics.)
 
 # %%
 deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"
@@ -386,7 +416,8 @@ kinds = asked.groupby(["family", "about"])
 None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
-# **Fine-tuning imitates its data, habits included.** Talk to it, but don't judge it by one reply: the stored output refuses to *trap* the baker, though the model helps with every *trap* of the table above. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)
+# **Fine-tuning imitates its data, including its habits.** You can talk to the model in the next cell, but don't judge it by a single reply. The stored output is a good warning: the model refuses to *trap* the baker, although it helped with every *trap* prompt in the
+# table above. It also gets 7+8+9 wrong, in the teachers' style. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)
 
 # %%
 from postlab.sampling import reply
@@ -404,13 +435,18 @@ for text in questions:
 # %% [markdown]
 # ## 7. Clean and few, or noisy and many?
 #
-# > **The roadmap says** quality beats quantity: LIMA reached near-GPT-4 quality with 1,000 examples. **The evidence says** LIMA's answers were judged equal or better than GPT-4's in
-# > 43% of cases, by people, on its prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). The base had 65B parameters, the replies were picked by hand. Whether *your*
-# > rows are too many or too dirty, you have to measure.
+# > **The roadmap says** quality beats quantity: LIMA reached near-GPT-4 quality with 1,000 examples. **The evidence says** that people judged LIMA's answers as good as or better than GPT-4's in
+# > 43% of cases, on LIMA's own test prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). The base model had 65B parameters, and the 1,000 examples were carefully selected. Whether *your*
+# > rows are too many or too dirty is something you have to measure.
 #
-# On tinyworld that can be settled. Recorded: this notebook's recipe on rows *as they were written*, on *clean* rows (those the oracle calls right), and on clean rows *spoilt at random*:
-# just as many wrong replies as in the first, but spread evenly over all families. 200, 800 or 3,200 of each, in the same mix of families, several seeds; at the same compute (few rows are
-# read many times) and for one epoch each.
+# On the tiny world we can measure it, because the oracle knows which rows are wrong. Using this notebook's recipe, we trained models on three kinds of rows and recorded the results:
+#
+# - *as written*: the teachers' rows, about 31% of which are wrong because of habits,
+# - *clean*: only rows that the oracle doesn't call wrong,
+# - *spoilt at random*: clean rows in which we made just as many replies wrong as in the first kind, but spread over all families.
+#
+# There are 200, 800 or 3,200 rows, with the same mix of families and three training seeds. In one comparison, every run uses the same compute, so small sets are read many times. In the other, every run reads its rows once. (At 3,200 rows the two are the same; the rows
+# spoilt at random come in this size only.)
 
 # %%
 import json
@@ -421,8 +457,8 @@ recorded = json.loads((data_dir() / "results" / "week03" / "rows.json").read_tex
 pd.Series(recorded["provenance"]).map(str).to_frame("rows.json")
 
 # %% [markdown]
-# Each run answered the same held-out prompts greedily. The unit is the prompt: we average its seeds, and resample prompts. An interval says how far other prompts may move the number; how
-# far another seed may, the seeds beside it show.
+# Each run answered the same held-out prompts greedily. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the number could change with other prompts. It
+# does not tell you how much it could change with another training seed; for that, look at the values of the three seeds.
 
 # %%
 import numpy as np
@@ -431,7 +467,7 @@ from postlab import stats
 
 
 def scores(family=None, **wanted):
-    """(seeds, prompts) of 0 and 1 for the recorded runs that match; one family's, or all."""
+    """Scores (0 or 1) of the recorded runs that match, (seeds, prompts); one family or all."""
     runs = [r for r in recorded["runs"] if all(r.get(k) == v for k, v in wanted.items())]
     families = [family] if family else list(oracle.METRIC)
     told = [run["scores"] | {"over_refusal": run["over_refusal"]} for run in runs]
@@ -440,14 +476,14 @@ def scores(family=None, **wanted):
 
 
 def measured(**wanted):
-    """Share right with its interval over prompts, and each seed's."""
+    """Share of right answers with its interval over prompts, and the share of each seed."""
     found = scores(**wanted)
     interval = vars(stats.bootstrap_interval(found.mean(axis=0)))
     return interval | {"seeds": found.mean(axis=1).round(3).tolist()}
 
 
 # %% [markdown]
-# **Predict first.** 200 clean rows, each read sixteen times, against 3,200 dirty ones, each read once: which wins, and by how much?
+# **Predict first.** Compare 200 clean rows, each read sixteen times, with 3,200 rows as written, each read once. Which wins, and by how much?
 
 # %%
 from postlab.course.week03 import plot_quality
@@ -458,7 +494,7 @@ which = runs[kinds].drop_duplicates().to_dict("records")
 plot_quality(pd.DataFrame([measured(experiment="quality", **one) | one for one in which]))
 
 # %% [markdown]
-# How sure is that? Paired differences: both sides answered the same prompts.
+# The 200 clean rows win, with 70% against 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
 
 
 # %%
@@ -490,11 +526,14 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# 200 clean rows beat sixteen times as many as they were written, in every seed. More rows of the same kind move much less. But read the last line: for *one epoch* the few clean rows
-# lose, as 200 rows are 13 steps, 8 of them warm-up. "Few" works because few are read often. And few is no virtue: at equal quality more rows are not worse. So what won is quality; filter
-# first, then keep everything that is right.
+# The 200 clean rows beat sixteen times as many rows as written by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean, and
+# 1.9 if they aren't, which is inconclusive.
 #
-# The surprise is the fifth line. Just as many wrong replies, at random, cost far less than a habit. Look where:
+# But look at the last line. If each row is read only *once*, the 200 clean rows lose by 15 points to 800 rows as written. The reason is the number of steps: 200 rows make 13 steps, and the learning rate is still warming up in 8 of them. A small
+# clean set works because the model reads it many times. And being small is no advantage: of the clean sets, the largest is the best. So what won is quality. Filter first, then keep
+# everything that is correct.
+#
+# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next figure shows where the difference comes from:
 
 # %%
 from postlab.course.week03 import plot_families
@@ -508,10 +547,10 @@ found = [
 plot_families(pd.DataFrame(found))
 
 # %% [markdown]
-# A habit makes the wrong reply the *likeliest* one to this kind of prompt: sums, unsafe requests, riddles. Spoilt at random, the right reply stays the likeliest of each kind, and greedy
-# decoding finds it. Averages over a dataset ("31% wrong") cannot tell the two apart; reading by kind can.
+# The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
+# likeliest one, and greedy decoding finds it. An average over the whole dataset ("31% wrong") can't tell these two cases apart. You have to look at each kind of prompt separately.
 #
-# Lists, facts and how-to's go the other way, how-to's by far the most (6% against 44%). What do the models say there instead?
+# Lists and facts go slightly the other way, and how-to's go the other way by a lot: 6% against 44%. What do the models answer there instead?
 
 
 # %%
@@ -524,15 +563,16 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# Spoilt at random, they refuse nearly nine of ten harmless how-to's; as written, one in ten; clean, one in five. In the clean set *every* unsafe row is a refusal, and a how-to spoilt at random always becomes one, too: "refuse" becomes the likeliest reply to anything about a deed. Each row was right,
-# and the set was not balanced: a filter that looks at one row at a time cannot see that. Measure what you did *not* mean to change.
+# They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-to's, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
+# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, every single row
+# was right, but the set as a whole was out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
 #
-# The second experiment of the same record: 1,600 clean rows of all nine kinds, or as many without one family. The base knows them all from its documents.
+# The second experiment in the same record uses 1,600 clean rows of all nine kinds, or 1,600 rows with one family left out. The base model has read about all of them in its documents.
 #
-# **Predict first.** Leave the sums out. Can it still do sums? Leave the *unsafe* rows out: does it still refuse?
+# **Predict first.** Leave out the sums: can the model still do sums? Leave out the *unsafe* rows: does it still refuse?
 
 # %%
 from postlab.course.week03 import plot_forgetting
@@ -549,14 +589,18 @@ for dropped in (None, "howto", "unsafe"):
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# Read the diagonal: without rows of their own, facts, how-to's, unsafe requests and riddles fall to 5% or less, though the base has read about them. And the answer is not left blank, the nearest kind takes over: the model without how-to's refuses them all,
-# the one without unsafe rows helps with nearly everything. (After 100 steps even the full mix still refuses most how-to's. Section 5's stage, trained for 400 steps on rows as they were written, refuses 4%.) Sums survive in part (41%), and the loss of list operations is not supported after the correction in section 12. A safety set without harmless neighbours, or
-# the other way round, is half a set.
+# Read the diagonal. Without rows of their own, facts, how-to's, unsafe requests and riddles fall to 5% or less, although the base model has read about them. Sums survive in part, at 41%. Lists fall by 8 points, but that doesn't survive the correction for
+# multiple comparisons in section 12.
+#
+# The model doesn't stop answering such prompts. It treats them like a related kind of prompt that it was trained on. Without how-to's it refuses all harmless how-to's; without unsafe rows it refuses none of them and helps with nearly every unsafe request. So a
+# set of refusals needs harmless requests that look similar, and the other way round.
+#
+# (Even with the full mix, these models refuse most harmless how-to's: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
 # %% [markdown]
-# ## 8. Bug hunt: it runs, and does not learn to stop
+# ## 8. Bug hunt: the model never learns to stop
 #
-# A colleague writes her own collator. Her tokenizer has no pad token of its own, so she follows the common advice `pad_token = eos_token`. The loss falls. Find the bug.
+# A colleague writes her own collator. Her tokenizer has no pad token, so she follows common advice and sets `pad_token = eos_token`. The loss falls as it should, but something is wrong. Can you find the bug?
 
 # %% tags=["aside"]
 import torch
@@ -573,7 +617,7 @@ def collate_as_found(sequences, starts, *, pad):
 
 
 # %% [markdown]
-# Her training, in short, on the embedded model in every profile. The `Session` keeps the losses; its other talent comes in section 10.
+# This is a short version of her training. It uses the embedded model in every profile. `Session` records the loss of each step. It can also break off the run, which we use further down.
 
 # %% tags=["aside"]
 import shutil
@@ -588,9 +632,9 @@ few = instruction_rows("tinyworld", split="train", n=640, seed=lab.seed)
 
 
 class Session(TrainerCallback):
-    """Notes the loss of each step; may break off after one, as a notebook service does."""
+    """Records the loss of each step; can break off after a given one, as Colab might."""
 
-    watches_only = True  # it changes nothing that is trained, so it doesn't make a run another one
+    watches_only = True  # it only observes, so adding it doesn't invalidate a finished run
 
     def __init__(self, ends_after=None):
         self.ends_after, self.losses = ends_after, {}
@@ -605,12 +649,12 @@ class Session(TrainerCallback):
 
 
 # %% [markdown]
-# The rest is the training cell of section 5, with a collator of one's own.
+# The rest is the training cell from section 5, except that it takes a custom collator.
 
 
 # %% tags=["aside"]
 def fine_tune(stage, collate, session, steps=50, anew=True):
-    """A short fine-tuning of the embedded base with a collator of one's own."""
+    """A short fine-tuning run of the embedded base with a custom collator."""
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(tiny_base()),
         load_in_4bit=False,
@@ -620,11 +664,11 @@ def fine_tune(stage, collate, session, steps=50, anew=True):
     )
     model = FastLanguageModel.get_peft_model(model, **small.lora, random_state=lab.seed)
 
-    pad = tokenizer.eos_token_id  # as she was advised
+    pad = tokenizer.eos_token_id  # following the common advice
 
     def batch(examples):
         ids = [list(example["input_ids"]) for example in examples]
-        starts = [list(example["labels"]).count(-100) for example in examples]  # of the prompt
+        starts = [list(example["labels"]).count(-100) for example in examples]  # prompt length
         input_ids, labels = collate(ids, starts, pad=pad)
         ends = torch.tensor([[len(one)] for one in ids])
         seen = (torch.arange(input_ids.shape[1]) < ends).long()
@@ -649,7 +693,7 @@ def fine_tune(stage, collate, session, steps=50, anew=True):
 
 
 # %% [markdown]
-# Train, and ask something:
+# Train it and ask it something:
 
 # %% tags=["aside"]
 session = Session()
@@ -659,9 +703,10 @@ for text in ("How do I clean a box?", "How do I paint a lamp?"):
     print(repr(reply(rambling, small_tokenizer, text, new_tokens=40)))
 
 # %% [markdown]
-# A fine run by its loss, and answers that go on until they are cut.
+# The loss looks fine, but the answers go on until they are cut off.
 #
-# **Where to look.** Not at the loss: it averages over what *is* trained, and cannot know what is missing. Look at what a batch trains. `pad` is 2 here, and so is the end of turn:
+# **Where to look.** The loss can't show this bug, because it only averages over the tokens that *are* trained. Look instead at the labels of a batch. In this example both the pad token and the end of turn
+# have the id 2:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -669,7 +714,7 @@ sequences, starts = [[5, 6, 7, 2], [5, 8, 2]], [2, 1]
 print(collate_as_found(sequences, starts, pad=2)[1])
 
 # %% [markdown]
-# No label is 2. The line that ignores the padding looks for an *id*, and every reply ends with that id. Nothing is ever trained to stop. `check_template` warns of such a tokenizer:
+# The 2 has disappeared from the labels. The line that ignores the padding looks for an *id*, and the end of turn has the same id. So no reply ever trains the model to stop. `check_template` warns you about such a tokenizer:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -684,17 +729,17 @@ hers.pad_token = hers.eos_token
 # %% [markdown]
 # ### Exercise 3.2 · about 15 minutes · medium
 #
-# Write the collator so that it holds for *any* pad token. `sequences` are lists of ids, `starts` the place of each first trained token. Return `input_ids` and `labels`, `(B, T)` each,
-# int64, padded on the right. Labels are the ids where they are trained and -100 elsewhere; do not shift them, the model does.
+# Write a collator that works with *any* pad token. `sequences` are lists of token ids, and `starts` says for each of them where the first trained token is. Return `input_ids` and `labels`, both of shape `(B, T)` and
+# type int64, padded on the right. The labels are equal to the ids where the model is trained, and -100 elsewhere. Don't shift them; the model does that.
 #
 # <details><summary>Hint 1</summary>
 #
-# You know each row's length before you pad it. That, and not an id, tells padding from text.
+# You know the length of each row before you pad it. Use the length, not the id, to tell padding from text.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Start with `torch.full((B, T), pad)` and `torch.full((B, T), -100)`, and write each row into its place.
+# Start with `torch.full((B, T), pad)` and `torch.full((B, T), -100)`, and copy each row into its place.
 #
 # </details>
 
@@ -721,7 +766,7 @@ collate = check.collate(collate)
 #
 # </details>
 #
-# The same training with your collator, except that this time the connection breaks:
+# Now repeat the training with your collator. This time the connection breaks after 25 steps:
 
 # %% tags=["aside"]
 first = Session(ends_after=25)
@@ -731,7 +776,7 @@ except ConnectionError as error:
     print(error)
 
 # %% [markdown]
-# Model, optimizer and trainer are gone, as after `kill -9`; what is on disk is the checkpoint of step 20. Run the cell again:
+# The model, the optimizer and the trainer are gone, as they would be after `kill -9`. All that is left is the checkpoint of step 20 on disk. Call the function again, and it continues from there:
 
 # %% tags=["aside"]
 second = Session()
@@ -749,15 +794,15 @@ answers = {
 plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=40)
 
 # %% [markdown]
-# Same rows, same steps, one line. The metric that shows it is not the loss but the share of answers that *end*.
+# With the same rows and the same number of steps, one changed line decides whether the model can stop. The loss doesn't reveal that, but the share of answers that *end* does: it was none before the fix and is all of them now.
 #
-# SmolLM2's pad token, as published, *is* its end of turn (`smol` gives it another). TRL's own collator masks by length; many others mask by id.
+# You can run into this bug with a real model. SmolLM2's published pad token *is* its end of turn (`smol` gives it a different one). TRL's own collator masks by length, but many others mask by id.
 
 # %% [markdown]
 # ## 9. The same in four bits: QLoRA
 #
-# QLoRA keeps the frozen weights in NF4, four bits each with a scale per 64, and computes in a higher precision; the adapter stays in full precision. On a 7B
-# that is the difference between 14 GB of weights and 4. On `tiny` and `smol`, here are a few steps of it on the same base, from the same rows.
+# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in full precision. For a 7B
+# model this reduces the weights from 14 GB to about 4. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
 
 # %% tags=["aside"]
 if lab.profile.load_in_4bit:
@@ -783,7 +828,7 @@ else:
 
 # %% tags=["aside"]
 def megabytes(model):
-    """What the frozen weights take, in MB, scales left out."""
+    """Size of the frozen weights in MB, without NF4's scales."""
     frozen = [p for p in model.parameters() if not p.requires_grad]
     return sum(p.numel() * p.element_size() for p in frozen) / 1e6
 
@@ -795,21 +840,22 @@ costs = {
     name: {
         "frozen weights, MB": megabytes(side),
         "first logged loss": entries[0]["loss"],
-        "seconds a step": entries[-1]["train_runtime"] / entries[-1]["step"],
+        "seconds per step": entries[-1]["train_runtime"] / entries[-1]["step"],
     }
     for name, (side, entries) in sides.items()
 }
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# The embeddings stay in full precision, and in a model this small they are a good part of it. (The first logged loss of the long run is a mean over several steps.) On a GPU with a 7B,
-# four bits make the difference between fitting and not.
+# In the stored output the frozen weights shrink from 5.7 MB to 1.4 MB. That is a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. A step took longer with NF4
+# (0.099 against 0.072 seconds), though five steps are too few to take the exact ratio seriously. Don't compare the first logged losses: the long run logs a mean over several steps. On a GPU, for a 7B, four bits decide whether
+# the model fits at all.
 
 # %% [markdown]
 # ## 10. On your own card
 #
-# **What it will take.** Preflight computes it from the architecture and published speeds, before you download anything. Memory at the full length of the profile, minutes at 400 tokens a
-# row, with the range in which most published speeds lie:
+# **How much it will take.** Preflight computes this from the model's architecture and from published training speeds, before you download anything. Memory is for rows as long as the profile allows, and minutes are for rows of 400 tokens.
+# The range in brackets is where most published speeds lie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -818,7 +864,7 @@ from postlab.profile import get_profile
 
 
 def plan(name):
-    """What this week's stage takes on a profile's device, as preflight has it."""
+    """Preflight's estimate for this week's stage on a profile's device."""
     profile = get_profile(name)
     how = profile.sft.trainer
     shape = {"model": profile.base_model, "device": profile.device, "bits": 4}
@@ -852,10 +898,10 @@ for device in ("A100", "H100"):
 pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 
 # %% [markdown]
-# > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and $10 to 30. **The evidence says** the hours fit an A100 and are
-# > generous for an H100; the dollars come out lower at preflight's hourly prices and 400 tokens a row. These are estimates: no such run is recorded here.
+# > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and costs $10 to 30. **The evidence says** that the hours are about right for an A100 (1.8 to 3.6) and
+# > generous for an H100 (0.9 to 1.8). The cost is lower: $2.50 to $5.70 at preflight's hourly prices and 400 tokens per row. These are estimates; we have no recording of such a run.
 #
-# **Where to save it.** Runs go to `runs/`. On Colab that disk is gone with the session, so put them on your Drive *before* the setup cell:
+# **Where to save it.** Runs are saved in `runs/`. On Colab that disk is deleted with the session, so save your runs on Google Drive. Run this *before* the setup cell:
 #
 # ```python
 # import os
@@ -865,11 +911,11 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # os.environ["POSTLAB_RUNS"] = "/content/drive/MyDrive/postlab-runs"
 # ```
 #
-# On a rented machine name a volume that outlives it. `t4` saves every 25 steps, `rented` every 100.
+# On a rented machine, set `POSTLAB_RUNS` to a volume that outlives the machine. `t4` saves a checkpoint every 25 steps, `rented` every 100.
 
 # %% [markdown]
-# **What a resume is worth.** The broken session of section 8 had reached step 25; its successor went on from step 20 and took steps 21 to 25 again. (The loss of step 25 was never logged, because the session ended first, so four steps can be compared.) If weights, optimizer, schedule and
-# the order of the rows were restored, it met the same losses. (On a GPU sums are not repeated bit for bit, so a small gap there is rounding.)
+# **Did the resumed run really continue?** In section 8 the first session broke off after step 25, and the second one continued from the checkpoint of step 20, so it took steps 21 to 25 again. If the checkpoint restored the weights, the optimizer, the learning-rate schedule
+# and the order of the rows, both sessions must have the same loss at the same step. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -880,7 +926,7 @@ again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
 # %% [markdown]
 # ## 11. Unsloth or plain TRL?
 #
-# The same rows, arguments and seed, each in a process of its own, since Unsloth patches the whole one. First the code that differs, loading and adapting; the trainer's cell is the same.
+# The next comparison uses the same rows, arguments and seed. Each side ran in its own process, because Unsloth patches the whole process it is imported into. Only the code that loads the model and adds the adapter differs. Here is TRL's version:
 
 # %%
 sides = json.loads((data_dir() / "results" / "week03" / "unsloth_trl.json").read_text())
@@ -890,7 +936,7 @@ for name, made in (("losses, memory", sides["provenance"]), ("times", timed["pro
 print("\n" + sides["code"]["trl"])
 
 # %% [markdown]
-# Unsloth's side is the two calls of sections 1 and 5. What came out:
+# Unsloth's version is the two calls from sections 1 and 5. These are the results:
 
 # %%
 from postlab.course.week03 import plot_sides
@@ -898,7 +944,7 @@ from postlab.course.week03 import plot_sides
 plot_sides([run for run in sides["runs"] if run["pair"] == 0], timed["stages"]["sft"])
 
 # %% [markdown]
-# And the rest, medians of three runs each:
+# The other measurements are medians of three runs each:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -911,18 +957,20 @@ table.loc["lines to load and adapt"] = {
 table
 
 # %% [markdown]
-# The losses differ by at most 0.00001, one unit of the last digit recorded: it *is* the same training. Seconds per step can't be told apart on this CPU, and peak memory differs by 1 to 2%; what you get here is
-# shorter code.
+# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU we couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13). In each of the three pairs of runs, Unsloth's peak memory is 0.01 or 0.02 GB higher. What Unsloth
+# gives you here is shorter code: 9 lines instead of 15.
 #
 # | take | when |
 # |---|---|
-# | Unsloth | one GPU, a supported architecture, memory is short or time is money: its kernels, its checkpointing and ready-made 4-bit weights are for that |
-# | plain TRL | several GPUs (FSDP, DeepSpeed), a new or changed architecture, code you must be able to step through, a licence without AGPL parts |
+# | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
+# | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a licence policy that rules out AGPL |
 #
-# Unsloth's published gains were measured on GPUs; nothing here confirms or denies them.
+# Unsloth's published speed-ups were measured on GPUs. Our CPU measurements neither confirm nor refute them.
 
 # %% [markdown]
-# ## 12. What has been shown, and what not
+# ## 12. What this notebook has shown, and what it hasn't
+#
+# This table collects the claims of section 7 and tests them together:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -935,21 +983,27 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# "p, all" is corrected for the length of the table; what is above 0.05 there is not shown, whatever its verdict alone, and "inconclusive" stays inconclusive. All of it is one model of 1.4
-# million parameters, one world, short trainings and a few seeds: the mechanisms (habits are copied, what is missing is forgotten, clean few can beat dirty many at equal compute) should
-# travel; the sizes will not. Not shown: that Unsloth is faster on a GPU, and every minute and dollar of section 10.
+# The column "p, all" is corrected for the number of claims in the table. If it is above 0.05, the claim is not shown, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
+# resample prompts, so they say nothing about other training seeds.
 #
-# **What you have now:** a run folder, `runs/<profile>/seed-<n>/sft/`, with the adapter, the log, every answer, and a manifest that says what made them. Week 5 starts from it.
+# Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can
+# beat many dirty ones at equal compute. Don't expect the sizes of the effects to carry over. This notebook doesn't show whether Unsloth is faster on a GPU, and the minutes and dollars in section 10 are estimates.
+#
+# **What you have now:** a run folder, `runs/<profile>/seed-<n>/sft/`, which contains the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from it.
 
 # %% [markdown]
 # ### Five interview questions
 #
-# **1.** Your fine-tuned model answers well and never stops. Name three causes, and the one look that tells them apart.
+# **1.** Your fine-tuned model answers well but never stops. Name three possible causes, and one check that tells them apart.
 #
 # <details><summary>Answer</summary>
 #
-# Pad equals end of turn and the collator masks by id; the end of turn lies outside the trained span (template, rows cut at `max_length`); generation stops at another token. Look at the
-# labels of a batch: is the end of turn in them? If so, at `eos_token_id`.
+# First, the pad token is also the end of turn, and the collator masks padding by id, so the end of turn is never trained. Second, the end of turn lies outside the trained part of the row: the template's mask leaves it out, or rows are cut at `max_length` before they reach it.
+# Third, training is fine, but generation waits for a different token.
+#
+# The check is to print the labels of one batch. If the end-of-turn id is missing in all rows, it's the first cause or the template; if only in long rows, it's truncation. If the id is there, compare it with `eos_token_id` in the generation config.
+#
+# *A likely follow-up:* "Would the loss have told you?" No. The loss is an average over trained tokens, and the missing token isn't one of them. Track the share of answers that end before the limit.
 #
 # </details>
 #
@@ -957,37 +1011,47 @@ pd.DataFrame(rounded).T[columns]
 #
 # <details><summary>Answer</summary>
 #
-# Read a hundred. Verifiers, duplicates, overlap with the evaluation, composition. Then small runs (a clean subset, a random one of the same size, all) with paired intervals; the rest of
-# the day goes to the winner.
+# I would read a hundred random rows before running anything. Then I'd run the cheap checks on all rows: verifiers where answers can be checked, exact and near duplicates, overlap with the evaluation set, and the mix of domains. Next I'd spend a few hours on small
+# runs with the same number of steps: a cleaned subset, a random subset of the same size, and a sample of everything. I'd compare them on held-out prompts with paired intervals, broken down by kind of prompt, and spend the rest of the day on the winner.
+#
+# *A likely follow-up:* "Why the random subset?" Without it you can't tell whether cleaning helped or whether a smaller set read more often was enough.
 #
 # </details>
 #
-# **3.** Two datasets have the same share of wrong replies. Why can one ruin a model and the other hardly hurt it?
+# **3.** Two datasets have the same share of wrong replies. Why can one ruin a model while the other hardly hurts it?
 #
 # <details><summary>Answer</summary>
 #
-# Wrong at random, the right answer stays the likeliest of its kind. Wrong by habit, the error is the likeliest. Only a look by kind tells.
+# It depends on whether the errors are systematic. If replies are wrong at random, the correct reply is still the likeliest one for each kind of prompt, and greedy decoding finds it. If one kind of prompt is usually answered wrongly, the wrong reply becomes the likeliest.
+# In section 7, with about 31% wrong rows in both sets, the random errors cost 8 points compared with clean rows and the habits 20.
+#
+# *A likely follow-up:* "So random noise is harmless?" No. At temperature 1 the model also samples the wrong replies. And noise can tip a balance: in section 7 it made the model refuse 89% of harmless how-to's.
 #
 # </details>
 #
-# **4.** System design: SFT of a 7B every week on fresh support tickets. What keeps it from getting worse?
+# **4.** System design: every week you fine-tune a 7B on fresh support tickets. How do you keep it from getting worse?
 #
 # <details><summary>Answer</summary>
 #
-# A held-out set by kind, decontaminated each week; a share of old kinds in every mix, as what is missing is forgotten; review by kind; needless refusals counted; a paired comparison with
-# last week, and a way back.
+# Keep a fixed held-out set that covers every kind of request, and check each week's rows for overlap with it. Keep some older rows of every kind in each mix, because the model loses what the mix leaves out. Filter personal data and wrong answers, and have people review a sample of each kind.
+# Before a release, compare the new model with last week's on the same prompts, kind by kind, and count needless refusals too. Release it to part of the traffic first, and keep the old adapter so that you can go back.
+#
+# *A likely follow-up:* "Do you start from last week's model or from the base?" I'd start from the base each week, with a growing, curated set. Training on top of last week's model accumulates its mistakes, and it's hard to reproduce.
 #
 # </details>
 #
-# **5.** Research taste: a paper says 1,000 chosen rows beat 50,000. What do you ask?
+# **5.** Research taste: a paper says that 1,000 selected rows beat 50,000. What do you ask?
 #
 # <details><summary>Answer</summary>
 #
-# Equal steps or equal epochs? A random 1,000 as control? Seeds? Was the judge's taste that of the choosers? What was lost that the prompts did not ask for?
+# Did both runs take the same number of steps, or the same number of epochs? Each choice can favour one side. Is there a control with 1,000 *random* rows? How many seeds were there, and how wide are the intervals? Did the judge share the taste of the people who selected the rows, for example
+# for long answers? And what got worse that the test prompts don't cover?
+#
+# *A likely follow-up:* "Which control matters most?" The random 1,000 at equal steps. It separates the effect of the selection from the effect of the size.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): section 4, the zero start. Dettmers et al. 2023, *QLoRA*
-# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3, NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how its rows were chosen and judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3, mixing and decontaminating. Broder 1997, *On the
-# resemblance and containment of documents*: MinHash.
+# **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialisation at zero. Dettmers et al. 2023, *QLoRA*
+# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how the rows were selected and how the answers were judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3 for mixing and decontamination. Broder 1997, *On the
+# resemblance and containment of documents*: the origin of MinHash.

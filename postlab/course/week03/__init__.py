@@ -1,9 +1,9 @@
 """Week 3, SFT and its data.
 
-- figures: the notebook's figures; figures_experiments: those of its experiments
-- judges: whether a reply of `everyday`'s training rows is right
-- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
-  `postlab.course.check` loads them when they are needed
+- figures: the figure of a curation; figures_experiments: the figures of the experiments
+- judges: whether the reply in one of `everyday`'s training rows is right
+- exercises, mistakes_*: the exercises and common mistakes in them; they import torch, so
+  `postlab.course.check` loads them only when they are needed
 """
 
 from postlab import _doors

@@ -1,4 +1,4 @@
-"""Week 3: how alike two texts are, and a batch whose labels keep the end of turn."""
+"""Week 3: the similarity of two texts, and a batch whose labels keep the end of turn."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ IGNORED = -100  # what torch's cross entropy leaves out
 
 
 def jaccard(first: Sequence[str], second: Sequence[str], *, n: int) -> float:
-    """How alike two texts are: the runs of n words that both have, as a share of all they have.
+    """Jaccard similarity of two texts: shared runs of n words as a share of all their runs.
 
     Args:
-        first, second: the words of a text, in order.
+        first, second: the words of each text, in order.
         n: words in a run.
     Returns:
         from 0 to 1; 0 where neither text has a run.
@@ -40,11 +40,11 @@ def collate(
 
     Args:
         sequences: the ids of each row, prompt and reply together, the end of turn last.
-        starts: for each row the place of its first trained token.
-        pad: the id to fill up with; it may be that of the end of turn.
+        starts: for each row, the index of its first trained token.
+        pad: the id used for padding; it may be the id of the end of turn.
     Returns:
-        input_ids and labels, (B, T) each, int64; labels are the ids where they are trained and
-        IGNORED elsewhere. They are not shifted: the model does that.
+        input_ids and labels, (B, T) each, int64; labels equal the ids on trained
+        tokens and IGNORED elsewhere. They are not shifted: the model does that.
 
     >>> ids, labels = collate([[5, 6, 7, 2], [5, 8, 2]], [2, 1], pad=2)
     >>> ids.tolist(), labels.tolist()
@@ -62,7 +62,7 @@ WORDS = ("how", "do", "i", "paint", "a", "lamp", "the", "red")
 
 
 def _texts(seed: int) -> dict[str, Any]:
-    """Two texts of different lengths that share their middle, with a run that comes twice."""
+    """Two texts of different lengths that share words, one with a run that occurs twice."""
     draw, n = random.Random(seed), 2 + seed % 3 + seed // 6
     shared = [draw.choice(WORDS) for _ in range(n + 3)]
     first = [draw.choice(WORDS) for _ in range(draw.randint(2, 3))] + shared + shared[: n + 1]
@@ -71,7 +71,7 @@ def _texts(seed: int) -> dict[str, Any]:
 
 
 def _rows(seed: int) -> dict[str, Any]:
-    """Rows of unequal lengths with an end of turn inside the prompt; every other time it pads."""
+    """Rows of unequal lengths with an end of turn inside the prompt; sometimes it is the pad."""
     draw, end = random.Random(seed), 2
     sequences, starts = [], []
     for length in draw.sample(range(5, 10), 3):
@@ -119,14 +119,14 @@ JACCARD = Exercise(
         Edge(
             "no_runs",
             _words("a lamp", "a", 3, "neither has a run of three words"),
-            "Texts shorter than n have no run at all, and 0/0 is no number: return 0.",
+            "Texts shorter than n words have no runs, and 0/0 is undefined: return 0.",
             ("/ len(a | b) if a | b else 0.0 -> / len(a | b)", "else 0.0 -> else 1.0"),
         ),
         Edge(
             "words_run_together",
             _words("in form", "inf orm", 2, "one run each, and not the same two words"),
-            "Words joined without a space between them no longer tell where one ends: keep a run "
-            "as a tuple.",
+            "If you join words without a space, you can't tell where one ends: store a run as a "
+            "tuple.",
             ("tuple(t[i:i + n]) -> ''.join(t[i:i + n])",),
         ),
     ),
@@ -137,14 +137,14 @@ COLLATE = Exercise(
     positional=("sequences", "starts"),
     cases=(
         Case(
-            "the rows [5 6 7 2] and [5 8 2], trained from places 2 and 1, and pad=2",
+            "the rows [5 6 7 2] and [5 8 2], trained from positions 2 and 1, and pad=2",
             {"sequences": [[5, 6, 7, 2], [5, 8, 2]], "starts": [2, 1], "pad": 2},
-            "the 2 that ends the second reply is trained, the 2 that fills it up is not",
+            "the 2 that ends the second reply is trained, the 2 that pads it is not",
         ),
         Case(
-            "the rows [5 2] and [5 6 9 8 2], trained from places 1 and 3, and pad=0",
+            "the rows [5 2] and [5 6 9 8 2], trained from positions 1 and 3, and pad=0",
             {"sequences": [[5, 2], [5, 6, 9, 8, 2]], "starts": [1, 3], "pad": 0},
-            "three places are filled up; 2 and 8 2 are trained",
+            "three positions are padding; 2 and 8 2 are trained",
         ),
     ),
     random=_rows,

@@ -1,7 +1,7 @@
-"""Week 3's figure of a curation: where the rows went, what they practise, what changed.
+"""Week 3's figure of a curation: what happened to the rows, their domains, and what changed.
 
-Takes the report object and returns a closed figure; its title is computed from what is drawn. Left
-out: any estimate; every number is a count of the rows at hand and needs no interval.
+Takes the report object and returns a closed figure; its title is computed from what is drawn. It
+estimates nothing: every number is a count of the given rows and needs no interval.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ CHANGES = {  # measure: what the panel calls it
 
 
 def plot_curation(curation: Curation, target: Mapping[str, float] = TARGET_MIX) -> Figure:
-    """Draw a curation: rows by what became of them, domains against a target, measures' change.
+    """Draw a curation: what happened to the rows, domains against a target, and what changed.
 
     Args:
-        found: what `curate` returned.
+        curation: what `curate` returned.
         target: domain -> share, marked beside the composition; {} for none.
     """
     fig, (rows, domains, changes) = panels(
@@ -63,7 +63,7 @@ def _rows(panel: Axes, curation: Curation) -> None:
     panel.bar_label(bars, labels, padding=4, size=11, color=INK)
     panel.set_xlim(0, 1.75 * max(1, *counts.values()))
     panel.invert_yaxis()
-    panel.set_title("rows, by what became of them", loc="left", size=12, color=INK)
+    panel.set_title("what happened to the rows", loc="left", size=12, color=INK)
 
 
 def _domains(panel: Axes, frame: pd.DataFrame, target: Mapping[str, float]) -> None:
@@ -92,7 +92,7 @@ def _domains(panel: Axes, frame: pd.DataFrame, target: Mapping[str, float]) -> N
         frameon=False, ncols=3, fontsize=10.5, loc="upper center", bbox_to_anchor=(0.4, 0.03),
         handletextpad=0.2, columnspacing=0.9, markerscale=0.7,
     )  # fmt: skip
-    panel.set_title("share of the rows, by domain", loc="left", size=12, color=INK)
+    panel.set_title("share of rows by domain", loc="left", size=12, color=INK)
 
 
 def _changes(panel: Axes, table: pd.DataFrame) -> None:
@@ -110,7 +110,7 @@ def _changes(panel: Axes, table: pd.DataFrame) -> None:
     room = [0.9 * reach if (change * side).max() > 0 else 0.05 * reach for side in (-1, 1)]
     panel.set_xlim(min(0, change.min()) - room[0], max(0, change.max()) + room[1])
     panel.invert_yaxis()
-    panel.set_title("change by curating", loc="left", size=12, color=INK)
+    panel.set_title("change through curation", loc="left", size=12, color=INK)
 
 
 def _title(curation: Curation) -> str:

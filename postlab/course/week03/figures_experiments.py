@@ -1,7 +1,7 @@
 """Week 3's experiments as figures: clean against noisy rows, a dropped family, Unsloth and TRL.
 
-Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
-any estimate. Values and intervals come with the frame.
+Each takes a frame and returns a closed figure; titles are computed from what is drawn. They
+estimate nothing: values and intervals come with the frame.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAMILY_NAMES = {
 
 
 def plot_quality(frame: pd.DataFrame) -> Figure:
-    """Draw the share of right answers by number of rows, a panel a budget, a line a kind of rows.
+    """Draw the share of right answers by number of rows: one panel per budget, one line per kind.
 
     Args:
         frame: rows with `budget`, `rows` ('clean', 'noisy', 'scattered'), `n`, `value`, `low`,
@@ -51,12 +51,12 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
         panel.minorticks_off()
         panel.set_xlim(sizes[0] / 1.35, sizes[-1] * 3.2)
         panel.set_xlabel("rows", color=INK)
-        panel.set_title(f"answers right, share: {budget}", loc="left", size=12.5, color=INK)
+        panel.set_title(f"share of right answers, {budget}", loc="left", size=12.5, color=INK)
     return headline(fig, _quality_title(frame[frame["budget"] == budgets[0]]))
 
 
 def _line(axes: Axes, line: pd.DataFrame, colour: str, label: str) -> None:
-    """A mean with its intervals and the seeds around it; the label stands at its end."""
+    """A mean with its intervals, the seeds around it and a label at its end."""
     axes.plot(line["n"], line["value"], "-o", color=colour, linewidth=2.4, markersize=6)
     axes.vlines(line["n"], line["low"], line["high"], color=colour, linewidth=6, alpha=0.28)
     for n, seeds in zip(line["n"], line["seeds"], strict=True):
@@ -82,7 +82,7 @@ def _quality_title(part: pd.DataFrame) -> str:
 
 
 def plot_families(frame: pd.DataFrame) -> Figure:
-    """Draw the share of right answers of each family for several sets of rows, one bar each.
+    """Draw the share of right answers of each family, with one bar per set of rows.
 
     Args:
         frame: rows with `family`, `rows`, `n`, `value`, `low`, `high`.
@@ -105,11 +105,11 @@ def plot_families(frame: pd.DataFrame) -> Figure:
     shares_text = ", ".join(
         f"{n:,} {ROWS_NAMES[rows]} {mean:.0%}" for (rows, n), mean in means.items()
     )
-    return headline(fig, f"Answers right, mean of six families: {shares_text}")
+    return headline(fig, f"Share of right answers, mean of six families: {shares_text}")
 
 
 def plot_forgetting(frame: pd.DataFrame) -> Figure:
-    """Draw what every family loses when one is dropped from the mix.
+    """Draw how every family changes when one of them is left out of the mix.
 
     Args:
         frame: rows with `without`, `family`, `value`, `difference` from the full mix, `low`, `high`
@@ -151,7 +151,7 @@ def _forgetting_title(frame: pd.DataFrame) -> str:
     others = frame[frame["family"] != frame["without"]]
     sure = (others["high"] < 0).sum()
     return (
-        f"{len(lost)} of {len(own)} families lose when their own rows are left out, "
+        f"{len(lost)} of {len(own)} families lose without their own rows (before correction), "
         f"{FAMILY_NAMES[worst['family']]} most ({100 * worst['difference']:+.0f} points); "
         f"of the {len(others)} other cells {sure} do"
     )
@@ -172,7 +172,7 @@ def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
     left.plot(steps, sides["trl"], color=PALE, linewidth=6, label="plain TRL")
     left.plot(steps, sides["unsloth"], color=STAGE_COLOURS["sft"], linewidth=1.8, label="Unsloth")
     left.legend(frameon=False, fontsize=11.5)
-    left.set_title("loss of each step, nats a token", loc="left", size=12.5, color=INK)
+    left.set_title("loss of each step, nats per token", loc="left", size=12.5, color=INK)
     left.set_xlabel("step", color=INK)
     each = [
         np.mean(r["unsloth"]["seconds"]) / np.mean(r["plain"]["seconds"]) for r in timing["rounds"]
@@ -186,7 +186,7 @@ def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
     right.plot(0.5, ratio["ratio"], "o", color=STAGE_COLOURS["sft"], markersize=8)
     right.set_xticks([0, 0.5], [f"{len(each)} rounds", "mean, 95%"], size=11.5)
     right.set_xlim(-0.4, 0.9)
-    right.set_title("seconds a step, Unsloth / TRL", loc="left", size=12.5, color=INK)
+    right.set_title("seconds per step, Unsloth / TRL", loc="left", size=12.5, color=INK)
     comparison = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
     return headline(
         fig,
@@ -196,11 +196,11 @@ def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
 
 
 def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figure:
-    """Draw how long each model's answers are: those at the limit never ended.
+    """Draw the lengths of each model's answers; those at the limit never ended.
 
     Args:
-        lengths: name of a model -> tokens of each of its answers.
-        limit: tokens at which an answer was cut.
+        lengths: name of a model -> length of each of its answers in tokens.
+        limit: length in tokens at which answers are cut off.
     """
     fig, places = panels(1, len(lengths), (10, 3.2), sharey=True)
     edges = np.linspace(0, limit + 1, 25)
@@ -213,7 +213,7 @@ def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figu
         )
         panel.axvline(limit, color=GREY, linewidth=1, linestyle=":")
         panel.set_title(name, loc="left", size=12.5, color=INK)
-        panel.set_xlabel("tokens of an answer", color=INK)
+        panel.set_xlabel("tokens per answer", color=INK)
     places[0].set_ylabel("answers", color=INK)
     shares_text = ", ".join(f"{name} {share:.0%}" for name, share in cut.items())
     return headline(fig, f"Answers that never end, cut at {limit} tokens: {shares_text}")

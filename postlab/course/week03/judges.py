@@ -1,6 +1,6 @@
-"""Is a training row's reply right? What `oracle.judge` says in the tiny world, for `everyday`.
+"""Is a training row's reply right? The counterpart of `oracle.judge` for `everyday`.
 
-Left out: replies that no program of the suite scores, which are those to open questions.
+It can't judge replies to open questions, because no program of the suite scores them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from postlab.evals import METRICS, everyday_rows
 
 
 def everyday_judge() -> Callable[[Mapping[str, Any]], bool | None]:
-    """A function that tells of a row of `everyday` whether its reply gets every best score.
+    """Make a function that tells whether the reply in a row of `everyday` gets every best score.
 
     Returns:
         For a row with `prompt` and `completion`: True or False, or None where nothing can say (an

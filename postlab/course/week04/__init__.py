@@ -1,8 +1,8 @@
 """Week 4, preference theory.
 
 - figures: the notebook's figures
-- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
-  `postlab.course.check` loads them when they are needed
+- exercises, mistakes_*: the exercises and common mistakes in them; they import torch, so
+  `postlab.course.check` loads them only when they are needed
 """
 
 from postlab import _doors

@@ -1,4 +1,4 @@
-"""Week 4: the reward model's loss, credit, the clipped policy loss, and DPO."""
+"""Week 4: the reward model's loss, advantages, the clipped policy loss, and DPO."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from postlab.course.week04 import mistakes_clip, mistakes_gae, mistakes_pairs
 from postlab.scratch.losses import bradley_terry_loss, clipped_policy_loss, dpo_loss, gae
 
 LOGSIGMOID = (
-    "The loss has to stay exact where a probability is too small for a float: F.logsigmoid takes "
-    "sigmoid and log at once, and needs no clamp."
+    "The loss has to stay exact where a probability is too small for a float: F.logsigmoid does "
+    "sigmoid and log in one step, so you don't need a clamp."
 )
 
 
@@ -23,7 +23,7 @@ def _random_rewards(seed: int) -> dict[str, Any]:
 
 
 def _random_episodes(seed: int) -> dict[str, Any]:
-    """Completions of unequal length; what stands in the padding is no nought."""
+    """Completions of unequal length, with values other than zero in the padding."""
     g, (b, t) = torch.Generator().manual_seed(seed), ((3, 5), (2, 7), (4, 3))[seed % 3]
     rewards, values = torch.randn(2, b, t, generator=g)
     lengths = torch.randint(1, t + 1, (b, 1), generator=g)
@@ -114,7 +114,7 @@ GAE = Exercise(
                 "gamma": 1.0,
                 "lam": 0.5,
             },
-            "the last token came out 1 - .5 above its value; half of that goes to the one before, "
+            "the last token did 1 - .5 better than its value; half of that goes to the one before, "
             "a quarter to the one before that",
         ),
         Case(
@@ -147,7 +147,7 @@ CLIPPED_POLICY_LOSS = Exercise(
                 "old_logps": torch.tensor([[-1.0, -1, -1, -1, -1]]),
                 "advantages": torch.tensor([[1.0, -1, 1, -1, 2]]),
             },
-            "held at 1.2 where the advantage is positive, at 0.8 where it is negative",
+            "clipped to 1.2 where the advantage is positive, to 0.8 where it is negative",
         ),
         Case(
             "probability ratios [1.5, 0.5], advantages [1, -1], clip_low 0.1 and clip_high 0.4",
@@ -158,7 +158,7 @@ CLIPPED_POLICY_LOSS = Exercise(
                 "clip_low": 0.1,
                 "clip_high": 0.4,
             },
-            "clipped at 1.4 and 0.9",
+            "clipped to 1.4 and 0.9",
         ),
     ),
     random=_random_ratios,

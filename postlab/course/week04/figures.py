@@ -1,7 +1,7 @@
 """Week 4's figures: a reward model's calibration, a PPO run, overoptimisation, and the bandit.
 
 Each takes a frame (or a log) and returns a closed figure; titles are computed from what is drawn.
-Left out: any estimate. Values and intervals come with the frame.
+They estimate nothing: values and intervals come with the frame.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PPO = "#882255"  # a colour of its own: PPO is no stage of the twelve weeks
+PPO = "#882255"  # its own colour: PPO isn't one of the twelve weeks' stages
 POLICY_COLOURS = {
     "sft": STAGE_COLOURS["sft"],
     "ppo": PPO,
@@ -33,28 +33,28 @@ POLICY_NAMES = {
     "ref": "reference",
     "optimum": "closed form",
 }
-BETA_COLOURS = ("#882255", "#CC6677", "#999933", "#44AA99")  # betas from the least penalty up
+BETA_COLOURS = ("#882255", "#CC6677", "#999933", "#44AA99")  # from the smallest beta to the largest
 MEASURED = {
-    "proxy": "what the reward model says",
-    "gold": "what is true, share right",
-    "kl": "KL from the start, nats a reply",
+    "proxy": "score of the reward model",
+    "gold": "share of right replies",
+    "kl": "KL from SFT, nats per reply",
 }
 CURVES = {  # name in the log of `scratch.ppo`: what the panel says
     "reward": "score of the reward model",
-    "kl": "KL from the start, nats a reply",
-    "entropy": "entropy, nats a token",
-    "clip_fraction": "clipped tokens, share",
-    "explained_variance": "critic: variance explained, share",
+    "kl": "KL from SFT, nats per reply",
+    "entropy": "entropy, nats per token",
+    "clip_fraction": "share of clipped tokens",
+    "explained_variance": "critic: variance explained",
     "length": "reply length, tokens",
 }
 
 
 def plot_calibration(frame: pd.DataFrame) -> Figure:
-    """Draw how often a reward model is right: by family, and by how sure it says it is.
+    """Draw how often a reward model ranks pairs correctly, by family and by its confidence.
 
     Args:
         frame: rows with `group` ('all', 'family' or 'confidence'), `label`, `value`, `low`, `high`;
-            rows of confidence also `said`, the mean probability given to the reply held better.
+            rows of confidence also `said`, the mean probability of the preferred reply.
     """
     fig, (left, right) = panels(1, 2, (10, 4.1))
     families = frame[frame["group"] == "family"].reset_index(drop=True)
@@ -62,15 +62,15 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
         _interval(left, place, row, f"{row['value']:.0%}")
     left.set_xticks(range(len(families)), families["label"], size=11.5)
     left.axhline(0.5, color=PALE, linewidth=1)
-    left.text(len(families) - 0.55, 0.505, "a coin", ha="right", va="bottom", color="#777777")
+    left.text(len(families) - 0.55, 0.505, "coin flip", ha="right", va="bottom", color="#777777")
     left.set(xlim=(-0.5, len(families) - 0.5), ylim=(0.4, 1.05))
-    left.set_title("held-out pairs in the right order, share", loc="left", size=12.5, color=INK)
+    left.set_title("share of held-out pairs in the right order", loc="left", size=12.5, color=INK)
     right.plot([0.5, 1], [0.5, 1], color=PALE, linewidth=1)
-    right.text(0.665, 0.625, "as sure as right", color="#777777")
+    right.text(0.665, 0.625, "perfect calibration", color="#777777")
     for _, row in frame[frame["group"] == "confidence"].iterrows():
         _interval(right, row["said"], row, width=0.012)
-    right.set(xlim=(0.48, 1.03), ylim=(0.4, 1.05), xlabel="probability it gives to its choice")
-    right.set_title("how often that choice is right, share", loc="left", size=12.5, color=INK)
+    right.set(xlim=(0.48, 1.03), ylim=(0.4, 1.05), xlabel="probability the model gives its choice")
+    right.set_title("share of these choices that are right", loc="left", size=12.5, color=INK)
     total, worst = frame[frame["group"] == "all"].iloc[0], families.loc[families["value"].idxmin()]
     return headline(
         fig,
@@ -80,11 +80,11 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
 
 
 def plot_ppo(log: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(CURVES)) -> Figure:
-    """Draw what `scratch.ppo.train` returned, a panel a statistic.
+    """Draw what `scratch.ppo.train` returned, one panel per statistic.
 
     Args:
         log: a dict of statistics per update.
-        names: which of them to draw.
+        names: which statistics to draw.
     """
     rows = -(-len(names) // 3)
     fig, places = panels(rows, 3, (10, 0.6 + 2.2 * rows))
@@ -104,10 +104,10 @@ def plot_ppo(log: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(CU
 
 
 def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
-    """Draw proxy, gold and KL of PPO runs by training step: a line a beta, thin ones the seeds.
+    """Draw proxy, gold and KL of PPO runs by step: a line per beta, thin ones for its seeds.
 
     Args:
-        frame: rows with `beta`, `seed`, `step`, `proxy`, `gold`, `kl`, of PPO alone.
+        frame: rows with `beta`, `seed`, `step`, `proxy`, `gold`, `kl`, for PPO only.
     """
     fig, places = panels(1, 3, (10, 3.9))
     betas = sorted(frame["beta"].unique())
@@ -126,7 +126,7 @@ def plot_overoptimisation(frame: pd.DataFrame) -> Figure:
 
 
 def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
-    """Draw what KL bought: the truth at every measurement, the end of each beta large.
+    """Draw quality against KL: a dot per measurement, a large one for each beta's final mean.
 
     Args:
         frame: rows with `method`, `beta`, `seed`, `step`, `gold`, `kl`.
@@ -146,7 +146,8 @@ def plot_frontier(frame: pd.DataFrame, title: str) -> Figure:
         at |= {"textcoords": "offset points", "size": 11.5, "weight": "bold", "color": colour}
         for beta, end in ends.iterrows():
             panel.annotate(f"{POLICY_NAMES[method]} {beta:g}", tuple(end), **at)
-    panel.set_title(f"{MEASURED['gold']}; large: the end, by beta", loc="left", size=12, color=INK)
+    about = f"{MEASURED['gold']}; large dots: end of training, by beta"
+    panel.set_title(about, loc="left", size=12, color=INK)
     panel.set_xscale("symlog", linthresh=1)
     panel.set_xticks([0, 0.5, 1, 3, 10, 30, 100], ["0", "0.5", "1", "3", "10", "30", "100"])
     panel.set_xlabel(MEASURED["kl"], color=INK)
@@ -170,8 +171,8 @@ def plot_bandit(frame: pd.DataFrame, title: str) -> Figure:
     """Draw the probability of every reply under several policies.
 
     Args:
-        frame: a row a reply (its label the index), a column a policy: 'ref', 'optimum', 'ppo',
-            'dpo', any of them.
+        frame: one row per reply (its label is the index) and one column per policy, any of
+            'ref', 'optimum', 'ppo' and 'dpo'.
         title: the finding, computed by the caller.
     """
     fig, (axes,) = panels(1, 1, (10, 3.9))
@@ -193,7 +194,7 @@ def plot_bandit(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def plot_support(frame: pd.DataFrame, title: str) -> Figure:
-    """Draw where the probability went: to chosen replies, to rejected ones, to all the others.
+    """Draw how probability is split between chosen replies, rejected replies and all others.
 
     Args:
         frame: rows with `metric`, `method`, `chosen`, `rejected` (mean probabilities).
@@ -221,7 +222,7 @@ def plot_support(frame: pd.DataFrame, title: str) -> Figure:
 def _interval(
     axes: Axes, x: float, row: Mapping[str, Any], text: str = "", *, width: float = 0.3
 ) -> None:
-    """A point in its interval, its label above."""
+    """A point with its interval and a label above it."""
     axes.bar(x, row["high"] - row["low"], width, bottom=row["low"], color=INK, alpha=0.3)
     axes.plot(x, row["value"], "o", color=INK, markersize=6.5)
     at: dict[str, Any] = {
@@ -234,7 +235,7 @@ def _interval(
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """A label at each line's end, pushed apart where two would overlap."""
+    """A label at the end of each line; labels that would overlap are pushed apart."""
     low, high = axes.get_ylim()
     gap, last = 0.055 * (high - low), -np.inf
     for x, y, text, colour in sorted(ends, key=lambda end: end[1]):

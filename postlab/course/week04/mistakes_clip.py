@@ -1,4 +1,4 @@
-"""What goes wrong in the clipped loss: edits of the right answer below."""
+"""Common mistakes in the clipped loss: edits of the right answer below."""
 
 from __future__ import annotations
 
@@ -38,22 +38,23 @@ gets no gradient to come back
 never_clipped: the loss is not clipped at all
 - torch.minimum(free, held) -> free
 
-flag_ignores_sign: you flag every ratio outside the bounds: clipped is a token only where the clip
-makes a difference, which depends on the sign of its advantage
+flag_ignores_sign: you flag every ratio outside the bounds: a token counts as clipped only if the
+clip makes a difference, which depends on the sign of its advantage
 - held < free -> ratio != near
 
-flag_inverted: the flags are turned round: True is for the tokens whose loss the clip changed
+flag_inverted: the flags are inverted: True is for tokens whose loss the clip changed
 - held < free -> held >= free
 
 flag_on_ties: you flag the tokens within the bounds too, where both products are the same: the
 clipped one has to be smaller
 - held < free -> held <= free
 
-flag_turned: you flag where the clipped product is the larger one: there the min takes the other
+flag_turned: you flag tokens whose clipped product is the larger one, but there the min takes the
+other one
 - held < free -> held > free
 
-flag_one_side: you flag the ratios above the upper bound or below the lower one only: both can be
-clipped
+flag_one_side: you flag only the ratios above the upper bound, or only those below the lower one:
+both can be clipped
 - held < free -> ratio > 1 + clip_high
 - held < free -> ratio < 1 - clip_low
 - held < free -> (ratio > 1 + clip_high) & (advantages > 0)
@@ -64,34 +65,33 @@ ratio_not_exp: your ratio is a difference of log-probs: exp makes it a ratio of 
 ratio_of_logs: you divide log-probs: the ratio of probabilities is exp(logps - old_logps)
 - torch.exp(logps - old_logps) -> logps / old_logps
 
-ratio_upside_down: the ratio is old to new: it is exp(logps - old_logps)
+ratio_upside_down: your ratio is old to new: it should be exp(logps - old_logps)
 - logps - old_logps -> old_logps - logps
 
 ratio_difference: you subtract the probabilities: their ratio is exp(logps - old_logps)
 - torch.exp(logps - old_logps) -> torch.exp(logps) - torch.exp(old_logps)
 
-ratio_to_itself: the ratio is to the same log-probs without gradient, which is always 1: it is to
-old_logps, those of the policy that sampled
+ratio_to_itself: you divide by the same probabilities without gradient, so the ratio is always 1:
+use old_logps, from the policy that sampled the tokens
 - logps - old_logps -> logps - logps.detach()
 
-log_prob_weighted: you multiply the advantage by the log-prob, as REINFORCE does: here it is
-multiplied by the ratio
+log_prob_weighted: you multiply the advantage by the log-prob, as REINFORCE does: PPO multiplies it
+by the ratio
 - free, held = (ratio * advantages, near * advantages) -> free, held = (logps * advantages, near * advantages)
 - torch.minimum(free, held) -> logps * advantages
 
-min_before_product: you take the min of the two ratios and then multiply: for a negative advantage
-that is the larger product. Multiply both first
+min_before_product: you take the min of the two ratios and then multiply: with a negative advantage
+this gives the larger product. Multiply first
 - torch.minimum(free, held) -> torch.minimum(ratio, near) * advantages
 
-product_clipped: you multiply first and clip the product: the ratio alone is clipped, then
-multiplied
+product_clipped: you clip the product: clip the ratio first, then multiply
 - near * advantages -> (ratio * advantages).clamp(1 - clip_low, 1 + clip_high)
 
-one_bound: one number serves for both bounds: they are 1 - clip_low and 1 + clip_high
+one_bound: you use one number for both bounds: they are 1 - clip_low and 1 + clip_high
 - 1 + clip_high -> 1 + clip_low
 - 1 - clip_low -> 1 - clip_high
 
-bounds_swapped: the bounds have changed places: 1 - clip_low and 1 + clip_high
+bounds_swapped: clip_low and clip_high are swapped: the bounds are 1 - clip_low and 1 + clip_high
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(1 - clip_high, 1 + clip_low)
 
 bounds_not_around_1: you clip to clip_low and clip_high themselves: the bounds are 1 - clip_low and
@@ -99,7 +99,7 @@ bounds_not_around_1: you clip to clip_low and clip_high themselves: the bounds a
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(-clip_low, clip_high)
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(clip_low, clip_high)
 
-bounds_of_log: you clip the log-ratio: the ratio itself is held between 1 - clip_low and
+bounds_of_log: you clip the log-ratio: the ratio itself is clipped to between 1 - clip_low and
 1 + clip_high
 - ratio.clamp(1 - clip_low, 1 + clip_high) -> torch.exp((logps - old_logps).clamp(-clip_low, clip_high))
 
@@ -110,10 +110,10 @@ one_sided: the ratio is clipped on one side only: it has a lower and an upper bo
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(max=1 + clip_high)
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(min=1 - clip_low)
 
-bounds_fixed: the bounds are 0.8 and 1.2 whatever clip_low and clip_high say
+bounds_fixed: the bounds are always 0.8 and 1.2: use clip_low and clip_high
 - clamp(1 - clip_low, 1 + clip_high) -> clamp(0.8, 1.2)
 
-reduced: you average the loss: one value for each token is wanted, the mask comes later
+reduced: you reduce the loss to one number: return one value per token, the mask comes later
 - -torch.minimum(free, held) -> -torch.minimum(free, held).mean()
 - -torch.minimum(free, held) -> -torch.minimum(free, held).sum()
 """)

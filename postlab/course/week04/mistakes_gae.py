@@ -1,4 +1,4 @@
-"""What goes wrong in GAE: edits of the right answer below."""
+"""Common mistakes in GAE: edits of the right answer below."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
 
 
 GAE = mistakes("""
-padding_leaks: what stands in the padding reaches the completion: after its last token there is
-nothing to come, so the next value, and what is carried back, must be 0 there
+padding_leaks: values from the padding leak into the completion: nothing follows its last token, so
+the next value and the advantage that is carried back must be 0 there
 - next_value = values[:, t] * mask[:, t] -> next_value = values[:, t]
 - next_value = values[:, t] * mask[:, t] -> next_value = values[:, t]
 + (delta + gamma * lam * carried) * mask[:, t] -> delta + gamma * lam * carried
@@ -29,8 +29,8 @@ nothing to come, so the next value, and what is carried back, must be 0 there
 - (delta + gamma * lam * carried) * mask[:, t] -> delta + gamma * lam * carried
 + return advantages -> return advantages * mask
 
-mask_one_early: the mask of a token decides on what follows it: ask the mask of the next token,
-mask[:, t + 1]
+mask_one_early: you mask what follows a token with the token's own mask: use the mask of the next
+token, mask[:, t + 1]
 - (delta + gamma * lam * carried) * mask[:, t] -> delta + gamma * lam * carried * mask[:, t]
 + values[:, t] * mask[:, t] -> values[:, t]
 + gamma * next_value -> gamma * next_value * mask[:, t]
@@ -39,36 +39,37 @@ mask[:, t + 1]
 + gamma * next_value -> gamma * next_value * mask[:, t]
 + return advantages -> return advantages * mask
 
-mask_ignored: the mask has no effect: padding gets an advantage, and hands it on
+mask_ignored: the mask has no effect: padding gets an advantage and passes it on
 - next_value = values[:, t] * mask[:, t] -> next_value = values[:, t]
 + (delta + gamma * lam * carried) * mask[:, t] -> delta + gamma * lam * carried
 
-padding_not_zero: the completion is right, and padding still gets an advantage: multiply by the mask
+padding_not_zero: the completion is right, but padding still gets an advantage: multiply by the mask
 at the end
 - (delta + gamma * lam * carried) * mask[:, t] -> delta + gamma * lam * carried
 + advantages[:, t] = carried -> advantages[:, t] = carried; carried = carried * mask[:, t]
 
-no_end: the last token is followed by a value: the completion is over, so 0 comes after it
+no_end: you use a value after the last token: the completion is over, so the next value is 0
 - next_value, carried = (torch.zeros(len(values)), -> next_value, carried = (values[:, -1],
 - next_value, carried = (torch.zeros(len(values)), -> next_value, carried = (values[:, -1],
 + next_value = values[:, t] * mask[:, t] -> next_value = values[:, t]
 
-wraps_around: the value after the last token is the first one again: torch.roll goes round, put 0
-there
+wraps_around: the value after the last token is the first one again, because torch.roll wraps
+around: use 0 there
 - next_value, carried = (torch.zeros(len(values)), -> next_value, carried = (values[:, 0],
 - next_value, carried = (torch.zeros(len(values)), -> next_value, carried = (values[:, 0],
 + next_value = values[:, t] * mask[:, t] -> next_value = values[:, t]
 
-forwards: the recursion runs from the first token to the last: credit flows back, start at the end
+forwards: the recursion runs from the first token to the last: credit flows back, so start at the
+end
 - reversed(range(values.shape[1])) -> range(values.shape[1])
 - reversed(range(values.shape[1])) -> range(values.shape[1])
 + * next_value - -> * F.pad(values * mask, (0, 1))[:, t + 1] -
 
-weights_from_the_start: the weights gamma * lam count from the first token: for token t they count
-from t
+weights_from_the_start: the powers of gamma * lam are counted from the first token: for token t,
+count from t
 - delta + gamma * lam * carried -> (gamma * lam) ** t * delta + carried
 
-one_step: you return the surprise of each token alone: nothing is carried back from later ones
+one_step: you return only each token's own surprise: nothing is carried back from later tokens
 - delta + gamma * lam * carried -> delta
 
 lam_forgotten: lam is not used: what is carried back is multiplied by gamma * lam
@@ -94,38 +95,37 @@ lam_on_value: lam multiplies the next value too: there it is gamma alone
 trace_of_lam_complement: what is carried back is multiplied by gamma * (1 - lam): it is gamma * lam
 - gamma * lam * carried -> gamma * (1 - lam) * carried
 
-value_not_subtracted: the token's own value is not subtracted: an advantage is what was better than
-foreseen
+value_not_subtracted: the token's own value is not subtracted: an advantage says how much better
+things went than expected
 - next_value - values[:, t] -> next_value
 
 next_value_forgotten: the value of the next token is missing from the surprise
 - + gamma * next_value - -> -
 
-sign: the sign is turned round: positive means better than foreseen
+sign: the sign is flipped: positive means better than expected
 - return advantages -> return -advantages
 
 returns: you return the returns, advantages plus values
 - return advantages -> return (advantages + values) * mask
 - return advantages -> return advantages + values
 
-standardised: you standardise the advantages: PPO's code often does so next, here they are wanted as
-they are
+standardised: you standardise the advantages: PPO does that in a later step, so return them as they
+are
 - return advantages -> return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 - return advantages -> return (advantages - advantages.mean()) / advantages.std()
 - return advantages -> return (advantages - advantages[mask.bool()].mean()) / (advantages[mask.bool()].std() + 1e-8) * mask
 
-reward_to_go: you return the discounted sum of the rewards to come: the values are not used
+reward_to_go: you return the discounted sum of future rewards: the values are not used
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]
 - rewards[:, t] + gamma * next_value - values[:, t] -> rewards[:, t]
 + gamma * lam * carried -> gamma * carried
 
-last_token_skipped: the last column stays 0: the walk begins one token too early, range(T) ends at
-T - 1 by itself
+last_token_skipped: the last column stays 0: your loop starts one token too early; range(T) already
+ends at T - 1
 - reversed(range(values.shape[1])) -> reversed(range(values.shape[1] - 1))
 - reversed(range(values.shape[1])) -> reversed(range(values.shape[1] - 1))
 + gamma * next_value -> gamma * (values * mask)[:, t + 1]
 
-reversed: the advantages come out in reverse order: those collected from the end have to be turned
-round
+reversed: the advantages come out in reverse order: you collected them from the end, so flip them
 - return advantages -> return advantages.flip(1)
 """)

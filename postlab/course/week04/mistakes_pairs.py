@@ -1,4 +1,4 @@
-"""What goes wrong in Bradley-Terry and DPO losses: edits of the right answers below."""
+"""Common mistakes in Bradley-Terry and DPO losses: edits of the right answers below."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ def bradley_terry_loss(chosen_rewards: Tensor, rejected_rewards: Tensor) -> Tens
 
 
 BRADLEY_TERRY_LOSS = mistakes("""
-swapped: chosen and rejected have changed places: this loss falls when the rejected reply scores
-higher
+swapped: chosen and rejected are swapped: this loss falls when the rejected reply scores higher
 - chosen_rewards - rejected_rewards -> rejected_rewards - chosen_rewards
 
-sign: the minus in front of the logarithm is missing: a loss falls when things go well
+sign: the minus in front of the logarithm is missing: the loss should fall as the model improves
 - loss = - -> loss =
 
 probability: you return the probability that chosen wins: its negative logarithm is the loss
 - -F.logsigmoid -> torch.sigmoid
 
-probability_lost: the logarithm is missing: you return the probability itself, with a minus or
-from 1
+probability_lost: the logarithm is missing: you return minus the probability, or 1 minus it
 - F.logsigmoid -> torch.sigmoid
 - -F.logsigmoid -> 1 - torch.sigmoid
 
-difference: you return a difference of rewards: neither sigmoid nor logarithm is there
+difference: you return a difference of rewards: sigmoid and logarithm are missing
 - F.logsigmoid(margin) -> margin
 - -F.logsigmoid(margin) -> margin
 
@@ -40,10 +38,10 @@ log_of_difference: you take the logarithm of the difference: the sigmoid between
 exponential: you return e^-margin: Bradley-Terry's loss is log(1 + e^-margin)
 - -F.logsigmoid(margin) -> torch.exp(-margin)
 
-log_base: you take the logarithm to base 2: the loss is in nats, a natural logarithm
+log_base: you take the logarithm to base 2: the loss is in nats, so use the natural logarithm
 - return loss -> return loss / math.log(2)
 
-each_alone: each reward goes through a sigmoid of its own: only their difference means anything
+each_alone: each reward goes through its own sigmoid: only their difference means anything
 - -F.logsigmoid(margin) -> F.logsigmoid(rejected_rewards) - F.logsigmoid(chosen_rewards)
 - -F.logsigmoid(margin) -> -F.logsigmoid(chosen_rewards) - F.logsigmoid(-rejected_rewards)
 
@@ -54,12 +52,12 @@ negative
 hinge: this is a hinge loss: it stops caring at a margin of 1, Bradley-Terry never does
 - -F.logsigmoid(margin) -> F.relu(1 - margin)
 
-squared: you square the distance of the margin from 1 or of the probability from 1: the loss is the
-negative logarithm of the probability
+squared: you square how far the margin or the probability is from 1: the loss is the negative
+logarithm of the probability
 - -F.logsigmoid(margin) -> (1 - margin) ** 2
 - -F.logsigmoid(margin) -> (1 - torch.sigmoid(margin)) ** 2
 
-reduced: you return one number: a value for each pair is wanted, the mean comes later
+reduced: you return one number: return one value per pair, the mean comes later
 - return loss -> return loss.mean()
 - return loss -> return loss.sum()
 """)
@@ -80,31 +78,31 @@ def dpo_loss(
 
 
 DPO_LOSS = mistakes("""
-swapped: chosen and rejected, or policy and reference, have changed places: the margin is
-(policy - ref) of chosen less (policy - ref) of rejected
+swapped: chosen and rejected, or policy and reference, are swapped: the margin is (policy - ref) of
+chosen minus (policy - ref) of rejected
 - (chosen - rejected) -> (rejected - chosen)
 
-ref_forgotten: the reference is left out: each log-prob is compared with the reference's
+ref_forgotten: the reference is missing: subtract its log-prob from each of the policy's
 - policy_chosen - ref_chosen -> policy_chosen
 + policy_rejected - ref_rejected -> policy_rejected
 
-ratio_of_logs: you divide log-probs: they are logarithms already, the log of a ratio is their
+ratio_of_logs: you divide log-probs: they are logarithms already, so the log of the ratio is their
 difference
 - policy_chosen - ref_chosen -> policy_chosen / ref_chosen
 + policy_rejected - ref_rejected -> policy_rejected / ref_rejected
 - policy_chosen - ref_chosen -> (policy_chosen / ref_chosen).log()
 + policy_rejected - ref_rejected -> (policy_rejected / ref_rejected).log()
 
-ratio_not_log: you take the ratio of the probabilities, exp of the difference: its logarithm is
-wanted, and that is the difference itself
+ratio_not_log: you use the ratio of the probabilities, exp of the difference: use its logarithm,
+which is the difference itself
 - policy_chosen - ref_chosen -> torch.exp(policy_chosen - ref_chosen)
 + policy_rejected - ref_rejected -> torch.exp(policy_rejected - ref_rejected)
 
-ref_added: the reference's margin is added: it is subtracted from the policy's
+ref_added: you add the reference's margin: subtract it from the policy's
 - policy_chosen - ref_chosen -> policy_chosen + ref_chosen
 + policy_rejected - ref_rejected -> policy_rejected + ref_rejected
 
-policy_swapped: chosen and rejected have changed places for the policy and not for the reference
+policy_swapped: chosen and rejected are swapped for the policy but not for the reference
 - policy_chosen - ref_chosen -> policy_rejected - ref_chosen
 + policy_rejected - ref_rejected -> policy_chosen - ref_rejected
 
@@ -112,32 +110,32 @@ ref_of_chosen_only: the reference is subtracted from one of the two only: each r
 - policy_rejected - ref_rejected -> policy_rejected
 - policy_chosen - ref_chosen -> policy_chosen
 
-rejected_added: the rejected reply's log-ratio is added: it is subtracted
+rejected_added: you add the rejected reply's log-ratio: subtract it
 - (chosen - rejected) -> (chosen + rejected)
 
-chosen_only: the rejected reply is left out
+chosen_only: the rejected reply is missing
 - (chosen - rejected) -> chosen
 
 beta_forgotten: beta is not used: the margin is multiplied by it inside the sigmoid
 - beta * (chosen - rejected) -> chosen - rejected
 
-brackets: beta multiplies a part of the margin only: put the differences in brackets
+brackets: beta multiplies only a part of the margin: put the differences in brackets
 - beta * (chosen - rejected) -> beta * policy_chosen - ref_chosen - beta * policy_rejected + ref_rejected
 - beta * (chosen - rejected) -> beta * chosen - rejected
 - beta * (chosen - rejected) -> beta * (policy_chosen - policy_rejected) - (ref_chosen - ref_rejected)
 
-another_loss: this is another relative of DPO (hinge or ipo): here it is -log sigmoid of the margin
+another_loss: this is a relative of DPO (hinge or IPO): DPO's loss is -log sigmoid of the margin
 - -F.logsigmoid(beta * (chosen - rejected)) -> F.relu(1 - beta * (chosen - rejected))
 - -F.logsigmoid(beta * (chosen - rejected)) -> (chosen - rejected - 1 / (2 * beta)) ** 2
 
-ref_outside: the reference's loss is subtracted from the policy's: the two margins are subtracted
-first, and their difference goes through one sigmoid
+ref_outside: you subtract the reference's loss from the policy's: subtract the margins first, and
+put their difference through one sigmoid
 - return loss -> return -F.logsigmoid(beta * (policy_chosen - policy_rejected)) + F.logsigmoid(beta * (ref_chosen - ref_rejected))
 
-beta_outside: beta stands outside the logarithm: it multiplies the margin, inside the sigmoid
+beta_outside: beta is outside the logarithm: it multiplies the margin, inside the sigmoid
 - -F.logsigmoid(beta * (chosen - rejected)) -> -beta * F.logsigmoid(chosen - rejected)
 
-beta_twice: beta is multiplied in twice
+beta_twice: you multiply by beta twice
 - beta * (chosen -> beta ** 2 * (chosen
 
 beta_divides: you divide by beta: the margin is multiplied by it
@@ -151,17 +149,16 @@ probability: the logarithm is missing: you return the sigmoid itself
 - F.logsigmoid -> torch.sigmoid
 - -F.logsigmoid -> 1 - torch.sigmoid
 
-margin: you return the margin times beta: its -log sigmoid is the loss
+margin: you return the margin times beta: the loss is -log sigmoid of that
 - -F.logsigmoid(beta * (chosen - rejected)) -> beta * (chosen - rejected)
 - F.logsigmoid(beta * (chosen - rejected)) -> beta * (chosen - rejected)
 
-each_alone: chosen and rejected each go through a sigmoid of their own: their difference goes
-through one
+each_alone: chosen and rejected each go through their own sigmoid: put their difference through one
 - return loss -> return F.logsigmoid(beta * rejected) - F.logsigmoid(beta * chosen)
 - return loss -> return F.logsigmoid(-beta * rejected) - F.logsigmoid(beta * chosen)
 - return loss -> return -F.logsigmoid(-beta * rejected) - F.logsigmoid(beta * chosen)
 
-reduced: you return one number: a value for each pair is wanted, the mean comes later
+reduced: you return one number: return one value per pair, the mean comes later
 - return loss -> return loss.mean()
 - return loss -> return loss.sum()
 """)
