@@ -108,11 +108,11 @@ def draft_sentences(claims: Sequence[Claim], *, seed: int = 0) -> Drafts:
         lost = open_ones.pop(0)
         size = points(-lost.change).lstrip("+")
         text = f"{stage_label(lost.stage)} cost {size} points of {_name(lost)}."
-        made.append((text, lost, f"the runs don't settle this change: {_interval(lost)}"))
+        made.append((text, lost, f"the runs don't settle this: {_interval(lost)}"))
     if open_ones:
         same = open_ones[len(open_ones) // 2]
         text = f"{stage_label(same.stage)} left {_name(same)} unchanged."
-        why = f"inconclusive isn't 'no change': a change of {_interval(same)} is possible"
+        why = f"inconclusive isn't 'no change': {_interval(same)}"
         made.append((text, same, why))
     grave = [(code, c) for code in GRAVE for c in usable if code in c.caveats]
     if grave := [(code, c) for code, c in grave if all(c is not other for _, other, _ in made)]:
@@ -137,7 +137,8 @@ def _name(claim: Claim) -> str:
 
 
 def _interval(claim: Claim) -> str:
-    return f"{points(claim.change_low)} to {points(claim.change_high)} points"
+    low, high = points(claim.change_low), points(claim.change_high)
+    return f"{low} to {high} points, p {claim.p:.2f} after Holm's correction"
 
 
 def _caveats(claim: Claim) -> str:
