@@ -372,8 +372,11 @@ def _hidden(text: str) -> Iterator[tuple[int, str, str, str]]:
 
 def _private(text: str) -> Iterator[tuple[int, str, str, str]]:
     """Secrets, paths of somebody's machine, and addresses."""
+    secret = redact(text) != text
+    listed = False
     for number, line in enumerate(text.split("\n"), 1):
-        if redact(line) != line:
+        if secret and redact(line) != line:
+            listed = True
             yield number, "secret", str(redact(line)).strip(), "delete it, and revoke the secret"
             continue
         for chunk in line.translate(_APART).split():
@@ -386,8 +389,8 @@ def _private(text: str) -> Iterator[tuple[int, str, str, str]]:
             name, at, host = bare.removeprefix("mailto:").partition("@")
             if at and name and "." in host.strip(".") and "/" not in chunk:
                 yield number, "email", chunk, "leave addresses out, or link to a profile"
-    if "PRIVATE KEY-----" in text and redact(text) != text:
-        yield 0, "secret", "a private key", "delete it, and revoke the key"
+    if secret and not listed:  # one of several lines, such as a private key
+        yield 0, "secret", "a secret of several lines", "delete it, and revoke it"
 
 
 def _check_rendered(

@@ -241,7 +241,7 @@ class _Sentence:
         if self._word(index + 1) in MEASURES | COUNTS:
             return False
         dated = before in MONTHS | _WORDS["years"] or self._word(index - 2) in MONTHS
-        return dated or "(" in text or self._raw_ends(index - 1, ",") or self.passage.row
+        return dated or "(" in text or self._raw_ends(index - 1, ",")
 
     def _raw_ends(self, index: int, mark: str) -> bool:
         return 0 <= index < len(self.raw) and self.raw[index].endswith(mark)
