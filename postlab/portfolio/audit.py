@@ -158,12 +158,10 @@ def check_draft(
         found += [problem(*each) for each in _front_matter(marked.split("\n")[: skipped - 1])]
     tokens = parse(body)
     own = name if name in PROJECTS else ""
-    for passage in _passages(tokens, own, values, bound):
-        for line, code, got, fix in check_passage(passage, values):
-            found.append(problem(line + skipped, code, got, fix))
-    site = _Site(folder, documents or {name: text}, values)
-    for line, code, got, fix in _check_marks(tokens, site):
-        found.append(problem(line + skipped, code, got, fix))
+    faults = [fault for each in _passages(tokens, own, values, bound)
+              for fault in check_passage(each, values)]  # fmt: skip
+    faults += _check_marks(tokens, _Site(folder, documents or {name: text}, values))
+    found += [problem(at + skipped, code, got, fix) for at, code, got, fix in faults]
     return found
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-NARROW = "-narrow.png"  # beside a figure: the same, drawn for a phone
+NARROW = {"figures/stages.png": "figures/stages-narrow.png"}  # the same, drawn for a phone
 
 
 @cache
@@ -23,6 +23,15 @@ def _parser() -> MarkdownIt:
     rules: Any = parser.renderer
     rules.rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0"><table>\n'
     rules.rules["table_close"] = lambda *_: "</table></div>\n"
+    image = rules.rules["image"]
+
+    def with_narrow(tokens: Sequence[Token], index: int, *rest: Any) -> str:
+        narrow = NARROW.get(str(tokens[index].attrGet("src")))
+        html: str = image(tokens, index, *rest)
+        source = f'<source media="(max-width: 40rem)" srcset="{narrow}">'
+        return f"<picture>{source}{html}</picture>" if narrow else html
+
+    rules.rules["image"] = with_narrow
     return parser
 
 

@@ -87,13 +87,14 @@ def stages_named(text: str, values: Evidence) -> list[str]:
 
 def _stages_of(word: str, values: Evidence) -> list[str]:
     labels = _labels(tuple(values.stages))
+    word = word.replace("’", "'").removesuffix("'s")
     parts = [word, *word.replace("/", "-").split("-")]
     return [labels[part] for part in dict.fromkeys(parts) if part in labels]
 
 
 @cache
 def _labels(stages: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
+    labels: dict[str, str] = {}
     for stage in stages:
         label = stage_label(stage)
         words = {label, label.title(), label.lower()} if label.isupper() else {label}
@@ -348,6 +349,7 @@ class _Sentence:
         if not subjects:
             named |= {self.passage.stage} - {""}
         parents = {c.parent for c in self.values.claims if c.stage in named}
+        bound = {name.partition(".")[0] for _, _, name in self.values_at}
         metrics = {metric for _, several in self.metrics for metric in several}
         groups = {several for _, several in self.metrics}
         for index, _, name in self.values_at:
@@ -355,7 +357,8 @@ class _Sentence:
             if len(parts) < 2:
                 continue
             stage, field = parts[0], parts[-1]
-            fit = named | (parents if field in ("value", "interval", "n") else set())
+            told = field in ("value", "interval", "n") and (not subjects or bound & named)
+            fit = named | (parents if told else set())
             if named and stage not in fit:
                 got = f"{name}, in a sentence about {', '.join(map(stage_label, sorted(named)))}"
                 yield self.places[index], "stage", got, "name the stage, or use its placeholder"
@@ -403,6 +406,15 @@ class _Sentence:
             return "equal" if not denied and self._is_about_results(index) else ""
         if word == "more" and after in _WORDS["qualities"]:
             word = "better"
+        before = self._word(index - 1)
+        compared = word == "most" or (word == "as" and second == "as")  # 'as good as'
+        if compared and after in _WORDS["qualities"]:
+            way = "good" if word == "most" else "equal"
+            return way if self._is_about_results(index) else ""
+        if word in ("up", "down") and before in _WORDS["moves"]:  # 'went up'
+            return word if self._is_about_results(index) else ""
+        if word in ("did", "does") and before == "so":  # 'and so did helpfulness'
+            return next((_WAY[w] for w in reversed(words[:index]) if w in _WAY), "")
         way = _WAY.get(word, "")
         if not way and "-" in word:
             way = next((_WAY[p] for p in word.split("-") if p in _WAY and p in STRONG), "")
@@ -431,9 +443,7 @@ class _Sentence:
         metrics = {i for i, _ in self.metrics}
         if set(near) & TRAINING and not metrics & set(range(index, index + 3)):
             return False
-        if self._word(index - 1) in ("i", "we", "you") and not metrics & set(
-            range(index, index + 7)
-        ):
+        if self._word(index - 1) in ("i", "we", "you") and not metrics & {index + 1, index + 2}:
             return False
         named = bool(metrics or self.claims or set(self.words) & GENERIC)
         return named or (bool(self.stages) and not set(self.words) & TRAINING)
@@ -574,7 +584,7 @@ def _plain_word(raw: str) -> str:
 
 def _metrics_of(word: str, known: frozenset[str]) -> frozenset[str]:
     """The metrics that a word names."""
-    by_word = _by_word(known)
+    by_word, word = _by_word(known), word.removesuffix("'s")
     return frozenset().union(*(by_word.get(part, frozenset()) for part in [word, *word.split("/")]))
 
 
