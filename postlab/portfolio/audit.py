@@ -108,6 +108,7 @@ def audit_documents(
     ]  # fmt: skip
     for name, text in texts.items():
         found += check_draft(name, text, values, folder=folder, documents=texts)
+    found += _omitted(texts, values)
     found += _check_rendered(folder, texts, values, expected or {})
     found += _check_figures(folder, values)
     return sorted(dict.fromkeys(found), key=lambda p: (p.path, p.line, p.code))
@@ -366,6 +367,22 @@ def _hidden(text: str) -> Iterator[tuple[int, str, str, str]]:
                     yield number, "hidden", word, "write the word in one alphabet"
                 elif scripts & {"FULLWIDTH", "MATHEMATICAL"}:
                     yield number, "hidden", word, "write it in plain letters"
+
+
+def _omitted(texts: Mapping[str, str], values: Evidence) -> Iterator[Problem]:
+    """Costs and caveats of a project that its post doesn't tell."""
+    for stage in PROJECTS:
+        try:
+            used = {name for _, _, name in placeholders(texts.get(stage, ""))}
+        except ValueError:
+            continue  # listed already
+        told = {name.rpartition(".")[0] for name in used}
+        costs = [f"{c.stage}.{c.metric}" for c in values.of(stage) if c.verdict == "worse"]
+        needed = [f"{of}.sentence" for of in costs if of not in told]
+        needed += [n for n in values if n.startswith(f"{stage}.caveat.") and n not in used]
+        for name in needed if stage in texts else ():
+            got = f"{values[name].text}: this isn't told"
+            yield Problem(f"{DRAFTS}/{stage}.md", 0, "omitted", _short(got), f"add {{{{{name}}}}}")
 
 
 def _private(text: str) -> Iterator[tuple[int, str, str, str]]:

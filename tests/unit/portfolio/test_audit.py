@@ -197,6 +197,16 @@ def test_a_direction_is_read_for_metrics_where_less_is_better(values):
         assert [p.code for p in check_draft("sft", wrong, values)] == ["comparison"]
 
 
+def test_a_cost_or_caveat_that_a_post_leaves_out_is_found(finished, values, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "p")
+    draft = folder / "drafts" / "sft.md"
+    lines = draft.read_text(encoding="utf-8").split("\n")
+    for left_out in ("over_refusal", "caveat.one_seed"):
+        draft.write_text("\n".join(ln for ln in lines if left_out not in ln), encoding="utf-8")
+        found = [p for p in audit_documents(folder, values) if p.code == "omitted"]
+        assert len(found) == 1 and left_out in found[0].fix
+
+
 def test_problems_name_their_line(values):
     text = "# DPO\n\nFine.\n\nOne line,\nthen 98% on the next.\n\n- a\n- b 7\n\n"
     text += "| a | b |\n|---|---|\n| x | 5 |\n"
