@@ -106,9 +106,9 @@ def drafts(values: Evidence, *, depth: str | None = None) -> dict[str, str]:
     """{name: Markdown with placeholders} of every document, as the templates make them now."""
     projects = [_project(stage, values) for stage in PROJECTS]
     others = [stage for stage in EMBEDDED if values.of(stage)]
-    chosen = depth or (others[0] if others else "grpo")
-    if not values.of(chosen):
-        compared = dict.fromkeys(claim.stage for claim in values.claims)
+    compared = [stage for stage in values.stages if values.of(stage)]
+    chosen = depth or next(iter([*others, *reversed(compared), *PROJECTS]))
+    if depth and depth not in compared:
         raise ValueError(
             f"got depth={chosen!r}; expected a stage with claims: {', '.join(compared)}"
         )
@@ -119,7 +119,7 @@ def drafts(values: Evidence, *, depth: str | None = None) -> dict[str, str]:
                   if f"{claim.stage}.{claim.metric}.per_minute" in values],
         "label": stage_label, "metric": lambda claim: _named(claim)["label"],
         "parent": lambda stage: stage_label(values.of(stage)[0].parent),
-        "compared": [stage for stage in values.stages if values.of(stage)],
+        "compared": compared,
     }  # fmt: skip
     texts = {
         "README": _template("readme.md.j2").render(context),
@@ -266,8 +266,8 @@ def _named(claim: Claim) -> dict[str, Any]:
 
 
 def _rank(claim: Claim) -> tuple[bool, float]:
-    """The largest supported change of a share first; else what was looked at first."""
-    better = claim.verdict == "better" and is_share(claim.metric)
+    """The largest supported gain of a share first, but the form of answers after the others."""
+    better = claim.verdict == "better" and is_share(claim.metric) and claim.metric != "format"
     return (not better, -abs(claim.change) if better else 0.0)
 
 

@@ -1,5 +1,6 @@
 """Drafts and what is rendered from them: bound numbers, the learner's words, pages on their own."""
 
+import dataclasses
 import json
 import shutil
 from html.parser import HTMLParser
@@ -78,6 +79,23 @@ def test_a_draft_that_cannot_be_rendered_leaves_all_files_as_they_were(values, t
     with pytest.raises(ValueError, match=r"drafts/dpo\.md, line 1"):
         write_documents(values, to=tmp_path)
     assert (tmp_path / "sft.html").read_bytes() == before
+
+
+@pytest.mark.parametrize("stages", [("base",), ("base", "sft")])
+def test_a_portfolio_can_be_begun_after_the_first_stage(values, tmp_path, stages):
+    part = dataclasses.replace(
+        values,
+        known={n: v for n, v in values.known.items() if n.partition(".")[0] in (*stages, n)},
+        claims=tuple(c for c in values.claims if c.stage in stages),
+        frame=values.frame[values.frame["stage"].isin(stages)],
+        runs=tuple(run for run in values.runs if run.stage in stages),
+    )
+    texts = drafts(part)
+    assert "make week N=07 PROFILE=tiny SEED=0" in texts["grpo"]
+    for path, text in rendered(texts, part).items():
+        assert "GRPO against" not in text, path
+    with pytest.raises(ValueError, match="depth='grpo'"):
+        drafts(part, depth="grpo")
 
 
 class _Page(HTMLParser):
