@@ -225,8 +225,9 @@ def _passages(
             level = int(before.tag[1:])
             about = {depth: stage for depth, stage in about.items() if depth < level}
             named = stages_named(text, values)
-            # A heading that names no stage keeps the one above it.
-            about[level] = named[0] if len(named) == 1 else "" if named else about[max(about)]
+            # A heading that names no stage keeps the one above it; 'base' is where all began.
+            one = named[0] if len(named) == 1 and named != ["base"] else ""
+            about[level] = one if named else about[max(about)]
         if row is None:
             yield Passage(text, line, bound, about[max(about)], heading=heading)
         else:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from postlab.portfolio import Value, evidence, render, write_documents
+from postlab.portfolio.audit import check_draft
 from postlab.portfolio.documents import drafts, page_name, rendered
 from postlab.portfolio.markdown import to_html
 from postlab.runs import MissingStage
@@ -94,6 +95,8 @@ def test_a_portfolio_can_be_begun_after_the_first_stage(values, tmp_path, stages
     assert "make week N=07 PROFILE=tiny SEED=0" in texts["grpo"]
     for path, text in rendered(texts, part).items():
         assert "GRPO against" not in text, path
+    found = [problem for name, text in texts.items() for problem in check_draft(name, text, part)]
+    assert {problem.code for problem in found} == {"hole"}
     with pytest.raises(ValueError, match="depth='grpo'"):
         drafts(part, depth="grpo")
 
