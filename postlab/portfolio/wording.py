@@ -485,12 +485,15 @@ class _Sentence:
         before = words[start:index]
         if set(before) & _WORDS["asking"] and not set(before) & {"no", "matter"}:
             return True
+        said = (self.words[place : place + 2] for place in range(index - 1))
+        if any(a in _WORDS["modals"] and b in _WORDS["saying"] for a, b in said):
+            return True  # 'a reviewer could say that'
         if self._word(index + 1) in ("would", "could", "might", "may"):  # 'a drop would go unseen'
             return True
         wishes = [place for place in range(start, index) if words[place] in _WORDS["wishes"]]
         if not wishes or words[max(0, wishes[-1] - 1)] in ("as",):
             return False
-        modal = words[wishes[-1]] in ("would", "could", "might", "may", "should")
+        modal = words[wishes[-1]] in _WORDS["modals"]
         infinitive = "to" in words[wishes[-1] + 1 : index] or "a" in words[wishes[-1] + 1 : index]
         word = words[index]
         finite = word.endswith(("s", "ed")) and word not in ("gains", "improvements", "is")
@@ -498,7 +501,11 @@ class _Sentence:
         return (modal and not (finite and "have" not in before)) or infinitive or not finite
 
     def _supported(self, index: int, word: str, way: str, negated: str) -> bool:
-        claims = self.claims
+        claims, stage = self.claims, self._subject(index) or self.passage.stage
+        pairs = zip(self.words, [*self.words[1:], ""], strict=True)
+        if any(w in _WORDS["everywhere"] and after.startswith("metric") for w, after in pairs):
+            claims = self.values.of(stage)
+            return bool(claims) and all(_agrees(c, word, way, negated) for c in claims)
         wanted = self._targets(index)
         if wanted:
             each = [[c for c in claims if c.metric in several] for several in wanted]
@@ -570,9 +577,12 @@ def _agrees(claim: Claim, word: str, way: str, negated: str) -> bool:
         return not settled if negated else settled
     if not negated:
         return _moves(claim, word, way)
-    if negated == "saying" or way in ("good", "up"):
-        return not _moves(claim, word, way)
-    return settled and not _moves(claim, word, way)  # 'did not fall' says that it held, or rose
+    if _moves(claim, word, way):
+        return False
+    better = METRICS[claim.metric][1] if claim.metric in METRICS else "none"
+    harm = way == "bad" or (way, better) in (("up", "down"), ("down", "up"))
+    # 'It did not get worse' says that it held, which no inconclusive claim supports.
+    return settled or not harm or negated == "saying"
 
 
 def _plain_word(raw: str) -> str:
