@@ -2,9 +2,10 @@
 
 A draft is Markdown in which `{{dpo.safety.change}}` stands for a number, and `render` puts in what
 the runs say now. Names are `<stage>.<metric>.<field>`, `<stage>.<fact>`, `<stage>.args.<argument>`
-(TRL's, as the manifest has them), `<stage>.lora.<argument>`, and `profile`, `seeds`, `stages` and
-`prompts`. What the runs don't say has no name, so a draft that asks for it fails, and never shows
-an empty text. Left out: any evaluation. A placeholder is a name, and rendering is one linear pass.
+(TRL's, as the manifest has them), `<stage>.lora.<argument>`, `<stage>.caveat.<code>`,
+`<stage>.doctor.<code>`, and `profile`, `seeds`, `stages` and `prompts`. What the runs don't say has
+no name, so a draft that asks for it fails, and never shows an empty text. Left out: any evaluation.
+A placeholder is a name, and rendering is one linear pass.
 """
 
 from __future__ import annotations
@@ -20,20 +21,23 @@ from postlab.claims import (
     Claim,
     StageRun,
     claims,
+    findings,
     in_order,
     is_share,
     merge_seeds,
+    metric_label,
     points,
     stage_label,
     summarised,
     summary_frame,
 )
+from postlab.doctor import diagnose
 from postlab.evals import METRICS
 from postlab.overlay import did_you_mean
 from postlab.profile import device_name
 from postlab.redaction import redact
 from postlab.runs import run_root
-from postlab.storage import LOG_BYTES, read_json
+from postlab.storage import LOG_BYTES, manifest, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,8 +137,15 @@ def evidence(profile_name: str, *, root: Path | str | None = None) -> Evidence:
     for stage in in_order((run.stage for run in runs), ()):
         part = [run for run in runs if run.stage == stage]
         _facts(named, stage, part, [logs[stage, run.seed] for run in part])
+        _failures(named, stage, folder, [logs[stage, run.seed] for run in part])
     for claim in made:
         _changes(named, claim)
+    for stage, text in findings(frame).items():
+        named.add(f"{stage}.finding", text)
+    caveats = dict.fromkeys((c.stage, code, text) for c in made for code, text in c.caveats.items())
+    for stage, code in dict.fromkeys((stage, code) for stage, code, _ in caveats):
+        texts = [text for one, other, text in caveats if (one, other) == (stage, code)]
+        named.add(f"{stage}.caveat.{code}", "; ".join(texts))
     return Evidence(profile_name, named.whole(), tuple(made), frame, tuple(runs), logs, summary)
 
 
@@ -248,6 +259,7 @@ def _changes(named: _Names, claim: Claim) -> None:
         add("p", "p < 0.001" if claim.p < 0.001 else f"p = {claim.p:.3f}", claim.p)
     add("seeds", f"{claim.agree} of {len(claim.verdicts)} seeds", claim.agree, "seeds")
     add("verdict", claim.verdict)
+    add("label", metric_label(claim.metric))
     add("sentence", sentence(claim))
     if claim.caveats:
         add("caveats", "; ".join(claim.caveats.values()))
@@ -307,8 +319,8 @@ def _facts(
             count = math.fsum(numbers) / len(numbers)
             named.add(f"{stage}.{name}", f"{count:,.0f}", count, name)
     for group, field in (("args", "config"), ("lora", "lora")):
-        for manifest in manifests:
-            settings = manifest.get(field)
+        for each in manifests:
+            settings = each.get(field)
             for name, value in settings.items() if isinstance(settings, dict) else ():
                 if isinstance(value, bool | str):
                     named.add(f"{stage}.{group}.{name}", str(value))
@@ -316,12 +328,29 @@ def _facts(
                     named.add(f"{stage}.{group}.{name}", f"{value:g}", value)
 
 
-def _rows_used(manifest: Mapping[str, Any]) -> float | None:
+def _failures(named: _Names, stage: str, folder: Path, logs: Sequence[Sequence[Any]]) -> None:
+    """What the doctor says of the logs, and runs that were begun or made and count no more."""
+    seen: dict[str, str] = {}
+    for log in logs:
+        for finding in diagnose(log) if log else ():
+            if finding.severity != "info":
+                seen.setdefault(finding.code, f"{finding.evidence}; {finding.why}")
+    for code, text in seen.items():
+        named.add(f"{stage}.doctor.{code}", text)
+    replaced = len([p for p in folder.glob(f"seed-*/{stage}.previous*") if p.is_dir()])
+    manifests = (manifest(p) for p in folder.glob(f"seed-*/{stage}") if p.is_dir())
+    unfinished = sum((m or {}).get("status") == "running" for m in manifests)
+    counts = {"replaced by a later one": replaced, "not finished": unfinished}
+    parts = [f"{_count(count, 'run')} {what}" for what, count in counts.items() if count]
+    named.add(f"{stage}.discarded", " and ".join(parts))
+
+
+def _rows_used(made: Mapping[str, Any]) -> float | None:
     """How many different rows training has seen: all, unless it stopped within the first epoch."""
-    rows, steps = _at(manifest, "data", "train", "rows"), manifest.get("steps")
+    rows, steps = _at(made, "data", "train", "rows"), made.get("steps")
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
-    sizes = [_at(manifest, "config", name) for name in names]
-    generations = _at(manifest, "config", "num_generations") or 1
+    sizes = [_at(made, "config", name) for name in names]
+    generations = _at(made, "config", "num_generations") or 1
     numbers = [rows, steps, generations, *sizes]
     if not all(isinstance(n, int | float) and n > 0 for n in numbers):
         return None
@@ -335,7 +364,7 @@ def _log(folder: Path) -> list[Any]:
     except (OSError, ValueError):
         return []
     history = state.get("log_history") if isinstance(state, dict) else None
-    return history if isinstance(history, list) else []
+    return [e for e in history if isinstance(e, dict)] if isinstance(history, list) else []
 
 
 def _tokens(log: Sequence[Any]) -> float | None:
@@ -344,14 +373,14 @@ def _tokens(log: Sequence[Any]) -> float | None:
     return max((n for n in counts if isinstance(n, int | float)), default=None)
 
 
-def _method(manifest: Mapping[str, Any]) -> str:
+def _method(made: Mapping[str, Any]) -> str:
     """'DPO with LoRA', as the trainer's class and the manifest's settings have it."""
-    trainer = _at(manifest, "code", "trainer")
+    trainer = _at(made, "code", "trainer")
     if not isinstance(trainer, str) or trainer == "Trainer":  # transformers' own, of any method
         return ""
-    quantized = bool(_at(manifest, "model", "quantization"))
+    quantized = bool(_at(made, "model", "quantization"))
     adapter = " with QLoRA" if quantized else " with LoRA"
-    return trainer.removesuffix("Trainer") + (adapter if manifest.get("lora") else "")
+    return trainer.removesuffix("Trainer") + (adapter if made.get("lora") else "")
 
 
 def _at(value: Any, *names: str) -> Any:
