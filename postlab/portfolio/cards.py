@@ -47,7 +47,7 @@ LICENCES = frozenset(
     odc-by odbl openmdw-1.0 openmdw-1.1 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib
     pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1
     llama3.2 llama3.3 llama4 grok2-community gemma unknown other
-    """.split()
+    """.split()  # noqa: SIM905
 )
 # As a manifest names a base, in lower case and without a suffix of QUANTIZED: its id on the Hub
 # (None: it isn't there), and its licence.
@@ -182,7 +182,7 @@ def model_card(
     packages = [p for p in SOFTWARE if (manifest.get("versions") or {}).get(p)]
     tags = [*packages, method, *(["lora"] if manifest.get("lora") else []), "postlab"]
     data = _hub_class("ModelCardData")(
-        model_name=f"{name}-{stage}",
+        model_name=f"{name}-{stage}" if results else None,
         base_model=base.id,
         base_model_relation=FORMS[form][0] if base.id else None,
         license=base.licence,
@@ -205,7 +205,7 @@ def model_card(
         curated=_curated(curation, _at(manifest, "data", "train", "rows")),
         changes=_changes(known, stage), others=_unbound(known, stage),
         caveats=_caveats(known, stage), seeds=len({r.seed for r in known.runs if r.stage == stage}),
-        problems=[p["reason"] for p in known.summary["problems"] if p["stage"] == stage],
+        problems=[_anywhere(p["reason"]) for p in known.summary["problems"] if p["stage"] == stage],
         recipe=_recipe(manifest, settings, stage), findings=_findings(known, stage),
         answers=_answers(run), commands=_commands(lineage, name),
         commit=_commit(manifest), benchmarks=benchmarks, results=results, suite=_suite(settings),
@@ -414,8 +414,9 @@ def _front_matter(base: str, settings: Profile | None) -> Mapping[str, Any]:
     for place in places:
         try:
             text = read_file(place, most=MANIFEST_BYTES).decode("utf-8", "replace")
-            parts = text.split("---", 2)
-            front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+            text = text.replace("\r\n", "\n")
+            end = text.find("\n---\n", 3)
+            front = yaml.safe_load(text[4:end]) if text.startswith("---\n") and end > 0 else None
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             continue
         if isinstance(front, dict):
@@ -543,16 +544,11 @@ def _recipe(
     return {g: [(n, json.dumps(v)) for n, v in redact(dict(a)).items()] for g, a in groups.items()}
 
 
-def _findings(known: Evidence, stage: str) -> list[tuple[int, str, list[Any]]]:
-    """(seed, why nothing can be said, findings) of each seed's log."""
-    found = []
-    for seed in sorted(run.seed for run in known.runs if run.stage == stage):
-        log = known.logs.get((stage, seed))
-        try:
-            found.append((seed, "" if log else "its log isn't recorded", diagnose(log or [])))
-        except TypeError:
-            found.append((seed, "its log can't be read", []))
-    return found
+def _findings(known: Evidence, stage: str) -> list[tuple[int, bool, list[Any]]]:
+    """(seed, whether there is a log, findings) of each seed."""
+    seeds = sorted(run.seed for run in known.runs if run.stage == stage)
+    logs = [(seed, known.logs.get((stage, seed)) or []) for seed in seeds]
+    return [(seed, bool(log), diagnose(log) if log else []) for seed, log in logs]
 
 
 def _answers(run: StageRun) -> list[tuple[str, str, str]]:
@@ -566,17 +562,18 @@ def _answers(run: StageRun) -> list[tuple[str, str, str]]:
 
 
 def _commands(lineage: Sequence[StageRun], profile: str) -> list[str]:
-    """What makes the stage and its parents, without a folder of this machine."""
-    lines = []
-    for run in lineage:
-        line = stage_command(profile, run.stage, run.seed)
-        if line.startswith("make "):
-            parts = [p if "=/" not in p else p[: p.index("=") + 1] + Path(p).name
-                     for p in shlex.split(line)]  # fmt: skip
-            lines.append(shlex.join(parts))
-        else:
-            lines.append(f"# {line}")
-    return list(dict.fromkeys(lines))
+    """What makes the stage and its parents."""
+    lines = [_anywhere(stage_command(profile, run.stage, run.seed)) for run in lineage]
+    return [line if line.startswith("make ") else f"# {line}" for line in dict.fromkeys(lines)]
+
+
+def _anywhere(text: str) -> str:
+    """A text with commands, without the folder of one's own profile on this machine."""
+    return re.sub(
+        r"(?<=PROFILE=)(?:'[^']*/([^']*)'|[^\s']*/([^\s']*))",
+        lambda match: shlex.quote(match[1] or match[2]),
+        text[: 10 * LONGEST],
+    )
 
 
 def _commit(manifest: Mapping[str, Any]) -> str | None:
