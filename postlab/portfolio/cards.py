@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postlab.claims import MECHANISM, StageRun, is_share, metric_label, stage_label
+from postlab.claims import MECHANISM, StageRun, metric_label, stage_label
 from postlab.datasets import Curation, instruction_rows, math_rows, preference_rows
 from postlab.doctor import diagnose
 from postlab.evals import METRICS
@@ -176,7 +176,7 @@ def model_card(
     base = _base(manifest, settings, base_licence, base_model)
     sources = {r.stage: _source(settings, r.stage) for r in lineage}
     hub = [SOURCES[s][0] if s in SOURCES else s for s in sources.values() if s and not _local(s)]
-    results = _model_index(known, run, settings)
+    results = [] if stage == "prm" else _model_index(known, run, settings)  # it answers nothing
     benchmarks = _benchmarks(run)
     method = _method(manifest, stage)
     packages = [p for p in SOFTWARE if (manifest.get("versions") or {}).get(p)]
@@ -204,6 +204,7 @@ def model_card(
         lineage=[(r, sources[r.stage]) for r in lineage], described=SOURCES, local=_local,
         curated=_curated(curation, _at(manifest, "data", "train", "rows")),
         changes=_changes(known, stage), others=_unbound(known, stage),
+        worse=[c for c in known.of(stage) if c.verdict == "worse" and "copied" not in c.caveats],
         caveats=_caveats(known, stage), seeds=len({r.seed for r in known.runs if r.stage == stage}),
         problems=[_anywhere(p["reason"]) for p in known.summary["problems"] if p["stage"] == stage],
         recipe=_recipe(manifest, settings, stage), findings=_findings(known, stage),
@@ -245,7 +246,10 @@ def dataset_card(
     curation = rows if isinstance(rows, Curation) else None
     given = curation.kept if curation else rows
     rows, source = list(given), source or _remembered(given)
-    _hub_class("utils").validate_repo_id(name)
+    data_class = _hub_class("DatasetCardData")
+    from huggingface_hub.utils import validate_repo_id
+
+    validate_repo_id(name)
     columns = set(rows[0]) if rows else set()
     kind = next((k for k, (needed, *_) in KINDS.items() if needed <= columns), None)
     if kind is None:
@@ -257,7 +261,7 @@ def dataset_card(
     origin, inherited, about = SOURCES.get(source or "", (source, None, ""))
     licence = _licence(licence, inherited, f"the data set {name!r}", "licence")
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    data = _hub_class("DatasetCardData")(
+    data = data_class(
         pretty_name=name,
         license=licence,
         language=language or _language([source]),
@@ -319,9 +323,12 @@ def write_cards(
         source, how = _source(settings, stage), _stage_settings(settings, stage)
         if source and how and _local(source):
             loader = {"dpo": preference_rows, "grpo": math_rows}.get(stage, instruction_rows)
-            seed = _run(known, stage, None).seed
-            rows = loader(source, split="train", n=how.rows, seed=seed, columns=how.columns)
-            used_for = f"{stage_label(stage)} of {name}"
+            run = _run(known, stage, None)
+            rows = loader(source, split="train", n=how.rows, seed=run.seed, columns=how.columns)
+            used_for = f"the stage {stage_label(stage)} of the profile {name}"
+            trained = _at(run.manifest, "data", "train", "rows")
+            if trained not in (None, len(rows)):
+                used_for += f", which counted {trained} rows after its own preparation"
             made.append((f"{name}-{stage}-rows", rows, source, used_for))
     for title, rows, source, used_for in made:
         licence = None if source in SOURCES else data_licence
@@ -526,7 +533,7 @@ def _caveats(known: Evidence, stage: str) -> list[tuple[str, str]]:
     for claim in claims:
         for text in claim.caveats.values():
             by_text.setdefault(text, []).append(metric_label(claim.metric).lower())
-    return [(t, "" if len(m) == len(claims) else ", ".join(m)) for t, m in by_text.items()]
+    return [(t, "" if len(m) == len(claims) else "; ".join(m)) for t, m in by_text.items()]
 
 
 def _recipe(
@@ -702,7 +709,7 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     made.filters |= {"plain": _escaped}
-    made.globals |= {"absent": ABSENT, "is_share": is_share}
+    made.globals |= {"absent": ABSENT, "metric_label": metric_label}
     return made
 
 
