@@ -175,6 +175,12 @@ def figures(values: Evidence) -> dict[str, str]:
     return {name: digest(text.encode()) for name, text in found.items()}
 
 
+def figure_names(values: Evidence) -> list[str]:
+    """The files that `figures` has."""
+    logged = [f"{stage}-training.png" for stage in values.stages if _log(values, stage)]
+    return ["stages.png", "stages-narrow.png", *logged]
+
+
 def digest(data: bytes) -> str:
     """SHA-256, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
