@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -127,12 +127,9 @@ class Card:
     def __str__(self) -> str:
         return self.card.content
 
-    def save(self, folder: Path) -> Path:
-        """Write README.md and the other files into a folder, which is returned."""
-        for path, text in {"README.md": str(self), **self.files}.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            atomic_text(folder / path, text)
-        return folder
+    def contents(self) -> dict[str, str]:
+        """{path in the repository: text}, README.md first."""
+        return {"README.md": str(self), **self.files}
 
 
 def model_card(
@@ -284,34 +281,34 @@ def dataset_card(
     return Card(name, _card("DatasetCard", data, draft), draft, {"train.jsonl": text})
 
 
-def write_cards(
+def make_cards(
     profile: str | Path | Profile,
     *,
-    to: Path | str,
     root: Path | str | None = None,
     base_licence: str | None = None,
     base_model: str | None = None,
     data: Mapping[str, Sequence[Mapping[str, Any]] | Curation] | None = None,
     data_licence: str | None = None,
     known: Evidence | None = None,
-) -> list[Path]:
-    """Write a folder with a card for every stage, and for every data set that isn't on the Hub.
+) -> list[Card]:
+    """A card for every stage, and for every data set that isn't on the Hub.
 
     Args:
         profile, root, base_licence, base_model, known: as for `model_card`.
-        to: where the folders are made.
         data: {name: rows or curation} of further data sets, such as week 10's step rows.
         data_licence: of the rows from your own files and in `data`.
     Returns:
-        The folders. Rows of SFT, DPO and GRPO that postlab ships, or that your own files hold, get
+        The cards. Rows of SFT, DPO and GRPO that postlab ships, or that your own files hold, get
         one each; a source on the Hub is linked in the stage's card.
     Raises:
         MissingStage, ValueError: as `model_card` and `dataset_card`.
     """
     name, settings = _profile(profile)
     known = known or evidence(name, root=root)
-    to, cards = Path(to), []
-    made = [(title, rows, _remembered(rows), None) for title, rows in (data or {}).items()]
+    cards: list[Card] = []
+    made: list[tuple[str, Any, str | None, str | None]] = [
+        (title, rows, _remembered(rows), None) for title, rows in (data or {}).items()
+    ]
     for stage in known.stages:
         if stage == "base":
             continue
@@ -322,7 +319,8 @@ def write_cards(
         cards.append(card)
         source, how = _source(settings, stage), _stage_settings(settings, stage)
         if source and how and _local(source):
-            loader = {"dpo": preference_rows, "grpo": math_rows}.get(stage, instruction_rows)
+            loaders: dict[str, Callable[..., Any]] = {"dpo": preference_rows, "grpo": math_rows}
+            loader = loaders.get(stage, instruction_rows)
             run = _run(known, stage, None)
             rows = loader(source, split="train", n=how.rows, seed=run.seed, columns=how.columns)
             used_for = f"the stage {stage_label(stage)} of the profile {name}"
@@ -335,7 +333,27 @@ def write_cards(
         cards.append(
             dataset_card(rows, name=title, source=source, licence=licence, used_for=used_for)
         )
-    return [card.save(to / card.name) for card in cards]
+    return cards
+
+
+def write_cards(profile: str | Path | Profile, *, to: Path | str, **how: Any) -> list[Path]:
+    """Write the cards of `make_cards`, each into a folder of its own with the files beside it.
+
+    Args:
+        to: where the folders are made.
+        how: the other arguments of `make_cards`.
+    Returns:
+        The folders.
+    Raises:
+        MissingStage, ValueError: as `make_cards`; then nothing is written.
+    """
+    cards = make_cards(profile, **how)
+    for card in cards:
+        for path, text in card.contents().items():
+            file = Path(to) / card.name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_text(file, text)
+    return [Path(to) / card.name for card in cards]
 
 
 # Metadata: the base with its licence, results, benchmarks

@@ -14,17 +14,15 @@ from markdown_it import MarkdownIt
 from postlab.claims import metric_label
 from postlab.datasets import _hub, curate
 from postlab.evals import public
-from postlab.portfolio import evidence, render
-from postlab.portfolio.cards import (
-    BASES,
-    BENCHMARKS,
-    LICENCES,
-    PUBLIC,
-    SOURCES,
+from postlab.portfolio import (
     dataset_card,
+    evidence,
+    make_cards,
     model_card,
+    render,
     write_cards,
 )
+from postlab.portfolio.cards import BASES, BENCHMARKS, LICENCES, PUBLIC, SOURCES
 from postlab.profile import read_profile
 from postlab.runs import MissingStage
 
@@ -429,6 +427,10 @@ def test_a_profile_of_ones_own_gets_its_folders(tmp_path):
     with pytest.raises(ValueError, match="pass it as licence"):
         write_cards(profile, **arguments)
     folders = write_cards(profile, **arguments, data_licence="cc0-1.0")
+    for card in make_cards(profile, **{k: v for k, v in arguments.items() if k != "to"},
+                           data_licence="cc0-1.0"):  # fmt: skip
+        for path, text in card.contents().items():
+            assert (tmp_path / "cards" / card.name / path).read_text("utf-8") == text
     names = {folder.name for folder in folders}
     assert names == {"tickets-sft", "tickets-dpo", "tickets-sft-rows", "tickets-dpo-rows", "steps"}
     for folder in folders:
