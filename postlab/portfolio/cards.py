@@ -77,22 +77,7 @@ PUBLIC = ("gsm8k_", "math500", "ifeval_")
 BENCHMARKS = {"gsm8k_strict": ("openai/gsm8k", "gsm8k", 1319)}
 FORMS = {"adapter": ("adapter", "peft"), "merged": ("finetune", "transformers")}
 FORMS["gguf"] = ("quantized", "transformers")  # form: its relation to the base, its library
-PAPERS = {  # what is cited: authors and year, title, arXiv
-    "lora": ("Hu et al. (2021)", "LoRA: Low-Rank Adaptation of Large Language Models",
-             "2106.09685"),
-    "qlora": ("Dettmers et al. (2023)", "QLoRA: Efficient Finetuning of Quantized LLMs",
-              "2305.14314"),
-    "dpo": ("Rafailov et al. (2023)", "Direct Preference Optimization: Your Language Model is "
-            "Secretly a Reward Model", "2305.18290"),
-    "grpo": ("Shao et al. (2024)", "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in "
-             "Open Language Models", "2402.03300"),
-    "cai": ("Bai et al. (2022)", "Constitutional AI: Harmlessness from AI Feedback", "2212.08073"),
-    "prm": ("Lightman et al. (2023)", "Let's Verify Step by Step", "2305.20050"),
-}  # fmt: skip
-SOFTWARE = {  # package: who made it, and where it is
-    "trl": ("von Werra et al.", "TRL: Transformers Reinforcement Learning", "huggingface/trl"),
-    "unsloth": ("Han, Han and the Unsloth team", "Unsloth", "unslothai/unsloth"),
-}
+SOFTWARE = ("trl", "unsloth")  # packages that are tags, and cited
 KINDS = {  # of rows: what they have, in a word, tags, and the task
     "steps": ({"prompt", "completions", "labels"}, "step labels", ["prm"], "token-classification"),
     "preference": ({"chosen", "rejected"}, "preference pairs", ["dpo", "preference"],
@@ -197,8 +182,11 @@ def model_card(
     draft = _environment().get_template("model_card.md.j2").render(
         stage=stage, label=stage_label(stage), parent=run.parent and stage_label(run.parent),
         profile=name, seed=run.seed, form=form, base=base, method=method, packages=packages,
-        tiny=name == "tiny", mechanism=MECHANISM, manifest=manifest, settings=settings,
-        lineage=[(r, sources[r.stage]) for r in lineage], described=SOURCES, local=_local,
+        tiny=name == "tiny", mechanism=MECHANISM, versions=manifest.get("versions") or {},
+        quantized=bool(_at(manifest, "model", "quantization")), described=SOURCES, local=_local,
+        trainer=_at(manifest, "code", "trainer"), gpu_gb=manifest.get("peak_gpu_gb"),
+        lineage=[(r.stage, _at(r.manifest, "data", "train", "rows"),
+                  _at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
         curated=_curated(curation, _at(manifest, "data", "train", "rows")),
         changes=_changes(known, stage), others=_unbound(known, stage),
         worse=[c for c in known.of(stage) if c.verdict == "worse" and "copied" not in c.caveats],
@@ -208,8 +196,7 @@ def model_card(
         answers=_answers(run), commands=_commands(lineage, name),
         commit=_commit(manifest), benchmarks=benchmarks, results=results, suite=_suite(settings),
         public=[m for m in run.frame if m.startswith(PUBLIC)],
-        papers=[PAPERS[p] for p in dict.fromkeys([*cited, method, stage]) if p in PAPERS],
-        software=[SOFTWARE[p] for p in packages],
+        cited=list(dict.fromkeys([*cited, method, stage])),
         bind=lambda fact: _bound(known, f"{stage}.{fact}"), known_device=_device(known, stage),
     )  # fmt: skip
     card = _card("ModelCard", data, render(draft, known))
@@ -241,7 +228,7 @@ def dataset_card(
             licence is unknown or contradicts what is known.
     """
     curation = rows if isinstance(rows, Curation) else None
-    given = curation.kept if curation else rows
+    given: Any = curation.kept if curation else rows
     rows, source = list(given), source or _remembered(given)
     data_class = _hub_class("DatasetCardData")
     from huggingface_hub.utils import validate_repo_id
@@ -328,10 +315,10 @@ def make_cards(
             if trained not in (None, len(rows)):
                 used_for += f", which counted {trained} rows after its own preparation"
             made.append((f"{name}-{stage}-rows", rows, source, used_for))
-    for title, rows, source, used_for in made:
+    for title, rows, source, purpose in made:
         licence = None if source in SOURCES else data_licence
         cards.append(
-            dataset_card(rows, name=title, source=source, licence=licence, used_for=used_for)
+            dataset_card(rows, name=title, source=source, licence=licence, used_for=purpose)
         )
     return cards
 
@@ -378,8 +365,8 @@ def _base(
         raise ValueError(f"the manifest of {manifest.get('stage')} names no base model")
     name = next((recorded.removesuffix(s) for s in QUANTIZED if recorded.endswith(s)), recorded)
     if name.lower() in BASES:
-        origin, inherited = BASES[name.lower()]
-        return _Base(recorded, model_id or origin, _licence(licence, inherited, recorded))
+        known_id, known_licence = BASES[name.lower()]
+        return _Base(recorded, model_id or known_id, _licence(licence, known_licence, recorded))
     front = _front_matter(recorded, settings)
     inherited = front.get("license") if isinstance(front.get("license"), str) else None
     origin = front.get("base_model") if name != recorded else None  # what was quantized
@@ -558,8 +545,8 @@ def _recipe(
     manifest: Mapping[str, Any], settings: Profile | None, stage: str
 ) -> dict[str, list[tuple[str, str]]]:
     """Every argument by group: what the profile sets, TRL's others, LoRA's, its empty ones."""
-    config = manifest.get("config") if isinstance(manifest.get("config"), Mapping) else {}
-    lora = manifest.get("lora") if isinstance(manifest.get("lora"), Mapping) else {}
+    parts = [manifest.get("config"), manifest.get("lora")]
+    config, lora = (part if isinstance(part, dict) else {} for part in parts)
     how = _stage_settings(settings, stage)
     chosen = {n: v for n, v in config.items() if how and n in {*how.trainer, "seed"}}
     groups = {"chosen": chosen, "rest": {n: v for n, v in config.items() if n not in chosen}}
@@ -676,8 +663,12 @@ def _local(source: str) -> bool:
 
 
 def _suite(settings: Profile | None) -> str | None:
+    """The name of the held-out prompts, without the public benchmarks among them."""
     suite = getattr(settings, "suite", None)
-    return Path(suite).name if isinstance(suite, str) else None
+    if not isinstance(suite, str):
+        return None
+    parts = [part for part in Path(suite).name.split("+") if not f"{part}_".startswith(PUBLIC)]
+    return "+".join(parts) or None
 
 
 def _method(manifest: Mapping[str, Any], stage: str) -> str:

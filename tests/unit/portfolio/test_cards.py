@@ -237,6 +237,14 @@ def test_what_the_doctor_saw_and_what_nobody_recorded_are_said(tiny, tmp_path):
     assert "QLoRA" not in card and "2106.09685" in card
 
 
+def test_damaged_fields_are_not_recorded(tmp_path):
+    damage = {"data": [1], "code": 3, "config": [], "lora": None, "peak_gpu_gb": "x", "eval": 5}
+    card = model_card(**one(tmp_path, manifest=damage | {"model": {"base": "Qwen/Qwen2.5-7B"}}))
+    assert conforms(card)["base_model_relation"] == "finetune"
+    assert "| SFT | not recorded | teknium" in str(card)
+    assert "arguments: not recorded" in str(card)
+
+
 @pytest.mark.parametrize(
     ("base", "expected"),
     [
@@ -342,7 +350,9 @@ def test_a_registered_benchmark_counts_on_its_full_test_split_only(tmp_path, n, 
     rows = [row(i) for i in range(n)] + evaluated("sft", n=5)
     greedy = {"made_by": {"answers": {"sampling": {"temperature": 0.0}}}}
     card = model_card(**one(tmp_path, rows=rows, manifest={"eval": greedy}))
-    metrics = conforms(card)["model-index"][0]["results"][0]["metrics"]
+    (result,) = conforms(card)["model-index"][0]["results"]
+    metrics = result["metrics"]
+    assert result["dataset"]["type"] == "everyday"  # t4's suite is everyday+gsm8k
     assert {m["type"] for m in metrics} == {"facts", "safety"}  # no public benchmark among them
     if written:
         (entry,) = parse_eval_result_entries(yaml.safe_load(card.files[".eval_results/gsm8k.yaml"]))
