@@ -550,7 +550,7 @@ def _recipe(
     how = _stage_settings(settings, stage)
     chosen = {n: v for n, v in config.items() if how and n in {*how.trainer, "seed"}}
     groups = {"chosen": chosen, "rest": {n: v for n, v in config.items() if n not in chosen}}
-    plain = {n for n, v in lora.items() if v in (None, False, {}, [])}
+    plain = {n for n, v in lora.items() if v is None or v is False or v in ({}, [])}
     groups["lora"] = {n: v for n, v in lora.items() if n not in plain}
     groups["plain lora"] = {n: v for n, v in lora.items() if n in plain}
     return {g: [(n, json.dumps(v)) for n, v in redact(dict(a)).items()] for g, a in groups.items()}

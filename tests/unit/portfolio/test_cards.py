@@ -205,6 +205,7 @@ def test_the_text_follows_from_the_runs_alone(tiny, root):
     rows = [line.split(" | ") for line in lines if line.count(" | ") == 1]
     values = {row[0].removeprefix("| "): row[1].removesuffix(" |") for row in rows}
     assert set(config) <= set(values) and values["beta"] == json.dumps(config["beta"])
+    assert values["lora_dropout"] == "0.0"
     assert "mechanism, not capability" in str(card).lower()
     assert "git checkout " + recorded("tiny", "dpo")["commit"] in lines
     assert lines.index("make week N=03 PROFILE=tiny SEED=0") < lines.index(
