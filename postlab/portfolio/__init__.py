@@ -3,25 +3,32 @@
 - binding: placeholders such as `{{dpo.safety.change}}`, and what the runs say for them
 - documents: README, site, posts and deck, rendered from drafts that the learner finishes
 - audit, wording: what stands between a portfolio and its publication
+- cards: model and data-set cards for the Hub
 - markdown: Markdown as a reader sees it, for the pages and the audit
 """
 
 from postlab import _doors
 from postlab.portfolio.audit import Problem, audit, audit_documents
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
+from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
 from postlab.portfolio.documents import Written, write_documents, write_portfolio
 
 __all__ = [
+    "Card",
     "Evidence",
     "Problem",
     "Value",
     "Written",
     "audit",
     "audit_documents",
+    "dataset_card",
     "evidence",
+    "make_cards",
+    "model_card",
     "placeholders",
     "render",
     "sentence",
+    "write_cards",
     "write_documents",
     "write_portfolio",
 ]
