@@ -126,11 +126,10 @@ def test_an_interrupted_upload_goes_on(portfolio, hub, send, step):
     hub.fail(step, 403, message="stop")
     with pytest.raises(UploadFailed, match="(?s)stop.*Run the same call again"):
         send()
-    put = hub.asked("PUT")
     send()
     assert list(hub.repos) == ALL and len(set(hub.asked("PUT"))) == 2
-    if "PUT" not in step:
-        assert put and len(hub.asked("PUT")) == 2  # large files that had arrived weren't sent again
+    if "PUT" not in step:  # large files that had arrived weren't sent again
+        assert len(hub.asked("PUT")) == 2
     titles = [[title for _, title in about["commits"]] for about in hub.about.values()]
     assert all(t == ["initial commit", "Publish a postlab portfolio"] for t in titles)
 
