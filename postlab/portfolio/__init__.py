@@ -3,23 +3,34 @@
 - binding: placeholders such as `{{dpo.safety.change}}`, and what the runs say for them
 - publish: the models, rows and Space sent to the Hub, after a dry run
 - space: the Gradio Space, a blind side by side of the stages
+- documents: README, site, posts and deck, rendered from drafts that the learner finishes
+- audit, wording: what stands between a portfolio and its publication
+- markdown: Markdown as a reader sees it, for the pages and the audit
 """
 
 from postlab import _doors
+from postlab.portfolio.audit import Problem, audit, audit_documents
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
+from postlab.portfolio.documents import Written, write_documents, write_portfolio
 from postlab.portfolio.publish import Plan, UploadFailed, publish
 from postlab.portfolio.space import write_space
 
 __all__ = [
     "Evidence",
+    "Plan",
+    "Problem",
+    "UploadFailed",
     "Value",
+    "Written",
+    "audit",
+    "audit_documents",
     "evidence",
     "placeholders",
+    "publish",
     "render",
     "sentence",
-    "Plan",
-    "UploadFailed",
-    "publish",
+    "write_documents",
+    "write_portfolio",
     "write_space",
 ]
 

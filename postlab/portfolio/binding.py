@@ -3,9 +3,9 @@
 A draft is Markdown in which `{{dpo.safety.change}}` stands for a number, and `render` puts in what
 the runs say now. Names are `<stage>.<metric>.<field>`, `<stage>.<fact>`, `<stage>.args.<argument>`
 (TRL's, as the manifest has them), `<stage>.lora.<argument>`, `<stage>.caveat.<code>`,
-`<stage>.doctor.<code>`, and `profile`, `seeds`, `stages` and `prompts`. What the runs don't say has
-no name, so a draft that asks for it fails, and never shows an empty text. Left out: any evaluation.
-A placeholder is a name, and rendering is one linear pass.
+`<stage>.doctor.<code>` (all of them in `<stage>.log`), and `profile`, `seeds`, `stages` and
+`prompts`. What the runs don't say has no name, so a draft that asks for it fails, and never shows
+an empty text. Left out: any evaluation. A placeholder is a name, and rendering is one linear pass.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def _changes(named: _Names, claim: Claim) -> None:
     add("sentence", sentence(claim))
     if claim.caveats:
         add("caveats", "; ".join(claim.caveats.values()))
-    if claim.verdict in SETTLED and "copied" not in claim.caveats:
+    if claim.verdict in SETTLED and share and "copied" not in claim.caveats:
         each = {"per_minute": ("train_minutes", 1, "per training minute")}
         each["per_1000_rows"] = ("rows_used", 1000, "per 1,000 rows")
         each["per_100k_tokens"] = ("tokens", 100_000, "per 100,000 tokens")
@@ -337,6 +337,8 @@ def _failures(named: _Names, stage: str, folder: Path, logs: Sequence[Sequence[A
                 seen.setdefault(finding.code, f"{finding.evidence}; {finding.why}")
     for code, text in seen.items():
         named.add(f"{stage}.doctor.{code}", text)
+    if any(logs):
+        named.add(f"{stage}.log", "; ".join(seen.values()) or "no warning and no error")
     replaced = len([p for p in folder.glob(f"seed-*/{stage}.previous*") if p.is_dir()])
     manifests = (manifest(p) for p in folder.glob(f"seed-*/{stage}") if p.is_dir())
     unfinished = sum((m or {}).get("status") == "running" for m in manifests)

@@ -175,6 +175,12 @@ def figures(values: Evidence) -> dict[str, str]:
     return {name: digest(text.encode()) for name, text in found.items()}
 
 
+def figure_names(values: Evidence) -> list[str]:
+    """The files that `figures` has."""
+    logged = [f"{stage}-training.png" for stage in values.stages if _log(values, stage)]
+    return ["stages.png", "stages-narrow.png", *logged]
+
+
 def digest(data: bytes) -> str:
     """SHA-256, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
@@ -237,10 +243,14 @@ def _project(stage: str, values: Evidence) -> dict[str, Any]:
         "open": [_named(c) for c in made if c.verdict not in SETTLED],
         "best": next(iter(_named(c) for c in sorted(made, key=_rank)), None),
         "caveats": [code for code in CAVEATS if f"{stage}.caveat.{code}" in values],
-        "doctor": [name for name in values if name.startswith(f"{stage}.doctor.")],
+        "part": _text(values, f"{stage}.rows_used") not in ("", _text(values, f"{stage}.rows")),
         "figure": f"{stage}-training.png" if _log(values, stage) else "",
         "commands": [stage_command(values.profile, stage, seed) for seed in seeds],
     }
+
+
+def _text(values: Evidence, name: str) -> str:
+    return values[name].text if name in values else ""
 
 
 def _named(claim: Claim) -> dict[str, Any]:

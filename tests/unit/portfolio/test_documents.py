@@ -1,0 +1,136 @@
+"""Drafts and what is rendered from them: bound numbers, the learner's words, pages on their own."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+import yaml
+
+from postlab.portfolio import Value, evidence, render, write_documents
+from postlab.portfolio.documents import drafts, page_name, rendered
+from postlab.portfolio.markdown import to_html
+from postlab.runs import MissingStage
+
+
+def test_placeholders_say_what_the_claims_say(values):
+    claim = next(c for c in values.claims if (c.stage, c.metric) == ("dpo", "safety"))
+    change = values["dpo.safety.change"]
+    assert change.number == pytest.approx(100 * claim.change) and change.unit == "points"
+    assert values["dpo.safety.value"].text == f"{100 * claim.value:.0f}%"
+    assert str(claim).startswith(values["dpo.safety.sentence"].text)
+    assert "; " + values["dpo.safety.caveats"].text in str(claim)
+    assert values["dpo.safety.verdict"].claim == claim
+
+
+def test_rates_are_the_change_divided_by_what_was_measured(values):
+    change, minutes = values["grpo.arithmetic.change"].number, values["grpo.train_minutes"].number
+    assert values["grpo.arithmetic.per_minute"].number == pytest.approx(change / minutes)
+    # 40 steps of 64 completions, 8 a prompt: 320 of the 2,000 prompts
+    assert (values["grpo.rows"].text, values["grpo.rows_used"].text) == ("2,000", "320")
+    assert values["grpo.arithmetic.per_1000_rows"].number == pytest.approx(change / 0.32)
+    assert "grpo.facts.per_minute" not in values  # inconclusive: there is nothing to divide
+    assert "base.train_minutes" not in values and "base.safety.change" not in values
+
+
+def test_an_unknown_placeholder_names_its_line_and_the_nearest_name():
+    known = {"dpo.safety.change": Value("+56 points")}
+    assert render("a {{ dpo.safety.change }} b", known) == "a +56 points b"
+    with pytest.raises(ValueError, match=r"line 2.*did you mean 'dpo\.safety\.change'"):
+        render("\n{{dpo.safty.change}}", known)
+    with pytest.raises(ValueError, match="line 1.*'}}'"):
+        render("{{dpo.safety.change\n}}", known)
+    # A value is text: what looks like a placeholder in it is not looked up again.
+    assert render("{{a}}", {"a": Value("{{b}}")}) == "{{b}}"
+
+
+def test_nothing_trained_names_the_command(tmp_path):
+    with pytest.raises(MissingStage, match="make stages"):
+        evidence("tiny", root=tmp_path)
+
+
+def test_the_deck_has_eight_slides_and_every_post_its_four_holes(values):
+    texts = drafts(values)
+    assert texts["deck"].split("---\n", 2)[2].count("\n---\n") == 7
+    for name in ("sft", "dpo", "grpo"):
+        assert texts[name].count("TODO(you)") == 4
+
+
+def test_what_the_learner_wrote_is_kept_and_the_rest_renewed(values, tmp_path):
+    first = write_documents(values, to=tmp_path)
+    assert len(first.drafts) == 7 and not first.kept
+    draft = tmp_path / "drafts" / "dpo.md"
+    draft.write_text(draft.read_text(encoding="utf-8") + "\nMy own words.\n", encoding="utf-8")
+    (tmp_path / "sft.md").write_text("edited by hand", encoding="utf-8")
+    again = write_documents(values, to=tmp_path)
+    assert again.kept == ("drafts/dpo.md",) and len(again.drafts) == 6
+    assert "My own words." in draft.read_text(encoding="utf-8")
+    assert "My own words." in (tmp_path / "dpo.html").read_text(encoding="utf-8")
+    assert (tmp_path / "sft.md").read_text(encoding="utf-8").startswith("# SFT")
+    (tmp_path / "drafts" / ".written.json").unlink()  # who wrote them isn't known: all are kept
+    assert len(write_documents(values, to=tmp_path).kept) == 7
+
+
+def test_a_draft_that_cannot_be_rendered_leaves_all_files_as_they_were(values, tmp_path):
+    write_documents(values, to=tmp_path)
+    before = (tmp_path / "sft.html").read_bytes()
+    (tmp_path / "drafts" / "dpo.md").write_text("{{dpo.safty.change}}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"drafts/dpo\.md, line 1"):
+        write_documents(values, to=tmp_path)
+    assert (tmp_path / "sft.html").read_bytes() == before
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_pages_load_nothing_fit_a_phone_and_describe_their_figures(finished):
+    for path in finished.glob("*.html"):
+        page = _Page()
+        page.feed(path.read_text(encoding="utf-8"))
+        tags = [tag for tag, _ in page.tags]
+        assert not {"script", "iframe", "link", "object"} & set(tags)
+        assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in (
+            page.tags
+        )
+        for tag, attributes in page.tags:
+            assert "width" not in attributes
+            if tag == "img":
+                assert len(attributes["alt"]) > 10 and (finished / attributes["src"]).is_file()
+            if tag == "a":
+                assert (
+                    attributes["href"].startswith("https://")
+                    or (finished / attributes["href"].partition("#")[0]).is_file()
+                )
+        assert tags.count("table") == path.read_text(encoding="utf-8").count('class="scroll"')
+
+
+def test_html_in_a_draft_is_shown_and_never_passed_on():
+    html = to_html('<script>alert(1)</script> [x](javascript:alert(1)) ![a](x.png "t")', page_name)
+    assert "<script" not in html and "javascript:" not in html.replace("](javascript:", "")
+
+
+def test_links_between_documents_lead_to_pages_in_the_site():
+    html = to_html("[a](sft.md#data) [b](README.md) [c](https://x.org/a.md)", page_name)
+    for href in ("sft.html#data", "index.html", "https://x.org/a.md"):
+        assert f'href="{href}"' in html
+
+
+def test_the_workflow_is_yaml_and_pins_every_action(clean, values):
+    text = rendered(clean, values)[".github/workflows/pages.yml"]
+    steps = yaml.safe_load(text)["jobs"]["publish"]["steps"]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used and all(len(name.partition("@")[2]) == 40 for name in used)
+
+
+def test_the_same_runs_give_the_same_files(finished, values, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    write_documents(values, to=copy)
+    for path in sorted(p for p in finished.rglob("*") if p.is_file()):
+        assert (copy / path.relative_to(finished)).read_bytes() == path.read_bytes(), path
+    assert set(json.loads((copy / "figures/drawn.json").read_text())) >= {"stages.png"}
