@@ -219,7 +219,7 @@ def publish(
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=secret)
     sent: list[str] = []
     with _plain_errors(secret, sent):
-        owner = namespace or str(api.whoami(cache=True)["name"])
+        owner = namespace or str(_patiently(lambda: api.whoami(cache=True))["name"])
         plan = planned(owner)
         if not dry_run:
             _refuse(plan, confirm, secret)
@@ -294,7 +294,8 @@ def _planned(
     left_out: list[tuple[str, str]] = []
     problems: list[str] = []
     models: dict[Path, str] = {}
-    for place, kind in _homes(folder):  # the Space comes last
+    homes = dict(_homes(folder))
+    for place, kind in homes.items():  # the Space comes last
         title = f"{name}-{f'{profile}-arena' if kind == 'space' else place.name}"
         problems += _name_problems(f"{namespace or 'you'}/{title}")
         files, skipped = _files(place, kind, folder)
@@ -316,9 +317,11 @@ def _planned(
     problems += [
         f"{i}: two folders have this name on the Hub" for (_, i), n in ids.items() if n > 1
     ]
-    for entry in sorted(folder.iterdir()):
-        if entry.name not in _KINDS:
-            left_out.append((ascii(entry.name)[1:-1], "outside of models, datasets and space"))
+    parents = {place.parent for place in homes}
+    for entry in sorted(e for parent in {folder, *parents} for e in parent.iterdir()):
+        if entry not in homes and entry not in parents:
+            path = ascii(entry.relative_to(folder).as_posix())[1:-1]
+            left_out.append((path, "in none of the repositories"))
     notes = []
     if private and models and repositories[-1].kind == "space":
         notes.append(
@@ -405,8 +408,11 @@ def _file_reason(path: Path, kind: str, top: Path) -> str:
     if path.name.startswith("."):
         return "hidden"
     try:
-        if not path.resolve(strict=True).is_relative_to(top.resolve()):
+        target = path.resolve(strict=True)
+        if not target.is_relative_to(top.resolve()):
             return "a link that leads out of the portfolio"
+        if target.name.startswith("."):
+            return "a link to a hidden file"
         if not stat.S_ISREG(path.stat().st_mode):
             return "not a regular file"
     except (OSError, RuntimeError):  # the latter for a loop of links
@@ -432,7 +438,7 @@ def _content_problems(repo: Repository) -> list[str]:
     """What a repository lacks, and weights that aren't what their names say."""
     paths = {file.path for file in repo.files}
     problems = [] if "README.md" in paths else [f"{repo.id}: README.md is missing"]
-    weights = [file for file in repo.files if file.path.endswith(_WEIGHTS)]
+    weights = [file for file in repo.files if file.path.lower().endswith(_WEIGHTS)]
     if repo.kind == "model" and not weights:
         problems.append(f"{repo.id}: no weights; expected .safetensors or .gguf files")
     for file in weights:
@@ -441,7 +447,7 @@ def _content_problems(repo: Repository) -> list[str]:
             head = handle.read(9)
         length = int.from_bytes(head[:8], "little")
         fine = head[:4] == b"GGUF"
-        if file.path.endswith(".safetensors"):
+        if file.path.lower().endswith(".safetensors"):
             fine = head[8:] == b"{" and 8 + length <= file.size
         if not fine:
             problems.append(f"{repo.id}: {file.path} isn't a {file.path.rpartition('.')[2]} file")
@@ -516,14 +522,11 @@ def _status(file: File, theirs: Mapping[str, str | None]) -> str:
     oid = theirs.get(file.path)
     if file.path not in theirs:
         return "new"
+    ours = file.sha256
     if oid is not None and len(oid) == 40:
         blob = _contents(file)
-        return (
-            "unchanged"
-            if hashlib.sha1(b"blob %d\0" % len(blob) + blob).hexdigest() == oid
-            else "changed"
-        )
-    return "unchanged" if oid == file.sha256 else "changed"
+        ours = hashlib.sha1(b"blob %d\0" % len(blob) + blob).hexdigest()
+    return "unchanged" if oid == ours else "changed"
 
 
 def _conflicts(api: HfApi, repo: Repository, private: bool, overwrite: bool) -> list[str]:

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 from hub_uploads import TOKEN, UploadServer
+from portfolio_runs import runs
 
-from postlab.portfolio import UploadFailed, publish, write_space
+from postlab.portfolio import UploadFailed, publish, write_portfolio, write_space
 
 module = importlib.import_module("postlab.portfolio.publish")
 CARD = "---\nlicense: apache-2.0\n---\n# A stage\n"
@@ -232,8 +233,10 @@ def test_only_known_kinds_of_files_go_out(portfolio, hub, send, tmp_path):
     (home / "out.json").symlink_to(tmp_path / "secret.json")
     (home / "outside").symlink_to(tmp_path)
     (home / "nowhere.json").symlink_to(tmp_path / "gone")
+    (home / "env.json").symlink_to(home / ".env")
     (home / "inside.json").symlink_to(home / "config.json")
     os.mkfifo(home / "pipe.json")
+    write(portfolio, {"models/notes.md": "x"})
     write(portfolio / "space", {"votes.jsonl": "{}", "__pycache__/app.pyc": "x"})
     plan = publish(portfolio, profile="tiny", namespace="ada")
     send()
@@ -242,7 +245,8 @@ def test_only_known_kinds_of_files_go_out(portfolio, hub, send, tmp_path):
     assert set(hub.repos[SFT]) == expected and hub.repos[SFT]["inside.json"] == b"{}"
     assert "votes.jsonl" not in hub.repos[ARENA]
     left_out = [path for path, _ in plan.left_out]
-    for name in (*bad, "out.json", "nowhere.json", "pipe.json", "outside"):
+    assert {"models/notes.md", "site", "README.md"} <= set(left_out)
+    for name in (*bad, "out.json", "nowhere.json", "pipe.json", "outside", "env.json"):
         folder = name.split("/")[0] + "/ " if name.startswith((".cache", "checkpoint")) else name
         assert any(path.startswith(f"models/tiny-sft/{folder}") for path in left_out), name
 
@@ -292,6 +296,18 @@ def test_findings_of_the_audit_stop_the_upload(portfolio, hub, send, monkeypatch
     monkeypatch.setattr(module, "_audit", lambda *_: ["README.md:3: number: 12"])
     with pytest.raises(ValueError, match="README.md:3: number: 12"):
         send()
+    assert hub.requests == []
+
+
+def test_holes_and_private_paths_stop_the_upload(portfolio, hub, tmp_path):
+    runs(tmp_path / "runs")
+    write_portfolio("tiny", to=portfolio)
+    write(portfolio, {"models/tiny-sft/config.json": '{"_name_or_path": "/home/ada/base"}'})
+    plan = publish(portfolio, profile="tiny", namespace="ada")
+    assert "TODO(you)" in str(plan) and "/home/ada/base" in str(plan)
+    with pytest.raises(ValueError, match=r"TODO\(you\)"):
+        publish(portfolio, profile="tiny", namespace="ada", dry_run=False, token=TOKEN,
+                confirm=plan.confirm)  # fmt: skip
     assert hub.requests == []
 
 
