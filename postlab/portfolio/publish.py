@@ -635,7 +635,7 @@ def _collect(api: HfApi, plan: Plan) -> str:
         )
     slug = collection.slug
     for repo in plan.repositories:
-        _patiently(lambda r=repo: api.add_collection_item(slug, r.id, r.kind, exists_ok=True))
+        _patiently(partial(api.add_collection_item, slug, repo.id, repo.kind, exists_ok=True))
     return f"{api.endpoint}/collections/{slug}: {len(plan.repositories)} listed"
 
 
@@ -669,7 +669,8 @@ def _plain_errors(secret: str, sent: list[str]) -> Iterator[None]:
         httpx = type(error).__module__.partition(".")[0] in ("httpx", "httpcore")
         if not (httpx or isinstance(error, OSError | RuntimeError | ValueError)):
             raise
-        parts, cause = [], error
+        parts = []
+        cause: BaseException | None = error
         while cause is not None:
             parts.append(str(cause) or type(cause).__name__)
             cause = cause.__cause__

@@ -79,7 +79,10 @@ class Arena:
                 f"Write a question of 1 to {LONGEST} characters; it has {len(prompt)}."
             )
         first, second = secrets.SystemRandom().sample(sorted(self._stages), 2)
-        replies = tuple(self._reply(self._stages[stage], prompt) for stage in (first, second))
+        replies = (
+            self._reply(self._stages[first], prompt),
+            self._reply(self._stages[second], prompt),
+        )
         asked = Round(prompt, (first, second), replies)
         if replies[0] == replies[1]:
             self.vote(asked, "tie")
