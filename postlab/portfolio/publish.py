@@ -130,7 +130,7 @@ class Plan:
             lines += ["", f"{repo.id} ({repo.kind}, {seen}): {status}"]
             width = max((len(file.path) for file in repo.files), default=0)
             lines += [
-                f"  {file.path:{width}}  {size_text(file.size):>8}  sha256 {file.sha256[:12]}"
+                f"  {file.path:{width}}  {_size(file.size):>8}  sha256 {file.sha256[:12]}"
                 f"  {file.status}".rstrip()
                 for file in repo.files
             ]
@@ -477,6 +477,10 @@ def _with_hub_ids(space: Repository, models: Mapping[Path, str]) -> tuple[Reposi
     digest = hashlib.sha256(contents).hexdigest()
     new = File(old.path, len(contents), digest, contents)
     return replace(space, files=tuple(new if f is old else f for f in space.files)), problems
+
+
+def _size(count: int) -> str:
+    return size_text(count) if count >= 1000 else f"{count} B"
 
 
 def _contents(file: File) -> bytes:
