@@ -134,7 +134,7 @@ def test_the_page_asks_votes_and_tells_nothing_before(space, monkeypatch):
         assert "sft" not in status + str(table) and "dpo" not in status + str(table)
         choice = "first" if first == MARKUP else "second"
         status, table = client.predict(api_name=f"/vote_{choice}")
-        said = "dpo's, reply 2 is sft's" if choice == "first" else "sft's, reply 2 is dpo's"
+        said = "from dpo, reply 2 from sft" if choice == "first" else "from sft, reply 2 from dpo"
         assert said in status and table["data"] == [["dpo", "sft", 1, 0, 0]]
         with pytest.raises(Exception, match="Ask a question first"):
             client.predict(api_name="/vote_first")

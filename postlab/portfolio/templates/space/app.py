@@ -15,7 +15,8 @@ from arena import LONGEST, Arena, Round, from_files
 COLUMNS = ["stage", "against", "wins", "ties", "losses"]
 INTRO = """# Which stage answers better?
 Two stages of one model answer your question. Vote for the better reply, and the page shows which
-stage wrote it. Hashes of question and replies are kept with the vote, and no text."""
+stage wrote which. Your vote is stored with hashes of the question and the replies, not their
+text."""
 
 
 def ask(arena: Arena, prompt: str):
@@ -42,7 +43,11 @@ def vote(arena: Arena, choice: str, asked: Round | None):
     except (OSError, ValueError) as error:
         raise gradio.Error(f"Not counted: {error}") from None
     first, second = asked.stages
-    return f"Reply 1 is {first}'s, reply 2 is {second}'s. Your vote: {choice}.", arena.tally(), None
+    return (
+        f"Reply 1 is from {first}, reply 2 from {second}. Your vote: {choice}.",
+        arena.tally(),
+        None,
+    )
 
 
 def page(arena: Arena) -> gradio.Blocks:
