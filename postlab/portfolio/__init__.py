@@ -1,6 +1,8 @@
 """A portfolio made from the learner's own runs, in which every number is bound to its evidence.
 
 - binding: placeholders such as `{{dpo.safety.change}}`, and what the runs say for them
+- publish: the models, rows and Space sent to the Hub, after a dry run
+- space: the Gradio Space, a blind side by side of the stages
 - documents: README, site, posts and deck, rendered from drafts that the learner finishes
 - audit, wording: what stands between a portfolio and its publication
 - cards: model and data-set cards for the Hub
@@ -12,11 +14,15 @@ from postlab.portfolio.audit import Problem, audit, audit_documents
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
 from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
 from postlab.portfolio.documents import Written, write_documents, write_portfolio
+from postlab.portfolio.publish import Plan, UploadFailed, publish
+from postlab.portfolio.space import write_space
 
 __all__ = [
     "Card",
     "Evidence",
+    "Plan",
     "Problem",
+    "UploadFailed",
     "Value",
     "Written",
     "audit",
@@ -26,11 +32,13 @@ __all__ = [
     "make_cards",
     "model_card",
     "placeholders",
+    "publish",
     "render",
     "sentence",
     "write_cards",
     "write_documents",
     "write_portfolio",
+    "write_space",
 ]
 
 _doors.publish(__name__)

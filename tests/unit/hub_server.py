@@ -20,13 +20,15 @@ PIECE = 1 << 16  # bytes written at a time, so that a reader who hangs up is not
 class HubServer:
     """Serves {repository: {path: bytes}} as data sets and as models; use as a context."""
 
+    handler: type[BaseHTTPRequestHandler] | None = None  # of a server that does more
+
     def __init__(self, repos: dict[str, dict[str, bytes]]) -> None:
         self.repos = repos
         self.sent: Counter[str] = Counter()
         self.revisions: defaultdict[str, set[str]] = defaultdict(set)
         self.gone = False
         self._lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"hub": self})
+        handler = type("Handler", (self.handler or _Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
