@@ -89,19 +89,25 @@ class Claim:
         return "; ".join([text, *self.caveats.values()])
 
 
-def claims(profile_name: str, *, root: Path | str | None = None) -> list[Claim]:
+def claims(
+    profile_name: str,
+    *,
+    root: Path | str | None = None,
+    read: tuple[dict[str, Any], list[StageRun]] | None = None,
+) -> list[Claim]:
     """Every change that the finished stages of a profile were looked at for, as claims.
 
     Args:
         profile_name: folder under the run root, such as "tiny".
         root: run root; by default `runs.run_root()`.
+        read: what `summarised` returned for them, where it has been called already.
     Returns:
         In order of training, metrics in the order of the figures. Damaged stages, and changes that
         not every seed has, are left out: `summarised` lists them.
     Raises:
         MissingStage, ValueError: as `summarised`.
     """
-    summary, runs = summarised(profile_name, root=root)
+    summary, runs = read or summarised(profile_name, root=root)
     frame = summary_frame(summary)
     by_stage: dict[str, list[StageRun]] = {}
     for run in runs:

@@ -1,0 +1,415 @@
+"""Placeholders: every number of a generated document, bound to the run folders it comes from.
+
+A draft is Markdown in which `{{dpo.safety.change}}` stands for a number, and `render` puts in what
+the runs say now. Names are `<stage>.<metric>.<field>`, `<stage>.<fact>`, `<stage>.args.<argument>`
+(TRL's, as the manifest has them), `<stage>.lora.<argument>`, `<stage>.caveat.<code>`,
+`<stage>.doctor.<code>`, and `profile`, `seeds`, `stages` and `prompts`. What the runs don't say has
+no name, so a draft that asks for it fails, and never shows an empty text. Left out: any evaluation.
+A placeholder is a name, and rendering is one linear pass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postlab.claims import (
+    Claim,
+    StageRun,
+    claims,
+    findings,
+    in_order,
+    is_share,
+    merge_seeds,
+    metric_label,
+    points,
+    stage_label,
+    summarised,
+    summary_frame,
+)
+from postlab.doctor import diagnose
+from postlab.evals import METRICS
+from postlab.overlay import did_you_mean
+from postlab.profile import device_name
+from postlab.redaction import redact
+from postlab.runs import run_root
+from postlab.storage import LOG_BYTES, manifest, read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTLED = ("better", "worse", "up", "down")  # verdicts that support a change
+LONGEST = 500  # characters of a text from a manifest
+_PART = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What stands in a document for a placeholder.
+
+    Args:
+        text: as it is shown, with its unit: "+56 points".
+        number: what was rounded for `text`, in `unit`; None for a text.
+        unit: "points", "%", "minutes", "tokens", ...; "" if there is none.
+        claim: the claim that the value belongs to; None for facts of a run.
+        field: the last part of its name, such as "change".
+    """
+
+    text: str
+    number: float | None = None
+    unit: str = ""
+    claim: Claim | None = None
+    field: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Evidence(Mapping[str, Value]):
+    """The placeholders of a profile, and the runs behind them.
+
+    Args:
+        profile: its name.
+        known: {name of a placeholder: value}.
+        claims: as `claims` returns them.
+        frame: as `summary_frame` returns it, for figures.
+        runs: the finished and evaluated stages.
+        logs: {(stage, seed): its trainer's log history, empty where there is none}.
+        summary: as `summarised` returns it.
+    """
+
+    profile: str
+    known: Mapping[str, Value]
+    claims: tuple[Claim, ...]
+    frame: pd.DataFrame
+    runs: tuple[StageRun, ...]
+    logs: Mapping[tuple[str, int], Sequence[Any]]
+    summary: Mapping[str, Any]
+
+    def names(self) -> list[str]:
+        """Every placeholder there is."""
+        return list(self.known)
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages with a finished run, in order of training."""
+        return in_order((run.stage for run in self.runs), ())
+
+    def of(self, stage: str) -> list[Claim]:
+        """The claims of one stage."""
+        return [claim for claim in self.claims if claim.stage == stage]
+
+    def __getitem__(self, name: str) -> Value:
+        return self.known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.known)
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+
+def evidence(profile_name: str, *, root: Path | str | None = None) -> Evidence:
+    """Read a profile's run folders; no model is loaded, and nothing is written.
+
+    Args:
+        profile_name: folder under the run root, such as "tiny".
+        root: run root; by default `runs.run_root()`.
+    Raises:
+        MissingStage, ValueError: as `claims.summarised`.
+    """
+    read = summarised(profile_name, root=root)
+    summary, runs = read
+    frame = summary_frame(summary)
+    made = claims(profile_name, root=root, read=read)
+    named = _Names()
+    _profile_values(named, profile_name, runs)
+    for row in merge_seeds(frame).to_dict("records"):
+        _measured(named, row)
+    folder = (run_root() if root is None else Path(root)) / profile_name
+    logs = {(run.stage, run.seed): _log(folder / f"seed-{run.seed}" / run.stage) for run in runs}
+    for stage in in_order((run.stage for run in runs), ()):
+        part = [run for run in runs if run.stage == stage]
+        _facts(named, stage, part, [logs[stage, run.seed] for run in part])
+        _failures(named, stage, folder, [logs[stage, run.seed] for run in part])
+    for claim in made:
+        _changes(named, claim)
+    for stage, text in findings(frame).items():
+        named.add(f"{stage}.finding", text)
+    caveats = dict.fromkeys((c.stage, code, text) for c in made for code, text in c.caveats.items())
+    for stage, code in dict.fromkeys((stage, code) for stage, code, _ in caveats):
+        texts = [text for one, other, text in caveats if (one, other) == (stage, code)]
+        named.add(f"{stage}.caveat.{code}", "; ".join(texts))
+    return Evidence(profile_name, named.whole(), tuple(made), frame, tuple(runs), logs, summary)
+
+
+def render(draft: str, values: Mapping[str, Value]) -> str:
+    """A draft with every placeholder replaced by its value.
+
+    Args:
+        draft: Markdown with `{{name}}`; spaces beside the name are allowed.
+        values: `evidence(...)`.
+    Raises:
+        ValueError: if a placeholder isn't closed on its line, or has no value; names the line, and
+            what was probably meant.
+
+    >>> render("It rose by {{dpo.safety.size}}.", {"dpo.safety.size": Value("56 points")})
+    'It rose by 56 points.'
+    """
+    parts, end = [], 0
+    for start, stop, name in placeholders(draft):
+        if name not in values:
+            line = draft.count("\n", 0, start) + 1
+            raise ValueError(
+                f"line {line}: no value for {{{{{name}}}}}; {did_you_mean(name, values)}"
+            )
+        parts += [draft[end:start], values[name].text]
+        end = stop
+    return "".join(parts) + draft[end:]
+
+
+def placeholders(draft: str) -> list[tuple[int, int, str]]:
+    """(start, end, name) of every placeholder in a text; ValueError for one that isn't closed."""
+    found, at = [], 0
+    while (start := draft.find("{{", at)) >= 0:
+        line = draft.find("\n", start)
+        stop = draft.find("}}", start, line if line >= 0 else len(draft))
+        if stop < 0:
+            number = draft.count("\n", 0, start) + 1
+            raise ValueError(f"line {number}: '{{{{' without '}}}}' on the same line")
+        at = stop + 2
+        found.append((start, at, draft[start + 2 : stop].strip()))
+    return found
+
+
+class _Names:
+    """Values by name; a name that two different values claim is nobody's."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Value | None] = {}
+
+    def add(self, name: str, text: str, number: float | None = None, unit: str = "",
+            claim: Claim | None = None) -> None:  # fmt: skip
+        text = _plain(text)
+        if not text or not all(_PART.fullmatch(part) for part in name.split(".")):
+            return
+        value = Value(text, number, unit, claim, name.rpartition(".")[2])
+        known = self._values.setdefault(name, value)
+        if known is not None and (known.text, known.number) != (value.text, value.number):
+            self._values[name] = None
+
+    def whole(self) -> dict[str, Value]:
+        return {name: value for name, value in self._values.items() if value is not None}
+
+
+def _plain(text: str) -> str:
+    """One line without control characters, secrets, or the signs of a placeholder."""
+    text = " ".join(str(redact(text)).replace("{{", "{ {").replace("}}", "} }").split())
+    text = "".join(c for c in text if c.isprintable())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _profile_values(named: _Names, profile: str, runs: Sequence[StageRun]) -> None:
+    named.add("profile", profile)
+    seeds = len({run.seed for run in runs})
+    named.add("seeds", _count(seeds, "seed"), seeds, "seeds")
+    stages = [stage_label(stage) for stage in in_order((run.stage for run in runs), ())]
+    named.add("stages", ", ".join(stages), len(stages))
+    prompts = min(run.frame["id"].nunique() for run in runs)
+    named.add("prompts", f"{prompts:,}", prompts, "prompts")
+
+
+def _measured(named: _Names, row: Mapping[str, Any]) -> None:
+    """Value, interval and n: also of a stage that was compared with nothing."""
+    metric, stage = row["metric"], row["stage"]
+    if row["copied"] or any(math.isnan(row[name]) for name in ("value", "low", "high")):
+        return
+    of, unit = f"{stage}.{metric}", _unit(metric)
+    scale, share = (100, True) if is_share(metric) else (1, False)
+    value, low, high = (scale * row[name] for name in ("value", "low", "high"))
+    shown = [f"{x:.0f}%" if share else f"{x:.1f}" for x in (value, low, high)]
+    after = "" if share or not unit else f" {unit}"
+    named.add(f"{of}.value", shown[0] + after, value, "%" if share else unit)
+    named.add(f"{of}.interval", f"{shown[1]} to {shown[2]}{after}")
+    named.add(f"{of}.n", f"{row['n']:,}", row["n"], "prompts")
+
+
+def _changes(named: _Names, claim: Claim) -> None:
+    share = is_share(claim.metric)
+    scale, unit = (100, "points") if share else (1, _unit(claim.metric))
+    show: Callable[[float], str] = points if share else _signed
+    after = f" {unit}" if unit else ""
+    of = f"{claim.stage}.{claim.metric}"
+
+    def add(field: str, text: str, number: float | None = None, its_unit: str = "") -> None:
+        named.add(f"{of}.{field}", text, number, its_unit, claim)
+
+    change = scale * claim.change
+    if "copied" not in claim.caveats:  # else nothing was measured
+        add("change", show(claim.change) + after, change, unit)
+        add("size", show(abs(claim.change)).lstrip("+") + after, abs(change), unit)
+        low, high = show(claim.change_low), show(claim.change_high)
+        add("change_interval", f"{low} to {high}{after}")
+        add("p", "p < 0.001" if claim.p < 0.001 else f"p = {claim.p:.3f}", claim.p)
+    add("seeds", f"{claim.agree} of {len(claim.verdicts)} seeds", claim.agree, "seeds")
+    add("verdict", claim.verdict)
+    add("label", metric_label(claim.metric))
+    add("sentence", sentence(claim))
+    if claim.caveats:
+        add("caveats", "; ".join(claim.caveats.values()))
+    if claim.verdict in SETTLED and "copied" not in claim.caveats:
+        each = {"per_minute": ("train_minutes", 1, "per training minute")}
+        each["per_1000_rows"] = ("rows_used", 1000, "per 1,000 rows")
+        each["per_100k_tokens"] = ("tokens", 100_000, "per 100,000 tokens")
+        known = named.whole()
+        for field, (fact, amount, words) in each.items():
+            cost = known.get(f"{claim.stage}.{fact}")
+            if cost and cost.number:
+                rate = change / cost.number * amount
+                shown = _rounded(rate)
+                add(field, f"{shown}{after} {words}", rate, f"{unit} {words}")
+
+
+def sentence(claim: Claim) -> str:
+    """What a claim says, without its caveats."""
+    text = str(claim)
+    rest = "; ".join(["", *claim.caveats.values()])
+    return text.removesuffix(rest)
+
+
+def _facts(
+    named: _Names, stage: str, runs: Sequence[StageRun], logs: Sequence[Sequence[Any]]
+) -> None:
+    """What was trained, on what, at which cost: a mean over seeds where they differ."""
+    manifests = [run.manifest for run in runs]
+
+    def mean(field: str, scale: float = 1.0) -> float | None:
+        values = [m.get(field) for m in manifests]
+        numbers = [v for v in values if isinstance(v, int | float)]
+        return math.fsum(numbers) / len(numbers) / scale if numbers and any(numbers) else None
+
+    for name, field in (("train_minutes", "train_s"), ("eval_minutes", "eval_s")):
+        minutes = mean(field, 60)
+        if minutes:
+            named.add(f"{stage}.{name}", f"{minutes:,.{int(minutes < 100)}f} minutes", minutes,
+                      "minutes")  # fmt: skip
+    if peak := mean("peak_rss_gb"):
+        named.add(f"{stage}.peak_gb", f"{peak:.1f} GB", peak, "GB")
+    named.add(f"{stage}.seeds", _count(len(runs), "seed"), len(runs), "seeds")
+    named.add(f"{stage}.device", _listed(device_name(m["device"]) for m in manifests))
+    named.add(f"{stage}.commit", _listed(str(m["commit"])[:10] for m in manifests if m["commit"]))
+    named.add(f"{stage}.date", _listed(str(m["date"]) for m in manifests if m.get("date")))
+    bases = (_at(m, "model", "base") for m in manifests)
+    named.add(f"{stage}.base", _listed(re.split(r"[/\\]", b)[-1] if _is_path(b) else b
+                                       for b in bases if isinstance(b, str)))  # fmt: skip
+    named.add(f"{stage}.method", _listed(filter(None, map(_method, manifests))))
+    counts = {"steps": [m.get("steps") for m in manifests]}
+    counts["rows"] = [_at(m, "data", "train", "rows") for m in manifests]
+    counts["rows_used"] = list(map(_rows_used, manifests))
+    counts["tokens"] = list(map(_tokens, logs))
+    for name, values in counts.items():
+        numbers = [v for v in values if isinstance(v, int | float) and v > 0]
+        if numbers and len(numbers) == len(values):
+            count = math.fsum(numbers) / len(numbers)
+            named.add(f"{stage}.{name}", f"{count:,.0f}", count, name)
+    for group, field in (("args", "config"), ("lora", "lora")):
+        for each in manifests:
+            settings = each.get(field)
+            for name, value in settings.items() if isinstance(settings, dict) else ():
+                if isinstance(value, bool | str):
+                    named.add(f"{stage}.{group}.{name}", str(value))
+                elif isinstance(value, int | float):
+                    named.add(f"{stage}.{group}.{name}", f"{value:g}", value)
+
+
+def _failures(named: _Names, stage: str, folder: Path, logs: Sequence[Sequence[Any]]) -> None:
+    """What the doctor says of the logs, and runs that were begun or made and count no more."""
+    seen: dict[str, str] = {}
+    for log in logs:
+        for finding in diagnose(log) if log else ():
+            if finding.severity != "info":
+                seen.setdefault(finding.code, f"{finding.evidence}; {finding.why}")
+    for code, text in seen.items():
+        named.add(f"{stage}.doctor.{code}", text)
+    replaced = len([p for p in folder.glob(f"seed-*/{stage}.previous*") if p.is_dir()])
+    manifests = (manifest(p) for p in folder.glob(f"seed-*/{stage}") if p.is_dir())
+    unfinished = sum((m or {}).get("status") == "running" for m in manifests)
+    counts = {"replaced by a later one": replaced, "not finished": unfinished}
+    parts = [f"{_count(count, 'run')} {what}" for what, count in counts.items() if count]
+    named.add(f"{stage}.discarded", " and ".join(parts))
+
+
+def _rows_used(made: Mapping[str, Any]) -> float | None:
+    """How many different rows training has seen: all, unless it stopped within the first epoch."""
+    rows, steps = _at(made, "data", "train", "rows"), made.get("steps")
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
+    sizes = [_at(made, "config", name) for name in names]
+    generations = _at(made, "config", "num_generations") or 1
+    numbers = [rows, steps, generations, *sizes]
+    if not all(isinstance(n, int | float) and n > 0 for n in numbers):
+        return None
+    return min(rows, steps * math.prod(sizes) / generations)
+
+
+def _log(folder: Path) -> list[Any]:
+    """The entries of a trainer's log; empty where there is none that can be read."""
+    try:
+        state = read_json(folder / "trainer_state.json", most=LOG_BYTES)
+    except (OSError, ValueError):
+        return []
+    history = state.get("log_history") if isinstance(state, dict) else None
+    return [e for e in history if isinstance(e, dict)] if isinstance(history, list) else []
+
+
+def _tokens(log: Sequence[Any]) -> float | None:
+    """Tokens that training has read or sampled, as TRL counts them; None if it doesn't say."""
+    counts = [_at(entry, "num_tokens") for entry in log]
+    return max((n for n in counts if isinstance(n, int | float)), default=None)
+
+
+def _method(made: Mapping[str, Any]) -> str:
+    """'DPO with LoRA', as the trainer's class and the manifest's settings have it."""
+    trainer = _at(made, "code", "trainer")
+    if not isinstance(trainer, str) or trainer == "Trainer":  # transformers' own, of any method
+        return ""
+    quantized = bool(_at(made, "model", "quantization"))
+    adapter = " with QLoRA" if quantized else " with LoRA"
+    return trainer.removesuffix("Trainer") + (adapter if made.get("lora") else "")
+
+
+def _at(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith(("/", "\\", "~", ".")) or ":" in name[:3]
+
+
+def _listed(texts: Any) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _unit(metric: str) -> str:
+    return METRICS[metric][2].split(" ")[0] if metric in METRICS else ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", _MINUS)
+
+
+def _rounded(value: float) -> str:
+    """Signed, two digits at least: '+0.28', '+51', '−3.4'."""
+    digits = 0 if abs(value) >= 10 else 1 if abs(value) >= 1 else 2
+    return f"{value:+,.{digits}f}".replace("-", _MINUS)
