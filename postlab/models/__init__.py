@@ -12,7 +12,14 @@ from postlab import _doors
 from postlab.models.bases import CorruptWeights, loadable_adapter, resolve_base, tiny_base
 from postlab.models.four_bits import misread_widths
 from postlab.models.gguf_files import gguf_tokenizer, write_gguf
-from postlab.models.loading import ExportReport, export, float32_adapters, load_gguf, load_policy, trainable
+from postlab.models.loading import (
+    ExportReport,
+    export,
+    float32_adapters,
+    load_gguf,
+    load_policy,
+    trainable,
+)
 from postlab.models.serving import TRANSFORMERS_5_ONLY, halve, make_servable
 
 __all__ = [

@@ -79,7 +79,11 @@ def write_gguf(folder: str | Path, to: str | Path, *, kind: str = "f16") -> Path
 
     with atomic_file(to) as unfinished:
         writer = gguf.GGUFWriter(unfinished, name)
-        _add_config(writer, config, gguf.LlamaFileType[f"{'ALL' if kind == 'f32' else 'MOSTLY'}_{kind.upper()}"])
+        _add_config(
+            writer,
+            config,
+            gguf.LlamaFileType[f"{'ALL' if kind == 'f32' else 'MOSTLY'}_{kind.upper()}"],
+        )
         _add_tokenizer(writer, tokenizer, config)
         # 1. Shapes and types of all tensors come first in the file.
         plan = []
@@ -200,7 +204,9 @@ def _add_tokenizer(writer: Any, tokenizer: Any, config: Any) -> None:
         # SentencePiece merges the pair whose piece scores highest: the earliest merge.
         rank = {"".join(pair): -float(i) for i, pair in reversed(list(enumerate(merges)))}
         writer.add_tokenizer_model("llama")
-        writer.add_token_scores([rank.get(text, -float(len(merges) + i)) for i, text in enumerate(tokens)])
+        writer.add_token_scores(
+            [rank.get(text, -float(len(merges) + i)) for i, text in enumerate(tokens)]
+        )
         prefix = tokenizer.backend_tokenizer.encode("a", add_special_tokens=False).tokens
         writer.add_add_space_prefix(prefix[0].startswith("▁"))
     else:

@@ -19,8 +19,9 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 MARGIN = 0.05  # five points; if none of 53 prompts or more changes, that is shown
 FORMATS = ("adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_k_m")
 NOT_MEASURED = "not measured"
+COLUMNS = (
+    "format", "mb", "metric", "before", "after", "difference", "low", "high", "p", "n", "verdict"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def handover(
         ValueError: for an unknown format, a folder without an adapter, or a `to` that exists.
         MemoryError: as `export`.
     """
-    from postlab.models import export, halve, load_gguf, load_policy, write_gguf
+    from postlab.models import export, halve, load_policy, write_gguf
 
     stage, to = Path(stage_checkpoint), Path(to).absolute()
     if unknown := [f for f in formats if f not in FORMATS]:
@@ -139,7 +143,9 @@ def handover(
     fits = proof is not None and proof.prompts > 0
     bits = 32 if profile.dtype == "float32" else 16
     if "merged" in formats:
-        rows.add("merged", merged, fits and (lambda: load_policy(merged, profile=profile, bits=bits)))
+        rows.add(
+            "merged", merged, fits and (lambda: load_policy(merged, profile=profile, bits=bits))
+        )
     # 3. GGUF files of it.
     tokenizer = _tokenizer(merged) if proof else None
     files: list[Path] = []
@@ -153,7 +159,8 @@ def handover(
         if kind != "q4_k_m":
             write_gguf(merged, file, kind=kind)
         files.append(file)
-        rows.add(form, file, fits and (lambda f=file: (load_gguf(f, profile=profile), tokenizer)))
+        load = partial(_load_gguf, file, tokenizer, profile)
+        rows.add(form, file, load if fits else None)
     # 4. What serves them.
     findings: dict[str, tuple[Finding, ...]] = {}
     if "adapter" in formats:
@@ -197,26 +204,25 @@ class _Rows:
     def evaluate(self, policy: Any, tokenizer: Any) -> pd.DataFrame:
         from postlab.evals import evaluate
 
-        frame = evaluate(
-            policy, tokenizer, self.suite, n=self.n, seed=0, samples=self.samples
-        )
+        frame = evaluate(policy, tokenizer, self.suite, n=self.n, seed=0, samples=self.samples)
         del policy
         gc.collect()  # the next one may need its memory
         return frame
 
-    def add(self, form: str, path: Path, load: Any) -> None:
-        """Evaluate one format and compare it; `load` gives its model and tokenizer, or is False."""
+    def add(self, form: str, path: Path, load: Callable[[], Any] | None) -> None:
+        """Evaluate one format and compare it; `load` gives its model and tokenizer."""
         from postlab.evals import METRICS, suite_rows
 
         size = sum(p.stat().st_size for p in ([path] if path.is_file() else path.iterdir()))
         head = {"format": form, "mb": size / 1e6}
-        if not load:
+        if load is None:
             self.metrics.append(head | {"metric": "all", "n": 0, "verdict": NOT_MEASURED})
             return
         begun = time.perf_counter()
         frame = self.evaluate(*load())
         before = self.reference[self.reference["id"].isin(set(frame["id"]))]
-        if set(zip(before["id"], before["prompt"])) != set(zip(frame["id"], frame["prompt"])):
+        asked = [set(zip(f["id"], f["prompt"], strict=True)) for f in (before, frame)]
+        if asked[0] != asked[1]:
             raise ValueError(
                 "the reference was evaluated on other prompts than these; give the suite and n of"
                 " that evaluation, or leave `reference` out"
@@ -248,13 +254,13 @@ class _Rows:
     def frame(self) -> pd.DataFrame:
         import pandas as pd
 
-        columns = "format mb metric before after difference low high p n verdict".split()
+        columns = list(COLUMNS)
         return pd.DataFrame(self.metrics, columns=columns)
 
     def answers(self) -> pd.DataFrame:
         import pandas as pd
 
-        columns = "format mb changed greedy at_most seconds".split()
+        columns = ["format", "mb", "changed", "greedy", "at_most", "seconds"]
         return pd.DataFrame(self.changes, columns=columns)
 
 
@@ -287,6 +293,12 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
+
+
+def _load_gguf(file: Path, tokenizer: Any, profile: Profile) -> tuple[Any, Any]:
+    from postlab.models import load_gguf
+
+    return load_gguf(file, profile=profile), tokenizer
 
 
 def _quantize(merged: Path, file: Path) -> bool:

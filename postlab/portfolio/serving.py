@@ -177,7 +177,7 @@ def _same_ids(
             first = first or f"; the first: {messages[-1]['content'][:60]!r}"
     if unlike:
         yield _finding(
-            "gguf_ids", f"{unlike} of {len(conversations)} conversations give other token ids{first}",
+            "gguf_ids", f"{unlike} of {len(conversations)} conversations give other ids{first}",
             "llama.cpp and Ollama show the model text cut otherwise than in training; what was"
             " measured on the folder's ids doesn't hold there",
             "serve the merged model, or train with a tokenizer whose pre-tokenizer llama.cpp knows",
@@ -242,7 +242,9 @@ def modelfile(gguf: Path, tokenizer: Any) -> str:
     lines = [f"FROM ./{gguf.name}"]
     template = go_template(tokenizer)
     if template is None:
-        lines.append("# No TEMPLATE: the chat template can't be written as Ollama's. Use llama.cpp's")
+        lines.append(
+            "# No TEMPLATE: the chat template can't be written as Ollama's. Use llama.cpp's"
+        )
         lines.append("# llama-server --jinja, which reads the chat template from the GGUF file.")
     else:
         lines.append(f'TEMPLATE """{template}"""')
@@ -274,9 +276,7 @@ def _pieces(tokenizer: Any) -> dict[str, str] | None:
     """What the template writes around a message of each role, if that is all it does."""
 
     def render(messages: Any, prompt: bool = False) -> str:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt
-        )
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         return str(text).removeprefix(tokenizer.bos_token or "")  # Ollama writes the BOS
 
     def split(messages: Any) -> list[str]:
