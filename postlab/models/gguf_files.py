@@ -125,6 +125,10 @@ def _architecture(config: Any) -> str:
             f"model_type {config.model_type!r}: write_gguf knows {', '.join(ARCHITECTURES)}; use"
             " llama.cpp's convert_hf_to_gguf.py for others"
         )
+    if ARCHITECTURES[config.model_type] == "llama" and (
+        getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
+    ):
+        raise ValueError("a Llama with biases: transformers would read its GGUF without them")
     rope = dict(getattr(config, "rope_parameters", None) or {})
     window = getattr(config, "sliding_window", None)
     sliding = getattr(config, "use_sliding_window", True) and window
@@ -141,7 +145,7 @@ def _architecture(config: Any) -> str:
 def _add_config(writer: Any, config: Any, file_type: int) -> None:
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    writer.add_name(config.model_type)
+    writer.add_name(f"{config.model_type}-model")  # transformers misreads the bare name "mistral"
     writer.add_file_type(file_type)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(config.num_hidden_layers)

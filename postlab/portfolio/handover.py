@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from postlab.models import ExportReport
 
-MARGIN = 0.05  # five points; if none of 53 prompts or more changes, that is shown
+MARGIN = 0.05  # five points; 52 prompts of which none changes show it
 FORMATS = ("adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_k_m")
 NOT_MEASURED = "not measured"
 COLUMNS = (
@@ -97,7 +97,7 @@ def handover(
         profile: as for `load_policy`; None detects it. Its `load_in_4bit` says on which base the
             stage was trained; the merge goes into the base in 16 bits.
         suite: the held-out prompts, as for `evals.evaluate`; None takes the profile's.
-        n: at most so many prompts a family; None takes the profile's.
+        n: at most so many prompts a family, the first of the profile's; None takes all of those.
         formats: of FORMATS. "gguf-q4_k_m" is left out where llama.cpp's `llama-quantize` isn't on
             PATH.
         margin: the largest difference of a share that doesn't matter, chosen beforehand.
@@ -143,9 +143,8 @@ def handover(
     fits = proof is not None and proof.prompts > 0
     bits = 32 if profile.dtype == "float32" else 16
     if "merged" in formats:
-        rows.add(
-            "merged", merged, fits and (lambda: load_policy(merged, profile=profile, bits=bits))
-        )
+        load = partial(load_policy, merged, profile=profile, bits=bits)
+        rows.add("merged", merged, load if fits else None)
     # 3. GGUF files of it.
     tokenizer = _tokenizer(merged) if proof else None
     files: list[Path] = []
@@ -189,29 +188,30 @@ class _Rows:
     """The evaluations of one hand-over, on one set of prompts, and what they say."""
 
     def __init__(self, profile: Profile, suite: Any, n: int | None, margin: float) -> None:
-        self.suite = profile.suite if suite is None else suite
-        self.n = profile.eval_prompts if n is None else n
+        from postlab.evals import suite_rows
+
+        # A named suite draws other prompts for another n: the stage's own, then the first n of them.
+        drawn = suite_rows(profile.suite if suite is None else suite, profile.eval_prompts, 0)
+        self.suite = suite_rows(drawn, n, 0)
         self.samples, self.margin = profile.eval_samples, margin
         self.reference: Any = None
         self.metrics: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
 
     def conversations(self) -> list[Any]:
-        from postlab.evals import suite_rows
-
-        return [row["prompt"] for row in suite_rows(self.suite, self.n, 0)]
+        return [row["prompt"] for row in self.suite]
 
     def evaluate(self, policy: Any, tokenizer: Any) -> pd.DataFrame:
         from postlab.evals import evaluate
 
-        frame = evaluate(policy, tokenizer, self.suite, n=self.n, seed=0, samples=self.samples)
+        frame = evaluate(policy, tokenizer, self.suite, seed=0, samples=self.samples)
         del policy
         gc.collect()  # the next one may need its memory
         return frame
 
     def add(self, form: str, path: Path, load: Callable[[], Any] | None) -> None:
         """Evaluate one format and compare it; `load` gives its model and tokenizer."""
-        from postlab.evals import METRICS, suite_rows
+        from postlab.evals import METRICS
 
         size = sum(p.stat().st_size for p in ([path] if path.is_file() else path.iterdir()))
         head = {"format": form, "mb": size / 1e6}
@@ -240,7 +240,7 @@ class _Rows:
             values = {"before": old[both].mean(), "after": new[both].mean()}
             self.metrics.append(head | {"metric": metric} | values | vars(test))
         greedy = {
-            str(row["id"]) for row in suite_rows(self.suite, self.n, 0)
+            str(row["id"]) for row in self.suite
             if not row.get("temperature", 0)
         }  # fmt: skip
         said = [f[f["id"].isin(greedy)].set_index("id")["answer"] for f in (before, frame)]
@@ -268,8 +268,8 @@ def _copy_adapter(stage: Path, to: Path) -> Path:
     """The adapter's files without what training left beside them, readable by servers."""
     from postlab.models import make_servable
 
-    names = ("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja")
-    names += ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+    names = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"]
+    names += ["tokenizer.json", "tokenizer_config.json", "tokenizer.model"]
     to.mkdir(parents=True)
     for file in (stage / name for name in names):
         if file.is_file():

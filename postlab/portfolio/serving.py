@@ -11,7 +11,7 @@ import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from postlab.chat import end_of_turn_id
 from postlab.doctor import Finding
@@ -74,7 +74,9 @@ def serving_findings(
     return findings
 
 
-def _finding(code: str, evidence: str, why: str, fix: str, severity: str = "error") -> Finding:
+def _finding(
+    code: str, evidence: str, why: str, fix: str, severity: Literal["error", "warning"] = "error"
+) -> Finding:
     return Finding(code, severity, evidence, why, fix)
 
 
@@ -129,7 +131,7 @@ def _model(folder: Path, config: dict[str, Any], end: int | None) -> Iterable[Fi
         yield _finding(
             "rope_theta", f"rope_theta is {theta:g} in rope_parameters only",
             "transformers 4 doesn't read that and takes 10,000: the answers are other ones", mend,
-            "error" if theta != 10_000 else "warning",
+            "warning" if theta == 10_000 else "error",
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 - basics: what the others share, and Wilson's interval for a proportion
 - agreement: Holm, Benjamini-Hochberg, and Cohen's kappa for two raters
 - blocks: the arms of an experiment compared with one another, seed by seed
-- equivalence: whether two versions score the same, up to a margin
+- margins: whether two versions score the same, up to a margin
 - design: power, and the smallest effect that n prompts can detect
 """
 
@@ -13,7 +13,6 @@ from postlab.stats.agreement import benjamini_hochberg, cohen_kappa, holm
 from postlab.stats.basics import Difference, Interval, wilson
 from postlab.stats.blocks import blocked_differences
 from postlab.stats.design import minimum_detectable_effect, power
-from postlab.stats.equivalence import Equivalence, equivalence, upper_bound
 from postlab.stats.intervals import (
     SIGNIFICANCE,
     McNemar,
@@ -24,6 +23,7 @@ from postlab.stats.intervals import (
     verdict,
     win_rate,
 )
+from postlab.stats.margins import Equivalence, equivalence, upper_bound
 
 __all__ = [
     "SIGNIFICANCE",

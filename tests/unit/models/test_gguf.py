@@ -27,9 +27,6 @@ MODELS = {
     "llama, tied": lambda v: LlamaForCausalLM(
         LlamaConfig(vocab_size=v, tie_word_embeddings=True, **SHAPE)
     ),
-    "llama, biased": lambda v: LlamaForCausalLM(
-        LlamaConfig(vocab_size=v, attention_bias=True, **SHAPE)
-    ),
     "mistral": lambda v: MistralForCausalLM(
         MistralConfig(vocab_size=v, sliding_window=None, **SHAPE)
     ),
@@ -141,6 +138,10 @@ def test_what_gguf_cannot_say_is_refused(tiny, tmp_path):
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="scaled rotary"):
+        write_gguf(tmp_path, tmp_path / "x.gguf")
+    config = LlamaConfig(vocab_size=320, attention_bias=True, **SHAPE)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="biases"):
         write_gguf(tmp_path, tmp_path / "x.gguf")
     assert not (tmp_path / "x.gguf").exists()
 
