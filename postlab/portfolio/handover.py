@@ -190,7 +190,7 @@ class _Rows:
     def __init__(self, profile: Profile, suite: Any, n: int | None, margin: float) -> None:
         from postlab.evals import suite_rows
 
-        # A named suite draws other prompts for another n: the stage's own, then the first n of them.
+        # A named suite draws other prompts for another n: take the first n of the stage's own.
         drawn = suite_rows(profile.suite if suite is None else suite, profile.eval_prompts, 0)
         self.suite = suite_rows(drawn, n, 0)
         self.samples, self.margin = profile.eval_samples, margin
