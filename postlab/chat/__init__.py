@@ -8,7 +8,7 @@ that rambles, never stops or writes its users' lines. `begin_with_bos` repairs o
 from postlab import _doors
 from postlab.chat.control import control_tokens
 from postlab.chat.encoding import encode
-from postlab.chat.rendering import begin_with_bos
+from postlab.chat.rendering import begin_with_bos, end_of_turn_id
 from postlab.chat.templates import TEMPLATE_CODES, check_template
 from postlab.chat.view import TokenView, token_view, visible
 
@@ -19,6 +19,7 @@ __all__ = [
     "check_template",
     "control_tokens",
     "encode",
+    "end_of_turn_id",
     "token_view",
     "visible",
 ]

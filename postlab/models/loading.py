@@ -23,6 +23,7 @@ from postlab.models.bases import (
     repair_adapter,
     resolve_base,
 )
+from postlab.models.serving import make_servable
 from postlab.profile import Profile, get_profile
 
 PREQUANTIZED = re.compile(r"(-unsloth)?-bnb-4bit$")
@@ -93,6 +94,27 @@ def load_policy(
 
         model = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     return model.eval().requires_grad_(False), _tokenizer(adapter, base)
+
+
+def load_gguf(path: str | Path, *, profile: Profile | str) -> Any:
+    """Load a GGUF file through transformers, which turns its weights back into floats.
+
+    That is a reader of its own beside llama.cpp: it shows what rounding the weights does, and not
+    what llama.cpp's arithmetic does. It needs as much memory as the model in 16 bits.
+
+    Returns:
+        The model, in evaluation mode. Its tokenizer is that of the folder the file was made from.
+    """
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    bits = 32 if profile.dtype == "float32" else 16
+    how = {k: v for k, v in _how("", profile, bits).items() if k != "use_safetensors"}
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        Path(path).parent, gguf_file=Path(path).name,
+        quantization_config=GgufConfig(dequantize=True), **how,
+    )  # fmt: skip
+    return model.eval().requires_grad_(False)
 
 
 def _tokenizer(adapter: Path, base: str) -> Any:
@@ -245,6 +267,7 @@ def _merge(path: Path, base: str, tokenizer: Any, to: Path) -> None:
     try:
         merging.merge(path, base=base, to=folder)
         tokenizer.save_pretrained(folder)
+        make_servable(folder, tokenizer)
         folder.chmod(0o755)  # mkdtemp's folders are private
         folder.rename(to)
     finally:

@@ -6,6 +6,8 @@
 - documents: README, site, posts and deck, rendered from drafts that the learner finishes
 - audit, wording: what stands between a portfolio and its publication
 - cards: model and data-set cards for the Hub
+- handover: adapter, merged model and GGUF files, each scored again on the held-out prompts
+- serving: what keeps servers from serving a folder, and the commands that serve it
 - markdown: Markdown as a reader sees it, for the pages and the audit
 """
 
@@ -14,12 +16,15 @@ from postlab.portfolio.audit import Problem, audit, audit_documents
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
 from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
 from postlab.portfolio.documents import Written, write_documents, write_portfolio
+from postlab.portfolio.handover import Handover, handover
 from postlab.portfolio.publish import Plan, UploadFailed, publish
+from postlab.portfolio.serving import modelfile, serving_findings, vllm_commands
 from postlab.portfolio.space import write_space
 
 __all__ = [
     "Card",
     "Evidence",
+    "Handover",
     "Plan",
     "Problem",
     "UploadFailed",
@@ -29,12 +34,16 @@ __all__ = [
     "audit_documents",
     "dataset_card",
     "evidence",
+    "handover",
     "make_cards",
     "model_card",
+    "modelfile",
     "placeholders",
     "publish",
     "render",
     "sentence",
+    "serving_findings",
+    "vllm_commands",
     "write_cards",
     "write_documents",
     "write_portfolio",

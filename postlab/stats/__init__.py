@@ -4,6 +4,7 @@
 - basics: what the others share, and Wilson's interval for a proportion
 - agreement: Holm, Benjamini-Hochberg, and Cohen's kappa for two raters
 - blocks: the arms of an experiment compared with one another, seed by seed
+- margins: whether two versions score the same, up to a margin
 - design: power, and the smallest effect that n prompts can detect
 """
 
@@ -22,22 +23,26 @@ from postlab.stats.intervals import (
     verdict,
     win_rate,
 )
+from postlab.stats.margins import Equivalence, equivalence, upper_bound
 
 __all__ = [
     "SIGNIFICANCE",
     "Difference",
+    "Equivalence",
     "Interval",
     "McNemar",
     "benjamini_hochberg",
     "blocked_differences",
     "bootstrap_interval",
     "cohen_kappa",
+    "equivalence",
     "holm",
     "mcnemar",
     "minimum_detectable_effect",
     "paired_difference",
     "pass_at_k",
     "power",
+    "upper_bound",
     "verdict",
     "wilson",
     "win_rate",
