@@ -732,7 +732,7 @@ plot_first_step(moved)
 # $$\Delta y_i = \frac{\alpha}{r} \sum_{j=1}^{r} \Delta B_{ij} (Ax)_j = -\frac{\alpha}{r}\, \eta\, \text{sign}(\delta_i) \sum_{j=1}^{r} |(Ax)_j|$$
 #
 # All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor of 6.5 there, and 0.8
-# under $\alpha / r$ where the prediction is 1. The ratio of the two is the predicted 8. Both are somewhat low because the formula is exact only for a single token, and because $A$ is random. If you follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what we saw there: the higher the rank, the lower the best rate.
+# under $\alpha / r$ where the prediction is 1. The ratio of the two is the predicted 8. Both factors are somewhat low, probably because the formula is exact only for a single token, and $A$ is random. If you follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what we saw there: the higher the rank, the lower the best rate.
 #
 # Does the first step also predict the best rate for a whole run? Look at the sweep:
 
