@@ -696,7 +696,7 @@ kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=
 # Every method forgot a lot: the base's loss was 0.40. Ranks 1 and 4 forgot less than full fine-tuning in every seed, and rank 32 forgot more in every seed. The other ranks are within the range of full fine-tuning, or overlap it. Rank 1 forgot least, but it also has the highest
 # loss on the new task.
 #
-# So ranks 1 and 4 agree with the finding that "LoRA learns less and forgets less" (Biderman) as far as forgetting is concerned, but ranks 8 and above don't. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# So the finding that LoRA forgets less (Biderman) shows up here at ranks 1 and 4, but not at rank 8 and above. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # ## 5. alpha over r, or over its root?
