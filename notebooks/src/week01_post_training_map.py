@@ -12,7 +12,7 @@
 # - which of those tokens the loss is computed on, and what happens to a model when that choice is wrong.
 #
 # You need Python, and you should have seen `loss.backward()` before. You can't break anything: if you skip an exercise or get it wrong, the notebook continues with a reference solution.
-# When a cell says *predict first*, write down a guess before you run it. You remember a result much better when it surprised you.
+# When a cell says *predict first*, write down a guess before you run it. You'll remember a result much better if it surprises you.
 #
 # **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6 and 7 make use of a GPU, and a T4 is enough. On a T4, training takes about 45 minutes in weeks 3 and 5 and 85 minutes in
 # week 7 (estimates). On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
@@ -494,7 +494,7 @@ masking = copy.deepcopy(tokenizer)
 masking.pad_token = masking.eos_token  # as many tutorials advise
 
 # %% [markdown]
-# **Predict first.** Which of the three makes a model that is already trained give worse answers? Which does its damage during training? And could you see any of them in a training curve?
+# **Predict first.** Which of the three would make an already trained model give worse answers? Which does its damage during training? And could you see any of them in a training curve?
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -696,7 +696,7 @@ kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=
 # Every method forgot a lot: the base's loss was 0.40. Ranks 1 and 4 forgot less than full fine-tuning in every seed, and rank 32 forgot more in every seed. The other ranks are within the range of full fine-tuning, or overlap it. Rank 1 forgot least, but it also has the highest
 # loss on the new task.
 #
-# So ranks 1 and 4 agree with the finding that "LoRA learns less and forgets less" (Biderman) as far as forgetting is concerned, but ranks 8 and above don't. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# So the finding that LoRA forgets less (Biderman) shows up here at ranks 1 and 4, but not at rank 8 and above. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # ## 5. alpha over r, or over its root?
@@ -732,7 +732,7 @@ plot_first_step(moved)
 # $$\Delta y_i = \frac{\alpha}{r} \sum_{j=1}^{r} \Delta B_{ij} (Ax)_j = -\frac{\alpha}{r}\, \eta\, \text{sign}(\delta_i) \sum_{j=1}^{r} |(Ax)_j|$$
 #
 # All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor of 6.5 there, and 0.8
-# under $\alpha / r$ where the prediction is 1. The ratio of the two is the predicted 8. Both are somewhat low because the formula is exact only for a single token, and because $A$ is random. If you follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what we saw there: the higher the rank, the lower the best rate.
+# under $\alpha / r$ where the prediction is 1. The ratio of the two is the predicted 8. Both factors are somewhat low, probably because the formula is exact only for a single token, and $A$ is random. If you follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what we saw there: the higher the rank, the lower the best rate.
 #
 # Does the first step also predict the best rate for a whole run? Look at the sweep:
 
