@@ -7,7 +7,6 @@ manifests, answers and training logs, such as a reward that was hacked.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from postlab.storage import LOG_BYTES, read_json
 
 ALPHA = 0.05
 MOST = 3  # questions of one situation
+PAIRS = ("logps/chosen", "logps/rejected", "rewards/chosen", "rewards/margins")
 FEWEST = 8  # entries of a log with a trend to talk about
 
 
@@ -137,9 +137,7 @@ def _of_logs(folder: Path) -> Iterator[Situation]:
         log = [entry for entry in history or [] if isinstance(entry, dict)]
         about = f"{path.parent.parent.name}:{path.parent.name}"
         values = {"stage": stage_label(path.parent.name)}
-        if ends := _ends(
-            log, "logps/chosen", "logps/rejected", "rewards/chosen", "rewards/margins"
-        ):
+        if ends := _ends(log, *PAIRS):
             grown = {name: last - first for name, (first, last) in ends.items()}
             falls = grown["rewards/chosen"] < 0
             # The log-prob depends on the batch as well; the reward, a log-ratio, hardly does.

@@ -330,8 +330,8 @@ def _question_html(question: Question) -> str:
         parts.append(table_html(_frame(question)))
     if question.exercise:
         parts.append(
-            f"<p>Write <code>{html.escape(question.exercise)}</code> in another cell and pass it to "
-            "<code>submit</code> of this interview: the exercise's check judges it.</p>"
+            f"<p>Write <code>{html.escape(question.exercise)}</code> in another cell, and pass it "
+            "to <code>submit</code> of this interview: the exercise's check judges it.</p>"
         )
     return "".join(parts)
 
