@@ -24,7 +24,7 @@ from postlab.profile import data_dir
 KINDS = {  # kind: what it asks for
     "derive": "derive or explain",
     "code": "write code",
-    "debug": "debug from a log",
+    "debug": "debug a run",
     "design": "design a system",
     "taste": "research taste",
     "paper": "discuss a paper",

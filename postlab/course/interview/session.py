@@ -85,7 +85,7 @@ def interview(
         )
         raise ValueError(f"no question for {topic=}, {kind=}, {week=}, {n=}; {known}")
     log = history.History(history.history_path(root))
-    return Interview(log.ordered(chosen, seed=seed)[:n], log=log, chat=chat, asked_for=n)
+    return Interview(log.ordered(chosen, seed=seed)[:n], log=log, chat=chat)
 
 
 class Interview:
@@ -97,10 +97,8 @@ class Interview:
         *,
         log: history.History,
         chat: Chat | None = None,
-        asked_for: int | None = None,
     ) -> None:
         self.questions, self._log, self._chat = tuple(questions), log, chat
-        self._asked_for = asked_for or len(self.questions)
         self._place, self._begun, self._graded = 0, time.monotonic(), False
         self.check_passed: bool | None = None
         self.problem = ""
@@ -199,8 +197,7 @@ class Interview:
         return [{"yes": True, "no": False}.get(word) for word in words]
 
     def __repr__(self) -> str:
-        fewer = f" ({self._asked_for} asked for)" if self._asked_for > len(self.questions) else ""
-        lines = [f"Mock interview: {len(self.questions)} questions{fewer}"]
+        lines = [f"Mock interview: {len(self.questions)} questions"]
         for question in self.questions:
             lines += ["", _head(question), shown(question.question)]
             if question.table:
@@ -277,6 +274,7 @@ class Interview:
             for point in question.points
         ]
         self._after.value = f'<div style="{_PAGE}">{_after_html(question)}</div>'
+        self._points.children[0].value = bool(self.check_passed)  # of a code round
         self._show.disabled, self._save.disabled = True, False
 
     def _act(self) -> None:
@@ -327,7 +325,7 @@ def _frame(question: Question) -> pd.DataFrame:
 def _question_html(question: Question) -> str:
     parts = [text_html(question.question)]
     if question.table:
-        parts.append(table_html(_frame(question)))
+        parts.append(f'<div style="overflow:auto">{table_html(_frame(question))}</div>')
     if question.exercise:
         parts.append(
             f"<p>Write <code>{html.escape(question.exercise)}</code> in another cell, and pass it "

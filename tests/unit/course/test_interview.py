@@ -16,6 +16,7 @@ import ipywidgets
 import pytest
 
 from postlab.course import check
+from postlab.course.check._answers import WrongAnswer
 from postlab.course.interview import KINDS, bank, evidence_questions, gaps, interview
 from postlab.course.interview import questions as reading
 from postlab.course.interview.evidence import _of_logs
@@ -362,8 +363,11 @@ def test_a_code_round_is_judged_by_its_check(tmp_path):
         made.next()
     from postlab.course.week11.exercises import DUAL_STEP
 
-    assert made.submit(lambda *args, **more: DUAL_STEP.reference(*args, **more)) in (True, False)
     assert made.submit(DUAL_STEP.reference) is False  # the reference is nobody's answer
+    assert made.submit(lambda multiplier, *rest, **more: multiplier) is False
+    assert made.submit(DUAL_STEP.function(WrongAnswer((), DUAL_STEP.right_answer))) is True
+    press(made, "Show rubric")
+    assert [box.value for box in made._points.children] == [True, False, False, False]
     with pytest.raises(ValueError, match="no check"):
         interview(kind="behavioural", root=tmp_path).submit(print)
 
