@@ -153,8 +153,8 @@ def _of_logs(folder: Path) -> Iterator[Situation]:
             if share <= 0:
                 continue
             values |= _shown(ends) | {"share": f"{share:.0%}", "useful": f"{1 - share:.0%}"}
-            signals = ("frac_reward_zero_std", "reward")
-            yield "zero_variance", about, values, log_table(log, signals)
+            table = log_table(log, ("frac_reward_zero_std", "reward"))
+            yield "zero_variance", about, values, table
 
 
 def _ends(log: Sequence[dict[str, Any]], *names: str) -> dict[str, tuple[float, float]]:
