@@ -2,6 +2,7 @@
 
 - check: the exercises' checks
 - week01 to week11: each week's exercises, figures and helpers for its experiments
+- interview: the mock interview
 - recorded: how a recorded experiment is written and read
 """
 
@@ -22,6 +23,7 @@ from postlab.course.recorded import (
 if TYPE_CHECKING:  # each is imported when it is first used
     from postlab.course import (
         check,
+        interview,
         week01,
         week02,
         week03,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
 __all__ = [
     "check",
     "finished",
+    "interview",
     "listed",
     "log_columns",
     "log_history",

@@ -23,6 +23,7 @@ from postlab.show.layout import (
     running_mean,
 )
 from postlab.show.mixer import soup_mixer
+from postlab.show.pages import WIDE, bundle, button, label, shown, table_html, text_html
 from postlab.show.plots import plot_stages, plot_training
 from postlab.show.voting import arena
 
@@ -30,20 +31,27 @@ __all__ = [
     "GREY",
     "MANNER_COLOURS",
     "PALE",
+    "WIDE",
     "Answer",
     "Group",
     "TokenChooser",
     "arena",
+    "bundle",
+    "button",
     "draw_moves",
     "draw_seeds",
     "headline",
+    "label",
     "panels",
     "plot_stages",
     "plot_training",
     "record_groups",
     "rollout_explorer",
     "running_mean",
+    "shown",
     "soup_mixer",
+    "table_html",
+    "text_html",
     "token_chooser",
 ]
 
