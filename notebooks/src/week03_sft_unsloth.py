@@ -220,7 +220,7 @@ similar = {n: [jaccard(a.split(), b.split(), n=n) for a, b in pairs] for n in (1
 pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %% [markdown]
-# Similar words don't mean a similar task. The last pair asks for two different sums, but shares half of its words. So where you draw the line is a decision, and you should look at what falls on either side of it.
+# Similar words don't mean a similar task. The last pair asks for two different sums, but has two of three words in common. So where you draw the line is a decision, and you should look at what falls on either side of it.
 # Comparing every pair among a million rows would also take far too long. `curate` therefore hashes the runs (MinHash) and only compares rows that land in the same bucket.
 #
 # **Decontamination.** If a training row contains a held-out prompt, you can't trust the scores anymore. `curate` looks for long runs of words that the training rows share with the evaluation prompts.

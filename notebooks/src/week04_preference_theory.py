@@ -524,7 +524,7 @@ print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
 pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 
 # %% [markdown]
-# It hasn't. Most of the wrong replies are simply SFT's, with the same scores; only here and there has PPO found a wrong reply that scores higher. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
+# Hardly. 33 of its 43 wrong replies are exactly SFT's, with the same scores. SFT even had more wrong replies, 79 of 180, and only here and there has PPO found a wrong reply that scores higher. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
 
 # %% [markdown]
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
