@@ -14,6 +14,7 @@ evals         Evaluate one stage on a suite of prompts, and compare stages side 
 judge         Judges for pairs of answers, and what their votes say once their biases are removed.
 models        Policies and base models: find, load, make trainable, merge and export them.
 objectives    Several objectives at once: judges that disagree, mixtures, soups and Pareto fronts.
+portfolio     A portfolio from the learner's own runs; every number is bound to its evidence.
 preflight     Memory, time and cost of a stage on a device, estimated before any download.
 process       Process reward models: step labels, a score for each step, and ways to use the scores.
 profile       Which model, data, precision and batch each stage uses, and what this machine is.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         judge,
         models,
         objectives,
+        portfolio,
         preflight,
         process,
         profile,
@@ -79,6 +81,7 @@ __all__ = [
     "judge",
     "models",
     "objectives",
+    "portfolio",
     "preflight",
     "process",
     "profile",

@@ -1,5 +1,7 @@
-"""A portfolio made from the learner's own runs, in which every number is bound to its evidence.
+"""A portfolio from the learner's own runs; every number is bound to its evidence.
 
+- whole: everything below in one folder, by one call
+- completion: what the course asks for, and a record of what was done that anybody can verify
 - binding: placeholders such as `{{dpo.safety.change}}`, and what the runs say for them
 - publish: the models, rows and Space sent to the Hub, after a dry run
 - space: the Gradio Space, a blind side by side of the stages
@@ -20,12 +22,14 @@ from postlab.portfolio.handover import Handover, handover
 from postlab.portfolio.publish import Plan, UploadFailed, publish
 from postlab.portfolio.serving import modelfile, serving_findings, vllm_commands
 from postlab.portfolio.space import write_space
+from postlab.portfolio.whole import Portfolio, make_portfolio
 
 __all__ = [
     "Card",
     "Evidence",
     "Handover",
     "Plan",
+    "Portfolio",
     "Problem",
     "UploadFailed",
     "Value",
@@ -36,6 +40,7 @@ __all__ = [
     "evidence",
     "handover",
     "make_cards",
+    "make_portfolio",
     "model_card",
     "modelfile",
     "placeholders",

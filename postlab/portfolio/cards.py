@@ -147,7 +147,7 @@ def model_card(
         ValueError: if licence or base are unknown or contradict what is known; if `curation` isn't
             of the rows that the stage was trained on.
     """
-    name, settings = _profile(profile)
+    name, settings = named(profile)
     known = known or evidence(name, root=root)
     run = _run(known, stage, seed)
     manifest = run.manifest
@@ -290,7 +290,7 @@ def make_cards(
     Raises:
         MissingStage, ValueError: as `model_card` and `dataset_card`.
     """
-    name, settings = _profile(profile)
+    name, settings = named(profile)
     known = known or evidence(name, root=root)
     cards: list[Card] = []
     made: list[tuple[str, Any, str | None, str | None]] = [
@@ -609,7 +609,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
 # What is read from profiles, manifests and claims
 
 
-def _profile(profile: str | Path | Profile) -> tuple[str, Profile | None]:
+def named(profile: str | Path | Profile) -> tuple[str, Profile | None]:
     """Its name, and its settings where they are known."""
     if isinstance(profile, Profile):
         return profile.name, profile

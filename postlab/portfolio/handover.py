@@ -130,9 +130,9 @@ def handover(
         reference = rows.evaluate(*load_policy(stage, profile=profile))
     rows.reference = reference
     if "adapter" in formats:
-        copied = _copy_adapter(stage, to / "adapter")
+        copied = copy_adapter(stage, to / "adapter")
         rows.add("adapter", copied, lambda: load_policy(copied, profile=profile))
-        _name_base(copied, stage)
+        name_base(copied)
     # 2. The merged model in 16 bits, from which the others are made.
     proof, merged = None, to / "merged"
     if set(formats) - {"adapter"}:
@@ -264,7 +264,7 @@ class _Rows:
         return pd.DataFrame(self.changes, columns=columns)
 
 
-def _copy_adapter(stage: Path, to: Path) -> Path:
+def copy_adapter(stage: Path, to: Path) -> Path:
     """The adapter's files without what training left beside them, readable by servers."""
     from postlab.models import make_servable
 
@@ -279,7 +279,7 @@ def _copy_adapter(stage: Path, to: Path) -> Path:
     return to
 
 
-def _name_base(adapter: Path, stage: Path) -> None:
+def name_base(adapter: Path) -> None:
     """Name the built-in bases by name: loading wrote where they lie on this machine."""
     path = adapter / "adapter_config.json"
     config = json.loads(path.read_text("utf-8"))

@@ -1,0 +1,131 @@
+"""The whole portfolio in one folder: documents, cards beside weights, rows, the Space, the audit.
+
+    README.md, index.html, ...   the pages, the posts and the slides, from `drafts/`
+    models/<profile>-<stage>/    a card and the adapter or model of each stage
+    datasets/<name>/             a card and the rows
+    space/                       the blind side by side
+
+What this leaves out: other formats of the weights (`handover`), and the upload (`publish`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from postlab.portfolio.audit import Problem, audit_documents
+from postlab.portfolio.binding import Evidence, evidence
+from postlab.portfolio.cards import Card, make_cards, named
+from postlab.portfolio.documents import Written, write_documents
+from postlab.portfolio.handover import copy_adapter, name_base
+from postlab.portfolio.space import write_space
+from postlab.profile import Profile
+from postlab.runs import find_stage
+from postlab.storage import atomic_text
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """What `make_portfolio` wrote.
+
+    Args:
+        folder: of the portfolio.
+        written: drafts and pages.
+        cards: {repository's folder in the portfolio: its card}.
+        problems: the audit's; nothing is published while there are any.
+    """
+
+    folder: Path
+    written: Written
+    cards: Mapping[str, Card]
+    problems: tuple[Problem, ...]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """{path: text} of every card and the files beside it, for `audit` and `publish`."""
+        return {
+            f"{place}/{path}": text
+            for place, card in self.cards.items()
+            for path, text in card.contents().items()
+        }
+
+    def __str__(self) -> str:
+        holes = sum(problem.code == "hole" for problem in self.problems)
+        others = len(self.problems) - holes
+        text = (
+            f"{self.folder.name}/: {self.written}; {len(self.cards)} cards; {holes} holes to fill"
+        )
+        return text + (f"; {others} problems, see audit" if others else "")
+
+
+def make_portfolio(
+    profile: str | Path | Profile,
+    *,
+    to: Path | str,
+    root: Path | str | None = None,
+    depth: str | None = None,
+    weights: bool = True,
+    **cards: Any,
+) -> Portfolio:
+    """Write or renew the portfolio of a profile's runs. What you wrote in a draft is kept.
+
+    Args:
+        profile: its name, or your own as a `Profile` or its YAML file.
+        to: the folder.
+        root: run root; by default `runs.run_root()`.
+        depth: as for `write_portfolio`.
+        weights: copy each stage's weights beside its card, and write the Space. They are those of
+            the seed that the card names.
+        cards: further arguments of `make_cards`, such as `data` and `data_licence`.
+    Raises:
+        MissingStage, ValueError: as `write_portfolio` and `make_cards`.
+        DamagedStage: if weights aren't those that a manifest describes.
+    """
+    name, settings = named(profile)
+    known = evidence(name, root=root)
+    made = make_cards(settings or name, root=root, known=known, **cards)
+    folder = Path(to)
+    written = write_documents(known, to=folder, depth=depth)
+    places: dict[str, Card] = {}
+    answering: dict[str, Path] = {}
+    for card in made:
+        stage = card.name.removeprefix(f"{known.profile}-")
+        is_model = stage in known.stages
+        place = f"{'models' if is_model else 'datasets'}/{card.name}"
+        places[place] = card
+        if is_model and weights:
+            copy_weights(known, stage, root=root, to=folder / place)
+            if stage != "prm":  # it scores answers and gives none
+                answering[stage] = folder / place
+        for path, text in card.contents().items():
+            file = folder / place / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_text(file, text)
+    if len(answering) > 1:
+        write_space(folder / "space", answering)
+    made_here = Portfolio(folder, written, places, ())
+    problems = audit_documents(folder, known, expected=made_here.texts)
+    return Portfolio(folder, written, places, tuple(problems))
+
+
+def copy_weights(known: Evidence, stage: str, *, to: Path, root: Path | str | None = None) -> None:
+    """Copy the weights of a stage's first seed, without what training left beside them.
+
+    Raises:
+        MissingStage: if they aren't there: a run folder may hold an evaluation alone.
+        DamagedStage: if they aren't those that the manifest describes.
+    """
+    seed = min(run.seed for run in known.runs if run.stage == stage)
+    if root is None:
+        source = find_stage(known.profile, seed, stage)
+    else:
+        source = Path(root) / known.profile / f"seed-{seed}" / stage / "model"
+    shutil.rmtree(to, ignore_errors=True)
+    if (source / "adapter_config.json").is_file():
+        copy_adapter(source, to)
+        name_base(to)
+    else:
+        shutil.copytree(source, to, ignore=shutil.ignore_patterns(".*", "*.bin", "*.pt"))
