@@ -1,4 +1,4 @@
-"""The shipped stages as run folders, and a portfolio of them in which a learner filled the holes."""
+"""The shipped stages as run folders, and what a learner writes into the holes of their drafts."""
 
 import shutil
 from pathlib import Path
