@@ -148,8 +148,8 @@ def _of_logs(folder: Path) -> Iterator[Situation]:
             signals = ("logps/chosen", "logps/rejected", "rewards/margins")
             yield f"chosen_{'falls' if falls else 'rises'}", about, values, log_table(log, signals)
         elif ends := _ends(log, "frac_reward_zero_std", "reward"):
-            shares = [entry["frac_reward_zero_std"] for entry in log if "reward" in entry]
-            share = fmean(filter(finite, shares))
+            name = "frac_reward_zero_std"
+            share = fmean(entry[name] for entry in log if finite(entry.get(name)))
             if share <= 0:
                 continue
             values |= _shown(ends) | {"share": f"{share:.0%}", "useful": f"{1 - share:.0%}"}

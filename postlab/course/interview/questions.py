@@ -113,7 +113,7 @@ def log_table(
 
 
 def _digits(value: Any) -> str:
-    return f"{value:.3g}" if finite(value) else str(value)
+    return f"{value:.3g}" if finite(value) else str(value)[:20]
 
 
 def _question(fields: dict[str, Any]) -> Question:
