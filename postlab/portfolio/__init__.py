@@ -17,6 +17,14 @@ from postlab import _doors
 from postlab.portfolio.audit import Problem, audit, audit_documents
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
 from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
+from postlab.portfolio.completion import (
+    Item,
+    checklist,
+    checklist_table,
+    solved_exercises,
+    verify_record,
+    write_record,
+)
 from postlab.portfolio.documents import Written, write_documents, write_portfolio
 from postlab.portfolio.handover import Handover, handover
 from postlab.portfolio.publish import Plan, UploadFailed, publish
@@ -28,6 +36,7 @@ __all__ = [
     "Card",
     "Evidence",
     "Handover",
+    "Item",
     "Plan",
     "Portfolio",
     "Problem",
@@ -36,6 +45,8 @@ __all__ = [
     "Written",
     "audit",
     "audit_documents",
+    "checklist",
+    "checklist_table",
     "dataset_card",
     "evidence",
     "handover",
@@ -48,10 +59,13 @@ __all__ = [
     "render",
     "sentence",
     "serving_findings",
+    "solved_exercises",
+    "verify_record",
     "vllm_commands",
     "write_cards",
     "write_documents",
     "write_portfolio",
+    "write_record",
     "write_space",
 ]
 

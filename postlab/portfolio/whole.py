@@ -23,7 +23,7 @@ from postlab.portfolio.documents import Written, write_documents
 from postlab.portfolio.handover import copy_adapter, name_base
 from postlab.portfolio.space import write_space
 from postlab.profile import Profile
-from postlab.runs import find_stage
+from postlab.runs import MissingStage, find_stage
 from postlab.storage import atomic_text
 
 
@@ -123,9 +123,14 @@ def copy_weights(known: Evidence, stage: str, *, to: Path, root: Path | str | No
         source = find_stage(known.profile, seed, stage)
     else:
         source = Path(root) / known.profile / f"seed-{seed}" / stage / "model"
-    shutil.rmtree(to, ignore_errors=True)
+    shutil.rmtree(to, ignore_errors=True)  # of an earlier call
     if (source / "adapter_config.json").is_file():
         copy_adapter(source, to)
         name_base(to)
+    elif not source.is_dir():
+        raise MissingStage(
+            f"{stage} of {known.profile}, seed {seed}, has no weights in its run folder; "
+            "pass weights=False for cards and pages alone"
+        )
     else:
         shutil.copytree(source, to, ignore=shutil.ignore_patterns(".*", "*.bin", "*.pt"))
