@@ -170,10 +170,13 @@ def handover(
         findings["merged"] = tuple(f for f in found if not f.code.startswith("gguf"))
         if files:
             findings["gguf"] = tuple(f for f in found if f.code.startswith("gguf"))
+    has_base = all(f.code != "adapter_base" for f in findings.get("adapter", ()))
+    if not has_base:
+        notes.append("no command serves the adapter: its base has no Hub id (see the findings)")
     commands = vllm_commands(
         name,
         merged=merged if "merged" in formats else None,
-        adapter=to / "adapter" if "adapter" in formats else None,
+        adapter=to / "adapter" if "adapter" in formats and has_base else None,
     )
     commands = [line.replace(f"{to}/", "./") for line in commands]
     if files:
