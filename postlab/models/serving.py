@@ -70,6 +70,7 @@ def halve(folder: Path) -> None:
         tensors = load_file(file)
         narrow = {n: t.to(half) if t.dtype == torch.float32 else t for n, t in tensors.items()}
         save_file(narrow, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # servers run as another user
     if largest:
         name = str(half).removeprefix("torch.")
         config = _read(folder / "config.json") | {"dtype": name, "torch_dtype": name}

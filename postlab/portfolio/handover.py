@@ -170,10 +170,13 @@ def handover(
         findings["merged"] = tuple(f for f in found if not f.code.startswith("gguf"))
         if files:
             findings["gguf"] = tuple(f for f in found if f.code.startswith("gguf"))
+    has_base = all(f.code != "adapter_base" for f in findings.get("adapter", ()))
+    if not has_base:
+        notes.append("no command serves the adapter: its base has no Hub id (see the findings)")
     commands = vllm_commands(
         name,
         merged=merged if "merged" in formats else None,
-        adapter=to / "adapter" if "adapter" in formats else None,
+        adapter=to / "adapter" if "adapter" in formats and has_base else None,
     )
     commands = [line.replace(f"{to}/", "./") for line in commands]
     if files:
@@ -266,7 +269,7 @@ class _Rows:
 
 def copy_adapter(stage: Path, to: Path) -> Path:
     """The adapter's files without what training left beside them, readable by servers."""
-    from postlab.models import make_servable
+    from postlab.models import make_servable, resolve_base
 
     names = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"]
     names += ["tokenizer.json", "tokenizer_config.json", "tokenizer.model"]
@@ -274,8 +277,10 @@ def copy_adapter(stage: Path, to: Path) -> Path:
     for file in (stage / name for name in names):
         if file.is_file():
             shutil.copyfile(file, to / file.name)
-    if (to / "tokenizer_config.json").is_file():
-        make_servable(to, _tokenizer(to))
+    if not (to / "tokenizer_config.json").is_file():  # the base's, which a server has to be given
+        config = json.loads((stage / "adapter_config.json").read_text("utf-8"))
+        _tokenizer(resolve_base(config["base_model_name_or_path"])).save_pretrained(to)
+    make_servable(to, _tokenizer(to))
     return to
 
 
@@ -289,7 +294,7 @@ def name_base(adapter: Path) -> None:
         path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(folder: Path | str) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
