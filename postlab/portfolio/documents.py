@@ -138,7 +138,7 @@ def read_drafts(folder: Path) -> dict[str, str]:
     for path in sorted((folder / DRAFTS).glob("*.md")):
         try:
             texts[path.stem] = read_file(path, most=LARGEST).decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # too large, or no UTF-8
             raise ValueError(f"{DRAFTS}/{path.name} can't be read: {error}") from error
     return texts
 
