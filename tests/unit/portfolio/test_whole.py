@@ -6,6 +6,7 @@ import shutil
 import pytest
 from portfolio_runs import filled
 
+import postlab
 from postlab.portfolio import (
     audit_documents,
     checklist,
@@ -18,9 +19,19 @@ from postlab.portfolio import (
 
 
 @pytest.fixture(scope="module")
-def whole(root, tmp_path_factory):
+def shipped(tmp_path_factory):
+    """A run root with the shipped stages, weights included."""
+    root = tmp_path_factory.mktemp("shipped")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSTLAB_RUNS", str(root))  # shipped weights are copied there
+        patch.setenv("POSTLAB_RUNS", str(root))
+        postlab.start(profile="tiny").results()
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(shipped, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSTLAB_RUNS", str(shipped))
         return make_portfolio("tiny", to=tmp_path_factory.mktemp("whole") / "portfolio")
 
 
@@ -52,8 +63,8 @@ def test_a_changed_card_is_found(whole, values, tmp_path):
     assert any(p.path == "models/tiny-dpo/README.md" and p.code == "stale" for p in problems)
 
 
-def test_the_checklist_is_computed(whole, values, root, tmp_path, monkeypatch):
-    monkeypatch.setenv("POSTLAB_RUNS", str(root))
+def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
     before = {item.what: item.done for item in checklist(whole, values)}
     assert before["DPO project"] and not before["posts written"] and not before["published"]
     folder = tmp_path / "portfolio"
