@@ -10,6 +10,7 @@ NEWEST ?=
 ALL ?=
 PROCESSES ?=
 NEED_GIB ?=
+CHECK ?=
 # Where PyTorch's CPU wheels are: used on Linux without an NVIDIA GPU, when it answers.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -38,7 +39,7 @@ SLOW_TESTS += tests/rehearsal/test_whole.py
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
 
-.PHONY: help setup stages week lab notebooks colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth gpu-code built nbval rehearsal
+.PHONY: help setup stages week lab notebooks portfolio colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth gpu-code built nbval rehearsal
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ lab: setup  ## open the notebooks in JupyterLab (on a remote machine: prints the
 
 notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
 	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)
+
+portfolio: setup  ## runs/<profile>/portfolio: cards, pages, posts and slides from your runs, and what is left to do (CHECK=1: the checklist)
+	@$(WITH_PROFILE) $(PY) -m postlab.portfolio $(if $(CHECK),check,make) || test $$? -eq 1
 
 colab: setup  ## badges and setup cells for this repository on GitHub (REPO=https://github.com/OWNER/NAME, or none; default origin)
 	@$(PY) .ci/colab.py

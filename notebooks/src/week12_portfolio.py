@@ -1,14 +1,18 @@
 # %% [markdown]
-# # Week 12 · One model, all its stages, one honest comparison
+# # Week 12 · A portfolio that an interviewer can check
 #
-# Base, SFT, DPO, GRPO, and on `tiny` what you made of weeks 9 to 11 (CAI, PRM, multi): each answered the same held-out prompts. This notebook puts them in one table and one figure, checks that what
-# you would hand over says the same as what you measured, and writes the report.
+# "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 61 points, 54 to 68, on 200 held-out prompts, on every one of eight seeds, and here is the file that you can
+# score again" is what almost nobody can say. After eleven weeks you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and weights that were evaluated in the form in which people
+# download them. Every number in it is bound to a run, and an *audit* refuses what no run supports. Then you practise defending it.
 #
 # By the end you have
 #
-# - `summary.json`, `stages.png` and `report.html` in `runs/<profile>/`,
-# - a merged model whose answers were compared with the adapter's,
-# - sentences about your model that you can defend in an interview.
+# - your claims in one table, each with what speaks against it,
+# - a folder that you can publish, and a list of what is still missing,
+# - a record with hashes that lets anybody check what you ran, solved and wrote,
+# - a first mock interview behind you, about your own results.
+#
+# The core is sections 1 to 7, about 90 minutes without the writing. Sections 8 to 10 go deeper.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -38,7 +42,7 @@ lab = postlab.start(week=12)
 # %% [markdown]
 # ## 1. Every answer of every stage
 #
-# **Predict first.** From weeks 3 to 11 (on the other profiles weeks 3, 5 and, but for `t4`, 7): which stage moved which metric? Write down three sentences before you look.
+# **Predict first.** From weeks 3 to 11 (on the other profiles weeks 3, 5 and, except on `t4`, 7): which stage moved which metric? Write down three sentences before you look.
 
 # %%
 separate = lab.profile.grpo.base_model is not None
@@ -51,7 +55,7 @@ if separate:
 {stage: len(frame) for stage, frame in frames.items()}
 
 # %% [markdown]
-# Each stage is compared with the one it was trained from; weeks 9 to 11 branched off SFT.
+# Each stage is compared with the one it was trained from. On `tiny`, weeks 9 to 11 branched off SFT.
 
 # %%
 from postlab.report import summarise, summary_frame
@@ -61,7 +65,8 @@ table = table[(table["seed"] == lab.seed) & table["stage"].isin(frames)]
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]
-# A table of means invites over-reading. The figure shows the same with 95% intervals, and its title names only supported changes: an interval that excludes zero, and a p below 0.05 after Holm's correction for the metrics that the stage was looked at in. A hollow point, as in most panels of PRM, has no interval because nothing was measured: those answers are copied from the parent.
+# A table of means invites you to read too much into it. The figure shows the same values with 95% intervals, and its title names only changes that the runs support: the interval excludes zero, and p is below 0.05 after Holm's
+# correction for the metrics that were looked at in that stage. A hollow point, as in most panels of PRM, has no interval because nothing was measured: those answers are copied from the stage before.
 
 # %%
 from postlab.show import plot_stages
@@ -69,9 +74,7 @@ from postlab.show import plot_stages
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# ## 2. The same prompts, side by side
-#
-# Numbers compress. Before you believe them, read what the stages said.
+# Numbers compress. Before you believe them, read what the stages actually answered. Here are two prompts of each family:
 
 # %%
 import pandas as pd
@@ -83,11 +86,11 @@ pd.set_option("display.max_colwidth", 120)
 answers.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# ## 3. Is a difference a finding?
+# ## 2. Which of these differences are findings?
 #
-# Each row below is a *claim*: one metric of one stage against the stage it was trained from, on the same prompts, over all the seeds that you have run. `p` is the chance of a difference at least this
-# large if the two stages were interchangeable. Among dozens of rows a few would 'succeed' by luck alone at a threshold of 0.05. So `p` is corrected by Holm's method for the metrics of its stage
-# (week 6), and with several seeds it is the largest of theirs. `agree` counts the seeds that support the verdict on their own. The report, section 5, takes its verdicts from the same place.
+# Each row below is a *claim*: one metric of one stage, against the stage it was trained from, on the same prompts, over all the seeds that you have run. `p` is the probability of a difference at least this
+# large if the two stages were interchangeable. Among dozens of rows, a few would fall below 0.05 by luck alone. So `p` is corrected by Holm's method for the metrics of its stage
+# (week 6), and with several seeds it is the largest of theirs. `agree` counts the seeds that support the verdict on their own. Everything that this notebook writes takes its verdicts from this table.
 
 # %%
 from postlab.claims import CAVEATS, claims
@@ -98,10 +101,10 @@ columns = ["metric", "change", "change_low", "change_high", "agree", "p", "verdi
 pd.DataFrame(rows).set_index("stage")[columns].round(3)
 
 # %% [markdown]
-# **Predict first.** Which of these claims would you *not* put on a slide, though its verdict is 'better'?
+# **Predict first.** Which of these claims would you *not* put on a slide, even though its verdict is 'better'?
 #
-# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and no p-value knows that. So each claim carries its *caveats*. Most are computed from the
-# run folders; what only the author can know was stored with the evaluation, as weeks 9 and 10 do. How many claims have each of them?
+# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and no p-value knows that. So each claim also carries its *caveats*. Most of them are computed from the
+# run folders. What only the author can know was stored with the evaluation, as in weeks 9 and 10. How many claims have each of them?
 
 # %%
 counts = {code: sum(code in claim.caveats for claim in all_claims) for code in CAVEATS}
@@ -109,60 +112,259 @@ print(f"{len(all_claims)} claims")
 pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 
 # %% [markdown]
-# The claims with the most caveats in full, of each stage the one with the smallest p:
+# A caveat doesn't make a claim false and doesn't change its verdict. It says which conclusion the number can't carry. On `tiny`, SFT's gain in chat format is real, but it says little about the method,
+# because the base had never been asked in that format. CAI's gain in sums is real, but the constitution didn't cause it: no rule mentions sums, and the labels that taught them stand for people's. PRM's gain in
+# sums is real too, and it was bought with sixteen samples per sum. Report a claim together with its caveats. An interviewer who finds one that you left out will doubt your other claims as well.
+#
+# ### Exercise 12.1 · about 10 minutes · medium
+#
+# Here are draft sentences about your own runs. Every number in them is right. Which of them claim more than the runs support? Compare each one with the table above, then write the letters into `overclaims`.
 
 # %%
-most, heavy = max(len(claim.caveats) for claim in all_claims), {}
-for claim in sorted(all_claims, key=lambda claim: claim.p):
-    if len(claim.caveats) == most:
-        heavy.setdefault(claim.stage, claim)
-print(*heavy.values(), sep="\n\n")
+from postlab.course.week12 import draft_sentences
+
+sentences = draft_sentences(all_claims, seed=12)
+sentences.table()
+
+# %% tags=["exercise"]
+overclaims = None  # such as "BD"
+
+sentences.check(overclaims)
 
 # %% [markdown]
-# A caveat doesn't make a claim false, and it changes no verdict: it says which conclusion the number can't carry. On `tiny`, SFT's gain in chat format is real, and it says little about the method,
-# because the base had never been asked in that format. CAI's gain in sums is real, and it isn't the constitution's: no rule speaks of sums, and the labels that taught them stand for people's. PRM's gain in
-# sums is real too, and it was bought with sixteen replies per sum. Report a claim together with its caveats: an interviewer who finds one that you left out will doubt the other claims as well.
-
-# %% [markdown]
-# ## 4. What you would hand over
+# <details><summary>Hint</summary>
 #
-# An adapter is handy to train and awkward to serve. `export` merges it into the base, saves, loads it again, and proves that the merged model says
-# the same: the largest difference in any logit, and the greedy answers that changed. On `t4` and `rented` this downloads the base in 16 bits (3 GB for a 1.5B, 15 GB for a 7B) and writes as much
-# again. There the adapter was trained on a 4-bit base, so the difference is mostly the error of quantization, and some answers may change.
+# There are three ways to overclaim with correct numbers: to report an inconclusive change as a loss or a gain, to report it as no change at all, and to leave out the caveat that a reader would need.
+#
+# </details>
+# <details><summary>Solution</summary>
+#
+# `sentences.check("ABCD")` prints the reason for each sentence. Only the sentence that gives its caveats and rests on a settled verdict is supported.
+#
+# </details>
+#
+# ## 3. What you hand over
+#
+# Everything above was measured on an adapter in the training stack. People download something else: a merged model, or a GGUF file for llama.cpp and Ollama. Does that file say the same?
+#
+# The usual check compares a few prompts. If none of four answers changed, how many could have? With four prompts, the 95% upper bound is $1 - 0.05^{1/4} = 53\%$. So such a check shows almost nothing. Instead, `handover` evaluates each format again on the held-out prompts, and
+# asks the question the other way round. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which is not the same.
 
 # %%
 import shutil
 
-from postlab.models import export
+from postlab.portfolio import handover
 
 chosen = "grpo"  # or what your table speaks for; not "prm": a reward model answers nothing
 target = lab.folder / "export" / chosen
-shutil.rmtree(target, ignore_errors=True)  # an earlier run of this notebook
-proof = export(lab.checkpoint(chosen), to=target, profile=lab.profile)
-{
-    "logits differ by at most": round(proof.largest_logit_difference, 4)
-    if proof.prompts
-    else "not measured: too little memory",
-    "prompts": proof.prompts,
-    "answers that changed": proof.changed,
-}
+shutil.rmtree(target, ignore_errors=True)  # from an earlier run of this notebook
+on_cpu = lab.profile.device == "cpu"
+handed = handover(
+    lab.checkpoint(chosen),
+    to=target,
+    profile=lab.profile,
+    suite=lab.profile.grpo.suite if hasattr(lab.profile.grpo, "suite") else None,
+    n=30 if on_cpu else None,
+    formats=("merged", "gguf-f16", "gguf-q8_0") if on_cpu else ("merged",),
+    name=f"{lab.profile.name}-{chosen}",
+)
+handed.frame.set_index(["format", "metric"])[["difference", "low", "high", "n", "verdict"]].round(3)
 
 # %% [markdown]
-# A merge is rounded to the precision it is saved in, so a small difference is expected and a changed answer is not impossible. The one thing you can't afford is not checking.
+# Differences are shares: 0.01 is one point. With few prompts per family, some verdicts stay inconclusive although hardly an answer changed. The next table counts the greedy answers that did change, and the largest share of changed answers that this leaves possible (a one-sided 95% bound).
+
+# %%
+handed.answers.set_index("format").round(3)
+
+# %% [markdown]
+# On `t4` and `rented` only the merged model is written here, since a 7B in 16 bits takes 15 GB on the disk and as much in memory. There the adapter was trained on a 4-bit base, so part of the difference is the error of quantization, which the merged model no longer makes. `formats=` adds GGUF files.
 #
-# ## 5. The report
+# The files also have to be *served*. Some faults show only there: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, a chat template that renders other tokens. `handover` checks for these and prints the commands that serve the model. GGUF files were read back by
+# transformers here; llama.cpp's own arithmetic was not run.
+
+# %%
+import json
+
+from postlab.storage import atomic_text
+
+place = lab.folder.parent / "portfolio"
+place.mkdir(parents=True, exist_ok=True)
+atomic_text(place / "handover.json", json.dumps({"stage": chosen, "verdicts": handed.verdicts}))
+for folder, findings in handed.findings.items():
+    print(folder, [f"{finding.code}: {finding.fix}" for finding in findings] or "nothing found")
+print(*handed.notes, "", *handed.commands, sep="\n")
+
+# %% [markdown]
+# ## 4. The portfolio
 #
-# `lab.report()` writes the summary, the figure and a page that stands alone, with every seed you have run: one seed tells you what happened once, several tell you whether
-# it happens again. `make stages SEED=1` adds another.
+# One call writes the whole folder, `runs/<profile>/portfolio`; `make portfolio` does the same at a terminal.
+
+# %%
+from postlab.portfolio import make_portfolio
+
+portfolio = make_portfolio(lab.profile, to=place)
+print(portfolio)
+sorted(path.name + "/" * path.is_dir() for path in place.iterdir() if path.name[0] != ".")
+
+# %% [markdown]
+# - `drafts/` holds what you edit: a README, a post per project, one area in depth, a comparison at equal compute, and eight slides. In a draft, a number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents beside the folder are rendered from them. If you write into a draft, it is kept from then on.
+# - `index.html` and the other pages are the site. `.github/workflows/pages.yml` publishes it on GitHub Pages when you push the folder to a repository of its own.
+# - `models/` and `datasets/` hold a repository each, with its card; `space/` is a blind side-by-side comparison that visitors of the Hub can vote in.
+#
+# A post begins like this:
+
+# %%
+draft = (place / "drafts" / ("sft.md" if separate else "dpo.md")).read_text(encoding="utf-8")
+print(draft[draft.index("## Result") :][:900])
+
+# %% [markdown]
+# And this is the card of the stage you chose. Its results, recipe, costs and caveats come from the run folder. Where a run didn't record something, such as what curation dropped, the card says so.
+
+# %%
+card = portfolio.cards.get(f"models/{lab.profile.name}-{chosen}") or next(
+    iter(portfolio.cards.values())
+)
+text = str(card)
+print(text[text.index("# ") :][:1500])
+
+# %% [markdown]
+# ### Build 12.2 · about two hours · the part only you can write
+#
+# Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. Open `drafts/dpo.md` in the file browser and fill them. These four paragraphs are what interviewers read, because everything else can be generated.
+#
+# Two rules. Write numbers as placeholders, and state a result only as strongly as its claim. `{{dpo.honesty.sentence}}` writes a whole sentence for you:
+
+# %%
+from postlab.portfolio import evidence, render
+
+known = evidence(lab.profile.name)
+stage = known.stages[-1] if separate else "dpo"
+metric = known.of(stage)[0].metric
+render(
+    f"I expected the preference pairs to matter. {{{{{stage}.{metric}.sentence}}}}. It took {{{{{stage}.train_minutes}}}}.",
+    known,
+)
+
+# %% [markdown]
+# ## 5. The audit
+#
+# What would a careful reader catch? `audit` reads every draft and every rendered file: numbers that aren't bound to a run, words of comparison that the claims don't support, stale figures, unfilled holes, secrets, addresses and paths of your machine, dead links, images without a description.
+#
+# **Predict first.** Which of these four sentences does it accept?
+
+# %%
+from postlab.portfolio.audit import check_draft
+
+tries = [
+    "DPO raised honesty by 61 points.",
+    f"{{{{{stage}.{metric}.sentence}}}}.",
+    "Nothing was lost.",
+    "I expected a larger effect, and I would rerun it with more prompts.",
+]
+for line in tries:
+    problems = check_draft("try", line, known)
+    print("accepted" if not problems else problems[0].code, "·", line)
+
+# %% [markdown]
+# The first sentence may well be true, but nothing binds its number, so it would survive the next run unchanged. The third is the most common overclaim of all: no run can show that nothing was lost. What is left to do in your portfolio:
+
+# %%
+from collections import Counter
+
+Counter(problem.code for problem in portfolio.problems)
+
+# %% [markdown]
+# An audit of words has limits. In two sets of sentences that it hadn't been adjusted to, it missed 11 and 4 overclaims (of 30 and 20), and it cannot tell whether what you write about your reasons is true.
+#
+# ## 6. Publish
+#
+# `publish` is a dry run unless you say otherwise: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private by default. A real upload needs a token with write access, a clean audit, and the plan's own `confirm` text, so that you can't upload something else than what you have read.
+
+# %%
+from postlab.portfolio import publish
+
+plan = publish(place, profile=lab.profile.name, expected=portfolio.texts)
+print("\n".join(str(plan).splitlines()[:24]))
+
+# %% [markdown]
+# When the audit is clean, this uploads it. It goes on where it stopped if the connection breaks.
+#
+# ```python
+# plan = publish(place, profile=lab.profile.name, expected=portfolio.texts, namespace="your-name", token=True)
+# plan = publish(place, profile=lab.profile.name, expected=portfolio.texts, namespace="your-name", token=True,
+#                dry_run=False, confirm=plan.confirm)
+# atomic_text(place / "published.json", json.dumps({"sent": plan.sent}))
+# ```
+#
+# The upload has been tested against a local server that speaks the Hub's protocol, and not against the Hub itself.
+#
+# ## 7. Is it complete?
+#
+# The course asks for an SFT project with curated data, a DPO and a GRPO project, a comparison with numbers, cards, hosted models, and posts. Each item is computed from your files:
+
+# %%
+from pathlib import Path
+
+from postlab.portfolio import checklist, checklist_table, write_record
+
+notebooks = Path.cwd() if list(Path.cwd().glob("week*.ipynb")) else None
+checklist_table(checklist(portfolio, known, notebooks=notebooks))
+
+# %% [markdown]
+# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare the two offline with `python -m postlab.portfolio verify completion.json`. It shows that nothing was changed afterwards. It can't show who did the work.
+
+# %%
+from postlab.portfolio import verify_record
+
+record = write_record(portfolio, known, notebooks=notebooks)
+record.name, verify_record(record, known=known)
+
+# %% [markdown]
+# `lab.report()` writes the comparison as one page, with every seed you have run. One seed tells you what happened once; several tell you whether it happens again. `make stages SEED=1` adds another.
 
 # %%
 report = lab.report()
 report.name
 
 # %% [markdown]
+# ## 8. Deeper: the mock interview
+#
+# The question bank covers derivations, code, debugging a log, system design, research taste, papers, safety and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
+# that you really made. Grades stay on this machine. A question you missed comes back sooner, and `gaps()` names the weeks to read again.
+#
+# The hardest questions are about your own runs:
+
+# %%
+from postlab.course.interview import evidence_questions, interview
+
+own = evidence_questions(lab.profile.name)
+for question in own[:4]:
+    print("·", question.question.strip(), "\n")
+
+# %%
+interview(n=5, evidence=own, seed=lab.seed)
+
+# %% [markdown]
+# `interview(topic="systems")`, `kind="derive"` or `week=4` choose a part of it. In a code round you hand in a function, and the exercise's own check judges it: `session.submit(my_function)`.
+#
+# ## 9. Deeper: one area in depth
+#
+# The roadmap ends with advice to pick one area and go deep. A deep project differs from a long one in that its question was fixed before its result was known. `notebooks/extras/capstone` is a template: you register a question, a prediction, the smallest effect that would matter, the arms, the seeds, the budget and a stopping rule,
+# all with a hash and a date. Then you run it, and the verdict is computed from what you had registered. `data/examples/capstones/` has three worked proposals.
+#
+# ## 10. Deeper: what the whole roadmap costs, and who asks for it
+
+# %%
+from postlab.course.capstone import bill
+
+bill()
+
+# %% [markdown]
+# ROLES
+#
 # ## What was not shown
 #
 # On `tiny` every result is *mechanism, not capability*: a model of 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
-# move manners and how a verifier changes a strategy. It says nothing about how much a 7B would gain. On the other profiles there is no oracle: programs read the answers
-# to `everyday`'s prompts (and to GSM8K's, on `t4` and `rented`). They tell whether an answer refuses, admits ignorance, names the right thing or keeps to an instruction, are sometimes wrong about it, and can't tell
-# whether help is good help. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure.
+# move manners, and how a verifier changes a strategy. It says nothing about how much a 7B would gain. On the other profiles there is no oracle: programs read the answers
+# to the prompts of `everyday` (and of GSM8K, on `t4` and `rented`). They tell whether an answer refuses, admits ignorance, names the right thing or follows an instruction. They are sometimes wrong, and they can't tell
+# whether help is good help. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure. Nothing here has been run on a GPU yet.

@@ -444,7 +444,10 @@ def _check_rendered(
             yield Problem(path, 0, "unbound", "a document without a draft", fix)
         if path not in files and path not in made and file.stat().st_size <= LARGEST:
             text = file.read_bytes().decode("utf-8", "replace")
-            yield from (Problem(path, n, c, _short(g), f) for n, c, g, f in _private(text))
+            tokens = file.name == "tokenizer.json"  # its expressions look like paths
+            for n, code, got_there, fix in _private(text):
+                if not (tokens and code in ("path", "email")):
+                    yield Problem(path, n, code, _short(got_there), fix)
 
 
 def _first_difference(got: str, text: str) -> int:

@@ -62,7 +62,7 @@ def checklist(
         seeds = {run.seed for run in known.runs if run.stage == stage}
         settled = sum(c.verdict in ("better", "worse") for c in known.of(stage))
         evidence = f"{len(seeds)} seeds, {len(known.of(stage))} claims, {settled} settled"
-        to_do = f"make stages, or the week that makes {stage}"
+        to_do = "make stages"
         items.append(Item(f"{stage.upper()} project", bool(known.of(stage)), evidence, to_do))
     few = [s for s in known.stages if len({r.seed for r in known.runs if r.stage == s}) < SEEDS]
     items.append(
@@ -91,7 +91,7 @@ def checklist(
             "what is handed over was evaluated again",
             bool(verdicts) and "different" not in verdicts.values(),
             ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items()) or "nothing yet",
-            "section 4 of week 12",
+            "handover(...)",
         )
     )
     holes = [problem for problem in portfolio.problems if problem.code == "hole"]

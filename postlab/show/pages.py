@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from postlab.judge import Pair
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDE = {"width": "auto", "overflow": "visible"}
+WIDE = {"width": "auto", "overflow": "visible"}  # of a widget that is as wide as its text
 _TEXT_LABELS = hasattr(ipywidgets.IntSlider, "description_allow_html")  # from 8 on
 _TEXT_STYLE = (
     "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font:inherit;margin:4px 0;"
