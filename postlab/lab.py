@@ -196,8 +196,11 @@ class Lab:
                 continue
             other = Run(self.profile.name, int(seed), "base")
             frame, made = other.load_eval(key), other.manifest or {}
-            if frame is not None and made["eval"].get("scorers") == notes["scorers"]:
-                self._save(run, frame, key, notes, eval_s=made.get("eval_s", 0.0))
+            if frame is not None:  # where the scoring code has changed, `_evaluate` scores again
+                scorers = made["eval"].get("scorers")
+                self._save(
+                    run, frame, key, notes | {"scorers": scorers}, eval_s=made.get("eval_s", 0.0)
+                )
                 return run.load_eval(key)
         return None
 

@@ -425,6 +425,20 @@ def test_the_base_of_another_seed_serves_while_its_key_is_the_same(asked):
     assert len(asked) == 4
 
 
+def test_the_base_of_another_seed_is_scored_again_with_other_scorers(asked, monkeypatch, capsys):
+    opened(seed=3).evaluate("base", Policy(), Tokenizer())
+    scored = [
+        row | {"score": lambda answer, closed: {"arithmetic": 0.25, "format": 1.0}}
+        for row in suite_rows("tinyworld", 2, 0)
+    ]
+    monkeypatch.setitem(suites.SUITES, "tinyworld", lambda n, seed: scored)
+    for again in (True, False):
+        frame = opened(seed=4).evaluate("base", Policy(), Tokenizer())
+        assert ("scored again" in capsys.readouterr().out) is again
+        assert frame["arithmetic"][0] == 0.25
+    assert len(asked) == 1
+
+
 def test_a_shipped_evaluation_serves_while_its_key_is_the_same(asked, place, capsys, monkeypatch):
     here = opened()
     made = here.evaluate("base", Policy(), Tokenizer())
