@@ -163,7 +163,6 @@ handed = handover(
     lab.checkpoint(chosen),
     to=target,
     profile=lab.profile,
-    suite=lab.profile.grpo.suite if hasattr(lab.profile.grpo, "suite") else None,
     n=30 if on_cpu else None,
     formats=("merged", "gguf-f16", "gguf-q8_0") if on_cpu else ("merged",),
     name=f"{lab.profile.name}-{chosen}",

@@ -25,7 +25,7 @@ PLANTED = {
         "OPENAI_API_KEY=sk-" + "q1w2e3r4t5" * 3,
         "ghp_" + "x1" * 18,
     ],
-    "path": ["/home/ana/runs/tiny", "C:\\Users\\ana\\runs", "~/runs/tiny", "file:///tmp/x"],
+    "path": ["/home/somebody/runs/tiny", "C:\\Users\\ana\\runs", "~/runs/tiny", "file:///tmp/x"],
     "email": ["ana@example.org", "<ana.b@mail.example.com>"],
     "html": ["<!-- 98% of prompts -->", "<b>far</b>"],
     "hidden": ["be\u200btter", "\u202erof", "s\u0430fety", "safe\u00adty"],

@@ -164,7 +164,7 @@ def test_a_merged_folder_that_servers_misread_is_found_and_mended(
         ({"bias": "all"}, "adapter_bias"),
         ({"r": 128}, "adapter_rank"),
         ({"rank_pattern": {"q_proj": 2}}, "adapter_patterns"),
-        ({"base_model_name_or_path": "/home/me/base"}, "adapter_base"),
+        ({"base_model_name_or_path": "/home/somebody/base"}, "adapter_base"),
     ],
 )
 def test_an_adapter_that_vllm_refuses_is_found(handed, tmp_path, values, code):

@@ -302,9 +302,9 @@ def test_findings_of_the_audit_stop_the_upload(portfolio, hub, send, monkeypatch
 def test_holes_and_private_paths_stop_the_upload(portfolio, hub, tmp_path):
     runs(tmp_path / "runs")
     write_portfolio("tiny", to=portfolio)
-    write(portfolio, {"models/tiny-sft/config.json": '{"_name_or_path": "/home/ada/base"}'})
+    write(portfolio, {"models/tiny-sft/config.json": '{"_name_or_path": "/home/somebody/base"}'})
     plan = publish(portfolio, profile="tiny", namespace="ada")
-    assert "TODO(you)" in str(plan) and "/home/ada/base" in str(plan)
+    assert "TODO(you)" in str(plan) and "/home/somebody/base" in str(plan)
     with pytest.raises(ValueError, match=r"TODO\(you\)"):
         publish(portfolio, profile="tiny", namespace="ada", dry_run=False, token=TOKEN,
                 confirm=plan.confirm)  # fmt: skip
