@@ -11,7 +11,7 @@
 # You need Python, and to have seen `loss.backward()` once. Nothing here can break: an exercise that you skip or get wrong is replaced by a reference.
 # Where it says *predict first*, do: being wrong is the quickest way to remember a result.
 #
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6 and 7 make use of a GPU, for which a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes (estimates); on a
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, for which a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last sections of weeks 9, 10 and 11 about 30, 20 and 40 (estimates); on a
 # CPU runtime every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all again. Each notebook on Colab has a machine of its own, whose disk is
 # deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell, in every notebook:
 #
