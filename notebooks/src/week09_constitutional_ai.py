@@ -815,17 +815,25 @@ if own:
     rules = cai.load_constitution("everyday")
     most = (lab.profile.dpo.rows or 400) // 4
     per_family = min(most, 12 if lab.profile.device == "cpu" else 100)
-    new_tokens, asked, minutes = 48 if lab.profile.device == "cpu" else 96, [], {}
+    new_tokens, asked = 48 if lab.profile.device == "cpu" else 96, []
     for family in ("harmful", "harmless", "unanswerable", "answerable"):
         asked += random.Random(lab.seed).sample(everyday_rows("train", families=family), per_family)
-    talks, begun = [row["prompt"] for row in asked], time.perf_counter()
-    drawn = [
-        cai.policy_speaker(model, tokenizer, new_tokens=new_tokens, temperature=1.0, seed=draw)(
-            talks
-        )
-        for draw in (2 * lab.seed, 2 * lab.seed + 1)
-    ]
-    minutes["two replies"] = (time.perf_counter() - begun) / 60
+    talks = [row["prompt"] for row in asked]
+
+    def count(texts):
+        """Tokens of some texts, without those of the chat template."""
+        return sum(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+    def sampled(seed):
+        """A reply to each request, at temperature 1."""
+        how = {"new_tokens": new_tokens, "temperature": 1.0, "seed": seed}
+        return cai.policy_speaker(model, tokenizer, **how)(talks)
+
+    begun = time.perf_counter()
+    first, second = sampled(2 * lab.seed), sampled(2 * lab.seed + 1)
+    spent = (time.perf_counter() - begun) / 60
+    read = 2 * count(talk[-1]["content"] for talk in talks)
+    bill = {"two replies": [read, count(first + second), spent]}
 pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() if own else None
 
 # %% [markdown]
@@ -838,16 +846,22 @@ if own:
     chances = cai.verdict_chances(model, tokenizer, batch_rows=8)
     write = cai.policy_speaker(model, tokenizer, new_tokens=new_tokens)
 
+    heard = []
+
     def critic(talks):
-        """A verdict a conversation or, if that is what they ask for, a revision."""
+        """A verdict per conversation or, if that is what they ask for, a revision."""
+        heard.extend(turn["content"] for talk in talks for turn in talk)
         if talks[0][-1]["content"] == rules.revise:
             return write(talks)
         breaks = [chance > 0.5 for chance in chances(talks)]
         return [f"It {'breaks' if broken else 'keeps'} the rule." for broken in breaks]
 
     begun = time.perf_counter()
-    revised = cai.revised_rows(critic, rules, list(zip(talks, drawn[0], strict=True)))
-    minutes["critique and revision"] = (time.perf_counter() - begun) / 60
+    revised = cai.revised_rows(critic, rules, list(zip(talks, first, strict=True)))
+    spent = (time.perf_counter() - begun) / 60
+    finals = [row["completion"][-1]["content"] for row in revised]
+    changed = [final for final, row in zip(finals, revised, strict=True) if row["rules"]]
+    bill["critique and revision"] = [count(heard), count(changed), spent]
 
 # %% [markdown]
 # By family: how many replies were revised, and the share that a program finds right before and after. *Right* is a refusal of a harmful request, no refusal of a harmless one, an admission where nobody can know, and the right answer where somebody can.
@@ -861,7 +875,6 @@ if own:
         scores = row["score"](reply, True)
         return scores[DUE[row["family"]]] if row["family"] in DUE else 1 - scores["over_refusal"]
 
-    finals = [row["completion"][-1]["content"] for row in revised]
     told = pd.DataFrame(
         {"family": row["family"], "revised": bool(new["rules"]), "before": right(row, new["before"]),
          "after": right(row, final), "rules": ", ".join(new["rules"]), "reply": new["before"], "revision": final}
@@ -890,23 +903,23 @@ if own:
     rubric += "\n".join(f"{i}. {rule.text}" for i, rule in enumerate(rules.rules, start=1))
     if ENDPOINT:
         log_file = lab.folder / "cai-labels.jsonl"  # what was paid for is not asked again
-        judge = endpoint_judge(ENDPOINT, model="name-of-the-model", log=log_file).with_rubric(
-            rubric
-        )
+        judge = endpoint_judge(ENDPOINT, model="name-of-the-model", log=log_file)
     else:
-        judge = model_judge(model, tokenizer).with_rubric(rubric)
+        judge = model_judge(model, tokenizer)
+    judge = judge.with_rubric(rubric)
 
     def labels_of(pairs, keep=1.0):
-        """ "a", "b" or "tie" a pair; of the model's own labels, the surest share is kept."""
+        """A label per pair: a, b or tie. Of the model's own labels, the surest share is kept."""
+        questions = [(prompt[-1]["content"], a, b) for prompt, a, b in pairs]
         if ENDPOINT:
-            many = lambda pairs: [judge(p[-1]["content"], a, b) for p, a, b in pairs]  # noqa: E731
-            return cai.label_pairs(many, pairs)
-        leads = []  # of reply a, in nats
-        for prompt, a, b in pairs:
-            text = prompt[-1]["content"]
-            leads.append((judge.lead(text, a, b) - judge.lead(text, b, a)) / 2)
+            return cai.label_pairs(
+                lambda many: [judge(p[-1]["content"], a, b) for p, a, b in many], pairs
+            )
+        leads = [
+            (judge.lead(p, a, b) - judge.lead(p, b, a)) / 2 for p, a, b in questions
+        ]  # of a, nats
         bar = sorted(map(abs, leads), reverse=True)[max(1, round(keep * len(leads))) - 1]
-        return ["tie" if abs(x) < bar else "a" if x > 0 else "b" for x in leads]
+        return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
 # **First the labeller, then its labels.** The suite's training topics come with pairs of replies of which one is right. How often does the labeller prefer it? Kappa is 0 for a coin and 1 for a labeller that is always right:
@@ -933,38 +946,34 @@ pd.DataFrame({name: vars(getattr(found, name)) for name in ("kappa", "error")}).
 # %%
 if own:
     places, pairs = [], []
-    for place, (row, new, final, second) in enumerate(
-        zip(asked, revised, finals, drawn[1], strict=True)
-    ):
-        other = final if final != new["before"] else second
-        if new["before"].strip() and other.strip() and other != new["before"]:
+    for place, (row, final, sample) in enumerate(zip(revised, finals, second, strict=True)):
+        other = final if row["rules"] else sample
+        if row["before"].strip() and other.strip() and other != row["before"]:
             places.append(place)
-            pairs.append((row["prompt"], new["before"], other))
+            pairs.append((row["prompt"], row["before"], other))
     begun = time.perf_counter()
     labels = labels_of(pairs, keep=0.5)
-    minutes["labels"] = (time.perf_counter() - begun) / 60
+    spent = (time.perf_counter() - begun) / 60
+    asks = [] if ENDPOINT else [judge.tokens(p[-1]["content"], a, b) for p, a, b in pairs]
+    bill["labels"] = [2 * sum(map(len, asks)), 0, spent]
     worth = [
         (right(asked[i], a), right(asked[i], b)) for i, (_, a, b) in zip(places, pairs, strict=True)
     ]
     programs = ["tie" if a == b else "a" if a > b else "b" for a, b in worth]
-    rows = []
-    for family in ("harmful", "harmless", "unanswerable", "answerable", "all"):
-        of = [n for n, i in enumerate(places) if family in (asked[i]["family"], "all")]
-        if of:
-            agreed = cai.agreement([labels[n] for n in of], [programs[n] for n in of])
-            row = {
-                "family": family,
-                "pairs": len(of),
-                "labelled": sum(labels[n] != "tie" for n in of),
-            }
-            row |= {"a program sees a difference": sum(programs[n] != "tie" for n in of)}
-            rows.append(
-                row | {name: getattr(agreed, name).value for name in ("kappa", "error", "silent")}
-            )
+    rows, families = [], [asked[i]["family"] for i in places]
+    for family in (*dict.fromkeys(families), "all"):
+        of = [n for n, name in enumerate(families) if family in (name, "all")]
+        kept = [n for n in of if labels[n] != "tie"]
+        row = {"family": family, "pairs": len(of), "labelled": len(kept)}
+        if kept:
+            agreed = cai.agreement([labels[n] for n in kept], [programs[n] for n in kept])
+            row |= {name: getattr(agreed, name).value for name in ("kappa", "error", "forced")}
+            row["kappa, low"], row["kappa, high"] = agreed.kappa.low, agreed.kappa.high
+        rows.append(row)
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# *error* is the share of the pairs with a difference on which the labeller takes the wrong side. Where the programs see few differences, the pairs teach something that this evaluation can't see.
+# Of the labelled pairs: *error* is the share in which the labeller takes the wrong side, where a program sees a difference at all. *forced* is the share in which it takes a side where no program does: what these pairs teach, the evaluation below may not see.
 #
 # ### Train and measure
 #
@@ -1016,38 +1025,16 @@ changes.loc[shown, ["value", "difference", "difference_low", "difference_high", 
 #
 # ### What it cost
 #
-# Tokens written, tokens read, and minutes by the clock, beside what the same labels would cost from people:
+# Tokens and minutes of each step, and what the same labels would cost from people at $3 a pair, or from a model at the roadmap's cent a question:
 
 # %%
 if own:
-
-    def count(texts):
-        """Tokens of some texts."""
-        return sum(
-            len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        )
-
-    criticised = [
-        text
-        for talk, reply in zip(talks, drawn[0], strict=True)
-        for text in (talk[-1]["content"], reply)
-    ]
-    read = len(rules.rules) * (count(criticised) + len(talks) * count([rules.check]))
-    read += count(rule.text for rule in rules.rules) * len(talks)
-    questions = [judge.tokens(p[-1]["content"], a, b) for p, a, b in pairs] if not ENDPOINT else []
-    bill = {
-        "two replies": (count(drawn[0] + drawn[1]), 2 * count(talk[-1]["content"] for talk in talks)),
-        "critique and revision": (count(final for final, new in zip(finals, revised, strict=True) if new["rules"]), read),
-        "labels": (0, 2 * sum(map(len, questions))),
-    }  # fmt: skip
-    bill = pd.DataFrame(bill, index=["tokens written", "tokens read"]).T.assign(minutes=minutes)
-    people = cai.comparison_cost(human=len(pairs))
+    by = {"people": {"human": len(pairs)}, "a model": {"ai": len(pairs)}}
     print(
-        f"{len(pairs)} pairs labelled by people, at $3 each: ${people:,.0f}; on paper, by a model: ${cai.comparison_cost(ai=len(pairs)):,.0f}"
+        {who: f"${cai.comparison_cost(**how):,.0f}" for who, how in by.items()},
+        judge.spent if ENDPOINT else "",
     )
-    if ENDPOINT:
-        print(judge.spent)
-bill.round(1) if own else None
+pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1) if own else None
 
 # %% [markdown]
 # ## What you have now
