@@ -974,11 +974,8 @@ if own:
     encoded = process.encode_steps(rows, tokenizer, separator="\n", max_length=lab.profile.max_length, drop_long=True)  # fmt: skip
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
     how = {name: value for name, value in lab.profile.sft.trainer.items() if name in known}
-    how |= {
-        "num_train_epochs": 2,
-        "max_steps": -1,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
-    }
+    how |= {"num_train_epochs": 2, "max_steps": -1, "optim": "adamw_torch"}
+    how["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
     run = lab.run("prm", parent="grpo")
     trainer = Trainer(
         model=head,

@@ -896,7 +896,8 @@ if own:
     n = min(lab.profile.eval_prompts or 100, 16 if lab.profile.device == "cpu" else 100)
     model, tokenizer = loaded("only-careful")
     names = {"default": "careful"}
-    for stage, name in [("only-helpful", "helpful"), ("multi", "mixed"), *((s, s) for s in ("sft", "dpo", "cai"))]:  # fmt: skip
+    others = {"only-helpful": "helpful", "multi": "mixed", "sft": "sft", "dpo": "dpo", "cai": "cai"}
+    for stage, name in others.items():
         try:
             model.load_adapter(lab.checkpoint(stage), adapter_name=name)
             names[name] = name
@@ -914,7 +915,6 @@ if own:
 
     policies = {name: measured(adapter) for adapter, name in names.items()}
     kinds = {name: "trained" if name in sets else "stage" for name in policies}
-    lines = dict.fromkeys(policies, "")
     mixtures = {f"soup {w:.2g}": {"default": 1 - w, "helpful": w} for w in (0.25, 0.5, 0.75)}
     for one, other in (("sft", "dpo"), ("dpo", "cai")):
         if {one, other} <= set(names):
