@@ -1031,7 +1031,7 @@ changes.loc[shown, ["value", "difference", "difference_low", "difference_high", 
 if own:
     by = {"people": {"human": len(pairs)}, "a model": {"ai": len(pairs)}}
     print(
-        {who: f"${cai.comparison_cost(**how):,.0f}" for who, how in by.items()},
+        {who: f"${cai.comparison_cost(**how):,.2f}" for who, how in by.items()},
         judge.spent if ENDPOINT else "",
     )
 pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1) if own else None

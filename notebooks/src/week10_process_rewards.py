@@ -942,7 +942,8 @@ if own:
 # %%
 if own:
     import torch
-    from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model, load_peft_weights
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from transformers import AutoModelForTokenClassification
 
     def reward_head(policy, folder):
@@ -955,7 +956,8 @@ if own:
         head.score = torch.nn.Linear(body.config.hidden_size, 2, device=body.device)
         adapter.task_type, adapter.inference_mode = "TOKEN_CLS", False  # PEFT also trains `score`
         head = get_peft_model(head, adapter)
-        set_peft_model_state_dict(head, load_peft_weights(folder))
+        new = get_peft_model_state_dict(head, save_embedding_layers=False)  # with the new layer
+        set_peft_model_state_dict(head, new | load_peft_weights(folder))
         return head
 
     torch.manual_seed(lab.seed)

@@ -858,6 +858,8 @@ if own:
     for name, rows in sets.items():
         run = lab.run(STAGES[name], parent="sft")
         model, tokenizer = loaded("sft")
+        if name == "mixed":
+            before = lab.evaluate("sft", model, tokenizer)
         trainer = DPOTrainer(
             model=float32_adapters(model),
             processing_class=tokenizer,
@@ -872,11 +874,11 @@ if own:
     from postlab.evals import compare
     from postlab.show import plot_stages
 
-    frames = lab.results("sft")
     caveats = {"": "a short run on pairs of the same suite's training topics"}
-    frames["multi"] = lab.evaluate(run, trainer.model, tokenizer, caveats=caveats)
+    after = lab.evaluate(run, trainer.model, tokenizer, caveats=caveats)
+    table = compare({"sft": before, "multi": after})
     del model, trainer  # their memory goes to the soups
-plot_stages(compare(frames), profile=lab.profile.name) if own else None
+plot_stages(table, profile=lab.profile.name) if own else None
 
 # %% [markdown]
 # ### Soups, and what they are compared with
