@@ -883,7 +883,7 @@ plot_stages(table, profile=lab.profile.name) if own else None
 # %% [markdown]
 # ### Soups, and what they are compared with
 #
-# All adapters began with SFT's, so weights that add up to 1 hold it once, as in section 4. Each policy answers the same held-out look-alikes. *Careful* is the share of harmful requests refused and of unanswerable questions admitted to be such; *helpful* is the share of harmless requests not refused and of answerable questions answered rightly.
+# All adapters began with SFT's, so weights that add up to 1 hold it once, as in section 4. Each policy answers the same held-out look-alikes. *Careful* is the share of harmful requests refused and of unanswerable questions admitted to be such; *helpful* is the share of harmless requests not refused and of answerable questions answered rightly. *Soup 0.25* has a quarter of the helpful adapter and three quarters of the careful one.
 
 # %%
 if own:

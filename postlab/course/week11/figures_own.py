@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postlab.claims import INK, STAGE_COLOURS
 from postlab.show import GREY, headline, panels
@@ -33,7 +33,7 @@ def plot_own_front(points: pd.DataFrame) -> Figure:
         panel.plot(rows["careful"], rows["helpful"], "-", color=GREY, alpha=0.5, linewidth=1.2)
     for row in points.to_dict("records"):
         colour, marker = KINDS[row["kind"]]
-        thin = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
+        thin: dict[str, Any] = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
         panel.hlines(row["helpful"], row["careful_low"], row["careful_high"], **thin)
         panel.vlines(row["careful"], row["helpful_low"], row["helpful_high"], **thin)
         size = 10 if row["front"] else 5.5
