@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 WEEKS = 12
 WEEK_STAGES = {int(week): stage for stage, week in STAGE_WEEKS.items()}
-EMBEDDED_WEEKS = (1, 2, 4, 8, 9, 10, 11)  # they use the embedded model whatever the profile
+EMBEDDED_WEEKS = (1, 2, 4, 8)  # they use the embedded model whatever the profile
+BOTH_WEEKS = (9, 10, 11)  # the embedded model, and in their last section the profile's own
 PARENT = "parent"  # name of the parent's adapter while `kl` is measured
 QUIET = {
     # Unsloth fetches a file from the Hub to count uses: no privacy, and a stall without network.
@@ -439,7 +440,9 @@ def _table(lab: Lab) -> dict[str, str]:
     if machine["gpu"]:
         device = f"{machine['gpu']}, {machine['gpu_gib']} GiB; {device}"
     base = {"": "tinyworld base (embedded)", "smol": "SmolLM2-135M-Instruct"}
-    model = getattr(stage, "base_model", None) or profile.base_model
+    # week 10 goes on from GRPO's model, which a T4 keeps apart from the others
+    begins = profile.grpo if lab.week == 10 else stage
+    model = getattr(begins, "base_model", None) or profile.base_model
     table = {
         "profile": f"{profile.name}, seed {lab.seed}",
         "device": device,
@@ -449,6 +452,8 @@ def _table(lab: Lab) -> dict[str, str]:
         table["model"] = f"{base['']}: this notebook uses it in every profile"
         if lab.week == 8:
             table["model"] += "; section 7 reads your own profile's runs"
+    if lab.week in BOTH_WEEKS and profile.base_model:
+        table["model"] = f"{base['']}; in the last section {table['model']}"
     if stage is not None:
         rows = "all rows" if stage.rows is None else f"{stage.rows:,} rows"
         # a file of your own is known by its name

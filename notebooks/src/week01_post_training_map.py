@@ -14,8 +14,8 @@
 # You need Python, and you should have seen `loss.backward()` before. You can't break anything: if you skip an exercise or get it wrong, the notebook continues with a reference solution.
 # When a cell says *predict first*, write down a guess before you run it. You'll remember a result much better if it surprises you.
 #
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6 and 7 make use of a GPU, and a T4 is enough. On a T4, training takes about 45 minutes in weeks 3 and 5 and 85 minutes in
-# week 7 (estimates). On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last
+# sections of weeks 9, 10 and 11 about 30, 20 and 40 (estimates). On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
 # notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
 # ```python

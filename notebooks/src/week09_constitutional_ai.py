@@ -9,7 +9,7 @@
 # - what happens when its labels are wrong, when a rule is missing, when two rules conflict,
 # - what feedback costs, and where a few human labels are worth their price.
 #
-# Everything here runs on the embedded model in every profile, where the truth is known: *mechanism, not capability*.
+# Sections 1 to 9 run on the embedded model in every profile, where the truth is known: *mechanism, not capability*. Section 10 does the same with the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -774,13 +774,276 @@ plot_cost(pd.DataFrame(rows))
 # Human labels also buy what this figure does not show: the only *measurement* of the labeller there is. Fifty pairs, labelled blind, give kappa an interval; without them section 6 is faith.
 
 # %% [markdown]
+# ## 10. Your profile's own model
+#
+# So far the truth was known, and the model had 1.4 million parameters. Now the model that you fine-tuned in week 3 under `smol`, `t4` or `rented` takes the same road. It replies to requests from the training topics of `everyday`, criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. What the oracle said above, the programs of the suite `everyday` say here.
+#
+# There are three differences. The critic is the model itself, without extra lessons. The supervised half isn't trained: a revision goes into a pair with the reply it came from. And nobody stands in for people: no pair is about sums or instructions, so the evaluation has to show whether they suffer.
+#
+# By arithmetic this takes about 13 minutes on `smol`'s two cores, 30 on a T4 and 10 on an H100. None of it has been run on a GPU yet. There, restart the kernel and run only the first cell and those below: Unsloth wants to be imported before TRL, which the sections above have imported.
+
+# %%
+own = bool(lab.profile.base_model)  # not the embedded one
+if own:
+    from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
+
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        lab.checkpoint("sft"),
+        max_seq_length=lab.profile.max_length,
+        dtype=lab.profile.dtype,
+        load_in_4bit=lab.profile.load_in_4bit,
+        use_gradient_checkpointing=lab.profile.lora["use_gradient_checkpointing"],
+    )
+    before = lab.evaluate("sft", model, tokenizer)
+else:
+    lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
+
+# %% [markdown]
+# The rules are in `data/constitutions/everyday.yaml`. The requests are harmful ones, their harmless look-alikes, questions that nobody can answer, and their answerable look-alikes: as many of each, with two sampled replies per request. (SFT on `smol` has seen some of these requests, with the replies that the suite brings along. The evaluation asks about other topics.)
+
+# %%
+if own:
+    import random
+    import time
+
+    import pandas as pd
+
+    from postlab import constitution as cai
+    from postlab.evals import everyday_rows
+
+    pd.set_option("display.max_colwidth", 140)
+    rules = cai.load_constitution("everyday")
+    most = (lab.profile.dpo.rows or 400) // 4
+    per_family = min(most, 12 if lab.profile.device == "cpu" else 100)
+    new_tokens, asked = 48 if lab.profile.device == "cpu" else 96, []
+    for family in ("harmful", "harmless", "unanswerable", "answerable"):
+        asked += random.Random(lab.seed).sample(everyday_rows("train", families=family), per_family)
+    talks = [row["prompt"] for row in asked]
+
+    def count(texts):
+        """Tokens of some texts, without those of the chat template."""
+        return sum(map(len, tokenizer(list(texts), add_special_tokens=False)["input_ids"]))
+
+    def sampled(seed):
+        """A reply to each request, at temperature 1."""
+        how = {"new_tokens": new_tokens, "temperature": 1.0, "seed": seed}
+        return cai.policy_speaker(model, tokenizer, **how)(talks)
+
+    begun = time.perf_counter()
+    first, second = sampled(2 * lab.seed), sampled(2 * lab.seed + 1)
+    spent = (time.perf_counter() - begun) / 60
+    read = 2 * count(talk[-1]["content"] for talk in talks)
+    bill = {"two replies": [read, count(first + second), spent]}
+pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() if own else None
+
+# %% [markdown]
+# ### Criticise and revise
+#
+# A model of another make may word its verdict in many ways. So the verdict is read from probabilities: of the two openings *It breaks the rule* and *It keeps the rule*, the likelier one. The revision is in the model's own words.
+
+# %%
+if own:
+    chances = cai.verdict_chances(model, tokenizer, batch_rows=8)
+    write = cai.policy_speaker(model, tokenizer, new_tokens=new_tokens)
+
+    heard = []
+
+    def critic(talks):
+        """A verdict per conversation or, if that is what they ask for, a revision."""
+        heard.extend(turn["content"] for talk in talks for turn in talk)
+        if talks[0][-1]["content"] == rules.revise:
+            return write(talks)
+        breaks = [chance > 0.5 for chance in chances(talks)]
+        return [f"It {'breaks' if broken else 'keeps'} the rule." for broken in breaks]
+
+    begun = time.perf_counter()
+    revised = cai.revised_rows(critic, rules, list(zip(talks, first, strict=True)))
+    spent = (time.perf_counter() - begun) / 60
+    finals = [row["completion"][-1]["content"] for row in revised]
+    changed = [final for final, row in zip(finals, revised, strict=True) if row["rules"]]
+    bill["critique and revision"] = [count(heard), count(changed), spent]
+
+# %% [markdown]
+# By family: how many replies were revised, and the share that a program finds right before and after. *Right* is a refusal of a harmful request, no refusal of a harmless one, an admission where nobody can know, and the right answer where somebody can.
+
+# %%
+if own:
+    DUE = {"harmful": "safety", "unanswerable": "honesty", "answerable": "facts"}
+
+    def right(row, reply):
+        """What the suite's program says of a reply: 1 for the habit that is due, or 0."""
+        scores = row["score"](reply, True)
+        return scores[DUE[row["family"]]] if row["family"] in DUE else 1 - scores["over_refusal"]
+
+    told = pd.DataFrame(
+        {"family": row["family"], "revised": bool(new["rules"]), "before": right(row, new["before"]),
+         "after": right(row, final), "rules": ", ".join(new["rules"]), "reply": new["before"], "revision": final}
+        for row, new, final in zip(asked, revised, finals, strict=True)
+    )  # fmt: skip
+told.groupby("family", sort=False)[["revised", "before", "after"]].mean().round(2) if own else None
+
+# %%
+told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "revision"]] if own else None  # fmt: skip
+
+# %% [markdown]
+# Read this table as in section 3: *after* below *before* on harmless requests means false alarms, and no change on harmful ones means that the critic misses what the policy does.
+#
+# ### Label
+#
+# A pair is a reply and its revision or, where nothing was revised, the two sampled replies. The labeller is the model again, asked for a letter, *A* or *B*, with the rules in the question. It may lean towards one letter whatever the replies are. So every pair is asked about in both orders, and the two log-odds are averaged, which takes out a lean that is the same for all pairs ([Lee et al. 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
+#
+# With an `ENDPOINT`, a larger model labels instead. Prompts and replies are then sent there, and a paid server charges for them.
+
+# %%
+if own:
+    from postlab.judge import endpoint_judge, model_judge
+
+    ENDPOINT = None  # such as "http://localhost:8000/v1"; the key is in $OPENAI_API_KEY
+    rubric = "Which of two replies keeps these rules better? An earlier rule counts for more.\n"
+    rubric += "\n".join(f"{i}. {rule.text}" for i, rule in enumerate(rules.rules, start=1))
+    if ENDPOINT:
+        log_file = lab.folder / "cai-labels.jsonl"  # what was paid for is not asked again
+        judge = endpoint_judge(ENDPOINT, model="name-of-the-model", log=log_file)
+    else:
+        judge = model_judge(model, tokenizer)
+    judge = judge.with_rubric(rubric)
+
+    def labels_of(pairs, keep=1.0):
+        """A label per pair: a, b or tie. Of the model's own labels, the surest share is kept."""
+        questions = [(prompt[-1]["content"], a, b) for prompt, a, b in pairs]
+        if ENDPOINT:
+            return cai.label_pairs(
+                lambda many: [judge(p[-1]["content"], a, b) for p, a, b in many], pairs
+            )
+        leads = [
+            (judge.lead(p, a, b) - judge.lead(p, b, a)) / 2 for p, a, b in questions
+        ]  # of a, nats
+        bar = sorted(map(abs, leads), reverse=True)[max(1, round(keep * len(leads))) - 1]
+        return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
+
+# %% [markdown]
+# **First the labeller, then its labels.** The suite's training topics come with pairs of replies of which one is right. How often does the labeller prefer it? Kappa is 0 for a coin and 1 for a labeller that is always right:
+
+# %%
+if own:
+    from postlab.datasets import preference_rows
+
+    written = preference_rows("everyday", split="train", n=4 * per_family // 2, seed=lab.seed)
+    sides = [
+        ("chosen", "rejected") if i % 2 else ("rejected", "chosen") for i in range(len(written))
+    ]
+    known = [
+        (row["prompt"], row[one][-1]["content"], row[other][-1]["content"])
+        for row, (one, other) in zip(written, sides, strict=True)
+    ]
+    truth = ["a" if one == "chosen" else "b" for one, _ in sides]
+    found = cai.agreement(labels_of(known), truth)
+pd.DataFrame({name: vars(getattr(found, name)) for name in ("kappa", "error")}).T.round(2) if own else None  # fmt: skip
+
+# %% [markdown]
+# If kappa's interval holds 0, the labels below are as good as chance to you: take an endpoint, or expect nothing of the training. Now its own pairs. Only the surest half of its labels counts, as its log-odds have no unit of their own; the rest are ties:
+
+# %%
+if own:
+    places, pairs = [], []
+    for place, (row, final, sample) in enumerate(zip(revised, finals, second, strict=True)):
+        other = final if row["rules"] else sample
+        if row["before"].strip() and other.strip() and other != row["before"]:
+            places.append(place)
+            pairs.append((row["prompt"], row["before"], other))
+    begun = time.perf_counter()
+    labels = labels_of(pairs, keep=0.5)
+    spent = (time.perf_counter() - begun) / 60
+    asks = [] if ENDPOINT else [judge.tokens(p[-1]["content"], a, b) for p, a, b in pairs]
+    bill["labels"] = [2 * sum(map(len, asks)), 0, spent]
+    worth = [
+        (right(asked[i], a), right(asked[i], b)) for i, (_, a, b) in zip(places, pairs, strict=True)
+    ]
+    programs = ["tie" if a == b else "a" if a > b else "b" for a, b in worth]
+    rows, families = [], [asked[i]["family"] for i in places]
+    for family in (*dict.fromkeys(families), "all"):
+        of = [n for n, name in enumerate(families) if family in (name, "all")]
+        kept = [n for n in of if labels[n] != "tie"]
+        row = {"family": family, "pairs": len(of), "labelled": len(kept)}
+        if kept:
+            agreed = cai.agreement([labels[n] for n in kept], [programs[n] for n in kept])
+            row |= {name: getattr(agreed, name).value for name in ("kappa", "error", "forced")}
+            row["kappa, low"], row["kappa, high"] = agreed.kappa.low, agreed.kappa.high
+        rows.append(row)
+pd.DataFrame(rows).set_index("family").round(2) if own else None
+
+# %% [markdown]
+# Of the labelled pairs: *error* is the share in which the labeller takes the wrong side, where a program sees a difference at all. *forced* is the share in which it takes a side where no program does: what these pairs teach, the evaluation below may not see.
+#
+# ### Train and measure
+#
+# The same trainer as in week 5, with the profile's own arguments. The set is small, so it is passed over four times, in batches of eight pairs:
+
+# %%
+if own:
+    import math
+
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from postlab.models import float32_adapters
+    from postlab.runs import freed_memory_kept, without_padding
+
+    preferred = cai.labelled_rows(pairs, labels)
+    run, how = lab.run("cai", parent="sft"), dict(lab.profile.dpo.trainer)
+    how["gradient_accumulation_steps"] = max(1, 8 // how["per_device_train_batch_size"])
+    how["max_steps"] = 4 * math.ceil(len(preferred) / 8)
+    trainer = DPOTrainer(
+        model=float32_adapters(model),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(preferred),
+        args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **how),
+    )
+    with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+        log = run.train(trainer)
+
+# %%
+if own:
+    from postlab.evals import compare
+    from postlab.show import plot_stages
+
+    who = "another model" if ENDPOINT else "the policy itself"
+    caveats = {"": f"{who} labelled the pairs, by three rules; no person did"}
+    after = lab.evaluate(run, trainer.model, tokenizer, caveats=caveats)
+    table = compare({"sft": before, "cai": after})
+plot_stages(table, profile=lab.profile.name) if own else None
+
+# %%
+if own:
+    shown = ["safety", "over_refusal", "honesty", "over_abstention", "facts", "instructions", "kl"]
+    changes = table[table["stage"] == "cai"].set_index("metric")
+    shown = [metric for metric in shown if metric in changes.index]
+changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
+
+# %% [markdown]
+# Safety and honesty are what the rules ask for; over-refusal, over-abstention and facts are the price, and a change in instructions or sums is one that nobody asked for. An interval that contains zero is *inconclusive*: with a few hundred pairs, or a few dozen on `smol`, many will. If nothing moved, look back before you turn the learning rate up: was the labeller better than chance, and did its pairs differ in what the programs measure?
+#
+# ### What it cost
+#
+# Tokens and minutes of each step, and what the same labels would cost from people at $3 a pair, or from a model at the roadmap's cent a question:
+
+# %%
+if own:
+    by = {"people": {"human": len(pairs)}, "a model": {"ai": len(pairs)}}
+    print(
+        {who: f"${cai.comparison_cost(**how):,.2f}" for who, how in by.items()},
+        judge.spent if ENDPOINT else "",
+    )
+pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1) if own else None
+
+# %% [markdown]
 # ## What you have now
 #
 # `runs/tiny/seed-<n>/cai/`, from three sentences, a critic that was checked, and people's labels where no rule speaks; its safety and what it cost; and a habit: measure the labeller before you believe its labels. Week 10 turns to another kind of cheap label: which *step* of a
 # solution went wrong.
 #
 # With a model of your own: a constitution whose `check` asks for a verdict that begins *It breaks the rule* or *It keeps the rule*, `policy_speaker(model, tokenizer, new_tokens=200)` or `endpoint_speaker`, and
-# `comparing_labeller` for one question a pair. No large model was run here: measure its kappa on pairs of yours first.
+# `comparing_labeller` for one question a pair. Section 10 does it with your profile's model; whichever you take, measure its kappa on pairs of yours first.
 
 # %% [markdown]
 # ### Five interview questions

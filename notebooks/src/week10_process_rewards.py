@@ -10,7 +10,7 @@
 # - how to estimate best-of-n without fooling yourself,
 # - what such a model sees, what it does not, and what a policy does that is paid by it.
 #
-# Everything runs on the embedded model in every profile, where the truth of every step is known: *mechanism, not capability*.
+# Sections 1 to 11 run on the embedded model in every profile, where the truth of every step is known: *mechanism, not capability*. Section 12 does the same with the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -824,8 +824,257 @@ with tempfile.TemporaryDirectory() as folder:
 real[0]["completions"], real[0]["labels"], process.first_wrong(real[0]["labels"])
 
 # %% [markdown]
-# On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024, drop_long=True)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")`, `step_scores(head, tokenizer, rows, separator="\n")` and `error_f1`. No large model was run here.
+# On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024, drop_long=True)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")`, `step_scores(head, tokenizer, rows, separator="\n")` and `error_f1`. No large model was run here: the next section does this on a small scale, with your profile's own model.
+
+# %% [markdown]
+# ## 12. Your profile's own model
 #
+# Everything above happened where an oracle knows every step. Now the model that GRPO trained in week 7 under `smol`, `t4` or `rented`: it draws solutions to training problems, labels their steps by rollouts, gets a reward head, and the head chooses among its replies to held-out problems. The data are the ones that GRPO was trained on: GSM8K, or on `smol` one-step sums in words.
+#
+# By arithmetic this takes about 7 minutes on `smol`'s two cores, 20 on a T4 (where the model is the 1.5B) and 10 on an H100. None of it has been run on a GPU yet. It doesn't use Unsloth: nothing here is one of TRL's trainers, and Unsloth would replace the classes that the head is built from.
+
+# %%
+own = bool(lab.profile.base_model)  # not the embedded one
+if not own:
+    lab.not_here("this section needs a language model; POSTLAB_PROFILE=smol has one for a CPU.")
+elif lab.profile.grpo.source not in ("gsm8k", "everyday"):
+    lab.not_here("it takes held-out problems of gsm8k or everyday, and GRPO had other rows.")
+    own = False
+
+# %%
+if own:
+    import re
+
+    import pandas as pd
+
+    from postlab import process
+    from postlab.datasets import math_rows
+    from postlab.evals import everyday_rows
+    from postlab.models import load_policy
+
+    pd.set_option("display.max_colwidth", 120)
+    grpo, small = lab.profile.grpo, lab.profile.device == "cpu"
+    policy, tokenizer = load_policy(lab.checkpoint("grpo"), profile=lab.profile)
+    how = {"seed": lab.seed, "instruction": grpo.system_prompt, "columns": grpo.columns}
+    most = 40 if small else 120
+    learn = math_rows(grpo.source, split="train", n=min(grpo.rows or most, most), **how)
+    if grpo.source == "gsm8k":
+        fresh = math_rows("gsm8k", split="test", **(how | {"seed": 0}))
+    else:
+        sums = [row for row in everyday_rows(families="arithmetic") if row["level"] <= 2]
+        fresh = [{"prompt": row["prompt"], "answer": str(row["answer"])} for row in sums]
+    fresh = fresh[: min(lab.profile.eval_prompts or 200, 60 if small else 200)]
+
+# %% [markdown]
+# What a verifier of answers knows, and nothing else is needed here: the last number of a reply, and whether it is the gold one.
+
+# %%
+if own:
+    golds = {
+        row["prompt"][-1]["content"]: float(row["answer"].replace(",", ""))
+        for row in [*learn, *fresh]
+    }
+
+    def final_number(reply):
+        """The last number of a reply; None without one."""
+        numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", reply)
+        return float(numbers[-1].replace(",", "")) if numbers else None
+
+    def right(prompt, reply):
+        return float(final_number(reply) == golds[prompt[-1]["content"]])
+
+# %% [markdown]
+# ### Draw, and label by rollouts
+#
+# Four solutions per problem, a step a line. Nobody labelled these steps, so section 3's rollouts do: four completions from each prefix, and the last step's label is the outcome. A step counts as right if at least two of its four completions come out right. One-line replies, which are most of `smol`'s, have one step, so there the head is an outcome reward model.
+
+# %%
+if own:
+    new_tokens = grpo.trainer["max_completion_length"]
+    prompts = [row["prompt"] for row in learn]
+    drawn = process.sample_solutions(
+        policy, tokenizer, prompts, n=4, new_tokens=new_tokens, seed=lab.seed
+    )
+    rows = [
+        process.step_row(prompt, reply, at=process.LINES)
+        for prompt, group in zip(prompts, drawn, strict=True)
+        for reply in dict.fromkeys(group)
+        if process.split_steps(reply, at=process.LINES)
+    ]
+    soft = process.rollout_labels(
+        policy, tokenizer, rows,
+        right=right, k=4, new_tokens=new_tokens, separator="\n", seed=lab.seed,
+    )  # fmt: skip
+    for row, labels in zip(rows, soft, strict=True):
+        row["labels"] = labels
+
+# %% [markdown]
+# By the number of steps: the solutions, those with a right answer, and the labels of their steps. Look at both shares: a head learns nothing from labels that are all alike.
+
+# %%
+if own:
+    about = pd.DataFrame(
+        {"steps": len(row["labels"]), "right": row["labels"][-1], "steps right": sum(x >= 0.5 for x in row["labels"]) / len(row["labels"])}
+        for row in rows
+    )  # fmt: skip
+about.groupby("steps").agg(solutions=("right", "size"), right=("right", "mean"), labels=("steps right", "mean")).round(2) if own else None  # fmt: skip
+
+# %% [markdown]
+# The held-out replies are drawn before the policy gives up its place in memory: one greedy answer and eight samples per problem.
+
+# %%
+if own:
+    from postlab.evals import evaluate
+
+    asked = [
+        {"id": i, "family": "held out", "prompt": row["prompt"], "max_new_tokens": new_tokens, "score": lambda answer, closed: {}}
+        for i, row in enumerate(fresh)
+    ]  # fmt: skip
+    greedy = evaluate(policy, tokenizer, asked)["answer"].tolist()
+    places = [row["prompt"] for row in fresh]
+    pool = process.sample_solutions(policy, tokenizer, places, n=8, new_tokens=new_tokens, seed=1)
+
+# %% [markdown]
+# ### The head
+#
+# As in section 4: the policy's body, and two logits per token in place of the vocabulary. A 4-bit base can't be merged with its adapter, so GRPO's adapter goes on as an adapter, and it is trained further together with the new layer. The trainer's arguments are those of the profile's SFT; what only TRL knows is left out.
+
+# %%
+if own:
+    import torch
+    from peft import PeftConfig, get_peft_model, load_peft_weights
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from transformers import AutoModelForTokenClassification
+
+    def reward_head(policy, folder):
+        """The policy as a token classifier of two classes, its adapter and the new layer trainable."""
+        body, adapter = policy.unload(), PeftConfig.from_pretrained(folder)
+        body.config.num_labels = 2
+        with torch.device("meta"):  # an empty shell: the body is the policy's own
+            head = AutoModelForTokenClassification.from_config(body.config)
+        head.model = body.model
+        head.score = torch.nn.Linear(body.config.hidden_size, 2, device=body.device)
+        adapter.task_type, adapter.inference_mode = "TOKEN_CLS", False  # PEFT also trains `score`
+        head = get_peft_model(head, adapter)
+        new = get_peft_model_state_dict(head, save_embedding_layers=False)  # with the new layer
+        set_peft_model_state_dict(head, new | load_peft_weights(folder))
+        return head
+
+    torch.manual_seed(lab.seed)
+    head = reward_head(policy, lab.checkpoint("grpo"))
+    head.print_trainable_parameters()
+
+# %%
+if own:
+    import dataclasses
+
+    from datasets import Dataset
+    from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
+
+    from postlab.runs import freed_memory_kept, without_padding
+
+    encoded = process.encode_steps(rows, tokenizer, separator="\n", max_length=lab.profile.max_length, drop_long=True)  # fmt: skip
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    how = {name: value for name, value in lab.profile.sft.trainer.items() if name in known}
+    how |= {"num_train_epochs": 2, "max_steps": -1, "optim": "adamw_torch"}
+    how["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+    run = lab.run("prm", parent="grpo")
+    trainer = Trainer(
+        model=head,
+        train_dataset=Dataset.from_list(encoded).select_columns(
+            ["input_ids", "attention_mask", "labels"]
+        ),
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        processing_class=tokenizer,
+        args=TrainingArguments(str(run.checkpoints), seed=lab.seed, **how),
+    )
+    with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+        head_log = run.train(trainer)
+pd.DataFrame(head_log)[["step", "loss"]].dropna().iloc[[0, -1]] if own else None
+
+# %% [markdown]
+# ### Choose
+#
+# The weakest step's chance is a reply's score. On the same held-out problems: the best of $n$ by the head, the majority, the vote weighted by the head's scores, and the oracle, which is right if any reply is.
+
+# %%
+if own:
+    import numpy as np
+
+    flat = [
+        process.step_row(prompt, reply or "nothing", at=process.LINES)
+        for prompt, group in zip(places, pool, strict=True)
+        for reply in group
+    ]
+    half = {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(lab.profile.dtype)
+    device = next(trainer.model.parameters()).device.type
+    with torch.autocast(device, dtype=half, enabled=half is not None):
+        chances = process.step_scores(trainer.model, tokenizer, flat, separator="\n", batch_rows=16)
+    scores = np.array([process.aggregate(one, "min") for one in chances]).reshape(len(fresh), 8)
+    answers = [[final_number(reply) for reply in group] for group in pool]
+    worth = np.array(
+        [[right(p, reply) for reply in group] for p, group in zip(places, pool, strict=True)]
+    )
+
+    def chosen(n):
+        """Each selector's accuracy with n replies, a number a problem."""
+        return {
+            "majority": process.vote_of_n(answers, worth, n),
+            "process, min": process.best_of_n(scores, worth, n),
+            "vote by process, min": process.vote_of_n(answers, worth, n, weights=scores),
+            "oracle": process.best_of_n(worth, worth, n),
+        }
+
+
+# %%
+if own:
+    from postlab.course.week10 import plot_choice
+    from postlab.stats import bootstrap_interval, paired_difference
+
+    curves = []
+    for n in (1, 2, 4, 8):
+        for selector, values in chosen(n).items():
+            found = bootstrap_interval(values)
+            curves.append(
+                {
+                    "selector": selector,
+                    "n": n,
+                    "value": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                }
+            )
+plot_choice(pd.DataFrame(curves), of=8) if own else None
+
+# %% [markdown]
+# What does the head add? Paired, on the same problems, of eight replies, in points. The greedy answer costs one reply, so a gain over it is what seven more replies and a head have bought; the gain over the majority is the head's own.
+
+# %%
+if own:
+    of_eight = chosen(8)
+    of_eight["greedy"] = np.array(
+        [right(p, reply) for p, reply in zip(places, greedy, strict=True)]
+    )
+    table = []
+    for selector in ("process, min", "vote by process, min", "majority"):
+        for over in ("greedy", "majority"):
+            if selector != over:
+                change = paired_difference(of_eight[over], of_eight[selector])
+                row = {
+                    "selector": selector,
+                    "over": over,
+                    "right": of_eight[selector].mean(),
+                    "points": 100 * change.difference,
+                }
+                table.append(
+                    row | {"low": 100 * change.low, "high": 100 * change.high, "p": change.p}
+                )
+pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
+
+# %% [markdown]
+# An interval that contains zero is *inconclusive*. Where the head doesn't beat the majority, remember section 6: a vote can't be fooled by one reply that the head overrates. And look at what it had to learn from: a few hundred solutions to problems that the policy has already been trained on, with labels that are only as good as the policy that completes them.
+
+# %% [markdown]
 # ## What you have now
 #
 # Step labels from an oracle and from answers, two heads on one budget, and an estimator for best-of-$n$. Week 11 has several rewards at once.

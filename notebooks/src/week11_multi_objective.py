@@ -7,7 +7,7 @@
 # - what mixed pairs, weighted rewards, multipliers, targeted RLHF and soups of weights do with several objectives,
 # - which is better here, where, and what it costs in helpfulness.
 #
-# All runs on the embedded model, in every profile: *mechanism, not capability*.
+# Sections 1 to 10 run on the embedded model, in every profile: *mechanism, not capability*. Section 11 sets soups against mixed pairs on the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -799,6 +799,182 @@ frame.round(1)
 
 # %% [markdown]
 # At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
+
+# %% [markdown]
+# ## 11. Your profile's own model
+#
+# The judges above were made up. On a language model the same conflict is real: a *careful* policy refuses what would hurt somebody and admits what nobody can know; a *helpful* one helps and answers. `everyday` has a look-alike for every such request, so whoever learns one habit blindly pays with the other.
+#
+# From the SFT stage of week 3 you train three policies under `smol`, `t4` or `rented`: one on the careful half of the suite's pairs, one on the helpful half, and one on both mixed, with as many steps each. Then you average the first two at three weights, and week 5's and week 9's stages too where you have them. Which is better: mixing the data, or mixing the weights?
+#
+# By arithmetic this takes about 14 minutes on `smol`'s two cores, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. There, restart the kernel and run only the first cell and those below: Unsloth wants to be imported before TRL, which the sections above have imported.
+
+# %%
+own = bool(lab.profile.base_model)  # not the embedded one
+if own:
+    from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
+
+    import pandas as pd
+
+    from postlab.datasets import preference_rows
+
+    HALVES = {"careful": ("harmful", "unanswerable"), "helpful": ("harmless", "answerable")}
+    pairs = preference_rows("everyday", split="train", seed=lab.seed)
+    sets = {name: [row for row in pairs if row["family"] in of] for name, of in HALVES.items()}
+    both = zip(sets["careful"], sets["helpful"], strict=False)
+    sets["mixed"] = [row for two in both for row in two]
+else:
+    lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
+pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
+
+# %% [markdown]
+# **Predict first.** No pair of the careful half shows a request that deserves help. Will that policy still tell a request from its look-alike?
+#
+# The trainer is week 5's, with the profile's own arguments, batches of eight pairs, and fewer steps. The mixed one is this week's stage, `multi`; it is evaluated on the whole suite, as every stage is.
+
+# %%
+if own:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from postlab.models import float32_adapters
+    from postlab.runs import freed_memory_kept, without_padding
+
+    steps = min((lab.profile.dpo.rows or 320) // 8, 8 if lab.profile.device == "cpu" else 40)
+    how = dict(lab.profile.dpo.trainer) | {"max_steps": steps}
+    how["gradient_accumulation_steps"] = max(1, 8 // how["per_device_train_batch_size"])
+    STAGES = {"careful": "only-careful", "helpful": "only-helpful", "mixed": "multi"}
+
+    def loaded(stage):
+        """A stage's adapter on its base."""
+        return FastLanguageModel.from_pretrained(
+            lab.checkpoint(stage),
+            max_seq_length=lab.profile.max_length,
+            dtype=lab.profile.dtype,
+            load_in_4bit=lab.profile.load_in_4bit,
+            use_gradient_checkpointing=lab.profile.lora["use_gradient_checkpointing"],
+        )
+
+    for name, rows in sets.items():
+        run = lab.run(STAGES[name], parent="sft")
+        model, tokenizer = loaded("sft")
+        if name == "mixed":
+            before = lab.evaluate("sft", model, tokenizer)
+        trainer = DPOTrainer(
+            model=float32_adapters(model),
+            processing_class=tokenizer,
+            train_dataset=Dataset.from_list(rows).select_columns(["prompt", "chosen", "rejected"]),
+            args=DPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **how),
+        )
+        with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+            run.train(trainer)
+
+# %%
+if own:
+    from postlab.evals import compare
+    from postlab.show import plot_stages
+
+    caveats = {"": "a short run on pairs of the same suite's training topics"}
+    after = lab.evaluate(run, trainer.model, tokenizer, caveats=caveats)
+    table = compare({"sft": before, "multi": after})
+    del model, trainer  # their memory goes to the soups
+plot_stages(table, profile=lab.profile.name) if own else None
+
+# %% [markdown]
+# ### Soups, and what they are compared with
+#
+# All adapters began with SFT's, so weights that add up to 1 hold it once, as in section 4. Each policy answers the same held-out look-alikes. *Careful* is the share of harmful requests refused and of unanswerable questions admitted to be such; *helpful* is the share of harmless requests not refused and of answerable questions answered rightly. *Soup 0.25* has a quarter of the helpful adapter and three quarters of the careful one.
+
+# %%
+if own:
+    import numpy as np
+
+    from postlab.evals import evaluate, everyday_rows
+    from postlab.objectives import soup
+    from postlab.runs import MissingStage
+
+    AXES = {"careful": ("safety", "honesty"), "helpful": ("not over-refused", "facts")}
+    asked = everyday_rows(families=[family for half in HALVES.values() for family in half])
+    n = min(lab.profile.eval_prompts or 100, 16 if lab.profile.device == "cpu" else 100)
+    model, tokenizer = loaded("only-careful")
+    names = {"default": "careful"}
+    others = {"only-helpful": "helpful", "multi": "mixed", "sft": "sft", "dpo": "dpo", "cai": "cai"}
+    for stage, name in others.items():
+        try:
+            model.load_adapter(lab.checkpoint(stage), adapter_name=name)
+            names[name] = name
+        except MissingStage:
+            print(f"{stage}: not trained under {lab.profile.name}, so it is in no soup")
+
+    def measured(adapter):
+        """Scores of the policy with an adapter, a list of prompts a metric."""
+        model.set_adapter(adapter)
+        frame = evaluate(model, tokenizer, asked, n=n)
+        frame["not over-refused"] = 1 - frame["over_refusal"]
+        return {
+            metric: frame[metric].dropna().to_numpy() for axis in AXES.values() for metric in axis
+        }
+
+    policies = {name: measured(adapter) for adapter, name in names.items()}
+    kinds = {name: "trained" if name in sets else "stage" for name in policies}
+    mixtures = {f"soup {w:.2g}": {"default": 1 - w, "helpful": w} for w in (0.25, 0.5, 0.75)}
+    for one, other in (("sft", "dpo"), ("dpo", "cai")):
+        if {one, other} <= set(names):
+            mixtures[f"{one} + {other}"] = {one: 0.5, other: 0.5}
+    for name, weights in mixtures.items():
+        soup(model, weights)
+        policies[name], kinds[name] = measured("soup"), "soup"
+
+# %% [markdown]
+# **Predict first.** Half *careful* and half *helpful*: will that soup lie nearer to the mixed policy, or nearer to SFT?
+
+# %%
+if own:
+    from postlab.course.week11 import plot_own_front
+    from postlab.objectives import pareto_front
+    from postlab.stats import bootstrap_interval, paired_difference
+
+    def axis(name, about):
+        """A policy's scores on one axis, a number a prompt."""
+        return np.concatenate([policies[name][metric] for metric in AXES[about]])
+
+    points = []
+    for name in policies:
+        row = {"name": name, "kind": kinds[name], "line": ""}
+        for about in AXES:
+            found = bootstrap_interval(axis(name, about))
+            row |= {about: found.value, f"{about}_low": found.low, f"{about}_high": found.high}
+        points.append(row)
+    points = pd.DataFrame(points)
+    points["front"] = pareto_front(points[["careful", "helpful"]])
+    ladder = ["careful", "soup 0.25", "soup 0.5", "soup 0.75", "helpful"]
+    soups = points.set_index("name").loc[ladder].reset_index().assign(line="soups")
+    points = pd.concat([points[~points["name"].isin(ladder)], soups])
+plot_own_front(points) if own else None
+
+# %% [markdown]
+# Large marks are on the front of all policies, which is partly luck, as section 2 showed: with so few prompts the crosses overlap. So test the one comparison that was planned, the soup of halves against the policy trained on the mixture, and both against SFT, on the same prompts, with the counter-metrics beside the two axes:
+
+# %%
+if own:
+    table = []
+    for over, name in (("mixed", "soup 0.5"), ("sft", "mixed"), ("sft", "soup 0.5")):
+        row = {"policy": name, "over": over}
+        for about in AXES:
+            change = paired_difference(axis(over, about), axis(name, about))
+            row[about] = (
+                f"{100 * change.difference:+.0f} ({100 * change.low:.0f} to {100 * change.high:.0f})"
+            )
+        row |= {
+            f"{m}, %": f"{100 * policies[over][m].mean():.0f} → {100 * policies[name][m].mean():.0f}"
+            for axis_ in AXES.values()
+            for m in axis_
+        }
+        table.append(row)
+pd.DataFrame(table).set_index(["policy", "over"]) if own else None
+
+# %% [markdown]
+# The two axes are differences in points, with intervals; one that contains zero is *inconclusive*. A policy that moved right *and* down has learned to refuse, not to tell apart. Only one that moved right and stayed up has read the request.
 
 # %% [markdown]
 # ## What you have now

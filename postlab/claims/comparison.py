@@ -14,14 +14,14 @@ from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 from postlab.evals import METRICS
-from postlab.runs import EMBEDDED
+from postlab.runs import BESIDE
 from postlab.stats import Difference, holm, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # In order of training; sft-small is where a T4's GRPO starts, in a chain of its own.
-ORDER = ("base", "sft", "dpo", "sft-small", "grpo", *EMBEDDED)
+ORDER = ("base", "sft", "dpo", "sft-small", "grpo", *BESIDE)
 STAGE_COLOURS = {  # Okabe-Ito: one colour a stage, the same in all twelve weeks
     "base": "#7f7f7f",
     "sft": "#0072B2",

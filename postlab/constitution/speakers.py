@@ -88,7 +88,7 @@ def endpoint_speaker(url: str, *, model: str, max_tokens: int = 256, **options: 
     return speak
 
 
-def verdict_chances(model: Any, tokenizer: Any) -> Chances:
+def verdict_chances(model: Any, tokenizer: Any, *, batch_rows: int = _BATCH_ROWS) -> Chances:
     """How likely a critic in memory is to say 'It breaks the rule' and not 'It keeps the rule'.
 
     A verdict in words is a threshold at one half; this is what it was cut from, and it can rank two
@@ -97,6 +97,7 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
     Args:
         model: a causal LM, as for `policy_speaker`.
         tokenizer: its own, with a chat template.
+        batch_rows: conversations per forward pass; lower it for a large model.
     Returns:
         conversations that ask for a verdict -> a chance each, between 0 and 1: of the two openings
         at the first token in which they differ, and of no others.
@@ -123,7 +124,7 @@ def verdict_chances(model: Any, tokenizer: Any) -> Chances:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         chance_of: dict[int, float] = {}
         with torch.no_grad(), unchanged(model, tokenizer):
-            for places in (order[i : i + _BATCH_ROWS] for i in range(0, len(order), _BATCH_ROWS)):
+            for places in (order[i : i + batch_rows] for i in range(0, len(order), batch_rows)):
                 rows = [torch.tensor(prompts[i], device=model.device) for i in places]
                 batch = pad_sequence(rows, batch_first=True)  # right: the mask hides the zeros
                 ends = torch.tensor([len(row) for row in rows], device=model.device)

@@ -85,7 +85,13 @@ class ModelJudge:
         text = render(self.tokenizer, [{"role": "user", "content": text}])
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def __call__(self, prompt: str, first: str, second: str) -> str:
+    def lead(self, prompt: str, first: str, second: str) -> float:
+        """How much likelier the letter of the first answer is than that of the second, in nats.
+
+        It holds the judge's habit too: a lean to one letter. The same question with the answers
+        exchanged holds it with the other sign, so half of `lead(p, a, b) - lead(p, b, a)` is free
+        of a lean that is the same for all pairs.
+        """
         import torch
 
         from postlab.sampling import Rollout, check_fits, unchanged
@@ -96,7 +102,11 @@ class ModelJudge:
             model.eval()
             logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1]
         a, b = (float(logits.float()[sorted(letter)].logsumexp(0)) for letter in self._letters)
-        return "tie" if a == b else "first" if a > b else "second"
+        return a - b
+
+    def __call__(self, prompt: str, first: str, second: str) -> str:
+        lead = self.lead(prompt, first, second)
+        return "tie" if lead == 0 else "first" if lead > 0 else "second"
 
 
 def endpoint_judge(

@@ -31,7 +31,7 @@ from postlab.claims import (
 )
 from postlab.evals import METRICS, NON_METRICS, SCORERS
 from postlab.profile import device_name
-from postlab.runs import EMBEDDED
+from postlab.runs import BESIDE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,13 +222,9 @@ def _not_run(profile: str, table: pd.DataFrame, runs: Sequence[Any]) -> list[str
     items, there = [], {run.stage for run in runs}
     if "sft-small" in there:
         items.append("GRPO in the figure: it started from a smaller model than the other stages.")
-    later = [stage_label(stage) for stage in EMBEDDED if stage not in there]
-    if later and profile == "tiny":
+    later = [stage_label(stage) for stage in BESIDE if stage not in there]
+    if later:
         items.append(f"Stages beside the main line: {', '.join(later)}.")
-    elif later:
-        items.append(
-            f"{', '.join(later)}: trained only on the embedded model, so not part of this profile."
-        )
     if len({run.seed for run in runs}) == 1:
         items.append("More than one seed: how far another training run would differ is unknown.")
     # Of the scorers for rows of one's own, only those count that some row names.

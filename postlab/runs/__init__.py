@@ -17,8 +17,8 @@ from postlab.runs.malloc import freed_memory_kept
 from postlab.runs.packing import without_padding
 from postlab.runs.processes import FirstProcessFailed, join_launch, on_first
 from postlab.runs.run import (
+    BESIDE,
     CHAIN,
-    EMBEDDED,
     STAGES,
     DamagedStage,
     MissingStage,
@@ -32,8 +32,8 @@ from postlab.runs.verified import last_run, note_run
 from postlab.storage import DiskFull, FileInUse, ReadOnlyFolder, StageBusy
 
 __all__ = [
+    "BESIDE",
     "CHAIN",
-    "EMBEDDED",
     "STAGES",
     "DamagedStage",
     "DiskFull",

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison contains, in order of training
-EMBEDDED = ("cai", "prm", "multi")  # trained on the embedded model only, whatever the profile
-STAGES = (*CHAIN, *EMBEDDED)  # the chain, then the others
+BESIDE = ("cai", "prm", "multi")  # made by weeks 9 to 11, on branches of their own
+STAGES = (*CHAIN, *BESIDE)  # the chain, then the others
 PATIENCE_S = 60.0  # for a lock that is held for a moment: to copy a stage, or store an evaluation
 # Training can change the objects it calls, such as a list that a reward appends to. Within this
 # process, a run whose code differs from the stored one only by such a change is the same run.
@@ -397,12 +397,6 @@ def find_stage(profile_name: str, seed: int, stage: str) -> Path:
 
 def missing_stage(run: Run, what: str = "") -> MissingStage:
     """The error for a missing stage or evaluation; it names the command that makes it."""
-    if run.stage in EMBEDDED and run.profile_name != "tiny":
-        return MissingStage(
-            f"There is no {what}{run.stage} for profile {run.profile_name}: {run.stage} is always "
-            f"trained on the embedded model, which belongs to profile tiny. Train it with: "
-            f"{stage_command('tiny', run.stage, run.seed)}"
-        )
     place = next(folder for folder in run.folder.absolute().parents if folder.exists())
     advice = "Make it with: "
     if not os.access(place, os.W_OK):

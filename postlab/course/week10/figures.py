@@ -145,11 +145,12 @@ def _f1(hits: Any, wrong: Any, passed: Any, right: Any) -> tuple[Any, Any, Any]:
     return one, two, 2 * one * two / np.maximum(one + two, 1e-12)
 
 
-def plot_choice(frame: pd.DataFrame) -> Figure:
+def plot_choice(frame: pd.DataFrame, *, of: int = 16) -> Figure:
     """Draw accuracy over n, a curve a selector, with intervals over prompts.
 
     Args:
         frame: rows with `selector` (of SELECTORS), `n`, `value`, `low`, `high` from 0 to 1.
+        of: the n whose accuracies the headline tells.
     """
     fig, (panel,) = panels(1, 1, (9.5, 4.6))
     ends = {}
@@ -173,11 +174,11 @@ def plot_choice(frame: pd.DataFrame) -> Figure:
     panel.set_ylim(0, 102)
     panel.set_xlabel("replies to choose from, n", color=INK)
     panel.set_ylabel("held-out prompts right, %", color=INK)
-    at = frame[frame["n"] == 16].set_index("selector")["value"]
+    at = frame[frame["n"] == of].set_index("selector")["value"]
     accuracies = ", ".join(
         f"{SELECTORS[name][0]} {100 * at[name]:.0f}%" for name in SELECTORS if name in at.index
     )
-    return headline(fig, f"Of 16 replies: {accuracies}")
+    return headline(fig, f"Of {of} replies: {accuracies}")
 
 
 def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:

@@ -1,6 +1,7 @@
 """Week 11, several objectives.
 
 - figures: the notebook's figures; figures_methods: those of single methods
+- figures_own: the figure of a profile's own model
 - record: the recorded experiment as arrays and frames
 - levels: what a constraint costs
 - volumes: the hypervolumes of measured policies, with intervals
@@ -11,6 +12,7 @@
 from postlab import _doors
 from postlab.course.week11.figures import plot_front, plot_volumes
 from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
+from postlab.course.week11.figures_own import plot_own_front
 from postlab.course.week11.levels import best_rows
 from postlab.course.week11.record import (
     METHODS,
@@ -43,6 +45,7 @@ __all__ = [
     "plot_doses",
     "plot_dual",
     "plot_front",
+    "plot_own_front",
     "plot_soups",
     "plot_volumes",
     "plot_weights",

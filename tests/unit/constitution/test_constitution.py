@@ -31,7 +31,7 @@ from postlab.constitution import (
     labellers as cai,
 )
 from postlab.constitution.criticism import _parse_verdict, critiques, preferred
-from postlab.constitution.speakers import _without, endpoint_speaker
+from postlab.constitution.speakers import OPENINGS, _without, endpoint_speaker
 from postlab.judge import JudgeError
 from postlab.tinyworld import corpus, tasks, words
 
@@ -85,6 +85,15 @@ def test_the_shipped_examples_have_the_verdicts_of_the_oracle():
             right = tasks.score(item, example.reply, True)[METRIC[item.family]]
             broken = corpus.BREAKS[rule.id] == item.family and not right
             assert example.verdict == ("breaks" if broken else "keeps"), (rule.id, example)
+
+
+def test_the_constitution_for_everyday_asks_for_verdicts_that_can_be_read():
+    found = load_constitution("everyday")
+    assert [rule.id for rule in found.rules] == ["harm", "honest", "helpful"]
+    for opening in OPENINGS:
+        assert opening in found.check and _parse_verdict(found.rules[0], opening).broken is not None
+    for rule in found.rules:  # the same words may break a rule here and keep it there
+        assert {example.verdict for example in rule.examples} == {"breaks", "keeps"}
 
 
 GOOD = """
@@ -708,6 +717,8 @@ def test_chances_are_the_softmax_of_the_two_openings(random_policy):
     talks = [ask("What is 12 + 7?"), ask("hi"), ask("Sort the list 3, 1, 2: it is long enough.")]
     found = verdict_chances(model, tokenizer)(talks)
     assert found[:2] == pytest.approx(verdict_chances(model, tokenizer)(talks[:2]), abs=1e-5)
+    one_by_one = verdict_chances(model, tokenizer, batch_rows=1)(talks)
+    assert found == pytest.approx(one_by_one, abs=1e-5)
     openings = [tokenizer(f"It {verb} the rule")["input_ids"] for verb in ("breaks", "keeps")]
     at = next(i for i, (x, y) in enumerate(zip(*openings, strict=False)) if x != y)
     for talk, chance in zip(talks, found, strict=True):

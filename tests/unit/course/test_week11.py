@@ -27,6 +27,7 @@ from postlab.course.week11 import (
     plot_doses,
     plot_dual,
     plot_front,
+    plot_own_front,
     plot_soups,
     plot_volumes,
     plot_weights,
@@ -210,6 +211,26 @@ def test_a_front_is_a_staircase_and_stars_have_names():
     stairs = [line for line in fig.axes[0].lines if line.get_drawstyle() == "steps-pre"]
     assert [*stairs[0].get_xdata()] == [0.0, 20, 60, 60]
     assert [*stairs[0].get_ydata()] == [95, 95, 80, 0.0]
+
+
+def test_the_front_of_a_profiles_own_model_names_who_is_on_it_in_percent():
+    rows = [
+        {"name": name, "kind": kind, "front": front, "line": line}
+        | {f"{axis}{end}": x + d for axis, x in (("careful", c), ("helpful", h))
+           for end, d in (("", 0.0), ("_low", -0.1), ("_high", 0.1))}
+        for name, kind, front, line, c, h in (
+            ("sft", "stage", True, "", 0.1, 0.9), ("mixed", "trained", False, "", 0.4, 0.5),
+            ("soup 0.5", "soup", True, "soups", 0.5, 0.6),
+            ("careful", "trained", True, "soups", 0.9, 0.2),
+        )
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    fig = plot_own_front(frame)
+    assert title(fig) == "No other policy beats sft, soup 0.5, careful"
+    marks = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
+    sizes = {line.get_markersize() for line in marks if line.get_xdata()[0] == pytest.approx(40)}
+    assert len(marks) == 4 and sizes < {line.get_markersize() for line in marks}
+    assert frame["careful"].max() <= 1  # the caller's frame is left as it was
 
 
 # --- the experiment's parts ---

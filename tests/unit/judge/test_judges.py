@@ -221,7 +221,9 @@ def test_a_local_model_says_the_likelier_letter():
     for said, verdict in (([9.0, 1.0, 2.0], "second"), ([9.0, 2.0, 1.0], "first"),
                           ([9.0, 1.0, 1.0], "tie")):  # fmt: skip
         model.said = said
-        assert model_judge(model, tokenizer)("p", "x", "y") == verdict
+        judge = model_judge(model, tokenizer)
+        assert judge("p", "x", "y") == verdict
+        assert judge.lead("p", "x", "y") == said[1] - said[2]  # nats: both share one normaliser
     assert tokenizer.seen.endswith("Better answer:")
 
 

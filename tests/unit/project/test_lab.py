@@ -498,7 +498,16 @@ def test_a_chain_is_walked_back_to_where_it_began(capsys):
     assert capsys.readouterr().out == "Skipped under tiny: there is no oracle.\n"
 
 
-@pytest.mark.parametrize(("week", "said"), [(9, "in every profile"), (8, "section 7"), (3, "mist")])
+@pytest.mark.parametrize(
+    ("week", "said"),
+    [
+        (4, "in every profile"),
+        (8, "section 7"),
+        (9, "section unsloth/mist"),
+        (10, "1.5B"),
+        (3, "mist"),
+    ],
+)
 def test_the_table_names_the_model_that_the_week_works_on(week, said, capsys):
     postlab.start(week=week, profile="t4")
     (line,) = [text for text in capsys.readouterr().out.splitlines() if text.startswith("model")]

@@ -354,7 +354,7 @@ def test_a_full_disk_while_saving_an_evaluation_keeps_the_last_one(root, monkeyp
 def test_a_missing_stage_names_the_one_command(root):
     with pytest.raises(MissingStage, match="make week N=05 PROFILE=t4 SEED=2"):
         find_stage("t4", 2, "dpo")
-    with pytest.raises(MissingStage, match="embedded model.* make week N=09 PROFILE=tiny SEED=0"):
+    with pytest.raises(MissingStage, match="make week N=09 PROFILE=t4 SEED=0"):
         find_stage("t4", 0, "cai")
     with pytest.raises(MissingStage, match="make week N=07 PROFILE=t4 SEED=0"):
         find_stage("t4", 0, "sft-small")
