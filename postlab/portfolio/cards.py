@@ -27,7 +27,7 @@ from postlab.overlay import did_you_mean
 from postlab.portfolio.binding import Evidence, evidence, render, sentence
 from postlab.profile import PROFILES, Profile, StageConfig, get_profile, stage_command
 from postlab.redaction import redact
-from postlab.runs import EMBEDDED, MissingStage
+from postlab.runs import BESIDE, MissingStage
 from postlab.storage import MANIFEST_BYTES, atomic_text, read_file
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def model_card(
         library_name=FORMS[form][1],
         pipeline_tag="token-classification" if stage == "prm" else "text-generation",
         datasets=list(dict.fromkeys(hub)) or None,
-        language=_language([s for stage, s in sources.items() if stage not in EMBEDDED]),
+        language=_language([s for stage, s in sources.items() if stage not in BESIDE]),
         tags=[*dict.fromkeys(tags), *(["gguf"] if form == "gguf" else [])],
         eval_results=results or None,
     )

@@ -23,7 +23,7 @@ from postlab.claims import CAVEATS, Claim, is_share, metric_label, stage_label
 from postlab.evals import METRICS
 from postlab.portfolio.binding import SETTLED, Evidence, evidence, render
 from postlab.profile import stage_command
-from postlab.runs import EMBEDDED
+from postlab.runs import BESIDE
 from postlab.storage import atomic_file, atomic_text, read_file, read_json
 
 PROJECTS = ("sft", "dpo", "grpo")
@@ -105,7 +105,7 @@ def write_documents(values: Evidence, *, to: Path | str, depth: str | None = Non
 def drafts(values: Evidence, *, depth: str | None = None) -> dict[str, str]:
     """{name: Markdown with placeholders} of every document, as the templates make them now."""
     projects = [_project(stage, values) for stage in PROJECTS]
-    others = [stage for stage in EMBEDDED if values.of(stage)]
+    others = [stage for stage in BESIDE if values.of(stage)]
     compared = [stage for stage in values.stages if values.of(stage)]
     chosen = depth or next(iter([*others, *reversed(compared), *PROJECTS]))
     if depth and depth not in compared:
