@@ -163,7 +163,7 @@ handed = handover(
     lab.checkpoint(chosen),
     to=target,
     profile=lab.profile,
-    n=30 if on_cpu else None,
+    n=60 if on_cpu else None,
     formats=("merged", "gguf-f16", "gguf-q8_0") if on_cpu else ("merged",),
     name=f"{lab.profile.name}-{chosen}",
 )
@@ -238,7 +238,7 @@ from postlab.portfolio import evidence, render
 
 known = evidence(lab.profile.name)
 stage = known.stages[-1] if separate else "dpo"
-metric = known.of(stage)[0].metric
+metric = max(known.of(stage), key=lambda claim: claim.change).metric
 render(
     f"I expected the preference pairs to matter. {{{{{stage}.{metric}.sentence}}}}. It took {{{{{stage}.train_minutes}}}}.",
     known,

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,20 @@ def load_gguf(path: str | Path, *, profile: Profile | str) -> Any:
         The model, in evaluation mode. Its tokenizer is that of the folder the file was made from.
     """
     from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
     profile = get_profile(profile) if isinstance(profile, str) else profile
     bits = 32 if profile.dtype == "float32" else 16
     how = {k: v for k, v in _how("", profile, bits).items() if k != "use_safetensors"}
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        Path(path).parent, gguf_file=Path(path).name,
-        quantization_config=GgufConfig(dequantize=True), **how,
-    )  # fmt: skip
+    shown = gguf_reader.tqdm
+    gguf_reader.tqdm = partial(shown, disable=True)  # its bar knows no setting
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            Path(path).parent, gguf_file=Path(path).name,
+            quantization_config=GgufConfig(dequantize=True), **how,
+        )  # fmt: skip
+    finally:
+        gguf_reader.tqdm = shown
     return model.eval().requires_grad_(False)
 
 
