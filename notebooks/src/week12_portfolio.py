@@ -238,7 +238,8 @@ from postlab.portfolio import evidence, render
 
 known = evidence(lab.profile.name)
 stage = known.stages[-1] if separate else "dpo"
-metric = max(known.of(stage), key=lambda claim: claim.change).metric
+settled = [claim for claim in known.of(stage) if claim.verdict == "better"] or known.of(stage)
+metric = max(settled, key=lambda claim: claim.change).metric
 render(
     f"I expected the preference pairs to matter. {{{{{stage}.{metric}.sentence}}}}. It took {{{{{stage}.train_minutes}}}}.",
     known,
@@ -257,7 +258,7 @@ from postlab.portfolio.audit import check_draft
 tries = [
     "DPO raised honesty by 61 points.",
     f"{{{{{stage}.{metric}.sentence}}}}.",
-    "Nothing was lost.",
+    "No metric got worse.",
     "I expected a larger effect, and I would rerun it with more prompts.",
 ]
 for line in tries:
@@ -265,7 +266,7 @@ for line in tries:
     print("accepted" if not problems else problems[0].code, "·", line)
 
 # %% [markdown]
-# The first sentence may well be true, but nothing binds its number, so it would survive the next run unchanged. The third is the most common overclaim of all: no run can show that nothing was lost. What is left to do in your portfolio:
+# The first sentence may well be true, but nothing binds its number, so it would survive the next run unchanged. The third is the most common overclaim of all: an inconclusive change isn't proof that nothing changed. What is left to do in your portfolio:
 
 # %%
 from collections import Counter
