@@ -5,6 +5,7 @@ runs folder of its own, so that its outputs show the training and not an earlier
 What differs from one machine or build to the next (cell ids, timestamps, folders, addresses of
 objects) is taken out. Two options execute nothing: `--check` says which notebooks differ from their
 sources in input cells, and `--sync` takes over what needs no execution, setup cells and prose.
+`--extra capstone` builds notebooks/extras/capstone.py.
 Left out: widget state, which only a running kernel can give.
 """
 
@@ -262,6 +263,15 @@ def build(source: Path, url: str | None, runs: Path) -> None:
     write_whole(NOTEBOOKS / f"{source.stem}.ipynb", nbformat.writes(notebook, indent=1) + "\n")
 
 
+def build_extra(source: Path) -> None:
+    """Execute a script of notebooks/extras in an empty runs folder; its notebook is beside it."""
+    notebook = notebook_of(source, None)
+    with tempfile.TemporaryDirectory() as folder:
+        execute(notebook, Path(folder))
+    text = nbformat.writes(notebook, indent=1) + "\n"
+    write_whole(source.with_suffix(".ipynb"), text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("week", nargs="?", type=int, help="only this week")
@@ -269,6 +279,7 @@ def main() -> None:
     parser.add_argument(
         "--sync", action="store_true", help="take over setup cells and prose, execute nothing"
     )
+    parser.add_argument("--extra", metavar="NAME", help="build only notebooks/extras/NAME.py")
     options = parser.parse_args()
     sources = sorted((NOTEBOOKS / "src").glob("week*.py"))
     if options.week is not None:
@@ -276,6 +287,9 @@ def main() -> None:
     if not sources:
         sys.exit(f"There is no script for week {options.week} in notebooks/src.")
     url = repository()
+    if options.extra:
+        build_extra(NOTEBOOKS / "extras" / f"{options.extra}.py")
+        return
     if options.check:
         findings = [found for source in sources if (found := difference(source, url))]
         sys.exit("\n".join(findings) if findings else 0)

@@ -1,6 +1,7 @@
 """What only the twelve notebooks need: checks, figures and recorded results.
 
 - check: the exercises' checks
+- capstone: a question of the learner's own, registered, judged, and what the projects cost
 - week01 to week11: each week's exercises, figures and helpers for its experiments
 - interview: the mock interview
 - recorded: how a recorded experiment is written and read
@@ -22,6 +23,7 @@ from postlab.course.recorded import (
 
 if TYPE_CHECKING:  # each is imported when it is first used
     from postlab.course import (
+        capstone,
         check,
         interview,
         week01,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
     )
 
 __all__ = [
+    "capstone",
     "check",
     "finished",
     "interview",
