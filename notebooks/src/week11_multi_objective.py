@@ -828,7 +828,7 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# **Predict first.** No pair of the careful half shows a request that deserves help. Will that policy still tell a request from its look-alike?
+# A question before you run it: no pair of the careful half shows a request that deserves help. Will that policy still tell a request from its look-alike?
 #
 # The trainer is week 5's, with the profile's own arguments, batches of eight pairs, and fewer steps. The mixed one is this week's stage, `multi`; it is evaluated on the whole suite, as every stage is.
 
@@ -926,7 +926,7 @@ if own:
         policies[name], kinds[name] = measured("soup"), "soup"
 
 # %% [markdown]
-# **Predict first.** Half *careful* and half *helpful*: will that soup lie nearer to the mixed policy, or nearer to SFT?
+# Before you look: will the soup that is half *careful* and half *helpful* lie nearer to the mixed policy, or nearer to SFT?
 
 # %%
 if own:
