@@ -2,7 +2,7 @@
 
     python -m postlab.portfolio            runs/<profile>/portfolio, from $POSTLAB_PROFILE's runs
     python -m postlab.portfolio check      the same, with the checklist, a record and the audit
-    python -m postlab.portfolio verify F   compare a record, completion.json, with the files beside it
+    python -m postlab.portfolio verify F   compare a record (completion.json) with the files by it
 
 The exit status is 0 if nothing is left to mend, 1 if something is, and 2 for a wrong command.
 """
@@ -29,7 +29,7 @@ SHOWN = 20  # problems
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; the return value is the exit status."""
-    command, *rest = [*arguments, "make"] if not arguments else arguments
+    command, *rest = arguments or ["make"]
     if command == "verify" and len(rest) == 1:
         wrong = verify_record(rest[0])
         print("\n".join(wrong) or "the record agrees with the files beside it")
