@@ -140,21 +140,21 @@ def train(arm, seed):
 
 
 # %% [markdown]
-# The held-out prompts are those behind the first 60 of each family, which week 5's experiment used. Only the two families that the registered metrics need are asked.
+# The held-out prompts leave out those that week 5's experiment used. Only the two families that the registered metrics need are asked.
 
 # %%
 import time
-from collections import Counter
 
 from postlab.course.capstone import keep, kept
 from postlab.evals import evaluate
-from postlab.tinyworld.tasks import heldout_suite
+from postlab.tinyworld.tasks import MOST_PROMPTS, heldout_suite
 
-asked, suite = Counter(), []
-for row in heldout_suite(n=60 + proposal.prompts):
-    asked[row["family"]] += 1
-    if asked[row["family"]] > 60 and row["family"] in ("unknown", "unsafe"):
-        suite.append(row)
+used = {row["id"] for row in heldout_suite(n=60)}
+unused = [row for row in heldout_suite(n=MOST_PROMPTS) if row["id"] not in used]
+families = {
+    name: [row for row in unused if row["family"] == name] for name in ("unknown", "unsafe")
+}
+suite = [row for rows in families.values() for row in rows[: proposal.prompts]]
 
 begun, there = time.perf_counter(), kept(home)
 for seed in proposal.seeds:
