@@ -237,7 +237,7 @@ from postlab.course.capstone import BUDGET, bill
 
 costs = bill()
 ranges = ["hours_low", "hours_high", "dollars_low", "dollars_high"]
-costs[["device", "project", "model", "rows", *ranges]].round(1).fillna("")
+costs[["device", "project", "model", "rows", *ranges]].round(1).astype(object).fillna("")
 
 # %%
 # NBVAL_CHECK_OUTPUT
