@@ -398,7 +398,7 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# For five of the eight metrics, the seed contributes clearly more than the prompts. But be careful with the column "from the seed". It is the standard deviation over the eight runs *on these 200 prompts*, and even runs that are equally good differ a little on 200 prompts. To see this, split the change of prompt $i$ in run $s$ into four parts:
+# For five of the eight metrics, the seed contributes clearly more than the prompts. But be careful with the column "from the seed". It is the standard deviation over the eight runs *on these prompts*, 200 for most metrics, and even runs that are equally good differ a little on 200 prompts. To see this, split the change of prompt $i$ in run $s$ into four parts:
 #
 # $$d_{is} = \mu + a_s + b_i + c_{is}$$
 #
@@ -406,8 +406,8 @@ noise["the larger"] = noise.idxmax(axis=1)
 #
 # $$\text{(from the seed)}^2 \approx \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad \text{(from the prompts)}^2 \approx \frac{\sigma_b^2 + \sigma_c^2}{n}$$
 #
-# $\sigma_c^2/n$ can't be larger than the square of the second column. So if you subtract the squares, what's left is a cautious estimate of $\sigma_a^2$. For arithmetic it is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is 5.7 points, for facts 5.4, for helpfulness 5.1 and for lists 4.4. For honesty, over-refusal and the format, hardly
-# anything is left: these eight runs don't show that the seed matters there. (With every run's score on every prompt, you could estimate all the parts separately. We leave that open.)
+# $\sigma_c^2/n$ can't be larger than the square of "from the prompts". So if you subtract the squares of the two columns, what's left is a cautious estimate of $\sigma_a^2$. For arithmetic it is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly
+# anything is left, so these eight runs don't show that the seed matters there. (With every run's score on every prompt, you could estimate all the parts separately. We leave that open.)
 #
 # If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. If you want to choose a checkpoint to ship, that's all you need. If you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that, and
 # puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
