@@ -528,7 +528,7 @@ ours = pd.DataFrame(train_grpo(policy, scored, STEPS))
 ours.round(3).T
 
 # %% [markdown]
-# In ten steps, the reward rises from 0.52 to 0.98. Does the loop also do what the library does? TRL's trainer gets the same starting model, prompts and learning rate. Through `rollout_func` it even uses your sampling function with the same random seeds.
+# In ten steps, the reward rises from 0.52 to 0.98. But does it compute the same as the library? TRL's trainer gets the same starting model, prompts and learning rate. Through `rollout_func` it even uses your sampling function with the same random seeds.
 #
 # **Predict first.** After ten steps, how close will the two runs be: roughly the same curve, nearly the same, or exactly the same?
 
@@ -911,7 +911,7 @@ pd.DataFrame(gained).T[["difference", "low", "high", "p", "n"]].rename_axis(["se
 # %% [markdown]
 # ## 11. How much of it is only format?
 #
-# A model that answers "It is 57" is wrong for a verifier that expects `#### 57`. Teach it the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading wants the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gained more than lenient accuracy, the difference is format.
+# A model that answers "It is 57" is wrong for a verifier that expects `#### 57`. Teach it the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading expects the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gained more than lenient accuracy, the difference is format.
 #
 # (`everyday` doesn't ask for a format, and its evaluation takes the last number anyway. So with `smol`, the strict reading below is the *reward's*. If the reward rises more than the evaluation does, the policy has learned to write for the reward.)
 

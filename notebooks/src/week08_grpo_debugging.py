@@ -628,8 +628,8 @@ pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 #
 # ### What the policies learned
 #
-# Do policies find such holes? We recorded GRPO runs with four different rewards. Each starts from the policy of week 5 after a short SFT on right answers. Code is rewarded by all tests or by the first two, JSON by its form or by form and truth. Every held-out reply is measured twice: by its own reward, and by a stricter check, called *unseen* below. For code, that's a set of further tests; for JSON, it's the true record. Only in the arm *form and
-# truth* is the stricter check the reward itself.
+# Do policies find such holes? We recorded GRPO runs with four different rewards. Each starts from the policy of week 5 after a short SFT on right answers. Code is rewarded by all tests or by the first two, JSON by its form or by form and truth. Every held-out reply is measured twice: by its own reward, and by a stricter check, called *unseen* below. For code, that's a set of further tests; for JSON, it's the true record. In the arm *form and
+# truth*, the stricter check is the reward itself.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
@@ -858,7 +858,7 @@ pd.DataFrame(told).round(3)
 #
 # **CISPO**, from [MiniMax-M1](https://arxiv.org/abs/2506.13585), is worth knowing, too. A clipped token in GRPO loses its gradient. CISPO clips the ratio but uses it as a constant weight in front of $A \log \pi$, so every token keeps a gradient. We haven't run it here, nor RLOO, an entropy bonus, or DAPO's penalty for overlong answers.
 #
-# Back to the zero-variance groups. This is their share by group size, as measured in the runs, and as computed by your function from Exercise 8.1 as if all prompts were equally hard:
+# Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
 
 # %%
 from postlab.course.week08 import plot_groups
