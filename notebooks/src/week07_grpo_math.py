@@ -873,8 +873,11 @@ plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 # - **DPO** did what its pairs asked for: 37 points more refusals of harmful requests (28 to 46), and 31 points more admissions that nobody can know the answer (23 to 40). But it can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. It refuses 31 points more of those as well.
 # - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). It also undid most of what DPO had done: safety fell by 30 points and honesty by 33. In return, needless refusals fell by 31 points and facts rose by 10.
 #
-# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward only looks at sums, there's no KL term, and the learning rate of 2e-4 never falls. The policy moved 4.4 nats per answer away from its start, more than DPO did (2.7) and far more than in the tiny model's GRPO stage (0.3). I'd first try a lower rate or a `beta` above zero. Neither has been tried, so this tells you what *this recipe*
+# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward only looks at sums, there's no KL term, and the learning rate of 2e-4 never falls. The policy moved 4.4 nats per answer away from its start, more than DPO did (2.7) and far more than in the tiny model's GRPO stage (0.3). So this tells you what *this recipe*
 # does, not what GRPO has to do.
+#
+# **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. In short trials with 64 completions per step and `beta` 0.02 (20 steps at 1e-4, and 20 at 2e-4), the training reward didn't rise: it stayed around 0.3. Nor did it in 26 steps from an SFT model that had never seen a sum: around 0.14. We stopped all three, so they
+# show that nothing happened early, and not where they would have ended. A gentler DPO (48 steps, half the weight on the likelihood term) moved safety and over-refusal by the same 19 points on the held-out prompts, so it told look-alikes apart no better. The rewards and shares are in `data/results/smol/trials.json`.
 #
 # Did the model learn new sums, or did it only become more reliable on the ones it sometimes got right? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only sharpens the model, pass@1 rises while pass@8 stays where it was. If the model now solves problems that none of eight samples solved before, pass@8 rises as well. Each problem was sampled eight times. Which
 # do you expect?
