@@ -319,7 +319,7 @@ def runs_of(*arms):
 plot_proxy(*curves(runs_of("eager judge")))
 
 # %% [markdown]
-# The reward rises from 0.55 to 0.65, while the share of good replies on held-out prompts falls from 58% to 34%. On all three seeds, the policy ends up refusing none of the harmful requests. Only the orange curve is in the trainer's log, so all you would see is a successful run.
+# The reward rises from 0.55 to 0.65 (the means of the first and the last five steps), while the share of good replies on held-out prompts falls from 58% to 34%. On all three seeds, the policy ends up refusing none of the harmful requests. Only the orange curve is in the trainer's log, so all you would see is a successful run.
 #
 # Now do what people most often skip, and **read the answers**, before and after:
 
