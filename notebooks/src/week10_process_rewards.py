@@ -3,7 +3,7 @@
 #
 # A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning.
 #
-# You build such a model this week and train a policy on its scores. The first result is a disappointing one, so you should know it before you see any good-looking curve: **our process reward model doesn't check the arithmetic.** It recognizes answers that aren't worked out, garbled text and stray lines. But when a well-formed solution goes wrong after its first step, it almost never notices. On held-out sums, this happened in 53 recorded solutions, and the model named the wrong step in one of them. So read every gain below as a gain from recognizing the *form* of a solution.
+# This week, you build such a model and look at runs in which a policy was trained on its scores. The first result is a disappointing one, so you should know it before you see any good-looking curve: **our process reward model doesn't check the arithmetic.** It recognises answers that aren't worked out, garbled text and stray lines. But when a well-formed solution goes wrong after its first step, it almost never notices. On held-out sums, this happened in 53 recorded solutions, and the model named the wrong step in one of them. So read every gain below as a gain from recognising the *form* of a solution.
 #
 # By the end you can explain
 #
@@ -12,7 +12,7 @@
 # - how to estimate best-of-n accuracy without bias,
 # - how to find out what a reward model sees and what it misses, and what a policy does when that model pays it.
 #
-# Sections 1 to 11 use the embedded model in every profile. There we know whether each step is right, so we can check everything, but you learn about the mechanism and not about the capability of large models. Section 12 repeats the procedure with the model of `smol`, `t4` or `rented`.
+# Sections 1 to 11 use the embedded model in every profile. There, an oracle knows whether each step is right, so we can check every claim. These sections show you the mechanism, not what large models can do. Section 12 repeats the procedure with the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -77,7 +77,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The verifier accepts the third reply because its answer is 57, but all three of its steps are labeled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch.
+# The verifier accepts the third reply because its answer is 57, but all three of its steps are labelled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch.
 #
 # ## 2. Which token carries the label?
 #
@@ -150,7 +150,7 @@ pd.DataFrame(
 # %% [markdown]
 # ## 3. Where do the labels come from?
 #
-# For PRM800K, people labeled 800,000 steps by hand. You probably can't pay for that. **Math-Shepherd** only needs the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts with the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout gets the right answer.
+# For PRM800K, people labelled 800,000 steps by hand. You probably can't pay for that. **Math-Shepherd** only needs the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts with the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout gets the right answer.
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
@@ -385,7 +385,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 #
 # We didn't start with this task. In our first attempts on training prompts, the sums had five or six terms, and we sampled them at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't:
 #
-# - **The model couldn't rank wrong additions.** With 2,400 solutions, 150 steps and a model of 1.4M parameters, its AUC for right steps against wrong additions was 0.43 to 0.49. An AUC of 0.5 is chance. For garbled steps the AUC was 0.95, and for blurted answers 1.00.
+# - **The model couldn't rank wrong additions.** With 2,400 solutions, 150 training steps, two learning rates and a model of 1.4M parameters, its AUC for right steps against wrong additions was 0.43 to 0.49. An AUC of 0.5 is chance. For garbled steps the AUC was 0.95, and for blurted answers 1.00.
 # - **Choosing by its scores did harm.** The best of 16 replies was right on 29% of the prompts, the majority on 66%.
 # - **Two changes didn't help.** We tried a longer run, which we stopped at step 300 of 500 because the loss was flat, and eight layers instead of four.
 # - **Easier sums left nothing to choose.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%.
@@ -408,7 +408,7 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every further step, *product* gets smaller, so it favors short replies. *sum* gets larger and favors long replies, and section 9 shows what that leads to.
+# With every further step, *product* gets smaller, so it favours short replies. *sum* gets larger and favours long replies, and section 9 shows what that leads to.
 
 # %% [markdown]
 # ## 6. Best of n
@@ -521,7 +521,7 @@ from postlab.course.week10 import gains, plot_choice, plot_gains
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ by any of the reward models rises up to about $n = 32$ and then falls. We come back to the reason below.
+# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. The process model is only slightly ahead of the outcome model. We come back to both results below.
 #
 # First, the comparison at $n = 16$, paired on the same prompts. Each tick mark is one seed:
 
@@ -551,9 +551,9 @@ over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 # %% [markdown]
 # **We found no clear advantage of step labels.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all, and an outcome label shows that as well as step labels do. Step labels can pay off if the differences are *inside* the solutions, and if the model can see them. In our pilot runs, the first was true and the second wasn't. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds.
 #
-# **Best-of-$n$ gets worse if $n$ is large.** Among 64 replies there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimization, and it happens without any training. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%. A single overrated reply can't change a vote by much.
+# **Best-of-$n$ gets worse if $n$ is large.** Among 64 replies there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%. A single overrated reply can't change a vote by much.
 #
-# **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5%, whether it uses the process scores or the outcome scores.
+# **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 #
 # The setting was chosen here too. With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
 
@@ -663,11 +663,11 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But 34 of the 37 wrong replies with an unusual number of steps are found, and only 44 of the 209 wrong ones with three or four steps.
+# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct solution has three or four. Among the wrong replies with three or four steps, the model names the right step in 43 of 207. Among those with any other number of steps, it does so in 35 of 39.
 #
 # Among replies with steps, the process model does name more first wrong steps than the outcome model, 32% against 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, and we haven't tested that.
 #
-# The lesson for benchmarks is that composition matters. Over all replies, every model that recognizes a blurted answer looks excellent.
+# The lesson for benchmarks is that composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
 
 # %% [markdown]
 # ## 8. Search over steps
@@ -741,7 +741,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs separate:
 #
 # - **The sum** pays for every further step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy finds this between steps 40 and 60. Its number of steps and its reward rise, and its accuracy falls to zero.
-# - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions, such as `40+59=199`. The model scores them as high as right ones.
+# - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
 # - **The gated sum** stays at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
 # The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps varies from seed to seed. Here is the share of held-out sums that are right, per seed:
@@ -801,11 +801,11 @@ pd.DataFrame(
 #
 # Other ways to use process rewards, which we haven't tested here:
 #
-# - **Step-level advantages.** In DeepSeekMath's process supervision, the scores of all steps in a group are normalized, and the advantage of a token is the sum of the normalized scores of the steps from there to the end. Now a good step earns credit even if a later one fails. PURE replaces that sum with the minimum of the future scores, to prevent the kind of hacking you've just seen.
+# - **Step-level advantages.** In DeepSeekMath's process supervision, the scores of all steps in a group are normalised, and the advantage of a token is the sum of the normalised scores of the steps from there to the end. Now a good step earns credit even if a later one fails. PURE replaces that sum with the minimum of the future scores, to prevent the kind of hacking you've just seen.
 # - **Implicit process rewards.** PRIME gets token-level rewards from the log-ratio of two language models, one of which is trained on outcomes only. It needs no step labels and keeps updating the reward model during training.
 # - **Generative verifiers** write out their reasoning about a solution before they judge it. A verifier that redoes the addition might see what ours can't.
 #
-# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons: it is hard to define a fine-grained step for general reasoning, it is hard to decide whether an intermediate step is right, and a reward model that the policy optimizes against invites reward hacking, so that it has to be retrained. You have met all three problems this week.
+# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons: it is hard to define a fine-grained step for general reasoning, it is hard to decide whether an intermediate step is right, and a reward model that the policy optimizes against invites reward hacking, so that it has to be retrained. This week you have met a small version of each.
 
 # %% [markdown]
 # ## 10. A bug hunt
@@ -848,7 +848,7 @@ pd.DataFrame(
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0, so every token of the prompt, and every token inside a step, is now labeled *wrong*. That applies to more than nine tokens in ten, whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train, as in the table in section 4.
+# `max(label, 0)` turns -100 into 0, so every token of the prompt, and every token inside a step, is now labelled *wrong*. That applies to more than nine tokens in ten, whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train, as in the table in section 4.
 #
 # </details>
 
@@ -860,7 +860,7 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 # %% [markdown]
 # ## 11. Real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. Steps that nobody labeled stay `None`. For example, ProcessBench says nothing about the steps after the first wrong one, and you shouldn't make up labels for them.
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. Steps that nobody labelled stay `None`. For example, ProcessBench says nothing about the steps after the first wrong one, and you shouldn't make up labels for them.
 
 # %% tags=["aside"]
 import pathlib
@@ -952,7 +952,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem, with one step per line. Nobody has labeled these steps, so we use the rollouts from section 3: four completions from each prefix, while the label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long and have only one step. In that case, the process reward model is just an outcome reward model.
+# We sample four solutions per problem, with one step per line. Nobody has labelled these steps, so we use the rollouts from section 3: four completions from each prefix, while the label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long and have only one step. In that case, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -975,7 +975,7 @@ if own:
         row["labels"] = labels
 
 # %% [markdown]
-# For each number of steps, the table shows how many solutions there are, how many have the right answer, and how many of their steps are labeled right. Check both shares: a model can't learn anything if all labels are the same.
+# For each number of steps, the table shows how many solutions there are, how many have the right answer, and how many of their steps are labelled right. Check both shares: a model can't learn anything if all labels are the same.
 
 # %%
 if own:
@@ -1003,7 +1003,7 @@ if own:
 # %% [markdown]
 # ### The reward model
 #
-# As in section 4, we take the body of the policy and replace the vocabulary layer with two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments are those of the profile's SFT stage, without the ones that only TRL understands.
+# As in section 4, we keep the body of the policy and replace the vocabulary layer with two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments are those of the profile's SFT stage, without the ones that only TRL understands.
 
 # %%
 if own:
@@ -1152,7 +1152,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labeled -100.
+# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labelled -100.
 #
 # *A likely follow-up:* how would you notice that -100 became 0? You would count the labels per row. A loss that falls quickly isn't a sign of success, because most of the extra labels are the same and easy to predict.
 #
@@ -1182,7 +1182,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. Reranking is the choice if they can't be compared, for example in free text. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimized.
+# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. Reranking is the choice if they can't be compared, for example in free text. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
 #
 # *A likely follow-up:* when does a majority vote fail? If one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
 #
