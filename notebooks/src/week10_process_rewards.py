@@ -726,7 +726,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 # %% [markdown]
 # ## 9. A process reward in reinforcement learning
 #
-# What happens if GRPO optimizes the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
+# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
 #
 # Note what these runs don't test. All three add the step scores up to *one number per reply*, so no step gets credit of its own. The promise of a denser reward, with an advantage for each step, remains open. We'll come back to it at the end of this section.
 #
@@ -805,7 +805,7 @@ pd.DataFrame(
 # - **Implicit process rewards.** PRIME gets token-level rewards from the log-ratio of two language models, one of which is trained on outcomes only. It needs no step labels and keeps updating the reward model during training.
 # - **Generative verifiers** write out their reasoning about a solution before they judge it. A verifier that redoes the addition might see what ours can't.
 #
-# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons: it is hard to define a fine-grained step for general reasoning, it is hard to decide whether an intermediate step is right, and a reward model that the policy optimizes against invites reward hacking, so that it has to be retrained. This week you have met a small version of each.
+# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons: it is hard to define a fine-grained step for general reasoning, it is hard to decide whether an intermediate step is right, and a reward model that the policy optimises against invites reward hacking, so that it has to be retrained. This week you have met a small version of each.
 
 # %% [markdown]
 # ## 10. A bug hunt
