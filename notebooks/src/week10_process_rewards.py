@@ -3,7 +3,7 @@
 #
 # A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning.
 #
-# This week, you build such a model and look at runs in which a policy was trained on its scores. The first result is a disappointing one, so you should know it before you see any good-looking curve: **our process reward model doesn't check the arithmetic.** It recognises answers that aren't worked out, garbled text and stray lines. But when a well-formed solution goes wrong after its first step, it almost never notices. On held-out sums, this happened in 53 recorded solutions, and the model named the wrong step in one of them. So read every gain below as a gain from recognising the *form* of a solution.
+# This week, you build such a model and look at runs in which a policy was trained on its scores. The first result is a disappointing one, so you should know it before you see any good-looking curve: **our process reward model doesn't check the arithmetic.** It recognises answers that aren't worked out, garbled text and stray lines. But when a solution starts correctly and goes wrong later, it almost never notices. On held-out sums, this happened in 53 recorded solutions, and the model named the first wrong step in one of them. So when you see a gain below, remember that the model mostly recognises the *form* of a good solution.
 #
 # By the end you can explain
 #
@@ -204,7 +204,7 @@ about = pd.DataFrame(
 about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, about 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
+# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
 #
 # **Predict first.** Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. Which error will be more common here?
 
@@ -249,7 +249,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# It is more common that a wrong step is called right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong.
+# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong.
 #
 # These labels cost $K$ completions per step, and they are only as good as the policy that completes them. If it solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step.
 
@@ -513,6 +513,8 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
+# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But they differ from each other by about one prompt at $n = 16$, so this table can't tell you which one is better.
+#
 # **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down? Does the process model beat the outcome model?
 
 # %% tags=["aside"]
@@ -551,7 +553,7 @@ over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 # %% [markdown]
 # **We found no clear advantage of step labels.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all, and an outcome label shows that as well as step labels do. Step labels can pay off if the differences are *inside* the solutions, and if the model can see them. In our pilot runs, the first was true and the second wasn't. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds.
 #
-# **Best-of-$n$ gets worse if $n$ is large.** Among 64 replies there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%. A single overrated reply can't change a vote by much.
+# **Best-of-$n$ gets worse if $n$ is large.** Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%. A single overrated reply can't change a vote by much.
 #
 # **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 #
@@ -589,6 +591,8 @@ change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
+# The stage is right on 81% of the held-out sums, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+#
 # ## 7. Where is the mistake?
 #
 # The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often exactly this step is named. For right solutions, it counts how often no step is named. The F1 score is the harmonic mean of the two shares.
@@ -744,7 +748,7 @@ plot_gamed(*curves(recorded["grpo"]))
 # - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
 # - **The gated sum** stays at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
-# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps varies from seed to seed. Here is the share of held-out sums that are right, per seed:
+# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. Here is the share of held-out sums that are right, per seed:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -801,11 +805,11 @@ pd.DataFrame(
 #
 # Other ways to use process rewards, which we haven't tested here:
 #
-# - **Step-level advantages.** In DeepSeekMath's process supervision, the scores of all steps in a group are normalised, and the advantage of a token is the sum of the normalised scores of the steps from there to the end. Now a good step earns credit even if a later one fails. PURE replaces that sum with the minimum of the future scores, to prevent the kind of hacking you've just seen.
+# - **Step-level advantages.** In DeepSeekMath's process supervision, the scores of all steps in a group are normalised, and the advantage of a token is the sum of the normalised scores of the steps from there to the end. So the steps of one reply get different advantages, and a step with a low score counts against itself and the steps before it, but not against those after it. PURE replaces that sum with the minimum of the future scores, to prevent the kind of hacking you've just seen.
 # - **Implicit process rewards.** PRIME gets token-level rewards from the log-ratio of two language models, one of which is trained on outcomes only. It needs no step labels and keeps updating the reward model during training.
 # - **Generative verifiers** write out their reasoning about a solution before they judge it. A verifier that redoes the addition might see what ours can't.
 #
-# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons: it is hard to define a fine-grained step for general reasoning, it is hard to decide whether an intermediate step is right, and a reward model that the policy optimises against invites reward hacking, so that it has to be retrained. This week you have met a small version of each.
+# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons. It is hard to define a fine-grained step for general reasoning. It is hard to decide whether an intermediate step is right. And a learned reward model leads to reward hacking, while retraining it costs resources and makes the pipeline more complicated. This week you have met a small version of each.
 
 # %% [markdown]
 # ## 10. A bug hunt
