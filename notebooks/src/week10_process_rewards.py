@@ -1,16 +1,18 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A verifier looks at the answer, a process reward model at every step on the way. That promises three things: a better choice among replies, the place of the mistake, and a denser reward. You build one, measure all three, and break the third.
+# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning.
 #
-# By the end you can say
+# This week, you build such a model and look at runs in which a policy was trained on its scores. The first result is a disappointing one, so you should know it before you see any good-looking curve: **our process reward model doesn't check the arithmetic.** It recognises answers that aren't worked out, garbled text and stray lines. But when a solution starts correctly and goes wrong later, it almost never notices. On held-out sums, this happened in 53 recorded solutions, and the model named the first wrong step in one of them. So when you see a gain below, remember that the model mostly recognises the *form* of a good solution.
 #
-# - what a step label is, where it stands, and what it costs to get one,
-# - how a process and an outcome reward model compare on the same solutions and the same budget,
-# - how to estimate best-of-n without fooling yourself,
-# - what such a model sees, what it does not, and what a policy does that is paid by it.
+# By the end you can explain
 #
-# Sections 1 to 11 run on the embedded model in every profile, where the truth of every step is known: *mechanism, not capability*. Section 12 does the same with the model of `smol`, `t4` or `rented`.
+# - what a step label is, which token carries it, and what it costs to get one,
+# - how a process and an outcome reward model compare on the same solutions and the same training budget,
+# - how to estimate best-of-n accuracy without bias,
+# - how to find out what a reward model sees and what it misses, and what a policy does when that model pays it.
+#
+# Sections 1 to 11 use the embedded model in every profile. There, an oracle knows whether each step is right, so we can check every claim. These sections show you the mechanism, not what large models can do. Section 12 repeats the procedure with the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -40,7 +42,7 @@ lab = postlab.start(week=10)
 # %% [markdown]
 # ## 1. What is a step?
 #
-# Wherever you say that it ends. For our sums at a comma or a full stop; for GSM8K at a line. A reply that only blurts its answer is one step.
+# Before you can score steps, you have to decide where they end, and that choice is yours. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that only states its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -51,9 +53,9 @@ for reply in ("12+30=42, 42+15=57. #### 57", "#### 57"):
 process.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=process.LINES)
 
 # %% [markdown]
-# A step is *right* here if the solution is still on track after it: the oracle follows the sum and checks every addition. After a wrong step nothing is right any more, not even a right answer.
+# In this notebook, a step is *right* if the solution is still on track after it. An oracle follows the sum and checks every addition. Once one step is wrong, all later steps count as wrong too, even if the final answer happens to be right.
 #
-# **Predict first.** The third reply below makes two slips that cancel. What do its three labels say, and what does a verifier of answers say?
+# **Predict first.** The third reply below makes two mistakes that cancel out. What are its three labels, and what does a verifier of final answers say about it?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -75,23 +77,25 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# ## 2. Where the label stands
+# The verifier accepts the third reply because its answer is 57, but all three of its steps are labelled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch.
 #
-# A process reward model is a token-classification head: two logits at every token, of which only a few have a label. The label of a step stands on its *last* token. There a causal model has read all of the step and nothing of the next. Everything else gets -100, which the loss leaves out.
+# ## 2. Which token carries the label?
+#
+# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: there, a causal model has read the whole step and nothing of the next one. All other tokens get the label -100, which the loss ignores.
 
 # %% [markdown]
 # ### Exercise 10.1 · about 15 minutes · medium
 #
-# `steps` `(B, T)` holds the number of the step that each token belongs to, and -1 for prompt and padding; `right` `(B, S)` holds 1 or 0 a step. Return the labels, `(B, T)`, of `right`'s dtype.
+# `steps` `(B, T)` gives the number of the step that each token belongs to, and -1 for the prompt and for padding. `right` `(B, S)` contains a 1 or a 0 per step. Return the labels, `(B, T)`, with the same dtype as `right`.
 #
 # <details><summary>Hint 1</summary>
 #
-# A token is the last of its step if the token behind it belongs to another one. What stands behind the last token of a row?
+# A token is the last one of its step if the next token belongs to a different step. What comes after the last token of a row?
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `right.gather(1, steps.clamp(min=0))` gives every token its step's label; `torch.where` keeps those you want.
+# `right.gather(1, steps.clamp(min=0))` gives every token the label of its step, and `torch.where` keeps the ones you want.
 #
 # </details>
 
@@ -120,7 +124,7 @@ step_labels = check.step_labels(step_labels)
 #
 # </details>
 #
-# On a padded batch:
+# Try it on a padded batch:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -128,7 +132,7 @@ batch = torch.tensor([[-1, -1, 0, 0, 1, 2, 2], [-1, 0, 0, 0, -1, -1, -1]])
 step_labels(batch, torch.tensor([[1, 0, 0], [1, 0, 0]])).tolist()
 
 # %% [markdown]
-# `process.encode_steps` does it on text: it tokenizes the reply whole (a tokenizer may join the end of a step and the space behind it), finds the token that holds each step's last character, and refuses rows that would be cut.
+# `process.encode_steps` does the same for text. It tokenizes the whole reply at once, because a tokenizer may merge the end of a step with the space that follows it. Then it finds the token that contains the last character of each step. It raises an error for rows that would be truncated.
 
 # %%
 from postlab.models import load_policy
@@ -144,13 +148,13 @@ pd.DataFrame(
 ).iloc[:, 18:]
 
 # %% [markdown]
-# ## 3. Where labels come from
+# ## 3. Where do the labels come from?
 #
-# For PRM800K people rated 800,000 steps. You will not pay for that. **Math-Shepherd** needs the final answer only: from the prefix that ends with a step, let the policy finish the solution $K$ times. The share that comes out right is the step's *soft* label; the *hard* label is 1 if any of them does.
+# For PRM800K, people labelled 800,000 steps by hand. You probably can't pay for that. **Math-Shepherd** only needs the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts with the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout gets the right answer.
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
-# First some solutions: sums of three or four terms, at temperature 1, where the policy blurts most and works some out. The held-out ones have sets of numbers that no training row holds together.
+# First we need some solutions. We sample them at temperature 1 for sums of three or four terms. With these settings, the policy blurts most of its answers and works out the rest. The held-out prompts use combinations of numbers that don't occur in any training prompt.
 
 # %%
 import random
@@ -175,7 +179,7 @@ def right(prompt, reply):
 
 
 # %% [markdown]
-# Eight replies to each prompt, cut into steps, and the truth about them, which only the oracle knows:
+# We sample eight replies per prompt and split them into steps. The true labels come from the oracle, which you wouldn't have for real problems:
 
 # %%
 prompts = sums("train", 240, f"notebook {lab.seed}")
@@ -190,7 +194,7 @@ truth = [process.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for
 outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
 
 # %% [markdown]
-# By the number of steps:
+# Here are the replies by number of steps:
 
 # %% tags=["aside"]
 about = pd.DataFrame(
@@ -200,7 +204,9 @@ about = pd.DataFrame(
 about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# **Predict first.** A rollout can err both ways: call a right step wrong because the policy fails from there, or a wrong step right because it slips back onto the track. Which will be the commoner error here?
+# Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
+#
+# **Predict first.** Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. Which error will be more common here?
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -218,7 +224,9 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# Over all of the recorded solutions, three seeds (`notebooks/experiments/week10_prm.py`). *missed*: of wrong steps those called right; *alarms*: of right steps those called wrong.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Six solutions are too few to answer the question, though.
+#
+# The next table uses all the recorded solutions, for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. First, where the record comes from:
 
 # %% tags=["aside"]
 import json
@@ -230,7 +238,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# *hard*: 'any' is 1 where any of the eight came out right, 'half' where at least half did:
+# The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -241,16 +249,16 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# The commoner error is a wrong step called right. In replies of several steps, rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right ones wrong.
+# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong.
 #
-# Such labels cost $K$ completions per step, and are only as good as the completer. Where it solves a problem one time in fifty, 'none of eight came out right' says little about the step.
+# These labels cost $K$ completions per step, and they are only as good as the policy that completes them. If it solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step.
 
 # %% [markdown]
-# ## 4. Two heads, one budget
+# ## 4. Two models, one budget
 #
-# Now the comparison that papers often skip: a **process** and an **outcome** reward model on the *same* solutions, from the same start, for the same optimizer steps. They differ in one thing: the outcome model has a label on the last token only.
+# Do step labels help at all? To find out, we train a **process** and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. They differ in one thing: the outcome model has a label on the last token only, which says whether the final answer is right. Many comparisons don't control for all of this.
 #
-# TRL has no trainer for this any more, and none is needed: a head of two classes, transformers' `Trainer`, and the collator that pads labels with -100.
+# TRL no longer has a trainer for process reward models, and you don't need one. A classification head with two classes, the `Trainer` from transformers and a collator that pads the labels with -100 are enough.
 
 # %%
 import contextlib
@@ -280,7 +288,7 @@ def new_head():
 
 
 # %% [markdown]
-# The trainer's arguments are the usual ones:
+# The training arguments are ordinary:
 
 # %%
 HOW = {"per_device_train_batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 10}
@@ -314,7 +322,7 @@ def trained_head(encoded, max_steps=60, run=None):
 
 
 # %% [markdown]
-# The same call twice, on the same rows with different labels. About half a minute each on two cores:
+# Now we make the same call twice, on the same rows with different labels. Each takes about half a minute on two cores:
 
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
@@ -325,7 +333,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# What each was given, and its loss (don't compare the losses: they are means over different tokens):
+# The table shows how many labels each model got, and its loss. Don't compare the two losses: they are averages over different tokens.
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -339,7 +347,7 @@ pd.DataFrame(
 ).set_axis(["process", "outcome"])
 
 # %% [markdown]
-# Week 8's doctor reads such a log too:
+# The doctor from week 8 can read these logs too. An empty table means that it found nothing to report:
 
 # %% tags=["aside"]
 from postlab.doctor import diagnose
@@ -351,7 +359,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# What does it say of a step? Six held-out replies: four of several steps that go wrong, the latest first, then one worked and one blurted. Wrong steps in bold:
+# Both logs look healthy, but a healthy log doesn't tell you what the model has learned. So let's look at its scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -371,12 +379,25 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# A blurted answer gets next to nothing: that is a *style*, and the easy part. Garbled steps are caught too. But a slip inside a well-made step may score as a right one does: so small a head knows little arithmetic. **Ask what a reward model sees before you ask what it scores.**
+# Look at the rows one by one. The blurted answer gets almost zero. So do a stray `#### 9` and a list that has nothing to do with the question. But `53+33=96` is a wrong addition, and it scores 0.94, as high as a right one. After it, `#### 126` gets 0.92. The second solution starts with a number that isn't in its sum, and no step scores below 0.88. **Before you trust the scores of a reward model, find out what it sees.**
+#
+# ### What we tried
+#
+# We didn't start with this task. In our first attempts on training prompts, the sums had five or six terms, and we sampled them at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't:
+#
+# - **The model couldn't rank wrong additions.** With 2,400 solutions, 150 training steps, two learning rates and a model of 1.4M parameters, its AUC for right steps against wrong additions was 0.43 to 0.49. An AUC of 0.5 is chance. For garbled steps the AUC was 0.95, and for blurted answers 1.00.
+# - **Choosing by its scores did harm.** The best of 16 replies was right on 29% of the prompts, the majority on 66%.
+# - **Two changes didn't help.** We tried a longer run, which we stopped at step 300 of 500 because the loss was flat, and eight layers instead of four.
+# - **Easier sums left nothing to choose.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%.
+#
+# So we *changed the task* to short sums, where most wrong replies are blurted. On this task a model of our size can see the difference between good and bad replies. The choice of task explains most of the success that you'll see in section 6.
+#
+# These pilot runs are only described in the experiment's docstring. We kept no results per prompt, so you can't recompute the numbers. We also haven't recorded the AUC on wrong additions for the models that you use here, and we haven't tested what would make such a model learn to add: more labels, a larger model, or single-digit steps. All of that is open.
 
 # %% [markdown]
-# ## 5. One number from many
+# ## 5. From step scores to one score
 #
-# To choose among replies you need one score per reply. *min*: a chain is as strong as its weakest link. *product*: every step has to hold, as if they were independent. *last*: the last step's label knew of all before it.
+# To choose among replies, you need one score per reply. There are several ways to combine the steps. *min* takes the lowest score, since a chain is only as strong as its weakest link. *product* treats the scores as independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -387,12 +408,14 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# *product* falls with every step and likes short replies; *sum* rises and likes long ones, as section 9 shows.
+# With every further step, *product* gets smaller, so it favours short replies. *sum* gets larger and favours long replies, and section 9 shows what that leads to.
 
 # %% [markdown]
-# ## 6. The best of n
+# ## 6. Best of n
 #
-# Draw $n$ replies, keep the one that scores best. To plot its accuracy over $n$ you need it for many $n$, without bias, from one pool of $N$ replies. Taking the first $n$ wastes the rest; drawing with replacement lets a reply meet itself. Average over *all* subsets instead: sorted by score, the reply at rank $r$ (the best is 0) is chosen in $\binom{N-1-r}{n-1}$ of $\binom{N}{n}$ subsets.
+# In best-of-n, you sample $n$ replies and keep the one with the highest score. To plot its accuracy against $n$, you need an estimate for many values of $n$ from one pool of $N$ replies.
+#
+# If you only use the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and it doesn't require going through them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies all come from the $N-1-r$ below it. That is the case in $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -403,16 +426,16 @@ f"{math.comb(64, 16):,} ways to take 16 of 64 replies"
 # %% [markdown]
 # ### Exercise 10.2 · about 20 minutes · hard
 #
-# `scores` and `right` are `(P, N)`: P prompts with N replies each, no two scores of a prompt equal. Return the expected accuracy of the best of `n`, `(P,)`.
+# `scores` and `right` are `(P, N)`: P prompts with N replies each. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, `(P,)`.
 #
 # <details><summary>Hint 1</summary>
 #
-# `math.comb(a, b)` is 0 where `b` is larger than `a`: no case is special.
+# `math.comb(a, b)` is 0 if `b` is larger than `a`, so you don't need any special cases.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Sort `right` by score with `argsort(descending=True)` and `gather`; then it is one matrix product with the weights of the ranks.
+# Sort `right` by score with `argsort(descending=True)` and `gather`. The rest is a matrix product with the weights of the ranks.
 #
 # </details>
 
@@ -437,7 +460,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# With the truth itself as the score, it is week 7's pass@n:
+# If the score is the truth itself, best-of-n becomes pass@n from week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -448,7 +471,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 [(n, round(best_of(tiebreak, good, n).item(), 4), round(pass_at_k(8, 2, n), 4)) for n in (1, 2, 4, 8)]  # fmt: skip
 
 # %% [markdown]
-# `process.best_of_n` does the same and lets equal scores share; `process.vote_of_n` is the majority of $n$ (self-consistency). On the 40 held-out prompts above, with your two heads:
+# `process.best_of_n` does the same and also handles ties, by averaging over the replies that share a score. `process.vote_of_n` takes the majority answer of $n$ replies, which is known as self-consistency. Let's apply both to the 40 held-out prompts from above, with your two models:
 
 # %% tags=["aside"]
 import re
@@ -474,7 +497,7 @@ last = iter(process.step_scores(outcome_head, tokenizer, flat))
 by_outcome = table(flat, lambda r: next(last)[-1])
 
 # %% [markdown]
-# The share of prompts that each way of choosing gets right, over $n$:
+# The table shows the share of prompts that each method gets right, for different values of $n$:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -490,7 +513,9 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# **Predict first.** With 200 prompts, 64 replies each and three seeds: which curve bends, which goes on rising, and does the process model beat the outcome model?
+# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But they differ from each other by about one prompt at $n = 16$, so this table can't tell you which one is better.
+#
+# **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down? Does the process model beat the outcome model?
 
 # %% tags=["aside"]
 from postlab.course.week10 import gains, plot_choice, plot_gains
@@ -498,7 +523,9 @@ from postlab.course.week10 import gains, plot_choice, plot_gains
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# Paired, on the same prompts, at $n = 16$; a stroke is a seed:
+# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. The process model is only slightly ahead of the outcome model. We come back to both results below.
+#
+# First, the comparison at $n = 16$, paired on the same prompts. Each tick mark is one seed:
 
 # %% tags=["aside"]
 names = [name for name in recorded["by_prompt"] if name not in ("majority", "oracle")]
@@ -506,13 +533,15 @@ points = gains(recorded["by_prompt"], names)
 plot_gains(points)
 
 # %% [markdown]
-# As numbers, with week 6's paired test:
+# Here are the same results as numbers, with the paired test from week 6:
 
 # %% tags=["aside"]
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# And the question of this section, process against outcome, each aggregation against the outcome model's one score; `p, all` is corrected for the table (Holm, week 6):
+# At $n = 16$, every reward model beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
+#
+# Now for the main question of this section. The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 
 # %% tags=["aside"]
 from postlab.stats import holm
@@ -522,12 +551,16 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# At $n = 16$ all six are inconclusive after the correction, and any gain is small beside that over the majority. What separates most good replies from bad ones here is whether they are worked out at all, and the outcome shows that as well as any step label. Process labels can pay where the difference lies *inside* solutions, for a model that can see it.
+# **We found no clear advantage of step labels.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all, and an outcome label shows that as well as step labels do. Step labels can pay off if the differences are *inside* the solutions, and if the model can see them. In our pilot runs, the first was true and the second wasn't. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds.
 #
-# At the right end of the figure **best of $n$ falls where $n$ is large**: among 64 replies there is one that the head overrates, and best-of-$n$ finds it. That is overoptimisation, with no training at all. At $n = 64$ the plain majority, right on 93%, beats best-of-$n$ by any of the reward models (73% at most). A vote cannot be fooled by one reply. The **weighted vote** adds up scores by answer. It takes from the reward model what the model knows, and from the vote what it doesn't know: which of several worked answers is right.
+# **Best-of-$n$ gets worse if $n$ is large.** Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%. A single overrated reply can't change a vote by much.
+#
+# **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+#
+# The setting was chosen here too. With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
 
 # %% [markdown]
-# **This week's stage**, `prm`: its parent, with the best of 16 replies to each held-out sum. All other answers are copied from the parent. Sixteen replies against one greedy answer is no comparison at equal cost, so the caveat is stored with the numbers:
+# **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
 
 # %%
 from postlab.evals import evaluate
@@ -558,23 +591,25 @@ change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric
 change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
+# The stage is right on 81% of the held-out sums, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+#
 # ## 7. Where is the mistake?
 #
-# The second promise. ProcessBench asks for the *first wrong step*: of wrong solutions, the share in which exactly that step is named; of right ones, the share that is let pass; and the harmonic mean of the two.
+# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often exactly this step is named. For right solutions, it counts how often no step is named. The F1 score is the harmonic mean of the two shares.
 
 # %% [markdown]
 # ### Exercise 10.3 · about 10 minutes · easy
 #
-# `found` and `truth` are `(n,)`: the place of the first wrong step, -1 for none. Return a scalar tensor; 0 where both shares are 0.
+# `found` and `truth` are `(n,)`. They contain the position of the first wrong step, or -1 if there is none. Return the F1 as a scalar tensor, and 0 if both shares are 0.
 #
 # <details><summary>Hint 1</summary>
 #
-# `truth == -1` are the right solutions. A right solution is a hit where `found` is -1 too.
+# The right solutions are those with `truth == -1`. For a right solution, the prediction is correct if `found` is -1 too.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# $2ab / (a + b)$; keep the divisor away from 0 with `clamp`.
+# The harmonic mean is $2ab / (a + b)$. Use `clamp` to keep the denominator away from 0.
 #
 # </details>
 
@@ -598,7 +633,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # </details>
 #
-# Why harmonic? Two lazy finders on ten solutions, eight of them wrong at step 0:
+# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, the second is the F1:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -607,7 +642,9 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 {name: (round((said == first).float().mean().item(), 2), process_f1(said, first).item()) for name, said in lazy.items()}  # fmt: skip
 
 # %% [markdown]
-# **Predict first.** A blurted answer is one step, so its first wrong step is easy to name. What will be left of the F1 when only replies with at least two steps are counted?
+# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, as it is for the one that never flags anything.
+#
+# **Predict first.** A blurted answer has only one step, so its first wrong step is easy to name. If we only count replies with at least two steps, how much of the F1 will be left?
 
 # %% tags=["aside"]
 from postlab.course.week10 import found_errors, plot_errors
@@ -619,7 +656,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# The right-hand panel as numbers; *slips* are its wrong replies. The outcome model names no place, so its 'wrong' is read as the *last* step and as the *first*. Below: of slips at each place, the share named.
+# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. Here is the right-hand panel as numbers, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows, for each position of the first wrong step, how often each method names it.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -630,12 +667,16 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# A benchmark's composition matters too. Over all replies, every finder that can tell a blurt looks excellent. Among those with steps, labels *at steps* pay: the process model finds more than the outcome model in either reading. So does the head on *rollouts*, whose labels come from final answers alone. But of the slips after the first step, this head finds almost none.
+# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct solution has three or four. Among the wrong replies with three or four steps, the model names the right step in 43 of 207. Among those with any other number of steps, it does so in 35 of 39.
+#
+# Among replies with steps, the process model does name more first wrong steps than the outcome model, 32% against 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, and we haven't tested that.
+#
+# The lesson for benchmarks is that composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
 
 # %% [markdown]
 # ## 8. Search over steps
 #
-# Best-of-$n$ judges finished replies. Beam search judges beginnings: every round, continue each of four prefixes by four steps, score, keep the best four. What it costs is tokens.
+# Best-of-$n$ scores complete replies. Beam search already scores the beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. The cost is the number of tokens that it generates.
 
 # %% tags=["aside"]
 from functools import partial
@@ -644,7 +685,7 @@ score = partial(process.step_scores, process_head, tokenizer)
 found = process.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
-# The reply kept, its score, and all tokens drawn on the way:
+# The table shows the reply that was kept, its score, and the number of tokens that were generated on the way:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -654,7 +695,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# Recorded, on 100 held-out prompts, three seeds. How many replies do a search's tokens buy?
+# The record has 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -665,7 +706,7 @@ same_cost = tokens / np.mean(recorded["reply_tokens"])
 print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} whole replies")
 
 # %% [markdown]
-# The nearest $n$ recorded below and above, on the same prompts; *cost*: the beams' tokens over best-of-$n$'s:
+# The comparison below uses the nearest recorded values of $n$, one below and one above, on the same prompts. *cost* is the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference, verdict
@@ -682,14 +723,18 @@ for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > s
 pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Neither row is at equal tokens: where *cost* is above 1 the beams had more. Search prunes early: a blurted beginning dies in the first round. It is also more exposed to the model's errors: what the head likes wrongly, it likes in every round.
+# Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best of 16 on 79% and best of 32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We only count the generated tokens here, not the forward passes of the reward model.
+#
+# Why isn't search better? It can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the model can't see wrong additions, it can't prune them either. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model likes.
 
 # %% [markdown]
-# ## 9. Paid by the step
+# ## 9. A process reward in reinforcement learning
 #
-# The third promise: a process reward model as the reward of GRPO. No verifier, no final answer. The recorded runs pay three ways: the **sum** of the steps' chances; the **weakest step**; and the sum, but only **if the answer is right**, which needs the verifier again.
+# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
 #
-# **Predict first.** For each of the three: what is the cheapest way to be paid more, and when will the policy find it?
+# Note what these runs don't test. All three add the step scores up to *one number per reply*, so no step gets credit of its own. The promise of a denser reward, with an advantage for each step, remains open. We'll come back to it at the end of this section.
+#
+# **Predict first.** For each of the three rewards, what is the cheapest way to get more of it? When will the policy find it?
 
 # %% tags=["aside"]
 from postlab.course.week10 import curves, plot_gamed
@@ -697,7 +742,13 @@ from postlab.course.week10 import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first all three teach the same: working sums out is paid, in two of them with no verifier in sight. Then look at the thin lines of the **sum**, one per seed. Every further step that looks right is paid once more. In one seed of three the policy discovers that, after about 40 of the 80 steps: *steps a reply* rises, *paid* rises, and *right* falls to the floor. The **weakest step** pays nothing for length, and is no repair: where its line falls, again in one seed of three, the policy has found wrong additions that this head scores as right. Which hole is found within 80 steps is luck. Only the **gate**, a verifier, closes both. By seed, the share of held-out sums that are right:
+# At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs separate:
+#
+# - **The sum** pays for every further step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy finds this between steps 40 and 60. Its number of steps and its reward rise, and its accuracy falls to zero.
+# - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
+# - **The gated sum** stays at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
+#
+# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. Here is the share of held-out sums that are right, per seed:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -707,7 +758,7 @@ pd.DataFrame(
 ).sort_values(["arm", "seed"]).round(2).set_index(["arm", "seed"])
 
 # %% [markdown]
-# What does the winner of the sum say? The seed with the most steps a reply:
+# What does a policy write when it has learned to exploit the sum? Here are some answers of the seed with the most steps per reply:
 
 # %% tags=["aside"]
 summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
@@ -715,9 +766,9 @@ gamed = max(summed, key=lambda run: numbers(run["heldout"][-1]["steps"]).mean())
 pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
 
 # %% [markdown]
-# Every addition is right, and nobody asked for the last one. The head judges whether a step follows, not whether it was wanted.
+# Every addition is right, but the last one shouldn't be there: the policy adds the last number twice. The model scores whether a step looks right, not whether it belongs in the solution.
 #
-# Does the doctor see it? It reads a log with reward and length, and no truth:
+# Would the doctor have caught this? It reads a log with the reward and the length, but without the accuracy:
 
 # %% tags=["aside"]
 KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
@@ -732,7 +783,7 @@ def log_of(run):
 
 
 # %% [markdown]
-# That run, and the gated ones:
+# We show it the log of this run and those of the gated runs:
 
 # %% tags=["aside"]
 gates = [run for run in recorded["grpo"] if "answer" in run["arm"]]
@@ -746,12 +797,24 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Only a second measure beside the reward tells a good run from a gamed one. **Log something that is not paid.**
+# The table is empty: the doctor reports nothing for the gated runs, and nothing for the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
+#
+# ### What we tried, and what is open
+#
+# The runs above aren't the first ones. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had a step too many, so there was nothing to reinforce. For this reason we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. In other words, we looked for a setting in which reward hacking *can* happen. The record shows that it does, but it can't tell you how often it would happen elsewhere.
+#
+# Other ways to use process rewards, which we haven't tested here:
+#
+# - **Step-level advantages.** In DeepSeekMath's process supervision, the scores of all steps in a group are normalised, and the advantage of a token is the sum of the normalised scores of the steps from there to the end. So the steps of one reply get different advantages, and a step with a low score counts against itself and the steps before it, but not against those after it. PURE replaces that sum with the minimum of the future scores, to prevent the kind of hacking you've just seen.
+# - **Implicit process rewards.** PRIME gets token-level rewards from the log-ratio of two language models, one of which is trained on outcomes only. It needs no step labels and keeps updating the reward model during training.
+# - **Generative verifiers** write out their reasoning about a solution before they judge it. A verifier that redoes the addition might see what ours can't.
+#
+# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons. It is hard to define a fine-grained step for general reasoning. It is hard to decide whether an intermediate step is right. And a learned reward model leads to reward hacking, while retraining it costs resources and makes the pipeline more complicated. This week you have met a small version of each.
 
 # %% [markdown]
 # ## 10. A bug hunt
 #
-# A colleague writes a head of his own. His loss is far below yours, after half the steps. His best-of-16 is hardly worse. And he calls every right solution wrong.
+# A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours. His best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What went wrong?
 
 
 # %% tags=["aside"]
@@ -764,7 +827,7 @@ def colleagues_rows(rows):
 
 
 # %% [markdown]
-# The same rows, half the steps:
+# We train on the same rows, for half as many steps:
 
 # %% tags=["aside"]
 theirs, their_log = trained_head(colleagues_rows(process_rows), max_steps=30)
@@ -773,7 +836,7 @@ again = iter(their_scores)
 by_theirs = table(flat, lambda r: process.aggregate(next(again), "min"))
 
 # %% [markdown]
-# First yours, then his:
+# The first row is your model, the second is his:
 
 # %% tags=["aside"]
 first = [process.first_wrong(r["labels"]) for r in flat]
@@ -789,7 +852,7 @@ pd.DataFrame(
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0: every token of the prompt and of every step is now labelled *wrong*. Nine tokens in ten are, whatever the solution, so a model that says 'wrong' to nearly everything has a small loss. The order of replies survives, hence the best-of-16; the chances mean nothing any more, hence the F1. Nothing crashed, as 0 is a class. Count your labels before you train: section 4's table does.
+# `max(label, 0)` turns -100 into 0, so every token of the prompt, and every token inside a step, is now labelled *wrong*. That applies to more than nine tokens in ten, whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train, as in the table in section 4.
 #
 # </details>
 
@@ -799,9 +862,9 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
-# ## 11. With real data
+# ## 11. Real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's own stepwise form into the rows used above. What nobody labelled stays `None`: behind the first wrong step ProcessBench says nothing, and neither should you.
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. Steps that nobody labelled stay `None`. For example, ProcessBench says nothing about the steps after the first wrong one, and you shouldn't make up labels for them.
 
 # %% tags=["aside"]
 import pathlib
@@ -813,7 +876,7 @@ bench |= {"steps": ["3 * 4 = 12", "12 - 2 = 11", "The answer is 11."], "label": 
 bench
 
 # %% [markdown]
-# A file of such rows, read:
+# Here is a file with one such row:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -824,14 +887,21 @@ with tempfile.TemporaryDirectory() as folder:
 real[0]["completions"], real[0]["labels"], process.first_wrong(real[0]["labels"])
 
 # %% [markdown]
-# On a GPU: `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`, `encode_steps(rows, tokenizer, separator="\n", max_length=1024, drop_long=True)`, a 1.5B or 7B model with LoRA and `num_labels=2`, then `step_rows("Qwen/ProcessBench", split="gsm8k")`, `step_scores(head, tokenizer, rows, separator="\n")` and `error_f1`. No large model was run here: the next section does this on a small scale, with your profile's own model.
+# On a GPU, you would proceed as follows:
+#
+# 1. Load the training data with `step_rows("peiyi9979/Math-Shepherd", split="train[:50000]")`.
+# 2. Encode it with `encode_steps(rows, tokenizer, separator="\n", max_length=1024, drop_long=True)`.
+# 3. Train a 1.5B or 7B model with LoRA and `num_labels=2`.
+# 4. Load the benchmark with `step_rows("Qwen/ProcessBench", split="gsm8k")`, score it with `step_scores(head, tokenizer, rows, separator="\n")`, and evaluate with `error_f1`.
+#
+# We haven't run this with a large model. The next section does it on a small scale, with the model of your profile.
 
 # %% [markdown]
 # ## 12. Your profile's own model
 #
-# Everything above happened where an oracle knows every step. Now the model that GRPO trained in week 7 under `smol`, `t4` or `rented`: it draws solutions to training problems, labels their steps by rollouts, gets a reward head, and the head chooses among its replies to held-out problems. The data are the ones that GRPO was trained on: GSM8K, or on `smol` one-step sums in words.
+# So far, we had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, a reward model is trained on those labels, and it then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
 #
-# By arithmetic this takes about 7 minutes on `smol`'s two cores, 20 on a T4 (where the model is the 1.5B) and 10 on an H100. None of it has been run on a GPU yet. It doesn't use Unsloth: nothing here is one of TRL's trainers, and Unsloth would replace the classes that the head is built from.
+# We estimate that this takes about 7 minutes on the two cores of `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -866,7 +936,7 @@ if own:
     fresh = fresh[: min(lab.profile.eval_prompts or 200, 60 if small else 200)]
 
 # %% [markdown]
-# What a verifier of answers knows, and nothing else is needed here: the last number of a reply, and whether it is the gold one.
+# The verifier looks for the last number of a reply and checks whether it is the right answer. Nothing more is needed here.
 
 # %%
 if own:
@@ -884,9 +954,9 @@ if own:
         return float(final_number(reply) == golds[prompt[-1]["content"]])
 
 # %% [markdown]
-# ### Draw, and label by rollouts
+# ### Sample solutions and label them with rollouts
 #
-# Four solutions per problem, a step a line. Nobody labelled these steps, so section 3's rollouts do: four completions from each prefix, and the last step's label is the outcome. A step counts as right if at least two of its four completions come out right. One-line replies, which are most of `smol`'s, have one step, so there the head is an outcome reward model.
+# We sample four solutions per problem, with one step per line. Nobody has labelled these steps, so we use the rollouts from section 3: four completions from each prefix, while the label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long and have only one step. In that case, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -909,7 +979,7 @@ if own:
         row["labels"] = labels
 
 # %% [markdown]
-# By the number of steps: the solutions, those with a right answer, and the labels of their steps. Look at both shares: a head learns nothing from labels that are all alike.
+# For each number of steps, the table shows how many solutions there are, how many have the right answer, and how many of their steps are labelled right. Check both shares: a model can't learn anything if all labels are the same.
 
 # %%
 if own:
@@ -920,7 +990,7 @@ if own:
 about.groupby("steps").agg(solutions=("right", "size"), right=("right", "mean"), labels=("steps right", "mean")).round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# The held-out replies are drawn before the policy gives up its place in memory: one greedy answer and eight samples per problem.
+# We also sample the held-out replies now, before the policy has to make room in memory: one greedy answer and eight samples per problem.
 
 # %%
 if own:
@@ -935,9 +1005,9 @@ if own:
     pool = process.sample_solutions(policy, tokenizer, places, n=8, new_tokens=new_tokens, seed=1)
 
 # %% [markdown]
-# ### The head
+# ### The reward model
 #
-# As in section 4: the policy's body, and two logits per token in place of the vocabulary. A 4-bit base can't be merged with its adapter, so GRPO's adapter goes on as an adapter, and it is trained further together with the new layer. The trainer's arguments are those of the profile's SFT; what only TRL knows is left out.
+# As in section 4, we keep the body of the policy and replace the vocabulary layer with two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments are those of the profile's SFT stage, without the ones that only TRL understands.
 
 # %%
 if own:
@@ -993,9 +1063,9 @@ if own:
 pd.DataFrame(head_log)[["step", "loss"]].dropna().iloc[[0, -1]] if own else None
 
 # %% [markdown]
-# ### Choose
+# ### Choose among replies
 #
-# The weakest step's chance is a reply's score. On the same held-out problems: the best of $n$ by the head, the majority, the vote weighted by the head's scores, and the oracle, which is right if any reply is.
+# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority, the vote weighted by the score, and the oracle, which is right if any of the replies is.
 
 # %%
 if own:
@@ -1047,7 +1117,7 @@ if own:
 plot_choice(pd.DataFrame(curves), of=8) if own else None
 
 # %% [markdown]
-# What does the head add? Paired, on the same problems, of eight replies, in points. The greedy answer costs one reply, so a gain over it is what seven more replies and a head have bought; the gain over the majority is the head's own.
+# How much does the reward model add? The table shows paired differences in points, on the same problems, with eight replies. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model buy you together. The gain over the majority is what the reward model itself adds.
 
 # %%
 if own:
@@ -1072,55 +1142,65 @@ if own:
 pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 
 # %% [markdown]
-# An interval that contains zero is *inconclusive*. Where the head doesn't beat the majority, remember section 6: a vote can't be fooled by one reply that the head overrates. And look at what it had to learn from: a few hundred solutions to problems that the policy has already been trained on, with labels that are only as good as the policy that completes them.
+# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed them.
 
 # %% [markdown]
 # ## What you have now
 #
-# Step labels from an oracle and from answers, two heads on one budget, and an estimator for best-of-$n$. Week 11 has several rewards at once.
+# You can label steps with an oracle or with rollouts, train a process and an outcome model on the same budget, and estimate best-of-$n$ without bias. You've also seen that a good best-of-$n$ curve doesn't show that a process reward model checks the steps. So far, each run was paid by a single reward. Next week, you combine several rewards.
 
 # %% [markdown]
 # ### Five interview questions
 #
-# **1.** Why does the label of a step stand on its last token, and what happens if it stands on all of them?
+# **1.** Why do you put the label of a step on its last token? What happens if you put it on all tokens of the step?
 #
 # <details><summary>Answer</summary>
 #
-# A causal model at an earlier token has not read the step. Labels on all tokens teach it to guess a step's fate from its beginning, and weigh long steps more. One token too late, it has seen how the next step begins, which leaks. Padding and prompt must have -100.
+# At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labelled -100.
+#
+# *A likely follow-up:* how would you notice that -100 became 0? You would count the labels per row. A loss that falls quickly isn't a sign of success, because most of the extra labels are the same and easy to predict.
 #
 # </details>
 #
-# **2.** Your process model beats the outcome model by ten points in best-of-64. What do you ask before you believe that step labels did it?
+# **2.** Your process model beats the outcome model by ten points in best-of-64. What do you check before you believe that the step labels made the difference?
 #
 # <details><summary>Answer</summary>
 #
-# The same solutions, steps, start and size? The number of labels, and what they cost? Which aggregation, chosen on what? Paired intervals over prompts, several seeds. The majority and the weighted vote beside it. And whether a difference in style, which both could see, explains it.
+# First, whether the comparison is fair: the same solutions, starting weights, model size and training steps, and a fair account of what the labels cost. Then how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
+#
+# *A likely follow-up:* how do you test the last point? I'd measure how well the model separates right steps from wrong ones among well-formed steps only, for example with an AUC on held-out solutions.
 #
 # </details>
 #
-# **3.** How do Monte Carlo step labels fail?
+# **3.** How can Monte Carlo step labels be wrong?
 #
 # <details><summary>Answer</summary>
 #
-# With a weak completer right steps of hard problems get 0; with a strong one wrong steps get 1, as it corrects them. They measure the chance of *this* policy to finish, not whether the step is right. More rollouts shrink the noise and not that bias. Compare with human or stronger-judge labels on a sample, by position and difficulty.
+# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large it is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
+#
+# *A likely follow-up:* how many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
 #
 # </details>
 #
-# **4.** System design: 16 replies a question is what you can afford. Vote, rerank or search?
+# **4.** System design: you can afford 16 replies per question. Do you vote, rerank or search?
 #
 # <details><summary>Answer</summary>
 #
-# Measure at equal tokens, the reward model's own passes counted. Vote where answers can be compared and errors scatter; rerank where they do not or replies are free text; weighted vote as the default of the two. Search where mistakes come early and the model sees them; else it only amplifies the model's errors. Watch the curve over n: where best-of-n falls, the reward model is being overoptimised.
+# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. Reranking is the choice if they can't be compared, for example in free text. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
+#
+# *A likely follow-up:* when does a majority vote fail? If one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
 #
 # </details>
 #
-# **5.** Research taste: a paper trains a policy on a process reward and its process reward doubles. What is missing?
+# **5.** Research taste: a paper trains a policy on a process reward and reports that the process reward has doubled. What is missing?
 #
 # <details><summary>Answer</summary>
 #
-# Something that was not paid: accuracy by a verifier on held-out problems, steps and length a reply, samples. How steps are aggregated (a sum pays for steps), and what a reply without an answer is paid. The same run with the outcome reward alone.
+# A measure that wasn't rewarded: the accuracy on held-out problems according to a verifier, the number of steps, the length of the replies, and some samples to read. I'd also ask how the step scores are aggregated (a sum pays for extra steps) and how a reply without an answer is rewarded. And I'd want the same run with the outcome reward alone.
+#
+# *A likely follow-up:* would taking the minimum instead of the sum fix it? It removes the incentive to add steps, but not the incentive to write wrong steps that the model scores highly.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2, labels; 3, process against outcome; appendix F, aggregation. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3, labels from rollouts. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): with answers' labels alone a reward model came to agree with process labels. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3, the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): what goes wrong with Monte Carlo labels and best-of-n as a yardstick. Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute. Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards is gamed.
+# **Papers.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): read section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute. Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).

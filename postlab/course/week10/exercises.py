@@ -122,7 +122,7 @@ STEP_LABELS = Exercise(
                 "steps": torch.tensor([[-1, -1, 0, 0, 0], [-1, 0, 1, 1, -1]]),
                 "right": torch.tensor([[1, 1], [0, 1]]),
             },
-            "the first row has one step, which ends with the row",
+            "the first row has one step, which ends at the end of the row",
         ),
     ),
     random=_solutions,
@@ -134,10 +134,10 @@ STEP_LABELS = Exercise(
             Case(
                 "steps [0, 0, 0] and right [1]",
                 {"steps": torch.tensor([[0, 0, 0]]), "right": torch.tensor([[1]])},
-                "a row without prompt or padding: its one step ends with it",
+                "a row without prompt or padding: its only step ends at the end of the row",
             ),
-            "Behind the last token of a row stands nothing, not the row's first token: "
-            "`roll` goes round; append a -1 in its place.",
+            "The last token of a row has no next token, but `roll` wraps around to the row's first "
+            "one: append a -1 instead.",
             ("torch.full_like(steps[:, :1], -1) -> steps[:, :1]",),
         ),
     ),
@@ -154,7 +154,7 @@ BEST_OF = Exercise(
                 "right": torch.tensor([[0.0, 1.0, 1.0]]),
                 "n": 2,
             },
-            "three pairs, in two of them the wrong 0.9 wins: 1/3",
+            "three pairs; the wrong 0.9 wins two of them: 1/3",
         ),
         Case(
             "scores [0.2, 0.4, 0.8, 0.6], right [1, 0, 1, 0] and n = 2",
@@ -163,7 +163,7 @@ BEST_OF = Exercise(
                 "right": torch.tensor([[1.0, 0.0, 1.0, 0.0]]),
                 "n": 2,
             },
-            "six pairs, the right 0.8 wins three: 1/2",
+            "six pairs; the right 0.8 wins three: 1/2",
         ),
         Case(
             "scores [0.2, 0.4, 0.8, 0.6], right [1, 0, 0, 0] and n = 1",
@@ -172,7 +172,7 @@ BEST_OF = Exercise(
                 "right": torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
                 "n": 1,
             },
-            "one reply is all there is to choose from: the mean, 1/4",
+            "with one reply there is nothing to choose: the mean, 1/4",
         ),
         Case(
             "scores [0.2, 0.6, 0.8, 0.9, 0.4], right [0, 0, 1, 0, 1] and n = 4",
@@ -181,7 +181,7 @@ BEST_OF = Exercise(
                 "right": torch.tensor([[0.0, 0.0, 1.0, 0.0, 1.0]]),
                 "n": 4,
             },
-            "five subsets, in four of them the wrong 0.9 wins, in one the right 0.8: 1/5",
+            "five subsets; the wrong 0.9 wins four, the right 0.8 one: 1/5",
         ),
     ),
     random=_replies,
@@ -196,7 +196,7 @@ PROCESS_F1 = Exercise(
         Case(
             "found [0, 2, -1, -1] and truth [0, 1, -1, -1]",
             {"found": torch.tensor([0, 2, -1, -1]), "truth": torch.tensor([0, 1, -1, -1])},
-            "1 of 2 wrong ones, 2 of 2 right ones: 2 * 1/2 * 1 / (1/2 + 1)",
+            "1 of 2 wrong solutions, 2 of 2 right ones: 2 * 1/2 * 1 / (1/2 + 1)",
         ),
         Case(
             "found [1, 2, 0, 2, 1, -1, 2] and truth [1, 2, 3, 0, -1, -1, -1]",
@@ -204,7 +204,7 @@ PROCESS_F1 = Exercise(
                 "found": torch.tensor([1, 2, 0, 2, 1, -1, 2]),
                 "truth": torch.tensor([1, 2, 3, 0, -1, -1, -1]),
             },
-            "2 of 4 wrong ones and 1 of 3 right ones: 2 * 1/2 * 1/3 / (1/2 + 1/3)",
+            "2 of 4 wrong solutions, 1 of 3 right ones: 2 * 1/2 * 1/3 / (1/2 + 1/3)",
         ),
     ),
     random=_predictions,
@@ -216,9 +216,9 @@ PROCESS_F1 = Exercise(
             Case(
                 "found [-1, 3] and truth [1, -1]",
                 {"found": torch.tensor([-1, 3]), "truth": torch.tensor([1, -1])},
-                "both accuracies are 0, and so is their mean",
+                "both accuracies are 0, so the F1 is 0",
             ),
-            "Where both accuracies are 0 the harmonic mean is 0 / 0: return 0.",
+            "If both accuracies are 0, the harmonic mean is 0 / 0: return 0.",
             (".clamp(min=1e-08) -> .clone()",),
         ),
     ),

@@ -146,11 +146,11 @@ def _f1(hits: Any, wrong: Any, passed: Any, right: Any) -> tuple[Any, Any, Any]:
 
 
 def plot_choice(frame: pd.DataFrame, *, of: int = 16) -> Figure:
-    """Draw accuracy over n, a curve a selector, with intervals over prompts.
+    """Draw accuracy over n, a curve per selector, with intervals over prompts.
 
     Args:
         frame: rows with `selector` (of SELECTORS), `n`, `value`, `low`, `high` from 0 to 1.
-        of: the n whose accuracies the headline tells.
+        of: the n whose accuracies the headline gives.
     """
     fig, (panel,) = panels(1, 1, (9.5, 4.6))
     ends = {}
@@ -175,14 +175,18 @@ def plot_choice(frame: pd.DataFrame, *, of: int = 16) -> Figure:
     panel.set_xlabel("replies to choose from, n", color=INK)
     panel.set_ylabel("held-out prompts right, %", color=INK)
     at = frame[frame["n"] == of].set_index("selector")["value"]
-    accuracies = ", ".join(
-        f"{SELECTORS[name][0]} {100 * at[name]:.0f}%" for name in SELECTORS if name in at.index
-    )
-    return headline(fig, f"Of {of} replies: {accuracies}")
+    titled = {
+        "vote by process, min": "the weighted vote",
+        "process, min": "best-of-n by the process model",
+        "majority": "the majority",
+    }
+    first, *rest = [f"{titled[n]} {{}}on {100 * at[n]:.0f}%" for n in titled if n in at.index]
+    parts = [first.format("is right ") + " of the prompts", *(x.format("") for x in rest)]
+    return headline(fig, f"With {of} replies, {', '.join(parts)}")
 
 
 def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
-    """Draw the points that each selector gains, with intervals and a stroke a seed.
+    """Draw the points that each selector gains, with intervals and a tick mark per seed.
 
     Args:
         frame: of `gains`.
@@ -203,7 +207,7 @@ def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
     best = frame.loc[frame["points"].idxmax()]
     return headline(
         fig,
-        f"Of 16 replies '{best['selector']}' gains {best['points']:+.0f} points over {over}"
+        f"With 16 replies, '{best['selector']}' gains {best['points']:+.0f} points over {over}"
         f" ({best['low']:+.0f} to {best['high']:+.0f})",
     )
 
@@ -229,12 +233,10 @@ def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
         panel.set_xlim(-0.04, 1.04)
         panel.grid(visible=False, axis="y")
         panel.grid(visible=True, axis="x", color="#e6e6e6")
-        panel.set_xlabel("F1 (dot); share of wrong ×, of right +", color=INK)
+        panel.set_xlabel("F1 (dot); accuracy on wrong (×), right (+)", color=INK)
         named = frame.set_index("finder")["f1"]
-        phrases.append(f"{about} {named['process']:.2f} against {named['random']:.2f}")
-    return headline(
-        fig, f"First wrong step, F1 of the process model and chance: {', '.join(phrases)}"
-    )
+        phrases.append(f"{about} {named['process']:.2f} (random guesses {named['random']:.2f})")
+    return headline(fig, f"The process model's F1 for the first wrong step: {', '.join(phrases)}")
 
 
 def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -272,7 +274,9 @@ def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     panel.set_yticks([])
     panel.spines["bottom"].set_visible(False)
     panel.grid(visible=False)
-    return headline(fig, f"Of {slips} first wrong steps (bold), {caught} score below one half")
+    return headline(
+        fig, f"{caught} of {slips} first wrong steps score below 0.5 (wrong steps in bold)"
+    )
 
 
 def _apart(values: Sequence[float], gap: float) -> list[float]:

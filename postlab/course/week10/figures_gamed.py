@@ -38,7 +38,7 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> Figure:
-    """Draw what was paid, the steps a reply and what was true; a column an arm, a line a seed.
+    """Draw the reward, the steps per reply and the share right; a column per arm, a line per seed.
 
     Args:
         steps: of `curves`.
@@ -48,9 +48,9 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
     arms = list(dict.fromkeys(steps["arm"]))
     fig, places = panels(3, len(arms), (10, 6.4), sharex=True, sharey="row")
     lines = (
-        ("proxy", "paid", STAGE_COLOURS["multi"]),
-        ("steps", "steps a reply", GREY),
-        ("truth", "right", STAGE_COLOURS["grpo"]),
+        ("proxy", "reward", STAGE_COLOURS["multi"]),
+        ("steps", "steps per reply", GREY),
+        ("truth", "share right", STAGE_COLOURS["grpo"]),
     )
     phrases = []
     for column, arm in enumerate(arms):
@@ -71,6 +71,6 @@ def plot_gamed(steps: pd.DataFrame, looks: pd.DataFrame, *, window: int = 5) -> 
                 panel.set_xlabel("step (circles: held out, greedy)", color=INK)
             if row == 0:
                 panel.set_title(arm, loc="left", size=12, color=INK)
-        heldout_mean = heldout.groupby("step")["truth"].mean()
-        phrases.append(f"{arm} {heldout_mean.iloc[-1]:.2f} (best {heldout_mean.max():.2f})")
-    return headline(fig, f"Right at the end, held out: {'; '.join(phrases)}")
+        ends = heldout[heldout["step"] == heldout["step"].max()]
+        phrases.append(f"{arm} {(ends['truth'] < 0.5).sum()} of {ends['seed'].nunique()}")
+    return headline(fig, f"Seeds that end below 50% on held-out sums: {'; '.join(phrases)}")

@@ -50,7 +50,10 @@ def test_the_choice_says_what_16_replies_are_worth():
         for n in (1, 16)
     ]
     said = title(figures.plot_choice(pd.DataFrame(rows)))
-    assert said == "Of 16 replies: process, min 75%, majority 50%"
+    assert said == (
+        "With 16 replies, best-of-n by the process model is right on 75% of the prompts,"
+        " the majority on 50%"
+    )
 
 
 FOUND = {"process": [0, 1, -1, -1], "random": [0, 0, 0, -1]}
@@ -68,7 +71,7 @@ def test_errors_are_pooled_over_seeds_and_can_leave_short_replies_out():
     long = figures.found_errors([run], least=2).set_index("finder")
     assert long.loc["random", "f1"] == 0.0 and long.loc["random", "replies"] == 3
     said = title(figures.plot_errors({"all": both.reset_index()}))
-    assert "all 1.00 against 0.50" in said
+    assert "all 1.00 (random guesses 0.50)" in said
 
 
 def test_the_outcomes_verdict_is_read_at_the_last_step_and_at_the_first():
@@ -93,8 +96,12 @@ def test_what_was_paid_is_drawn_above_what_was_true():
     ]
     run = {"arm": "sum", "seed": 0, "log": log, "heldout": looks}
     fig = gamed.plot_gamed(*gamed.curves([run, run | {"seed": 1}]))
-    assert title(fig) == "Right at the end, held out: sum 0.00 (best 0.50)"
-    assert [panel.get_ylabel() for panel in fig.axes] == ["paid", "steps a reply", "right"]
+    assert title(fig) == "Seeds that end below 50% on held-out sums: sum 2 of 2"
+    assert [panel.get_ylabel() for panel in fig.axes] == [
+        "reward",
+        "steps per reply",
+        "share right",
+    ]
 
 
 def test_step_scores_count_what_was_caught():
@@ -104,7 +111,7 @@ def test_step_scores_count_what_was_caught():
         {"completions": ["#### 4"], "scores": [0.1], "labels": [0]},
     ]
     said = title(figures.plot_step_scores(rows))
-    assert said == "Of 2 first wrong steps (bold), 1 score below one half"
+    assert said == "1 of 2 first wrong steps score below 0.5 (wrong steps in bold)"
 
 
 def test_labels_that_would_overlap_are_moved_apart_and_keep_their_order():
