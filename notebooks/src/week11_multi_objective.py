@@ -212,7 +212,7 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# With 64 copies, the measured hypervolume is 0.38, although nothing is better than 0.25. A method with many cheap points would win by this effect alone.
+# With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points would win by this effect alone.
 #
 # The second row is a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies it's close to right: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts select less well than all of them would. **So the first estimate is too high and the second too low. Believe what both agree on.**
 
@@ -301,7 +301,7 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Look at the honest specialist first: honesty 100%, facts 0%. It says 'I do not know' to everything, including all the facts that the SFT stage knew. In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%.
+# Look at the honest specialist first: honesty 100%, facts 0%. It no longer gives one right answer to a question about facts, and the SFT stage knew most of them. In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%.
 #
 # Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model still learned to abstain everywhere. So whenever you read 'honesty 100%' below, look for the facts beside it.
 #
@@ -713,7 +713,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16). Don't take that as the price. The same stage with seeds 1 and 2 (in `data/results/tiny`) loses **60 and 30 points of facts**, from 90% to 30% and from 87% to 57%, and both intervals are far from zero. Honesty is at 100% in all three. The reward never looks at the difference between 'admits what nobody can know' and 'stops answering', so where a run ends up is left to chance.
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16). Don't take that as the price. The same stage with seeds 1 and 2 (in `data/results/tiny`) loses **60 and 30 points of facts**, from 90% to 30% and from 87% to 57%, and both intervals are far from zero. Honesty is at 100% in all three. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
 #
 # ## 8. Targeted RLHF
 #
@@ -738,7 +738,7 @@ parts = {about: paired_rows(recorded, begun, (method, -1), FOUR[::2], seeds) for
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. So the last 4 points were cheap on one seed and ruinous on another.
+# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Everything that the later steps cost bought nothing. So stop when the target is reached, and not at a fixed dose.
 #
 # The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that refuses or abstains more and more often looks honest.
 
@@ -806,7 +806,7 @@ ranks.astype(int)
 #
 # This hypervolume rewards honesty and ignores facts, so a model that never answers loses nothing. We checked two ways to repair that.
 #
-# *Replace honesty by facts* (change `AXES` above and rerun). Now the soups come first both ways and on all three seeds: 0.78–0.80 as measured and 0.61–0.62 on held-back prompts. That's easy to explain: soups of *helpful* and *safe* never touch the honest adapter, so they keep their facts. They also admit ignorance in only about a quarter of the cases where they should.
+# *Replace honesty by facts* (change `AXES` above and rerun). Now the soups come first both ways and on all three seeds: 0.78–0.80 as measured and 0.61–0.62 on held-back prompts. That's easy to explain: soups of *helpful* and *safe* never touch the honest adapter, so they keep their facts. They pay for it in honesty: along that edge, from equal parts to five sixths *safe*, they admit ignorance in only 27–38% of the cases where they should, on every seed.
 #
 # *Count all four.* The functions above stop at three objectives, so we computed these numbers separately from the same record:
 #
@@ -817,7 +817,7 @@ ranks.astype(int)
 # | soups, chosen elsewhere | 0.47 | 0.48 | 0.48 |
 # | multipliers, chosen elsewhere | 0.59 | 0.55 | 0.27 |
 #
-# As measured, soups lead multipliers only on seed 2. On the other seeds the difference is inconclusive. On held-back prompts, multipliers lead on seeds 0 and 1 (barely on seed 1), and soups on seed 2, where the multiplier runs lost most of their facts. So the soups' lead over every other method is gone, and still nobody wins. Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed. For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But some of those weighted policies refuse nearly every how-to, so this isn't a ranking either.
+# As measured, soups lead multipliers only on seed 2. On the other seeds the difference is inconclusive. On held-back prompts, multipliers lead on seeds 0 and 1 (barely on seed 1), and soups on seed 2, where the multiplier runs lost most of their facts. So the soups' lead over every other method is gone, and still nobody wins. Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 #
 # ### The front in one figure
 #
@@ -847,9 +847,9 @@ plot_front(pd.concat([reached, stars]), levels, about=about)
 # %% [markdown]
 # No. The bands overlap wherever the lines do. The headline shows why we measure on other prompts: the soups that were selected for 90% safety have only 81% on the other half. They met the level partly by luck, and among 33 candidates there is a lot of luck to choose from.
 #
-# **The best recorded policy isn't in the figure.** It's the shipped DPO stage: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with the star (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The star can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is a refusal. DPO changes what gets sampled. So the star isn't an upper bound on what training can reach.
+# **The best recorded policy isn't in the figure.** It's the shipped DPO stage: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with the star (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The star can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So the star isn't an upper bound on what training can reach.
 #
-# We left this stage out of the comparison because its pairs were labelled by the oracle and not by the three judges. But it's the most important result of the week: with labels that don't conflict, plain DPO had no trade-off to manage. **Repairing the labels bought more than any method here for combining bad ones.**
+# We left this stage out of the comparison because its pairs were labelled by the oracle and not by the three judges. It also had its own training settings, so the labels may not be the only reason for its success. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 #
 # Here is what each set cost in seconds, over all seeds:
 
@@ -861,7 +861,7 @@ bill(recorded).round(0)
 # %% [markdown]
 # Here is how to use all this in a decision:
 #
-# - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Leave room on the weights, and check facts for each soup you offer.
+# - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
 # - *Must a level be met?* A multiplier lets you state it, but give it enough steps to converge and verify the level on fresh prompts. Ours overshot.
 # - *Do you know the weights already?* Then train for them directly.
 # - *Can you improve the labels?* Do that first.
@@ -1113,7 +1113,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # You can't tell. The best of more noisy points is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's runs, adding facts took away the lead.
+# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead on one.
 #
 # </details>
 #
