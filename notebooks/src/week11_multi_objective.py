@@ -107,7 +107,7 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 #
 # <details><summary>Hint</summary>
 #
-# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. To dominate takes `all` of one comparison and `any` of another.
+# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` of one comparison and `any` of the other.
 #
 # </details>
 
@@ -227,7 +227,7 @@ SIDES = ("prompt", "chosen", "rejected")
 pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
-# We now train three adapters with DPO, one per judge. They all start from the SFT stage of week 3 and use the setup of week 5, with the same number of steps. Only the judge differs.
+# We now train three adapters with DPO, one per judge. They all start from the SFT stage of week 3 and train as in week 5, for 24 steps each. Only the judge differs.
 
 # %%
 import contextlib
@@ -497,7 +497,7 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 # The advantages are almost the same. Dividing by the group's standard deviation cancels the weight. **Weights only trade rewards off against each other within one group.** In groups where only one judge sees a difference, that judge has full force, whatever its weight is. (`scale_rewards="none"` avoids this.)
 
 # %% [markdown]
-# The rest of this week leans on a recorded run. Here is where it comes from:
+# From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
 
 # %% tags=["aside"]
 import json
@@ -669,7 +669,7 @@ for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
-# If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. What neither of them sees is that the honest judge also pays for abstaining on facts.
+# If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
 #
 # So look at the multiplier itself, in recorded runs at three levels, beside the safety that it's supposed to hold:
 
@@ -738,7 +738,7 @@ parts = {about: paired_rows(recorded, begun, (method, -1), FOUR[::2], seeds) for
 pd.concat(parts).round(2)
 
 # %% [markdown]
-# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Everything that the later steps cost bought nothing. So stop when the target is reached, and not at a fixed dose.
+# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
 #
 # The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that refuses or abstains more and more often looks honest.
 

@@ -169,7 +169,7 @@ HYPERVOLUME = Exercise(
                 },
                 "only [2, 2] is above the reference in both",
             ),
-            "A point that is below the reference in some objective covers nothing and subtracts nothing.",
+            "A point that is below the reference in one objective covers and subtracts nothing.",
             ("(points - reference).clamp(min=0) -> points - reference",),
         ),
         Edge(
