@@ -671,7 +671,7 @@ for finding in diagnose(log):
 # %% [markdown]
 # If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
 #
-# So look at the multiplier itself, in recorded runs at three levels, beside the safety that it's supposed to hold:
+# So look at the multiplier itself, in recorded runs at three levels (seed 0), beside the safety that it's supposed to hold:
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -713,7 +713,7 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16). Don't take that as the price. The same stage with seeds 1 and 2 (in `data/results/tiny`) loses **60 and 30 points of facts**, from 90% to 30% and from 87% to 57%, and both intervals are far from zero. Honesty is at 100% in all three. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16, before any correction for looking at several metrics). Don't take that as the price. The same stage with seeds 1 and 2 (in `data/results/tiny`) loses **60 and 30 points of facts**, from 90% to 30% and from 87% to 57%, and both intervals are far from zero. Honesty is at 100% in all three. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
 #
 # ## 8. Targeted RLHF
 #
@@ -806,7 +806,7 @@ ranks.astype(int)
 #
 # This hypervolume rewards honesty and ignores facts, so a model that never answers loses nothing. We checked two ways to repair that.
 #
-# *Replace honesty by facts* (change `AXES` above and rerun). Now the soups come first both ways and on all three seeds: 0.78–0.80 as measured and 0.61–0.62 on held-back prompts. That's easy to explain: soups of *helpful* and *safe* never touch the honest adapter, so they keep their facts. They pay for it in honesty: along that edge, from equal parts to five sixths *safe*, they admit ignorance in only 27–38% of the cases where they should, on every seed.
+# *Replace honesty by facts* (change `AXES` above and rerun). Now the soups come first both ways and on all three seeds: 0.78–0.80 as measured and 0.61–0.62 on held-back prompts, where some of their margins are inconclusive. That's easy to explain: soups of *helpful* and *safe* never touch the honest adapter, so they keep their facts. They pay for it in honesty: along that edge, from equal parts to five sixths *safe*, they admit ignorance in only 27–38% of the cases where they should, on every seed.
 #
 # *Count all four.* The functions above stop at three objectives, so we computed these numbers separately from the same record:
 #
