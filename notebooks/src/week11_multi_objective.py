@@ -227,7 +227,7 @@ SIDES = ("prompt", "chosen", "rejected")
 pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
-# We now train three adapters with DPO, one per judge. They all start from the SFT stage of week 3 and train as in week 5, for 24 steps each. Only the judge differs.
+# We now train three adapters, one per judge. They all start from the SFT stage of week 3 and train with DPO as in week 5, but with fewer steps (24) and a lower learning rate. Only the judge differs.
 
 # %%
 import contextlib
@@ -849,7 +849,7 @@ plot_front(pd.concat([reached, stars]), levels, about=about)
 #
 # **The best recorded policy isn't in the figure.** It's the shipped DPO stage: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with the star (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The star can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So the star isn't an upper bound on what training can reach.
 #
-# We left this stage out of the comparison because its pairs were labelled by the oracle and not by the three judges. It also had its own training settings, so the labels may not be the only reason for its success. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+# We left this stage out of the comparison because its pairs were labelled by the oracle and not by the three judges. It was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so this doesn't prove that the labels are the reason; for that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
 #
 # Here is what each set cost in seconds, over all seeds:
 
