@@ -1,13 +1,17 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is safe. One that answers everything is helpful, to everybody. Here three numbers pull apart. By the end you can say
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer answers a single question about facts.
 #
-# - what a Pareto front is, how to measure one, and how much is luck,
-# - what mixed pairs, weighted rewards, multipliers, targeted RLHF and soups of weights do with several objectives,
-# - which is better here, where, and what it costs in helpfulness.
+# So how do you train for several goals at once, and how do you notice what you paid? By the end you can explain
 #
-# Sections 1 to 10 run on the embedded model, in every profile: *mechanism, not capability*. Section 11 sets soups against mixed pairs on the model of `smol`, `t4` or `rented`.
+# - what a Pareto front is, how to measure one, and how much of it is luck,
+# - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
+# - which of them does better here, and what each costs in helpfulness and in facts.
+#
+# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal. For honesty it's the share of facts still answered.
+#
+# Sections 1 to 10 run on the embedded model, in every profile. They show you the *mechanism, not what a large model can do*. Section 11 compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -37,7 +41,13 @@ lab = postlab.start(week=11)
 # %% [markdown]
 # ## 1. Three judges who disagree
 #
-# The *helpful* judge asks whether you got what you asked for, whoever it hurts and whoever could know it. The *safe* one asks whether it could hurt: it is milder where the target is a thing and not a person, but even then it prefers a refusal to any rough deed. The *honest* one is content with 'I do not know'. They are made from the oracle, without noise, each blind to what the others see.
+# We need judges that conflict, so we build three:
+#
+# - The *helpful* judge asks whether you got what you asked for. It doesn't care who gets hurt or whether anybody can know the answer.
+# - The *safe* judge asks whether the reply could hurt someone. It's milder when the target is a thing and not a person, but even then it prefers a refusal to instructions for anything rough.
+# - The *honest* judge asks whether the reply claims something false or unknowable. It's always content with 'I do not know', even when the model knows the answer. That's the loophole we'll follow through this week.
+#
+# All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
 
 # %%
 import pandas as pd
@@ -57,7 +67,7 @@ REQUESTS = {
 TRUTH = {"unsafe": "safety", "howto": "helpfulness"}
 
 # %% [markdown]
-# What each gives for the steps and for a refusal, and what the oracle says:
+# The table shows how each judge scores the steps and a refusal, and what the oracle says:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -70,11 +80,11 @@ for asked, item in REQUESTS.items():
 pd.DataFrame(table).set_index(["asked", "reply"])
 
 # %% [markdown]
-# On the bakers the truth sides with the safe judge, on the lamps with the helpful one. **The truth has no conflict here; the judges have.**
+# For the bakers, the truth agrees with the safe judge. For the lamps, it agrees with the helpful one. **The truth has no conflict here. The judges do.**
 #
-# The simplest peace is a weighted sum: helpfulness counts 1, safety counts $w$. Refusing pays where $w$ times what it gains in safety is more than the 1 it loses.
+# The simplest compromise is a weighted sum: helpfulness counts 1 and safety counts $w$. A refusal then wins when $w$ times the safety it gains is larger than the 1 point of helpfulness it loses.
 #
-# **Predict first.** From which $w$ on is each of the four refused? Is there a $w$ that refuses the bakers and not the lamps?
+# **Predict first.** Above which $w$ is each of the four requests refused? Is there a $w$ that refuses both requests about bakers and neither about lamps?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -83,21 +93,21 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 {name: round(1 / gain, 2) for name, gain in gains.items()}
 
 # %% [markdown]
-# Between 4/3 and 2 the sum wants what the truth wants. It can, because the safe judge says *how bad*: a half for a burnt lamp, nothing for a burnt baker. Some methods below use that, some throw it away.
+# Yes: between 4/3 and 2, the weighted sum wants exactly what the truth wants. That works because the safe judge says *how bad* a reply is: half a point for burning a lamp, nothing for burning a baker. Some of the methods below use that information, and some throw it away.
 
 # %% [markdown]
 # ## 2. Fronts
 #
-# A policy is a point. One *beats* another if it is nowhere worse and somewhere better. What nobody beats is the front; the choice on it is yours.
+# With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. Which of them to use is your decision, not the metric's.
 
 # %% [markdown]
 # ### Exercise 11.1 · about 10 minutes · easy
 #
-# `points` is `(N, K)`, more is better; return `(N,)` bool, True for those that no other point beats. Two equal points do not beat each other.
+# `points` is `(N, K)`, and more is better. Return an `(N,)` bool tensor that is True for the points that no other point dominates. Two equal points don't dominate each other.
 #
 # <details><summary>Hint</summary>
 #
-# `points[:, None] >= points[None]` compares all pairs: `(N, N, K)`. Beating is `all` of one comparison and `any` of another.
+# `points[:, None] >= points[None]` compares all pairs at once and has shape `(N, N, K)`. For one point to dominate another, you need `all` of one comparison and `any` of the other.
 #
 # </details>
 
@@ -131,21 +141,21 @@ points = torch.tensor([[0.9, 0.2], [0.6, 0.6], [0.5, 0.6], [0.2, 0.9], [0.2, 0.2
 pareto_front(points).tolist()
 
 # %% [markdown]
-# To compare *sets* of policies by one number: the **hypervolume**, what the points cover together above a reference. For shares and reference 0 it is a share of the unit square, or cube.
+# To compare *sets* of policies by one number, people use the **hypervolume**: the area or volume that the points cover together, measured from a reference point. When all metrics are shares and the reference is 0, it's a share of the unit square or cube.
 
 # %% [markdown]
 # ### Exercise 11.2 · about 15 minutes · medium
 #
-# The area that `points`, `(N, 2)`, cover above `reference`, `(2,)`: a scalar tensor. Points come in any order, beaten ones among them; one that is not above the reference in both covers nothing.
+# Compute the area that `points`, `(N, 2)`, cover together above `reference`, `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
 #
 # <details><summary>Hint 1</summary>
 #
-# Clamp `points - reference` at 0, and sort by the first objective, largest first.
+# Clamp `points - reference` at 0, then sort by the first objective, largest first.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Walk to the left: each strip is as wide as the step to the next point and as high as the best so far (`cummax`).
+# Walk to the left. Each strip is as wide as the distance to the next point and as high as the best height so far (`cummax`).
 #
 # </details>
 
@@ -175,9 +185,9 @@ hypervolume = check.hypervolume(hypervolume)
 round(hypervolume(points, torch.zeros(2)).item(), 2)
 
 # %% [markdown]
-# **The best of many is partly luck.** Each point is a mean over prompts. Take a policy that is right half the time in both objectives, so that it truly covers 0.25, and measure copies of it, each with luck of its own.
+# **The best of many is partly luck.** Each point is a mean over a limited number of prompts, so it's noisy. Take a policy that is right half the time in both objectives, so that its true hypervolume is 0.25. Now measure several copies of it, each on fresh random outcomes.
 #
-# **Predict first.** How much do 1, 8 and 64 copies of the same policy seem to cover together?
+# **Predict first.** How much area do 1, 8 and 64 copies of the same policy seem to cover together?
 
 # %% tags=["aside"]
 import numpy as np
@@ -202,12 +212,14 @@ def covered(many, way):
 pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1, 8, 64)}).round(2)
 
 # %% [markdown]
-# A method with many cheap points would win by that alone. The second row chooses on one half of the prompts and measures on the other: who was lucky there has no luck here. Of copies it is right, but for the luck of twenty draws; where policies differ, half the prompts choose worse than all would. **The first is too high, the second too low; believe what both say.**
+# With 64 copies, the measured hypervolume is 0.38, although the true value is 0.25. A method with many cheap points would win by this effect alone.
+#
+# The second row is a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies it's close to right: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts select less well than all of them would. **So the first estimate is too high and the second too low. Believe what both agree on.**
 
 # %% [markdown]
 # ## 3. One objective each
 #
-# Pairs for one judge: it says which of two replies is better, the others' word unheard.
+# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge. The other judges have no say in them.
 
 # %% tags=["aside"]
 rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
@@ -215,7 +227,7 @@ SIDES = ("prompt", "chosen", "rejected")
 pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
-# Three adapters from the SFT stage of week 3, by DPO as in week 5: the same steps and shape, another judge.
+# We now train three adapters, one per judge. They all start from the SFT stage of week 3 and train with DPO as in week 5, but with fewer steps (24) and a lower learning rate. Only the judge differs.
 
 # %%
 import contextlib
@@ -248,7 +260,7 @@ def specialist(objective, folder):
 
 
 # %% [markdown]
-# About a quarter of a minute each on two cores:
+# Each takes about a quarter of a minute on two cores:
 
 # %% tags=["aside"]
 place = tempfile.TemporaryDirectory()
@@ -256,7 +268,7 @@ for objective in JUDGES:
     specialist(objective, f"{place.name}/{objective}")
 
 # %% [markdown]
-# All three in one model:
+# We load all three into one model:
 
 # %% tags=["aside"]
 model, tokenizer = load_policy(f"{place.name}/helpful", profile="tiny", bits=32)
@@ -265,7 +277,7 @@ for objective in JUDGES:
 list(model.peft_config)
 
 # %% [markdown]
-# Measured by the oracle on held-out prompts: 40 a family here, 100 in the recorded run below.
+# The oracle measures them on held-out prompts: 40 per family here, and 100 in the recorded run below.
 
 # %% tags=["aside"]
 from IPython.utils.capture import capture_output
@@ -289,25 +301,29 @@ def told(model, adapter=None):
 pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 
 # %% [markdown]
-# Part of this is what was ordered. The safe judge voted against burning lamps as well as bakers; such rough deeds are half of the how-to's, and only what `safe` refuses beyond that half has spread to plain ones. About half of the honest judge's pairs on facts preferred 'I do not know' to a wrong value.
+# Look at the honest specialist first: honesty 100%, facts 0%. It no longer gives one right answer to a question about facts, and the SFT stage knew most of them. In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%.
 #
-# Now read the columns of which a judge never spoke. In the recorded run (100 prompts per family, three seeds), `safe` also raises honesty from 31% to 59–61% and costs facts (85% to 72%), and `honest` also raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
+# Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model still learned to abstain everywhere. So whenever you read 'honesty 100%' below, look for the facts beside it.
+#
+# Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
+#
+# Training on one judge also moved metrics that this judge never looked at. In the recorded run, `safe` raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. And `honest` raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
 
 # %% [markdown]
 # ## 4. Soups
 #
-# Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy an objective, then average *weights*:
+# Suppose that you don't know yet how much safety your users will want. Retraining for every request is expensive. Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy per objective and then average their *weights*:
 #
 # $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
 #
-# Three trainings, and every $w$ is a policy. It works as far as policies that went on from one start stay linearly connected: a hope about your model, tested by measuring the soups.
+# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups.
 #
-# With LoRA there is a trap. An adapter adds $\frac{\alpha}{r} BA$, and the average of products is not the product of averages.
+# With LoRA there's a trap. An adapter adds $\frac{\alpha}{r} BA$ to a matrix, and the average of products isn't the product of averages.
 
 # %% [markdown]
 # ### Exercise 11.3 · about 10 minutes · medium
 #
-# What the soup adds to one matrix. `a` is `(K, r, in)`, `b` is `(K, out, r)`, `weights` is `(K,)`, `scaling` is $\alpha / r$. Return `(out, in)`.
+# Compute what the soup adds to one matrix. `a` is `(K, r, in)`, `b` is `(K, out, r)`, `weights` is `(K,)`, and `scaling` is $\alpha / r$. Return `(out, in)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -316,7 +332,7 @@ pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `weights[:, None, None]` meets them.
+# `weights[:, None, None]` broadcasts against that shape.
 #
 # </details>
 
@@ -338,7 +354,7 @@ lora_soup = check.lora_soup(lora_soup)
 #
 # </details>
 #
-# PEFT's `add_weighted_adapter` has a dozen ways. *cat* lays the factors side by side: rank 16 three times is rank 48, and the product is exactly the sum. *svd* cuts that back to rank 16. *linear* averages the factors. How far is each from your soup, on one matrix?
+# PEFT's `add_weighted_adapter` offers about a dozen ways to combine adapters. *cat* puts the factors side by side: three adapters of rank 16 become one of rank 48, whose product is exactly the weighted sum. *svd* compresses that back to rank 16. *linear* averages the factors themselves. How far is each of them from your soup, on one matrix?
 
 # %% tags=["aside"]
 layer = model.base_model.model.model.layers[0].mlp.down_proj
@@ -356,9 +372,11 @@ for way in ("cat", "svd", "linear"):
 pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 
 # %% [markdown]
-# *cat* is exact up to rounding. *svd* loses what rank 16 cannot hold. *linear* puts the root of each weight on A and on B, and is worst just here: as all three began with SFT's factors, the cross terms add SFT up about three times. `objectives.soup` uses *cat*, and asks for weights that add up to 1: each adapter holds the whole SFT stage, so the soup holds it once.
+# *cat* is exact, apart from rounding. *svd* loses what doesn't fit into rank 16. *linear* is far off: its largest error is twice the largest entry of the average itself. It multiplies both A and B by the square root of each weight, so the A of one adapter also meets the B of another. That's especially harmful here. All three adapters started from SFT's factors, and these cross terms add up to about three times the SFT update instead of once.
 #
-# **Predict first.** Half *helpful*, half *safe*: will its safety lie half way between the two, above, or below?
+# `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT stage, so the soup then contains it exactly once.
+#
+# **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between the two, above that, or below?
 
 # %% tags=["aside"]
 found = []
@@ -372,9 +390,13 @@ from postlab.course.week11 import plot_soups
 plot_soups(pd.DataFrame(found))
 
 # %% [markdown]
-# Were behaviour linear in the weights, each number would move evenly along an edge. But a reply flips where two log-probs cross. Where both numbers of a middle are nearer to their better end, the soup is more than a compromise.
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, where halfway would be 50%. Its helpfulness is 88%, where halfway would be 64%. So on these two metrics the soup does better than a straight compromise. On honesty it does worse (25%, where halfway would be 42%). The recorded run shows the same pattern on all three seeds, with safety at 60–63% and helpfulness at 91–94%.
 #
-# The weights are chosen after training, by whoever uses the model. Choose some:
+# Why isn't it a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
+#
+# Now be careful with the figure's title. It names the soup whose *worst* metric is best, and that soup looks excellent, but facts aren't among its three metrics. In the recorded run, soups of *safe* and *honest* alone with at least half *honest* are 100% honest, and they answer at most 13% of the facts. Nobody would ship such a model, so always ask which axis a front leaves out.
+#
+# With soups, you choose the weights after training. Choose some yourself:
 
 # %% tags=["aside"]
 from postlab.show import soup_mixer
@@ -391,7 +413,7 @@ soup_mixer(model, tokenizer, prompts, adapters=list(JUDGES))
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague sweeps the weights too. Her code runs, and she concludes that weights do not matter.
+# A colleague sweeps the weights too. Her code runs without an error, and she concludes that the weights make no difference.
 
 
 # %% tags=["aside"]
@@ -406,18 +428,18 @@ hers = {w: told(colleagues_soup({"helpful": w, "safe": 1 - w})) for w in (0.9, 0
 pd.DataFrame(hers).T.rename_axis("helpful")
 
 # %% [markdown]
-# What does her second call do?
+# What happens on her second call?
 #
-# <details><summary>What it is</summary>
+# <details><summary>Answer</summary>
 #
-# `add_weighted_adapter` returns in silence when an adapter of that name is there already. Her first soup answers three times. Delete the old one before, as `objectives.soup` does. The habit that finds it: after any merge, check one matrix against the sum you meant.
+# `add_weighted_adapter` returns silently if an adapter with that name already exists, so her first soup answers all three times. Delete the old adapter before you make a new one, as `objectives.soup` does. One habit would have caught this: after every merge, compare one matrix with the sum you meant.
 #
 # </details>
 
 # %% [markdown]
 # ## 5. Mixed pairs
 #
-# One training set, rows of all judges, mixed by weight. A pair is a vote, and DPO follows the majority. But of what?
+# The most common recipe needs no new method at all: put the preference pairs of all the judges into one training set, mixed by weight. Each pair then acts like a vote, and DPO follows the majority. But who has the majority, and on which prompts?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -429,15 +451,17 @@ judges = pd.Series([row["objective"] for row in rows], name="judge")
 pd.crosstab(judges, families, normalize="columns").round(2)
 
 # %% [markdown]
-# Equal shares of rows. Yet on unsafe requests the safe judge casts most votes, as it spends its rows on two families and the helpful one on four. **A weight on data is not a weight on objectives.** And a vote has no size: 'refuse, a lamp, but it sounds bad' counts as much as 'refuse, a person'.
+# Each judge labelled the same number of rows, but they don't have the same influence. On unsafe requests, 73% of the votes are the safe judge's, because it spends all its rows on two families while the helpful judge spreads its rows over four. The honest judge has 72% of the votes on facts for the same reason. **A weight on data isn't a weight on objectives.**
+#
+# A vote also has no size. 'Refuse, because it's a lamp but it sounds bad' counts as much as 'refuse, because it's a person'.
 
 # %% [markdown]
 # ## 6. Weighted rewards
 #
-# GRPO takes several rewards: `reward_funcs=[...]`, `reward_weights=[...]`. A judge returns a number a completion, or None where it has nothing to say, which TRL leaves out of the sum. Then there are two orders (`multi_objective_aggregation` in TRL 1.14):
+# In reinforcement learning, you can weight the objectives directly. TRL's GRPO takes several rewards: `reward_funcs=[...]` and `reward_weights=[...]`. Each judge returns one number per completion, or None if it has no opinion, and TRL leaves a None out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
-# - `"sum_then_normalize"`, the default: weigh and add, then normalise inside the group;
-# - `"normalize_then_sum"`: normalise each reward inside its group, then weigh and add, then normalise over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
+# - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
+# - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
 
 
 # %% tags=["aside"]
@@ -451,7 +475,7 @@ def advantages(rewards, weights, order):
 
 
 # %% [markdown]
-# **Predict first.** Four answers to *burn a lamp*: two give the steps, two refuse. Helpfulness weighs 1, safety 1.5. Which pair is reinforced, in each order?
+# **Predict first.** Take four answers to *burn a lamp*: two give the steps and two refuse. Helpfulness has weight 1 and safety 1.5. Which two answers are reinforced under each order?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -460,9 +484,9 @@ rewards = torch.tensor([[1.0, 0.5], [1.0, 0.5], [0.0, 1.0], [0.0, 1.0]])  # step
 {order: advantages(rewards, torch.tensor([1.0, 1.5]), order) for order in ORDERS}
 
 # %% [markdown]
-# The sum weighs 1 against 1.5 times a half, and gives the steps. Normalised first, the half has become a whole, and it refuses. A judge who says *how much* needs the first order; rewards on different scales need the second.
+# With the default, the steps win: they gain 1 point of helpfulness and lose only 1.5 times a half in safety. If each reward is normalised first, the safe judge's half point is stretched to the same spread as the helpful judge's full point, so the larger weight decides and the refusals win. If your judges say *how much*, you need the first order. If your rewards are on different scales, you need the second.
 #
-# The default has a blind spot of its own. A group in which only the safe judge varies, at weight 1 and at a hundredth:
+# The default has a blind spot of its own. Here is a group in which only the safe judge's scores vary, with weight 1 and with weight 0.01:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -470,10 +494,10 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 {w: advantages(rewards, torch.tensor([1.0, w]), ORDERS[0]) for w in (1.0, 0.01)}  # fmt: skip
 
 # %% [markdown]
-# Nearly the same push. Dividing by the group's deviation takes the weight out again: **weights trade rewards only inside one group.** Where one judge alone sees a difference it has its full force whatever its weight. (`scale_rewards="none"` keeps the size.)
+# The advantages are almost the same. Dividing by the group's standard deviation cancels the weight. **Weights only trade rewards off against each other within one group.** In groups where only one judge sees a difference, that judge has full force, whatever its weight is. (`scale_rewards="none"` avoids this.)
 
 # %% [markdown]
-# The recorded run, with its provenance:
+# From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
 
 # %% tags=["aside"]
 import json
@@ -485,7 +509,9 @@ seeds = recorded["provenance"]["seeds"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A seed decides rows, prompts, order and draws; all but the targeted runs (section 8) begin at the one SFT stage, and all answer the same 100 held-out prompts a family. Mixed pairs and weighted rewards along one ladder: helpfulness has weight 1, safety and honesty have $r$ each. Means over seeds, intervals over prompts:
+# A seed decides the training rows, the prompts, their order and the sampling. All runs except the targeted ones (section 8) start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
+#
+# The figure shows mixed pairs and weighted rewards on the same ladder of weights: helpfulness has weight 1, and safety and honesty have weight $r$ each. Lines are means over seeds, and the bands are intervals over prompts.
 
 # %% tags=["aside"]
 from postlab.course.week11 import interval_rows, plot_weights
@@ -496,9 +522,13 @@ rows = [interval_rows(recorded, method, FOUR, seeds) for method in ("mixed", "we
 plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
 
 # %% [markdown]
-# Where do the lines cross, and how steeply? The ladder was the same; what a rung *means* was not.
+# The two methods respond to the same ladder very differently. With mixed pairs, everything changes gradually: safety and helpfulness cross between r = 0.75 and 1.1. With weighted rewards, safety and honesty stay near zero up to 0.75 and then jump, as section 1 suggests. Below r = 1, making something up pays more than admitting ignorance, and giving the steps always pays more than refusing. So a weight tuned for one method tells you nothing about the other.
 #
-# TRL's other order at one rung, r = 1.7, by seed. The group above said that the lamp's half is lost there:
+# At r = 1.7 the judges' sum wants what the truth wants, but GRPO still refuses 30–48% of the harmless how-tos, depending on the seed. The objective is right, and training doesn't reach it.
+#
+# **The figure has no line for facts, and that is where honesty is paid for.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at 1.1, 17% at 1.7 and 0% at *only*. Weighted rewards keep 60–68% from r = 1.1 on, while their honesty is 100% (means over seeds; by seed, r = 1.7 keeps 71%, 63% and 47%). At equal honesty, weighted rewards kept far more facts here.
+#
+# Next, the same rung (r = 1.7) with TRL's other order, seed by seed. From the four answers above you'd expect it to lose sight of the safe judge's half point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
@@ -506,25 +536,27 @@ from postlab.course.week11 import paired_rows
 paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
 
 # %% [markdown]
-# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it is *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)): a wider clip, silent groups drawn anew, a loss by token. Nothing about safety; week 8 ablated it.
+# That's what happens on two seeds: over-refusal rises by 21 and 33 points, and the third (+4) is inconclusive. Honesty doesn't change, because it's already at 100% in both. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
+#
+# > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
 # %% [markdown]
 # ## 7. A level and a multiplier
 #
-# 'Safety weighs 1.7' means nothing to anybody. 'At least 80% refused, and as helpful as that allows' does:
+# 'Safety has weight 1.7' means nothing to the people who have to approve your model. 'It refuses at least 80% of unsafe requests and is as helpful as that allows' does. That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
 #
 # $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
 #
-# The inner minimum is one line: below its level the multiplier grows, above it shrinks, never below 0. To the policy it is a weight of the safe judge that somebody else moves. That is Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), with GRPO in place of PPO and made-up judges in place of learned ones.
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. Above the level it shrinks, but never below 0. To the policy, it looks like a weight of the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), here with GRPO instead of PPO and with our made-up judges instead of learned reward and cost models.
 
 # %% [markdown]
 # ### Exercise 11.4 · about 5 minutes · easy
 #
-# A step of dual ascent for several constraints: `multipliers`, `measured` and `levels` are `(K,)`, `rate` is a number.
+# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` are `(K,)`, and `rate` is a number.
 #
 # <details><summary>Hint</summary>
 #
-# What sign has `levels - measured` while a constraint is broken? And what would a negative multiplier pay for?
+# What is the sign of `levels - measured` while a constraint is violated? And what would a negative multiplier reward?
 #
 # </details>
 
@@ -546,7 +578,7 @@ dual_step = check.dual_step(dual_step)
 #
 # </details>
 #
-# Alone it can be followed by hand. Maximise $1 - x^2$ with $x \ge 0.5$: the best reply to $\lambda$ is $x = \lambda / 2$.
+# You can follow a toy problem by hand. Maximise $1 - x^2$ subject to $x \ge 0.5$. For a given $\lambda$, the best response is $x = \lambda / 2$.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -557,9 +589,9 @@ for _ in range(8):
 track
 
 # %% [markdown]
-# It goes to 1, where $x$ is just 0.5. A policy needs steps to follow: the multiplier grows meanwhile, and overshoots. Hence a small rate.
+# The multiplier converges to 1, where $x$ is exactly 0.5. This toy responds at once to each change of $\lambda$. A policy needs many steps to respond, and while it does, the multiplier keeps growing and overshoots. That's why the rate has to be small.
 #
-# In TRL the multiplier is an entry of `trainer.reward_weights`. A fourth reward of weight 0 watches what is held, unsafe requests refused and unanswerable ones admitted:
+# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: the share of unsafe requests refused and of unanswerable questions admitted as such.
 
 # %%
 HELD, LEVEL, RATE = {"safety": 1, "honesty": 2}, 0.7, 0.2  # the place of each judge's weight
@@ -576,7 +608,7 @@ def watch(prompts, completions, **columns):
 
 
 # %% [markdown]
-# And a callback moves the weights:
+# A callback then updates the weights:
 
 # %%
 from transformers import TrainerCallback
@@ -592,10 +624,10 @@ class DualAscent(TrainerCallback):
 
 
 # %% [markdown]
-# Multipliers begin at 1.5. A trial that is not recorded began at 1, with half the rate: it learned to comply in its first steps, drew no refusal any more, and no multiplier reached it. **No weight pays for what is never drawn.**
+# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1 with half the rate. The policy learned to comply within its first steps, stopped sampling refusals, and then no multiplier could bring them back. **You can't reward what is never sampled.**
 
 # %% [markdown]
-# The run that makes this week's stage, `multi`, from SFT.
+# This run makes the week's stage, `multi`, from SFT:
 
 # %%
 from postlab.sampling import rollout_func
@@ -627,7 +659,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# Does the doctor of week 8 see anything in its log?
+# Does the doctor of week 8 find anything in its log?
 
 # %% tags=["aside"]
 from postlab.course import week_of
@@ -637,7 +669,9 @@ for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
-# If it speaks of a traded reward: this trade was ordered, by the multiplier, which no log shows. So look at it yourself, in recorded runs at three levels, beside what it holds:
+# If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
+#
+# So look at the multiplier itself, in recorded runs at three levels (seed 0), beside the safety that it's supposed to hold:
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -651,7 +685,9 @@ for one in recorded["runs"][str(seeds[0])]["lagrange"][::3]:
 plot_dual(pd.concat(frames))
 
 # %% [markdown]
-# A multiplier is an integral of the past: while it moves at the last step the run has not settled, and its level is a wish. How near did each come, on held-out prompts?
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. At 98%, the multiplier has flattened out. At 50% and 80% it's still falling, because safety is far above the level.
+#
+# How close did the runs come to their levels on held-out prompts?
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -661,7 +697,11 @@ table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.ite
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# And the stage made here, as every other stage is measured:
+# Not close. Asked for 60%, 70% or 80%, the policies refuse 95%, 92% and 97%, and pay for the excess with 31–44% over-refusal. That isn't a level being held. It's overshoot in a run of 24 steps that hasn't converged. The 50% row looks better (62%) only because it's an average: the three seeds reached 91%, 69% and 26%. At 90% and above the levels are met.
+#
+# Honesty is at 100% in every row, whatever the level. Facts are the price again: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
+#
+# Now we measure the stage that you've just made, in the same way as every other stage:
 
 # %%
 from postlab.evals import compare
@@ -673,11 +713,13 @@ shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "fact
 changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
 
 # %% [markdown]
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16, before any correction for looking at several metrics). Don't take that as the price. The same stage with seeds 1 and 2 (in `data/results/tiny`) loses **60 and 30 points of facts**, from 90% to 30% and from 87% to 57%, and both intervals are far from zero. Honesty is at 100% in all three. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
+#
 # ## 8. Targeted RLHF
 #
-# The roadmap's recipe: DPO first, then RL on safety alone; the dose is the knob. Recorded: GRPO on the safe judge, on unsafe requests and deeds that only sound like them, after two starts. One is this week's DPO on pairs mixed at r = 0.5, which lean to helpfulness, the other the shipped DPO stage of week 5, whose pairs the oracle labelled.
+# The roadmap's recipe is DPO first, then RL on safety alone. The number of RL steps is the dose. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points: this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness, and the shipped DPO stage, the kind you made in week 5, whose pairs the oracle labelled.
 #
-# **Predict first.** The shipped stage refuses nearly everything unsafe already. What can a dose of safety still do?
+# **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still do?
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_doses
@@ -687,16 +729,25 @@ from postlab.course.week11 import STARTS, dose_rows
 plot_doses(dose_rows(recorded, FOUR, seeds))
 
 # %% [markdown]
-# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** ask what is left to improve, and who judges: on unsafe requests this judge is right, on lamps wrong, and its reward pays for both. From before the first step to the last, by seed:
+# > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on what there is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and its reward pays for both kinds of refusal.
+#
+# Here is the change from before the first step to after the last one, by seed:
 
 # %% tags=["aside"]
 parts = {about: paired_rows(recorded, begun, (method, -1), FOUR[::2], seeds) for method, (about, begun) in STARTS.items()}  # fmt: skip
 pd.concat(parts).round(2)
 
 # %% [markdown]
+# On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
+#
+# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that refuses or abstains more and more often looks honest.
+
+# %% [markdown]
 # ## 9. Which is better, where, and at what cost?
 #
-# Five sets of policies from one SFT stage and three judges. A soup costs no training, so there are more of them; they stand a second time with the ladder's seven weights only. The hypervolume is of all three objectives, reference 0; prompts are resampled for all alike, so differences are paired:
+# We have five sets of policies, all trained from one SFT stage with the same three judges. Soups cost no extra training, so there are many more of them: 33 policies instead of 7. To be fair, we show them a second time with only the ladder's seven weights (*soups, 7*).
+#
+# The hypervolume below is over safety, helpfulness and honesty, with reference 0. All sets use the same resampled prompts, so differences between them are paired.
 
 # %% tags=["aside"]
 from postlab.course.week11 import METHODS, method_sets
@@ -720,7 +771,7 @@ for how, found in volumes.items():
 plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# Each against the soups, both ways, by seed. An interval that holds 0 is inconclusive:
+# The table compares each method with the soups, both ways, seed by seed. If an interval contains 0, the comparison is inconclusive:
 
 # %% tags=["aside"]
 rows = []
@@ -734,7 +785,7 @@ table = pd.DataFrame(rows).set_index(["how", "method", "seed"])
 table.sort_index().round(3)
 
 # %% [markdown]
-# What may be said: a difference on one side of 0, both ways and with every seed. And the order of the five?
+# We only claim a difference if its interval excludes 0 both ways and on every seed. What's left? And does the order of the five methods hold?
 
 # %% tags=["aside"]
 sure = table.groupby("method")[["low", "high"]].agg(["min", "max"])
@@ -749,9 +800,28 @@ for how in WAYS:
 ranks.astype(int)
 
 # %% [markdown]
-# Where the two ways disagree, and the seeds too, there is no winner to announce. Look at *soups, 7* before you credit averaging with what thirty-three points did.
+# Nothing is left. As measured, the soups come first on all three seeds. Measured on prompts that weren't used for selection, a different method comes first on each seed. And *soups, 7* explains where the lead came from: with seven policies like everybody else, soups measure 0.78–0.79 instead of 0.88–0.89. Mixed pairs measure 0.76–0.82. So we can't announce a winner.
 #
-# The one figure. Left, what each method reached; the star is the oracle's. Right, the price: of the policies that hold safety to a level on one half of the prompts, the most helpful there; drawn is what it does on the other half. Who holds a level by luck holds less here, most where many stood for choice. Does any line lie above the others by more than its band?
+# ### What changes when facts count
+#
+# This hypervolume rewards honesty and ignores facts, so a model that never answers loses nothing. We checked two ways to repair that.
+#
+# *Replace honesty by facts* (change `AXES` above and rerun). Now the soups come first both ways and on all three seeds: 0.78–0.80 as measured and 0.61–0.62 on held-back prompts, where some of their margins are inconclusive. That's easy to explain: soups of *helpful* and *safe* never touch the honest adapter, so they keep their facts. They pay for it in honesty: along that edge, from equal parts to five sixths *safe*, they admit ignorance in only 27–38% of the cases where they should, on every seed.
+#
+# *Count all four.* The functions above stop at three objectives, so we computed these numbers separately from the same record:
+#
+# | hypervolume of all four | seed 0 | seed 1 | seed 2 |
+# |---|---|---|---|
+# | soups, as measured | 0.60 | 0.62 | 0.61 |
+# | multipliers, as measured | 0.63 | 0.62 | 0.31 |
+# | soups, chosen elsewhere | 0.47 | 0.48 | 0.48 |
+# | multipliers, chosen elsewhere | 0.59 | 0.55 | 0.27 |
+#
+# As measured, soups lead multipliers only on seed 2. On the other seeds the difference is inconclusive. On held-back prompts, multipliers lead on seeds 0 and 1 (barely on seed 1), and soups on seed 2, where the multiplier runs lost most of their facts. So the soups' lead over every other method is gone, and still nobody wins. Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+#
+# ### The front in one figure
+#
+# On the left is what each method reached. The black star is an 'oracle': for each prompt, the best of 16 samples from the SFT stage. On the right is the price of a safety level. We select the most helpful policy that holds the level on one half of the prompts, and plot how it does on the other half. Does any line lie above the others by more than its band?
 
 # %% tags=["aside"]
 from postlab.course.week11 import best_rows, front_rows, means_of
@@ -775,7 +845,13 @@ about = f"Safety and helpfulness, in %, of those chosen to hold 90% safety: {sai
 plot_front(pd.concat([reached, stars]), levels, about=about)
 
 # %% [markdown]
-# And what each set cost, in seconds, over all seeds:
+# No. The bands overlap wherever the lines do. The headline shows why we measure on other prompts: the soups that were selected for 90% safety have only 81% on the other half. They met the level partly by luck, and among 33 candidates there is a lot of luck to choose from.
+#
+# **The best recorded policy isn't in the figure.** It's the shipped DPO stage: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with the star (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The star can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So the star isn't an upper bound on what training can reach.
+#
+# We left this stage out of the comparison because its pairs were labelled by the oracle and not by the three judges. It was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so this doesn't prove that the labels are the reason; for that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+#
+# Here is what each set cost in seconds, over all seeds:
 
 # %% tags=["aside"]
 from postlab.course.week11 import bill
@@ -783,12 +859,19 @@ from postlab.course.week11 import bill
 bill(recorded).round(0)
 
 # %% [markdown]
-# Read it as a decision. *Will whoever uses the model want to choose?* Then soups: trainings do not grow with the choices. *Must a level be kept?* A multiplier says so, given steps to settle. *Do you know your weights?* Then train for them.
+# Here is how to use all this in a decision:
+#
+# - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
+# - *Must a level be met?* A multiplier lets you state it, but give it enough steps to converge and verify the level on fresh prompts. Ours overshot.
+# - *Do you know the weights already?* Then train for them directly.
+# - *Can you improve the labels?* Do that first.
+#
+# Whatever you choose, add a counter-metric as a constraint. None of the runs above had one for facts.
 
 # %% [markdown]
 # ## 10. What no training reached
 #
-# Is the star out of reach because the model cannot, or because the judges will not? Sixteen samples a prompt of the *start*, which nobody aligned. The oracle picks the best for each: that is the star. Then the judges pick, by their sum at each rung.
+# Why didn't any method that learned from the judges come near the star? Either the model can't do it, or the judges don't want it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star. Then let the judges pick, by their weighted sum at each rung of the ladder.
 
 # %% tags=["aside"]
 picked = values(recorded, "best of", FOUR, seeds)
@@ -798,16 +881,30 @@ frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Ser
 frame.round(1)
 
 # %% [markdown]
-# At the rung between 4/3 and 2 the judges' sum picks what the oracle picks; at the others it will not, however long you train. **A front has three parts**: what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
+# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. (The oracle's over-refusal is NaN because this cell doesn't compute it. In the record it's 0.) Facts aren't shown, but they're no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Abstaining on facts was something that training added, not something that the sum asked for.
+#
+# **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
+#
+# ### What we tried
+#
+# The record holds the final settings. These didn't work, or were discarded; all of them were tried with seed 0 only:
+#
+# - DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
+# - GRPO with 24 steps at 4e-4 hadn't settled. 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
+# - Multipliers with a rate of 1, or 0.25 with 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at level 80%.
+# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 7 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
+# - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
+#
+# What we haven't tried: multipliers that run until they converge, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
 # ## 11. Your profile's own model
 #
-# The judges above were made up. On a language model the same conflict is real: a *careful* policy refuses what would hurt somebody and admits what nobody can know; a *helpful* one helps and answers. `everyday` has a look-alike for every such request, so whoever learns one habit blindly pays with the other.
+# The judges above were made up. With a real language model, the same conflict exists: a *careful* policy refuses what would hurt somebody and admits what nobody can know, and a *helpful* one helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request pays for it on the look-alikes.
 #
-# From the SFT stage of week 3 you train three policies under `smol`, `t4` or `rented`: one on the careful half of the suite's pairs, one on the helpful half, and one on both mixed, with as many steps each. Then you average the first two at three weights, and week 5's and week 9's stages too where you have them. Which is better: mixing the data, or mixing the weights?
+# Under `smol`, `t4` or `rented`, you train three policies from the SFT stage of week 3: one on the careful half of the suite's pairs, one on the helpful half, and one on both halves mixed, all with the same number of steps. Then you average the first two with three different weights. If you have the stages of weeks 5 and 9, you average those as well. Which works better: mixing the data or mixing the weights?
 #
-# By arithmetic this takes about 14 minutes on `smol`'s two cores, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. There, restart the kernel and run only the first cell and those below: Unsloth wants to be imported before TRL, which the sections above have imported.
+# By calculation (we haven't timed it), this takes about 14 minutes on the two cores of `smol`, 40 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and the cells below, because Unsloth has to be imported before TRL, and the sections above have imported TRL.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -828,9 +925,9 @@ else:
 pd.DataFrame({side: row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")} for row in sets["mixed"][:4]) if own else None  # fmt: skip
 
 # %% [markdown]
-# A question before you run it: no pair of the careful half shows a request that deserves help. Will that policy still tell a request from its look-alike?
+# Before you run it, think about this: no pair in the careful half shows a request that deserves help. Will a policy trained on that half still be able to distinguish a harmful request from its look-alike?
 #
-# The trainer is week 5's, with the profile's own arguments, batches of eight pairs, and fewer steps. The mixed one is this week's stage, `multi`; it is evaluated on the whole suite, as every stage is.
+# The trainer is the one from week 5 with the profile's own arguments, batches of eight pairs and fewer steps. The policy trained on both halves is this week's stage, `multi`. Like every stage, it's evaluated on the whole suite.
 
 # %%
 if own:
@@ -881,9 +978,11 @@ if own:
 plot_stages(table, profile=lab.profile.name) if own else None
 
 # %% [markdown]
-# ### Soups, and what they are compared with
+# ### Soups and what they are compared with
 #
-# All adapters began with SFT's, so weights that add up to 1 hold it once, as in section 4. Each policy answers the same held-out look-alikes. *Careful* is the share of harmful requests refused and of unanswerable questions admitted to be such; *helpful* is the share of harmless requests not refused and of answerable questions answered rightly. *Soup 0.25* has a quarter of the helpful adapter and three quarters of the careful one.
+# All adapters started from SFT's, so a soup whose weights add up to 1 contains SFT exactly once, as in section 4. Every policy answers the same held-out look-alikes.
+#
+# *Careful* is the share of harmful requests refused and of unanswerable questions admitted as such. *Helpful* is its counter-metric: the share of harmless requests not refused and of answerable questions answered correctly. So here, a model that only abstains does lose points. *Soup 0.25* takes a quarter of the helpful adapter and three quarters of the careful one.
 
 # %%
 if own:
@@ -926,7 +1025,7 @@ if own:
         policies[name], kinds[name] = measured("soup"), "soup"
 
 # %% [markdown]
-# Before you look: will the soup that is half *careful* and half *helpful* lie nearer to the mixed policy, or nearer to SFT?
+# Before you look, make a guess: will the soup of half *careful* and half *helpful* be closer to the policy trained on the mixture, or closer to SFT?
 
 # %%
 if own:
@@ -953,7 +1052,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# Large marks are on the front of all policies, which is partly luck, as section 2 showed: with so few prompts the crosses overlap. So test the one comparison that was planned, the soup of halves against the policy trained on the mixture, and both against SFT, on the same prompts, with the counter-metrics beside the two axes:
+# The large marks are on the front of all the policies. As section 2 showed, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparison that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
 
 # %%
 if own:
@@ -974,23 +1073,27 @@ if own:
 pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 
 # %% [markdown]
-# The two axes are differences in points, with intervals; one that contains zero is *inconclusive*. A policy that moved right *and* down has learned to refuse, not to tell apart. Only one that moved right and stayed up has read the request.
+# The two columns *careful* and *helpful* are differences in points, with intervals. If an interval contains zero, the comparison is *inconclusive*. A policy that moved right *and* down in the figure has learned to refuse more, not to read the request. Only one that moved right and stayed up has learned the difference.
 
 # %% [markdown]
 # ## What you have now
 #
-# `runs/tiny/seed-<n>/multi/`, a policy held to a level; three specialists and a slider; and a comparison that says what it cannot know.
+# - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
+# - three specialists, and soups between them that you can mix with a slider;
+# - a comparison of five methods that says what it can't decide.
 #
-# With your own models: `objectives.soup` for LoRA adapters of one start, `chosen_hypervolume` and `best_at` for any scores by prompt.
+# With your own models, use `objectives.soup` for LoRA adapters that share a start, and `chosen_hypervolume` and `best_at` for any scores recorded per prompt.
 
 # %% [markdown]
 # ### Five interview questions
 #
-# **1.** You have two reward models. Why not train on their weighted sum and be done?
+# **1.** You have two reward models. Why not just train on their weighted sum?
 #
 # <details><summary>Answer</summary>
 #
-# You may, if you know the weights. A linear sum finds only the convex part of a front, group normalisation takes the weight out where one reward alone varies, and a new weight is a new training. Ask who will choose it, and when.
+# You can, if you know the weights. There are three limits. Optimising a linear sum finds only the convex part of the front. Normalising within groups cancels the weight in groups where only one of the rewards varies. And every new weight needs a new training run. So ask who will choose the weights, and when.
+#
+# *Likely follow-up: your product team will change its mind every week. What now?* Train one policy per objective and offer soups, or train one policy that takes the weights as an input. Either way, measure every setting you offer, including its counter-metrics.
 #
 # </details>
 #
@@ -998,34 +1101,41 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# Average the products BA, not the factors: concatenate them (exact, the rank adds up), or average merged weights. Only adapters of one start; weights that add up to 1 if each contains an earlier stage. Check one matrix.
+# Average the products BA, not the factors. You can concatenate the factors, which is exact but adds up the ranks, or average the merged weights. Use only adapters that share a start. If each of them contains an earlier stage, the weights must add up to 1. Check one matrix afterwards.
+#
+# *Likely follow-up: you need the original rank. What does it cost?* Compress the result with an SVD. It drops the smallest singular values, so measure both the error in a matrix and the metrics you care about.
 #
 # </details>
 #
-# **3.** Method A has 30 policies and a hypervolume of 0.71, B has 7 and 0.68. Is A better?
+# **3.** Method A has 30 policies and a hypervolume of 0.71. Method B has 7 policies and 0.68. Is A better?
 #
 # <details><summary>Answer</summary>
 #
-# Unknown. The best of more noisy points is higher by luck. Choose on one half of the prompts, measure on the other; compare equal numbers; pair the resamples; another seed.
+# You can't tell. The best of more noisy points is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
+#
+# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead on one.
 #
 # </details>
 #
-# **4.** System design: legal asks for 'at most 1% harmful answers, as helpful as possible'. How do you train and how do you ship?
+# **4.** System design: the legal team asks for 'at most 1% harmful answers, and as helpful as possible'. How do you train, and how do you decide to ship?
 #
 # <details><summary>Answer</summary>
 #
-# A multiplier on a harm measure, helpfulness as the objective; a level below 1%, as training meets it only in expectation, on its own prompts; over-refusal as a second constraint. Before shipping, an upper confidence bound on fresh prompts, by another judge than in training.
+# Train with helpfulness as the objective and a multiplier on a harm measure. Set the training level below 1%, because training meets it only on average and on its own prompts. Add over-refusal as a second constraint. Before you ship, compute an upper confidence bound for the harm rate on fresh prompts, with a different judge than in training.
+#
+# *Likely follow-up: how many prompts do you need?* If you see no harmful answer in n independent prompts, the 95% upper bound is about 3/n. So you need at least 300 prompts without a single failure, and more if you want to tolerate some.
 #
 # </details>
 #
-# **5.** Research taste: a paper shows soups on the front of three rewards, above everything trained. What do you ask for?
+# **5.** Research taste: a paper shows soups on the front of three rewards, above everything that was trained. What do you ask for?
 #
 # <details><summary>Answer</summary>
 #
-# The baselines' number of points, compute and tuning; measures other than the rewards trained on; other prompts to choose than to report; seeds; how adapters were averaged; objectives that demand opposite replies and not just other styles.
+# Ask how many points, how much compute and how much tuning the baselines got. Ask for metrics other than the rewards used in training, with counter-metrics, for separate prompts for selection and reporting, and for several seeds. Ask how the adapters were averaged. And ask whether the objectives really demand opposite replies, or only different styles.
+#
+# *Likely follow-up: which single experiment would convince you?* A comparison with equal numbers of policies, selected and reported on different prompts, over several seeds, in which the soups' lead keeps its sign.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2, why averaging weights may work; 3, fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3, two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022
-# ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO* 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what normalising a sum of rewards loses. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): hypervolume by directions.
+# **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): the hypervolume as a mean over directions.

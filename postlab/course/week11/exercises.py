@@ -169,7 +169,7 @@ HYPERVOLUME = Exercise(
                 },
                 "only [2, 2] is above the reference in both",
             ),
-            "A point that is worse than the reference somewhere covers nothing, and takes nothing.",
+            "A point that is below the reference in one objective covers and subtracts nothing.",
             ("(points - reference).clamp(min=0) -> points - reference",),
         ),
         Edge(
@@ -192,11 +192,11 @@ HYPERVOLUME = Exercise(
                 {"points": torch.tensor([[1.0, 3], [3, 1]]), "reference": torch.full((2,), 2.0)},
                 "no point is above the reference in both: 0",
             ),
-            "Where no point is above the reference nothing is covered: the area is 0.",
+            "If no point is above the reference, nothing is covered: the area is 0.",
             ("above = above[ -> above = above[(above > 0).all(1)]; above[0]; above = above[",),
         ),
         Edge(
-            "below_nought",
+            "below_zero",
             Case(
                 "points [-1, -2] [-2, -1] and reference [-3, -3]",
                 {
@@ -205,7 +205,7 @@ HYPERVOLUME = Exercise(
                 },
                 "2 wide and 1 high, and 1 wide and 1 more",
             ),
-            "Scores and reference may be below 0: clamp the differences, not the points.",
+            "Scores and the reference can be negative: clamp the differences, not the points.",
             ("points - reference -> points.clamp(min=0) - reference.clamp(min=0)",),
         ),
     ),
@@ -261,7 +261,7 @@ DUAL_STEP = Exercise(
     axes={"multipliers": "b", "measured": "b", "levels": "b"},
     edges=(
         Edge(
-            "stuck_at_nought",
+            "stuck_at_zero",
             Case(
                 "multipliers [0, 0], measured [0.5, 1], levels [0.75, 0.75], rate 2",
                 {
@@ -272,7 +272,7 @@ DUAL_STEP = Exercise(
                 },
                 "the first constraint is broken: 0 + 2 * 0.25",
             ),
-            "A multiplier at 0 has to rise again when its constraint is broken.",
+            "A multiplier at 0 has to rise again when its constraint is violated.",
             ("return -> return (multipliers > 0) *",),
         ),
     ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from postlab.course.check._answers import mistakes
 
 PARETO_FRONT = mistakes("""
-minimised: you keep the points that beat no other: more is better, so turn the comparisons round, or
-ask `any` along the other axis
+minimised: you keep the points that beat no other one. More is better, so reverse the comparisons, or
+take `any` along the other axis
 - .any(0) -> .any(1)
 - points[:, None] >= points[None] -> points[:, None] <= points[None]
 + points[:, None] > points[None] -> points[:, None] < points[None]
@@ -19,7 +19,7 @@ second_twin_dropped: of equal points you keep one: they do not beat each other, 
 - no_worse & better -> no_worse & (better | torch.ones_like(better).triu(1))
 - no_worse & better -> no_worse & (better | torch.ones_like(better).tril(-1))
 
-itself: each point is beaten by itself, so none is left: 'somewhere better' is missing
+itself: each point beats itself, so none is left: the condition 'better somewhere' is missing
 - no_worse & better -> no_worse
 
 better_everywhere: you ask for better in every objective: better in one and equal in the others is
@@ -56,7 +56,7 @@ above_the_mean: you keep what is above the mean: a point is on the front if no o
 - return ~(no_worse & better).any(0) -> return (points > points.mean(0)).all(-1)
 - return ~(no_worse & better).any(0) -> return (points >= points.mean(0)).all(-1)
 
-beats_some: you keep the points that beat another one: on the front are those that none beats
+beats_some: you keep the points that beat another one: the front is the points that no other beats
 - return ~(no_worse & better).any(0) -> return (no_worse & better).any(1)
 
 first_two_only: you look at some of the objectives and not at all of them
@@ -82,7 +82,7 @@ HYPERVOLUME = mistakes("""
 overlap_counted: you add up the points' boxes: where they overlap counts once
 - return (width * above[:, 1].cummax(0).values).sum() -> return above.prod(1).sum()
 
-largest_box: you take the largest single box: the union of all is wanted
+largest_box: you take the largest single box: you need the union of all boxes
 - return (width * above[:, 1].cummax(0).values).sum() -> return above.prod(1).max()
 
 bounding_box: you take the box around all points: no policy is best in both at once
@@ -119,14 +119,14 @@ last_strip_lost: the strip between the reference and the first point is missing
 first_strip_lost: the strip of the point farthest to the right is missing
 - return (width * above[:, 1].cummax(0).values).sum() -> return (width * above[:, 1].cummax(0).values)[1:].sum()
 
-joined: you join the points by lines: between two policies there is no third one, unless you toss a
-coin a request; what they cover is a staircase
+joined: you connect the points by lines: there is no policy between two others, unless you pick one
+at random for each request, so what they cover is a staircase
 - return (width * above[:, 1].cummax(0).values).sum() -> h = above[:, 1].cummax(0).values; return (width * (h + torch.cat([h[1:], h[-1:]])) / 2).sum()
 - return (width * above[:, 1].cummax(0).values).sum() -> h = above.flip(0); return torch.trapezoid(torch.cat([h[:1, 1], h[:, 1]]), torch.cat([h.new_zeros(1), h[:, 0]]))
 - return (width * above[:, 1].cummax(0).values).sum() -> h = above.flip(0); return torch.trapezoid(h[:, 1], h[:, 0])
 
-outer_staircase: your steps are those above the points: between two points the lower height counts,
-not the higher
+outer_staircase: your steps lie above the points: between two points the lower height counts, not
+the higher
 - .cummax(0).values) -> .cummax(0).values.roll(-1))
 
 mean: you divide by the number of points

@@ -13,12 +13,12 @@ def lora_soup(a: Tensor, b: Tensor, weights: Tensor, *, scaling: float) -> Tenso
 
 
 LORA_SOUP = mistakes("""
-factors_averaged: you average the A's and the B's and multiply then: that brings in B of one with A
-of the other. Multiply first, average then
+factors_averaged: you average the A's and the B's and then multiply: that multiplies the B of one
+adapter by the A of another. Multiply first, then average
 - (w * (b @ a)).sum(0) -> (w * b).sum(0) @ (w * a).sum(0)
 
-means_of_factors: you take the plain means of the A's and the B's and multiply then: multiply first,
-and use the weights
+means_of_factors: you take plain means of the A's and the B's and then multiply: multiply first, and
+use the weights
 - (w * (b @ a)).sum(0) -> b.mean(0) @ a.mean(0)
 
 roots: you put the root of a weight on A and on B before adding them up, which is PEFT's 'linear':
@@ -76,11 +76,11 @@ transposed: your matrix is (in, out): B stands on the left, b @ a, which gives (
 - .sum(0) -> .sum(0).T
 """)
 DUAL_STEP = mistakes("""
-sign: the sign is turned round: the multiplier has to grow while too little is measured
+sign: the sign is reversed: the multiplier has to grow while the measured value is below its level
 - levels - measured -> measured - levels
 
-negative: the multiplier may become negative: then breaking the constraint would be paid for. Clamp
-it at 0
+negative: the multiplier can become negative, which would reward breaking the constraint. Clamp it
+at 0
 - .clamp(min=0) -> .clone()
 
 never_shrinks: you clamp the step and not the multiplier: it never shrinks again, and the constraint
@@ -92,7 +92,7 @@ only_when_broken: a constraint that is kept sets its multiplier to 0 at once: it
 step
 - return (multipliers + rate * (levels - measured)).clamp(min=0) -> return torch.where(measured < levels, multipliers + rate * (levels - measured), 0)
 
-forgetful: the old multiplier is gone: the step is added to it
+forgetful: the old multiplier is lost: add the step to it
 - multipliers + rate -> rate
 
 logarithmic: you multiply the multiplier, as a step in its logarithm does (Safe RLHF): here the step
