@@ -1,15 +1,20 @@
 # %% [markdown]
 # # Week 9 · Constitutional AI
 #
-# In week 5 somebody had labelled the pairs. Who? If it was people, it cost dollars per pair and weeks of waiting. Constitutional AI writes down *what* a good reply is, in a few sentences, and
-# lets a model do the rest: criticise, revise, compare. By the end you can say
+# Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
+# it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# - what the two halves do, and what each one needs the model to be able to do already,
-# - how good an AI labeller is, measured against the truth and not against your hopes,
-# - what happens when its labels are wrong, when a rule is missing, when two rules conflict,
-# - what feedback costs, and where a few human labels are worth their price.
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by the program that knows the truth in our tiny world. In the recorded runs,
+# DPO on such a critic's labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. So the method is easy, and the work is in finding out whether your labeller deserves to be
+# believed. By the end of this week you can explain
 #
-# Sections 1 to 9 run on the embedded model in every profile, where the truth is known: *mechanism, not capability*. Section 10 does the same with the model of `smol`, `t4` or `rented`.
+# - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
+# - how to measure an AI labeller against the truth,
+# - what happens when its labels are wrong, when a rule is missing, and when two rules conflict,
+# - what feedback really costs, and where a few human labels are worth their price.
+#
+# Sections 1 to 9 use the embedded model in every profile, because there we know the truth. They show you how the method works, not how capable a trained model can be. Section 10 does the same with the model of `smol`, `t4` or
+# `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -39,7 +44,11 @@ lab = postlab.start(week=9)
 # %% [markdown]
 # ## 1. A constitution is a file
 #
-# Rules in their order of priority, each with an id, a text and examples; and two requests, *check* and *revise*. Anthropic's first one had sixteen short rules. Ours has three.
+# In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs dollars, and you wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
+# a model does the rest: it criticises replies, revises them and compares them.
+#
+# Our constitution is a YAML file with a list of rules in order of priority. Each rule has an id, a text and some examples. The file also contains the wording of two requests to the model, *check* and *revise*. Anthropic's first
+# paper used sixteen short principles about harm; we use three rules.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -53,14 +62,14 @@ rules = cai.load_constitution("tinyworld")
 pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame()
 
 # %% [markdown]
-# A rule is only as good as its reader. So each has examples, and they are the first test of a critic: what it gets wrong *here* it will get wrong everywhere.
+# The same rule can be read in different ways, so each one comes with examples. They are also the first test of a critic: if it gets these wrong, it will get many other replies wrong, too.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.DataFrame({"rule": rule.id} | vars(e) for rule in rules.rules for e in rule.examples)
 
 # %% [markdown]
-# A file that other people write is full of slips. What does the loader say to a rule without text?
+# Constitutions are written by people, who make mistakes. For example, what does the loader say about a rule without a text?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -79,8 +88,8 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ## 2. Who criticises?
 #
-# Any function from conversations to replies. Here it is the policy itself, the stage that week 3 made: its SFT rows held a few exchanges in which a reply is checked and revised. On a large model you would take the same
-# model, a stronger one, or an address: `endpoint_speaker(url, model=...)`.
+# A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, the SFT stage from week 3. It has seen a few such exchanges, because some of its SFT rows contained a reply that was
+# checked against a rule and then revised. For a large model, you could use the model itself, a stronger one, or a server: `endpoint_speaker(url, model=...)`.
 
 # %%
 from postlab.models import load_policy, trainable
@@ -91,7 +100,7 @@ start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 itself = cai.policy_speaker(start, tokenizer)
 
 # %% [markdown]
-# One exchange, as it is. The verdict is the next turn of the conversation, and the revision the turn after.
+# Here is one exchange. The verdict is the next turn of the conversation, and the revision is the turn after that.
 
 # %%
 talk = [
@@ -105,7 +114,9 @@ talk.append({"role": "assistant", "content": itself([talk])[0]})
 pd.DataFrame(talk)
 
 # %% [markdown]
-# **Predict first.** The critic and the policy are one and the same network. It tells strangers how to trap a painter, as section 3 will show. Can it know better as a critic than it does as a policy?
+# The verdict is right, although the reason isn't: the reply was about trapping, not kicking. In what follows we only use the verdict.
+#
+# **Predict first.** The critic and the policy are the same network. Section 3 will show that this network tells people how to trap a painter. Can it be better as a critic than it is as a policy?
 
 # %%
 pd.DataFrame(
@@ -114,7 +125,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# These are the examples it got wrong. Six examples are a smoke test. For a measurement take replies that the oracle knows, to held-out prompts, every rule on every family:
+# It can. It does recognise that trapping a baker is harmful, but it gets two of the six examples wrong, and both are shown above: it objects to a harmless reply, and to a refusal that was necessary.
+#
+# Six examples are only a smoke test. For a proper measurement we take replies whose correct verdict is known, on held-out prompts, with each rule applied to each family about equally often:
 
 # %%
 from postlab.tinyworld.oracle import METRIC, read
@@ -141,10 +154,15 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as five in six showed the family that the rule is about.
-# **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
+# Each number is the share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, it gets more than half of them wrong, as you will see in
+# section 3. So it judges better than it acts. *Judging is easier than doing* is the assumption behind constitutional AI. It's a claim about your model, so you have to measure it.
 #
-# *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, with every rule on every family equally often.
+# But look at the other errors. Half of the how-to's in our world are rough deeds done to *things*, such as trapping a lamp. If the critic objects to them under *harm*, that's a false alarm, and the revision then turns a helpful
+# reply into a refusal. And if it objects under *helpful* to a reply to an unsafe request, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its
+# training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
+#
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. A program writes them that knows the
+# truth, so keep in mind that this critic isn't free. Section 9 adds it to the bill.
 
 # %%
 import contextlib
@@ -171,7 +189,7 @@ def fine_tuned(rows, **how):
 
 
 # %% [markdown]
-# About half a minute on two cores:
+# This takes about half a minute on two cores:
 
 # %%
 critic = fine_tuned(cai.critic_rows(n=2400, seed=0), max_steps=150, learning_rate=1e-3)
@@ -179,12 +197,16 @@ speak = cai.policy_speaker(critic, tokenizer)
 wrong_verdicts(speak)
 
 # %% [markdown]
-# The policy stays what it was. Only the critic is new, and what is left in this table goes into everything below.
+# Most errors are gone, but not all. False alarms under *harm* fell from 26% to 2%. Under *harm*, 14% of the verdicts on replies to unsafe requests are still wrong. And one number got worse: the critic is now wrong about 14% of the
+# how-to replies under *helpful*, where the policy was always right. (There are about 50 cases per cell, so each of these shares is uncertain by some 10 points.)
+#
+# Only the critic is new. The policy is still the SFT stage. Whatever errors are left in this table go into everything below.
 
 # %% [markdown]
 # ## 3. The supervised half
 #
-# Sample the policy, check each reply against every rule, have it revised where it breaks one, and fine-tune on what comes out. First the samples, of the three families that a rule is about; how-to's come twice as often, because they are what gets refused needlessly:
+# The supervised half has four steps: sample replies from the policy, check each reply against every rule, revise those that break one, and fine-tune the policy on the result. We begin with the samples, for the three families that a
+# rule is about. How-to's come twice as often as the others, because they are the ones that might be refused needlessly:
 
 # %%
 import random
@@ -206,7 +228,7 @@ prompts = requests(RULED, 240, f"notebook {lab.seed}")
 drawn = cai.policy_speaker(start, tokenizer, temperature=1.0, seed=lab.seed)(prompts)
 
 # %% [markdown]
-# Then the critic and the reviser, in one call:
+# One call then does the checking and the revising. Both are done by the critic, which has also seen correct revisions:
 
 # %%
 rows = cai.revised_rows(speak, rules, list(zip(prompts, drawn, strict=True)))
@@ -223,9 +245,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# A reply that broke nothing stands as it is: it is trained on too, and shows what need not change.
+# If a reply doesn't break any rule, it stays as it is. We train on these replies, too, so that the policy also learns what it doesn't have to change.
 #
-# **How good are they?** In this world we can ask the oracle. By family, the share of replies that are right, before and after:
+# **How good are the revisions?** In this world we can ask the oracle. Here is the share of correct replies in each family, before and after:
 
 
 # %%
@@ -246,7 +268,8 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses, the next model learns unchanged.
+# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. How-to's don't change. Two kinds of errors can hide behind these averages. The critic *spoils* a good
+# reply if it raises a false alarm, and it *misses* a bad reply if it lets it stand. Let's count both:
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -255,7 +278,11 @@ counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].
 pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
 
 # %% [markdown]
-# **Keep what no rule is about.** Fine-tuning on three families alone would forget sums and facts. The paper mixes in helpful replies that were never criticised (section 3.2); so do we, with the policy's own replies.
+# In this run, no good reply was spoilt. The 8 unsafe replies that were missed are what the next model learns as they are. The 14 how-to's are a different matter: replies with the steps of another task are bad, but none of our three
+# rules forbids them.
+#
+# **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
+# policy's own replies.
 
 # %%
 others = requests(("arithmetic", "lists", "facts"), 120, f"others {lab.seed}")
@@ -266,18 +293,26 @@ rows += [
 ]
 
 # %% [markdown]
-# The policy, fine-tuned on its own revised replies:
+# Now we fine-tune the policy on all of these replies:
 
 # %%
 policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 
 # %% [markdown]
-# **Predict first.** The new policy no longer needs a critic to refuse. Which of the four measures, safety, honesty, helpfulness and over-refusal, will have paid for that?
+# **Predict first.** The new policy should refuse unsafe requests without any critic. Which of the four metrics will be worse than before: safety, honesty, helpfulness or over-refusal?
+#
+# <details><summary>Answer</summary>
+#
+# Helpfulness and over-refusal. In the three recorded runs of section 5, this half raised safety by 48 to 57 points and brought honesty to 100%. But helpfulness fell by 4 to 14 points, and over-refusal rose by 3 to 10 points. The
+# policy learned to refuse, and also refused some harmless requests.
+#
+# </details>
 
 # %% [markdown]
 # ## 4. The preference half
 #
-# Draw several replies of the *new* policy to fresh prompts, take two different ones, and ask which is better *under the constitution*.
+# The supervised half made the policy refuse too often. The second half can correct that, because it compares replies. We sample several replies from the *new* policy to fresh prompts, take two different ones, and ask which of them
+# is better *according to the constitution*.
 
 
 # %%
@@ -300,9 +335,12 @@ def draw_pairs(prompts, new_tokens=40):
 pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 
 # %% [markdown]
-# A verdict in words is a probability cut at a threshold. The probability itself says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
+# A verdict in words is a probability that was cut off at a threshold. The probability itself tells us more: how much more likely is the critic to begin with 'It breaks' than with 'It keeps'? For each reply we add up these
+# probabilities over the rules, and the reply with the lower sum is preferred. If the critic raises the same false alarm about both replies, it cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
-# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; for ours, which scores each alone, the second order changes nothing (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
+# Each pair is labelled twice, the second time in the opposite order, and only a label that is the same both times counts. A labeller that sees both replies at once needs this, because it may prefer whatever comes first. Ours scores
+# each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We drop ties instead of forcing a choice*: a labeller who has to choose will
+# choose at random, and then you train on noise.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -310,14 +348,16 @@ labels = cai.label_pairs(labeller, pairs)
 pd.Series(labels).value_counts().to_frame("pairs")
 
 # %% [markdown]
-# A labeller that only looks at the position shows itself at once:
+# Nearly half of the pairs are ties. What if a labeller only looks at the position of a reply? Then the two passes contradict each other, and every label becomes a tie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle, which stands in for a human.
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see *What we tried* in section 5). The
+# policy then learned refusals and 'I do not know' so well that over-refusal rose, and it hardly answered facts any more: few of those pairs showed where such replies do *not* belong. So we also label pairs of sums, lists, facts and
+# how-to's. Here the oracle does it, in place of a human.
 
 
 # %%
@@ -333,7 +373,8 @@ other_pairs = draw_pairs(others, new_tokens=72)
 kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 
 # %% [markdown]
-# The rest is week 5: rows of prompt, chosen and rejected, and DPO with a likelihood term. The reference is the policy after the supervised half, as TRL copies the adapter that it is given.
+# The rest is as in week 5: rows with a prompt, a chosen and a rejected reply, and DPO with an additional likelihood term on the chosen reply. The reference model is the policy after the supervised half, because TRL copies the
+# adapter it starts from.
 
 # %%
 from postlab.runs import freed_memory_kept, without_padding
@@ -351,7 +392,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# What does week 8's doctor say of this log?
+# What does the doctor from week 8 say about this log?
 
 # %%
 from postlab.doctor import diagnose
@@ -359,9 +400,10 @@ from postlab.doctor import diagnose
 [(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
-# It reads losses and margins. No log can say whether the *labels* were any good; section 6 asks the oracle. Now the same held-out prompts as for every other stage.
+# It has nothing to say. It reads losses and margins, and no training log can show whether the *labels* were any good. For that we have to ask the oracle, in section 6.
 #
-# Some of what a reader must know is in no number: who labelled the pairs, and that settings were rejected for their over-refusal on these very prompts (section 5). Only you can say that, so say it where the numbers are stored. Week 12 prints these `caveats` beside the claims:
+# Now we evaluate the policy on the same held-out prompts as every other stage. Some of what a reader needs to know isn't in any number: who labelled the pairs, and that we rejected other settings because of their over-refusal on
+# these very prompts (section 5). So we store these `caveats` with the results, and week 12 prints them next to the claims:
 
 # %%
 from postlab import evals, show
@@ -377,7 +419,7 @@ table = evals.compare({"sft": before, "cai": after})
 show.plot_stages(table, profile="tiny")
 
 # %% [markdown]
-# With intervals; the four that a rule is about, and what none is about:
+# The next table adds the intervals, for the four metrics that a rule is about and for some that no rule is about:
 
 # %%
 shown = ["safety", "over_refusal", "helpfulness", "honesty", "arithmetic", "lists", "facts", "kl"]
@@ -385,12 +427,16 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# **Over-refusal is the measure to distrust yourself on.** A model that refuses everything is perfectly safe. That is why the third rule is there; section 8 takes it out.
+# Safety rose by 43 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
+# pairs labelled by the oracle.
+#
+# **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. Section 8 shows what happens without it.
 
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague's labelling, on ten thousand pairs overnight. It asks in both orders and keeps what was said twice, as above. Agreement of what is kept: 100%. DPO on it taught the policy nothing. Find the mistake in the code, then look at the table.
+# A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
+# them taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
 # %% tags=["aside"]
@@ -411,15 +457,19 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # <details><summary>What is wrong</summary>
 #
-# The second answers were not turned back. In the exchanged pair *first* means the other reply, so a labeller who knows the truth says the opposite the second time, and its label is thrown out. Only position bias agrees with itself. Turn `"first"` and `"second"` round in `again` before comparing.
-# A labeller without any bias must keep most of its labels, and one that looks at the position none: two lines of test.
+# The table shows that a labeller who knows the truth keeps none of its labels, and one that only looks at the position keeps all of them. The reason is that the second answers weren't swapped back. In the swapped pair, *first*
+# means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only position bias agrees with itself.
+#
+# The repair is to swap `"first"` and `"second"` in `again` before comparing. Two lines of tests would have caught this: an unbiased labeller must keep most of its labels, and a labeller that only looks at the position must keep
+# none.
 #
 # </details>
 
 # %% [markdown]
-# ## 5. Three seeds, each half by itself
+# ## 5. Which half did what?
 #
-# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth set that was tried; the script's first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: the intervals of over-refusal below are optimistic, because they don't account for that choice.
+# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. That is what we found in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`),
+# each with more prompts than above. All three start from the same SFT checkpoint and use the same critic, so the three seeds don't tell you how much another critic would change.
 
 # %% tags=["aside"]
 import json
@@ -431,7 +481,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A dot is the mean of the seeds, a line its interval over prompts, and each small stroke is a seed:
+# Each dot is the mean of the three seeds, and each small stroke is one seed. The line is the 95% interval over prompts. It doesn't include the variation between seeds:
 
 # %% tags=["aside"]
 from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
@@ -444,7 +494,7 @@ halves = [
 plot_moves(moved(halves, recorded["before"]["chain"]["metrics"]), "Two halves, points")
 
 # %% [markdown]
-# Each half, and both, a seed at a time, on the same prompts, with the paired test of week 6. A claim wants every row of it:
+# Means can hide a seed that went the other way. The next table lists each half, and both together, per seed, with the paired test from week 6:
 
 # %% tags=["aside"]
 import numpy as np
@@ -471,7 +521,7 @@ for one in recorded["chains"]:
 pd.DataFrame(found).set_index(["metric", "half", "seed"]).sort_index().round(3)
 
 # %% [markdown]
-# And what else moved, counted from the start, after each half:
+# What else changed? These are the changes from the start, after each half, as means of the three seeds:
 
 # %% tags=["aside"]
 rest = moved(halves, began, ("helpfulness", "arithmetic", "lists", "facts"))
@@ -479,39 +529,60 @@ rest = rest.set_index(["metric", "arm"])[["start", "value", "points", "low", "hi
 rest.sort_index(level="metric", sort_remaining=False).round(1)
 
 # %% [markdown]
-# Whose rows were the preferences?
+# And who labelled the preference pairs?
 
 # %% tags=["aside"]
 whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by humans"]]
 whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 
 # %% [markdown]
-# The revisions brought nearly all the gain in safety (on one seed of three the preferences added 3.5 points). They paid with helpfulness and sums on every seed, and on two of three seeds with needless refusals and facts. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
+# **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they changed nothing measurable (−1.5 points), on one they *cost* 8 points, and on one they added 3.5.
 #
-# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5's method and not the constitution, so report such a gain separately.
+# **The price.** Every seed lost helpfulness and sums to the revisions, and two of the three also lost facts and refused more harmless requests, beyond their intervals and tests. (On seed 0, over-refusal rose by 3 points, with p =
+# 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points.
+#
+# **Sums.** They rose from 46% to 92%, but no rule is about sums. The pairs with human labels (here the oracle's) did that, because in them a sum that was worked out beat a guess. More than half of the preference rows were of this
+# kind. That is week 5's method, not the constitution, so a gain like this should be reported separately.
+#
+# ### What we tried
+#
+# These settings were discarded before the recorded ones. The numbers are from trials that weren't recorded:
+#
+# | setting | what happened |
+# |---|---|
+# | the policy as its own critic, by verdicts | its revisions spoilt how-to's: 88% of 300 sampled replies were right before, and 51% after. It labelled 22% of 50 unsafe pairs the wrong way round |
+# | a critic trained on the SFT data's own mix of critiques | still raised false alarms on how-to's |
+# | no human labels, fewer how-to's, twice the learning rate in DPO (two seeds) | safety 97% and 98%, but over-refusal up by 6.5 points on both seeds, and facts down from 83% to 25% |
+# | human labels for sums, lists and facts only (one seed) | safety 97%, over-refusal up by 6 points, facts 73% |
+# | human labels for how-to's as well, from fewer prompts, with 30 steps instead of 45 | over-refusal up by 2.5, 1 and 5.5 points, where we wanted at most 5 |
+#
+# The last choice was made on training prompts with three other seeds. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported above is
+# optimistic, and its intervals don't account for that selection.
+#
+# We haven't trained the whole chain with the policy as its own critic. Section 7 has one part of it, DPO on the policy's own labels.
 
 # %% [markdown]
 # ## 6. How good is the labeller?
 #
-# *Agreement* alone flatters. If most pairs are ties, a labeller that says 'tie' to everything agrees most of the time. Cohen's kappa takes out what chance would bring:
+# The share of labels on which two raters agree is misleading. If most pairs are ties, a labeller that answers 'tie' every time agrees most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}, \qquad p_\text{chance} = \sum_k p_k q_k$$
 #
-# with $p_k$ and $q_k$ the shares of label $k$ that each rater gives.
+# Here $p_k$ and $q_k$ are the shares of pairs to which the two raters give the label $k$.
 
 # %% [markdown]
 # ### Exercise 9.1 · about 10 minutes · easy
 #
-# Kappa of `labels` and `truth`, `(n,)` tensors of 0, 1 and 2: a scalar tensor.
+# Given `labels` and `truth`, two `(n,)` tensors of 0, 1 and 2, return kappa as a scalar tensor.
 #
 # <details><summary>Hint 1</summary>
 #
-# `(labels == truth).float().mean()` is the share agreed on.
+# `(labels == truth).float().mean()` is the share of labels on which the two raters agree.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Chance: for each label the one rater's share times the other's, added up.
+# For the agreement by chance, start with one label: how often would both raters use it if they labelled independently of each other?
 #
 # </details>
 
@@ -539,7 +610,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** Ten pairs, of which the truth calls two ties. One rater says 0 to every pair, another is right on eight, the ties among them. Both agree with the truth eight times. Is one worth more?
+# **Predict first.** There are ten pairs, and the truth calls two of them ties. One rater answers 0 for every pair. Another gets eight right, including the ties. Both agree with the truth eight times. Is one of them worth more?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -548,7 +619,11 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 [(round((x == truth).float().mean().item(), 2), round(kappa(x, truth).item(), 2)) for x in (lazy, honest)]  # fmt: skip
 
 # %% [markdown]
-# Four labellers, on pairs of the start's own replies: the policy itself or the critic made above, by verdicts or by chances. *error*: where the oracle takes a side, the labeller takes the other. *silent*: it calls a tie there. *forced*: it takes a side where the oracle sees none.
+# The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as by chance. The second rater's is 0.58.
+#
+# Now we compare four labellers on pairs of replies from the SFT policy: the policy itself and the trained critic, each with verdicts in words and with probabilities ('chances' in the table). Besides kappa, the table shows three
+# kinds of errors. *error*: the oracle prefers one reply, and the labeller prefers the other. *silent*: the oracle prefers one reply, and the labeller calls a tie. *forced*: the oracle sees no difference, and the labeller prefers
+# one anyway.
 
 # %% tags=["aside"]
 WHO = {
@@ -567,12 +642,15 @@ shown = [
 pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Read it by family, and each family by labeller. On how-to's even the critic is silent most of the time: one with another deed's steps breaks no rule of ours, and is bad all the same. That is no error of the labeller: **it is a rule that nobody wrote.** On unsafe requests the policy is silent far more often than the critic, under the same rules: there it *is* the labeller.
+# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. On unsafe requests, the policy prefers the wrong reply in 14%
+# to 20% of pairs and misses the difference in a third or more, while the critic never takes the wrong side and misses only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
+#
+# On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
 
 # %% [markdown]
-# ## 7. What if it were wrong?
+# ## 7. What if the labels are wrong?
 #
-# Our critic knows three sentences by heart. Yours may not. So we turn a known share of the labels round and train on the result, with the same pairs.
+# Our critic was trained on exactly the three rules that it has to judge. Your labeller may be worse. To see what wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -582,7 +660,7 @@ for rate in (0.0, 0.2, 0.4):
     print(rate, *noisy, "|", sum(x != y for x, y in zip(clean, noisy, strict=True)), "turned")
 
 # %% [markdown]
-# **Predict first.** At 20% wrong labels, is 20% of the gain lost? More? Less?
+# **Predict first.** If 20% of the labels are wrong, do you lose 20% of the gain? More? Less?
 
 # %% tags=["aside"]
 runs = recorded["runs"]
@@ -592,29 +670,33 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# Less for honesty, about as much for safety: 20% wrong labels cost honesty 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). At 40%, honesty lost 40 and safety 19.
+# It depends on what you measure. With 20% wrong labels, honesty lost 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). With 40%, honesty lost 40 points and safety 19. The seeds differ a lot: with 20% noise,
+# safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third, and with 40%, honesty rose by −1, 50 and 35 points. (The bands are the intervals of the change, drawn around the value, so
+# honesty's extends beyond 100%.)
 #
-# At margin $m$ the gradient, averaged over the noise, is $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ of the clean one: the right way, only shorter. As the margin grows it shrinks faster than the clean one, is 0 where $\sigma(m) = 1 - \varepsilon$, and then turns back. What breaks first is not the direction but the *certainty*: read where each curve bends.
+# Why can so many labels be wrong with so little damage? Take a pair with margin $m$, whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
+# $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ times the clean gradient: smaller, but still in the right direction. As the margin grows, the gradient shrinks faster than the clean one. It reaches 0 where
+# $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So noise first limits how *certain* the policy can become about a pair, before it teaches the wrong preference.
 #
-# If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one, at every margin:
+# If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
 # $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
 #
-# ([Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409); in TRL `loss_type="robust"`, `label_smoothing` the $\varepsilon$).
+# This is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL it is `loss_type="robust"`, and `label_smoothing` is the $\varepsilon$.
 
 # %% [markdown]
 # ### Exercise 9.2 · about 10 minutes · medium
 #
-# That loss, `(B,)`, from `margins`, which are beta times the difference of log-ratios, and `noise`, the $\varepsilon$.
+# Write this loss. `margins` is a `(B,)` tensor, beta times the difference of the log-ratios, and `noise` is $\varepsilon$. Return a `(B,)` tensor.
 #
 # <details><summary>Hint 1</summary>
 #
-# `torch.nn.functional.logsigmoid`: the logarithm of a sigmoid overflows.
+# Use `torch.nn.functional.logsigmoid`. If you take the logarithm of a sigmoid, it becomes minus infinity when the sigmoid rounds to 0.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The turned term is *subtracted*. Added, it would be label smoothing, another loss.
+# The formula has two terms. Check the sign of the second one: with a plus it would be label smoothing, which is a different loss.
 #
 # </details>
 
@@ -639,7 +721,7 @@ robust_dpo_loss = check.robust_dpo_loss(robust_dpo_loss)
 #
 # </details>
 #
-# Is its mean over the noise the clean loss? A pair with margin 1 is labelled rightly with chance 0.7:
+# Is its mean over the noise really the clean loss? Suppose that a pair has margin 1 and gets the right label with probability 0.7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -648,7 +730,10 @@ clean_loss, mean = -F.logsigmoid(both[0]), (torch.tensor([0.7, 0.3]) * robust_dp
 round(clean_loss.item(), 4), round(mean.item(), 4)
 
 # %% [markdown]
-# Unbiased is not the same as good. Dividing by $1 - 2\varepsilon$ multiplies the gradient's scatter: at 40% by five. And the loss has no floor: for a large margin it goes to minus infinity. Recorded, at 40%, with the policy's own labels beside it (*itself*), whose noise nobody made:
+# Both numbers are 0.3133, so it is. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, five times at 40% noise. And the loss has no minimum: as the
+# margin grows, it goes to minus infinity.
+#
+# The figure compares it with the ordinary loss at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors nobody added:
 
 # %% tags=["aside"]
 two = [
