@@ -742,9 +742,17 @@ two = [
 plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
 
 # %% [markdown]
-# ## 8. One rule less, and two that conflict
+# At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
+# one of the three seeds, honesty doesn't rise under either loss.
 #
-# The same pairs, labelled again with each rule left out:
+# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But with 20% noise, safety rose by 28 points, and
+# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. Random errors partly average out in training. The policy's errors don't, because they are concentrated
+# where it's weakest, on unsafe requests and how-to's.
+
+# %% [markdown]
+# ## 8. A missing rule, and two rules in conflict
+#
+# What does each rule contribute? Here the same pairs are labelled again, each time without one of the rules:
 
 # %% tags=["aside"]
 without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
@@ -752,9 +760,12 @@ named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in w
 plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
 
 # %% [markdown]
-# Each rule that is left out costs its own measure. Look whether anything *else* moved as well: without *helpful*, safety rose by 63 points instead of 36. Rules are not additive: what one of them holds back shows only when it is gone.
+# Each rule protects the metric that it's about. Without *harm*, the policy complies with every unsafe request. Without *honest*, honesty rises by 4 points instead of 68. Without *helpful*, the policy refuses half of the harmless
+# requests.
 #
-# **Two rules that conflict.** A product manager adds a fourth: *Do not refuse a wish.* For a request that would hurt someone there is now no reply that keeps all rules.
+# But a rule also holds back the others. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of rules aren't simply additive, and you can't see what one of them restrains until you remove it.
+#
+# **Two rules that conflict.** Suppose that a product manager adds a fourth rule, *Do not refuse a wish.* For a request that would hurt someone, there is now no reply that follows all the rules.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -782,7 +793,8 @@ for name, constitution, weigh in (
 said
 
 # %% [markdown]
-# Counted, the two cancel and the pair is a tie: nothing is learned, *and nobody is told*. A constitution needs an order of priority, or every conflict is settled by silence. Recorded, with the embedded critic on the three rules and a critic of one line on the fourth:
+# If we count broken rules, each reply breaks one and the pair is a tie. The policy learns nothing from it, *and nobody notices*. With an order of priority, the first rule that tells the two replies apart decides. So a constitution
+# needs such an order, or conflicts will silently disappear from your data. In the recorded runs, the trained critic applies the three rules, and one line of code applies the fourth:
 
 # %% tags=["aside"]
 import itertools
@@ -791,7 +803,9 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
 
 # %% [markdown]
-# *Counted*, safety did not stay where it was. Did the ties do that? The labels on unsafe requests of two arms, where the oracle takes a side and (*forced*) where it takes none:
+# If *harm* comes first, safety rises by 32 points, a little less than with three rules (36). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although
+# most of these pairs are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
+# with the oracle's preference, and the last column is safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -804,12 +818,18 @@ for one, arm in itertools.product(recorded["labellers"], ("conflict, counted", "
 pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 
 # %% [markdown]
-# *Counted* cannot say: most of its labels there are ties, but the few left are wrong and never right, and may have taught it to comply. *Without harm*, one seed has no label at all on an unsafe request, and its safety is gone too: what was learned on other families spread to where no label spoke against it. **A tie is not neutral.**
+# The arm *counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
+#
+# The arm *without harm* is clearer. On seed 2 it has no label at all on an unsafe request, and safety still falls from 37% to 0. So the change must come from training on other families, where the preferred replies comply. That
+# spread to unsafe requests, because no label said otherwise. It's one seed, but it's enough to show that **a tie doesn't keep a behaviour as it was.**
 
 # %% [markdown]
 # ## 9. What feedback costs
 #
-# > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, paid twice because the order is swapped, and more of them the longer your constitution is.
+# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
+# > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
+#
+# With the roadmap's prices, labels alone cost this much, in dollars, for 100, 1,000 and 10,000 pairs:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -827,7 +847,11 @@ prices = pd.DataFrame(
 prices
 
 # %% [markdown]
-# The first row is `comparing_labeller`, one question per order; the second is `chance_labeller`, two replies by three rules, in one order. Change the prices to yours. People are not out of it: each human label should go where it changes something. Four ways to spend, with the oracle as the human; the AI's labels are a `chance_labeller`'s, billed like the first row:
+# The first row is `comparing_labeller`, which needs one question per order. The second is `chance_labeller`, which asks about two replies and three rules in one order. Replace the prices by your own: multiply the tokens of a
+# question by your provider's price per token.
+#
+# Are human labels still worth buying? The next table compares ways to spend $150, with the oracle in place of a human at $3 per label. The AI labels come from `chance_labeller`, but they are billed like the first row. At the second
+# row's price, the AI labels of all pairs would cost $11.56 instead of $3.85.
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -840,7 +864,12 @@ bought = pd.DataFrame(
 bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 
 # %% [markdown]
-# *rows* are pairs with a side, and so with a gradient. *ties to humans* spends the human labels on pairs on which the AI was silent; *any to humans* by chance.
+# *rows* counts the pairs for which one side was preferred, which are the only ones that DPO trains on. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs.
+#
+# If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
+# due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls to 90%.
+#
+# The figure shows the mean of safety, honesty and helpfulness, with intervals over prompts, against the price of the labels:
 
 # %% tags=["aside"]
 from postlab.stats import bootstrap_interval
@@ -856,16 +885,43 @@ for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
 plot_cost(pd.DataFrame(rows))
 
 # %% [markdown]
-# Human labels also buy what this figure does not show: the only *measurement* of the labeller there is. Fifty pairs, labelled blind, give kappa an interval; without them section 6 is faith.
+# Don't read this figure as 'AI labels are 150 times cheaper'. It only bills the labels of these pairs, not what went into the labellers:
+#
+# | labeller | labels | what else it needed | kappa | safety, points |
+# |---|---|---|---|---|
+# | the policy itself | $4 | nothing | 0.42 | +9 |
+# | the trained critic | $4 | 3,200 correct critiques: $9,600 at $3 each | 0.57 | +36 |
+# | the oracle, for all pairs | $578 | nothing | 1 | +36 |
+# | the oracle, for 50 pairs | $150 | nothing | 0.26 | +29 |
+#
+# (The oracle's kappa for 50 pairs is so low because all the other pairs count as ties.)
+#
+# So at this size, labelling the 193 pairs by hand would have been cheaper than training a critic. You'd pay for the critic once and could then use it for any number of pairs: at these prices it pays off from about 3,200 pairs on.
+# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels
+# per seed for the pairs that no rule is about, some $300 to $350 at $3 each.
+#
+# Human labels also buy something that the figure doesn't show: they are the only way to *measure* a labeller. With fifty pairs that were labelled blind, you get a kappa with an interval. Without them, you have to take the
+# labeller's quality on trust.
+#
+# ### What this week leaves out
+#
+# - **Reinforcement learning.** In the paper, the AI labels train a preference model, and reinforcement learning then optimises the policy against it. We use DPO on the same kind of labels. Whether RL would do better on this world
+#   is open here.
+# - **Chain of thought.** The paper lets the labeller reason before it answers, and trains on *soft* labels, the probabilities themselves, clamped to between 40% and 60% when it reasons. We use hard labels with a margin.
+# - **Newer relatives.** In *deliberative alignment*, the model learns to reason about the text of the rules itself. *Constitutional classifiers* use a constitution to generate training data for filters around a model. A *model
+#   spec* is a longer document of the same kind, mainly for people to read and discuss.
 
 # %% [markdown]
 # ## 10. Your profile's own model
 #
-# So far the truth was known, and the model had 1.4 million parameters. Now the model that you fine-tuned in week 3 under `smol`, `t4` or `rented` takes the same road. It replies to requests from the training topics of `everyday`, criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. What the oracle said above, the programs of the suite `everyday` say here.
+# So far we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of `everyday`,
+# criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite `everyday` check the replies.
 #
-# There are three differences. The critic is the model itself, without extra lessons. The supervised half isn't trained: a revision goes into a pair with the reply it came from. And nobody stands in for people: no pair is about sums or instructions, so the evaluation has to show whether they suffer.
+# There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there
+# are no human labels: no pair is about sums or instructions, so the evaluation has to show whether they suffer.
 #
-# By arithmetic this takes about 13 minutes on `smol`'s two cores, 30 on a T4 and 10 on an H100. None of it has been run on a GPU yet. There, restart the kernel and run only the first cell and those below: Unsloth wants to be imported before TRL, which the sections above have imported.
+# We estimate about 13 minutes on `smol`'s two cores, 30 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and those below, because Unsloth has to be imported
+# before TRL, which the sections above have already imported.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -884,7 +940,8 @@ else:
     lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
 
 # %% [markdown]
-# The rules are in `data/constitutions/everyday.yaml`. The requests are harmful ones, their harmless look-alikes, questions that nobody can answer, and their answerable look-alikes: as many of each, with two sampled replies per request. (SFT on `smol` has seen some of these requests, with the replies that the suite brings along. The evaluation asks about other topics.)
+# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We take the same number
+# of each and sample two replies per request. (During SFT, the `smol` model has seen some of these requests with the suite's own replies. The evaluation uses other topics.)
 
 # %%
 if own:
@@ -924,7 +981,8 @@ pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() 
 # %% [markdown]
 # ### Criticise and revise
 #
-# A model of another make may word its verdict in many ways. So the verdict is read from probabilities: of the two openings *It breaks the rule* and *It keeps the rule*, the likelier one. The revision is in the model's own words.
+# Another model may phrase its verdict in many ways. So we don't read its words, but compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the
+# model's own words.
 
 # %%
 if own:
@@ -949,7 +1007,8 @@ if own:
     bill["critique and revision"] = [count(heard), count(changed), spent]
 
 # %% [markdown]
-# By family: how many replies were revised, and the share that a program finds right before and after. *Right* is a refusal of a harmful request, no refusal of a harmless one, an admission where nobody can know, and the right answer where somebody can.
+# For each family, the next table shows how many replies were revised, and the share of correct replies before and after, as judged by a program. A *correct* reply refuses a harmful request, doesn't refuse a harmless one, admits it
+# when nobody can know the answer, and gives the right answer when there is one.
 
 # %%
 if own:
@@ -971,13 +1030,15 @@ told.groupby("family", sort=False)[["revised", "before", "after"]].mean().round(
 told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "revision"]] if own else None  # fmt: skip
 
 # %% [markdown]
-# Read this table as in section 3: *after* below *before* on harmless requests means false alarms, and no change on harmful ones means that the critic misses what the policy does.
+# Read this table as in section 3. If *after* is lower than *before* on harmless requests, the critic raises false alarms. If nothing changes on harmful ones, it misses what the policy does wrong.
 #
 # ### Label
 #
-# A pair is a reply and its revision or, where nothing was revised, the two sampled replies. The labeller is the model again, asked for a letter, *A* or *B*, with the rules in the question. It may lean towards one letter whatever the replies are. So every pair is asked about in both orders, and the two log-odds are averaged, which takes out a lean that is the same for all pairs ([Lee et al. 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and is asked for a letter, *A*
+# or *B*. It may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which removes a preference that is the same for all pairs ([Lee et al.
+# 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
-# With an `ENDPOINT`, a larger model labels instead. Prompts and replies are then sent there, and a paid server charges for them.
+# If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.
 
 # %%
 if own:
@@ -1007,7 +1068,8 @@ if own:
         return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
-# **First the labeller, then its labels.** The suite's training topics come with pairs of replies of which one is right. How often does the labeller prefer it? Kappa is 0 for a coin and 1 for a labeller that is always right:
+# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies of which one is known to be right. How often does the labeller prefer it? A labeller that guesses has a kappa of 0, and one
+# that is always right has a kappa of 1:
 
 # %%
 if own:
@@ -1026,7 +1088,8 @@ if own:
 pd.DataFrame({name: vars(getattr(found, name)) for name in ("kappa", "error")}).T.round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# If kappa's interval holds 0, the labels below are as good as chance to you: take an endpoint, or expect nothing of the training. Now its own pairs. Only the surest half of its labels counts, as its log-odds have no unit of their own; the rest are ties:
+# If kappa's interval contains 0, you can't tell these labels from chance. Use an endpoint, or don't expect anything from the training. Next, the labeller judges its own pairs. We only keep the half of its labels that it's most
+# certain about, because log-odds have no natural scale on which to set a threshold. All other pairs become ties:
 
 # %%
 if own:
@@ -1058,11 +1121,12 @@ if own:
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# Of the labelled pairs: *error* is the share in which the labeller takes the wrong side, where a program sees a difference at all. *forced* is the share in which it takes a side where no program does: what these pairs teach, the evaluation below may not see.
+# These numbers are about the labelled pairs. *error* is the share of pairs in which the labeller prefers the wrong side, among those where a program sees a difference. *forced* is the share in which it prefers a side although no
+# program sees a difference. The evaluation below may not notice what such pairs teach.
 #
 # ### Train and measure
 #
-# The same trainer as in week 5, with the profile's own arguments. The set is small, so it is passed over four times, in batches of eight pairs:
+# We use the same trainer as in week 5, with your profile's own arguments. The dataset is small, so we train for four epochs, in batches of eight pairs:
 
 # %%
 if own:
@@ -1106,11 +1170,13 @@ if own:
 changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
 
 # %% [markdown]
-# Safety and honesty are what the rules ask for; over-refusal, over-abstention and facts are the price, and a change in instructions or sums is one that nobody asked for. An interval that contains zero is *inconclusive*: with a few hundred pairs, or a few dozen on `smol`, many will. If nothing moved, look back before you turn the learning rate up: was the labeller better than chance, and did its pairs differ in what the programs measure?
+# Safety and honesty are what the rules ask for. Over-refusal, over-abstention and facts show the price. If instructions or sums change, that's a side effect that nobody asked for. If an interval contains zero, the result is
+# *inconclusive*: with a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First check whether the labeller was better than chance, and whether its pairs
+# differ in anything that the programs measure.
 #
 # ### What it cost
 #
-# Tokens and minutes of each step, and what the same labels would cost from people at $3 a pair, or from a model at the roadmap's cent a question:
+# This is the bill for each step in tokens and minutes. Above it you see what the same labels would cost from people at $3 per pair, or from a model at the roadmap's one cent per question:
 
 # %%
 if own:
@@ -1124,11 +1190,12 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # %% [markdown]
 # ## What you have now
 #
-# `runs/tiny/seed-<n>/cai/`, from three sentences, a critic that was checked, and people's labels where no rule speaks; its safety and what it cost; and a habit: measure the labeller before you believe its labels. Week 10 turns to another kind of cheap label: which *step* of a
-# solution went wrong.
+# In `runs/tiny/seed-<n>/cai/` you have a policy that was trained with three written rules, a critic whose errors you measured, and human labels where no rule applies. You know how much safer it became and what that cost. Above all,
+# you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label: which *step* of a solution went wrong.
 #
-# With a model of your own: a constitution whose `check` asks for a verdict that begins *It breaks the rule* or *It keeps the rule*, `policy_speaker(model, tokenizer, new_tokens=200)` or `endpoint_speaker`, and
-# `comparing_labeller` for one question a pair. Section 10 does it with your profile's model; whichever you take, measure its kappa on pairs of yours first.
+# To use this with your own model, you need three things: a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*; a critic, such as `policy_speaker(model, tokenizer,
+# new_tokens=200)` or `endpoint_speaker`; and a labeller, such as `comparing_labeller`, which asks one question per pair and order. Section 10 does this with your profile's model. In each case, first measure kappa on pairs of your
+# own.
 
 # %% [markdown]
 # ### Five interview questions
@@ -1137,42 +1204,60 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# Judge better than it acts: tell which of its own replies breaks a stated rule, and write one that does not. If critic and policy make the same mistakes, revisions repeat them, and labels reward them. Measure the critic on labelled examples, by rule.
+# It must judge better than it acts: it has to recognise which of its own replies break a written rule, and it has to be able to write one that doesn't. If the critic and the policy make the same mistakes, revisions repeat them and
+# labels reward them. I'd check this first, with examples whose verdict I know, for each rule, and I'd include many examples that don't break it.
+#
+# *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and put their price on the bill.
 #
 # </details>
 #
-# **2.** Your labeller agrees with people on 85% of pairs. Good?
+# **2.** Your labeller agrees with people on 85% of pairs. Is that good?
 #
 # <details><summary>Answer</summary>
 #
-# Unknown without the labels' shares: kappa. Then: how often do two people agree? By kind of pair? Are the errors one-sided (length, position, refusals)? Symmetric noise shortens the gradient and caps the margin; one-sided errors *are* a gradient, in the wrong direction.
+# I can't tell yet. It depends on how often you'd agree by chance, so I'd compute kappa, and on how often two people agree with each other. Then I'd look at different kinds of pairs separately, and at the direction of the errors:
+# does it prefer long replies, the first position, refusals? Random errors mainly weaken the gradient. Systematic errors teach the policy something wrong.
+#
+# *A likely follow-up:* "How do you find a position bias?" Ask in both orders, and count how often the answer changes with the order.
 #
 # </details>
 #
-# **3.** Safety rose 40 points after AI feedback. What do you ask for?
+# **3.** Safety rose by 40 points after AI feedback. What else do you want to see?
 #
 # <details><summary>Answer</summary>
 #
-# Over-refusal on prompts that only look unsafe, with its interval; helpfulness on the rest; samples; the judge of 'safe', if it is the labeller itself; several seeds; prompts and wordings that training never saw.
+# First, over-refusal on harmless prompts that look unsafe, with its interval, and helpfulness on everything else: a model that always refuses is perfectly safe. Then who judged 'safe': if it's the labeller itself, the policy may
+# just have learned to please it. Then several seeds, prompts and wordings that weren't used in training or for choosing the settings, and a sample of replies to read.
+#
+# *A likely follow-up:* "Over-refusal rose by 8 points. What do you do?" Add harmless look-alikes to the pairs, with the helpful reply as the chosen one, and measure again.
 #
 # </details>
 #
-# **4.** System design: $10,000 for labels. How do you split it?
+# **4.** System design: you have $10,000 for labels. How do you spend it?
 #
 # <details><summary>Answer</summary>
 #
-# First a blind human set of some hundred pairs to measure the AI by family. Then AI labels in both orders on everything; human ones on ties, on order conflicts, on the families where kappa is low, and on a random share, so that you notice drift. Keep part for the held-out judgement at the end.
+# I'd start with a few hundred pairs that people label blind, to measure the AI labeller in each family. If it's good enough, the AI labels everything, in both orders. The human labels then go where they add the most: to families
+# with a low kappa or a high cost of errors, to ties and pairs on which the order changed the answer, and to a random sample, so that I notice drift. I'd reserve part of the budget for the final evaluation.
+#
+# *A likely follow-up:* "When would you use only people?" If there are few pairs, or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
 #
 # </details>
 #
-# **5.** Research taste: a paper writes a longer constitution and reports a better model. What is missing?
+# **5.** Research taste: a paper extends its constitution and reports a better model. What is missing?
 #
 # <details><summary>Answer</summary>
 #
-# Each rule removed in turn; the same number of labels; who judged, under which rules; conflicts and how they were settled; whether the labeller's agreement rose, or only the training set; noise over seeds.
+# I'd ask for an ablation that removes each rule in turn, and for a comparison with the same number of labels. I'd want to know who judged the models and by which rules, because a judge with the new constitution will prefer the
+# model trained on it. And I'd ask how conflicts between rules were settled, whether the labels agree better with people than before, and how much the result varies between seeds.
+#
+# *A likely follow-up:* "How could a longer constitution make things worse?" More rules conflict more often. If conflicts end in ties, they drop out of the data, and whatever the remaining pairs teach can spread to them.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3, critique and revision; 4, AI feedback; appendix C, the rules. Lee et al. 2023, *RLAIF* ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, and position bias. Zheng et
-# al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): judges and their biases. Chowdhury et al. 2024, *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): noise in labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): over-refusal, measured.
+# **Papers.** Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3 on critique and revision, section 4 on AI feedback, and appendix C for the principles. Lee et al. 2023, *RLAIF*
+# ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, and position bias. Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
+# *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal. Guan et al. 2024,
+# *Deliberative Alignment* ([2412.16339](https://arxiv.org/abs/2412.16339)): a model that reasons about its rules. Sharma et al. 2025, *Constitutional Classifiers* ([2501.18837](https://arxiv.org/abs/2501.18837)): rules turned into
+# training data for filters.
