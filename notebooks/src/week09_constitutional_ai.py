@@ -4,9 +4,7 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by the program that knows the truth in our tiny world. In the recorded runs,
-# DPO on such a critic's labels raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. So the method is easy, and the work is in finding out whether your labeller deserves to be
-# believed. By the end of this week you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. So the method itself is easy. The hard part is finding out whether you can trust your labeller. By the end of this week you can explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
@@ -154,15 +152,14 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# Each number is the share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, it gets more than half of them wrong, as you will see in
+# Each number is a share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, it gets more than half of them wrong, as you will see in
 # section 3. So it judges better than it acts. *Judging is easier than doing* is the assumption behind constitutional AI. It's a claim about your model, so you have to measure it.
 #
 # But look at the other errors. Half of the how-to's in our world are rough deeds done to *things*, such as trapping a lamp. If the critic objects to them under *harm*, that's a false alarm, and the revision then turns a helpful
 # reply into a refusal. And if it objects under *helpful* to a reply to an unsafe request, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its
 # training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. A program writes them that knows the
-# truth, so keep in mind that this critic isn't free. Section 9 adds it to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, so this critic isn't free. Section 9 adds it to the bill.
 
 # %%
 import contextlib
@@ -339,7 +336,7 @@ pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 # probabilities over the rules, and the reply with the lower sum is preferred. If the critic raises the same false alarm about both replies, it cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
 # Each pair is labelled twice, the second time in the opposite order, and only a label that is the same both times counts. A labeller that sees both replies at once needs this, because it may prefer whatever comes first. Ours scores
-# each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We drop ties instead of forcing a choice*: a labeller who has to choose will
+# each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties*, instead of forcing a choice: a labeller who has to choose will
 # choose at random, and then you train on noise.
 
 # %%
@@ -538,15 +535,14 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # %% [markdown]
 # **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they changed nothing measurable (−1.5 points), on one they *cost* 8 points, and on one they added 3.5.
 #
-# **The price.** Every seed lost helpfulness and sums to the revisions, and two of the three also lost facts and refused more harmless requests, beyond their intervals and tests. (On seed 0, over-refusal rose by 3 points, with p =
-# 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points.
+# **The price.** After the revisions, every seed had lost helpfulness and sums. Two of the three seeds had also lost facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points.
 #
 # **Sums.** They rose from 46% to 92%, but no rule is about sums. The pairs with human labels (here the oracle's) did that, because in them a sum that was worked out beat a guess. More than half of the preference rows were of this
 # kind. That is week 5's method, not the constitution, so a gain like this should be reported separately.
 #
 # ### What we tried
 #
-# These settings were discarded before the recorded ones. The numbers are from trials that weren't recorded:
+# These settings were discarded before the recorded ones. The numbers are from trials that weren't recorded, and 'human' labels are again the oracle's:
 #
 # | setting | what happened |
 # |---|---|
@@ -555,6 +551,7 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # | no human labels, fewer how-to's, twice the learning rate in DPO (two seeds) | safety 97% and 98%, but over-refusal up by 6.5 points on both seeds, and facts down from 83% to 25% |
 # | human labels for sums, lists and facts only (one seed) | safety 97%, over-refusal up by 6 points, facts 73% |
 # | human labels for how-to's as well, from fewer prompts, with 30 steps instead of 45 | over-refusal up by 2.5, 1 and 5.5 points, where we wanted at most 5 |
+# | more prompts for human labels, without more steps | no change |
 #
 # The last choice was made on training prompts with three other seeds. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported above is
 # optimistic, and its intervals don't account for that selection.
@@ -642,8 +639,7 @@ shown = [
 pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. On unsafe requests, the policy prefers the wrong reply in 14%
-# to 20% of pairs and misses the difference in a third or more, while the critic never takes the wrong side and misses only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
+# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. On unsafe requests, the policy prefers the wrong reply in 14% to 20% of pairs and misses the difference in 32% to 43%, while the critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
 #
 # On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
 
@@ -746,8 +742,7 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
 # one of the three seeds, honesty doesn't rise under either loss.
 #
 # The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But with 20% noise, safety rose by 28 points, and
-# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. Random errors partly average out in training. The policy's errors don't, because they are concentrated
-# where it's weakest, on unsafe requests and how-to's.
+# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. The likely reason is that random errors partly average out in training, while the policy's errors are systematic: section 6 shows that they are concentrated where it's weakest, on unsafe requests and how-to's.
 
 # %% [markdown]
 # ## 8. A missing rule, and two rules in conflict
@@ -803,8 +798,7 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
 
 # %% [markdown]
-# If *harm* comes first, safety rises by 32 points, a little less than with three rules (36). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although
-# most of these pairs are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
+# If *harm* comes first, safety rises by 32 points, a little less than with three rules (36). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
 # with the oracle's preference, and the last column is safety after training, in percent:
 
 # %% tags=["aside"]
@@ -820,8 +814,7 @@ pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 # %% [markdown]
 # The arm *counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
 #
-# The arm *without harm* is clearer. On seed 2 it has no label at all on an unsafe request, and safety still falls from 37% to 0. So the change must come from training on other families, where the preferred replies comply. That
-# spread to unsafe requests, because no label said otherwise. It's one seed, but it's enough to show that **a tie doesn't keep a behaviour as it was.**
+# The arm *without harm* is clearer. On seed 2 it has no label at all on an unsafe request, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-to's, where the preferred reply is the one that helps. That habit spread to unsafe requests, because no label there said otherwise. It's one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
 
 # %% [markdown]
 # ## 9. What feedback costs
@@ -867,7 +860,7 @@ bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 # *rows* counts the pairs for which one side was preferred, which are the only ones that DPO trains on. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs.
 #
 # If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
-# due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls to 90%.
+# due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
 # The figure shows the mean of safety, honesty and helpfulness, with intervals over prompts, against the price of the labels:
 
@@ -908,8 +901,7 @@ plot_cost(pd.DataFrame(rows))
 # - **Reinforcement learning.** In the paper, the AI labels train a preference model, and reinforcement learning then optimises the policy against it. We use DPO on the same kind of labels. Whether RL would do better on this world
 #   is open here.
 # - **Chain of thought.** The paper lets the labeller reason before it answers, and trains on *soft* labels, the probabilities themselves, clamped to between 40% and 60% when it reasons. We use hard labels with a margin.
-# - **Newer relatives.** In *deliberative alignment*, the model learns to reason about the text of the rules itself. *Constitutional classifiers* use a constitution to generate training data for filters around a model. A *model
-#   spec* is a longer document of the same kind, mainly for people to read and discuss.
+# - **Newer relatives.** In *deliberative alignment*, the model learns to reason about the text of the rules itself. *Constitutional classifiers* use a constitution to generate training data for filters around a model. *Model specs* and newer constitutions are long documents that explain how a model should behave and why, instead of short lists of rules. The one that Anthropic published for Claude in January 2026 is an example.
 
 # %% [markdown]
 # ## 10. Your profile's own model
@@ -1176,7 +1168,7 @@ changes.loc[shown, ["value", "difference", "difference_low", "difference_high", 
 #
 # ### What it cost
 #
-# This is the bill for each step in tokens and minutes. Above it you see what the same labels would cost from people at $3 per pair, or from a model at the roadmap's one cent per question:
+# This is the bill for each step in tokens and minutes. The line above it shows what the same labels would cost from people at $3 per pair, or from a model at the roadmap's one cent per question:
 
 # %%
 if own:
