@@ -1,15 +1,18 @@
 # %% [markdown]
 # # Week 9 · Constitutional AI
 #
-# In week 5 somebody had labelled the pairs. Who? If it was people, it cost dollars per pair and weeks of waiting. Constitutional AI writes down *what* a good reply is, in a few sentences, and
-# lets a model do the rest: criticise, revise, compare. By the end you can say
+# Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
+# it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# - what the two halves do, and what each one needs the model to be able to do already,
-# - how good an AI labeller is, measured against the truth and not against your hopes,
-# - what happens when its labels are wrong, when a rule is missing, when two rules conflict,
-# - what feedback costs, and where a few human labels are worth their price.
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. So the method itself is easy. The hard part is finding out whether you can trust your labeller. By the end of this week you can explain
 #
-# Sections 1 to 9 run on the embedded model in every profile, where the truth is known: *mechanism, not capability*. Section 10 does the same with the model of `smol`, `t4` or `rented`.
+# - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
+# - how to measure an AI labeller against the truth,
+# - what happens when its labels are wrong, when a rule is missing, and when two rules conflict,
+# - what feedback really costs, and where a few human labels are worth their price.
+#
+# Sections 1 to 9 use the embedded model in every profile, because there we know the truth. They show you how the method works, not how capable a trained model can be. Section 10 does the same with the model of `smol`, `t4` or
+# `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -39,7 +42,11 @@ lab = postlab.start(week=9)
 # %% [markdown]
 # ## 1. A constitution is a file
 #
-# Rules in their order of priority, each with an id, a text and examples; and two requests, *check* and *revise*. Anthropic's first one had sixteen short rules. Ours has three.
+# In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs dollars, and you wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
+# a model does the rest: it criticises replies, revises them and compares them.
+#
+# Our constitution is a YAML file with a list of rules in order of priority. Each rule has an id, a text and some examples. The file also contains the wording of two requests to the model, *check* and *revise*. Anthropic's first
+# paper used sixteen short principles about harm; we use three rules.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -53,14 +60,14 @@ rules = cai.load_constitution("tinyworld")
 pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame()
 
 # %% [markdown]
-# A rule is only as good as its reader. So each has examples, and they are the first test of a critic: what it gets wrong *here* it will get wrong everywhere.
+# The same rule can be read in different ways, so each one comes with examples. They are also the first test of a critic: if it gets these wrong, it will get many other replies wrong, too.
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.DataFrame({"rule": rule.id} | vars(e) for rule in rules.rules for e in rule.examples)
 
 # %% [markdown]
-# A file that other people write is full of slips. What does the loader say to a rule without text?
+# Constitutions are written by people, who make mistakes. For example, what does the loader say about a rule without a text?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -79,8 +86,8 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ## 2. Who criticises?
 #
-# Any function from conversations to replies. Here it is the policy itself, the stage that week 3 made: its SFT rows held a few exchanges in which a reply is checked and revised. On a large model you would take the same
-# model, a stronger one, or an address: `endpoint_speaker(url, model=...)`.
+# A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, the SFT stage from week 3. It has seen a few such exchanges, because some of its SFT rows contained a reply that was
+# checked against a rule and then revised. For a large model, you could use the model itself, a stronger one, or a server: `endpoint_speaker(url, model=...)`.
 
 # %%
 from postlab.models import load_policy, trainable
@@ -91,7 +98,7 @@ start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
 itself = cai.policy_speaker(start, tokenizer)
 
 # %% [markdown]
-# One exchange, as it is. The verdict is the next turn of the conversation, and the revision the turn after.
+# Here is one exchange. The verdict is the next turn of the conversation, and the revision is the turn after that.
 
 # %%
 talk = [
@@ -105,7 +112,9 @@ talk.append({"role": "assistant", "content": itself([talk])[0]})
 pd.DataFrame(talk)
 
 # %% [markdown]
-# **Predict first.** The critic and the policy are one and the same network. It tells strangers how to trap a painter, as section 3 will show. Can it know better as a critic than it does as a policy?
+# The verdict is right, although the reason isn't: the reply was about trapping, not kicking. In what follows we only use the verdict.
+#
+# **Predict first.** The critic and the policy are the same network. Section 3 will show that this network tells people how to trap a painter. Can it be better as a critic than it is as a policy?
 
 # %%
 pd.DataFrame(
@@ -114,7 +123,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# These are the examples it got wrong. Six examples are a smoke test. For a measurement take replies that the oracle knows, to held-out prompts, every rule on every family:
+# It can. It does recognise that trapping a baker is harmful, but it gets two of the six examples wrong, and both are shown above: it objects to a harmless reply, and to a refusal that was necessary.
+#
+# Six examples are only a smoke test. For a proper measurement we take replies whose correct verdict is known, on held-out prompts, with each rule applied to each family about equally often:
 
 # %%
 from postlab.tinyworld.oracle import METRIC, read
@@ -141,10 +152,14 @@ def wrong_verdicts(speak):
 wrong_verdicts(itself)
 
 # %% [markdown]
-# A wrong verdict on a how-to under *harm* is a false alarm: half of the how-to's here are rough deeds done to *things*. One on an unsafe request under *helpful* takes a due refusal for a needless one. Its training rows held few of either, as five in six showed the family that the rule is about.
-# **A critic has to be shown what does not break a rule.** Revised by this one, a false alarm turns a helpful reply into a refusal.
+# Each number is a share of wrong verdicts. Under *harm*, the policy misjudges 22% of the replies to unsafe requests. When it samples its own replies to such requests, it gets more than half of them wrong, as you will see in
+# section 3. So it judges better than it acts. *Judging is easier than doing* is the assumption behind constitutional AI. It's a claim about your model, so you have to measure it.
 #
-# *Judging is easier than doing* is what constitutional AI lives on, and it is a claim about your model, to be measured. Where it fails, take a better critic: a stronger model, or this one after some rows of careful critiques, with every rule on every family equally often.
+# But look at the other errors. Half of the how-to's in our world are rough deeds done to *things*, such as trapping a lamp. If the critic objects to them under *harm*, that's a false alarm, and the revision then turns a helpful
+# reply into a refusal. And if it objects under *helpful* to a reply to an unsafe request, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its
+# training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
+#
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, so this critic isn't free. Section 9 adds it to the bill.
 
 # %%
 import contextlib
@@ -171,7 +186,7 @@ def fine_tuned(rows, **how):
 
 
 # %% [markdown]
-# About half a minute on two cores:
+# This takes about half a minute on two cores:
 
 # %%
 critic = fine_tuned(cai.critic_rows(n=2400, seed=0), max_steps=150, learning_rate=1e-3)
@@ -179,12 +194,16 @@ speak = cai.policy_speaker(critic, tokenizer)
 wrong_verdicts(speak)
 
 # %% [markdown]
-# The policy stays what it was. Only the critic is new, and what is left in this table goes into everything below.
+# Most errors are gone, but not all. False alarms under *harm* fell from 26% to 2%. Under *harm*, 14% of the verdicts on replies to unsafe requests are still wrong. And one number got worse: the critic is now wrong about 14% of the
+# how-to replies under *helpful*, where the policy was always right. (There are about 50 cases per cell, so each of these shares is uncertain by some 10 points.)
+#
+# Only the critic is new. The policy is still the SFT stage. Whatever errors are left in this table go into everything below.
 
 # %% [markdown]
 # ## 3. The supervised half
 #
-# Sample the policy, check each reply against every rule, have it revised where it breaks one, and fine-tune on what comes out. First the samples, of the three families that a rule is about; how-to's come twice as often, because they are what gets refused needlessly:
+# The supervised half has four steps: sample replies from the policy, check each reply against every rule, revise those that break one, and fine-tune the policy on the result. We begin with the samples, for the three families that a
+# rule is about. How-to's come twice as often as the others, because they are the ones that might be refused needlessly:
 
 # %%
 import random
@@ -206,7 +225,7 @@ prompts = requests(RULED, 240, f"notebook {lab.seed}")
 drawn = cai.policy_speaker(start, tokenizer, temperature=1.0, seed=lab.seed)(prompts)
 
 # %% [markdown]
-# Then the critic and the reviser, in one call:
+# One call then does the checking and the revising. Both are done by the critic, which has also seen correct revisions:
 
 # %%
 rows = cai.revised_rows(speak, rules, list(zip(prompts, drawn, strict=True)))
@@ -223,9 +242,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# A reply that broke nothing stands as it is: it is trained on too, and shows what need not change.
+# If a reply doesn't break any rule, it stays as it is. We train on these replies, too, so that the policy also learns what it doesn't have to change.
 #
-# **How good are they?** In this world we can ask the oracle. By family, the share of replies that are right, before and after:
+# **How good are the revisions?** In this world we can ask the oracle. Here is the share of correct replies in each family, before and after:
 
 
 # %%
@@ -246,7 +265,8 @@ told = pd.DataFrame(
 told.groupby("family").mean().round(2)
 
 # %% [markdown]
-# Look for two kinds of fault. A revision that *spoils* a good reply is a false alarm of the critic; a bad reply that stands is a miss. What the critic misses, the next model learns unchanged.
+# The share of correct replies rises from 43% to 87% for unsafe requests and from 45% to 98% for riddles that nobody can answer. How-to's don't change. Two kinds of errors can hide behind these averages. The critic *spoils* a good
+# reply if it raises a false alarm, and it *misses* a bad reply if it lets it stand. Let's count both:
 
 # %%
 spoilt = told[(told["before"] == 1) & (told["after"] == 0)]
@@ -255,7 +275,11 @@ counts = {"spoilt": spoilt["family"].value_counts(), "missed": missed["family"].
 pd.DataFrame(counts, index=told["family"].unique()).fillna(0).astype(int)
 
 # %% [markdown]
-# **Keep what no rule is about.** Fine-tuning on three families alone would forget sums and facts. The paper mixes in helpful replies that were never criticised (section 3.2); so do we, with the policy's own replies.
+# In this run, no good reply was spoilt. The 8 unsafe replies that were missed are what the next model learns as they are. The 14 how-to's are a different matter: replies with the steps of another task are bad, but none of our three
+# rules forbids them.
+#
+# **What about everything else?** Fine-tuning on these three families alone could make the policy forget sums, lists and facts. The paper mixes in helpful replies that were never criticised (section 3.2). We do the same with the
+# policy's own replies.
 
 # %%
 others = requests(("arithmetic", "lists", "facts"), 120, f"others {lab.seed}")
@@ -266,18 +290,26 @@ rows += [
 ]
 
 # %% [markdown]
-# The policy, fine-tuned on its own revised replies:
+# Now we fine-tune the policy on all of these replies:
 
 # %%
 policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 
 # %% [markdown]
-# **Predict first.** The new policy no longer needs a critic to refuse. Which of the four measures, safety, honesty, helpfulness and over-refusal, will have paid for that?
+# **Predict first.** The new policy should refuse unsafe requests without any critic. Which of the four metrics will be worse than before: safety, honesty, helpfulness or over-refusal?
+#
+# <details><summary>Answer</summary>
+#
+# Helpfulness and over-refusal. In the three recorded runs of section 5, this half raised safety by 48 to 57 points and brought honesty to 100%. But helpfulness fell by 4 to 14 points, and over-refusal rose by 3 to 10 points. The
+# policy learned to refuse, and also refused some harmless requests.
+#
+# </details>
 
 # %% [markdown]
 # ## 4. The preference half
 #
-# Draw several replies of the *new* policy to fresh prompts, take two different ones, and ask which is better *under the constitution*.
+# The supervised half made the policy refuse too often. The second half can correct that, because it compares replies. We sample several replies from the *new* policy to fresh prompts, take two different ones, and ask which of them
+# is better *according to the constitution*.
 
 
 # %%
@@ -300,9 +332,12 @@ def draw_pairs(prompts, new_tokens=40):
 pairs = draw_pairs(requests(RULED, 240, f"pairs {lab.seed}"))
 
 # %% [markdown]
-# A verdict in words is a probability cut at a threshold. The probability itself says more: how *likely* the critic is to open with 'It breaks' and not with 'It keeps'. Summed over the rules, two replies to one prompt are compared by it, and a false alarm that hits both cancels. The paper labels by such probabilities too (section 4.1).
+# A verdict in words is a probability that was cut off at a threshold. The probability itself tells us more: how much more likely is the critic to begin with 'It breaks' than with 'It keeps'? For each reply we add up these
+# probabilities over the rules, and the reply with the lower sum is preferred. If the critic raises the same false alarm about both replies, it cancels out. The paper also labels with probabilities instead of words (section 4.1).
 #
-# Every pair is labelled twice, the second time with the replies exchanged; only what is said both times is a label. A labeller that sees both replies needs that; for ours, which scores each alone, the second order changes nothing (`swap=False` saves it). Sums that lie closer than a margin are a tie, and *ties are kept as ties*: an annotator who must choose will, and then you train on a coin.
+# Each pair is labelled twice, the second time in the opposite order, and only a label that is the same both times counts. A labeller that sees both replies at once needs this, because it may prefer whatever comes first. Ours scores
+# each reply on its own, so the second pass changes nothing (`swap=False` skips it). If the two sums differ by less than a margin, the pair is a tie. *We don't train on ties*, instead of forcing a choice: a labeller who has to choose will
+# choose at random, and then you train on noise.
 
 # %%
 labeller = cai.chance_labeller(cai.verdict_chances(critic, tokenizer), rules, margin=0.2)
@@ -310,14 +345,16 @@ labels = cai.label_pairs(labeller, pairs)
 pd.Series(labels).value_counts().to_frame("pairs")
 
 # %% [markdown]
-# A labeller that only looks at the position shows itself at once:
+# Nearly half of the pairs are ties. What if a labeller only looks at the position of a reply? Then the two passes contradict each other, and every label becomes a tie:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels what no rule is about?** In the paper the labels on *harm* came from a model, those on *helpfulness* from people. In trials without the latter (not recorded, and at twice the learning rate), DPO taught refusing and 'I do not know' so well that over-refusal rose and facts collapsed: little in those pairs said where they do *not* belong. So pairs of sums, lists, facts and how-to's are labelled as well, here by the oracle, which stands in for a human.
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see *What we tried* in section 5). The
+# policy then learned refusals and 'I do not know' so well that over-refusal rose, and it hardly answered facts any more: few of those pairs showed where such replies do *not* belong. So we also label pairs of sums, lists, facts and
+# how-to's. Here the oracle does it, in place of a human.
 
 
 # %%
@@ -333,7 +370,8 @@ other_pairs = draw_pairs(others, new_tokens=72)
 kept = cai.labelled_rows(other_pairs, cai.label_pairs(human, other_pairs))
 
 # %% [markdown]
-# The rest is week 5: rows of prompt, chosen and rejected, and DPO with a likelihood term. The reference is the policy after the supervised half, as TRL copies the adapter that it is given.
+# The rest is as in week 5: rows with a prompt, a chosen and a rejected reply, and DPO with an additional likelihood term on the chosen reply. The reference model is the policy after the supervised half, because TRL copies the
+# adapter it starts from.
 
 # %%
 from postlab.runs import freed_memory_kept, without_padding
@@ -351,7 +389,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# What does week 8's doctor say of this log?
+# What does the doctor from week 8 say about this log?
 
 # %%
 from postlab.doctor import diagnose
@@ -359,9 +397,10 @@ from postlab.doctor import diagnose
 [(finding.code, finding.evidence) for finding in diagnose(log)] or "nothing to say"
 
 # %% [markdown]
-# It reads losses and margins. No log can say whether the *labels* were any good; section 6 asks the oracle. Now the same held-out prompts as for every other stage.
+# It has nothing to say. It reads losses and margins, and no training log can show whether the *labels* were any good. For that we have to ask the oracle, in section 6.
 #
-# Some of what a reader must know is in no number: who labelled the pairs, and that settings were rejected for their over-refusal on these very prompts (section 5). Only you can say that, so say it where the numbers are stored. Week 12 prints these `caveats` beside the claims:
+# Now we evaluate the policy on the same held-out prompts as every other stage. Some of what a reader needs to know isn't in any number: who labelled the pairs, and that we rejected other settings because of their over-refusal on
+# these very prompts (section 5). So we store these `caveats` with the results, and week 12 prints them next to the claims:
 
 # %%
 from postlab import evals, show
@@ -377,7 +416,7 @@ table = evals.compare({"sft": before, "cai": after})
 show.plot_stages(table, profile="tiny")
 
 # %% [markdown]
-# With intervals; the four that a rule is about, and what none is about:
+# The next table adds the intervals, for the four metrics that a rule is about and for some that no rule is about:
 
 # %%
 shown = ["safety", "over_refusal", "helpfulness", "honesty", "arithmetic", "lists", "facts", "kl"]
@@ -385,12 +424,16 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# **Over-refusal is the measure to distrust yourself on.** A model that refuses everything is perfectly safe. That is why the third rule is there; section 8 takes it out.
+# Safety rose by 43 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
+# pairs labelled by the oracle.
+#
+# **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. Section 8 shows what happens without it.
 
 # %% [markdown]
 # ### Bug hunt
 #
-# A colleague's labelling, on ten thousand pairs overnight. It asks in both orders and keeps what was said twice, as above. Agreement of what is kept: 100%. DPO on it taught the policy nothing. Find the mistake in the code, then look at the table.
+# A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
+# them taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
 # %% tags=["aside"]
@@ -411,15 +454,19 @@ pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items
 # %% [markdown]
 # <details><summary>What is wrong</summary>
 #
-# The second answers were not turned back. In the exchanged pair *first* means the other reply, so a labeller who knows the truth says the opposite the second time, and its label is thrown out. Only position bias agrees with itself. Turn `"first"` and `"second"` round in `again` before comparing.
-# A labeller without any bias must keep most of its labels, and one that looks at the position none: two lines of test.
+# The table shows that a labeller who knows the truth keeps none of its labels, and one that only looks at the position keeps all of them. The reason is that the second answers weren't swapped back. In the swapped pair, *first*
+# means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only position bias agrees with itself.
+#
+# The repair is to swap `"first"` and `"second"` in `again` before comparing. Two lines of tests would have caught this: an unbiased labeller must keep most of its labels, and a labeller that only looks at the position must keep
+# none.
 #
 # </details>
 
 # %% [markdown]
-# ## 5. Three seeds, each half by itself
+# ## 5. Which half did what?
 #
-# Recorded: `notebooks/experiments/week09_cai.py`, more prompts than above, three seeds from the one shipped SFT. Its settings are the fifth set that was tried; the script's first lines say what was wrong with the others. Some were dropped for their over-refusal *in these seeds, on these held-out prompts*: the intervals of over-refusal below are optimistic, because they don't account for that choice.
+# The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. That is what we found in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`),
+# each with more prompts than above. All three start from the same SFT checkpoint and use the same critic, so the three seeds don't tell you how much another critic would change.
 
 # %% tags=["aside"]
 import json
@@ -431,7 +478,7 @@ recorded = json.loads(path.read_text(encoding="utf-8"))
 pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# A dot is the mean of the seeds, a line its interval over prompts, and each small stroke is a seed:
+# Each dot is the mean of the three seeds, and each small stroke is one seed. The line is the 95% interval over prompts. It doesn't include the variation between seeds:
 
 # %% tags=["aside"]
 from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
@@ -444,7 +491,7 @@ halves = [
 plot_moves(moved(halves, recorded["before"]["chain"]["metrics"]), "Two halves, points")
 
 # %% [markdown]
-# Each half, and both, a seed at a time, on the same prompts, with the paired test of week 6. A claim wants every row of it:
+# Means can hide a seed that went the other way. The next table lists each half, and both together, per seed, with the paired test from week 6:
 
 # %% tags=["aside"]
 import numpy as np
@@ -471,7 +518,7 @@ for one in recorded["chains"]:
 pd.DataFrame(found).set_index(["metric", "half", "seed"]).sort_index().round(3)
 
 # %% [markdown]
-# And what else moved, counted from the start, after each half:
+# What else changed? These are the changes from the start, after each half, as means of the three seeds:
 
 # %% tags=["aside"]
 rest = moved(halves, began, ("helpfulness", "arithmetic", "lists", "facts"))
@@ -479,39 +526,60 @@ rest = rest.set_index(["metric", "arm"])[["start", "value", "points", "low", "hi
 rest.sort_index(level="metric", sort_remaining=False).round(1)
 
 # %% [markdown]
-# Whose rows were the preferences?
+# And who labelled the preference pairs?
 
 # %% tags=["aside"]
 whose = pd.DataFrame(recorded["chains"]).set_index("seed")[["preferred", "by humans"]]
 whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 
 # %% [markdown]
-# The revisions brought nearly all the gain in safety (on one seed of three the preferences added 3.5 points). They paid with helpfulness and sums on every seed, and on two of three seeds with needless refusals and facts. The preferences, more than half of them people's, added no safety that holds in every seed, gave back most of what had been paid, and brought the sums.
+# **Safety.** The revisions added 48, 57 and 47.5 points. The preferences added nothing reliable: on one seed they changed nothing measurable (−1.5 points), on one they *cost* 8 points, and on one they added 3.5.
 #
-# No rule speaks of sums: people's pairs taught them, in which a sum worked out beat a guess. That is week 5's method and not the constitution, so report such a gain separately.
+# **The price.** After the revisions, every seed had lost helpfulness and sums. Two of the three seeds had also lost facts and refused more harmless requests. (On seed 0, over-refusal rose by 3 points, which is inconclusive with p = 0.07.) The preferences gave most of that back: in the end, over-refusal is up by 0, 0.5 and 4 points.
+#
+# **Sums.** They rose from 46% to 92%, but no rule is about sums. The pairs with human labels (here the oracle's) did that, because in them a sum that was worked out beat a guess. More than half of the preference rows were of this
+# kind. That is week 5's method, not the constitution, so a gain like this should be reported separately.
+#
+# ### What we tried
+#
+# These settings were discarded before the recorded ones. The numbers are from trials that weren't recorded, and 'human' labels are again the oracle's:
+#
+# | setting | what happened |
+# |---|---|
+# | the policy as its own critic, by verdicts | its revisions spoilt how-to's: 88% of 300 sampled replies were right before, and 51% after. It labelled 22% of 50 unsafe pairs the wrong way round |
+# | a critic trained on the SFT data's own mix of critiques | still raised false alarms on how-to's |
+# | no human labels, fewer how-to's, twice the learning rate in DPO (two seeds) | safety 97% and 98%, but over-refusal up by 6.5 points on both seeds, and facts down from 83% to 25% |
+# | human labels for sums, lists and facts only (one seed) | safety 97%, over-refusal up by 6 points, facts 73% |
+# | human labels for how-to's as well, from fewer prompts, with 30 steps instead of 45 | over-refusal up by 2.5, 1 and 5.5 points, where we wanted at most 5 |
+# | more prompts for human labels, without more steps | no change |
+#
+# The last choice was made on training prompts with three other seeds. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported above is
+# optimistic, and its intervals don't account for that selection.
+#
+# We haven't trained the whole chain with the policy as its own critic. Section 7 has one part of it, DPO on the policy's own labels.
 
 # %% [markdown]
 # ## 6. How good is the labeller?
 #
-# *Agreement* alone flatters. If most pairs are ties, a labeller that says 'tie' to everything agrees most of the time. Cohen's kappa takes out what chance would bring:
+# The share of labels on which two raters agree is misleading. If most pairs are ties, a labeller that answers 'tie' every time agrees most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}, \qquad p_\text{chance} = \sum_k p_k q_k$$
 #
-# with $p_k$ and $q_k$ the shares of label $k$ that each rater gives.
+# Here $p_k$ and $q_k$ are the shares of pairs to which the two raters give the label $k$.
 
 # %% [markdown]
 # ### Exercise 9.1 · about 10 minutes · easy
 #
-# Kappa of `labels` and `truth`, `(n,)` tensors of 0, 1 and 2: a scalar tensor.
+# Given `labels` and `truth`, two `(n,)` tensors of 0, 1 and 2, return kappa as a scalar tensor.
 #
 # <details><summary>Hint 1</summary>
 #
-# `(labels == truth).float().mean()` is the share agreed on.
+# `(labels == truth).float().mean()` is the share of labels on which the two raters agree.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Chance: for each label the one rater's share times the other's, added up.
+# For the agreement by chance, start with one label: how often would both raters use it if they labelled independently of each other?
 #
 # </details>
 
@@ -539,7 +607,7 @@ kappa = check.kappa(kappa)
 #
 # </details>
 #
-# **Predict first.** Ten pairs, of which the truth calls two ties. One rater says 0 to every pair, another is right on eight, the ties among them. Both agree with the truth eight times. Is one worth more?
+# **Predict first.** There are ten pairs, and the truth calls two of them ties. One rater answers 0 for every pair. Another gets eight right, including the ties. Both agree with the truth eight times. Is one of them worth more?
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -548,7 +616,11 @@ lazy, honest = torch.zeros(10, dtype=torch.long), torch.tensor([0, 0, 0, 0, 0, 0
 [(round((x == truth).float().mean().item(), 2), round(kappa(x, truth).item(), 2)) for x in (lazy, honest)]  # fmt: skip
 
 # %% [markdown]
-# Four labellers, on pairs of the start's own replies: the policy itself or the critic made above, by verdicts or by chances. *error*: where the oracle takes a side, the labeller takes the other. *silent*: it calls a tie there. *forced*: it takes a side where the oracle sees none.
+# The first rater's kappa is 0: someone who always gives the same answer agrees with the truth exactly as often as by chance. The second rater's is 0.58.
+#
+# Now we compare four labellers on pairs of replies from the SFT policy: the policy itself and the trained critic, each with verdicts in words and with probabilities ('chances' in the table). Besides kappa, the table shows three
+# kinds of errors. *error*: the oracle prefers one reply, and the labeller prefers the other. *silent*: the oracle prefers one reply, and the labeller calls a tie. *forced*: the oracle sees no difference, and the labeller prefers
+# one anyway.
 
 # %% tags=["aside"]
 WHO = {
@@ -567,12 +639,14 @@ shown = [
 pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Read it by family, and each family by labeller. On how-to's even the critic is silent most of the time: one with another deed's steps breaks no rule of ours, and is bad all the same. That is no error of the labeller: **it is a rule that nobody wrote.** On unsafe requests the policy is silent far more often than the critic, under the same rules: there it *is* the labeller.
+# Training the critic raised kappa from 0.42 to 0.57 (with probabilities), but the families are more informative than the average. On riddles (*unknown*), both are good. On unsafe requests, the policy prefers the wrong reply in 14% to 20% of pairs and misses the difference in 32% to 43%, while the critic never prefers the wrong reply and misses the difference in only 5% to 12%. The rules are the same, so there the *labeller* makes the difference.
+#
+# On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
 
 # %% [markdown]
-# ## 7. What if it were wrong?
+# ## 7. What if the labels are wrong?
 #
-# Our critic knows three sentences by heart. Yours may not. So we turn a known share of the labels round and train on the result, with the same pairs.
+# Our critic was trained on exactly the three rules that it has to judge. Your labeller may be worse. To see what wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -582,7 +656,7 @@ for rate in (0.0, 0.2, 0.4):
     print(rate, *noisy, "|", sum(x != y for x, y in zip(clean, noisy, strict=True)), "turned")
 
 # %% [markdown]
-# **Predict first.** At 20% wrong labels, is 20% of the gain lost? More? Less?
+# **Predict first.** If 20% of the labels are wrong, do you lose 20% of the gain? More? Less?
 
 # %% tags=["aside"]
 runs = recorded["runs"]
@@ -592,29 +666,33 @@ frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"
 plot_noise(frame)
 
 # %% [markdown]
-# Less for honesty, about as much for safety: 20% wrong labels cost honesty 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). At 40%, honesty lost 40 and safety 19.
+# It depends on what you measure. With 20% wrong labels, honesty lost 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). With 40%, honesty lost 40 points and safety 19. The seeds differ a lot: with 20% noise,
+# safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third, and with 40%, honesty rose by −1, 50 and 35 points. (The bands are the intervals of the change, drawn around the value, so
+# honesty's extends beyond 100%.)
 #
-# At margin $m$ the gradient, averaged over the noise, is $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ of the clean one: the right way, only shorter. As the margin grows it shrinks faster than the clean one, is 0 where $\sigma(m) = 1 - \varepsilon$, and then turns back. What breaks first is not the direction but the *certainty*: read where each curve bends.
+# Why can so many labels be wrong with so little damage? Take a pair with margin $m$, whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
+# $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ times the clean gradient: smaller, but still in the right direction. As the margin grows, the gradient shrinks faster than the clean one. It reaches 0 where
+# $\sigma(m) = 1 - \varepsilon$, and beyond that point it pulls the margin back. So noise first limits how *certain* the policy can become about a pair, before it teaches the wrong preference.
 #
-# If you know the share $\varepsilon$ of wrong labels, you can write a loss whose mean over the noise is the clean one, at every margin:
+# If you know the share $\varepsilon$ of wrong labels, you can write down a loss whose mean over the noise is the clean loss at every margin:
 #
 # $$\mathcal{L}_\varepsilon(m) = \frac{(1-\varepsilon)\,\ell(m) - \varepsilon\,\ell(-m)}{1 - 2\varepsilon}, \qquad \ell(m) = -\log\sigma(m)$$
 #
-# ([Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409); in TRL `loss_type="robust"`, `label_smoothing` the $\varepsilon$).
+# This is from [Chowdhury et al. 2024](https://arxiv.org/abs/2403.00409). In TRL it is `loss_type="robust"`, and `label_smoothing` is the $\varepsilon$.
 
 # %% [markdown]
 # ### Exercise 9.2 · about 10 minutes · medium
 #
-# That loss, `(B,)`, from `margins`, which are beta times the difference of log-ratios, and `noise`, the $\varepsilon$.
+# Write this loss. `margins` is a `(B,)` tensor, beta times the difference of the log-ratios, and `noise` is $\varepsilon$. Return a `(B,)` tensor.
 #
 # <details><summary>Hint 1</summary>
 #
-# `torch.nn.functional.logsigmoid`: the logarithm of a sigmoid overflows.
+# Use `torch.nn.functional.logsigmoid`. If you take the logarithm of a sigmoid, it becomes minus infinity when the sigmoid rounds to 0.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The turned term is *subtracted*. Added, it would be label smoothing, another loss.
+# The formula has two terms. Check the sign of the second one: with a plus it would be label smoothing, which is a different loss.
 #
 # </details>
 
@@ -639,7 +717,7 @@ robust_dpo_loss = check.robust_dpo_loss(robust_dpo_loss)
 #
 # </details>
 #
-# Is its mean over the noise the clean loss? A pair with margin 1 is labelled rightly with chance 0.7:
+# Is its mean over the noise really the clean loss? Suppose that a pair has margin 1 and gets the right label with probability 0.7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -648,7 +726,10 @@ clean_loss, mean = -F.logsigmoid(both[0]), (torch.tensor([0.7, 0.3]) * robust_dp
 round(clean_loss.item(), 4), round(mean.item(), 4)
 
 # %% [markdown]
-# Unbiased is not the same as good. Dividing by $1 - 2\varepsilon$ multiplies the gradient's scatter: at 40% by five. And the loss has no floor: for a large margin it goes to minus infinity. Recorded, at 40%, with the policy's own labels beside it (*itself*), whose noise nobody made:
+# Both numbers are 0.3133, so it is. But an unbiased loss isn't necessarily a good one. Dividing by $1 - 2\varepsilon$ also magnifies the random part of the gradient, five times at 40% noise. And the loss has no minimum: as the
+# margin grows, it goes to minus infinity.
+#
+# The figure compares it with the ordinary loss at 40% noise. It also has an arm with the policy's own labels (*itself*), whose errors nobody added:
 
 # %% tags=["aside"]
 two = [
@@ -657,9 +738,16 @@ two = [
 plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
 
 # %% [markdown]
-# ## 8. One rule less, and two that conflict
+# At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
+# one of the three seeds, honesty doesn't rise under either loss.
 #
-# The same pairs, labelled again with each rule left out:
+# The policy's own labels show why a single number for label quality isn't enough. Their kappa is 0.42, practically the same as that of the critic's labels with 20% noise (0.43). But with 20% noise, safety rose by 28 points, and
+# with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. The likely reason is that random errors partly average out in training, while the policy's errors are systematic: section 6 shows that they are concentrated where it's weakest, on unsafe requests and how-to's.
+
+# %% [markdown]
+# ## 8. A missing rule, and two rules in conflict
+#
+# What does each rule contribute? Here the same pairs are labelled again, each time without one of the rules:
 
 # %% tags=["aside"]
 without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
@@ -667,9 +755,12 @@ named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in w
 plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
 
 # %% [markdown]
-# Each rule that is left out costs its own measure. Look whether anything *else* moved as well: without *helpful*, safety rose by 63 points instead of 36. Rules are not additive: what one of them holds back shows only when it is gone.
+# Each rule protects the metric that it's about. Without *harm*, the policy complies with every unsafe request. Without *honest*, honesty rises by 4 points instead of 68. Without *helpful*, the policy refuses half of the harmless
+# requests.
 #
-# **Two rules that conflict.** A product manager adds a fourth: *Do not refuse a wish.* For a request that would hurt someone there is now no reply that keeps all rules.
+# But a rule also holds back the others. Without *helpful*, safety rises by 63 points instead of 36, to 100%. So the effects of rules aren't simply additive, and you can't see what one of them restrains until you remove it.
+#
+# **Two rules that conflict.** Suppose that a product manager adds a fourth rule, *Do not refuse a wish.* For a request that would hurt someone, there is now no reply that follows all the rules.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -697,7 +788,8 @@ for name, constitution, weigh in (
 said
 
 # %% [markdown]
-# Counted, the two cancel and the pair is a tie: nothing is learned, *and nobody is told*. A constitution needs an order of priority, or every conflict is settled by silence. Recorded, with the embedded critic on the three rules and a critic of one line on the fourth:
+# If we count broken rules, each reply breaks one and the pair is a tie. The policy learns nothing from it, *and nobody notices*. With an order of priority, the first rule that tells the two replies apart decides. So a constitution
+# needs such an order, or conflicts will silently disappear from your data. In the recorded runs, the trained critic applies the three rules, and one line of code applies the fourth:
 
 # %% tags=["aside"]
 import itertools
@@ -706,7 +798,8 @@ conflict = [one for one in runs if one["arm"].startswith("conflict")]
 plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
 
 # %% [markdown]
-# *Counted*, safety did not stay where it was. Did the ties do that? The labels on unsafe requests of two arms, where the oracle takes a side and (*forced*) where it takes none:
+# If *harm* comes first, safety rises by 32 points, a little less than with three rules (36). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
+# with the oracle's preference, and the last column is safety after training, in percent:
 
 # %% tags=["aside"]
 rows = []
@@ -719,12 +812,17 @@ for one, arm in itertools.product(recorded["labellers"], ("conflict, counted", "
 pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 
 # %% [markdown]
-# *Counted* cannot say: most of its labels there are ties, but the few left are wrong and never right, and may have taught it to comply. *Without harm*, one seed has no label at all on an unsafe request, and its safety is gone too: what was learned on other families spread to where no label spoke against it. **A tie is not neutral.**
+# The arm *counted* can't tell us. Most of its labels are ties, but the few that remain include wrong ones and no right ones, so they may have taught the policy to comply.
+#
+# The arm *without harm* is clearer. On seed 2 it has no label at all on an unsafe request, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-to's, where the preferred reply is the one that helps. That habit spread to unsafe requests, because no label there said otherwise. It's one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
 
 # %% [markdown]
 # ## 9. What feedback costs
 #
-# > **The roadmap says** a human comparison costs $1 to $5, an AI's about $0.01. **The evidence says** look at your own bill: the first is an annotator's minutes, the second is tokens, paid twice because the order is swapped, and more of them the longer your constitution is.
+# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
+# > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
+#
+# With the roadmap's prices, labels alone cost this much, in dollars, for 100, 1,000 and 10,000 pairs:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -742,7 +840,11 @@ prices = pd.DataFrame(
 prices
 
 # %% [markdown]
-# The first row is `comparing_labeller`, one question per order; the second is `chance_labeller`, two replies by three rules, in one order. Change the prices to yours. People are not out of it: each human label should go where it changes something. Four ways to spend, with the oracle as the human; the AI's labels are a `chance_labeller`'s, billed like the first row:
+# The first row is `comparing_labeller`, which needs one question per order. The second is `chance_labeller`, which asks about two replies and three rules in one order. Replace the prices by your own: multiply the tokens of a
+# question by your provider's price per token.
+#
+# Are human labels still worth buying? The next table compares ways to spend $150, with the oracle in place of a human at $3 per label. The AI labels come from `chance_labeller`, but they are billed like the first row. At the second
+# row's price, the AI labels of all pairs would cost $11.56 instead of $3.85.
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -755,7 +857,12 @@ bought = pd.DataFrame(
 bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 
 # %% [markdown]
-# *rows* are pairs with a side, and so with a gradient. *ties to humans* spends the human labels on pairs on which the AI was silent; *any to humans* by chance.
+# *rows* counts the pairs for which one side was preferred, which are the only ones that DPO trains on. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs.
+#
+# If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
+# due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
+#
+# The figure shows the mean of safety, honesty and helpfulness, with intervals over prompts, against the price of the labels:
 
 # %% tags=["aside"]
 from postlab.stats import bootstrap_interval
@@ -771,16 +878,42 @@ for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
 plot_cost(pd.DataFrame(rows))
 
 # %% [markdown]
-# Human labels also buy what this figure does not show: the only *measurement* of the labeller there is. Fifty pairs, labelled blind, give kappa an interval; without them section 6 is faith.
+# Don't read this figure as 'AI labels are 150 times cheaper'. It only bills the labels of these pairs, not what went into the labellers:
+#
+# | labeller | labels | what else it needed | kappa | safety, points |
+# |---|---|---|---|---|
+# | the policy itself | $4 | nothing | 0.42 | +9 |
+# | the trained critic | $4 | 3,200 correct critiques: $9,600 at $3 each | 0.57 | +36 |
+# | the oracle, for all pairs | $578 | nothing | 1 | +36 |
+# | the oracle, for 50 pairs | $150 | nothing | 0.26 | +29 |
+#
+# (The oracle's kappa for 50 pairs is so low because all the other pairs count as ties.)
+#
+# So at this size, labelling the 193 pairs by hand would have been cheaper than training a critic. You'd pay for the critic once and could then use it for any number of pairs: at these prices it pays off from about 3,200 pairs on.
+# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels
+# per seed for the pairs that no rule is about, some $300 to $350 at $3 each.
+#
+# Human labels also buy something that the figure doesn't show: they are the only way to *measure* a labeller. With fifty pairs that were labelled blind, you get a kappa with an interval. Without them, you have to take the
+# labeller's quality on trust.
+#
+# ### What this week leaves out
+#
+# - **Reinforcement learning.** In the paper, the AI labels train a preference model, and reinforcement learning then optimises the policy against it. We use DPO on the same kind of labels. Whether RL would do better on this world
+#   is open here.
+# - **Chain of thought.** The paper lets the labeller reason before it answers, and trains on *soft* labels, the probabilities themselves, clamped to between 40% and 60% when it reasons. We use hard labels with a margin.
+# - **Newer relatives.** In *deliberative alignment*, the model learns to reason about the text of the rules itself. *Constitutional classifiers* use a constitution to generate training data for filters around a model. *Model specs* and newer constitutions are long documents that explain how a model should behave and why, instead of short lists of rules. The one that Anthropic published for Claude in January 2026 is an example.
 
 # %% [markdown]
 # ## 10. Your profile's own model
 #
-# So far the truth was known, and the model had 1.4 million parameters. Now the model that you fine-tuned in week 3 under `smol`, `t4` or `rented` takes the same road. It replies to requests from the training topics of `everyday`, criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. What the oracle said above, the programs of the suite `everyday` say here.
+# So far we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of `everyday`,
+# criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite `everyday` check the replies.
 #
-# There are three differences. The critic is the model itself, without extra lessons. The supervised half isn't trained: a revision goes into a pair with the reply it came from. And nobody stands in for people: no pair is about sums or instructions, so the evaluation has to show whether they suffer.
+# There are three differences. First, the critic is the model itself, without any additional training. Second, we don't fine-tune on the revisions; instead, each revision forms a pair with the reply that it came from. Third, there
+# are no human labels: no pair is about sums or instructions, so the evaluation has to show whether they suffer.
 #
-# By arithmetic this takes about 13 minutes on `smol`'s two cores, 30 on a T4 and 10 on an H100. None of it has been run on a GPU yet. There, restart the kernel and run only the first cell and those below: Unsloth wants to be imported before TRL, which the sections above have imported.
+# We estimate about 13 minutes on `smol`'s two cores, 30 on a T4 and 10 on an H100. None of it has been run on a GPU yet. On a GPU, restart the kernel and run only the first cell and those below, because Unsloth has to be imported
+# before TRL, which the sections above have already imported.
 
 # %%
 own = bool(lab.profile.base_model)  # not the embedded one
@@ -799,7 +932,8 @@ else:
     lab.not_here("this section trains a language model; POSTLAB_PROFILE=smol has one for a CPU.")
 
 # %% [markdown]
-# The rules are in `data/constitutions/everyday.yaml`. The requests are harmful ones, their harmless look-alikes, questions that nobody can answer, and their answerable look-alikes: as many of each, with two sampled replies per request. (SFT on `smol` has seen some of these requests, with the replies that the suite brings along. The evaluation asks about other topics.)
+# The rules are in `data/constitutions/everyday.yaml`. There are four kinds of requests: harmful ones, harmless ones that look similar, questions that nobody can answer, and answerable ones that look similar. We take the same number
+# of each and sample two replies per request. (During SFT, the `smol` model has seen some of these requests with the suite's own replies. The evaluation uses other topics.)
 
 # %%
 if own:
@@ -839,7 +973,8 @@ pd.Series({rule.id: rule.text for rule in rules.rules}, name="text").to_frame() 
 # %% [markdown]
 # ### Criticise and revise
 #
-# A model of another make may word its verdict in many ways. So the verdict is read from probabilities: of the two openings *It breaks the rule* and *It keeps the rule*, the likelier one. The revision is in the model's own words.
+# Another model may phrase its verdict in many ways. So we don't read its words, but compare the probabilities of two openings, *It breaks the rule* and *It keeps the rule*, and take the more likely one. The revision is in the
+# model's own words.
 
 # %%
 if own:
@@ -864,7 +999,8 @@ if own:
     bill["critique and revision"] = [count(heard), count(changed), spent]
 
 # %% [markdown]
-# By family: how many replies were revised, and the share that a program finds right before and after. *Right* is a refusal of a harmful request, no refusal of a harmless one, an admission where nobody can know, and the right answer where somebody can.
+# For each family, the next table shows how many replies were revised, and the share of correct replies before and after, as judged by a program. A *correct* reply refuses a harmful request, doesn't refuse a harmless one, admits it
+# when nobody can know the answer, and gives the right answer when there is one.
 
 # %%
 if own:
@@ -886,13 +1022,15 @@ told.groupby("family", sort=False)[["revised", "before", "after"]].mean().round(
 told[told["revised"]].groupby("family", sort=False).head(2)[["rules", "reply", "revision"]] if own else None  # fmt: skip
 
 # %% [markdown]
-# Read this table as in section 3: *after* below *before* on harmless requests means false alarms, and no change on harmful ones means that the critic misses what the policy does.
+# Read this table as in section 3. If *after* is lower than *before* on harmless requests, the critic raises false alarms. If nothing changes on harmful ones, it misses what the policy does wrong.
 #
 # ### Label
 #
-# A pair is a reply and its revision or, where nothing was revised, the two sampled replies. The labeller is the model again, asked for a letter, *A* or *B*, with the rules in the question. It may lean towards one letter whatever the replies are. So every pair is asked about in both orders, and the two log-odds are averaged, which takes out a lean that is the same for all pairs ([Lee et al. 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
+# If a reply was revised, the pair consists of the reply and its revision. Otherwise it consists of the two sampled replies. The labeller is again the model itself. It sees the rules and both replies and is asked for a letter, *A*
+# or *B*. It may prefer one of the letters, whatever the replies are. So we ask about every pair in both orders and average the two log-odds, which removes a preference that is the same for all pairs ([Lee et al.
+# 2023](https://arxiv.org/abs/2309.00267) average the probabilities).
 #
-# With an `ENDPOINT`, a larger model labels instead. Prompts and replies are then sent there, and a paid server charges for them.
+# If you set `ENDPOINT`, a larger model labels the pairs instead. Your prompts and replies are then sent to that server, and you may have to pay for them.
 
 # %%
 if own:
@@ -922,7 +1060,8 @@ if own:
         return ["tie" if abs(x) < bar or x == 0 else "a" if x > 0 else "b" for x in leads]
 
 # %% [markdown]
-# **First the labeller, then its labels.** The suite's training topics come with pairs of replies of which one is right. How often does the labeller prefer it? Kappa is 0 for a coin and 1 for a labeller that is always right:
+# **Measure the labeller before you use its labels.** The suite's training topics come with pairs of replies of which one is known to be right. How often does the labeller prefer it? A labeller that guesses has a kappa of 0, and one
+# that is always right has a kappa of 1:
 
 # %%
 if own:
@@ -941,7 +1080,8 @@ if own:
 pd.DataFrame({name: vars(getattr(found, name)) for name in ("kappa", "error")}).T.round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# If kappa's interval holds 0, the labels below are as good as chance to you: take an endpoint, or expect nothing of the training. Now its own pairs. Only the surest half of its labels counts, as its log-odds have no unit of their own; the rest are ties:
+# If kappa's interval contains 0, you can't tell these labels from chance. Use an endpoint, or don't expect anything from the training. Next, the labeller judges its own pairs. We only keep the half of its labels that it's most
+# certain about, because log-odds have no natural scale on which to set a threshold. All other pairs become ties:
 
 # %%
 if own:
@@ -973,11 +1113,12 @@ if own:
 pd.DataFrame(rows).set_index("family").round(2) if own else None
 
 # %% [markdown]
-# Of the labelled pairs: *error* is the share in which the labeller takes the wrong side, where a program sees a difference at all. *forced* is the share in which it takes a side where no program does: what these pairs teach, the evaluation below may not see.
+# These numbers are about the labelled pairs. *error* is the share of pairs in which the labeller prefers the wrong side, among those where a program sees a difference. *forced* is the share in which it prefers a side although no
+# program sees a difference. The evaluation below may not notice what such pairs teach.
 #
 # ### Train and measure
 #
-# The same trainer as in week 5, with the profile's own arguments. The set is small, so it is passed over four times, in batches of eight pairs:
+# We use the same trainer as in week 5, with your profile's own arguments. The dataset is small, so we train for four epochs, in batches of eight pairs:
 
 # %%
 if own:
@@ -1021,11 +1162,13 @@ if own:
 changes.loc[shown, ["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3) if own else None  # fmt: skip
 
 # %% [markdown]
-# Safety and honesty are what the rules ask for; over-refusal, over-abstention and facts are the price, and a change in instructions or sums is one that nobody asked for. An interval that contains zero is *inconclusive*: with a few hundred pairs, or a few dozen on `smol`, many will. If nothing moved, look back before you turn the learning rate up: was the labeller better than chance, and did its pairs differ in what the programs measure?
+# Safety and honesty are what the rules ask for. Over-refusal, over-abstention and facts show the price. If instructions or sums change, that's a side effect that nobody asked for. If an interval contains zero, the result is
+# *inconclusive*: with a few hundred pairs, or a few dozen on `smol`, that will happen often. If nothing changed, don't raise the learning rate yet. First check whether the labeller was better than chance, and whether its pairs
+# differ in anything that the programs measure.
 #
 # ### What it cost
 #
-# Tokens and minutes of each step, and what the same labels would cost from people at $3 a pair, or from a model at the roadmap's cent a question:
+# This is the bill for each step in tokens and minutes. The line above it shows what the same labels would cost from people at $3 per pair, or from a model at the roadmap's one cent per question:
 
 # %%
 if own:
@@ -1039,11 +1182,12 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # %% [markdown]
 # ## What you have now
 #
-# `runs/tiny/seed-<n>/cai/`, from three sentences, a critic that was checked, and people's labels where no rule speaks; its safety and what it cost; and a habit: measure the labeller before you believe its labels. Week 10 turns to another kind of cheap label: which *step* of a
-# solution went wrong.
+# In `runs/tiny/seed-<n>/cai/` you have a policy that was trained with three written rules, a critic whose errors you measured, and human labels where no rule applies. You know how much safer it became and what that cost. Above all,
+# you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label: which *step* of a solution went wrong.
 #
-# With a model of your own: a constitution whose `check` asks for a verdict that begins *It breaks the rule* or *It keeps the rule*, `policy_speaker(model, tokenizer, new_tokens=200)` or `endpoint_speaker`, and
-# `comparing_labeller` for one question a pair. Section 10 does it with your profile's model; whichever you take, measure its kappa on pairs of yours first.
+# To use this with your own model, you need three things: a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*; a critic, such as `policy_speaker(model, tokenizer,
+# new_tokens=200)` or `endpoint_speaker`; and a labeller, such as `comparing_labeller`, which asks one question per pair and order. Section 10 does this with your profile's model. In each case, first measure kappa on pairs of your
+# own.
 
 # %% [markdown]
 # ### Five interview questions
@@ -1052,42 +1196,60 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 #
 # <details><summary>Answer</summary>
 #
-# Judge better than it acts: tell which of its own replies breaks a stated rule, and write one that does not. If critic and policy make the same mistakes, revisions repeat them, and labels reward them. Measure the critic on labelled examples, by rule.
+# It must judge better than it acts: it has to recognise which of its own replies break a written rule, and it has to be able to write one that doesn't. If the critic and the policy make the same mistakes, revisions repeat them and
+# labels reward them. I'd check this first, with examples whose verdict I know, for each rule, and I'd include many examples that don't break it.
+#
+# *A likely follow-up:* "And if it can't?" Use a stronger model as the critic, or train one on correct critiques, and put their price on the bill.
 #
 # </details>
 #
-# **2.** Your labeller agrees with people on 85% of pairs. Good?
+# **2.** Your labeller agrees with people on 85% of pairs. Is that good?
 #
 # <details><summary>Answer</summary>
 #
-# Unknown without the labels' shares: kappa. Then: how often do two people agree? By kind of pair? Are the errors one-sided (length, position, refusals)? Symmetric noise shortens the gradient and caps the margin; one-sided errors *are* a gradient, in the wrong direction.
+# I can't tell yet. It depends on how often you'd agree by chance, so I'd compute kappa, and on how often two people agree with each other. Then I'd look at different kinds of pairs separately, and at the direction of the errors:
+# does it prefer long replies, the first position, refusals? Random errors mainly weaken the gradient. Systematic errors teach the policy something wrong.
+#
+# *A likely follow-up:* "How do you find a position bias?" Ask in both orders, and count how often the answer changes with the order.
 #
 # </details>
 #
-# **3.** Safety rose 40 points after AI feedback. What do you ask for?
+# **3.** Safety rose by 40 points after AI feedback. What else do you want to see?
 #
 # <details><summary>Answer</summary>
 #
-# Over-refusal on prompts that only look unsafe, with its interval; helpfulness on the rest; samples; the judge of 'safe', if it is the labeller itself; several seeds; prompts and wordings that training never saw.
+# First, over-refusal on harmless prompts that look unsafe, with its interval, and helpfulness on everything else: a model that always refuses is perfectly safe. Then who judged 'safe': if it's the labeller itself, the policy may
+# just have learned to please it. Then several seeds, prompts and wordings that weren't used in training or for choosing the settings, and a sample of replies to read.
+#
+# *A likely follow-up:* "Over-refusal rose by 8 points. What do you do?" Add harmless look-alikes to the pairs, with the helpful reply as the chosen one, and measure again.
 #
 # </details>
 #
-# **4.** System design: $10,000 for labels. How do you split it?
+# **4.** System design: you have $10,000 for labels. How do you spend it?
 #
 # <details><summary>Answer</summary>
 #
-# First a blind human set of some hundred pairs to measure the AI by family. Then AI labels in both orders on everything; human ones on ties, on order conflicts, on the families where kappa is low, and on a random share, so that you notice drift. Keep part for the held-out judgement at the end.
+# I'd start with a few hundred pairs that people label blind, to measure the AI labeller in each family. If it's good enough, the AI labels everything, in both orders. The human labels then go where they add the most: to families
+# with a low kappa or a high cost of errors, to ties and pairs on which the order changed the answer, and to a random sample, so that I notice drift. I'd reserve part of the budget for the final evaluation.
+#
+# *A likely follow-up:* "When would you use only people?" If there are few pairs, or if errors are very costly. Below a few thousand pairs, making an AI labeller trustworthy can cost more than the labels themselves.
 #
 # </details>
 #
-# **5.** Research taste: a paper writes a longer constitution and reports a better model. What is missing?
+# **5.** Research taste: a paper extends its constitution and reports a better model. What is missing?
 #
 # <details><summary>Answer</summary>
 #
-# Each rule removed in turn; the same number of labels; who judged, under which rules; conflicts and how they were settled; whether the labeller's agreement rose, or only the training set; noise over seeds.
+# I'd ask for an ablation that removes each rule in turn, and for a comparison with the same number of labels. I'd want to know who judged the models and by which rules, because a judge with the new constitution will prefer the
+# model trained on it. And I'd ask how conflicts between rules were settled, whether the labels agree better with people than before, and how much the result varies between seeds.
+#
+# *A likely follow-up:* "How could a longer constitution make things worse?" More rules conflict more often. If conflicts end in ties, they drop out of the data, and whatever the remaining pairs teach can spread to them.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3, critique and revision; 4, AI feedback; appendix C, the rules. Lee et al. 2023, *RLAIF* ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, and position bias. Zheng et
-# al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): judges and their biases. Chowdhury et al. 2024, *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): noise in labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): over-refusal, measured.
+# **Papers.** Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3 on critique and revision, section 4 on AI feedback, and appendix C for the principles. Lee et al. 2023, *RLAIF*
+# ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, and position bias. Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
+# *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal. Guan et al. 2024,
+# *Deliberative Alignment* ([2412.16339](https://arxiv.org/abs/2412.16339)): a model that reasons about its rules. Sharma et al. 2025, *Constitutional Classifiers* ([2501.18837](https://arxiv.org/abs/2501.18837)): rules turned into
+# training data for filters.
