@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postlab.portfolio.binding import count_of
 from postlab.portfolio.documents import PROJECTS
 from postlab.portfolio.whole import Portfolio
 from postlab.storage import atomic_text, read_json
@@ -61,7 +62,9 @@ def checklist(
     for stage in PROJECTS:
         seeds = {run.seed for run in known.runs if run.stage == stage}
         settled = sum(c.verdict in ("better", "worse") for c in known.of(stage))
-        evidence = f"{len(seeds)} seeds, {len(known.of(stage))} claims, {settled} settled"
+        evidence = (
+            f"{count_of(len(seeds), 'seed')}, {len(known.of(stage))} claims, {settled} settled"
+        )
         to_do = "make stages"
         items.append(Item(f"{stage.upper()} project", bool(known.of(stage)), evidence, to_do))
     few = [s for s in known.stages if len({r.seed for r in known.runs if r.stage == s}) < SEEDS]
@@ -97,10 +100,20 @@ def checklist(
     holes = [problem for problem in portfolio.problems if problem.code == "hole"]
     others = len(portfolio.problems) - len(holes)
     items.append(
-        Item("posts written", not holes, f"{len(holes)} holes left", "write them in drafts/")
+        Item(
+            "posts written",
+            not holes,
+            f"{count_of(len(holes), 'hole')} left",
+            "write them in drafts/",
+        )
     )
     items.append(
-        Item("audit", not others, f"{others} problems", "read them: make_portfolio(...).problems")
+        Item(
+            "audit",
+            not others,
+            f"{count_of(others, 'problem')}",
+            "read them: make_portfolio(...).problems",
+        )
     )
     capstone = _json(portfolio.folder / CAPSTONE) or {}
     items.append(

@@ -240,6 +240,12 @@ def _project(stage: str, values: Evidence) -> dict[str, Any]:
         "claims": [_named(claim) for claim in made],
         "settled": [_named(c) for c in made if c.verdict in SETTLED],
         "worse": [_named(c) for c in made if c.verdict == "worse"],
+        # A slide has room for few: losses first, then the largest gains.
+        "slide": [
+            _named(c)
+            for c in sorted(made, key=lambda c: (c.verdict != "worse", *_rank(c)))
+            if c.verdict in SETTLED
+        ],
         "open": [_named(c) for c in made if c.verdict not in SETTLED],
         "best": next(iter(_named(c) for c in sorted(made, key=_rank)), None),
         "caveats": [code for code in CAVEATS if f"{stage}.caveat.{code}" in values],
@@ -261,7 +267,6 @@ def _named(claim: Claim) -> dict[str, Any]:
         "of": of,
         "before": f"{claim.parent}.{claim.metric}",
         "label": metric_label(claim.metric) if known else f"{{{{{of}.label}}}}",
-        "noted": "noted" in claim.caveats,
     }
 
 

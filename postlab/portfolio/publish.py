@@ -321,7 +321,7 @@ def _planned(
     for entry in sorted(e for parent in {folder, *parents} for e in parent.iterdir()):
         if entry not in homes and entry not in parents:
             path = ascii(entry.relative_to(folder).as_posix())[1:-1]
-            left_out.append((path, "in none of the repositories"))
+            left_out.append((path, "not for the Hub: it is in none of the repositories"))
     notes = []
     if private and models and repositories[-1].kind == "space":
         notes.append(
@@ -676,7 +676,8 @@ def _plain_errors(secret: str, sent: list[str]) -> Iterator[None]:
         parts = []
         cause: BaseException | None = error
         while cause is not None:
-            parts.append(str(cause) or type(cause).__name__)
+            said = str(cause) or type(cause).__name__
+            parts += [said] * all(said not in part for part in parts)
             cause = cause.__cause__
         refused = isinstance(error, ValueError) and not sent
         if not refused:
