@@ -282,6 +282,7 @@ def _changes(named: _Names, claim: Claim) -> None:
                 rate = change / cost.number * amount
                 shown = _rounded(rate)
                 add(field, f"{shown}{after} {words}", rate, f"{unit} {words}")
+                add(f"{field}_rate", shown, rate)  # for a table whose head has the unit
 
 
 _SAYS = {

@@ -624,7 +624,8 @@ def _upload(api: HfApi, repo: Repository, private: bool) -> str:
     if missing:
         _patiently(commit)
     prefix = "" if repo.kind == "model" else f"{repo.kind}s/"
-    return f"{api.endpoint}/{prefix}{repo.id}: {len(missing)} of {len(repo.files)} files sent"
+    sent = f"{len(missing)} of {len(repo.files)} files sent" if missing else "up to date"
+    return f"{api.endpoint}/{prefix}{repo.id}: {sent}"
 
 
 def _collect(api: HfApi, plan: Plan) -> str:
