@@ -124,7 +124,7 @@ pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 from postlab.course.week12 import draft_sentences
 
 sentences = draft_sentences(all_claims, seed=12)
-sentences.table()
+print(sentences)
 
 # %% tags=["exercise"]
 overclaims = None  # such as "BD"

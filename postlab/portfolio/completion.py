@@ -219,6 +219,8 @@ def verify_record(
         ValueError: if the file isn't such a record.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; make portfolio CHECK=1 writes completion.json")
     body = _json(path)
     if not isinstance(body, dict) or not {"runs", "files", "sha256"} <= set(body):
         raise ValueError(f"{path.name} holds no record; expected what write_record writes")

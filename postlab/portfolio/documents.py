@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from postlab.claims import CAVEATS, Claim, is_share, metric_label, stage_label
 from postlab.evals import METRICS
-from postlab.portfolio.binding import SETTLED, Evidence, evidence, render
+from postlab.portfolio.binding import SETTLED, Evidence, count_of, evidence, render
 from postlab.profile import stage_command
 from postlab.runs import BESIDE
 from postlab.storage import atomic_file, atomic_text, read_file, read_json
@@ -48,7 +48,8 @@ class Written:
     rendered: tuple[str, ...]
 
     def __str__(self) -> str:
-        text = f"{len(self.drafts)} drafts written, {len(self.rendered)} files rendered"
+        drafts = count_of(len(self.drafts), "draft")
+        text = f"{drafts} written, {count_of(len(self.rendered), 'file')} rendered"
         kept = f"; kept as you edited them: {', '.join(self.kept)}" if self.kept else ""
         return text + kept
 
