@@ -210,7 +210,7 @@ sorted(path.name + "/" * path.is_dir() for path in place.iterdir() if path.name[
 # - `index.html` and the other pages are the site. `.github/workflows/pages.yml` publishes it on GitHub Pages when you push the folder to a repository of its own.
 # - `models/` and `datasets/` hold one folder per repository, each with its card. `space/` is a blind side-by-side comparison in which visitors of the Hub can vote.
 #
-# A post begins like this:
+# In a draft, the results of a post begin like this:
 
 # %%
 draft = (place / "drafts" / ("sft.md" if separate else "dpo.md")).read_text(encoding="utf-8")
@@ -232,7 +232,7 @@ print(text[text.index("# ") :][:1500])
 # Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. `depth.md` has four holes too, and `comparison.md` and `deck.md` have one each. Open `drafts/dpo.md` in a text editor and fill them. These paragraphs are what interviewers read, because everything else can be generated.
 #
 # There are two rules. Write results as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`, and state a result only as strongly as its claim. Numbers that you predicted or plan need no run: 'I expected a gain of 20 points' passes.
-# `known.names()` lists every placeholder, and `{{dpo.honesty.sentence}}` writes a whole sentence for you:
+# After the next cell, `known.names()` lists every placeholder. Among them, `{{dpo.honesty.sentence}}` writes a whole sentence for you:
 
 # %%
 from postlab.portfolio import evidence, render
@@ -249,7 +249,7 @@ render(
 # %% [markdown]
 # ## 5. The audit
 #
-# What would a careful reader catch? `audit` reads every draft and every rendered file: numbers that aren't bound to a run, words of comparison that the claims don't support, stale figures, unfilled holes, secrets, addresses and paths of your machine, dead links, images without a description.
+# What would a careful reader catch? `audit` reads every draft and every rendered file: numbers that aren't bound to a run, words of comparison that the claims don't support, stale figures, unfilled holes, secrets, e-mail addresses, paths on your machine, dead links, images without a description.
 #
 # **Predict first.** Which of these four sentences does it accept?
 
@@ -299,7 +299,7 @@ print("\n".join(str(plan).splitlines()[:24]))
 # atomic_text(place / "published.json", json.dumps({"sent": plan.sent}))
 # ```
 #
-# The upload has been tested against a local server that speaks the Hub's protocol, and not against the Hub itself.
+# The upload has been tested against a local server that speaks the Hub's protocol, not against the Hub itself.
 #
 # ## 7. Is it complete?
 #
