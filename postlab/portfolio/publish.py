@@ -674,7 +674,7 @@ def _plain_errors(secret: str, sent: list[str]) -> Iterator[None]:
         httpx = type(error).__module__.partition(".")[0] in ("httpx", "httpcore")
         if not (httpx or isinstance(error, OSError | RuntimeError | ValueError)):
             raise
-        parts = []
+        parts: list[str] = []
         cause: BaseException | None = error
         while cause is not None:
             said = str(cause) or type(cause).__name__
