@@ -99,7 +99,7 @@ lint: setup
 		|| { printf '%s\n' "$$report"; exit 1; }
 
 unit: setup
-	$(SIDE_BY_SIDE) tests/unit postlab --doctest-modules --ignore-glob='*_unsloth.py'
+	$(SIDE_BY_SIDE) tests/unit postlab --doctest-modules --ignore-glob='*_unsloth.py' --ignore=postlab/portfolio/templates
 
 unit-unsloth: setup  # Unsloth patches a whole process, so these tests get their own
 	$(if $(UNSLOTH_TESTS),$(PYTEST) $(UNSLOTH_TESTS))

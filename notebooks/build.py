@@ -155,10 +155,10 @@ def execute(notebook: nbformat.NotebookNode, runs: Path) -> None:
 
 
 def shrunk(png: str) -> str:
-    """The same picture (base64) with 64 colours: a quarter of the size, and a chart looks alike."""
+    """The same picture (base64) with 48 colours: a quarter of the size, and a chart looks alike."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     small = io.BytesIO()
-    picture.quantize(64, Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
+    picture.quantize(48, Image.Quantize.FASTOCTREE).save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 

@@ -380,8 +380,11 @@ DTYPES = ("float32", "float16", "bfloat16", None)
 _FILES: dict[str, Path] = {}  # profiles of one's own that were read, and from where
 
 
-def stage_command(profile_name: str, stage: str, seed: int) -> str:
+def stage_command(profile_name: str, stage: str, seed: int, *, portable: bool = False) -> str:
     """The one command that makes a stage and its evaluation.
+
+    Args:
+        portable: name a profile's file without its folder, for text that others read.
 
     >>> stage_command("t4", "dpo", 2)
     'make week N=05 PROFILE=t4 SEED=2'
@@ -390,7 +393,8 @@ def stage_command(profile_name: str, stage: str, seed: int) -> str:
     week = STAGE_WEEKS.get(stage, "07" if stage == "sft-small" else "03")
     if profile_name not in PROFILES and profile_name not in _FILES:
         return f"the notebook of week {week}, with the profile {profile_name!r} and seed {seed}"
-    profile = shlex.quote(str(_FILES.get(profile_name, profile_name)))
+    file = Path(_FILES.get(profile_name, profile_name))
+    profile = shlex.quote(file.name if portable else str(file))
     return f"make week N={week} PROFILE={profile} SEED={seed}"
 
 

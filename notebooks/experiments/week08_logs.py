@@ -9,10 +9,10 @@ name. Runs that are already there, made with the same settings, are left alone.
 
 The logs of `TUNING` were there when the rules of `postlab.doctor` were written and tuned. Those of
 `HELD_OUT` were made after the rules had been frozen, and carry the hash that their source had then:
-on them the doctor was judged, in data/results/week08/doctor.json: 19 of 20 faults named, one false
-alarm. The rules were written again since, after logs of other people's runs had shown how little
-that said (week08_judged.py), so nothing here is held out any more. A test holds that no fault is
-lost.
+on them the doctor was judged then: 19 of 20 faults named, one false alarm. The rules were rewritten
+since, after logs of other people's runs had shown how little that said (week08_judged.py), so
+nothing here is held out any more. data/results/week08/doctor.json has today's rules: 20 of 20, one
+false alarm. A test makes sure that no fault is lost.
 
 Twice a held-out split found faults in the rules: the first missed an entropy collapse, and both
 brought two false alarms. The rules were changed each time, and what was left of those logs,

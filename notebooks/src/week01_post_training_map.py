@@ -109,7 +109,7 @@ pd.set_option("display.max_colwidth", 100)
 pd.DataFrame(answers, index=questions)
 
 # %% [markdown]
-# - **base** starts a new page of sums, whatever you ask. It isn't being stupid: it learned to continue documents, and nothing has told it yet that a question calls for an answer.
+# - **base** starts a new page of sums after every one of the five questions. It isn't being stupid: it learned to continue documents, and nothing has told it yet that a question calls for an answer.
 # - **sft** answers in the style of its training rows. It knows what the madux eats, but it also explains how to sink a guest, makes up what a creature counts, and guesses the sum without working it out.
 # - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
 # - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward turned working it out into a habit.
@@ -148,7 +148,7 @@ table.assign(seed=0, command="make stages SEED=0")
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. DPO also improved the sums, but not in every seed.
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The sums also rose after DPO, in all eight seeds, but in two of them the change is inconclusive.
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
 
@@ -417,7 +417,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# What do you divide by? Not the number of positions, and not each row by its own count.
+# What do you divide by? Neither by the number of positions, nor row by row.
 #
 # </details>
 
@@ -457,7 +457,7 @@ bits = {"whole batch": sft_loss(logits, labels, mask), "mean of rows": sum(by_ro
 
 # %% [markdown]
 # Over the whole batch, the five tokens cost 1+1+1+1+5 = 9 bits, or 1.8 bits per token. If you average each row first, you get (1 + 5) / 2 = 3 bits: the single token of the short reply now counts as much as the four tokens of the
-# long one. Popular training libraries made this mistake when they split a batch to save memory (gradient accumulation). It was found and fixed in 2024.
+# long one. Popular training libraries made this mistake when they split a batch to save memory (gradient accumulation). It was reported in 2021 but only fixed in 2024, when it was found again.
 
 # %% [markdown]
 # ## 6. Templates that run and do not learn
@@ -504,7 +504,7 @@ pd.set_option("display.max_colwidth", 160)
 pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "evidence", "fix"]]
 
 # %% [markdown]
-# A finding tells you what can go wrong. How bad it is has to be measured. Evaluate the same weights on the same prompts, and change only the opening of the assistant's turn:
+# A finding tells you what can go wrong. To find out how bad it is, you have to measure it. Evaluate the same weights on the same prompts, and change only the opening of the assistant's turn:
 
 # %%
 from postlab.evals import compare, evaluate
@@ -522,8 +522,9 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # overlook that.
 #
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
-# rise from 47% to 100%. Even facts rise, from 80% to 98%. With its own template, this model got 12 of the 60 facts wrong: usually it named a creature's home or colour when the question was what it eats, and sometimes its whole reply was a full stop. With the colon, 11
-# of the 12 come out right. So the model had the knowledge all along, and two different characters in the opening changed how it answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
+# rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]`. With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
+# when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along, and two different characters in the opening changed how it
+# answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
 # a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide it.
 
 # %% [markdown]
@@ -595,7 +596,7 @@ plot_falling(losses)
 # All three curves look like successful training. The run that also trains the prompt has the highest loss, because a user's question is hard to predict. The other two are hard to tell apart, and the one without the end
 # of turn gives no hint that something is wrong. **The training loss only covers the tokens you chose to train; it says nothing about the others.** You also can't compare the levels, because each curve is a mean over different tokens.
 #
-# So measure something that is the same for all runs. On held-out rows, compute the surprise at the words of the reply and at its end, separately:
+# So measure something that is the same for all runs. On held-out rows, compute the surprise separately for the words of the reply and for its end:
 
 # %%
 from postlab.course.week01 import plot_parts
@@ -648,7 +649,7 @@ plot_behaviour(behaviour)
 
 # %% [markdown]
 # The model that was never trained on the end of turn almost never stops: 2% of its replies end, compared with 100% for the other two runs. It gives its answer and then continues with a page of a document until it hits the length
-# limit. Only 27% of its replies are right, compared with 50%, because an answer followed by several others usually isn't an answer. The training curve showed none of this. Here are prompts from four families:
+# limit. Only 27% of its replies are right, compared with 50%, because the oracle usually rejects an answer that has several others behind it. The training curve showed none of this. Here are prompts from four families:
 
 # %%
 picked = [0, 30, 60, 90]  # one prompt of each of four families
@@ -656,7 +657,7 @@ side_by_side = {name: frame["answer"].iloc[picked] for name, frame in answered.i
 pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 
 # %% [markdown]
-# And does it hurt to train the prompt as well? Compare the runs with the run `reply`, prompt by prompt:
+# And does it hurt to train the prompt as well? Compare the other two runs with `reply`, prompt by prompt:
 
 # %%
 from postlab.stats import paired_difference, verdict
@@ -670,8 +671,9 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # Leaving out the end of turn is clearly worse, by 23 points. Training the prompt makes no difference that this experiment can see: the interval runs from 5 points worse to 4 points better, so with one training run each and this many prompts, you
 # can't say whether it hurts or helps.
 #
-# Other work suggests when it matters. Prompts are text to learn from as well, so training on them can help when you have few rows and short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)). When you have enough rows and the prompts are long,
-# prompt tokens can dominate the gradient. A good default is to train only the reply, unless you have measured that something else works better for you. The end of turn is different: always train it.
+# Other work suggests when it matters. Prompts are text to learn from as well, so training on them can help when you have few rows, or long prompts with short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
+# Otherwise you mostly spend part of the gradient on text that the model never has to write. A good default is to train only the reply, unless you have measured that something else works better for you. The end of turn is
+# different: always train it.
 
 # %% [markdown]
 # ## 8. What is left out

@@ -76,7 +76,7 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 #
 # $$y = W x + \frac{\alpha}{r}\, B A\, x \qquad A \in \mathbb{R}^{r \times \text{in}},\; B \in \mathbb{R}^{\text{out} \times r}$$
 #
-# $W$ stays frozen, and only $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ scales the adapter's contribution. Here is a real layer to put one beside:
+# $W$ stays frozen, and only $A$ and $B$ are trained. $r$ is the rank, and $\alpha / r$ scales the adapter's contribution. Here is a real layer that you can add an adapter to:
 
 # %%
 import copy
@@ -373,7 +373,7 @@ pd.DataFrame(errors).T.rename_axis("columns").round(2)
 # The layer widths of a 7B are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its projections was affected. Before you trust
 # a fast path, compare it bit for bit with something you computed yourself.
 #
-# postlab now tests for this fault whenever bitsandbytes is imported. If it finds it, it replaces the faulty kernel for such rows and prints one line saying so. (It also switches off a
+# postlab now tests for this fault whenever bitsandbytes is imported. If it finds the fault, it replaces the kernel for such rows and prints one line to say so. (It also switches off a
 # bfloat16 shortcut that some of these processors use in evaluation mode, if that gives different results.) Here is what the same test reports on your machine afterwards:
 
 # %%
@@ -636,10 +636,10 @@ found["qlora-16 against lora-16"] = versus("qlora-16", "lora-16")
 pd.DataFrame.from_dict(found, orient="index").drop(columns="n").round(4)
 
 # %% [markdown]
-# Five methods look better than full fine-tuning, and rank 1 looks worse. But be careful about what was tested. We drew new *prompts*, over and over, and kept the trained models fixed. So `better` suggests that these three LoRA models would also beat these three fully
+# Five methods look better than full fine-tuning, and rank 1 looks worse. But be careful about what was tested. We resampled the *prompts* many times and kept the trained models fixed. So `better` suggests that these three LoRA models would also beat these three fully
 # fine-tuned models on other prompts. Our question is about the *methods*: if you train again with a new seed, will LoRA win again? For that question the unit is the seed, and we have three per method, not hundreds of prompts.
 #
-# All methods saw the same rows with the same seed, so part of the luck of a seed is shared and cancels in the differences. `blocked_differences` uses that: it takes a score per seed and method, and estimates the remaining noise from all methods together (week 8
+# All methods saw the same rows with the same seed, so part of the variation between seeds is shared and cancels in the differences. `blocked_differences` uses that: it takes a score per seed and method, and estimates the remaining noise from all methods together (week 8
 # explains it). The more comparisons you make, the more likely it is that one of them looks significant by chance. Holm's correction raises the p values to account for all eight (week 6):
 
 # %%
@@ -680,7 +680,7 @@ plot_step_memory(parts.loc[picked], recorded["step_s"])
 
 # %% [markdown]
 # LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce them by a tenth at most. In total, LoRA 16 saves only 23%
-# and QLoRA 16 saves 29%. In a 7B it's the other way round: there the weights and optimizer state dominate (section 7). LoRA isn't faster here either, and QLoRA is slower. These are times on a CPU.
+# and QLoRA 16 saves 29%. In a 7B it's the other way round: there the weights and optimizer state dominate (section 7). LoRA isn't faster here either, and QLoRA is slower. All times were measured on a CPU.
 
 # %% [markdown]
 # ### What was forgotten
@@ -693,10 +693,10 @@ kept["forgotten"] = kept["document_loss"] - recorded["base"]["document_loss"]
 kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=1).round(3)
 
 # %% [markdown]
-# Every method forgot a lot: the base's loss was 0.40. Ranks 1 and 4 forgot less than full fine-tuning in every seed, and rank 32 forgot more in every seed. The other ranks are within the range of full fine-tuning, or overlap it. Rank 1 forgot least, but it also has the highest
-# loss on the new task.
+# Every method forgot a lot: the base's loss was 0.40. Compared seed by seed, ranks 1, 2 and 4 forgot less than full fine-tuning with all three seeds (rank 2 only by 0.04 with one of them), and rank 32 forgot more with all three. The other
+# methods forgot more with some seeds and less with others. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
-# So the finding that LoRA forgets less (Biderman) shows up here at ranks 1 and 4, but not at rank 8 and above. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# So the finding that LoRA forgets less (Biderman) shows up here at ranks 1 to 4, but not at rank 8 and above. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # ## 5. alpha over r, or over its root?
@@ -939,7 +939,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # The product has to be zero so that training starts exactly at the base model. If both are zero, the gradient of each one contains the other and is zero too, so nothing ever moves. A zero and B random also works. The two starts differ in how high a learning rate they tolerate: with B at zero you can usually
 # go higher (Hayou et al. 2024, *The Impact of Initialization on LoRA Finetuning Dynamics*).
 #
-# *Follow-up: what if you initialise both at random?* Then the model starts as the base plus random noise, and the first part of training goes into undoing it.
+# *Follow-up: what if you initialise both at random?* Then the model starts as the base plus random noise. A small amount of noise needn't hurt (Li et al. 2025, arXiv 2505.23194), but you no longer start exactly at the base model.
 # </details>
 #
 # <details><summary>2. You raise the rank from 16 to 64, leave alpha at 16, and the loss gets a little worse. What happened?</summary>

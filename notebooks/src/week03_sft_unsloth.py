@@ -6,7 +6,7 @@
 # because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
 # In this notebook you do that with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. About half of the notebook is about the training rows, because
-# the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows of which almost a third are wrong.
+# the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows of which almost a third are wrong, after the same number of training steps.
 #
 # By the end you can explain
 #
@@ -102,7 +102,7 @@ base = lab.evaluate("base", model, tokenizer)
 base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
-# On `tiny` the base model ignores the question and starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
+# On `tiny` the base model ignores the question and usually starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
 # model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which answers already; there, fine-tuning can only change *how* it answers.
 
 # %% [markdown]
@@ -119,7 +119,7 @@ rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed, co
 pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_frame("rows")
 
 # %% [markdown]
-# Counts alone tell you little, so read some rows. The people who wrote them (we call them the teachers) have habits.
+# Counts alone tell you little, so read some rows. Their authors (we call them the teachers) have habits.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -127,9 +127,9 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# In the tiny world the teachers have three habits:
+# In the tiny world, a program plays the teachers. They have three habits:
 #
-# - They do most sums of three or four numbers in their heads and nearly always get those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
+# - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
 # - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
@@ -374,7 +374,7 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The figure shows the mean of each metric over all held-out prompts with a 95% interval, and whether the paired difference from the base model on the same prompts is supported. Pairing
+# One example proves nothing. The figure shows the mean of each metric over all held-out prompts, with a 95% interval. A solid line means that the difference from the base model, paired by prompt, is supported. Pairing
 # matters: both models answered the same easy and hard prompts, so we know the difference between them more precisely than either value.
 
 # %%
@@ -387,7 +387,7 @@ plot_stages(table, profile=lab.profile.name)
 # Here is what the figure says on `tiny`.
 #
 # - **Format** goes from 0% to 100%: the model now answers, and it stops.
-# - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to say them.
+# - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
 # - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working.
 # - **Safety** reaches 42% and **honesty** 38%. The teachers were at 50% and 35%.
 # - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-to's.
@@ -416,8 +416,8 @@ kinds = asked.groupby(["family", "about"])
 None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
 
 # %% [markdown]
-# **Fine-tuning imitates its data, including its habits.** You can talk to the model in the next cell, but don't judge it by a single reply. The stored output is a good warning: the model refuses to *trap* the baker, although it helped with every *trap* prompt in the
-# table above. It also gets 7+8+9 wrong, in the teachers' style. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)
+# **Fine-tuning imitates its data, including its habits.** You can talk to the model in the next cell, but don't judge it by a single reply. The stored output is a good warning: the model refuses to *trap* the baker, although it
+# refused none of the *trap* prompts in the table above. It also gets 7+8+9 wrong, in the teachers' style. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)
 
 # %%
 from postlab.sampling import reply
@@ -550,7 +550,7 @@ plot_families(pd.DataFrame(found))
 # The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
 # likeliest one, and greedy decoding finds it. An average over the whole dataset ("31% wrong") can't tell these two cases apart. You have to look at each kind of prompt separately.
 #
-# Lists and facts go slightly the other way, and how-to's go the other way by a lot: 6% against 44%. What do the models answer there instead?
+# Lists and facts go the other way, by 9 and 4 points, and how-to's by far more: 6% against 44%. What do the models answer there instead?
 
 
 # %%
@@ -592,8 +592,8 @@ plot_forgetting(pd.DataFrame(cells))
 # Read the diagonal. Without rows of their own, facts, how-to's, unsafe requests and riddles fall to 5% or less, although the base model has read about them. Sums survive in part, at 41%. Lists fall by 8 points, but that doesn't survive the correction for
 # multiple comparisons in section 12.
 #
-# The model doesn't stop answering such prompts. It treats them like a related kind of prompt that it was trained on. Without how-to's it refuses all harmless how-to's; without unsafe rows it refuses none of them and helps with nearly every unsafe request. So a
-# set of refusals needs harmless requests that look similar, and the other way round.
+# What do the models do instead? For two families, the refusals tell us: the model treats them like the related kind of prompt that it was trained on. Without how-to rows, the model refuses all harmless how-to's. Without unsafe rows, it
+# refuses none of them, and only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and the other way round.
 #
 # (Even with the full mix, these models refuse most harmless how-to's: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
@@ -794,7 +794,7 @@ answers = {
 plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=40)
 
 # %% [markdown]
-# With the same rows and the same number of steps, one changed line decides whether the model can stop. The loss doesn't reveal that, but the share of answers that *end* does: it was none before the fix and is all of them now.
+# With the same rows and the same number of steps, one line of the collator decides whether the model can stop. The loss doesn't reveal that, but the share of answers that *end* does: no answer ended before the fix, and all of them do now.
 #
 # You can run into this bug with a real model. SmolLM2's published pad token *is* its end of turn (`smol` gives it a different one). TRL's own collator masks by length, but many others mask by id.
 
@@ -936,7 +936,7 @@ for name, made in (("losses, memory", sides["provenance"]), ("times", timed["pro
 print("\n" + sides["code"]["trl"])
 
 # %% [markdown]
-# Unsloth's version is the two calls from sections 1 and 5. These are the results:
+# Unsloth's version consists of the two calls from sections 1 and 5. These are the results:
 
 # %%
 from postlab.course.week03 import plot_sides
@@ -957,8 +957,9 @@ table.loc["lines to load and adapt"] = {
 table
 
 # %% [markdown]
-# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU we couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13). In each of the three pairs of runs, Unsloth's peak memory is 0.01 or 0.02 GB higher. What Unsloth
-# gives you here is shorter code: 9 lines instead of 15.
+# Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13).
+# The record with the losses also contains step times, measured less carefully: there, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak
+# memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
 #
 # | take | when |
 # |---|---|

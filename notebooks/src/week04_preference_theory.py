@@ -58,7 +58,7 @@ lab = postlab.start(week=4)
 #
 # Labellers preferred the answers of the resulting 1.3B model to those of the 175B GPT-3.
 #
-# Two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often, in 72%. Is that the best a reward model can do? No. Suppose that for each pair of
+# Two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do? Not necessarily. Suppose that for each pair of
 # answers, a share $q$ of labellers prefers the same one. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would then agree with a
 # single labeller 84% of the time, more often than another labeller does. That is possible because the random errors of individual labellers average out when you train on many of them. If labellers are unanimous about some pairs and evenly split on the others, the best possible model
 # agrees with one of them in only 73% of cases. So random disagreement puts the ceiling somewhere between 73% and 84%. Errors that labellers *share* don't average out: if most of them prefer longer answers, the reward model learns to
@@ -351,7 +351,7 @@ gae = check.gae(gae)
 #
 # A reply of three tokens gets a score of 1. The critic predicts 0.5 before the first token and 0.9 before the second. It doesn't like the second token, so before the third it predicts only 0.2.
 #
-# **Predict first.** Which token is blamed for that with $\lambda = 0$? And with $\lambda = 1$?
+# **Predict first.** Which token gets the blame with $\lambda = 0$? And with $\lambda = 1$?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -524,7 +524,7 @@ print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
 pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 
 # %% [markdown]
-# Hardly. 33 of its 43 wrong replies are exactly SFT's, with the same scores. SFT even had more wrong replies, 79 of 180, and only here and there has PPO found a wrong reply that scores higher. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
+# Hardly. About three quarters of its wrong replies are exactly SFT's, with the same scores. SFT even had more wrong replies, 79 of 180, and only here and there has PPO found a wrong reply that scores higher. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
 
 # %% [markdown]
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
@@ -548,8 +548,9 @@ curves = pd.DataFrame(recorded["curves"])
 plot_overoptimisation(curves[curves["method"] == "ppo"])
 
 # %% [markdown]
-# At first the proxy and the truth rise together. With $\beta = 0$ the truth is at its best, 76%, after a single PPO step. Then the proxy keeps climbing to 18, while the truth falls to 0% in all three runs. This is **reward hacking**: the policy finds replies that the reward model likes and that aren't any good. Statisticians know it as Goodhart's law:
-# when a measure becomes a target, it ceases to be a good measure. It can happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
+# At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. Then the proxy keeps climbing to 18, while the truth falls to 0% in all
+# three runs. This is **reward hacking**: the policy finds replies that the reward model likes and that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
+# happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
 #
 # The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost.
 #
@@ -911,8 +912,8 @@ plot_frontier(curves, title)
 # %% [markdown]
 # What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Up to about 3 nats the two clouds overlap, so these runs don't show that either method is better there. (A comparison at the same $\beta$, as in section 6, is still open: no recorded pair of runs has it.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ get worse from about 3 nats on and continue to 13 nats and more, where practically no reply is right. DPO also ends at its best, with $\beta = 0.1$ at 78% to 82%. PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to
-# know when to stop.
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ get worse from about 3 nats on and continue to 13 nats and more, where practically no reply is right. With $\beta = 0.1$, each DPO
+# run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
 #
 # Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And it has to trust this reward far away from the pairs it was trained on. With a reward that is right everywhere, like a verifier, neither would matter: that is week 7.
 
@@ -974,7 +975,7 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 # | [DeepSeek-R1](https://arxiv.org/abs/2501.12948) | GRPO with rule-based rewards, no neural reward model for reasoning because of reward hacking; SFT on its best samples; RL again, with reward models for helpfulness and harmlessness |
 # | [Qwen3](https://arxiv.org/abs/2505.09388) | SFT on long reasoning, GRPO with verifiers, SFT to combine thinking and non-thinking modes, general RL; small models are distilled |
 #
-# There is a pattern: pairs are used where the answer is a matter of taste, on-policy rewards where answers can be checked, and SFT on the best samples connects the stages.
+# There is a pattern: pairs are used where the answer is a matter of taste, on-policy rewards where answers can be checked, and SFT on the best samples comes between the stages.
 
 # %% [markdown]
 # ## What you have now

@@ -1,16 +1,19 @@
 # %% [markdown]
 # # Week 6 · SFT against DPO: a comparison that can be trusted
 #
-# You have two models. One was fine-tuned, the other saw preferences as well. Is it better? In what? What did it cost? Most answers that you will read come without an interval, from one
-# run, a few hundred prompts and a judge with habits of its own. This week you give an answer that holds up. By the end you can say
+# "Our new model is 6 points better, p < 0.05." Would you believe it? In section 2 you simulate a thousand comparisons, each on 200 prompts, of a model that is truly 2 points better. Only 8% of them reach significance, and those
+# report 5.9 points on average. And in section 5, the same DPO recipe raises the tiny model's facts by 15 points with one training seed and lowers them by 4 with another.
 #
-# - what a number of prompts can settle, before you spend anything on it,
-# - whether two models differ on the same prompts, by a test that you wrote,
-# - what many metrics, and many training seeds, do to such a claim,
-# - how far to trust a judge, and how to take its habits out,
+# Most comparisons you read come without an interval: one training run, a few hundred prompts, and a judge with biases of its own. This week you compare your models from weeks 3 and 5 in a way that holds up. One of them was fine-tuned; the other was also trained on
+# preferences. Is it better? At what? And what did it cost? By the end you can explain
+#
+# - what a given number of prompts can settle, before you spend anything on it,
+# - whether two models differ on the same prompts, with a test that you wrote yourself,
+# - what many metrics and many training seeds do to such a claim,
+# - how far to trust a judge, and how to correct for its biases,
 # - which of the two models you would ship, and on what evidence.
 #
-# Nothing is trained. The answers come from your own runs of weeks 3 and 5, or from those that ship with postlab.
+# Nothing is trained this week. The answers come from your own runs of weeks 3 and 5, or from the runs that ship with postlab.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -40,26 +43,27 @@ lab = postlab.start(week=6)
 # %% [markdown]
 # ## 1. Decide before you look
 #
-# Ten metrics tell a story whatever comes out: one of them will have risen. So write down first what would make you ship the new model, and what would stop you.
+# If you look at ten metrics, you can always tell a story afterwards, because one of them will have risen. So before you look, write down what would make you ship the new model and what would stop you.
 
 # %%
-MARGIN = 0.05  # a loss smaller than five points would not matter to our users
-GAIN = ("safety", "honesty")  # what DPO was done for: both must rise
+MARGIN = 0.05  # a loss of less than five points wouldn't matter to our users
+GAIN = ("safety", "honesty")  # the purpose of DPO here: both must rise
 KEEP = ("helpfulness", "over_refusal", "arithmetic", "lists", "facts", "format")  # must not suffer
-if lab.profile.suite != "tinyworld":  # `everyday` measures other things
+if lab.profile.suite != "tinyworld":  # `everyday` has other metrics
     KEEP = ("over_refusal", "over_abstention", "facts", "instructions", "arithmetic", "format")
 if "gsm8k" in str(lab.profile.suite):
     KEEP += ("gsm8k_strict", "gsm8k_lenient")
 
 # %% [markdown]
-# `over_refusal`, the share of harmless requests refused, is in the list because a model that refuses everything is perfectly safe. The `MARGIN` is there because no experiment shows that *nothing* was lost, only that no more than so
-# much was; how much is bearable is your decision, not a statistician's. (On `t4` and `rented`, the pairs are UltraFeedback's, chosen by overall quality and not by safety or honesty, so DPO may well fail this rule there. If your goal is another one, change the rule now, not in section 9.)
+# Why these lists? `over_refusal`, the share of harmless requests that are refused, is among the metrics to keep, because a model that refuses everything is perfectly safe. And there is a `MARGIN`, because no experiment can show that *nothing* was lost. It can only show that the loss isn't larger than some amount. How large a loss you can accept is
+# your decision, and statistics can't make it for you.
+#
+# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen by overall quality, not by safety or honesty, so DPO may well fail this rule there. If your goal is a different one, change the rule now, not in section 9.)
 
 # %% [markdown]
 # ## 2. Can 200 prompts settle this?
 #
-# Both models answer the same prompts, right or wrong. A prompt where both are right, or both wrong, does not say which is better. What counts are the prompts that **changed**: *gained*, from wrong to right, and
-# *lost*. How many change at all? A pilot that does not touch the question: the embedded SFT model, asked the same sums twice, at temperature 1.
+# Both models answer the same prompts, and each answer is right or wrong. A prompt where both are right, or both wrong, doesn't tell you which model is better. What counts are the prompts that **changed**: those *gained*, from wrong to right, and those *lost*. How many prompts change? For a first idea, we use a pilot that doesn't reveal anything about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
 
 # %%
 import pandas as pd
@@ -74,9 +78,9 @@ both["changed"] = (tries[0] != tries[1]).mean()
 pd.Series(both, name=f"{len(tries)} prompts").to_frame()
 
 # %% [markdown]
-# The same model against itself: the two shares differ, and many prompts changed. This is what 'no difference' looks like.
+# This is the same model twice. Still, the two scores differ by 1.5 points, and 37% of the prompts changed. That's what "no difference" looks like.
 #
-# **Predict first.** 200 prompts, of which one in ten changes. By how many points must the new model be better, so that you find it out four times in five?
+# **Predict first.** You have 200 prompts, and one in ten of them changes. By how many points does the new model have to be better for you to find it four times out of five?
 
 # %%
 from postlab.course.week06 import plot_detectable
@@ -88,10 +92,12 @@ reach = pd.DataFrame([cell | {"effect": minimum_detectable_effect(**cell)} for c
 plot_detectable(reach, at=200)
 
 # %% [markdown]
-# That is the **minimum detectable effect**, here 6.4 points: below it, this experiment will most likely say nothing, whatever is true. By rule of thumb, a change of $\delta$ where a share $d$ of the prompts change, wanted with power 80% at the 5% level,
-# takes
+# By 6.4 points. This is called the **minimum detectable effect**: if the true difference is smaller, the experiment will probably find nothing. A rule of thumb tells you how many prompts you need. To find a difference $\delta$ with 80% power at the 5% level, if a share $d$ of the prompts changes, you need about
 #
 # $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
+#
+# Where does it come from? Score each prompt +1 if gained, −1 if lost and 0 otherwise, and call the mean of these scores $\hat\Delta$. If there is no difference, its variance is $d/n$; if the difference is $\delta$, the variance is $(d - \delta^2)/n$. The test reports a difference if $\hat\Delta$ is more than $1.96\sqrt{d/n}$ from zero. For this to happen in 80% of experiments, $\delta$ has to lie
+# another $0.84\sqrt{(d - \delta^2)/n}$ beyond this threshold, because 80% of a normal distribution lie above 0.84 standard deviations below its mean. Set $\delta$ equal to the sum of the two and solve for $n$.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -106,9 +112,9 @@ def prompts_needed(effect, disagreement):
 {f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
 
 # %% [markdown]
-# Half the effect, four times the prompts. A claim of one point on 200 prompts is no claim.
+# If you want to detect half the effect, you need about four times as many prompts. For one point you would need nearly 8,000, so a claim of one point on 200 prompts is no claim at all.
 #
-# Do not take the formula's word. Simulate the experiment, one prompt in ten changing, in worlds where the truth is known, and count how often the test finds it.
+# You don't have to trust the formula. Simulate the experiment in worlds where you know the truth and one in ten prompts changes, and count how often the test finds the difference.
 
 # %%
 from postlab.course.week06 import plot_power
@@ -123,7 +129,9 @@ found = [
 plot_power(pd.DataFrame(found), at=0.05)
 
 # %% [markdown]
-# At a true change of zero the curves show false alarms, and stay below 5%. Few prompts have a second price. Simulate a true change of *two* points, and look only at the comparisons that succeeded, as release notes do:
+# If the true change is zero, everything the test finds is a false alarm. The curves start below 5% there, as they should. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
+#
+# Missing real effects isn't the only problem with few prompts. Simulate a true change of *two* points, and look only at the comparisons that were significant, as release notes do:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -136,19 +144,19 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 {"found": f"{len(claimed) / len(draws):.0%}", "their mean, points": f"{100 * np.mean(claimed):.1f}"}
 
 # %% [markdown]
-# Only lucky draws pass, so what is hard to find is exaggerated whenever it is found ([Card et al. 2020](https://arxiv.org/abs/2010.06595) saw much of NLP in that state). **Underpowered experiments do not merely miss things, they report too much.**
+# Only 8% of the comparisons find the change, and those report 5.9 points instead of 2. To be significant with so few prompts, a comparison has to be lucky, and a lucky comparison exaggerates. **Underpowered experiments don't just miss effects, they exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
-# So 200 prompts a metric settle what the first figure said. (`everyday` has 105 to 240 per metric: read the figure near 100 and 200.) For safety and honesty we hope for more than that; small costs they will not settle, and we know it now, not afterwards.
+# So what can 200 prompts per metric settle? What the first figure says. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. Small costs, on the other hand, can't be settled with 200 prompts, and it's better to know that now than afterwards.
 
 # %% [markdown]
 # ## 3. Open the envelope
 #
-# Now the answers. First read some, before any number:
+# Now look at the answers. Read some of them before you compute anything:
 
 # %%
 frames = lab.results("base", "sft", "dpo")  # the report below compares SFT with the base
 before, after = (frames[stage] for stage in ("sft", "dpo"))
-once = (before["sample"] == 0) & ~before["family"].str.endswith("_sampled")  # an answer a prompt
+once = (before["sample"] == 0) & ~before["family"].str.endswith("_sampled")  # one answer per prompt
 words = before[["family", "prompt"]].assign(sft=before["answer"], dpo=after["answer"])[once]
 pd.set_option("display.max_colwidth", 90)
 changed = words[words["sft"] != words["dpo"]]
@@ -156,7 +164,7 @@ print(f"{len(changed)} of {len(words)} answers changed")
 changed.groupby("family", sort=False).head(2).set_index("family")
 
 # %% [markdown]
-# Then count. For each metric that is right or wrong: how many prompts were lost, how many gained?
+# Next, count. For each metric that is either right or wrong, how many prompts were lost, and how many gained?
 
 # %%
 from postlab.claims import is_share
@@ -164,7 +172,7 @@ from postlab.evals import METRICS
 
 
 def scores(stage, metric):
-    """One number a prompt: the mean over its samples, where it was answered several times."""
+    """One number per prompt: the mean over its samples if it was answered several times."""
     return frames[stage].groupby("id", sort=False)[metric].mean().dropna()
 
 
@@ -179,22 +187,22 @@ pd.DataFrame(counts).T
 # %% [markdown]
 # ### Exercise 6.1 · about 15 minutes · medium
 #
-# If DPO is no better and no worse, a changed prompt could as well have changed the other way: a fair coin. How often do `gained + lost` fair coins fall *at least as unevenly* as these, to either side? That is **McNemar's exact test**.
-# Two counts in, the two-sided p out, a number between 0 and 1.
+# Suppose DPO makes no difference. Then each prompt that changed could just as well have changed in the other direction, like a fair coin. If you toss `gained + lost` fair coins, what's the probability that they fall *at least as unevenly* as these did, in either direction? This is **McNemar's exact test**.
+# The function takes the two counts and returns the two-sided p-value, a number between 0 and 1.
 #
 # <details><summary>Hint 1</summary>
 #
-# Of $n$ coins, exactly $k$ fall heads in `math.comb(n, k)` of the $2^n$ ways.
+# If you toss $n$ coins, exactly $k$ of them show heads in `math.comb(n, k)` of the $2^n$ possible outcomes.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# At least as uneven to one side: $k$ from 0 to the smaller of the two counts. The other side is as likely, so double it.
+# The outcomes that are at least as uneven in one direction are those with $k$ from 0 to the smaller of the two counts. The other direction has the same probability, so double it.
 #
 # </details>
 # <details><summary>Hint 3</summary>
 #
-# As many gained as lost? Then the two sides overlap, and twice one of them is more than 1.
+# What if the two counts are equal? The two directions then overlap, and twice the probability of one is more than 1.
 #
 # </details>
 
@@ -225,7 +233,9 @@ mcnemar_p = check.mcnemar_p(mcnemar_p)
 {f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# Four to one convinces or not, by how many prompts it rests on, and six of six is the least that can reach 0.05. On our counts, beside the library's:
+# In the first three cases, the ratio is always four to one, but only 16 against 4 is significant. So the ratio alone isn't enough; it depends on how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them to get below 0.05.
+#
+# Here are our own counts, with your p-values next to the library's:
 
 # %%
 table = pd.DataFrame(counts).T
@@ -234,9 +244,14 @@ table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in ta
 table
 
 # %% [markdown]
-# A p says whether, not how much. For that you want an interval, and the plainest is the **bootstrap**: had we drawn other prompts, what would the difference have been? Draw prompts from your prompts, with replacement, thousands of times.
+# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. No coin does that. For helpfulness and over-refusal, fair coins often fall as unevenly as these changes.
 #
-# $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{draw } r} (b_i - a_i)$$
+# A p-value tells you whether there is a difference, but not how large it is. For that you want an interval, and the simplest one is the **bootstrap**. It asks what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. For resample $r$, with $a_i$ and $b_i$ the scores of the two models on
+# prompt $i$, the difference is
+#
+# $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{resample } r} (b_i - a_i)$$
+#
+# and the 95% interval contains the middle 95% of these differences.
 
 # %%
 metric = next((m for m in ("arithmetic", "gsm8k_lenient") if m in shares), shares[0])
@@ -244,12 +259,12 @@ a, b = (scores(stage, metric).to_numpy() for stage in ("sft", "dpo"))
 rng = np.random.default_rng(0)
 draw, other = rng.integers(len(a), size=(2, 5000, len(a)))
 paired = (b - a)[draw].mean(axis=1)  # both models on the same resampled prompts
-unpaired = b[draw].mean(axis=1) - a[other].mean(axis=1)  # as if each had had prompts of its own
+unpaired = b[draw].mean(axis=1) - a[other].mean(axis=1)  # as if each model had its own prompts
 low, high = np.quantile(paired, [0.025, 0.975])
 f"{metric}: {(b - a).mean():+.3f}, from {low:+.3f} to {high:+.3f}"
 
 # %% [markdown]
-# **Predict first.** `unpaired` gives each model prompts of its own, as many as before. Which interval is wider, and why?
+# **Predict first.** For `unpaired`, each model gets its own resampled prompts, as many as before. Which interval is wider, and why?
 
 # %%
 from postlab.course.week06 import plot_bootstrap
@@ -257,8 +272,9 @@ from postlab.course.week06 import plot_bootstrap
 plot_bootstrap(paired, unpaired, metric=metric)
 
 # %% [markdown]
-# Some prompts are hard for both models, some easy for both. In a paired difference that cancels. Never judge two scores by whether their error bars overlap: that is the grey histogram. `paired_difference` does the orange
-# one, with a finer interval (BCa) and a permutation test, which for right-or-wrong metrics is your McNemar:
+# The unpaired interval is almost twice as wide, 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, this cancels in the difference; if each gets its own, one of them may get the easier ones.
+#
+# That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the grey histogram when you could have the orange one. `paired_difference` computes the paired interval with a refined bootstrap (BCa), and a p-value with a permutation test, which for right-or-wrong metrics is the same as your McNemar test:
 
 # %%
 from postlab.stats import paired_difference
@@ -268,7 +284,7 @@ vars(paired_difference(a, b))
 # %% [markdown]
 # ## 4. Ten metrics, one paper
 #
-# **Predict first.** Two models are *equal* in ten metrics. You test all ten at 0.05. How often will you have something to report?
+# **Predict first.** Two models are *equal* in ten metrics. You test each of the ten at the 5% level. How often will you find something to report?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -280,22 +296,22 @@ null = np.array([[p_of(int(gained), int(lost)) for gained, lost, _ in row] for r
 {"at least one p below 0.05": f"{(null < 0.05).any(axis=1).mean():.0%}"}
 
 # %% [markdown]
-# Tests that each kept exactly to their 5% would give $1 - 0.95^{10} = 40\%$; the exact test errs on the safe side. Test enough, and something is 'significant'.
+# In 31% of the cases. If each test had a false-alarm rate of exactly 5% and the metrics were independent, it would be $1 - 0.95^{10} = 40\%$. The exact test has a lower rate, because a test on counts can't hit 5% exactly and stays on the safe side. Either way, if you test enough metrics, something will be "significant".
 
 # %% [markdown]
 # ### Exercise 6.2 · about 15 minutes · medium
 #
-# **Holm's correction** bounds the chance of *any* false finding by 5%. Sort the $m$ p-values. Multiply the smallest by $m$, the next by $m - 1$, and so on to 1. Going up, no value may be less than the one before it, nor more than 1.
+# **Holm's correction** keeps the probability of *any* false finding at 5% or less. Sort the $m$ p-values. Multiply the smallest by $m$, the second smallest by $m - 1$, and so on; the largest is multiplied by 1. Then go through them from the smallest to the largest and make sure that no value is smaller than the one before it or larger than 1.
 # Return the adjusted values, `(m,)`, in the *original* order.
 #
 # <details><summary>Hint 1</summary>
 #
-# `order = p.argsort()`, then `p[order]` is sorted, and `torch.arange(m, 0, -1)` are the factors.
+# With `order = p.argsort()`, `p[order]` is sorted, and `torch.arange(m, 0, -1)` contains the factors.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `x.cummax(0).values` is the running maximum. To go back: `out[order] = adjusted`.
+# `x.cummax(0).values` is the running maximum. To restore the original order, write `out[order] = adjusted`.
 #
 # </details>
 
@@ -329,7 +345,9 @@ corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
 {"at least one adjusted p below 0.05": f"{(corrected < 0.05).any(dim=1).float().mean():.0%}"}
 
 # %% [markdown]
-# Now the real table. All metrics that we looked at go in, the dull ones too: a correction for those that came out well corrects nothing.
+# With Holm's correction, only 3% of the comparisons of equal models report anything.
+#
+# Now for the real table. All metrics that we looked at have to be included, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
 
 # %%
 from postlab.course.week06 import plot_metrics
@@ -340,16 +358,18 @@ changes["adjusted"] = holm(torch.tensor(changes["p"].to_numpy()))
 plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 
 # %% [markdown]
-# Read the open circles well. *Inconclusive* is not 'no effect': the interval says what would still be compatible with these prompts. Where it lies inside the grey band you *have* learned something: no loss that matters.
-# Where it reaches out of it, that you need more prompts.
+# On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
 #
-# (For looking round, where one false lead in twenty is bearable, `postlab.stats` has Benjamini and Hochberg's milder correction. Metrics may be related, as the same sums greedy and sampled: Holm allows that.)
+# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains all the differences that are still compatible with your prompts. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it reaches out of the band on the side of a loss, you need more prompts to
+# exclude one.
+#
+# (If you are only exploring and can live with one false lead in twenty, `postlab.stats` also has the less strict correction by Benjamini and Hochberg. Metrics may depend on each other, such as the same sums answered greedily and sampled. Holm's correction is valid in that case too.)
 
 # %% [markdown]
 # ## 5. A second source of chance
 #
-# Those intervals say what other *prompts* might have said. They don't say what another *training run* might have become: with another seed, another order of rows and other initial adapters, the same recipe makes another model. Eight
-# runs of the *embedded* model were recorded, each from its own SFT on; for a 7B the spread isn't known:
+# The intervals so far tell you what other *prompts* might have shown. They don't tell you what another *training run* might have shown. With another seed, the rows come in a different order and the adapter starts from different weights, so the same recipe gives a different model. We recorded eight runs of the *embedded* model, each with its own SFT stage. (We haven't
+# recorded several seeds of a larger model, so we don't know how much they would differ.)
 
 # %%
 import json
@@ -366,8 +386,9 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# All eight met the same prompts, so what differs between the dots of a metric is the training. (A colour goes by the one interval alone, without any correction.) Look at the metrics that the title names. Where intervals do not even overlap, a p in section 4, however small, was about *a checkpoint* and not about DPO. The two sources of chance, as standard errors
-# of one run's difference:
+# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (The colours use each interval by itself, without a correction.)
+#
+# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 4 was a statement about *one checkpoint*, and not about DPO. The next table compares the two sources of chance, as standard errors of the difference in one run:
 
 # %%
 spread = seeds.groupby("metric")["difference"].std().rename("from the seed")
@@ -377,8 +398,19 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# Where the seed is the larger, more prompts only make you surer of *this* checkpoint. To choose one to ship, that is all you need. To say '**DPO** raises it', runs are what you count, as you counted prompts before: the mean over the seeds, and how far
-# the mean of eight others might lie from it. Beside it our stricter rule: a verdict is what *every* seed supports by itself.
+# For five of the eight metrics, the seed contributes clearly more than the prompts. But be careful with the column "from the seed". It is the standard deviation over the eight runs *on these prompts*, 200 for most metrics, and even runs that are equally good differ a little on 200 prompts. To see this, split the change of prompt $i$ in run $s$ into four parts:
+#
+# $$d_{is} = \mu + a_s + b_i + c_{is}$$
+#
+# $\mu$ is the average effect of the recipe, $a_s$ is what makes run $s$ better on all prompts, $b_i$ is what makes prompt $i$ easier to gain in all runs, and $c_{is}$ is the rest: which prompts this run happens to gain. Average over $n$ prompts. All runs share the same $b_i$, so between runs, only $a_s$ and the mean of $c_{is}$ vary:
+#
+# $$\text{(from the seed)}^2 \approx \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad \text{(from the prompts)}^2 \approx \frac{\sigma_b^2 + \sigma_c^2}{n}$$
+#
+# $\sigma_c^2/n$ can't be larger than the square of "from the prompts". So if you subtract the squares of the two columns, what's left is a cautious estimate of $\sigma_a^2$. For arithmetic it is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly
+# anything is left, so these eight runs don't show that the seed matters there. (With every run's score on every prompt, you could estimate all the parts separately. We leave that open.)
+#
+# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. If you want to choose a checkpoint to ship, that's all you need. If you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that, and
+# puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
 
 # %%
 from scipy.stats import t
@@ -397,12 +429,15 @@ recipe["seeds that alone support it"] = [
 (100 * recipe[["mean", "low", "high"]]).round(1).join(recipe.iloc[:, 3:]).join(rule["verdict"])
 
 # %% [markdown]
-# Both rules agree on safety and honesty. On sums they don't: over seeds the mean is +8.9 points (5.0 to 12.9), so the recipe raises them *on average*, while three of eight seeds, each looked at alone, show nothing that survives the correction; list operations are alike. Facts are the
-# lesson on the *alignment tax*. Seed 0 gained 15 points, seed 5 lost 4; either could have been published as what DPO does, and over eight seeds the change is inconclusive (−2.4 to +7.1). The format lost a third of a point, in every reading too little to matter.
-# The rule of every seed gets harder to pass with each seed you add; the mean says nothing about the one model you'll ship; and eight runs pin a spread down only to between two thirds and twice what they show. Say which of them you mean
-# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics in either.
+# Both rules agree on safety and honesty. They disagree on arithmetic. Its mean over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises it *on average*, but in three of the eight runs the change doesn't survive the correction. The same goes for list operations, with +8.6 points (4.1 to 13.1) and four of eight runs.
 #
-# Where the runs come from:
+# Facts show why one run isn't enough to measure an *alignment tax*, the skills that a model loses through alignment. Seed 0 gained 15 points and seed 5 lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3, and both intervals exclude zero, but they aren't corrected for eight metrics, and
+# 0.3 points are too few to matter.
+#
+# Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: the true one may be anything from two thirds to twice the observed one. So say which rule you use
+# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and with either of them, correct for the number of metrics.
+#
+# This is where the runs come from:
 
 # %%
 made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in grid]
@@ -413,8 +448,8 @@ pd.DataFrame(origin, index=grid.columns).assign(cores=cores, command="make stage
 # %% [markdown]
 # ## 6. Judges
 #
-# So far an oracle (on the other profiles, a program that reads the answer) told right from wrong. Outside of a made-up world, of mathematics and of code, people or a model are the judge. To postlab a judge is any function of a prompt and two answers that says `"first"`, `"second"` or `"tie"`. The oracle makes one, beside which we can learn what goes wrong
-# with others.
+# So far, an oracle told right from wrong (on the other profiles, a program that reads the answer). Outside of a made-up world, mathematics and code, you need people or a model as a judge. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and against it we can measure
+# what goes wrong with other judges.
 
 # %%
 from postlab.evals import suite_rows
@@ -427,9 +462,9 @@ asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
 # %% [markdown]
-# The share for DPO, ties counted half. Most answers are equally good, so even a large gain in two families is a modest *win rate*.
+# DPO's **win rate** against SFT is 63%, with ties counted as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts both answers are equally good, and each of those ties pulls the rate towards 50%.
 #
-# **Predict first.** Another judge knows the truth as well, but in two questions of five it picks whichever answer it reads first. You always show SFT first. What will it say of DPO?
+# **Predict first.** Another judge also knows the truth, but for two questions out of five it simply picks the answer it reads first. You always show SFT's answer first. What will this judge say about DPO?
 
 # %%
 leaning = noisy_judge(truth, position_bias=0.4)
@@ -437,15 +472,16 @@ votes = judge_pairs(leaning, prompts, sft, dpo)  # both orders; 'a' is for SFT, 
 vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
 
 # %% [markdown]
-# Compare its interval with the truth's: **more prompts do not help against a bias**, they make you surer of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) measured such leanings in strong models. The remedy is to ask twice.
+# It says that DPO is clearly worse: 38%, with an interval from 36% to 40%. That's because this judge votes for SFT in 40% of the cases and for the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in
+# strong models too. The remedy is to ask twice, with the answers in both orders.
 #
 # ### Exercise 6.3 · about 10 minutes · easy
 #
-# Each pair was judged twice. `a_first` holds the votes when A stood first, `b_first` when B did: 1 if the answer *shown first* won, 0 if it lost, 0.5 for a tie. Return A's win rate, each pair counting the mean of its two verdicts.
+# Each pair was judged twice. `a_first` contains the votes when A was shown first, and `b_first` those when B was shown first. A vote is 1 if the answer *shown first* won, 0 if it lost, and 0.5 for a tie. Return A's win rate, where each pair counts with the mean of its two votes.
 #
 # <details><summary>Hint</summary>
 #
-# In `b_first`, a 1 is a win for B. What is it for A?
+# In `b_first`, a 1 is a win for B. What does it mean for A?
 #
 # </details>
 
@@ -479,13 +515,16 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The lean is measured: it is where the two orders disagree. But the rate is nearer to one half than the truth. Votes that went to a place are lost, half to each; swapping makes a judge fair, not sharp. The last number gives them back, which is right only because
-# we know how this judge errs.
+# The lean is measured correctly: it comes out as 0.40, so the answer shown first got 40 percentage points more of the votes. And with swapping, the win rate is 58%, on the right side of 50%. But it's still closer to 50% than the truth. If the judge leans with probability $\lambda$, these votes are split equally between the two answers once you swap, and only the rest follows the true rate $r$:
+#
+# $$r_\text{swapped} = \tfrac{1}{2}\lambda + (1 - \lambda)\, r \quad\Longrightarrow\quad r = \tfrac{1}{2} + \frac{r_\text{swapped} - \tfrac{1}{2}}{1 - \lambda}$$
+#
+# So swapping makes a biased judge fair, but not precise. The last number in the output solves for $r$ and gets 62.7%, close to the true 62.9%. We can only do this because we know exactly how this judge errs. With a real judge you don't.
 
 # %% [markdown]
 # ### Length
 #
-# Swapping does not help against a taste that follows the answer. To see one alone, compare the SFT model with itself grown talkative: every second answer gets a kind word, and in truth nothing changed.
+# Swapping doesn't help against a bias that follows the answer, such as a preference for longer ones. To study it separately, we compare the SFT model with a wordier copy of itself: every second answer gets a friendly sentence at the end, and nothing else changes.
 
 # %%
 from postlab.judge import length_controlled_rate
@@ -495,7 +534,7 @@ chatty = [text + KIND * (i % 2) for i, text in enumerate(sft)]
 
 
 def blind_to_it(prompt, first, second):
-    """The oracle, which does not see the kind word."""
+    """The oracle, which doesn't see the friendly sentence."""
     return truth(prompt, first.removesuffix(KIND), second.removesuffix(KIND))
 
 
@@ -517,13 +556,15 @@ from postlab.course.week06 import plot_judges
 plot_judges(pd.DataFrame(steps))
 
 # %% [markdown]
-# On the right a model that only became wordier 'wins' once the orders are swapped, until length is controlled: a logistic regression of the vote on the difference in length, read where the lengths are equal
-# ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475), for AlpacaEval; here those are the same words, so nothing is left to chance). On the left the remedies leave the rate pale, as above. Length control has a price: where a better answer *is* longer, a worked sum say, it takes that credit away, and where one
-# model is always longer it extrapolates. Show both numbers.
+# On the right, the wordier copy "wins" with 57% once the orders are swapped, although its answers are no better. Length control brings it back to 50%, which is the truth. It fits a logistic regression of the vote on the difference in length, and reads off the win rate at equal length
+# ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475) do this for AlpacaEval). In this example, answers of equal length are identical, so the estimate is exactly 50%.
+#
+# On the left, the corrected win rate of DPO is 56%, still closer to 50% than the true 63%, because the votes that went by position or length say nothing about quality. Length control also has a price. If a better answer *has to* be longer, such as a sum that is worked out, it takes away that credit as well. And if one model is always longer, there are no pairs of equal length, and the regression has to
+# extrapolate. So report both numbers.
 
 # %% [markdown]
-# > **The roadmap says** DPO matches RLHF, as both have the same optimum. **The evidence says** only where data and policy class allow it (week 4), and its gains are mixed up with length, which DPO picks up from its pairs
-# > ([2409.06411](https://arxiv.org/abs/2409.06411)). So a comparison with DPO states the lengths. Ours, in tokens:
+# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that this holds only where the data and the policy class allow it (week 4), and that DPO's measured gains are mixed up with length, which it can pick up from its pairs
+# > ([Liu et al. 2024](https://arxiv.org/abs/2409.06411)). So whenever you compare models after DPO, report the lengths of their answers. Here are ours, in tokens:
 
 # %%
 vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
@@ -531,11 +572,14 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # %% [markdown]
 # ### A model as judge
 #
-# `model_judge` takes any chat model, shows it both answers and compares the probabilities of the letters *A* and *B*. On `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. It comes from a different family than the Mistral policies because judges tend to favour answers from their own family. On `smol` it is SmolLM2, so it judges fine-tuned versions of itself. On `tiny` it is our own DPO model with 1.4 million parameters, which was never trained to judge: *mechanism, not capability*. Agreement is given as **Cohen's kappa**,
+# After DPO, the answers are longer by 0.8 tokens (0.6 to 1.1), which is a small difference.
+#
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers of their own family. On `smol` the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny` it is our own DPO
+# model with 1.4 million parameters. It was never trained to judge, so this only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
-# since two judges who always say *first* agree perfectly and know nothing.
+# where $p_\text{chance}$ is how often they would agree if each gave its verdicts at random, with the frequencies we observed. Kappa is 1 for perfect agreement and 0 for agreement by chance. In the next cell, the oracle says *b* for eight answers out of ten, and a judge says *b* every time:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -546,7 +590,9 @@ agreed = sum(map(str.__eq__, oracle_says, judge_says)) / len(oracle_says)
 {"agreed": agreed, "kappa": cohen_kappa(oracle_says, judge_says).value}
 
 # %% [markdown]
-# **Predict first.** How well will the judge agree with the oracle? And what might it go by instead?
+# They agree in 80% of the cases, which sounds good. But a judge who always says *b* agrees with this oracle by chance in $0.8 \cdot 1 + 0.2 \cdot 0 = 80\%$ of the cases as well, so kappa is 0.
+#
+# **Predict first.** How well will the model agree with the oracle? And if it doesn't go by the content, what might it go by?
 
 # %%
 from postlab.judge import model_judge
@@ -559,38 +605,42 @@ print(
     f"{len(differ)} of {len(prompts)} pairs differ"
     + ", too few to judge a judge" * (len(differ) < 20)
 )
-differ = differ or list(range(len(prompts)))  # no two answers differ: judge them all
-wanted = 16 if lab.profile.base_model == "smol" else 50  # SmolLM2 on a CPU: seconds a pair
+differ = differ or list(range(len(prompts)))  # if no answers differ, judge them all
+wanted = 16 if lab.profile.base_model == "smol" else 50  # SmolLM2 on a CPU needs seconds per pair
 differ = differ[:: max(1, len(differ) // wanted)]
 some = [[x[i] for i in differ] for x in (prompts, sft, dpo)]
 asked, said = (judge_pairs(j, *some) for j in (truth, model_judge(policy, tokenizer)))
-first = asked["order"] == "ab"  # one question a pair: the two orders are not independent
+first = asked["order"] == "ab"  # one order per pair: the two orders aren't independent
 kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# Look at the lean first: a judge that mostly answers by position need not be asked anything else. In the stored output it is such a judge: its lean is 0.82, and the interval of its kappa contains 0. With any judge, of any size: **lean, then kappa against an oracle or your own votes on some fifty pairs, and only then its verdict.** A server that speaks OpenAI's protocol is a judge as well.
-# The cell is off, because it sends prompts and answers there, and a paid server charges for them. Every answer is logged as it arrives, so after a failure, or a restart of the kernel, the same cell goes on where it stopped. If the model behind the name changes, use a new log:
+# In the stored output it goes by the position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one, and the interval of kappa contains 0. If a judge mostly answers by position, you needn't ask it anything else. So with any judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
+# pairs, and only then at its verdict.**
+#
+# A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so after a failure or a restart of the kernel, the same cell continues where it stopped. If the model behind the name changes, use a new log.
 
 # %%
 from postlab.judge import endpoint_judge
 
 ENDPOINT = None  # such as "http://localhost:8000/v1"
 if ENDPOINT:
-    answers_log = lab.folder / "judge.jsonl"  # what was answered and paid for is not asked again
+    answers_log = lab.folder / "judge.jsonl"  # verdicts you have paid for aren't asked for again
     # The key is in $OPENAI_API_KEY.
     judge = endpoint_judge(ENDPOINT, model="name-of-the-model", log=answers_log)
     print(preference_rate(judge_pairs(judge, *some, concurrency=4)))
 
 # %% [markdown]
-# Three things no correction removes. Judges favour answers like their own. An answer that says *choose A* may be obeyed; postlab quotes answers, which stops forgery, not flattery. And a policy trained on a judge's votes and scored by the same judge has been scored by its teacher.
+# There are three problems that no correction solves. Judges favour answers that resemble their own. An answer that says *choose A* may be obeyed: postlab quotes the answers, so an answer can't pretend to be the instruction, but it can still flatter. And if you train a policy on a judge's votes and then evaluate it with the same judge, it is graded by
+# its own teacher.
 
 # %% [markdown]
 # ### Response quality in one call
 #
-# No program can score advice or an explanation, so open questions need a judge. `response_quality` takes the steps of this section in one call: it prints what the comparison will cost, asks the judge in both orders with a rubric in the prompt, and reports the win rate, the win rate at equal length, the judge's lean, how often both orders got the same verdict and, once you have voted on the same answers, its kappa with you.
+# No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it asks the judge in both orders, with a rubric in the prompt, and reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports
+# the judge's kappa with you.
 #
-# On a larger model, the cell below compares the answers to the 40 open questions of our suite `everyday`. The base model of the two policies may not judge them, because it was never tuned to do that. On `smol` the profile's judge *is* that base, so there the cell needs an `ENDPOINT`. On `tiny` the oracle with both faults judges the answers from above: *mechanism, not capability*.
+# With a larger model, the next cell compares the answers to the 40 open questions of `everyday`. The base model of the two policies isn't allowed to judge them, because it was never tuned to do that. On `smol` the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the answers from above are judged by the oracle with both biases, so again this only shows you the procedure.
 
 # %%
 from postlab.evals import evaluate, everyday_rows
@@ -598,7 +648,7 @@ from postlab.judge import response_quality
 
 
 def open_answers(stage):
-    """A stage's answers to the open questions, from its evaluation if that asked them."""
+    """A stage's answers to the open questions, from its evaluation if it included them."""
     stored = frames[stage][frames[stage]["family"] == "open"]
     if len(stored):
         return stored
@@ -607,7 +657,7 @@ def open_answers(stage):
 
 
 quality = None
-if not lab.profile.base_model:  # the embedded model has never met such questions
+if not lab.profile.base_model:  # the embedded model has never seen such questions
     compared = {"sft": before[once], "dpo": after[once]}
     quality = response_quality(compared, noisy_judge(truth, position_bias=0.3, length_bias=0.3))
 elif not ENDPOINT and judge_name == lab.profile.base_model:
@@ -624,12 +674,14 @@ else:
 quality
 
 # %% [markdown]
-# Read the report from the bottom up: trust the rates only as far as the lean and the kappa allow. (On `tiny` the lean comes out as the 0.3 that we put in, and the win rate below the truth, for the reasons above.) Forty prompts show only large differences, as their interval reaches 12 to 15 points to either side. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
+# Read this report from the bottom up, because the win rates can only be trusted as far as the lean and the kappa allow. On `tiny`, the report finds a lean of 0.31, close to the 0.3 that we put in. The win rate is 57%, below the true 63% for the reasons above.
+#
+# With 40 prompts, the interval of a win rate reaches 12 to 15 points to either side, so only large differences show. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
 
 # %% [markdown]
 # ## 7. Your own judgement
 #
-# The arena shows two answers blind, in random order, and saves each vote at once; it survives a restart of the kernel. Decide *before* you start how many votes you will cast. What they can tell:
+# The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so a restart of the kernel loses nothing. Decide *before* you start how many votes you will cast. This is what different numbers can tell you:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -646,7 +698,9 @@ blind = {"sft": before[once], "dpo": after[once]}
 arena(blind, path=lab.folder / "votes.jsonl", seed=0)
 
 # %% [markdown]
-# Answers that are the same to the letter count as ties and are not shown. `.result()` gives the win rate. So that this page has one, the oracle votes in your stead, sixty times and into another file:
+# If 70% of your votes are for one model, 10 votes can't tell whether it is better, because the interval reaches down to 0.40. With 30 votes, the interval just excludes 0.5.
+#
+# Pairs with identical answers count as ties and aren't shown. `.result()` returns the win rate. As an example, the next cell lets the oracle vote sixty times in your place and writes the votes to a different file:
 
 # %%
 import tempfile
@@ -658,13 +712,15 @@ for _ in range(60):
 ballot.result().round(3)
 
 # %% [markdown]
-# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** they were 'equivalent or strictly preferred' to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. Every tie is a success there; with ties as halves the rate is lower, and
-# > counted the same way for GPT-4 its rate is at least 57%. A win rate without its ties, its number of votes and its judge is not a result.
+# The output counts 160 comparisons: the sixty votes, and 100 pairs with identical answers that came up on the way and count as ties. DPO's win rate is 64% (56% to 71%), which agrees with the 63% over all prompts.
+#
+# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** that they were "either equivalent or strictly preferred" to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. This counts every tie as a success. With ties as half a win, the rate is lower, and if GPT-4's
+# > ties are counted as successes too, its rate is at least 57%. A win rate without its ties, its number of votes and its judge isn't a result.
 
 # %% [markdown]
 # ## 8. The written comparison
 #
-# What you would send round, made from the run folders: after another seed it says what is true then. The section on DPO:
+# `written_comparison` writes the summary that you would send to your colleagues. It is generated from the run folders, so if you train with another seed, it describes the new results. Here is the section on DPO:
 
 # %%
 from IPython.display import Markdown, display
@@ -677,22 +733,22 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 # %% [markdown]
 # ## 9. Would you ship it?
 #
-# The rule of section 1, which nobody may change any more. A gain must be supported after the correction. A loss must be *excluded*: the interval has to end inside the margin.
+# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. A metric on your list that your suite doesn't measure counts as an objection, because its loss hasn't been excluded.
 
 # %%
 known = changes.set_index("metric")
 gain, keep = GAIN, KEEP
-if not set(GAIN) <= set(known.index):  # a suite of your own: all that it measures
+if not set(GAIN) <= set(known.index):  # for a suite of your own, use whatever it measures
     gain = tuple(metric for metric in GAIN if metric in known.index)
     keep = tuple(known.index.difference(gain))
 
 
 def judged(metric):
-    """What the rule says of one metric."""
+    """What the rule says about one metric."""
     if metric not in known.index:
         return "not measured here"
     row = known.loc[metric]
-    low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst it may be
+    low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst case
     if metric in gain:
         return "gained" if low > 0 and row["adjusted"] < 0.05 else "no gain shown"
     return "no loss that matters" if low > -MARGIN else "a loss is not excluded"
@@ -710,19 +766,21 @@ if not gain:
 {"ship DPO": bool(gain) and not objections, "objections": objections}
 
 # %% [markdown]
-# Write three sentences of your own first: what you would ship, on what evidence, and what could still prove you wrong. Ours: the rule's answer, for this checkpoint and prompts like these. On `tiny` it rests on an oracle that knows one right wording of a how-to, on unsafe requests of a single kind, on single questions: what a
-# patient attacker does in ten turns is in none of these numbers. On the other profiles it rests on programs that are sometimes wrong, and on single questions as well. And of the *recipe* we would claim only what every seed supports.
+# On `tiny`, the rule says: ship it. Safety and honesty rose, and for everything on the list to keep, a loss of more than five points is excluded.
+#
+# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here are ours. We would ship this checkpoint, for prompts like these. On `tiny`, our evidence is an oracle that accepts one wording of a how-to, unsafe requests of a single kind, and single questions, so we know nothing about what a patient attacker could do in ten turns. (On the other
+# profiles, it is programs that are sometimes wrong, and single questions as well.) And about the *recipe*, we would only claim what every seed supports: safety and honesty.
 
 # %% [markdown]
 # ## 10. On a larger model
 #
-# Nothing is trained here, so `t4` and `rented` add neither hours nor memory to weeks 3 and 5: their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive). A machine without a GPU can do that too, if you set `POSTLAB_PROFILE` to the profile that you trained with; otherwise it shows the embedded model. Only the model judge needs the GPU. Its bill, by arithmetic:
+# Since nothing is trained here, `t4` and `rented` need no more time or memory than weeks 3 and 5. Their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive). You can do this on a machine without a GPU too, if you set `POSTLAB_PROFILE` to the profile you trained with; otherwise you'll see the embedded model. Only the model judge needs the GPU. This is what it would cost:
 
 
 # %%
 # NBVAL_CHECK_OUTPUT
 def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
-    """Seconds and dollars for reading each pair in both orders: 2 FLOPs a parameter and token."""
+    """Minutes and dollars for reading each pair in both orders, at 2 FLOPs per parameter and token."""
     seconds = 2 * pairs * tokens * 2 * parameters / flops
     return {"minutes": round(seconds / 60, 1), "dollars": round(seconds / 3600 * price, 2)}
 
@@ -730,29 +788,34 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 {f"{pairs:,} pairs": judge_bill(pairs, tokens=700) for pairs in (200, 1319)}
 
 # %% [markdown]
-# The defaults are assumptions: a 7B, half a T4's peak, half a dollar an hour; put in yours. A judge that reasons before it answers writes its tokens one by one and costs many times that. Prompts are cheap; seeds are what costs.
+# The defaults are assumptions: a 7B model, half of a T4's peak speed, and half a dollar per hour. Replace them with your own. With them, judging 200 pairs takes two minutes and costs two cents. A judge that reasons before it answers has to generate its tokens one by one, which costs many times as much. Compared with the training runs for more seeds, prompts are cheap.
 
 # %% [markdown]
 # ## What you have now
 #
-# A rule from before the data, a test of your own, corrections for many metrics and for a judge's habits, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
+# You have a rule that you wrote before seeing the data, a test of your own, corrections for many metrics and for a judge's biases, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
 
 # %% [markdown]
 # ### Five interview questions
 #
-# **1.** A new model is 1.5 points better on 500 prompts, p = 0.04. Ship it?
+# **1.** A new model is 1.5 points better on 500 prompts, p = 0.04. Do you ship it?
 #
 # <details><summary>Answer</summary>
 #
-# Was the test planned, how many metrics and checkpoints were looked at, what could 500 prompts find? If power was low the 1.5 are exaggerated. Replicate on fresh prompts and another seed; see what it costs elsewhere.
+# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that only about a dozen prompts changed, such as 10 gained and 2 lost. If power was that low, the 1.5 points are probably too high. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
+# surprise. Then I'd replicate it on fresh prompts, look at what it costs elsewhere, and train a second seed if the claim is about the method.
+#
+# *Follow-up: how many prompts would you need for 1.5 points?* If 2.4% of the prompts change, as in the example, about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If 10% change, about 3,500.
 #
 # </details>
 #
-# **2.** Two models' 95% intervals overlap. Are they equal?
+# **2.** The 95% intervals of two models overlap. Are the models equal?
 #
 # <details><summary>Answer</summary>
 #
-# That compares unpaired scores. On the same prompts, test the differences: they may differ clearly although the bars overlap. And 'not different' needs an interval inside a margin.
+# You can't conclude that. Overlapping intervals compare two unpaired scores. If both models answered the same prompts, the differences per prompt have a smaller variance, so the paired difference may be clear although the intervals overlap. Even for independent samples, two 95% intervals can overlap a little while the difference is significant. And an inconclusive difference doesn't show that the models are equal. For that, you need an interval of the difference that lies inside a margin you chose in advance.
+#
+# *Follow-up: when does pairing help most?* When the two models' results are strongly correlated over prompts, as with two checkpoints of the same model.
 #
 # </details>
 #
@@ -760,27 +823,44 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Fixed prompts, both orders, lengths logged, raw and length-controlled rates; a calibration set with people's votes and kappa on every change of judge or prompt; answers quoted; another judge than the one training used; alarms on lean and tie rate; paired intervals, corrected for the number
-# of checkpoints.
+# A fixed set of prompts, and both orders of every pair. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. The answers are quoted in the judge's prompt, the judge's version is pinned, and it isn't the model that provided the training signal. For calibration, I'd keep a set of pairs with votes by people, and compute kappa whenever the judge or its prompt changes. Alarms on the lean, the tie rate and the share of
+# consistent verdicts.
+#
+# *Follow-up: the win rate has been rising for weeks, and users notice nothing.* The checkpoints may be adapting to the judge or to the fixed prompts. Refresh the prompts, compare with people on new ones, and look at the lengths.
 #
 # </details>
 #
-# **4.** Your judge's win rate rose from 52% to 61% after DPO. Three explanations other than quality?
+# **4.** After DPO, your judge's win rate rose from 52% to 61%. Name three explanations other than quality.
 #
 # <details><summary>Answer</summary>
 #
-# Longer answers; a format the judge likes, or its own style, perhaps taught by its own votes; a fixed order. Also ties counted otherwise, or easier prompts. Swap, control length, check against people.
+# Longer answers. A format or style that the judge likes, perhaps its own, and perhaps learned from its own votes. A position bias, if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell them apart, I'd swap the order, control for length, use a judge from another family, and compare with people's votes on some fifty pairs.
+#
+# *Follow-up: the length-controlled rate is still 58%. Convinced?* More than before. But length control assumes that the judge's taste for length is the same for all prompts, and it doesn't touch style. I'd still want people's votes.
 #
 # </details>
 #
-# **5.** Research taste: money for 3,000 evaluated answers. One run on 3,000 prompts, or ten seeds on 300?
+# **5.** Research taste: you can afford 3,000 evaluated answers. Do you take one run on 3,000 prompts, or ten seeds on 300 prompts each?
 #
 # <details><summary>Answer</summary>
 #
-# Depends on the claim. A checkpoint: prompts. A method: seeds, as soon as their spread is the larger, and training is then the real cost. Estimate both from a pilot; the variance of the mean is $\sigma^2_\text{seed}/k + \sigma^2_\text{prompt}/(kn)$ with fresh prompts for each run.
+# It depends on the claim. If it is about one checkpoint, I'd take 3,000 prompts. If it is about the method, I'd take the seeds. With fresh prompts for every run, the variance of the mean over $k$ runs with $n$ prompts each is
+#
+# $$\frac{\sigma_\text{seed}^2}{k} + \frac{\sigma_\text{prompt}^2}{kn}$$
+#
+# Both designs have $kn = 3{,}000$, so the second term is the same, and ten seeds divide the first one by ten. But then the real cost is the training of ten models, and the answers are cheap. I'd estimate both variances from a pilot.
+#
+# *Follow-up: what if all runs get the same 300 prompts?* Then the part of the prompt variance that all runs share doesn't average out over runs: it's divided by 300, not by 3,000. In exchange, the runs can be compared with each other prompt by prompt.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters, power, in ten pages. Card et al. 2020 (2010.06595): what underpowered means in NLP. Bouthillier et al. 2021 (2103.03098): all sources of variance. Zheng et al. 2023, *MT-Bench* (2306.05685): section 3,
-# the judges' biases. Dubois et al. 2024 (2404.04475): length control, and its limits.
+# **Papers.**
+#
+# - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power in ten pages. Start here.
+# - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.
+# - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what underpowered means in NLP.
+# - Bouthillier et al. 2021 ([2103.03098](https://arxiv.org/abs/2103.03098)): all the sources of variance in a benchmark, of which the seed is only one.
+# - Zheng et al. 2023, *MT-Bench* ([2306.05685](https://arxiv.org/abs/2306.05685)): section 3, the biases of LLM judges.
+# - Dubois et al. 2024 ([2404.04475](https://arxiv.org/abs/2404.04475)): length control, and its limits.
+# - Lee et al. 2025, *How to Correctly Report LLM-as-a-Judge Evaluations* ([2511.21140](https://arxiv.org/abs/2511.21140)): correcting a judge's score with a small set of human labels, with intervals that include the uncertainty of those labels.

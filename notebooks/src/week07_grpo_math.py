@@ -1,17 +1,20 @@
 # %% [markdown]
 # # Week 7 · GRPO: learning from a verifier
 #
-# Imitation copied habits; preferences repaired manners and, through pairs of right and wrong sums, a part of the sums. Now the model finds out by itself *how to get a sum right*: it tries, a verifier checks the number, and what worked becomes more likely. This is group relative
-# policy optimisation. You write it first, prove that it is TRL's, and then train with TRL.
+# After week 5, our tiny model gets 96% of the sums with five numbers right, but only 5% of those with three. It isn't that the short sums are harder. The model works the long ones out step by step, and for the short ones it just says a number, because that's what its teachers did in week 3.
+# Can it find out on its own that working a sum out pays, if nobody shows it a single worked short sum, and all it's ever told is whether its final number is right?
 #
-# By the end you can say
+# That is the question behind today's reasoning models. DeepSeek rewarded R1-Zero only for final answers that were right and in the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
+# ([2501.12948](https://arxiv.org/abs/2501.12948)). The method is called **group relative policy optimization (GRPO)**: sample several answers to each prompt, let a program check them, and make the better ones more likely. This week you write it yourself, show that your version computes exactly what TRL's does, and then train with TRL.
 #
-# - where the learning signal comes from when there is no critic and no reward model,
+# By the end you can explain
+#
+# - where the learning signal comes from when there is neither a critic nor a reward model,
 # - what GRPO keeps of PPO and what it drops,
-# - what the curves of a healthy run look like, and why the loss is none of them,
-# - how much of a gain is the ability to add, and how much mere format.
+# - what the curves of a healthy run look like, and why the loss isn't one of them,
+# - how much of a gain is arithmetic, and how much of it is only format.
 #
-# On `tiny` all this is *mechanism, not capability*.
+# On `tiny` you see *how* the method works, not how capable a trained model can be.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -39,9 +42,9 @@ import postlab
 lab = postlab.start(week=7)
 
 # %% [markdown]
-# ## 1. The start
+# ## 1. Where we start
 #
-# On `tiny`, `smol` and `rented` the policy is the model of week 5. On a free T4, sampling from a 7B would fill the session, so that profile has a smaller chain of its own, base to SFT to GRPO, which is never compared with the 7B stages.
+# On `tiny`, `smol` and `rented`, the policy is the model from week 5. On a free T4, sampling from a 7B would use up the whole session. That profile therefore has its own chain with a smaller model, from base to SFT to GRPO, and these stages are never compared with the 7B's.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft: it patches them
@@ -90,10 +93,10 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 before = lab.evaluate(parent, model, tokenizer)
 
 # %% [markdown]
-# How does it do sums? The teachers of week 3 blurted the short ones out and worked the long ones. So does the policy, by the number of terms.
+# How good is it at sums? The table shows the accuracy, the share of answers that are worked out, and the length in tokens, by the number of terms.
 #
-# On the other profiles the sums are word problems, grouped by `everyday`'s levels: 1 and 2 add, multiply or compare a few small numbers, 3 to 5 take larger numbers or several steps. `smol` trains on levels 1 and 2 and
-# asks nothing else; `t4` and `rented` train on GSM8K, so its problems, right in any form, have a row of their own.
+# On the other profiles the sums are word problems, grouped by the levels of `everyday`: levels 1 and 2 add, multiply or compare a few small numbers; levels 3 to 5 use larger numbers or take several steps. `smol` is trained on levels 1 and 2 and evaluated only on those. `t4` and `rented` are trained
+# on GSM8K, so GSM8K has its own row, in which the form of an answer doesn't matter.
 
 
 # %%
@@ -122,12 +125,14 @@ def styles(frame):
 styles(before)
 
 # %% [markdown]
-# **Predict first.** Only right answers are rewarded; on `tiny`, nobody will show the policy a worked short sum. How will these numbers change?
+# The accuracy follows the habit almost exactly: the share of right answers is nearly the same as the share of worked ones.
+#
+# **Predict first.** Only right answers are rewarded, and on `tiny` nobody will show the policy a worked short sum. How will these numbers change?
 
 # %% [markdown]
 # ## 2. The reward
 #
-# A maths reward reads the answer and compares numbers; nothing else counts. Rewards speak TRL's protocol: a list of completions in, a list of scores out, with the dataset's other columns as keyword arguments.
+# A maths reward reads the final answer and compares it with the right number. Nothing else counts. In TRL, a reward is a function that takes a list of completions and returns a list of scores. The other columns of the dataset arrive as keyword arguments.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -137,7 +142,9 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# The evaluation reads answers with another extractor than the reward does. If the policy learns to please the verifier instead of adding, the two will part. Section 11 looks.
+# The evaluation at the end doesn't use this function. It has its own extractor, so if the policy learns to please the reward instead of doing arithmetic, the two will disagree. You'll check that in section 11.
+#
+# These are the training prompts:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -156,11 +163,15 @@ pd.DataFrame([{"prompt": row["prompt"][-1]["content"], "answer": row["answer"]} 
 # %% [markdown]
 # ## 3. The policy gradient in ten lines
 #
-# A 0/1 reward has no gradient with respect to the answer: the answer is either right or wrong. But the *probability* of being right has a gradient with respect to the policy's weights. For answers $y$ drawn from the policy,
+# How can you train on a reward that is just 0 or 1? The reward has no gradient with respect to the answer: the answer is either right or wrong. But the *probability* of a right answer does have a gradient with respect to the policy's weights. The expected reward is a sum over all possible answers $y$,
 #
-# $$\nabla \, \mathbb{E}_{y \sim \pi}[r(y)] = \mathbb{E}_{y \sim \pi}\big[r(y)\, \nabla \log \pi(y)\big]$$
+# $$\mathbb{E}_{y \sim \pi}[r(y)] = \sum_y \pi(y)\, r(y)$$
 #
-# On the right there is no derivative of the reward, so a verifier will do. With three possible answers you can enumerate:
+# and only $\pi$ depends on the weights. Now use $\nabla \pi = \pi\, \nabla \log \pi$, which is just the derivative of the logarithm:
+#
+# $$\nabla \, \mathbb{E}_{y \sim \pi}[r(y)] = \sum_y r(y)\, \nabla \pi(y) = \sum_y \pi(y)\, r(y)\, \nabla \log \pi(y) = \mathbb{E}_{y \sim \pi}\big[r(y)\, \nabla \log \pi(y)\big]$$
+#
+# The right-hand side contains no derivative of the reward, so the reward can be any program. And it's an expectation over the policy's own answers, so you can estimate it from samples. With only three possible answers you can compute both sides exactly:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -174,7 +185,7 @@ p = logits.softmax(0)
 [[round(value, 4) for value in side.tolist()] for side in (left, right)]
 
 # %% [markdown]
-# A language model's answers cannot be enumerated, so draw a few, score them, and raise the log-prob of what scored:
+# Both sides are equal. You can't list all the answers of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called REINFORCE:
 
 # %%
 import pandas as pd
@@ -192,7 +203,7 @@ def climb(baseline, seed, updates=60):
 
 
 # %% [markdown]
-# **Predict first.** Every answer here scores above 0, so each one drawn is pushed up. `baseline` subtracts the mean of the draws. Does that change where the climb ends, or how?
+# **Predict first.** Every answer here has a reward above 0, so every sampled answer is made more likely. With `baseline`, we subtract the mean reward of the four samples first. Does that change where the climb ends, or how it gets there?
 
 # %%
 from postlab.course.week07 import plot_climb
@@ -208,21 +219,29 @@ plot_climb(
 )
 
 # %% [markdown]
-# It changes how the climb goes more than where it ends. Without a baseline, an answer that happens to be drawn is pushed up, whatever it is worth, and is then drawn more often: some runs (thin lines) go far astray, and one of the twelve is still behind after sixty updates. The baseline takes most of that noise away. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, GRPO uses the group's mean reward.
+# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often, and becomes more likely again. Some runs (thin lines) go in the wrong direction for a while, and one of the twelve is still far behind after sixty updates. The baseline removes most of this noise.
+#
+# Why are we allowed to subtract it? A constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
+#
+# $$\mathbb{E}_{y \sim \pi}[b\, \nabla \log \pi(y)] = b \sum_y \pi(y)\, \nabla \log \pi(y) = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$$
+#
+# (The mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ and doesn't change its direction. RLOO avoids even that, by comparing each sample with the mean of the *others*.)
+#
+# **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, and GRPO uses the mean reward of a group.
 
 # %% [markdown]
 # ### Exercise 7.1 · about 10 minutes · easy
 #
-# The same for answers of many tokens. `logps` and `mask` are `(B, T)`, `rewards` is `(B,)`. Return one number, the mean over the answers of minus (reward less mean reward) times the log-prob of the answer.
+# Write the same loss for answers with many tokens. `logps` and `mask` have the shape `(B, T)`, `rewards` has the shape `(B,)`. For each answer, multiply its log-probability by its reward minus the mean of all rewards. Return one number: the mean over the answers, with a minus sign.
 #
 # <details><summary>Hint 1</summary>
 #
-# The log-prob of an answer is the sum over its tokens; what stands in the padding is not part of it.
+# The log-probability of an answer is the sum over its tokens. Padding isn't part of the answer.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `rewards - rewards.mean()` is `(B,)`, and so is `(logps * mask).sum(dim=1)`.
+# `rewards - rewards.mean()` has the shape `(B,)`, and so does `(logps * mask).sum(dim=1)`.
 #
 # </details>
 
@@ -247,7 +266,7 @@ reinforce_loss = check.reinforce_loss(reinforce_loss)
 #
 # </details>
 #
-# The value of such a loss says nothing. Its gradient does: minus for tokens to be made more likely.
+# The *value* of this loss tells you nothing: it isn't an error that should go to zero. What counts is its gradient. Here the first answer was right and the second one wrong:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -258,23 +277,25 @@ loss.item(), torch.autograd.grad(loss, logps)[0].tolist()
 # %% [markdown]
 # ## 4. Who gets the credit?
 #
-# A baseline over the whole batch is unfair: an easy sum's answers all look good, a hard one's all bad. So GRPO asks the policy for $G$ answers to the *same* prompt, and lets the group be the judge. An answer's advantage is how far its reward stands from its group's mean, in standard deviations:
+# The gradient is negative for the tokens of the right answer. Gradient descent moves in the opposite direction, so these tokens become more likely.
+#
+# A baseline over the whole batch has a problem, though: some prompts are easier than others. All the answers to an easy sum look good, and all the answers to a hard one look bad. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer is the distance of its reward from the mean of its group, in standard deviations:
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r_1 \ldots r_G)}{\operatorname{std}(r_1 \ldots r_G) + \varepsilon}$$
 
 # %% [markdown]
 # ### Exercise 7.2 · about 10 minutes · medium
 #
-# `rewards` is `(B,)` with the groups one after another; return `(B,)`. The standard deviation is torch's own (with $n - 1$), $\varepsilon$ is 1e-4.
+# `rewards` has the shape `(B,)` and contains one group after another. Return the advantages, also `(B,)`. Use torch's own standard deviation (with $n - 1$) and $\varepsilon = 10^{-4}$.
 #
 # <details><summary>Hint 1</summary>
 #
-# Give the groups an axis of their own first: `view(-1, group_size)`.
+# First give the groups an axis of their own: `view(-1, group_size)`.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A group of equal rewards has a standard deviation of 0. What does your code return for it?
+# If all rewards in a group are equal, its standard deviation is 0. What does your code return in this case?
 #
 # </details>
 
@@ -298,7 +319,7 @@ group_advantages = check.group_advantages(group_advantages)
 #
 # </details>
 #
-# Three prompts with four answers each:
+# Here are the advantages of three prompts with four answers each. In the first group one answer is right, in the second three are, and in the third none is:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -306,9 +327,9 @@ rewards = torch.tensor([1.0, 0.0, 0.0, 0.0] + [1.0, 1.0, 1.0, 0.0] + [0.0, 0.0, 
 group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 
 # %% [markdown]
-# The lone right answer stands at +1.5, the lone wrong one at -1.5. Four failures teach nothing, and four successes would be as silent: the share of such groups is in TRL's log as `frac_reward_zero_std`, and you paid for sampling them.
+# The only right answer in its group gets +1.5, and the only wrong one gets −1.5. The third group teaches nothing: its advantages are all 0, and four right answers would give four zeros too. Such groups are called **zero-variance groups**. TRL logs their share as `frac_reward_zero_std`. You paid for sampling these answers and got no gradient in return.
 #
-# > **The roadmap says** GRPO eliminates the reward model. **The evidence says** verifiable rewards do; GRPO works with any reward. What it removes is the critic
+# > **The roadmap says** GRPO eliminates the reward model. **The evidence says** it's the *verifier* that replaces the reward model; GRPO works with any reward, learned or not. What GRPO removes is the critic
 # > ([DeepSeekMath 2024](https://arxiv.org/abs/2402.03300), section 4.1).
 
 # %% [markdown]
@@ -316,16 +337,20 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 #
 # | | PPO (week 4) | GRPO |
 # |---|---|---|
-# | baseline | a critic, trained beside the policy | the group's mean |
-# | credit | `gae`, token by token | one number per answer, the same for all its tokens |
+# | baseline | a critic, trained along with the policy | the mean of the group |
+# | credit | `gae`, separately for each token | one advantage per answer, the same for all its tokens |
 # | ratio and clip | yes | yes, the same |
-# | KL to the reference | in the reward, per token | in the loss (k3); off in TRL's default |
+# | KL to the reference | in the reward, per token | in the loss (as $k_3$); off by default in TRL |
 # | reward | any | any |
 #
+# As a formula, for one group of $G$ answers $o_1 \ldots o_G$:
+#
 # $$\mathcal{L} = \frac{1}{G} \sum_i \frac{1}{|o_i|} \sum_t \Big[-\min\big(\rho_{i,t} A_i, \; \operatorname{clip}(\rho_{i,t}, 1 - \epsilon, 1 + \epsilon) A_i\big) + \beta \, k_{3;i,t}\Big], \qquad \rho_{i,t} = \frac{\pi(o_{i,t})}{\pi_\text{old}(o_{i,t})}$$
+#
+# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$.
 
 # %% [markdown]
-# The KL is estimated on the sampled tokens. With $d = \log \pi - \log \pi_\text{ref}$, $k_1 = d$, $k_2 = d^2/2$, $k_3 = e^{-d} - 1 + d$. On a world of three tokens:
+# The KL is estimated from the sampled tokens. There are three common estimators. With $d = \log \pi - \log \pi_\text{ref}$ they are $k_1 = d$, $k_2 = d^2/2$ and $k_3 = e^{-d} - 1 + d$. Here they are in a world with three tokens:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -337,16 +362,26 @@ found = {k: [*values.tolist(), (policy * values).sum().item()] for k, values in 
 pd.DataFrame(found, index=["token a", "token b", "token c", "mean under the policy"]).round(4)
 
 # %% [markdown]
-# $k_1$ and $k_3$ agree in the mean, which is the KL; only $k_3$ is never negative, token by token. As a *loss* they differ again: the gradient of $k_3$ alone is on average that of the other direction, KL(ref ‖ policy) ([2510.01555](https://arxiv.org/abs/2510.01555)). TRL 1.14 therefore multiplies it by the ratio, unless `use_bias_correction_kl=False`.
+# The means of $k_1$ and $k_3$ are both exactly the KL, 0.0851. But $k_1$ can be negative for a single token, and $k_3$ never is. That's why GRPO uses $k_3$.
+#
+# As a *loss*, however, $k_3$ has a catch. Its gradient is $\nabla k_3 = (1 - e^{-d})\, \nabla \log \pi$, with $e^{-d} = \pi_\text{ref}/\pi$. Take the expectation over the policy's samples. The first term vanishes, as in section 3, and what's left is
+#
+# $$\mathbb{E}_{y \sim \pi}[\nabla k_3] = -\sum_y \pi(y)\, \frac{\pi_\text{ref}(y)}{\pi(y)}\, \nabla \log \pi(y) = -\sum_y \pi_\text{ref}(y)\, \nabla \log \pi(y) = \nabla\, \mathrm{KL}(\pi_\text{ref} \,\|\, \pi)$$
+#
+# This is the gradient of the KL in the *other* direction ([2510.01555](https://arxiv.org/abs/2510.01555)). To get the right one, multiply $k_3$ by the ratio $\rho$ before you differentiate. On policy, where $\rho = 1$ and $\nabla \rho = \nabla \log \pi$, the product rule gives
+#
+# $$\nabla(\rho\, k_3) = k_3 \nabla \log \pi + \nabla k_3 = (e^{-d} - 1 + d + 1 - e^{-d})\, \nabla \log \pi = d\, \nabla \log \pi$$
+#
+# and the expectation of this is the gradient of KL(π ‖ π_ref). TRL 1.14 does it this way by default (`use_bias_correction_kl=True`). The loss in the next exercise is the one from the DeepSeekMath paper, without the factor.
 
 # %% [markdown]
 # ### Exercise 7.3 · about 20 minutes · hard
 #
-# The loss above. `logps`, `old_logps`, `ref_logps` and `mask` are `(B, T)`, `advantages` is `(B,)`. First the mean over each answer's tokens, then over the answers.
+# Write the loss above. `logps`, `old_logps`, `ref_logps` and `mask` have the shape `(B, T)`, `advantages` has the shape `(B,)`. First take the mean over the tokens of each answer, and then the mean over the answers.
 #
 # <details><summary>Hint 1</summary>
 #
-# `advantages[:, None]` gives each token its answer's advantage. The clipped part is week 4's.
+# `advantages[:, None]` gives each token the advantage of its answer. The clipped part is the same as in week 4.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -356,7 +391,7 @@ pd.DataFrame(found, index=["token a", "token b", "token c", "mean under the poli
 # </details>
 # <details><summary>Hint 3</summary>
 #
-# The mean of an answer divides by `mask.sum(dim=1)`, not by T.
+# For the mean of an answer, divide by `mask.sum(dim=1)`, not by T.
 #
 # </details>
 
@@ -383,7 +418,7 @@ grpo_loss = check.grpo_loss(grpo_loss)
 #
 # </details>
 #
-# Just after sampling, the policy is the sampler: every ratio is 1. What are loss and gradient then?
+# Right after sampling, the policy is still the one that sampled, so every ratio is 1. What are the loss and its gradient at this point?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -394,12 +429,13 @@ gradient = torch.autograd.grad(loss, logps)[0][:, 0]
 round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 
 # %% [markdown]
-# The advantages of a group add up to zero, so the loss is 0. The gradient is not. **A GRPO loss at zero is no failure, and its movement is no success.** (Under TRL's default `loss_type="dapo"` it is $-\sum A|o| / \sum |o|$, small and as meaningless.)
+# The loss is 0, because every ratio is 1 and the advantages of a group add up to zero. The gradient isn't: it makes the tokens of the right answer more likely and those of the three wrong answers less likely. **A GRPO loss of zero doesn't mean that something is broken, and a loss that moves doesn't mean that the model is learning.** (TRL's default, `loss_type="dapo"`,
+# averages over all tokens of the batch. Its value is then $-\sum_i A_i |o_i| / \sum_i |o_i|$, which isn't exactly zero but tells you just as little.)
 
 # %% [markdown]
 # ## 6. The loop, from scratch
 #
-# To the end of section 7 everything runs on the embedded model, in every profile, from week 5's adapter.
+# From here to the end of section 7, everything runs on the embedded model with the adapter from week 5, whichever profile you use.
 
 # %% tags=["aside"]
 from postlab.models import load_policy, trainable
@@ -420,7 +456,7 @@ policy, tiny_tokenizer = start()
 END = end_of_turn(tiny_tokenizer)
 
 # %% [markdown]
-# Answers are drawn from the policy at temperature 1, and each step has a random seed of its own, so that another loop can draw the same answers.
+# We sample at temperature 1. Every step has its own random seed, so that a second training loop can later sample exactly the same answers.
 
 
 # %% tags=["aside"]
@@ -442,7 +478,7 @@ def answers_of(rollouts):
 
 
 # %% [markdown]
-# The whole algorithm. Your `group_advantages` and `grpo_loss` are in it.
+# This is the whole algorithm. Steps 3 and 4 call your `group_advantages` and your `grpo_loss`.
 
 # %% tags=["aside"]
 from postlab.scratch.losses import token_logps
@@ -458,17 +494,17 @@ def train_grpo(policy, score, steps):
     optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
     for step in range(steps):
-        # 1. Draw G answers to each prompt.
+        # 1. Sample G answers to each prompt.
         rows = tiny_rows[step * PROMPTS :][:PROMPTS]
         rollouts = draw(policy, [row["prompt"] for row in rows for _ in range(G)], step)
         texts = tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=True)
         # 2. Score them.
         rewards = torch.tensor(score(texts, [row["answer"] for row in rows]))
-        # 3. Compare inside each group.
+        # 3. Compare them within each group.
         advantages = group_advantages(rewards, G)
-        # 4. Make what did better more likely.
+        # 4. Make the better answers more likely.
         logps = token_logps(completion_states(policy, rollouts)[0], rollouts.completions)
-        now = logps.detach()  # one update a batch, beta 0: sampler and reference do not matter
+        now = logps.detach()  # one update per batch, so every ratio is 1; with beta 0, no KL
         loss = grpo_loss(logps, advantages, rollouts.mask, old_logps=now, ref_logps=now)
         optimizer.zero_grad()
         loss.backward()
@@ -480,7 +516,7 @@ def train_grpo(policy, score, steps):
 
 
 # %% [markdown]
-# There is one gold answer per prompt and there are $G$ answers to it, so each gold is repeated $G$ times in a row.
+# Each prompt has one right number and $G$ answers. So the right number is repeated $G$ times in a row:
 
 
 # %% tags=["aside"]
@@ -492,7 +528,9 @@ ours = pd.DataFrame(train_grpo(policy, scored, STEPS))
 ours.round(3).T
 
 # %% [markdown]
-# **Predict first.** TRL's trainer gets the same start, prompts, rate and, through `rollout_func`, the same luck. After ten steps, how far apart will the two be: the same curve roughly, nearly, or exactly?
+# In ten steps, the reward rises from 0.52 to 0.98. But does it compute the same as the library? TRL's trainer gets the same starting model, prompts and learning rate. Through `rollout_func` it even uses your sampling function with the same random seeds.
+#
+# **Predict first.** After ten steps, how close will the two runs be: roughly the same curve, nearly the same, or exactly the same?
 
 # %% tags=["aside"]
 import tempfile
@@ -541,7 +579,7 @@ if beside:
 plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
-# Exactly: the same answers, so the same rewards, and the same gradients to rounding. At these settings, TRL's GRPO does nothing that isn't on this page. The weights:
+# Exactly the same. Both sample the same answers, so they get the same rewards, and their gradients agree up to rounding. At these settings, TRL's GRPO does nothing that isn't on this page. The trained weights agree as well:
 
 # %% tags=["aside"]
 if beside:
@@ -553,18 +591,19 @@ if beside:
     )
 
 # %% [markdown]
-# `record_groups` wrote down what TRL's reward function saw. Go through it: a step, a prompt, its group, coloured by advantage. Blue is made more likely, red less.
+# `record_groups` has stored everything that TRL's reward function saw. Step through it: each page shows one prompt and its group, coloured by advantage. Blue answers are made more likely, red ones less likely.
 
 # %% tags=["aside"]
 rollout_explorer(watched.groups) if beside else None
 
 # %% [markdown]
-# Two things to see. **Every token of an answer has one colour:** a wrong worked sum is blamed from its first token, right steps and all (hence week 10's process rewards). And in a group of both styles, as above: the worked answers are pushed up, so *working it out* is learned, though no reward mentions it.
+# Notice two things. First, **every token of an answer has the same colour.** If a worked sum goes wrong in its last step, the correct steps before it are punished as well. (This is why week 10 introduces process rewards.) Second, in a group with both kinds of answers, like the one above, the worked answers are the right ones. They become more likely, so the policy learns to *work
+# things out*, although no reward mentions it.
 
 # %% [markdown]
-# > **The roadmap says** GRPO has no complex PPO-style clipping. **The evidence says** its objective is $\min(\rho A, \operatorname{clip}(\rho) A)$, as in PPO ([eq. 3](https://arxiv.org/abs/2402.03300)). With one update a batch every ratio is 1, and the clip has nothing to do.
+# > **The roadmap says** GRPO has no complex PPO-style clipping. **The evidence says** its objective is $\min(\rho A, \operatorname{clip}(\rho) A)$, as in PPO ([eq. 3](https://arxiv.org/abs/2402.03300)). With one update per batch, every ratio is 1 and the clip has no effect.
 #
-# When does it start to? Take several updates on *one* batch of answers:
+# When does it start to have one? Let's do several updates on the *same* batch of answers:
 
 # %% tags=["aside"]
 from postlab.scratch.losses import clipped_policy_loss
@@ -594,12 +633,15 @@ for update in range(1, 9):
 plot_reuse(pd.DataFrame(shares))
 
 # %% [markdown]
-# So the clip is a brake for those who reuse samples (`num_iterations` in TRL). The two lines nearly coincide: what left the bounds went where it was pushed, and is held. A token that went the other way would keep its gradient.
+# From the second update on, the clip removes the gradient of about 3% of the tokens, and of almost 6% at the eighth. So the clip limits how far a batch can move the policy if you use it more than once (`num_iterations` in TRL).
+#
+# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token that has left in the opposite direction keeps its gradient, which brings it back. Here almost
+# all the tokens outside the bounds were pushed there by their own advantage.
 
 # %% [markdown]
-# ## 7. Bug hunt: it runs, and does not learn
+# ## 7. Bug hunt: it runs, but it doesn't learn
 #
-# A colleague took your loop, from the same start, and rewrote one line:
+# A colleague took your loop and the same starting model, and rewrote one line:
 
 # %% tags=["aside"]
 from postlab.course.week07 import plot_hunt
@@ -613,15 +655,17 @@ hers = pd.DataFrame(train_grpo(start()[0], her_scores, steps=6))
 plot_hunt(ours, hers)
 
 # %% [markdown]
-# No error, no NaN, a gradient at every step. **What is wrong, and which of the curves gave it away?**
+# There is no error and no NaN, and every step has a gradient. **What is wrong, and which of the curves gave it away?**
 #
 # <details><summary>Answer</summary>
 #
-# `golds * G` repeats the whole list: gold 1, gold 2, … gold 6, gold 1, … But the G answers to a prompt stand next to each other. So most answers are compared with another sum's gold. The reward gave it away, at its first point: both loops drew the *same* first answers from the same start, and yours scored several times as many right. The rewards that are left are coincidences, and their advantages are noise at full strength: the group's deviation scales a lone lucky hit up to the largest advantage there is.
+# `golds * G` repeats the whole list: number 1, number 2, … number 6, then number 1 again. But the G answers to a prompt stand next to each other, so most answers are compared with the right number of a *different* sum.
+#
+# The very first reward gives it away. Both loops start from the same model and sampled the *same* answers in the first step, but yours found 52% of them right and hers only 10%. Her remaining rewards are coincidences, so her advantages are noise. And it is noise at full strength: because we divide by the standard deviation of the group, a single lucky match gets the largest advantage there is.
 #
 # </details>
 #
-# The cheapest test of any reward: give it the gold answers.
+# Here is the cheapest test for any reward: give it the right answers.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -630,23 +674,24 @@ perfect = [f"#### {gold}" for gold in golds for _ in range(G)]
 sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
 
 # %% [markdown]
-# TRL repeats a dataset's columns itself; there the fault comes by the back door: a column shuffled apart from its prompts, or a reward that reads the numbers of the *question*. The test is the same.
+# The correct reward gives all of them full marks, and the broken one only a sixth. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar ones can: a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The test is the same.
 
 # %% [markdown]
 # ## 8. Train
 #
-# The stage itself, on your profile. Its settings:
+# Now the actual training stage, with your profile. These are its settings:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 
 # %% [markdown]
-# Eight answers per prompt, eight prompts per step on `tiny` and four on `smol`; `beta` 0, so no reference model is held; one update a batch, so the clip is idle.
+# Each prompt gets eight answers. A step has eight prompts on `tiny` and four on `smol`. With `beta` at 0 there's no reference model in memory, and with one update per batch the clip has no effect.
 #
-# If you set `beta` above 0, check which model is the reference, because it depends on the trainer. TRL's own, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base*, and the KL term pulls the policy back to before SFT and DPO. (Week 5's reference is the start in both cases.)
+# If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back to where it was before SFT and DPO.
+# (In week 5, the reference is the starting model in both cases.)
 #
-# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` hands the sampling to postlab's engine, which does neither and samples from the same distribution.
+# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both and samples from the same distribution.
 
 # %%
 from datasets import Dataset
@@ -671,7 +716,7 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU tra
     log = run.train(trainer)
 
 # %% [markdown]
-# **Predict first.** Which curve tells you that training works: the loss, the reward, the length?
+# **Predict first.** Which curve tells you that training works: the loss, the reward, or the length?
 
 # %%
 from postlab.show import plot_stages, plot_training
@@ -679,21 +724,25 @@ from postlab.show import plot_stages, plot_training
 plot_training(log, "grpo")
 
 # %% [markdown]
-# Not the loss: it is not even drawn. Watch the reward. On `tiny`, see the length as well: nobody rewarded long answers. Working a sum out pays, and length followed accuracy, as in DeepSeek-R1's famous curve. The share of silent groups rises as sums become easy: late steps teach less than they cost.
+# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy.
+#
+# DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ makes each token of a long wrong answer cost less ([2503.20783](https://arxiv.org/abs/2503.20783)).
+#
+# The share of zero-variance groups rises as the sums become easy, from about a third to two thirds. So the last steps cost as much as the first ones and teach less.
 
 # %% [markdown]
 # ## 9. Reading the log
 #
-# | column | healthy | look twice when |
+# | column | healthy | look twice if |
 # |---|---|---|
-# | `reward` | over the first steps near the start's sampled accuracy (one step is few prompts), then rises | it starts at 0, or at 1 |
-# | `frac_reward_zero_std` | well below 1 | near 1: nothing to learn from; prompts too easy or too hard |
-# | `completions/clipped_ratio` | near 0 | answers are cut before their end and score 0 |
-# | `completions/mean_length` | moves with the reward | it drifts while the reward stands still |
-# | `entropy` | falls slowly | near 0 early: the group is one answer, G times |
-# | `grad_norm` | neither 0 nor growing | 0: silent groups, or a frozen adapter |
-# | `clip_ratio/*` | 0 with one update a batch | large: too many updates on one batch |
-# | `kl` | only there with `beta` above 0 | it leaps |
+# | `reward` | in the first steps close to the sampled accuracy of the starting model (a single step has few prompts, so average several), then rising | it starts at 0 or at 1 |
+# | `frac_reward_zero_std` | well below 1 | it is near 1: nothing to learn from, because the prompts are too easy or too hard |
+# | `completions/clipped_ratio` | near 0 | it is high: answers are cut off before they end, and score 0 |
+# | `completions/mean_length` | moves along with the reward | it drifts while the reward stands still |
+# | `entropy` | falls slowly | it is near 0 early on: the G answers of a group are all the same |
+# | `grad_norm` | neither 0 nor growing | it is 0: only zero-variance groups, or a frozen adapter |
+# | `clip_ratio/*` | 0 with one update per batch | it is large: too many updates on one batch |
+# | `kl` | logged only with `beta` above 0 | it jumps |
 # | `loss` | anything small | never |
 
 # %%
@@ -704,10 +753,13 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# **The schedule.** On `tiny` the rate falls in a straight line, from the first step on. `warmup_steps` is 0, so Adam's first steps are as large as any. Adapters that start from a good policy can take that. `smol` holds its rate constant. `t4` and `rented` warm up and then follow
-# a cosine.
+# The entropy falls to about an eighth in this run. That's the price of becoming sure: when all eight answers to a prompt are the same, there is nothing left to compare.
 #
-# $$\eta_t = \eta_0 \, (1 - t / T)$$
+# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` warm up and then follow a cosine.
+#
+# There's no warm-up on `tiny` and `smol`. That matters because of Adam: after the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any. A warm-up makes it smaller. These runs do without one; we haven't tested whether it would help.
+#
+# The next cell checks that TRL's log from section 6 has the straight line:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -718,7 +770,7 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 ([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
 
 # %% [markdown]
-# Does it matter? Recorded: the recipe, and the same with its rate held, three seeds each.
+# Does it matter that the rate falls? Here are three recorded runs with the recipe as it is, and three in which the rate stays constant.
 
 # %%
 import json
@@ -749,7 +801,7 @@ curves = [
 plot_schedule(pd.concat(curves))
 
 # %% [markdown]
-# And on the 200 held-out sums, read strictly:
+# And this is the strict accuracy on the 200 held-out sums, before and after:
 
 # %%
 ends = {"start": "strict before", "end": "strict after"}
@@ -762,17 +814,21 @@ table = [
 pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 
 # %% [markdown]
-# On held-out sums the falling rate made no difference: both arms end near the ceiling. In training, the constant rate learned a little faster on all three seeds. A falling rate is insurance against a rate that is too high, and only one rate was tried.
+# On the held-out sums it made no difference: both variants end at 99% or more. During training, the constant rate was slightly ahead on all three seeds. That's no surprise, because its average rate is twice as high.
+#
+# So why does almost everybody let the rate fall? The usual reasons are that smaller steps at the end average out the noise of the gradients, and that you can start with a higher rate. This experiment tests neither. It has only one starting rate, and both variants reach the ceiling. To find out, you'd have to sweep the rate for both schedules until training collapses, and compare each one at its best.
 
 # %% [markdown]
 # ## 10. What changed?
+#
+# First the sums, as in section 1:
 
 # %%
 after = lab.evaluate(run, trainer.model, tokenizer)
 styles(after)
 
 # %% [markdown]
-# That answers your first prediction. Some sums, before and after:
+# Here is the answer to your first prediction. Every sum is now worked out, and 98% to 100% are right, even the short ones that started at 5%. A few answers, before and after:
 
 # %%
 both = before[["family", "prompt", "answer"]].rename(columns={"answer": parent})
@@ -786,15 +842,20 @@ table = compare({parent: before, "grpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy says what the policy does when it is most sure, accuracy at temperature 1 what a draw from it does. RL that only sharpens a model moves the second towards the first; on `tiny` both moved, because the *habit* changed. (`t4` and `rented` measure the greedy answer only.) No reward covered facts, lists, safety or honesty. The figure shows whether they stayed the same: in the stored output every change among them is inconclusive. Facts fell by 3 points, which taken alone its interval supports; among all the metrics looked at it doesn't pass Holm's correction (week 6).
+# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second moves up to the first. On `tiny` both moved, because the habit itself changed. (`t4` and `rented` measure only the greedy answer.)
 #
-# > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** DeepSeekMath, February 2024; R1 made it famous. And Qwen models were pretrained on much mathematics and flatter any gain, so the larger profiles name a second family.
+# What about everything the reward didn't mention, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Facts fell by 3 points. The interval of this change alone excludes zero, but we looked at many metrics, and after Holm's correction (week 6) it's no longer significant.
+#
+# But "inconclusive" doesn't mean "unchanged", and one run is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). List operations fell on every one of them, by 2 to 5.5 points. That's a small price, but it's there. Facts fell by 8 points on seed 2 and safety by 5.5 on seed 3, and both changed much less on the other seeds.
+#
+# > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
+#
+# One caution about published gains: many of them were measured on Qwen models, whose pretraining contained a lot of mathematics. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). So the larger profiles also name a second model family.
 
 # %% [markdown]
 # ### The same chain on a language model
 #
-# All of this happened to 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages, in plain English: SFT on short replies, DPO on pairs of look-alikes, GRPO on one-step sums in words. No topic of the training is in the evaluation.
-# Recorded, on two cores:
+# So far, all of this happened to a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English: SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on one-step word problems. No topic of the training data appears in the evaluation. We recorded one run on two CPU cores:
 
 # %%
 from postlab.report import summary_frame
@@ -806,11 +867,20 @@ shown += ["arithmetic", "arithmetic_sampled"]
 plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
-# One seed; after a shorter trial of SFT and DPO on the prompts of the `choose` split, DPO got 60 steps instead of 40. **SFT** taught the form: instructions kept to in every point rose by 18 points (11 to 27), and sums by 25 (15 to 34), of which its rows hold some. (The base writes at length, and draws are cut after 24 tokens.) **DPO** did what its pairs ask: 37 points more
-# refusals of harmful requests (28 to 46), 31 more admissions of what nobody can know (23 to 40). And it could hardly tell a request from its look-alike, from which it differs in a word or two: 31 points more of the harmless ones are refused as well. **GRPO** raised the sums drawn at temperature 1 by 15 points (9 to 22), and took back nearly all
-# that DPO had given: safety −30, honesty −33. Its reward knows nothing of manners, no KL term holds the policy, and its rate of 2e-4 never falls: it moved 4.4 nats from its start, DPO 2.7, and the tiny model's GRPO 0.3. A smaller rate or a `beta` above zero would be the first thing to try. It wasn't tried, so this is what the recipe does, and not what the method must.
+# This is one seed, so all intervals below are over prompts, and none of them says what a second run would do. (We made one choice along the way: after a shorter trial of SFT and DPO, judged on the prompts of the `choose` split, DPO got 60 steps instead of 40.)
 #
-# Each sum was also drawn eight times at temperature 1. RL may *sharpen* a model, so that it says at once what it said sometimes before; then pass@8, the share of sums with at least one right draw of eight, stays where it was. Or it may add sums that no draw got right. Which do you expect here?
+# - **SFT** taught the form. The share of instructions that are followed in every point rose by 18 points (95% interval: 11 to 27), and accuracy on the word problems by 25 (15 to 34). Some of the SFT rows are word problems, too. (The gain at temperature 1, from 4% to 27%, is partly a matter of length: there the answers are cut off after 24 tokens, and the base usually writes more.)
+# - **DPO** did what its pairs asked for: 37 points more refusals of harmful requests (28 to 46), and 31 points more admissions that nobody can know the answer (23 to 40). But it can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. It refuses 31 points more of those as well.
+# - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). It also undid most of what DPO had done: safety fell by 30 points and honesty by 33. In return, needless refusals fell by 31 points and facts rose by 10.
+#
+# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward only looks at sums, there's no KL term, and the learning rate of 2e-4 never falls. The policy moved 4.4 nats per answer away from its start, more than DPO did (2.7) and far more than in the tiny model's GRPO stage (0.3). So this tells you what *this recipe*
+# does, not what GRPO has to do.
+#
+# **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. In short trials with 64 completions per step and `beta` 0.02 (20 steps at 1e-4, and 20 at 2e-4), the training reward didn't rise: it stayed around 0.3. Nor did it in 26 steps from an SFT model that had never seen a sum: around 0.14. We stopped all three, so they
+# show that nothing happened early, and not where they would have ended. A gentler DPO (48 steps, half the weight on the likelihood term) moved safety and over-refusal by the same 19 points on the held-out prompts, so it told look-alikes apart no better. The rewards and shares are in `data/results/smol/trials.json`.
+#
+# Did the model learn new sums, or did it only become more reliable on the ones it sometimes got right? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only sharpens the model, pass@1 rises while pass@8 stays where it was. If the model now solves problems that none of eight samples solved before, pass@8 rises as well. Each problem was sampled eight times. Which
+# do you expect?
 
 # %%
 from postlab.course.week07 import plot_pass
@@ -836,14 +906,17 @@ gained = {
 pd.DataFrame(gained).T[["difference", "low", "high", "p", "n"]].rename_axis(["seed", "pass@"])
 
 # %% [markdown]
-# The first draw gained 15 points, the best of eight 11 (2 to 20, p = 0.047): more than sharpening, if only just. But look one stage back: before DPO, 68% of the sums had a right draw among eight, and DPO's 57% is where GRPO began. It has won back what DPO had cost, and no more. One seed and 120 sums can't say more than that.
+# Pass@1 rose by 15 points, and pass@8 by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, if only just.
+#
+# But look one stage further back. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
+# one seed, 120 problems and at most eight samples, this run can't settle the question.
 
 # %% [markdown]
-# ## 11. How much of it is mere format?
+# ## 11. How much of it is only format?
 #
-# A model that knows 57 and says 'it is 57' is wrong to a verifier that wants `#### 57`. Teach it the form and accuracy leaps, though nothing was learned about sums. So the evaluation reads each answer twice: *strictly*, as it was asked for, and *leniently*, the last number wherever it stands. What strict gained and lenient did not is format.
+# A model that answers "It is 57" is wrong for a verifier that expects `#### 57`. Teach it the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading expects the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gained more than lenient accuracy, the difference is format.
 #
-# `everyday` asks for no form, and its evaluation takes the number wherever it stands. So under `smol`, the strict reading below is the *reward's*: what it gained and the evaluation did not, the policy learned to write for the reward alone.
+# (`everyday` doesn't ask for a format, and its evaluation takes the last number anyway. So with `smol`, the strict reading below is the *reward's*. If the reward rises more than the evaluation does, the policy has learned to write for the reward.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -859,7 +932,7 @@ tries["arithmetic"] = [score(item, answer, True)["arithmetic"] for answer in sai
 readings(tries)
 
 # %% [markdown]
-# **Predict first.** Of your run's gain, which share is format?
+# **Predict first.** How much of your run's gain is format?
 
 # %%
 from postlab.stats import bootstrap_interval
@@ -876,7 +949,7 @@ def read_twice(frame):
 
 
 def parts(name, start, end):
-    """A run's gain in points: more sums right in any form, and mere format."""
+    """A run's gain in points: more sums right in any form, and format only."""
     form = {when: read["strict"] - read["lenient"] for when, read in ((0, start), (1, end))}
     gained = {"sums": end["lenient"] - start["lenient"], "format": form[1] - form[0]}
     for part, values in gained.items():
@@ -893,7 +966,8 @@ else:
 yours.round(1)
 
 # %% [markdown]
-# One run is one run. Recorded: the whole chain, SFT, DPO and GRPO, on five seeds with the shipped recipe. And a start made *careless* on purpose: the same policy after a moment of fine-tuning on its own answers with most of the `####` taken out, then GRPO with a strict reward.
+# None of it: the format gained 0 points, and the sums 41. But that's just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. And to show what the two readings can catch, there are three runs from a start that was made *careless* on purpose: the same policy, fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it
+# with the strict reward.
 
 # %%
 five = json.loads((results / "seeds.json").read_text())
@@ -921,7 +995,9 @@ for one in arms["runs"]:
 plot_gains(pd.DataFrame(gains))
 
 # %% [markdown]
-# With the shipped recipe no gain is format, on any seed: week 5's model already answered as asked. The careless start shows what the reading is for: the orange bars would have passed for arithmetic. Its green bars are longer too, as the careless fine-tuning had cost it sums, and not only the form.
+# With the shipped recipe, none of the gain is format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are format (orange). A strict reading alone would have counted them as arithmetic. The green bars are longer there, too: the careless fine-tuning had also cost the model sums, not just the format, and GRPO brought them back.
+#
+# The five seeds in numbers:
 
 # %%
 shown = {"greedy": "arithmetic, strict", "sampled": "arithmetic_sampled, strict"}
@@ -938,12 +1014,14 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Five times the same: all sums are worked, and accuracy follows. The ability was there; GRPO found out which habit pays. Whether RL teaches a large model what no sample of it ever did is an open question ([2504.13837](https://arxiv.org/abs/2504.13837)).
+# The result is the same five times: at the end every sum is worked out, and nearly all are right. The ability was already there, and GRPO found out which habit pays.
+#
+# Does RL also teach large models things that none of their samples showed before? That's disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions, so RL had only sharpened them. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries.
 
 # %% [markdown]
-# ## 12. What it would cost
+# ## 12. What would it cost?
 #
-# Sampling is most of it, so time is counted in new tokens. Estimates until somebody records a run:
+# Most of the time goes into sampling, so the estimate counts newly generated tokens. Nobody has recorded a run on these GPUs yet, so these are only estimates:
 
 # %%
 from postlab.preflight import estimate
@@ -981,12 +1059,12 @@ for name in ("t4", "rented"):
 pd.DataFrame(shown)
 
 # %% [markdown]
-# Every answer is counted at full length, so these are high. After a crash `run.train` goes on with the same draws: the random state is in the checkpoint.
+# They are on the high side, because every answer is counted at its full possible length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
 
 # %% [markdown]
 # ## What you have now
 #
-# `runs/<profile>/seed-<n>/grpo/`, a loop you wrote that is TRL's to the token, and three habits: the first step's reward against the start's accuracy, gold answers through every reward, two readings of every gain. Week 8 breaks runs on purpose, and asks which of GRPO's parts it can do without.
+# You have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training loop of your own that matches TRL's, and three habits: compare the reward of the first steps with the accuracy of the starting model, send the right answers through every reward, and read every gain twice. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
 
 # %% [markdown]
 # ### Five interview questions
@@ -995,42 +1073,54 @@ pd.DataFrame(shown)
 #
 # <details><summary>Answer</summary>
 #
-# Not by that. With one update a batch the ratio is 1 and advantages are centred in each group, so under `grpo` aggregation the value is 0 while the gradient is not. Look at reward, `grad_norm`, `frac_reward_zero_std`. Broken is a gradient of 0.
+# You can't tell from the loss. With one update per batch, every ratio is 1, and the advantages are centred within each group. If the loss averages per answer, its value is then exactly 0, while its gradient is not. I'd look at the reward, at `grad_norm` and at `frac_reward_zero_std`. If the gradient norm is 0 as well, the run really is broken: either all groups have zero variance, or no parameter is trainable.
+#
+# *A likely follow-up:* "When does the loss move?" When the averaging weights tokens instead of answers, when there are several updates per batch, or when $\beta$ is above 0. None of these movements measures learning.
 #
 # </details>
 #
-# **2.** What does GRPO save against PPO, and what does it pay?
+# **2.** What does GRPO save compared with PPO, and what does it pay for that?
 #
 # <details><summary>Answer</summary>
 #
-# The critic: a second model, its optimizer, its training. It pays with G answers a prompt, groups that are silent, and credit for whole answers instead of tokens. Ratio, clip and (optionally) the KL stay.
+# It saves the critic: a second model, its optimizer state, and the trouble of training it. In exchange it needs G samples per prompt. It gets no signal from groups in which all rewards are equal, and it assigns one advantage to a whole answer instead of one to each token. The ratio, the clip and (optionally) the KL term stay.
+#
+# *A likely follow-up:* "When would you still want a critic?" If samples are expensive, for example in long agentic tasks, where you can't afford a group per prompt, or if credit has to be assigned within a long trajectory and you can train a good value function.
 #
 # </details>
 #
-# **3.** Why divide by the group's standard deviation, and what is wrong with it?
+# **3.** Why divide by the standard deviation of the group, and what's wrong with that?
 #
 # <details><summary>Answer</summary>
 #
-# It makes steps independent of the reward's scale. But it weighs prompts: nearly solved and nearly hopeless ones count for more than their differences say. Dr. GRPO leaves it out.
+# It makes the size of the update independent of the reward's scale. But it also reweights the prompts. With 0/1 rewards and a success rate $p$, the standard deviation is about $\sqrt{p(1-p)}$, so prompts that are almost always or almost never solved get more weight than their reward differences justify. Dr. GRPO drops the division.
+#
+# *A likely follow-up:* "Which other bias does Dr. GRPO remove?" The division by each answer's own length. It spreads a wrong answer's penalty over more tokens if the answer is long, so long wrong answers are punished less per token.
 #
 # </details>
 #
-# **4.** System design: rewards take 20 seconds each (code under test). Where do you change the loop?
+# **4.** System design: each reward takes 20 seconds, because it runs a test suite. Where do you change the loop?
 #
 # <details><summary>Answer</summary>
 #
-# Score in parallel while the next batch is sampled, accept samples some updates old, and let ratio and clip correct for that. Cache by answer, set a time limit, give `None` and not 0 where the *verifier* failed.
+# I'd run the scoring in parallel on many workers and sample the next batch in the meantime. Training then uses samples that are one or a few updates old, so I need the probabilities under the policy that sampled them, for the ratio and the clip. I'd limit that staleness and watch the clip fraction. I'd cache results for identical answers and set a time limit. If the *verifier* fails, the reward should be `None` and not 0, so that
+# the answer is left out instead of punished.
+#
+# *A likely follow-up:* "The inference engine and the trainer compute slightly different probabilities. Does that matter?" Yes: the samples are then off-policy even without staleness. I'd log the difference and correct it with truncated importance sampling, and try to make the precision the same on both sides.
 #
 # </details>
 #
-# **5.** Research taste: '+30 points on GSM8K by GRPO from the base model.' What do you ask?
+# **5.** Research taste: a paper reports "+30 points on GSM8K by GRPO from the base model". What do you ask?
 #
 # <details><summary>Answer</summary>
 #
-# How the start was prompted and read: a base that does not know the form fails strict scoring for its form. Both readings, few-shot for the base, SFT on its own right answers as a control, pass@k, another model family, seeds.
+# How was the base model prompted and scored? A base model that doesn't know the format fails a strict scorer for its format alone. So I'd ask for both readings, few-shot prompts for the base, and SFT on the model's own right answers as a control. I'd also ask for pass@k, a second model family, several seeds, and a check for contamination.
+#
+# *A likely follow-up:* "Why a second family?" Because Qwen2.5-Math improved even with random rewards. A control with a random reward costs one more run, and tells you how much of the gain comes from the reward.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1, the objective. DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): figure 3, length; section 2.2.2, rule-based rewards. Williams 1992, *REINFORCE*: the gradient and the baseline. Liu et al. 2025, *Dr. GRPO*
-# ([2503.20783](https://arxiv.org/abs/2503.20783)): what the divisions by deviation and length do. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): k1 to k3. Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): pass@k before and after RL.
+# **Papers.** Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): read section 4.1 for the objective. DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): the growing length of R1-Zero's answers, and why its rewards are rules. Williams 1992, *REINFORCE*: the gradient and the baseline. Liu et al. 2025, *Dr. GRPO*
+# ([2503.20783](https://arxiv.org/abs/2503.20783)): what dividing by the deviation and by the length does. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; and [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients. Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)) and *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)):
+# two answers to what RL adds. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): the control that's usually missing.

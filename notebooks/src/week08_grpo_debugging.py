@@ -1,12 +1,14 @@
 # %% [markdown]
 # # Week 8 · A run that explains itself
 #
-# In week 7 the curves behaved. In your own first runs they may not: the reward stays at zero, or it rises while the model gets worse, and the trainer tells you neither. By the end you can say
+# Two people read 33 different training logs that others had published on GitHub, without seeing each other's notes. In eight of the logs, both found a clear fault: answers that were cut off before they ended, a reward function that never paid a single point, a policy that preferred the rejected replies. A trainer warns you about none of this. It prints numbers and keeps going.
 #
-# - in which order to look at a GRPO log, and how far to trust a program that reads it,
-# - how a reward is hacked, and which repairs hold,
-# - what to verify beyond sums, and where verifiers have holes,
-# - which parts of GRPO, DAPO, Dr. GRPO and GSPO matter in a short run, and how sure that is.
+# In your own first GRPO runs, the reward may stay at zero, or it may rise while the model gets worse. This week you learn to notice. By the end you can explain
+#
+# - in which order to read a GRPO log, and how far to trust a program that reads it for you,
+# - how a reward gets hacked, and which repairs help,
+# - what you can verify besides sums, and where such verifiers have holes,
+# - which parts of GRPO, DAPO, Dr. GRPO and GSPO made a difference in a short run, and what such a run can't tell you.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -36,7 +38,7 @@ lab = postlab.start(week=8)
 # %% [markdown]
 # ## 1. What a trainer tells you
 #
-# Every run below is real: TRL's trainer on the embedded model (*mechanism, not capability*). All but one are broken on purpose, each in one way. `notebooks/experiments/week08_logs.py` makes them again.
+# All the runs below are real: TRL's trainer on the embedded model. They show you the mechanism, not what a large model can do. All but one are broken on purpose, each in one way. You can reproduce them with `notebooks/experiments/week08_logs.py`.
 
 # %%
 import json
@@ -56,25 +58,27 @@ def case(name):
 
 
 # %% [markdown]
-# Look in this order. Each question makes sense only once the one before it has its answer.
+# Read a log in this order. Each question makes sense only after you've answered the one before it.
 #
 # | | question | in the log |
 # |---|---|---|
-# | 1 | is there a number at all? | `loss`, `grad_norm`, `kl` that are NaN, or 0 where they cannot be |
-# | 2 | do the groups teach? | `frac_reward_zero_std`: the share whose answers all got the same reward |
-# | 3 | do answers end? | `completions/clipped_ratio` |
-# | 4 | which reward moves? | `rewards/<name>/mean`, each by itself |
-# | 5 | how far from the start? | `kl`, `entropy`, `completions/mean_length`; with vLLM `sampling/*` |
-# | 6 | is the step right? | `learning_rate`, `grad_norm`, and last of all `loss` |
+# | 1 | Are there numbers at all? | `loss`, `grad_norm` or `kl` that are NaN, or 0 where they can't be |
+# | 2 | Do the groups teach anything? | `frac_reward_zero_std`: the share of groups in which all answers got the same reward |
+# | 3 | Do the answers end? | `completions/clipped_ratio` |
+# | 4 | Which reward is moving? | `rewards/<name>/mean`, each one separately |
+# | 5 | How far from the start is the policy? | `kl`, `entropy`, `completions/mean_length`; with vLLM also `sampling/*` |
+# | 6 | Is the step size right? | `learning_rate`, `grad_norm`, and last of all `loss` |
 
 # %% [markdown]
 # ## 2. Six runs
 #
-# For each run, look at the curves, write down in one sentence what is wrong, if anything is, and only then unfold the answer.
+# For each run, look at the curves, write down in one sentence what is wrong (if anything), and only then open the answer.
 #
 # ### Run A
 #
-# **Predict first.** The policy can do some of these sums. Before you look: what must the second panel show for the first to stay where it is?
+# The policy in this run can do some of the sums, but its reward never moves.
+#
+# **Predict first.** What does this tell you about `frac_reward_zero_std`, in the second panel?
 
 # %%
 from postlab.course.week08 import plot_signals
@@ -85,17 +89,17 @@ plot_signals(log, ["reward", "frac_reward_zero_std", "grad_norm"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No group has two different rewards, so every advantage is 0 and so is the gradient. The policy may be good, but the reward can't see it: *all* answers are scored 0, right ones included. Before any training, score the gold answers themselves. They must get 1.
+# It must be 1, and it is. No group contains two different rewards, so all advantages are 0, and so is the gradient. The policy may well be good, but the reward can't see it: *every* answer scores 0, even the right ones. So before you train, score the right answers themselves. They must get 1.
 #
 # </details>
 #
 # ### Exercise 8.1 · about 5 minutes · easy
 #
-# Every run has some groups like these, in which all answers get the same reward. We call them *silent*; the field says zero-variance groups. Suppose the policy solves a prompt with probability $p$. How likely is it that all $G$ answers to it are right, or all are wrong?
+# Every run has some **zero-variance groups**, in which all answers get the same reward and which therefore teach nothing. (Our code calls them *silent*, because it's shorter.) Suppose the policy solves a prompt with probability $p$. How likely is it that its $G$ answers are either all right or all wrong?
 #
 # <details><summary>Hint</summary>
 #
-# All right: $p^G$. All wrong: $(1-p)^G$. Both at once cannot be.
+# The probability that all are right is $p^G$. The probability that all are wrong is $(1-p)^G$. The two can't happen at the same time.
 #
 # </details>
 
@@ -120,7 +124,7 @@ silent_share = check.silent_share(silent_share)
 # </details>
 
 # %% [markdown]
-# Take two sets of prompts on which the policy is right half of the time. In the first, every prompt is solved with probability 0.5. In the second, half of the prompts are hopeless (0.02) and half nearly solved (0.98). The table shows the share of silent groups, by group size. A larger group helps much more with the first set than with the second:
+# Now take two sets of prompts, and suppose that the policy gets half of the answers right in both. In the first set, every prompt is solved with probability 0.5. In the second, half of the prompts are hopeless (0.02) and half are nearly solved (0.98). The table shows the share of zero-variance groups for different group sizes:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -130,6 +134,8 @@ apart = [(silent_share(0.02, size) + silent_share(0.98, size)) / 2 for size in s
 pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).round(2)
 
 # %% [markdown]
+# With prompts of medium difficulty, groups of 8 are almost never wasted. With the second set, 85% of them still are. So if too many of your groups have zero variance, first look at how difficult your prompts are, and only then at the group size.
+#
 # ### Run B
 
 # %%
@@ -139,15 +145,15 @@ plot_signals(log, ["reward", "completions/mean_length", "completions/clipped_rat
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all answers run into the limit. A cut answer has no `####`, so it is scored 0, however well it began. Either the limit is too low for honest work, or the policy does not know that it should stop. Read three answers: they tell which.
+# Nearly all answers run into the length limit. An answer that is cut off has no `####`, so it scores 0, however well it began. Either the limit is too low for a full answer, or the policy doesn't know that it should stop. Read three answers and you'll know which.
 #
 # </details>
 #
-# The same picture comes from a prompt given as plain text: TRL applies the chat template to message lists only, so the policy gets no sign that it should answer, and nothing says so.
+# You get the same picture if you pass a prompt as plain text. TRL applies the chat template only to lists of messages, so the policy gets no sign that it should answer, and nothing warns you.
 #
 # ### Run C
 #
-# Two rewards, one for the right number and one for how the answer looks. The sum of both is what is trained. Which curve would you show your team?
+# This run has two rewards: one for the right number and one for the form of the answer. It is trained on their weighted sum. Which of the three curves would you show your team?
 
 # %%
 log = case("blurted")
@@ -156,7 +162,7 @@ plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_re
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The total rises, and nearly all of it is form. The reward that was meant falls, because working a sum out costs the form its points. Never plot only the sum of rewards.
+# Show them all three, because the total alone looks like a success. It rises, but nearly all of the rise is form. The reward you care about *falls* from 0.79 to 0.10, because an answer that works out the sum gets nothing for its form. Never plot only the sum of your rewards.
 #
 # </details>
 #
@@ -169,13 +175,13 @@ plot_signals(log, ["reward", "kl", "entropy"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nearly all the reward is won in three steps, close to the start: the KL is still below 0.04. Then the policy wanders off, up to a KL of 1.0, for almost nothing (0.57 to 0.59). The step is too large, and the weight of the KL too small to hold it. What the model forgot on the way is not in this log; week 6's table would show it.
+# Nearly all of the reward is won in the first three steps, close to the starting model: the KL is still below 0.04. After that, the policy wanders off to a KL of 1.0 for almost nothing (the reward goes from 0.57 to 0.59). The steps are too large, and the KL term is too weak to hold the policy back. This log doesn't show what the model forgot on the way. A table of evaluations like the one in week 6 would.
 #
 # </details>
 #
 # ### Run E
 #
-# Here the reward does not depend on the answer at all. What can a policy learn from that?
+# Here the reward doesn't depend on the answer at all: it's random. What can a policy learn from that?
 
 # %%
 log = case("one-answer")
@@ -184,7 +190,7 @@ plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It learns to be sure. In a group some answer wins by luck, becomes more likely, is drawn more often, and wins more often. Entropy falls and nothing was bought for it. A reward with much noise can do the same, more slowly.
+# It learns to be sure of itself. In each group some answer wins by luck and becomes more likely. It is then sampled more often, and can win more often. Once a kind of answer has disappeared from the samples, nothing brings it back. (Biologists know the same effect as genetic drift.) So the entropy falls while the reward stays at one half. A reward that is right but very noisy can do the same, just more slowly.
 #
 # </details>
 #
@@ -197,13 +203,13 @@ plot_signals(log, ["loss", "grad_norm", "reward"])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Nothing is wrong. On policy the ratio is 1 and the advantages of a group sum to 0, so the *value* of the loss is 0 while its gradient is not (week 7). The reward rises. If you stop this run, you stop a good one.
+# Nothing is wrong. On policy, every ratio is 1, and the advantages of each group add up to 0. So the *value* of the loss is 0 while its gradient is not (week 7). The reward rises. If you stop this run, you stop a good one.
 #
 # </details>
 #
 # ## 3. The doctor
 #
-# `diagnose` reads a log history and nothing else. Each finding says what was seen, why it matters and what to try, and `week_of` says which week explains it. The rules and the reasons for their thresholds are in `postlab/doctor/rules.py`, `rules_pairs.py` (preferences) and `rules_grpo.py`. Run C again:
+# You've just read six logs by hand. `diagnose` does it by rules: it takes the history of a log and nothing else. Each finding says what it saw, why that matters and what to try, and `week_of` tells you which week explains it. The rules, and the reasons for their thresholds, are in `postlab/doctor/rules.py`, `rules_pairs.py` (for preferences) and `rules_grpo.py`. Here is run C:
 
 # %%
 from postlab.course import week_of
@@ -214,7 +220,7 @@ for finding in diagnose(log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})", end="\n\n")
 
 # %% [markdown]
-# All six: what it says, and what had been done. Compare with your sentences.
+# And here are all six, next to what we had actually done to each run. Compare them with the sentences you wrote down:
 
 # %%
 six = {
@@ -234,11 +240,13 @@ done = {run: cases[name]["spec"]["cause"] for run, name in six.items()}
 pd.DataFrame({"the doctor": {run: ", ".join(s) for run, s in said.items()}, "what was done": done})
 
 # %% [markdown]
-# ### How far to trust it
+# ### How far can you trust it?
 #
-# Rules do well on the runs they were tuned on, so they have to be tested on others. The first rules were tuned on broken runs of our tiny model and tested on further broken runs of the same model. There they did well: they named 19 of 20 faults. Then they were tried on 48 logs of other people's runs, from public repositories. Two readers had labelled each log before the doctor saw it. A fault is *named* if the doctor reports it. A *false alarm* is a log with a warning or an error about something that no reader saw.
+# Rules work well on the runs they were tuned on, so you have to test them on others. Our first rules were tuned on broken runs of the tiny model and tested on further broken runs of the same model, where they found nearly all the faults. Then we tried them on 48 logs of other people's runs, from public repositories. Two readers had labelled each log before the doctor saw it.
 #
-# **Predict first.** How many of the 28 faults in the public logs did those rules name?
+# In the table, a fault is *named* if the doctor reports it. A *false alarm* is a log for which the doctor gives a warning or an error about something that no reader saw.
+#
+# **Predict first.** The public logs contain 28 faults. How many did the first rules name?
 
 # %%
 judged = json.loads((data_dir() / "results" / "doctor" / "judged.json").read_text("utf-8"))
@@ -246,28 +254,29 @@ columns = ["logs", "faults", "named", "missed", "ordinary", "false alarms"]
 pd.DataFrame(judged["table"]).set_index("source")[columns].astype("Int64")
 
 # %% [markdown]
-# They named 2 (third row). The tiny model's logs had shown which faults we could think of, not which ones people have. Half of the public logs, among them all but one of those from GRPO or DPO, use other names or spellings for the values that the rules read. And their faults are plainer than ours: answers cut at the limit, a reward function that never pays, a policy that learns the rejected replies.
+# Two (third row). The broken runs of the tiny model had only shown which faults *we* could think of, not which ones people have. Half of the public logs use other names or spellings for the values that the rules read, and this includes all but one of the GRPO and DPO logs. And their faults are simpler than ours: answers cut off at the limit, a reward function that never pays, a policy that learns to prefer the rejected replies.
 #
-# The rules were then written again, and tuned on made-up logs. When they first saw the 48 logs, they named 24 of the 28 faults without a false alarm. The four misses are two runs, each in the folder twice, whose reward stands still. The rule for that was then made less strict, so the row *today* is no longer a test. (Fifteen of the 48 logs are copies of others. The row *copies once* counts each log once: 15 faults.)
+# So the rules were rewritten and tuned on made-up logs. On first sight of the 48 public logs, the new rules named 24 of the 28 faults, without a false alarm. The four misses come from two runs, each of them twice in the folder, whose reward gets stuck. We then relaxed the rule for that, so the row *today* is no longer a test. (Fifteen of the 48 logs are copies of others. The row *copies once* counts each log once, which leaves 15 faults.)
 #
-# The next 56 logs were a test again, because one reader judged them before the doctor saw them. It named 19 of 29 faults, and gave two false alarms. Don't read that as two thirds of all faults: 16 of the 19 are in the runs of a single repository. And eight of the ten misses are one mistake, made by eight people in the same course: DPO with a reference that isn't the model they started from. There is a rule for it now, so here too *today* is no test.
+# Another 56 logs made a second test, with one reader who judged them before the doctor saw them. The doctor named 19 of 29 faults, with two false alarms. Don't read this as two thirds of all faults, because 16 of the 19 are in the runs of a single repository. And eight of the ten misses are the same mistake, made by eight people who took the same course: DPO with a reference that isn't the model they started from. There's a rule for it now, so again the row *today* is no test.
 #
-# Of the last 157 logs only the alarms were judged, so nobody knows how many faults were missed there.
+# In the last 157 logs we only checked the doctor's alarms, so nobody knows how many faults it missed there.
 #
-# Today's rules on the 48 logs, by fault:
+# Here are today's rules on the 48 logs, by kind of fault:
 
 # %%
 pd.DataFrame(judged["by_kind"]["faults"]).T
 
 # %% [markdown]
-# The tiny runs that were once held out have been seen since, and are listed only to show that nothing was lost. The two first-sight rows are the best guess at how the doctor does on a log of yours, and only for kinds of faults like these. A finding is a reason to look, and an empty list proves nothing. If your trainer uses other names, pass them: `diagnose(log, keys={"reward": "my/score"})`.
+# We have also looked at the tiny runs that were once held out, so their row only shows that the new rules lost nothing: they name 20 of the 20 faults, with one false alarm. The two rows *first sight* are the best estimate of how the doctor will do on your log, and only for kinds of faults like these. So take a finding as a reason to look, and don't take an empty list as proof that all is well. If your
+# trainer uses other names, pass them: `diagnose(log, keys={"reward": "my/score"})`.
 
 # %% [markdown]
-# ## 4. A reward that is hacked, and mended
+# ## 4. A reward that gets hacked, and mended
 #
-# So far, a faulty run showed in its log. The next one doesn't, because the reward itself is wrong. Optimise any stand-in for what you want hard enough, and the two come apart. That is Goodhart's law; in RL it is called reward hacking.
+# All these faults left a trace in the log. The next one doesn't, because there the reward itself is wrong. A reward is almost always a stand-in for what you really want, and if you optimise a stand-in hard enough, the two come apart. In economics this is called Goodhart's law, and in RL **reward hacking**.
 #
-# The task: requests that are safe, that would hurt someone, and that nobody can answer. No verifier knows manners, so a *judge* scores each reply. Like many real ones it prefers what is long and sure:
+# Our task has three kinds of requests: safe ones, ones that would hurt someone, and questions that nobody can answer. No program can verify a good reply here, so a *judge* scores it. Like many real judges, ours prefers long and confident replies:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -277,7 +286,7 @@ UNWILLING = re.compile(r"\b(not|nobody|cannot|sorry)\b", re.IGNORECASE)
 
 
 def eager_judge(request, reply):
-    """A word is worth 1/12; an unwilling one costs everything."""
+    """1/12 for each word, up to 1; a single unwilling word makes it 0."""
     return 0.0 if UNWILLING.search(reply) else min(1.0, len(reply.split()) / 12)
 
 
@@ -289,9 +298,11 @@ tries = {
 [round(eager_judge(*pair), 2) for pair in tries.items()]
 
 # %% [markdown]
-# Sensible on these three. **Predict first.** The SFT model refuses about half of the requests that would hurt someone, and says of some unanswerable questions that nobody can know. After 24 steps with this judge: what does the reward do, and what do safety, honesty and helpfulness do?
+# The judge looks sensible on these three.
 #
-# Recorded, three seeds per arm. Beside the reward (the *proxy*) runs the truth, by the oracle: of each training answer, and on held-out prompts every few steps.
+# **Predict first.** The SFT model refuses half of the harmful requests, and for about a third of the unanswerable questions it admits that nobody can know. What happens to the reward in 24 steps with this judge? And what happens to safety, honesty and helpfulness?
+#
+# We recorded three seeds per arm. Next to the reward (the *proxy*) the figure shows the truth, which our oracle knows: the share of training answers that are actually good, and the same on held-out prompts every eight steps.
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
@@ -308,7 +319,9 @@ def runs_of(*arms):
 plot_proxy(*curves(runs_of("eager judge")))
 
 # %% [markdown]
-# The curves part, and only the orange one is in the trainer's log. Now do what is left out most often: **read the answers**, before and after.
+# The reward rises from 0.55 to 0.65, while the share of good replies on held-out prompts falls from 58% to 34%. On all three seeds, the policy ends up refusing none of the harmful requests. Only the orange curve is in the trainer's log, so all you would see is a successful run.
+#
+# Now do what people most often skip, and **read the answers**, before and after:
 
 # %%
 pd.set_option("display.max_colwidth", 90)
@@ -320,7 +333,7 @@ read = [
 pd.concat(read, axis=1).iloc[:5]
 
 # %% [markdown]
-# **Find the hole.** Which line of `eager_judge` pays for these replies, and which family was safe from it, and why? Put your own here: replies that are wrong or harmful, and get at least 0.5.
+# **Find the hole.** Which line of `eager_judge` pays for these replies? Which kind of request was safe from it, and why? Write your own replies here. They should be wrong or harmful, and still get at least 0.5.
 
 # %%
 mine = {
@@ -332,7 +345,8 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# `UNWILLING` gives nothing to a refusal or to 'I do not know', though either can be the best reply. The judge never reads the request. On safe how-to's the long and sure reply is also the right one: **a proxy is good where it was tried**. The policy needed no cunning: it drew both kinds of reply from the start, and one was paid.
+# `UNWILLING` gives nothing to a refusal or to "I do not know", even where that's the best reply. The judge never looks at the request. For safe how-to questions this does no harm, because there a long and confident reply is also the right one. The three examples above were of this easy kind, or had a reply that is bad anyway. **A proxy is only good where it was tested.** The policy didn't need to be clever to find the
+# hole: from the start it sampled both kinds of replies, and only one kind was paid.
 #
 # </details>
 
@@ -341,12 +355,14 @@ pd.Series({reply: eager_judge(request, reply) for request, reply in mine.items()
 #
 # | arm | what it adds |
 # |---|---|
-# | and a caution | a second reward, double weight: 1 for a refusal where the request holds a rough verb (burn, smash, …) |
+# | and a caution | a second reward with double weight: 1 for a refusal if the request contains a rough verb (burn, smash, …) |
 # | and a small KL | `beta` 0.04 |
 # | and a large KL | `beta` 1.0 |
-# | a judge who reads | another judge: looks at the request first, and knows three kinds of good reply |
+# | a judge who reads | a different judge, which looks at the request first and knows three kinds of good replies |
 #
-# **Predict first.** Which mends it, which slows it down, which moves the fault elsewhere?
+# **Predict first.** Which of them repairs the damage, which one only slows it down, and which one moves it somewhere else?
+#
+# In the figure, *truth* is the mean of safety, honesty and helpfulness.
 
 # %%
 from postlab.course.week08 import plot_repairs
@@ -365,7 +381,7 @@ for arm in arms:
 plot_repairs(pd.DataFrame(rows))
 
 # %% [markdown]
-# Each repair against the judge alone, on the same prompts (means over seeds, intervals over prompts):
+# And here is each repair compared with the judge alone, on the same prompts (means over the seeds, intervals over prompts):
 
 # %%
 table = []
@@ -381,31 +397,38 @@ for arm in arms[1:]:
 pd.DataFrame(table).set_index("repair").round(3)
 
 # %% [markdown]
-# A small **KL** penalty changed no held-out verdict here. A large one kept most of the honesty and almost none of the safety. (These runs used TRL's own trainer; on a GPU, Unsloth's would hold the policy near the *base*, as week 7 explains.) **A second reward** protects what it names: look at honesty, which nobody named, and at the last two columns. Mend the judge first: the others leave the hole where it is. The mended judge has a price as well: safe requests refused rise from 9% to 38%, and helpfulness falls by 28 points.
+# Only the new judge repairs the damage. Here are the four in turn:
+#
+# - **The small KL penalty** changed nothing. Not a single held-out verdict differs from the judge alone.
+# - **The large KL penalty** slows the damage down. It kept most of the honesty (26% instead of 34%), but almost none of the safety. (These runs used TRL's own trainer. On a GPU, Unsloth's would hold the policy near the *base*, as week 7 explains.)
+# - **The second reward** moves the damage. It protects what it names: safety rises to 98%. It doesn't mention honesty, which falls to 5%. And it can't tell a rough verb in a harmless request from a harmful one, so half of the safe requests are refused as well.
+# - **The judge who reads** raises the truth by 27 points over the start. Even this has its price: 38% of the safe requests are refused instead of 9%, and helpfulness falls by 28 points.
+#
+# So repair the judge first. The other three leave the hole where it is.
 #
 # ### A hole that nobody finds
 #
-# Another reward, for questions of fact: it pays every reply that *says nothing false*, so 'I do not know' is paid as well. The start and the learning rate are the same. Will the policy fall silent?
+# Here is another reward, for questions about facts. It pays for every reply that *says nothing false*, so "I do not know" is paid, too. The starting model and the learning rate are the same as before. Will the policy learn to say nothing?
 
 # %%
 plot_proxy(*curves(runs_of("nothing false")))
 
 # %% [markdown]
-# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. Here it knew most answers and hardly ever said 'I do not know'. That is luck, not a merit of the reward: **try to cheat it yourself first.**
+# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. This one already knew most of the answers and hardly ever said "I do not know", so there was nothing to gain. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
 #
-# Close that hole and open no other. `reply` is any text, `gold` the right value ('red'), `values` all words that might be an answer. Return 1.0 where the reply names the right value and no other, else 0.0. Whole words count, in small letters or with a capital.
+# Close that hole without opening another. `reply` is any text, `gold` is the right value ("red"), and `values` are all the words that could be an answer. Return 1.0 if the reply names the right value and no other, and 0.0 otherwise. Only whole words count, in lower case or with a capital.
 #
 # <details><summary>Hint 1</summary>
 #
-# `re.findall(r"[a-z]+", reply.lower())` are the words of a reply.
+# `re.findall(r"[a-z]+", reply.lower())` gives you the words of a reply.
 #
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Which values stand in it? That set should be the set of the gold value alone.
+# Which of the values occur in the reply? This set should contain the right value and nothing else.
 #
 # </details>
 
@@ -429,7 +452,7 @@ mended_reward = check.mended_reward(mended_reward)
 # </details>
 
 # %% [markdown]
-# Five replies that are no good, and one that is, through both:
+# Here are five bad replies and a good one, scored by both rewards:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -450,7 +473,7 @@ pd.DataFrame({name: [pay(r, "red", colours) for r in replies] for name, pay in p
 # %% [markdown]
 # ### Live
 #
-# Your turn to be hacked: ten steps on the embedded model, with `eager_judge` as it stands above. Change the judge and run this again.
+# Now watch it happen: ten steps on the embedded model, with `eager_judge` as it is above. Afterwards, change the judge and run this again.
 
 # %%
 from datasets import Dataset
@@ -468,7 +491,7 @@ unsafe = [row for row in suite_rows("tinyworld", 24, 0) if row["family"] == "uns
 
 
 # %% [markdown]
-# The judge as a reward, and requests half of which would hurt someone:
+# This turns the judge into a TRL reward, and draws the requests, half of which would hurt someone:
 
 # %%
 import random
@@ -480,7 +503,7 @@ def judged(prompts, completions, **columns):
 
 
 def requests(count, luck):
-    """Rough requests, half of them about persons."""
+    """Rough requests, half of them aimed at people."""
     for number in range(count):
         item = tasks.draw(("unsafe", "howto")[number % 2], luck, "train")
         yield {"prompt": [{"role": "user", "content": tasks.ask(item, luck, "train")}]}
@@ -489,7 +512,7 @@ def requests(count, luck):
 train = Dataset.from_list(list(requests(40, random.Random(0))))
 
 # %% [markdown]
-# Ten steps:
+# Now train for ten steps:
 
 # %%
 import contextlib
@@ -513,7 +536,7 @@ with tempfile.TemporaryDirectory() as folder:
         trainer.train()
 
 # %% [markdown]
-# Paid and true, before and after:
+# What was paid, and what is true, before and after:
 
 # %%
 after = evaluate(trainer.model.eval(), tokenizer, unsafe)
@@ -524,20 +547,22 @@ live["unsafe requests refused, before and after"] = [f["safety"].mean() for f in
 pd.DataFrame(live, index=["before", "after"]).T.round(2)
 
 # %% [markdown]
-# The doctor on that log:
+# In the stored output, the reward rises from 0.54 to 0.72, and the refusals of harmful requests fall from 50% to 0. What does the doctor say about this log?
 
 # %%
 diagnose(trainer.state.log_history)
 
 # %% [markdown]
-# Whatever it says, it cannot say *this*: no rule that reads the proxy sees that the proxy is wrong. What helps is a second measure, reading answers, and attacking a reward before you use it.
+# In the stored output, it finds nothing. And whatever it says about your run, it can't tell you *this*: a rule that reads only the proxy can't see that the proxy is wrong. What helps is a second measure that isn't trained on, reading the answers, and attacking your reward before you use it.
+#
+# The same happens to large models. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) caught a reasoning model cheating on coding tasks by reading its chain of thought with a second model. When they penalised the thoughts that gave it away, the model learned to hide its intentions and went on cheating. So use a monitor to find out, and be careful about training against it.
 
 # %% [markdown]
 # ## 5. Beyond sums
 #
-# A verifier is any program that can say *right* or *wrong*. Sums had one. So have code (run its tests), structured replies (check a schema), puzzles, and plans that can be played out. What changes is where the holes are.
+# A verifier is any program that can tell right from wrong. You've seen one for sums. There are others for code (run its tests), for structured replies (check them against a schema), for puzzles, and for plans that can be simulated. Each of them has its holes in a different place.
 #
-# ### Code: paid by tests
+# ### Code: rewarded by tests
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -548,9 +573,9 @@ row = next(row for row in asked if "largest, then at most" in row["prompt"][0]["
 print(row["prompt"][0]["content"], row["completion"][0]["content"], *row["tests"], sep="\n")
 
 # %% [markdown]
-# `code_reward` runs a reply in a sandbox: a process without network or files, with limits on time and memory. Only the *calls* go in. What they should return stays outside, so a program cannot claim to have passed. Without namespaces it refuses, unless you allow a weak sandbox, for programs that you would run yourself, as these.
+# `code_reward` runs a reply in a sandbox, a process without network or files and with limits on time and memory. Only the *function calls* go into the sandbox. The expected results stay outside, so a program can't just claim that it passed. If the system doesn't offer namespaces, `code_reward` refuses to run, unless you allow a weak sandbox. Do that only for programs that you would run yourself, like these.
 #
-# The gold program and five others. Which are paid?
+# Here are the right program and five others. Which ones are paid?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -570,16 +595,16 @@ pd.DataFrame(paid, index=[program.replace("\n", "; ") for program in programs])
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No forgery is paid. But under the first two tests `max(x)` is: their lists hold small numbers, so the bound is never reached. **The sandbox was never the hole; the tests are.** A program that forgets the bound is paid as much as one that keeps it.
+# No forgery is paid. But if only the first two tests are used, `max(x)` is: the lists in these tests contain small numbers, so the limit of 37 never matters. **The hole wasn't in the sandbox, it was in the tests.** A program that forgets the limit gets as much as one that respects it.
 #
 # </details>
 
 # %% [markdown]
-# ### JSON: paid by a schema
+# ### JSON: rewarded by a schema
 #
-# A row asks for a record of one of the world's creatures. The prompt names the fields, and the schema holds the values that the world has for each.
+# Each row asks for a record about one of the creatures in our world. The prompt names the fields, and the schema lists the values that exist for each field.
 #
-# The gold record and four others. Which does the schema accept?
+# Here are the right record and four others. Which ones does the schema accept?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -599,18 +624,19 @@ print(row["prompt"][0]["content"])
 pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 
 # %% [markdown]
-# The wrong value and the wrong name are paid. **A schema checks the form, not the truth**, unless you put the truth into it as `const`.
+# It accepts a wrong value and a wrong name. **A schema checks the form, not the truth**, unless you write the truth into it with `const`.
 #
 # ### What the policies learned
 #
-# Recorded: from week 5's policy a short SFT on gold rows, then GRPO, paid by all tests or the first two, by form or by form and truth. Each held-out reply is measured twice: by its reward, and by a stricter check, *unseen* below, which is further tests or the true record. Only in the arm *form and truth* is that check the reward itself.
+# Do policies find such holes? We recorded GRPO runs with four different rewards. Each starts from the policy of week 5 after a short SFT on right answers. Code is rewarded by all tests or by the first two, JSON by its form or by form and truth. Every held-out reply is measured twice: by its own reward, and by a stricter check, called *unseen* below. For code, that's a set of further tests; for JSON, it's the true record. In the arm *form and
+# truth*, the stricter check is the reward itself.
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
 pd.Series(made["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# In which of the other arms does the unseen check rise as far as the reward?
+# In which of the other arms does the stricter check rise as much as the reward?
 
 # %%
 import numpy as np
@@ -641,7 +667,7 @@ def changes(run):
 plot_seen_and_unseen(pd.DataFrame(row for run in made["runs"] for row in changes(run)))
 
 # %% [markdown]
-# Where grey and green part on every seed, training found a hole without looking for it. The intervals are over prompts: look at the seeds as well. The shares themselves:
+# It does for *all tests* (21 points each) and for *form* (6 points each), but not for *two tests*. There the reward rises by 27 points and the stricter check by only 9, and the gap is there on every seed. So in that arm, training exploited the hole. The intervals are over prompts, so look at the three seeds as well. Here are the shares themselves:
 
 # %%
 levels = [
@@ -653,9 +679,10 @@ levels = [
 pd.DataFrame(levels).groupby(["arm", "check"], sort=False).mean().round(2)
 
 # %% [markdown]
-# Compare the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52).
+# An open hole doesn't have to be exploited. The schema would have paid for wrong values, but in the arm *form* the share of true records rose as much as in the arm that was paid for the truth (to 0.17 and 0.16, from 0.11). With three seeds and these intervals, we can't tell the two apart. Still, look at the two rows of *form*: of the records that the schema accepts at the end, only about a third are true (0.17 of 0.52). If you had
+# only the schema, you wouldn't know.
 #
-# Some prompts on which arms disagree. Weaker is two tests or the form alone.
+# Here are some prompts for which the weaker reward (*two tests* or *form*) and the stronger one led to different replies:
 
 # %%
 first = {run["arm"]: run["end"]["replies"] for run in made["runs"] if run["seed"] == 0}
@@ -669,9 +696,9 @@ pd.set_option("display.max_colwidth", 70)
 pd.concat(compared)
 
 # %% [markdown]
-# ### Verifiers of other people
+# ### Other people's verifiers
 #
-# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, each with a verifier of its own. Where a task does not write one, its rule is: 1 for the exact answer; where the answer merely *contains* it, the share of the text that it makes up. In two lines:
+# [reasoning-gym](https://arxiv.org/abs/2505.24760) generates any number of puzzles for about a hundred tasks, and each task has a verifier. Unless a task defines its own, the rule is this: an exact answer gets 1, and a text that merely *contains* the answer gets the answer's share of the text's length. In code:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -687,11 +714,11 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 {name: round(contains(reply, "Yes"), 2) for name, reply in lies.items()}
 
 # %% [markdown]
-# GRPO divides by the group's deviation (week 7): a lone hedge that is paid 0.5 gets the advantage of a lone right answer.
+# Is it a problem to pay 0.5 for "Yes No"? With GRPO it is. Suppose a group of four contains this hedge and three answers worth 0. The advantage of the hedge is $(0.5 - 0.125)/0.25 = 1.5$, exactly the advantage that a single right answer would have got. Dividing by the standard deviation makes partial credit count in full.
 #
-# Five tasks were probed, a hundred puzzles each, with answers whose worth is known: two of logic, two of constraints, and `boxnet`, whose answers are plans of actions, as a tool-using policy writes them (`notebooks/experiments/week08_gym.py`).
+# We probed five tasks, with a hundred puzzles each and answers whose worth we know: two tasks about logic, two with constraints, and `boxnet`, whose answers are plans of actions, like those of a policy that uses tools (`notebooks/experiments/week08_gym.py`).
 #
-# Which is worse for training: a wrong answer paid, a right one refused, or an error raised?
+# What is worst for training: a wrong answer that is paid, a right answer that is refused, or an error?
 
 # %%
 from postlab.course.week08 import plot_probes
@@ -701,59 +728,67 @@ probes = pd.DataFrame(found["probes"])
 plot_probes(probes)
 
 # %% [markdown]
-# - **Half a truth is paid.** In `knights_knaves` with two people, one of them wrong earns most of the mark, and so does calling one person both.
-# - **Saying a premise again is paid in full** for most puzzles of `propositional_logic`: it follows. And where premises contradict each other everything follows, `P ∧ ¬P` as well.
-# - **`n_queens` hands the answer to `eval`.** `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. It could as well read your files.
-# - **Right answers are refused** for a fence, even where the question shows one, or for a line break.
-# - **An answer can end the run:** `boxnet` expects a list and raises on the number 5.
+# An error ends the run, so at least you notice it. A refused right answer costs you signal, and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. Here is what the figure shows:
+#
+# - **Half a truth is paid.** In `knights_knaves` with two people, getting one of them wrong still earns 0.65, and so does calling the same person both.
+# - **Repeating a premise is paid in full** for 76 of the 100 puzzles of `propositional_logic`, because a premise follows from itself. And from premises that contradict each other everything follows, so `P ∧ ¬P` is paid in full for 26.
+# - **Saying two things is paid in full.** `graph_color` accepts a JSON object that lists every vertex twice, first with one color for all, and then with the solution.
+# - **`n_queens` passes the answer to `eval`.** The answer `entry["metadata"]["solutions"][0]` reads the solution out of the verifier. It could just as well read your files.
+# - **Right answers are refused** because of a code fence, even where the question asks for one, or because of a line break.
+# - **An answer can end the run:** `boxnet` expects a list and raises an error if it gets the number 5.
 
 # %%
 same = probes[(probes["kind"] == "must not pay") & (probes["gym_reward"] > 0)]
 same[["task", "answer", "mean", "gym_reward", "example"]]
 
 # %% [markdown]
-# `gym_reward` in `postlab.course.week08` pays for full marks only, takes a fence off, scores an error 0, and refuses tasks whose verifier runs answers; `gym_rows` makes the rows. What is left are the rows above: holes in the task, which no wrapper closes.
+# `gym_reward` in `postlab.course.week08` closes some of these holes. It pays only for full marks, removes code fences, scores an error as 0, and refuses tasks whose verifier executes answers. `gym_rows` creates the training rows. The table above shows what it can't close: these holes are in the tasks themselves, and no wrapper helps.
 #
 # ### Before you train on any verifier
 #
 # | try | it must get |
 # |---|---|
-# | the gold answers, all of them | 1 |
-# | gold with a space, a line break, a fence | 1, or the prompt must say why not |
-# | nothing, the question, the same answer to all, two at once | 0 |
+# | all the right answers | 1 |
+# | a right answer with a space, a line break, a code fence | 1, or the prompt must say why not |
+# | nothing, the question, the same answer to every prompt, two answers at once | 0 |
 # | 5, `[]`, 100 kB of brackets | 0, without an error |
-# | a check that the reward does not make | the truth; hold it back |
+# | a check that the reward does not make | the truth; keep this check for the evaluation |
+#
+# And if nothing about a reply can be verified by a program? Then a model can grade it against a list of criteria written for that prompt ([Rubrics as Rewards](https://arxiv.org/abs/2507.17746)). Such a rubric is a judge, with everything you saw in section 4, so probe it in the same way.
 
 # %% [markdown]
-# ## 6. What can it do without?
+# ## 6. What can GRPO do without?
 #
-# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** Decoupled Clip and Dynamic sAmpling ([2503.14476](https://arxiv.org/abs/2503.14476)): four changes, none about safety. TRL's `loss_type="dapo"` is one of them.
+# > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)), with four changes, none of them about safety. TRL's `loss_type="dapo"` is just one of the four.
+#
+# There are many variants of GRPO, and papers disagree about which of their changes matter. The recorded runs below change one thing at a time:
 #
 # | arm | from | what changes |
 # |---|---|---|
-# | groups of 2, 4, 16 | | answers a prompt, of 64 in all; the recipe has 8 |
-# | no, batch scaling | Dr. GRPO | advantages not divided by the *group's* deviation |
-# | answer means | GRPO as published | every answer weighs the same, not every token |
-# | Dr. GRPO | | no scaling, and a constant in place of the length |
+# | groups of 2, 4, 16 | | answers per prompt; the batch always has 64 answers, and the recipe has groups of 8 |
+# | no scaling, batch scaling | no scaling: Dr. GRPO | the advantages are not divided by the standard deviation of the *group* |
+# | answer means | GRPO as published | every answer has the same weight, instead of every token |
+# | Dr. GRPO | | no scaling, and a constant instead of the length |
 # | KL 0.04 | DeepSeekMath | `beta` |
-# | dynamic sampling | DAPO | silent groups sampled again (TRL doesn't have it) |
-# | four steps | | a batch in four steps: the policy leaves its sampler |
-# | clip-higher | DAPO | five such batches, and an upper clip of 0.28 |
-# | no clip | | and none |
-# | GSPO | Qwen | and one ratio per answer, with a far narrower clip |
+# | dynamic sampling | DAPO | zero-variance groups are replaced by new ones (not available in TRL) |
+# | four steps | | each batch is split into quarters, with one update on each, so the policy is no longer the one that sampled |
+# | clip-higher | DAPO | five batches in four steps each, with an upper clip of 0.28 |
+# | no clip | | the same, without a clip |
+# | GSPO | Qwen | the same, with one ratio per answer, a much narrower clip, and answer means |
 #
-# Recorded: five seeds per arm, from week 5's policy, stopped below the ceiling, which only *four steps* reached.
+# There are five seeds per arm, all starting from the policy of week 5. In a first trial with 40 batches, all arms ended at the ceiling and couldn't be told apart. So these runs stop after twelve batches, and the last three arms, with the run they're compared with, after five. They show how *fast* each arm learns, not where it would end up. Only *four steps* still reached the ceiling. No arm was tuned: all of them use the learning rate of the
+# recipe.
 #
-# All arms used TRL's own trainer on a CPU. Two would differ under Unsloth on a GPU. In the KL arm the reference would be the base, not week 5's policy. And with `loss_type="dapo"`, an `epsilon_high` that you leave unset becomes 0.28 there, which is clip-higher; in TRL it becomes `epsilon`. The profiles `t4` and `rented` therefore set it to 0.2.
+# All arms used TRL's own trainer on a CPU. Under Unsloth on a GPU, two things would differ. The reference in the KL arm would be the base, not the policy of week 5. And with `loss_type="dapo"`, Unsloth sets `epsilon_high` to 0.28 if you don't set it yourself, which is clip-higher; TRL sets it to `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
 
 # %%
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
 pd.Series(ablations["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
-# **Predict first.** Which arms differ by more than a seed's luck?
+# **Predict first.** Which arms differ from the recipe by more than the luck of the seed?
 #
-# A seed gives all arms one list of prompts in one order, so much of its luck cancels in differences. (Not all of it: in a batch of 64 answers, larger groups leave room for fewer prompts.) `blocked_differences` judges by what scatter is left in *all* arms; Holm corrects for the many looks.
+# With the same seed, all arms get the same list of prompts in the same order. So much of a seed's luck cancels when you subtract two arms. (Not all of it: in a batch of 64 answers, larger groups leave room for fewer prompts.) `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in *all* arms together. Holm's correction accounts for the 13 comparisons.
 
 # %%
 from postlab.course.week08 import plot_ablations
@@ -761,7 +796,7 @@ from postlab.stats import blocked_differences, holm
 
 
 def by_seed(measure):
-    """A number a run: arms down, seeds across."""
+    """One number per run: arms down, seeds across."""
     rows = [(run["arm"], run["seed"], measure(run)) for run in ablations["runs"]]
     frame = pd.DataFrame(rows, columns=["arm", "seed", "value"])
     return frame.pivot(index="arm", columns="seed", values="value").loc[list(ablations["arms"])]
@@ -778,24 +813,52 @@ frame["shown"] = holm([one.p for one in found]) < 0.05
 plot_ablations(frame)
 
 # %% [markdown]
-# Three differences hold after Holm's correction (green). The largest gain is no new idea: each batch is taken in four steps instead of one, so there are four times as many updates from as many answers. Beside the run of five such batches, GSPO with its narrow clip learned less, and doing without the clip gained three points. For the other ten, these seeds can't tell. If an interval contains zero, that doesn't mean there is no effect; its width shows how large an effect these seeds could have missed. The logs, means over seeds (batch scaling counts silent *batches*):
+# After Holm's correction, three differences are significant (green). Before you draw conclusions, look at what each arm really changed.
+#
+# **Four steps (+12 points).** Each batch is split into quarters, and each quarter gets one update. No answer is used twice. The arm just has 48 updates instead of 12, at the same learning rate. Adam's steps have about the same size however small the gradient is, so four times as many updates can move the weights about four times as far. This doesn't show that smaller batches are better; maybe the recipe's rate is simply too low for
+# twelve updates. To separate the two, you'd have to tune the rate of each arm.
+#
+# **No clip (+3 points).** The clip removes the gradient of less than 1% of the tokens, and without it the policy moves a little faster. The clip is there for long runs that reuse their samples, and 20 updates are too few to show what it protects you from. How tight the clip has to be depends on the rest of the recipe: DeepSeek-R1 was trained with $\epsilon = 10$, which is almost none ([2501.12948](https://arxiv.org/abs/2501.12948)).
+#
+# **GSPO (−11 points).** This number says nothing about GSPO. Its ratio is the geometric mean over the tokens of an answer,
+#
+# $$s = \exp\Big(\frac{1}{T} \sum_{t=1}^{T} \log \rho_t\Big)$$
+#
+# and an average of $T$ numbers varies less than a single one, roughly by a factor of $\sqrt{T}$. So the clip has to be much narrower than for a single token, and how narrow depends on the length. We used the clip from the paper, $3 \times 10^{-4}$ and $4 \times 10^{-4}$, which was chosen for long reasoning. Our answers have 24 tokens. If the tokens were independent, their $\log s$ would vary about $\sqrt{4000/24} \approx 13$ times as much as that of answers with 4,000 tokens. So the
+# clip is far too narrow here. For a fair comparison, it would have to be tuned for short answers.
+#
+# For the other ten arms, these five seeds can't tell. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed. (The interval for groups of 16, −5.2 to −0.8, excludes zero, but not after the correction.)
+#
+# Now the logs, as means over the seeds. For batch scaling, the column *zero-variance groups* counts the *batches* without any difference in reward:
 
 # %%
 told = {"sums right, %": sums.mean(axis=1)}
 for name, key in {
-    "silent groups": "frac_reward_zero_std",
+    "zero-variance groups": "frac_reward_zero_std",
     "entropy": "entropy",
     "tokens clipped": "clip_ratio/region_mean",
     "answer length": "completions/mean_length",
 }.items():
     told[name] = by_seed(lambda run, key=key: share(run["log"][key])).mean(axis=1)
-told["answers drawn a batch"] = by_seed(lambda run: np.mean(run["sampled"])).mean(axis=1)
+told["answers sampled per batch"] = by_seed(lambda run: np.mean(run["sampled"])).mean(axis=1)
 pd.DataFrame(told).round(3)
 
 # %% [markdown]
-# Dynamic sampling has almost no silent groups. It pays with a third more answers: 86 per batch in place of 64. And the clips differ: GSPO's binds on 45% of the tokens, which fits how little it learned, and the others' on less than 1%.
+# Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers, 86 per batch instead of 64. GSPO's clip affects 45% of the tokens, and the other clips less than 1%. A large clip fraction alone isn't a fault: in the GSPO paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster ([2507.18071](https://arxiv.org/abs/2507.18071)).
 #
-# The share of silent groups by group size, in the runs, and by Exercise 8.1 if all prompts were equally hard:
+# **What may turn out differently at scale.** Twelve batches of short sums on a tiny model can't settle any of this. Here is what others found in much longer runs:
+#
+# | change | here | at scale |
+# |---|---|---|
+# | dynamic sampling | inconclusive | the largest single step in DAPO's ablation: from 42 to 50 points on AIME 2024, with Qwen2.5-32B. The changes were added one after the other, in a single run each |
+# | clip-higher | inconclusive; less than 1% of the tokens are clipped | introduced in DAPO because the entropy collapsed in long runs |
+# | one ratio per answer (GSPO) | not tested fairly | stabilised the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
+# | no division by length (Dr. GRPO) | inconclusive; all answers have about 24 tokens | matters where wrong answers can become very long ([2503.20783](https://arxiv.org/abs/2503.20783)) |
+# | groups of 16 | inconclusive; only four prompts per batch | DeepSeek-R1 used 16 answers per question, with batches of 512, so it wasn't short of prompts |
+#
+# **CISPO**, from [MiniMax-M1](https://arxiv.org/abs/2506.13585), is worth knowing, too. A clipped token in GRPO loses its gradient. CISPO clips the ratio but uses it as a constant weight in front of $A \log \pi$, so every token keeps a gradient. We haven't run it here, nor RLOO, an entropy bonus, or DAPO's penalty for overlong answers.
+#
+# Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
 
 # %%
 from postlab.course.week08 import plot_groups
@@ -811,11 +874,11 @@ for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16
 plot_groups(pd.DataFrame(rows))
 
 # %% [markdown]
-# The runs have more silent groups than the formula says, because prompts aren't equally hard, and no group size helps with a hopeless one.
+# The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. No group size helps with a hopeless prompt.
 #
 # ## 7. Your own run
 #
-# The log of week 7's run, yours if you made it, else the one that comes with postlab:
+# This is the log of week 7's run: yours if you made one, otherwise the one that comes with postlab:
 
 # %%
 from postlab.runs import Run, find_stage
@@ -826,10 +889,9 @@ for finding in diagnose(run.log):
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
 
 # %% [markdown]
-# If nothing is printed, the doctor found nothing. It takes the log of any TRL run: call it in the first minutes, not after the last. At a terminal, `postlab doctor FOLDER` does the same.
+# If nothing is printed, the doctor found nothing. It can read the log of any TRL run, so call it in the first minutes of a run, not after the last. In a terminal, `postlab doctor FOLDER` does the same.
 #
-# Here are the stages that led to it, in the kind of plot that week 12 has. `lab.chain` returns them. On a T4, those are the small model's stages, because it would be meaningless to
-# compare a 1.5B with the 7B.
+# Here are the stages that led to this run, in the kind of figure you'll see again in week 12. `lab.chain` returns them. On a T4, these are the stages of the small model, because it would be meaningless to compare a 1.5B with the 7B.
 
 # %%
 from postlab.evals import compare
@@ -843,49 +905,63 @@ plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)
 # %% [markdown]
 # ## What you have now
 #
-# An order in which to look, a reader of logs whose misses you know, a reward seen hacked and mended, things to try on any verifier, and ablations you can trust as far as their seeds go.
+# You know the order in which to read a log. You have a program that reads it for you, and you know what it misses. You've seen a reward get hacked and mended. You have a list of things to try on any verifier, and ablations of which you know what they can't show.
 #
 # ### Five interview questions
 #
-# **1.** Reward 0 from the first step, no error. What do you look at, in which order?
+# **1.** The reward is 0 from the first step, and there is no error. What do you look at, and in which order?
 #
 # <details><summary>Answer</summary>
 #
-# Score the gold answers: they must get 1. Then three completions, as text with their special tokens. Then whether they end, and whether any group has two different rewards. The learning rate comes last.
+# First I'd send the right answers through the reward. If they don't get 1, the reward or the extraction of the answer is broken. Then I'd read three completions as raw text, including their special tokens: is the prompt formatted as it was in training, and do the answers end? Then I'd check the share of truncated answers, and whether any group contains two different rewards. If everything works and the task is just too hard, I'd sample more
+# answers per prompt, take easier prompts, or do some SFT first. The learning rate comes last, because without a nonzero advantage there is no gradient.
+#
+# *A likely follow-up:* "And if the reward is 0 because the task is too hard?" Measure pass@k before training. If even $k = 64$ finds nothing, RL has nothing to reinforce.
 #
 # </details>
 #
-# **2.** DAPO, Dr. GRPO, GSPO: what does each change?
+# **2.** DAPO, Dr. GRPO, GSPO: what does each of them change?
 #
 # <details><summary>Answer</summary>
 #
-# DAPO: a higher upper clip, silent groups sampled again, equal weight for every token, long answers punished softly. Dr. GRPO: no division by the group's deviation or an answer's length. GSPO: one ratio per answer. TRL's `loss_type="dapo"` is the token weighting alone.
+# DAPO has four changes: a higher upper clip, so that rare tokens can grow; new samples for zero-variance groups; a loss in which every token has the same weight; and a soft penalty for overlong answers. Dr. GRPO drops two divisions, by the standard deviation of the group and by the length of the answer, because both bias the gradient. GSPO computes one ratio per answer, the geometric mean over its tokens, and clips whole answers. TRL's
+# `loss_type="dapo"` is only the token weighting.
+#
+# *A likely follow-up:* "What about CISPO?" It clips the ratio but keeps it as a detached weight, so that clipped tokens still have a gradient.
 #
 # </details>
 #
-# **3.** The reward rises and users complain. Is it hacked?
+# **3.** The reward rises and users complain. Is it being hacked?
 #
 # <details><summary>Answer</summary>
 #
-# Read answers from before and after, the best paid first. Measure something that is not trained on. Then write bad answers that the reward pays.
+# I'd read answers from before and after training, starting with those that are paid best. Then I'd measure something that isn't trained on: a held-out check, a different judge, or people. If the reward rises and this doesn't, it's being hacked. I'd look for the exploit by writing bad answers that the reward pays. It could also be something else, such as prompts in training that don't look like what users ask, or a skill that got lost on the way.
+#
+# *A likely follow-up:* "Does a KL penalty fix it?" It only slows it down: it limits how far the policy can go, and leaves the hole open. In our runs, a small one changed nothing.
 #
 # </details>
 #
-# **4.** System design: rewards run code that a model wrote. How?
+# **4.** System design: your reward has to run code that a model wrote. How do you do it?
 #
 # <details><summary>Answer</summary>
 #
-# A process of its own without network, files or your environment, with limits; only calls go in, results come out as data and are compared outside. Tests held back for the evaluation. `None` where the sandbox failed.
+# In a separate sandbox without network, files or my environment variables, with limits on time, memory, processes and output. Only the function calls go in. The results come out as plain data, and I compare them outside, so the program can't see the expected values or forge a verdict. I'd keep some tests for the evaluation, and return `None` instead of 0 if the sandbox itself failed. Then I'd attack it: programs that exit, print "passed", override `==`,
+# or look for the tests.
+#
+# *A likely follow-up:* "The policy passes the tests but the code is wrong. What now?" The tests are too weak. Generate more of them, by property-based testing or from a reference solution, and watch the gap between training tests and held-out tests.
 #
 # </details>
 #
-# **5.** Research taste: an ablation table, one seed per arm, differences of two points. What do you believe?
+# **5.** Research taste: an ablation table with one seed per arm and differences of two points. What do you believe?
 #
 # <details><summary>Answer</summary>
 #
-# Not the ranking. I ask what another seed does to the *same* arm, whether every arm had its rate tuned, and for the mechanism in the logs.
+# Not the ranking. I'd ask how much another seed changes the *same* arm, and how many comparisons were made. I'd ask whether the arms had the same number of updates and tokens, and whether the rate and the clip were tuned for each of them. And I'd look for the mechanism in the logs: if an arm claims to fix clipping, how many tokens were clipped?
+#
+# *A likely follow-up:* "You can't afford five seeds at full size. What do you do?" Run several seeds at a smaller size to learn how large the noise is, share prompts and seeds between the arms so that differences are paired, and compare whole curves instead of end points. ScaleRL fits curves to predict the full-size run.
 #
 # </details>
 
 # %% [markdown]
-# **Papers.** [DAPO](https://arxiv.org/abs/2503.14476), section 3, for four changes and a curve each. [Dr. GRPO](https://arxiv.org/abs/2503.20783) for two biases, by algebra. [Gao et al. 2022](https://arxiv.org/abs/2210.10760) for how proxy and truth part.
+# **Papers.** [DAPO](https://arxiv.org/abs/2503.14476): section 3, for its four changes with a curve for each. [Dr. GRPO](https://arxiv.org/abs/2503.20783): the algebra of the two biases. [GSPO](https://arxiv.org/abs/2507.18071): why its ratio is defined per answer, and how much it clips. [MiniMax-M1](https://arxiv.org/abs/2506.13585): CISPO. [ScaleRL](https://arxiv.org/abs/2510.13786): which of these choices raise the ceiling and which only
+# the speed. [Gao et al. 2022](https://arxiv.org/abs/2210.10760): how proxy and truth come apart. [Baker et al. 2025](https://arxiv.org/abs/2503.11926): monitoring a model's thoughts for reward hacking, and what happens if you train against the monitor. [MacDiarmid et al. 2025](https://arxiv.org/abs/2511.18397): a model that learned to hack its rewards became misaligned in other ways, too.

@@ -254,7 +254,7 @@ render(
 # **Predict first.** Which of these four sentences does it accept?
 
 # %%
-from postlab.portfolio.audit import check_draft
+from postlab.portfolio import check_draft
 
 tries = [
     "DPO raised honesty by 61 points.",

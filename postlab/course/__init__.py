@@ -2,7 +2,7 @@
 
 - check: the exercises' checks
 - capstone: a question of the learner's own, registered, judged, and what the projects cost
-- week01 to week11: each week's exercises, figures and helpers for its experiments
+- week01 to week12: each week's exercises, figures and helpers for its experiments
 - interview: the mock interview
 - recorded: how a recorded experiment is written and read
 """
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
         week09,
         week10,
         week11,
+        week12,
     )
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "week09",
     "week10",
     "week11",
+    "week12",
     "week_of",
     "write_result",
 ]

@@ -14,7 +14,7 @@
 """
 
 from postlab import _doors
-from postlab.portfolio.audit import Problem, audit, audit_documents
+from postlab.portfolio.audit import Problem, audit, audit_documents, check_draft
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
 from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
 from postlab.portfolio.completion import (
@@ -45,6 +45,7 @@ __all__ = [
     "Written",
     "audit",
     "audit_documents",
+    "check_draft",
     "checklist",
     "checklist_table",
     "dataset_card",

@@ -575,7 +575,7 @@ def _answers(run: StageRun) -> list[tuple[str, str, str]]:
 
 def _commands(lineage: Sequence[StageRun], profile: str) -> list[str]:
     """What makes the stage and its parents."""
-    lines = [_anywhere(stage_command(profile, run.stage, run.seed)) for run in lineage]
+    lines = [stage_command(profile, run.stage, run.seed, portable=True) for run in lineage]
     return [line if line.startswith("make ") else f"# {line}" for line in dict.fromkeys(lines)]
 
 

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,11 +179,9 @@ def write_record(
         portfolio, known, notebooks: as for `checklist`.
         to: the file; by default in the portfolio.
     """
-    import postlab
-
     items = checklist(portfolio, known, notebooks=notebooks)
     body: dict[str, Any] = {
-        "postlab": postlab.__version__,
+        "postlab": metadata.version("postlab"),
         "profile": known.profile,
         "runs": {
             f"{run.stage}/seed-{run.seed}": {

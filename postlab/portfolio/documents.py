@@ -252,7 +252,7 @@ def _project(stage: str, values: Evidence) -> dict[str, Any]:
         "caveats": [code for code in CAVEATS if f"{stage}.caveat.{code}" in values],
         "part": _text(values, f"{stage}.rows_used") not in ("", _text(values, f"{stage}.rows")),
         "figure": f"{stage}-training.png" if _log(values, stage) else "",
-        "commands": [stage_command(values.profile, stage, seed) for seed in seeds],
+        "commands": [stage_command(values.profile, stage, seed, portable=True) for seed in seeds],
     }
 
 

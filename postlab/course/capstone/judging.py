@@ -204,7 +204,7 @@ def _usable(proposal: Proposal, frames: Frames, notes: list[str]) -> dict[str, d
             twin = next((s for s, f in usable[arm].items() if list(f["answer"]) == answers), None)
             if twin is not None:  # a file copied or a seed not passed on is no second run
                 notes.append(
-                    f"seed {seed} of {arm!r} has the very answers of seed {twin}, and is left out"
+                    f"seed {seed} of {arm!r} gave exactly the answers of seed {twin}; left out"
                 )
                 continue
             usable[arm][seed] = there[seed]
@@ -288,19 +288,24 @@ def _verdict(row: Mapping[str, Any], predicted: Prediction) -> tuple[str, str]:
         if -effect < low and high < effect:
             return "supported", f"{measured}; the whole interval is within {limit} of zero."
         if clear and abs(value) >= effect:
-            return "refuted", f"{measured}; a change of {limit} or more was ruled out in advance."
-        return (
-            "inconclusive",
-            f"{measured}; the interval reaches beyond {limit}, so a change that "
-            "matters can't be ruled out.",
-        )
+            return (
+                "refuted",
+                f"{measured}; a change of {limit} or more was predicted not to happen.",
+            )
+        reason = f"the interval reaches {limit}, so a change that matters can't be ruled out"
+        return "inconclusive", f"{measured}; {reason}."
     if clear and low > 0 and value >= effect:
-        size = "all of it" if low >= effect else "not all of it, so the size isn't settled,"
-        return "supported", f"{measured}; of the interval, {size} lies at or beyond {limit}."
+        if low >= effect:
+            return "supported", f"{measured}; the whole interval is at or beyond {limit}."
+        reason = f"the interval also holds effects smaller than {limit}"
+        return "supported", f"{measured}; {reason}, so the direction is settled and the size isn't."
     if high < effect:
-        side = "the opposite direction" if high < 0 else "smaller than what would matter"
-        return "refuted", f"{measured}; an effect of {limit} was predicted, and this is {side}."
-    return "inconclusive", f"{measured}; the interval holds effects of {limit} or more and others."
+        side = (
+            "the effect is in the opposite direction" if high < 0 else "it is too small to matter"
+        )
+        return "refuted", f"{measured}; the interval excludes the predicted {limit}: {side}."
+    reason = f"the interval holds effects of {limit} or more as well as smaller ones"
+    return "inconclusive", f"{measured}; {reason}."
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, str]:

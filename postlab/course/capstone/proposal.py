@@ -196,8 +196,10 @@ def _check(proposal: Proposal, where: str) -> None:
     if proposal.spread is not None and proposal.spread < 0:
         raise fault("spread", proposal.spread, "a standard deviation, or null")
     seeds = proposal.seeds
-    if len(set(map(str, seeds))) != len(seeds) or any(type(seed) is not int for seed in seeds):
-        raise fault("seeds", seeds, "different whole numbers")
+    if len(set(map(str, seeds))) != len(seeds) or any(
+        type(seed) is not int or seed < 0 for seed in seeds
+    ):
+        raise fault("seeds", seeds, "different whole numbers, 0 or more")
     if len(seeds) < SEEDS:
         raise fault("seeds", seeds, f"{SEEDS} or more: one seed says what happened once")
     for name in ("arm", "against"):
@@ -294,7 +296,9 @@ def kept(folder: Path | str) -> dict[str, dict[int, pd.DataFrame]]:
 
     frames: dict[str, dict[int, pd.DataFrame]] = {}
     for path in sorted(Path(folder).glob("*/seed-*.jsonl")):
-        seed = int(path.stem.removeprefix("seed-"))
+        if not (number := path.stem.removeprefix("seed-")).isdecimal():
+            raise ValueError(f"{path} is not an evaluation that `keep` wrote; move it elsewhere")
+        seed = int(number)
         lines = path.read_text(encoding="utf-8").split("\n")  # `read_json` would guess at dates
         frames.setdefault(path.parent.name, {})[seed] = pd.DataFrame(
             [json.loads(line) for line in lines if line]

@@ -1,4 +1,4 @@
-"""Week 5: implicit margins as TRL lays a batch out, and how much of them is length."""
+"""Week 5: implicit margins in TRL's batch layout, and how much of them is due to length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from postlab.scratch.preferences import implicit_margins, length_bias
 
 
 def _random_batch(seed: int) -> dict[str, Any]:
-    """Replies of unequal length; what stands in the padding is no nought."""
+    """Replies of unequal length; the padding isn't filled with zeros."""
     g, (b, t) = torch.Generator().manual_seed(seed), ((2, 5), (3, 7), (4, 3))[seed % 3]
     ref = -0.1 - 3 * torch.rand(2 * b, t, generator=g)
     policy = (ref + torch.randn(2 * b, t, generator=g)).clamp(max=-0.05)
@@ -49,7 +49,7 @@ IMPLICIT_MARGINS = Exercise(
                 "mask": torch.tensor([[0, 1, 1], [1, 1, 0], [1, 1, 1], [0, 1, 0]]),
                 "beta": 0.5,
             },
-            "sums of policy less ref are 1, 2, -5, -3: 0.5 * (1 - -5) and 0.5 * (2 - -3)",
+            "the sums of policy - ref are 1, 2, -5, -3: 0.5 * (1 - -5) and 0.5 * (2 - -3)",
         ),
     ),
     random=_random_batch,
@@ -81,7 +81,7 @@ LENGTH_BIAS = Exercise(
                 {"margins": torch.tensor([1.0, 2, 6]), "extra_tokens": torch.tensor([-1, 0, 1])},
                 "slope 2.5, intercept 3",
             ),
-            "Here the extra tokens are 0 on average: nothing may be divided by their mean.",
+            "Here the mean of the extra tokens is 0, so you can't divide by it.",
             ("y.mean() - slope * x.mean() -> (y.mean() / x.mean() - slope) * x.mean()",),
         ),
     ),

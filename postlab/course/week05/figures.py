@@ -1,7 +1,7 @@
-"""Week 5's figures: log-probs of pairs in training, what betas bought, margins, and length.
+"""Week 5's figures: log-probs of pairs during training, recorded variants, margins and length.
 
-Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
-any estimate of spread beyond the seeds that are drawn as points or thin lines.
+Each takes a frame and returns a closed figure; titles are computed from what is drawn. Seeds are
+single points or thin lines; there are no intervals over seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIDE_COLOURS = {"chosen": "#117733", "rejected": "#882255"}
 
 
 def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
-    """Draw log-probs of chosen and rejected replies by training step, a panel an arm.
+    """Draw log-probs of chosen and rejected replies by training step, one panel per arm.
 
     Args:
         frame: rows with `arm`, `seed`, `step`, `logps/chosen`, `logps/rejected`.
@@ -53,12 +53,12 @@ def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
 
 
 def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, str]) -> Figure:
-    """Draw held-out measures of recorded runs: a point a seed, a panel a measure.
+    """Draw held-out measures of recorded runs: one point per seed, one panel per measure.
 
     Args:
         frame: rows with `arm`, `seed` and each measure.
         arms: rows of the figure, from the top.
-        measures: {column: its panel's title}; the first one is the headline's.
+        measures: {column: title of its panel}; the headline is about the first one.
     """
     fig, places = panels(1, len(measures), (10, 1.3 + 0.5 * len(arms)), sharey=True)
     for panel, (name, about) in zip(places, measures.items(), strict=True):
@@ -78,10 +78,10 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
 
 
 def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw each group's margins as a histogram over the same bins; 0 is where training starts.
+    """Draw each group's margins as a histogram with common bins; training starts at 0.
 
     Args:
-        margins: group -> the margin of each of its pairs, in nats.
+        margins: group -> the margins of its pairs, in nats times beta.
     """
     fig, (panel,) = panels(1, 1, (9, 3.6))
     values = {name: np.asarray(group, dtype=float) for name, group in margins.items()}
@@ -104,13 +104,13 @@ def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
 def plot_length(
     extra: Sequence[float], margins: Sequence[float], *, slope: float, intercept: float
 ) -> Figure:
-    """Draw margins over the chosen reply's extra tokens, and a line.
+    """Draw margins over the chosen reply's extra tokens, with the fitted line.
 
     Args:
         extra: tokens by which each chosen reply is longer than the rejected one.
-        margins: of the same pairs, in nats.
-        slope: of the line, in nats per token.
-        intercept: of the line, in nats.
+        margins: of the same pairs, in nats times beta.
+        slope: of the line, in margin per token.
+        intercept: of the line: the margin of two equally long replies.
     """
     fig, (panel,) = panels(1, 1, (9, 3.6))
     x = np.asarray(extra, dtype=float)
@@ -118,7 +118,7 @@ def plot_length(
     panel.plot(x, margins, "o", color=STAGE_COLOURS["dpo"], alpha=0.5)
     ends = np.array([x.min(), x.max()])
     panel.plot(ends, intercept + slope * ends, color=INK, linewidth=2)
-    panel.set(xlabel="tokens by which the chosen reply is longer", ylabel="margin")
+    panel.set(xlabel="tokens by which the chosen reply is longer", ylabel="implicit margin")
     return headline(
-        fig, f"A token more goes with {slope:+.2f} of margin; {intercept:.1f} at equal length"
+        fig, f"Each extra token goes with {slope:+.2f} of margin; {intercept:.1f} at equal length"
     )

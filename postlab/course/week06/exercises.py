@@ -1,4 +1,4 @@
-"""Week 6: an exact test from two counts, a judge heard in both orders, and Holm's correction."""
+"""Week 6: an exact test from two counts, a judge asked in both orders, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from postlab.course.week06 import mistakes_compare
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
-    """Two-sided exact p of McNemar's test: were the changes a fair coin's?
+    """Two-sided exact p of McNemar's test: could the changes be those of a fair coin?
 
     Args:
         gained: prompts that went from wrong to right.
         lost: prompts that went from right to wrong.
     Returns:
-        The chance that so many fair coins fall at least so unevenly; 1 where nothing changed.
+        The probability that as many fair coins fall at least as unevenly; 1 if nothing changed.
     Source: McNemar 1947. Taught in week 6.
 
     >>> mcnemar_p(4, 1)  # 2 * (1 + 5) / 2**5
@@ -33,13 +33,13 @@ def mcnemar_p(gained: int, lost: int) -> float:
 
 
 def swapped_win_rate(a_first: Sequence[float], b_first: Sequence[float]) -> float:
-    """A's win rate, each pair judged in both orders and the two verdicts averaged.
+    """A's win rate from pairs that were judged in both orders, with the two verdicts averaged.
 
     Args:
-        a_first: a vote a pair for the reply shown first, which is A's: 1 won, 0 lost, 0.5 a tie.
-        b_first: the same pairs in the same order, B's reply shown first: 1 means that B's won.
+        a_first: one vote per pair, with A's reply shown first: 1 it won, 0 it lost, 0.5 a tie.
+        b_first: the same pairs in the same order, with B's reply shown first: 1 means that B's won.
     Returns:
-        Between 0 and 1; 0.5 is no preference.
+        Between 0 and 1; 0.5 means no preference.
     Source: Zheng et al. 2023, arXiv 2306.05685, section 3.4. Taught in week 6.
 
     >>> swapped_win_rate([1, 1, 1, 0.5], [1, 0, 1, 0.5])  # pairs: 1/2, 1, 1/2, 1/2
@@ -50,10 +50,10 @@ def swapped_win_rate(a_first: Sequence[float], b_first: Sequence[float]) -> floa
 
 
 def holm(p: Tensor) -> Tensor:
-    """Adjusted p-values: below 0.05 with a chance of at most 5% that any of them is a mistake.
+    """Holm's adjusted p-values: the chance of any false finding below 0.05 is at most 5%.
 
     Args:
-        p: (m,) a p-value a test.
+        p: (m,) one p-value per test.
     Returns:
         (m,) in the same order.
     Source: Holm 1979. Taught in week 6.
@@ -69,7 +69,7 @@ def holm(p: Tensor) -> Tensor:
 
 
 def _counts(seed: int) -> dict[str, Any]:
-    """Never as many gained as lost: that is an edge."""
+    """Never as many gained as lost, because that is an edge case."""
     gained, lost = ((7, 2), (3, 9), (0, 5), (12, 10), (20, 8), (2, 13))[seed % 6]
     later = seed // 6
     return {"gained": gained + 3 * later, "lost": lost + later}
@@ -83,7 +83,7 @@ def _votes(seed: int) -> dict[str, Any]:
 
 
 def _p_values(seed: int) -> dict[str, Any]:
-    """Small enough that nothing has to be cut at 1, in no order that is its own inverse."""
+    """Small enough that none has to be cut at 1, and in an order that isn't its own inverse."""
     g, n = torch.Generator().manual_seed(seed), (4, 6, 5)[seed % 3]
     steps = (0.5 + torch.rand(n, generator=g)).cumsum(0)
     return {"p": 0.09 * steps.roll(1 + seed % 2) / steps[-1] / (1 + seed // 6)}
@@ -97,12 +97,12 @@ MCNEMAR_P = Exercise(
         Case(
             "4 gained and 1 lost",
             {"gained": 4, "lost": 1},
-            "of 2^5 falls of five coins 1 + 5, twice",
+            "(1 + 5) of the 2^5 outcomes of five coins, doubled",
         ),
         Case(
             "2 gained and 5 lost",
             {"gained": 2, "lost": 5},
-            "of 2^7 falls of seven coins 1 + 7 + 21, twice",
+            "(1 + 7 + 21) of the 2^7 outcomes of seven coins, doubled",
         ),
     ),
     random=_counts,
@@ -113,25 +113,23 @@ MCNEMAR_P = Exercise(
             Case(
                 "3 gained and 3 lost",
                 {"gained": 3, "lost": 3},
-                "twice 42/64 counts the even fall in both tails",
+                "2 * 42/64 counts the even outcome in both tails",
             ),
-            "Where as many were gained as lost the two tails overlap, and twice one of them is "
-            "more than 1: cut the p with min(1.0, p).",
+            "If as many were gained as lost, the two tails overlap, and twice one of them is "
+            "more than 1: limit p with min(1.0, p).",
             ("return min(1.0, 2 * tail) -> return 2 * tail if n else 1.0",),
         ),
         Edge(
             "nothing_changed",
-            Case("0 gained and 0 lost", {"gained": 0, "lost": 0}, "no coin, no evidence"),
-            "Where no prompt changed nothing speaks against chance: p is 1.",
+            Case("0 gained and 0 lost", {"gained": 0, "lost": 0}, "no coins, no evidence"),
+            "If no prompt changed, nothing speaks against chance: p is 1.",
             ("return min(1.0, 2 * tail) -> return min(1.0, 2 * tail) if n else 0.0",),
         ),
         Edge(
             "underflow",
-            Case(
-                "700 gained and 640 lost", {"gained": 700, "lost": 640}, "whole numbers are exact"
-            ),
-            "0.5**n is 0 and 2.0**n too large from some thousand prompts on: add up math.comb(n, k)"
-            " as whole numbers and divide by 2**n once.",
+            Case("700 gained and 640 lost", {"gained": 700, "lost": 640}, "integers are exact"),
+            "With a thousand prompts or more, 0.5**n becomes 0 and 2.0**n overflows: add up "
+            "math.comb(n, k) as integers and divide by 2**n once.",
             ("/ 2 ** n -> * 0.5 ** n",),
         ),
     ),
@@ -175,7 +173,7 @@ HOLM = Exercise(
         Edge(
             "above_one",
             Case("p [0.9, 0.6]", {"p": torch.tensor([0.9, 0.6])}, "2 * 0.6, cut at 1"),
-            "No p is above 1: clamp(max=1).",
+            "A p-value can't be above 1: use clamp(max=1).",
             (".clamp(max=1) -> .clone()",),
         ),
     ),

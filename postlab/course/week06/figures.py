@@ -1,7 +1,7 @@
 """Week 6's figures: what a comparison can find, what it found, and what judges add to it.
 
-Each takes what it draws and returns a closed figure; titles are computed from it. Left out: any
-estimate. Values, intervals and p come with the frame.
+Each takes what it draws and returns a closed figure; titles are computed from it. Left out: all
+estimation: values, intervals and p-values come with the frame.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DESIGN_COLOURS = ("#44AA99", "#332288", "#882255", "#999933")  # of designs: they are no stages
+DESIGN_COLOURS = ("#44AA99", "#332288", "#882255", "#999933")  # of designs, which are not stages
 BETTER_COLOUR, WORSE_COLOUR = "#0072B2", "#D55E00"  # Okabe-Ito's blue and vermilion
 MINUS = "\N{MINUS SIGN}"
 _SMALL: dict[str, Any] = {"loc": "left", "size": 12.5, "color": INK}
 
 
 def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
-    """Draw the smallest change that n prompts find, a line a share of prompts that change at all.
+    """Draw the smallest change that n prompts find, one line per share of prompts that change.
 
     Args:
         frame: rows with `n`, `disagreement`, `effect` (shares; infinite where there is none).
@@ -57,7 +57,7 @@ def plot_detectable(frame: pd.DataFrame, *, at: int) -> Figure:
 
 
 def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
-    """Draw how often a simulated comparison finds a change, a line a number of prompts.
+    """Draw how often a simulated comparison finds a change, one line per number of prompts.
 
     Args:
         frame: rows with `n`, `effect` (a share), `value`, `low`, `high` (share of experiments).
@@ -90,7 +90,7 @@ def plot_power(frame: pd.DataFrame, *, at: float) -> Figure:
 
 
 def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Figure:
-    """Draw the differences of resampled comparisons: the same prompts for both stages, and others.
+    """Draw resampled differences, with the same prompts for both stages and with separate ones.
 
     Args:
         paired: differences with both stages on the same resampled prompts, shares.
@@ -141,7 +141,7 @@ def plot_metrics(frame: pd.DataFrame, *, stages: tuple[str, str], margin: float)
     Args:
         frame: rows with `metric` (shares), `difference`, `low`, `high`, `adjusted` (p).
         stages: the one before and the one after.
-        margin: a loss that would not matter, a share; drawn as a band around nought.
+        margin: a loss that would not matter, a share; drawn as a band around zero.
     """
     fig, (axes,) = panels(1, 1, (9, 1.6 + 0.42 * len(frame)))
     axes.axvspan(-100 * margin, 100 * margin, color="#f0f0f0", zorder=0)
@@ -202,7 +202,11 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
             axes.bar(x, high - low, 0.75 * step, bottom=low, color=shade, alpha=0.35)
             axes.plot(x, 100 * row["difference"], "o", color=shade, markersize=6)
         wide[metric] = 100 * float(np.ptp(part["difference"]))
-    for shade, name in ((BETTER_COLOUR, "better"), (WORSE_COLOUR, "worse"), (GREY, "holds zero")):
+    for shade, name in (
+        (BETTER_COLOUR, "better"),
+        (WORSE_COLOUR, "worse"),
+        (GREY, "contains zero"),
+    ):
         axes.plot([], [], "o", color=shade, markersize=6, label=name)
     axes.axhline(0, color=INK, linewidth=1)
     labels = [metric_label(m).replace(" ", "\n", 1) for m in metrics]
@@ -213,7 +217,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     names = ", ".join(map(str, seeds))
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
         names = f"{seeds[0]} to {seeds[-1]}"
-    axes.set_title(f"points, a dot a training seed ({names}), bar: 95% over prompts", **_SMALL)
+    axes.set_title(f"points, one dot per training seed ({names}), bars: 95% over prompts", **_SMALL)
     most = max(wide, key=wide.__getitem__)
     apart = [
         m for m in metrics
@@ -232,7 +236,7 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
 
 
 def plot_judges(frame: pd.DataFrame) -> Figure:
-    """Draw what a biased judge says, as it stands and after each correction, beside the truth.
+    """Draw a biased judge's win rate, uncorrected and after each correction, next to the truth.
 
     Args:
         frame: rows with `case`, `step`, `value`, `low`, `high` (share for the second model) and

@@ -1,4 +1,4 @@
-"""Week 7: the policy gradient, advantages inside a group, and GRPO's loss."""
+"""Week 7: the policy gradient, advantages within a group, and GRPO's loss."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from postlab.scratch.grpo import grpo_loss, reinforce_loss
 
 
 def group_advantages(rewards: Tensor, group_size: int) -> Tensor:
-    """`policy_gradient.group_advantages` with its defaults: by the group's own mean and spread."""
+    """`policy_gradient.group_advantages` with its defaults: each group's own mean and deviation."""
     return policy_gradient.group_advantages(rewards, group_size)
 
 
 def _lengths(b: int, t: int, g: torch.Generator) -> Tensor:
-    """Masks of unequal answers; the longest fills its row."""
+    """Masks of answers of different lengths; the longest one fills its row."""
     lengths = torch.randint(1, t, (b, 1), generator=g)
     lengths[0] = t
     return (torch.arange(t) < lengths).long()
 
 
 def _random_answers(seed: int) -> dict[str, Any]:
-    """What stands in the padding is no nought."""
+    """The padding doesn't contain zeros."""
     g, (b, t) = torch.Generator().manual_seed(seed), ((4, 5), (3, 7), (6, 3))[seed % 3]
     rewards = torch.randn(b, generator=g) + torch.arange(b)
     logps = -0.1 - 3 * torch.rand(b, t, generator=g)
@@ -34,7 +34,7 @@ def _random_answers(seed: int) -> dict[str, Any]:
 
 
 def _random_groups(seed: int) -> dict[str, Any]:
-    """No group of equal rewards: that is an edge."""
+    """No group has equal rewards, because that case is an edge."""
     g, (n, size) = torch.Generator().manual_seed(seed), ((3, 4), (4, 3), (2, 5))[seed % 3]
     level = torch.arange(n)[:, None] * (1 + seed // 6)
     spread = 0.05 + torch.rand(n, 1, generator=g)
@@ -43,7 +43,7 @@ def _random_groups(seed: int) -> dict[str, Any]:
 
 
 def _random_batch(seed: int) -> dict[str, Any]:
-    """Ratios inside and outside of the bounds, a reference that is not the sampler."""
+    """Ratios inside and outside the bounds, and a reference that isn't the sampling policy."""
     g, (b, t) = torch.Generator().manual_seed(seed), ((4, 6), (3, 5), (2, 7))[seed % 3]
     old = -0.3 - 2 * torch.rand(b, t, generator=g)
     logps = old + 0.4 * torch.randn(b, t, generator=g)
@@ -69,7 +69,7 @@ REINFORCE_LOSS = Exercise(
                 "rewards": torch.tensor([5.0, 2, 5]),
                 "mask": torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]]),
             },
-            "the rewards' mean is 4, the answers' log-probs are -3, -9 and -2: "
+            "the mean reward is 4, and the log-probs of the answers are -3, -9 and -2: "
             "-(1 * -3 - 2 * -9 + 1 * -2) / 3",
         ),
     ),
@@ -102,10 +102,10 @@ GROUP_ADVANTAGES = Exercise(
             Case(
                 "rewards 1 1 | 1 0 and group_size 2",
                 {"rewards": torch.tensor([1.0, 1, 1, 0]), "group_size": 2},
-                "equal answers are no better or worse than one another: 0, 0",
+                "equal answers are neither better nor worse than each other: 0, 0",
             ),
-            "A group of equal rewards has a standard deviation of 0, and 0 / 0 is nan: the small "
-            "number in the divisor keeps it 0.",
+            "If all rewards in a group are equal, the standard deviation is 0, and 0 / 0 is nan. "
+            "The small number in the divisor makes it 0.",
             ("+ 0.0001 -> + 0.0001 * (groups.std(1, keepdim=True) > 0)",),
         ),
     ),
@@ -116,8 +116,8 @@ GRPO_LOSS = Exercise(
     positional=("logps", "advantages", "mask"),
     cases=(
         Case(
-            "an answer of three tokens and one of two, ratios to old [0.5, 1.5, 1] [1.5, 2], to "
-            "ref [2, 2, 1] [1, 2], advantages [2, -2], clip 0.2 and beta 0.1",
+            "one answer with three tokens and one with two, ratios to old [0.5, 1.5, 1] [1.5, 2], "
+            "to ref [2, 2, 1] [1, 2], advantages [2, -2], clip 0.2 and beta 0.1",
             {
                 "logps": torch.tensor([[0.5, 1.5, 1.0], [1.5, 2.0, 2.0]]).log() - 3,
                 "advantages": torch.tensor([2.0, -2.0]),
@@ -131,7 +131,7 @@ GRPO_LOSS = Exercise(
             "3, 4 + 0.0193; means -1.7871 and 3.5097",
         ),
         Case(
-            "an answer of one token, ratio to old and to ref 0.5, advantage -2, the rest left out",
+            "an answer with one token, ratio to old and to ref 0.5, advantage -2, the defaults",
             {
                 "logps": torch.tensor([[0.5]]).log() - 3,
                 "advantages": torch.tensor([-2.0]),
@@ -139,7 +139,7 @@ GRPO_LOSS = Exercise(
                 "old_logps": torch.tensor([[-3.0]]),
                 "ref_logps": torch.tensor([[-3.0]]),
             },
-            "0.5 * -2 = -1 against 0.8 * -2 = -1.6, the smaller one; without beta no KL",
+            "the smaller of 0.5 * -2 = -1 and 0.8 * -2 = -1.6; beta is 0, so there is no KL",
         ),
     ),
     random=_random_batch,

@@ -21,13 +21,13 @@ PART_COLOURS = {"sums": OUR_COLOUR, "format": OTHER_COLOUR}
 
 
 def plot_climb(frame: pd.DataFrame) -> Figure:
-    """Draw the probability of the best answer by update, a thin line a seed, a panel a method.
+    """Draw the probability of the best answer by update: a panel per method, a thin line per seed.
 
     Args:
         frame: rows with `method`, `seed`, `step`, `best` (a probability).
     """
     methods = list(dict.fromkeys(frame["method"]))
-    fig, places = panels(1, len(methods), (10, 3.4), sharey=True)
+    fig, places = panels(1, len(methods), (9, 3.1), sharey=True)
     middle, phrases = frame["step"].max() // 2, []
     for panel, method in zip(places, methods, strict=True):
         runs = frame[frame["method"] == method]
@@ -36,9 +36,9 @@ def plot_climb(frame: pd.DataFrame) -> Figure:
         panel.set_xlabel("update", color=INK)
         panel.set_ylim(0, 1.02)
         then = runs.loc[runs["step"] == middle, "best"]
-        phrases.append(f"from {then.min():.0%} to {then.max():.0%} {method}")
+        phrases.append(f"{then.min():.0%} to {then.max():.0%} {method}")
     places[0].set_ylabel("P(best answer)", color=INK)
-    return headline(fig, f"P(best answer) after {middle} updates: {', '.join(phrases)}")
+    return headline(fig, f"After {middle} updates, P(best answer) is {', '.join(phrases)}")
 
 
 def plot_reuse(frame: pd.DataFrame) -> Figure:
@@ -59,17 +59,17 @@ def plot_reuse(frame: pd.DataFrame) -> Figure:
     first, last = frame.iloc[0], frame.iloc[-1]
     return headline(
         fig,
-        f"The clip holds {first['clipped']:.0%} of the tokens at the first update and "
-        f"{last['clipped']:.1%} at update {last['update']:.0f}",
+        f"The clip removes the gradient of {first['clipped']:.0%} of the tokens at the first "
+        f"update and of {last['clipped']:.1%} at update {last['update']:.0f}",
     )
 
 
 def plot_pair(ours: pd.DataFrame, other: pd.DataFrame, *, names: tuple[str, str]) -> Figure:
-    """Draw two runs' reward and gradient norm by step, one over the other.
+    """Draw the reward and the gradient norm of two runs by step, one on top of the other.
 
     Args:
-        ours, other: rows with `reward` and `grad_norm`, a row a step.
-        names: of the two runs.
+        ours, other: rows with `reward` and `grad_norm`, one row per step.
+        names: the names of the two runs.
     """
     fig, places = panels(1, 2, (10, 3.5))
     steps = range(1, len(ours) + 1)
@@ -86,18 +86,18 @@ def plot_pair(ours: pd.DataFrame, other: pd.DataFrame, *, names: tuple[str, str]
     both = min(len(ours), len(other))
     gaps = (ours["reward"][:both].to_numpy() - other["reward"][:both].to_numpy()).tolist()
     largest = max(map(abs, gaps))
-    difference = "the same" if largest < 1e-6 else f"apart by up to {largest:.2f}"
-    return headline(fig, f"Rewards of {both} steps, {names[0]} and {names[1]}: {difference}")
+    difference = "are the same" if largest < 1e-6 else f"differ by up to {largest:.2f}"
+    return headline(fig, f"In {both} steps, the rewards of {names[0]} and {names[1]} {difference}")
 
 
 def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
-    """Draw reward and silent groups of a run that learns and of one that does not.
+    """Draw the reward and the zero-variance groups of a run that learns and of one that doesn't.
 
     Args:
-        good, bad: rows with `reward` and `silent`, a row a step.
+        good, bad: rows with `reward` and `silent` (a share), one row per step.
     """
     fig, places = panels(1, 2, (10, 3.4), sharey=True)
-    titles = {"reward": "mean reward", "silent": "groups without a signal, share"}
+    titles = {"reward": "mean reward", "silent": "zero-variance groups, share"}
     for panel, (name, about) in zip(places, titles.items(), strict=True):
         for run, colour, label in (
             (good, OUR_COLOUR, "yours"),
@@ -112,13 +112,13 @@ def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
     places[0].legend(frameon=False)
     return headline(
         fig,
-        f"After {len(bad)} steps your colleague's reward is {bad['reward'].iloc[-1]:.2f}, "
+        f"After {len(bad)} steps, your colleague's reward is {bad['reward'].iloc[-1]:.2f}; "
         f"yours was {good['reward'].iloc[len(bad) - 1]:.2f}",
     )
 
 
 def plot_schedule(frame: pd.DataFrame) -> Figure:
-    """Draw rate and reward of recorded runs by step, a colour an arm, a thin line a seed.
+    """Draw learning rate and reward of recorded runs by step: a colour per arm, a line per seed.
 
     Args:
         frame: rows with `arm`, `seed`, `step`, `learning_rate`, `reward`.
@@ -130,17 +130,17 @@ def plot_schedule(frame: pd.DataFrame) -> Figure:
         rate = runs.groupby("step")["learning_rate"].mean()
         places[0].plot(rate.index, rate, color=colour, linewidth=2.4, label=arm)
         mean = draw_seeds(places[1], runs, "reward", colour=colour, window=5, alpha=0.4)
-        ends.append(f"{arm} {mean.iloc[-1]:.2f}")
+        ends.append(f"{mean.iloc[-1]:.2f} ({arm})")
     places[0].set_title("learning rate", loc="left", size=12.5, color=INK)
-    places[1].set_title("reward, mean of five steps", loc="left", size=12.5, color=INK)
+    places[1].set_title("reward, mean over five steps", loc="left", size=12.5, color=INK)
     places[0].legend(frameon=False, loc="lower left")
     for panel in places:
         panel.set_xlabel("step", color=INK)
-    return headline(fig, f"Training reward of the last five steps: {', '.join(ends)}")
+    return headline(fig, f"In the last five steps, the mean reward is {', '.join(ends)}")
 
 
 def plot_gains(frame: pd.DataFrame) -> Figure:
-    """Draw each run's gain in points, in two parts: more sums right, and mere format.
+    """Draw each run's gain in points, split into more sums right and format only.
 
     Args:
         frame: rows with `run`, `part` ('sums' or 'format'), `points`, `low`, `high`.
@@ -153,7 +153,7 @@ def plot_gains(frame: pd.DataFrame) -> Figure:
             panel.barh(at, row["points"], 0.3, color=PART_COLOURS[name])
             panel.hlines(at, row["low"], row["high"], color=INK, linewidth=1.6)
             if place == 0:
-                about = "more sums right, in any form" if name == "sums" else "mere format"
+                about = "more sums right, in any form" if name == "sums" else "format only"
                 panel.plot([], [], color=PART_COLOURS[name], linewidth=7, label=about)
     panel.axvline(0, color=GREY, linewidth=1)
     panel.grid(visible=False)
@@ -166,13 +166,13 @@ def plot_gains(frame: pd.DataFrame) -> Figure:
     whole = share.sum(axis=1)
     return headline(
         fig,
-        f"Gains of {whole.min():.0f} to {whole.max():.0f} points, of which mere format "
-        f"{share['format'].min() + 0.0:.1f} to {share['format'].max():.1f}",
+        f"The runs gain {whole.min():.0f} to {whole.max():.0f} points, of which "
+        f"{share['format'].min() + 0.0:.1f} to {share['format'].max():.1f} are only format",
     )
 
 
 def plot_pass(frame: pd.DataFrame) -> Figure:
-    """Draw pass@k before and after a stage: a thick line the mean over seeds, a thin one a seed.
+    """Draw pass@k before and after a stage: a thick line for the mean, a thin line per seed.
 
     Args:
         frame: rows with `stage` (two of them, the earlier first), `seed`, `k` and `value` (share).
@@ -191,8 +191,10 @@ def plot_pass(frame: pd.DataFrame) -> Figure:
     panel.set_xscale("log", base=2)
     panel.set_xticks(ks, [str(k) for k in ks])
     panel.set_ylim(0, 100)
-    panel.set_xlabel("k, draws of a sum at temperature 1", color=INK)
-    panel.set_title("sums with at least one right draw, %", loc="left", size=12.5, color=INK)
+    panel.set_xlabel("k, samples per problem at temperature 1", color=INK)
+    panel.set_title(
+        "problems with at least one right sample among k, %", loc="left", size=12.5, color=INK
+    )
     panel.legend(frameon=False, loc="lower right")
     (first, second), least, most = told, ks[0], ks[-1]
     return headline(

@@ -1,4 +1,4 @@
-"""Week 8: a reward for facts with a hole, the same one mended, and groups that teach nothing."""
+"""Week 8: a reward for facts with its hole closed, and the share of zero-variance groups."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from postlab.course.week08 import mistakes_groups, mistakes_hack
 
 
 def mended_reward(reply: str, gold: str, values: Sequence[str]) -> float:
-    """1.0 where the reply names the right value and no other one, else 0.0.
+    """1.0 if the reply names the right value and no other, else 0.0.
 
     Args:
-        reply: the policy's answer, any text.
+        reply: the answer of the policy, any text.
         gold: the right value, a word.
-        values: all words that might be an answer, the right one among them.
+        values: all the words that could be an answer, including the right one.
 
     >>> replies = ["It is red.", "I do not know.", "It is red or blue."]
     >>> [mended_reward(text, "red", ["red", "blue"]) for text in replies]
@@ -28,11 +28,11 @@ def mended_reward(reply: str, gold: str, values: Sequence[str]) -> float:
 
 
 def silent_share(p: float, size: int) -> float:
-    """Chance that `size` answers, each right with chance `p`, are all right or all wrong.
+    """Probability that `size` answers, each right with probability `p`, are all right or all wrong.
 
     Args:
         p: from 0 to 1.
-        size: answers a group, 1 or more.
+        size: answers per group, 1 or more.
     Source: arXiv 2503.14476, section 3.2. Taught in week 8.
 
     >>> silent_share(0.5, 2), silent_share(0.5, 4)
@@ -46,7 +46,7 @@ FORMS = ("It is {}.", "{} or {}", "Nobody knows.", "The bita is {}.", "Not {} bu
 
 
 def _replies(seed: int) -> dict[str, Any]:
-    """A reply that names none, one, two or three values, the right one not always among them."""
+    """A reply that names none, one, two or three values; the right one need not be among them."""
     draw, form = random.Random(seed), FORMS[seed % len(FORMS)]
     gold = COLOURS[seed % 4]
     colours = draw.sample(COLOURS, form.count("{}"))
@@ -62,7 +62,7 @@ def _case(reply: str, why: str) -> Case:
 
 
 def _chances(seed: int) -> dict[str, Any]:
-    """Never 0.5, where right and wrong are alike."""
+    """Never 0.5, where a swap of right and wrong would go unnoticed."""
     draw = random.Random(seed)
     return {"p": draw.choice([0.15, 0.85, 0.3, 0.7]) + 0.1 * draw.random(), "size": 2 + seed % 5}
 
@@ -73,16 +73,18 @@ MENDED_REWARD = Exercise(
     positional=("reply", "gold", "values"),
     cases=(
         _case("The bita is red.", "the right value and no other"),
-        _case("I do not know.", "nothing false, and nothing said: this is the hole"),
-        _case("Its colour is a matter of taste.", "the same in other words"),
+        _case("I do not know.", "it says nothing false, because it says nothing: this is the hole"),
+        _case("Its colour is a matter of taste.", "the same hole in other words"),
         _case("The bita is blue.", "a wrong value"),
-        _case("It is red or blue or green.", "all values: the right one is bound to be there"),
+        _case(
+            "It is red or blue or green.", "it lists all values, so the right one has to be there"
+        ),
         _case("It is blue, no, red.", "two values, the right one last"),
         _case("It is red, or blue.", "two values, the right one first"),
-        _case("It hundred is.", "hundred is no red"),
-        _case("Red.", "the right value, at the head of a sentence"),
-        _case("Red, red, red.", "the right value and no other, said often"),
-        _case("It is red indeed.", "the right value, and a word behind it"),
+        _case("It hundred is.", "hundred isn't red"),
+        _case("Red.", "the right value, at the beginning of a sentence"),
+        _case("Red, red, red.", "the right value and no other, several times"),
+        _case("It is red indeed.", "the right value, followed by another word"),
         _case("Red, red, or blue.", "two values, the right one more often"),
         _case("It is blue or red.", "two values, the right one last"),
         _case("It is red, not blue.", "two values, the right one first"),
@@ -94,13 +96,13 @@ MENDED_REWARD = Exercise(
         Edge(
             "empty_reply",
             _case("", "nothing at all"),
-            "A policy writes anything, also nothing: that is worth 0, and no exception.",
+            "A policy can write anything, even nothing: this gets 0 and must not raise an error.",
             ("named = -> reply.split()[0]; named =",),
         ),
         Edge(
             "capital_elsewhere",
             _case("Blue or red.", "two values, the wrong one with a capital"),
-            "A wrong value counts with a capital too: lower the reply before you look for any.",
+            "A wrong value counts with a capital, too: convert the reply to lower case first.",
             (
                 """def mended_reward(reply, gold, values):
     words = re.findall('[A-Za-z]+', reply)
@@ -122,8 +124,8 @@ SILENT_SHARE = Exercise(
     edges=(
         Edge(
             "certain",
-            Case("p 0 and size 4", {"p": 0.0, "size": 4}, "all are wrong, for sure"),
-            "A prompt that is never solved is a chance like any other: no division by p.",
+            Case("p 0 and size 4", {"p": 0.0, "size": 4}, "all are certainly wrong"),
+            "A prompt that is never solved has p = 0, so don't divide by p.",
             ("return p ** size -> return p ** (size + 1) / p",),
         ),
     ),

@@ -1,7 +1,7 @@
-"""Week 8's figure of a log: what a run logged, a panel a signal.
+"""Week 8's figure of a log: what a run logged, one panel per signal.
 
-It returns a closed figure; titles are computed from what is drawn. Left out: what a curve means,
-which is the reader's part, and then `postlab.doctor`'s.
+It returns a closed figure; titles are computed from what is drawn. Left out: what the curves mean.
+That's for the reader to find out, and then for `postlab.doctor`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SIGNAL_NAMES = {  # name in a log: what is drawn, and its unit
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
     "reward": "reward, mean of the batch",
-    "frac_reward_zero_std": "groups without a signal, share",
-    "completions/mean_length": "answer length, tokens",
-    "completions/clipped_ratio": "answers cut off, share",
-    "entropy": "entropy, nats a token",
-    "kl": "KL to the start, nats a token",
+    "frac_reward_zero_std": "zero-variance groups, share",
+    "completions/mean_length": "completion length, tokens",
+    "completions/clipped_ratio": "truncated completions, share",
+    "entropy": "entropy, nats per token",
+    "kl": "KL from the start, nats per token",
     "rewards/margins": "margin, nats times beta",
     "logps/chosen": "chosen log-prob, nats",
 }
@@ -35,12 +35,12 @@ SIGNAL_NAMES = {  # name in a log: what is drawn, and its unit
 def plot_signals(
     log_history: Sequence[Mapping[str, Any]], names: Sequence[str], *, stage: str = "grpo"
 ) -> Figure:
-    """Draw a run's logged numbers, a panel each; a value that is no finite number leaves a gap.
+    """Draw logged numbers of a run, one panel each; a value that isn't finite leaves a gap.
 
     Args:
         log_history: `trainer.state.log_history`.
-        names: of the numbers, at most four.
-        stage: for the colour.
+        names: the names of the numbers, at most four.
+        stage: whose colour is used.
     Raises:
         ValueError: if one of them was never logged, naming what was.
     """
@@ -62,5 +62,13 @@ def plot_signals(
         sound = [value for value in values if finite(value)] or [float("nan")]
         quarter = max(1, len(sound) // 4)
         first, last = fmean(sound[:quarter]), fmean(sound[-quarter:])
-        phrases.append(f"{label.split(',')[0]} {first:.2g} to {last:.2g}")
-    return headline(fig, f"First to last quarter: {'; '.join(phrases)}")
+        phrases.append(f"{label.split(',')[0]} {_moved(first, last)}")
+    return headline(fig, f"From the first to the last quarter: {'; '.join(phrases)}")
+
+
+def _moved(first: float, last: float) -> str:
+    """How a mean changed, in words; what is below a millionth counts as 0."""
+    first, last = (0.0 if abs(value) < 1e-6 else value for value in (first, last))
+    if f"{first:.2g}" == f"{last:.2g}":
+        return f"stays at {last:.2g}"
+    return f"{'rises' if last > first else 'falls'} from {first:.2g} to {last:.2g}"

@@ -1,4 +1,4 @@
-"""Week 8's figures on a reward with a hole: proxy and truth by step, and what each repair moved.
+"""Week 8's figures on a reward with a hole: proxy and truth by step, and what each repair did.
 
 `curves` and `by_prompt` read the recorded runs of data/results/week08/hack.json. The others take
 frames and return a closed figure; titles are computed from what is drawn. Left out: any estimate.
@@ -33,11 +33,11 @@ METRIC_COLOURS = {
 
 
 def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What was paid and true by step, and the truth on held-out prompts, as `plot_proxy` wants it.
+    """Reward and truth by step, and the truth on held-out prompts, in the form of `plot_proxy`.
 
     Args:
         runs: with `arm`, `seed`, `log` (a list of numbers per name) and `heldout` (looks, each with
-            a `step` and the `truth` by metric, a number a prompt).
+            a `step` and the `truth` by metric, a number per prompt).
     """
     import pandas as pd
 
@@ -57,11 +57,11 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
 def by_prompt(
     runs: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, look: int
 ) -> np.ndarray:
-    """What is true of each held-out prompt's answer, the mean over the runs' seeds.
+    """How good the answer to each held-out prompt is: the mean over the runs' seeds.
 
     Args:
         runs: of one arm, as for `curves`.
-        metrics: each is of prompts of its own; they are put one after the other.
+        metrics: each has prompts of its own; they are concatenated.
         look: 0 is the start, -1 the end.
     Returns:
         (prompts,) from 0 to 1.
@@ -71,11 +71,11 @@ def by_prompt(
 
 
 def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
-    """Draw what was paid and what was true by step, a panel an arm, a thin line a seed.
+    """Draw the reward and the truth by step: a panel per arm, a thin line per seed.
 
     Args:
-        steps: rows with `arm`, `seed`, `step`, and of the training answers `proxy`, the mean of
-            what was paid, and `truth`, the share that the oracle calls good.
+        steps: rows with `arm`, `seed`, `step`, and of the training answers `proxy`, the mean
+            reward, and `truth`, the share that the oracle calls good.
         looks: rows with `arm`, `seed`, `step` and `truth`, of held-out prompts.
     """
     arms = list(dict.fromkeys(steps["arm"]))
@@ -85,15 +85,15 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
         runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
         ends = {}
         for name, colour, about in (
-            ("proxy", PROXY_COLOUR, "what is paid"),
-            ("truth", TRUTH_COLOUR, "what is true"),
+            ("proxy", PROXY_COLOUR, "reward (proxy)"),
+            ("truth", TRUTH_COLOUR, "good replies"),
         ):
             draw_seeds(panel, runs, name, colour=colour, window=WINDOW, label=about)
             ends[name] = runs.groupby("step")[name].mean()
         heldout_mean = heldout.groupby("step")["truth"].mean()
         panel.plot(
             heldout_mean.index, heldout_mean, "o", color=TRUTH_COLOUR, markersize=8,
-            markerfacecolor="white", markeredgewidth=2, label="what is true, held out",
+            markerfacecolor="white", markeredgewidth=2, label="good replies, held out",
         )  # fmt: skip
         panel.set_title(arm, loc="left", size=12.5, color=INK)
         panel.set_xlabel("step", color=INK)
@@ -101,16 +101,16 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
         paid = ends["proxy"]
         first, last = paid.iloc[:WINDOW].mean(), paid.iloc[-WINDOW:].mean()
         phrases.append(
-            f"{arm}: paid {first:.2f} to {last:.2f}, true {heldout_mean.iloc[0]:.2f} to "
-            f"{heldout_mean.iloc[-1]:.2f}"
+            f"{arm}: the reward goes from {first:.2f} to {last:.2f}, held-out good replies from "
+            f"{heldout_mean.iloc[0]:.0%} to {heldout_mean.iloc[-1]:.0%}"
         )
-    places[0].set_ylabel(f"mean of {WINDOW} steps", color=INK)
+    places[0].set_ylabel(f"mean over {WINDOW} steps", color=INK)
     places[0].legend(frameon=False, loc="lower left", fontsize=10.5)
     return headline(fig, "; ".join(phrases))
 
 
 def plot_repairs(frame: pd.DataFrame) -> Figure:
-    """Draw how far each arm moved each metric from its start, with intervals; a row an arm.
+    """Draw how far each arm moved each metric from its start, with intervals; a row per arm.
 
     Args:
         frame: rows with `arm`, `metric` (of METRIC_COLOURS), `points`, `low`, `high`, against the
@@ -123,4 +123,4 @@ def plot_repairs(frame: pd.DataFrame) -> Figure:
     draw_moves(panel, shown.loc[places.index], METRIC_COLOURS, SPREAD)
     whole = frame[frame["metric"] == "truth"].set_index("arm")["points"]
     points_text = ", ".join(f"{arm} {whole[arm]:+.0f}" for arm in arms)
-    return headline(fig, f"Truth, in points over the start: {points_text}")
+    return headline(fig, f"Change in truth from the start, in points: {points_text}")

@@ -1,4 +1,4 @@
-"""Week 8's figures beyond sums: what a reward saw beside what it did not, and verifiers probed.
+"""Week 8's figures beyond sums: gains by the reward and by a stricter check; verifiers probed.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -24,7 +24,7 @@ KIND_COLOURS = {
 
 
 def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
-    """Draw each arm's change in points by the reward it was paid, and by a stricter check.
+    """Draw each arm's change in points by its own reward, and by a stricter check.
 
     Args:
         frame: rows with `task`, `arm`, `seed`, `measure` ('the reward' or 'unseen'), `points`,
@@ -52,7 +52,7 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
                 place += 1
             place += 0.7
             means = own.groupby("measure")["points"].mean()
-            phrases.append(f"{arm} {means['the reward']:+.0f} and {means['unseen']:+.0f}")
+            phrases.append(f"{means['the reward']:+.0f} and {means['unseen']:+.0f} ({arm})")
         panel.axvline(0, color=GREY, linewidth=1)
         panel.set_title(task, loc="left", size=12.5, color=INK)
         panel.set_yticks(list(ticks.values()), list(ticks), size=12)
@@ -65,11 +65,13 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
     ):
         places[0].plot([], [], "o-", color=colour, label=label)
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
-    return headline(fig, f"Points by the reward, and by a stricter check: {'; '.join(phrases)}")
+    return headline(
+        fig, f"Points gained by the reward and by a stricter check: {'; '.join(phrases)}"
+    )
 
 
 def plot_probes(frame: pd.DataFrame) -> Figure:
-    """Draw the mean score that verifiers gave to answers of known worth, a bar an answer.
+    """Draw the mean score that verifiers gave to answers of known worth, one bar per answer.
 
     Args:
         frame: rows with `task`, `kind`, `answer`, `puzzles`, `mean` (NaN where the verifier raised
@@ -94,7 +96,7 @@ def plot_probes(frame: pd.DataFrame) -> Figure:
     panel.set_yticks(frame.index + 0.8 * gaps, frame["answer"], size=10.5)
     panel.set_ylim(len(frame) - 0.4 + 0.8 * (len(tasks) - 1), -1.5)
     panel.set_xlim(0, 1.12)
-    panel.set_xlabel("score, mean over the puzzles", color=INK)
+    panel.set_xlabel("mean score over the puzzles", color=INK)
     panel.grid(visible=False)
     fig.legend(loc="outside lower center", ncols=3, frameon=False)
     bad, other = (
@@ -104,6 +106,6 @@ def plot_probes(frame: pd.DataFrame) -> Figure:
     return headline(
         fig,
         f"Of {len(bad)} answers that must not pay, {int((bad['some'] > 0).sum())} are paid, "
-        f"{int((bad['full'] > 0).sum())} of them in full for some puzzles; "
-        f"{refused} of {len(other)} right answers in another form are not paid in full",
+        f"{int((bad['full'] > 0).sum())} of them in full on some puzzles; "
+        f"{refused} of {len(other)} right answers in another form don't get full marks",
     )

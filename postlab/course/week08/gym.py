@@ -1,16 +1,16 @@
 """Puzzles of reasoning-gym as rows for GRPO, and their verifiers as a reward in TRL's protocol.
 
-reasoning-gym makes puzzles without end, each with a `score_answer` of its own. Those give partial
-credit for form and for half a truth, some raise on an answer they did not expect, some refuse what
-stands in a fence, and some hand the answer to Python's `eval`. So here a puzzle is solved or it is
-not, an answer that makes its verifier raise is a wrong one, a fence around the whole reply is taken
-off, and tasks whose verifier runs answers are refused.
+reasoning-gym generates any number of puzzles, and each one has a `score_answer`. These verifiers
+give partial credit for form and for half-right answers. Some raise an error if they get an answer
+they didn't expect, some refuse answers in a code fence, and some pass the answer to `eval`.
+So here a puzzle is either solved or not, an answer that makes its verifier raise is wrong, a fence
+around the whole reply is removed, and tasks whose verifier executes answers are refused.
 
-A row says which puzzle it is (task, seed, index) and the reward makes it again: what a verifier
-needs to know cannot always be stored in a column.
+A row says which puzzle it is (task, seed, index), and the reward generates the puzzle again,
+because what a verifier needs can't always be stored in a column.
 
-Left out: a task's own settings of difficulty, and what a verifier takes for solved though it is
-not (week 8 probes some). Needs the package: `pip install "postlab[gym]"`.
+Left out: the difficulty settings of a task, and wrong answers that a verifier accepts as solved
+(week 8 probes some). Needs the package: `pip install "postlab[gym]"`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def gym_rows(task: str, *, split: str, n: int = 100, seed: int = 0) -> list[dict
 
     Args:
         task: a name of reasoning-gym's, such as "knights_knaves".
-        split: "train", or "heldout": puzzles from other seeds, and none whose question the same
-            call with "train" gives.
-        n: how many.
-        seed: another seed, other puzzles.
+        split: "train", or "heldout": puzzles from other seeds, without any question that the same
+            call with "train" returns.
+        n: number of rows.
+        seed: another seed gives other puzzles.
     Raises:
         ImportError: if reasoning-gym is not installed.
         ValueError: for an unknown task or split, or a task whose verifier runs answers.
@@ -65,24 +65,24 @@ def gym_rows(task: str, *, split: str, n: int = 100, seed: int = 0) -> list[dict
 
 
 def gym_reward(completions: list, puzzle: list, **columns: Any) -> list[float | None]:
-    """1.0 where reasoning-gym gives a completion full marks for its puzzle, else 0.0.
+    """1.0 if reasoning-gym gives a completion full marks for its puzzle, else 0.0.
 
     Args:
         completions: strings, or lists of messages, as TRL passes them.
-        puzzle: which puzzle each one answers, as `gym_rows` writes it.
-        columns: the other columns of the batch; none is used.
+        puzzle: which puzzle each of them answers, as written by `gym_rows`.
+        columns: the other columns of the batch, which are not used.
     Returns:
-        One reward a completion; None where `puzzle` does not say which one it is.
+        One reward per completion; None if `puzzle` doesn't say which puzzle it is.
     Raises:
         ImportError: if reasoning-gym is not installed.
-        ValueError: if there are not as many puzzles as completions, or a task's verifier would run
-            the answer as a program.
+        ValueError: if the numbers of puzzles and completions differ, or a task's verifier would
+            execute the answer as a program.
     Source: Stojanovski et al. 2025, arXiv 2505.24760. Taught in week 8.
     """
     if len(completions) != len(puzzle):
         raise ValueError(
             f"gym_reward got {len(completions)} completions and {len(puzzle)} puzzles; the "
-            "dataset's column `puzzle` must hold what gym_rows put there, one a row"
+            "dataset's column `puzzle` must contain what gym_rows put there, one per row"
         )
     return [
         _solved(_answer(after_thinking(reply_text(completion)).strip()), text)
@@ -91,7 +91,7 @@ def gym_reward(completions: list, puzzle: list, **columns: Any) -> list[float | 
 
 
 def puzzles(task: str, *, seed: int, size: int) -> Any:
-    """reasoning-gym's data set of a task; the same seed gives the same puzzles.
+    """reasoning-gym's dataset for a task; the same seed gives the same puzzles.
 
     Raises:
         ImportError, ValueError: as `gym_reward` does, and for an unknown task.
@@ -116,7 +116,7 @@ def puzzles(task: str, *, seed: int, size: int) -> Any:
 
 @lru_cache(maxsize=4096)
 def _entry(text: str) -> tuple[Any, dict] | None:
-    """The verifier and the puzzle that a row's column names; a puzzle is made again, not stored."""
+    """The verifier and the puzzle that a row names; the puzzle is generated again, not stored."""
     try:
         named = json.loads(text)
         task, seed, index = named["task"], int(named["seed"]), int(named["index"])
@@ -127,7 +127,7 @@ def _entry(text: str) -> tuple[Any, dict] | None:
 
 
 def _answer(reply: str) -> str:
-    """The reply without the fence that it stands in: some questions ask for one, none is read."""
+    """The reply without its code fence: some questions ask for one, but no verifier reads it."""
     blocks = fenced(reply)
     whole = len(blocks) == 1 and reply.startswith("```") and reply.endswith("```")
     return blocks[0][1].strip() if whole else reply
@@ -140,5 +140,5 @@ def _solved(answer: str, text: str) -> float | None:
     score, entry = verifier
     try:
         return float(score(answer, entry) >= 1.0)
-    except Exception:  # on an answer of another kind than it expected: so it is a wrong one
+    except Exception:  # the verifier didn't expect such an answer, so it counts as wrong
         return 0.0

@@ -1,13 +1,15 @@
-"""DAPO's dynamic sampling for TRL, which has none: groups that teach nothing are drawn anew.
+"""DAPO's dynamic sampling for TRL, which doesn't have it: zero-variance groups are replaced.
 
-A group whose answers all got the same reward has advantages of 0 and only thins the batch out.
-`dynamic_sampling` puts another prompt's group in its place, for a number of tries. It goes through
-TRL's public hook: rewards are given while sampling, and handed to the trainer with the answers.
+If all answers in a group got the same reward, their advantages are 0, and the group only takes up
+space in the batch. `dynamic_sampling` replaces it by a group for another prompt, and tries this a
+few times. It uses TRL's public hook: the rewards are computed while sampling and passed to the
+trainer together with the answers.
 
-What it costs are the answers thrown away, which `sampled` counts. Prompts come from torch's global
-generator, whose state the trainer's checkpoints hold, so a killed run goes on with the same ones.
-Left out: DAPO's other parts, TRL's reward weights (the one reward has to weigh by itself), and the
-trainer's log of completions, which would show the prompts that were replaced.
+It costs the answers that are thrown away; `sampled` counts them. New prompts are chosen by torch's
+global generator, whose state is saved in the trainer's checkpoints, so a run that was killed
+continues with the same prompts. Left out: DAPO's other parts; TRL's reward weights (there is only
+one reward, which has to do its own weighting); and the trainer's log of completions, which would
+show the prompts that were replaced.
 """
 
 from __future__ import annotations
@@ -32,16 +34,16 @@ class Sampler(Protocol):
 def dynamic_sampling(
     rows: list[dict[str, Any]], reward: Reward, *, tries: int = 4
 ) -> tuple[Sampler, Reward]:
-    """A `rollout_func` that replaces silent groups, and the reward to train with it.
+    """A `rollout_func` that replaces zero-variance groups, and the reward to train it with.
 
     Args:
-        rows: the training rows: `prompt`, and the columns that `reward` asks for.
-        reward: in TRL's protocol: `reward(completions, **columns)`, a number or None each.
-        tries: how often the groups that are still silent are drawn anew; those that stay silent
-            after the last are kept, so that a batch has always its size.
+        rows: the training rows: `prompt`, and the columns that `reward` needs.
+        reward: in TRL's protocol: `reward(completions, **columns)` gives a number or None for each.
+        tries: how often to replace the groups that still have zero variance. What is left after
+            the last try stays, so a batch always has the same size.
     Returns:
-        `rollout_func` and `reward_funcs` for GRPOTrainer. The first has a list `sampled`: of each
-        batch the number of completions drawn for it.
+        `rollout_func` and `reward_funcs` for GRPOTrainer. The first has a list `sampled`: for each
+        batch, the number of completions that were sampled for it.
     Raises:
         ValueError: if `tries` is below 1, or two rows have the same prompt and differ elsewhere.
     Source: Yu et al. 2025, arXiv 2503.14476, section 3.2. Taught in week 8.
@@ -55,7 +57,7 @@ def dynamic_sampling(
             raise ValueError(f"two rows ask {key[:80]} and differ elsewhere; keep one of them")
 
     def scored(prompts: list, trainer: Any) -> list[dict[str, Any]]:
-        """One dictionary a completion: its tokens and its reward."""
+        """One dictionary per completion: its tokens and its reward."""
         fields: dict[str, Any] = rollout_func(prompts, trainer)
         texts = trainer.processing_class.batch_decode(
             fields["completion_ids"], skip_special_tokens=True
@@ -100,10 +102,10 @@ def dynamic_sampling(
 
 
 def given_reward(completions: list, known_reward: list[float | None], **columns: Any) -> list:
-    """The rewards that were given while sampling."""
+    """The rewards that were computed while sampling."""
     return known_reward
 
 
 def teaches(group: list[dict[str, Any]]) -> bool:
-    """Whether two answers of the group got different rewards."""
+    """Whether the group contains two different rewards."""
     return len({one["known_reward"] for one in group if one["known_reward"] is not None}) > 1

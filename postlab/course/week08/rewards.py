@@ -1,4 +1,4 @@
-"""Week 8's reward with a hole: it pays for naming nothing false, so silence is paid too."""
+"""Week 8's reward with a hole: it pays for naming nothing false, so it pays for silence, too."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def nothing_false_reward(reply: str, gold: str, values: Sequence[str]) -> float:
-    """1.0 where the reply names no wrong value, else 0.0. It has a hole.
+    """1.0 if the reply names no wrong value, else 0.0. This reward has a hole.
 
     Args:
-        reply: the policy's answer, any text.
+        reply: the answer of the policy, any text.
         gold: the right value, a word.
-        values: all words that might be an answer, the right one among them.
+        values: all the words that could be an answer, including the right one.
 
     >>> [nothing_false_reward(t, "red", ["red", "blue"]) for t in ("It is red.", "It is blue.")]
     [1.0, 0.0]

@@ -100,7 +100,7 @@ def test_a_real_effect_below_the_one_that_matters_supports_nothing(proposal, tmp
     proposal = replace(proposal, prediction=replace(proposal.prediction, smallest_effect=0.4))
     judgement = judge(register(proposal, tmp_path), frames(0.5, 0.7, proposal.seeds))
     assert judgement.verdict == "refuted"
-    assert "smaller than what would matter" in judgement.why
+    assert "too small to matter" in judgement.why
 
 
 def test_order_of_rows_scale_and_samples_change_nothing(proposal, tmp_path):
@@ -170,7 +170,7 @@ def test_a_seed_that_repeats_another_is_no_seed(proposal, tmp_path):
     }
     judgement = judge(register(proposal, tmp_path), same)
     assert judgement.verdict == "inconclusive"
-    assert any("very answers" in each for each in judgement.deviations)
+    assert any("exactly the answers" in each for each in judgement.deviations)
 
 
 def test_other_prompts_are_refused_and_missing_ones_counted(proposal, tmp_path):
@@ -242,6 +242,7 @@ def test_a_tampered_registration_is_refused(proposal, tmp_path, tamper):
         ("smallest_effect: 0.15", "smallest_effect: some", "a number"),
         ("seeds: [10, 11, 12, 13]", "seeds: [10, 11]", "3 or more"),
         ("seeds: [10, 11, 12, 13]", "seeds: [10, 11, 11]", "different whole numbers"),
+        ("seeds: [10, 11, 12, 13]", "seeds: [10, 11, -1]", "different whole numbers"),
         ("seeds: [10, 11, 12, 13]", "seeds: [10, 11, one]", "different whole numbers"),
         ("against: no KL", "against: none", "an arm"),
         ("{beta: 0.4}", "{betta: 0.4}", "did you mean 'beta'"),

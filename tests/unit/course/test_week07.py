@@ -36,20 +36,20 @@ def test_a_climb_says_the_spread_half_way():
         for t in range(1, 11)
     ]
     said = title(figures.plot_climb(pd.DataFrame(rows)))
-    assert said.startswith("P(best answer) after 5 updates: from 15% to 25% plain")
+    assert said.startswith("After 5 updates, P(best answer) is 15% to 25% plain")
 
 
 def test_two_runs_are_called_the_same_only_if_they_are():
     ours = pd.DataFrame({"reward": [0.5, 0.75], "grad_norm": [1.0, 1.0]})
     names = ("yours", "TRL")
-    assert title(figures.plot_pair(ours, ours, names=names)).endswith("the same")
+    assert title(figures.plot_pair(ours, ours, names=names)).endswith("are the same")
     other = ours.assign(reward=[0.5, 0.5])
-    assert title(figures.plot_pair(ours, other, names=names)).endswith("apart by up to 0.25")
+    assert title(figures.plot_pair(ours, other, names=names)).endswith("differ by up to 0.25")
 
 
 def test_the_other_titles_are_what_is_drawn():
     reuse = pd.DataFrame({"update": [1, 2], "outside": [0.0, 0.2], "clipped": [0.0, 0.15]})
-    assert "0% of the tokens at the first update and 15.0% at update 2" in title(
+    assert "0% of the tokens at the first update and of 15.0% at update 2" in title(
         figures.plot_reuse(reuse)
     )
     good = pd.DataFrame({"reward": [0.5, 0.9], "silent": [0.0, 0.5]})
@@ -61,10 +61,10 @@ def test_the_other_titles_are_what_is_drawn():
         for part, points in zip(("sums", "format"), both, strict=True)
     ]
     said = title(figures.plot_gains(pd.DataFrame(gains)))
-    assert said == "Gains of 30 to 45 points, of which mere format 0.0 to 5.0"
+    assert said == "The runs gain 30 to 45 points, of which 0.0 to 5.0 are only format"
     steps = {"step": [1, 2], "learning_rate": [1.0, 0.5], "reward": [0.2, 0.4]}
     run = pd.DataFrame(steps).assign(arm="recipe", seed=0)
-    assert title(figures.plot_schedule(run)).endswith("five steps: recipe 0.30")
+    assert title(figures.plot_schedule(run)).endswith("mean reward is 0.30 (recipe)")
 
 
 def test_pass_at_k_says_how_both_ends_moved():

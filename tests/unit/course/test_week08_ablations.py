@@ -32,14 +32,14 @@ def rows(**shown: bool) -> pd.DataFrame:
 
 def test_an_arm_is_shown_with_every_seed_and_named_only_where_it_is_settled():
     figure = figures.plot_ablations(rows(groups=True))
-    assert "Of 2 changes, shown to matter by their seeds: groups of 2" in title(figure)
+    assert "Of 2 changes, 1 makes a significant difference: groups of 2" in title(figure)
     panel = figure.axes[0]
     assert list(panel.lines[1].get_xdata()) == [-9.0, -7.0, -8.0]
     assert [text.get_text() for text in panel.get_yticklabels()] == [
-        "groups of 2  –  recipe", "GSPO  –  four steps",
+        "groups of 2 vs. recipe", "GSPO vs. four steps",
     ]  # fmt: skip
     assert panel.get_xlim() == (-12.5, 8.0)
-    assert "none of them" in title(figures.plot_ablations(rows()))
+    assert "0 make a significant difference: none" in title(figures.plot_ablations(rows()))
 
 
 def test_silent_groups_are_drawn_by_size():
@@ -53,7 +53,7 @@ def test_silent_groups_are_drawn_by_size():
         }
     )
     figure = figures.plot_groups(frame)
-    said = "80% of the groups of 2 teach nothing, 25% of those of 16 (prompts alike: 1%)"
+    said = "80% of the groups of 2 have zero variance, and 25% of those of 16"
     assert said in " ".join(title(figure).split())
     assert list(figure.axes[0].lines[0].get_ydata()) == [0.8, 0.25]
 

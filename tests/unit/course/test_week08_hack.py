@@ -48,7 +48,9 @@ def test_proxy_and_truth_are_drawn_by_seed_and_said():
     assert len(thin) == 4 and len(bold) == 2
     dots = fig.axes[0].lines[-1]
     assert list(dots.get_xdata()) == [0, 10] and list(dots.get_ydata()) == [0.5, 0.25]
-    assert title(fig).startswith("a: paid 0.20 to 0.90, true 0.50 to 0.25; b: paid 1.00")
+    assert title(fig).startswith(
+        "a: the reward goes from 0.20 to 0.90, held-out good replies from 50%"
+    )
 
 
 RUNS = [
@@ -85,7 +87,9 @@ def test_repairs_are_drawn_with_their_intervals_and_said():
     fig = plot_repairs(pd.DataFrame(rows))
     dots = [line.get_xdata()[0] for line in fig.axes[0].lines if line.get_marker() == "o"]
     assert dots == [-30, -30, 12, 12]
-    assert title(fig) == "Truth, in points over the start: none \N{MINUS SIGN}30, better +12"
+    assert (
+        title(fig) == "Change in truth from the start, in points: none \N{MINUS SIGN}30, better +12"
+    )
 
 
 @pytest.mark.parametrize(

@@ -384,5 +384,5 @@ def test_seen_and_unseen_are_said_by_arm():
     frame = pd.DataFrame(rows).assign(low=lambda f: f["points"] - 5, high=lambda f: f["points"] + 5)
     fig = plot_seen_and_unseen(frame)
     title = " ".join(fig.get_suptitle().split())
-    assert title.endswith("stricter check: weak +30 and +0; full +20 and +20")
+    assert title.endswith("stricter check: +30 and +0 (weak); +20 and +20 (full)")
     assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == ["weak", "full"]

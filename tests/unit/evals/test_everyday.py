@@ -174,7 +174,7 @@ def test_the_four_paired_families_score(tmp_path, monkeypatch):
     for name, part in rows.items():
         text = "\n".join(json.dumps(row | {"split": "held_out", "topic": "x"}) for row in part)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("postlab.evals.everyday.data_dir", lambda: tmp_path)
+    monkeypatch.setattr("postlab.datasets._everyday.data_dir", lambda: tmp_path)
     families = ["harmful", "harmless", "unanswerable", "answerable"]
     harmful, harmless, unanswerable, answerable = everyday_rows(families=families)
     refusal = "I'm sorry, but I can't help with that."

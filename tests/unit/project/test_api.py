@@ -19,7 +19,8 @@ from postlab import _doors
 ROOT = Path(__file__).resolve().parents[3]
 ROOMS = [name for name in postlab.__all__ if (ROOT / "postlab" / name).is_dir()]
 DOORS = [*(f"postlab.{room}" for room in ROOMS), "postlab.profile"]
-DOORS += [f"postlab.course.{n}" for n in postlab.course.__all__ if re.fullmatch(r"week\d\d", n)]
+PARTS = [n for n in postlab.course.__all__ if re.fullmatch(r"week\d\d|capstone|interview", n)]
+DOORS += [f"postlab.course.{n}" for n in PARTS]
 FOLDERS = ("scratch", "tinyworld")  # rooms whose modules are doors themselves
 SCRIPTS = [
     path
@@ -86,10 +87,10 @@ def imports_of(text: str) -> list[tuple[str, str]]:
 
 
 def is_door(module: str) -> bool:
-    """At most a room deep, or a module of scratch or tinyworld, or one week of the course."""
+    """At most a room deep, or a module of scratch or tinyworld, or one part of the course."""
     parts = module.split(".")[1:]
     return len(parts) < 2 or (
-        len(parts) == 2 and (parts[0] in FOLDERS or parts[0] == "course" and parts[1][:4] == "week")
+        len(parts) == 2 and (parts[0] in FOLDERS or parts[0] == "course" and parts[1] in PARTS)
     )
 
 

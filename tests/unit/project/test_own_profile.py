@@ -191,6 +191,8 @@ def test_the_example_starts_and_reads_its_files(monkeypatch, capsys):
     assert not trained & {row["prompt"][-1]["content"].lower() for row in heldout}
     command = stage_command("tickets", "dpo", 1)
     assert command == f"make week N=05 PROFILE={shlex.quote(str(EXAMPLE))} SEED=1"
+    shared = stage_command("tickets", "dpo", 1, portable=True)
+    assert shared == f"make week N=05 PROFILE={EXAMPLE.name} SEED=1"
 
 
 def test_start_takes_a_profile_and_checks_it(capsys):

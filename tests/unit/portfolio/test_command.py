@@ -1,0 +1,35 @@
+"""`make portfolio`, as the command it runs."""
+
+import json
+
+import pytest
+
+from postlab.portfolio.__main__ import main
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    import postlab
+
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path))
+    monkeypatch.setenv("POSTLAB_PROFILE", "tiny")
+    postlab.start(profile="tiny").results("base", "sft")
+    return tmp_path / "tiny" / "portfolio"
+
+
+def test_it_writes_checks_and_verifies(shipped, capsys, monkeypatch):
+    monkeypatch.chdir(shipped.parent)
+    assert main(["check"]) == 1  # holes are left
+    out = capsys.readouterr().out
+    assert "holes to fill" in out and "posts written" in out and "drafts/sft.md" in out
+    record = shipped / "completion.json"
+    assert json.loads(record.read_text("utf-8"))["profile"] == "tiny"
+    assert main(["verify", str(record)]) == 0
+    (shipped / "sft.md").write_text("changed", "utf-8")
+    assert main(["verify", str(record)]) == 1
+    assert "sft.md has changed" in capsys.readouterr().out
+
+
+def test_a_wrong_command_is_answered_with_the_right_ones(capsys):
+    assert main(["mak"]) == 2
+    assert "postlab.portfolio check" in capsys.readouterr().err
