@@ -1,16 +1,16 @@
 # %% [markdown]
 # # Week 12 · A portfolio that an interviewer can check
 #
-# "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 61 points, 54 to 68, on 200 held-out prompts, on every one of eight seeds, and here is the file that you can
-# score again" is what almost nobody can say. After eleven weeks you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and weights that were evaluated in the form in which people
-# download them. Every number in it is bound to a run, and an *audit* refuses what no run supports. Then you practise defending it.
+# "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 64 points (58 to 71) on 200 held-out prompts, every one of eight seeds agrees, and here is the file that you can
+# score again" is what almost nobody can say. After eleven weeks you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model, evaluated again in the form in
+# which people download it. Every number in the text is bound to a run, and an *audit* refuses what no run supports. Then you practise defending it.
 #
 # By the end you have
 #
 # - your claims in one table, each with what speaks against it,
 # - a folder that you can publish, and a list of what is still missing,
 # - a record with hashes that lets anybody check what you ran, solved and wrote,
-# - a first mock interview behind you, about your own results.
+# - a first mock interview about your own results behind you.
 #
 # The core is sections 1 to 7, about 90 minutes without the writing. Sections 8 to 10 go deeper.
 
@@ -74,7 +74,7 @@ from postlab.show import plot_stages
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Numbers compress. Before you believe them, read what the stages actually answered. Here are two prompts of each family:
+# Averages hide a lot. Before you believe them, read what the stages actually answered. Here are two answers from each family (a sampled sum is asked several times, so there the prompt is the same):
 
 # %%
 import pandas as pd
@@ -90,7 +90,7 @@ answers.groupby("family", sort=False).head(2)
 #
 # Each row below is a *claim*: one metric of one stage, against the stage it was trained from, on the same prompts, over all the seeds that you have run. `p` is the probability of a difference at least this
 # large if the two stages were interchangeable. Among dozens of rows, a few would fall below 0.05 by luck alone. So `p` is corrected by Holm's method for the metrics of its stage
-# (week 6), and with several seeds it is the largest of theirs. `agree` counts the seeds that support the verdict on their own. Everything that this notebook writes takes its verdicts from this table.
+# (week 6), and with several seeds the table shows the largest of their p-values. `agree` counts the seeds that support the verdict on their own. Everything that this notebook writes takes its verdicts from this table.
 
 # %%
 from postlab.claims import CAVEATS, claims
@@ -103,8 +103,8 @@ pd.DataFrame(rows).set_index("stage")[columns].round(3)
 # %% [markdown]
 # **Predict first.** Which of these claims would you *not* put on a slide, even though its verdict is 'better'?
 #
-# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and no p-value knows that. So each claim also carries its *caveats*. Most of them are computed from the
-# run folders. What only the author can know was stored with the evaluation, as in weeks 9 and 10. How many claims have each of them?
+# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also carries its *caveats*. Most of them are computed from the
+# run folders. Those that only the author can know were stored with the evaluation, as in weeks 9 and 10. How many claims have each of them?
 
 # %%
 counts = {code: sum(code in claim.caveats for claim in all_claims) for code in CAVEATS}
@@ -113,7 +113,7 @@ pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 
 # %% [markdown]
 # A caveat doesn't make a claim false and doesn't change its verdict. It says which conclusion the number can't carry. On `tiny`, SFT's gain in chat format is real, but it says little about the method,
-# because the base had never been asked in that format. CAI's gain in sums is real, but the constitution didn't cause it: no rule mentions sums, and the labels that taught them stand for people's. PRM's gain in
+# because the base had never seen that format. CAI's gain in sums is real, but the constitution didn't cause it: no rule mentions sums, and the labels for them came from the oracle, which stands in for people. PRM's gain in
 # sums is real too, and it was bought with sixteen samples per sum. Report a claim together with its caveats. An interviewer who finds one that you left out will doubt your other claims as well.
 #
 # ### Exercise 12.1 · about 10 minutes · medium
@@ -124,7 +124,7 @@ pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 from postlab.course.week12 import draft_sentences
 
 sentences = draft_sentences(all_claims, seed=12)
-sentences.table()
+print(sentences)
 
 # %% tags=["exercise"]
 overclaims = None  # such as "BD"
@@ -145,10 +145,10 @@ sentences.check(overclaims)
 #
 # ## 3. What you hand over
 #
-# Everything above was measured on an adapter in the training stack. People download something else: a merged model, or a GGUF file for llama.cpp and Ollama. Does that file say the same?
+# Everything above was measured on an adapter in the training stack. People download something else: a merged model, or a GGUF file for llama.cpp and Ollama. Does that file give the same answers?
 #
-# The usual check compares a few prompts. If none of four answers changed, how many could have? With four prompts, the 95% upper bound is $1 - 0.05^{1/4} = 53\%$. So such a check shows almost nothing. Instead, `handover` evaluates each format again on the held-out prompts, and
-# asks the question the other way round. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which is not the same.
+# The usual check compares a few prompts. If none of four answers changed, what share of all answers could still have changed? With four prompts, the 95% upper bound is $1 - 0.05^{1/4} = 53\%$. So such a check shows almost nothing. Instead, `handover` evaluates each format again on the held-out prompts, and
+# tests for equivalence instead of a difference. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which is not the same.
 
 # %%
 import shutil
@@ -170,16 +170,16 @@ handed = handover(
 handed.frame.set_index(["format", "metric"])[["difference", "low", "high", "n", "verdict"]].round(3)
 
 # %% [markdown]
-# Differences are shares: 0.01 is one point. With few prompts per family, some verdicts stay inconclusive although hardly an answer changed. The next table counts the greedy answers that did change, and the largest share of changed answers that this leaves possible (a one-sided 95% bound).
+# Differences are shares: 0.01 is one point. With few prompts per family, some verdicts stay inconclusive although hardly any answers changed. The next table counts the greedy answers that did change. `at_most` is the largest share of changed answers that is still compatible with this count (a one-sided 95% bound).
 
 # %%
 handed.answers.set_index("format").round(3)
 
 # %% [markdown]
-# On `t4` and `rented` only the merged model is written here, since a 7B in 16 bits takes 15 GB on the disk and as much in memory. There the adapter was trained on a 4-bit base, so part of the difference is the error of quantization, which the merged model no longer makes. `formats=` adds GGUF files.
+# On `t4` and `rented` only the merged model is written here, since a 7B in 16 bits takes 15 GB of disk and as much memory. There the adapter was trained on a 4-bit base, so part of the difference is the quantization error, which the merged model no longer has. `formats=` adds GGUF files.
 #
-# The files also have to be *served*. Some faults show only there: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, a chat template that renders other tokens. `handover` checks for these and prints the commands that serve the model. GGUF files were read back by
-# transformers here; llama.cpp's own arithmetic was not run.
+# The files also have to be *served*. Some faults show up only then: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, a chat template that renders other tokens. `handover` checks for these and returns the commands that serve the model. (On `tiny` it finds one fault: llama.cpp doesn't know the pre-tokenizer of our small tokenizer,
+# so its GGUF files aren't fit to be served.) The GGUF files were read back by transformers here; llama.cpp's own arithmetic was not run.
 
 # %%
 import json
@@ -206,11 +206,11 @@ print(portfolio)
 sorted(path.name + "/" * path.is_dir() for path in place.iterdir() if path.name[0] != ".")
 
 # %% [markdown]
-# - `drafts/` holds what you edit: a README, a post per project, one area in depth, a comparison at equal compute, and eight slides. In a draft, a number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents beside the folder are rendered from them. If you write into a draft, it is kept from then on.
+# - `drafts/` holds what you edit: a README, a post per project, one area in depth, a comparison of what each stage changed per minute, row and token, and eight slides. In a draft, a number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents beside the folder are rendered from them. Once you have edited a draft, it is never overwritten.
 # - `index.html` and the other pages are the site. `.github/workflows/pages.yml` publishes it on GitHub Pages when you push the folder to a repository of its own.
-# - `models/` and `datasets/` hold a repository each, with its card; `space/` is a blind side-by-side comparison that visitors of the Hub can vote in.
+# - `models/` and `datasets/` hold one folder per repository, each with its card. `space/` is a blind side-by-side comparison in which visitors of the Hub can vote.
 #
-# A post begins like this:
+# In a draft, the results of a post begin like this:
 
 # %%
 draft = (place / "drafts" / ("sft.md" if separate else "dpo.md")).read_text(encoding="utf-8")
@@ -229,9 +229,10 @@ print(text[text.index("# ") :][:1500])
 # %% [markdown]
 # ### Build 12.2 · about two hours · the part only you can write
 #
-# Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. Open `drafts/dpo.md` in the file browser and fill them. These four paragraphs are what interviewers read, because everything else can be generated.
+# Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. `depth.md` has four holes too, and `comparison.md` and `deck.md` have one each. Open `drafts/dpo.md` in a text editor and fill them. These paragraphs are what interviewers read, because everything else can be generated.
 #
-# Two rules. Write numbers as placeholders, and state a result only as strongly as its claim. `{{dpo.honesty.sentence}}` writes a whole sentence for you:
+# There are two rules. Write results as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`, and state a result only as strongly as its claim. Numbers that you predicted or plan need no run: 'I expected a gain of 20 points' passes.
+# After the next cell, `known.names()` lists every placeholder. Among them, `{{dpo.honesty.sentence}}` writes a whole sentence for you:
 
 # %%
 from postlab.portfolio import evidence, render
@@ -248,7 +249,7 @@ render(
 # %% [markdown]
 # ## 5. The audit
 #
-# What would a careful reader catch? `audit` reads every draft and every rendered file: numbers that aren't bound to a run, words of comparison that the claims don't support, stale figures, unfilled holes, secrets, addresses and paths of your machine, dead links, images without a description.
+# What would a careful reader catch? `audit` reads every draft and every rendered file: numbers that aren't bound to a run, words of comparison that the claims don't support, stale figures, unfilled holes, secrets, e-mail addresses, paths on your machine, dead links, images without a description.
 #
 # **Predict first.** Which of these four sentences does it accept?
 
@@ -266,11 +267,13 @@ for line in tries:
     print("accepted" if not problems else problems[0].code, "·", line)
 
 # %% [markdown]
-# The first sentence may well be true, but nothing binds its number, so it would survive the next run unchanged. The third is the most common overclaim of all: an inconclusive change isn't proof that nothing changed. What is left to do in your portfolio:
+# The first sentence may well be true, but nothing binds its number, so it would survive the next run unchanged. The third is a common overclaim: an inconclusive change isn't proof that nothing changed. Here is what is left to do in your portfolio. After you have
+# edited a draft, run the cell with `make_portfolio` again (or `make portfolio`, in a terminal) and then this one:
 
 # %%
 from collections import Counter
 
+print(*portfolio.problems[:6], "..." if len(portfolio.problems) > 6 else "", sep="\n")
 Counter(problem.code for problem in portfolio.problems)
 
 # %% [markdown]
@@ -278,7 +281,7 @@ Counter(problem.code for problem in portfolio.problems)
 #
 # ## 6. Publish
 #
-# `publish` is a dry run unless you say otherwise: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private by default. A real upload needs a token with write access, a clean audit, and the plan's own `confirm` text, so that you can't upload something else than what you have read.
+# `publish` is a dry run unless you say otherwise: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private by default. A real upload needs a token with write access, a clean audit, and the plan's own `confirm` text, so that you can't upload anything but what you have read.
 
 # %%
 from postlab.portfolio import publish
@@ -287,7 +290,7 @@ plan = publish(place, profile=lab.profile.name, expected=portfolio.texts)
 print("\n".join(str(plan).splitlines()[:24]))
 
 # %% [markdown]
-# When the audit is clean, this uploads it. It goes on where it stopped if the connection breaks.
+# When the audit is clean, this uploads the adapters, the rows and the Space. If the connection breaks, run it again: it continues where it stopped. The site isn't for the Hub: push the folder to a repository of your own on GitHub.
 #
 # ```python
 # plan = publish(place, profile=lab.profile.name, expected=portfolio.texts, namespace="your-name", token=True)
@@ -296,7 +299,7 @@ print("\n".join(str(plan).splitlines()[:24]))
 # atomic_text(place / "published.json", json.dumps({"sent": plan.sent}))
 # ```
 #
-# The upload has been tested against a local server that speaks the Hub's protocol, and not against the Hub itself.
+# The upload has been tested against a local server that speaks the Hub's protocol, not against the Hub itself.
 #
 # ## 7. Is it complete?
 #
@@ -311,7 +314,7 @@ notebooks = Path.cwd() if list(Path.cwd().glob("week*.ipynb")) else None
 checklist_table(checklist(portfolio, known, notebooks=notebooks))
 
 # %% [markdown]
-# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare the two offline with `python -m postlab.portfolio verify completion.json`. It shows that nothing was changed afterwards. It can't show who did the work.
+# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare it with the record offline: `python -m postlab.portfolio verify completion.json`. This shows whether anything was changed afterwards. It can't show who did the work.
 
 # %%
 from postlab.portfolio import verify_record
@@ -330,7 +333,7 @@ report.name
 # ## 8. Deeper: the mock interview
 #
 # The question bank covers derivations, code, debugging a log, system design, research taste, papers, safety and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
-# that you really made. Grades stay on this machine. A question you missed comes back sooner, and `gaps()` names the weeks to read again.
+# that you actually made. Grades stay on this machine. A question you missed comes back sooner, and `gaps()` names the weeks to read again.
 #
 # The hardest questions are about your own runs:
 
@@ -345,7 +348,7 @@ for question in own[:4]:
 interview(n=5, evidence=own, seed=lab.seed)
 
 # %% [markdown]
-# `interview(topic="systems")`, `kind="derive"` or `week=4` choose a part of it. In a code round you hand in a function, and the exercise's own check judges it: `session.submit(my_function)`.
+# `interview(topic="systems")`, `kind="derive"` or `week=4` select some of the questions. In a code round you hand in a function, and the exercise's own check judges it: `session.submit(my_function)`.
 #
 # ## 9. Deeper: one area in depth
 #
@@ -353,8 +356,8 @@ interview(n=5, evidence=own, seed=lab.seed)
 # all with a hash and a date. Then you run it, and the verdict is computed from what you had registered. `data/examples/capstones/` has three worked proposals.
 #
 # ## 10. Deeper: what the whole roadmap costs, and who asks for it
-
-# The roadmap says that three projects cost less than $500. This is what `preflight` estimates for the profiles' own settings on rented GPUs, in hours and in dollars at the prices of the month in the last column. All of it is computed from published speeds, and none of it has been run:
+#
+# The roadmap says that three projects cost less than $500. The table shows what `preflight` estimates for the profiles' own settings, in hours and in dollars at the prices of the month in the last column. All of it is computed from published speeds; none of it has been run:
 
 # %%
 from postlab.course.capstone import bill
@@ -365,15 +368,15 @@ costs[
 ].round(1)
 
 # %% [markdown]
-# One pass through the three projects stays far below $500, even at the slow end. The rest of the budget is what people really spend it on: runs that fail, sweeps, and the second and third seed.
+# One pass through the three projects stays far below $500, even at the slow end. In practice, most of a budget goes into runs that fail, sweeps, and the second and third seed.
 #
-# ### Roles and what each asks for
+# ### Roles, and what each asks for
 #
-# Titles overlap, and the same work is called research engineer in one place and applied scientist in the next. So read the duties, not the title. The table says what postings ask for, in our words, and which weeks prepare you for it; the last column is our own judgement.
+# Titles overlap, and the same work is called research engineer in one place and applied scientist in the next. So read the duties, not the title. The table sums up in our words what postings ask for, and says which weeks prepare you for it. The last column is our own judgement.
 #
 # | role | what they do, according to the postings | weeks |
 # |---|---|---|
-# | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; reaches for ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), this capstone |
+# | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; reaches for ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), the capstone |
 # | Post-training or applied scientist | Runs SFT, preference optimisation and RL; designs rewards and verifiers; curates instruction and preference data; LoRA and QLoRA, distributed training, serving [3]. Reward models, graders with rubrics, and the detection of reward hacking [4] | 2, 3, 4, 5, 7, 8, 10 |
 # | Alignment or safety researcher | Trains and evaluates models for intent, calibration and honest reports of their limits, mostly with RL [5]. Prototypes safeguards and the evaluations that show whether they work, without over-refusal [6]. Evaluates safeguards for governments and writes down what others can act on [7] | 6, 9, 11; week 5 for over-refusal |
 # | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behaviour is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the suite `everyday` as an example |
@@ -381,15 +384,15 @@ costs[
 #
 # **What interviews ask.** There is less to go on here, and most of it isn't official.
 #
-# - There is no standard. A report on a guide by people of the Astra Fellowship and Constellation says that interviews in AI safety differ between organisations, and between the teams of one lab [18]. Ask the recruiter what the rounds are.
+# - There is no standard. A report on a guide by people from the Astra Fellowship and Constellation says that interviews in AI safety differ between organisations, and between the teams of one lab [18]. Ask the recruiter what the rounds are.
 # - From the postings themselves: Anthropic says of its reward-model role that all interviews are in Python [4].
 # - From someone who hired: a researcher at Apollo Research, writing in his own capacity, advises you to do the work that you want to be hired for and to put it where people can see it, because that counts for more than drilling puzzles [13]. That is the case for a portfolio.
 # - A take-home that became public: Anthropic's performance team published an old one, in which a kernel has to be made faster on a simulated machine. Discussions of it mention two hours and the starting code's tests [14].
 # - As candidates report it: explain the pipeline from SFT to preference optimisation and safety, how you would evaluate beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO against PPO, and Constitutional AI [16]. Another describes writing a Transformer component, and debugging training code that is broken [17]. We couldn't check these.
 #
-# The mock interview of week 12 covers these topics. Its answers are worth most when they come from your own runs: 'what did you measure, and what didn't work?' is a question that only your run folders can answer.
+# The mock interview in section 8 covers these topics. Your answers are worth most when they come from your own runs: 'what did you measure, and what didn't work?' is a question that only your run folders can answer.
 #
-# **Sources**, all read on 2026-11-30 *as stored copies*. Postings close and change, so look for the current one. Only [7], [8] and [13] are the organisation's or author's own pages; the other postings are copies or summaries on job boards, which may be shortened. The career pages of the large labs themselves weren't available to us, so this is a sample and no survey, and it says nothing about pay or about how many such jobs there are.
+# **Sources**, all read on 2026-11-30 *as stored copies*. Postings close and change, so look for the current one. Only [7], [8] and [13] are the organisation's or author's own pages; the other postings are copies or summaries on job boards, which may be shortened. The career pages of the large labs themselves weren't available to us, so this is a sample, not a survey, and it says nothing about pay or about how many such jobs there are.
 #
 # 1. Anthropic, Research Engineer (search post-training). <https://www.newx.sg/job/detail/5206456008> (copy)
 # 2. NVIDIA, Senior Software Engineer, RL Post-Training Frameworks. <https://www.tealhq.com/job/senior-software-engineer-rl-post-training-frameworks_7ea1a3a6766016844987a303c814f6f256cc4> (copy)
@@ -415,4 +418,4 @@ costs[
 # On `tiny` every result is *mechanism, not capability*: a model of 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
 # move manners, and how a verifier changes a strategy. It says nothing about how much a 7B would gain. On the other profiles there is no oracle: programs read the answers
 # to the prompts of `everyday` (and of GSM8K, on `t4` and `rented`). They tell whether an answer refuses, admits ignorance, names the right thing or follows an instruction. They are sometimes wrong, and they can't tell
-# whether help is good help. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure. Nothing here has been run on a GPU yet.
+# whether an answer is actually helpful. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure. Nothing here has been run on a GPU yet.

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CAVEATS = {  # code: what it says
-    "one_seed": "one training seed: how far another would differ is not known",
+    "one_seed": "one training seed, so it isn't known how much another would differ",
     "seeds_disagree": "not every seed supports it",
-    "new_format": "the stage before was asked in a format that it had never seen",
-    "copied": "the answers were copied from the stage before: nothing was measured",
-    "few_prompts": "fewer than 50 prompts: only a large change could be seen",
+    "new_format": "the previous stage was asked in a format that it had never seen",
+    "copied": "the answers were copied from the previous stage, so nothing was measured",
+    "few_prompts": "fewer than 50 prompts, so only a large change could be seen",
     "tiny_world": "an embedded model in a made-up world: mechanism, not capability",
     "noted": "noted by the person who ran it",
 }

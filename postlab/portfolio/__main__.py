@@ -1,10 +1,11 @@
 """Write the portfolio of a profile's runs and say what is left to do: `make portfolio`.
 
-    python -m postlab.portfolio            runs/<profile>/portfolio, from $POSTLAB_PROFILE's runs
-    python -m postlab.portfolio check      the same, with the checklist, a record and the audit
-    python -m postlab.portfolio verify F   compare a record (completion.json) with the files by it
+    python -m postlab.portfolio            write runs/<profile>/portfolio and audit it
+    python -m postlab.portfolio check      the same, with the checklist and a record
+    python -m postlab.portfolio verify F   compare a record, completion.json, with its folder
 
-The exit status is 0 if nothing is left to mend, 1 if something is, and 2 for a wrong command.
+The profile is that of $POSTLAB_PROFILE. The exit status is 0 if the audit finds nothing, 1 if it
+finds something, and 2 for a wrong command or a file that is no record.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; the return value is the exit status."""
     command, *rest = arguments or ["make"]
     if command == "verify" and len(rest) == 1:
-        wrong = verify_record(rest[0])
+        try:
+            wrong = verify_record(rest[0])
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
         print("\n".join(wrong) or "the record agrees with the files beside it")
         return int(bool(wrong))
     if command not in ("make", "check") or rest:
@@ -39,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     profile = get_profile()
     portfolio = make_portfolio(profile, to=run_root() / profile.name / "portfolio")
+    print(portfolio.folder)
     print(portfolio)
     if command == "check":
         known = evidence(profile.name)

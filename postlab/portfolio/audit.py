@@ -39,6 +39,7 @@ from postlab.redaction import redact
 from postlab.storage import read_file, read_json
 
 HOLE = "TODO(you)"
+AHEAD = ("Hypothesis before the run.", "What I would run next.")  # labels in the templates' posts
 MOST = 2_000  # placeholders of a draft
 FIRST = 0xF0000  # a placeholder is one character of the private plane while a draft is read
 FRONT = {"marp": "true", "paginate": "true", "theme": None, "title": None, "author": None}
@@ -229,7 +230,8 @@ def _passages(
             one = named[0] if len(named) == 1 and named != ["base"] else ""
             about[level] = one if named else about[max(about)]
         if row is None:
-            yield Passage(text, line, bound, about[max(about)], heading=heading)
+            ahead = text.startswith(AHEAD)
+            yield Passage(text, line, bound, about[max(about)], heading=heading, ahead=ahead)
         else:
             row.append(text)
         for child in children:

@@ -142,10 +142,17 @@ def evidence(profile_name: str, *, root: Path | str | None = None) -> Evidence:
         _changes(named, claim)
     for stage, text in findings(frame).items():
         named.add(f"{stage}.finding", text)
-    caveats = dict.fromkeys((c.stage, code, text) for c in made for code, text in c.caveats.items())
-    for stage, code in dict.fromkeys((stage, code) for stage, code, _ in caveats):
-        texts = [text for one, other, text in caveats if (one, other) == (stage, code)]
-        named.add(f"{stage}.caveat.{code}", "; ".join(texts))
+    caveats: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for claim in made:
+        for code, text in claim.caveats.items():
+            for note in text.split("; ") if code == "noted" else [text]:
+                about = caveats.setdefault((claim.stage, code), {})
+                about.setdefault(note, []).append(_in_prose(claim.metric))
+    for (stage, code), about in caveats.items():
+        every = [_in_prose(claim.metric) for claim in made if claim.stage == stage]
+        named.add(f"{stage}.caveat.{code}", "; ".join(
+            f"{text}{_about(of, every) if code == 'noted' else ''}" for text, of in about.items()
+        ))  # fmt: skip
     return Evidence(profile_name, named.whole(), tuple(made), frame, tuple(runs), logs, summary)
 
 
@@ -218,7 +225,7 @@ def _plain(text: str) -> str:
 def _profile_values(named: _Names, profile: str, runs: Sequence[StageRun]) -> None:
     named.add("profile", profile)
     seeds = len({run.seed for run in runs})
-    named.add("seeds", _count(seeds, "seed"), seeds, "seeds")
+    named.add("seeds", count_of(seeds, "seed"), seeds, "seeds")
     stages = [stage_label(stage) for stage in in_order((run.stage for run in runs), ())]
     named.add("stages", ", ".join(stages), len(stages))
     prompts = min(run.frame["id"].nunique() for run in runs)
@@ -252,12 +259,13 @@ def _changes(named: _Names, claim: Claim) -> None:
 
     change = scale * claim.change
     if "copied" not in claim.caveats:  # else nothing was measured
-        add("change", show(claim.change) + after, change, unit)
-        add("size", show(abs(claim.change)).lstrip("+") + after, abs(change), unit)
+        shown = show(claim.change)
+        add("change", shown + _of(shown, unit), change, unit)
+        add("size", shown.lstrip(f"+{_MINUS}") + _of(shown, unit), abs(change), unit)
         low, high = show(claim.change_low), show(claim.change_high)
         add("change_interval", f"{low} to {high}{after}")
         add("p", "p < 0.001" if claim.p < 0.001 else f"p = {claim.p:.3f}", claim.p)
-    add("seeds", f"{claim.agree} of {len(claim.verdicts)} seeds", claim.agree, "seeds")
+    add("seeds", f"{claim.agree} of {count_of(len(claim.verdicts), 'seed')}", claim.agree, "seeds")
     add("verdict", claim.verdict)
     add("label", metric_label(claim.metric))
     add("sentence", sentence(claim))
@@ -274,13 +282,62 @@ def _changes(named: _Names, claim: Claim) -> None:
                 rate = change / cost.number * amount
                 shown = _rounded(rate)
                 add(field, f"{shown}{after} {words}", rate, f"{unit} {words}")
+                add(f"{field}_rate", shown, rate)  # for a table whose head has the unit
+
+
+_SAYS = {
+    "better": "{metric} improved from {parent} to {stage}",
+    "worse": "{metric} got worse from {parent} to {stage}",
+    "up": "{metric} rose from {parent} to {stage}",
+    "down": "{metric} fell from {parent} to {stage}",
+    "varies": "The change in {metric} from {parent} to {stage} differs between seeds",
+    "inconclusive": "The change in {metric} from {parent} to {stage} is inconclusive",
+}
 
 
 def sentence(claim: Claim) -> str:
-    """What a claim says, without its caveats."""
-    text = str(claim)
-    rest = "; ".join(["", *claim.caveats.values()])
-    return text.removesuffix(rest)
+    """What a claim says, without its caveats and without a full stop.
+
+    'Safety improved from SFT to DPO: +56 points (95% interval +49 to +63; one seed)'.
+    """
+    text = _SAYS[claim.verdict].format(
+        metric=_in_prose(claim.metric),
+        parent=stage_label(claim.parent),
+        stage=stage_label(claim.stage),
+    )
+    text = text[0].upper() + text[1:]
+    if "copied" in claim.caveats:
+        return f"{text}: {claim.caveats['copied']}"
+    share = is_share(claim.metric)
+    show: Callable[[float], str] = points if share else _signed
+    change, low, high = map(show, (claim.change, claim.change_low, claim.change_high))
+    after = _of(change, "points" if share else _unit(claim.metric))
+    seeds = len(claim.verdicts)
+    support = "one seed" if seeds == 1 else f"{claim.agree} of {seeds} seeds"
+    return f"{text}: {change}{after} (95% interval {low} to {high}; {support})"
+
+
+def _in_prose(metric: str) -> str:
+    """'arithmetic (greedy)' for 'Arithmetic, greedy'; a name that isn't ours stays as it is."""
+    label, _, kind = metric_label(metric).partition(", ")
+    label = label[:1].lower() + label[1:] if metric in METRICS else label
+    return f"{label} ({kind})" if kind else label
+
+
+def _about(metrics: Sequence[str], every: Sequence[str]) -> str:
+    """Which metrics a note is about: nothing for all of them, or the shorter way to say it."""
+    others = [metric for metric in every if metric not in metrics]
+    if not others:
+        return ""
+    if len(others) < len(metrics):
+        return f" (on all metrics except {', '.join(others)})"
+    return f" (on {', '.join(metrics)})"
+
+
+def _of(number: str, unit: str) -> str:
+    """The unit after a number as it is shown: ' points', or ' point' after '+1'."""
+    one = number.lstrip(f"+{_MINUS}") == "1"
+    return f" {unit.removesuffix('s') if one else unit}" if unit else ""
 
 
 def _facts(
@@ -301,7 +358,7 @@ def _facts(
                       "minutes")  # fmt: skip
     if peak := mean("peak_rss_gb"):
         named.add(f"{stage}.peak_gb", f"{peak:.1f} GB", peak, "GB")
-    named.add(f"{stage}.seeds", _count(len(runs), "seed"), len(runs), "seeds")
+    named.add(f"{stage}.seeds", count_of(len(runs), "seed"), len(runs), "seeds")
     named.add(f"{stage}.device", _listed(device_name(m["device"]) for m in manifests))
     named.add(f"{stage}.commit", _listed(str(m["commit"])[:10] for m in manifests if m["commit"]))
     named.add(f"{stage}.date", _listed(str(m["date"]) for m in manifests if m.get("date")))
@@ -343,7 +400,7 @@ def _failures(named: _Names, stage: str, folder: Path, logs: Sequence[Sequence[A
     manifests = (manifest(p) for p in folder.glob(f"seed-*/{stage}") if p.is_dir())
     unfinished = sum((m or {}).get("status") == "running" for m in manifests)
     counts = {"replaced by a later one": replaced, "not finished": unfinished}
-    parts = [f"{_count(count, 'run')} {what}" for what, count in counts.items() if count]
+    parts = [f"{count_of(count, 'run')} {what}" for what, count in counts.items() if count]
     named.add(f"{stage}.discarded", " and ".join(parts))
 
 
@@ -399,7 +456,8 @@ def _listed(texts: Any) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """'1 seed', '1,400 prompts'."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from postlab.portfolio.binding import count_of
 from postlab.portfolio.documents import PROJECTS
 from postlab.portfolio.whole import Portfolio
 from postlab.storage import atomic_text, read_json
@@ -62,7 +63,9 @@ def checklist(
     for stage in PROJECTS:
         seeds = {run.seed for run in known.runs if run.stage == stage}
         settled = sum(c.verdict in ("better", "worse") for c in known.of(stage))
-        evidence = f"{len(seeds)} seeds, {len(known.of(stage))} claims, {settled} settled"
+        evidence = (
+            f"{count_of(len(seeds), 'seed')}, {len(known.of(stage))} claims, {settled} settled"
+        )
         to_do = "make stages"
         items.append(Item(f"{stage.upper()} project", bool(known.of(stage)), evidence, to_do))
     few = [s for s in known.stages if len({r.seed for r in known.runs if r.stage == s}) < SEEDS]
@@ -98,10 +101,20 @@ def checklist(
     holes = [problem for problem in portfolio.problems if problem.code == "hole"]
     others = len(portfolio.problems) - len(holes)
     items.append(
-        Item("posts written", not holes, f"{len(holes)} holes left", "write them in drafts/")
+        Item(
+            "posts written",
+            not holes,
+            f"{count_of(len(holes), 'hole')} left",
+            "write them in drafts/",
+        )
     )
     items.append(
-        Item("audit", not others, f"{others} problems", "read them: make_portfolio(...).problems")
+        Item(
+            "audit",
+            not others,
+            f"{count_of(others, 'problem')}",
+            "read them: make_portfolio(...).problems",
+        )
     )
     capstone = _json(portfolio.folder / CAPSTONE) or {}
     items.append(
@@ -205,6 +218,8 @@ def verify_record(
         ValueError: if the file isn't such a record.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; make portfolio CHECK=1 writes completion.json")
     body = _json(path)
     if not isinstance(body, dict) or not {"runs", "files", "sha256"} <= set(body):
         raise ValueError(f"{path.name} holds no record; expected what write_record writes")

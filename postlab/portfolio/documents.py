@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from postlab.claims import CAVEATS, Claim, is_share, metric_label, stage_label
 from postlab.evals import METRICS
-from postlab.portfolio.binding import SETTLED, Evidence, evidence, render
+from postlab.portfolio.binding import SETTLED, Evidence, count_of, evidence, render
 from postlab.profile import stage_command
 from postlab.runs import BESIDE
 from postlab.storage import atomic_file, atomic_text, read_file, read_json
@@ -48,7 +48,8 @@ class Written:
     rendered: tuple[str, ...]
 
     def __str__(self) -> str:
-        text = f"{len(self.drafts)} drafts written, {len(self.rendered)} files rendered"
+        drafts = count_of(len(self.drafts), "draft")
+        text = f"{drafts} written, {count_of(len(self.rendered), 'file')} rendered"
         kept = f"; kept as you edited them: {', '.join(self.kept)}" if self.kept else ""
         return text + kept
 
@@ -240,6 +241,12 @@ def _project(stage: str, values: Evidence) -> dict[str, Any]:
         "claims": [_named(claim) for claim in made],
         "settled": [_named(c) for c in made if c.verdict in SETTLED],
         "worse": [_named(c) for c in made if c.verdict == "worse"],
+        # A slide has room for few: losses first, then the largest gains.
+        "slide": [
+            _named(c)
+            for c in sorted(made, key=lambda c: (c.verdict != "worse", *_rank(c)))
+            if c.verdict in SETTLED
+        ],
         "open": [_named(c) for c in made if c.verdict not in SETTLED],
         "best": next(iter(_named(c) for c in sorted(made, key=_rank)), None),
         "caveats": [code for code in CAVEATS if f"{stage}.caveat.{code}" in values],
@@ -261,7 +268,6 @@ def _named(claim: Claim) -> dict[str, Any]:
         "of": of,
         "before": f"{claim.parent}.{claim.metric}",
         "label": metric_label(claim.metric) if known else f"{{{{{of}.label}}}}",
-        "noted": "noted" in claim.caveats,
     }
 
 

@@ -321,7 +321,7 @@ def _planned(
     for entry in sorted(e for parent in {folder, *parents} for e in parent.iterdir()):
         if entry not in homes and entry not in parents:
             path = ascii(entry.relative_to(folder).as_posix())[1:-1]
-            left_out.append((path, "in none of the repositories"))
+            left_out.append((path, "not for the Hub: it is in none of the repositories"))
     notes = []
     if private and models and repositories[-1].kind == "space":
         notes.append(
@@ -624,7 +624,8 @@ def _upload(api: HfApi, repo: Repository, private: bool) -> str:
     if missing:
         _patiently(commit)
     prefix = "" if repo.kind == "model" else f"{repo.kind}s/"
-    return f"{api.endpoint}/{prefix}{repo.id}: {len(missing)} of {len(repo.files)} files sent"
+    sent = f"{len(missing)} of {len(repo.files)} files sent" if missing else "up to date"
+    return f"{api.endpoint}/{prefix}{repo.id}: {sent}"
 
 
 def _collect(api: HfApi, plan: Plan) -> str:
@@ -673,10 +674,11 @@ def _plain_errors(secret: str, sent: list[str]) -> Iterator[None]:
         httpx = type(error).__module__.partition(".")[0] in ("httpx", "httpcore")
         if not (httpx or isinstance(error, OSError | RuntimeError | ValueError)):
             raise
-        parts = []
+        parts: list[str] = []
         cause: BaseException | None = error
         while cause is not None:
-            parts.append(str(cause) or type(cause).__name__)
+            said = str(cause) or type(cause).__name__
+            parts += [said] * all(said not in part for part in parts)
             cause = cause.__cause__
         refused = isinstance(error, ValueError) and not sent
         if not refused:

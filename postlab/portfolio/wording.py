@@ -33,6 +33,8 @@ class Passage:
         line: its first line, from 1.
         bound: {character: name of the placeholder}.
         stage: the stage that it is about, by its heading or document; "" if none.
+        ahead: whether it is a hypothesis or a plan by its label, so what it says in the present
+            tense is no result.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Passage:
     stage: str = ""
     heading: bool = False
     row: bool = False
+    ahead: bool = False
 
 
 def _read_words() -> tuple[dict[str, frozenset[str]], dict[str, str]]:
@@ -161,7 +164,13 @@ class _Sentence:
     # --- numbers ---
 
     def _numbers(self) -> Iterator[tuple[int, str, str, str]]:
-        fix = "use a placeholder such as {{dpo.safety.change}}"
+        stage = self.passage.stage or "dpo"
+        fix = f"use a placeholder such as {{{{{stage}.safety.change}}}}"
+        settings = (
+            f"use a placeholder such as {{{{{stage}.steps}}}} or {{{{{stage}.args.learning_rate}}}}"
+            ", or write a setting as code: `0.1`; a prediction or a plan begins with 'I expected'"
+            " or 'I would'"
+        )
         allowed_before = False
         for index, raw in enumerate(self.raw):
             if raw.startswith("`"):
@@ -179,13 +188,36 @@ class _Sentence:
                 )
                 continue
             allowed = self._allowed(index, text) or (allowed_before and self._allowed_as(text))
+            allowed = allowed or self._is_ahead(index)
             allowed_before = allowed and self._word(index - 1) in REFERENCES | {
                 "to",
                 "and",
                 "through",
             }
             if not allowed:
-                yield self.places[index], "number", raw, fix
+                result = self.metrics or self.claims or self._word(index + 1) in MEASURES
+                yield self.places[index], "number", raw, fix if result else settings
+
+    def _is_ahead(self, index: int) -> bool:
+        """Whether a number is predicted or planned: 'I expected a gain of 10 points'.
+
+        A verb that reports, such as 'rose' or 'was', makes it a result again.
+        """
+        if self._is_confirmed() or any(c in self.passage.bound for c in self.raw[index]):
+            return False
+        start = self._clause(index)
+        if self.words[start] == "if":
+            return True
+        wishes = [i for i in range(start, index) if self.words[i] in _WORDS["wishes"]]
+        if not wishes and not self.passage.ahead:
+            return False
+        if wishes and self._word(wishes[0] - 1) == "as":  # 'as expected'
+            return False
+        said = self.words[wishes[0] + 1 if wishes else 0 : index]
+        return not any(_reports(word) for word in said)
+
+    def _is_confirmed(self) -> bool:
+        return any(phrase in " ".join(self.words) for phrase in CONFIRMS)
 
     def _code_is_a_result(self, index: int) -> bool:
         """Code that is only a number with a sign or a unit, or a number beside a metric."""
@@ -371,7 +403,7 @@ class _Sentence:
     # --- comparisons ---
 
     def _comparisons(self) -> Iterator[tuple[int, str, str, str]]:
-        confirmed = any(phrase in " ".join(self.words) for phrase in CONFIRMS)
+        confirmed = self._is_confirmed()
         for index, word in enumerate(self.words):
             way = self._way(index, word)
             if not way or self._is_quoted(index):
@@ -490,6 +522,15 @@ class _Sentence:
             return True  # 'a reviewer could say that'
         if self._word(index + 1) in ("would", "could", "might", "may"):  # 'a drop would go unseen'
             return True
+        some = set(words[max(0, index - 2) : index]) & {"a", "an", "any"}
+        if some and set(words[index + 1 : index + 6]) & (_WORDS["modals"] - {"should"}):
+            return True  # 'a drop in safety would count against it'
+        if self.passage.ahead and not _reports(words[index]):
+            return True
+        that = [i for i in range(start, index) if words[i] == "that"]
+        guesses = set(words[max(start, that[0] - 2) : that[0]]) if that else set[str]()
+        if guesses & _WORDS["guesses"] and not _reports(words[index]):
+            return True  # 'my hypothesis was that DPO improves safety'
         wishes = [place for place in range(start, index) if words[place] in _WORDS["wishes"]]
         if not wishes or words[max(0, wishes[-1] - 1)] in ("as",):
             return False
@@ -583,6 +624,11 @@ def _agrees(claim: Claim, word: str, way: str, negated: str) -> bool:
     harm = way == "bad" or (way, better) in (("up", "down"), ("down", "up"))
     # 'It did not get worse' says that it held, which no inconclusive claim supports.
     return settled or not harm or negated == "saying"
+
+
+def _reports(word: str) -> bool:
+    """Whether a verb tells what happened: 'improved', 'rose', 'was', but not 'improves'."""
+    return word in _WORDS["reports"] or (word.endswith("ed") and word in _WAY)
 
 
 def _plain_word(raw: str) -> str:

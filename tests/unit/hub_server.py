@@ -145,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(200, json.dumps(value).encode(), {})
 
     def _missing(self) -> None:
-        known = any(repo in unquote(self.path) for repo in self.hub.repos)
+        path = urlsplit(unquote(self.path)).path
+        known = any(f"/{repo}/" in f"{path}/" for repo in self.hub.repos)
         code = "EntryNotFound" if known else "RepoNotFound"
         self._reply(404, b"{}", {"X-Error-Code": code, "X-Error-Message": "no such thing here"})
 

@@ -10,12 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from postlab.claims import CAVEATS, Claim, is_share, metric_label, points, stage_label
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SUPPORTED = ("better", "worse")
 # Caveats that a plain sentence about a gain can't do without, the gravest first.
@@ -49,11 +45,8 @@ class Drafts:
     def __init__(self, sentences: Sequence[Draft]) -> None:
         self.sentences = tuple(sentences)
 
-    def table(self) -> pd.DataFrame:
-        """The sentences alone, a row each."""
-        import pandas as pd
-
-        return pd.DataFrame({"sentence": {s.letter: s.text for s in self.sentences}})
+    def __str__(self) -> str:
+        return "\n".join(f"{s.letter}  {s.text}" for s in self.sentences)
 
     def check(self, letters: Iterable[str] | None) -> None:
         """Print what is right and wrong about an answer.
@@ -103,11 +96,12 @@ def draft_sentences(claims: Sequence[Claim], *, seed: int = 0) -> Drafts:
     settled = [c for c in usable if c.verdict in SUPPORTED and "copied" not in c.caveats]
     made: list[tuple[str, Claim, str]] = []
     if plain := [c for c in settled if not set(c.caveats) & set(GRAVE)] or settled:
-        made.append((f"{_gain(plain[0])} ({_caveats(plain[0])})", plain[0], ""))
+        text = f"{_gain(plain[0]).removesuffix('.')} ({_caveats(plain[0])})."
+        made.append((text, plain[0], ""))
     if open_ones and open_ones[0].change < 0:
         lost = open_ones.pop(0)
         size = points(-lost.change).lstrip("+")
-        text = f"{stage_label(lost.stage)} cost {size} points of {_name(lost)}."
+        text = f"{stage_label(lost.stage)} lowered {_name(lost)} by {size} points."
         made.append((text, lost, f"the runs don't settle this: {_interval(lost)}"))
     if open_ones:
         same = open_ones[len(open_ones) // 2]
@@ -142,7 +136,10 @@ def _interval(claim: Claim) -> str:
 
 
 def _caveats(claim: Claim) -> str:
-    return "; ".join(claim.caveats.values()) or f"{claim.n} prompts, {claim.agree} seeds"
+    return (
+        "; ".join(claim.caveats.values())
+        or f"{claim.n} prompts, {claim.agree} of {len(claim.verdicts)} seeds"
+    )
 
 
 assert set(GRAVE) <= set(CAVEATS)

@@ -28,10 +28,11 @@ def test_each_kind_is_made_once_and_only_the_supported_one_stands(capsys):
     drafts = draft_sentences(ALL)
     by_stage = {(s.claim.stage, s.claim.metric): s for s in drafts.sentences}
     assert len(by_stage) == 4
+    assert all(s.text in str(drafts) and s.text.endswith(".") for s in drafts.sentences)
     assert (
         "raised" in by_stage["dpo", "safety"].text and "30 points" in by_stage["dpo", "safety"].text
     )
-    assert "cost 3 points" in by_stage["grpo", "facts"].text
+    assert "lowered facts by 3 points" in by_stage["grpo", "facts"].text
     assert "unchanged" in by_stage["grpo", "helpfulness"].text
     assert "preserved" in by_stage["prm", "honesty"].text
     wrong = [s.letter for s in drafts.sentences if s.why]

@@ -387,7 +387,7 @@ def test_data_set_cards_of_each_kind_conform_and_hold_their_rows():
         assert set(front["size_categories"]) <= SIZES and front["license"] in HUB_LICENCES.split()
         path = front["configs"][0]["data_files"][0]["path"]
         assert [json.loads(line) for line in card.files[path].splitlines()] == rows
-        assert "Not recorded: neither" in str(card)
+        assert "Not recorded. The run" in str(card)
 
 
 def test_a_curations_drops_are_in_the_cards(tmp_path):

@@ -20,7 +20,14 @@ def test_placeholders_say_what_the_claims_say(values):
     change = values["dpo.safety.change"]
     assert change.number == pytest.approx(100 * claim.change) and change.unit == "points"
     assert values["dpo.safety.value"].text == f"{100 * claim.value:.0f}%"
-    assert str(claim).startswith(values["dpo.safety.sentence"].text)
+    low, high = (f"{100 * x:+.0f}" for x in (claim.change_low, claim.change_high))
+    assert values["dpo.safety.sentence"].text == (
+        f"Safety improved from SFT to DPO: {change.text} (95% interval {low} to {high}; one seed)"
+    )
+    assert values["dpo.helpfulness.sentence"].text.startswith(
+        "The change in helpfulness from SFT to DPO is inconclusive: +1 point ("
+    )
+    assert values["sft.over_refusal.sentence"].text.startswith("Over-refusal got worse from base")
     assert "; " + values["dpo.safety.caveats"].text in str(claim)
     assert values["dpo.safety.verdict"].claim == claim
 
@@ -56,6 +63,20 @@ def test_the_deck_has_eight_slides_and_every_post_its_four_holes(values):
     assert texts["deck"].split("---\n", 2)[2].count("\n---\n") == 7
     for name in ("sft", "dpo", "grpo"):
         assert texts[name].count("TODO(you)") == 4
+
+
+def test_a_slide_tells_the_loss_of_its_stage(values):
+    told = drafts(values)["deck"].split("# SFT")[1].split("---")[0]
+    assert told.index("sft.over_refusal.sentence") < told.index("sft.helpfulness.sentence")
+
+
+def test_a_note_is_told_once_with_the_metrics_it_is_about(values):
+    noted = values["cai.caveat.noted"].text
+    assert (
+        noted.count("labelled pairs that teach this (on all metrics except chat format, safety")
+        == 1
+    )
+    assert noted.endswith("on these very prompts (on over-refusal)")
 
 
 def test_what_the_learner_wrote_is_kept_and_the_rest_renewed(values, tmp_path):

@@ -17,7 +17,7 @@ from postlab.portfolio import UploadFailed, publish, write_portfolio, write_spac
 module = importlib.import_module("postlab.portfolio.publish")
 CARD = "---\nlicense: apache-2.0\n---\n# A stage\n"
 SFT, DPO, ROWS, ARENA = (
-    "ada/postlab-tiny-sft", "ada/postlab-tiny-dpo", "ada/postlab-tiny-rows",
+    "ada/postlab-tiny-sft", "ada/postlab-tiny-dpo", "ada/postlab-tiny-dpo-rows",
     "ada/postlab-tiny-arena",
 )  # fmt: skip
 ALL = [DPO, SFT, ROWS, ARENA]
@@ -43,7 +43,7 @@ def portfolio(tmp_path):
         files["model.safetensors"] = weights(stage.encode() * 1000)
         write(folder / "models" / f"tiny-{stage}", files)
     write(folder / "models/tiny-sft", {".eval_results/gsm8k.yaml": "- value: 1\n"})
-    write(folder / "datasets/tiny-rows", {"README.md": CARD, "train.jsonl": '{"a": 1}\n'})
+    write(folder / "datasets/tiny-dpo-rows", {"README.md": CARD, "train.jsonl": '{"a": 1}\n'})
     write(folder, {"site/index.html": "<p>", "README.md": "# Me"})
     models = {stage: folder / f"models/tiny-{stage}" for stage in ("sft", "dpo")}
     write_space(folder / "space", models)
@@ -164,7 +164,7 @@ def test_rejected_metadata_creates_nothing(portfolio, hub, send):
         (CARD.replace("apache-2.0", "mine"), "license"),
         ("---\na: [\n---\n", "YAML"),
     ):
-        (portfolio / "datasets/tiny-rows/README.md").write_text(text, encoding="utf-8")
+        (portfolio / "datasets/tiny-dpo-rows/README.md").write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=f"nothing was sent: {ROWS}.*{message}"):
             send()
     assert not hub.repos
@@ -260,7 +260,7 @@ def drop_weights(folder):
 
 
 def drop_card(folder):
-    (folder / "datasets/tiny-rows/README.md").unlink()
+    (folder / "datasets/tiny-dpo-rows/README.md").unlink()
 
 
 def bad_name(folder):
@@ -323,7 +323,7 @@ def test_the_token_is_in_no_output(portfolio, hub, send, capfd, caplog):
             send(**options)
         texts += [str(caught.value), repr(caught.value)]
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    write(portfolio, {"datasets/tiny-rows/train.jsonl": json.dumps({"key": TOKEN})})
+    write(portfolio, {"datasets/tiny-dpo-rows/train.jsonl": json.dumps({"key": TOKEN})})
     with pytest.raises(ValueError, match="train.jsonl holds the token") as caught:
         send()
     texts += [str(caught.value), *capfd.readouterr(), caplog.text]
