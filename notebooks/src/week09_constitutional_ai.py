@@ -893,8 +893,7 @@ plot_cost(pd.DataFrame(rows))
 # (The oracle's kappa for 50 pairs is so low because all the other pairs count as ties.)
 #
 # So at this size, labelling the 193 pairs by hand would have been cheaper than training a critic. You'd pay for the critic once and could then use it for any number of pairs: at these prices it pays off from about 3,200 pairs on.
-# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels
-# per seed for the pairs that no rule is about, some $300 to $350 at $3 each.
+# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels per seed for pairs of sums, lists, facts and how-to's, some $300 to $350 at $3 each.
 #
 # Human labels also buy something that the figure doesn't show: they are the only way to *measure* a labeller. With fifty pairs that were labelled blind, you get a kappa with an interval. Without them, you have to take the
 # labeller's quality on trust.
