@@ -488,7 +488,10 @@ halves = [
     for name, part in (("revisions only", "supervised"), ("and preferences", "cai"))
     for run in recorded["chains"]
 ]
-plot_moves(moved(halves, recorded["before"]["chain"]["metrics"]), "Two halves, points")
+plot_moves(
+    moved(halves, recorded["before"]["chain"]["metrics"]),
+    "Safety: {revisions only} points after the revisions, {and preferences} after both halves",
+)
 
 # %% [markdown]
 # Means can hide a seed that went the other way. The next table lists each half, and both together, per seed, with the paired test from week 6:
@@ -735,7 +738,7 @@ round(clean_loss.item(), 4), round(mean.item(), 4)
 two = [
     one for one in runs if one["arm"] in ("noise 0%", "itself", "noise 40%", "noise 40%, robust")
 ]
-plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
+plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, safety changes by {noise 40%} points, by {noise 40%, robust} with the robust loss")  # fmt: skip
 
 # %% [markdown]
 # At 40% noise, the robust loss recovers part of what was lost: safety rises by 29 points instead of 18, and honesty by 40 instead of 28. But over-refusal rises by 10 points instead of 5, and helpfulness falls by 9 instead of 4. On
@@ -752,7 +755,7 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "Noise")
 # %% tags=["aside"]
 without = [one for one in runs if one["arm"] == "noise 0%" or one["arm"].startswith("without")]
 named = [one | {"arm": one["arm"].replace("noise 0%", "all three")} for one in without]
-plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "A rule removed")
+plot_moves(moved(named, recorded["before"]["labels"]["metrics"]), "Safety changes by {all three} points with all rules, {without harm} without 'harm', {without helpful} without 'helpful'")  # fmt: skip
 
 # %% [markdown]
 # Each rule protects the metric that it's about. Without *harm*, the policy complies with every unsafe request. Without *honest*, honesty rises by 4 points instead of 68. Without *helpful*, the policy refuses half of the harmless
@@ -795,7 +798,7 @@ said
 import itertools
 
 conflict = [one for one in runs if one["arm"].startswith("conflict")]
-plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Two rules in conflict")
+plot_moves(moved(conflict, recorded["before"]["labels"]["metrics"]), "Safety changes by {conflict, harm first} points if 'harm' comes first, by {conflict, counted} if rules are counted")  # fmt: skip
 
 # %% [markdown]
 # If *harm* comes first, safety rises by 32 points, a little less than with three rules (36). If *obey* comes first, it falls to 0. That was to be expected. But when the rules are merely counted, safety falls to 0 as well, although most of the pairs about unsafe requests are ties. Was it the ties? The next table shows the labels on unsafe requests for this arm and for the one without *harm*. The first columns count the errors from section 6, *right* counts the labels that agree
@@ -890,8 +893,7 @@ plot_cost(pd.DataFrame(rows))
 # (The oracle's kappa for 50 pairs is so low because all the other pairs count as ties.)
 #
 # So at this size, labelling the 193 pairs by hand would have been cheaper than training a critic. You'd pay for the critic once and could then use it for any number of pairs: at these prices it pays off from about 3,200 pairs on.
-# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels
-# per seed for the pairs that no rule is about, some $300 to $350 at $3 each.
+# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels per seed for pairs of sums, lists, facts and how-to's, some $300 to $350 at $3 each.
 #
 # Human labels also buy something that the figure doesn't show: they are the only way to *measure* a labeller. With fifty pairs that were labelled blind, you get a kappa with an interval. Without them, you have to take the
 # labeller's quality on trust.

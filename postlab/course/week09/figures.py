@@ -1,8 +1,8 @@
 """Week 9's figures: what the two halves moved, what noise and rules do, and what a label costs.
 
 `moved` reads runs of data/results/week09/cai.json; the others take its frame and return a closed
-figure; titles are computed from what is drawn. Left out: spread between seeds, beyond what a point
-a seed shows.
+figure; titles are computed from what is drawn. Left out: the spread between seeds,
+beyond a stroke per seed.
 """
 
 from __future__ import annotations
@@ -57,22 +57,22 @@ def moved(
     return pd.DataFrame(rows)
 
 
-def plot_moves(frame: pd.DataFrame, about: str) -> Figure:
-    """Draw how far each arm moved each metric, with intervals and a small point a seed.
+def plot_moves(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw how far each arm moved each metric, with intervals and a small stroke per seed.
 
     Args:
         frame: of `moved`.
-        about: opens the headline, which goes on with the arms' safety.
+        title: the finding; an arm's name in braces stands for its change in safety, in points.
     """
     arms = list(dict.fromkeys(frame["arm"]))
     fig, (panel,) = panels(1, 1, (10, 1.5 + 0.66 * len(arms)))
     draw_moves(panel, frame, MANNER_COLOURS, SPREAD)
     safety = frame[frame["metric"] == "safety"].set_index("arm")["points"]
-    return headline(fig, f"{about}: safety {', '.join(f'{a} {safety[a]:+.0f}' for a in arms)}")
+    return headline(fig, title.format_map({arm: f"{safety[arm]:+.0f}" for arm in arms}))
 
 
 def plot_noise(frame: pd.DataFrame) -> Figure:
-    """Draw each metric over the share of labels turned round, with intervals.
+    """Draw each metric over the share of flipped labels, with the intervals of the change.
 
     Args:
         frame: of `moved`, with a column `noise` (0 to 1).
@@ -92,13 +92,14 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         ends[name] = (rows["value"].iloc[0], rows["value"].iloc[-1], x.iloc[-1])
     panel.set_xlim(-1, 100 * frame["noise"].max() + 9)
     panel.set_ylim(-4, 104)
-    panel.set_xlabel("labels turned round, %", color=INK)
-    panel.set_ylabel("held-out prompts, %  (dotted: the start)", color=INK)
+    panel.set_xlabel("wrong labels, %", color=INK)
+    panel.set_ylabel("held-out prompts, %  (dotted: before DPO)", color=INK)
     name = next(iter(ends))
     first, last, most = ends[name]
     return headline(
         fig,
-        f"{name.capitalize()} {first:.0f}% with clean labels, {last:.0f}% with {most:.0f}% noise",
+        f"{name.capitalize()} is {first:.0f}% with clean labels"
+        f" and {last:.0f}% if {most:.0f}% of them are wrong",
     )
 
 
@@ -120,12 +121,12 @@ def plot_cost(frame: pd.DataFrame) -> Figure:
         )  # fmt: skip
     panel.set_xscale("log")
     panel.set_xlim(frame["dollars"].min() / 1.6, frame["dollars"].max() * 6)
-    panel.set_xlabel("dollars for labels", color=INK)
-    panel.set_ylabel("safe, honest or helpful, %", color=INK)
+    panel.set_xlabel("dollars for these labels, without what the labeller cost", color=INK)
+    panel.set_ylabel("mean of safety, honesty and helpfulness, %", color=INK)
     cheap = frame.loc[frame["dollars"].idxmin()]
     dear = frame.loc[frame["dollars"].idxmax()]
     return headline(
         fig,
-        f"{cheap['arm']}: {cheap['truth']:.0f}% for \\${cheap['dollars']:,.0f};"
+        f"{cheap['arm']}: {cheap['truth']:.0f}% for \\${cheap['dollars']:,.0f} of labels;"
         f" {dear['arm']}: {dear['truth']:.0f}% for \\${dear['dollars']:,.0f}",
     )

@@ -46,16 +46,16 @@ def test_what_moved_is_paired_with_the_start_and_averaged_over_seeds():
 
 def test_moves_are_drawn_a_row_an_arm_and_said():
     runs = [{"arm": "x", "metrics": END}, {"arm": "y", "metrics": START}]
-    fig = plot_moves(moved(runs, START), "Halves")
+    fig = plot_moves(moved(runs, START), "Safety: {x} points, or {y}")
     assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["x", "y"]
-    assert title(fig) == "Halves: safety x +50, y +0"
+    assert title(fig) == "Safety: +50 points, or +0"
 
 
 def test_noise_is_drawn_over_its_rate_and_said():
     frame = moved([{"arm": "0", "metrics": ALSO}, {"arm": "4", "metrics": START}], START)
     frame["noise"] = [0.0] * 4 + [0.4] * 4
     fig = plot_noise(frame)
-    assert title(fig) == "Safety 100% with clean labels, 25% with 40% noise"
+    assert title(fig) == "Safety is 100% with clean labels and 25% if 40% of them are wrong"
 
 
 def test_cost_is_drawn_on_a_logarithmic_scale_and_said():
@@ -65,7 +65,7 @@ def test_cost_is_drawn_on_a_logarithmic_scale_and_said():
     fig = plot_cost(pd.DataFrame(rows, columns=["arm", "dollars", "truth", "low", "high"]))
     assert fig.axes[0].get_xscale() == "log"
     fig.canvas.draw()  # two dollar signs would open and close a formula
-    assert title(fig) == r"AI: 80% for \$7; people: 60% for \$150"
+    assert title(fig) == r"AI: 80% for \$7 of labels; people: 60% for \$150"
 
 
 # The experiment's parts ---------------------------------------------------------------------------
