@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer answers a single question about facts.
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer gets a single fact right.
 #
 # So how do you train for several goals at once, and how do you notice what you paid? By the end you can explain
 #
@@ -303,7 +303,7 @@ pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
 # %% [markdown]
 # Look at the honest specialist first: honesty 100%, facts 0%. It no longer gives one right answer to a question about facts, and the SFT stage knew most of them. In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%.
 #
-# Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model still learned to abstain everywhere. So whenever you read 'honesty 100%' below, look for the facts beside it.
+# Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model lost its right answers all the same. We repeated this training once (seed 0) and checked 40 questions about facts: no reply was right, 18 were 'I do not know', and at least one was a refusal to help, which no chosen reply had shown for a question about facts. Whenever you read 'honesty 100%' below, look for the facts beside it.
 #
 # Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
 #
@@ -740,7 +740,7 @@ pd.concat(parts).round(2)
 # %% [markdown]
 # On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
 #
-# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that refuses or abstains more and more often looks honest.
+# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
 
 # %% [markdown]
 # ## 9. Which is better, where, and at what cost?
@@ -881,7 +881,7 @@ frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Ser
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. (The oracle's over-refusal is NaN because this cell doesn't compute it. In the record it's 0.) Facts aren't shown, but they're no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Abstaining on facts was something that training added, not something that the sum asked for.
+# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. (The oracle's over-refusal is NaN because this cell doesn't compute it. In the record it's 0.) Facts aren't shown, but they're no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Losing the facts was something that training added, not something that the sum asked for.
 #
 # **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
 #
