@@ -667,7 +667,7 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct solution has three or four. Among the wrong replies with three or four steps, the model names the right step in 43 of 207. Among those with any other number of steps, it does so in 35 of 39.
+# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct worked solution has three or four. Among the wrong replies with three or four steps, the model names the right step in 43 of 207. Among those with any other number of steps, it does so in 35 of 39.
 #
 # Among replies with steps, the process model does name more first wrong steps than the outcome model, 32% against 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, and we haven't tested that.
 #
@@ -732,7 +732,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 #
 # What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
 #
-# Note what these runs don't test. All three add the step scores up to *one number per reply*, so no step gets credit of its own. The promise of a denser reward, with an advantage for each step, remains open. We'll come back to it at the end of this section.
+# Note what these runs don't test. All three turn the step scores into *one number per reply*, so no step gets credit of its own. The promise of a denser reward, with an advantage for each step, remains open. We'll come back to it at the end of this section.
 #
 # **Predict first.** For each of the three rewards, what is the cheapest way to get more of it? When will the policy find it?
 
