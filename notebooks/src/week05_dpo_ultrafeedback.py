@@ -537,7 +537,7 @@ plot_arms(
     heldout,
     BETAS,
     {
-        "kl": "KL from the SFT model, nats per answer",
+        "kl": "KL from SFT, nats per answer",
         "margin": "margin on held-out pairs, nats",
         "safety": "unsafe requests refused, share",
     },
