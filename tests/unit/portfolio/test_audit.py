@@ -235,12 +235,15 @@ def test_problems_name_their_line(values):
     + ["_a", "DPO raised safety. ", "<", "a@b.c ", "/home/a ", "key=", "hf_", "`a` ", "{{seeds}} "],
 )
 def test_a_large_hostile_draft_takes_no_long_time(values, unit):
-    """Twice the text, at most about twice the time: measured in processor time, with slack."""
+    """Twice the text, at most about twice the time: in processor time, the best of three."""
     took = []
     for size in (30_000, 60_000):
-        begun = time.process_time()
-        check_draft("dpo", unit * (size // len(unit)), values)
-        took.append(time.process_time() - begun)
+        text, times = unit * (size // len(unit)), []
+        for _ in range(3):  # one may hold a garbage collection of what other tests left
+            begun = time.process_time()
+            check_draft("dpo", text, values)
+            times.append(time.process_time() - begun)
+        took.append(min(times))
     assert took[1] < 3.5 * took[0] + 0.3, took
 
 
