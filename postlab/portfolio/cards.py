@@ -116,6 +116,13 @@ class Card:
         """{path in the repository: text}, README.md first."""
         return {"README.md": str(self), **self.files}
 
+    def write(self, folder: Path) -> None:
+        """Write `contents` into the repository's folder, which is made if need be."""
+        for path, text in self.contents().items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_text(file, text)
+
 
 def model_card(
     stage: str,
@@ -336,10 +343,7 @@ def write_cards(profile: str | Path | Profile, *, to: Path | str, **how: Any) ->
     """
     cards = make_cards(profile, **how)
     for card in cards:
-        for path, text in card.contents().items():
-            file = Path(to) / card.name / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_text(file, text)
+        card.write(Path(to) / card.name)
     return [Path(to) / card.name for card in cards]
 
 

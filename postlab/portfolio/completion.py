@@ -85,7 +85,7 @@ def checklist(
             "curation on the card",
             bool(curated),
             ", ".join(curated) or "no card says what curation dropped",
-            "make_portfolio(..., curation=curate(rows))",
+            "make_portfolio(..., data={name: curate(rows)})",
         )
     )
     exported = _json(portfolio.folder / HANDOVER) or {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from postlab.portfolio.handover import copy_adapter, name_base
 from postlab.portfolio.space import write_space
 from postlab.profile import Profile
 from postlab.runs import MissingStage, find_stage
-from postlab.storage import atomic_text
 
 
 @dataclass(frozen=True)
@@ -100,15 +99,12 @@ def make_portfolio(
             copy_weights(known, stage, root=root, to=folder / place)
             if stage != "prm":  # it scores answers and gives none
                 answering[stage] = folder / place
-        for path, text in card.contents().items():
-            file = folder / place / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_text(file, text)
+        card.write(folder / place)
     if len(answering) > 1:
         write_space(folder / "space", answering)
-    made_here = Portfolio(folder, written, places, ())
-    problems = audit_documents(folder, known, expected=made_here.texts)
-    return Portfolio(folder, written, places, tuple(problems))
+    portfolio = Portfolio(folder, written, places, ())
+    problems = audit_documents(folder, known, expected=portfolio.texts)
+    return replace(portfolio, problems=tuple(problems))
 
 
 def copy_weights(known: Evidence, stage: str, *, to: Path, root: Path | str | None = None) -> None:
