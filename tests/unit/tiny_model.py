@@ -58,3 +58,20 @@ def build_tiny(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0
     LlamaForCausalLM(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def build_adapter(base: Path, folder: Path) -> Path:
+    """An adapter of that base which changes every projection by much, as if it had been trained."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=4, lora_alpha=8, task_type="CAUSAL_LM", init_lora_weights=False,
+        target_modules="all-linear",
+    )  # fmt: skip
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny_model import build_tiny
+from tiny_model import build_adapter, build_tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from postlab.models import (
@@ -34,17 +34,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(base, tmp_path_factory) -> Path:
-    """An adapter that changes every projection by much, as if it had been trained."""
-    folder = tmp_path_factory.mktemp("adapter") / "sft"
-    torch.manual_seed(1)
-    config = LoraConfig(
-        r=4, lora_alpha=8, task_type="CAUSAL_LM", init_lora_weights=False,
-        target_modules="all-linear",
-    )  # fmt: skip
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    return folder
+    return build_adapter(base, tmp_path_factory.mktemp("adapter") / "sft")
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from tiny_model import build_tiny
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tiny_model import build_adapter, build_tiny
+from transformers import AutoTokenizer
 
 from postlab.evals import evaluate
 from postlab.models import load_policy, make_servable
@@ -31,16 +29,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(base, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "sft" / "model"
-    torch.manual_seed(1)
-    config = LoraConfig(
-        r=4, lora_alpha=8, task_type="CAUSAL_LM", init_lora_weights=False,
-        target_modules="all-linear",
-    )  # fmt: skip
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    return folder
+    return build_adapter(base, tmp_path_factory.mktemp("run") / "sft" / "model")
 
 
 @pytest.fixture(scope="module")
