@@ -2,6 +2,7 @@
 
 - plots: stages and training logs as figures
 - layout: the panels, headlines and colours of every figure
+- schematics: boxes, arrows and rows of tokens, for pictures of ideas
 - voting: the arena, a blind vote between two replies
 - explorer: the rollout explorer for GRPO's groups
 - mixer: the soup mixer
@@ -25,23 +26,30 @@ from postlab.show.layout import (
 from postlab.show.mixer import soup_mixer
 from postlab.show.pages import WIDE, bundle, button, label, shown, table_html, text_html
 from postlab.show.plots import plot_stages, plot_training
+from postlab.show.schematics import FROZEN, PHONE, arrow, box, canvas, note, tokens
 from postlab.show.voting import arena
 
 __all__ = [
+    "FROZEN",
     "GREY",
     "MANNER_COLOURS",
     "PALE",
+    "PHONE",
     "WIDE",
     "Answer",
     "Group",
     "TokenChooser",
     "arena",
+    "arrow",
+    "box",
     "bundle",
     "button",
+    "canvas",
     "draw_moves",
     "draw_seeds",
     "headline",
     "label",
+    "note",
     "panels",
     "plot_stages",
     "plot_training",
@@ -53,6 +61,7 @@ __all__ = [
     "table_html",
     "text_html",
     "token_chooser",
+    "tokens",
 ]
 
 _doors.publish(__name__)
