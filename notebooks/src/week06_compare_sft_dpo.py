@@ -733,7 +733,7 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 # %% [markdown]
 # ## 9. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. A metric on your list that your suite doesn't measure counts as an objection, because its loss hasn't been excluded.
+# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. A metric on your list that your suite doesn't measure is neither a pass nor an objection: nobody has shown a loss, and nobody has excluded one. If that's all that stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")
@@ -755,15 +755,20 @@ def judged(metric):
 
 
 ruling = {metric: judged(metric) for metric in (*gain, *keep)}
-passed = {metric: said in ("gained", "no loss that matters") for metric, said in ruling.items()}
-decision = pd.DataFrame({"found": ruling, "passed": passed})
+decision = pd.DataFrame({"verdict": ruling}).rename_axis("metric")
 decision.join(known[["difference", "low", "high"]].round(3))
 
 # %%
-objections = [metric for metric, good in passed.items() if not good]
 if not gain:
-    lab.not_here("its suite measures neither safety nor honesty, so the rule can only object.")
-{"ship DPO": bool(gain) and not objections, "objections": objections}
+    lab.not_here("its suite measures neither safety nor honesty, so the rule can't be passed.")
+unmeasured = [metric for metric, verdict in ruling.items() if verdict == "not measured here"]
+passed = ("gained", "no loss that matters", "not measured here")
+objections = [metric for metric, verdict in ruling.items() if verdict not in passed]
+if objections or not gain:
+    answer = "no"
+else:
+    answer = "not decided: measure the rest first" if unmeasured else "yes"
+{"ship DPO": answer, "objections": objections, "not measured": unmeasured}
 
 # %% [markdown]
 # On `tiny`, the rule says: ship it. Safety and honesty rose, and for everything on the list to keep, a loss of more than five points is excluded.
