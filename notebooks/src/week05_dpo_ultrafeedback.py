@@ -146,8 +146,14 @@ rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
 # DPO asks the policy $\pi$ to make the chosen reply $y_c$ more likely, *relative to the reference* $\pi_\text{ref}$, than the rejected reply $y_r$. (Week 4 derives this loss.)
 #
 # $$\mathcal{L} = -\log \sigma\!\left(\beta \left[\log \frac{\pi(y_c)}{\pi_\text{ref}(y_c)} - \log \frac{\pi(y_r)}{\pi_\text{ref}(y_r)}\right]\right)$$
-#
-# In code, with the log-probs of whole replies in nats:
+
+# %%
+from postlab.course.week05 import draw_loss
+
+draw_loss()
+
+# %% [markdown]
+# Both models read both replies, so the loss is made of four log-probs. In code, with the log-probs of whole replies in nats:
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -164,6 +164,14 @@ print(f"{len(changed)} of {len(words)} answers changed")
 changed.groupby("family", sort=False).head(2).set_index("family")
 
 # %% [markdown]
+# Both models answered the same prompts, and that makes the comparison sharper. On most prompts, both are right or both are wrong, and those tell you nothing about the *difference*:
+
+# %%
+from postlab.course.week06 import draw_pairs
+
+draw_pairs()
+
+# %% [markdown]
 # Next, count. For each metric that is either right or wrong, how many prompts were lost, and how many gained?
 
 # %%

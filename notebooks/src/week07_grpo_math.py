@@ -283,6 +283,14 @@ loss.item(), torch.autograd.grad(loss, logps)[0].tolist()
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r_1 \ldots r_G)}{\operatorname{std}(r_1 \ldots r_G) + \varepsilon}$$
 
+# %%
+from postlab.course.week07 import draw_groups
+
+draw_groups()
+
+# %% [markdown]
+# Two things to notice. The reward is paid for the whole answer, so every token of an answer gets the same advantage. And if all the answers of a group are right, or all are wrong, every advantage is zero and the group contributes no gradient.
+
 # %% [markdown]
 # ### Exercise 7.2 · about 10 minutes · medium
 #
@@ -839,7 +847,9 @@ both[both["family"] == family].head(8)
 from postlab.evals import compare
 
 table = compare({parent: before, "grpo": after})
-plot_stages(table, profile=lab.profile.name)
+drawn = ["arithmetic", "arithmetic_sampled", "facts", "lists", "safety", "honesty"]
+drawn += ["helpfulness", "instructions", "gsm8k_strict", "gsm8k_lenient"]  # what the suite measures
+plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 
 # %% [markdown]
 # Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second moves up to the first. On `tiny` both moved, because the habit itself changed. (`t4` and `rented` measure only the greedy answer.)

@@ -776,6 +776,14 @@ same[["task", "answer", "mean", "gym_reward", "example"]]
 # | no clip | | the same, without a clip |
 # | GSPO | Qwen | the same, with one ratio per answer, a much narrower clip, and answer means |
 #
+# The last rows of the table differ in what is clipped:
+
+# %%
+from postlab.course.week08 import draw_ratios
+
+draw_ratios()
+
+# %% [markdown]
 # There are five seeds per arm, all starting from the policy of week 5. In a first trial with 40 batches, all arms ended at the ceiling and couldn't be told apart. So these runs stop after twelve batches, and the last three arms, with the run they're compared with, after five. They show how *fast* each arm learns, not where it would end up. Only *four steps* still reached the ceiling. No arm was tuned: all of them use the learning rate of the
 # recipe.
 #

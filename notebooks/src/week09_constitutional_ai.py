@@ -45,6 +45,14 @@ lab = postlab.start(week=9)
 # In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs dollars, and you wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
 # a model does the rest: it criticises replies, revises them and compares them.
 #
+# The method has two halves. In both of them, a model reads replies with the rules at hand:
+
+# %%
+from postlab.course.week09 import draw_halves
+
+draw_halves()
+
+# %% [markdown]
 # Our constitution is a YAML file with a list of rules in order of priority. Each rule has an id, a text and some examples. The file also contains the wording of two requests to the model, *check* and *revise*. Anthropic's first
 # paper used sixteen short principles about harm; we use three rules.
 

@@ -77,8 +77,14 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The verifier accepts the third reply because its answer is 57, but all three of its steps are labelled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch.
-#
+# The verifier accepts the third reply because its answer is 57, but all three of its steps are labelled wrong. The first addition is wrong, and nothing after it can repair the solution. This is the case that a verifier of final answers can't catch:
+
+# %%
+from postlab.course.week10 import draw_rewards
+
+draw_rewards()
+
+# %% [markdown]
 # ## 2. Which token carries the label?
 #
 # A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: there, a causal model has read the whole step and nothing of the next one. All other tokens get the label -100, which the loss ignores.

@@ -39,6 +39,14 @@ import postlab
 lab = postlab.start(week=11)
 
 # %% [markdown]
+# Each of the methods below combines the judges in another place, and that decides how much it costs to change your mind about their weights:
+
+# %%
+from postlab.course.week11 import draw_places
+
+draw_places()
+
+# %% [markdown]
 # ## 1. Three judges who disagree
 #
 # We need judges that conflict, so we build three:

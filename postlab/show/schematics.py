@@ -7,11 +7,12 @@ that is `PHONE` units wide can be read at 400 pixels. Left out: layout. Who draw
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from postlab.claims import INK
-from postlab.show.layout import GREY, PALE, headline, panels
+from postlab.show.layout import GREY, PALE, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +30,18 @@ def canvas(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
         height: the same.
         title: the finding, as a sentence; it takes its own room above the canvas.
     """
-    whole = height + 6 * bool(title)
+    lines = textwrap.wrap(title, int(0.8 * width))
+    room = 2.6 * len(lines) + 1.4 * bool(lines)
+    whole = height + room
     fig, (axes,) = panels(1, 1, (width / 10, whole / 10))
     fig.set_layout_engine("none")
     axes.set_position((0, 0, 1, height / whole))  # exactly one unit to 0.1 inch
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    return (headline(fig, title) if title else fig), axes
+    if lines:
+        above, text = 1 - 0.6 / whole, "\n".join(lines)
+        fig.suptitle(text, x=1 / width, y=above, ha="left", weight="bold", size=13.5, color=INK)
+    return fig, axes
 
 
 def box(

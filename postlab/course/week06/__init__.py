@@ -1,6 +1,7 @@
 """Week 6, comparing SFT and DPO.
 
 - figures: the notebook's figures
+- pictures: the picture of its main idea
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
@@ -14,8 +15,10 @@ from postlab.course.week06.figures import (
     plot_power,
     plot_seeds,
 )
+from postlab.course.week06.pictures import draw_pairs
 
 __all__ = [
+    "draw_pairs",
     "plot_bootstrap",
     "plot_detectable",
     "plot_judges",

@@ -1,6 +1,7 @@
 """Week 7, the mathematics of GRPO.
 
 - figures: the notebook's figures
+- pictures: the picture of its main idea
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
@@ -15,8 +16,10 @@ from postlab.course.week07.figures import (
     plot_reuse,
     plot_schedule,
 )
+from postlab.course.week07.pictures import draw_groups
 
 __all__ = [
+    "draw_groups",
     "plot_climb",
     "plot_gains",
     "plot_hunt",

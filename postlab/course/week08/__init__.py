@@ -2,6 +2,7 @@
 
 - figures: the notebook's figures
 - figures_hack, figures_ablations, figures_tasks: figures of the recorded experiments
+- pictures: the picture of its main idea
 - rewards: a reward with a hole in it
 - resampling: DAPO's dynamic sampling for TRL
 - gym: puzzles from reasoning-gym
@@ -15,10 +16,12 @@ from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
 from postlab.course.week08.figures_tasks import plot_probes, plot_seen_and_unseen
 from postlab.course.week08.gym import RUNS_ANSWERS, gym_reward, gym_rows
+from postlab.course.week08.pictures import draw_ratios
 from postlab.course.week08.resampling import dynamic_sampling
 from postlab.course.week08.rewards import nothing_false_reward
 
 __all__ = [
+    "draw_ratios",
     "RUNS_ANSWERS",
     "by_prompt",
     "curves",

@@ -5,6 +5,7 @@
 - record: the recorded experiment as arrays and frames
 - levels: what a constraint costs
 - volumes: the hypervolumes of measured policies, with intervals
+- pictures: the picture of its main idea
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
@@ -14,6 +15,7 @@ from postlab.course.week11.figures import plot_front, plot_volumes
 from postlab.course.week11.figures_methods import plot_doses, plot_dual, plot_soups, plot_weights
 from postlab.course.week11.figures_own import plot_own_front
 from postlab.course.week11.levels import best_rows
+from postlab.course.week11.pictures import draw_places
 from postlab.course.week11.record import (
     METHODS,
     STARTS,
@@ -29,6 +31,7 @@ from postlab.course.week11.record import (
 from postlab.course.week11.volumes import Hypervolume, chosen_hypervolume, hypervolumes
 
 __all__ = [
+    "draw_places",
     "METHODS",
     "STARTS",
     "Hypervolume",
