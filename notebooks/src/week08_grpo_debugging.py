@@ -905,7 +905,7 @@ for finding in diagnose(run.log):
 from postlab.evals import compare
 from postlab.show import plot_stages
 
-SHOWN = ["arithmetic_sampled", "facts", "helpfulness", "safety", "honesty"]
+SHOWN = ["arithmetic_sampled", "facts", "safety", "honesty"]
 SHOWN += ["instructions", "gsm8k_strict", "gsm8k_lenient"]  # which the other profiles measure
 stages = compare(lab.results(*lab.chain("grpo")))
 plot_stages(stages[stages["metric"].isin(SHOWN)], profile=lab.profile.name)

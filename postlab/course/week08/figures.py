@@ -44,7 +44,7 @@ def plot_signals(
     Raises:
         ValueError: if one of them was never logged, naming what was.
     """
-    fig, places = panels(1, len(names), (9, 2.7))
+    fig, places = panels(1, len(names), (8.6, 2.5))
     phrases = []
     for panel, name in zip(places, names, strict=True):
         entries = [entry for entry in log_history if name in entry]

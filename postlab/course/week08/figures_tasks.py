@@ -80,7 +80,7 @@ def plot_probes(frame: pd.DataFrame) -> Figure:
     frame = frame.reset_index(drop=True)
     tasks = list(dict.fromkeys(frame["task"]))
     gaps = frame["task"].map(tasks.index)
-    fig, (panel,) = panels(1, 1, (9, 1.4 + 0.25 * (len(frame) + len(tasks))))
+    fig, (panel,) = panels(1, 1, (8.6, 1.4 + 0.21 * (len(frame) + len(tasks))))
     for row, gap in zip(frame.itertuples(), gaps, strict=True):
         at, raised = row.Index + 0.8 * gap, row.raised == row.puzzles
         panel.barh(at, 0 if raised else row.mean, 0.72, color=KIND_COLOURS[row.kind])
