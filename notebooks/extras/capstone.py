@@ -13,6 +13,26 @@
 # The worked example uses the embedded model in every profile: eight short runs of DPO, about three minutes in all on two CPU cores. What it finds is *mechanism, not capability*.
 
 # %% tags=["setup"]
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+if not any(importlib.metadata.distributions(name="postlab")):
+    # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
+    clones = [p for p in (Path("../.."), Path()) if (p / "postlab" / "install.py").exists()]
+    files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
+    if not sources:
+        sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")
+    print("Installing postlab from", sources[0])
+    for module in (["pip", "install", "-q", f"postlab[train] @ {sources[0]}"], ["postlab.install"]):
+        done = subprocess.run([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stderr}\npip failed: read its error above, then run this cell again.")
+    importlib.invalidate_caches()
 import postlab
 
 lab = postlab.start()
