@@ -118,7 +118,7 @@ nbval nbval-extras: setup  # in order, as a later week uses an earlier one's sta
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
 	status=0; for notebook in $(CHOSEN_NOTEBOOKS); do \
 		POSTLAB_PROFILE=tiny POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
-			--nbval-cell-timeout=600 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
+			--nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
 	done; exit $$status
 
 rehearsal: setup
