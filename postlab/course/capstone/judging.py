@@ -14,8 +14,10 @@ the registered one decides.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from postlab.claims import is_share, metric_label, points, signed
 from postlab.course.capstone.proposal import SEEDS, Prediction, Proposal, Registration
 from postlab.stats import SIGNIFICANCE, blocked_differences, holm, paired_difference
+from postlab.storage import atomic_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +105,17 @@ class Judgement:
         from postlab.portfolio import render
 
         return render(self.draft(), self.values())
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `capstone.json`, which a portfolio's checklist reads, into a folder; its path."""
+        path = Path(folder) / "capstone.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "question": self.proposal.question, "verdict": self.verdict, "why": self.why,
+            "sha256": self.sha256, "registered": self.registered, "deviations": self.deviations,
+        }  # fmt: skip
+        atomic_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return path
 
 
 _TEXTS = ("question", "why", "stopping")
