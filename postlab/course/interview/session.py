@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 LONGEST = 20_000  # characters of an answer
 Chat = Callable[[list[dict[str, str]]], str]
 _PAGE = "font-size:15px;line-height:1.5;color:var(--jp-ui-font-color1,inherit)"
-# A checkbox's label is one line that is cut off, unless the page says otherwise.
+# Unless the page says otherwise, a checkbox's label is one line that is cut off, and a wide table
+# widens the widget instead of scrolling.
 _STYLE = """<style>
-.postlab-points .widget-checkbox { height: auto; margin: 6px 2px; }
-.postlab-points .widget-label-basic, .postlab-points .widget-label-basic span {
+.postlab-interview .widget-html-content { min-width: 0; }
+.postlab-interview .widget-checkbox { height: auto; margin: 6px 2px; }
+.postlab-interview .widget-label-basic, .postlab-interview .widget-label-basic span {
   white-space: normal; overflow: visible; line-height: 1.4; height: auto; font-size: 15px; }
 </style>"""
 _ASK = """You grade an answer from a mock interview on one point of its rubric. Question, point and
@@ -237,7 +239,6 @@ class Interview:
             layout={"width": "auto", "height": "160px"},
         )
         self._points = ipywidgets.VBox([], layout=WIDE)
-        self._points.add_class("postlab-points")
         self._show = button("Show rubric", lambda _: self._reveal(), "primary")
         self._save = button("Save grade", lambda _: self._act(), "primary")
         self._next = button("Next", lambda _: self.next())
@@ -257,6 +258,7 @@ class Interview:
             [style, self._page, self._asking, bar, self._status],
             layout={"max_width": "1000px", **WIDE},
         )
+        self.widget.add_class("postlab-interview")
 
     def _refresh(self) -> None:
         """Show the question that waits for an answer."""
