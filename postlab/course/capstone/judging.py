@@ -47,13 +47,11 @@ class Judgement:
         deviations: in what the runs differ from what was registered.
     """
 
-    proposal: Proposal
+    registration: Registration
     verdict: str
     why: str
     table: pd.DataFrame
     deviations: tuple[str, ...]
-    sha256: str | None = None
-    registered: str | None = None
 
     def __str__(self) -> str:
         text = f"{self.verdict.capitalize()}: {self.why}"
@@ -63,11 +61,12 @@ class Judgement:
         """Each text and number of `draft` as a placeholder's value, for a portfolio."""
         from postlab.portfolio import Value
 
-        texts: dict[str, Any] = {name: getattr(self.proposal, name) for name in _TEXTS}
+        proposal = self.registration.proposal
+        texts: dict[str, Any] = {name: getattr(proposal, name) for name in _TEXTS}
         texts |= {
-            "predicted": described(self.proposal.prediction), "verdict": self.verdict,
-            "reason": self.why, "because": self.proposal.prediction.because,
-            "sha256": self.sha256 or "none", "registered": self.registered or "never",
+            "predicted": described(proposal.prediction), "verdict": self.verdict,
+            "reason": self.why, "because": proposal.prediction.because,
+            "sha256": self.registration.sha256, "registered": self.registration.time,
         }  # fmt: skip
         texts |= {f"deviation.{n}": text for n, text in enumerate(self.deviations)}
         for n, row in enumerate(self.table.to_dict("records")):
@@ -111,8 +110,9 @@ class Judgement:
         path = Path(folder) / "capstone.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {
-            "question": self.proposal.question, "verdict": self.verdict, "why": self.why,
-            "sha256": self.sha256, "registered": self.registered, "deviations": self.deviations,
+            "question": self.registration.proposal.question, "verdict": self.verdict,
+            "why": self.why, "sha256": self.registration.sha256,
+            "registered": self.registration.time, "deviations": self.deviations,
         }  # fmt: skip
         atomic_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         return path
@@ -137,7 +137,7 @@ def size_text(metric: str, size: float) -> str:
 
 
 def judge(
-    registered: Registration | Proposal,
+    registered: Registration,
     frames: Frames,
     *,
     metric: str | None = None,
@@ -147,7 +147,7 @@ def judge(
     """Compare what was predicted with what was measured.
 
     Args:
-        registered: what `register` returned; a bare `Proposal` can't be confirmed.
+        registered: what `register` or `read_registration` returned.
         frames: {arm: {seed: frame of `evaluate`, or None for a run without one}}.
         metric: if you judge by another metric than the registered one.
         minutes: that all runs took, for the comparison with the budget.
@@ -162,10 +162,8 @@ def judge(
     """
     import pandas as pd
 
-    proposal = registered.proposal if isinstance(registered, Registration) else registered
-    predicted, notes = proposal.prediction, []
-    if not isinstance(registered, Registration):
-        notes.append("the proposal was not registered before the runs")
+    proposal, notes = registered.proposal, []
+    predicted = proposal.prediction
     metric = metric or predicted.metric
     if metric != predicted.metric:
         notes.append(f"judged by {metric!r} and not by {predicted.metric!r}, as registered")
@@ -184,14 +182,10 @@ def judge(
         row["p"] = float(p)
     decisive = next(r for r in rows if (r["arm"], r["metric"]) == (predicted.arm, metric))
     verdict, why = _verdict(decisive, predicted)
-    if not isinstance(registered, Registration) or metric != predicted.metric:
+    if metric != predicted.metric:
         verdict = "inconclusive"
         why = f"this isn't a test of a registered prediction, so it can only suggest one. {why}"
-    made = registered if isinstance(registered, Registration) else None
-    return Judgement(
-        proposal, verdict, why, pd.DataFrame(rows), tuple(dict.fromkeys(notes)),
-        made.sha256 if made else None, made.time if made else None,
-    )  # fmt: skip
+    return Judgement(registered, verdict, why, pd.DataFrame(rows), tuple(dict.fromkeys(notes)))
 
 
 def _usable(proposal: Proposal, frames: Frames, notes: list[str]) -> dict[str, dict[int, Any]]:

@@ -148,11 +148,8 @@ def test_each_deviation_is_listed(proposal, tmp_path):
         assert part in text  # fmt: skip
 
 
-def test_another_metric_or_no_registration_confirms_nothing(proposal, tmp_path):
+def test_another_metric_confirms_nothing(proposal, tmp_path):
     runs = frames(0.5, 0.8, proposal.seeds)
-    unregistered = judge(proposal, runs)
-    assert unregistered.verdict == "inconclusive"
-    assert "not registered" in unregistered.deviations[0]
     assert judge(register(proposal, tmp_path), runs, metric="safety").verdict == "inconclusive"
 
 
@@ -312,7 +309,9 @@ def test_a_saved_verdict_is_what_the_checklist_reads(proposal, tmp_path):
     path = judgement.save(tmp_path / "portfolio")
     record = json.loads(path.read_text(encoding="utf-8"))
     assert path.name == completion.CAPSTONE and record["verdict"] == judgement.verdict
-    assert record["sha256"] == proposal.sha256 and record["registered"] == judgement.registered
+    assert (
+        record["sha256"] == proposal.sha256 and record["registered"] == judgement.registration.time
+    )
 
 
 def test_the_bill_adds_up_and_stays_under_the_budget():
