@@ -38,8 +38,9 @@ SLOW_TESTS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/slow/test_*.py
 SLOW_TESTS += tests/rehearsal/test_whole.py
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 NOTEBOOKS := $(wildcard notebooks/week*.ipynb)
+EXTRAS := $(wildcard notebooks/extras/*.ipynb)
 
-.PHONY: help setup stages week lab notebooks portfolio colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth gpu-code built nbval rehearsal
+.PHONY: help setup stages week lab notebooks portfolio colab release rehearse gpu-smoke architecture test test-all bench lint unit unit-unsloth gpu-code built nbval nbval-extras rehearsal
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,7 +63,7 @@ week: setup  ## one week as a script: make week N=05
 lab: setup  ## open the notebooks in JupyterLab (on a remote machine: prints the SSH tunnel command)
 	@$(WITH_PROFILE) exec $(PY) .ci/lab.py
 
-notebooks: setup  ## build and execute the notebooks from notebooks/src (N=05: only that one)
+notebooks: setup  ## build and execute the notebooks from notebooks/src and notebooks/extras (N=05: only that week)
 	@$(WITH_PROFILE) $(PY) notebooks/build.py $(N)
 
 portfolio: setup  ## runs/<profile>/portfolio: cards, pages, posts and slides from your runs, and what is left to do (CHECK=1: the checklist)
@@ -88,7 +89,7 @@ bench: setup  ## our stages against plain TRL
 
 test: lint unit unit-unsloth gpu-code built nbval rehearsal  ## lint, unit tests, every notebook's cells, a short rehearsal; once set up, no network
 
-test-all: test  ## the same, the slow tests, and the GPU's where there is one
+test-all: test nbval-extras  ## the same, the extras, the slow tests, and the GPU's where there is one
 	$(SIDE_BY_SIDE) $(SLOW_TESTS)
 
 lint: setup
@@ -111,11 +112,13 @@ gpu-code: setup  # Unsloth's GPU code on a CPU, in processes that these tests st
 built: setup
 	$(PYTEST) tests/notebooks
 
-nbval: setup  # one notebook after the other, in order: a later week uses an earlier one's stage
+nbval: CHOSEN_NOTEBOOKS = $(NOTEBOOKS)
+nbval-extras: CHOSEN_NOTEBOOKS = $(EXTRAS)
+nbval nbval-extras: setup  # in order, as a later week uses an earlier one's stage
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	status=0; for notebook in $(NOTEBOOKS); do \
+	status=0; for notebook in $(CHOSEN_NOTEBOOKS); do \
 		POSTLAB_PROFILE=tiny POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
-			--nbval-cell-timeout=600 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
+			--nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
 	done; exit $$status
 
 rehearsal: setup

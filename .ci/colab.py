@@ -106,8 +106,7 @@ def rewrite(address: str | None) -> int:
     import build
 
     set_address(ROOT / "pyproject.toml", address)
-    sources = sorted((build.NOTEBOOKS / "src").glob("week*.py"))
-    return sum([build.sync(source, address) for source in sources])
+    return sum([build.sync(source, address) for source in build.all_sources()])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ THEN = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can name
 
 def contents(root: Path) -> list[Path]:
     """The files of the zip, relative to the clone, in order."""
-    paths = [root / name for name in FILES] + list((root / "notebooks").glob("week*.ipynb"))
+    notebooks = [*root.glob("notebooks/week*.ipynb"), *root.glob("notebooks/extras/*.ipynb")]
+    paths = [root / name for name in FILES] + notebooks
     for folder in FOLDERS:
         paths += [path for path in (root / folder).rglob("*") if path.is_file()]
     relative = [path.relative_to(root) for path in paths]

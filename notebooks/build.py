@@ -1,11 +1,12 @@
 """Build the notebooks from their percent scripts: `make notebooks`, or `make notebooks N=05`.
 
-Each script in notebooks/src becomes a notebook beside this file, executed from top to bottom in a
-runs folder of its own, so that its outputs show the training and not an earlier run's leftovers.
+Each script in notebooks/src becomes a notebook beside this file, and each in notebooks/extras one
+beside itself. They are executed from top to bottom in a runs folder of their own, so that their
+outputs show the training and not an earlier run's leftovers.
 What differs from one machine or build to the next (cell ids, timestamps, folders, addresses of
 objects) is taken out. Two options execute nothing: `--check` says which notebooks differ from their
 sources in input cells, and `--sync` takes over what needs no execution, setup cells and prose.
-`--extra capstone` builds notebooks/extras/capstone.py.
+A week's number takes that week alone, `--extra capstone` notebooks/extras/capstone.py alone.
 Left out: widget state, which only a running kernel can give.
 """
 
@@ -36,12 +37,13 @@ from postlab.runs import note_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+BUILD_EXTRA = ".venv/bin/python notebooks/build.py --extra"
 COLAB = "https://colab.research.google.com"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SETUP_HEADER = '# %% tags=["setup"]\n'
-# One cell for all weeks. It installs where postlab is not yet: on Colab, or in a kernel that is not
-# the clone's own .venv. It asks for the installed package, since `import postlab` also succeeds in
-# any folder that holds a clone. pip gets a place as a URI, which may hold spaces and brackets.
+# One cell for all notebooks. It installs where postlab is not yet: on Colab, or in a kernel that is
+# not the clone's own .venv. It asks for the installed package, since `import postlab` also succeeds
+# in any folder that holds a clone. pip gets a place as a URI, which may hold spaces and brackets.
 SETUP_CELL = r"""
 import importlib.metadata
 import subprocess
@@ -50,7 +52,7 @@ from pathlib import Path
 
 if not any(importlib.metadata.distributions(name="postlab")):
     # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
-    clones = [p for p in (Path(".."), Path()) if (p / "postlab" / "install.py").exists()]
+    clones = [p for p in (Path("CLONE"), Path()) if (p / "postlab" / "install.py").exists()]
     files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
     # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
     files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
@@ -66,7 +68,7 @@ if not any(importlib.metadata.distributions(name="postlab")):
     importlib.invalidate_caches()
 import postlab
 
-lab = postlab.start(week=WEEK)
+lab = postlab.start(WEEK)
 """.lstrip()
 
 
@@ -76,21 +78,46 @@ def repository(pyproject: Path = ROOT / "pyproject.toml") -> str | None:
     return project.get("urls", {}).get("Repository")
 
 
-def week_number(source: Path) -> int:
-    return int(re.match(r"week(\d\d)_", source.name)[1])
+def all_sources() -> list[Path]:
+    """The scripts of all notebooks: the weeks in their order, then the extras."""
+    return sorted((NOTEBOOKS / "src").glob("week*.py")) + sorted(
+        (NOTEBOOKS / "extras").glob("*.py")
+    )
 
 
-def setup_cell(week: int, url: str | None) -> str:
-    """The setup cell of a week; with an address, that is the last place it installs from."""
+def week_number(source: Path) -> int | None:
+    """The week of a script, or None if it is an extra."""
+    match = re.match(r"week(\d\d)_", source.name)
+    return int(match[1]) if match else None
+
+
+def notebook_path(source: Path) -> Path:
+    """Where the notebook of a script is: an extra's is beside its script."""
+    folder = NOTEBOOKS if week_number(source) else source.parent
+    return folder / f"{source.stem}.ipynb"
+
+
+def build_command(source: Path) -> str:
+    """The command that builds the notebook of this script alone."""
+    week = week_number(source)
+    return f"make notebooks N={week:02d}" if week else f"{BUILD_EXTRA} {source.stem}"
+
+
+def setup_cell(week: int | None, url: str | None) -> str:
+    """The setup cell of a week, or of an extra (None), which is one folder deeper in the clone.
+
+    With an address, that is the last place it installs from.
+    """
     line = f'    sources.append("git+{url}")' if url else ""
     if len(line) > 100:  # longer than a line may be, and there is nowhere to break it
         line += "  # fmt: skip"
     cell = SETUP_CELL.replace("    ADDRESS\n", line and f"{line}\n")
-    return cell.replace("WEEK", str(week))
+    cell = cell.replace("CLONE", ".." if week else "../..")
+    return cell.replace("WEEK", f"week={week}" if week else "")
 
 
-def with_setup_cell(text: str, week: int, url: str | None) -> str:
-    """The script with its setup cell (tagged "setup") brought to the template.
+def with_setup_cell(text: str, source: Path, url: str | None) -> str:
+    """The text of a script with its setup cell (tagged "setup") brought to the template.
 
     Raises:
         ValueError: if the script has no such cell, or more than one.
@@ -98,17 +125,18 @@ def with_setup_cell(text: str, week: int, url: str | None) -> str:
     parts = text.split(SETUP_HEADER)
     if len(parts) != 2:
         raise ValueError(
-            f"week {week}: found {len(parts) - 1} setup cells, expected one; "
+            f"{source.name}: found {len(parts) - 1} setup cells, expected one; "
             f"start it with the line {SETUP_HEADER.strip()!r}."
         )
     _, separator, rest = parts[1].partition("\n# %%")
-    return parts[0] + SETUP_HEADER + setup_cell(week, url) + separator + rest
+    return parts[0] + SETUP_HEADER + setup_cell(week_number(source), url) + separator + rest
 
 
 def badge(source: Path, url: str) -> str:
     """The Markdown of the button that opens this notebook on Colab."""
     path = url.removeprefix("https://github.com/").removesuffix(".git").strip("/")
-    link = f"{COLAB}/github/{path}/blob/main/notebooks/{source.stem}.ipynb"
+    folder = "notebooks" if week_number(source) else "notebooks/extras"
+    link = f"{COLAB}/github/{path}/blob/main/{folder}/{source.stem}.ipynb"
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({link})"
 
 
@@ -130,8 +158,8 @@ def notebook_of(source: Path, url: str | None) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, runs: Path) -> None:
-    """Run all cells in a fresh kernel of this environment, in notebooks/, and clean the outputs."""
+def execute(notebook: nbformat.NotebookNode, runs: Path, *, folder: Path = NOTEBOOKS) -> None:
+    """Run all cells in a fresh kernel of this environment, in a folder, and clean the outputs."""
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
     environment |= {"POSTLAB_RUNS": str(runs), "UNSLOTH_DISABLE_STATISTICS": "1"}
     client = NotebookClient(
@@ -139,7 +167,7 @@ def execute(notebook: nbformat.NotebookNode, runs: Path) -> None:
         timeout=None,
         startup_timeout=300,
         kernel_name="python3",
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        resources={"metadata": {"path": str(folder)}},
         coalesce_streams=True,
         store_widget_state=False,
         record_timing=False,
@@ -184,9 +212,9 @@ def inputs(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 
 def difference(source: Path, url: str | None) -> str | None:
     """How the committed notebook differs from its source in input cells, or None if it does not."""
-    path = NOTEBOOKS / f"{source.stem}.ipynb"
+    path = notebook_path(source)
     if not path.exists():
-        return f"{path.name} is missing; build it with: make notebooks N={week_number(source):02d}"
+        return f"{path.name} is missing; build it with: {build_command(source)}"
     built, wanted = inputs(nbformat.read(path, as_version=4)), inputs(notebook_of(source, url))
     if built == wanted:
         return None
@@ -194,14 +222,14 @@ def difference(source: Path, url: str | None) -> str | None:
     first = next(index for index, (ours, theirs) in pairs if ours != theirs)
     return (
         f"{path.name} and {source.name} differ from cell {first} on; "
-        f"change the source, then: make notebooks N={week_number(source):02d}"
+        f"change the source, then: {build_command(source)}"
     )
 
 
 def sync_source(source: Path, url: str | None) -> None:
     """Bring the setup cell of a script to the template."""
     text = source.read_text(encoding="utf-8")
-    synced = with_setup_cell(text, week_number(source), url)
+    synced = with_setup_cell(text, source, url)
     if synced != text:
         source.write_text(synced, encoding="utf-8")
 
@@ -215,7 +243,7 @@ def sync(source: Path, url: str | None) -> bool:
         ValueError: if another code cell changed, as its outputs would then belong to other code.
     """
     sync_source(source, url)
-    path = NOTEBOOKS / f"{source.stem}.ipynb"
+    path = notebook_path(source)
     if not path.exists():
         raise ValueError(difference(source, url))
     before = path.read_text(encoding="utf-8")
@@ -226,7 +254,7 @@ def sync(source: Path, url: str | None) -> bool:
         if not is_setup and (new and new.source) != (kept and kept.source):
             raise ValueError(
                 f"{path.name}: code cells differ from {source.name}, not only the setup cell, so "
-                f"its outputs would be out of date; run: make notebooks N={week_number(source):02d}"
+                f"its outputs would be out of date; run: {build_command(source)}"
             )
         new.outputs, new.execution_count = kept.outputs, kept.execution_count
     text = nbformat.writes(notebook, indent=1) + "\n"
@@ -247,49 +275,52 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def build(source: Path, url: str | None, runs: Path) -> None:
-    """Bring the setup cell to the template, execute, write the notebook, and note that it ran."""
+    """Bring the setup cell to the template, execute, write the notebook, and note that it ran.
+
+    Only a week's run is noted, as `postlab.start` shows no other.
+    """
     sync_source(source, url)
     notebook = notebook_of(source, url)
     verified = data_dir() / "results" / "verified.json"
     before = verified.read_text(encoding="utf-8")
     today = datetime.now(UTC).strftime("%Y-%m-%d")  # noted first, as the notebook shows it
-    week, device = week_number(source), describe_machine()
-    note_run(data_dir(), get_profile().name, [f"week{week:02d}"], date=today, device=device)
+    if week := week_number(source):
+        names, device = [f"week{week:02d}"], describe_machine()
+        note_run(data_dir(), get_profile().name, names, date=today, device=device)
+    path = notebook_path(source)
     try:
-        execute(notebook, runs)
+        execute(notebook, runs, folder=path.parent)
     except BaseException:
         verified.write_text(before, encoding="utf-8")
         raise
-    write_whole(NOTEBOOKS / f"{source.stem}.ipynb", nbformat.writes(notebook, indent=1) + "\n")
+    write_whole(path, nbformat.writes(notebook, indent=1) + "\n")
 
 
-def build_extra(source: Path) -> None:
-    """Execute a script of notebooks/extras in an empty runs folder; its notebook is beside it."""
-    notebook = notebook_of(source, None)
-    with tempfile.TemporaryDirectory() as folder:
-        execute(notebook, Path(folder))
-    text = nbformat.writes(notebook, indent=1) + "\n"
-    write_whole(source.with_suffix(".ipynb"), text)
+def chosen(week: int | None, extra: str | None) -> list[Path]:
+    """All scripts, or one week's, or one extra's."""
+    sources = all_sources()
+    if week is not None:
+        sources = [source for source in sources if week_number(source) == week]
+    if extra is not None:
+        sources = [
+            source for source in sources if week_number(source) is None and source.stem == extra
+        ]
+    if not sources:
+        names = ", ".join(source.stem for source in all_sources())
+        sys.exit(f"There is no such script; there are: {names}")
+    return sources
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("week", nargs="?", type=int, help="only this week")
+    parser.add_argument("--extra", metavar="NAME", help="only notebooks/extras/NAME.py")
     parser.add_argument("--check", action="store_true", help="compare with the sources, build none")
     parser.add_argument(
         "--sync", action="store_true", help="take over setup cells and prose, execute nothing"
     )
-    parser.add_argument("--extra", metavar="NAME", help="build only notebooks/extras/NAME.py")
     options = parser.parse_args()
-    sources = sorted((NOTEBOOKS / "src").glob("week*.py"))
-    if options.week is not None:
-        sources = [source for source in sources if week_number(source) == options.week]
-    if not sources:
-        sys.exit(f"There is no script for week {options.week} in notebooks/src.")
-    url = repository()
-    if options.extra:
-        build_extra(NOTEBOOKS / "extras" / f"{options.extra}.py")
-        return
+    sources, url = chosen(options.week, options.extra), repository()
     if options.check:
         findings = [found for source in sources if (found := difference(source, url))]
         sys.exit("\n".join(findings) if findings else 0)
@@ -300,12 +331,14 @@ def main() -> None:
             except ValueError as error:
                 sys.exit(str(error))
         return
-    with tempfile.TemporaryDirectory() as folder:  # shared: a later week starts from an earlier one
+    with tempfile.TemporaryDirectory() as folder:
         for source in sources:
+            # The weeks share a folder, as a later one starts from an earlier one's stage.
+            runs = Path(folder, "weeks" if week_number(source) else source.stem)
             started = time.monotonic()
             print(f"{source.stem} …", end=" ", flush=True)
             try:
-                build(source, url, Path(folder))
+                build(source, url, runs)
             except (CellExecutionError, ValueError) as error:
                 sys.exit(f"failed; the notebook is left as it was.\n{error}")
             print(f"{time.monotonic() - started:.0f} s", flush=True)

@@ -176,7 +176,7 @@ def normal_codebook(*, offset: float = 1 - (1 / 32 + 1 / 30) / 2) -> Tensor:
     >>> bool((normal_codebook() - NF4).abs().max() < 2e-7)
     True
     """
-    # 1. Evenly spaced probabilities on each side, so that all codes are used about equally often.
+    # 1. Evenly spaced probabilities on each side, so that levels are dense where weights are.
     left = torch.linspace(1 - offset, 0.5, 8, dtype=torch.float64)[:-1]
     right = torch.linspace(0.5, offset, 9, dtype=torch.float64)
     # 2. Their quantiles under a standard normal, which is what trained weights resemble.

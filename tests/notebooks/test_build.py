@@ -19,7 +19,8 @@ from modules import module_at
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 SOURCES = sorted((NOTEBOOKS / "src").glob("week*.py"))
-BUILT = sorted(NOTEBOOKS.glob("week*.ipynb"))
+EXTRAS = sorted((NOTEBOOKS / "extras").glob("*.py"))
+BUILT = sorted(NOTEBOOKS.glob("week*.ipynb")) + sorted((NOTEBOOKS / "extras").glob("*.ipynb"))
 URL = "https://github.com/someone/postlab"
 
 build = module_at(NOTEBOOKS / "build.py", "notebook_build")
@@ -57,22 +58,21 @@ def test_every_stage_has_a_source(week: str):
 
 
 def test_every_notebook_has_a_source():
-    assert {path.stem for path in BUILT} <= {path.stem for path in SOURCES}
+    assert set(BUILT) <= {build.notebook_path(source) for source in SOURCES + EXTRAS}
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=stem)
+@pytest.mark.parametrize("source", SOURCES + EXTRAS, ids=stem)
 def test_the_notebook_has_the_cells_of_its_source(source: Path):
     assert build.difference(source, build.repository()) is None
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=stem)
+@pytest.mark.parametrize("source", SOURCES + EXTRAS, ids=stem)
 def test_the_setup_cell_is_the_one_template(source: Path):
     text = source.read_text(encoding="utf-8")
-    week = build.week_number(source)
-    assert build.with_setup_cell(text, week, build.repository()) == text
+    assert build.with_setup_cell(text, source, build.repository()) == text
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=stem)
+@pytest.mark.parametrize("source", SOURCES + EXTRAS, ids=stem)
 def test_the_source_compiles_and_ends_cleanly(source: Path):
     """No magics that only a notebook knows, no debugger, no empty last cell, no merge marks."""
     text = source.read_text(encoding="utf-8")
@@ -132,7 +132,7 @@ def test_the_notebook_is_small_and_without_noise(path: Path):
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "week05_dpo.py"
-    path.write_text(build.with_setup_cell(SOURCE, 5, None))
+    path.write_text(build.with_setup_cell(SOURCE, path, None))
     return path
 
 
@@ -140,12 +140,12 @@ def test_the_setup_cell_replaces_an_older_one_and_nothing_else(source: Path):
     text = source.read_text()
     assert "an older setup cell" not in text
     assert text.replace(build.setup_cell(5, None), 'print("an older setup cell")\n') == SOURCE
-    assert build.with_setup_cell(text, 5, None) == text
+    assert build.with_setup_cell(text, source, None) == text
 
 
-def test_a_script_without_a_setup_cell_is_named():
-    with pytest.raises(ValueError, match="week 5: found 0 setup cells, expected one"):
-        build.with_setup_cell("# %%\n1\n", 5, None)
+def test_a_script_without_a_setup_cell_is_named(source: Path):
+    with pytest.raises(ValueError, match=r"week05_dpo\.py: found 0 setup cells, expected one"):
+        build.with_setup_cell("# %%\n1\n", source, None)
 
 
 @pytest.mark.parametrize("url", [None, URL])
@@ -153,6 +153,8 @@ def test_the_setup_cell_is_short_and_the_same_but_for_the_week(url: str | None):
     cell = build.setup_cell(5, url)
     assert len(code_lines(cell)) <= 20
     assert cell.replace("week=5", "week=12") == build.setup_cell(12, url)
+    extra = cell.replace("week=5", "").replace('Path("..")', 'Path("../..")')
+    assert extra == build.setup_cell(None, url)
     assert code_lines(cell)[-1] == "lab = postlab.start(week=5)"
     assert "unsloth" not in cell and "trl" not in cell
 
@@ -178,7 +180,7 @@ def test_with_an_address_there_is_a_badge_and_colab_installs_from_it(tmp_path: P
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(f'[project]\nname = "p"\n[project.urls]\nRepository = "{URL}"\n')
     url = build.repository(pyproject)
-    source.write_text(build.with_setup_cell(SOURCE, 5, url))
+    source.write_text(build.with_setup_cell(SOURCE, source, url))
     cells = build.notebook_of(source, url).cells
     link = "/github/someone/postlab/blob/main/notebooks/week05_dpo.ipynb)"
     assert cells[0].source.startswith("[![Open in Colab](") and cells[0].source.endswith(link)
@@ -207,11 +209,11 @@ class Machine:
     """A folder that a notebook lies in, and a Python that has no package but the pip above."""
 
     def __init__(self, folder: Path, site: Path) -> None:
-        self.folder, self.site = folder, site
+        self.folder, self.site, self.week = folder, site, 5
         folder.mkdir(parents=True)
         for name, text in {
             "pip.py": PIP,
-            "package/postlab/__init__.py": "def start(week): return week",
+            "package/postlab/__init__.py": "def start(week=None): return week",
             "package/postlab/install.py": INSTALL,
             "package/postlab-1.dist-info/METADATA": "Name: postlab\nVersion: 1\n",
         }.items():
@@ -221,7 +223,7 @@ class Machine:
 
     def run(self, url: str | None = None, fails: str = "") -> subprocess.CompletedProcess[str]:
         script = self.site / "script.py"
-        script.write_text(build.setup_cell(5, url) + 'print("week", lab, flush=True)\n')
+        script.write_text(build.setup_cell(self.week, url) + 'print("week", lab, flush=True)\n')
         environment = {"PYTHONPATH": str(self.site), "FAILS": fails, "PYTHONUNBUFFERED": "1"}
         command = [sys.executable, "-S", str(script)]  # -S: no site-packages, so no postlab
         return subprocess.run(
@@ -259,9 +261,9 @@ def installed_from(machine: Machine, place: Path, url: str | None = None) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert machine.source().resolve() == place.resolve()
     first = f"Installing postlab from {place.resolve().as_uri()}"
-    assert done.stdout.splitlines() == [first, "torchao replaced", "week 5"]
+    assert done.stdout.splitlines() == [first, "torchao replaced", f"week {machine.week}"]
     again = machine.run(url)  # it is installed now
-    assert (again.returncode, again.stdout, again.stderr) == (0, "week 5\n", "")
+    assert (again.returncode, again.stdout, again.stderr) == (0, f"week {machine.week}\n", "")
     assert len(machine.asked()) == 1
 
 
@@ -356,6 +358,64 @@ def test_in_a_notebook_the_sentence_comes_without_a_traceback(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "upload its wheel or zip to" in done.stdout
     assert "Traceback" not in done.stdout and len(done.stdout.splitlines()) <= 4
+
+
+# --- extras ---------------------------------------------------------------------------------------
+
+
+def first_section(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The cells up to the second heading, or further, until two cells of code are among them."""
+    code, headings = 0, 0
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            code += 1
+        else:
+            headings += len(re.findall("^## ", cell.source, re.M))
+            if headings > 1 and code > 1:
+                notebook.cells = notebook.cells[:index]
+                break
+    return notebook
+
+
+@pytest.mark.parametrize("source", EXTRAS, ids=stem)
+def test_the_first_cells_of_an_extra_run(source: Path, tmp_path: Path, monkeypatch):
+    """What needs no minutes; `make test-all` runs the whole notebook."""
+    monkeypatch.setenv("POSTLAB_PROFILE", "tiny")
+    notebook = first_section(build.notebook_of(source, None))
+    assert 2 <= len(build.code_cells(notebook)) < 20
+    build.execute(notebook, tmp_path / "runs", folder=source.parent)
+    assert unfit(notebook) == []
+
+
+@pytest.fixture
+def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The script of an extra, in a folder as this project's."""
+    monkeypatch.setattr(build, "NOTEBOOKS", tmp_path / "notebooks")
+    path = tmp_path / "notebooks" / "extras" / "sampler_mismatch.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(build.with_setup_cell(SOURCE, path, None))
+    return path
+
+
+def test_an_extra_is_built_beside_its_script(extra: Path, tmp_path: Path):
+    assert build.chosen(None, "sampler_mismatch") == build.all_sources() == [extra]
+    assert build.difference(extra, None).endswith("notebooks/build.py --extra sampler_mismatch")
+    text = extra.read_text().replace("lab = postlab.start()", "import os; print(os.getcwd())")
+    notebook = build.jupytext.reads(text, fmt="py:percent")
+    build.execute(notebook, tmp_path / "runs", folder=extra.parent)
+    assert output_texts(notebook)[0].strip().endswith("notebooks/extras")
+    nbformat.write(build.notebook_of(extra, URL), extra.with_suffix(".ipynb"))
+    assert build.difference(extra, URL) is None
+    extra.write_text(extra.read_text() + "\n# %%\n2\n")
+    assert "differ from cell 4 on" in build.difference(extra, URL)
+    with pytest.raises(SystemExit, match="there are: sampler_mismatch"):
+        build.chosen(None, "week05_dpo")
+
+
+def test_an_extra_is_installed_from_the_clone_two_folders_up(machine: Machine):
+    machine.put("../../postlab/install.py", "postlab-9.0.0-py3-none-any.whl")
+    machine.week = None
+    installed_from(machine, machine.folder.parent.parent, URL)
 
 
 # --- what needs no execution ----------------------------------------------------------------------

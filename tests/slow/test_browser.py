@@ -209,15 +209,20 @@ def browsing(profile: Path, environment: dict[str, str], log: Path) -> Iterator[
 
 
 @contextmanager
-def jupyter(folder: Path, python: str = sys.executable, **variables: str) -> Iterator[Page]:
-    """JupyterLab with the notebook open in a browser; its files lie in `folder`/work."""
+def jupyter(
+    folder: Path,
+    python: str = sys.executable,
+    *,
+    codes: tuple[str, ...] = (ARENA, CHOOSER, EXPLORER, MIXER),
+) -> Iterator[Page]:
+    """JupyterLab with a notebook of these cells open in a browser; its files: `folder`/work."""
     work, state = folder / "work", folder / "state"
     work.mkdir()
-    cells = [nbformat.v4.new_code_cell(code.strip()) for code in (ARENA, CHOOSER, EXPLORER, MIXER)]
+    cells = [nbformat.v4.new_code_cell(code.strip()) for code in codes]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, work / "nb.ipynb")
-    environment = settings(state) | {"PYTHONPATH": str(ROOT)} | variables
+    environment = settings(state) | {"PYTHONPATH": str(ROOT)}
     port = free_port()
     server = [python, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     server += [

@@ -7,7 +7,7 @@
 """
 
 from postlab import _doors
-from postlab.course.capstone.bill import BUDGET, bill
+from postlab.course.capstone.bill import bill
 from postlab.course.capstone.judging import Judgement, judge
 from postlab.course.capstone.proposal import (
     Arm,
@@ -23,7 +23,6 @@ from postlab.course.capstone.proposal import (
 from postlab.course.capstone.taste import rubric
 
 __all__ = [
-    "BUDGET",
     "Arm",
     "Judgement",
     "Prediction",

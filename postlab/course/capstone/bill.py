@@ -15,7 +15,6 @@ from postlab.profile import StageConfig, get_profile
 if TYPE_CHECKING:
     import pandas as pd
 
-BUDGET = 500.0  # dollars; what the roadmap says that everything stays under
 TOKENS = {"openhermes": 400, "ultrafeedback": 530, "gsm8k": 128}  # mean: a text; a side; a prompt
 ROWS = {"ultrafeedback": 61_000}  # where a profile takes a source whole
 DEVICES = (("T4, free", "T4", "t4"), ("T4", "T4", "t4"),
@@ -28,10 +27,8 @@ def bill() -> pd.DataFrame:
 
     Returns:
         device, project, model, rows, fits, hours and dollars with the ends of their ranges (the
-        ends of a total are the sums of the ends), under (whether even the high end stays below
-        BUDGET; only of a total), times (how often the whole could be run for BUDGET at the high
-        end; NaN where it is free) and prices_of, the month of the prices. Hours include the
-        profile's evaluation, as planned for its own device.
+        ends of a total are the sums of the ends), and prices_of, the month of the prices. Hours
+        include the profile's evaluation, as planned for its own device.
     """
     import pandas as pd
 
@@ -41,13 +38,9 @@ def bill() -> pd.DataFrame:
         if name.endswith("free"):
             part = [row | dict.fromkeys(RANGED[3:], 0.0) for row in part]
         total = {key: sum(row[key] for row in part) for key in RANGED}
-        high = total["dollars_high"]
-        part.append(
-            total | {"project": "all three", "fits": all(row["fits"] for row in part),
-                     "under": high < BUDGET, "times": BUDGET // high if high else float("nan")}
-        )  # fmt: skip
+        part.append(total | {"project": "all three", "fits": all(row["fits"] for row in part)})
         rows += [{"device": name} | row for row in part]
-    columns = ["device", "project", "model", "rows", "fits", *RANGED, "under", "times"]
+    columns = ["device", "project", "model", "rows", "fits", *RANGED]
     return pd.DataFrame(rows)[columns].assign(prices_of=part[0]["prices_of"])
 
 

@@ -14,8 +14,10 @@ the registered one decides.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy as np
 from postlab.claims import is_share, metric_label, points, signed
 from postlab.course.capstone.proposal import SEEDS, Prediction, Proposal, Registration
 from postlab.stats import SIGNIFICANCE, blocked_differences, holm, paired_difference
+from postlab.storage import atomic_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +47,11 @@ class Judgement:
         deviations: in what the runs differ from what was registered.
     """
 
-    proposal: Proposal
+    registration: Registration
     verdict: str
     why: str
     table: pd.DataFrame
     deviations: tuple[str, ...]
-    sha256: str | None = None
-    registered: str | None = None
 
     def __str__(self) -> str:
         text = f"{self.verdict.capitalize()}: {self.why}"
@@ -60,11 +61,12 @@ class Judgement:
         """Each text and number of `draft` as a placeholder's value, for a portfolio."""
         from postlab.portfolio import Value
 
-        texts: dict[str, Any] = {name: getattr(self.proposal, name) for name in _TEXTS}
+        proposal = self.registration.proposal
+        texts: dict[str, Any] = {name: getattr(proposal, name) for name in _TEXTS}
         texts |= {
-            "predicted": described(self.proposal.prediction), "verdict": self.verdict,
-            "reason": self.why, "because": self.proposal.prediction.because,
-            "sha256": self.sha256 or "none", "registered": self.registered or "never",
+            "predicted": described(proposal.prediction), "verdict": self.verdict,
+            "reason": self.why, "because": proposal.prediction.because,
+            "sha256": self.registration.sha256, "registered": self.registration.time,
         }  # fmt: skip
         texts |= {f"deviation.{n}": text for n, text in enumerate(self.deviations)}
         for n, row in enumerate(self.table.to_dict("records")):
@@ -103,6 +105,18 @@ class Judgement:
 
         return render(self.draft(), self.values())
 
+    def save(self, folder: Path | str) -> Path:
+        """Write `capstone.json`, which a portfolio's checklist reads, into a folder; its path."""
+        path = Path(folder) / "capstone.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "question": self.registration.proposal.question, "verdict": self.verdict,
+            "why": self.why, "sha256": self.registration.sha256,
+            "registered": self.registration.time, "deviations": self.deviations,
+        }  # fmt: skip
+        atomic_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        return path
+
 
 _TEXTS = ("question", "why", "stopping")
 
@@ -123,7 +137,7 @@ def size_text(metric: str, size: float) -> str:
 
 
 def judge(
-    registered: Registration | Proposal,
+    registered: Registration,
     frames: Frames,
     *,
     metric: str | None = None,
@@ -133,7 +147,7 @@ def judge(
     """Compare what was predicted with what was measured.
 
     Args:
-        registered: what `register` returned; a bare `Proposal` can't be confirmed.
+        registered: what `register` or `read_registration` returned.
         frames: {arm: {seed: frame of `evaluate`, or None for a run without one}}.
         metric: if you judge by another metric than the registered one.
         minutes: that all runs took, for the comparison with the budget.
@@ -148,10 +162,8 @@ def judge(
     """
     import pandas as pd
 
-    proposal = registered.proposal if isinstance(registered, Registration) else registered
-    predicted, notes = proposal.prediction, []
-    if not isinstance(registered, Registration):
-        notes.append("the proposal was not registered before the runs")
+    proposal, notes = registered.proposal, []
+    predicted = proposal.prediction
     metric = metric or predicted.metric
     if metric != predicted.metric:
         notes.append(f"judged by {metric!r} and not by {predicted.metric!r}, as registered")
@@ -170,14 +182,10 @@ def judge(
         row["p"] = float(p)
     decisive = next(r for r in rows if (r["arm"], r["metric"]) == (predicted.arm, metric))
     verdict, why = _verdict(decisive, predicted)
-    if not isinstance(registered, Registration) or metric != predicted.metric:
+    if metric != predicted.metric:
         verdict = "inconclusive"
         why = f"this isn't a test of a registered prediction, so it can only suggest one. {why}"
-    made = registered if isinstance(registered, Registration) else None
-    return Judgement(
-        proposal, verdict, why, pd.DataFrame(rows), tuple(dict.fromkeys(notes)),
-        made.sha256 if made else None, made.time if made else None,
-    )  # fmt: skip
+    return Judgement(registered, verdict, why, pd.DataFrame(rows), tuple(dict.fromkeys(notes)))
 
 
 def _usable(proposal: Proposal, frames: Frames, notes: list[str]) -> dict[str, dict[int, Any]]:

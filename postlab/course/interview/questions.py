@@ -121,19 +121,15 @@ def _question(fields: dict[str, Any]) -> Question:
     if estimates := fields.pop("estimates", None):
         return filled(fields, {name: estimate(**how) for name, how in estimates.items()})
     if log := fields.pop("log", None):
-        fields["table"] = log_table(_logs(log["run"]), log["signals"])
+        fields["table"] = log_table(log_history(_recorded()[log["run"]]), log["signals"])
     for name in ("follow_ups", "red_flags"):
         fields[name] = tuple(fields.get(name, ()))
     question = Question(**fields)
     return replace(question, answer=" ".join(question.answer.split()))
 
 
-def _logs(name: str) -> list[dict[str, Any]]:
-    """A recorded run of week 8."""
-    return log_history(_recorded()[name])
-
-
 @cache
 def _recorded() -> dict[str, Any]:
+    """{name: a recorded run of week 8}."""
     path = data_dir() / "results" / "week08" / "logs" / "tuning.json"
     return json.loads(path.read_text(encoding="utf-8"))

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from postlab.course.capstone import (
-    BUDGET,
     bill,
     judge,
     keep,
@@ -19,7 +18,7 @@ from postlab.course.capstone import (
     register,
     rubric,
 )
-from postlab.portfolio import Evidence
+from postlab.portfolio import Evidence, completion
 from postlab.portfolio.audit import check_draft
 from postlab.profile import data_dir
 
@@ -149,11 +148,8 @@ def test_each_deviation_is_listed(proposal, tmp_path):
         assert part in text  # fmt: skip
 
 
-def test_another_metric_or_no_registration_confirms_nothing(proposal, tmp_path):
+def test_another_metric_confirms_nothing(proposal, tmp_path):
     runs = frames(0.5, 0.8, proposal.seeds)
-    unregistered = judge(proposal, runs)
-    assert unregistered.verdict == "inconclusive"
-    assert "not registered" in unregistered.deviations[0]
     assert judge(register(proposal, tmp_path), runs, metric="safety").verdict == "inconclusive"
 
 
@@ -308,12 +304,22 @@ def test_the_page_passes_the_portfolio_audit(proposal, tmp_path):
     assert "\n# better" not in page
 
 
+def test_a_saved_verdict_is_what_the_checklist_reads(proposal, tmp_path):
+    judgement = judge(register(proposal, tmp_path), frames(0.5, 0.8, proposal.seeds))
+    path = judgement.save(tmp_path / "portfolio")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert path.name == completion.CAPSTONE and record["verdict"] == judgement.verdict
+    assert (
+        record["sha256"] == proposal.sha256 and record["registered"] == judgement.registration.time
+    )
+
+
 def test_the_bill_adds_up_and_stays_under_the_budget():
     costs = bill()
     for _, rows in costs.groupby("device"):
         total, parts = rows.iloc[-1], rows.iloc[:-1]
         for column in ("hours", "hours_low", "hours_high", "dollars", "dollars_high"):
             assert total[column] == pytest.approx(parts[column].sum())
-        assert total["under"] == (total["dollars_high"] < BUDGET)
+        assert total["dollars_high"] < 500  # what the roadmap says that all of it stays under
     assert (costs["hours_low"] < costs["hours_high"]).all()
     assert costs["fits"].all()

@@ -31,7 +31,7 @@ from postlab.profile import data_dir
 BANK = Path(reading.__file__).parent / "bank"
 EVIL = "<script>window.marker=1</script><img src=x onerror='window.marker=1'>&amp;</pre>"
 TAGS = {"b", "code", "details", "div", "hr", "i", "li", "p", "pre", "summary", "ul"}
-TAGS |= {"table", "tbody", "td", "th", "thead", "tr"}
+TAGS |= {"table", "tbody", "td", "th", "thead", "tr", "span", "style"}
 
 
 def fields() -> list[dict]:

@@ -126,10 +126,11 @@ def test_another_form_of_the_table_is_left_alone(tmp_path: Path, text: str):
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What `make colab` reads and writes, in a folder of its own."""
     root = tmp_path / "a clone"
-    (root / "notebooks" / "src").mkdir(parents=True)
+    for folder in ("src", "extras"):
+        (root / "notebooks" / folder).mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", root)
-    for week in ("01", "12"):
-        for path in (ROOT / "notebooks").glob(f"**/week{week}_*"):
+    for name in ("week01_*", "week12_*", "capstone.*"):
+        for path in (ROOT / "notebooks").glob(f"**/{name}"):
             shutil.copy(path, root / path.relative_to(ROOT))
     build = module_at(ROOT / "notebooks" / "build.py", "notebook_build")
     monkeypatch.setattr(build, "NOTEBOOKS", root / "notebooks")
@@ -140,7 +141,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files(root: Path) -> dict[str, bytes]:
-    names = ["pyproject.toml", *(str(p.relative_to(root)) for p in root.glob("notebooks/**/week*"))]
+    notebooks = [p for p in root.glob("notebooks/**/*") if p.is_file()]
+    names = ["pyproject.toml", *(str(p.relative_to(root)) for p in notebooks)]
     return {name: (root / name).read_bytes() for name in names}
 
 
@@ -149,9 +151,9 @@ def test_badges_and_setup_cells_follow_the_address_there_and_back(copy: Path, ca
     before = files(copy)
     capsys.readouterr()
     colab.main(f"{URL}.git")
-    assert f"{URL}: 2 of the notebooks changed" in capsys.readouterr().out
+    assert f"{URL}: 3 of the notebooks changed" in capsys.readouterr().out
     first = files(copy)
-    assert len(first) == 5 and all(before[name] != first[name] for name in before)
+    assert len(first) == 7 and all(before[name] != first[name] for name in before)
     assert all(URL.encode() in content for content in first.values())
     colab.main(URL)
     assert "0 of the" in capsys.readouterr().out and files(copy) == first
@@ -186,9 +188,10 @@ def test_the_zip_holds_what_pip_and_a_learner_need_and_is_the_same_twice(tmp_pat
     assert (tmp_path / names[0]).read_bytes() == (tmp_path / names[1]).read_bytes()
     inside = zipfile.ZipFile(tmp_path / names[0]).namelist()
     assert {name.split("/")[0] for name in inside} == {"postlab-9"}  # as pip wants it
-    notebooks = {path.name for path in (ROOT / "notebooks").glob("week*.ipynb")}
-    assert len(notebooks) == 12
-    assert {name.split("/")[-1] for name in inside if name.endswith(".ipynb")} == notebooks
+    notebooks = {name.split("/", 1)[1] for name in inside if name.endswith(".ipynb")}
+    assert len([name for name in notebooks if name.startswith("notebooks/week")]) == 12
+    extras = {f"notebooks/extras/{p.stem}.ipynb" for p in ROOT.glob("notebooks/extras/*.py")}
+    assert "notebooks/extras/capstone.ipynb" in extras and extras < notebooks
     for needed in ("pyproject.toml", "requirements-nodeps.txt", "LICENSE", "README.md"):
         assert f"postlab-9/{needed}" in inside
     assert not [name for name in inside if "__pycache__" in name]

@@ -24,8 +24,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[3]
 TARGETS = (
     "help", "setup", "stages", "week", "lab", "notebooks", "test", "test-all", "bench", "lint",
-    "unit", "unit-unsloth", "gpu-code", "built", "nbval", "rehearse", "rehearsal", "architecture",
-    "colab", "release", "gpu-smoke", "portfolio",
+    "unit", "unit-unsloth", "gpu-code", "built", "nbval", "nbval-extras", "rehearse", "rehearsal",
+    "architecture", "colab", "release", "gpu-smoke", "portfolio",
 )  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
