@@ -162,6 +162,11 @@ class Review:
         self._page = ipywidgets.HTML(layout=WIDE)
         self._status = ipywidgets.HTML(layout=WIDE)
         self._agreement = ipywidgets.HTML(layout=WIDE)
+        self._field = ipywidgets.Text(
+            placeholder="Reason, or a letter and the reason: d wrong sum ⏎",
+            continuous_update=False,
+            layout={"width": "380px", "height": "38px", "margin": "4px"},
+        )
         styles = {"keep": "success", "drop": "danger", "unsure": "warning"}
         self._buttons = [
             button(
@@ -172,11 +177,6 @@ class Review:
             for decision, style in styles.items()
         ]
         self._undo = button("Undo", lambda _: self._act("undo", ""))
-        self._field = ipywidgets.Text(
-            placeholder="Reason, or a letter and the reason: d wrong sum ⏎",
-            continuous_update=False,
-            layout={"width": "380px", "height": "38px", "margin": "4px"},
-        )
         self._field.observe(self._on_enter, "value")
         wrapped = ipywidgets.Layout(flex_flow="row wrap", align_items="center", **WIDE)
         bar = ipywidgets.Box([self._field, *self._buttons, self._undo], layout=wrapped)

@@ -13,7 +13,6 @@ from postlab.course.week03.figures_experiments import (
     plot_families,
     plot_forgetting,
     plot_quality,
-    plot_sides,
     plot_stopping,
 )
 from postlab.course.week03.judges import everyday_judge
@@ -26,7 +25,6 @@ __all__ = [
     "plot_families",
     "plot_forgetting",
     "plot_quality",
-    "plot_sides",
     "plot_stopping",
 ]
 

@@ -76,15 +76,6 @@ def test_answers_at_the_limit_are_the_ones_that_never_end():
     assert said.endswith("cut at 40 tokens: as found 75%, mended 0%")
 
 
-def test_the_sides_are_compared_by_the_largest_difference():
-    runs = [{"side": "trl", "loss": [2.0, 1.0]}, {"side": "unsloth", "loss": [2.0, 1.5]}]
-    once = {"unsloth": {"seconds": [1.0, 3.0]}, "plain": {"seconds": [4.0]}}
-    timing = {"ratio": {"unsloth": {"ratio": 0.5, "low": 0.4, "high": 0.6}}, "rounds": [once]}
-    figure = figures.plot_sides(runs, timing)
-    assert "2 steps differ by at most 5e-01" in title(figure)
-    assert list(figure.axes[1].lines[1].get_ydata()) == [0.5]
-
-
 def test_the_picture_of_sft_shows_every_text_whole():
     figure = draw_sft()
     figure.canvas.draw()
