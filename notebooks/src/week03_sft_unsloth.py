@@ -476,7 +476,7 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The figure shows the mean of each metric over all held-out prompts, with a 95% interval. A solid line means that the difference from the base model, paired by prompt, is supported. Pairing
+# One example proves nothing. The figure shows the mean of each metric over all held-out prompts, with a 95% interval. (On `tiny` it leaves out three of them, which are in `table`.) A solid line means that the difference from the base model, paired by prompt, is supported. Pairing
 # matters: both models answered the same easy and hard prompts, so we know the difference between them more precisely than either value.
 
 # %%

@@ -21,7 +21,7 @@ from postlab.judge.votes import VoteLog, content_hash, unfit
 if TYPE_CHECKING:
     import pandas as pd
 
-DECISIONS = ("keep", "drop", "unsure")
+DECISIONS = ("keep", "drop", "unsure")  # what a reviewer may say of a row
 PASSES = (1, 2)
 
 
