@@ -593,6 +593,7 @@ natural = after[after["family"] == "open"]
 if natural.empty:  # a suite without open questions: what else reads like a person's question
     everyday_life = ["howto", "facts", "harmless", "answerable", "instructions"]
     natural = after[after["family"].isin(everyday_life)]
+natural = after if natural.empty else natural
 twenty = natural["id"].drop_duplicates().sample(frac=1, random_state=0)[:20]
 ballot = {name: frame[frame["id"].isin(twenty)] for name, frame in (("base", base), ("sft", after))}
 arena(ballot, path=lab.folder / "votes-week03.jsonl")
