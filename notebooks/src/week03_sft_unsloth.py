@@ -1144,10 +1144,10 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # ## Deeper: review rows by hand (section 10)
 #
 # No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review worth more than a glance. *Write down first what a good row is*, in two or three sentences. And *read the rows
-# twice*, in another order: how often you agree with yourself is a ceiling for how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
+# twice*, in another order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
 # than after labelling 3,000.
 #
-# The widget shows one row at a time. Keep it, drop it, or say that you're unsure; whoever drops a row has to give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and doesn't show you what you
+# The widget shows one row at a time. Keep it, drop it, or say that you're unsure; if you drop it or aren't sure, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and doesn't show you what you
 # decided.
 
 # %%

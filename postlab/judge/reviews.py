@@ -1,7 +1,7 @@
 """Training rows for a person to review twice, and the file that keeps the decisions.
 
 A part of `postlab.judge` that knows no widget. Everybody who labels data should label a part of it
-again: how often you agree with yourself bounds how far anybody can agree with you. The second pass
+again: how often you agree with yourself limits how far anybody can agree with you. The second pass
 has an order of its own, so that a decision doesn't lean on the one before it. Decisions belong to
 the words that were read, as votes do: a changed row is asked about again.
 
