@@ -50,18 +50,18 @@
 #
 # ## Contents
 #
-# **The core** takes about two hours. Half of that goes into one exercise, the build and one paper.
+# **The core** takes about two hours. Half of that goes into one exercise, the build (it's in section 7) and one paper.
 #
 # 1. [A base model continues documents](#base)
 # 2. [The rows: what the teachers wrote](#rows)
-# 3. [Curate: accuracy, diversity, complexity](#curate), with exercise 3.1 and the build
+# 3. [Curate: accuracy, diversity, complexity](#curate), with exercise 3.1
 # 4. [Look at the tokens before you train](#tokens)
 # 5. [Train](#train): [how long it takes, and whether it fits](#plan)
 # 6. [What did it learn?](#learned) [Talk to it](#chat), [vote on twenty prompts](#arena), [a real language model](#smol), [the paper, and what you have now](#end)
 #
 # **The deeper sections** take another two and a half hours. Skip them or read them in any order: neither the core nor a later week needs them.
 #
-# - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 40 minutes
+# - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 40 minutes, and the build
 # - [A bug hunt: the model never learns to stop](#deeper-stop) (section 8) · 40 minutes, with exercise 3.2
 # - [QLoRA, the same in four bits](#deeper-nf4) (section 9) · 15 minutes
 # - [Review rows by hand](#deeper-review) (section 10) · 30 minutes
