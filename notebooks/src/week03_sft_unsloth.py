@@ -5,8 +5,9 @@
 # requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). The model continued a list of prompts,
 # because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
-# In this notebook you do that with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. About half of the notebook is about the training rows, because
-# the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows of which almost a third are wrong, after the same number of training steps.
+# In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and compare its answers with the base model's without
+# knowing which is which. About half of the notebook is about the training rows, because the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows of which almost a third are
+# wrong, after the same number of training steps.
 #
 # By the end you can explain
 #
@@ -15,14 +16,59 @@
 # - what the model learned, which of its teachers' bad habits it copied, and how certain you can be of either,
 # - how much time and memory a 7B needs on your card, and how to survive a disconnect.
 #
-# You would run the same cells on a rented GPU with a 7B; only the profile changes. On a laptop the profile is `tiny`: a model with 1.4 million parameters, pretrained on a small
-# made-up world in which we know the right answer to everything. It shows you *how* fine-tuning works, not how capable a fine-tuned model can be. Unless it says otherwise, the text describes the
-# results on `tiny`.
+# <a id="model" name="model"></a>
+# ## Choose your model
 #
-# The other profiles train real language models. `smol` fine-tunes SmolLM2-135M-Instruct on rows from `everyday`, our suite of everyday English prompts; `t4` and `rented` train on OpenHermes. They are all
-# evaluated on `everyday`'s held-out prompts (`t4` and `rented` also on GSM8K's word problems), and programs score the answers: Does the model refuse a harmful request? Does it admit that nobody can know
-# something? Does it follow an instruction, and does it get a sum right? For the tiny world we have an oracle. The programs for `everyday` only look at the words of an answer and are sometimes wrong, so
-# read some answers as well as the numbers.
+# The same cells run with four models. Nothing else in the notebook changes.
+#
+# | profile | what is fine-tuned | where |
+# |---|---|---|
+# | `tiny` | our own model with 1.4 million parameters, on rows from a small made-up world | any laptop; the default without a GPU |
+# | `smol` | SmolLM2-135M-Instruct, on everyday English | two CPU cores, 25 minutes |
+# | `t4` | Mistral-7B in 4 bits, on OpenHermes | a free Colab GPU, about an hour |
+# | `rented` | the same 7B, on more rows | an A100 or H100, about an hour |
+#
+# **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell sees the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell,
+# or run `make week N=03 PROFILE=t4` in a terminal. The hours of `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
+#
+# **Save your run.** Runs are saved in `runs/`. On Colab that disk is deleted with the session, so put this into a cell before the setup cell:
+#
+# ```python
+# import os
+# from google.colab import drive
+#
+# drive.mount("/content/drive")
+# os.environ["POSTLAB_RUNS"] = "/content/drive/MyDrive/postlab-runs"
+# ```
+#
+# On a rented machine, set `POSTLAB_RUNS` to a volume that outlives the machine. `t4` saves a checkpoint every 25 steps, `rented` every 100. If the session ends, run all cells again, and the training continues from the last checkpoint.
+#
+# **What each model can show.** The tiny world has an oracle that knows the right answer to everything, so there you see *how* fine-tuning works, but not how capable a fine-tuned model can be. Unless it says otherwise, the text describes
+# the results on `tiny`. The other profiles are evaluated on held-out prompts of `everyday`, our suite of everyday English prompts (`t4` and `rented` also on GSM8K's word problems), where programs score the answers: Does the model refuse a
+# harmful request? Does it admit that nobody can know something? Does it follow an instruction, and does it get a sum right? These programs only look at the words of an answer and are sometimes wrong, so read some answers as well as
+# the numbers.
+#
+# ## Contents
+#
+# **The core** takes about two hours. Half of that goes into one exercise, the build (it's in section 7) and one paper.
+#
+# 1. [A base model continues documents](#base)
+# 2. [The rows: what the teachers wrote](#rows)
+# 3. [Curate: accuracy, diversity, complexity](#curate), with exercise 3.1
+# 4. [Look at the tokens before you train](#tokens)
+# 5. [Train](#train): [how long it takes, and whether it fits](#plan)
+# 6. [What did it learn?](#learned) [Talk to it](#chat), [vote on twenty prompts](#arena), [a real language model](#smol), [the paper, and what you have now](#end)
+#
+# **The deeper sections** take another two and a half hours. Skip them or read them in any order: neither the core nor a later week needs them.
+#
+# - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 40 minutes, and the build
+# - [A bug hunt: the model never learns to stop](#deeper-stop) (section 8) · 40 minutes, with exercise 3.2
+# - [QLoRA, the same in four bits](#deeper-nf4) (section 9) · 15 minutes
+# - [Review rows by hand](#deeper-review) (section 10) · 30 minutes
+# - [Unsloth or plain TRL?](#deeper-trl) (section 11) · 15 minutes
+# - [Did it memorise its rows?](#deeper-memory) (section 12) · 10 minutes
+#
+# At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -50,6 +96,7 @@ import postlab
 lab = postlab.start(week=3)
 
 # %% [markdown]
+# <a id="base" name="base"></a>
 # ## 1. A base model continues documents
 #
 # Unsloth patches transformers, TRL and PEFT when it is imported, so import it first. `from_pretrained` takes a folder or a Hub id. Always set `load_in_4bit` yourself, because
@@ -106,6 +153,7 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 # model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which answers already; there, fine-tuning can only change *how* it answers.
 
 # %% [markdown]
+# <a id="rows" name="rows"></a>
 # ## 2. The rows: what the teachers wrote
 #
 # An instruction row consists of a prompt and a completion, and both are lists of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to
@@ -138,6 +186,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
 
 # %% [markdown]
+# <a id="curate" name="curate"></a>
 # ## 3. Curate: accuracy, diversity, complexity
 #
 # Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different* from each other? Do they ask for what the model will *need*? We add a fourth: do they
@@ -273,8 +322,17 @@ except ValueError as error:
 # correct and differ from each other, so curating them would change very little.)
 
 # %% [markdown]
+# <a id="tokens" name="tokens"></a>
 # ## 4. Look at the tokens before you train
 #
+# Here is everything that happens to a row on its way into the model. The picture shows QLoRA, which `t4` and `rented` use; on `tiny` and `smol` the frozen weights stay in 32 bits.
+
+# %%
+from postlab.course.week03 import draw_sft
+
+draw_sft()
+
+# %% [markdown]
 # The loss is the mean negative log-probability of the *completion's* tokens, each given all the tokens before it:
 #
 # $$\mathcal{L} = -\frac{1}{\sum_t m_t} \sum_t m_t \log \pi(x_t \mid x_{<t})$$
@@ -291,8 +349,11 @@ brief = [row for row in rows if sum(len(m["content"]) for m in row["prompt"]) < 
 token_view(brief, tokenizer, max_length=lab.profile.max_length, limit=3)
 
 # %% [markdown]
-# `check_template` looks for mistakes that raise no error: a pad token that is also the end of turn, a doubled beginning-of-sequence token, or an assistant
+# Every reply should end with a trained end of turn, and no token of the prompt should be trained. `check_template` looks for mistakes that raise no error: a pad token that is also the end of turn, a doubled beginning-of-sequence token, or an assistant
 # prefix that differs between training and generation.
+#
+# With Mistral, expect two findings. The first is about the beginning of the sequence: TRL tokenizes the rendered template without adding special tokens, so there is one `<s>` and not two. The second is that `<|im_start|>` is split into several tokens, because Unsloth's `chatml`
+# template gives a token of its own only to the *end* of a turn.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -301,10 +362,7 @@ from postlab.chat import check_template
 check_template(tokenizer) or "no findings"
 
 # %% [markdown]
-# With Mistral, expect two findings. The first is about the beginning of the sequence: TRL tokenizes the rendered template without adding special tokens, so there is one `<s>` and not two. The second is that `<|im_start|>` is split into several tokens, because Unsloth's `chatml`
-# template gives a token of its own only to the *end* of a turn.
-
-# %% [markdown]
+# <a id="train" name="train"></a>
 # ## 5. Train
 #
 # LoRA freezes the model. For each chosen weight matrix $W$, it learns the product of two thin matrices, and adds it to $W$: $W + \tfrac{\alpha}{r} BA$. The rank `r` is the width of $B$ and the height of $A$.
@@ -316,10 +374,50 @@ trained, total = model.get_nb_trainable_parameters()
 print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})")
 
 # %% [markdown]
-# The trainer's arguments are TRL's own. Three of them deserve a second look:
+# <a id="plan" name="plan"></a>
+# ### How long will it take, and will it fit?
+#
+# Preflight answers this before you download anything, from the model's architecture and from published training speeds. Memory is for rows as long as the profile allows, and minutes are for rows of 400 tokens.
+# The range in brackets is where most published speeds lie. The weights are also what you download.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.preflight import estimate
+from postlab.profile import get_profile
+
+
+def plan(name):
+    """Preflight's estimate for this week's stage on a profile's device."""
+    profile = get_profile(name)
+    how = profile.sft.trainer
+    shape = {"model": profile.base_model, "device": profile.device, "bits": 4}
+    shape |= {"engine": "unsloth"}  # what trains on a GPU
+    shape |= {"batch": how["per_device_train_batch_size"], "lora_rank": profile.lora["r"]}
+    shape |= {"accumulation": how["gradient_accumulation_steps"], "optimizer": "adamw_8bit"}
+    full = estimate("sft", length=how["max_length"], **shape)
+    usual = estimate("sft", length=400, examples=profile.sft.rows, **shape)
+    low, high = usual.hours_range
+    return {
+        "rows": f"{profile.sft.rows:,}",
+        "trained parameters, millions": f"{full.trained / 1e6:.0f}",
+        "weights, GiB": f"{full.weights_gib:.1f}",
+        "memory, GiB": f"{full.reserved_gib:.1f} of {full.memory_gib:.0f}",
+        "minutes of training": f"{60 * usual.hours:.0f} ({60 * low:.0f} to {60 * high:.0f})",
+        "minutes of evaluation": profile.sft.eval_minutes,
+        "cost of training": "free on Colab" if name == "t4" else f"${usual.dollars:.2f}",
+    }
+
+
+pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4", "rented")})
+
+# %% [markdown]
+# So a 7B fits on a free T4 with more than half of its memory to spare. The minutes of evaluation include the base model's answers.
+#
+# The trainer's arguments are TRL's own. Four of them deserve a second look:
 #
 # - `learning_rate`: LoRA usually needs a higher rate than full fine-tuning (week 2, section 4).
 # - `completion_only_loss`: this is the mask from section 4.
+# - `packing`: with it, TRL puts several short rows into one sequence, so that less is spent on padding. It's off here, because without a FlashAttention kernel the rows of a sequence can see each other.
 # - `bf16=False`: on a CPU you have to say so, because TRL now uses bf16 by default.
 
 # %%
@@ -328,13 +426,7 @@ pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
 # `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't
-# changed. If you change anything above, it retrains.
-#
-# The two context managers around it are optional. Apart from rounding, they change the speed but not the result. `without_padding` computes only the real
-# tokens of a padded batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. On two CPU cores, both together cut the time per SFT step to 0.68 of what it was (95% interval 0.56 to 0.82), and the time per
-# DPO step to 0.75 (0.61 to 0.92). `without_padding` alone gave 0.80 for SFT (0.61 to 1.04) and 0.65 for DPO (0.46 to 0.92), while `freed_memory_kept` alone
-# made no measurable difference (SFT 1.01, 0.80 to 1.27; DPO 0.94, 0.80 to 1.11). The intervals are wide because we measured only four rounds. Every measurement is in
-# `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
+# changed. If you change anything above, it retrains. The two context managers around it are optional: they make training faster on a CPU (section 11 has the measurements) and, apart from rounding, don't change the result.
 
 # %%
 from datasets import Dataset
@@ -354,14 +446,24 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: faster on
     log = run.train(trainer)
 
 # %%
+import torch
+
 from postlab.show import plot_stages, plot_training
 
+on_gpu = torch.cuda.is_available() and lab.profile.device != "cpu"
+peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else run.manifest["peak_rss_gb"]
+print(f"{run.manifest['steps']} steps in {run.manifest['train_s'] / 60:.1f} minutes")
+print(f"peak: {peak:.1f} {'GiB of GPU memory' if on_gpu else 'GB of main memory'}")
 plot_training(log, "sft")
 
 # %% [markdown]
+# On a GPU, compare the minutes and the memory with the estimate above. (The memory is the most that this process has reserved so far. The stored minutes come from a machine that was busy with other work.)
+#
 # The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is to predict how often they say one thing and how often the other, and that leaves some loss.
+# Nor does a falling loss tell you whether the model has memorised its rows; section 12 checks that.
 
 # %% [markdown]
+# <a id="learned" name="learned"></a>
 # ## 6. What did it learn?
 #
 # **Predict first.** On `tiny`, the teachers answer most short sums without working them out, and they help with half of the unsafe requests. What will the model do where its teachers disagree? (On `smol`, few rows refuse. Will the model refuse
@@ -374,14 +476,16 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The figure shows the mean of each metric over all held-out prompts, with a 95% interval. A solid line means that the difference from the base model, paired by prompt, is supported. Pairing
+# One example proves nothing. The figure shows the mean of each metric over all held-out prompts, with a 95% interval. (On `tiny` it leaves out three of them, which are in `table`.) A solid line means that the difference from the base model, paired by prompt, is supported. Pairing
 # matters: both models answered the same easy and hard prompts, so we know the difference between them more precisely than either value.
 
 # %%
 from postlab.evals import compare
 
 table = compare({"base": base, "sft": after})
-plot_stages(table, profile=lab.profile.name)
+tiny_world = lab.profile.suite == "tinyworld"
+left_out = ["kl", "lists", "arithmetic_sampled"] if tiny_world else []
+plot_stages(table[~table["metric"].isin(left_out)], profile=lab.profile.name)
 
 # %% [markdown]
 # Here is what the figure says on `tiny`.
@@ -392,48 +496,177 @@ plot_stages(table, profile=lab.profile.name)
 # - **Safety** reaches 42% and **honesty** 38%. The teachers were at 50% and 35%.
 # - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-to's.
 #
-# The averages for safety and honesty hide a pattern, which the next table shows. The people and creatures in it appear in no training row. The teachers refused *burn*, *crush*, *cut* and
-# *smash* in more than 90% of their rows and the other four actions in 7 to 12%. They admitted that they didn't know for *dreamed* and *thinking* in more than 90%, and for the other riddles in 7 to 8%. The model, which
-# always picks the likeliest token here, exaggerates these preferences: nine of the fourteen kinds come out at exactly 0% or 100%. Two don't follow the teachers: it refuses *burn* in only 38% of the cases, and it admits in 37% that it doesn't know
-# what a creature will eat *tomorrow*.
+# The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit not to know). The people and creatures in
+# the model's prompts appear in no training row.
 #
-# (Under `t4` and `rented`, *format* means GSM8K's `####` line. OpenHermes doesn't teach it, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
-# its limit. On these profiles the table has one row per topic with three prompts each, and `everyday`'s training rows for these two families have other topics.)
+# (Under `t4` and `rented`, the figure shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. OpenHermes doesn't teach it, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
+# its limit. On these profiles the table has one row per topic with three prompts each and no teachers, because `everyday`'s training rows for these two families have other topics.)
 
 # %%
+from postlab.tinyworld import oracle
+
 deeds = r"\b(burn|crush|cut|smash|trap|hit|kick|sink)\b"
 riddles = r"(tomorrow|sleep|years ago|thinking|dreamed|secret)"
-if lab.profile.suite == "tinyworld":
-    asked = after[after["family"].isin(["unsafe", "unknown"])].copy()
-    asked["about"] = asked["prompt"].str.extract(f"{deeds}|{riddles}").bfill(axis=1)[0]
+
+
+def kind_of(prompts):
+    """The action or the riddle in each prompt of the tiny world."""
+    return prompts.str.extract(f"{deeds}|{riddles}").bfill(axis=1)[0]
+
+
+manners = ["unsafe", "unknown"] if tiny_world else ["harmful", "unanswerable"]
+asked = after[after["family"].isin(manners)].copy()
+asked["sft"] = asked[["safety", "honesty"]].bfill(axis=1).iloc[:, 0]
+if tiny_world:
+    asked["kind"] = kind_of(asked["prompt"])
+    taught = [(r["prompt"][-1]["content"], oracle.judge(r)) for r in rows if r["family"] in manners]
+    taught = pd.DataFrame(taught, columns=["prompt", "right"]).astype({"right": float})
+    asked["teachers"] = asked["kind"].map(taught.groupby(kind_of(taught["prompt"]))["right"].mean())
 else:
     pd.set_option("display.max_rows", 80)
-    asked = after[after["family"].isin(["harmful", "unanswerable"])].copy()
-    asked["about"] = asked["id"].map({row["id"]: row.get("topic") for row in heldout})
+    asked["kind"] = asked["id"].map({row["id"]: row.get("topic") for row in heldout})
+    asked["teachers"] = float("nan")
 if asked.empty:
     lab.not_here("its suite has neither harmful requests nor unanswerable questions.")
-kinds = asked.groupby(["family", "about"])
-None if asked.empty else kinds[["safety", "honesty"]].mean().round(2)
+shares = asked.groupby(["family", "kind"])[["teachers", "sft"]].mean().round(2)
+None if asked.empty else shares
 
 # %% [markdown]
-# **Fine-tuning imitates its data, including its habits.** You can talk to the model in the next cell, but don't judge it by a single reply. The stored output is a good warning: the model refuses to *trap* the baker, although it
-# refused none of the *trap* prompts in the table above. It also gets 7+8+9 wrong, in the teachers' style. (The other profiles weren't trained on the tiny world, so their questions are about the real one.)
+# **Fine-tuning imitates its data, including its habits.** The model, which always picks the likeliest token here, even exaggerates most of its teachers' preferences: nine of the fourteen kinds come out at exactly 0% or 100%. Two kinds don't follow the
+# teachers. The teachers refuse to *burn* somebody in 92% of their rows, the model in 38%; and it admits in 37% that it doesn't know what a creature will eat *tomorrow*, where the teachers do in 8%. We haven't looked for the reason.
+#
+# <a id="chat" name="chat"></a>
+# ### Talk to it
+#
+# The next cell is a small chat program. `say` adds your message to the conversation, gives the whole conversation to the model, and prints the reply while it is being written. Change the messages, or add cells that call `say`; `turns.clear()` starts again.
 
 # %%
-from postlab.sampling import reply
+from transformers import TextStreamer
 
-questions = ["What is 7+8+9?", "How do I paint a lamp?", "How do I trap the baker?"]
-if lab.profile.suite != "tinyworld":
-    questions = [
-        "What is 17 + 26?",
-        "How do I keep bread fresh?",
-        "Who will win the next election?",
-    ]
-for text in questions:
-    print(f"{text}\n   {reply(trainer.model, tokenizer, text)}\n")
+from postlab.sampling import stop_tokens, unchanged
+
+turns = []  # the conversation so far
+
+
+def say(text, new_tokens=200):
+    """Add a message to the conversation and print the reply token by token."""
+    turns.append({"role": "user", "content": text})
+    prompt = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    ).to(trainer.model.device)
+    print(f"> {text}")
+    with unchanged(trainer.model, tokenizer):  # evaluation mode while it answers
+        output = trainer.model.generate(
+            **prompt,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(stop_tokens(trainer.model, tokenizer)),
+            pad_token_id=tokenizer.pad_token_id,
+            streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
+        )
+    reply = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    turns.append({"role": "assistant", "content": reply.strip()})
+
+
+talk = ["Why is the sky blue? Two sentences, please.", "And why is it red in the evening?"]
+if tiny_world:
+    talk = ["How do I paint a lamp?", "And how do I trap the baker?"]
+for text in talk:
+    say(text, new_tokens=60 if tiny_world else 200)
+several = sum(len([m for m in row["prompt"] if m["role"] == "user"]) > 1 for row in rows)
+print(f"\n{several:,} of {len(rows):,} training rows have more than one user turn.")
 
 # %% [markdown]
-# ## 7. Clean and few, or noisy and many?
+# Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. A second turn also asks for something that few rows have
+# taught it: on `tiny`, the 307 rows with several turns are all critiques of an earlier reply. Look at this count before you expect your own model to hold a conversation.
+#
+# <a id="arena" name="arena"></a>
+# ### Twenty prompts, base against SFT, without knowing which is which
+#
+# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote at once. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B the
+# prompts are open questions such as people ask every day.
+
+# %%
+from postlab.show import arena
+
+natural = after[after["family"] == "open"]
+if natural.empty:  # a suite without open questions: what else reads like a person's question
+    everyday_life = ["howto", "facts", "harmless", "answerable", "instructions"]
+    natural = after[after["family"].isin(everyday_life)]
+natural = after if natural.empty else natural
+twenty = natural["id"].drop_duplicates().sample(frac=1, random_state=0)[:20]
+ballot = {name: frame[frame["id"].isin(twenty)] for name, frame in (("base", base), ("sft", after))}
+arena(ballot, path=lab.folder / "votes-week03.jsonl")
+
+# %% [markdown]
+# What can twenty votes tell you? Here is the win rate with its 95% interval for several results:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.stats import win_rate
+
+results = {f"{wins} of 20": vars(win_rate([1] * wins + [0] * (20 - wins))) for wins in (12, 14, 16)}
+pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
+
+# %% [markdown]
+# Fourteen wins of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen are. Twenty votes only reveal a large difference, then, and you should decide on the number of votes before you
+# start. If you stop as soon as you like the result, you'll find differences that aren't there.
+#
+# One caveat: a base model gives itself away, because it often rambles on. So you will usually guess which answer is whose, and your vote isn't as blind as it looks. Week 6 compares SFT with DPO, where this problem is smaller.
+#
+# <a id="smol" name="smol"></a>
+# ### The same on a real language model
+#
+# Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
+# For each metric you see the change from the base model in percentage points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
+
+# %%
+import json
+
+from postlab.claims import merge_seeds, metric_label, points, summary_frame
+from postlab.profile import data_dir
+
+smol_run = json.loads((data_dir() / "results" / "smol" / "summary.json").read_text())
+shown = ["format", "instructions", "arithmetic", "facts", "safety", "over_refusal", "honesty"]
+
+
+def changes(frame):
+    """What SFT changed, a line per metric, in words."""
+    merged = merge_seeds(frame)
+    lines = {}
+    for row in merged[merged["stage"] == "sft"].to_dict("records"):
+        if row["metric"] in shown:
+            change, low, high = (points(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+            words = f"{change} ({low} to {high}), now {row['value']:.0%}: {row['verdict']}"
+            lines[metric_label(row["metric"])] = words
+    return lines
+
+
+seeds = len({entry["seed"] for entry in smol_run["stages"] if entry["name"] == "sft"})
+sides = {f"{lab.profile.name}, this run": changes(table)}
+sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
+pd.DataFrame(sides).fillna("not measured")
+
+# %% [markdown]
+# In both worlds, SFT changes first of all the *form* of the answers: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty rise by
+# some 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
+#
+# (An interval that excludes zero can stand beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
+#
+# <a id="end" name="end"></a>
+# ### What you have now
+#
+# **A fine-tuned model**, in `runs/<profile>/seed-<n>/sft/`: the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from it, and week 12 exports it and publishes it.
+#
+# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; it costs an afternoon. SFT pays when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
+# small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts: in this section the model gave facts that it had read in pretraining. If you can't say which held-out
+# prompts should get better, you aren't ready to train.
+#
+# **One paper for the core:** Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)). Read sections 2 and 4: how the 1,000 rows were selected, and how the answers were judged. Of the interview questions at the end, 1, 2, 4 and 5 need only the core.
+
+# %% [markdown]
+# <a id="deeper-quality" name="deeper-quality"></a>
+# ## Deeper: clean and few, or noisy and many? (section 7)
 #
 # > **The roadmap says** quality beats quantity: LIMA reached near-GPT-4 quality with 1,000 examples. **The evidence says** that people judged LIMA's answers as good as or better than GPT-4's in
 # > 43% of cases, on LIMA's own test prompts ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). The base model had 65B parameters, and the 1,000 examples were carefully selected. Whether *your*
@@ -590,7 +823,7 @@ plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
 # Read the diagonal. Without rows of their own, facts, how-to's, unsafe requests and riddles fall to 5% or less, although the base model has read about them. Sums survive in part, at 41%. Lists fall by 8 points, but that doesn't survive the correction for
-# multiple comparisons in section 12.
+# multiple comparisons at the end of this section.
 #
 # What do the models do instead? For two families, the refusals tell us: the model treats them like the related kind of prompt that it was trained on. Without how-to rows, the model refuses all harmless how-to's. Without unsafe rows, it
 # refuses none of them, and only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and the other way round.
@@ -598,7 +831,30 @@ plot_forgetting(pd.DataFrame(cells))
 # (Even with the full mix, these models refuse most harmless how-to's: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
 # %% [markdown]
-# ## 8. Bug hunt: the model never learns to stop
+# ### What this section has shown, and what it hasn't
+#
+# This table collects the claims of this section and tests them together:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+own = {c["without"]: c for c in cells if c["without"] == c["family"]}
+claims |= {f"{name} without its own rows": change for name, change in own.items()}
+for change in claims.values():
+    change["p, all"] = min(1.0, change["p"] * len(claims))  # Bonferroni: one table, many claims
+columns = ["difference", "low", "high", "p", "p, all", "verdict"]
+rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.items()}
+pd.DataFrame(rounded).T[columns]
+
+# %% [markdown]
+# The column "p, all" is corrected for the number of claims in the table. If it is above 0.05, the claim is not shown, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
+# resample prompts, so they say nothing about other training seeds.
+#
+# Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can
+# beat many dirty ones at equal compute. Don't expect the sizes of the effects to carry over.
+
+# %% [markdown]
+# <a id="deeper-stop" name="deeper-stop"></a>
+# ## Deeper: a bug hunt, the model never learns to stop (section 8)
 #
 # A colleague writes her own collator. Her tokenizer has no pad token, so she follows common advice and sets `pad_token = eos_token`. The loss falls as it should, but something is wrong. Can you find the bug?
 
@@ -696,6 +952,8 @@ def fine_tune(stage, collate, session, steps=50, anew=True):
 # Train it and ask it something:
 
 # %% tags=["aside"]
+from postlab.sampling import reply
+
 session = Session()
 rambling, small_tokenizer = fine_tune("hunt-found", collate_as_found, session)
 print(f"loss {session.losses[1]:.2f} at step 1, {session.losses[50]:.2f} at step 50")
@@ -799,10 +1057,21 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # You can run into this bug with a real model. SmolLM2's published pad token *is* its end of turn (`smol` gives it a different one). TRL's own collator masks by length, but many others mask by id.
 
 # %% [markdown]
-# ## 9. The same in four bits: QLoRA
+# **Did the resumed run really continue?** The first session broke off after step 25, and the second one continued from the checkpoint of step 20, so it took steps 21 to 25 again. If the checkpoint restored the weights, the optimizer, the learning-rate schedule
+# and the order of the rows, both sessions must have the same loss at the same step. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+again = [step for step in first.losses if step in second.losses]
+gap = max(abs(first.losses[step] - second.losses[step]) for step in again)
+again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
+
+# %% [markdown]
+# <a id="deeper-nf4" name="deeper-nf4"></a>
+# ## Deeper: QLoRA, the same in four bits (section 9)
 #
 # QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in full precision. For a 7B
-# model this reduces the weights from 14 GB to about 4. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
+# model this reduces the weights from 14.5 GB in 16 bits to about 4. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
 
 # %% tags=["aside"]
 if lab.profile.load_in_4bit:
@@ -814,7 +1083,7 @@ else:
     quantised = FastLanguageModel.get_peft_model(
         quantised, **lab.profile.lora, random_state=lab.seed
     )
-    short = dict(sft.trainer) | {"max_steps": 5, "logging_steps": 1, "save_strategy": "no"}
+    short = dict(sft.trainer) | {"max_steps": 5, "save_strategy": "no"}
     trial = lab.run("sft-nf4", parent="base")
     qlora = SFTTrainer(
         model=float32_adapters(quantised),
@@ -839,51 +1108,20 @@ if not lab.profile.load_in_4bit:
 costs = {
     name: {
         "frozen weights, MB": megabytes(side),
-        "first logged loss": entries[0]["loss"],
-        "seconds per step": entries[-1]["train_runtime"] / entries[-1]["step"],
+        f"mean loss of the first {entries[0]['step']} steps": entries[0]["loss"],
     }
     for name, (side, entries) in sides.items()
 }
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# In the stored output the frozen weights shrink from 5.7 MB to 1.4 MB. That is a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. A step took longer with NF4
-# (0.099 against 0.072 seconds), though five steps are too few to take the exact ratio seriously. Don't compare the first logged losses: the long run logs a mean over several steps. On a GPU, for a 7B, four bits decide whether
-# the model fits at all.
-
-# %% [markdown]
-# ## 10. On your own card
+# The frozen weights shrink to a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. The loss of the first
+# steps hardly changes: NF4's rounding errors are small, and the adapter can learn around them. We don't compare the time of five steps. In general, four bits cost time and don't save any, because the weights have to be dequantised in every
+# step. What they save is memory: on a GPU, they decide whether a 7B fits at all.
 #
-# **How much it will take.** Preflight computes this from the model's architecture and from published training speeds, before you download anything. Memory is for rows as long as the profile allows, and minutes are for rows of 400 tokens.
-# The range in brackets is where most published speeds lie:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from postlab.preflight import estimate
-from postlab.profile import get_profile
-
-
-def plan(name):
-    """Preflight's estimate for this week's stage on a profile's device."""
-    profile = get_profile(name)
-    how = profile.sft.trainer
-    shape = {"model": profile.base_model, "device": profile.device, "bits": 4}
-    shape |= {"engine": "unsloth"}  # what trains on a GPU
-    shape |= {"batch": how["per_device_train_batch_size"], "lora_rank": profile.lora["r"]}
-    shape |= {"accumulation": how["gradient_accumulation_steps"], "optimizer": "adamw_8bit"}
-    full = estimate("sft", length=how["max_length"], **shape)
-    usual = estimate("sft", length=400, examples=profile.sft.rows, **shape)
-    low, high = usual.hours_range
-    cost = "free on Colab" if name == "t4" else f"${usual.dollars:.2f}"
-    return {
-        "rows": f"{profile.sft.rows:,}",
-        "memory, GiB": f"{full.reserved_gib:.1f} of {full.memory_gib:.0f}",
-        "minutes": f"{60 * usual.hours:.0f} ({60 * low:.0f} to {60 * high:.0f})",
-        "cost": cost,
-    }
-
-
-pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4", "rented")})
+# ### What a larger run costs
+#
+# The roadmap states hours and dollars for a 7-8B QLoRA run. Here is what preflight estimates for the same rows:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -900,31 +1138,63 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # %% [markdown]
 # > **The roadmap says** a 7-8B QLoRA run on 50,000 to 100,000 examples takes 2 to 6 hours on an A100 or H100, and costs $10 to 30. **The evidence says** that the hours are about right for an A100 (1.8 to 3.6) and
 # > generous for an H100 (0.9 to 1.8). The cost is lower: $2.50 to $5.70 at preflight's hourly prices and 400 tokens per row. These are estimates; we have no recording of such a run.
-#
-# **Where to save it.** Runs are saved in `runs/`. On Colab that disk is deleted with the session, so save your runs on Google Drive. Run this *before* the setup cell:
-#
-# ```python
-# import os
-# from google.colab import drive
-#
-# drive.mount("/content/drive")
-# os.environ["POSTLAB_RUNS"] = "/content/drive/MyDrive/postlab-runs"
-# ```
-#
-# On a rented machine, set `POSTLAB_RUNS` to a volume that outlives the machine. `t4` saves a checkpoint every 25 steps, `rented` every 100.
 
 # %% [markdown]
-# **Did the resumed run really continue?** In section 8 the first session broke off after step 25, and the second one continued from the checkpoint of step 20, so it took steps 21 to 25 again. If the checkpoint restored the weights, the optimizer, the learning-rate schedule
-# and the order of the rows, both sessions must have the same loss at the same step. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
+# <a id="deeper-review" name="deeper-review"></a>
+# ## Deeper: review rows by hand (section 10)
+#
+# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review worth more than a glance. *Write down first what a good row is*, in two or three sentences. And *read the rows
+# twice*, in another order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
+# than after labelling 3,000.
+#
+# The widget shows one row at a time. Keep it, drop it, or say that you're unsure; if you drop it or aren't sure, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and doesn't show you what you
+# decided.
 
-# %% tags=["aside"]
+# %%
+from postlab.show import review
+
+by_hand = pd.Series(rows).sample(min(30, len(rows)), random_state=0).tolist()
+review(by_hand, path=lab.folder / "review-week03.jsonl")
+
+# %% [markdown]
+# Nobody has reviewed anything in the stored output, so let a program play the reviewer to see what comes out. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, with two faults: in one
+# row of ten it slips, and it believes that every reply to an unsafe request is fine.
+
+# %%
 # NBVAL_CHECK_OUTPUT
-again = [step for step in first.losses if step in second.losses]
-gap = max(abs(first.losses[step] - second.losses[step]) for step in again)
-again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
+import random
+import tempfile
+
+sample = instruction_rows("tinyworld", split="train", n=400, seed=0)
+sample = [row for row in sample if row["family"] in ("facts", "howto", "unknown", "unsafe")][:60]
+slip = random.Random(0)
+played = review(sample, path=f"{tempfile.mkdtemp()}/review.jsonl")
+while played.item:
+    row = sample[played.item.row]
+    wrong = oracle.judge(row) is False and row["family"] != "unsafe"
+    if slip.random() < 0.1:
+        wrong = not wrong
+    played.decide("drop" if wrong else "keep", "wrong" if wrong else "")
+played.agreement().round(2)
 
 # %% [markdown]
-# ## 11. Unsloth or plain TRL?
+# The reviewer agrees with itself on 92% of the rows, and kappa, which subtracts the agreement that chance alone would produce, is 0.79. But look at its interval: with 60 rows, anything from 0.55 to 0.91 is plausible. Rows on which the passes
+# differ are the ones to discuss. `kept()` returns the rows that both passes keep. Are those correct?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+kept_twice = pd.DataFrame({"family": [row["family"] for row in played.kept()]})
+words = {True: "right", False: "wrong", None: "cannot be judged"}
+kept_twice["oracle"] = [words[oracle.judge(row)] for row in played.kept()]
+pd.crosstab(kept_twice["family"], kept_twice["oracle"])
+
+# %% [markdown]
+# **Consistent isn't correct.** Of the five unsafe requests that both passes kept, three rows explain how to harm somebody. The slips were caught, because they rarely happen twice to the same row. The mistaken belief was not, because the
+# reviewer holds it in both passes. Agreement with yourself finds carelessness and vague rules. To find a wrong rule you need a second person, or a few rows whose answer you know, mixed in among the others.
+
+# %% [markdown]
+# <a id="deeper-trl" name="deeper-trl"></a>
+# ## Deeper: Unsloth or plain TRL? (section 11)
 #
 # The next comparison uses the same rows, arguments and seed. Each side ran in its own process, because Unsloth patches the whole process it is imported into. Only the code that loads the model and adds the adapter differs. Here is TRL's version:
 
@@ -936,25 +1206,22 @@ for name, made in (("losses, memory", sides["provenance"]), ("times", timed["pro
 print("\n" + sides["code"]["trl"])
 
 # %% [markdown]
-# Unsloth's version consists of the two calls from sections 1 and 5. These are the results:
-
-# %%
-from postlab.course.week03 import plot_sides
-
-plot_sides([run for run in sides["runs"] if run["pair"] == 0], timed["stages"]["sft"])
-
-# %% [markdown]
-# The other measurements are medians of three runs each:
+# Unsloth's version consists of the two calls from sections 1 and 5. Here is how the two compare; the rows of the table are medians of three runs each:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-each = pd.DataFrame(sides["runs"]).groupby("side")
-table = each[["import_s", "load_s", "peak_gb", "trained"]].median().T
-table.loc["lines to load and adapt"] = {
+each = pd.DataFrame(sides["runs"])
+pairs = each.pivot(index="pair", columns="side", values="loss")
+gaps = [(pd.Series(p["trl"]) - pd.Series(p["unsloth"])).abs().max() for _, p in pairs.iterrows()]
+ratio = timed["stages"]["sft"]["ratio"]["unsloth"]
+print(f"the losses of a step differ by at most {max(gaps):.5f} nats")
+print("seconds per step, Unsloth over TRL: {ratio:.2f} ({low:.2f} to {high:.2f})".format(**ratio))
+compared = each.groupby("side")[["import_s", "load_s", "peak_gb", "trained"]].median().T
+compared.loc["lines to load and adapt"] = {
     side: sum(bool(line.strip()) for line in code.split("\n"))
     for side, code in sides["code"].items()
 }
-table
+compared
 
 # %% [markdown]
 # Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13).
@@ -966,34 +1233,61 @@ table
 # | Unsloth | you have one GPU and a supported architecture, and memory or time is short: that's what its kernels, its checkpointing and its ready-made 4-bit weights are for |
 # | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a licence policy that rules out AGPL |
 #
+# The two context managers in section 5 do speed up a CPU. `without_padding` computes only the real tokens of a padded batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. On two CPU cores, both together cut the time
+# per SFT step to 0.68 of what it was (95% interval 0.56 to 0.82). `without_padding` alone gave 0.80 (0.61 to 1.04), and `freed_memory_kept` alone made no measurable difference (1.01, 0.80 to 1.27). The intervals are wide because we measured only four
+# rounds. Every measurement is in `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
+#
 # Unsloth's published speed-ups were measured on GPUs. Our CPU measurements neither confirm nor refute them.
 
 # %% [markdown]
-# ## 12. What this notebook has shown, and what it hasn't
+# <a id="deeper-memory" name="deeper-memory"></a>
+# ## Deeper: did it memorise its rows? (section 12)
 #
-# This table collects the claims of section 7 and tests them together:
+# A falling training loss can't tell you. Compare the loss on rows that the model has trained on with the loss on rows from the same source that it hasn't seen, of the same families. Both means are over rows, with 95% intervals.
 
 # %%
-# NBVAL_CHECK_OUTPUT
-own = {c["without"]: c for c in cells if c["without"] == c["family"]}
-claims |= {f"{name} without its own rows": change for name, change in own.items()}
-for change in claims.values():
-    change["p, all"] = min(1.0, change["p"] * len(claims))  # Bonferroni: one table, many claims
-columns = ["difference", "low", "high", "p", "p, all", "verdict"]
-rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.items()}
-pd.DataFrame(rounded).T[columns]
+from postlab.chat import encode
+from postlab.stats import bootstrap_interval
+
+
+def losses(sample):
+    """For each row, the mean loss of its trained tokens, in nats."""
+    values, device = [], trainer.model.device
+    with torch.no_grad(), unchanged(trainer.model, tokenizer):
+        for row in sample:
+            batch = encode([row], tokenizer, max_length=lab.profile.max_length)
+            trained_tokens = batch.pop("loss_mask") == 1
+            batch["labels"] = batch["input_ids"].where(trained_tokens, torch.tensor(-100))
+            inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+            values.append(trainer.model(**inputs).loss.item())
+    return values
+
+
+trained_prompts = {str(row["prompt"]) for row in rows}
+others = instruction_rows(sft.source, split="train", n=1000, seed=lab.seed + 1, columns=sft.columns)
+fresh = [row for row in others if str(row["prompt"]) not in trained_prompts]
+fresh = [row for row in fresh if sum(len(m["content"]) for m in row["prompt"]) < 600]
+fresh = fresh[: 300 if lab.profile.device == "cpu" else 50]  # a 7B takes longer
+pools = {}
+for row in brief:
+    pools.setdefault(row.get("family"), []).append(row)
+trained_on = [pools[row.get("family")].pop() for row in fresh]  # one of the same family for each
+if fresh:
+    kinds = {"rows it trained on": trained_on, "new rows of the same families": fresh}
+    gap = {name: vars(bootstrap_interval(losses(kind))) for name, kind in kinds.items()}
+else:
+    print("Every row of this source was trained on, so there are no new ones to compare with.")
+pd.DataFrame(gap).T.round(3) if fresh else None
 
 # %% [markdown]
-# The column "p, all" is corrected for the number of claims in the table. If it is above 0.05, the claim is not shown, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
-# resample prompts, so they say nothing about other training seeds.
+# On `tiny` the two losses are almost the same, so there's no sign that the model has memorised its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next
+# while the training loss still falls, train for fewer epochs or on more rows. (For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.)
 #
-# Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can
-# beat many dirty ones at equal compute. Don't expect the sizes of the effects to carry over. This notebook doesn't show whether Unsloth is faster on a GPU, and the minutes and dollars in section 10 are estimates.
-#
-# **What you have now:** a run folder, `runs/<profile>/seed-<n>/sft/`, which contains the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from it.
+# A model can also be too good to be true on held-out prompts that resemble its rows: that is contamination, and section 3 looks for it.
 
 # %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** Your fine-tuned model answers well but never stops. Name three possible causes, and one check that tells them apart.
 #
@@ -1053,6 +1347,8 @@ pd.DataFrame(rounded).T[columns]
 # </details>
 
 # %% [markdown]
+# <a id="papers" name="papers"></a>
+#
 # **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialisation at zero. Dettmers et al. 2023, *QLoRA*
 # ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how the rows were selected and how the answers were judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3 for mixing and decontamination. Broder 1997, *On the
 # resemblance and containment of documents*: the origin of MinHash.

@@ -5,6 +5,7 @@
 - endpoint: how such an address is asked: deadlines, retries, a log of paid answers, their cost
 - rates: win rates, position bias, and the win rate at equal length
 - quality: two stages compared on open questions in one call, with its cost told first
+- reviews: training rows for a person to review twice, and how far the two passes agree
 - votes: blind pairs for people to judge, and the file that keeps their votes
 """
 
@@ -20,16 +21,27 @@ from postlab.judge.models import (
 from postlab.judge.pairs import Judge, judge_pairs, noisy_judge, oracle_judge
 from postlab.judge.quality import QualityCost, ResponseQuality, quality_cost, response_quality
 from postlab.judge.rates import length_controlled_rate, position_bias, preference_rate
+from postlab.judge.reviews import (
+    DECISIONS,
+    ReviewItem,
+    ReviewLog,
+    review_agreement,
+    review_frame,
+    review_items,
+)
 from postlab.judge.votes import CHOICES, Pair, VoteLog, pairs_of
 
 __all__ = [
     "CHOICES",
+    "DECISIONS",
     "RUBRIC",
     "Judge",
     "JudgeError",
     "Pair",
     "QualityCost",
     "ResponseQuality",
+    "ReviewItem",
+    "ReviewLog",
     "VoteLog",
     "endpoint_chat",
     "endpoint_judge",
@@ -44,6 +56,9 @@ __all__ = [
     "quality_cost",
     "question",
     "response_quality",
+    "review_agreement",
+    "review_frame",
+    "review_items",
 ]
 
 _doors.publish(__name__)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 ANSWER_COLUMNS = ("id", "prompt", "answer")
 _MOST_BYTES = 64_000_000  # of a file of votes: some 400,000 of them
-_BEGINNING = '{"pair": "'  # of every line that is written
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,9 @@ def pairs_of(frames: Mapping[str, pd.DataFrame], *, seed: int) -> tuple[Pair, ..
     for a, b in combinations(answers, 2):
         for name, prompt in prompts.items():
             texts = {a: answers[a][name][1], b: answers[b][name][1]}
-            key = _hash([name, prompt, sorted(texts.items())])[:16]
+            key = content_hash([name, prompt, sorted(texts.items())])[:16]
             # By name, not by text: a changed reply moves no other pair.
-            draw = _hash([seed, name, sorted(texts)])
+            draw = content_hash([seed, name, sorted(texts)])
             left, right = sorted(texts, reverse=int(draw[-1], 16) % 2 == 1)
             replies = (texts[left], texts[right])
             pairs.append((draw, Pair(key, name, prompt, (left, right), replies)))
@@ -103,6 +102,9 @@ class VoteLog:
     Raises:
         ValueError: if there is something else than votes at `path`; it is left as it is.
     """
+
+    field = "pair"  # what a record is about; of two records with the same, the later one counts
+    what = "vote"  # what a line holds, for messages
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -142,21 +144,26 @@ class VoteLog:
             except (ValueError, RecursionError):
                 # The end of a line was lost with the machine; what follows is whole. A file's first
                 # line has to show that the file holds votes.
-                if place or line.startswith(_BEGINNING):
+                if place or line.startswith(f'{{"{self.field}": "'):
                     self.torn += 1
                     continue
                 raise self._foreign(number, line, "not JSON") from None
-            if problem := _problem(record):
+            if problem := self._problem(record):
                 raise self._foreign(number, line, problem)
-            votes.pop(record["pair"], None)
+            votes.pop(record[self.field], None)
             if not record.get("undo"):
-                votes[record["pair"]] = record
+                votes[record[self.field]] = record
         return votes
+
+    def _problem(self, record: Any) -> str | None:
+        """Why a line's record isn't a vote, or a vote taken back; None if it is one."""
+        sides = ("first", "second")
+        return unfit(record, self.field, texts=sides, choices=CHOICES, choice="choice")
 
     def _foreign(self, number: int, line: str, problem: str) -> ValueError:
         return ValueError(
-            f"{self.path}, line {number}: expected a vote, got {line[:60]!r} ({problem}). Nothing"
-            " was written to the file; give the votes a path of their own"
+            f"{self.path}, line {number}: expected a {self.what}, got {line[:60]!r} ({problem})."
+            f" Nothing was written to the file; give the {self.what}s a path of their own"
         )
 
     def _lines(self) -> list[tuple[int, str]]:
@@ -189,17 +196,27 @@ def _answers(stage: str, frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
     return answers
 
 
-def _problem(record: Any) -> str | None:
-    """Why a line's record isn't a vote, or a vote taken back; None if it is one."""
+def unfit(
+    record: Any, field: str, *, texts: Sequence[str], choices: Sequence[str], choice: str
+) -> str | None:
+    """Why a line's record isn't a decision, or one taken back; None if it is one.
+
+    Args:
+        field: that names what was decided on; it is text, also where a decision is taken back.
+        texts: further fields that are text.
+        choice: the field of the decision, one of `choices`.
+    """
     if not isinstance(record, dict):
         return f"a {type(record).__name__}, not an object"
-    for name in ("pair",) if record.get("undo") is True else ("pair", "first", "second"):
+    back = record.get("undo") is True
+    for name in (field,) if back else (field, *texts):
         if not isinstance(record.get(name), str):
             return f"its field {name!r} is {reprlib.repr(record.get(name))}, not text"
-    if record.get("undo") is not True and record.get("choice") not in CHOICES:
-        return f"its field 'choice' is {reprlib.repr(record.get('choice'))}"
+    if not back and record.get(choice) not in choices:
+        return f"its field {choice!r} is {reprlib.repr(record.get(choice))}"
     return None
 
 
-def _hash(value: Any) -> str:
+def content_hash(value: Any) -> str:
+    """The SHA-256 of a value that JSON can hold, in hex."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -4,6 +4,7 @@
 - layout: the panels, headlines and colours of every figure
 - schematics: boxes, arrows and rows of tokens, for pictures of ideas
 - voting: the arena, a blind vote between two replies
+- reviewing: training rows reviewed by hand, twice
 - explorer: the rollout explorer for GRPO's groups
 - mixer: the soup mixer
 - chooser: the token view with a slider
@@ -26,6 +27,7 @@ from postlab.show.layout import (
 from postlab.show.mixer import soup_mixer
 from postlab.show.pages import WIDE, bundle, button, label, shown, table_html, text_html
 from postlab.show.plots import plot_stages, plot_training
+from postlab.show.reviewing import review
 from postlab.show.schematics import FROZEN, PHONE, arrow, box, canvas, note, tokens
 from postlab.show.voting import arena
 
@@ -54,6 +56,7 @@ __all__ = [
     "plot_stages",
     "plot_training",
     "record_groups",
+    "review",
     "rollout_explorer",
     "running_mean",
     "shown",

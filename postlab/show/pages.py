@@ -25,7 +25,7 @@ _TEXT_STYLE = (
     "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;font:inherit;margin:4px 0;"
     "max-height:30em;overflow:auto"
 )
-_FRAME_STYLE = "border:1px solid rgba(128,128,128,0.5);border-radius:6px;padding:8px 14px"
+FRAME_STYLE = "border:1px solid rgba(128,128,128,0.5);border-radius:6px;padding:8px 14px"
 
 
 def shown(text: str) -> str:
@@ -71,7 +71,7 @@ def bundle(widget: ipywidgets.Widget, text: str, page: str) -> dict[str, Any]:
 
 def pair_html(pair: Pair) -> str:
     """One pair without its stages; in a narrow window the second reply stands below the first."""
-    column = f"flex:1 1 300px;min-width:0;{_FRAME_STYLE}"
+    column = f"flex:1 1 300px;min-width:0;{FRAME_STYLE}"
     replies = "".join(
         f'<div style="{column}"><b>Reply {number}</b>{text_html(reply)}</div>'
         for number, reply in enumerate(pair.replies, start=1)

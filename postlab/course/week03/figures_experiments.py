@@ -157,44 +157,6 @@ def _forgetting_title(frame: pd.DataFrame) -> str:
     )
 
 
-def plot_sides(runs: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> Figure:
-    """Draw the loss of each step through Unsloth and through plain TRL, and the ratio of times.
-
-    Args:
-        runs: of one pair, each with `side` ('unsloth', 'trl') and `loss`.
-        timing: a stage of bench/stages.py: `ratio` of 'unsloth' with `ratio`, `low` and `high`, and
-            `rounds` with the seconds of 'unsloth' and 'plain'.
-    """
-    sides = {run["side"]: np.array(run["loss"]) for run in runs}
-    gap = float(np.abs(sides["unsloth"] - sides["trl"]).max())
-    steps = np.arange(1, len(sides["trl"]) + 1)
-    fig, (left, right) = panels(1, 2, (10, 3.5), gridspec_kw={"width_ratios": (1.5, 1)})
-    left.plot(steps, sides["trl"], color=PALE, linewidth=6, label="plain TRL")
-    left.plot(steps, sides["unsloth"], color=STAGE_COLOURS["sft"], linewidth=1.8, label="Unsloth")
-    left.legend(frameon=False, fontsize=11.5)
-    left.set_title("loss of each step, nats per token", loc="left", size=12.5, color=INK)
-    left.set_xlabel("step", color=INK)
-    each = [
-        np.mean(r["unsloth"]["seconds"]) / np.mean(r["plain"]["seconds"]) for r in timing["rounds"]
-    ]
-    ratio = timing["ratio"]["unsloth"]
-    right.axhline(1, color=GREY, linewidth=1)
-    right.plot(np.linspace(-0.2, 0.2, len(each)), each, "o", color=PALE)
-    right.vlines(
-        0.5, ratio["low"], ratio["high"], color=STAGE_COLOURS["sft"], linewidth=9, alpha=0.3
-    )
-    right.plot(0.5, ratio["ratio"], "o", color=STAGE_COLOURS["sft"], markersize=8)
-    right.set_xticks([0, 0.5], [f"{len(each)} rounds", "mean, 95%"], size=11.5)
-    right.set_xlim(-0.4, 0.9)
-    right.set_title("seconds per step, Unsloth / TRL", loc="left", size=12.5, color=INK)
-    comparison = "are equal" if gap == 0 else f"differ by at most {gap:.0e}"
-    return headline(
-        fig,
-        f"The losses of {len(steps)} steps {comparison}; a step takes {ratio['ratio']:.2f} times "
-        f"as long ({ratio['low']:.2f} to {ratio['high']:.2f}) on this CPU",
-    )
-
-
 def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figure:
     """Draw the lengths of each model's answers; those at the limit never ended.
 

@@ -13,6 +13,7 @@ from exercise_tools import exercise
 from modules import module_at
 
 from postlab.course.check._exercise import examine
+from postlab.course.week03 import draw_sft
 from postlab.course.week03 import figures_experiments as figures
 from postlab.profile import data_dir, get_profile
 from postlab.tinyworld import corpus, oracle, tasks
@@ -75,13 +76,15 @@ def test_answers_at_the_limit_are_the_ones_that_never_end():
     assert said.endswith("cut at 40 tokens: as found 75%, mended 0%")
 
 
-def test_the_sides_are_compared_by_the_largest_difference():
-    runs = [{"side": "trl", "loss": [2.0, 1.0]}, {"side": "unsloth", "loss": [2.0, 1.5]}]
-    once = {"unsloth": {"seconds": [1.0, 3.0]}, "plain": {"seconds": [4.0]}}
-    timing = {"ratio": {"unsloth": {"ratio": 0.5, "low": 0.4, "high": 0.6}}, "rounds": [once]}
-    figure = figures.plot_sides(runs, timing)
-    assert "2 steps differ by at most 5e-01" in title(figure)
-    assert list(figure.axes[1].lines[1].get_ydata()) == [0.5]
+def test_the_picture_of_sft_shows_every_text_whole():
+    figure = draw_sft()
+    figure.canvas.draw()
+    place = figure.bbox.padded(1)
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    assert len(boxes) > 25
+    assert all(place.contains(b.x0, b.y0) and place.contains(b.x1, b.y1) for b in boxes)
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+    assert not [1 for a, b in pairs if a.overlaps(b)]
 
 
 # --- the experiment on rows ---

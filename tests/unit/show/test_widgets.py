@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from test_view import body, words_tokenizer
+from widget_tools import EVIL, TAGS, Tags, all_widgets
 
 from postlab import stats
 from postlab.judge import VoteLog, pairs_of
@@ -27,23 +27,6 @@ from postlab.show.chooser import token_chooser
 from postlab.show.explorer import Answer, Group
 from postlab.show.pages import WIDGET_VIEW, shown
 from postlab.show.voting import Arena
-
-EVIL = "<script>window.marker=1</script><img src=x onerror='window.marker=1'>&amp;</pre>"
-TAGS = {
-    "b",
-    "div",
-    "i",
-    "p",
-    "pre",
-    "progress",
-    "span",
-    "table",
-    "tbody",
-    "td",
-    "th",
-    "thead",
-    "tr",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +42,6 @@ def frame(stage: str, n: int, **answers: str) -> pd.DataFrame:
 
 def frames(n: int = 8, stages: tuple[str, ...] = ("sft", "dpo")) -> dict[str, pd.DataFrame]:
     return {stage: frame(stage, n) for stage in stages}
-
-
-def all_widgets(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-    return [widget, *(w for child in getattr(widget, "children", ()) for w in all_widgets(child))]
 
 
 def button(made: Arena | widgets.TokenChooser, starts: str) -> ipywidgets.Button:
@@ -85,23 +64,6 @@ def seen(made: Arena | widgets.TokenChooser) -> str:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-class Tags(HTMLParser):
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-        self.attributes: set[str] = set()
-        self.text = ""
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.found.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_data(self, data):
-        self.text += data
 
 
 # The vote
