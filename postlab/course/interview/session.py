@@ -284,7 +284,7 @@ class Interview:
         question = self.question
         if question is None or self._points.children:
             return
-        ask = "<p><b>Which points did you make?</b> Tick only what your answer says, in any words.</p>"
+        ask = "<p><b>Which points did you make?</b> Tick only what your answer says.</p>"
         self._rubric.value = f'<div style="{_PAGE}">{_rubric_html(question)}{ask}</div>'
         self._points.children = [
             ipywidgets.Checkbox(
