@@ -30,6 +30,7 @@ from _common import RESULTS, ROOT, write_record
 
 from postlab.portfolio import check_draft, evidence
 from postlab.portfolio.binding import Evidence
+from postlab.runs import describe_environment
 
 TARGET = RESULTS / "week12" / "audit.json"
 STAGES = ("base", "sft", "dpo", "grpo", "cai")
@@ -245,8 +246,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         now = flagged(shipped(Path(folder)))
     sets = record(now, earlier["sets"] if earlier else None)
-    first_commit = earlier["provenance"]["first_commit"] if earlier else None
-    write_record(__file__, TARGET, {"sets": sets}, seeds=[0], first_commit=first_commit)
+    first = earlier["provenance"]["first_commit"] if earlier else describe_environment()["commit"]
+    packages = ("markdown-it-py",)  # reads the drafts
+    write_record(
+        __file__, TARGET, {"sets": sets}, seeds=[0], packages=packages, first_commit=first
+    )
 
 
 if __name__ == "__main__":
