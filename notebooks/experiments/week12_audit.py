@@ -248,9 +248,7 @@ def main() -> None:
     sets = record(now, earlier["sets"] if earlier else None)
     first = earlier["provenance"]["first_commit"] if earlier else describe_environment()["commit"]
     packages = ("markdown-it-py",)  # reads the drafts
-    write_record(
-        __file__, TARGET, {"sets": sets}, seeds=[0], packages=packages, first_commit=first
-    )
+    write_record(__file__, TARGET, {"sets": sets}, seeds=[0], packages=packages, first_commit=first)
 
 
 if __name__ == "__main__":

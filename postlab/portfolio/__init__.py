@@ -9,6 +9,7 @@
 - audit, wording: what stands between a portfolio and its publication
 - cards: model and data-set cards for the Hub
 - handover: adapter, merged model and GGUF files, each scored again on the held-out prompts
+- exports: which of these files go out with the portfolio, and why the others don't
 - serving: what keeps servers from serving a folder, and the commands that serve it
 - markdown: Markdown as a reader sees it, for the pages and the audit
 """

@@ -134,6 +134,7 @@ def model_card(
     base_licence: str | None = None,
     base_model: str | None = None,
     curation: Curation | None = None,
+    rescored: Sequence[Mapping[str, Any]] = (),
     known: Evidence | None = None,
 ) -> Card:
     """The card of one stage's weights, from its run folders.
@@ -148,6 +149,7 @@ def model_card(
         base_licence: the base's, an identifier of the Hub, where it isn't known here.
         base_model: the base's Hub id, where the run names a folder or a file.
         curation: of the stage's rows, from `curate`; without it, drops are 'not recorded'.
+        rescored: what `handover` measured on the files of this form, a row per format and metric.
         known: `evidence(...)` of the profile, if it was read before.
     Raises:
         MissingStage: if the stage isn't finished and evaluated; names the command.
@@ -195,7 +197,7 @@ def model_card(
         lineage=[(r.stage, _at(r.manifest, "data", "train", "rows"),
                   _at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
         curated=_curated(curation, _at(manifest, "data", "train", "rows")),
-        changes=_changes(known, stage), others=_unbound(known, stage),
+        rescored=rescored, changes=_changes(known, stage), others=_unbound(known, stage),
         worse=[c for c in known.of(stage) if c.verdict == "worse" and "copied" not in c.caveats],
         caveats=_caveats(known, stage), seeds=len({r.seed for r in known.runs if r.stage == stage}),
         problems=[_anywhere(p["reason"]) for p in known.summary["problems"] if p["stage"] == stage],

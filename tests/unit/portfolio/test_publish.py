@@ -113,6 +113,8 @@ def test_upload_creates_everything_as_it_is_in_the_folder(portfolio, hub, send):
     (collection,) = hub.collections.values()
     assert [item["id"] for item in collection["items"]] == ALL and collection["private"]
     assert SFT in str(plan) and TOKEN not in str(plan)
+    record = json.loads((portfolio / "published.json").read_text("utf-8"))
+    assert record["sent"] == list(plan.sent) and "models/tiny-sft/README.md" in record["files"]
 
 
 def test_a_second_upload_sends_nothing(portfolio, hub, send):

@@ -12,10 +12,14 @@ from postlab.portfolio import (
     checklist,
     checklist_table,
     make_portfolio,
+    publish,
     solved_exercises,
     verify_record,
     write_record,
 )
+from postlab.portfolio.exports import told_exports
+from postlab.portfolio.publish import file_hashes
+from postlab.storage import file_hash
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +76,110 @@ def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch
     texts = {p.stem: p.read_text("utf-8") for p in (folder / "drafts").glob("*.md")}
     for name, text in filled(texts).items():
         (folder / "drafts" / f"{name}.md").write_text(text, "utf-8")
-    (folder / "handover.json").write_text(json.dumps({"verdicts": {"merged": "equivalent"}}))
-    (folder / "published.json").write_text(json.dumps({"sent": ["https://example.com/a"]}))
     again = make_portfolio("tiny", to=folder)
     after = {item.what: item.done for item in checklist(again, values)}
-    assert after["posts written"] and after["audit"] and after["published"]
-    assert after["what is handed over was evaluated again"]
+    assert after["posts written"] and after["audit"]
+    assert not after["published"] and not after["what is handed over was evaluated again"]
     table = checklist_table(checklist(again, values))
     assert set(table["done"]) <= {"✓", "–"} and table.loc["posts written", "to do"] == ""
+
+
+@pytest.fixture
+def exported(shipped, tmp_path, monkeypatch):
+    """A run root with the record of an export of DPO: {format: (verdict, why it is blocked)}."""
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path / "runs"))
+    shutil.copytree(shipped, tmp_path / "runs")
+    home = tmp_path / "runs" / "tiny" / "seed-0"
+    adapter = home / "dpo" / "model" / "adapter_model.safetensors"
+
+    def write(formats, weights=adapter):
+        held = {}
+        for form, (verdict, blocked) in formats.items():
+            folder, _, kind = form.partition("-")
+            name = f"gguf/model-{kind}.gguf" if kind else "merged/model.safetensors"
+            file = home / "export" / "dpo" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            magic = b"GGUF" if kind else (2).to_bytes(8, "little") + b"{}"
+            file.write_bytes(magic + form.encode())
+            row = {
+                "metric": "honesty", "before": 0.9, "after": 0.8875, "difference": -0.0125,
+                "low": -0.03, "high": 0.005, "n": 60, "verdict": verdict,
+            }  # fmt: skip
+            held[form] = {"verdict": verdict, "blocked": blocked, "rows": [row]}
+            held[form]["files"] = {name: file_hash(file)}
+        body = {"weights_sha256": file_hash(weights), "margin": 0.05, "formats": held}
+        (home / "export" / "dpo" / "handover.json").write_text(json.dumps(body))
+        return home / "export" / "dpo"
+
+    return write
+
+
+def test_exports_that_passed_go_out_and_the_others_say_why(exported, tmp_path, values):
+    folder = exported({
+        "merged": ("equivalent", ""),
+        "gguf-f16": ("equivalent", ""),
+        "gguf-q8_0": ("inconclusive", ""),
+        "gguf-q4_k_m": ("different", "it doesn't score the same as the stage"),
+    })  # fmt: skip
+    made = make_portfolio("tiny", to=tmp_path / "portfolio")
+    assert {p.code for p in made.problems} == {"hole"}
+    plan = publish(made.folder, profile="tiny", expected=made.texts)
+    files = {r.id.split("/")[1]: [f.path for f in r.files] for r in plan.repositories}
+    assert files["postlab-tiny-dpo-merged"] == ["README.md", "model.safetensors"]
+    assert files["postlab-tiny-dpo-gguf"] == ["README.md", "model-f16.gguf"]
+    left_out = {path: why for path, why in plan.left_out if path.startswith("the export")}
+    assert list(left_out) == ["the export of dpo as gguf-q8_0", "the export of dpo as gguf-q4_k_m"]
+    assert "inconclusive" in left_out["the export of dpo as gguf-q8_0"]
+    card = made.texts["models/tiny-dpo-gguf/README.md"]
+    assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "quantized" in card
+    items = {item.what: item for item in checklist(made, values)}
+    assert items["what is handed over was evaluated again"].done
+    # A file that was changed since is no longer the one that was scored.
+    (folder / "merged" / "model.safetensors").unlink()
+    (folder / "merged" / "model.safetensors").write_bytes(b"other")
+    again = make_portfolio("tiny", to=made.folder)
+    assert "models/tiny-dpo-merged" not in again.cards
+    assert not (made.folder / "models" / "tiny-dpo-merged").exists()
+    plan = publish(made.folder, profile="tiny", expected=again.texts)
+    assert any("isn't the file that was evaluated" in why for _, why in plan.left_out)
+
+
+def test_an_export_of_other_weights_or_a_blocked_one_stays_out(exported, tmp_path, shipped):
+    other = shipped / "tiny" / "seed-0" / "sft" / "model" / "adapter_model.safetensors"
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(other.read_bytes() + b"x")
+    exported({"merged": ("equivalent", "")}, weights=weights)
+    made = make_portfolio("tiny", to=tmp_path / "portfolio")
+    told = [(e["format"], e["left_out"]) for e in told_exports(made.folder)]
+    assert told == [("merged", "no stage has the weights that it was made from")]
+    exported({"gguf-f16": ("equivalent", "gguf_ids: 4 conversations give other ids")})
+    made = make_portfolio("tiny", to=made.folder)
+    assert "gguf_ids" in told_exports(made.folder)[0]["left_out"]
+    assert not any("gguf" in place for place in made.cards)
+    (tmp_path / "runs/tiny/seed-0/export/dpo/handover.json").write_text('{"formats": {}}')
+    with pytest.raises(ValueError, match="isn't what handover writes"):
+        make_portfolio("tiny", to=made.folder)
+
+
+def test_published_holds_until_a_document_is_edited(whole, values, shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
+    folder = tmp_path / "portfolio"
+    shutil.copytree(whole.folder, folder)
+    made = make_portfolio("tiny", to=folder)
+
+    def published():
+        return next(item for item in checklist(made, values) if item.what == "published")
+
+    record = {"sent": ["https://example.com/a"], "files": dict(file_hashes(folder))}
+    (folder / "published.json").write_text(json.dumps(record))
+    made = make_portfolio("tiny", to=folder)
+    write_record(made, values)
+    assert published().done  # writing it all again changes nothing
+    draft = folder / "drafts" / "dpo.md"
+    draft.write_text(draft.read_text("utf-8") + "\nI would ask for more labels.\n", "utf-8")
+    assert not published().done and "drafts/dpo.md" in published().evidence
+    (folder / "published.json").write_text(json.dumps({"sent": ["https://example.com/a"]}))
+    assert not published().done  # of an older version, which kept no hashes
 
 
 def test_a_record_agrees_until_something_changes(whole, values, tmp_path):
