@@ -354,6 +354,9 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: faster on
     log = run.train(trainer)
 
 # %%
+run.save_curation(curation)  # what section 3 would have dropped, for the model card in week 12
+
+# %%
 from postlab.show import plot_stages, plot_training
 
 plot_training(log, "sft")

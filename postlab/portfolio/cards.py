@@ -148,7 +148,8 @@ def model_card(
         form: what is published: "adapter", "merged" or "gguf"; by default as the stage was saved.
         base_licence: the base's, an identifier of the Hub, where it isn't known here.
         base_model: the base's Hub id, where the run names a folder or a file.
-        curation: of the stage's rows, from `curate`; without it, drops are 'not recorded'.
+        curation: of the stage's rows, from `curate`; by default as `Run.save_curation` noted it.
+            Without either, drops are 'not recorded'.
         rescored: what `handover` measured on the files of this form, a row per format and metric.
         known: `evidence(...)` of the profile, if it was read before.
     Raises:
@@ -196,7 +197,7 @@ def model_card(
         trainer=_at(manifest, "code", "trainer"), gpu_gb=manifest.get("peak_gpu_gb"),
         lineage=[(r.stage, _at(r.manifest, "data", "train", "rows"),
                   _at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
-        curated=_curated(curation, _at(manifest, "data", "train", "rows")),
+        curated=_curated(curation, manifest),
         rescored=rescored, changes=_changes(known, stage), others=_unbound(known, stage),
         worse=[c for c in known.of(stage) if c.verdict == "worse" and "copied" not in c.caveats],
         caveats=_caveats(known, stage), seeds=len({r.seed for r in known.runs if r.stage == stage}),
@@ -499,19 +500,26 @@ def _language(sources: Iterable[str | None]) -> str | None:
 # The body: data, changes, recipe, what the doctor saw, answers, commands
 
 
-def _curated(curation: Curation | None, trained: Any) -> Mapping[str, Any] | None:
+def _curated(curation: Curation | None, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What `curate` dropped or would have dropped, by how many rows the stage was trained on."""
+    trained, noted = _at(manifest, "data", "train", "rows"), manifest.get("curation")
+    if curation is not None:
+        kept, dropped = len(curation.kept), dict(curation.dropped)
+    elif isinstance(noted, dict) and isinstance(noted.get("kept"), int):  # `Run.save_curation`
+        kept, dropped = noted["kept"], noted.get("dropped")
+        if not isinstance(dropped, dict) or not all(isinstance(n, int) for n in dropped.values()):
+            return None
+    else:
+        return None
+    before = kept + sum(dropped.values())
+    if trained in (kept, before):
+        return {"applied": trained == kept, "kept": kept, "before": before, "dropped": dropped}
     if curation is None:
         return None
-    kept, dropped = len(curation.kept), sum(curation.dropped.values())
-    if trained not in (kept, kept + dropped):
-        raise ValueError(
-            f"the curation kept {kept:,} of {kept + dropped:,} rows, and the stage was trained on "
-            f"{trained if trained is not None else 'an unknown number'}; expected its own rows"
-        )
-    return {"applied": trained == kept, "kept": kept, "before": kept + dropped} | {
-        "dropped": curation.dropped
-    }
+    raise ValueError(
+        f"the curation kept {kept:,} of {before:,} rows, and the stage was trained on "
+        f"{trained if trained is not None else 'an unknown number'}; expected its own rows"
+    )
 
 
 def _changes(known: Evidence, stage: str) -> list[list[str]]:

@@ -4,7 +4,8 @@ A sentence is split into words, and each word is looked up; nothing backtracks. 
 needs, in its own sentence, a placeholder of a claim whose verdict supports its direction for the
 metric that it speaks of. Questions, hypotheses and a learner's own actions ('I lowered beta') are
 let through. This is a list of words, not an understanding of English: it misses comparisons that
-are made without them.
+are made without them. How many it misses was measured on sentences that it hadn't been adjusted to:
+data/results/week12/audit.json.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ class Passage:
     ahead: bool = False
 
 
-def _read_words() -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+def _read_words() -> tuple[dict[str, frozenset[str]], dict[str, str], tuple[list[str], ...]]:
     text = Path(__file__).with_name("words.yaml").read_text(encoding="utf-8")
     held = yaml.safe_load(text)
-    aliases = held.pop("aliases")
-    return {kind: frozenset(words.split()) for kind, words in held.items()}, aliases
+    aliases, phrases = held.pop("aliases"), held.pop("phrases").values()
+    runs = tuple(phrase.split() for kind in phrases for phrase in kind.split("|"))
+    return {kind: frozenset(words.split()) for kind, words in held.items()}, aliases, runs
 
 
-_WORDS, ALIASES = _read_words()  # ALIASES: {metric: words that name it}
+_WORDS, ALIASES, PHRASES = _read_words()  # ALIASES: {metric: words that name it}
 UNITS, COUNTS = _WORDS["units"], _WORDS["counts"]
 MEASURES = UNITS | _WORDS["measures"]
 NUMBERS, MONTHS = _WORDS["numbers"], _WORDS["months"]
@@ -156,7 +158,8 @@ class _Sentence:
         yield from self._number_words()
         yield from self._units()
         yield from self._stages()
-        yield from self._comparisons()
+        faults = list(self._comparisons())
+        yield from faults or self._conclusions()
 
     def _word(self, index: int) -> str:
         return self.words[index] if 0 <= index < len(self.words) else ""
@@ -426,6 +429,69 @@ class _Sentence:
                         "an inconclusive claim doesn't show that nothing changed; say what it says"
                     )
                 yield self.places[index], "comparison", got, fix
+
+    # --- conclusions without a word of comparison ---
+
+    def _conclusions(self) -> Iterator[tuple[int, str, str, str]]:
+        """What is said of a model or of the runs without a word of comparison, and no claim beside.
+
+        Kinds: what a model does or is ('it knows when to refuse'), absolutes, people's liking,
+        what would have happened otherwise, words that conclude, and set phrases.
+        """
+        if self.passage.row or any(claim.verdict in SETTLED for claim in self.claims):
+            return
+        for index in range(len(self.words)):
+            if self.raw[index].startswith("`") or self._is_quoted(index):
+                continue
+            if self._concludes(index):
+                fix = "put the claim's placeholder into the sentence, or say what you only expect"
+                got = f"'{self.bare[index]}' states a result without a claim"
+                yield self.places[index], "conclusion", got, fix
+                return
+
+    def _concludes(self, index: int) -> bool:
+        words, word, start = self.words, self.words[index], self._clause(index)
+        before = words[start:index]
+        if words[start : start + 1] in (["i"], ["we"]) and word not in _WORDS["concludes"]:
+            return False  # the learner's own acts
+        if word in ("would", "could") and self._is_counterfactual(index):
+            return True
+        around = {*before[-3:], *words[index + 1 : index + 3]}
+        if word in _WORDS["likes"] and around & _WORDS["people"]:
+            doubts = (_WORDS["wishes"] - _WORDS["modals"]) | _WORDS["asking"]
+            return not set(words[:index]) & doubts and not self._negated(index)
+        if self._hypothetical(index) or (self.text.rstrip().endswith("?") and index < len(words)):
+            return False
+        for phrase in PHRASES:
+            if words[index : index + len(phrase)] == phrase:
+                return phrase[0] in ("no", "not", "never") or not self._negated(index)
+        acted = any(w in _WORDS["actors"] for w in before[-6:]) or any(
+            start <= place < index for place, _ in self.stages
+        )
+        if word in _WORDS["absolutes"]:
+            return acted and words[index - 1] != "i"
+        if self._negated(index):
+            return word.startswith("hallucinat")
+        if word in _WORDS["concludes"]:
+            return "i" not in before[-3:]
+        if word in _WORDS["acts"]:
+            # 'it refuses {{sft.safety.value}}' says what was measured
+            return acted and not self.values_at and not set(before) & {"that", "to"}
+        if word in _WORDS["phases"]:
+            return acted and self._word(index + 1).endswith("ing")
+        if word in _WORDS["qualities"] | _WORDS["traits"]:
+            return bool(set(before[-3:]) & _WORDS["states"]) and (acted or bool(self.metrics))
+        return False
+
+    def _is_counterfactual(self, index: int) -> bool:
+        """'SFT alone would never have got there': nobody ran what it speaks of."""
+        words, start = self.words, self._clause(index)
+        rest = words[index + 1 : index + 4]
+        if "have" not in rest or set(words[:index]) & (_WORDS["asking"] | {"i", "we"}):
+            return False
+        done = self._word(index + 2 + rest.index("have"))
+        indefinite = words[start : start + 1] in (["a"], ["an"], ["any"])
+        return not indefinite and (done.endswith("ed") or done in _WORDS["participles"])
 
     def _way(self, index: int, word: str) -> str:
         """The direction of a word of comparison; "" for another word, or another meaning."""

@@ -32,6 +32,8 @@ from postlab.storage import ReadOnlyFolder, StageBusy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from postlab.datasets import Curation
+
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison contains, in order of training
 BESIDE = ("cai", "prm", "multi")  # made by weeks 9 to 11, on branches of their own
 STAGES = (*CHAIN, *BESIDE)  # the chain, then the others
@@ -204,6 +206,30 @@ class Run:
             manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)} | notes
             manifest["eval_s"] = round(eval_s, 3)
             self._write(manifest | machine.spent(manifest))
+
+    def save_curation(self, curation: Curation) -> None:
+        """Note in the manifest what `curate` dropped of the stage's rows, for the card.
+
+        It may also be what `curate` *would* have dropped, if the stage was trained on all rows: the
+        number of rows in the manifest tells which. The key stays as it is, since it covers the rows
+        that were trained on.
+
+        Raises:
+            StageBusy: if another process is working on the stage.
+            ValueError: if the stage isn't trained.
+        """
+        dropped = {str(reason): int(count) for reason, count in curation.dropped.items()}
+        note = {"kept": len(curation.kept), "dropped": dropped}
+
+        def write() -> None:
+            if (self.manifest or {}).get("curation") == note:
+                return  # nothing to write, also where the folder is read-only
+            with self._lock(wait_s=PATIENCE_S), self._disk("the manifest", 100_000):
+                if not self.complete:
+                    raise ValueError(f"{self.shown} isn't trained; expected a finished stage")
+                self._write((self.manifest or {}) | {"curation": note})
+
+        processes.on_first(write)
 
     def load_eval(self, key: str | None = None) -> pd.DataFrame | None:
         """The stored evaluation; None if there is none with this `key`, or if it is damaged."""

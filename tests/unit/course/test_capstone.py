@@ -316,4 +316,7 @@ def test_the_bill_adds_up_and_stays_under_the_budget():
             assert total[column] == pytest.approx(parts[column].sum())
         assert total["under"] == (total["dollars_high"] < BUDGET)
     assert (costs["hours_low"] < costs["hours_high"]).all()
+    t4 = costs[costs["device"] == "T4"].set_index("project")["hours"]
+    sft = get_profile("t4").sft  # a profile's own device: one source for README and the bill
+    assert 60 * t4["SFT"] == pytest.approx(sft.minutes + sft.eval_minutes)
     assert costs["fits"].all()

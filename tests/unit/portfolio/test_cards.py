@@ -406,6 +406,13 @@ def test_a_curations_drops_are_in_the_cards(tmp_path):
         known = {"data": {"train": {"rows": trained}}}
         card = str(model_card(**one(place, manifest=known), curation=curation))
         assert expected in card and f"| contaminated | {dropped['contaminated']} |" in card
+        known["curation"] = {"kept": len(curation.kept), "dropped": curation.dropped}
+        noted = one(tmp_path / f"noted {trained}", manifest=known)  # by `Run.save_curation`
+        assert str(model_card(**noted)) == card
+    known["data"]["train"]["rows"] = before + 1  # noted for other rows than were trained on
+    assert "**Curation:** not recorded" in str(
+        model_card(**one(tmp_path / "unlike", manifest=known))
+    )
     with pytest.raises(ValueError, match="expected its own rows"):
         model_card("sft", profile="t4", root=tmp_path / "other", curation=curation,
                    known=evidence("t4", root=one(tmp_path / "other")["root"]))  # fmt: skip
