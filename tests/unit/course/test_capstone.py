@@ -21,7 +21,7 @@ from postlab.course.capstone import (
 )
 from postlab.portfolio import Evidence
 from postlab.portfolio.audit import check_draft
-from postlab.profile import data_dir
+from postlab.profile import data_dir, get_profile
 
 EXAMPLES = sorted((data_dir() / "examples" / "capstones").glob("*.yaml"))
 PROMPTS = 400
