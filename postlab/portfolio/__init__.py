@@ -17,7 +17,7 @@
 from postlab import _doors
 from postlab.portfolio.audit import Problem, audit, audit_documents, check_draft
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
-from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
+from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card
 from postlab.portfolio.completion import (
     Item,
     checklist,
@@ -64,7 +64,6 @@ __all__ = [
     "solved_exercises",
     "verify_record",
     "vllm_commands",
-    "write_cards",
     "write_documents",
     "write_portfolio",
     "write_record",

@@ -22,7 +22,7 @@ from postlab.portfolio.handover import HANDOVER
 from postlab.storage import atomic_text, file_hash, read_json
 
 LARGEST = 5_000_000  # bytes of a record
-FORMS = {"merged": "merged", "gguf": "gguf"}  # a folder of an export, and what its card calls it
+FORMS = ("merged", "gguf")  # folders of an export, and forms of a card
 
 
 @dataclass(frozen=True)

@@ -252,8 +252,12 @@ def file_hashes(folder: Path) -> Iterator[tuple[str, str]]:
         name = file.relative_to(folder).as_posix()
         held = name not in (RECORD, PUBLISHED) and not name.startswith(".git/")
         if held and file.is_file() and not file.is_symlink():
-            with file.open("rb") as opened:
-                yield name, hashlib.file_digest(opened, "sha256").hexdigest()
+            yield name, _sha256(file)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _secret(token: str | bool | None, *, needed: bool) -> str | None:
@@ -407,10 +411,8 @@ def _files(place: Path, kind: str, top: Path) -> tuple[list[File], list[tuple[st
             if reason := _file_reason(path, kind, top):
                 left_out.append((ascii(path.relative_to(top).as_posix())[1:-1], reason))
                 continue
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = path.stat().st_size
-            files.append(File(path.relative_to(place).as_posix(), size, digest, path))
+            files.append(File(path.relative_to(place).as_posix(), size, _sha256(path), path))
     return files, left_out
 
 

@@ -66,6 +66,9 @@ _WAY = {word: way for way in ("up", "down", "good", "bad", "any", "equal") for w
 CONFIRMS = (
     "it did", "they did", "it does", "that happened", "as expected", "as predicted", "as hoped",
 )  # fmt: skip
+RANGES = frozenset({"to", "and", "through"})
+SIGNS = frozenset(["minus", "plus", "negative", "-", "−", "+", "±", "<", ">", "~"])
+SCALED = UNITS - {"times", "fold", "x"} | _WORDS["scales"]
 MOST_WORDS = 300
 _EDGES = "()[]{}\"'“”‘’«».,;:!?*_~|…"
 
@@ -182,21 +185,11 @@ class _Sentence:
                 continue
             text = unicodedata.normalize("NFKC", raw)
             if not any(c.isdigit() for c in text):
-                allowed_before = allowed_before and self.words[index] in (
-                    "to",
-                    "and",
-                    "through",
-                    "–",
-                    "-",
-                )
+                allowed_before = allowed_before and self.words[index] in RANGES | {"–", "-"}
                 continue
             allowed = self._allowed(index, text) or (allowed_before and self._allowed_as(text))
             allowed = allowed or self._is_ahead(index)
-            allowed_before = allowed and self._word(index - 1) in REFERENCES | {
-                "to",
-                "and",
-                "through",
-            }
+            allowed_before = allowed and self._word(index - 1) in REFERENCES | RANGES
             if not allowed:
                 result = self.metrics or self.claims or self._word(index + 1) in MEASURES
                 yield self.places[index], "number", raw, fix if result else settings
@@ -344,26 +337,13 @@ class _Sentence:
             before, behind = raw[:mark], raw[mark + 1 :]
             if before and (before[-1] in "+-−–±~≈<>=×*/^$€" or before[-1].isalnum()):
                 yield self.places[index], "sign", before, fix
-            elif self._word(index - 1) in (
-                "minus",
-                "plus",
-                "negative",
-                "-",
-                "−",
-                "+",
-                "±",
-                "<",
-                ">",
-                "~",
-            ):
+            elif self._word(index - 1) in SIGNS:
                 yield self.places[index], "sign", self.raw[index - 1], fix
             following = behind.lstrip("*_)").lower()[:1]
             word = self._word(index + 1) if not behind.strip("*_)") else ""
             if following in ("%", "×", "x", "k", "/", "^") or following.isalnum():
                 yield self.places[index], "unit", behind, fix
-            elif word in (UNITS - {"times", "fold", "x"} | _WORDS["scales"]) or self.raw[
-                index + 1 :
-            ][:1] == ["%"]:
+            elif word in SCALED or self.raw[index + 1 :][:1] == ["%"]:
                 yield self.places[index + 1], "unit", self.raw[index + 1], fix
             elif (word in MEASURES | COUNTS) and value.unit and value.number is not None:
                 own = value.text.rstrip(".").split()[-1]
@@ -526,9 +506,7 @@ class _Sentence:
         if word in ("best", "hold", "held", "holding") and after in ("of", "out"):
             return ""
         if word in ("same", "equal", "identical"):
-            results = (
-                GENERIC | {w for i, _ in self.metrics for w in [words[i]]} | _WORDS["beside_same"]
-            )
+            results = GENERIC | {words[i] for i, _ in self.metrics} | _WORDS["beside_same"]
             if after not in results and after and not self.raw[index].endswith((".", ",", ";")):
                 return ""
         if word in STRONG or (word in ("better", "worse") and "than" in (after, second)):
@@ -553,10 +531,8 @@ class _Sentence:
     def _clause(self, index: int) -> int:
         """Where the clause of a word begins."""
         for place in range(index - 1, -1, -1):
-            if (
-                self.raw[place].endswith((",", ";", ":", "—", "–"))
-                or self.words[place] in _WORDS["stops"]
-            ):
+            ends = self.raw[place].endswith((",", ";", ":", "—", "–"))
+            if ends or self.words[place] in _WORDS["stops"]:
                 return place + 1
         return 0
 
@@ -565,11 +541,8 @@ class _Sentence:
         start = self._clause(index)
         for place in range(index - 1, max(start, index - 12) - 1, -1):
             word = self.words[place]
-            if (
-                word in _WORDS["negations"]
-                or word.endswith(("n't", "n’t"))
-                or word in ("fails", "failed")
-            ):
+            denies = word in _WORDS["negations"] or word in ("fails", "failed")
+            if denies or word.endswith(("n't", "n’t")):
                 if set(self.words[place:index]) & _WORDS["saying"]:
                     return "saying"
                 return "not" if index - place <= 5 else ""

@@ -162,7 +162,7 @@ def plot_training(
     title = _training_title(log_history, stage, kind)
     size = (7.5, 3.9) if len(panels) == 1 else (10, 1.1 + 2.9 * rows)
     if columns == 1:
-        lines = textwrap.wrap(title, 38)
+        lines = textwrap.wrap(title, 33)
         title, size = "\n".join(lines), (4.6, 0.5 + 0.3 * len(lines) + 2.3 * rows)
     layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
     fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout=layout)

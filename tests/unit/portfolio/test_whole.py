@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 
 import pytest
 from portfolio_runs import filled
@@ -17,9 +19,11 @@ from postlab.portfolio import (
     verify_record,
     write_record,
 )
-from postlab.portfolio.exports import told_exports
+from postlab.portfolio.exports import place_exports, read_exports, told_exports
 from postlab.portfolio.publish import file_hashes
 from postlab.storage import file_hash
+
+publish_module = sys.modules["postlab.portfolio.publish"]  # its door has the function of that name
 
 
 @pytest.fixture(scope="module")
@@ -84,46 +88,40 @@ def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch
     assert set(table["done"]) <= {"✓", "–"} and table.loc["posts written", "to do"] == ""
 
 
-@pytest.fixture
-def exported(shipped, tmp_path, monkeypatch):
-    """A run root with the record of an export of DPO: {format: (verdict, why it is blocked)}."""
-    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path / "runs"))
-    shutil.copytree(shipped, tmp_path / "runs")
-    home = tmp_path / "runs" / "tiny" / "seed-0"
-    adapter = home / "dpo" / "model" / "adapter_model.safetensors"
-
-    def write(formats, weights=adapter):
-        held = {}
-        for form, (verdict, blocked) in formats.items():
-            folder, _, kind = form.partition("-")
-            name = f"gguf/model-{kind}.gguf" if kind else "merged/model.safetensors"
-            file = home / "export" / "dpo" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            magic = b"GGUF" if kind else (2).to_bytes(8, "little") + b"{}"
-            file.write_bytes(magic + form.encode())
-            row = {
-                "metric": "honesty", "before": 0.9, "after": 0.8875, "difference": -0.0125,
-                "low": -0.03, "high": 0.005, "n": 60, "verdict": verdict,
-            }  # fmt: skip
-            held[form] = {"verdict": verdict, "blocked": blocked, "rows": [row]}
-            held[form]["files"] = {name: file_hash(file)}
-        body = {"weights_sha256": file_hash(weights), "margin": 0.05, "formats": held}
-        (home / "export" / "dpo" / "handover.json").write_text(json.dumps(body))
-        return home / "export" / "dpo"
-
-    return write
+def export_record(to, formats, weights):
+    """A folder as `handover` leaves it. formats: {format: (verdict, why it is blocked)}."""
+    held = {}
+    for form, (verdict, blocked) in formats.items():
+        folder, _, kind = form.partition("-")
+        name = f"gguf/model-{kind}.gguf" if kind else "merged/model.safetensors"
+        file = to / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        magic = b"GGUF" if kind else (2).to_bytes(8, "little") + b"{}"
+        file.write_bytes(magic + form.encode())
+        row = {
+            "metric": "honesty", "before": 0.9, "after": 0.8875, "difference": -0.0125,
+            "low": -0.03, "high": 0.005, "n": 60, "verdict": verdict,
+        }  # fmt: skip
+        held[form] = {"verdict": verdict, "blocked": blocked, "rows": [row]}
+        held[form]["files"] = {name: file_hash(file)}
+    body = {"weights_sha256": weights, "margin": 0.05, "formats": held}
+    (to / "handover.json").write_text(json.dumps(body))
+    return to
 
 
-def test_exports_that_passed_go_out_and_the_others_say_why(exported, tmp_path, values):
-    folder = exported({
-        "merged": ("equivalent", ""),
-        "gguf-f16": ("equivalent", ""),
-        "gguf-q8_0": ("inconclusive", ""),
-        "gguf-q4_k_m": ("different", "it doesn't score the same as the stage"),
-    })  # fmt: skip
+def test_exports_that_passed_go_out_and_the_others_say_why(shipped, values, tmp_path, monkeypatch):
+    root = tmp_path / "runs"
+    shutil.copytree(shipped, root)
+    monkeypatch.setenv("POSTLAB_RUNS", str(root))
+    home = root / "tiny" / "seed-0"
+    formats = {"merged": ("equivalent", ""), "gguf-f16": ("equivalent", "")}
+    formats |= {"gguf-q8_0": ("inconclusive", ""), "gguf-q4_k_m": ("different", "it differs")}
+    weights = file_hash(home / "dpo" / "model" / "adapter_model.safetensors")
+    export_record(home / "export" / "dpo", formats, weights)
     made = make_portfolio("tiny", to=tmp_path / "portfolio")
     assert {p.code for p in made.problems} == {"hole"}
-    plan = publish(made.folder, profile="tiny", expected=made.texts)
+    monkeypatch.setattr(publish_module, "_audit", lambda *_: [])
+    plan = publish(made.folder, profile="tiny")
     files = {r.id.split("/")[1]: [f.path for f in r.files] for r in plan.repositories}
     assert files["postlab-tiny-dpo-merged"] == ["README.md", "model.safetensors"]
     assert files["postlab-tiny-dpo-gguf"] == ["README.md", "model-f16.gguf"]
@@ -131,41 +129,38 @@ def test_exports_that_passed_go_out_and_the_others_say_why(exported, tmp_path, v
     assert list(left_out) == ["the export of dpo as gguf-q8_0", "the export of dpo as gguf-q4_k_m"]
     assert "inconclusive" in left_out["the export of dpo as gguf-q8_0"]
     card = made.texts["models/tiny-dpo-gguf/README.md"]
-    assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "quantized" in card
+    assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
     items = {item.what: item for item in checklist(made, values)}
     assert items["what is handed over was evaluated again"].done
-    # A file that was changed since is no longer the one that was scored.
-    (folder / "merged" / "model.safetensors").unlink()
+
+
+def test_only_the_evaluated_files_of_a_stages_own_weights_go_out(tmp_path):
+    folder = export_record(tmp_path / "export", {"merged": ("equivalent", "")}, "w")
+    to = tmp_path / "portfolio"
+
+    def placed(weights):
+        exports = read_exports([folder], weights)
+        places = [place for place, *_ in place_exports(exports, profile="tiny", to=to)]
+        return places, told_exports(to)[0]["left_out"]
+
+    assert placed({"w": "dpo"}) == (["models/tiny-dpo-merged"], "")
+    assert (to / "models/tiny-dpo-merged/model.safetensors").is_file()
+    assert placed({"other": "dpo"}) == ([], "no stage has the weights that it was made from")
+    assert not (to / "models/tiny-dpo-merged").exists()  # of the call before
     (folder / "merged" / "model.safetensors").write_bytes(b"other")
-    again = make_portfolio("tiny", to=made.folder)
-    assert "models/tiny-dpo-merged" not in again.cards
-    assert not (made.folder / "models" / "tiny-dpo-merged").exists()
-    plan = publish(made.folder, profile="tiny", expected=again.texts)
-    assert any("isn't the file that was evaluated" in why for _, why in plan.left_out)
-
-
-def test_an_export_of_other_weights_or_a_blocked_one_stays_out(exported, tmp_path, shipped):
-    other = shipped / "tiny" / "seed-0" / "sft" / "model" / "adapter_model.safetensors"
-    weights = tmp_path / "adapter_model.safetensors"
-    weights.write_bytes(other.read_bytes() + b"x")
-    exported({"merged": ("equivalent", "")}, weights=weights)
-    made = make_portfolio("tiny", to=tmp_path / "portfolio")
-    told = [(e["format"], e["left_out"]) for e in told_exports(made.folder)]
-    assert told == [("merged", "no stage has the weights that it was made from")]
-    exported({"gguf-f16": ("equivalent", "gguf_ids: 4 conversations give other ids")})
-    made = make_portfolio("tiny", to=made.folder)
-    assert "gguf_ids" in told_exports(made.folder)[0]["left_out"]
-    assert not any("gguf" in place for place in made.cards)
-    (tmp_path / "runs/tiny/seed-0/export/dpo/handover.json").write_text('{"formats": {}}')
+    assert "isn't the file that was evaluated" in placed({"w": "dpo"})[1]
+    export_record(folder, {"gguf-f16": ("equivalent", "gguf_ids: 4 give other ids")}, "w")
+    assert placed({"w": "dpo"}) == ([], "gguf_ids: 4 give other ids")
+    (folder / "handover.json").write_text('{"formats": {}}')
     with pytest.raises(ValueError, match="isn't what handover writes"):
-        make_portfolio("tiny", to=made.folder)
+        read_exports([folder], {})
 
 
 def test_published_holds_until_a_document_is_edited(whole, values, shipped, tmp_path, monkeypatch):
     monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
     folder = tmp_path / "portfolio"
     shutil.copytree(whole.folder, folder)
-    made = make_portfolio("tiny", to=folder)
+    made = replace(whole, folder=folder)
 
     def published():
         return next(item for item in checklist(made, values) if item.what == "published")
