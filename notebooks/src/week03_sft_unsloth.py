@@ -354,7 +354,8 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: faster on
     log = run.train(trainer)
 
 # %%
-run.save_curation(curation)  # what section 3 would have dropped, for the model card in week 12
+# What section 3 would have dropped, for the model card in week 12
+run.save_curation(kept=len(curation.kept), dropped=curation.dropped)
 
 # %%
 from postlab.show import plot_stages, plot_training

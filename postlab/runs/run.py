@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,8 +31,6 @@ from postlab.storage import ReadOnlyFolder, StageBusy
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from postlab.datasets import Curation
 
 CHAIN = ("base", "sft", "dpo", "grpo")  # what every comparison contains, in order of training
 BESIDE = ("cai", "prm", "multi")  # made by weeks 9 to 11, on branches of their own
@@ -207,19 +205,21 @@ class Run:
             manifest["eval_s"] = round(eval_s, 3)
             self._write(manifest | machine.spent(manifest))
 
-    def save_curation(self, curation: Curation) -> None:
+    def save_curation(self, *, kept: int, dropped: Mapping[str, int]) -> None:
         """Note in the manifest what `curate` dropped of the stage's rows, for the card.
 
         It may also be what `curate` *would* have dropped, if the stage was trained on all rows: the
         number of rows in the manifest tells which. The key stays as it is, since it covers the rows
         that were trained on.
 
+        Args:
+            kept: how many rows stay.
+            dropped: {reason: rows}.
         Raises:
             StageBusy: if another process is working on the stage.
             ValueError: if the stage isn't trained.
         """
-        dropped = {str(reason): int(count) for reason, count in curation.dropped.items()}
-        note = {"kept": len(curation.kept), "dropped": dropped}
+        note = {"kept": kept, "dropped": dict(dropped)}
 
         def write() -> None:
             if (self.manifest or {}).get("curation") == note:
