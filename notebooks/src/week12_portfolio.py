@@ -280,7 +280,7 @@ audit_rates().round(2)
 
 # %% [markdown]
 # At first the rules caught 11 of the first 50 overclaims. We then extended them by kinds of statement, such as "the model knows when to refuse" or "users will prefer it". That they catch all 50 now proves little, because these are the sentences they were extended with. The
-# fresh set is the fair test, and there the audit catches 13 of 30 overclaims; before, it caught 5. So more than half of the overclaims still get through, most of them short and confident: "No regressions." or "Jailbreaks bounce off." False alarms are rare, at one in each set without a fault. All sentences
+# fresh set is the fair test, and there the audit catches 13 of 30 overclaims; before, it caught 5. So 17 of those 30 still get through, most of them short and confident: "No regressions." or "Jailbreaks bounce off." False alarms are rare, at one in each set without a fault. All sentences
 # come from one author, so your own may fare differently. Treat a clean audit as a spelling checker's silence: it finds some mistakes and doesn't show that there are none. Nor can it tell whether what you write about your reasons is true.
 #
 # ## 6. Publish
