@@ -489,9 +489,10 @@ def _curated(curation: Curation | None, manifest: Mapping[str, Any]) -> Mapping[
     if curation is not None:
         kept, dropped = len(curation.kept), dict(curation.dropped)
     elif isinstance(noted, dict) and isinstance(noted.get("kept"), int):  # `Run.save_curation`
-        kept, dropped = noted["kept"], noted.get("dropped")
-        if not isinstance(dropped, dict) or not all(isinstance(n, int) for n in dropped.values()):
+        counts = noted.get("dropped")
+        if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
             return None
+        kept, dropped = noted["kept"], counts
     else:
         return None
     before = kept + sum(dropped.values())
