@@ -1,3 +1,4 @@
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -82,9 +83,9 @@ def test_a_file_that_answers_otherwise_is_different(stage, handed, tmp_path, mon
 
 def test_no_command_serves_what_a_server_would_misread(stage, tmp_path, monkeypatch):
     """The fault of tiny's own tokenizer: the GGUF file's metadata give other token ids."""
-    from postlab.portfolio import handover as module
     from postlab.portfolio import serving
 
+    module = importlib.import_module("postlab.portfolio.handover")  # the door has the function
     fault = serving._finding("gguf_ids", "3 of 4 conversations", "cut otherwise", "serve merged")
     monkeypatch.setattr(
         module, "serving_findings", lambda folder, gguf=None, **_: [fault] if gguf else []
