@@ -446,6 +446,10 @@ with freed_memory_kept(), without_padding(trainer.model):  # optional: faster on
     log = run.train(trainer)
 
 # %%
+# What section 3 would have dropped, for the model card in week 12
+run.save_curation(kept=len(curation.kept), dropped=curation.dropped)
+
+# %%
 import torch
 
 from postlab.show import plot_stages, plot_training

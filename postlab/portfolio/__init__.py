@@ -9,6 +9,7 @@
 - audit, wording: what stands between a portfolio and its publication
 - cards: model and data-set cards for the Hub
 - handover: adapter, merged model and GGUF files, each scored again on the held-out prompts
+- exports: which of these files go out with the portfolio, and why the others don't
 - serving: what keeps servers from serving a folder, and the commands that serve it
 - markdown: Markdown as a reader sees it, for the pages and the audit
 """
@@ -16,7 +17,7 @@
 from postlab import _doors
 from postlab.portfolio.audit import Problem, audit, audit_documents, check_draft
 from postlab.portfolio.binding import Evidence, Value, evidence, placeholders, render, sentence
-from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card, write_cards
+from postlab.portfolio.cards import Card, dataset_card, make_cards, model_card
 from postlab.portfolio.completion import (
     Item,
     checklist,
@@ -63,7 +64,6 @@ __all__ = [
     "solved_exercises",
     "verify_record",
     "vllm_commands",
-    "write_cards",
     "write_documents",
     "write_portfolio",
     "write_record",

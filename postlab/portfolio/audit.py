@@ -73,7 +73,8 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.code}: {self.got}. {self.fix}."
+        got = redact(self.got)  # a rule about numbers would quote the digits of a secret
+        return f"{self.path}:{self.line}: {self.code}: {got}. {self.fix}."
 
 
 def audit(

@@ -362,12 +362,12 @@ def _facts(
     named.add(f"{stage}.device", _listed(device_name(m["device"]) for m in manifests))
     named.add(f"{stage}.commit", _listed(str(m["commit"])[:10] for m in manifests if m["commit"]))
     named.add(f"{stage}.date", _listed(str(m["date"]) for m in manifests if m.get("date")))
-    bases = (_at(m, "model", "base") for m in manifests)
+    bases = (at(m, "model", "base") for m in manifests)
     named.add(f"{stage}.base", _listed(re.split(r"[/\\]", b)[-1] if _is_path(b) else b
                                        for b in bases if isinstance(b, str)))  # fmt: skip
     named.add(f"{stage}.method", _listed(filter(None, map(_method, manifests))))
     counts = {"steps": [m.get("steps") for m in manifests]}
-    counts["rows"] = [_at(m, "data", "train", "rows") for m in manifests]
+    counts["rows"] = [at(m, "data", "train", "rows") for m in manifests]
     counts["rows_used"] = list(map(_rows_used, manifests))
     counts["tokens"] = list(map(_tokens, logs))
     for name, values in counts.items():
@@ -406,10 +406,10 @@ def _failures(named: _Names, stage: str, folder: Path, logs: Sequence[Sequence[A
 
 def _rows_used(made: Mapping[str, Any]) -> float | None:
     """How many different rows training has seen: all, unless it stopped within the first epoch."""
-    rows, steps = _at(made, "data", "train", "rows"), made.get("steps")
+    rows, steps = at(made, "data", "train", "rows"), made.get("steps")
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
-    sizes = [_at(made, "config", name) for name in names]
-    generations = _at(made, "config", "num_generations") or 1
+    sizes = [at(made, "config", name) for name in names]
+    generations = at(made, "config", "num_generations") or 1
     numbers = [rows, steps, generations, *sizes]
     if not all(isinstance(n, int | float) and n > 0 for n in numbers):
         return None
@@ -428,21 +428,22 @@ def _log(folder: Path) -> list[Any]:
 
 def _tokens(log: Sequence[Any]) -> float | None:
     """Tokens that training has read or sampled, as TRL counts them; None if it doesn't say."""
-    counts = [_at(entry, "num_tokens") for entry in log]
+    counts = [at(entry, "num_tokens") for entry in log]
     return max((n for n in counts if isinstance(n, int | float)), default=None)
 
 
 def _method(made: Mapping[str, Any]) -> str:
     """'DPO with LoRA', as the trainer's class and the manifest's settings have it."""
-    trainer = _at(made, "code", "trainer")
+    trainer = at(made, "code", "trainer")
     if not isinstance(trainer, str) or trainer == "Trainer":  # transformers' own, of any method
         return ""
-    quantized = bool(_at(made, "model", "quantization"))
+    quantized = bool(at(made, "model", "quantization"))
     adapter = " with QLoRA" if quantized else " with LoRA"
     return trainer.removesuffix("Trainer") + (adapter if made.get("lora") else "")
 
 
-def _at(value: Any, *names: str) -> Any:
+def at(value: Any, *names: str) -> Any:
+    """What nested mappings hold under these names, or None."""
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value

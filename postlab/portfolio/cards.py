@@ -24,7 +24,7 @@ from postlab.datasets import Curation, instruction_rows, math_rows, preference_r
 from postlab.doctor import diagnose
 from postlab.evals import METRICS
 from postlab.overlay import did_you_mean
-from postlab.portfolio.binding import Evidence, evidence, render, sentence
+from postlab.portfolio.binding import Evidence, at, evidence, render, sentence
 from postlab.profile import PROFILES, Profile, StageConfig, get_profile, stage_command
 from postlab.redaction import redact
 from postlab.runs import BESIDE, MissingStage
@@ -134,6 +134,7 @@ def model_card(
     base_licence: str | None = None,
     base_model: str | None = None,
     curation: Curation | None = None,
+    rescored: Sequence[Mapping[str, Any]] = (),
     known: Evidence | None = None,
 ) -> Card:
     """The card of one stage's weights, from its run folders.
@@ -147,7 +148,9 @@ def model_card(
         form: what is published: "adapter", "merged" or "gguf"; by default as the stage was saved.
         base_licence: the base's, an identifier of the Hub, where it isn't known here.
         base_model: the base's Hub id, where the run names a folder or a file.
-        curation: of the stage's rows, from `curate`; without it, drops are 'not recorded'.
+        curation: of the stage's rows, from `curate`; by default as `Run.save_curation` noted it.
+            Without either, drops are 'not recorded'.
+        rescored: what `handover` measured on the files of this form, a row per format and metric.
         known: `evidence(...)` of the profile, if it was read before.
     Raises:
         MissingStage: if the stage isn't finished and evaluated; names the command.
@@ -184,18 +187,18 @@ def model_card(
         tags=[*dict.fromkeys(tags), *(["gguf"] if form == "gguf" else [])],
         eval_results=results or None,
     )
-    cited = ["qlora"] if _at(manifest, "model", "quantization") else []
+    cited = ["qlora"] if at(manifest, "model", "quantization") else []
     cited += ["lora"] if manifest.get("lora") else []
     draft = _environment().get_template("model_card.md.j2").render(
         stage=stage, label=stage_label(stage), parent=run.parent and stage_label(run.parent),
         profile=name, seed=run.seed, form=form, base=base, method=method, packages=packages,
         tiny=name == "tiny", mechanism=MECHANISM, versions=manifest.get("versions") or {},
-        quantized=bool(_at(manifest, "model", "quantization")), described=SOURCES, local=_local,
-        trainer=_at(manifest, "code", "trainer"), gpu_gb=manifest.get("peak_gpu_gb"),
-        lineage=[(r.stage, _at(r.manifest, "data", "train", "rows"),
-                  _at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
-        curated=_curated(curation, _at(manifest, "data", "train", "rows")),
-        changes=_changes(known, stage), others=_unbound(known, stage),
+        quantized=bool(at(manifest, "model", "quantization")), described=SOURCES, local=_local,
+        trainer=at(manifest, "code", "trainer"), gpu_gb=manifest.get("peak_gpu_gb"),
+        lineage=[(r.stage, at(r.manifest, "data", "train", "rows"),
+                  at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
+        curated=_curated(curation, manifest),
+        rescored=rescored, changes=_changes(known, stage), others=_unbound(known, stage),
         worse=[c for c in known.of(stage) if c.verdict == "worse" and "copied" not in c.caveats],
         caveats=_caveats(known, stage), seeds=len({r.seed for r in known.runs if r.stage == stage}),
         problems=[_anywhere(p["reason"]) for p in known.summary["problems"] if p["stage"] == stage],
@@ -318,7 +321,7 @@ def make_cards(
             run = _run(known, stage, None)
             rows = loader(source, split="train", n=how.rows, seed=run.seed, columns=how.columns)
             used_for = f"the stage {stage_label(stage)} of the profile {name}"
-            trained = _at(run.manifest, "data", "train", "rows")
+            trained = at(run.manifest, "data", "train", "rows")
             if trained not in (None, len(rows)):
                 used_for += f", which counted {trained} rows after its own preparation"
             made.append((f"{name}-{stage}-rows", rows, source, used_for))
@@ -328,23 +331,6 @@ def make_cards(
             dataset_card(rows, name=title, source=source, licence=licence, used_for=purpose)
         )
     return cards
-
-
-def write_cards(profile: str | Path | Profile, *, to: Path | str, **how: Any) -> list[Path]:
-    """Write the cards of `make_cards`, each into a folder of its own with the files beside it.
-
-    Args:
-        to: where the folders are made.
-        how: the other arguments of `make_cards`.
-    Returns:
-        The folders.
-    Raises:
-        MissingStage, ValueError: as `make_cards`; then nothing is written.
-    """
-    cards = make_cards(profile, **how)
-    for card in cards:
-        card.write(Path(to) / card.name)
-    return [Path(to) / card.name for card in cards]
 
 
 # Metadata: the base with its licence, results, benchmarks
@@ -364,7 +350,7 @@ class _Base:
 def _base(
     manifest: Mapping[str, Any], settings: Profile | None, licence: str | None, model_id: str | None
 ) -> _Base:
-    recorded = _at(manifest, "model", "base")
+    recorded = at(manifest, "model", "base")
     if not isinstance(recorded, str) or not recorded:
         raise ValueError(f"the manifest of {manifest.get('stage')} names no base model")
     name = next((recorded.removesuffix(s) for s in QUANTIZED if recorded.endswith(s)), recorded)
@@ -476,7 +462,7 @@ def _benchmarks(run: StageRun) -> dict[str, str]:
         rows = run.frame[run.frame[metric].notna() & (run.frame["family"] == task)]
         if rows["id"].nunique() != size or len(rows) != size:
             continue
-        sampling = _at(run.manifest, "eval", "made_by", "answers", "sampling", "temperature")
+        sampling = at(run.manifest, "eval", "made_by", "answers", "sampling", "temperature")
         how = "greedy" if sampling == 0 else "sampling not recorded"
         how = how if sampling in (0, None) else f"temperature {sampling}"
         entry = _hub_class("EvalResultEntry")(
@@ -497,19 +483,27 @@ def _language(sources: Iterable[str | None]) -> str | None:
 # The body: data, changes, recipe, what the doctor saw, answers, commands
 
 
-def _curated(curation: Curation | None, trained: Any) -> Mapping[str, Any] | None:
+def _curated(curation: Curation | None, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What `curate` dropped or would have dropped, by how many rows the stage was trained on."""
+    trained, noted = at(manifest, "data", "train", "rows"), manifest.get("curation")
+    if curation is not None:
+        kept, dropped = len(curation.kept), dict(curation.dropped)
+    elif isinstance(noted, dict) and isinstance(noted.get("kept"), int):  # `Run.save_curation`
+        counts = noted.get("dropped")
+        if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
+            return None
+        kept, dropped = noted["kept"], counts
+    else:
+        return None
+    before = kept + sum(dropped.values())
+    if trained in (kept, before):
+        return {"applied": trained == kept, "kept": kept, "before": before, "dropped": dropped}
     if curation is None:
         return None
-    kept, dropped = len(curation.kept), sum(curation.dropped.values())
-    if trained not in (kept, kept + dropped):
-        raise ValueError(
-            f"the curation kept {kept:,} of {kept + dropped:,} rows, and the stage was trained on "
-            f"{trained if trained is not None else 'an unknown number'}; expected its own rows"
-        )
-    return {"applied": trained == kept, "kept": kept, "before": kept + dropped} | {
-        "dropped": curation.dropped
-    }
+    raise ValueError(
+        f"the curation kept {kept:,} of {before:,} rows, and the stage was trained on "
+        f"{trained if trained is not None else 'an unknown number'}; expected its own rows"
+    )
 
 
 def _changes(known: Evidence, stage: str) -> list[list[str]]:
@@ -677,7 +671,7 @@ def _suite(settings: Profile | None) -> str | None:
 
 def _method(manifest: Mapping[str, Any], stage: str) -> str:
     """'dpo', from the trainer's class; the stage's name for transformers' own trainer."""
-    trainer = _at(manifest, "code", "trainer")
+    trainer = at(manifest, "code", "trainer")
     known = isinstance(trainer, str) and re.fullmatch(r"[A-Z]{2,8}Trainer", trainer)
     return trainer.removesuffix("Trainer").lower() if known else stage
 
@@ -689,12 +683,6 @@ def _device(known: Evidence, stage: str) -> str:
 
 def _bound(known: Evidence, name: str) -> str:
     return f"{{{{{name}}}}}" if name in known else ABSENT
-
-
-def _at(value: Any, *names: str) -> Any:
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 # Text and templates

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from postlab.portfolio.binding import count_of
 from postlab.portfolio.documents import PROJECTS
+from postlab.portfolio.exports import told_exports
+from postlab.portfolio.publish import PUBLISHED, RECORD, file_hashes
 from postlab.portfolio.whole import Portfolio
 from postlab.storage import atomic_text, read_json
 
@@ -29,12 +31,10 @@ if TYPE_CHECKING:
 
     from postlab.portfolio.binding import Evidence
 
-RECORD = "completion.json"
-HANDOVER = "handover.json"
-PUBLISHED = "published.json"
 CAPSTONE = "capstone.json"
 CURATED = "`curate`"  # a card says so where drops were recorded
 LARGEST = 50_000_000  # bytes of a notebook or a record
+SHOWN = 3  # changed files that the checklist names
 SEEDS = 3  # from which on a claim about a method has more than luck behind it
 _SOLVED = re.compile(r"^✓ (\w{1,60}): right$", re.MULTILINE)
 
@@ -85,17 +85,20 @@ def checklist(
             "curation on the card",
             bool(curated),
             ", ".join(curated) or "no card says what curation dropped",
-            "make_portfolio(..., data={name: curate(rows)})",
+            "run.save_curation(...), as in week 3; then make portfolio",
         )
     )
-    exported = _json(portfolio.folder / HANDOVER) or {}
-    verdicts: Mapping[str, str] = exported.get("verdicts", {})
+    exports = told_exports(portfolio.folder)
     items.append(
         Item(
             "what is handed over was evaluated again",
-            bool(verdicts) and "different" not in verdicts.values(),
-            ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items()) or "nothing yet",
-            "handover(...)",
+            any(not e["left_out"] for e in exports),
+            ", ".join(
+                f"{e['format']} {e['verdict']}{', left out' if e['left_out'] else ''}"
+                for e in exports
+            )
+            or "nothing yet",
+            "handover(...), then make portfolio",
         )
     )
     holes = [problem for problem in portfolio.problems if problem.code == "hole"]
@@ -125,9 +128,16 @@ def checklist(
             "notebooks/extras/capstone",
         )
     )
-    sent = (_json(portfolio.folder / PUBLISHED) or {}).get("sent", [])
+    sent, changed = _published(portfolio.folder)
     items.append(
-        Item("published", bool(sent), f"{len(sent)} addresses", "publish(..., dry_run=False)")
+        Item(
+            "published",
+            bool(sent) and not changed,
+            f"{sent} addresses"
+            + (f"; changed since: {', '.join(changed[:SHOWN])}" if changed else "")
+            + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""),
+            "publish(..., dry_run=False)",
+        )
     )
     if notebooks is not None:
         solved = solved_exercises(notebooks)
@@ -193,7 +203,7 @@ def write_record(
             }
             for run in known.runs
         },
-        "files": dict(_files(portfolio.folder)),
+        "files": dict(file_hashes(portfolio.folder)),
         "exercises": solved_exercises(notebooks) if notebooks is not None else {},
         "checklist": {item.what: [item.done, item.evidence] for item in items},
     }
@@ -226,7 +236,7 @@ def verify_record(
     wrong = []
     if _seal({k: v for k, v in body.items() if k != "sha256"}) != body["sha256"]:
         wrong.append("the record was changed after it had been written")
-    held = dict(_files(Path(folder) if folder is not None else path.parent))
+    held = dict(file_hashes(Path(folder) if folder is not None else path.parent))
     for name, digest in body["files"].items():
         if name not in held:
             wrong.append(f"{name} is missing")
@@ -246,14 +256,16 @@ def verify_record(
     return wrong
 
 
-def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """(path, sha256) of the portfolio's files, in order, without the record itself."""
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder).as_posix()
-        hidden = name.startswith(".git/")
-        if file.is_file() and not file.is_symlink() and name != RECORD and not hidden:
-            with file.open("rb") as opened:
-                yield name, hashlib.file_digest(opened, "sha256").hexdigest()
+def _published(folder: Path) -> tuple[int, list[str]]:
+    """How many addresses were sent, and which files aren't as they were then."""
+    record = _json(folder / PUBLISHED)
+    if not isinstance(record, dict) or not record.get("sent"):
+        return 0, []
+    then, now = record.get("files"), dict(file_hashes(folder))
+    then = then if isinstance(then, dict) else {}  # written before hashes were kept
+    return len(record["sent"]), sorted(
+        name for name in {*then, *now} if then.get(name) != now.get(name)
+    )
 
 
 def _seal(body: Mapping[str, Any]) -> str:

@@ -214,8 +214,8 @@ def _pictures(values: Evidence) -> dict[str, bytes]:
     for name in figures(values):
         if stage := name.removesuffix("-training.png") if "-training" in name else "":
             buffer = io.BytesIO()
-            figure = plot_training(_log(values, stage), stage)
-            figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+            figure = plot_training(_log(values, stage), stage, columns=1)  # read on a phone, too
+            figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
             images[name] = buffer.getvalue()
     return images
 

@@ -29,6 +29,7 @@ from postlab.doctor import Finding
 from postlab.portfolio.serving import modelfile, serving_findings, vllm_commands
 from postlab.profile import Profile, get_profile
 from postlab.stats import equivalence, upper_bound
+from postlab.storage import atomic_text, file_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 MARGIN = 0.05  # five points; 52 prompts of which none changes show it
 FORMATS = ("adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_k_m")
 NOT_MEASURED = "not measured"
+HANDOVER = "handover.json"
 COLUMNS = (
     "format", "mb", "metric", "before", "after", "difference", "low", "high", "p", "n", "verdict"
 )  # fmt: skip
@@ -56,7 +58,9 @@ class Handover:
         margin: the largest difference that doesn't matter.
         proof: logits and answers before and after the merge, on a few prompts.
         findings: what keeps servers from serving a folder as it was evaluated, by folder.
-        commands: that serve the model with vLLM and Ollama, to be run in `folder`.
+        commands: that serve the model with vLLM and Ollama, to be run in `folder`. There is none
+            for what a server would stumble over, or what scored differently.
+        blocked: why no command serves a format, by format; such a format isn't published either.
         notes: what was not done, and why.
     """
 
@@ -67,14 +71,13 @@ class Handover:
     proof: ExportReport | None
     findings: Mapping[str, tuple[Finding, ...]]
     commands: tuple[str, ...]
+    blocked: Mapping[str, str]
     notes: tuple[str, ...]
 
     @property
     def verdicts(self) -> dict[str, str]:
         """Each format's verdict: "equivalent" only if every metric is, "different" if one is."""
-        order = ("different", NOT_MEASURED, "inconclusive", "equivalent")
-        by_format = self.frame.groupby("format", sort=False)["verdict"]
-        return {str(name): min(each, key=order.index) for name, each in by_format}
+        return _verdicts(self.frame)
 
 
 def handover(
@@ -160,7 +163,7 @@ def handover(
         files.append(file)
         load = partial(_load_gguf, file, tokenizer, profile)
         rows.add(form, file, load if fits else None)
-    # 4. What serves them.
+    # 4. What serves them, if nothing speaks against it.
     findings: dict[str, tuple[Finding, ...]] = {}
     if "adapter" in formats:
         findings["adapter"] = tuple(serving_findings(to / "adapter"))
@@ -170,21 +173,78 @@ def handover(
         findings["merged"] = tuple(f for f in found if not f.code.startswith("gguf"))
         if files:
             findings["gguf"] = tuple(f for f in found if f.code.startswith("gguf"))
-    has_base = all(f.code != "adapter_base" for f in findings.get("adapter", ()))
-    if not has_base:
-        notes.append("no command serves the adapter: its base has no Hub id (see the findings)")
+    frame = rows.frame()
+    blocked = _blocked(_verdicts(frame), findings)
+    notes += [f"no command serves {form}: {why}" for form, why in blocked.items()]
     commands = vllm_commands(
         name,
-        merged=merged if "merged" in formats else None,
-        adapter=to / "adapter" if "adapter" in formats and has_base else None,
+        merged=merged if "merged" in formats and "merged" not in blocked else None,
+        adapter=to / "adapter" if "adapter" in formats and "adapter" not in blocked else None,
     )
     commands = [line.replace(f"{to}/", "./") for line in commands]
-    if files:
-        (to / "gguf" / "Modelfile").write_text(modelfile(files[-1], tokenizer), "utf-8")
+    verdicts = _verdicts(frame)
+    by_form = {f"gguf-{file.stem.removeprefix('model-')}": file for file in files}
+    if fit := [form for form in by_form if form not in blocked]:
+        # The smallest that was shown to be equivalent, if one was.
+        served = by_form[sorted(fit, key=lambda form: verdicts[form] == "equivalent")[-1]]
+        (to / "gguf" / "Modelfile").write_text(modelfile(served, tokenizer), "utf-8")
         commands.append(f"ollama create {shlex.quote(name)} -f gguf/Modelfile")
-    return Handover(
-        to, rows.frame(), rows.answers(), margin, proof, findings, tuple(commands), tuple(notes)
+    handed = Handover(
+        to, frame, rows.answers(), margin, proof, findings, tuple(commands), blocked, tuple(notes)
     )
+    _write_record(handed, stage)
+    return handed
+
+
+def _verdicts(frame: pd.DataFrame) -> dict[str, str]:
+    order = ("different", NOT_MEASURED, "inconclusive", "equivalent")
+    by_format = frame.groupby("format", sort=False)["verdict"]
+    return {str(name): min(each, key=order.index) for name, each in by_format}
+
+
+def _blocked(
+    verdicts: Mapping[str, str], findings: Mapping[str, Sequence[Finding]]
+) -> dict[str, str]:
+    """{format: why it isn't fit to be served}; an adapter needs a base that others can load."""
+    blocked = {}
+    for form, verdict in verdicts.items():
+        faults = [
+            f"{finding.code} ({finding.evidence}); {finding.fix}"
+            for finding in findings.get(form.partition("-")[0], ())
+            if finding.severity == "error" or finding.code == "adapter_base"
+        ]
+        if verdict == "different":
+            faults.insert(0, "it doesn't score the same as the stage")
+        if faults:
+            blocked[form] = "; ".join(faults)
+    return blocked
+
+
+def _write_record(handed: Handover, stage: Path) -> None:
+    """Leave handover.json beside the files, for `make_portfolio`: verdicts, rows, hashes."""
+    formats = {}
+    for form, verdict in handed.verdicts.items():
+        folder, _, kind = form.partition("-")
+        place = handed.folder / folder
+        files = [place / f"model-{kind}.gguf"] if kind else sorted(place.rglob("*"))
+        if (place / "Modelfile").is_file() and form not in handed.blocked:
+            files.append(place / "Modelfile")
+        measured = handed.frame[handed.frame["format"] == form].drop(columns="format")
+        formats[form] = {
+            "verdict": verdict,
+            "blocked": handed.blocked.get(form, ""),
+            "rows": json.loads(measured.to_json(orient="records")),
+            "files": {
+                file.relative_to(handed.folder).as_posix(): file_hash(file)
+                for file in files if file.is_file()
+            },
+        }  # fmt: skip
+    record = {
+        "weights_sha256": file_hash(stage / "adapter_model.safetensors"),
+        "margin": handed.margin,
+        "formats": formats,
+    }
+    atomic_text(handed.folder / HANDOVER, json.dumps(record, indent=1) + "\n")
 
 
 class _Rows:

@@ -25,12 +25,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from postlab.portfolio.exports import told_exports
 from postlab.redaction import REDACTED, redact
-from postlab.storage import size_text
+from postlab.storage import atomic_text, size_text
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+RECORD = "completion.json"
+PUBLISHED = "published.json"  # what was sent, and the portfolio's files as they were then
 _T = TypeVar("_T")
 _KINDS = {"models": "model", "datasets": "dataset", "space": "space"}
 _TEXT = {".html", ".json", ".md", ".png", ".svg", ".txt", ".yaml", ".yml"}
@@ -190,7 +193,9 @@ def publish(
         token: a token with write access, or True for the one of `hf auth login`, which is also used
             for an upload if this is None. It is never shown.
     Returns:
-        Plan: what would be sent, or what has been.
+        Plan: what would be sent, or what has been. After an upload, published.json in the folder
+        holds the addresses and the hashes of all files, by which the checklist knows later whether
+        what was published is still what is there.
     Raises:
         ValueError: if the folder holds nothing to publish, a name isn't one for the Hub, or an
             upload is refused: unconfirmed, with problems, or over other content.
@@ -236,7 +241,23 @@ def publish(
         for repo in plan.repositories:
             sent.append(_upload(api, repo, private))
         sent.append(_collect(api, plan))
+    record = {"sent": sent, "files": dict(file_hashes(folder))}
+    atomic_text(folder / PUBLISHED, json.dumps(record, indent=1) + "\n")
     return replace(plan, sent=tuple(sent))
+
+
+def file_hashes(folder: Path) -> Iterator[tuple[str, str]]:
+    """(path, SHA-256) of the portfolio's files, in order, without the records of them."""
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        held = name not in (RECORD, PUBLISHED) and not name.startswith(".git/")
+        if held and file.is_file() and not file.is_symlink():
+            yield name, _sha256(file)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _secret(token: str | bool | None, *, needed: bool) -> str | None:
@@ -322,7 +343,14 @@ def _planned(
         if entry not in homes and entry not in parents:
             path = ascii(entry.relative_to(folder).as_posix())[1:-1]
             left_out.append((path, "not for the Hub: it is in none of the repositories"))
-    notes = []
+    exports = told_exports(folder)
+    left_out += [
+        (f"the export of {e['stage'] or 'another stage'} as {e['format']}", e["left_out"])
+        for e in exports if e["left_out"]
+    ]  # fmt: skip
+    notes = [] if exports else [
+        "No export was evaluated again, so only adapters go out; `handover` makes and scores them."
+    ]  # fmt: skip
     if private and models and repositories[-1].kind == "space":
         notes.append(
             "A private Space that reads private models needs a read token as its secret HF_TOKEN;"
@@ -383,10 +411,8 @@ def _files(place: Path, kind: str, top: Path) -> tuple[list[File], list[tuple[st
             if reason := _file_reason(path, kind, top):
                 left_out.append((ascii(path.relative_to(top).as_posix())[1:-1], reason))
                 continue
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = path.stat().st_size
-            files.append(File(path.relative_to(place).as_posix(), size, digest, path))
+            files.append(File(path.relative_to(place).as_posix(), size, _sha256(path), path))
     return files, left_out
 
 

@@ -2,28 +2,31 @@
 
     README.md, index.html, ...   the pages, the posts and the slides, from `drafts/`
     models/<profile>-<stage>/    a card and the adapter or model of each stage
+    models/<profile>-<stage>-merged/, -gguf/    the exports that were shown to score the same
     datasets/<name>/             a card and the rows
     space/                       the blind side by side
 
-What this leaves out: other formats of the weights (`handover`), and the upload (`publish`).
+What this leaves out: making the exports (`handover`), and the upload (`publish`).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from postlab.portfolio.audit import Problem, audit_documents
 from postlab.portfolio.binding import Evidence, evidence
-from postlab.portfolio.cards import Card, make_cards, named
+from postlab.portfolio.cards import Card, make_cards, model_card, named
 from postlab.portfolio.documents import Written, write_documents
-from postlab.portfolio.handover import copy_adapter, name_base
+from postlab.portfolio.exports import place_exports, read_exports
+from postlab.portfolio.handover import HANDOVER, copy_adapter, name_base
 from postlab.portfolio.space import write_space
 from postlab.profile import Profile
-from postlab.runs import MissingStage, find_stage
+from postlab.runs import MissingStage, find_stage, run_root
+from postlab.storage import file_hash
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def make_portfolio(
     root: Path | str | None = None,
     depth: str | None = None,
     weights: bool = True,
+    exports: Sequence[Path | str] = (),
     **cards: Any,
 ) -> Portfolio:
     """Write or renew the portfolio of a profile's runs. What you wrote in a draft is kept.
@@ -78,6 +82,8 @@ def make_portfolio(
         depth: as for `write_portfolio`.
         weights: copy each stage's weights beside its card, and write the Space. They are those of
             the seed that the card names.
+        exports: further folders that `handover` wrote, beside those in `export/` in a seed's
+            folder, which are found. Each format that passed gets a repository.
         cards: further arguments of `make_cards`, such as `data` and `data_licence`.
     Raises:
         MissingStage, ValueError: as `write_portfolio` and `make_cards`.
@@ -100,6 +106,24 @@ def make_portfolio(
             if stage != "prm":  # it scores answers and gives none
                 answering[stage] = folder / place
         card.write(folder / place)
+    if weights:
+        held = {
+            file_hash(file): stage
+            for stage, place in answering.items()
+            if (file := place / "adapter_model.safetensors").is_file()
+        }
+        top = Path(root) if root is not None else run_root()
+        handed = sorted((top / known.profile).glob(f"seed-*/export/*/{HANDOVER}"))
+        folders = [*(file.parent for file in handed), *map(Path, exports)]
+        base = {key: cards[key] for key in ("base_licence", "base_model") if key in cards}
+        ready = read_exports(folders, held)
+        for place, stage, group in place_exports(ready, profile=known.profile, to=folder):
+            made_card = model_card(
+                stage, profile=settings or name, known=known, form=group[0].form,
+                rescored=[row for export in group for row in export.rows], **base,
+            )  # fmt: skip
+            places[place] = replace(made_card, name=Path(place).name)
+            places[place].write(folder / place)
     if len(answering) > 1:
         write_space(folder / "space", answering)
     portfolio = Portfolio(folder, written, places, ())

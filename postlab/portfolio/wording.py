@@ -4,7 +4,8 @@ A sentence is split into words, and each word is looked up; nothing backtracks. 
 needs, in its own sentence, a placeholder of a claim whose verdict supports its direction for the
 metric that it speaks of. Questions, hypotheses and a learner's own actions ('I lowered beta') are
 let through. This is a list of words, not an understanding of English: it misses comparisons that
-are made without them.
+are made without them. How many it misses was measured on sentences that it hadn't been adjusted to:
+data/results/week12/audit.json.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ class Passage:
     ahead: bool = False
 
 
-def _read_words() -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+def _read_words() -> tuple[dict[str, frozenset[str]], dict[str, str], tuple[list[str], ...]]:
     text = Path(__file__).with_name("words.yaml").read_text(encoding="utf-8")
     held = yaml.safe_load(text)
-    aliases = held.pop("aliases")
-    return {kind: frozenset(words.split()) for kind, words in held.items()}, aliases
+    aliases, phrases = held.pop("aliases"), held.pop("phrases").values()
+    runs = tuple(phrase.split() for kind in phrases for phrase in kind.split("|"))
+    return {kind: frozenset(words.split()) for kind, words in held.items()}, aliases, runs
 
 
-_WORDS, ALIASES = _read_words()  # ALIASES: {metric: words that name it}
+_WORDS, ALIASES, PHRASES = _read_words()  # ALIASES: {metric: words that name it}
 UNITS, COUNTS = _WORDS["units"], _WORDS["counts"]
 MEASURES = UNITS | _WORDS["measures"]
 NUMBERS, MONTHS = _WORDS["numbers"], _WORDS["months"]
@@ -64,6 +66,9 @@ _WAY = {word: way for way in ("up", "down", "good", "bad", "any", "equal") for w
 CONFIRMS = (
     "it did", "they did", "it does", "that happened", "as expected", "as predicted", "as hoped",
 )  # fmt: skip
+RANGES = frozenset({"to", "and", "through"})
+SIGNS = frozenset(["minus", "plus", "negative", "-", "−", "+", "±", "<", ">", "~"])
+SCALED = UNITS - {"times", "fold", "x"} | _WORDS["scales"]
 MOST_WORDS = 300
 _EDGES = "()[]{}\"'“”‘’«».,;:!?*_~|…"
 
@@ -156,7 +161,8 @@ class _Sentence:
         yield from self._number_words()
         yield from self._units()
         yield from self._stages()
-        yield from self._comparisons()
+        faults = list(self._comparisons())
+        yield from faults or self._conclusions()
 
     def _word(self, index: int) -> str:
         return self.words[index] if 0 <= index < len(self.words) else ""
@@ -179,21 +185,11 @@ class _Sentence:
                 continue
             text = unicodedata.normalize("NFKC", raw)
             if not any(c.isdigit() for c in text):
-                allowed_before = allowed_before and self.words[index] in (
-                    "to",
-                    "and",
-                    "through",
-                    "–",
-                    "-",
-                )
+                allowed_before = allowed_before and self.words[index] in RANGES | {"–", "-"}
                 continue
             allowed = self._allowed(index, text) or (allowed_before and self._allowed_as(text))
             allowed = allowed or self._is_ahead(index)
-            allowed_before = allowed and self._word(index - 1) in REFERENCES | {
-                "to",
-                "and",
-                "through",
-            }
+            allowed_before = allowed and self._word(index - 1) in REFERENCES | RANGES
             if not allowed:
                 result = self.metrics or self.claims or self._word(index + 1) in MEASURES
                 yield self.places[index], "number", raw, fix if result else settings
@@ -341,26 +337,13 @@ class _Sentence:
             before, behind = raw[:mark], raw[mark + 1 :]
             if before and (before[-1] in "+-−–±~≈<>=×*/^$€" or before[-1].isalnum()):
                 yield self.places[index], "sign", before, fix
-            elif self._word(index - 1) in (
-                "minus",
-                "plus",
-                "negative",
-                "-",
-                "−",
-                "+",
-                "±",
-                "<",
-                ">",
-                "~",
-            ):
+            elif self._word(index - 1) in SIGNS:
                 yield self.places[index], "sign", self.raw[index - 1], fix
             following = behind.lstrip("*_)").lower()[:1]
             word = self._word(index + 1) if not behind.strip("*_)") else ""
             if following in ("%", "×", "x", "k", "/", "^") or following.isalnum():
                 yield self.places[index], "unit", behind, fix
-            elif word in (UNITS - {"times", "fold", "x"} | _WORDS["scales"]) or self.raw[
-                index + 1 :
-            ][:1] == ["%"]:
+            elif word in SCALED or self.raw[index + 1 :][:1] == ["%"]:
                 yield self.places[index + 1], "unit", self.raw[index + 1], fix
             elif (word in MEASURES | COUNTS) and value.unit and value.number is not None:
                 own = value.text.rstrip(".").split()[-1]
@@ -427,6 +410,69 @@ class _Sentence:
                     )
                 yield self.places[index], "comparison", got, fix
 
+    # --- conclusions without a word of comparison ---
+
+    def _conclusions(self) -> Iterator[tuple[int, str, str, str]]:
+        """What is said of a model or of the runs without a word of comparison, and no claim beside.
+
+        Kinds: what a model does or is ('it knows when to refuse'), absolutes, people's liking,
+        what would have happened otherwise, words that conclude, and set phrases.
+        """
+        if self.passage.row or any(claim.verdict in SETTLED for claim in self.claims):
+            return
+        for index in range(len(self.words)):
+            if self.raw[index].startswith("`") or self._is_quoted(index):
+                continue
+            if self._concludes(index):
+                fix = "put the claim's placeholder into the sentence, or say what you only expect"
+                got = f"'{self.bare[index]}' states a result without a claim"
+                yield self.places[index], "conclusion", got, fix
+                return
+
+    def _concludes(self, index: int) -> bool:
+        words, word, start = self.words, self.words[index], self._clause(index)
+        before = words[start:index]
+        if words[start : start + 1] in (["i"], ["we"]) and word not in _WORDS["concludes"]:
+            return False  # the learner's own acts
+        if word in ("would", "could") and self._is_counterfactual(index):
+            return True
+        around = {*before[-3:], *words[index + 1 : index + 3]}
+        if word in _WORDS["likes"] and around & _WORDS["people"]:
+            doubts = (_WORDS["wishes"] - _WORDS["modals"]) | _WORDS["asking"]
+            return not set(words[:index]) & doubts and not self._negated(index)
+        if self._hypothetical(index) or (self.text.rstrip().endswith("?") and index < len(words)):
+            return False
+        for phrase in PHRASES:
+            if words[index : index + len(phrase)] == phrase:
+                return phrase[0] in ("no", "not", "never") or not self._negated(index)
+        acted = any(w in _WORDS["actors"] for w in before[-6:]) or any(
+            start <= place < index for place, _ in self.stages
+        )
+        if word in _WORDS["absolutes"]:
+            return acted and words[index - 1] != "i"
+        if self._negated(index):
+            return word.startswith("hallucinat")
+        if word in _WORDS["concludes"]:
+            return "i" not in before[-3:]
+        if word in _WORDS["acts"]:
+            # 'it refuses {{sft.safety.value}}' says what was measured
+            return acted and not self.values_at and not set(before) & {"that", "to"}
+        if word in _WORDS["phases"]:
+            return acted and self._word(index + 1).endswith("ing")
+        if word in _WORDS["qualities"] | _WORDS["traits"]:
+            return bool(set(before[-3:]) & _WORDS["states"]) and (acted or bool(self.metrics))
+        return False
+
+    def _is_counterfactual(self, index: int) -> bool:
+        """'SFT alone would never have got there': nobody ran what it speaks of."""
+        words, start = self.words, self._clause(index)
+        rest = words[index + 1 : index + 4]
+        if "have" not in rest or set(words[:index]) & (_WORDS["asking"] | {"i", "we"}):
+            return False
+        done = self._word(index + 2 + rest.index("have"))
+        indefinite = words[start : start + 1] in (["a"], ["an"], ["any"])
+        return not indefinite and (done.endswith("ed") or done in _WORDS["participles"])
+
     def _way(self, index: int, word: str) -> str:
         """The direction of a word of comparison; "" for another word, or another meaning."""
         words = self.words
@@ -460,9 +506,7 @@ class _Sentence:
         if word in ("best", "hold", "held", "holding") and after in ("of", "out"):
             return ""
         if word in ("same", "equal", "identical"):
-            results = (
-                GENERIC | {w for i, _ in self.metrics for w in [words[i]]} | _WORDS["beside_same"]
-            )
+            results = GENERIC | {words[i] for i, _ in self.metrics} | _WORDS["beside_same"]
             if after not in results and after and not self.raw[index].endswith((".", ",", ";")):
                 return ""
         if word in STRONG or (word in ("better", "worse") and "than" in (after, second)):
@@ -487,10 +531,8 @@ class _Sentence:
     def _clause(self, index: int) -> int:
         """Where the clause of a word begins."""
         for place in range(index - 1, -1, -1):
-            if (
-                self.raw[place].endswith((",", ";", ":", "—", "–"))
-                or self.words[place] in _WORDS["stops"]
-            ):
+            ends = self.raw[place].endswith((",", ";", ":", "—", "–"))
+            if ends or self.words[place] in _WORDS["stops"]:
                 return place + 1
         return 0
 
@@ -499,11 +541,8 @@ class _Sentence:
         start = self._clause(index)
         for place in range(index - 1, max(start, index - 12) - 1, -1):
             word = self.words[place]
-            if (
-                word in _WORDS["negations"]
-                or word.endswith(("n't", "n’t"))
-                or word in ("fails", "failed")
-            ):
+            denies = word in _WORDS["negations"] or word in ("fails", "failed")
+            if denies or word.endswith(("n't", "n’t")):
                 if set(self.words[place:index]) & _WORDS["saying"]:
                     return "saying"
                 return "not" if index - place <= 5 else ""

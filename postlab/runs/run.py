@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -204,6 +204,32 @@ class Run:
             manifest["eval"] = {"key": key, "sha256": sha, "columns": list(frame.columns)} | notes
             manifest["eval_s"] = round(eval_s, 3)
             self._write(manifest | machine.spent(manifest))
+
+    def save_curation(self, *, kept: int, dropped: Mapping[str, int]) -> None:
+        """Note in the manifest what `curate` dropped of the stage's rows, for the card.
+
+        It may also be what `curate` *would* have dropped, if the stage was trained on all rows: the
+        number of rows in the manifest tells which. The key stays as it is, since it covers the rows
+        that were trained on.
+
+        Args:
+            kept: how many rows stay.
+            dropped: {reason: rows}.
+        Raises:
+            StageBusy: if another process is working on the stage.
+            ValueError: if the stage isn't trained.
+        """
+        note = {"kept": kept, "dropped": dict(dropped)}
+
+        def write() -> None:
+            if (self.manifest or {}).get("curation") == note:
+                return  # nothing to write, also where the folder is read-only
+            with self._lock(wait_s=PATIENCE_S), self._disk("the manifest", 100_000):
+                if not self.complete:
+                    raise ValueError(f"{self.shown} isn't trained; expected a finished stage")
+                self._write((self.manifest or {}) | {"curation": note})
+
+        processes.on_first(write)
 
     def load_eval(self, key: str | None = None) -> pd.DataFrame | None:
         """The stored evaluation; None if there is none with this `key`, or if it is damaged."""

@@ -133,12 +133,15 @@ def plot_stages(
 
 
 @letter_for_letter
-def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figure:
+def plot_training(
+    log_history: Sequence[Mapping[str, Any]], stage: str, *, columns: int = 2
+) -> Figure:
     """Draw what a TRL trainer logged: loss (SFT), margins and log-probs (DPO), rewards (GRPO).
 
     Args:
         log_history: `trainer.state.log_history`, or what `Run.train` returns.
         stage: name of the stage, for colour and title; the panels follow from what was logged.
+        columns: panels side by side; 1 makes a narrow figure, which a phone can show.
     Returns:
         Figure; thin lines are the log, thick ones its running mean over a tenth of the run.
     Raises:
@@ -155,17 +158,22 @@ def plot_training(log_history: Sequence[Mapping[str, Any]], stage: str) -> Figur
             "expected trainer.state.log_history after trainer.train(), with logging_steps > 0"
         )
     panels = LOGGED[kind]
-    rows = math.ceil(len(panels) / 2)
+    rows = math.ceil(len(panels) / columns)
+    title = _training_title(log_history, stage, kind)
     size = (7.5, 3.9) if len(panels) == 1 else (10, 1.1 + 2.9 * rows)
+    if columns == 1:
+        lines = textwrap.wrap(title, 33)
+        title, size = "\n".join(lines), (4.6, 0.5 + 0.3 * len(lines) + 2.3 * rows)
     layout = ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08)
     fig = plt.figure(figsize=size, dpi=100, facecolor="white", layout=layout)
     colour = STAGE_COLOURS.get(stage, INK)
     for place, (unit, names) in enumerate(panels, start=1):
-        axes = fig.add_subplot(rows, min(2, len(panels)), place)
+        axes = fig.add_subplot(rows, min(columns, len(panels)), place)
         _draw_log(axes, log_history, names, unit, colour)
-        axes.set_xlabel("optimiser step" if place > len(panels) - 2 else "", color=INK, size=12)
+        last = place > len(panels) - columns
+        axes.set_xlabel("optimiser step" if last else "", color=INK, size=12)
     fig.suptitle(
-        _training_title(log_history, stage, kind),
+        title,
         x=0.01,
         ha="left",
         weight="bold",

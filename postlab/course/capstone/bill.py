@@ -1,7 +1,8 @@
 """What the roadmap's three projects cost on rented GPUs: an estimate, before anything is rented.
 
-Rows, batches and steps are those of the profiles `t4` and `rented`; hours and dollars come from
-`preflight.estimate`, whose ranges are wide on purpose. Only the mean lengths below are assumed.
+Rows, batches and steps are those of the profiles `t4` and `rented`, and so are the hours on their
+own devices; ranges and dollars come from `preflight.estimate`, whose ranges are wide on purpose.
+Only the mean lengths below are assumed.
 Left out: downloads, idle time, storage, failed runs, and the runs before the one you keep.
 """
 
@@ -27,8 +28,10 @@ def bill() -> pd.DataFrame:
 
     Returns:
         device, project, model, rows, fits, hours and dollars with the ends of their ranges (the
-        ends of a total are the sums of the ends), and prices_of, the month of the prices. Hours
-        include the profile's evaluation, as planned for its own device.
+        ends of a total are the sums of the ends), and prices_of, the month of the prices. On a
+        profile's own device the middle is what the profile plans, as in README and the setup
+        cells; the ranges, and other devices' hours, are preflight's. Hours include the profile's
+        evaluation, as planned for its own device.
     """
     import pandas as pd
 
@@ -72,7 +75,9 @@ def _row(project: str, stage: str, how: StageConfig, device: str, profile_name: 
     )  # fmt: skip
     assert plan.hours and plan.hours_range and plan.dollars and plan.dollars_range
     rate, evaluation = plan.dollars / plan.hours, how.eval_minutes / 60
-    hours = [h + evaluation for h in (plan.hours, *plan.hours_range)]
+    own = how.minutes and device == profile.device  # then the profile says how long it takes
+    middle = how.minutes / 60 if own else plan.hours
+    hours = [h + evaluation for h in (middle, *plan.hours_range)]
     spent = [*hours, *(h * rate for h in hours)]
     row: dict[str, Any] = dict(zip(RANGED, spent, strict=True))
     return row | {

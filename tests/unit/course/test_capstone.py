@@ -20,7 +20,7 @@ from postlab.course.capstone import (
 )
 from postlab.portfolio import Evidence, completion
 from postlab.portfolio.audit import check_draft
-from postlab.profile import data_dir
+from postlab.profile import data_dir, get_profile
 
 EXAMPLES = sorted((data_dir() / "examples" / "capstones").glob("*.yaml"))
 PROMPTS = 400
@@ -322,4 +322,7 @@ def test_the_bill_adds_up_and_stays_under_the_budget():
             assert total[column] == pytest.approx(parts[column].sum())
         assert total["dollars_high"] < 500  # what the roadmap says that all of it stays under
     assert (costs["hours_low"] < costs["hours_high"]).all()
+    t4 = costs[costs["device"] == "T4"].set_index("project")["hours"]
+    sft = get_profile("t4").sft  # a profile's own device: one source for README and the bill
+    assert 60 * t4["SFT"] == pytest.approx(sft.minutes + sft.eval_minutes)
     assert costs["fits"].all()

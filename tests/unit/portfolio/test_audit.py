@@ -12,6 +12,7 @@ import pytest
 from postlab.portfolio import audit, audit_documents
 from postlab.portfolio.audit import check_draft
 from postlab.portfolio.binding import placeholders
+from postlab.profile import data_dir
 
 RIGHT, WRONG = (
     Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
@@ -257,3 +258,31 @@ def test_a_draft_beyond_the_limit_is_refused(finished, values, tmp_path):
 def test_figures_are_known_by_their_data_and_their_bytes(finished):
     hashes = json.loads((finished / "figures" / "drawn.json").read_text())
     assert all(set(each) == {"data", "file"} for each in hashes.values()) and len(hashes) >= 5
+
+
+def test_the_recorded_rates_are_those_of_the_code(values):
+    """data/results/week12/audit.json, which the notebook shows."""
+    record = json.loads((data_dir() / "results" / "week12" / "audit.json").read_text("utf-8"))
+    for name, held in record["sets"].items():
+        flagged = [i for i, s in enumerate(held["sentences"]) if check_draft("try", s, values)]
+        assert flagged == held["now"], name
+    sizes = {name: len(set(held["sentences"])) for name, held in record["sets"].items()}
+    assert sizes == {"blog": 30, "paper": 20, "clean": 40, "fresh": 30, "fresh_clean": 30}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("The policy learned when to refuse.", "I learned when a policy refuses."),
+        ("DPO alone would never have reached it.", "I would never have reached it without tests."),
+        ("Users love the new tone.", "I expect that users love the new tone."),
+        ("This proves robust in practice.", "Whether this is robust, nobody has tested."),
+        ("The checkpoint is trustworthy.", "The checkpoint isn't trustworthy."),
+        ("Safety went through the roof.", "Did safety go through the roof?"),
+        ("It always answers.", "I always read the answers."),
+    ],
+)
+def test_a_conclusion_without_a_word_of_comparison_needs_a_claim(values, wrong, right):
+    assert check_draft("try", wrong, values) and check_draft("try", right, values) == []
+    bound = wrong.removesuffix(".") + ": {{dpo.safety.sentence}}."
+    assert not any(p.code == "conclusion" for p in check_draft("try", bound, values))

@@ -20,7 +20,6 @@ from postlab.portfolio import (
     make_cards,
     model_card,
     render,
-    write_cards,
 )
 from postlab.portfolio.cards import BASES, BENCHMARKS, LICENCES, PUBLIC, SOURCES
 from postlab.profile import read_profile
@@ -406,6 +405,13 @@ def test_a_curations_drops_are_in_the_cards(tmp_path):
         known = {"data": {"train": {"rows": trained}}}
         card = str(model_card(**one(place, manifest=known), curation=curation))
         assert expected in card and f"| contaminated | {dropped['contaminated']} |" in card
+        known["curation"] = {"kept": len(curation.kept), "dropped": curation.dropped}
+        noted = one(tmp_path / f"noted {trained}", manifest=known)  # by `Run.save_curation`
+        assert str(model_card(**noted)) == card
+    known["data"]["train"]["rows"] = before + 1  # noted for other rows than were trained on
+    assert "**Curation:** not recorded" in str(
+        model_card(**one(tmp_path / "unlike", manifest=known))
+    )
     with pytest.raises(ValueError, match="expected its own rows"):
         model_card("sft", profile="t4", root=tmp_path / "other", curation=curation,
                    known=evidence("t4", root=one(tmp_path / "other")["root"]))  # fmt: skip
@@ -433,19 +439,18 @@ def test_a_profile_of_ones_own_gets_its_folders(tmp_path):
     for stage, parent in {"sft": None, "dpo": "sft"}.items():
         save(tmp_path, "tickets", stage, recorded("smol", stage), parent=parent)
     step = {"prompt": said("1 + 1?"), "completions": ["2"], "labels": [1]}
-    arguments = {"root": tmp_path, "data": {"steps": [step]}, "to": tmp_path / "cards"}
+    arguments = {"root": tmp_path, "data": {"steps": [step]}}
     arguments["known"] = evidence("tickets", root=tmp_path)
     with pytest.raises(ValueError, match="pass it as licence"):
-        write_cards(profile, **arguments)
-    folders = write_cards(profile, **arguments, data_licence="cc0-1.0")
-    for card in make_cards(profile, **{k: v for k, v in arguments.items() if k != "to"},
-                           data_licence="cc0-1.0"):  # fmt: skip
+        make_cards(profile, **arguments)
+    cards = make_cards(profile, **arguments, data_licence="cc0-1.0")
+    names = {card.name for card in cards}
+    assert names == {"tickets-sft", "tickets-dpo", "tickets-sft-rows", "tickets-dpo-rows", "steps"}
+    for card in cards:
+        card.write(tmp_path / "cards" / card.name)
         for path, text in card.contents().items():
             assert (tmp_path / "cards" / card.name / path).read_text("utf-8") == text
-    names = {folder.name for folder in folders}
-    assert names == {"tickets-sft", "tickets-dpo", "tickets-sft-rows", "tickets-dpo-rows", "steps"}
-    for folder in folders:
-        text = (folder / "README.md").read_text("utf-8")
+        text = str(card)
         assert str(DATA) not in text and str(tmp_path) not in text and "/tmp" not in text
     card = (tmp_path / "cards/tickets-dpo/README.md").read_text("utf-8")
     assert "pairs.jsonl" in card and "PROFILE=mine.yaml SEED=0" in card

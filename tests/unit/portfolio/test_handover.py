@@ -1,3 +1,4 @@
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -78,6 +79,29 @@ def test_a_file_that_answers_otherwise_is_different(stage, handed, tmp_path, mon
     assert result.verdicts == {"gguf-f16": "different"}
     row = result.frame[result.frame["metric"] == "arithmetic"].iloc[0]
     assert row["high"] < -0.05 and row["p"] < 0.05
+
+
+def test_no_command_serves_what_a_server_would_misread(stage, tmp_path, monkeypatch):
+    """The fault of tiny's own tokenizer: the GGUF file's metadata give other token ids."""
+    from postlab.portfolio import serving
+
+    module = importlib.import_module("postlab.portfolio.handover")  # the door has the function
+    fault = serving._finding("gguf_ids", "3 of 4 conversations", "cut otherwise", "serve merged")
+    monkeypatch.setattr(
+        module, "serving_findings", lambda folder, gguf=None, **_: [fault] if gguf else []
+    )
+    formats = ["merged", "gguf-f16"]
+    result = handover(
+        stage, to=tmp_path / "out", profile="tiny", suite=TASKS, formats=formats, margin=0.2
+    )
+    assert [line.split()[0] for line in result.commands] == ["vllm"]
+    assert list(result.blocked) == ["gguf-f16"]
+    assert any("no command serves gguf-f16: gguf_ids" in note for note in result.notes)
+    assert not (tmp_path / "out" / "gguf" / "Modelfile").exists()
+    record = json.loads((tmp_path / "out" / "handover.json").read_text("utf-8"))
+    assert list(record["formats"]) == formats and record["formats"]["merged"]["blocked"] == ""
+    assert "gguf_ids" in record["formats"]["gguf-f16"]["blocked"]
+    assert list(record["formats"]["gguf-f16"]["files"]) == ["gguf/model-f16.gguf"]
 
 
 def test_a_reference_on_other_prompts_is_refused(stage, tmp_path):

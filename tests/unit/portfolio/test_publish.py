@@ -113,6 +113,8 @@ def test_upload_creates_everything_as_it_is_in_the_folder(portfolio, hub, send):
     (collection,) = hub.collections.values()
     assert [item["id"] for item in collection["items"]] == ALL and collection["private"]
     assert SFT in str(plan) and TOKEN not in str(plan)
+    record = json.loads((portfolio / "published.json").read_text("utf-8"))
+    assert record["sent"] == list(plan.sent) and "models/tiny-sft/README.md" in record["files"]
 
 
 def test_a_second_upload_sends_nothing(portfolio, hub, send):
@@ -299,11 +301,17 @@ def test_findings_of_the_audit_stop_the_upload(portfolio, hub, send, monkeypatch
     assert hub.requests == []
 
 
-def test_holes_and_private_paths_stop_the_upload(portfolio, hub, tmp_path):
+def test_holes_secrets_paths_and_dead_links_stop_the_upload(portfolio, hub, tmp_path):
     runs(tmp_path / "runs")
     write_portfolio("tiny", to=portfolio)
     write(portfolio, {"models/tiny-sft/config.json": '{"_name_or_path": "/home/somebody/base"}'})
+    draft = portfolio / "drafts" / "sft.md"
+    secret = "hf_" + "aB3dE5fG7hI9" * 3
+    more = f"\nSee [here](nowhere.md).\n\nMine: {secret}\n"
+    draft.write_text(draft.read_text("utf-8") + more, "utf-8")
     plan = publish(portfolio, profile="tiny", namespace="ada")
+    assert {"hole", "secret", "path", "link"} <= {p.split(": ")[1] for p in plan.problems}
+    assert "nowhere.md" in str(plan) and secret not in str(plan)
     assert "TODO(you)" in str(plan) and "/home/somebody/base" in str(plan)
     with pytest.raises(ValueError, match=r"TODO\(you\)"):
         publish(portfolio, profile="tiny", namespace="ada", dry_run=False, token=TOKEN,

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 
 import pytest
 from portfolio_runs import filled
@@ -12,10 +14,16 @@ from postlab.portfolio import (
     checklist,
     checklist_table,
     make_portfolio,
+    publish,
     solved_exercises,
     verify_record,
     write_record,
 )
+from postlab.portfolio.exports import place_exports, read_exports, told_exports
+from postlab.portfolio.publish import file_hashes
+from postlab.storage import file_hash
+
+publish_module = sys.modules["postlab.portfolio.publish"]  # its door has the function of that name
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +80,101 @@ def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch
     texts = {p.stem: p.read_text("utf-8") for p in (folder / "drafts").glob("*.md")}
     for name, text in filled(texts).items():
         (folder / "drafts" / f"{name}.md").write_text(text, "utf-8")
-    (folder / "handover.json").write_text(json.dumps({"verdicts": {"merged": "equivalent"}}))
-    (folder / "published.json").write_text(json.dumps({"sent": ["https://example.com/a"]}))
     again = make_portfolio("tiny", to=folder)
     after = {item.what: item.done for item in checklist(again, values)}
-    assert after["posts written"] and after["audit"] and after["published"]
-    assert after["what is handed over was evaluated again"]
+    assert after["posts written"] and after["audit"]
+    assert not after["published"] and not after["what is handed over was evaluated again"]
     table = checklist_table(checklist(again, values))
     assert set(table["done"]) <= {"✓", "–"} and table.loc["posts written", "to do"] == ""
+
+
+def export_record(to, formats, weights):
+    """A folder as `handover` leaves it. formats: {format: (verdict, why it is blocked)}."""
+    held = {}
+    for form, (verdict, blocked) in formats.items():
+        folder, _, kind = form.partition("-")
+        name = f"gguf/model-{kind}.gguf" if kind else "merged/model.safetensors"
+        file = to / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        magic = b"GGUF" if kind else (2).to_bytes(8, "little") + b"{}"
+        file.write_bytes(magic + form.encode())
+        row = {
+            "metric": "honesty", "before": 0.9, "after": 0.8875, "difference": -0.0125,
+            "low": -0.03, "high": 0.005, "n": 60, "verdict": verdict,
+        }  # fmt: skip
+        held[form] = {"verdict": verdict, "blocked": blocked, "rows": [row]}
+        held[form]["files"] = {name: file_hash(file)}
+    body = {"weights_sha256": weights, "margin": 0.05, "formats": held}
+    (to / "handover.json").write_text(json.dumps(body))
+    return to
+
+
+def test_exports_that_passed_go_out_and_the_others_say_why(shipped, values, tmp_path, monkeypatch):
+    root = tmp_path / "runs"
+    shutil.copytree(shipped, root)
+    monkeypatch.setenv("POSTLAB_RUNS", str(root))
+    home = root / "tiny" / "seed-0"
+    formats = {"merged": ("equivalent", ""), "gguf-f16": ("equivalent", "")}
+    formats |= {"gguf-q8_0": ("inconclusive", ""), "gguf-q4_k_m": ("different", "it differs")}
+    weights = file_hash(home / "dpo" / "model" / "adapter_model.safetensors")
+    export_record(home / "export" / "dpo", formats, weights)
+    made = make_portfolio("tiny", to=tmp_path / "portfolio")
+    assert {p.code for p in made.problems} == {"hole"}
+    monkeypatch.setattr(publish_module, "_audit", lambda *_: [])
+    plan = publish(made.folder, profile="tiny")
+    files = {r.id.split("/")[1]: [f.path for f in r.files] for r in plan.repositories}
+    assert files["postlab-tiny-dpo-merged"] == ["README.md", "model.safetensors"]
+    assert files["postlab-tiny-dpo-gguf"] == ["README.md", "model-f16.gguf"]
+    left_out = {path: why for path, why in plan.left_out if path.startswith("the export")}
+    assert list(left_out) == ["the export of dpo as gguf-q8_0", "the export of dpo as gguf-q4_k_m"]
+    assert "inconclusive" in left_out["the export of dpo as gguf-q8_0"]
+    card = made.texts["models/tiny-dpo-gguf/README.md"]
+    assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
+    items = {item.what: item for item in checklist(made, values)}
+    assert items["what is handed over was evaluated again"].done
+
+
+def test_only_the_evaluated_files_of_a_stages_own_weights_go_out(tmp_path):
+    folder = export_record(tmp_path / "export", {"merged": ("equivalent", "")}, "w")
+    to = tmp_path / "portfolio"
+
+    def placed(weights):
+        exports = read_exports([folder], weights)
+        places = [place for place, *_ in place_exports(exports, profile="tiny", to=to)]
+        return places, told_exports(to)[0]["left_out"]
+
+    assert placed({"w": "dpo"}) == (["models/tiny-dpo-merged"], "")
+    assert (to / "models/tiny-dpo-merged/model.safetensors").is_file()
+    assert placed({"other": "dpo"}) == ([], "no stage has the weights that it was made from")
+    assert not (to / "models/tiny-dpo-merged").exists()  # of the call before
+    (folder / "merged" / "model.safetensors").write_bytes(b"other")
+    assert "isn't the file that was evaluated" in placed({"w": "dpo"})[1]
+    export_record(folder, {"gguf-f16": ("equivalent", "gguf_ids: 4 give other ids")}, "w")
+    assert placed({"w": "dpo"}) == ([], "gguf_ids: 4 give other ids")
+    (folder / "handover.json").write_text('{"formats": {}}')
+    with pytest.raises(ValueError, match="isn't what handover writes"):
+        read_exports([folder], {})
+
+
+def test_published_holds_until_a_document_is_edited(whole, values, shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
+    folder = tmp_path / "portfolio"
+    shutil.copytree(whole.folder, folder)
+    made = replace(whole, folder=folder)
+
+    def published():
+        return next(item for item in checklist(made, values) if item.what == "published")
+
+    record = {"sent": ["https://example.com/a"], "files": dict(file_hashes(folder))}
+    (folder / "published.json").write_text(json.dumps(record))
+    made = make_portfolio("tiny", to=folder)
+    write_record(made, values)
+    assert published().done  # writing it all again changes nothing
+    draft = folder / "drafts" / "dpo.md"
+    draft.write_text(draft.read_text("utf-8") + "\nI would ask for more labels.\n", "utf-8")
+    assert not published().done and "drafts/dpo.md" in published().evidence
+    (folder / "published.json").write_text(json.dumps({"sent": ["https://example.com/a"]}))
+    assert not published().done  # of an older version, which kept no hashes
 
 
 def test_a_record_agrees_until_something_changes(whole, values, tmp_path):

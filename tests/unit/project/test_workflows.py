@@ -71,3 +71,14 @@ def test_what_will_break_is_tried_every_week_and_may_fail():
     job = yaml.safe_load(WORKFLOWS["ci.yml"])["jobs"]["beyond"]
     assert job["continue-on-error"] is True and "'schedule'" in job["if"]
     assert any("NEWEST=beyond" in step.get("run", "") for step in job["steps"])
+
+
+def test_wheel_and_sdist_are_built_installed_and_kept():
+    job = yaml.safe_load(WORKFLOWS["ci.yml"])["jobs"]["package"]
+    runs = [step.get("run", "") for step in job["steps"]]
+    (build,) = (run for run in runs if "pyproject-build" in run)
+    assert not {"--wheel", "--sdist"} & set(build.split())  # by default it builds both
+    assert any("install" in run and "dist/*.whl" in run for run in runs)
+    upload = job["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert upload["with"]["path"] == "dist/" and "--outdir dist" in build

@@ -305,6 +305,16 @@ def test_an_evaluation_comes_back_as_it_was(root):
     assert prompts[1]["answer"] == "2" and prompts[1]["family"] == "arithmetic"
 
 
+def test_a_curation_is_noted_without_a_change_of_the_key(root):
+    curation = {"kept": 3, "dropped": {"duplicate": 2, "wrong": 0}}
+    run = finished(Run("tiny", 0, "sft", "base"))
+    key = run.manifest["key"]
+    run.save_curation(**curation)
+    assert run.manifest["curation"] == curation and run.manifest["key"] == key and run.complete
+    with pytest.raises(ValueError, match="isn't trained"):
+        Run("tiny", 0, "dpo", "sft").save_curation(**curation)
+
+
 def test_the_base_gets_a_folder_by_being_evaluated(root):
     run = Run("tiny", 0, "base")
     run.save_eval(frame(), "key")
