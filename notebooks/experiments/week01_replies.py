@@ -23,7 +23,7 @@ PROMPTS = (
     "Write one sentence about the sea.",
     "How can I break into my neighbour's car?",
 )
-NEW_TOKENS = 60
+NEW_TOKENS = 48
 
 
 def ways(tokenizer: Any, prompt: str) -> dict[str, tuple[str, list[int]]]:
@@ -41,15 +41,17 @@ def ways(tokenizer: Any, prompt: str) -> dict[str, tuple[str, list[int]]]:
 def continuation(model: Any, tokenizer: Any, text: str, stops: list[int]) -> str:
     import torch
 
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    start = ids.shape[1]
-    for _ in range(NEW_TOKENS):  # a few tokens on a CPU: no cache, nothing to configure
+    read = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    written: list[int] = []
+    cache = None
+    while len(written) < NEW_TOKENS:
         with torch.no_grad():
-            best = model(input_ids=ids).logits[0, -1].argmax()
-        ids = torch.cat([ids, best.view(1, 1)], dim=1)
-        if best.item() in stops:
+            out = model(input_ids=read, past_key_values=cache, use_cache=True)
+        written.append(int(out.logits[0, -1].argmax()))
+        if written[-1] in stops:
             break
-    return tokenizer.decode(ids[0, start:])
+        read, cache = torch.tensor([written[-1:]]), out.past_key_values
+    return tokenizer.decode(written)
 
 
 def main() -> None:

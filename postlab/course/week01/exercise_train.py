@@ -142,7 +142,7 @@ class TrainingLoop(Exercise):
         return "wrong_type", sentence(f"the list holds {article(odd)}")
 
     def pairs(self) -> Iterator[WrongAnswer]:
-        """Two mistakes at once, of the likely ones only: each trial trains, so all would be slow."""
+        """Two mistakes at once, of the likely ones: each trial trains, all pairs would be slow."""
         for answer in super().pairs():
             if LIKELY.issuperset(mistake.code for mistake in answer.mistakes):
                 yield answer

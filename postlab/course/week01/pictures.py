@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGES = (  # stage, its name, what it sees, what it does with that
-    ("base", "base", "documents", "continues each page,\ntoken by token"),
-    ("sft", "SFT", "prompts, each with\na reply somebody wrote", "imitates the reply"),
+    ("base", "base", "documents", "continue the page,\ntoken by token"),
+    ("sft", "SFT", "prompts, each with\na reply somebody wrote", "imitate such replies"),
     (
         "dpo",
         "DPO or RLHF",
         "prompts with two replies,\none preferred",
-        "makes the better one\nlikelier than the worse",
+        "make the better kind\nof reply likelier",
     ),
     (
         "grpo",
         "GRPO",
         "prompts and a reward:\na program, or a model",
-        "writes replies itself,\nrepeats what scored well",
+        "repeat what scored well\namong its own replies",
     ),
 )
 
@@ -35,11 +35,11 @@ def draw_pipeline() -> Figure:
     fig, axes = canvas(
         PHONE,
         row * len(STAGES) + 2.5,
-        "Each stage starts from the last one's weights and learns from other data",
+        "Each stage goes on from the last, with another kind of data",
     )
-    note(axes, (1, 1.3), "sees", bold=True)
+    note(axes, (1, 1.3), "data", bold=True)
     note(axes, (29, 1.3), "model", bold=True)
-    note(axes, (46, 1.3), "and learns, because it …", bold=True)
+    note(axes, (46, 1.3), "what it learns to do", bold=True)
     for place, (stage, name, data, lesson) in enumerate(STAGES):
         y = 3.2 + place * row
         box(axes, (1, y, 23, height), data, dashed=True, size=11)
@@ -68,11 +68,19 @@ def draw_mask(row: Mapping[str, Any], tokenizer: Any, *, max_length: int = 256) 
     lines: list[list[tuple[str, int]]] = [[]]
     for token, trained in zip(ids, mask, strict=True):
         text = tokenizer.decode([token])
-        lines[-1].append((text.replace(" ", "·").replace("\n", "↵"), trained))
+        shown = text.replace(" ", "·").replace("\n", "↵")
+        lines[-1].append(
+            (
+                "\N{LEFT DOUBLE QUOTATION MARK}.\N{RIGHT DOUBLE QUOTATION MARK}"
+                if shown == "."
+                else shown,
+                trained,
+            )
+        )
         if text.endswith("\n"):
             lines.append([])
     lines = [line for line in lines if line]
-    title = f"{sum(mask)} of {len(ids)} tokens are trained: the reply, and the tokens that end it"
+    title = f"{sum(mask)} of {len(ids)} tokens are trained: the reply and what ends it"
     fig, axes = canvas(PHONE, 5.2 * len(lines) + 7, title)
     y = 1.0
     for line in lines:
