@@ -87,3 +87,43 @@ def test_the_loop_reaches_the_losses_that_trl_recorded():
     falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 1 - k / steps)
     losses = train(model, batches, optimizer=optimizer, scheduler=falling)
     assert losses == pytest.approx(record["loss"], abs=2e-3)
+
+
+# --- pictures ---
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_the_pipeline_names_every_stage_once_and_fits_a_phone():
+    from postlab.course.week01.pictures import STAGES, draw_pipeline
+    from postlab.show import PHONE
+
+    figure = draw_pipeline()
+    shown = texts(figure)
+    assert [shown.count(name) for _, name, _, _ in STAGES] == [1] * len(STAGES)
+    assert shown.count("weights") == len(STAGES) - 1
+    assert figure.get_size_inches()[0] * 10 <= PHONE + 1e-9
+
+
+def test_the_picture_of_a_mask_colours_what_encode_trains():
+    from matplotlib.colors import to_hex
+
+    from postlab.chat import encode
+    from postlab.claims import STAGE_COLOURS
+    from postlab.course.week01.pictures import draw_mask
+    from postlab.datasets import instruction_rows
+    from postlab.lab import Lab
+    from postlab.models import load_policy
+    from postlab.profile import get_profile
+
+    _, tokenizer = load_policy(Lab(get_profile("tiny"), 0).checkpoint("base"), profile="tiny")
+    row = instruction_rows("tinyworld", split="train", n=1, seed=0)[0]
+    batch = encode([row], tokenizer, max_length=256)
+    trained, count = int(batch["loss_mask"].sum()), batch["input_ids"].shape[1]
+    figure = draw_mask(row, tokenizer)
+    assert figure.get_suptitle().startswith(f"{trained} of {count} tokens are trained")
+    fills = [to_hex(patch.get_facecolor()).upper() for patch in figure.axes[0].patches]
+    assert len(fills) == count + 2  # and the legend's two
+    assert fills.count(STAGE_COLOURS["sft"].upper()) == trained + 1
