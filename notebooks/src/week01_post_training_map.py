@@ -28,7 +28,7 @@
 # - [Write the loss yourself](#deeper-loss) · 30 minutes, two exercises
 # - [Templates that run and do not learn](#deeper-templates) · 25 minutes
 # - [What a training curve hides](#deeper-curve) · 15 minutes
-# - [Base against instruct on a 7B](#deeper-7b) · 10 minutes, and a GPU for the second half
+# - [Base against instruct on a 7B](#deeper-7b) · 10 minutes, and a GPU if you want the real pair
 #
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 
@@ -74,8 +74,8 @@ lab = postlab.start(week=1)
 # <a id="real" name="real"></a>
 # ## 1. A real model first
 #
-# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. We asked it three questions in three ways, with the same weights each time: as bare text, in the conversation format
-# that it was trained on, and in that format but with nothing to stop it when its turn is over. These answers are recorded (the greedy choice at each token, up to 48 tokens):
+# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. We asked it four things in three ways, with the same weights each time: as bare text, in the conversation format
+# that it was trained on, and in that format but with nothing to stop it when its turn is over. These replies are recorded (always the most likely token, at most 48 of them; `python notebooks/experiments/week01_replies.py`):
 
 # %%
 import json
@@ -86,14 +86,17 @@ from postlab.profile import data_dir
 
 results = data_dir() / "results"
 recorded_replies = json.loads((results / "week01" / "replies.json").read_text())
-pd.set_option("display.max_colwidth", 160)
+pd.set_option("display.max_colwidth", 400)
 replies = pd.DataFrame(recorded_replies["replies"])
 replies.pivot(index="prompt", columns="way", values="reply")[list(replies["way"].unique())]
 
 # %% [markdown]
-# REPLIES_TEXT
+# As bare text, the model says nothing at all. Four times out of four, the first token it writes is `<|im_end|>`, the token that ends a turn. In its conversation format, the same weights answer. The answers are those of a small model: Canberra is right, the sentence about the sea will do,
+# the advice on coffee stains is useless, and it tries to help with breaking into a car. And when nothing stops it, it doesn't wait for you. After its own `<|im_end|>` it writes a system turn and then the *user's* next message (look at the capital and the sea).
 #
-# We then put the same model through three more stages of training, each of which takes about ten minutes on a laptop: SFT on example replies, DPO on pairs of replies, and GRPO on sums that a program checks. Each model then answered held-out prompts on
+# All of this was trained into it. By the end of this notebook you'll know what that format is (section 3), why a model stops, or doesn't (sections 4 and 6), and which stage teaches it to refuse (section 2).
+#
+# We then put the same model through three more stages of training, each of which took about ten minutes on two CPU cores: SFT on example replies, DPO on pairs of replies, and GRPO on sums that a program checks. Each model then answered held-out prompts on
 # topics that no training set contains:
 
 # %%
@@ -195,7 +198,7 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The sums also rose after DPO, in all eight seeds, but in two of them the change is inconclusive.
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The sums also rose after DPO, in all eight seeds, by 3 to 17 points. Five of the eight seeds support that on their own, after the correction for testing several metrics.
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
 
@@ -350,6 +353,14 @@ token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
 # Here $m_{b,t}$ is the mask and $\pi$ the model. In words: take $-\log p$ of every trained token in the batch, and average. The package has both parts: `token_logps` for the log-probabilities, and `sft_loss` for their mean. (You can write
 # them yourself in [a deeper section](#deeper-loss).) Both expect logits and labels that are aligned. The output at position $t$ predicts the token at $t + 1$, so you shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`.
 # If you forget the shift, the model learns to repeat the token it just read. The loss then falls beautifully, and the model is useless.
+
+# %%
+from postlab.course.week01 import draw_shift
+
+draw_shift({"prompt": question, "completion": answer}, tokenizer)
+
+# %% [markdown]
+# The line break that opens the assistant's turn is never trained itself, but the loss does count what the model predicts *after* it: the first word of the reply. And the last word is trained to be followed by `<|im_end|>`.
 #
 # **Predict first.** The base has read in its documents that the madux eats seeds. Which tokens of the reply *The madux eats seeds.* will surprise it, and which won't?
 
@@ -399,7 +410,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 #
 # <details><summary>Hint 1</summary>
 #
-# Write the loop for a single batch first, without the optimizer: call the model, compute the loss, print it. For an untrained model the loss should be close to the logarithm of the vocabulary's size.
+# Write the loop for a single batch first, without the optimizer: call the model, compute the loss, print it. For a model that finds all tokens equally likely, the loss is the logarithm of the vocabulary's size, and a base should do better than that.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -576,10 +587,11 @@ pd.DataFrame(
 ).round(0).astype(int)
 
 # %% [markdown]
-# PERCENT_TEXT
+# This is one stage on one model, and the 'gain' runs from a loss of a quarter to far over 100%, depending on the row and on the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. The relative gain of 28% on facts would fit the claim nicely, but its interval includes zero.
+# (The score 'before' isn't even a base's: SmolLM2-135M-Instruct had been post-trained already.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
 # > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. It depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
-# > give or take 3 points, and it got *worse* than the base on several public benchmarks (section 4.2). Both belong in the answer.
+# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both belong in the answer.
 #
 # When someone quotes a gain, ask three things: percent or points, from which score, and on which prompts. Then ask what got worse.
 
@@ -965,7 +977,7 @@ pd.DataFrame(columns, index=requests)
 #
 # <details><summary>Answer</summary>
 #
-# First set aside one held-out set, split by customer and by time so that near-copies don't leak. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
+# First set aside one held-out set, split by customer and by time so that near-copies don't leak, and measure a cheap baseline on it: an instruct model of the same size with a good prompt. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
 # Use GRPO on the prompts that the script can check. After each stage, evaluate on the same held-out prompts and report paired differences with intervals for quality, refusals and length. Ship a stage if it improves what it was meant to improve and
 # doesn't make anything important worse.
 #

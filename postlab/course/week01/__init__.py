@@ -14,11 +14,12 @@ from postlab.course.week01.figures import (
     plot_surprise,
     plot_trained_share,
 )
-from postlab.course.week01.pictures import draw_mask, draw_pipeline
+from postlab.course.week01.pictures import draw_mask, draw_pipeline, draw_shift
 
 __all__ = [
     "draw_mask",
     "draw_pipeline",
+    "draw_shift",
     "plot_behaviour",
     "plot_falling",
     "plot_parts",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from postlab.claims import STAGE_COLOURS
-from postlab.show import FROZEN, PHONE, arrow, box, canvas, note, tokens
+from postlab.show import FROZEN, PALE, PHONE, arrow, box, canvas, note, tokens
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +54,33 @@ def draw_pipeline() -> Figure:
     return fig
 
 
+def draw_shift(row: Mapping[str, Any], tokenizer: Any, *, max_length: int = 256) -> Figure:
+    """Draw which token each position of one row's last turn reads, and which it has to predict.
+
+    Args:
+        row: `prompt` and `completion`, lists of messages; its reply should be short.
+        tokenizer: with its chat template.
+        max_length: as for `postlab.chat.encode`, whose mask is drawn.
+    """
+    pairs = _shown(row, tokenizer, max_length)
+    first = next(t for t, (_, trained) in enumerate(pairs) if trained)
+    pairs = pairs[max(0, first - 3) :]  # the end of the header, and the reply
+    step, height = 4.6, 3.6
+    title = "The output at each position is trained to give the next token"
+    fig, axes = canvas(PHONE, step * (len(pairs) - 1) + 4, title)
+    note(axes, (1, 1.3), "ids[:, :-1], read", bold=True)
+    note(axes, (27, 1.3), "ids[:, 1:], the label", bold=True)
+    note(axes, (48, 1.3), "mask[:, 1:]", bold=True)
+    for place, ((text, _), (label, trained)) in enumerate(pairwise(pairs)):
+        y = 3.4 + step * place
+        box(axes, (1, y, 15, height), text, colour=PALE, fill=FROZEN, size=11)
+        arrow(axes, (16.5, y + height / 2), (26.3, y + height / 2))
+        colour = STAGE_COLOURS["sft"] if trained else FROZEN
+        box(axes, (27, y, 15, height), label, colour=PALE, fill=colour, size=11)
+        note(axes, (48, y + height / 2), "1, trained" if trained else "0, not trained")
+    return fig
+
+
 def draw_mask(row: Mapping[str, Any], tokenizer: Any, *, max_length: int = 256) -> Figure:
     """Draw one row as tokens, a line of the template per line, the trained ones in SFT's colour.
 
@@ -61,26 +89,15 @@ def draw_mask(row: Mapping[str, Any], tokenizer: Any, *, max_length: int = 256) 
         tokenizer: with its chat template.
         max_length: as for `postlab.chat.encode`, whose mask is drawn.
     """
-    from postlab.chat import encode
-
-    batch = encode([dict(row)], tokenizer, max_length=max_length)
-    ids, mask = batch["input_ids"][0].tolist(), batch["loss_mask"][0].tolist()
     lines: list[list[tuple[str, int]]] = [[]]
-    for token, trained in zip(ids, mask, strict=True):
-        text = tokenizer.decode([token])
-        shown = text.replace(" ", "·").replace("\n", "↵")
-        lines[-1].append(
-            (
-                "\N{LEFT DOUBLE QUOTATION MARK}.\N{RIGHT DOUBLE QUOTATION MARK}"
-                if shown == "."
-                else shown,
-                trained,
-            )
-        )
-        if text.endswith("\n"):
+    pairs = _shown(row, tokenizer, max_length)
+    for text, trained in pairs:
+        lines[-1].append((text, trained))
+        if text.endswith("↵"):
             lines.append([])
     lines = [line for line in lines if line]
-    title = f"{sum(mask)} of {len(ids)} tokens are trained: the reply and what ends it"
+    count = sum(trained for _, trained in pairs)
+    title = f"{count} of {len(pairs)} tokens are trained: the reply and what ends it"
     fig, axes = canvas(PHONE, 5.2 * len(lines) + 7, title)
     y = 1.0
     for line in lines:
@@ -95,3 +112,18 @@ def draw_mask(row: Mapping[str, Any], tokenizer: Any, *, max_length: int = 256) 
         note(axes, (x + 3.2, y + 1.8), text, size=10.5)
     axes.set_ylim(max(y + 4, axes.get_ylim()[0]), 0)
     return fig
+
+
+def _shown(row: Mapping[str, Any], tokenizer: Any, max_length: int) -> list[tuple[str, int]]:
+    """Each token of a row as it is written in a picture, and whether it is trained."""
+    from postlab.chat import encode
+
+    batch = encode([dict(row)], tokenizer, max_length=max_length)
+    pairs = []
+    for token, trained in zip(
+        *(batch[k][0].tolist() for k in ("input_ids", "loss_mask")), strict=True
+    ):
+        text = tokenizer.decode([token]).replace(" ", "·").replace("\n", "↵")
+        # A full stop alone would look like the dot that stands for a space.
+        pairs.append(("“.”" if text == "." else text, trained))
+    return pairs
