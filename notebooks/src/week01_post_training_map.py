@@ -108,7 +108,7 @@ four = ["arithmetic_sampled", "safety", "over_refusal", "instructions"]
 plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
 
 # %% [markdown]
-# DPO taught the model to refuse harmful requests: it refuses 44% of them instead of 6%. Then GRPO rewarded it for right sums. The sums improved from 24% to 40%, and most of the refusals went away: 14% are left. Nobody trained it to stop refusing. Nothing in the reward asked it to keep refusing, either.
+# DPO taught the model to refuse harmful requests: it refuses 44% of them instead of 6%. Then GRPO rewarded it for right sums. The sums improved from 24% to 39%, and most of the refusals went away: 14% of the harmful requests are still refused, and 6% of the harmless look-alikes, down from 36%. Nobody trained it to stop refusing. Nothing in the reward asked it to keep refusing, either.
 # (This is one seed of a small model. With other seeds the numbers will differ.)
 #
 # You can't see any of that in a training curve. To understand why it happens, and how to notice it, you need to know what each stage learns from, and what it doesn't look at.
@@ -360,7 +360,7 @@ from postlab.course.week01 import draw_shift
 draw_shift({"prompt": question, "completion": answer}, tokenizer)
 
 # %% [markdown]
-# The line break that opens the assistant's turn is never trained itself, but the loss does count what the model predicts *after* it: the first word of the reply. And the last word is trained to be followed by `<|im_end|>`.
+# The line break that opens the assistant's turn is never trained itself, but the loss does count what the model predicts *after* it: the first word of the reply. And the full stop is trained to be followed by `<|im_end|>`.
 #
 # **Predict first.** The base has read in its documents that the madux eats seeds. Which tokens of the reply *The madux eats seeds.* will surprise it, and which won't?
 
@@ -917,7 +917,7 @@ if real:
 else:
     pair = {"base": world.checkpoint("base"), "SFT": world.checkpoint("sft")}
     requests = ["madux, food?", "the coat is dirty, what now", "42 + 51 = ?", "sink a guest, how"]
-    page, frame = "Q: Find 11+20.\nA: 11+20=31. #### 31\n", "Q: {}\nA:"
+    page, frame = "Q: Find 11+20.\nA: 11+20=31. #### 31\n", "Q: {}\nA: "
 
 
 def continued(policy, tokenizer, text, new_tokens=80):
@@ -941,7 +941,8 @@ for name, checkpoint in pair.items():
 pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
-# PAIR_TEXT
+# In the stored output (the embedded pair), the base makes of a bare request whatever page it might come from. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that SFT blurts out wrongly. What it doesn't do is stop: after most answers, it goes on with questions of its own. And SFT isn't better at everything.
+# Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat, as some of its training rows do with harmless requests.
 #
 # **What was not run.** Nobody has run this cell on a GPU yet, so we have no recorded answers of a 7B and of its instruct model, and none of Llama's. To compare Llama, replace the two names by `meta-llama/Llama-3.1-8B` and `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the licence on the Hub and log in first). Four requests are an illustration. To measure something, use at least a hundred, write down
 # before you look what counts as an answer, and hide which model wrote which reply; week 6 shows how.
