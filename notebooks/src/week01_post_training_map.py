@@ -941,8 +941,8 @@ for name, checkpoint in pair.items():
 pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
-# In the stored output (the embedded pair), the base makes of a bare request whatever page it might come from. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that SFT blurts out wrongly. What it doesn't do is stop: after most answers, it goes on with questions of its own. And SFT isn't better at everything.
-# Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat, as some of its training rows do with harmless requests.
+# In the stored output (the embedded pair), the base makes of a bare request whatever page it might come from. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that SFT blurts out wrongly. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. And SFT isn't better at everything.
+# Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat.
 #
 # **What was not run.** Nobody has run this cell on a GPU yet, so we have no recorded answers of a 7B and of its instruct model, and none of Llama's. To compare Llama, replace the two names by `meta-llama/Llama-3.1-8B` and `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the licence on the Hub and log in first). Four requests are an illustration. To measure something, use at least a hundred, write down
 # before you look what counts as an answer, and hide which model wrote which reply; week 6 shows how.
