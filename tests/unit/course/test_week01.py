@@ -112,7 +112,7 @@ def test_the_picture_of_a_mask_colours_what_encode_trains():
 
     from postlab.chat import encode
     from postlab.claims import STAGE_COLOURS
-    from postlab.course.week01.pictures import draw_mask
+    from postlab.course.week01.pictures import draw_mask, draw_shift
     from postlab.datasets import instruction_rows
     from postlab.lab import Lab
     from postlab.models import load_policy
@@ -122,6 +122,8 @@ def test_the_picture_of_a_mask_colours_what_encode_trains():
     row = instruction_rows("tinyworld", split="train", n=1, seed=0)[0]
     batch = encode([row], tokenizer, max_length=256)
     trained, count = int(batch["loss_mask"].sum()), batch["input_ids"].shape[1]
+    shift = [text for text in texts(draw_shift(row, tokenizer)) if text.startswith(("0", "1"))]
+    assert shift == ["0, not trained"] * 2 + ["1, trained"] * trained
     figure = draw_mask(row, tokenizer)
     assert figure.get_suptitle().startswith(f"{trained} of {count} tokens are trained")
     fills = [to_hex(patch.get_facecolor()).upper() for patch in figure.axes[0].patches]
