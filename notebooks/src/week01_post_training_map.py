@@ -294,7 +294,7 @@ draw_mask(rows[0], tokenizer)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The last `len(header)` ids up to position `t` are `input_ids[t + 1 - len(header) : t + 1]`. If they equal the header, the *next* token is the first one of a reply.
+# At each position, compare the ids that end there with the whole header. How many of them do you need? If they are equal, the *next* token is the first one of a reply.
 #
 # </details>
 # <details><summary>Hint 3</summary>
