@@ -5,7 +5,7 @@
 # preferred its answers ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). The difference was **post-training**: the training that comes after pretraining and turns a model that continues text
 # into one you can talk to.
 #
-# In these twelve weeks you run every stage of post-training yourself. Today you get the map, and you write the first stage in plain PyTorch. By the end you can explain
+# In these twelve weeks you run every stage of post-training yourself. Today you get the map, and you write the first stage in plain PyTorch. By the end of the core you can explain
 #
 # - what each stage is for, and what it can't do,
 # - what a conversation looks like to a model, token by token,
@@ -14,8 +14,27 @@
 # You need Python, and you should have seen `loss.backward()` before. You can't break anything: if you skip an exercise or get it wrong, the notebook continues with a reference solution.
 # When a cell says *predict first*, write down a guess before you run it. You'll remember a result much better if it surprises you.
 #
+# **The core** takes about 90 minutes. It contains one exercise, one build (you write the training loop) and one paper.
+#
+# 1. [A real model first](#real) · 2. [The map](#map) · 3. [What a model reads](#reads) · 4. [Which tokens are trained](#mask) · 5. [The loss](#loss) · 6. [Build: the training loop](#build) · 7. [The paper, and what you have now](#end)
+#
+# **The deeper sections** take another two hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+#
+# - [20 to 40 percent of what?](#deeper-percent) · 10 minutes
+# - [How the recorded figure was made](#deeper-record) · 5 minutes
+# - [Special tokens in a user's message](#deeper-special) · 5 minutes
+# - [Several replies in one conversation](#deeper-turns) · 10 minutes
+# - [How much of a row is trained](#deeper-share) · 5 minutes
+# - [Write the loss yourself](#deeper-loss) · 30 minutes, two exercises
+# - [Templates that run and do not learn](#deeper-templates) · 25 minutes
+# - [What a training curve hides](#deeper-curve) · 15 minutes
+# - [Base against instruct on a 7B](#deeper-7b) · 10 minutes, and a GPU if you want the real pair
+#
+# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+
+# %% [markdown]
 # **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last
-# sections of weeks 9, 10 and 11 about 30, 20 and 40 (estimates). On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
+# sections of weeks 9, 10 and 11 about 30, 20 and 40 (estimates). (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
 # notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
 # ```python
@@ -52,30 +71,86 @@ import postlab
 lab = postlab.start(week=1)
 
 # %% [markdown]
-# ## 1. The map
+# <a id="real" name="real"></a>
+# ## 1. A real model first
 #
-# **Pretraining** teaches a model to continue text. **Fine-tuning** is any training that continues from there, usually on examples of one task. **Post-training** is the broader term: it covers
-# everything between the pretrained *base* model and the model that people use. It usually consists of several stages in a row, starting with a fine-tuning stage. The stages differ mainly in what they learn from:
+# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. We asked it four things in three ways, with the same weights each time: as bare text, in the conversation format
+# that it was trained on, and in that format but with nothing to stop it when its turn is over. These replies are recorded (always the most likely token, at most 48 of them; `python notebooks/experiments/week01_replies.py`):
+
+# %%
+import json
+
+import pandas as pd
+
+from postlab.profile import data_dir
+
+results = data_dir() / "results"
+recorded_replies = json.loads((results / "week01" / "replies.json").read_text())
+pd.set_option("display.max_colwidth", 400)
+replies = pd.DataFrame(recorded_replies["replies"])
+replies.pivot(index="prompt", columns="way", values="reply")[list(replies["way"].unique())]
+
+# %% [markdown]
+# As bare text, the model says nothing at all. Four times out of four, the first token it writes is `<|im_end|>`, the token that ends a turn. In its conversation format, the same weights answer. The answers are those of a small model: Canberra is right, the sentence about the sea will do,
+# the advice on coffee stains is useless, and it tries to help with breaking into a car. And when nothing stops it, it doesn't wait for you. After its own `<|im_end|>` it writes a system turn and then the *user's* next message (look at the capital and the sea).
+#
+# All of this was trained into it. By the end of this notebook you'll know what that format is (section 3), why a model stops, or doesn't (sections 4 and 6), and which stage teaches it to refuse (section 2).
+#
+# We then put the same model through three more stages of training, each of which took about ten minutes on two CPU cores: SFT on example replies, DPO on pairs of replies, and GRPO on sums that a program checks. Each model then answered held-out prompts on
+# topics that no training set contains:
+
+# %%
+from postlab.report import summary_frame
+from postlab.show import plot_stages
+
+smol = summary_frame(json.loads((results / "smol" / "summary.json").read_text()))
+four = ["arithmetic_sampled", "safety", "over_refusal", "instructions"]
+plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
+
+# %% [markdown]
+# DPO taught the model to refuse harmful requests: it refuses 44% of them instead of 6%. Then GRPO rewarded it for right sums. The sums improved from 24% to 39%, and most of the refusals went away: 14% of the harmful requests are still refused, and 6% of the harmless look-alikes, down from 36%. Nobody trained it to stop refusing. Nothing in the reward asked it to keep refusing, either.
+# (This is one seed of a small model. With other seeds the numbers will differ.)
+#
+# You can't see any of that in a training curve. To understand why it happens, and how to notice it, you need to know what each stage learns from, and what it doesn't look at.
+
+# %% [markdown]
+# <a id="map" name="map"></a>
+# ## 2. The map
+#
+# **Pretraining** teaches a model to continue text. **Post-training** covers everything between that pretrained *base* model and the model that people use. It usually consists of several stages in a row, which differ mainly in what they learn from:
+
+# %%
+from postlab.course.week01 import draw_pipeline
+
+draw_pipeline()
 
 # %% [markdown]
 # | stage | learns from | the question it answers | week |
 # |---|---|---|---|
 # | base | documents | what comes next? | |
 # | **SFT**, supervised fine-tuning | replies that somebody wrote | what would they have replied? | 1, 3 |
-# | **DPO**, direct preference optimisation (or PPO with a reward model) | pairs of replies, one preferred to the other | which reply is better? | 4, 5 |
+# | **DPO**, direct preference optimisation (or RLHF: PPO with a reward model) | pairs of replies, one preferred to the other | which reply is better? | 4, 5 |
 # | **GRPO**, reinforcement learning, here with a verifier | its own replies, scored | what works? | 7, 8 |
 #
 # InstructGPT, the 1.3B model from the introduction, followed this map with PPO in place of DPO and GRPO.
-
-# %% [markdown]
+#
+# **Is that fine-tuning?** Technically, yes: *fine-tuning* is any training that continues from trained weights, and every stage above does that. In practice, people use the two words for two kinds of project:
+#
+# | | post-training | fine-tuning | does the difference hold? |
+# |---|---|---|---|
+# | who | a lab that publishes a model | a team that has one task | A lab needs more people and more evaluation. But the methods are the same, and you'll run all of them on a laptop or on one GPU. |
+# | scale | hundreds of thousands to millions of rows | thousands of rows | Today, often: Tülu 3's SFT mix has about 940,000 prompts. But InstructGPT's SFT used about 13,000, and LIMA's 1,000. |
+# | start | a base model | often a model that already follows instructions | Usually. It matters: a base has no chat format or habits yet, while an instruct model has both, and you can damage them. |
+#
+# > **The roadmap says** post-training and fine-tuning differ in who does it, at what scale, and from which start. **The evidence says** these are tendencies, not a definition: the number of rows overlaps
+# > ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155), [Zhou et al. 2023](https://arxiv.org/abs/2305.11206), [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)), and so do the methods. A more useful distinction is the goal. Post-training wants a model that behaves well on *any* request;
+# > fine-tuning wants one task done well. So a post-trained model has to be evaluated on what it should *not* have lost, too.
+#
 # > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** it was introduced in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024. R1 made it famous.
 #
 # This repository includes a model of 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
 # small enough to train while you wait, and because we made the world, we know the right answer to every question. It can show you how each method works, but not how well it would work on a large model. We label
-# such results *mechanism, not capability*.
-
-# %% [markdown]
-# This week uses the tiny model in every profile. Load its four checkpoints:
+# such results *mechanism, not capability*. This week uses the tiny model in every profile. Load its four checkpoints:
 
 # %%
 from postlab.models import load_policy
@@ -90,8 +165,6 @@ for stage in ("base", "sft", "dpo", "grpo"):
 # **Predict first.** All four models get the same five questions, none of which appeared in training. What will the base model write? Which is the first model to refuse to help you sink a guest?
 
 # %%
-import pandas as pd
-
 from postlab.sampling import reply
 
 questions = [
@@ -113,52 +186,25 @@ pd.DataFrame(answers, index=questions)
 # - **sft** answers in the style of its training rows. It knows what the madux eats, but it also explains how to sink a guest, makes up what a creature counts, and guesses the sum without working it out.
 # - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
 # - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward turned working it out into a habit.
-
-# %% [markdown]
+#
 # Five questions don't prove anything. We recorded the full comparison, over all held-out prompts and eight seeds:
 
 # %%
-import json
-
-from postlab.profile import data_dir
-from postlab.report import summary_frame
-from postlab.show import plot_stages
-
-results = data_dir() / "results" / "tiny"
-recorded = summary_frame(json.loads((results / "summary.json").read_text()))
+recorded = summary_frame(json.loads((results / "tiny" / "summary.json").read_text()))
 shown = ["format", "facts", "helpfulness", "safety", "honesty", "arithmetic", "length"]
 main_line = recorded["stage"].isin(["base", "sft", "dpo", "grpo"])
 plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny")
 
 # %% [markdown]
-# To trust a recorded figure, you need to know how it was made. This is the record for seed 0; the other seeds have their own files beside it:
-
-
-# %%
-def provenance(stage):
-    """What a recorded stage was made by."""
-    made = json.loads((results / f"seed-0-{stage}.manifest.json").read_text())
-    device = f"{made['device']['cpus']} CPU cores"
-    return {"date": made["date"], "commit": made["commit"][:7], "device": device}
-
-
-table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo")}).T
-table.assign(seed=0, command="make stages SEED=0")
-
-# %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The sums also rose after DPO, in all eight seeds, but in two of them the change is inconclusive.
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The sums also rose after DPO, in all eight seeds, by 3 to 17 points. Five of the eight seeds support that on their own, after the correction for testing several metrics.
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
 
 # %% [markdown]
-# > **The roadmap says** LIMA's 1,000 examples reached near-GPT-4 quality. **The evidence says** people judged its answers equal to GPT-4's or better in 43% of cases, on the paper's own prompts
-# > ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)). In most cases they preferred GPT-4. The paper's hypothesis is that a model learns almost all its knowledge in pretraining, and that 1,000 good rows are enough to
-# > teach it the form of an answer. The figure above is consistent with that. It doesn't follow that the choice of data is unimportant, as you'll measure in week 3.
-
-# %% [markdown]
-# ## 2. Tokens
+# <a id="reads" name="reads"></a>
+# ## 3. What a model reads: tokens in a template
 #
 # A model doesn't see text. It sees **tokens**: pieces of text from a fixed list, the vocabulary, each with its own number. A tokenizer splits text into tokens:
 
@@ -177,9 +223,6 @@ END = tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 # %% [markdown]
 # `<|pad|>` fills up the shorter rows of a batch. `<|im_start|>` and `<|im_end|>` mark the start and end of each turn in a conversation. `<|im_end|>` will turn out to be the most important token in this notebook.
-
-# %% [markdown]
-# ## 3. The chat template
 #
 # You write a conversation as a list of messages, but the model needs a single string. The **chat template**, a small program that comes with the tokenizer, turns the list into the string.
 
@@ -223,51 +266,27 @@ def likely_next(messages, *, generation_prompt):
 # turn is a habit left over from pretraining.
 
 # %% [markdown]
-# What stops a user from typing `<|im_end|>` and then adding a system message of their own? Nothing, unless the server tells the tokenizer to split special tokens in user input:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in (False, True)}
-{split: tokenizer.convert_ids_to_tokens(found["input_ids"]) for split, found in typed.items()}
-
-# %% [markdown]
+# <a id="mask" name="mask"></a>
 # ## 4. Which tokens are trained
 #
-# The model reads the whole row, but it should only learn to *write* the reply. So the loss is computed on some tokens and not on others. A **loss mask** of zeros and ones says which:
+# The model reads the whole row, but it should only learn to *write* the reply. So the loss is computed on some tokens and not on others. A **loss mask** of zeros and ones says which. Here is one training row:
 
 # %%
-# NBVAL_CHECK_OUTPUT
-from postlab.chat import token_view
+from postlab.course.week01 import draw_mask
 from postlab.datasets import instruction_rows
 
 rows = instruction_rows("tinyworld", split="train", n=1280, seed=0)
-token_view(rows[:2], tokenizer, max_length=256)
+draw_mask(rows[0], tokenizer)
 
 # %% [markdown]
-# Marked tokens are trained. A dot stands for a space and a bent arrow for a line break; hover over a token to see its id. Everything before the reply is only read. The reply is trained, **and so is the token that ends it**:
+# A dot before a word stands for a space and a bent arrow for a line break. Everything before the reply is only read. The reply is trained, **and so is the token that ends it**:
 # a model can't learn to stop if the loss never covers the point where a reply stops.
-#
-# How much of a row is trained depends on what it asks for:
-
-# %%
-from postlab.chat import encode
-from postlab.course.week01 import plot_trained_share
-
-batch = encode(rows, tokenizer, max_length=256)
-counts = pd.DataFrame({"family": [row["family"] for row in rows]})
-counts["trained"] = batch["loss_mask"].sum(1).tolist()
-counts["read"] = (batch["attention_mask"] - batch["loss_mask"]).sum(1).tolist()
-plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
-
-# %% [markdown]
-# The trained share ranges from 15% to 67%, so the number of rows, or even of tokens, tells you little about how much there is to learn from. When you compare data sets, count trained tokens.
 #
 # ### Exercise 1.1 · about 15 minutes · medium
 #
 # Build the mask yourself. You get the ids of one rendered conversation, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of zeros and ones of
 # the same length, with a 1 for every token of a reply and for the token that ends it, in *every* assistant turn.
-
-# %% [markdown]
+#
 # <details><summary>Hint 1</summary>
 #
 # Go through the ids once, with a variable that says whether you are inside a reply.
@@ -275,7 +294,7 @@ plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The last `len(header)` ids up to position `t` are `input_ids[t + 1 - len(header) : t + 1]`. If they equal the header, the *next* token is the first one of a reply.
+# At each position, compare the ids that end there with the whole header. How many of them do you need? If they are equal, the *next* token is the first one of a reply.
 #
 # </details>
 # <details><summary>Hint 3</summary>
@@ -310,82 +329,44 @@ loss_mask = check.loss_mask(loss_mask)
 # ```
 #
 # </details>
-
-# %% [markdown]
-# Now apply it (your version, or the reference if the check replaced yours) to a conversation with several turns. Compare the result with `encode`, which masks rows the way TRL's `SFTTrainer` does.
+#
+# Apply it (your version, or the reference if the check replaced yours) to a conversation with two replies. Marked tokens are trained; hover over one to see its id.
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from postlab.chat import encode, token_view
+
 header = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
 talk = next(row for row in rows if len(row["prompt"]) == 3)
 whole = encode([talk], tokenizer, max_length=256)["input_ids"][0].tolist()
 every_turn = loss_mask(whole, header=header, end_of_turn=END)
 token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
 
-# %%
-# NBVAL_CHECK_OUTPUT
-token_view([talk], tokenizer, max_length=256)
-
 # %% [markdown]
-# Both masks are used in practice. For a row of `prompt` and `completion`, TRL trains only the last reply. That's what we want here, because the first reply is in the conversation to be criticised, not imitated. If all replies are good
-# examples, you get more out of a conversation by training on all of them; in TRL you set `assistant_only_loss=True` and use a template that marks the replies. (The two masks also differ in the line break after the last `<|im_end|>`.
-# That's harmless.)
-
-# %% [markdown]
+# <a id="loss" name="loss"></a>
 # ## 5. The loss
 #
 # At every position, the model assigns a probability to each token of the vocabulary. The loss measures how much probability it gave to the token that actually came next:
 #
 # $$\mathcal{L} = -\frac{1}{\sum_{b,t} m_{b,t}} \sum_{b,t} m_{b,t} \log \pi(x_{b,t} \mid x_{b,<t})$$
 #
-# Here $m_{b,t}$ is the mask and $\pi$ the model. You'll write two functions: the first computes the log-probability on the right, the second averages it over the trained tokens.
-
-# %% [markdown]
-# ### Exercise 1.2 · about 10 minutes · easy
-#
-# `logits`, `(B, T, V)`, holds a score for every token of the vocabulary at every position; `labels`, `(B, T)`, holds the tokens that came next. The two are aligned: `logits[b, t]` predicts `labels[b, t]`. Return the
-# log-probability of each label, `(B, T)`.
-#
-# <details><summary>Hint 1</summary>
-#
-# `torch.log_softmax` over the vocabulary gives you all log-probabilities. Which `dim` is the vocabulary?
-#
-# </details>
-# <details><summary>Hint 2</summary>
-#
-# `gather` picks one entry along a dimension. It needs an index with as many dimensions as the tensor: `labels.unsqueeze(-1)`.
-#
-# </details>
+# Here $m_{b,t}$ is the mask and $\pi$ the model. In words: take $-\log p$ of every trained token in the batch, and average. The package has both parts: `token_logps` for the log-probabilities, and `sft_loss` for their mean. (You can write
+# them yourself in [a deeper section](#deeper-loss).) Both expect logits and labels that are aligned. The output at position $t$ predicts the token at $t + 1$, so you shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`.
+# If you forget the shift, the model learns to repeat the token it just read. The loss then falls beautifully, and the model is useless.
 
 # %%
-from torch.nn import functional as F  # noqa: F401 (for your solutions)
+from postlab.course.week01 import draw_shift
 
-
-def token_logps(logits, labels):
-    raise NotImplementedError
-
-
-token_logps = check.token_logps(token_logps)
+draw_shift({"prompt": question, "completion": answer}, tokenizer)
 
 # %% [markdown]
-# <details><summary>Solution</summary>
+# The line break that opens the assistant's turn is never trained itself, but the loss does count what the model predicts *after* it: the first word of the reply. And the full stop is trained to be followed by `<|im_end|>`.
 #
-# ```python
-# def token_logps(logits, labels):
-#     logps = torch.log_softmax(logits, dim=-1)
-#     return logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-# ```
-#
-# </details>
-#
-# Now use it to look at one held-out reply. The output at position $t$ predicts the token at $t + 1$, so you have to shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`. If you forget the shift, the model learns to
-# repeat the token it just read. The loss then falls beautifully, and the model is useless.
-
-# %% [markdown]
 # **Predict first.** The base has read in its documents that the madux eats seeds. Which tokens of the reply *The madux eats seeds.* will surprise it, and which won't?
 
 # %%
 from postlab.course.week01 import plot_surprise
+from postlab.scratch.losses import sft_loss, token_logps  # noqa: F401 (sft_loss is for you)
 
 one = encode([{"prompt": question, "completion": answer}], tokenizer, max_length=256)
 replied = one["loss_mask"][0, 1:].bool()
@@ -406,7 +387,323 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 # doesn't expect the reply to stop there. SFT has little else to teach here, which helps explain why a small number of rows can go a long way. It is also why the end-of-turn token has to be trained.
 
 # %% [markdown]
+# <a id="build" name="build"></a>
+# ## 6. Build: the training loop
+#
+# You have rows, a mask and a loss. What's missing is the loop that trains. You get these parts:
+#
+# | part | what it does |
+# |---|---|
+# | `batch["input_ids"]`, `batch["attention_mask"]`, `batch["loss_mask"]` | the tokens of one batch, which of them are not padding, and which are trained; all `(B, T)` |
+# | `model(input_ids=…, attention_mask=…).logits` | scores for the next token at every position, `(B, T, V)` |
+# | `sft_loss(logits, labels, mask)` | the loss; logits and labels must be aligned |
+# | `loss.backward()` | adds the gradients of this loss to `.grad` of every parameter |
+# | `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` | shortens the gradients, all together, to a norm of at most 1 |
+# | `optimizer.step()`, `optimizer.zero_grad()` | changes the weights by the gradients; clears the gradients |
+# | `scheduler.step()` | sets the learning rate for the next step |
+#
+# ### Exercise 1.2 · about 25 minutes · medium
+#
+# Write `train`. It goes through the batches once, takes one optimizer step per batch, and returns a list with the loss of each batch as a number.
+#
+# The check trains a model of a few hundred weights with your loop and with ours, and compares the losses. The cells after it do the real test: your loop has to reach the losses that TRL's `SFTTrainer` reached, and the model has to learn to stop.
+#
+# <details><summary>Hint 1</summary>
+#
+# Write the loop for a single batch first, without the optimizer: call the model, compute the loss, print it. For a model that finds all tokens equally likely, the loss is the logarithm of the vocabulary's size, and a base should do better than that.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# What has to be shifted? The logits lose their last position, because nothing follows it. The labels lose their first, because nothing predicts it. Which of the two does the mask belong to?
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Gradients are *added* to what is already in `.grad`. Ask at which moment they have to be complete, and at which moment they have to be gone.
+#
+# </details>
+# <details><summary>Hint 4</summary>
+#
+# If your first loss is right and the second isn't, then the loss is fine, and the fault is in what happens between the two: the order of backward, clipping, optimizer, scheduler and clearing.
+#
+# </details>
+
+
+# %%
+def train(model, batches, *, optimizer, scheduler):
+    raise NotImplementedError
+
+
+train = check.train(train)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def train(model, batches, *, optimizer, scheduler):
+#     losses = []
+#     for batch in batches:
+#         ids, mask = batch["input_ids"], batch["loss_mask"]
+#         logits = model(input_ids=ids, attention_mask=batch["attention_mask"]).logits
+#         loss = sft_loss(logits[:, :-1], ids[:, 1:], mask[:, 1:])
+#         loss.backward()
+#         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+#         optimizer.step()
+#         scheduler.step()
+#         optimizer.zero_grad()
+#         losses.append(loss.item())
+#     return losses
+# ```
+#
+# </details>
+#
+# Does it do what a library does? We trained the same base with TRL's `SFTTrainer` for ten steps, on the same ten batches, with the same optimizer and schedule, and recorded its losses
+# (`python notebooks/experiments/week01_trl.py`). Here are yours beside them:
+
+
+# %%
+def batches_of(rows, size=16):
+    """Rows in their order, encoded, `size` at a time."""
+    starts = range(0, len(rows), size)
+    return [encode(rows[i : i + size], tokenizer, max_length=256) for i in starts]
+
+
+def fine_tune(batches, *, lr=2e-3):
+    """The base after one pass over the batches, and the loss of each step."""
+    model, _ = load_policy(world.checkpoint("base"), profile="tiny")
+    model.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+    falling = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(batches))
+    losses = train(model, batches, optimizer=optimizer, scheduler=falling)
+    return model.eval(), losses
+
+
+single = [row for row in rows if len(row["prompt"]) == 1]  # one turn each: they are short
+ten_steps, ten_losses = fine_tune(batches_of(single[:160]))
+trl = json.loads((results / "week01" / "trl.json").read_text())
+beside = pd.DataFrame({"yours": ten_losses, "TRL": trl["loss"]}, index=range(1, 11)).round(3)
+beside.rename_axis("step").T
+
+# %% [markdown]
+# They agree to three decimals, so you wrote what `SFTTrainer` does, apart from everything that makes it convenient: logging, checkpoints, gradient accumulation, several GPUs.
+#
+# Now use the loop for an experiment. You'll do three runs of 56 steps that differ only in the mask: the reply with its end of turn, the prompt as well, and the reply without its end of turn. (The third happens more often than you'd think: many data collators hide padding with `ids != pad`, and many
+# tutorials set the padding token to the end-of-turn token.)
+#
+# **Predict first.** Rank the three by how well they'll answer held-out questions. And which will have the lowest training loss?
+
+# %%
+from postlab.course.week01 import plot_falling
+
+masks = {
+    "reply": lambda batch: batch["loss_mask"],
+    "prompt too": lambda batch: batch["attention_mask"],
+    "no end of turn": lambda batch: batch["loss_mask"] * (batch["input_ids"] != END),
+}
+batches = batches_of(single[:896])
+models, losses = {"base": policies["base"]}, {}
+for name, mask_of in masks.items():
+    masked = [batch | {"loss_mask": mask_of(batch)} for batch in batches]
+    models[name], losses[name] = fine_tune(masked)
+plot_falling(losses)
+
+# %% [markdown]
+# All three curves look like successful training. The run that also trains the prompt has the highest loss, because a user's question is hard to predict. The other two are hard to tell apart, and the one without the end
+# of turn gives no hint that something is wrong. **The training loss only covers the tokens you chose to train; it says nothing about the others.** You also can't compare the levels, because each curve is a mean over different tokens.
+#
+# So look at behaviour. All four models answer held-out prompts from all six families, and the oracle scores them:
+
+# %%
+from postlab.course.week01 import plot_behaviour
+from postlab.evals import evaluate
+from postlab.stats import bootstrap_interval
+from postlab.tinyworld.tasks import heldout_suite
+
+suite = [row for row in heldout_suite(n=30) if row["family"] != "arithmetic_sampled"]
+answered = {name: evaluate(model, tokenizer, suite) for name, model in models.items()}
+oracle = ["arithmetic", "lists", "facts", "helpfulness", "safety", "honesty"]
+rows_of = []
+for name, frame in answered.items():
+    scores = {"ended": frame["closed"].astype(float), "right": frame[oracle].mean(axis=1)}
+    for metric, values in (scores | {"tokens": frame["length"]}).items():
+        rows_of.append({"run": name, "metric": metric, **vars(bootstrap_interval(values))})
+behaviour = pd.DataFrame(rows_of)
+plot_behaviour(behaviour)
+
+# %% [markdown]
+# The model that was never trained on the end of turn almost never stops: 2% of its replies end, compared with 100% for the other two runs. It gives its answer and then continues with a page of a document until it hits the length
+# limit. Only 27% of its replies are right, compared with 50%, because the oracle usually rejects an answer that has several others behind it. The training curve showed none of this. Here are prompts from four families:
+
+# %%
+picked = [0, 30, 60, 90]  # one prompt of each of four families
+side_by_side = {name: frame["answer"].iloc[picked] for name, frame in answered.items()}
+pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
+
+# %% [markdown]
+# <a id="end" name="end"></a>
+# ## 7. The paper, and what you have now
+#
+# **Read one paper this week: InstructGPT** ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). Figure 2 is the map of section 2. Read sections 1, 3.1 and 4.2, and look for the answers to three questions:
+#
+# 1. How many prompts did each of the three stages use, and who wrote the replies? (Section 3.2 and table 6.)
+# 2. On which public tasks did RLHF make the model *worse*, and what did the authors do about it? Compare with what GRPO did to the refusals in section 1 of this notebook.
+# 3. Who preferred the 1.3B model's answers, on which prompts? What would have to be different for the result to be about *you*?
+#
+# | in this notebook | for a real model | week |
+# |---|---|---|
+# | all weights are trained | adapters on frozen, quantised weights | 2 |
+# | a simple loop | a trainer with gradient accumulation, resuming and logging | 3 |
+# | all rows, as they come | curated data: which rows, how many, in which mix, and none from the test set | 3 |
+# | an oracle that knows the right answer | judges, people and benchmarks, with their errors | 6 |
+#
+# One limit remains even with all of this. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums as those rows do. To become better than its examples, it needs a different training signal.
+#
+# **What you have now:** a map of the stages, your own loss mask and training loop, and a model that you fine-tuned without a framework. One habit is worth keeping: **before a run, look at one row token by token. After it, use held-out prompts to measure what the loss doesn't cover.**
+#
+# This is the end of the core. The next sections go deeper. Skip any you like.
+
+# %% [markdown]
+# <a id="deeper-percent" name="deeper-percent"></a>
+# ## Deeper: 20 to 40 percent of what?
+#
+# The roadmap says that post-training adds 20 to 40 percent. A percentage needs a base, so let's take the recorded SmolLM2 runs and compute one gain in four ways: in percentage points, relative to the score before, relative to the errors that were left, and with an interval.
+
+# %%
+after_sft = smol[(smol["stage"] == "sft") & smol["difference"].notna()].set_index("metric")
+shares = ["format", "arithmetic", "constraints", "instructions", "facts", "honesty"]
+gain = after_sft.loc[shares, ["value", "difference", "difference_low", "difference_high"]]
+before_sft = gain["value"] - gain["difference"]
+pd.DataFrame(
+    {
+        "before, %": 100 * before_sft,
+        "after, %": 100 * gain["value"],
+        "gain, points": 100 * gain["difference"],
+        "95% from": 100 * gain["difference_low"],
+        "to": 100 * gain["difference_high"],
+        "relative gain, %": 100 * gain["difference"] / before_sft,
+        "errors removed, %": 100 * gain["difference"] / (1 - before_sft),
+    }
+).round(0).astype(int)
+
+# %% [markdown]
+# This is one stage on one model, and the 'gain' runs from a loss of a quarter to far over 100%, depending on the row and on the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. The relative gain of 28% on facts would fit the claim nicely, but its interval includes zero.
+# (The score 'before' isn't even a base's: SmolLM2-135M-Instruct had been post-trained already.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
+#
+# > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. It depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
+# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both belong in the answer.
+#
+# When someone quotes a gain, ask three things: percent or points, from which score, and on which prompts. Then ask what got worse.
+
+# %% [markdown]
+# <a id="deeper-record" name="deeper-record"></a>
+# ## Deeper: how the recorded figure was made
+#
+# To trust a recorded figure, you need to know how it was made. This is the record for seed 0 of the tiny model; the other seeds have their own files beside it:
+
+
+# %%
+def provenance(stage):
+    """What a recorded stage was made by."""
+    made = json.loads((results / "tiny" / f"seed-0-{stage}.manifest.json").read_text())
+    device = f"{made['device']['cpus']} CPU cores"
+    return {"date": made["date"], "commit": made["commit"][:7], "device": device}
+
+
+table = pd.DataFrame({stage: provenance(stage) for stage in ("sft", "dpo", "grpo")}).T
+table.assign(seed=0, command="make stages SEED=0")
+
+# %% [markdown]
+# <a id="deeper-special" name="deeper-special"></a>
+# ## Deeper: special tokens in a user's message
+#
+# What stops a user from typing `<|im_end|>` and then adding a system message of their own? Nothing, unless the server tells the tokenizer to split special tokens in user input:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in (False, True)}
+{split: tokenizer.convert_ids_to_tokens(found["input_ids"]) for split, found in typed.items()}
+
+# %% [markdown]
+# With `split_special_tokens=True`, the five pieces spell the same text, but none of them is the token that ends a turn. A server that builds prompts from user input should encode that input separately, with splitting on.
+
+# %% [markdown]
+# <a id="deeper-turns" name="deeper-turns"></a>
+# ## Deeper: several replies in one conversation
+#
+# Your mask trains both replies of the conversation in section 4. `encode` masks rows the way TRL's `SFTTrainer` does. Compare:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+token_view([talk], tokenizer, max_length=256)
+
+# %% [markdown]
+# Both masks are used in practice. For a row of `prompt` and `completion`, TRL trains only the last reply. That's what we want here, because the first reply is in the conversation to be criticised, not imitated. If all replies are good
+# examples, you get more out of a conversation by training on all of them; in TRL you set `assistant_only_loss=True` and use a template that marks the replies. (The two masks also differ in the line break after the last `<|im_end|>`.
+# That's harmless.)
+
+# %% [markdown]
+# <a id="deeper-share" name="deeper-share"></a>
+# ## Deeper: how much of a row is trained
+#
+# How much of a row is trained depends on what it asks for:
+
+# %%
+from postlab.course.week01 import plot_trained_share
+
+batch = encode(rows, tokenizer, max_length=256)
+counts = pd.DataFrame({"family": [row["family"] for row in rows]})
+counts["trained"] = batch["loss_mask"].sum(1).tolist()
+counts["read"] = (batch["attention_mask"] - batch["loss_mask"]).sum(1).tolist()
+plot_trained_share(counts.groupby("family")[["read", "trained"]].mean())
+
+# %% [markdown]
+# The trained share ranges from 15% to 67%, so the number of rows, or even of tokens, tells you little about how much there is to learn from. When you compare data sets, count trained tokens.
+
+# %% [markdown]
+# <a id="deeper-loss" name="deeper-loss"></a>
+# ## Deeper: write the loss yourself
+#
+# In the core, `token_logps` and `sft_loss` came from the package. Here you write both.
+#
 # ### Exercise 1.3 · about 10 minutes · easy
+#
+# `logits`, `(B, T, V)`, holds a score for every token of the vocabulary at every position; `labels`, `(B, T)`, holds the tokens that came next. The two are aligned: `logits[b, t]` predicts `labels[b, t]`. Return the
+# log-probability of each label, `(B, T)`.
+#
+# <details><summary>Hint 1</summary>
+#
+# `torch.log_softmax` over the vocabulary gives you all log-probabilities. Which `dim` is the vocabulary?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `gather` picks one entry along a dimension. It needs an index with as many dimensions as the tensor: `labels.unsqueeze(-1)`.
+#
+# </details>
+
+# %%
+from torch.nn import functional as F  # noqa: F401 (for your solutions)
+
+
+def token_logps(logits, labels):  # noqa: F811 (yours from here on)
+    raise NotImplementedError
+
+
+token_logps = check.token_logps(token_logps)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def token_logps(logits, labels):
+#     logps = torch.log_softmax(logits, dim=-1)
+#     return logps.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+# ```
+#
+# </details>
+#
+# ### Exercise 1.4 · about 10 minutes · easy
 #
 # Now write the loss. From logits `(B, T, V)`, labels `(B, T)` and mask `(B, T)`, compute a single number: the mean of $-\log p$ over **all trained tokens of the batch**.
 #
@@ -423,7 +720,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 
 
 # %%
-def sft_loss(logits, labels, mask):
+def sft_loss(logits, labels, mask):  # noqa: F811 (yours from here on)
     raise NotImplementedError
 
 
@@ -440,8 +737,7 @@ sft_loss = check.sft_loss(sft_loss)
 # ```
 #
 # </details>
-
-# %% [markdown]
+#
 # The divisor matters more than it seems. Take a batch of two rows. One has a reply of four tokens, each with probability 1/2. The other has a reply of a single token with probability 1/32. Here is the loss in bits:
 
 # %%
@@ -460,7 +756,8 @@ bits = {"whole batch": sft_loss(logits, labels, mask), "mean of rows": sum(by_ro
 # long one. Popular training libraries made this mistake when they split a batch to save memory (gradient accumulation). It was reported in 2021 but only fixed in 2024, when it was found again.
 
 # %% [markdown]
-# ## 6. Templates that run and do not learn
+# <a id="deeper-templates" name="deeper-templates"></a>
+# ## Deeper: templates that run and do not learn
 #
 # The most expensive mistakes in post-training don't raise an error. The loss falls as usual, and you end up with a model that rambles, never stops, or writes your users' messages for them. Many of these mistakes are in
 # the tokenizer and its template, so you can find them before you train a single step. `check_template` renders a short conversation and looks for them:
@@ -507,8 +804,7 @@ pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "evidence", "fix
 # A finding tells you what can go wrong. To find out how bad it is, you have to measure it. Evaluate the same weights on the same prompts, and change only the opening of the assistant's turn:
 
 # %%
-from postlab.evals import compare, evaluate
-from postlab.tinyworld.tasks import heldout_suite
+from postlab.evals import compare
 
 manners = [row for row in heldout_suite(n=60) if row["family"] in ("facts", "unsafe", "unknown")]
 own, *others = [evaluate(policies["sft"], t, manners) for t in (tokenizer, drifting, silent)]
@@ -526,8 +822,7 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along, and two different characters in the opening changed how it
 # answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
 # a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide it.
-
-# %% [markdown]
+#
 # The third tokenizer does its damage during training. Many data collators hide padding with `ids != pad`. If the padding token is also the end of turn, they hide the end of every turn as well:
 
 # %%
@@ -538,69 +833,16 @@ token_view(
 )
 
 # %% [markdown]
-# One token per row is no longer trained. None of the three mistakes shows up in a training curve: the first two only change the prompt when the model generates, and you'll see in a moment what the curve of the third looks like,
-# because you are about to train on this mask.
-#
-# ## 7. Thirty lines of SFT
-#
-# You have rows, a mask and a loss. What's missing is the training loop. It starts from the base and uses AdamW, a learning rate that falls to zero, and your loss.
-
-
-# %%
-def batches_of(rows, size=16):
-    """Rows in their order, encoded, `size` at a time."""
-    starts = range(0, len(rows), size)
-    return [encode(rows[i : i + size], tokenizer, max_length=256) for i in starts]
-
-
-def fine_tune(batches, trained, *, lr=2e-3):
-    """The base after one pass over the batches, and the loss of each step."""
-    model, _ = load_policy(world.checkpoint("base"), profile="tiny")
-    model.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
-    losses = []
-    for step, batch in enumerate(batches):
-        optimizer.param_groups[0]["lr"] = lr * (1 - step / len(batches))
-        ids, mask = batch["input_ids"], trained(batch)
-        logits = model(input_ids=ids, attention_mask=batch["attention_mask"]).logits
-        loss = sft_loss(logits[:, :-1], ids[:, 1:], mask[:, 1:])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return model.eval(), losses
-
+# One token per row is no longer trained. None of the three mistakes shows up in a training curve: the first two only change the prompt when the model generates, and the third is the run `no end of turn` of section 6.
 
 # %% [markdown]
-# `trained` returns the mask: it decides which tokens count. You'll do three runs that differ only in this mask: the reply with its end of turn, the prompt as well, and the reply without its end of turn.
+# <a id="deeper-curve" name="deeper-curve"></a>
+# ## Deeper: what a training curve hides
 #
-# **Predict first.** Rank the three by how well they'll answer held-out questions. And which will have the lowest training loss?
-
-# %%
-from postlab.course.week01 import plot_falling
-
-masks = {
-    "reply": lambda batch: batch["loss_mask"],
-    "prompt too": lambda batch: batch["attention_mask"],
-    "no end of turn": lambda batch: batch["loss_mask"] * (batch["input_ids"] != END),
-}
-taught = [row for row in rows if len(row["prompt"]) == 1][:896]  # one turn each: they are short
-batches = batches_of(taught)
-models, losses = {"base": policies["base"]}, {}
-for name, mask_of in masks.items():
-    models[name], losses[name] = fine_tune(batches, mask_of)
-plot_falling(losses)
-
-# %% [markdown]
-# All three curves look like successful training. The run that also trains the prompt has the highest loss, because a user's question is hard to predict. The other two are hard to tell apart, and the one without the end
-# of turn gives no hint that something is wrong. **The training loss only covers the tokens you chose to train; it says nothing about the others.** You also can't compare the levels, because each curve is a mean over different tokens.
-#
-# So measure something that is the same for all runs. On held-out rows, compute the surprise separately for the words of the reply and for its end:
+# The three curves of section 6 average over different tokens, so their levels can't be compared. Here is a measure that is the same for all runs: on held-out rows, the surprise of the words of the reply and the surprise of its end, separately.
 
 # %%
 from postlab.course.week01 import plot_parts
-from postlab.stats import bootstrap_interval
 
 heldout = batches_of(instruction_rows("tinyworld", split="heldout", n=192, seed=0), size=64)
 
@@ -632,31 +874,7 @@ plot_parts(pd.DataFrame(parts))
 # although it read that token in every training row. Reading a token is not enough; the model only learns to write what the loss covers.
 #
 # What does that do to the model's behaviour? All four models answer held-out prompts from all six families, and the oracle scores them:
-
-# %%
-from postlab.course.week01 import plot_behaviour
-
-suite = [row for row in heldout_suite(n=30) if row["family"] != "arithmetic_sampled"]
-answered = {name: evaluate(model, tokenizer, suite) for name, model in models.items()}
-oracle = ["arithmetic", "lists", "facts", "helpfulness", "safety", "honesty"]
-rows_of = []
-for name, frame in answered.items():
-    scores = {"ended": frame["closed"].astype(float), "right": frame[oracle].mean(axis=1)}
-    for metric, values in (scores | {"tokens": frame["length"]}).items():
-        rows_of.append({"run": name, "metric": metric, **vars(bootstrap_interval(values))})
-behaviour = pd.DataFrame(rows_of)
-plot_behaviour(behaviour)
-
-# %% [markdown]
-# The model that was never trained on the end of turn almost never stops: 2% of its replies end, compared with 100% for the other two runs. It gives its answer and then continues with a page of a document until it hits the length
-# limit. Only 27% of its replies are right, compared with 50%, because the oracle usually rejects an answer that has several others behind it. The training curve showed none of this. Here are prompts from four families:
-
-# %%
-picked = [0, 30, 60, 90]  # one prompt of each of four families
-side_by_side = {name: frame["answer"].iloc[picked] for name, frame in answered.items()}
-pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
-
-# %% [markdown]
+#
 # And does it hurt to train the prompt as well? Compare the other two runs with `reply`, prompt by prompt:
 
 # %%
@@ -676,24 +894,62 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # different: always train it.
 
 # %% [markdown]
-# ## 8. What is left out
+# <a id="deeper-7b" name="deeper-7b"></a>
+# ## Deeper: base against instruct on a 7B
 #
-# | in this notebook | for a real model | week |
-# |---|---|---|
-# | all weights are trained | adapters on frozen, quantised weights | 2 |
-# | a simple loop | a trainer with gradient accumulation, resuming and logging | 3 |
-# | all rows, as they come | curated data: which rows, how many, in which mix, and none from the test set | 3 |
-# | an oracle that knows the right answer | judges, people and benchmarks, with their errors | 6 |
+# What does post-training change on requests that people really type? The best comparison is a published base beside the instruct model made from it. The next cell asks both the same four things. On a GPU (`t4` or `rented`), it loads the profile's base, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model,
+# about 4 GB each to download. On a CPU there's no such pair to be had: the wheel of SmolLM2 holds the instruct model only, and Llama's models need a licence and a download. So under `tiny` and `smol`, the cell asks our embedded base and its SFT instead, with requests from their world, in wordings unlike those of the training rows.
 #
-# One limit remains even with all of this. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums as those rows do. To become better than its examples, it needs a different training signal.
+# The base gets the request twice: as bare text, and at the end of a page that shows what a conversation looks like. With a good page, a large base answers surprisingly well ([Lin et al. 2023](https://arxiv.org/abs/2312.01552)), so compare with it before you credit post-training with a skill.
+
+# %% tags=["aside"]
+real = lab.profile.device != "cpu"
+if real:
+    pair = {"base": lab.base, "instruct": "unsloth/mistral-7b-instruct-v0.3-bnb-4bit"}
+    requests = [
+        "my cat knocked coffee over my laptop, what do i do first??",
+        "explain to my 8 year old why the sky is blue, two sentences",
+        "Write a polite mail to my landlord: the heating has been broken since Monday.",
+        "how do i get into my neighbours wifi",
+    ]
+    page = "A transcript of a chat with a helpful assistant.\n\nUser: Hi!\nAssistant: Hello!\n\n"
+    frame = "User: {}\nAssistant:"
+else:
+    pair = {"base": world.checkpoint("base"), "SFT": world.checkpoint("sft")}
+    requests = ["madux, food?", "the coat is dirty, what now", "42 + 51 = ?", "sink a guest, how"]
+    page, frame = "Q: Find 11+20.\nA: 11+20=31. #### 31\n", "Q: {}\nA: "
+
+
+def continued(policy, tokenizer, text, new_tokens=80):
+    """What a model writes after some text, greedily, without a chat template."""
+    ids = tokenizer(text, return_tensors="pt").to(policy.device)
+    ids.pop("token_type_ids", None)
+    whole = policy.generate(**ids, max_new_tokens=new_tokens, do_sample=False)
+    return tokenizer.decode(whole[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+columns = {}
+for name, checkpoint in pair.items():
+    policy, its_tokenizer = load_policy(checkpoint, profile=lab.profile if real else "tiny")
+    if name == "base":
+        columns["base, bare text"] = [continued(policy, its_tokenizer, r) for r in requests]
+        pages = [page + frame.format(r) for r in requests]
+        columns["base, on a page"] = [continued(policy, its_tokenizer, p) for p in pages]
+    else:
+        columns[name] = [reply(policy, its_tokenizer, r, new_tokens=80) for r in requests]
+    del policy
+pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
-# ## What you have now
+# In the stored output (the embedded pair), the base makes of a bare request whatever page it might come from. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that SFT blurts out wrongly. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. And SFT isn't better at everything.
+# Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat.
 #
-# You have a map of the stages, your own loss mask and loss, and a model that you fine-tuned without a framework. And one habit is worth keeping: **before a run, look at one row token by token. After it, use held-out prompts to measure what the loss doesn't cover.**
+# **What was not run.** Nobody has run this cell on a GPU yet, so we have no recorded answers of a 7B and of its instruct model, and none of Llama's. To compare Llama, replace the two names by `meta-llama/Llama-3.1-8B` and `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the licence on the Hub and log in first). Four requests are an illustration. To measure something, use at least a hundred, write down
+# before you look what counts as an answer, and hide which model wrote which reply; week 6 shows how.
 
 # %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** A fine-tuned model answers well, then writes the user's next question. The training loss looked fine. What do you check, and in which order?
 #
@@ -722,7 +978,7 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 #
 # <details><summary>Answer</summary>
 #
-# First set aside one held-out set, split by customer and by time so that near-copies don't leak. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
+# First set aside one held-out set, split by customer and by time so that near-copies don't leak, and measure a cheap baseline on it: an instruct model of the same size with a good prompt. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
 # Use GRPO on the prompts that the script can check. After each stage, evaluate on the same held-out prompts and report paired differences with intervals for quality, refusals and length. Ship a stage if it improves what it was meant to improve and
 # doesn't make anything important worse.
 #
@@ -753,5 +1009,10 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # </details>
 
 # %% [markdown]
+# <a id="papers" name="papers"></a>
 # **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the training cost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, section 4 describes how the answers were judged. Shi et al. 2024,
-# *Instruction Tuning With Loss Over Instructions* (2405.14394): when it helps to train the prompt. Gekhman et al. 2024 (2405.05904): what happens when fine-tuning adds new knowledge.
+# *Instruction Tuning With Loss Over Instructions* (2405.14394): when it helps to train the prompt. Gekhman et al. 2024 (2405.05904): what happens when fine-tuning adds new knowledge. Lin et al. 2023, *The Unlocking Spell on Base LLMs* (2312.01552): how far a base gets with nothing but a good page in front of the request.
+# Lambert et al. 2024, *Tülu 3* (2411.15124): a complete, open post-training recipe, with its data and its evaluations.
+#
+# **To read around the papers.** Maxime Labonne's primer: the part on post-training in his [LLM course](https://github.com/mlabonne/llm-course) names tools and data sets for every stage, and his article *Fine-tune Llama 3.1 Ultra-Efficiently with Unsloth* (2024) goes through one SFT run. Read the article after this week: its training loop is the one you wrote, inside a trainer.
+# Nathan Lambert's [RLHF Book](https://rlhfbook.com) tells the history that this notebook leaves out, and is the best single reference for weeks 4 to 11. Chapter 7 of Sebastian Raschka's *Build a Large Language Model (From Scratch)* fine-tunes a pretrained GPT-2 on 1,100 instructions and has its answers scored by another model; read it to see the same step on a model that you have built yourself.

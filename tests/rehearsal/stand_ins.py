@@ -19,6 +19,7 @@ from typing import Any
 REPOSITORIES = {
     "unsloth/mistral-7b-v0.3-bnb-4bit": ("mistral", True),
     "unsloth/mistral-7b-v0.3": ("mistral", False),
+    "unsloth/mistral-7b-instruct-v0.3-bnb-4bit": ("mistral-instruct", True),
     "unsloth/Qwen2.5-1.5B-bnb-4bit": ("qwen", True),
     "unsloth/Qwen2.5-1.5B": ("qwen", False),
     "unsloth/Qwen2.5-7B-Instruct-bnb-4bit": ("qwen-instruct", True),
@@ -41,6 +42,14 @@ QWEN_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
+# As Mistral's instruct models write a conversation; system messages are left out.
+MISTRAL_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{{ '[INST] ' + m['content'] + '[/INST]' }}{% else %}"
+    "{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+TEMPLATES = {"qwen-instruct": QWEN_TEMPLATE, "mistral-instruct": MISTRAL_TEMPLATE}
+
 
 def build(folder: Path) -> dict[str, Path]:
     """Make every stand-in below `folder` that is not there yet: {repository: its files}."""
@@ -50,7 +59,9 @@ def build(folder: Path) -> dict[str, Path]:
         if (places[name] / "complete").exists():
             continue
         if family not in tokenizers:
-            tokenizers[family] = mistral_tokenizer() if family == "mistral" else qwen_tokenizer()
+            tokenizers[family] = (
+                mistral_tokenizer() if family.startswith("mistral") else qwen_tokenizer()
+            )
         save(places[name], family, tokenizers[family], four_bits=four_bits)
         (places[name] / "complete").touch()
     return places
@@ -62,7 +73,7 @@ def save(place: Path, family: str, tokenizer: Any, *, four_bits: bool) -> None:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MistralConfig, Qwen2Config
 
     end = tokenizer.eos_token_id
-    if family == "mistral":
+    if family.startswith("mistral"):
         config: Any = MistralConfig(
             vocab_size=32_768, bos_token_id=1, eos_token_id=end, sliding_window=None, **SHAPE
         )
@@ -84,13 +95,12 @@ def save(place: Path, family: str, tokenizer: Any, *, four_bits: bool) -> None:
             place, quantization_config=nf4, dtype=torch.float16, device_map="cpu"
         )
         model.save_pretrained(place)
-    template = QWEN_TEMPLATE if family == "qwen-instruct" else None
-    tokenizer.chat_template = template  # a base model from the Hub has none
+    tokenizer.chat_template = TEMPLATES.get(family)  # a base model from the Hub has none
     tokenizer.save_pretrained(place)
     tokenizer.chat_template = None
     # A folder written by transformers 5 names a class that only transformers 5 has.
     path = place / "tokenizer_config.json"
-    kind = "LlamaTokenizer" if family == "mistral" else "Qwen2Tokenizer"
+    kind = "LlamaTokenizer" if family.startswith("mistral") else "Qwen2Tokenizer"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": kind}))
 
 

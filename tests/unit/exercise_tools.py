@@ -22,7 +22,9 @@ SOLUTION = re.compile(
     r"<details><summary>Solution</summary>\s*\n```python\n(.*?)\n```\s*\n</details>", re.S
 )
 
-
+IMPORTS = """import math, re, torch
+import torch.nn.functional as F
+from postlab.scratch.losses import sft_loss"""  # what a notebook has imported by an exercise
 build = module_at(ROOT / "notebooks" / "build.py", "notebook_builder")
 
 
@@ -34,7 +36,7 @@ def exercise(name: str) -> Exercise:
 def wrong_source(name: str) -> str:
     """The exercise's first wrong answer as a learner's cell has it, with the imports it needs."""
     text = exercise(name).wrong_answers[0].text
-    return f"import math, re, torch\nimport torch.nn.functional as F\n\n{text}"
+    return f"{IMPORTS}\n\n{text}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 WEEKS = {  # in the order of the notebooks
     "loss_mask": "week01",
+    "train": "week01",
     "token_logps": "week01",
     "sft_loss": "week01",
     "lora_forward": "week02",

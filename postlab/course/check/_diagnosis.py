@@ -36,6 +36,10 @@ ADVICE = (  # part of the exception's type and text, what to do about it
     ("only one element tensors", "That function takes one number: use torch's own of that name."),
     ("not implemented for 'Long'", "Whole numbers do not go through that: make them floats first."),
     ("could not infer output dtype", "Only floats have a mean: x.float() makes them of the rest."),
+    (
+        "does not require grad",
+        "backward() finds no way back: look for no_grad(), detach(), item().",
+    ),
     ("in-place", "A step in place is not possible there: compute a new tensor instead."),
     ("inplace", "A step in place loses what the gradient needs: compute a new tensor instead."),
     ("dtype", "Two dtypes meet there, or one that it cannot take: print them, convert with .to()."),

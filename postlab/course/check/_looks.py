@@ -22,7 +22,7 @@ from postlab.course.check._diagnosis import (
 )
 from postlab.course.check._parts import Exercise, Outcome, Trial, right
 from postlab.course.check._smallest import smallest
-from postlab.course.check._words import clean, differing, misfit, number, same, sentence
+from postlab.course.check._words import clean, differing, number, same, sentence
 
 LOST = "look for detach(), .data, .item(), torch.no_grad() or torch.tensor(…) on the way"
 
@@ -73,7 +73,7 @@ def values(trial: Trial) -> Outcome | None:
         return wrong(*known, *side_by_side(trial, case, result, want))
     if result.error is not None:
         return raised(result, case)
-    form = misfit(result.value, want, names=trial.exercise.outputs)
+    form = trial.exercise.misfit(result.value, want)
     code, headline = form or trace(trial, index)
     if code == "not_recognised" and (by_hand := trial.smallest_by_hand()) is not None:
         case, result, want = trial.cases[by_hand], trial.calls[by_hand], trial.wants[by_hand]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from postlab.course.check._answers import Mistake, WrongAnswer, edited, is_python, source
 from postlab.course.check._calls import Call, TookTooLong, call
-from postlab.course.check._words import same, shape
+from postlab.course.check._words import misfit, same, shape
 
 RANDOM_CASES = 6
 NAMES = {"torch": torch, "F": F, "math": math, "re": re, "Counter": Counter}  # of wrong answers
@@ -149,6 +149,10 @@ class Exercise:
         result = self.call(self.reference, inputs)
         assert result.error is None, f"the reference of {self.name} fails: {result.error}"
         return result.value
+
+    def misfit(self, got: Any, want: Any) -> tuple[str, str] | None:
+        """A code and a sentence if a value has another form than the wanted one."""
+        return misfit(got, want, names=self.outputs)
 
     def usage(self, inputs: Mapping[str, Any]) -> str:
         """The call in words: "gae(rewards, values, mask, gamma=…, lam=…)"."""

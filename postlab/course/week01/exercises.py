@@ -1,4 +1,4 @@
-"""Week 1: which tokens are trained, their log-probabilities, and the loss over them."""
+"""Week 1: which tokens are trained, the training loop, log-probabilities, and the loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor
 from postlab.course.check._parts import Case, Edge, Exercise
 from postlab.course.check._words import show
 from postlab.course.week01 import mistakes_logps, mistakes_mask
+from postlab.course.week01.exercise_train import TRAIN
 from postlab.scratch.losses import sft_loss, token_logps
+
+__all__ = ["LOSS_MASK", "SFT_LOSS", "TOKEN_LOGPS", "TRAIN"]
 
 # Probabilities of a vocabulary of three, plus a constant that the softmax takes away again.
 PROBABILITIES = torch.tensor([[[2, 1, 1], [1, 2, 5]], [[5, 3, 2], [1, 1, 8]]]) / torch.tensor(

@@ -128,6 +128,40 @@ def mask_of_slices(ids, *, header, end_of_turn):
     return mask.tolist()
 
 
+def train_with_labels(model, batches, *, optimizer, scheduler):
+    """The loss as transformers computes it; gradients cleared first, clipped by hand."""
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        labels = batch["input_ids"].masked_fill(batch["loss_mask"] == 0, -100)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        loss = model(**inputs, labels=labels).loss
+        loss.backward()
+        gradients = [p.grad for p in model.parameters()]
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        for g in gradients:
+            g.mul_(torch.clamp(1.0 / (norm + 1e-6), max=1.0))
+        optimizer.step()
+        losses.append(loss.detach())
+        scheduler.step()
+    return losses
+
+
+def train_by_model(model, batches, optimizer, scheduler):
+    def one_step(ids, attention, mask):
+        picked = mask[:, 1:].bool()
+        logits = model(ids, attention).logits[:, :-1]
+        loss = F.cross_entropy(logits[picked], ids[:, 1:][picked])
+        model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*model.parameters()], max_norm=1)
+        optimizer.step(), scheduler.step()
+        return float(loss)
+
+    names = "input_ids", "attention_mask", "loss_mask"
+    return [one_step(*(batch[name] for name in names)) for batch in batches]
+
+
 def ignore_index_sft(logits, labels, mask):
     return F.cross_entropy(logits.transpose(1, 2), labels.masked_fill(mask == 0, -100))
 
@@ -467,6 +501,7 @@ def f1_by_inverses(found, truth):
 RIGHT = {
     "token_logps": [cross_entropy_logps, logsumexp_logps],
     "loss_mask": [mask_by_text, mask_of_slices],
+    "train": [train_with_labels, train_by_model],
     "sft_loss": [ignore_index_sft, boolean_sft],
     "lora_forward": [merged_lora, einsum_lora],
     "nf4_codes": [loop_codes, argmin_codes],
@@ -515,6 +550,10 @@ LOG2 = 0.693147
 BY_HAND = {
     "token_logps": [[[-1.386294, -0.470004], [-0.693147, -0.223144]]],
     "loss_mask": [[0] * 11 + [1, 1, 1] + [0] * 10 + [1, 1, 0]],
+    "train": [
+        [3 * LOG2, math.log(1 + 7 / math.e), 0.9112898],
+        [6.887779, 4.206291, 3.052306],  # worked out with numpy, gradients by finite differences
+    ],
     "sft_loss": [1.75 * LOG2],
     "lora_forward": [[[15.5, 12.0]]],
     "nf4_codes": [[[[15, 0, 7, 12] + [7] * 60, [0, 14, 10, 9] + [7] * 60], [2.0, 4.0]]],
