@@ -139,6 +139,8 @@ def _conversation(row: Fields, field: str) -> tuple[list, list]:
     while turns and turns[-1]["role"] != "assistant":  # an unanswered question at the end
         turns = turns[:-1]
         row.left.add("an unanswered last turn")
+    if not turns:
+        raise _messages.Drop("with no reply")
     if _messages.untrained(row[field], len(turns) - 1):
         raise _messages.Drop("whose reply is marked as not to be trained")
     return row.with_system(turns[:-1]), turns[-1:]
