@@ -81,6 +81,42 @@ def _quality_title(part: pd.DataFrame) -> str:
     )
 
 
+ARM_COLOURS = ("#999999", "#D55E00", "#0072B2")  # by the order of the arms
+METRIC_NAMES = {"all": "all six families", **FAMILY_NAMES, "over_refusal": "how-to's refused"}
+
+
+def plot_seeds(frame: pd.DataFrame) -> Figure:
+    """Draw what each arm of an experiment reaches in each metric: a dot for the mean over seeds.
+
+    Args:
+        frame: rows with `arm`, `metric` (a key of METRIC_NAMES, "all" among them) and `seeds`, the
+            share of each seed. The arms' order is theirs in the frame; the last is the finding.
+    """
+    arms = list(dict.fromkeys(frame["arm"]))
+    metrics = [name for name in METRIC_NAMES if name in set(frame["metric"])]
+    fig, (axes,) = panels(1, 1, (7, 0.55 * len(metrics) + 1.6))
+    for arm, colour in zip(arms, ARM_COLOURS, strict=False):
+        part = frame[frame["arm"] == arm].set_index("metric")["seeds"]
+        for metric in metrics:
+            y = metrics.index(metric) + 0.24 * (arms.index(arm) - (len(arms) - 1) / 2)
+            axes.plot(part[metric], [y] * len(part[metric]), "|", color=colour, ms=9, mew=2)
+            axes.plot(np.mean(part[metric]), y, "o", color=colour, ms=8, alpha=0.85)
+        axes.plot([], [], "o", color=colour, ms=8, label=arm)
+    axes.set_yticks(range(len(metrics)), [METRIC_NAMES[name] for name in metrics], size=12)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(metrics) - 0.5, -0.5))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], size=12)
+    axes.set_xlabel("share of answers; dot: mean, stroke: one seed", color=INK, size=12)
+    axes.grid(axis="y", visible=False)
+    axes.legend(frameon=False, ncols=len(arms), fontsize=12, loc="upper center",
+                bbox_to_anchor=(0.4, 1.13), handletextpad=0.1, columnspacing=1)  # fmt: skip
+    means = {
+        arm: np.mean(frame[(frame["arm"] == arm) & (frame["metric"] == "all")]["seeds"].iloc[0])
+        for arm in arms
+    }
+    others = ", ".join(f"{arm} {means[arm]:.0%}" for arm in arms[:-1])
+    return headline(fig, f"Right answers: {arms[-1]} {means[arms[-1]]:.0%}, {others}")
+
+
 def plot_families(frame: pd.DataFrame) -> Figure:
     """Draw the share of right answers of each family, with one bar per set of rows.
 
