@@ -120,6 +120,8 @@ def prompt_and_completion(row: Fields) -> dict:
         prompt = row.prompt(fields[0])
         replies = row.messages(fields[1], role="assistant")
         prompt, completion = [*prompt, *replies[:-1]], replies[-1:]
+    # An empty system prompt (SlimOrca has them) would be an empty turn in the template.
+    prompt = [m for m in prompt if m["role"] != "system" or m["content"].strip()]
     prompt = _messages.checked_prompt(prompt)
     completion = row.with_reasoning(_messages.checked_reply(completion))
     return {"prompt": prompt, "completion": completion, **row.tools(prompt)}

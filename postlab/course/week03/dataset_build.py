@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -232,7 +233,8 @@ def check_dataset(
     """
     result = _checked(choose, train)
     mark = {"right": "✓", "wrong": "✗", "not attempted": "·"}[result.status]
-    print(f"{mark} dataset: {result.message}")
+    text = textwrap.fill(f"{mark} dataset: {result.message}", 100, subsequent_indent="  ")
+    print(text)
     return result
 
 

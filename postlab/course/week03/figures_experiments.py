@@ -6,6 +6,7 @@ estimate nothing: values and intervals come with the frame.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,12 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
         arm: np.mean(frame[(frame["arm"] == arm) & (frame["metric"] == "all")]["seeds"].iloc[0])
         for arm in arms
     }
-    others = ", ".join(f"{arm} {means[arm]:.0%}" for arm in arms[:-1])
-    return headline(fig, f"Right answers: {arms[-1]} {means[arms[-1]]:.0%}, {others}")
+    others = ", ".join(f"{means[arm]:.0%} with {arm}" for arm in arms[:-1])
+    last = f"{means[arms[-1]]:.0%} of the answers are right with {arms[-1]}"
+    title = f"{last}, {others}"
+    headline(fig, title)
+    fig.texts[0].set_text(textwrap.fill(title, 56))  # a narrow figure takes shorter lines
+    return fig
 
 
 def plot_families(frame: pd.DataFrame) -> Figure:

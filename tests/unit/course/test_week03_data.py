@@ -9,6 +9,7 @@ import pytest
 
 from postlab.course.week03 import dataset_build as build
 from postlab.course.week03.hygiene import fate_table, known_faults, row_fates, sample_file
+from postlab.datasets import instruction_rows
 from postlab.evals import suite_rows
 from postlab.tinyworld import oracle, words
 
@@ -59,6 +60,12 @@ def test_rules_on_text_find_the_faults_of_form_and_no_others():
         **{"": 12, "refusal": 3, "wrong sum": 3, "harmful help": 2},
         **{"no last reply": 1, "wrong answer": 1, "empty system prompt": 1},
     }
+
+
+def test_an_empty_system_prompt_makes_no_turn():
+    rows = instruction_rows(str(sample_file("slimorca")), split="train")
+    assert all(turn["content"] for row in rows for turn in row["prompt"])
+    assert Counter(len(row["prompt"]) for row in rows) == {2: 13, 1: 1}
 
 
 def test_a_score_drops_what_it_calls_wrong_and_the_table_counts_every_row():
