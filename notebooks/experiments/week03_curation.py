@@ -1,13 +1,12 @@
-"""Week 3's recorded experiment on curated rows: is a model better for training on them?
+"""Week 3's recorded experiment on its build: what do 800 rows chosen on a budget win?
 
     python notebooks/experiments/week03_curation.py
 
-Three sets of 800 rows are drawn from the pool of this week's build: 6,400 rows as their teachers
+Two sets of 800 rows are drawn from the pool of this week's build: 6,400 rows as their teachers
 wrote them, with copies and leaked held-out prompts planted among them. "random" takes any 800 rows.
-"curated" takes 800 of the rows that `curate` keeps, with the oracle as its `score`. "ours" is the
-build's own answer: right rows without copies and leaks as well, but every family in the pool's
-share, on the build's budget of verdicts. A run reads 60 batches of 16 rows. That is less than a
-sixth of the pool, so training on all of it would hardly differ from "random", and isn't an arm.
+"ours" is the build's own answer: rows without copies and leaks that aren't wrong, every family in
+the pool's share, on the build's budget of 1,600 verdicts. A run reads 60 batches of 16 rows, which
+is less than a sixth of the pool, so training on all of it would hardly differ from "random".
 
 A seed decides the draw, the adapter and the order of the rows; recipe and number of steps are the
 build's (`postlab.course.week03.dataset_build.train_and_score`). Every run ends with the same
@@ -18,35 +17,24 @@ is kept under `runs/week03-curation/`, so an interrupted experiment continues wh
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from _common import PACKAGES, RESULTS, Arms, arm_key, command_line, minutes, write_record
 
 from postlab.course.week03 import dataset_build as build
-from postlab.datasets import curate
 from postlab.profile import get_profile
-from postlab.tinyworld import oracle
 
 TARGET = RESULTS / "week03" / "curation.json"
-CODE = ("tinyworld.oracle", "tinyworld.corpus", "tinyworld.tasks", "datasets.curation")
+CODE = ("tinyworld.oracle", "tinyworld.corpus", "tinyworld.tasks")
 ARMS = ("random", "ours")
 SEEDS = (0, 1, 2)
 
 
-@cache
-def kept() -> list[dict]:
-    """What `curate` keeps of the pool, with the oracle as its score."""
-    return list(curate(build.pool(), heldout=build.heldout(), score=oracle.judge).kept)
-
-
 def rows_of(arm: str, seed: int) -> list[dict]:
     """The 800 rows of an arm, or a few less where families are rounded."""
-    if arm == "curated":
-        return random.Random(seed).sample(kept(), build.ROWS)
     choose = {"random": build.random_choice, "ours": build.our_choice}[arm]
     return choose(build.pool(), build.Budget(), seed=seed)
 
