@@ -179,7 +179,7 @@ def train_and_score(rows: Sequence[Row], *, seed: int = 0, steps: int = STEPS) -
         torch.manual_seed(seed)
         base, tokenizer = load_policy(str(tiny_base()), profile="tiny", bits=32)
         model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora)).train()
-        data = encode(list(rows), tokenizer, max_length=profile.max_length)
+        data = encode([dict(row) for row in rows], tokenizer, max_length=profile.max_length)
         trained = [p for p in model.parameters() if p.requires_grad]
         rate = profile.sft.trainer["learning_rate"]
         optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)

@@ -82,7 +82,7 @@ def _quality_title(part: pd.DataFrame) -> str:
     )
 
 
-ARM_COLOURS = ("#999999", "#D55E00", "#0072B2")  # by the order of the arms
+ARM_COLOURS = ("#999999", "#D55E00", "#0072B2")  # the last ones: of the arms in their order
 METRIC_NAMES = {"all": "all six families", **FAMILY_NAMES, "over_refusal": "how-to's refused"}
 
 
@@ -91,12 +91,12 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
 
     Args:
         frame: rows with `arm`, `metric` (a key of METRIC_NAMES, "all" among them) and `seeds`, the
-            share of each seed. The arms' order is theirs in the frame; the last is the finding.
+            share of each seed. At most three arms, in their order; the last one is the finding.
     """
     arms = list(dict.fromkeys(frame["arm"]))
     metrics = [name for name in METRIC_NAMES if name in set(frame["metric"])]
     fig, (axes,) = panels(1, 1, (7, 0.55 * len(metrics) + 1.6))
-    for arm, colour in zip(arms, ARM_COLOURS, strict=False):
+    for arm, colour in zip(arms, ARM_COLOURS[-len(arms) :], strict=True):
         part = frame[frame["arm"] == arm].set_index("metric")["seeds"]
         for metric in metrics:
             y = metrics.index(metric) + 0.24 * (arms.index(arm) - (len(arms) - 1) / 2)

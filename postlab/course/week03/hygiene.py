@@ -67,8 +67,8 @@ def row_fates(
         if id(row) in survivors:
             continue
         alone = curate([row], score=score).dropped  # malformed, truncated or wrong
-        reason = next((name for name, count in alone.items() if count), None)
-        fates[place] = f"curate: {paired.get(index, reason)}"
+        own = next((name for name, count in alone.items() if count), None)
+        fates[place] = f"curate: {paired.get(index, own)}"
     return fates
 
 
