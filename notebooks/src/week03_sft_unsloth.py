@@ -129,17 +129,6 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# In the tiny world, a program plays the teachers. They have three habits:
-#
-# - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
-# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
-# - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
-#
-# The rows of `smol` were written for `everyday`, and their replies are short. Only one in six topics of the harmful and the unanswerable prompts has rows that refuse or say 'I don't know'; week 5 takes care of the rest.
-#
-# **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
-
-# %% [markdown]
 # **Several turns.** Real rows are often conversations with several replies. `instruction_rows` makes the last reply the completion. The earlier ones become part of the prompt, so the model reads them but isn't trained on them. If you want to train on every reply, you can
 # unroll the conversation into one row per reply. That is safe with any template, but the early turns are read again and again. Here are three rows joined into one conversation:
 
@@ -161,6 +150,17 @@ pd.DataFrame(tokens).T
 # %% [markdown]
 # TRL can do it in one pass: give it the whole conversation in a column `messages` and set `assistant_only_loss=True`. Then it reads each token once and trains on every reply. It needs a template that marks the assistant's part with
 # `{% generation %}`, though; the tiny model's template does, but many templates on the Hub don't. Before you train on all replies, ask whether you want the early ones imitated: in a conversation that ends with a corrected answer, the first answer was wrong.
+
+# %% [markdown]
+# In the tiny world, a program plays the teachers. They have three habits:
+#
+# - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
+# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
+# - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
+#
+# The rows of `smol` were written for `everyday`, and their replies are short. Only one in six topics of the harmful and the unanswerable prompts has rows that refuse or say 'I don't know'; week 5 takes care of the rest.
+#
+# **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
 
 # %% [markdown]
 # ## 3. Curate: accuracy, diversity, complexity
@@ -376,7 +376,7 @@ def looks_right(row):
     return False if slips or re.search(r"\bas an AI\b", reply, re.IGNORECASE) else None
 
 
-fate_table(faults, fates(looks_right))
+fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answer", "harmful help"]]
 
 # %% [markdown]
 # That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (weeks 8 and 9). And a pattern like "as an AI" is
@@ -641,18 +641,18 @@ pd.DataFrame(rounded).T[columns]
 # clean set works because the model reads it many times. And being small is no advantage: of the clean sets, the largest is the best. So what won is quality. Filter first, then keep
 # everything that is correct.
 #
-# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next figure shows where the difference comes from:
+# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next table shows where the difference comes from:
 
 # %%
-from postlab.course.week03 import plot_families
-
-kept = [clean[200], clean[3200], noisy[3200], spoilt]
-found = [
-    measured(family=family, **SAME, **one) | one | {"family": family}
-    for family in oracle.METRIC
-    for one in kept
-]
-plot_families(pd.DataFrame(found))
+# NBVAL_CHECK_OUTPUT
+kept = {"3,200 as written": noisy[3200], "3,200 spoilt": spoilt}
+kept |= {"3,200 clean": clean[3200], "200 clean": clean[200]}
+shares = {
+    name: {family: measured(family=family, **SAME, **one) for family in oracle.METRIC}
+    for name, one in kept.items()
+}
+written = "{value:.0%} ({low:.0%} to {high:.0%})".format_map
+pd.DataFrame({name: {f: written(m) for f, m in row.items()} for name, row in shares.items()})
 
 # %% [markdown]
 # The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
@@ -811,14 +811,6 @@ gains = [
 table = pd.DataFrame(gains).drop(columns="n")
 table["p"] = stats.holm(table["p"])
 table.round(3)
-
-# %% tags=["aside"]
-drawn = [
-    {"metric": metric, "arm": arm, "seeds": shares[arm]}
-    for metric, shares in reached.items()
-    for arm in labels.values()
-]
-plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
 # With our choice 68% of the held-out answers are right, with random rows 42%. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Sums rise from 30% to 89%, but by very different amounts with different seeds, so after the correction

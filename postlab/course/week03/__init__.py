@@ -19,7 +19,6 @@ from postlab.course.week03.dataset_build import (
 )
 from postlab.course.week03.figures import plot_curation
 from postlab.course.week03.figures_experiments import (
-    plot_families,
     plot_forgetting,
     plot_quality,
     plot_seeds,
@@ -39,7 +38,6 @@ __all__ = [
     "known_faults",
     "our_choice",
     "plot_curation",
-    "plot_families",
     "plot_forgetting",
     "plot_quality",
     "plot_seeds",

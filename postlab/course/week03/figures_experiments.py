@@ -122,33 +122,6 @@ def plot_seeds(frame: pd.DataFrame) -> Figure:
     return fig
 
 
-def plot_families(frame: pd.DataFrame) -> Figure:
-    """Draw the share of right answers of each family, with one bar per set of rows.
-
-    Args:
-        frame: rows with `family`, `rows`, `n`, `value`, `low`, `high`.
-    """
-    fig, places = panels(1, len(FAMILY_NAMES), (10, 3.9), sharey=True)
-    for panel, (family, about) in zip(places, FAMILY_NAMES.items(), strict=True):
-        part = frame[frame["family"] == family].reset_index(drop=True)
-        for place, row in part.iterrows():
-            panel.bar(place, row["value"], 0.8, color=ROWS_COLOURS[row["rows"]], alpha=0.85)
-            panel.vlines(place, row["low"], row["high"], color=INK, linewidth=1.6)
-            panel.annotate(
-                f"{row['value']:.0%}", (place, row["high"]), xytext=(0, 3),
-                textcoords="offset points", ha="center", size=8.8, color=INK,
-            )  # fmt: skip
-        names = [f"{row['n']:,} {ROWS_NAMES[row['rows']]}" for _, row in part.iterrows()]
-        panel.set_xticks(range(len(part)), names, rotation=90, size=9.5)
-        panel.set_title(about, loc="left", size=12, color=INK)
-        panel.set_ylim(0, 1.12)
-    means = frame.groupby(["rows", "n"], sort=False)["value"].mean()
-    shares_text = ", ".join(
-        f"{n:,} {ROWS_NAMES[rows]} {mean:.0%}" for (rows, n), mean in means.items()
-    )
-    return headline(fig, f"Share of right answers, mean of six families: {shares_text}")
-
-
 def plot_forgetting(frame: pd.DataFrame) -> Figure:
     """Draw how every family changes when one of them is left out of the mix.
 
@@ -158,7 +131,7 @@ def plot_forgetting(frame: pd.DataFrame) -> Figure:
     """
     from matplotlib.patches import Rectangle
 
-    fig, (axes,) = panels(1, 1, (10, 4.6))
+    fig, (axes,) = panels(1, 1, (9, 4.2))
     names, dropped = list(FAMILY_NAMES), [f for f in FAMILY_NAMES if f in set(frame["without"])]
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(dropped) - 0.5, -0.5))
     for _, row in frame.iterrows():

@@ -67,18 +67,6 @@ def test_every_arm_has_its_mean_and_a_stroke_per_seed():
     assert "50% with 800 random rows" in said
 
 
-def test_bars_of_the_families_are_the_frames_numbers():
-    rows = [
-        {"family": family, "rows": "clean", "n": 200, "value": 0.25 + 0.5 * (family == "facts")}
-        | {"low": 0.1, "high": 0.9}
-        for family in figures.FAMILY_NAMES
-    ]
-    figure = figures.plot_families(pd.DataFrame(rows))
-    heights = [axes.patches[0].get_height() for axes in figure.axes]
-    assert heights == [0.25, 0.25, 0.75, 0.25, 0.25, 0.25]
-    assert "200 clean 33%" in title(figure)
-
-
 def lost(without: str, family: str, low: float, high: float) -> dict:
     found = {"without": without, "family": family, "value": 0.5, "low": low, "high": high}
     return found | {"difference": (low + high) / 2}
