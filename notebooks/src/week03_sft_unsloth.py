@@ -305,7 +305,7 @@ print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
 # %% [markdown]
 # All four shares agree to the decimal, but only if UltraInteract and UltraFeedback both count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback holds questions of all kinds. The only set in it that is
 # purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
-# nobody has shown that this one is best.
+# we know of no experiment that shows this one to be the best.
 #
 # `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
 
@@ -379,7 +379,7 @@ def looks_right(row):
 fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answer", "harmful help"]]
 
 # %% [markdown]
-# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (weeks 8 and 9). And a pattern like "as an AI" is
+# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (week 6). And a pattern like "as an AI" is
 # crude: it would also drop a reply that says so and then helps, or an honest "I can't know that", which is what week 5 wants more of. Read what a rule drops before you trust its count.
 
 # %% [markdown]
@@ -715,7 +715,7 @@ drawn = [
 plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
-# Curation pays. The 800 curated rows give 75% right answers, 20 points more than as many random rows (17 to 22) and 18 more than four times as many rows as written (15 to 20). After the correction, the gains in sums and riddles remain in both comparisons. Everything else is inconclusive with three
+# Curation pays. The 800 curated rows give 75% right answers, 20 points more than as many random rows (17 to 22) and 18 more than four times as many rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
 # seeds: the 20 points on unsafe requests, and also the losses. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-to's are refused. Three seeds can't rule out that these are real.
 #
 # One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In practice you pay for each verdict, and at some point the budget is spent. That's the exercise that follows.

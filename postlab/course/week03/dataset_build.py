@@ -390,7 +390,7 @@ def _values(scores: Mapping[str, str]) -> np.ndarray:
 
 def _points(difference: Any) -> str:
     numbers = (100 * difference.difference, 100 * difference.low, 100 * difference.high)
-    change, low, high = (f"{number:+.0f}".replace("-", "−") for number in numbers)
+    change, low, high = (f"{round(number):+d}".replace("-", "−") for number in numbers)
     return f"{change} points ({low} to {high})"
 
 
