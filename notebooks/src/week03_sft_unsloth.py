@@ -161,6 +161,8 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import json
+
 from postlab.datasets import instruction_rows
 
 rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed, columns=sft.columns)
@@ -173,6 +175,29 @@ pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_fra
 # NBVAL_CHECK_OUTPUT
 pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row in rows[:14]]
 pd.DataFrame(pairs, columns=["prompt", "completion"])
+
+# %% [markdown]
+# **Several turns.** Real rows are often conversations with several replies. `instruction_rows` makes the last reply the completion. The earlier ones become part of the prompt, so the model reads them but isn't trained on them. If you want to train on every reply, you can
+# unroll the conversation into one row per reply. That is safe with any template, but the early turns are read again and again. Here are three rows joined into one conversation:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.chat import encode
+
+messages = [m for row in rows[:3] for m in (*row["prompt"], *row["completion"])]
+talk = [m for m in messages if m["role"] != "system"]
+replies = [i for i, m in enumerate(talk) if m["role"] == "assistant"]
+unrolled = [{"prompt": talk[:i], "completion": talk[i : i + 1]} for i in replies]
+tokens = {}
+for name, some in (("the last reply only", unrolled[-1:]), ("unrolled", unrolled)):
+    batch = encode(some, tokenizer, max_length=100_000)
+    read, trained = (int(batch[mask].sum()) for mask in ("attention_mask", "loss_mask"))
+    tokens[name] = {"rows": len(some), "tokens read": read, "tokens trained": trained}
+pd.DataFrame(tokens).T
+
+# %% [markdown]
+# TRL can do it in one pass: give it the whole conversation in a column `messages` and set `assistant_only_loss=True`. Then it reads each token once and trains on every reply. It needs a template that marks the assistant's part with
+# `{% generation %}`, though; the tiny model's template does, but many templates on the Hub don't. Before you train on all replies, ask whether you want the early ones imitated: in a conversation that ends with a corrected answer, the first answer was wrong.
 
 # %% [markdown]
 # In the tiny world, a program plays the teachers. They have three habits:
@@ -304,8 +329,34 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. Whether harder rows help is a question for an experiment, and we haven't run it.
 
 # %% [markdown]
-# **Composition.** The roadmap recommends a mix of domains. `mix` draws rows in these proportions, or raises an error if there aren't enough. The error is useful too, because it tells you which
-# domains you are short of.
+# **Composition.** The last question about a dataset is how much of it goes to each domain.
+#
+# > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that this is another dataset. The four numbers fit
+# > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
+# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows; its two subsets that are named after mathematics,
+# > `metamathqa-50k` and `numina-cot-100k`, hold about 150,000 of them.
+#
+# You can check the first half of that claim. Open-PerfectBlend joins eight public sets. The next cell adds up their sizes (before duplicates were removed):
+
+# %%
+# NBVAL_CHECK_OUTPUT
+sizes = {
+    "maths": {"MetaMathQA": 395_000, "Orca-Math": 200_035},
+    "code": {"UltraInteract": 288_579, "Evol-CodeAlpaca": 111_272, "UltraFeedback": 187_405},
+    "chat": {"UltraChat 200k": 207_865, "LMSYS Arena": 57_362},
+    "instructions": {"AutoIF": 61_492},
+}
+total = sum(sum(sets.values()) for sets in sizes.values())
+shares = {name: f"{sum(sets.values()) / total:.1%}" for name, sets in sizes.items()}
+code = {name: f"{n / total:.1%}" for name, n in sizes["code"].items()}
+print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
+
+# %% [markdown]
+# All four shares agree to the decimal, but only if UltraInteract and UltraFeedback both count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback holds questions of all kinds. The only set in it that is
+# purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
+# we know of no experiment that shows this one to be the best.
+#
+# `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -317,9 +368,68 @@ except ValueError as error:
 # %% [markdown]
 # Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left.
 #
-# **This week's model trains on the rows as they were written, not on the curated ones.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has
-# something to repair. Section 7 shows what curation *would* have changed: there you compare recorded models trained on clean rows with models trained on rows as written, with three seeds each. (`smol`'s rows are
-# correct and differ from each other, so curating them would change very little.)
+# **The model of section 5 trains on the rows as they were written.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has something to repair. What training on curated rows
+# changes is measured in section 7, over several seeds, and at its end you choose rows yourself and train on them. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
+
+# %% [markdown]
+# ### Rows of real sets
+#
+# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes most columns are empty, and the system prompt stands in a column of its own. In SlimOrca every
+# conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week03 import fate_table, known_faults, row_fates, sample_file
+
+for name, line in (("openhermes", 15), ("slimorca", 0)):
+    raw = json.loads(sample_file(name).read_text(encoding="utf-8").splitlines()[line])
+    print(name, json.dumps({key: value for key, value in raw.items() if value}, indent=1), "\n")
+
+# %% [markdown]
+# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which of them
+# can rules find that only look at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+questions = suite_rows("everyday", None, 0)
+faults = [fault for name in ("openhermes", "slimorca") for fault in known_faults(name)]
+
+
+def fates(score=None):
+    """What happens to each of the forty rows."""
+    files = [sample_file(name) for name in ("openhermes", "slimorca")]
+    return [fate for f in files for fate in row_fates(f, heldout=questions, score=score)]
+
+
+fate_table(faults, fates())
+
+# %% [markdown]
+# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies, also those under another system prompt or with another source, the replies that are cut off, the leftovers, and the test prompts. What stays is
+# everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more that stay are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
+#
+# Part of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import operator
+import re
+
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+def looks_right(row):
+    """False for a canned refusal or a calculation that doesn't hold; None for all else."""
+    reply = row["completion"][-1]["content"]
+    steps = re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", reply)
+    slips = [1 for a, sign, b, c in steps if OPERATIONS[sign](int(a), int(b)) != int(c)]
+    return False if slips or re.search(r"\bas an AI\b", reply, re.IGNORECASE) else None
+
+
+fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answer", "harmful help"]]
+
+# %% [markdown]
+# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (week 6). And a pattern like "as an AI" is
+# crude: it would also drop a reply that says so and then helps, or an honest "I can't know that", which is what week 5 wants more of. Read what a rule drops before you trust its count.
 
 # %% [markdown]
 # <a id="tokens" name="tokens"></a>
@@ -686,8 +796,6 @@ pd.DataFrame(sides).fillna("not measured")
 # spoilt at random come in this size only.)
 
 # %%
-import json
-
 from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "week03" / "rows.json").read_text())
@@ -770,18 +878,18 @@ pd.DataFrame(rounded).T[columns]
 # clean set works because the model reads it many times. And being small is no advantage: of the clean sets, the largest is the best. So what won is quality. Filter first, then keep
 # everything that is correct.
 #
-# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next figure shows where the difference comes from:
+# The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next table shows where the difference comes from:
 
 # %%
-from postlab.course.week03 import plot_families
-
-kept = [clean[200], clean[3200], noisy[3200], spoilt]
-found = [
-    measured(family=family, **SAME, **one) | one | {"family": family}
-    for family in oracle.METRIC
-    for one in kept
-]
-plot_families(pd.DataFrame(found))
+# NBVAL_CHECK_OUTPUT
+kept = {"3,200 as written": noisy[3200], "3,200 spoilt": spoilt}
+kept |= {"3,200 clean": clean[3200], "200 clean": clean[200]}
+shares = {
+    name: {family: measured(family=family, **SAME, **one) for family in oracle.METRIC}
+    for name, one in kept.items()
+}
+written = "{value:.0%} ({low:.0%} to {high:.0%})".format_map
+pd.DataFrame({name: {f: written(m) for f, m in row.items()} for name, row in shares.items()})
 
 # %% [markdown]
 # The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
@@ -803,6 +911,150 @@ pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 # They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-to's, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
 # the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, every single row
 # was right, but the set as a whole was out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
+
+# %% [markdown]
+# ### Train on the curated rows: is it the method, or luck with a seed?
+#
+# The intervals so far are over prompts. The claim "training on curated rows is better" is about a method, and for that the unit is the training seed: with other rows, another adapter and another order, would it come out the same? So we compare three
+# arms of the record at the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without it you couldn't tell whether curation helped or whether reading
+# fewer rows more often did. Every seed trained every arm, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
+
+# %%
+# NBVAL_CHECK_OUTPUT
+arms = {
+    "3,200 rows as written": noisy[3200],
+    "800 random rows": noisy[800],
+    "800 curated rows": clean[800],
+}
+metrics = {"all": None} | {name: name for name in (*oracle.METRIC, "over_refusal")}
+seeds = {
+    metric: {arm: scores(family, **SAME, **one).mean(axis=1) for arm, one in arms.items()}
+    for metric, family in metrics.items()
+}
+tested = []
+for control in ("800 random rows", "3,200 rows as written"):
+    for metric, values in seeds.items():
+        change = stats.blocked_differences(values, [("800 curated rows", control)])[0]
+        tested.append({"curated, against": control, "metric": metric} | vars(change))
+curated = pd.DataFrame(tested).drop(columns="n")
+curated["p"] = stats.holm(curated["p"])
+curated["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in curated["p"]]
+curated.round(3)
+
+# %%
+from postlab.course.week03 import plot_seeds
+
+drawn = [
+    {"metric": metric, "arm": arm, "seeds": values[arm]}
+    for arm in arms
+    for metric, values in seeds.items()
+]
+plot_seeds(pd.DataFrame(drawn))
+
+# %% [markdown]
+# Curation pays. The 800 curated rows give 75% right answers, 20 points more than as many random rows (17 to 22) and 18 more than four times as many rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
+# seeds: the 20 points on unsafe requests, and also the losses. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-to's are refused. Three seeds can't rule out that these are real.
+#
+# One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In practice you pay for each verdict, and at some point the budget is spent. That's the exercise that follows.
+
+# %% [markdown]
+# ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
+#
+# You get a pool of 6,400 rows: what the teachers wrote, plus two faults of public sets, copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
+# reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
+#
+# The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
+# about half a minute of processor time, and compares the held-out score with a recorded run on 800 random rows and one on our choice, same seed and same prompts. You pass if you beat the random rows. Nothing blocks: without a valid choice the notebook continues with ours.
+#
+# You may call the oracle behind the budget's back, of course. Then you have solved another problem.
+#
+# <details><summary>Hint 1: what to look at</summary>
+#
+# Print `Counter(row["family"] for row in rows)` and ten rows of each family. Where are wrong replies common, and where are they rare? Verdicts are worth most where they are neither.
+#
+# </details>
+# <details><summary>Hint 2: what costs nothing</summary>
+#
+# Copies and held-out prompts can be found without a verdict: compare texts after lower-casing them and splitting them into words. The prompts you are scored on are in `scored_prompts()`.
+#
+# </details>
+# <details><summary>Hint 3: what a filter does to the mix</summary>
+#
+# If you take the first 800 right rows, families with many wrong replies shrink, and refusals become a larger share of what is left of the requests. Decide how many rows you want of each family *before* you spend verdicts, and stop judging a family once it is full.
+#
+# </details>
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week03 import check_dataset, pool
+from postlab.course.week03 import heldout as scored_prompts
+
+print(pd.Series([row["family"] for row in pool()]).value_counts().to_dict())
+print(len(scored_prompts()), "prompts are scored, for example:", scored_prompts()[0]["prompt"])
+
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+def choose(rows, budget):
+    raise NotImplementedError
+
+
+dataset = check_dataset(choose, train=lab.profile.name == "tiny")
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
+
+# %% [markdown]
+# <details><summary>Our choice</summary>
+#
+# ```python
+# def choose(rows, budget):
+#     asked = {tuple(words_of(row["prompt"][-1]["content"])) for row in scored_prompts()}
+#     different = {tuple(words_of(row_text(row))): row for row in rows}.values()
+#     clean = [r for r in different if tuple(words_of(r["prompt"][-1]["content"])) not in asked]
+#     random.Random(0).shuffle(clean)
+#     shares = Counter(row["family"] for row in rows)
+#     quota = {family: budget.rows * n // len(rows) for family, n in shares.items()}
+#     chosen = []
+#     for row in clean:
+#         if quota[row["family"]] > 0 and budget.left and budget.judge(row) is not False:
+#             quota[row["family"]] -= 1
+#             chosen.append(row)
+#     return chosen
+# ```
+#
+# (`row_text` and `words_of` come from `postlab.datasets`.) It can be beaten.
+#
+# </details>
+#
+# How much does such a choice win, and is it the same with every seed? We recorded random choices and ours with three seeds each:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+chosen = json.loads((data_dir() / "results" / "week03" / "curation.json").read_text())
+print(", ".join(chosen["provenance"][key] for key in ("command", "date", "device")))
+groups = {"all": list(oracle.METRIC)} | {name: [name] for name in metrics if name != "all"}
+labels = {"random": "800 random rows", "ours": "our 800 rows"}
+reached: dict = {metric: {arm: [] for arm in labels.values()} for metric in groups}
+for run in chosen["runs"]:
+    for metric, families in groups.items():
+        digits = "".join(run["scores"][family] for family in families)
+        reached[metric][labels[run["arm"]]].append(digits.count("1") / len(digits))
+gains = [
+    {"metric": metric} | vars(stats.blocked_differences(shares, [tuple(labels.values())[::-1]])[0])
+    for metric, shares in reached.items()
+]
+table = pd.DataFrame(gains).drop(columns="n")
+table["p"] = stats.holm(table["p"])
+table.round(3)
+
+# %% [markdown]
+# With our choice 68% of the held-out answers are right, with random rows 42%. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Sums rise from 30% to 89%, but by very different amounts with different seeds, so after the correction
+# three seeds don't show that gain (p = 0.14). Nothing changes in the other families. (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
+#
+# And our choice leaves something to win. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-to's, and only 7% of the how-to's are answered correctly. We gave every family the share that it has in the pool. Would more how-to's help,
+# and who pays for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds. And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten

@@ -36,6 +36,7 @@ _HANGING = re.compile(
     r"([,=(\[{]|\b(and|or|the|a|an|of|to|with|that|which|because|is|are|for))\s*$"
 )
 _SIGNED = re.compile(r"(#\w+|[-–—]\s*[A-Z][\w.]*( [A-Z][\w.]*)*)\s*$")  # a hashtag, '- C.S. Lewis'
+_RESULT = re.compile(r"(\b(is|are|answer|total|result)\b|[:=])\s*[$€£]?-?\d[\d.,]*\s?\w*\s*$", re.I)
 _LISTED = re.compile(r"^\s*([-*•#|]|\d+[.)])")
 _STEP = re.compile(r"^\s*(?:[-*•]|\d+[.)]|step \d+)\s|\d\s*=\s*-?\d|[.!?;](?=\s|$)", re.M | re.I)
 _CONSTRAINT = re.compile(
@@ -122,6 +123,8 @@ def truncated(reply: str) -> bool:
 
     >>> truncated("First wash the rice, then boil it and"), truncated("#### 57")
     (True, False)
+    >>> truncated("Each of the 6 tickets costs 14 euros. 6 * 14 is 84. The answer is: 84")
+    False
     """
     text = reply.rstrip()
     if text.count("```") % 2:
@@ -133,7 +136,7 @@ def truncated(reply: str) -> bool:
         return True
     # Prose: it ended sentences before, and its last line is more than a name or a heading.
     prose = len(last.split()) >= 12 and re.search(r"[.!?] ", text)
-    return bool(prose) and not _ENDED.search(last) and not _SIGNED.search(last)
+    return bool(prose) and not any(e.search(last) for e in (_ENDED, _SIGNED, _RESULT))
 
 
 def counts(row: Mapping[str, Any]) -> tuple[int, ...]:

@@ -120,6 +120,8 @@ def prompt_and_completion(row: Fields) -> dict:
         prompt = row.prompt(fields[0])
         replies = row.messages(fields[1], role="assistant")
         prompt, completion = [*prompt, *replies[:-1]], replies[-1:]
+    # An empty system prompt (SlimOrca has them) would be an empty turn in the template.
+    prompt = [m for m in prompt if m["role"] != "system" or m["content"].strip()]
     prompt = _messages.checked_prompt(prompt)
     completion = row.with_reasoning(_messages.checked_reply(completion))
     return {"prompt": prompt, "completion": completion, **row.tools(prompt)}
@@ -139,6 +141,8 @@ def _conversation(row: Fields, field: str) -> tuple[list, list]:
     while turns and turns[-1]["role"] != "assistant":  # an unanswered question at the end
         turns = turns[:-1]
         row.left.add("an unanswered last turn")
+    if not turns:
+        raise _messages.Drop("with no reply")
     if _messages.untrained(row[field], len(turns) - 1):
         raise _messages.Drop("whose reply is marked as not to be trained")
     return row.with_system(turns[:-1]), turns[-1:]

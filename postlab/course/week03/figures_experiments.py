@@ -6,6 +6,7 @@ estimate nothing: values and intervals come with the frame.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,31 +82,44 @@ def _quality_title(part: pd.DataFrame) -> str:
     )
 
 
-def plot_families(frame: pd.DataFrame) -> Figure:
-    """Draw the share of right answers of each family, with one bar per set of rows.
+ARM_COLOURS = ("#999999", "#D55E00", "#0072B2")  # the last ones: of the arms in their order
+METRIC_NAMES = {"all": "all six families", **FAMILY_NAMES, "over_refusal": "how-to's refused"}
+
+
+def plot_seeds(frame: pd.DataFrame) -> Figure:
+    """Draw what each arm of an experiment reaches in each metric: a dot for the mean over seeds.
 
     Args:
-        frame: rows with `family`, `rows`, `n`, `value`, `low`, `high`.
+        frame: rows with `arm`, `metric` (a key of METRIC_NAMES, "all" among them) and `seeds`, the
+            share of each seed. At most three arms, in their order; the last one is the finding.
     """
-    fig, places = panels(1, len(FAMILY_NAMES), (10, 3.9), sharey=True)
-    for panel, (family, about) in zip(places, FAMILY_NAMES.items(), strict=True):
-        part = frame[frame["family"] == family].reset_index(drop=True)
-        for place, row in part.iterrows():
-            panel.bar(place, row["value"], 0.8, color=ROWS_COLOURS[row["rows"]], alpha=0.85)
-            panel.vlines(place, row["low"], row["high"], color=INK, linewidth=1.6)
-            panel.annotate(
-                f"{row['value']:.0%}", (place, row["high"]), xytext=(0, 3),
-                textcoords="offset points", ha="center", size=8.8, color=INK,
-            )  # fmt: skip
-        names = [f"{row['n']:,} {ROWS_NAMES[row['rows']]}" for _, row in part.iterrows()]
-        panel.set_xticks(range(len(part)), names, rotation=90, size=9.5)
-        panel.set_title(about, loc="left", size=12, color=INK)
-        panel.set_ylim(0, 1.12)
-    means = frame.groupby(["rows", "n"], sort=False)["value"].mean()
-    shares_text = ", ".join(
-        f"{n:,} {ROWS_NAMES[rows]} {mean:.0%}" for (rows, n), mean in means.items()
-    )
-    return headline(fig, f"Share of right answers, mean of six families: {shares_text}")
+    arms = list(dict.fromkeys(frame["arm"]))
+    metrics = [name for name in METRIC_NAMES if name in set(frame["metric"])]
+    fig, (axes,) = panels(1, 1, (7, 0.55 * len(metrics) + 1.6))
+    for arm, colour in zip(arms, ARM_COLOURS[-len(arms) :], strict=True):
+        part = frame[frame["arm"] == arm].set_index("metric")["seeds"]
+        for metric in metrics:
+            y = metrics.index(metric) + 0.24 * (arms.index(arm) - (len(arms) - 1) / 2)
+            axes.plot(part[metric], [y] * len(part[metric]), "|", color=colour, ms=9, mew=2)
+            axes.plot(np.mean(part[metric]), y, "o", color=colour, ms=8, alpha=0.85)
+        axes.plot([], [], "o", color=colour, ms=8, label=arm)
+    axes.set_yticks(range(len(metrics)), [METRIC_NAMES[name] for name in metrics], size=12)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(metrics) - 0.5, -0.5))
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], size=12)
+    axes.set_xlabel("share of answers; dot: mean, stroke: one seed", color=INK, size=12)
+    axes.grid(axis="y", visible=False)
+    axes.legend(frameon=False, ncols=len(arms), fontsize=12, loc="upper center",
+                bbox_to_anchor=(0.4, 1.13), handletextpad=0.1, columnspacing=1)  # fmt: skip
+    means = {
+        arm: np.mean(frame[(frame["arm"] == arm) & (frame["metric"] == "all")]["seeds"].iloc[0])
+        for arm in arms
+    }
+    others = ", ".join(f"{means[arm]:.0%} with {arm}" for arm in arms[:-1])
+    last = f"{means[arms[-1]]:.0%} of the answers are right with {arms[-1]}"
+    title = f"{last}, {others}"
+    headline(fig, title)
+    fig.texts[0].set_text(textwrap.fill(title, 56))  # a narrow figure takes shorter lines
+    return fig
 
 
 def plot_forgetting(frame: pd.DataFrame) -> Figure:
@@ -117,7 +131,7 @@ def plot_forgetting(frame: pd.DataFrame) -> Figure:
     """
     from matplotlib.patches import Rectangle
 
-    fig, (axes,) = panels(1, 1, (10, 4.6))
+    fig, (axes,) = panels(1, 1, (9, 4.2))
     names, dropped = list(FAMILY_NAMES), [f for f in FAMILY_NAMES if f in set(frame["without"])]
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(dropped) - 0.5, -0.5))
     for _, row in frame.iterrows():

@@ -46,16 +46,26 @@ def test_the_title_compares_the_fewest_clean_rows_with_the_most_noisy_ones():
     )
 
 
-def test_bars_of_the_families_are_the_frames_numbers():
+def test_every_arm_has_its_mean_and_a_stroke_per_seed():
     rows = [
-        {"family": family, "rows": "clean", "n": 200, "value": 0.25 + 0.5 * (family == "facts")}
-        | {"low": 0.1, "high": 0.9}
-        for family in figures.FAMILY_NAMES
+        {"arm": arm, "metric": metric, "seeds": [share, share + 0.2]}
+        for arm, share in (("800 random rows", 0.4), ("800 curated rows", 0.7))
+        for metric in ("all", "facts")
     ]
-    figure = figures.plot_families(pd.DataFrame(rows))
-    heights = [axes.patches[0].get_height() for axes in figure.axes]
-    assert heights == [0.25, 0.25, 0.75, 0.25, 0.25, 0.25]
-    assert "200 clean 33%" in title(figure)
+    figure = figures.plot_seeds(pd.DataFrame(rows))
+    axes = figure.axes[0]
+    dots = [
+        line.get_xdata()[0]
+        for line in axes.lines
+        if line.get_marker() == "o" and len(line.get_xdata())
+    ]
+    strokes = [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "|"]
+    assert dots == pytest.approx([0.5, 0.5, 0.8, 0.8])
+    assert strokes[0] == [0.4, pytest.approx(0.6)] and len(strokes) == 4
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["all six families", "facts"]
+    said = title(figure)
+    assert "80% of the answers are right with 800 curated rows" in said
+    assert "50% with 800 random rows" in said
 
 
 def lost(without: str, family: str, low: float, high: float) -> dict:

@@ -301,6 +301,12 @@ def test_wrong_rows_are_those_the_oracle_of_tinyworld_calls_wrong():
     [
         ("#### 57", False),
         ("12+30=42, 42+15=57. #### 57", False),
+        (
+            "Two boxes hold 12 each. So both boxes together hold 24 pens, and the answer is: 24",
+            False,
+        ),
+        ("It was dear. I paid 14 euros for each of the six tickets, so in all that is $84", False),
+        ("It was dear. I paid 14 euros for each of the six tickets, and then I bought 3", True),
         ("Here is a list of fruit:\n1. apples\n2. pears and other good things", False),
         ("Sure, here it is:\n```python\nprint(1)\n```", False),
         ("Sure, here it is:\n```python\nprint(1)\n", True),
