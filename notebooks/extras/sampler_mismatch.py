@@ -1,0 +1,196 @@
+# %% [markdown]
+# # Extra · When sampler and trainer differ
+#
+# The derivation of week 7 assumes that the answers come from the policy that is being trained. In a real RL system they don't. They come from an inference engine such as vLLM, which holds a *copy* of the weights: with other kernels, often in lower precision, and sometimes several updates old, because sampling goes on while
+# the trainer works. So your on-policy algorithm is off-policy without telling you. In 2025 several teams found that this is enough to make RL runs collapse, and TRL now corrects for it by default where vLLM samples.
+#
+# By the end you can explain
+#
+# - how to measure the mismatch, per token, with numbers that every engine already returns,
+# - why rounded weights and old weights are the same problem,
+# - what truncated and masked importance sampling do, in a correction that agrees with TRL's in value and gradient,
+# - how much mismatch our small model tolerates before learning suffers.
+#
+# What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
+
+# %% tags=["setup"]
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+if not any(importlib.metadata.distributions(name="postlab")):
+    # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
+    clones = [p for p in (Path("../.."), Path()) if (p / "postlab" / "install.py").exists()]
+    files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
+    if not sources:
+        sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")
+    print("Installing postlab from", sources[0])
+    for module in (["pip", "install", "-q", f"postlab[train] @ {sources[0]}"], ["postlab.install"]):
+        done = subprocess.run([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stderr}\npip failed: read its error above, then run this cell again.")
+    importlib.invalidate_caches()
+import postlab
+
+lab = postlab.start()
+
+# %% [markdown]
+# ## 1. Two copies of the weights
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.extras import draw_two_copies
+
+draw_two_copies()
+
+# %% [markdown]
+# Call the policy that is trained $p$ and the sampler's copy $q$. The policy gradient of week 7 is an expectation over $y \sim p$. If the samples come from $q$, the same expectation needs an importance weight:
+#
+# $$\mathbb{E}_{y \sim p}\big[A(y)\, \nabla \log p(y)\big] = \mathbb{E}_{y \sim q}\Big[\frac{p(y)}{q(y)}\, A(y)\, \nabla \log p(y)\Big]$$
+#
+# An engine returns $\log q$ of each token that it samples. The trainer computes $\log p$ of the same tokens anyway. Their difference is all that we need, and its mean over the sampled tokens, with the sign reversed, estimates the KL divergence from the sampler to the policy:
+#
+# $$\mathrm{KL}(q \,\|\, p) = \mathbb{E}_{y \sim q}\big[\log q(y) - \log p(y)\big]$$
+#
+# ## 2. Measure it
+#
+# The policy is the model of week 3 in float32. We let copies of it sample: rounded to 8, 4 and 3 bits (one scale per row, as in simple int8 engines), and the model as it was some updates ago. For the old copies we take a policy that has been trained for a few steps, and sample from where it began.
+#
+# **Predict first.** Which is further from the policy: its own weights in int8, or its weights from eight updates ago?
+
+# %%
+import tempfile
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from postlab.course.extras import OtherSampler, corrected
+from postlab.datasets import math_rows
+from postlab.models import load_policy, trainable
+from postlab.profile import get_profile
+from postlab.rewards import math_reward
+
+place = postlab.Lab(get_profile("tiny"), seed=0)
+profile = place.profile
+rows = math_rows(profile.grpo.source, split="train", n=600, seed=lab.seed)
+
+
+def grpo(sampler, *, mode=None, **settings):
+    """TRL's trainer on the SFT stage, with this sampler and this correction."""
+    policy, tokenizer = load_policy(place.checkpoint("sft"), profile=profile.name, bits=32)
+    trainer = corrected(GRPOTrainer, mode=mode)(
+        model=trainable(policy),
+        processing_class=tokenizer,
+        reward_funcs=math_reward,
+        rollout_func=sampler,
+        train_dataset=Dataset.from_list([{k: r[k] for k in ("prompt", "answer")} for r in rows]),
+        args=GRPOConfig(
+            **profile.grpo.trainer
+            | {"output_dir": tempfile.mkdtemp(), "seed": lab.seed, "save_strategy": "no"}
+            | {"per_device_train_batch_size": 16, "num_generations": 4}
+            | settings
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def log_ratios(sampler, trainer):
+    """log p - log q of each token that the sampler writes, in nats."""
+    out = sampler([row["prompt"] for row in rows[:48]], trainer)
+    values = []
+    for start, answer, logq in zip(
+        *map(out.get, ("prompt_ids", "completion_ids", "logprobs")), strict=True
+    ):
+        ids = torch.tensor([start + answer])
+        with torch.no_grad():
+            logits = trainer.model(ids).logits[0, len(start) - 1 : -1] / trainer.temperature
+        logp = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])[:, 0]
+        values += (logp - torch.tensor(logq)).tolist()
+    return values
+
+
+trainer = grpo(OtherSampler(lag=8), max_steps=8, learning_rate=1e-3, lr_scheduler_type="constant")
+trainer.train()  # its sampler keeps the copies of the last steps
+old = trainer.rollout_func
+samplers = {f"{bits} bits": OtherSampler(bits=bits) for bits in (8, 4, 3)}
+samplers |= {"float32": OtherSampler(), "8 steps old": old}
+frame = pd.DataFrame(
+    {"sampler": name, "log_ratio": value}
+    for name, sampler in samplers.items()
+    for value in log_ratios(sampler, trainer)
+)
+
+# %%
+from postlab.course.extras import plot_ratios
+
+plot_ratios(frame)
+
+# %%
+measured = frame.groupby("sampler", sort=False)["log_ratio"].agg(
+    kl=lambda x: -x.mean(), largest=lambda x: x.abs().max(), tokens="size"
+)
+measured
+
+# %% [markdown]
+# RATIOS
+#
+# ## 3. The correction
+#
+# The exact weight of an answer is the product of its tokens' ratios. It can be huge, so everybody limits it, and there are two decisions to make:
+#
+# | | one ratio per token | one ratio per answer |
+# |---|---|---|
+# | **truncated** (TIS): at most C | `token_truncate` | `sequence_truncate` |
+# | **masked** (MIS): 0 above C | `token_mask` | `sequence_mask`, TRL's default |
+#
+# A ratio per token ignores that the prefix was sampled from $q$, too, so it's biased but has little variance. A ratio per answer is right, up to the limit, and is noisy on long answers. Truncating keeps every token and underweighs the surprising ones; masking distrusts them altogether. A very small ratio costs nothing either way: its token
+# hardly counts.
+#
+# Now the weights themselves, and the check that TRL does the same. TRL only corrects where vLLM samples, so `corrected` is a subclass of some thirty lines: with one update per batch the policy's own ratio is 1, and to multiply a token's loss by its weight is to multiply its advantage.
+
+# %%
+import inspect
+
+from postlab.course.extras import importance_weights
+
+print(inspect.getsource(importance_weights).split('"""')[2].rstrip())
+
+
+# %%
+def same_as_trl(mode, limit=2.0):
+    """Largest difference between our corrected loss and TRL's, and between their gradients."""
+    trainer = grpo(OtherSampler(bits=3))
+    trainer.model.train()
+    batch = trainer._prepare_inputs(list(trainer.train_dataset.select([0] * 8 + [1] * 8)))
+    weights = [p for p in trainer.model.parameters() if p.requires_grad]
+    plain = trainer._compute_loss(trainer.model, batch)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    mask = batch["completion_mask"]
+    logps, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, seen, mask.shape[1])
+    ratios = (logps.detach() - batch["sampling_per_token_logps"]) * mask
+    w = importance_weights(ratios, mask, mode, limit)
+    ours = trainer._compute_loss(
+        trainer.model, batch | {"advantages": batch["advantages"][:, None] * w.expand_as(mask)}
+    )
+    trainer.use_vllm = True  # TRL's own branch, with the same ratio
+    theirs = trainer._compute_loss(trainer.model, batch | {"importance_sampling_ratio": w})
+    gaps = [
+        (a - b).abs().max().item()
+        for a, b in zip(*(torch.autograd.grad(x, weights) for x in (ours, theirs)), strict=True)
+    ]
+    return {
+        "mode": mode,
+        "uncorrected": plain.item(),
+        "TRL": theirs.item(),
+        "ours": ours.item(),
+        "gradient": max(gaps),
+    }
