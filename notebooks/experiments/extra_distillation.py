@@ -4,9 +4,9 @@
 
 The student is the shipped SFT stage, the teacher the shipped GRPO stage, the task the sums of three
 numbers, of which the student gets few right: it says a number without working the sum out. Three
-ways of learning from the same training prompts, 16 completions a step, at a constant rate:
+ways of learning from the same training prompts, 8 completions a step, at a constant rate:
 
-- `GRPO`: 4 prompts x 4 samples, rewarded for the right number (TRL's GRPOTrainer)
+- `GRPO`: 2 prompts x 4 samples, rewarded for the right number (TRL's GRPOTrainer)
 - `reverse KL`, `forward KL`: the student samples, the teacher scores (TRL's DistillationTrainer)
 
 Every method has the same two learning rates to choose from, judged with one tuning seed on
@@ -57,15 +57,15 @@ CODE = (
     "tinyworld", "evals.evaluation", "sampling.rollout", "sampling.decoding", "sampling.trl",
     "rewards",
 )  # fmt: skip
-STEPS = {"GRPO": 12, "reverse KL": 6, "forward KL": 6}
+STEPS = {"GRPO": 12, "reverse KL": 8, "forward KL": 8}
 RATES = (3e-4, 1e-3)
 SETTINGS: dict[str, Any] = {
-    "student": "sft", "teacher": "grpo", "completions": 16, "group": 4, "new_tokens": 64,
-    "rows": 900, "measured": [1, 2, 4, 6, 12], "measured_in_tuning": [2, 6], "heldout_sums": 60,
-    "tuning_sums": 30, "terms": 3, "heldout_others": 20,
+    "student": "sft", "teacher": "grpo", "completions": 8, "group": 4, "new_tokens": 64,
+    "rows": 900, "measured": [1, 2, 3, 4, 6, 8, 12], "measured_in_tuning": [2, 4, 6],
+    "heldout_sums": 60, "tuning_sums": 30, "terms": 3, "heldout_others": 20,
 }  # fmt: skip
 FORGETTING: dict[str, Any] = {
-    "start": "dpo", "narrow_steps": 12, "narrow_rate": 2e-3, "restore_steps": 6,
+    "start": "dpo", "narrow_steps": 24, "narrow_rate": 2e-3, "restore_steps": 12,
     "restore_rate": 1e-3,
 }  # fmt: skip
 METRICS = ("arithmetic", "lists", "facts", "helpfulness", "safety", "over_refusal", "honesty")

@@ -282,9 +282,9 @@ got, full = expected_gradient(reference)
 #
 # ## 4. Train it
 #
-# Four steps with sixteen answers each. The learning rate is the one that the recorded experiment below chose.
+# Eight steps with eight answers each. The learning rate is the one that the recorded experiment below chose.
 #
-# **Predict first.** After GRPO's forty steps of 64 answers in week 7, nearly all sums were right. What will four steps of 16 do?
+# **Predict first.** After GRPO's forty steps of 64 answers in week 7, nearly all sums were right. What will eight steps of 8 do?
 
 # %%
 import json
@@ -297,7 +297,7 @@ recorded = json.loads((data_dir() / "results" / "extras" / "distillation.json").
 sums = short([row for row in heldout_suite(n=200) if row["family"] == "arithmetic"])[:40]
 before = evaluate(student, tokenizer, sums)["arithmetic"].mean()
 trainer = distiller(
-    trainable(student), teacher, rows, per_device_train_batch_size=16, max_steps=4, beta=1.0,
+    trainable(student), teacher, rows, per_device_train_batch_size=8, max_steps=8, beta=1.0,
     learning_rate=recorded["chosen"]["reverse KL"], lr_scheduler_type="constant",
 )  # fmt: skip
 trainer.train()
@@ -307,7 +307,7 @@ print(f"held-out sums right: {before:.0%} before, {after:.0%} after 64 answers (
 # %% [markdown]
 # ## 5. Sparse against dense, at equal tokens and at equal compute
 #
-# The recorded experiment trains three arms with three seeds each, on sixteen answers a step: GRPO with the verifier (four prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
+# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
 # that the results don't use.
 
 # %%
@@ -368,14 +368,61 @@ results.round(3)
 # %% [markdown]
 # TESTS
 #
-# ## 6. Forward or reverse?
+# ## 6. When does density pay?
+#
+# A reward tells the policy at most one bit per answer. How much that matters depends on how many bits are missing. A toy makes this exact: the policy has to pick one of K answers, all equally likely at first, and one is right. GRPO samples eight answers and learns from right and wrong. Distillation samples eight answers and
+# learns from the log-probability that a teacher, who gives the right answer 99%, assigns to each of them. Both may choose among three rates on other seeds.
+#
+# **Predict first.** By which factor will GRPO need more answers for K = 2, and for K = 128?
+
+
+# %%
+def answers_needed(k, method, rate, seed, runs=40, updates=400):
+    """Per run, how many answers are sampled until the right one has 95%."""
+    luck = torch.Generator().manual_seed(seed)
+    z = torch.zeros(runs, k, requires_grad=True)
+    adam = torch.optim.Adam([z], lr=rate)
+    teacher = torch.full((k,), 0.01 / (k - 1)).log()
+    teacher[0] = torch.tensor(0.99).log()  # the right answer is number 0
+    needed = torch.full((runs,), float(8 * updates))
+    for update in range(updates):
+        logp = z.log_softmax(-1)
+        done = (logp[:, 0].exp() > 0.95) & (needed == 8 * updates)
+        needed[done] = 8.0 * update
+        picks = torch.multinomial(logp.detach().exp(), 8, replacement=True, generator=luck)
+        own = logp.gather(1, picks)
+        if method == "GRPO":
+            rewards = (picks == 0).float()
+            signal = (rewards - rewards.mean(1, keepdim=True)) / (
+                rewards.std(1, keepdim=True) + 1e-4
+            )
+        else:
+            signal = teacher[picks] - own.detach()
+        adam.zero_grad()
+        (-(signal * own).mean(1)).sum().backward()
+        adam.step()
+    return needed
+
+
+toy = []
+for k in (2, 8, 32, 128):
+    for method in ("GRPO", "one-token distillation"):
+        best = min((0.1, 0.3, 1.0), key=lambda r: answers_needed(k, method, r, seed=1).mean())
+        needed = answers_needed(k, method, best, seed=0)
+        toy.append({"K": k, "method": method, "answers": needed.median().item()})
+pd.DataFrame(toy).pivot(index="K", columns="method", values="answers")
+
+# %% [markdown]
+# TOY
+#
+# ## 7. Forward or reverse?
 #
 # The forward KL asks the student to cover everything the teacher might say. A student that's too small for that spreads itself thin and then says things that the teacher never would. The reverse KL asks that whatever the student says is plausible to the teacher, and the student may drop what it can't imitate. It is called
 # mode-seeking, and MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) argues for it for this reason. On samples from the student the reverse KL has one more advantage: it is the quantity whose sampled-token form you wrote above.
 #
 # FORWARD
 #
-# ## 7. What does the student lose?
+# ## 8. What does the student lose?
 #
 # We only distilled on sums. What happened to the other families?
 
@@ -395,7 +442,7 @@ plot_families(
 # %% [markdown]
 # LOST
 #
-# ## 8. Its own earlier self as the teacher
+# ## 9. Its own earlier self as the teacher
 #
 # Forgetting is worse in another setting. A model that has been through safety and honesty training learns something new from a narrow dataset, with SFT: here the model of week 5 on 192 worked sums. Then it's distilled, on prompts of the other families, **from its own checkpoint before that**. No labels, no verifier and
 # no larger model is needed: the earlier checkpoint scores the student's own answers. Thinking Machines' post uses this to restore a chat model after it was trained on internal documents.
@@ -421,7 +468,7 @@ plot_families(
 # %% [markdown]
 # FORGET
 #
-# ## 9. When to use it
+# ## 10. When to use it
 #
 # - **You have a teacher that is better at the task and shares the tokenizer.** Without one, a verifier is what you have. With a tokenizer of its own, distillation needs an alignment of tokens (TRL's experimental GOLD trainer) or falls back on SFT.
 # - **The teacher is the ceiling.** Nothing here can make the student better than what scores it. RL can.

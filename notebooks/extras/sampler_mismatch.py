@@ -169,6 +169,7 @@ def same_as_trl(mode, limit=2.0):
     """Largest difference between our corrected loss and TRL's, and between their gradients."""
     trainer = grpo(OtherSampler(bits=3))
     trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1  # as `train` would set it
     batch = trainer._prepare_inputs(list(trainer.train_dataset.select([0] * 8 + [1] * 8)))
     weights = [p for p in trainer.model.parameters() if p.requires_grad]
     plain = trainer._compute_loss(trainer.model, batch)
@@ -194,3 +195,165 @@ def same_as_trl(mode, limit=2.0):
         "ours": ours.item(),
         "gradient": max(gaps),
     }
+
+
+# %%
+checked = pd.DataFrame(
+    same_as_trl(mode)
+    for mode in ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+).set_index("mode")
+assert (checked["TRL"] - checked["ours"]).abs().max() < 1e-5 and checked["gradient"].max() < 1e-5
+checked.rename(columns={"gradient": "largest difference of a gradient"})
+
+# %% [markdown]
+# All four agree with TRL's own branch. So you can use the correction with any sampler that returns log-probabilities.
+#
+# ### Exercise · about 10 minutes · easy
+#
+# A run logs, for each batch, the log-ratios $\log p - \log q$ of its tokens. Write the **effective sample size** of a batch with one weight per token, as a share of the tokens: $(\sum w)^2 / (n \sum w^2)$ with $w = p/q$. It's 1 if all weights are equal, and it falls towards $1/n$ when one token outweighs all the others. That makes it a
+# better alarm than the mean ratio, which is 1 on average however bad the mismatch is.
+
+
+# %%
+def effective_share(log_ratios):
+    raise NotImplementedError
+
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def effective_share(log_ratios):
+#     w = torch.as_tensor(log_ratios).exp()
+#     return (w.sum() ** 2 / (len(w) * (w**2).sum())).item()
+# ```
+#
+# </details>
+
+
+# %%
+def reference_share(log_ratios):
+    w = torch.as_tensor(log_ratios).exp()
+    return (w.sum() ** 2 / (len(w) * (w**2).sum())).item()
+
+
+cases = {"equal weights": [0.3, 0.3, 0.3], "weights 3, 1, 1, 1": [1.0986123, 0.0, 0.0, 0.0]}
+try:
+    for case, values in cases.items():
+        got, expected = float(effective_share(torch.tensor(values))), reference_share(values)
+        if abs(got - expected) > 1e-4:
+            hint = " Are the log-ratios exponentiated first?" if case != "equal weights" else ""
+            print(
+                f"Not yet: with {case} yours is {got:.3f}, and {expected:.3f} was expected.{hint}"
+            )
+            break
+    else:
+        print("Right. For the weights 3, 1, 1, 1 it is (3+1+1+1)² / (4 · (9+1+1+1)) = 0.75.")
+except NotImplementedError:
+    print("Not attempted: the reference takes over.")
+except Exception as error:
+    print(f"Your function raised {type(error).__name__}: {error}")
+frame.groupby("sampler", sort=False)["log_ratio"].agg(lambda x: reference_share(x.to_list())).round(
+    3
+)
+
+# %% [markdown]
+# ## 4. What does it do to learning?
+#
+# The recorded experiment trains GRPO with other samplers, three seeds per arm, eight answers a step. All arms share one learning rate, which was the better of two for the arm *without* mismatch, on another seed and other held-out prompts. No correction was tuned: the limit is 2 everywhere.
+#
+# **Predict first.** Which will hurt more, weights of 3 bits or weights from eight steps ago? And will the corrections help?
+
+# %%
+import json
+
+from postlab.profile import data_dir
+
+recorded = json.loads(
+    (data_dir() / "results" / "extras" / "sampler_mismatch.json").read_text("utf-8")
+)
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %%
+from scipy import stats as scipy_stats
+
+from postlab.course.extras import plot_lags
+
+arms = []
+for arm in recorded["arms"]:
+    runs = [run for run in recorded["runs"] if run["arm"] == arm]
+    seeds = [sum(run["right"]) / len(run["right"]) for run in runs]
+    mean, spread = pd.Series(seeds).mean(), pd.Series(seeds).std()
+    half = scipy_stats.t.ppf(0.975, len(seeds) - 1) * spread / len(seeds) ** 0.5
+    kl = pd.Series([value for run in runs for value in run["kl"]]).mean()
+    arms.append(
+        {
+            "arm": arm,
+            "seeds": seeds,
+            "accuracy": mean,
+            "low": mean - half,
+            "high": mean + half,
+            "KL per token": kl,
+        }
+    )
+arms = pd.DataFrame(arms)
+plain = arms.loc[arms["arm"] == "no mismatch", "accuracy"].item()
+worst = arms.loc[arms["accuracy"].idxmin()]
+plot_lags(
+    arms,
+    f"Without mismatch {plain:.0%} of the sums are right, with '{worst['arm']}' {worst['accuracy']:.0%}",
+)
+
+# %%
+from postlab.stats import blocked_differences, holm
+
+pairs = [
+    (arm, "no mismatch") for arm in recorded["arms"] if "," not in arm and arm != "no mismatch"
+]
+pairs += [(arm, arm.split(",")[0]) for arm in recorded["arms"] if "," in arm]
+scores = dict(zip(arms["arm"], arms["seeds"], strict=True))
+tests = pd.DataFrame(
+    {"arm": a, "against": b, "difference": d.difference, "low": d.low, "high": d.high, "p": d.p}
+    for (a, b), d in zip(pairs, blocked_differences(scores, pairs), strict=True)
+)
+tests["p, Holm"] = holm(tests["p"])
+tests.merge(arms[["arm", "KL per token"]]).round(4)
+
+# %% [markdown]
+# LEARNING
+#
+# ## 5. Asynchronous training is the same thing
+#
+# A large run doesn't let its GPUs wait: samplers keep writing while the trainer updates, so an answer is scored by weights that are newer than those that wrote it, and a long answer may even be written by several versions. To the trainer this is one more reason why $q \neq p$. The measurement is the same, the ratio is the same and so is the
+# correction; only the cause differs. It follows that staleness and precision share one budget: with a good correction you can afford fewer synchronisations *or* a cheaper sampler, and the KL per token tells you how much of it you've spent.
+#
+# There is one difference in practice. Rounding errors are small and about the same at each step, so they can be removed at the source: run trainer and sampler in the same precision, with kernels that don't depend on the batch. Staleness grows with the learning rate, and with how fast the policy is changing.
+#
+# ## Reading
+#
+# | read | for |
+# |---|---|
+# | Yao et al. 2025, *Your Efficient RL Framework Secretly Brings You Off-Policy RL Training* (a blog post) | the discovery: engine and trainer disagree with the same weights, plots of the mismatch, and truncated importance sampling |
+# | TRL's documentation of `vllm_importance_sampling_mode` and its source in `grpo_trainer.py` | the four modes as code that you can read in five minutes |
+# | Espeholt et al. 2018, *IMPALA* ([1802.01561](https://arxiv.org/abs/1802.01561)) | truncated importance weights for asynchronous actors, years before language models |
+# | Ionides 2008, *Truncated Importance Sampling* (Journal of Computational and Graphical Statistics) | what truncation does to bias and variance |
+#
+# ## Interview questions
+#
+# <details><summary>Your GRPO run uses one update per batch, yet the ratio to the sampler isn't 1. How is that possible, and how do you find the cause?</summary>
+#
+# The samples come from an inference engine: other kernels, other precision, another batch layout, maybe older weights. I'd log log q from the engine next to log p from the trainer for the same tokens, and look at the mean (the KL), the largest difference and the effective sample size. Then I'd take away one difference at a time: sample with the
+# trainer itself, then the same engine in full precision, then synchronise before each batch. A temperature or a top-p that only one side applies is a common bug, and it shows as a large, constant KL.
+#
+# </details>
+# <details><summary>Truncate or mask, per token or per sequence?</summary>
+#
+# Per token has little variance and is biased, since it ignores how likely the prefix was. Per sequence is right up to the limit but noisy: the log-ratio of an answer is a sum over its tokens, so long answers get extreme weights. Truncation keeps every sample and underweighs the rare ones; masking drops what the policy and the sampler disagree
+# about, which is safer if large ratios mean that something broke. I'd start with TRL's default, watch the share that is masked, and compare on my own run.
+#
+# </details>
+# <details><summary>How much staleness can an asynchronous run afford?</summary>
+#
+# It isn't a number of steps. It depends on how far the policy moves in a step, so on the learning rate and the phase of training. I'd set a budget for the KL from sampler to policy per token, or for the effective sample size, synchronise when it's spent, and check that a run with lag 0 learns the same.
+#
+# </details>
