@@ -46,10 +46,7 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 ARMS: dict[str, dict[str, Any]] = {
     "no mismatch": {},
-    "int8": {"bits": 8},
     "3 bits": {"bits": 3},
-    "3 bits, truncated": {"bits": 3, "mode": "token_truncate"},
-    "4 steps old": {"lag": 4},
     "8 steps old": {"lag": 8},
     "8 steps old, truncated": {"lag": 8, "mode": "token_truncate"},
     "8 steps old, masked": {"lag": 8, "mode": "sequence_mask"},
