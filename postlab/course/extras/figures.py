@@ -62,7 +62,8 @@ def plot_curves(frame: pd.DataFrame, *, target: float = 0.95) -> Figure:
                 )
             mean = runs.groupby("step")[[name, "accuracy"]].mean()
             panel.plot(
-                mean[name], mean["accuracy"], "-o", color=ARM_COLOURS[arm], linewidth=2.4,
+                mean[name], mean["accuracy"], "--o" if arm == "forward KL" else "-o",
+                color=ARM_COLOURS[arm], linewidth=2.4,
                 markersize=4, label=arm,
             )  # fmt: skip
         panel.set_xlabel(units[name], color=INK)
@@ -73,8 +74,10 @@ def plot_curves(frame: pd.DataFrame, *, target: float = 0.95) -> Figure:
     for arm, runs in frame.groupby("arm", sort=False):
         mean = runs.groupby("step")[["tokens", "accuracy"]].mean()
         there = mean[mean["accuracy"] >= target]
-        reached.append(f"{arm} {there['tokens'].iloc[0]:.1f}" if len(there) else f"{arm} never")
-    return headline(fig, f"Thousands of tokens until {target:.0%} are right: {', '.join(reached)}")
+        reached.append(
+            f"{arm} {1000 * there['tokens'].iloc[0]:.0f}" if len(there) else f"{arm} never"
+        )
+    return headline(fig, f"Tokens until {target:.0%} are right: {', '.join(reached)}")
 
 
 def plot_families(frame: pd.DataFrame, title: str) -> Figure:

@@ -23,7 +23,8 @@ def family_moves(
         ends: the same after training, one mapping per seed; metrics that are missing are left out.
     Returns:
         For each metric its mean change over seeds, every seed's, and a 95% interval: the wider of
-        the t interval over the seeds and the bootstrap over the prompts, because both are samples.
+        the t interval over the seeds and the bootstrap over the prompts, because both are samples,
+        cut off where the share would leave 0 to 1.
 
     >>> ends = [{"facts": [1, 1, 0, 0]}, {"facts": [1, 0, 0, 0]}]
     >>> row = family_moves("narrow", {"facts": [1, 1, 1, 1]}, ends)[0]
@@ -38,8 +39,9 @@ def family_moves(
         half /= math.sqrt(len(seeds))
         prompts = paired_difference(before, after.mean(axis=0))
         mean = float(seeds.mean())
-        low = min(mean - half, 100 * prompts.low)
-        high = max(mean + half, 100 * prompts.high)
+        share = before.mean()  # a share can't fall below 0 nor rise above 1
+        low = max(min(mean - half, 100 * prompts.low), -100 * share)
+        high = min(max(mean + half, 100 * prompts.high), 100 * (1 - share))
         rows.append(
             {"arm": arm, "metric": metric, "points": mean, "low": low, "high": high,
              "seeds": seeds.tolist()}

@@ -75,7 +75,7 @@ def test_the_curves_say_when_the_mean_over_seeds_gets_there():
         for seed in (0, 1)
         for step, (tokens, a) in enumerate(zip((1.0, 2.0), accuracies, strict=True))
     ]
-    assert title(plot_curves(pd.DataFrame(rows))).endswith("GRPO never, reverse KL 2.0")
+    assert title(plot_curves(pd.DataFrame(rows))).endswith("GRPO never, reverse KL 2000")
 
 
 @pytest.mark.parametrize("draw", [draw_who_scores, draw_two_copies])
