@@ -10,7 +10,6 @@ from postlab import _doors
 from postlab.course.extras.figures import (
     plot_curves,
     plot_families,
-    plot_lags,
     plot_ratios,
     plot_verdict,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "mean_until",
     "plot_curves",
     "plot_families",
-    "plot_lags",
     "plot_ratios",
     "plot_verdict",
 ]

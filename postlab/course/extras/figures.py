@@ -123,32 +123,3 @@ def plot_ratios(frame: pd.DataFrame) -> Figure:
     return headline(
         fig, f"KL per token: {kls[first]:.2g} nats with {first}, {kls[last]:.2g} with {last}"
     )
-
-
-def plot_lags(frame: pd.DataFrame, title: str) -> Figure:
-    """Draw held-out accuracy at the end of training, a row per sampler and correction.
-
-    Args:
-        frame: a row per arm, with `arm`, `seeds` (accuracies), their mean `accuracy`, and the ends
-            `low` and `high` of its interval.
-        title: the finding.
-    """
-    fig, (panel,) = panels(1, 1, (9, 0.42 * len(frame) + 1.5))
-    for y, row in enumerate(frame.itertuples()):
-        panel.hlines(
-            y,
-            max(row.low, 0),
-            min(row.high, 1),
-            color=STAGE_COLOURS["grpo"],
-            linewidth=7,
-            alpha=0.3,
-        )
-        panel.plot(row.seeds, [y] * len(row.seeds), "o", color=PALE, markersize=5)
-        panel.plot(row.accuracy, y, "o", color=STAGE_COLOURS["grpo"], markersize=8)
-    panel.set_yticks(range(len(frame)), list(frame["arm"]), size=11.5)
-    panel.set_ylim(len(frame) - 0.5, -0.5)
-    panel.set_xlim(-0.02, 1.02)
-    panel.set_xlabel(
-        "held-out sums right; pale: each seed; band: 95% interval over seeds", color=INK
-    )
-    return headline(fig, title)
