@@ -111,7 +111,8 @@ class OtherSampler:
     """
 
     def __init__(self, *, bits: int | None = None, lag: int = 0) -> None:
-        self.bits, self.copies = bits, deque(maxlen=lag + 1)
+        self.bits = bits
+        self.copies: deque[Any] = deque(maxlen=lag + 1)
 
     def __call__(self, prompts: list, trainer: Any) -> dict[str, Any]:
         prompt_ids, _, _ = trainer._tokenize_prompts(prompts)

@@ -49,9 +49,7 @@ def family_moves(
     return rows
 
 
-def mean_until(
-    curve: Mapping[str, Sequence[float]], start: float, *, unit: str, budget: float
-) -> float:
+def mean_until(curve: Mapping[str, Any], start: float, *, unit: str, budget: float) -> float:
     """The mean accuracy of a run while it spends a budget, interpolated between measurements.
 
     Args:
