@@ -4,6 +4,7 @@
 - capstone: a question of the learner's own, registered, judged, and what the projects cost
 - week01 to week12: each week's exercises, figures and helpers for its experiments
 - interview: the mock interview
+- extras: figures and helpers of the notebooks beyond the twelve weeks
 - recorded: how a recorded experiment is written and read
 """
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
     from postlab.course import (
         capstone,
         check,
+        extras,
         interview,
         week01,
         week02,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # each is imported when it is first used
 __all__ = [
     "capstone",
     "check",
+    "extras",
     "finished",
     "interview",
     "listed",

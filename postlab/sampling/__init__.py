@@ -4,7 +4,7 @@
 - decoding: the CPU engine behind both; it needs torch, so it is imported when it is first used
 - engines: which engine answers on a GPU, and vLLM where a policy comes with it
 - memory: how many prompts a GPU answers at once
-- trl: the same engine as GRPO's `rollout_func`
+- trl: the same engine as GRPO's `rollout_func`, and in `DistillationTrainer`
 - kl: the exact KL divergence from a reference, summed over the tokens of an answer
 """
 
@@ -24,7 +24,7 @@ from postlab.sampling.rollout import (
     stop_tokens,
     unchanged,
 )
-from postlab.sampling.trl import draw, rollout_func
+from postlab.sampling.trl import draw, rollout_func, sample_with_engine
 
 __all__ = [
     "AnswerMemory",
@@ -42,6 +42,7 @@ __all__ = [
     "render",
     "reply",
     "rollout_func",
+    "sample_with_engine",
     "started_vllm",
     "stop_tokens",
     "unchanged",

@@ -1,5 +1,7 @@
 """GRPO's completions by the engine of `decoding`: `GRPOTrainer(..., rollout_func=rollout_func)`.
 
+`DistillationTrainer` has no such argument; `sample_with_engine(trainer)` does it there.
+
 TRL samples with `generate`, one row a completion: every prompt is filled in once for each of its
 group, and who has finished stays in the batch to the end. The engine does neither. It draws from
 the same distribution with other luck, from torch's global generator, whose state the trainer's
@@ -38,14 +40,41 @@ def rollout_func(prompts: list, trainer: Any) -> dict[str, list | None]:
         group = trainer.num_generations if training else trainer.num_generations_eval
         completion_ids, logps = trainer._generate_single_turn(prompt_ids, images, fields, group)
     else:
-        completion_ids, logps = engine.decode(
-            prompt_ids,
-            new_tokens=trainer.max_completion_length,
-            stops=set(trainer.eos_token_ids),
-            draw=lambda logits, rows: draw(logits, trainer.temperature),
-            temperature=trainer.temperature,
-        )
+        completion_ids, logps = _decode(engine, prompt_ids, trainer)
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logps}
+
+
+def sample_with_engine(trainer: Any) -> Any:
+    """Let TRL's DistillationTrainer sample the student's completions with the engine.
+
+    Args:
+        trainer: a DistillationTrainer; its own sampling stays where the engine can't serve.
+    Returns:
+        The same trainer.
+    """
+    generate = trainer._generate_single_turn
+
+    def single_turn(prompt_ids: list[list[int]], images: Any, *rest: Any) -> list[list[int]]:
+        engine = None if images or trainer.tools else _engine(trainer, prompt_ids)
+        if engine is None:
+            return generate(prompt_ids, images, *rest)
+        return _decode(engine, prompt_ids, trainer)[0]
+
+    trainer._generate_single_turn = single_turn
+    return trainer
+
+
+def _decode(
+    engine: Any, prompt_ids: list[list[int]], trainer: Any
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Completions as the trainer's settings want them, and their log-probs in nats."""
+    return engine.decode(
+        prompt_ids,
+        new_tokens=trainer.max_completion_length,
+        stops=set(trainer.eos_token_ids),
+        draw=lambda logits, rows: draw(logits, trainer.temperature),
+        temperature=trainer.temperature,
+    )
 
 
 def draw(logits: Any, temperature: float) -> Any:

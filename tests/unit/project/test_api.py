@@ -19,7 +19,8 @@ from postlab import _doors
 ROOT = Path(__file__).resolve().parents[3]
 ROOMS = [name for name in postlab.__all__ if (ROOT / "postlab" / name).is_dir()]
 DOORS = [*(f"postlab.{room}" for room in ROOMS), "postlab.profile"]
-PARTS = [n for n in postlab.course.__all__ if re.fullmatch(r"week\d\d|capstone|interview", n)]
+NAMES = r"week\d\d|capstone|extras|interview"
+PARTS = [name for name in postlab.course.__all__ if re.fullmatch(NAMES, name)]
 DOORS += [f"postlab.course.{n}" for n in PARTS]
 FOLDERS = ("scratch", "tinyworld")  # rooms whose modules are doors themselves
 SCRIPTS = [

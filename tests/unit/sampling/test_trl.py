@@ -1,4 +1,4 @@
-"""`rollout_func` in TRL's own GRPOTrainer, on the shipped SFT stage."""
+"""`rollout_func` in GRPOTrainer and the engine in DistillationTrainer, on the shipped SFT stage."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 import torch
 from datasets import Dataset
 from scipy import stats
-from trl import GRPOConfig, GRPOTrainer
+from trl import DistillationConfig, DistillationTrainer, GRPOConfig, GRPOTrainer
 
 from postlab.datasets import math_rows
 from postlab.lab import Lab
 from postlab.models import load_policy, trainable
 from postlab.profile import get_profile
 from postlab.rewards import math_reward
-from postlab.sampling import draw, rollout_func
+from postlab.sampling import draw, rollout_func, sample_with_engine
 
 SETTINGS = {
     "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none",
@@ -120,3 +120,25 @@ def test_draws_follow_the_softmax_at_the_temperature():
     warmer = 20_000 * (logits.double() / 0.8).softmax(-1)
     wrong = stats.chisquare(found[:4], warmer[:4] * 20_000 / warmer[:4].sum()).pvalue
     assert wrong < 1e-6
+
+
+def test_distillation_samples_with_the_engine_and_learns(place, monkeypatch):
+    lab = Lab(get_profile("tiny"), 0)
+    student, tokenizer = load_policy(lab.checkpoint("sft"), profile="tiny", bits=32)
+    teacher, _ = load_policy(lab.checkpoint("grpo"), profile="tiny", bits=32)
+    kept = {k: v for k, v in SETTINGS.items() if k not in ("num_generations", "save_steps")}
+    trainer = DistillationTrainer(
+        model=trainable(student),
+        teacher_model=teacher,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(math_rows("tinyworld", split="train", n=40, seed=0)),
+        args=DistillationConfig(output_dir=str(place / "out"), **kept | {"max_steps": 3}),
+    )
+    assert sample_with_engine(trainer) is trainer
+    monkeypatch.setattr(type(trainer.model.get_base_model()), "generate", refuse)
+    before = [p.detach().clone() for p in trainer.model.parameters() if p.requires_grad]
+    trainer.train()
+    after = [p for p in trainer.model.parameters() if p.requires_grad]
+    assert any((a - b).abs().max() > 1e-4 for a, b in zip(after, before, strict=True))
+    lengths = [e["completions/mean_length"] for e in trainer.state.log_history if "loss" in e]
+    assert len(lengths) == 3 and all(0 < length <= 24 for length in lengths)

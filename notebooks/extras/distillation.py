@@ -1,0 +1,527 @@
+# %% [markdown]
+# # Extra · On-policy distillation: a teacher that scores every token
+#
+# In week 7, GRPO learned from one number per answer: right or wrong. That is all a verifier can say. A teacher model can say more, because it has an opinion about every token. In **on-policy distillation** the student writes the answers, as in RL, and the teacher scores each token of them, as in
+# supervised learning. It's how several of today's small open models were made from large ones: Qwen3's report trains its smaller models this way ([2505.09388](https://arxiv.org/abs/2505.09388)), and a post by Thinking Machines in October 2025 made the recipe popular.
+#
+# By the end you can explain
+#
+# - what changes when the student writes and the teacher scores, and what it costs,
+# - the loss, which you'll write in twenty lines that agree with TRL's `DistillationTrainer` in value and gradient,
+# - how a dense teacher compares with a sparse reward at equal tokens and at equal compute, over three seeds,
+# - what a student forgets on the way, and whether its own earlier checkpoint can teach it again.
+#
+# What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
+
+# %% tags=["setup"]
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+if not any(importlib.metadata.distributions(name="postlab")):
+    # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
+    clones = [p for p in (Path("../.."), Path()) if (p / "postlab" / "install.py").exists()]
+    files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
+    if not sources:
+        sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")
+    print("Installing postlab from", sources[0])
+    for module in (["pip", "install", "-q", f"postlab[train] @ {sources[0]}"], ["postlab.install"]):
+        done = subprocess.run([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stderr}\npip failed: read its error above, then run this cell again.")
+    importlib.invalidate_caches()
+import postlab
+
+lab = postlab.start()
+
+# %% [markdown]
+# ## 1. Who writes, and who scores?
+#
+# Three methods learn from the same prompts. They differ in who writes the answer, and in how much anybody says about it:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.extras import draw_who_scores
+
+draw_who_scores()
+
+# %% [markdown]
+# SFT on a teacher's answers is dense, but the student only ever sees prefixes that the *teacher* wrote. When it makes a mistake of its own, it's somewhere it has never been. This is called exposure bias, and on long answers it compounds. GRPO trains on the student's own answers, but a whole answer earns
+# one number. On-policy distillation has both: the student's own answers, and a signal for each token.
+#
+# Our student is the model of week 3 (`sft`), and the teacher is what became of it after weeks 5 and 7 (`grpo`). We train on sums of three numbers. The student gets almost none of them right, because it says a number without working the sum out; the teacher gets nearly all of them right. For a sparse reward that's the hard
+# case: where no answer in a group is right, there is nothing to learn from. On a GPU the cells stay the same: set `place = lab` for stages that you trained yourself, or load any student and teacher that share a tokenizer.
+
+# %%
+import pandas as pd
+import torch
+
+from postlab.datasets import math_rows
+from postlab.models import load_policy, trainable
+from postlab.profile import get_profile
+
+place = postlab.Lab(get_profile("tiny"), seed=0)  # `place = lab` for your own stages
+profile = place.profile
+
+
+def short(rows):
+    """The sums of three numbers; rows of other profiles stay as they are."""
+    tiny = profile.grpo.source == "tinyworld"
+    return [r for r in rows if not tiny or r["prompt"][-1]["content"].count("+") == 2]
+
+
+def load(stage):
+    return load_policy(place.checkpoint(stage), profile=profile.name, bits=32)
+
+
+(student, tokenizer), (teacher, _) = load("sft"), load("grpo")
+rows = short(math_rows(profile.grpo.source, split="train", n=900, seed=lab.seed))
+rows[0]["prompt"][-1]["content"], rows[0]["answer"]
+
+# %% [markdown]
+# ## 2. The teacher reads one answer
+#
+# We let the student answer until it gets one wrong. Then both models read that answer, and at each position we compare their distributions over the next token. The distance is the **reverse KL**, the student's expectation of how much less likely the teacher finds its choice:
+#
+# $$\mathrm{KL}(\pi_S \,\|\, \pi_T) = \sum_v \pi_S(v) \log \frac{\pi_S(v)}{\pi_T(v)}$$
+#
+# **Predict first.** The student's usual mistake is to say a number without working out the sum. At which token will the teacher object?
+
+# %%
+from postlab.course.extras import plot_verdict
+from postlab.rewards import math_reward
+from postlab.sampling import render, reply
+
+for row in rows:
+    text = reply(student, tokenizer, row["prompt"][-1]["content"])
+    if math_reward([text], answer=[row["answer"]]) == [0.0]:
+        break
+
+
+def token_kls(prompt, answer):
+    """The answer's tokens, and KL(student || teacher) in nats at each of them."""
+    start = tokenizer(render(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+    ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    inputs = torch.tensor([start + ids], device=student.device)
+    with torch.no_grad():
+        s, t = (
+            m(inputs).logits[0, len(start) - 1 : -1].log_softmax(-1) for m in (student, teacher)
+        )
+    return [tokenizer.decode([i]) for i in ids], (s.exp() * (s - t)).sum(-1).tolist()
+
+
+print(row["prompt"][-1]["content"], "->", text)
+plot_verdict(*token_kls(row["prompt"], text))
+
+# %% [markdown]
+# The teacher objects where the decision was made: at the first token, where it would have started to work out the sum. About the number itself it has much less to say, because once nothing has been worked out, the teacher doesn't know the number either. A verifier would have given all these tokens the same reward.
+#
+# ## 3. The loss
+#
+# The loss is this KL, averaged over the tokens of the student's answers. No gradient flows through the sampling: the answers are treated as given, and only the distributions at their positions are pulled together. This is a simplification. It ignores that an early token changes which later states the student will
+# visit, so the loss is greedy. That's one reason why it's so stable.
+#
+# TRL's `beta` chooses the divergence, and it has nothing to do with GRPO's `beta`: 1 is the reverse KL, 0 is the **forward KL** $\mathrm{KL}(\pi_T \| \pi_S)$, and values between are a generalised Jensen-Shannon divergence (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)).
+
+
+# %%
+def distillation_loss(student_logits, teacher_logits, mask, beta):
+    """Generalised JSD per token in nats, averaged over the answer tokens of the batch.
+
+    student_logits, teacher_logits: (B, T, V); mask: (B, T), 1 on answer tokens.
+    beta: 1 for KL(student || teacher), 0 for KL(teacher || student).
+    """
+    s, t = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    if beta == 1.0:
+        divergence = (s.exp() * (s - t)).sum(-1)  # (B, T), over the whole vocabulary
+    elif beta == 0.0:
+        divergence = (t.exp() * (t - s)).sum(-1)
+    else:
+        weights = torch.tensor([1 - beta, beta], device=s.device).log()
+        m = torch.logsumexp(torch.stack([s + weights[0], t + weights[1]]), dim=0)
+        divergence = beta * (t.exp() * (t - m)).sum(-1) + (1 - beta) * (s.exp() * (s - m)).sum(-1)
+    return (divergence * mask).sum() / mask.sum()
+
+
+# %% [markdown]
+# Is it the same as TRL's? `DistillationTrainer` samples a batch, and both losses score it. `sample_with_engine` only makes sampling faster on a CPU. On a GPU it changes nothing.
+
+# %%
+import tempfile
+from dataclasses import fields
+
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import DistillationConfig, DistillationTrainer
+
+from postlab.sampling import sample_with_engine
+
+known = {field.name for field in fields(DistillationConfig)} - {"beta"}
+shared = {name: value for name, value in profile.grpo.trainer.items() if name in known}
+
+
+def distiller(model, teacher, rows, **settings):
+    folder = tempfile.mkdtemp()  # nothing is saved there
+    trainer = DistillationTrainer(
+        model=model,
+        teacher_model=teacher,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in rows]),
+        args=DistillationConfig(
+            **shared | {"output_dir": folder, "seed": lab.seed, "save_strategy": "no"} | settings
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return sample_with_engine(trainer)
+
+
+trainer = distiller(trainable(student), teacher, rows, per_device_train_batch_size=16)
+batch = trainer._prepare_inputs([{"prompt": row["prompt"]} for row in rows[:16]])
+
+
+def logits(model):
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    seen = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    keep = batch["completion_ids"].shape[1] + 1
+    return model(input_ids=ids, attention_mask=seen, logits_to_keep=keep).logits[:, :-1]
+
+
+weights = [p for p in trainer.model.parameters() if p.requires_grad]
+table = []
+for name, beta in {"reverse KL": 1.0, "forward KL": 0.0, "JSD": 0.5}.items():
+    trainer.beta = beta
+    theirs = trainer.compute_loss(trainer.model, batch)
+    with torch.no_grad():
+        target = logits(teacher)
+    ours = distillation_loss(logits(trainer.model), target, batch["completion_mask"], beta)
+    gaps = [
+        (a - b).abs().max().item()
+        for a, b in zip(*(torch.autograd.grad(x, weights) for x in (theirs, ours)), strict=True)
+    ]
+    table.append(
+        {"divergence": name, "TRL": theirs.item(), "ours": ours.item(), "gradient": max(gaps)}
+    )
+frame = pd.DataFrame(table).set_index("divergence")
+assert (frame["TRL"] - frame["ours"]).abs().max() < 1e-5 and frame["gradient"].max() < 1e-5
+frame.rename(columns={"gradient": "largest difference of a gradient"})
+
+# %% [markdown]
+# The losses agree up to rounding, and their gradients to the last bit.
+#
+# ### Exercise · about 15 minutes · medium
+#
+# TRL needs the teacher's distribution over the whole vocabulary. If the teacher runs behind an API, you only get the log-probability of the token that was sampled. Thinking Machines' recipe works with just that number: it's a policy gradient with the advantage $\log \pi_T(y_t) - \log \pi_S(y_t)$ for each token.
+# Write this loss. `own` and `teachers` are the log-probabilities of the sampled tokens, both `(B, T)`. Only `own` carries a gradient, and the advantage must be treated as a constant.
+#
+# <details><summary>Hint</summary>
+#
+# As in exercise 7.1, with an advantage for every token instead of every answer. What happens to the gradient if you forget `detach()`?
+#
+# </details>
+
+
+# %%
+def one_token_loss(own, teachers, mask):
+    raise NotImplementedError
+
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def one_token_loss(own, teachers, mask):
+#     advantages = (teachers - own).detach()
+#     return -(advantages * own * mask).sum() / mask.sum()
+# ```
+#
+# </details>
+#
+# The check needs no sampling. With a vocabulary of five tokens we can compute the expected gradient exactly, by weighing the gradient for each possible token with its probability. It should equal the gradient of the full reverse KL.
+
+
+# %%
+def reference(own, teachers, mask):
+    return -((teachers - own).detach() * own * mask).sum() / mask.sum()
+
+
+def expected_gradient(loss):
+    generator = torch.Generator().manual_seed(0)
+    z, target = (torch.randn(5, generator=generator) for _ in range(2))
+    z.requires_grad_()
+    one, total = torch.ones(1, 1), torch.zeros(5)
+    for v, probability in enumerate(z.detach().softmax(0)):
+        own, theirs = z.log_softmax(0)[v], target.log_softmax(0)[v]
+        total += (
+            probability * torch.autograd.grad(loss(own.view(1, 1), theirs.view(1, 1), one), z)[0]
+        )
+    kl = distillation_loss(z.view(1, 1, 5), target.view(1, 1, 5), one, 1.0)
+    return total, torch.autograd.grad(kl, z)[0]
+
+
+try:
+    got, full = expected_gradient(one_token_loss)
+    right = torch.allclose(got, full, atol=1e-5)
+    print(
+        "Right: on average, one token gives the gradient of the full KL."
+        if right
+        else "Not yet: the expected gradient differs from the full KL's. Is the advantage detached, and is the sign right?"
+    )
+except NotImplementedError:
+    print("Not attempted: the reference takes over.")
+except Exception as error:
+    print(f"Your loss raised {type(error).__name__}: {error}")
+got, full = expected_gradient(reference)
+[round(value, 4) for value in got.tolist()], [round(value, 4) for value in full.tolist()]
+
+# %% [markdown]
+# So the sampled token gives an unbiased estimate, and the full vocabulary removes its variance. That's all that the bigger teacher signal buys.
+#
+# ## 4. Train it
+#
+# Eight steps with eight answers each. The learning rate is the one that the recorded experiment below chose.
+#
+# **Predict first.** After GRPO's forty steps of 64 answers in week 7, nearly all sums were right. What will eight steps of 8 do?
+
+# %%
+import json
+
+from postlab.evals import evaluate
+from postlab.profile import data_dir
+from postlab.tinyworld.tasks import heldout_suite
+
+recorded = json.loads((data_dir() / "results" / "extras" / "distillation.json").read_text("utf-8"))
+sums = short([row for row in heldout_suite(n=200) if row["family"] == "arithmetic"])[:40]
+before = evaluate(student, tokenizer, sums)["arithmetic"].mean()
+trainer = distiller(
+    trainable(student), teacher, rows, per_device_train_batch_size=8, max_steps=8, beta=1.0,
+    learning_rate=recorded["chosen"]["reverse KL"], lr_scheduler_type="constant",
+)  # fmt: skip
+trainer.train()
+after = evaluate(trainer.model.eval(), tokenizer, sums)["arithmetic"].mean()
+print(f"held-out sums right: {before:.0%} before, {after:.0%} after 64 answers (one seed, 40 sums)")
+
+# %% [markdown]
+# ## 5. Sparse against dense, at equal tokens and at equal compute
+#
+# The recorded experiment trains three arms with three seeds each, on eight answers a step: GRPO with the verifier (two prompts, four answers each), and distillation with the reverse and with the forward KL. Every arm could choose between the same two learning rates, on one tuning seed and on held-out prompts
+# that the results don't use.
+
+# %%
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %%
+tuning = pd.DataFrame(recorded["tuning"]).pivot(index="arm", columns="rate", values="score")
+tuning.round(2)
+
+# %% [markdown]
+# The score is the mean accuracy over the measured steps, so learning early counts.
+#
+# 'Equal' can mean two things. *Tokens* are the completion tokens that the student wrote and was trained on. *Compute* counts every token that passes through a model: once when it's sampled, three times when it's trained on (a backward pass costs about two forward passes), and once more for a teacher that reads it. Our
+# teacher is as small as the student. A teacher that is ten times larger would make its reading cost ten times as much, and dense signals more expensive.
+
+# %%
+from postlab.course.extras import plot_curves
+
+start = recorded["stages"]["sft"]
+at_start = sum(start["arithmetic"]) / len(start["arithmetic"])
+points = []
+for run in recorded["runs"]:
+    curve, name = run["curve"], {"arm": run["arm"], "seed": run["seed"]}
+    points.append(name | {"step": 0, "tokens": 0.0, "passes": 0.0, "accuracy": at_start})
+    for i, step in enumerate(curve["step"]):
+        costs = {unit: curve[unit][i] / 1000 for unit in ("tokens", "passes")}
+        accuracy = sum(curve["right"][i]) / len(curve["right"][i])
+        points.append(name | costs | {"step": step, "accuracy": accuracy})
+plot_curves(pd.DataFrame(points))
+
+# %% [markdown]
+# After the very first step, which is eight answers of the student's, distillation has taught it to work sums out: in all three seeds, 93% or more of the held-out sums are right. GRPO gets there as well, but when depends on luck. In one seed its first batch already held enough right answers (93% after one step), in
+# another it took two steps, and in the third nothing happened for four steps. With 3% of the answers right, most groups of four hold no right answer at all, and such a group teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
+#
+# All arms chose the higher of the two rates, so their best rate may be higher still.
+#
+# For a test, each run becomes one number: its mean accuracy while it spends the budget that all runs have in common. The seeds are the unit, and the three comparisons are corrected by Holm's method.
+
+# %%
+from postlab.course.extras import mean_until
+from postlab.stats import blocked_differences, holm
+
+results = []
+for unit, pairs in {
+    "tokens": [("reverse KL", "GRPO"), ("reverse KL", "forward KL")],
+    "passes": [("reverse KL", "GRPO")],
+}.items():
+    budget = min(run["curve"][unit][-1] for run in recorded["runs"])
+    scores = {arm: [] for arm in recorded["steps"]}
+    for run in recorded["runs"]:
+        scores[run["arm"]].append(mean_until(run["curve"], at_start, unit=unit, budget=budget))
+    for pair, d in zip(pairs, blocked_differences(scores, pairs), strict=True):
+        results.append(
+            {"comparison": " \N{MINUS SIGN} ".join(pair), "equal": unit, "budget": budget,
+             "difference": d.difference, "low": d.low, "high": d.high, "p": d.p}
+        )  # fmt: skip
+results = pd.DataFrame(results)
+results["p, Holm"] = holm(results["p"])
+results.round(3)
+
+# %% [markdown]
+# At equal tokens, distillation is 8 points ahead of GRPO over the budget, and 11 points at equal compute. Both intervals include zero by a wide margin: with three seeds this is **inconclusive**, and nearly all of the difference comes from the one seed in which GRPO had to wait. What you can see, without a test, is that the three
+# runs of distillation are within a point of each other and those of GRPO are 19 points apart. On this task the teacher replaces luck. That GRPO catches up so soon has a reason, too: what the student lacked was one habit, and its sampled answers already contained it now and then.
+#
+#
+# ## 6. When does density pay?
+#
+# A reward tells the policy at most one bit per answer. How much that matters depends on how many bits are missing. A toy makes this exact: the policy has to pick one of K answers, all equally likely at first, and one is right. Every method samples eight answers per update. GRPO learns from right and wrong; a
+# teacher, who gives the right answer 99%, either scores the sampled answers (`one token`, your loss from above) or shows its whole distribution (`reverse KL`, `forward KL`). Each method has the same three learning rates to choose from, on another seed.
+#
+# **Predict first.** For K = 2 and for K = 128: which of the four need many more answers than the others?
+
+
+# %%
+def answers_needed(k, method, rate, seed, runs=20, updates=100):
+    """Per run, how many answers are sampled until the right one has 95%."""
+    luck = torch.Generator().manual_seed(seed)
+    z = torch.zeros(runs, k, requires_grad=True)
+    adam = torch.optim.Adam([z], lr=rate)
+    target = torch.full((k,), 0.01 / (k - 1)).log()
+    target[0] = torch.tensor(0.99).log()  # the right answer is number 0
+    needed = torch.full((runs,), 8.0 * updates)
+    for update in range(updates):
+        logp = z.log_softmax(-1)
+        done = (logp[:, 0].exp() > 0.95) & (needed == 8 * updates)
+        needed[done] = 8.0 * update
+        if (needed < 8 * updates).all():
+            break
+        picks = torch.multinomial(logp.detach().exp(), 8, replacement=True, generator=luck)
+        own = logp.gather(1, picks)
+        if method == "GRPO":
+            r = (picks == 0).float()
+            advantages = (r - r.mean(1, keepdim=True)) / (r.std(1, keepdim=True) + 1e-4)
+            loss = -(advantages * own).mean(1)
+        elif method == "one token":
+            loss = -((target[picks] - own).detach() * own).mean(1)
+        elif method == "reverse KL":
+            loss = (logp.exp() * (logp - target)).sum(-1)
+        else:
+            loss = (target.exp() * (target - logp)).sum(-1)
+        adam.zero_grad()
+        loss.sum().backward()
+        adam.step()
+    return needed
+
+
+toy = []
+for k in (2, 16, 128):
+    for method in ("GRPO", "one token", "reverse KL", "forward KL"):
+        best = min((0.1, 0.3, 1.0), key=lambda r: answers_needed(k, method, r, seed=1).mean())
+        median = answers_needed(k, method, best, seed=0).median().item()
+        toy.append({"K": k, "method": method, "answers": int(median)})
+pd.DataFrame(toy).pivot(index="K", columns="method", values="answers")
+
+# %% [markdown]
+# For K = 2 all four methods need 16 answers: one bit is missing, and one bit is what a reward tells. For K = 128, GRPO needs 152 answers, and a method that sees the teacher's whole distribution needs 40.
+#
+# `one token` needs 456, which may surprise you. On average it has the gradient of the reverse KL, as you showed. But it only ever hears about answers that were sampled: until the right one turns up, nothing can point to it, just as in GRPO. And it has no baseline, so each sampled wrong answer pushes with its full weight. So there are
+# two kinds of density. One is over the *positions*: every token of an answer has a score of its own, and the sampled token's log-probability is enough for that. The other is over the *vocabulary*, and for that you need the teacher's distribution.
+#
+#
+# ## 7. Forward or reverse?
+#
+# The forward KL asks the student to cover everything the teacher might say. A student that's too small for that spreads itself thin and then says things that the teacher never would. The reverse KL asks that whatever the student says is plausible to the teacher, and the student may drop what it can't imitate. It is called
+# mode-seeking, and MiniLLM ([2306.08543](https://arxiv.org/abs/2306.08543)) argues for it for this reason. On samples from the student the reverse KL has one more advantage: it is the quantity whose sampled-token form you wrote above.
+#
+# On our sums the two behave alike: over the budget they differ by 0.1 points, with an interval from −14 to +14. That is no evidence that the choice doesn't matter. The student was made from the same base as the teacher and can represent everything that the teacher does, so nothing has to be dropped. The forward KL's reputation comes from
+# students that are much smaller than their teachers.
+#
+#
+# ## 8. What does the student lose?
+#
+# We only distilled on sums. What happened to the other families?
+
+# %%
+from postlab.course.extras import family_moves, plot_families
+
+moved = []
+for arm in recorded["steps"]:
+    moved += family_moves(arm, start, [r["others"] for r in recorded["runs"] if r["arm"] == arm])
+moved = pd.DataFrame(moved)
+moved = moved[moved["metric"] != "over_refusal"]
+lost = moved[moved["high"] < 0]
+plot_families(
+    moved, f"Trained on sums alone: {len(lost)} of {len(moved)} other scores clearly fall"
+)
+
+# %% [markdown]
+# No fall is conclusive: there are twenty prompts per family and three seeds. The pattern is still worth a look. Facts fall in every arm, by 12 to 17 points on average. GRPO shows the largest swings, down in helpfulness and up in honesty, but it also trained for twelve steps where the others took eight, and at a rate that was chosen for
+# speed on sums alone, so this is no comparison of the methods. The teacher is also much safer and more honest than the student, but neither clearly came along: on prompts about sums the teacher doesn't show it.
+#
+#
+# ## 9. Its own earlier self as the teacher
+#
+# Forgetting is worse in another setting. A model that has been through safety and honesty training learns something new from a narrow dataset, with SFT: here the model of week 5 on 192 worked sums. Then it's distilled, on prompts of the other families, **from its own checkpoint before that**. No labels, no verifier and
+# no larger model is needed: the earlier checkpoint scores the student's own answers. Thinking Machines' post uses this to restore a chat model after it was trained on internal documents.
+#
+# **Predict first.** Will the sums survive the restoration?
+
+# %%
+before = recorded["stages"][recorded["forgetting_settings"]["start"]]
+runs = recorded["forgetting"]
+moved = family_moves("after SFT on sums", before, [run["narrow"] for run in runs])
+moved += family_moves("restored by its earlier self", before, [run["restored"] for run in runs])
+moved = pd.DataFrame(moved)
+moved = moved[moved["metric"] != "over_refusal"]
+narrow = moved[moved["arm"] == "after SFT on sums"].set_index("metric")
+worst = narrow["points"].idxmin()
+after = moved[moved["arm"] != "after SFT on sums"].set_index("metric")
+plot_families(
+    moved,
+    f"{worst.capitalize()}: {narrow.loc[worst, 'points']:+.0f} points after SFT on sums, "
+    f"{after.loc[worst, 'points']:+.0f} once the earlier self has taught them again",
+)
+
+# %% [markdown]
+# SFT on sums teaches the sums and takes other things along: facts fall by 50 points on average (by 20 to 65, depending on the seed), and helpfulness by 23 (in one seed by 60, in another not at all). Twelve steps of eight answers with its earlier self bring facts to 10 points below the start and helpfulness to 8 below.
+# The sums survive: they lose less than a point. The seeds differ so much that none of these falls is conclusive with three of them. A side effect to watch is over-refusal, which isn't in the figure: it ends 8 points above the start (5, 15 and 5), also inconclusive. And the settings of this recipe weren't tuned, so a gentler SFT might have
+# had less to repair.
+#
+#
+# ## 10. When to use it
+#
+# - **You have a teacher that is better at the task and shares the tokenizer.** Without one, a verifier is what you have. With a tokenizer of its own, distillation needs an alignment of tokens (TRL's experimental GOLD trainer) or falls back on SFT.
+# - **The teacher is the ceiling.** Nothing here can make the student better than what scores it. RL can.
+# - **The student must sometimes be somewhere that the teacher understands.** If its answers are gibberish, the teacher's distribution at those positions means little. So start with SFT on the teacher's answers, and then distil.
+# - **The teacher reads every token.** With a teacher much larger than the student, that is the main cost. It's one forward pass over a finished answer, which is far cheaper than sampling from the teacher.
+#
+# ## Reading
+#
+# | read | for |
+# |---|---|
+# | Agarwal et al. 2023, *On-Policy Distillation of Language Models* (GKD, [2306.13649](https://arxiv.org/abs/2306.13649)) | the generalised loss that TRL implements, why the student's own samples matter, and its combination with RL |
+# | Gu et al. 2023, *MiniLLM* ([2306.08543](https://arxiv.org/abs/2306.08543)) | the case for the reverse KL, as a policy gradient that doesn't ignore the future |
+# | Thinking Machines 2025, *On-Policy Distillation* (a blog post) | the recipe with the sampled token's log-probability only, its cost against RL, and the restoration of a model that has forgotten |
+# | Qwen team 2025, *Qwen3 Technical Report* ([2505.09388](https://arxiv.org/abs/2505.09388)) | how a family of small models is made: off-policy first, then on-policy distillation, compared with RL |
+# | Kim & Rush 2016, *Sequence-Level Knowledge Distillation* ([1606.07947](https://arxiv.org/abs/1606.07947)) | the off-policy ancestor: train on what the teacher writes |
+#
+# ## Interview questions
+#
+# <details><summary>You have a verifier and a strong teacher. Which do you train with, and in which order?</summary>
+#
+# Distil first: the teacher's signal is dense, so it needs far fewer samples, and it also teaches where a verifier says nothing because every answer in the group is wrong. Then RL with the verifier, because the teacher is a ceiling and the verifier isn't. I'd watch the teacher's own accuracy on the prompts, and stop distilling where the
+# student has reached it.
+#
+# </details>
+# <details><summary>Why does the loss not differentiate through the sampling, and what is lost?</summary>
+#
+# The full gradient of the sequence-level reverse KL has a second part: an early token is also responsible for the later states that it leads to. TRL's loss, and the sampled-token advantage with a discount of 0, drop that part. What remains has low variance and, at the teacher's distribution, the same optimum for a student that can represent it. What
+# is lost is credit for steering away from states in which the student will do badly.
+#
+# </details>
+# <details><summary>A fine-tuned model has lost its instruction following. You have the checkpoint from before. What do you do?</summary>
+#
+# Distil on-policy from that checkpoint, on instruction prompts, after (or alternating with) the fine-tuning. No new labels are needed. I'd measure the new skill at the same time, because the old checkpoint doesn't have it and the restoration could take it away, and I'd compare with the cheap baseline of mixing old data into the fine-tuning.
+#
+# </details>

@@ -1,0 +1,125 @@
+"""The extras' figures: each takes a frame and returns a closed figure; titles are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from postlab.claims import INK, STAGE_COLOURS
+from postlab.show import GREY, PALE, draw_moves, headline, panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+ARM_COLOURS = {
+    "reverse KL": "#005f73", "forward KL": "#94602a", "GRPO": STAGE_COLOURS["grpo"],
+    "SFT": STAGE_COLOURS["sft"],
+}  # fmt: skip
+FAMILY_COLOURS = {
+    "arithmetic": INK, "lists": "#94602a", "facts": "#005f73", "helpfulness": STAGE_COLOURS["dpo"],
+    "safety": STAGE_COLOURS["sft"], "honesty": STAGE_COLOURS["cai"],
+}  # fmt: skip
+
+
+def plot_verdict(texts: Sequence[str], nats: Sequence[float]) -> Figure:
+    """Draw the KL from student to teacher at each token of one answer of the student's.
+
+    Args:
+        texts: the answer's tokens.
+        nats: the same number of KLs.
+    """
+    fig, (panel,) = panels(1, 1, (9, 2.9))
+    top = max(range(len(nats)), key=nats.__getitem__)
+    colours = [INK if i == top else PALE for i in range(len(nats))]
+    panel.bar(range(len(nats)), nats, color=colours)
+    panel.set_xticks(range(len(nats)), [text.replace("$", r"\$") for text in texts], size=11)
+    panel.set_ylabel("KL, nats", color=INK)
+    share = nats[top] / sum(nats)
+    return headline(
+        fig, f"Token {top + 1} of {len(nats)} gets {share:.0%} of the teacher's objection"
+    )
+
+
+def plot_curves(frame: pd.DataFrame, *, target: float = 0.95) -> Figure:
+    """Draw held-out accuracy against tokens and against compute, a line per method.
+
+    Args:
+        frame: rows with `arm`, `seed`, `tokens`, `passes` (thousands each) and `accuracy`; the row
+            at 0 tokens is the start.
+        target: the accuracy that the title asks for.
+    """
+    fig, both = panels(1, 2, (10, 3.9), sharey=True)
+    units = {
+        "tokens": "completion tokens trained on, thousands",
+        "passes": "compute: tokens through a model, thousands",
+    }
+    for panel, name in zip(both, units, strict=True):
+        for arm, runs in frame.groupby("arm", sort=False):
+            for _, run in runs.groupby("seed"):
+                panel.plot(
+                    run[name], run["accuracy"], color=ARM_COLOURS[arm], alpha=0.3, linewidth=1
+                )
+            mean = runs.groupby("step")[[name, "accuracy"]].mean()
+            panel.plot(
+                mean[name], mean["accuracy"], "--o" if arm == "forward KL" else "-o",
+                color=ARM_COLOURS[arm], linewidth=2.4,
+                markersize=4, label=arm,
+            )  # fmt: skip
+        panel.set_xlabel(units[name], color=INK)
+        panel.set_ylim(0, 1.03)
+    both[0].set_ylabel("held-out sums right", color=INK)
+    both[1].legend(frameon=False, fontsize=11, loc="lower right")
+    reached = []
+    for arm, runs in frame.groupby("arm", sort=False):
+        mean = runs.groupby("step")[["tokens", "accuracy"]].mean()
+        there = mean[mean["accuracy"] >= target]
+        reached.append(
+            f"{arm} {1000 * there['tokens'].iloc[0]:.0f}" if len(there) else f"{arm} never"
+        )
+    return headline(fig, f"Tokens until {target:.0%} are right: {', '.join(reached)}")
+
+
+def plot_families(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw how far each arm moved each family, with intervals over seeds.
+
+    Args:
+        frame: as `draw_moves` takes it; `metric` is one of `FAMILY_COLOURS`.
+        title: the finding.
+    """
+    rows = frame["arm"].nunique()
+    fig, (panel,) = panels(1, 1, (10, 0.95 * rows + 1.6))
+    draw_moves(panel, frame, FAMILY_COLOURS, 0.13)
+    panel.set_xlabel("points on held-out prompts, against the start; 95% intervals", color=INK)
+    return headline(fig, title)
+
+
+def plot_ratios(frame: pd.DataFrame) -> Figure:
+    """Draw the distribution of |log p - log q| per token, a line per sampler.
+
+    Args:
+        frame: rows with `sampler` and `log_ratio`, nats.
+    """
+    import numpy as np
+
+    fig, (panel,) = panels(1, 1, (9, 3.6))
+    edges = np.logspace(-6, 1, 43)
+    names = list(dict.fromkeys(frame["sampler"]))
+    shades = ["#94602a", "#005f73", STAGE_COLOURS["dpo"], STAGE_COLOURS["cai"], INK, GREY]
+    kls = {}
+    for name, colour in zip(names, shades, strict=False):
+        ratios = frame.loc[frame["sampler"] == name, "log_ratio"]
+        counts, _ = np.histogram(ratios.abs().clip(lower=1.1e-6), edges)
+        panel.step(
+            edges[:-1], counts / len(ratios), where="post", color=colour, linewidth=2, label=name
+        )
+        kls[name] = -ratios.mean()
+    panel.set_xscale("log")
+    panel.set(
+        xlabel="|log p \N{MINUS SIGN} log q| of a sampled token, nats", ylabel="share of tokens"
+    )
+    panel.legend(frameon=False, fontsize=11)
+    first, last = names[0], max(kls, key=kls.__getitem__)
+    return headline(
+        fig, f"KL per token: {kls[first]:.2g} nats with {first}, {kls[last]:.2g} with {last}"
+    )

@@ -1,0 +1,58 @@
+"""Schematics of the extras: who samples and who scores, and two copies of the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postlab.claims import INK
+from postlab.show import FROZEN, PHONE, arrow, box, canvas, note, tokens
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ANSWER = ("12+30", "=", "42", ", 42+15", "=", "58", "####", "58")
+BAD, FINE, LIKELY = "#f2b8a0", "#dcebe5", "#cfe0f1"
+
+
+def draw_who_scores() -> Figure:
+    """The same sum in three methods: who writes the answer, and which tokens get which signal."""
+    fig, axes = canvas(PHONE, 52, "A teacher's score says which token was wrong")
+    rows = (
+        ("SFT on the teacher's answers", "The teacher writes. Every token is a target.",
+         ("12+30", "=", "42", ", 42+15", "=", "57", "####", "57"), [LIKELY] * 8,
+         "dense, but about the teacher's mistakes, not the student's"),
+        ("GRPO with a verifier", "The student writes. The verifier reads the last number.",
+         ANSWER, [BAD] * 8, "one number for the answer: every token is blamed alike"),
+        ("On-policy distillation", "The student writes. The teacher scores each token.",
+         ANSWER, [FINE] * 5 + [BAD] + [FINE] * 2,
+         "dense, on the student's own answer: the slip is where it happened"),
+    )  # fmt: skip
+    for index, (name, who, texts, colours, signal) in enumerate(rows):
+        top = 2 + 17 * index
+        note(axes, (1, top), name, size=13, colour=INK, bold=True)
+        note(axes, (1, top + 3), who, size=11)
+        tokens(axes, (1, top + 5.2), texts, colours, size=11)
+        note(axes, (1, top + 11), signal, size=11, colour=INK)
+    return fig
+
+
+def draw_two_copies() -> Figure:
+    """The trainer's weights, the sampler's copy of them, and what goes to and fro."""
+    title = "The sampler's copy is never quite the policy that is trained"
+    fig, axes = canvas(PHONE, 39, title)
+    box(axes, (2, 3, 25, 11), "sampler\n$q$: int8, or\nsome steps old", fill=FROZEN)
+    box(axes, (43, 3, 25, 11), "trainer\n$p$: full precision,\nnewest weights")
+    arrow(axes, (43, 5.5), (27, 5.5), "copy", shift=(0, -1.6))
+    arrow(axes, (27, 11.5), (43, 11.5), "answers", shift=(0, -1.6))
+    note(axes, (2, 19), "one answer, scored by both copies:", size=12, colour=INK)
+    texts = ("12+30", "=", "42", ", 42+15", "=", "57")
+    row = tokens(axes, (13, 22), texts, ["white"] * 5 + [BAD], size=12)
+    note(axes, (2, 28.5), "log p \N{MINUS SIGN} log q", size=11)
+    for (x, _, _), text in zip(row, ("0", "0", ".01", "0", "0", "\N{MINUS SIGN}.4"), strict=True):
+        note(axes, (x, 28.5), text, size=11, colour=INK, centred=True)
+    note(
+        axes, (PHONE / 2, 34.5),
+        "Importance weight: p / q of the token.\nTruncated: at most C. Masked: 0 if it is above C.",
+        size=12, colour=INK, centred=True,
+    )  # fmt: skip
+    return fig
