@@ -1,9 +1,17 @@
 """Week 2, LoRA and QLoRA.
 
 - figures: the notebook's figures
+- pictures: its pictures of ideas
+- adapters: what its build does, checked; it imports torch, so it is loaded when it is needed
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
 
 from postlab import _doors
 from postlab.course.week02.figures import (
@@ -20,6 +28,7 @@ from postlab.course.week02.figures import (
 )
 
 __all__ = [
+    "check_adapters",
     "plot_block_error",
     "plot_codebook",
     "plot_first_step",
@@ -31,5 +40,27 @@ __all__ = [
     "plot_scalings",
     "plot_step_memory",
 ]
+
+
+def check_adapters(
+    inject: Callable[..., Any], merge: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Check the build of week 2: say what happened, and return two functions that are right.
+
+    Args:
+        inject: `inject(model, names, *, r, alpha)` freezes a model and puts adapters on the linear
+            layers whose names end in one of `names`, in place.
+        merge: `merge(model)` replaces each adapted layer by a plain nn.Linear, in place.
+    Returns:
+        The learner's functions if both are right, otherwise the reference's.
+    """
+    from postlab.course.week02 import adapters
+
+    outcome = adapters.examine(inject, merge)
+    for line in adapters.lines(outcome):
+        print(textwrap.fill(line, 100, subsequent_indent="  "))
+    right = outcome.status == "right"
+    return (inject, merge) if right else (adapters.inject, adapters.merge)
+
 
 _doors.publish(__name__)
