@@ -2,6 +2,7 @@
 
 - figures: the notebook's figures
 - pictures: its pictures of ideas
+- cost: what a training step of SmolLM2 takes
 - adapters: what its build does, checked; it imports torch, so it is loaded when it is needed
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from postlab import _doors
+from postlab.course.week02.cost import smol_step
 from postlab.course.week02.figures import (
     plot_block_error,
     plot_codebook,
@@ -26,9 +28,13 @@ from postlab.course.week02.figures import (
     plot_scalings,
     plot_step_memory,
 )
+from postlab.course.week02.pictures import draw_adapter, draw_memory, draw_nf4
 
 __all__ = [
     "check_adapters",
+    "draw_adapter",
+    "draw_memory",
+    "draw_nf4",
     "plot_block_error",
     "plot_codebook",
     "plot_first_step",
@@ -39,6 +45,7 @@ __all__ = [
     "plot_quality",
     "plot_scalings",
     "plot_step_memory",
+    "smol_step",
 ]
 
 

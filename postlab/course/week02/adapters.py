@@ -70,7 +70,9 @@ def examine(inject: Callable[..., Any], merge: Callable[..., Any]) -> Outcome:
     """Judge a learner's two functions; print nothing, raise nothing."""
     for name, function in (("inject", inject), ("merge", merge)):
         if not callable(function):
-            return Outcome("wrong", "not_a_function", f"`{name}` isn't a function: it is not called")
+            return Outcome(
+                "wrong", "not_a_function", f"`{name}` isn't a function: it is not called"
+            )
     try:
         return _trial(inject, merge)
     except Wrong as finding:
@@ -103,7 +105,7 @@ def _trial(inject: Callable[..., Any], merge: Callable[..., Any]) -> Outcome:
     )  # fmt: skip
 
 
-# --- the model, and what the learner makes of it ----------------------------------------------------
+# --- the model, and what the learner makes of it --------------------------------------------------
 
 
 @cache
@@ -143,7 +145,9 @@ def _done(result: Call, what: str) -> Any:
     """A call's value; an exception is a finding."""
     if result.error is not None:
         if isinstance(result.error, NotImplementedError) and what == "merge":
-            raise Wrong("merge_missing", "`inject` is right so far; `merge` is still to be written.")
+            raise Wrong(
+                "merge_missing", "`inject` is right so far; `merge` is still to be written."
+            )
         raise Wrong(f"raises_in_{what}", f"`{what}` raises {error(result)}.")
     return result.value
 
@@ -165,7 +169,7 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-# --- what is asked ----------------------------------------------------------------------------------
+# --- what is asked --------------------------------------------------------------------------------
 
 
 def _trained_parameters(model: nn.Module, base: nn.Module, own: Mapping[int, str]) -> None:
@@ -176,8 +180,8 @@ def _trained_parameters(model: nn.Module, base: nn.Module, own: Mapping[int, str
     if not new:
         raise Wrong(
             "nothing_injected",
-            "After `inject`, the model has no new trained parameter. Adapters must be nn.Parameters "
-            "(or layers) of modules that are put into the model itself, in place.",
+            "After `inject`, the model has no new trained parameter. Adapters must be "
+            "nn.Parameters (or layers) of modules that are put into the model itself, in place.",
         )
     if len(adapted) < len(targets):
         missing = next(name for name in targets if name not in adapted)
@@ -282,14 +286,15 @@ def _update(model: nn.Module, base: nn.Module) -> None:
         "scale_twice": ((ALPHA / R) ** 2, "that is alpha / r, applied twice"),
         "subtracted": (-ALPHA / R, "it has the right size and the wrong sign"),
     }
-    for code, (value, words) in known.items():
-        if math.isclose(factor, value, rel_tol=1e-3):
-            break
-    else:
-        code, words = "wrong_scale", "where does that come from?"
+    matches = [
+        (code, words)
+        for code, (value, words) in known.items()
+        if math.isclose(factor, value, rel_tol=1e-3)
+    ]
+    code, words = matches[0] if matches else ("wrong_scale", "where does that come from?")
     raise Wrong(
-        code, f"With r = {R} and alpha = {ALPHA}, your layer adds {factor:.4g} times the product of "
-        f"its two matrices, expected alpha / r = {ALPHA / R:g}: {words}.",
+        code, f"With r = {R} and alpha = {ALPHA}, your layer adds {factor:.4g} times the product "
+        f"of its two matrices, expected alpha / r = {ALPHA / R:g}: {words}.",
     )  # fmt: skip
 
 
@@ -308,8 +313,8 @@ def _scale(change: Tensor, matrices: list[nn.Parameter]) -> float | None:
     if not fits:
         raise Wrong(
             "not_recognised",
-            "What your layer adds has rank r or less, but it isn't a multiple of the product of its "
-            "two matrices. Work out one layer by hand: feed it torch.eye(in_features).",
+            "What your layer adds has rank r or less, but it isn't a multiple of the product of "
+            "its two matrices. Work out one layer by hand: feed it torch.eye(in_features).",
         )
     return factor
 
@@ -374,7 +379,9 @@ def _merged(
     names, theirs = dict(model.named_parameters()), dict(base.named_parameters())
     if names.keys() != theirs.keys():
         extra = sorted(names.keys() ^ theirs.keys())[0]
-        raise Wrong("other_parameters", f"After `merge`, `{extra}` is in only one of the two models.")
+        raise Wrong(
+            "other_parameters", f"After `merge`, `{extra}` is in only one of the two models."
+        )
     shapes = [n for n, p in names.items() if p.shape != theirs[n].shape]
     if shapes:
         raise Wrong("wrong_shape", f"After `merge`, `{shapes[0]}` has another shape than before.")
@@ -382,7 +389,9 @@ def _merged(
     gap, reach = (after - before).abs().max().item(), (before - at_start).abs().max().item()
     if gap <= CLOSE * reach:
         return gap
-    scale = f"Logits change by up to {gap:.2g} in the merge; the training moved them by {reach:.2g}."
+    scale = (
+        f"Logits change by up to {gap:.2g} in the merge; the training moved them by {reach:.2g}."
+    )
     weights = {name: model.get_submodule(name).weight.detach() - w for name, w in targets.items()}
     if all(not change.any() for change in weights.values()):
         raise Wrong("adapter_dropped", f"{scale} The merged layers hold the base's own weights.")
@@ -395,8 +404,9 @@ def _merged(
     ]
     if max(residues) < 1e-2 and max(factors) - min(factors) < 1e-2:
         raise Wrong(
-            "merge_scale", f"{scale} What you add to each weight is {factors[0]:.3g} times what the "
-            "adapter adds to the output: the scale is missing, or counted twice, or has a wrong sign.",
+            "merge_scale", f"{scale} What you add to each weight is {factors[0]:.3g} times "
+            "what the adapter adds to the output: is the scale missing, counted twice, or of the "
+            "wrong sign?",
         )  # fmt: skip
     square = [n for n in targets if n.endswith(NAMES[0])]
     if all((weights[n] - changes[n].T).norm() < 1e-2 * changes[n].norm() for n in square):
