@@ -310,7 +310,7 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab.scratch.nf4 import NF4
+from postlab.scratch.nf4 import NF4, quantize
 
 edge = 1 - (1 / 32 + 1 / 30) / 2  # at 1 the outermost quantile would be infinite
 left = torch.linspace(1 - edge, 0.5, 8, dtype=torch.float64)[:-1]
@@ -696,8 +696,6 @@ plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 # NBVAL_CHECK_OUTPUT
 import bitsandbytes.functional as bnb
 
-from postlab.scratch.nf4 import quantize
-
 
 def same(w):
     """Whether codes, constants and dequantised weights are the library's, bit for bit."""
@@ -768,7 +766,6 @@ rows = [
 
 # %%
 from postlab.course.week02 import plot_block_error
-from postlab.scratch.nf4 import quantize
 
 twice = quantize(weights, double_quant=True)
 rows.append(("NF4", 64, 8 * twice.nbytes / len(weights), error(twice.dequantize()), True))
@@ -988,8 +985,6 @@ plot_scalings(rates)
 import tempfile
 
 from peft import PeftModel
-
-from postlab.scratch.nf4 import quantize
 
 qlora, folder = live["qlora-16"], tempfile.mkdtemp()
 qlora.save_pretrained(folder)
