@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -93,7 +94,7 @@ def _trial(inject: Callable[..., Any], merge: Callable[..., Any]) -> Outcome:
     losses = _training(model, base, own, batch)
     before = _logits(model, batch)
     changes = {name: _change(model, base, name) for name in _targets(base)}
-    _done(call(lambda: merge(model), {}, positional=()), "merge")
+    _done(call(merge, {"model": model}, positional=("model",)), "merge")
     gap = _merged(model, base, changes, before, at_start, batch)
     _with_bias(inject, merge)
     count = sum(R * (w.shape[0] + w.shape[1]) for w in _targets(base).values())
@@ -134,7 +135,8 @@ def _injected(
     """
     model = copy.deepcopy(base)
     own = {id(p): name for name, p in model.named_parameters()}
-    result = call(lambda: inject(model, NAMES, r=R, alpha=ALPHA), {}, positional=())
+    inputs = {"model": model, "names": NAMES, "r": R, "alpha": ALPHA}
+    result = call(inject, inputs, positional=("model", "names"))
     if isinstance(result.error, NotImplementedError):
         return None, own
     _done(result, "inject")
@@ -161,8 +163,13 @@ def _logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
     result = call(forward, {}, positional=())
     if result.error is not None:
-        raise Wrong("raises_in_forward", f"The model no longer runs: {error(result)}.")
+        raise Wrong("raises_in_forward", f"The model no longer runs: {_named(result)}.")
     return result.value
+
+
+def _named(result: Call) -> str:
+    """An exception in words, without the line, which would be one of this module's."""
+    return error(replace(result, line=""))
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -177,6 +184,13 @@ def _trained_parameters(model: nn.Module, base: nn.Module, own: Mapping[int, str
     trained, targets = _trained(model), _targets(base)
     new = {name: p for name, p in trained.items() if id(p) not in own}
     adapted = [t for t in targets if any(name.startswith(f"{t}.") for name in new)]
+    added = [name for name, p in model.named_parameters() if id(p) not in own]
+    if added and not trained:
+        raise Wrong(
+            "adapters_frozen",
+            f"After `inject`, the model has new parameters, such as `{added[0]}`, but none of them "
+            "requires a gradient. Freeze the model before you add the adapters.",
+        )
     if not new:
         raise Wrong(
             "nothing_injected",
@@ -342,7 +356,7 @@ def _training(
     for _ in range(STEPS):
         result = call(step, {}, positional=())
         if result.error is not None:
-            raise Wrong("raises_in_training", f"A training step raises {error(result)}.")
+            raise Wrong("raises_in_training", f"A training step raises {_named(result)}.")
         losses.append(result.value)
         silent = [name for name, p in trained.items() if p.grad is None]
         if silent:
@@ -431,19 +445,23 @@ class _Toy(nn.Module):
 def _with_bias(inject: Callable[..., Any], merge: Callable[..., Any]) -> None:
     """A layer's bias is part of the frozen path and of the merged layer."""
     toy, x = _Toy(), torch.ones(2, 6)
-    outputs = [toy(x).detach()]
-    for what, change in (
-        ("inject", lambda: inject(toy, NAMES, r=2, alpha=4)),
-        ("merge", lambda: merge(toy)),
-    ):
-        _done(call(change, {}, positional=()), what)
-        outputs.append(_done(call(lambda: toy(x), {}, positional=()), "forward"))
-        if not torch.allclose(outputs[0], outputs[-1], atol=1e-5):
-            raise Wrong(
-                f"bias_in_{what}",
-                f"All is right without a bias. For a layer that has one, the output changes in "
-                f"`{what}`, though the adapter is still zero.",
-            )
+    expected = toy(x).detach()
+    inputs = {"model": toy, "names": NAMES, "r": 2, "alpha": 4}
+    _done(call(inject, inputs, positional=("model", "names")), "inject")
+    _same_output(toy, x, expected, "inject")
+    _done(call(merge, {"model": toy}, positional=("model",)), "merge")
+    _same_output(toy, x, expected, "merge")
+
+
+def _same_output(toy: nn.Module, x: Tensor, expected: Tensor, what: str) -> None:
+    result = call(lambda: toy(x), {}, positional=())
+    output = _done(replace(result, line=""), "forward")
+    if not torch.allclose(output, expected, atol=1e-5):
+        raise Wrong(
+            f"bias_in_{what}",
+            "All is right without a bias. For a layer that has one, the output changes in "
+            f"`{what}`, though the adapter is still zero.",
+        )
 
 
 def lines(outcome: Outcome) -> Iterator[str]:

@@ -66,6 +66,8 @@ def learner(how: str = ""):
             parent, _, last = name.rpartition(".")
             if last in names or (how == "others too" and last == "up_proj"):
                 setattr(model.get_submodule(parent), last, Layer(module, r, alpha, how))
+        if how == "frozen last":
+            model.requires_grad_(False)
 
     def merge(model):
         if how == "merge raises":
@@ -144,7 +146,8 @@ def test_right_ones_of_other_forms_pass_and_are_returned(functions, capsys):
 
 WRONG = {
     "nothing": "nothing_injected", "one name": "layers_missing", "others too": "other_layers",
-    "not frozen": "base_not_frozen", "a full matrix": "base_not_frozen",
+    "frozen last": "adapters_frozen", "not frozen": "base_not_frozen",
+    "a full matrix": "base_not_frozen",
     "one too many": "wrong_size", "both zero": "both_zero",
     "random start": "start_is_not_the_base", "base scaled": "frozen_path_changed",
     "no scale": "scale_missing", "alpha alone": "r_forgotten", "rslora": "rslora_scale",
@@ -169,4 +172,6 @@ def test_a_stub_is_not_attempted_and_the_reference_goes_on(capsys):
     assert check_adapters(stub, stub) == (adapters.inject, adapters.merge)
     assert "not attempted" in capsys.readouterr().out
     assert adapters.examine(learner()[0], stub).code == "merge_missing"
+    outcome = adapters.examine(*learner("merge raises"))
+    assert 'raise KeyError("a")' in outcome.message  # the learner's own line
     assert adapters.examine("inject", stub).code == "not_a_function"
