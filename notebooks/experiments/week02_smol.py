@@ -3,8 +3,8 @@
     python notebooks/experiments/week02_smol.py
 
 writes data/results/week02/smol.json; about 3 CPU minutes. The notebook runs the same function live
-under the profile smol. Every method has a process of its own. Its seconds are those of a machine
-that other programs used as well.
+under the profile smol. Every method has a process of its own. Other
+programs used the machine as well, so compare the processor's seconds, not those on the wall.
 
 Left out: quality, which a few steps can't show, and a GPU.
 """
