@@ -56,7 +56,7 @@ def inject(model: nn.Module, names: tuple[str, ...], *, r: int, alpha: float) ->
     for name, module in list(model.named_modules()):
         parent, _, last = name.rpartition(".")
         if last in names:
-            setattr(model.get_submodule(parent), last, LoRALinear(module, r=r, alpha=alpha))  # type: ignore[arg-type]
+            setattr(model.get_submodule(parent), last, LoRALinear(module, r=r, alpha=alpha))
 
 
 def merge(model: nn.Module) -> None:
@@ -406,7 +406,7 @@ def _merged(
     scale = (
         f"Logits change by up to {gap:.2g} in the merge; the training moved them by {reach:.2g}."
     )
-    weights = {name: model.get_submodule(name).weight.detach() - w for name, w in targets.items()}
+    weights = {name: _weight(model, name) - w for name, w in targets.items()}
     if all(not change.any() for change in weights.values()):
         raise Wrong("adapter_dropped", f"{scale} The merged layers hold the base's own weights.")
     factors = [
@@ -428,6 +428,10 @@ def _merged(
     raise Wrong(
         "merge_differs", f"{scale} Compare the merged weight of one layer with W + alpha/r B A."
     )
+
+
+def _weight(model: nn.Module, name: str) -> Tensor:
+    return dict(model.named_parameters())[f"{name}.weight"].detach()
 
 
 class _Toy(nn.Module):
