@@ -456,7 +456,7 @@ from postlab.tinyworld.tasks import heldout_suite
 
 @torch.no_grad()
 def measure(policy, reward, *, n, seed=0):
-    """Sampled replies to n held-out prompts a family: proxy, gold and KL from sft, as a frame."""
+    """A sampled reply to each of n held-out prompts per family: proxy, gold, KL from sft."""
     suite = [row for row in heldout_suite(n) if row["family"] in METRICS]
     draw = torch.Generator().manual_seed(seed)
     replies = sample(policy, asked(suite), eos=END, max_new_tokens=40, generator=draw)
