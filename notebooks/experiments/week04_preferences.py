@@ -64,10 +64,7 @@ def shared_cells(source: str) -> str:
 
 def notebook(code: str) -> dict[str, Any]:
     """The notebook's functions, with policy and tokenizer loaded."""
-    names: dict[str, Any] = {
-        "bradley_terry_loss": losses.bradley_terry_loss,
-        "dpo_loss": losses.dpo_loss,
-    }
+    names: dict[str, Any] = {"dpo_loss": losses.dpo_loss}
     exec(compile(code, str(NOTEBOOK), "exec"), names)  # our own source, as the notebook runs it
     names["sft"], names["tokenizer"] = names["load_sft"](shipped("sft"))
     names["END"] = names["end_of_turn"](names["tokenizer"])

@@ -81,11 +81,17 @@ def total_variation(p: Tensor, q: Tensor) -> float:
     return 0.5 * float((p - q).abs().sum())
 
 
-def comparisons(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """n random pairs as a Bradley-Terry judge decides them: winners (n,) and losers (n,)."""
+def comparisons(
+    n: int, generator: torch.Generator, *, rewards: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """n random pairs as a Bradley-Terry judge decides them: winners (n,) and losers (n,).
+
+    Args:
+        rewards: (9,), what the judge goes by; by default the world's.
+    """
     first = torch.randint(9, (n,), generator=generator)
     second = (first + torch.randint(1, 9, (n,), generator=generator)) % 9
-    rewards = torch.tensor(REWARDS)
+    rewards = torch.tensor(REWARDS) if rewards is None else rewards
     wins = torch.rand(n, generator=generator) < torch.sigmoid(rewards[first] - rewards[second])
     return first.where(wins, second), second.where(wins, first)
 

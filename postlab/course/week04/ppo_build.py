@@ -174,11 +174,14 @@ def judge_policy(step: Any) -> Verdict:
     probe = Probe(step)
     for code, holds, text in (
         ("still", probe.still, "one update doesn't move the policy at all. Is the new log-prob "
-         "computed outside torch.no_grad(), and do backward() and optimizer.step() follow?"),
+         "computed outside torch.no_grad(), and is it the first argument of clipped_policy_loss, "
+         "the only one that gets a gradient? Do backward() and optimizer.step() follow?"),
         ("zero_grad", probe.gradients_pile_up, "gradients of earlier updates are still in .grad: "
          "call optimizer.zero_grad() before backward()."),
+        ("no_scores", probe.ignores_scores, "with beta = 0 an update doesn't move the policy: the "
+         "scores have no effect."),
         ("reward_sign", probe.avoids_reward, "with beta = 0 an update makes rewarded replies LESS "
-         "likely: the sign of the policy's loss is wrong."),
+         "likely: the sign of the policy's loss is wrong, or its ratio is old / new."),
         ("reference_in_ratio", probe.reference_matters, "with beta = 0 the reference shouldn't "
          "matter, but another reference gives another update. Is your ratio policy / reference? "
          "It should be policy / old policy, the one that sampled."),
@@ -201,7 +204,7 @@ def judge_policy(step: Any) -> Verdict:
         text = (
             f"this is the closed form for beta = {beta:.2g} instead of {nine.BETA}. Compared with "
             f"the penalty, the score weighs {nine.BETA / beta:.2g} times what it should. Is it "
-            "added once, at the last token, and is the penalty there at every token?"
+            "added once, at the last token, and the penalty once at every token?"
         )
         return Verdict("other_beta", f"{far} Not yet: {text}")
     return Verdict("unknown", f"{far} The check doesn't recognise why.")
@@ -224,7 +227,6 @@ class Probe:
         beta: float,
         ref: Any = None,
         policy: Any = None,
-        value: float = 0.0,
         rows: Tensor | None = None,
         calls: int = 1,
         lr: float = 1e-4,
@@ -232,7 +234,6 @@ class Probe:
         """The changes of the policy's table and of the critic's weights, and both after them."""
         policy = policy or TableLM(3)
         critic = ValueHead(4)
-        nn.init.constant_(critic.linear.bias, value)
         before = policy.table.weight.detach().clone()
         optimizer = torch.optim.SGD([*policy.parameters(), *critic.parameters()], lr=lr)
         index = torch.arange(9) if rows is None else rows
@@ -242,7 +243,7 @@ class Probe:
                 ref=ref or self.world.start, beta=beta, optimizer=optimizer,
             )  # fmt: skip
         moved = policy.table.weight.detach() - before
-        weights = torch.cat([critic.linear.weight.flatten(), critic.linear.bias - value])
+        weights = torch.cat([critic.linear.weight.flatten(), critic.linear.bias])
         return moved / max(lr, 1e-12), weights.detach() / max(lr, 1e-12), policy, critic
 
     def still(self) -> bool:
@@ -257,6 +258,10 @@ class Probe:
             grad = policy.table.weight.grad
             sizes.append(0.0 if grad is None else float(grad.norm()))
         return sizes[0] > 0 and sizes[1] > 1.5 * sizes[0]
+
+    def ignores_scores(self) -> bool:
+        """Whether scores don't move the policy at beta 0."""
+        return float(self.update(self.world.rewards, beta=0.0)[0].abs().max()) < 1e-4
 
     def avoids_reward(self) -> bool:
         """Whether the expected reward falls at beta 0."""
@@ -274,11 +279,11 @@ class Probe:
 
     def critic_leak(self) -> bool:
         """Whether a critic that predicts every return exactly is changed nevertheless."""
-        flat = torch.full((9,), 0.5)
+        # At the reference, without scores, every return is 0, which is what a new critic predicts.
         same = TableLM(3)
         same.load_state_dict(self.world.start.state_dict())
         moved, failure = _attempt(
-            lambda: self.update(flat, beta=0.3, value=0.5, policy=same, lr=1e-2)[1]
+            lambda: self.update(torch.zeros(9), beta=0.3, policy=same, lr=1e-2)[1]
         )
         return failure is None and float(moved.abs().max()) > 1e-3
 

@@ -53,7 +53,7 @@ def test_a_calibration_names_the_share_and_the_worst_family():
         row | {"group": "all", "label": "all", "value": 0.8},
         row | {"group": "family", "label": "helpfulness", "value": 0.6},
         row | {"group": "family", "label": "safety", "value": 0.9},
-        row | {"group": "confidence", "label": 0, "value": 0.7, "said": 0.99},
+        row | {"group": "confidence", "label": 0, "value": 0.7, "stated": 0.99},
     ]
     said = title(figures.plot_calibration(pd.DataFrame(rows)))
     assert said.startswith("80% of held-out pairs") and "(50% to 95%), 60%" in said
