@@ -32,6 +32,7 @@ from _common import (
     adapter_hash,
     arm_key,
     command_line,
+    command_of,
     minutes,
     shipped,
     write_record,
@@ -151,6 +152,7 @@ def matched(arms: Arms, key: str, names: dict[str, Any]) -> None:
     write_record(
         __file__, TARGET.with_name("matched.json"), record, seeds=SEEDS,
         packages=("torch", "transformers", "peft"),
+        command=f"{command_of(__file__)} --matched yes",
         training_minutes=minutes(one["train_s"] for one in runs),
     )  # fmt: skip
 

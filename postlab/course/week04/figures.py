@@ -34,6 +34,7 @@ POLICY_NAMES = {
     "optimum": "closed form",
 }
 BETA_COLOURS = ("#882255", "#CC6677", "#999933", "#44AA99")  # from the smallest beta to the largest
+GREY = "#666666"
 MEASURED = {
     "proxy": "score of the reward model",
     "gold": "share of right replies",
@@ -262,20 +263,16 @@ def plot_matched(frame: pd.DataFrame, title: str) -> Figure:
     methods = ("ppo", "dpo")
     for panel, name in zip(places, ("gold", "kl"), strict=True):
         table = frame.pivot_table(index="seed", columns="method", values=name)
-        for seed, row in table.iterrows():
-            values = [row[method] for method in methods]
-            panel.plot((0, 1), values, color=PALE, linewidth=1.5, zorder=1)
-            panel.annotate(
-                f"seed {seed}", (1, values[1]), xytext=(9, 0), textcoords="offset points",
-                va="center", size=10.5, color="#777777",
-            )  # fmt: skip
+        for _, row in table.iterrows():
+            panel.plot((0, 1), [row[method] for method in methods], color=PALE, linewidth=1.5)
         for place, method in enumerate(methods):
             colour = POLICY_COLOURS[method]
             panel.plot([place] * len(table), table[method], "o", color=colour, markersize=8)
         panel.set_xticks((0, 1), [POLICY_NAMES[method] for method in methods], size=12)
-        panel.set(xlim=(-0.4, 1.5))
-        panel.set_title(MEASURED[name], loc="left", size=12.5, color=INK)
         panel.margins(y=0.15)
+        panel.set(xlim=(-0.4, 1.2))
+        _label_ends(panel, [(1, end, f"seed {seed}", GREY) for seed, end in table["dpo"].items()])
+        panel.set_title(MEASURED[name], loc="left", size=12.5, color=INK)
     return headline(fig, title)
 
 
