@@ -234,7 +234,7 @@ def plot_faults(frame: pd.DataFrame) -> Figure:
     shares = {fault: wilson(float((m > 0).sum()), len(m)) for fault, m in parts.items()}
     for place, (fault, share) in enumerate(shares.items()):
         _interval(left, place, vars(share), f"{share.value:.0%}")
-        bins = np.linspace(frame["margin"].min(), frame["margin"].max(), 28)
+        bins = np.linspace(frame["margin"].min(), frame["margin"].max(), 28).tolist()
         colour = (INK, "#CC6677")[place % 2]
         right.hist(parts[fault], bins, histtype="step", color=colour, linewidth=2, label=fault)
     left.axhline(0.5, color=PALE, linewidth=1)
