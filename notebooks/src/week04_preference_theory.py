@@ -321,7 +321,7 @@ week04.plot_ppo(log)
 # %% [markdown]
 # The score of the reward model rises. The other panels tell you how healthy the run is:
 #
-# - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It stays at or below 1 here. A KL that keeps growing is the first sign of trouble.
+# - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
 # - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. It falls to about 0.04 nats per token. Near zero, the policy always gives the same reply and can't discover a better one.
 # - **Clipped tokens** is the share of tokens whose gradient the clip removed. It stays below 3%. If it were 20% or more, the steps would be too large for the samples they are based on.
 # - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it
@@ -528,7 +528,7 @@ bars = {"ref": ref, "optimum": optimum, "ppo": by_samples}
 week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 
 # %% [markdown]
-# It arrives: in the stored run, 0.9% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends within 0.1%.
+# It arrives: in the stored run, 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
 #
 # Why so exactly, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the noise of sampling vanishes as the policy gets there.
 #
