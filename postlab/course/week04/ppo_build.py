@@ -30,6 +30,8 @@ from postlab.course.week04 import nine, ppo_reference
 from postlab.scratch.ppo import ValueHead
 from postlab.scratch.sampling import TableLM
 
+# Over ten seeds the reference stays within 0.018 and 0.0004 (data/results/week04/build.json). The
+# second has room for steps written otherwise: one update, no critic, whitening reach 0.01.
 REWARD_TOLERANCE = 0.03  # of the largest error of a reward
 POLICY_TOLERANCE = 0.02  # total variation
 STILL = 1e-7  # a table that moved less than this hasn't moved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from postlab.course.week04 import nine, ppo_build, ppo_reference
+from postlab.profile import data_dir
 from postlab.scratch import ppo
 
 SOURCE = Path(__file__).resolve().parents[3] / "notebooks/src/week04_preference_theory.py"
@@ -130,6 +132,13 @@ def test_the_check_hands_back_what_works(capsys):
     )
     printed = capsys.readouterr().out
     assert "✗ reward_model_step" in printed and "· ppo_step: not attempted" in printed
+
+
+def test_the_tolerances_hold_for_every_recorded_seed():
+    recorded = json.loads((data_dir() / "results" / "week04" / "build.json").read_text())
+    assert len(recorded["runs"]) >= 10
+    assert max(run["reward_error"] for run in recorded["runs"]) < ppo_build.REWARD_TOLERANCE
+    assert max(run["away"] for run in recorded["runs"]) < ppo_build.POLICY_TOLERANCE
 
 
 # --- core and deeper sections ---------------------------------------------------------------------
