@@ -7,7 +7,7 @@ this order:
 1. What one update does on a batch that holds every reply once, which makes it the exact gradient:
    does the policy move, and which way; does the penalty act; does the reference matter at beta 0;
    does the critic learn from anything but its own errors?
-2. Which other objective the end point is the optimum of: another beta, the reversed reward.
+2. Whether the end point is the closed form for another beta.
 
 A reason is named only if its own test shows it; otherwise the check says that it recognises nothing
 and gives the distance. How the steps are written plays no part, so one that differs from the
