@@ -638,7 +638,7 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 # ## 8. The same preferences on tinyworld
 #
 # On tinyworld neither assumption holds: there are 200 pairs, and both methods stop after 60 steps, long before they converge. So do they still end at the same place? To compare them fairly, they need the same $\beta$, the same pairs, the same learning rate and the same start. Here are three such runs of each at
-# $\beta = 1$, the smallest penalty at which PPO didn't collapse in section 4:
+# $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run:
 
 # %%
 matched = json.loads((data_dir() / "results" / "week04" / "matched.json").read_text())
