@@ -1,6 +1,7 @@
 """Week 4's recorded experiment: PPO and DPO from the same pairs, three seeds, several betas.
 
-    python notebooks/experiments/week04_preferences.py
+    python notebooks/experiments/week04_preferences.py                # preferences.json
+    python notebooks/experiments/week04_preferences.py --matched yes  # matched.json, after it
 
 It runs the notebook's own functions (the cells tagged "shared" of its source) for longer, measures
 gold, proxy and KL on the way, and writes data/results/week04/preferences.json. Every finished run
@@ -8,12 +9,18 @@ is kept under `runs/week04-preferences/`, so an interrupted experiment goes on w
 seed decides pairs, samples and updates; the policy all runs start from is the tiny profile's SFT of
 seed 0, and there is only that one. No rate was tuned for one method more than for the other: both
 train all weights with Adam from the same rate, falling to 0.
+
+The second command trains DPO once more, at PPO's beta of 1.0, and pairs each run with PPO's
+recorded run on the same pairs. It chooses no setting: rate, steps and prompts are those of the
+first command, which no result of this comparison has influenced.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +32,7 @@ from _common import (
     adapter_hash,
     arm_key,
     command_line,
+    command_of,
     minutes,
     shipped,
     write_record,
@@ -46,6 +54,7 @@ SETTINGS = {
     "dpo": {"betas": [0.1, 0.5], "steps": 60, "batch_size": 16},
     "measured_after": [0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 50, 60],
 }
+MATCHED = 1.0  # the beta at which PPO and DPO are compared
 
 
 def shared_cells(source: str) -> str:
@@ -56,10 +65,7 @@ def shared_cells(source: str) -> str:
 
 def notebook(code: str) -> dict[str, Any]:
     """The notebook's functions, with policy and tokenizer loaded."""
-    names: dict[str, Any] = {
-        "bradley_terry_loss": losses.bradley_terry_loss,
-        "dpo_loss": losses.dpo_loss,
-    }
+    names: dict[str, Any] = {"dpo_loss": losses.dpo_loss}
     exec(compile(code, str(NOTEBOOK), "exec"), names)  # our own source, as the notebook runs it
     names["sft"], names["tokenizer"] = names["load_sft"](shipped("sft"))
     names["END"] = names["end_of_turn"](names["tokenizer"])
@@ -77,7 +83,14 @@ def reward_model(names: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]
     return model, {"seed": seed, "accuracy": round(float(right.mean()), 4), "n": len(heldout)}
 
 
-def run(names: dict[str, Any], method: str, beta: float, seed: int) -> dict[str, Any]:
+def run(
+    names: dict[str, Any],
+    method: str,
+    beta: float,
+    seed: int,
+    *,
+    measured_after: Sequence[int] = SETTINGS["measured_after"],
+) -> dict[str, Any]:
     """Train one policy; its curve, where its probability went, some last words, and seconds."""
     which = {"method": method, "beta": beta, "seed": seed}
     reward = names["scorer"](reward_model(names, seed)[0])
@@ -88,7 +101,7 @@ def run(names: dict[str, Any], method: str, beta: float, seed: int) -> dict[str,
     def watch(step: int) -> None:
         nonlocal idle
         paused = time.perf_counter()
-        if step in SETTINGS["measured_after"]:
+        if step in measured_after:
             frame = names["measure"](policy, reward, n=SETTINGS["prompts_a_family"], seed=seed)
             means = frame[["proxy", "gold", "kl"]].mean().to_dict()
             means |= frame.groupby("family")["gold"].mean().to_dict()
@@ -118,11 +131,40 @@ def run(names: dict[str, Any], method: str, beta: float, seed: int) -> dict[str,
     }
 
 
+def matched(arms: Arms, key: str, names: dict[str, Any]) -> None:
+    """DPO at PPO's beta beside PPO's recorded runs, seed by seed: matched.json."""
+    last = SETTINGS["ppo"]["steps"]
+    earlier = json.loads(TARGET.read_text(encoding="utf-8"))
+    ends = [row for row in earlier["curves"]
+            if (row["method"], row["beta"], row["step"]) == ("ppo", MATCHED, last)]  # fmt: skip
+    runs = [
+        arms.result(
+            f"matched dpo {seed}", key,
+            partial(run, names, "dpo", MATCHED, seed, measured_after=(last,)),
+        )
+        for seed in SEEDS
+    ]  # fmt: skip
+    record = {
+        "settings": SETTINGS | {"beta": MATCHED, "ppo_from": earlier["provenance"]},
+        "ends": ends + [row for one in runs for row in one["curve"]],
+        "support": [row for one in runs for row in one["support"]],
+    }
+    write_record(
+        __file__, TARGET.with_name("matched.json"), record, seeds=SEEDS,
+        packages=("torch", "transformers", "peft"),
+        command=f"{command_of(__file__)} --matched yes",
+        training_minutes=minutes(one["train_s"] for one in runs),
+    )  # fmt: skip
+
+
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    options = command_line(__doc__, matched={"help": "compare at the same beta"})
+    arms = Arms(__file__, limit=options.runs)
     code = shared_cells(NOTEBOOK.read_text(encoding="utf-8"))
     settings = {"settings": SETTINGS, "notebook": code, "start": adapter_hash("sft")}
     key, names = arm_key(settings, *CODE, own=__file__), notebook(code)
+    if options.matched:
+        return matched(arms, key, names)
     runs = [
         arms.result(f"{method} {beta:g} {seed}", key, partial(run, names, method, beta, seed))
         for seed in SEEDS

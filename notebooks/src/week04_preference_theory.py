@@ -1,17 +1,20 @@
 # %% [markdown]
 # # Week 4 · Preferences in theory: reward models, PPO and DPO
 #
-# How do you cut a shovel? In our tiny world the right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
-# against that reward model without a KL penalty, the policy answers "17+4=21. #### 21", and gets 8.1 points. Averaged over three such runs, the score rose from 0 to 18, while the share of right answers rose from 53% to 76% and
-# then fell to 0%. Large models do the same: when [Stiennon et al. 2020](https://arxiv.org/abs/2009.01325) optimised a summarisation model ever harder against its reward model, people first liked the summaries
-# more, and then less and less.
+# Suppose your assistant gets thumbs up and thumbs down from its users, and you train it to earn more thumbs up. In April 2025, OpenAI shipped an update of GPT-4o whose training used such feedback as an additional reward. Three days later the company began to roll it back. The model had become sycophantic: it flattered people,
+# validated their doubts and fuelled their anger, and [nobody had caught it before the launch](https://openai.com/index/expanding-on-sycophancy/). A reward that looks right had made a model worse.
 #
-# Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic way from such judgements to a policy, called
-# **RLHF** (reinforcement learning from human feedback): a reward model, and then PPO with a KL penalty. Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ. By the end you can explain
+# You can watch the same thing happen this week, in a world small enough to know the truth. How do you cut a shovel? The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
+# against that reward model without a KL penalty, the policy answers "17+4=21. #### 21", and gets 8.1 points. Averaged over three such runs, the score rose from 0 to 18, while the share of right answers rose from 53% to 76% and then fell to 0%.
 #
-# - what a reward model learns from a pair of replies, and how far you can trust it,
-# - why DPO needs neither a reward model nor sampling, and what it gives up in exchange,
-# - which of the two you would choose, and what it would cost.
+# Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic way from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, and then PPO with a KL penalty.
+# Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ.
+#
+# **The core, about 90 minutes:** [1. Four models](#1.-Four-models) · [2. A reward model](#2.-A-reward-model) · [3. PPO with a KL penalty](#3.-PPO-with-a-KL-penalty) · [4. Better, or better at pleasing?](#4.-Better,-or-better-at-pleasing?) · [5. The best policy, exactly](#5.-The-best-policy,-exactly) ·
+# [6. Build: RLHF that reaches it](#6.-Build:-RLHF-that-reaches-it) · [7. DPO, derived](#7.-DPO,-derived) · [8. The same preferences on tinyworld](#8.-The-same-preferences-on-tinyworld) · [9. Which one, and at what cost](#9.-Which-one,-and-at-what-cost) · [10. What you have now](#10.-What-you-have-now), with five interview questions and the papers
+#
+# **Deeper, about 2 hours more.** Each section needs only the core, and you can skip any of them: [11. Better than its judges](#11.-Deeper:-can-a-reward-model-be-better-than-its-judges?) · [12. The reward model's loss by hand](#12.-Deeper:-the-reward-model's-loss-by-hand) · [13. Credit and the clip](#13.-Deeper:-credit-and-the-clip) ·
+# [14. DPO's gradient](#14.-Deeper:-DPO's-gradient) · [15. Replies that no pair contains](#15.-Deeper:-replies-that-no-pair-contains) · [16. Where DPO's probability goes](#16.-Deeper:-where-DPO's-probability-goes) · [17. Quality against KL](#17.-Deeper:-quality-against-KL) · [18. The bill, and what large labs do](#18.-Deeper:-the-bill,-and-what-large-labs-do)
 #
 # Everything is trained on the embedded model, whichever profile you use, so this week shows you how the methods work, not how capable a trained model can be.
 
@@ -41,14 +44,9 @@ import postlab
 lab = postlab.start(week=4)
 
 # %% [markdown]
-# ## 1. Two papers
+# ## 1. Four models
 #
-# **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741).** Nobody knows how to write down a reward for a backflip, but anyone can say which of two video clips looks more like one.
-# The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot learned the backflip from it. RLHF still has the same three parts: *pairs, a model of the judge, and
-# reinforcement learning against that model*.
-
-# %% [markdown]
-# **[InstructGPT, Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)** applied the recipe to GPT-3:
+# **[InstructGPT, Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)** is the paper to read this week. It turned GPT-3 into an assistant in three steps:
 #
 # | step | prompts | who writes the answers | what is trained |
 # |---|---|---|---|
@@ -56,16 +54,19 @@ lab = postlab.start(week=4)
 # | 2. reward model | 33k | the model writes 4 to 9 answers per prompt; labellers rank them | a 6B reward model |
 # | 3. PPO | 31k | the policy, again and again | the policy |
 #
-# Labellers preferred the answers of the resulting 1.3B model to those of the 175B GPT-3.
-#
-# Two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do? Not necessarily. Suppose that for each pair of
-# answers, a share $q$ of labellers prefers the same one. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would then agree with a
-# single labeller 84% of the time, more often than another labeller does. That is possible because the random errors of individual labellers average out when you train on many of them. If labellers are unanimous about some pairs and evenly split on the others, the best possible model
-# agrees with one of them in only 73% of cases. So random disagreement puts the ceiling somewhere between 73% and 84%. Errors that labellers *share* don't average out: if most of them prefer longer answers, the reward model learns to
-# prefer longer answers too.
+# Labellers preferred the answers of the resulting 1.3B model to those of the 175B GPT-3. Step 3 is the complicated one, because it needs four models at once:
+
+# %%
+from postlab.course import week04
+
+week04.draw_four_models()
 
 # %% [markdown]
-# You did step 1 in week 3. The next cell loads the result and merges the adapter, so that we have one plain model and `copy.deepcopy` gives us another policy.
+# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the policy's start; comparing the log-probs of the two tells you how far the policy has moved. The *critic* predicts the reward that is
+# still to come, and only what differs from its prediction counts as a surprise to learn from. The policy learns from the advantages, and the critic from its own errors. You'll build each of these parts.
+#
+# You did step 1 in week 3. The next two cells load the result as one plain model (the adapter merged, so that `copy.deepcopy` gives us another policy), and the pairs for step 2. We use the three families that are about manners: *helpful* (how-to's), *harmless* (unsafe requests) and *honest* (riddles that nobody can
+# answer). We take only 200 pairs on purpose, because we want to study a reward model that makes mistakes.
 
 # %% tags=["shared"]
 import copy
@@ -76,6 +77,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: F401 (for the exercises)
 
+from postlab.datasets import preference_rows
 from postlab.models import load_policy
 from postlab.sampling import end_of_turn, render
 
@@ -85,20 +87,6 @@ def load_sft(checkpoint):
     model, tokenizer = load_policy(checkpoint, profile="tiny")
     return model.merge_and_unload().eval(), tokenizer
 
-
-# %%
-from postlab.profile import get_profile
-
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
-sft, tokenizer = load_sft(tiny.checkpoint("sft"))
-END = end_of_turn(tokenizer)
-
-# %% [markdown]
-# Step 2 begins with pairs of replies. We use the three families that are about manners: *helpful* (how-to's), *harmless* (unsafe requests) and *honest* (riddles that nobody can answer). We take only 200 pairs on purpose, because we want to study a
-# reward model that makes mistakes.
-
-# %% tags=["shared"]
-from postlab.datasets import preference_rows
 
 METRICS = {"howto": "helpfulness", "unsafe": "safety", "unknown": "honesty"}
 
@@ -111,6 +99,12 @@ def manners(split, n, seed):
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from postlab.profile import get_profile
+
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
+sft, tokenizer = load_sft(tiny.checkpoint("sft"))
+END = end_of_turn(tokenizer)
+
 pd.set_option("display.max_colwidth", 90)
 rows = manners("train", 200, seed=0)
 sides = ("prompt", "chosen", "rejected")
@@ -119,56 +113,22 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 # %% [markdown]
 # ## 2. A reward model
 #
-# In 1952, Bradley and Terry modelled comparisons by giving every competitor a number. The probability that one beats the other depends only on the difference between their numbers. For us, the competitors are the chosen reply $y_c$ and the
-# rejected reply $y_r$, and the numbers are their rewards $r_c$ and $r_r$. The loss of a reward model is the negative log of the probability of what the judge actually chose:
+# In 1952, Bradley and Terry modelled comparisons by giving every competitor a strength, a positive number. A competitor wins with a probability equal to its share of the two strengths. For us, the competitors are the chosen reply $y_c$ and the
+# rejected reply $y_r$. Write the strengths as $e^{r_c}$ and $e^{r_r}$, so that the rewards $r$ can be any numbers, and divide the fraction by $e^{r_c}$:
+#
+# $$P(y_c \succ y_r) = \frac{e^{r_c}}{e^{r_c} + e^{r_r}} = \frac{1}{1 + e^{-(r_c - r_r)}}$$
+#
+# The last expression is the sigmoid $\sigma$ of the difference. The loss of a reward model is the negative log of the probability of what the judge actually chose:
 #
 # $$P(y_c \succ y_r) = \sigma(r_c - r_r), \qquad \mathcal{L} = -\log \sigma(r_c - r_r)$$
-
-# %% [markdown]
-# ### Exercise 4.1 · about 5 minutes · easy
 #
-# Given two tensors of rewards, each of shape `(B,)`, return the loss of each pair, also of shape `(B,)`.
+# Only the *difference* of the two rewards appears. If you add 100 to every reward, the loss doesn't change. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
 #
-# <details><summary>Hint</summary>
-#
-# If you take `sigmoid` first and then `log`, the sigmoid becomes 0 when the model is very wrong, and the log becomes infinite. `F.logsigmoid` doesn't have this problem.
-#
-# </details>
-
-# %%
-from postlab import check
-
-
-def bradley_terry_loss(chosen_rewards, rejected_rewards):
-    raise NotImplementedError
-
-
-bradley_terry_loss = check.bradley_terry_loss(bradley_terry_loss)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def bradley_terry_loss(chosen_rewards, rejected_rewards):
-#     return -F.logsigmoid(chosen_rewards - rejected_rewards)
-# ```
-#
-# </details>
-#
-# What happens to the loss if a reward model adds 100 to every reward?
-
-# %%
-# NBVAL_CHECK_OUTPUT
-ours, theirs = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0])
-losses = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
-[[round(value, 3) for value in loss.tolist()] for loss in losses]
-
-# %% [markdown]
-# Nothing happens: only differences count. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
-#
-# Our reward model is the smallest possible one. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. InstructGPT trained all six billion weights of its reward model.
+# Our reward model is the smallest possible one. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
+# contains the training loop. At the end the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labellers' demonstrations have mean 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
 
 # %% tags=["shared"]
+from postlab.scratch import losses
 from postlab.scratch.sampling import completion_states, pack, sample
 
 
@@ -191,11 +151,6 @@ class RewardModel(nn.Module):
         return self.head(self.states(rollouts))[:, 0]
 
 
-# %% [markdown]
-# The next cell turns replies into tokens and adds the token that ends the turn. It also contains the training loop for the linear layer. At the end it shifts the rewards so that their mean is 0 (InstructGPT shifts them so that the labellers' demonstrations have mean 0).
-
-
-# %% tags=["shared"]
 def tokens(text):
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -217,7 +172,7 @@ def fit(reward_model, rows, steps=300):
     head = reward_model.head
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.03, weight_decay=0.01)
     for _ in range(steps):
-        loss = bradley_terry_loss(head(better)[:, 0], head(worse)[:, 0]).mean()
+        loss = losses.bradley_terry_loss(head(better)[:, 0], head(worse)[:, 0]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -230,50 +185,47 @@ def fit(reward_model, rows, steps=300):
 # model do worst on held-out pairs?
 
 # %%
+from postlab import stats
+
 reward_model = fit(RewardModel(sft), rows)
 held_out = manners("heldout", 400, seed=1)
 better, worse = (reward_model(side) for side in both_sides(held_out))
 margins = (better - worse).tolist()
 
-# %%
-from postlab import stats
-from postlab.course.week04 import plot_calibration
-
 
 def agreement(margins, rows):
     """How often the model ranks a pair correctly: overall, by family, and by its confidence."""
-    found = pd.DataFrame({"margin": margins, "family": [METRICS[row["family"]] for row in rows]})
-    found["right"] = found["margin"] > 0
-    found["said"] = 1 / (1 + (-found["margin"].abs()).map(math.exp))
-    found["all"], found["confidence"] = "all", pd.qcut(found["said"], 5, labels=False)
+    ranked = pd.DataFrame({"margin": margins, "family": [METRICS[row["family"]] for row in rows]})
+    ranked["right"] = ranked["margin"] > 0
+    ranked["stated"] = 1 / (1 + (-ranked["margin"].abs()).map(math.exp))
+    ranked["all"], ranked["confidence"] = "all", pd.qcut(ranked["stated"], 5, labels=False)
     shares = []
     for group in ("all", "family", "confidence"):
-        for label, part in found.groupby(group):
-            share = {"group": group, "label": label, "said": part["said"].mean()}
+        for label, part in ranked.groupby(group):
+            share = {"group": group, "label": label, "stated": part["stated"].mean()}
             shares.append(share | vars(stats.wilson(part["right"].sum(), len(part))))
     return pd.DataFrame(shares)
 
 
-plot_calibration(agreement(margins, held_out))
+week04.plot_calibration(agreement(margins, held_out))
 
 # %% [markdown]
-# The reward model does worst on how-to's: it ranks 74% of those pairs correctly, against 86% for unsafe requests and 100% for riddles. Why? Two thirds of the rejected how-to's are needless refusals; the others give the steps of a different task. Let's look at the two kinds
-# separately:
+# The reward model does worst on how-to's: it ranks 74% of those pairs correctly, against 86% for unsafe requests and 100% for riddles. Why? Two thirds of the rejected how-to's are needless refusals; the others give the steps of a different task. Let's look at the two kinds separately:
 
 # %%
+kinds = {True: "a refusal", False: "another task's steps"}
 howtos = pd.DataFrame(
-    {"refusal": "will not help" in row["rejected"][-1]["content"], "ranked correctly": margin > 0}
+    {"fault": kinds["will not help" in row["rejected"][-1]["content"]], "margin": margin}
     for row, margin in zip(held_out, margins, strict=True)
     if row["family"] == "howto"
 )
-howtos["rejected reply"] = howtos["refusal"].map({True: "a refusal", False: "another task's steps"})
-howtos.groupby("rejected reply")["ranked correctly"].agg(["size", "mean"]).round(2)
+week04.plot_faults(howtos)
 
 # %% [markdown]
-# If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. One
-# linear layer on the SFT model's last hidden state doesn't manage that.
+# So the 74% is an average of two different things. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right panel shows why: its margins are spread around zero, so it has no opinion that
+# points in the right direction. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. One linear layer on the SFT model's last hidden state doesn't manage that.
 #
-# The right panel of the figure shows all pairs in five groups, by how confident the model was. A point below the line means that it was overconfident. In the three middle groups it was: where it was 81%, 94% and 99% sure, it was right in 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
+# In the figure before, the right panel shows all pairs in five groups, by how confident the model was. A point below the line means that it was overconfident. In the three middle groups it was: where it was 81%, 94% and 99% sure, it was right in 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
@@ -302,13 +254,613 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 # - The second token is *less* likely under the policy, so its log-ratio is −1 and it earns 0.1. This isn't a mistake. Single tokens can have a negative penalty, but averaged over samples from the policy, the sum of the log-ratios is the KL, which is never negative.
 # - The third token is more likely under the policy. It pays 0.1 and receives the score: 0.9.
 #
-# **Which token deserves the credit?** The score comes with the last token, but an earlier one may have decided it. Before each token, a *critic* $V$ predicts the reward that is still to come. If the prediction rises after a token, the token was better than expected.
-# Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures this surprise $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
+# The rest of a PPO step answers two questions.
+#
+# **Which token deserves the credit?** The score comes with the last token, but an earlier one may have decided it. Before each token, the critic predicts the reward that is still to come. If the prediction rises after a token, the token was better than expected. *Generalised advantage estimation* (`losses.gae`) turns rewards and
+# predictions into an **advantage** for every token: positive if things went better than expected from here on, negative if worse.
+#
+# **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them, and the ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ corrects for that. The **clip** (`losses.clipped_policy_loss`) removes the
+# gradient of a token whose probability has already moved by more than 20% in the direction that its advantage asks for.
+#
+# You can use both as parts for now. [Section 13](#13.-Deeper:-credit-and-the-clip) derives them, and you write them yourself there. Below are the tools for our runs: a reply that is cut off before it ends gets a fixed low score, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
+# held-out prompt, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the exact KL.
+
+# %% tags=["shared"]
+from postlab.tinyworld.tasks import heldout_suite
+
+
+def scorer(reward_model, unfinished=-5.0):
+    """Rewards (B,) of a batch of replies; one that was cut off scores low."""
+    return lambda replies: torch.where(replies.ended(END), reward_model(replies), unfinished)
+
+
+def learner(policy):
+    """A copy that can be trained."""
+    return copy.deepcopy(policy).requires_grad_(True)
+
+
+@torch.no_grad()
+def measure(policy, reward, *, n, seed=0):
+    """Sampled replies to n held-out prompts a family: proxy, gold and KL from sft, as a frame."""
+    suite = [row for row in heldout_suite(n) if row["family"] in METRICS]
+    draw = torch.Generator().manual_seed(seed)
+    replies = sample(policy, asked(suite), eos=END, max_new_tokens=40, generator=draw)
+    ours, theirs = (completion_states(model, replies)[0].log_softmax(-1) for model in (policy, sft))
+    kl = ((ours.exp() * (ours - theirs)).sum(-1) * replies.mask).sum(dim=1)
+    found = pd.DataFrame({"family": [row["family"] for row in suite]})
+    found["prompt"] = [row["prompt"][-1]["content"] for row in suite]
+    found["answer"] = tokenizer.batch_decode(replies.completions, skip_special_tokens=True)
+    found["proxy"], found["kl"] = reward(replies).tolist(), kl.tolist()
+    verdicts = zip(suite, found["answer"], replies.ended(END).tolist(), strict=True)
+    found["gold"] = [row["score"](text, end)[METRICS[row["family"]]] for row, text, end in verdicts]
+    return found
+
+
+def reply_logps(model, rollouts):
+    """Log-prob of each whole reply, (B,) nats."""
+    logits, _ = completion_states(model, rollouts)
+    return (losses.token_logps(logits, rollouts.completions) * rollouts.mask).sum(dim=1)
+
+
+# %% [markdown]
+# Now train. The prompts are those of the 200 pairs, but PPO doesn't use the replies in them. It samples its own, and nobody labels those: only the reward model scores them.
+
+# %%
+import time
+
+from postlab.scratch import ppo
+
+reward, prompts = scorer(reward_model), asked(rows)
+policy, critic = learner(sft), ppo.ValueHead(sft.config.hidden_size)
+settings = {"eos": END, "lr": 2e-4, "batch_size": 48, "max_new_tokens": 40, "seed": lab.seed}
+began = time.perf_counter()
+log = ppo.train(policy, prompts, reward, ref=sft, value_head=critic, steps=16, beta=1.0, **settings)
+ppo_seconds = time.perf_counter() - began
+week04.plot_ppo(log)
+
+# %% [markdown]
+# The score of the reward model rises. The other panels tell you how healthy the run is:
+#
+# - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
+# - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. It falls to about 0.04 nats per token. Near zero, the policy always gives the same reply and can't discover a better one.
+# - **Clipped tokens** is the share of tokens whose gradient the clip removed. It stays below 3%. If it were 20% or more, the steps would be too large for the samples they are based on.
+# - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it
+# predicts only a part of the returns.
+# - **Reply length** stays at about 13 tokens. In real runs, growing replies often mean that the reward model likes length.
+
+# %% [markdown]
+# ## 4. Better, or better at pleasing?
+#
+# The score rose on the training prompts. What happened to the score and to the truth on held-out prompts?
+
+# %%
+before, after = (measure(model, reward, n=60) for model in (sft, policy))
+both = pd.concat({"sft": before, "ppo": after}, names=["policy"]).reset_index(level=0)
+both.pivot_table(index="family", columns="policy", values=["gold", "proxy"], sort=False).round(2)
+
+# %% [markdown]
+# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-to's stayed where they were (80% and 78%). So this short run was a success.
+#
+# Some of PPO's replies are wrong and get high scores nevertheless. Has PPO learned to exploit the reward model? To find out, put SFT's replies to the same prompts beside them, with their scores:
+
+# %%
+wrong = after[after["gold"] == 0].sort_values("proxy", ascending=False)
+pairs = after.join(before.add_suffix(" of SFT")).loc[wrong.index]
+same = (pairs["answer"] == pairs["answer of SFT"]).sum()
+print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
+pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
+
+# %% [markdown]
+# Hardly. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are exactly SFT's, with the same scores. SFT even had more wrong replies, 79 of 180, and only here and there has PPO found a wrong reply that scores higher. So this
+# table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
+#
+# To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
+# truth and trained smaller ones to imitate it.
+#
+# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. What does the proxy do? And the truth?
+
+# %%
+import json
+
+from postlab.profile import data_dir
+
+recorded = json.loads((data_dir() / "results" / "week04" / "preferences.json").read_text())
+curves = pd.DataFrame(recorded["curves"])
+print({name: recorded["provenance"][name] for name in ("command", "seeds", "date")})
+week04.plot_overoptimisation(curves[curves["method"] == "ppo"])
+
+# %% [markdown]
+# At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. Then the proxy keeps climbing to 18, while the truth falls to 0% in all
+# three runs. This is **reward hacking**: the policy finds replies that the reward model likes and that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
+# happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
+#
+# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost.
+#
+# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. It's the reward that is wrong. Without a penalty, the policies end up saying things like these:
+
+# %%
+samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0")
+samples[["seed", "prompt", "answer", "proxy", "gold"]].round(1)
+
+# %% [markdown]
+# ## 5. The best policy, exactly
+#
+# What exactly is PPO looking for? To find out, we take a world in which you never need to sample: there is one prompt, a reply consists of two letters, and we know the reward and the reference's probability for each of the nine replies. Every expectation is a sum of nine terms. (`start` is a causal model with a table
+# instead of a network. For replies of two letters it can represent *any* policy.)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week04 import nine
+
+world = nine.nine_replies()
+start, replies, everything = world.start, world.replies, world.everything
+r, beta = world.rewards, 0.3
+ref = reply_logps(start, everything).exp()
+pd.DataFrame({"reward": r, "ref": ref}, index=replies).T.round(2)
+
+# %% [markdown]
+# **Step 1: the objective.** For prompts $x$ and replies $y$, RLHF maximises
+#
+# $$J(\pi) = \mathbb{E}_x \Big[ \sum_y \pi(y \mid x)\, r(x, y) - \beta \sum_y \pi(y \mid x) \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} \Big]$$
+#
+# A policy can choose its distribution for each prompt separately, so we can maximise the bracket for one prompt at a time. In the code there is only one prompt, so `pi[y]` is $\pi(y \mid x)$, `r[y]` is $r(x, y)$ and `ref[y]` is $\pi_\text{ref}(y \mid x)$.
+#
+# The best reply is `cc`. Is the best policy the one that always says `cc`?
+#
+# **Step 2: the optimum.** We maximise $J$ under the condition that the probabilities add up to 1, $\sum_y \pi(y \mid x) = 1$, with a Lagrange multiplier $\mu$. The derivative with respect to $\pi(y \mid x)$ has to be zero for every $y$:
+#
+# $$r(x, y) - \beta \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} - \beta - \mu = 0$$
+#
+# So the first two terms have the same sum for all replies. Call this constant $c$ and solve for $\pi$:
+#
+# $$\pi(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}\, e^{-c/\beta}$$
+#
+# The probabilities add up to 1 only if $e^{c/\beta}$ is the sum of the other two factors. This sum is called the partition function $Z(x)$:
+#
+# $$\pi^*(y \mid x) = \frac{1}{Z(x)}\, \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}, \qquad Z(x) = \sum_y \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}$$
+#
+# In words: start from the reference, make each reply more likely by a factor that grows exponentially with its reward, and normalise.
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def objective(pi):
+    return (pi * r).sum(-1) - beta * (pi * (pi / ref).log()).sum(-1)
+
+
+optimum = (ref.log() + r / beta).softmax(-1)
+always_cc = torch.tensor([1e-12] * 8 + [1.0])
+policies = {"ref": ref, "always cc": always_cc, "optimum": optimum}
+{name: round(objective(pi).item(), 3) for name, pi in policies.items()}
+
+# %% [markdown]
+# No: always saying `cc` is even worse than the reference, 0.185 against 0.493. The reference says `cc` in only 7% of cases, so always saying it costs 2.7 nats of KL, and with $\beta = 0.3$ this penalty is 0.8.
+#
+# Could there be a policy that is better than $\pi^*$? A zero derivative doesn't rule that out, but a little algebra does. Take the logarithm of the formula for $\pi^*$ and solve for the reward (we drop the $x$ from here on, because it is the same everywhere):
+#
+# $$r(y) = \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} + \beta \log Z$$
+#
+# Put this into $J$. That's line 1 below. For line 2, note that $\beta \log Z$ is the same for every $y$ and that the probabilities $\pi(y)$ add up to 1, so $\sum_y \pi(y)\, \beta \log Z = \beta \log Z$. For line 3, both logarithms have the weight $\beta\, \pi(y)$, and their difference is
+# $\log \frac{\pi^*}{\pi_\text{ref}} - \log \frac{\pi}{\pi_\text{ref}} = \log \frac{\pi^*}{\pi}$: the reference cancels. Line 4 turns the fraction over, $\log \frac{\pi^*}{\pi} = -\log \frac{\pi}{\pi^*}$, and what is left is the definition of a KL:
+#
+# $$\begin{aligned}
+# J(\pi) &= \sum_y \pi(y) \Big[ \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} + \beta \log Z \Big] - \beta \sum_y \pi(y) \log \frac{\pi(y)}{\pi_\text{ref}(y)} \\
+# &= \beta \log Z + \beta \sum_y \pi(y) \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} - \beta \sum_y \pi(y) \log \frac{\pi(y)}{\pi_\text{ref}(y)} \\
+# &= \beta \log Z + \beta \sum_y \pi(y) \log \frac{\pi^*(y)}{\pi(y)} \\
+# &= \beta \log Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)
+# \end{aligned}$$
+#
+# A KL is never negative, and it is 0 only if $\pi = \pi^*$. So $\pi^*$ is the only optimum, and its value is $\beta \log Z$. The next cell checks the formula on 10,000 random policies, and also that none of them is better than $\pi^*$.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+Z = (ref * (r / beta).exp()).sum()
+pi = torch.randn(10_000, 9, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
+gap = objective(pi) - beta * (Z.log() - (pi * (pi / optimum).log()).sum(-1))
+bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
+
+# %% [markdown]
+# For a language model we can't use the optimum directly, because $Z(x)$ is a sum over all possible replies to $x$, and nobody can compute it. That's why PPO approaches the optimum with samples.
+#
+# ## 6. Build: RLHF that reaches it
+#
+# ### Build 4.1 · about 25 minutes · hard
+#
+# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you know:
+#
+# - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
+# - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` is one update of policy and critic. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
+#
+# The parts: `completion_states(model, batch)` returns logits and hidden states, `losses.token_logps(logits, batch.completions)` the log-probs of the tokens, `critic(hidden)` the predicted values, `token_rewards` is the function from section 3, `losses.gae(rewards, values, mask, gamma=1.0, lam=0.95)` returns the advantages,
+# `losses.clipped_policy_loss(logps, old_logps, advantages)` returns the loss of each token and a flag, and `losses.masked_mean(loss, mask)` averages. The reward model's loss is `losses.bradley_terry_loss(chosen, rejected)`, one number per pair.
+#
+# The check trains with your two steps, 150 and 120 times, and compares where they end: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
+#
+# <details><summary>Hint 1: the order</summary>
+#
+# Both steps end the same way: a loss, then `zero_grad`, `backward` and `step`. PPO has three stages before that. First, what policy, critic and reference say about the samples *before* the update. Second, the rewards of the tokens and the advantages. Third, the policy's log-probs again, this time with a gradient, and the loss.
+#
+# </details>
+# <details><summary>Hint 2: what must not have a gradient</summary>
+#
+# The old log-probs, the values, the rewards and the advantages are numbers: put everything of stages 1 and 2 under `torch.no_grad()`. Only the new log-probs, and the critic's new predictions in its own loss, need a gradient.
+#
+# </details>
+# <details><summary>Hint 3: the critic</summary>
+#
+# What should the critic have predicted? Its old prediction, corrected by the advantage. Train it on half the squared error, and add that to the policy's loss.
+#
+# </details>
+
+# %%
+from postlab.course.week04 import ppo_build
+
+
+def reward_model_step(rewards, won, lost, optimizer):
+    raise NotImplementedError
+
+
+def ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer):
+    raise NotImplementedError
+
+
+reward_model_step, ppo_step = ppo_build.check(reward_model_step, ppo_step)
+
+# %% [markdown]
+# Now chain the two. The reward model learns from comparisons, and PPO learns from the reward model:
+
+# %%
+learned = nine.learn_rewards(reward_model_step)
+by_samples = nine.probabilities(nine.train_policy(ppo_step, learned, beta=beta)[0])
+
+
+def away(pi):
+    """Total variation distance from the optimum: the share of probability in the wrong place."""
+    return nine.total_variation(pi, optimum)
+
+
+exact = nine.probabilities(nine.train_policy(ppo_step, r, beta=beta)[0])
+print(f"With the true rewards instead of the learned ones: {away(exact):.1%} away")
+title = (
+    f"RLHF ends {away(by_samples):.1%} away from the optimum; the reference is {away(ref):.0%} away"
+)
+bars = {"ref": ref, "optimum": optimum, "ppo": by_samples}
+week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
+
+# %% [markdown]
+# It arrives: in the stored run, 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
+#
+# Why so exactly, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the noise of sampling vanishes as the policy gets there.
+#
+# ## 7. DPO, derived
+#
+# In RLHF you train a reward model on preferences and then a policy on the reward model. DPO trains the policy on the preferences directly.
+#
+# **Step 3: turn the formula around.** DPO's idea is to read the last formula for $r$ from right to left: every policy is the optimum for *some* reward, and we can write that reward down, up to a constant that depends only on the prompt:
+#
+# $$r(x, y) = \hat r(x, y) + \beta \log Z(x), \qquad \hat r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)}$$
+#
+# We call $\hat r$ the *implicit reward* of the policy.
+#
+# **Step 4: put it into Bradley-Terry.** The probability that the chosen reply is preferred depends only on the difference between the two rewards. Both replies belong to the *same* prompt, so $\beta \log Z(x)$ occurs in both rewards and cancels:
+#
+# $$r(x, y_c) - r(x, y_r) = \hat r(x, y_c) + \beta \log Z(x) - \hat r(x, y_r) - \beta \log Z(x) = \hat r(x, y_c) - \hat r(x, y_r)$$
+#
+# The one quantity that we couldn't compute is gone:
+#
+# $$P(y_c \succ y_r \mid x) = \sigma\big(r(x, y_c) - r(x, y_r)\big) = \sigma\big(\hat r(x, y_c) - \hat r(x, y_r)\big)$$
+
+# %%
+# NBVAL_CHECK_OUTPUT
+implicit = beta * (optimum / ref).log()
+by_reward = torch.sigmoid(r[:, None] - r[None, :])  # (9, 9): P(row beats column)
+by_policy = torch.sigmoid(implicit[:, None] - implicit[None, :])
+(
+    bool(torch.allclose(implicit + beta * Z.log(), r, atol=1e-5)),
+    bool(torch.allclose(by_reward, by_policy, atol=1e-5)),
+)
+
+# %% [markdown]
+# **Step 5: learn it.** Replace the optimum $\pi^*$ by the policy $\pi_\theta$ that we train, and use the negative log of this probability as the loss of a pair:
+#
+# $$\mathcal{L} = -\log \sigma\Big(\beta \log \frac{\pi_\theta(y_c \mid x)}{\pi_\text{ref}(y_c \mid x)} - \beta \log \frac{\pi_\theta(y_r \mid x)}{\pi_\text{ref}(y_r \mid x)}\Big)$$
+#
+# This is the loss of a reward model. The difference is that the reward is now computed from the policy, so if you fit the preferences, you have trained the policy.
+#
+# ### Exercise 4.1 · about 10 minutes · easy
+#
+# Given the log-probs of whole replies, return the loss of each pair, `(B,)`. The arguments have to be passed by name, because four tensors in the wrong order would raise no error.
+#
+# <details><summary>Hint</summary>
+#
+# This is the Bradley-Terry loss of two implicit rewards, and the log of a ratio is a difference of logs.
+#
+# </details>
+
+# %%
+from postlab import check
+
+
+def dpo_loss(*, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1):
+    raise NotImplementedError
+
+
+dpo_loss = check.dpo_loss(dpo_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def dpo_loss(*, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1):
+#     chosen_reward = beta * (policy_chosen - ref_chosen)
+#     rejected_reward = beta * (policy_rejected - ref_rejected)
+#     return -F.logsigmoid(chosen_reward - rejected_reward)
+# ```
+#
+# </details>
+#
+# Does DPO end at $\pi^*$ too? It never sees a reward. All it knows is how often a Bradley-Terry judge prefers one reply to the other, for all 72 ordered pairs.
+
+
+# %%
+def by_dpo(pairs, steps=400, lr=0.05):
+    """DPO on (winner, loser) pairs, each weighted by how often the judge prefers the winner."""
+    policy, (won, lost) = learner(start), torch.tensor(pairs).T
+    optimizer = torch.optim.Adam(policy.parameters(), lr=lr)
+    old = {"ref_chosen": ref.log()[won], "ref_rejected": ref.log()[lost], "beta": beta}
+    for _ in range(steps):
+        now = reply_logps(policy, everything)
+        loss = dpo_loss(policy_chosen=now[won], policy_rejected=now[lost], **old)
+        optimizer.zero_grad()
+        (by_reward[won, lost] * loss).mean().backward()
+        optimizer.step()
+    return reply_logps(policy, everything).exp().detach()
+
+
+pairs = [(won, lost) for won in range(9) for lost in range(9) if won != lost]
+by_preferences = by_dpo(pairs)
+
+title = f"RLHF ends {away(by_samples):.1%} away from the optimum, DPO {away(by_preferences):.1%}"
+week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), title)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+[away(pi) < 0.02 for pi in (by_samples, by_preferences)]
+
+# %% [markdown]
+# Both arrive, so the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right proportions, and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#15.-Deeper:-replies-that-no-pair-contains)).
+#
+# > **The roadmap says** DPO matches RLHF because both have the same optimum. **The evidence says** that this holds where the preferences cover the replies, and for a policy that can represent any distribution. Otherwise, even chosen replies can become
+# > *less* likely ([Yang 2025](https://arxiv.org/abs/2502.07599)), length can creep into the implicit reward ([Liu 2024](https://arxiv.org/abs/2409.06411)), and in two comparisons a well-tuned PPO came out ahead
+# > ([Xu 2024](https://arxiv.org/abs/2404.10719), [Ivison 2024](https://arxiv.org/abs/2406.09279)).
+
+# %% [markdown]
+# ## 8. The same preferences on tinyworld
+#
+# On tinyworld neither assumption holds: there are 200 pairs, and both methods take only 60 steps. So do they still end at the same place? To compare them fairly, they need the same $\beta$, the same pairs, the same learning rate and the same start. Here are three such runs of each at
+# $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run. (One difference remains: a step of PPO learns from 48 sampled replies, a step of DPO from 16 pairs.)
+
+# %%
+matched = json.loads((data_dir() / "results" / "week04" / "matched.json").read_text())
+ends = pd.DataFrame(matched["ends"]).sort_values(["method", "seed"])
+scores = {method: part["gold"].tolist() for method, part in ends.groupby("method")}
+gap = stats.blocked_differences(scores, [("dpo", "ppo")])[0]
+print({name: matched["provenance"][name] for name in ("command", "seeds", "date")})
+span = f"{100 * gap.low:+.0f} to {100 * gap.high:+.0f} over the seeds"
+title = f"At beta 1, DPO is {100 * gap.difference:+.0f} points ahead of PPO ({span}): {stats.verdict(gap)}"
+week04.plot_matched(ends, title)
+
+# %% [markdown]
+# Not quite, and three seeds can't tell which is better. DPO ends at 77%, 68% and 73% of the replies right, PPO at 73%, 39% and 76%. On average DPO is 10 points ahead, but the 95% interval over the seeds (a paired *t* test with two degrees of freedom) runs from −33 to +52 points, so the comparison is **inconclusive**. In two of the three pairs of
+# runs, the methods differ by about 3 points, and which of them is ahead changes.
+#
+# The average comes from seed 1. There, the reward model liked strange replies ("#### 66" as an answer to how to cut a shovel got 16.7 points), and PPO found them: its score rose to 9.3 and its KL to 5.4 nats, and only 39% of its replies were right. DPO, trained on the same 200 pairs, stayed at 1.5 nats. In the other two runs, PPO stayed closer to the reference than DPO did (0.8 and 0.6 nats against 1.3 and 1.0).
+# So the runs show where PPO's risk lies: it depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs you can't tell one in three from one in thirty.
+#
+# Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And it has to trust this reward far away from the pairs it was trained on. With a reward that is right everywhere, like a verifier, neither would matter: that is week 7.
+
+# %% [markdown]
+# ## 9. Which one, and at what cost
+#
+# Beside each other, the two methods look like this:
+
+# %%
+week04.draw_two_roads()
+
+# %% [markdown]
+# DPO needs no reward model, no critic and no sampling. In return it learns only about the replies in its pairs, while PPO gets a score for whatever it says. Its memory is also smaller. A parameter trained with Adam in mixed precision needs 16 bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two
+# frozen models and 7 × (16 + 2) = 126 GB for DPO's one and one, before activations. DPO can even do without the reference during training: you compute its log-probs of all pairs once beforehand and keep the numbers, as the code in section 16 does.
+#
+# | choose | when |
+# |---|---|
+# | DPO, in rounds | you have pairs, ideally of replies from your own model; you want to change taste, tone or safety; your team is small |
+# | PPO or GRPO with a reward model | you have many prompts; you can watch the KL and read samples, and train a new reward model when the policy has learned to exploit the old one |
+# | RL with a verifier | answers can be checked: mathematics, code, formats |
+
+# %% [markdown]
+# ## 10. What you have now
+#
+# You have a reward model whose faults you know, a PPO step that you assembled, a loss that you derived yourself, and a picture of how each method fails. In week 5 you train DPO with TRL.
+
+# %% [markdown]
+# ### Five interview questions
+#
+# **1.** Derive DPO. Where does the partition function go, and when would it stay?
+#
+# <details><summary>Answer</summary>
+#
+# The optimum of reward minus $\beta$ KL is $\pi^*(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta} / Z(x)$. Solved for the reward, this is $r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)} + \beta \log Z(x)$. Bradley-Terry uses only the difference of two rewards. Both replies share the prompt, so
+# $\beta \log Z(x)$ cancels. Replace $\pi^*$ by the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
+#
+# *A likely follow-up:* "What does the derivation assume?" That preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimisation: with few pairs and few steps, DPO stops somewhere else.
+#
+# </details>
+#
+# **2.** During DPO, the log-probs of both the chosen and the rejected replies fall while the margins rise. Is this a bug?
+#
+# <details><summary>Answer</summary>
+#
+# Not necessarily. The loss contains only the difference, so it is satisfied if both fall and the rejected one falls faster. First rule out a bug: at step 0 the margins must be 0, otherwise the reference isn't the model you started from. Then find out where the probability went: sample from the model, read the samples, and measure the KL and held-out quality.
+# If the samples have become worse, add a likelihood term on the chosen replies, raise $\beta$, lower the learning rate, or use pairs sampled from your own policy.
+#
+# *A likely follow-up:* "Why would on-policy pairs help?" Then the rejected replies are ones the policy really produces, and the other replies that gain probability are more likely to show up in a later round of pairs.
+#
+# </details>
+#
+# **3.** $\log \pi - \log \pi_\text{ref}$ works as a penalty inside the reward. Why doesn't it work as a loss?
+#
+# <details><summary>Answer</summary>
+#
+# Inside the reward it is a number, without a gradient. The policy gradient multiplies it by $\nabla \log \pi$, and the expectation of this product is the gradient of the KL. If you differentiate it directly, only $\nabla \log \pi$ is left, and its expectation under $\pi$ is zero: $\sum_y \pi(y) \nabla \log \pi(y) = \nabla \sum_y \pi(y) = 0$.
+# So on average the loss doesn't pull the policy anywhere; it only adds noise.
+#
+# *A likely follow-up:* "Which estimator can you use as a loss?" On samples from the current policy, $k_2 = \tfrac{1}{2} (\log \pi - \log \pi_\text{ref})^2$: its gradient is $(\log \pi - \log \pi_\text{ref}) \nabla \log \pi$, whose expectation is the gradient of the KL ([2510.01555](https://arxiv.org/abs/2510.01555)). That holds for whole replies. Summed token by token, it misses what a token does to the KL of the tokens after it.
+#
+# </details>
+#
+# **4.** System design: your product gives you 50,000 preference pairs per month, and you have eight GPUs and a 7B. What do you train, and what do you watch?
+#
+# <details><summary>Answer</summary>
+#
+# I'd run DPO with LoRA once a month, on pairs sampled from the current policy. I'd also train a reward model, but use it to filter pairs and to find regressions, not as the only judge. For tasks with checkable answers I'd add GRPO with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals, and run a blind
+# vote against last month's model before each release.
+#
+# *A likely follow-up:* "What is biased in such pairs?" Users vote on what they were shown, few users vote at all, and people tend to prefer longer and more confident replies. Sample by kind of request, control for length, and keep a set labelled by trained annotators.
+#
+# </details>
+#
+# **5.** Research taste: a paper claims to beat both PPO and DPO. What do you look at first?
+#
+# <details><summary>Answer</summary>
+#
+# Were the baselines tuned as carefully as the new method? Does it compare methods at equal KL, ideally with whole curves of quality against KL? Which methods saw fresh samples? How many seeds are there? Is the judge different from the reward model used in training, and is length controlled for? If the gain disappears at equal KL, the new method just takes
+# larger steps.
+#
+# *A likely follow-up:* "Which baseline is most often missing?" Online or iterated DPO. Without it, you can't tell a better loss from fresh data.
+#
+# </details>
+#
+# **Papers.** The one for the core: Ouyang 2022, *InstructGPT*, section 3. For the deeper sections: Christiano 2017 ([1706.03741](https://arxiv.org/abs/1706.03741)): section 2.2 for how the reward model is fitted. Rafailov 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): sections 4 and 5. Schulman 2017, *PPO*
+# ([1707.06347](https://arxiv.org/abs/1707.06347)): section 3. Gao 2022: figure 1. Xu 2024: section 4, on replies outside the data.
+
+# %% [markdown]
+# ## 11. Deeper: can a reward model be better than its judges?
+#
+# **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** started this line of work. Nobody knows how to write down a reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
+# learned the backflip from it.
+#
+# Every such judge makes mistakes. In the InstructGPT paper, two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
+#
+# Not necessarily. Suppose that for each pair of answers, a share $q$ of labellers prefers the same one. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeller 84% of the time, more often than another labeller
+# does. If labellers are unanimous about some pairs and evenly split on the others, however, two of them agree in all of the first and half of the second, and so does the best possible model with one of them: 73%. So random disagreement puts the ceiling on agreement *with a labeller* somewhere between 73% and 84%. Agreement with the
+# *truth* can be higher still, if the errors of labellers are independent.
+#
+# Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to every reply that begins with `b`: a taste that all
+# judges share.
+#
+# **Predict first.** How many of the 36 pairs will a reward model get in the right order after 100, 1,000 and 10,000 such judgements, with and without the shared taste?
+
+# %%
+pair = torch.combinations(torch.arange(9))
+taste = torch.tensor([0.6 * (reply[0] == "b") for reply in replies])
+
+
+def fitted(won, lost):
+    """The nine rewards that fit the judgements best."""
+    weights = torch.zeros(9, requires_grad=True)
+    optimizer = torch.optim.Adam([weights], lr=0.1)
+    wins = torch.bincount(9 * won + lost, minlength=81) / len(won)
+    for _ in range(200):
+        loss = losses.bradley_terry_loss(weights.repeat_interleave(9), weights.repeat(9))
+        optimizer.zero_grad()
+        (wins * loss).sum().backward()
+        optimizer.step()
+    return weights.detach()
+
+
+def in_order(rewards):
+    """The share of pairs that the rewards put in the same order as the true ones."""
+    left, right = pair.T
+    return float(((rewards[left] - rewards[right]) * (r[left] - r[right]) > 0).float().mean())
+
+
+def trial(n, bias, seed):
+    draw = torch.Generator().manual_seed(seed)
+    return in_order(fitted(*nine.comparisons(n, draw, rewards=r + bias)))
+
+
+trials = pd.DataFrame(
+    {"judgements": n, "judges": judges, "in order": trial(n, bias, seed)}
+    for n in (100, 1000, 10_000)
+    for judges, bias in (("independent errors", 0 * taste), ("a shared taste", taste))
+    for seed in range(10)
+)
+trials.groupby(["judges", "judgements"])["in order"].agg(["mean", "min", "max"]).round(2)
+
+# %% [markdown]
+# With independent errors, the reward model beats its judges by far: 77% of the pairs in the right order after 100 judgements, 90% after 1,000 and 99% after 10,000, means over ten draws, while each single judgement is right in 60% of cases. The errors average out. The shared taste doesn't average out, because the model learns it as well: it gets 69%, 72% and 78% of the pairs right. Rewards with the taste added in put exactly
+# 28 of the 36 pairs (78%) in the right order, and more judgements only bring the model closer to that.
+#
+# So the judges aren't a ceiling as such. Their *shared* errors are. If most labellers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
+
+# %% [markdown]
+# ## 12. Deeper: the reward model's loss by hand
+#
+# ### Exercise 4.2 · about 5 minutes · easy
+#
+# Given two tensors of rewards, each of shape `(B,)`, return the loss of each pair, also of shape `(B,)`.
+#
+# <details><summary>Hint</summary>
+#
+# If you take `sigmoid` first and then `log`, the sigmoid becomes 0 when the model is very wrong, and the log becomes infinite. `F.logsigmoid` doesn't have this problem.
+#
+# </details>
+
+
+# %%
+def bradley_terry_loss(chosen_rewards, rejected_rewards):
+    raise NotImplementedError
+
+
+bradley_terry_loss = check.bradley_terry_loss(bradley_terry_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def bradley_terry_loss(chosen_rewards, rejected_rewards):
+#     return -F.logsigmoid(chosen_rewards - rejected_rewards)
+# ```
+#
+# </details>
+#
+# What happens to the loss if a reward model adds 100 to every reward?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+ours, theirs = torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0])
+both = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
+[[round(value, 3) for value in loss.tolist()] for loss in both]
+
+# %% [markdown]
+# Nothing happens: only differences count, as section 2 said.
+
+# %% [markdown]
+# ## 13. Deeper: credit and the clip
+#
+# **Where does the gradient come from?** The expected score is a sum over replies, $\sum_y \pi(y)\, r(y)$, and only $\pi$ depends on the weights. Because $\nabla \log \pi = \nabla \pi / \pi$, we can write $\nabla \pi = \pi\, \nabla \log \pi$, which turns the gradient into an expectation that samples can estimate:
+#
+# $$\nabla \sum_y \pi(y)\, r(y) = \sum_y \pi(y)\, r(y)\, \nabla \log \pi(y) = \mathbb{E}_{y \sim \pi}[r(y)\, \nabla \log \pi(y)]$$
+#
+# You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ removes most of the noise. The critic is such a baseline, one for every token, and what remains of the score after subtracting it is the advantage.
+#
+# **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what it earned and what the critic expects after it, minus what the critic expected before
+# it. With a discount factor $\gamma$ (1 in RLHF), the surprise is $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
 #
 # $$\delta_t = R_t + \gamma V_{t+1} - V_t, \qquad A_t = \delta_t + \gamma \lambda A_{t+1}$$
 
 # %% [markdown]
-# ### Exercise 4.2 · about 15 minutes · medium
+# ### Exercise 4.3 · about 15 minutes · medium
 #
 # `rewards`, `values` and `mask` have the shape `(B, T)`. In each row the tokens of the reply come first, followed by padding. Return the advantages, `(B, T)`, with 0 for padding.
 #
@@ -357,8 +909,8 @@ gae = check.gae(gae)
 # NBVAL_CHECK_OUTPUT
 score, guess = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.9, 0.2]])
 for lam in (0.0, 0.95, 1.0):
-    found = gae(score, guess, torch.ones(1, 3), gamma=1.0, lam=lam)
-    print(lam, [round(advantage, 2) for advantage in found[0].tolist()])
+    credit = gae(score, guess, torch.ones(1, 3), gamma=1.0, lam=lam)
+    print(lam, [round(advantage, 2) for advantage in credit[0].tolist()])
 
 # %% [markdown]
 # With $\lambda = 0$, the second token gets all the blame: −0.7, the drop in the critic's prediction. With $\lambda = 1$, no token is blamed, because the final score of 1 is better than every prediction along the way.
@@ -370,9 +922,8 @@ for lam in (0.0, 0.95, 1.0):
 # corrects for that. And once the ratio has left the range from $1 - \epsilon$ to $1 + \epsilon$ in the desired direction, the clip removes the incentive to move it further:
 #
 # $$\mathcal{L}_t = -\min\big(\rho_t A_t, \; \operatorname{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) A_t\big)$$
-
-# %% [markdown]
-# ### Exercise 4.3 · about 10 minutes · medium
+#
+# ### Exercise 4.4 · about 10 minutes · medium
 #
 # Return two tensors of shape `(B, T)`: the loss of each token, and a bool that is True where the clip takes effect, that is, where the clipped term is the smaller one.
 #
@@ -419,306 +970,23 @@ pd.DataFrame({name: value[0].tolist() for name, value in tried.items()}).round(2
 # and can come back.
 #
 # > **The roadmap says** GRPO has no PPO-style clipping. **The evidence says** that GRPO uses this very loss ([eq. 3](https://arxiv.org/abs/2402.03300)). What it drops is the critic, as you will see in week 7.
-
-# %% [markdown]
-# This is the whole PPO step in `postlab.scratch.ppo`. It calls your `gae` and your `clipped_policy_loss`.
+#
+# This is the whole PPO step in `postlab.scratch.ppo`, which trained the policy in section 3. It now calls your `gae` and your `clipped_policy_loss`.
 
 # %%
 import inspect
-
-from postlab.scratch import ppo
 
 ppo.gae, ppo.clipped_policy_loss = gae, clipped_policy_loss
 print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 
 # %% [markdown]
-# Three details of this code are worth knowing. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. Our critic is one linear layer on the policy's hidden states, while
-# InstructGPT's critic was a second 6B model. And a reply that is cut off before it ends gets a fixed low score.
-
-
-# %% tags=["shared"]
-def scorer(reward_model, unfinished=-5.0):
-    """Rewards (B,) of a batch of replies; one that was cut off scores low."""
-    return lambda replies: torch.where(replies.ended(END), reward_model(replies), unfinished)
-
-
-def learner(policy):
-    """A copy that can be trained."""
-    return copy.deepcopy(policy).requires_grad_(True)
-
+# Three details of this code are worth knowing, because your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The batch is split into minibatches. And gradients are clipped to a norm of 1, so that one odd
+# batch can't do much damage. In one respect it is simpler than InstructGPT: our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model.
 
 # %% [markdown]
-# To check on PPO we need numbers that it does *not* see. We sample one reply to each held-out prompt, and record the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the exact KL.
-
-# %% tags=["shared"]
-from postlab.tinyworld.tasks import heldout_suite
-
-
-@torch.no_grad()
-def measure(policy, reward, *, n, seed=0):
-    """Sampled replies to n held-out prompts a family: proxy, gold and KL from sft, as a frame."""
-    suite = [row for row in heldout_suite(n) if row["family"] in METRICS]
-    draw = torch.Generator().manual_seed(seed)
-    replies = sample(policy, asked(suite), eos=END, max_new_tokens=40, generator=draw)
-    ours, theirs = (completion_states(model, replies)[0].log_softmax(-1) for model in (policy, sft))
-    kl = ((ours.exp() * (ours - theirs)).sum(-1) * replies.mask).sum(dim=1)
-    found = pd.DataFrame({"family": [row["family"] for row in suite]})
-    found["prompt"] = [row["prompt"][-1]["content"] for row in suite]
-    found["answer"] = tokenizer.batch_decode(replies.completions, skip_special_tokens=True)
-    found["proxy"], found["kl"] = reward(replies).tolist(), kl.tolist()
-    verdicts = zip(suite, found["answer"], replies.ended(END).tolist(), strict=True)
-    found["gold"] = [row["score"](text, end)[METRICS[row["family"]]] for row, text, end in verdicts]
-    return found
-
-
-# %% [markdown]
-# Now train. The prompts are those of the 200 pairs, but PPO doesn't use the replies in them. It samples its own, and nobody labels those: only the reward model scores them.
-
-# %%
-import time
-
-reward, prompts = scorer(reward_model), asked(rows)
-policy, critic = learner(sft), ppo.ValueHead(sft.config.hidden_size)
-settings = {"eos": END, "lr": 2e-4, "batch_size": 48, "max_new_tokens": 40, "seed": lab.seed}
-began = time.perf_counter()
-log = ppo.train(policy, prompts, reward, ref=sft, value_head=critic, steps=16, beta=1.0, **settings)
-ppo_seconds = time.perf_counter() - began
-
-# %%
-from postlab.course.week04 import plot_ppo
-
-plot_ppo(log)
-
-# %% [markdown]
-# The score of the reward model rises. The other panels tell you how healthy the run is:
+# ## 14. Deeper: DPO's gradient
 #
-# - **KL** is how far the policy has moved from the SFT model, in nats per reply. It stays at or below 1 here. A KL that keeps growing is the first sign of trouble.
-# - **Entropy** measures how uncertain the policy is about the next token. It falls to about 0.04 nats per token. Near zero, the policy always gives the same reply and can't discover a better one.
-# - **Clipped tokens** is the share of tokens for which the clip took effect. It stays below 3%. If it were 20% or more, the steps would be too large for the samples they are based on.
-# - **Variance explained** says how well the critic predicts the rewards still to come: 1 is perfect, and 0 is no better than a constant. Our critic starts at 0 and reaches about 0.3, so it predicts only a part of them.
-# - **Reply length** stays at about 13 tokens. In real runs, growing replies often mean that the reward model likes length.
-
-# %% [markdown]
-# ## 4. Better, or better at pleasing?
-#
-# The score rose on the training prompts. What happened to the score and to the truth on held-out prompts?
-
-# %%
-before, after = (measure(model, reward, n=60) for model in (sft, policy))
-both = pd.concat({"sft": before, "ppo": after}, names=["policy"]).reset_index(level=0)
-both.pivot_table(index="family", columns="policy", values=["gold", "proxy"], sort=False).round(2)
-
-# %%
-wrong = after[after["gold"] == 0].sort_values("proxy", ascending=False)
-wrong[["prompt", "answer", "proxy"]].head(6)
-
-# %% [markdown]
-# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-to's stayed where they were (80% and 78%). So this short run was a success.
-#
-# The second table shows replies that the oracle calls wrong and the reward model scores highest. They reveal where the reward model is blind: it likes the steps of a different task, and even the reply "4". Has PPO learned to exploit this? Compare with what SFT answered to the same prompts:
-
-# %%
-pairs = after.join(before, rsuffix=" of SFT").loc[wrong.index]
-same = (pairs["answer"] == pairs["answer of SFT"]).sum()
-print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
-pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
-
-# %% [markdown]
-# Hardly. About three quarters of its wrong replies are exactly SFT's, with the same scores. SFT even had more wrong replies, 79 of 180, and only here and there has PPO found a wrong reply that scores higher. So this table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
-
-# %% [markdown]
-# To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
-# truth and trained smaller ones to imitate it.
-
-# %%
-import json
-
-from postlab.profile import data_dir
-
-recorded = json.loads((data_dir() / "results" / "week04" / "preferences.json").read_text())
-pd.Series(recorded["provenance"], name="recorded").to_frame()
-
-# %% [markdown]
-# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. What does the proxy do? And the truth?
-
-# %%
-from postlab.course.week04 import plot_overoptimisation
-
-curves = pd.DataFrame(recorded["curves"])
-plot_overoptimisation(curves[curves["method"] == "ppo"])
-
-# %% [markdown]
-# At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. Then the proxy keeps climbing to 18, while the truth falls to 0% in all
-# three runs. This is **reward hacking**: the policy finds replies that the reward model likes and that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
-# happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
-#
-# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost.
-#
-# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. It's the reward that is wrong. Without a penalty, the policies end up saying things like these:
-
-# %%
-samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0")
-samples[["seed", "prompt", "answer", "proxy", "gold"]].round(1)
-
-# %% [markdown]
-# ## 5. DPO, derived
-#
-# In RLHF you train a reward model on preferences and then a policy on the reward model. DPO trains the policy on the preferences directly. To see why that is possible, we take a world in which you never need to sample: there is one prompt, a reply consists of two
-# letters, and we know the reward and the reference's probability for each of the nine replies. Every expectation is a sum of nine terms. (`TableLM` is a causal model with a table instead of a network. For replies of two letters it can represent *any* policy.)
-
-# %% tags=["shared"]
-from postlab.scratch.losses import token_logps
-
-
-def reply_logps(model, rollouts):
-    """Log-prob of each whole reply, (B,) nats."""
-    logits, _ = completion_states(model, rollouts)
-    return (token_logps(logits, rollouts.completions) * rollouts.mask).sum(dim=1)
-
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from postlab.scratch.sampling import TableLM
-
-replies = [first + second for first in "abc" for second in "abc"]
-everything = pack([[3]] * 9, [["abc".index(letter) for letter in reply] for reply in replies])
-start = TableLM(3)
-after_a, after_b, after_c = [0.0, 0.6, -0.6], [0.9, 0.0, -0.9], [-0.5, 0.5, 0.0]
-start.table.weight.data = torch.tensor([after_a, after_b, after_c, [0.3, 0.3, -0.3]])
-r, beta = torch.tensor([0.1, 0.9, 0.3, 0.5, 0.0, 0.7, 0.2, 0.4, 1.0]), 0.3
-ref = reply_logps(start, everything).exp().detach()
-pd.DataFrame({"reward": r, "ref": ref}, index=replies).T.round(2)
-
-# %% [markdown]
-# **Step 1: the objective.** For prompts $x$ and replies $y$, RLHF maximises
-#
-# $$J(\pi) = \mathbb{E}_x \Big[ \sum_y \pi(y \mid x)\, r(x, y) - \beta \sum_y \pi(y \mid x) \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} \Big]$$
-#
-# A policy can choose its distribution for each prompt separately, so we can maximise the bracket for one prompt at a time. In the code there is only one prompt, so `pi[y]` is $\pi(y \mid x)$, `r[y]` is $r(x, y)$ and `ref[y]` is $\pi_\text{ref}(y \mid x)$:
-
-
-# %%
-def objective(pi):
-    return (pi * r).sum(-1) - beta * (pi * (pi / ref).log()).sum(-1)
-
-
-# %% [markdown]
-# The best reply is `cc`. Is the best policy the one that always says `cc`?
-#
-# **Step 2: the optimum.** We maximise $J$ under the condition that the probabilities add up to 1, $\sum_y \pi(y \mid x) = 1$, with a Lagrange multiplier $\mu$. The derivative with respect to $\pi(y \mid x)$ has to be zero for every $y$:
-#
-# $$r(x, y) - \beta \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} - \beta - \mu = 0$$
-#
-# So the first two terms have the same sum for all replies. Call this constant $c$ and solve for $\pi$:
-#
-# $$\pi(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}\, e^{-c/\beta}$$
-#
-# The probabilities add up to 1 only if $e^{c/\beta}$ is the sum of the other two factors. This sum is called the partition function $Z(x)$:
-#
-# $$\pi^*(y \mid x) = \frac{1}{Z(x)}\, \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}, \qquad Z(x) = \sum_y \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}$$
-#
-# In words: start from the reference, make each reply more likely by a factor that grows exponentially with its reward, and normalise.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-optimum = (ref.log() + r / beta).softmax(-1)
-always_cc = torch.tensor([1e-12] * 8 + [1.0])
-policies = {"ref": ref, "always cc": always_cc, "optimum": optimum}
-{name: round(objective(pi).item(), 3) for name, pi in policies.items()}
-
-# %% [markdown]
-# No: always saying `cc` is even worse than the reference, 0.185 against 0.493. The reference says `cc` in only 7% of cases, so always saying it costs 2.7 nats of KL, and with $\beta = 0.3$ this penalty is 0.8.
-#
-# Could there be a policy that is better than $\pi^*$? A zero derivative doesn't rule that out, but a little algebra does. Take the logarithm of the formula for $\pi^*$ and solve for the reward (we drop the $x$ from here on, because it is the same everywhere):
-#
-# $$r(y) = \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} + \beta \log Z$$
-#
-# Put this into $J$. The sum over $\pi(y)\, \beta \log Z$ is just $\beta \log Z$, and $\pi_\text{ref}$ cancels:
-#
-# $$\begin{aligned}
-# J(\pi) &= \sum_y \pi(y) \Big[ \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} + \beta \log Z \Big] - \beta \sum_y \pi(y) \log \frac{\pi(y)}{\pi_\text{ref}(y)} \\
-# &= \beta \log Z + \beta \sum_y \pi(y) \log \frac{\pi^*(y)}{\pi(y)} \\
-# &= \beta \log Z - \beta\, \mathrm{KL}(\pi \,\|\, \pi^*)
-# \end{aligned}$$
-#
-# A KL is never negative, and it is 0 only if $\pi = \pi^*$. So $\pi^*$ is the only optimum, and its value is $\beta \log Z$. The next cell checks the formula on 10,000 random policies, and also that none of them is better than $\pi^*$.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-Z = (ref * (r / beta).exp()).sum()
-pi = torch.randn(10_000, 9, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
-gap = objective(pi) - beta * (Z.log() - (pi * (pi / optimum).log()).sum(-1))
-bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
-
-# %% [markdown]
-# For a language model we can't use the optimum directly, because $Z(x)$ is a sum over all possible replies to $x$, and nobody can compute it. That's why PPO approaches the optimum with samples.
-#
-# **Step 3: turn the formula around.** DPO's idea is to read the last formula for $r$ from right to left: every policy is the optimum for *some* reward, and we can write that reward down, up to a constant that depends only on the prompt:
-#
-# $$r(x, y) = \hat r(x, y) + \beta \log Z(x), \qquad \hat r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)}$$
-#
-# We call $\hat r$ the *implicit reward* of the policy.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-implicit = beta * (optimum / ref).log()
-bool(torch.allclose(implicit + beta * Z.log(), r, atol=1e-5))
-
-# %% [markdown]
-# **Step 4: put it into Bradley-Terry.** The probability that the chosen reply is preferred depends only on the difference between the two rewards. Both replies belong to the *same* prompt, so $\beta \log Z(x)$ occurs in both rewards and cancels:
-#
-# $$r(x, y_c) - r(x, y_r) = \hat r(x, y_c) + \beta \log Z(x) - \hat r(x, y_r) - \beta \log Z(x) = \hat r(x, y_c) - \hat r(x, y_r)$$
-#
-# The one quantity that we couldn't compute is gone:
-#
-# $$P(y_c \succ y_r \mid x) = \sigma\big(r(x, y_c) - r(x, y_r)\big) = \sigma\big(\hat r(x, y_c) - \hat r(x, y_r)\big)$$
-
-# %%
-# NBVAL_CHECK_OUTPUT
-by_reward = torch.sigmoid(r[:, None] - r[None, :])  # (9, 9): P(row beats column)
-by_policy = torch.sigmoid(implicit[:, None] - implicit[None, :])
-bool(torch.allclose(by_reward, by_policy, atol=1e-5))
-
-# %% [markdown]
-# **Step 5: learn it.** Replace the optimum $\pi^*$ by the policy $\pi_\theta$ that we train, and use the negative log of this probability as the loss of a pair:
-#
-# $$\mathcal{L} = -\log \sigma\Big(\beta \log \frac{\pi_\theta(y_c \mid x)}{\pi_\text{ref}(y_c \mid x)} - \beta \log \frac{\pi_\theta(y_r \mid x)}{\pi_\text{ref}(y_r \mid x)}\Big)$$
-#
-# This is the loss of a reward model. The difference is that the reward is now computed from the policy, so if you fit the preferences, you have trained the policy.
-
-# %% [markdown]
-# ### Exercise 4.4 · about 10 minutes · easy
-#
-# Given the log-probs of whole replies, return the loss of each pair, `(B,)`. The arguments have to be passed by name, because four tensors in the wrong order would raise no error.
-#
-# <details><summary>Hint</summary>
-#
-# This is the `bradley_terry_loss` of two implicit rewards, and the log of a ratio is a difference of logs.
-#
-# </details>
-
-
-# %%
-def dpo_loss(*, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1):
-    raise NotImplementedError
-
-
-dpo_loss = check.dpo_loss(dpo_loss)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def dpo_loss(*, policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=0.1):
-#     chosen_reward = beta * (policy_chosen - ref_chosen)
-#     rejected_reward = beta * (policy_rejected - ref_rejected)
-#     return -F.logsigmoid(chosen_reward - rejected_reward)
-# ```
-#
-# </details>
-
-# %% [markdown]
-# **Step 6: the gradient.** Write $u = \hat r_c - \hat r_r$ for the difference of the implicit rewards. The loss is $-\log \sigma(u)$, and its derivative with respect to $u$ is $-\sigma(-u)$. The reference is constant, so the gradient of $u$ is $\beta\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$. Multiply the two:
+# Write $u = \hat r_c - \hat r_r$ for the difference of the implicit rewards. The loss is $-\log \sigma(u)$, and its derivative with respect to $u$ is $-\sigma(-u)$. The reference is constant, so the gradient of $u$ is $\beta\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$. Multiply the two:
 #
 # $$\nabla \mathcal{L} = -\beta\, \sigma(\hat r_r - \hat r_c)\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$$
 #
@@ -739,91 +1007,24 @@ pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 # Note what the gradient does *not* contain: no other replies to the prompt, no samples from the policy, and no critic.
 
 # %% [markdown]
-# ## 6. The same optimum
+# ## 15. Deeper: replies that no pair contains
 #
-# Do both methods really end at $\pi^*$? In our world of nine replies we can check. DPO never sees a reward. All it knows is how often a Bradley-Terry judge prefers one reply to the other, for all 72 ordered pairs.
-
-
-# %%
-def by_dpo(pairs, steps=400, lr=0.05):
-    """DPO on (winner, loser) pairs, each weighted by how often the judge prefers the winner."""
-    policy, (won, lost) = copy.deepcopy(start), torch.tensor(pairs).T
-    optimizer = torch.optim.Adam(policy.parameters(), lr=lr)
-    old = {"ref_chosen": ref.log()[won], "ref_rejected": ref.log()[lost], "beta": beta}
-    for _ in range(steps):
-        now = reply_logps(policy, everything)
-        loss = dpo_loss(policy_chosen=now[won], policy_rejected=now[lost], **old)
-        optimizer.zero_grad()
-        (by_reward[won, lost] * loss).mean().backward()
-        optimizer.step()
-    return reply_logps(policy, everything).exp().detach()
-
-
-pairs = [(won, lost) for won in range(9) for lost in range(9) if won != lost]
-by_preferences = by_dpo(pairs)
-
-# %% [markdown]
-# PPO sees only the rewards of the replies it samples. It runs the loop from section 3 without changes.
-
-
-# %%
-def nine(batch):
-    """The reward of each sampled reply."""
-    return r[batch.completions @ torch.tensor([3, 1])]
-
-
-sampler, table = copy.deepcopy(start), ppo.ValueHead(4)
-how = {"steps": 100, "lr": 0.08, "value_lr": 0.05, "batch_size": 256, "max_new_tokens": 2}
-ppo.train(sampler, [[3]], nine, ref=start, value_head=table, eos=None, beta=beta, **how)
-by_samples = reply_logps(sampler, everything).exp().detach()
-
-# %% [markdown]
-# **Predict first.** How close will each of them come to the optimum from step 2?
-
-# %%
-from postlab.course.week04 import plot_bandit
-
-
-def away(pi):
-    """Total variation distance from the optimum: the share of probability in the wrong place."""
-    return 0.5 * (pi - optimum).abs().sum().item()
-
-
-found = {"ref": ref, "optimum": optimum, "ppo": by_samples, "dpo": by_preferences}
-off = [f"{away(pi):.2%}" for pi in (by_samples, by_preferences)]
-title = (
-    f"PPO ends {off[0]} away from the optimum, DPO {off[1]}; the reference is {away(ref):.0%} away"
-)
-plot_bandit(pd.DataFrame(found, index=replies), title)
-
-# %%
-# NBVAL_CHECK_OUTPUT
-kls = [(pi * (pi / optimum).log()).sum().item() for pi in (by_samples, by_preferences)]
-[away(pi) < 0.01 for pi in (by_samples, by_preferences)], [kl < 1e-3 for kl in kls]
-
-# %% [markdown]
-# Both arrive. For PPO, 0.2% of the probability is in the wrong place; for DPO, practically none. So the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right
-# proportions, and the policy can represent any distribution. What happens if the first assumption fails? In the next run, nobody has ever compared `cc` with another reply.
+# The proof that RLHF and DPO have the same optimum assumes that every pair was compared. What happens if that fails? In the next run, nobody has ever compared `cc` with another reply.
 
 # %%
 cc = replies.index("cc")
 part = {"ref": ref, "optimum": optimum, "dpo": by_dpo([pair for pair in pairs if cc not in pair])}
 title = f"If no pair contains cc, DPO gives it {part['dpo'][cc]:.0%} and not {optimum[cc]:.0%}"
-plot_bandit(pd.DataFrame(part, index=replies), title)
+week04.plot_bandit(pd.DataFrame(part, index=replies), title)
 
 # %% [markdown]
 # DPO gives `cc` 4% instead of 21%. Nothing in its loss says how likely `cc` should be, because no pair tells the loss anything about its reward. The probability of `cc` just follows from what happens to the other
 # eight replies. A reward model trained on the same pairs wouldn't know the reward of `cc` either. The difference is that RLHF samples: the policy produces `cc` now and then, and if you show these samples to a labeller or a verifier, you find out how good `cc` is.
 
 # %% [markdown]
-# > **The roadmap says** DPO matches RLHF because both have the same optimum. **The evidence says** that this holds where the preferences cover the replies, and for a policy that can represent any distribution. Otherwise, even chosen replies can become
-# > *less* likely ([Yang 2025](https://arxiv.org/abs/2502.07599)), length can creep into the implicit reward ([Liu 2024](https://arxiv.org/abs/2409.06411)), and in two comparisons a well-tuned PPO came out ahead
-# > ([Xu 2024](https://arxiv.org/abs/2404.10719), [Ivison 2024](https://arxiv.org/abs/2406.09279)).
-
-# %% [markdown]
-# ## 7. The same preferences on tinyworld
+# ## 16. Deeper: where DPO's probability goes
 #
-# Now we train DPO on the 200 pairs that trained the reward model, with the same learning rate as PPO. This is *not* the situation of section 6, though. PPO ran with $\beta = 1$ and DPO runs with $\beta = 0.1$, so they aren't looking for the same optimum. And neither of them is trained until it converges.
+# Now train DPO here, on the 200 pairs that trained the reward model, and compare it with the PPO policy of section 3. This is a comparison of *how* the two change the policy, not of which is better: PPO ran with $\beta = 1$, and this run uses $\beta = 0.1$, the usual value in DPO's practice.
 
 
 # %% tags=["shared"]
@@ -860,7 +1061,7 @@ dpo_seconds = time.perf_counter() - began
 straight = measure(direct, reward, n=60)
 
 # %% [markdown]
-# One run of each can't tell you which method is better, but it can show you *how* each of them changes the policy. For each held-out pair we compute the probability of the chosen reply and of the rejected one. The rest of the probability belongs to all other replies.
+# For each held-out pair we compute the probability of the chosen reply and of the rejected one. The rest of the probability belongs to all other replies.
 #
 # **Predict first.** DPO makes the rejected reply less likely. Where does its probability go?
 
@@ -876,13 +1077,13 @@ def support(model, rows):
 
 
 # %%
-from postlab.course.week04 import plot_support
-
 models = {"sft": sft, "ppo": policy, "dpo": direct}
-given = pd.concat([support(model, held_out[:150]).assign(method=m) for m, model in models.items()])
-other = 1 - given.groupby("method", sort=False)[["chosen", "rejected"]].mean().sum(axis=1)
+likely = pd.concat([support(model, held_out[:150]).assign(method=m) for m, model in models.items()])
+other = 1 - likely.groupby("method", sort=False)[["chosen", "rejected"]].mean().sum(axis=1)
 shares = ", ".join(f"{share:.0%} ({method.upper()})" for method, share in other.items())
-plot_support(given, f"Probability of replies that are neither chosen nor rejected: {shares}")
+week04.plot_support(
+    likely, f"Probability of replies that are neither chosen nor rejected: {shares}"
+)
 
 # %% [markdown]
 # DPO removes nearly all the probability from the rejected replies, more than PPO does. But this probability doesn't have to go to the chosen replies. For honesty it does: the chosen replies rise from 49% to 94%. For safety the chosen replies *fall* from 42% to 35%, and for helpfulness from 81% to 53%. The loss only asks for a larger *difference* between
@@ -895,30 +1096,7 @@ strange[["prompt", "answer", "gold"]].head(5)
 # %% [markdown]
 # They begin like a refusal and continue with nonsense, or with steps for something. No pair contained such replies, so DPO's loss never saw them. (The oracle accepts most of them as refusals: it only asks whether a reply refuses and doesn't give the steps that were asked for.)
 #
-# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness is a different one: the faults of the reward model. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely. The last figure shows all the recorded runs:
-
-# %%
-from postlab.course.week04 import plot_frontier
-
-ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
-dpo_low, dpo_high, ppo_low, ppo_high = (
-    f"{share:.0%}"
-    for method in ("dpo", "ppo")
-    for share in (ended[method].min(), ended[method].max())
-)
-title = f"DPO ends with {dpo_low} to {dpo_high} of the replies right and PPO with {ppo_low} to {ppo_high}, by beta"
-plot_frontier(curves, title)
-
-# %% [markdown]
-# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Up to about 3 nats the two clouds overlap, so these runs don't show that either method is better there. (A comparison at the same $\beta$, as in section 6, is still open: no recorded pair of runs has it.)
-#
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ get worse from about 3 nats on and continue to 13 nats and more, where practically no reply is right. With $\beta = 0.1$, each DPO
-# run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
-#
-# Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And it has to trust this reward far away from the pairs it was trained on. With a reward that is right everywhere, like a verifier, neither would matter: that is week 7.
-
-# %% [markdown]
-# ## 8. Which one, and at what cost
+# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness is a different one: the faults of the reward model. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
 #
 # What did the two runs in this notebook cost, on this machine?
 
@@ -930,6 +1108,32 @@ bill = {
     "seconds": [round(ppo_seconds), round(dpo_seconds)],
 }
 pd.DataFrame(bill, index=["PPO", "DPO"]).T
+
+# %% [markdown]
+# ## 17. Deeper: quality against KL
+#
+# The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs: a dot for every measurement during training.
+
+# %%
+ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
+dpo_low, dpo_high, ppo_low, ppo_high = (
+    f"{share:.0%}"
+    for method in ("dpo", "ppo")
+    for share in (ended[method].min(), ended[method].max())
+)
+title = f"DPO ends with {dpo_low} to {dpo_high} of the replies right and PPO with {ppo_low} to {ppo_high}, by beta"
+week04.plot_frontier(curves, title)
+
+# %% [markdown]
+# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Up to about 3 nats the two clouds overlap, so these runs don't show that either method is better there. (Section 8 compares them at the same $\beta$.)
+#
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ get worse from about 3 nats on and continue to 13 nats and more, where practically no reply is right. With $\beta = 0.1$, each DPO
+# run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
+
+# %% [markdown]
+# ## 18. Deeper: the bill, and what large labs do
+#
+# Where does the time of a PPO step go?
 
 # %%
 marks = [time.perf_counter()]
@@ -958,13 +1162,6 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 # %% [markdown]
 # That is twice as much for PPO as for DPO. LoRA removes most of it: only the adapters are trained, and you get the reference by switching the policy's adapter off.
 #
-# | choose | when |
-# |---|---|
-# | DPO, in rounds | you have pairs, ideally of replies from your own model; you want to change taste, tone or safety; your team is small |
-# | PPO or GRPO with a reward model | you have many prompts; you can watch the KL and read samples, and train a new reward model when the policy has learned to exploit the old one |
-# | RL with a verifier | answers can be checked: mathematics, code, formats |
-
-# %% [markdown]
 # **How the large labs combine them**, according to their own papers:
 #
 # | | recipe |
@@ -976,70 +1173,3 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 # | [Qwen3](https://arxiv.org/abs/2505.09388) | SFT on long reasoning, GRPO with verifiers, SFT to combine thinking and non-thinking modes, general RL; small models are distilled |
 #
 # There is a pattern: pairs are used where the answer is a matter of taste, on-policy rewards where answers can be checked, and SFT on the best samples comes between the stages.
-
-# %% [markdown]
-# ## What you have now
-#
-# You have a reward model whose faults you know, a PPO loop that you can read, a loss that you derived yourself, and a picture of how each method fails. In week 5 you train DPO with TRL.
-
-# %% [markdown]
-# ### Five interview questions
-#
-# **1.** Derive DPO. Where does the partition function go, and when would it stay?
-#
-# <details><summary>Answer</summary>
-#
-# The optimum of reward minus $\beta$ KL is $\pi^*(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta} / Z(x)$. Solved for the reward, this is $r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)} + \beta \log Z(x)$. Bradley-Terry uses only the difference of two rewards. Both replies share the prompt, so
-# $\beta \log Z(x)$ cancels. Replace $\pi^*$ by the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
-#
-# *A likely follow-up:* "What does the derivation assume?" That preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum.
-#
-# </details>
-#
-# **2.** During DPO, the log-probs of both the chosen and the rejected replies fall while the margins rise. Is this a bug?
-#
-# <details><summary>Answer</summary>
-#
-# Not necessarily. The loss contains only the difference, so it is satisfied if both fall and the rejected one falls faster. First rule out a bug: at step 0 the margins must be 0, otherwise the reference isn't the model you started from. Then find out where the probability went: sample from the model, read the samples, and measure the KL and held-out quality.
-# If the samples have become worse, add a likelihood term on the chosen replies, raise $\beta$, lower the learning rate, or use pairs sampled from your own policy.
-#
-# *A likely follow-up:* "Why would on-policy pairs help?" Then the rejected replies are ones the policy really produces, and the other replies that gain probability are more likely to show up in a later round of pairs.
-#
-# </details>
-#
-# **3.** $\log \pi - \log \pi_\text{ref}$ works as a penalty inside the reward. Why doesn't it work as a loss?
-#
-# <details><summary>Answer</summary>
-#
-# Inside the reward it is a number, without a gradient. The policy gradient multiplies it by $\nabla \log \pi$, and the expectation of this product is the gradient of the KL. If you differentiate it directly, only $\nabla \log \pi$ is left, and its expectation under $\pi$ is zero: $\sum_y \pi(y) \nabla \log \pi(y) = \nabla \sum_y \pi(y) = 0$.
-# So on average the loss doesn't pull the policy anywhere; it only adds noise.
-#
-# *A likely follow-up:* "Which estimator can you use as a loss?" On samples from the current policy, $k_2 = \tfrac{1}{2} (\log \pi - \log \pi_\text{ref})^2$: its gradient is $(\log \pi - \log \pi_\text{ref}) \nabla \log \pi$, whose expectation is the gradient of the KL ([2510.01555](https://arxiv.org/abs/2510.01555)).
-#
-# </details>
-#
-# **4.** System design: your product gives you 50,000 preference pairs per month, and you have eight GPUs and a 7B. What do you train, and what do you watch?
-#
-# <details><summary>Answer</summary>
-#
-# I'd run DPO with LoRA once a month, on pairs sampled from the current policy. I'd also train a reward model, but use it to filter pairs and to find regressions, not as the only judge. For tasks with checkable answers I'd add GRPO with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals, and run a blind
-# vote against last month's model before each release.
-#
-# *A likely follow-up:* "What is biased in such pairs?" Users vote on what they were shown, few users vote at all, and people tend to prefer longer and more confident replies. Sample by kind of request, control for length, and keep a set labelled by trained annotators.
-#
-# </details>
-#
-# **5.** Research taste: a paper claims to beat both PPO and DPO. What do you look at first?
-#
-# <details><summary>Answer</summary>
-#
-# Were the baselines tuned as carefully as the new method? Does it compare methods at equal KL, ideally with whole curves of quality against KL? Which methods saw fresh samples? How many seeds are there? Is the judge different from the reward model used in training, and is length controlled for? If the gain disappears at equal KL, the new method just takes
-# larger steps.
-#
-# *A likely follow-up:* "Which baseline is most often missing?" Online or iterated DPO. Without it, you can't tell a better loss from fresh data.
-#
-# </details>
-
-# %% [markdown]
-# **Papers.** Christiano 2017: read section 2.2 for how the reward model is fitted. Ouyang 2022: section 3.5. Rafailov 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): sections 4 and 5. Schulman 2017, *PPO*
-# ([1707.06347](https://arxiv.org/abs/1707.06347)): section 3. Gao 2022: figure 1. Xu 2024: section 4, on replies outside the data.

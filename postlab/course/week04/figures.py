@@ -34,6 +34,7 @@ POLICY_NAMES = {
     "optimum": "closed form",
 }
 BETA_COLOURS = ("#882255", "#CC6677", "#999933", "#44AA99")  # from the smallest beta to the largest
+GREY = "#666666"
 MEASURED = {
     "proxy": "score of the reward model",
     "gold": "share of right replies",
@@ -54,7 +55,7 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
 
     Args:
         frame: rows with `group` ('all', 'family' or 'confidence'), `label`, `value`, `low`, `high`;
-            rows of confidence also `said`, the mean probability of the preferred reply.
+            rows of confidence also `stated`, the mean probability of the preferred reply.
     """
     fig, (left, right) = panels(1, 2, (10, 4.1))
     families = frame[frame["group"] == "family"].reset_index(drop=True)
@@ -68,7 +69,7 @@ def plot_calibration(frame: pd.DataFrame) -> Figure:
     right.plot([0.5, 1], [0.5, 1], color=PALE, linewidth=1)
     right.text(0.665, 0.625, "perfect calibration", color="#777777")
     for _, row in frame[frame["group"] == "confidence"].iterrows():
-        _interval(right, row["said"], row, width=0.012)
+        _interval(right, row["stated"], row, width=0.012)
     right.set(xlim=(0.48, 1.03), ylim=(0.4, 1.05), xlabel="probability the model gives its choice")
     right.set_title("share of these choices that are right", loc="left", size=12.5, color=INK)
     total, worst = frame[frame["group"] == "all"].iloc[0], families.loc[families["value"].idxmin()]
@@ -216,6 +217,62 @@ def plot_support(frame: pd.DataFrame, title: str) -> Figure:
         panel.set(xlim=(0, 1), xticks=[])
         panel.invert_yaxis()
         panel.set_title(metric, loc="left", size=12.5, color=INK)
+    return headline(fig, title)
+
+
+def plot_faults(frame: pd.DataFrame) -> Figure:
+    """Draw how well a reward model ranks one family's pairs, by what is wrong with the rejected.
+
+    Args:
+        frame: a row per pair, with `fault` (a few words) and `margin`, the chosen reply's reward
+            minus the rejected one's.
+    """
+    from postlab.stats import wilson
+
+    fig, (left, right) = panels(1, 2, (10, 4.1))
+    parts = {fault: part["margin"].to_numpy() for fault, part in frame.groupby("fault")}
+    shares = {fault: wilson(float((m > 0).sum()), len(m)) for fault, m in parts.items()}
+    for place, (fault, share) in enumerate(shares.items()):
+        _interval(left, place, vars(share), f"{share.value:.0%}")
+        bins = np.linspace(frame["margin"].min(), frame["margin"].max(), 28).tolist()
+        colour = (INK, "#CC6677")[place % 2]
+        right.hist(parts[fault], bins, histtype="step", color=colour, linewidth=2, label=fault)
+    left.axhline(0.5, color=PALE, linewidth=1)
+    left.text(0.5, 0.505, "coin flip", ha="center", va="bottom", color="#777777")
+    left.set_xticks(
+        range(len(parts)), [f"{f}\n(n = {len(m)})" for f, m in parts.items()], size=11.5
+    )
+    left.set(xlim=(-0.5, len(parts) - 0.5), ylim=(0.2, 1.05))
+    left.set_title("share of pairs in the right order", loc="left", size=12.5, color=INK)
+    right.axvline(0, color=PALE, linewidth=1)
+    right.set(xlabel="reward of the chosen reply minus that of the rejected one")
+    right.set_title("number of pairs", loc="left", size=12.5, color=INK)
+    right.legend(frameon=False, fontsize=11, loc="upper left")
+    listed = ", ".join(f"{share.value:.0%} against {fault}" for fault, share in shares.items())
+    return headline(fig, f"How-to's in the right order: {listed}")
+
+
+def plot_matched(frame: pd.DataFrame, title: str) -> Figure:
+    """Draw where PPO and DPO end at one beta: a line joins the two runs on the same pairs.
+
+    Args:
+        frame: rows with `method`, `seed`, `gold`, `kl`, at the end of training.
+        title: the finding, computed by the caller.
+    """
+    fig, places = panels(1, 2, (10, 3.9))
+    methods = ("ppo", "dpo")
+    for panel, name in zip(places, ("gold", "kl"), strict=True):
+        table = frame.pivot_table(index="seed", columns="method", values=name)
+        for _, row in table.iterrows():
+            panel.plot((0, 1), [row[method] for method in methods], color=PALE, linewidth=1.5)
+        for place, method in enumerate(methods):
+            colour = POLICY_COLOURS[method]
+            panel.plot([place] * len(table), table[method], "o", color=colour, markersize=8)
+        panel.set_xticks((0, 1), [POLICY_NAMES[method] for method in methods], size=12)
+        panel.margins(y=0.15)
+        panel.set(xlim=(-0.4, 1.2))
+        _label_ends(panel, [(1, end, f"seed {seed}", GREY) for seed, end in table["dpo"].items()])
+        panel.set_title(MEASURED[name], loc="left", size=12.5, color=INK)
     return headline(fig, title)
 
 

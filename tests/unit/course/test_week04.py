@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from modules import module_at
 
-from postlab.course.week04 import figures
+from postlab.course.week04 import figures, pictures
 from postlab.profile import data_dir
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def test_a_calibration_names_the_share_and_the_worst_family():
         row | {"group": "all", "label": "all", "value": 0.8},
         row | {"group": "family", "label": "helpfulness", "value": 0.6},
         row | {"group": "family", "label": "safety", "value": 0.9},
-        row | {"group": "confidence", "label": 0, "value": 0.7, "said": 0.99},
+        row | {"group": "confidence", "label": 0, "value": 0.7, "stated": 0.99},
     ]
     said = title(figures.plot_calibration(pd.DataFrame(rows)))
     assert said.startswith("80% of held-out pairs") and "(50% to 95%), 60%" in said
@@ -71,6 +71,32 @@ def test_what_is_neither_chosen_nor_rejected_is_drawn_as_the_rest():
     rows += [{"metric": "honesty", "method": "dpo", "chosen": 0.9, "rejected": 0.1}]
     first = figures.plot_support(pd.DataFrame(rows), "title").axes[0]
     assert [round(bar.get_width(), 2) for bar in first.patches] == [0.5, 0.1, 0.4]
+
+
+def test_faults_are_ranked_apart():
+    frame = pd.DataFrame({"fault": ["a"] * 4 + ["b"] * 4, "margin": [1, 2, 3, -1] + [1, -1] * 2})
+    assert title(figures.plot_faults(frame)).endswith("75% against a, 50% against b")
+
+
+def test_matched_runs_are_joined_by_seed():
+    ends = [
+        {"method": method, "seed": seed, "gold": gold, "kl": 1.0}
+        for method, golds in (("ppo", (0.1, 0.2)), ("dpo", (0.3, 0.4)))
+        for seed, gold in enumerate(golds)
+    ]
+    panel = figures.plot_matched(pd.DataFrame(ends), "title").axes[0]
+    joined = [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "None"]
+    assert joined == [[0.1, 0.3], [0.2, 0.4]]
+
+
+@pytest.mark.parametrize("draw", [pictures.draw_four_models, pictures.draw_two_roads])
+def test_pictures_keep_their_text_inside(draw):
+    fig = draw()
+    fig.draw_without_rendering()
+    texts = [text for text in (*fig.axes[0].texts, fig._suptitle) if text.get_text()]
+    for text in texts:
+        extent = text.get_window_extent()
+        assert fig.bbox.x0 <= extent.x0 and extent.x1 <= fig.bbox.x1, text.get_text()
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +121,10 @@ def test_the_recorded_run_says_where_it_comes_from():
     assert set(curves["seed"]) == set(recorded["provenance"]["seeds"])
     starts = curves[curves["step"] == 0]
     assert (starts["kl"] == 0).all() and curves["gold"].between(0, 1).all()
+
+
+def test_matched_runs_pair_every_seed_at_one_beta():
+    recorded = json.loads(RECORDED.with_name("matched.json").read_text(encoding="utf-8"))
+    ends = pd.DataFrame(recorded["ends"])
+    assert set(ends["beta"]) == {1.0} and (ends.groupby("seed")["method"].nunique() == 2).all()
+    assert set(ends["seed"]) == set(recorded["provenance"]["seeds"])
