@@ -10,11 +10,11 @@
 # Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic way from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, and then PPO with a KL penalty.
 # Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ.
 #
-# **The core, about 90 minutes:** [1. Four models](#1.-Four-models) · [2. A reward model](#2.-A-reward-model) · [3. PPO with a KL penalty](#3.-PPO-with-a-KL-penalty) · [4. Better, or better at pleasing?](#4.-Better,-or-better-at-pleasing?) · [5. The best policy, exactly](#5.-The-best-policy,-exactly) ·
-# [6. Build: RLHF that reaches it](#6.-Build:-RLHF-that-reaches-it) · [7. DPO, derived](#7.-DPO,-derived) · [8. The same preferences on tinyworld](#8.-The-same-preferences-on-tinyworld) · [9. Which one, and at what cost](#9.-Which-one,-and-at-what-cost) · [10. What you have now](#10.-What-you-have-now), with five interview questions and the papers
+# **The core, about 90 minutes:** [1. Four models](#section-1) · [2. A reward model](#section-2) · [3. PPO with a KL penalty](#section-3) · [4. Better, or better at pleasing?](#section-4) · [5. The best policy, exactly](#section-5) ·
+# [6. Build: RLHF that reaches it](#section-6) · [7. DPO, derived](#section-7) · [8. The same preferences on tinyworld](#section-8) · [9. Which one, and at what cost](#section-9) · [10. What you have now](#section-10), with five interview questions and the papers
 #
-# **Deeper, about 2 hours more.** Each section needs only the core, and you can skip any of them: [11. Better than its judges](#11.-Deeper:-can-a-reward-model-be-better-than-its-judges?) · [12. The reward model's loss by hand](#12.-Deeper:-the-reward-model's-loss-by-hand) · [13. Credit and the clip](#13.-Deeper:-credit-and-the-clip) ·
-# [14. DPO's gradient](#14.-Deeper:-DPO's-gradient) · [15. Replies that no pair contains](#15.-Deeper:-replies-that-no-pair-contains) · [16. Where DPO's probability goes](#16.-Deeper:-where-DPO's-probability-goes) · [17. Quality against KL](#17.-Deeper:-quality-against-KL) · [18. The bill, and what large labs do](#18.-Deeper:-the-bill,-and-what-large-labs-do)
+# **Deeper, about 2 hours more.** Each section needs only the core, and you can skip any of them: [11. Better than its judges](#section-11) · [12. The reward model's loss by hand](#section-12) · [13. Credit and the clip](#section-13) ·
+# [14. DPO's gradient](#section-14) · [15. Replies that no pair contains](#section-15) · [16. Where DPO's probability goes](#section-16) · [17. Quality against KL](#section-17) · [18. The bill, and what large labs do](#section-18)
 #
 # Everything is trained on the embedded model, whichever profile you use, so this week shows you how the methods work, not how capable a trained model can be.
 
@@ -44,6 +44,7 @@ import postlab
 lab = postlab.start(week=4)
 
 # %% [markdown]
+# <a id="section-1" name="section-1"></a>
 # ## 1. Four models
 #
 # **[InstructGPT, Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)** is the paper to read this week. It turned GPT-3 into an assistant in three steps:
@@ -111,6 +112,7 @@ sides = ("prompt", "chosen", "rejected")
 pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows[:7]])
 
 # %% [markdown]
+# <a id="section-2" name="section-2"></a>
 # ## 2. A reward model
 #
 # In 1952, Bradley and Terry modelled comparisons by giving every competitor a strength, a positive number. A competitor wins with a probability equal to its share of the two strengths. For us, the competitors are the chosen reply $y_c$ and the
@@ -229,6 +231,7 @@ week04.plot_faults(howtos)
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
+# <a id="section-3" name="section-3"></a>
 # ## 3. PPO with a KL penalty
 #
 # We want the policy to earn reward, but without turning into a completely different model. The objective is therefore the reward minus a penalty for moving away from the reference, which is the SFT model:
@@ -262,7 +265,7 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them, and the ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ corrects for that. The **clip** (`losses.clipped_policy_loss`) removes the
 # gradient of a token whose probability has already moved by more than 20% in the direction that its advantage asks for.
 #
-# You can use both as parts for now. [Section 13](#13.-Deeper:-credit-and-the-clip) derives them, and you write them yourself there. Below are the tools for our runs: a reply that is cut off before it ends gets a fixed low score, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
+# You can use both as parts for now. [Section 13](#section-13) derives them, and you write them yourself there. Below are the tools for our runs: a reply that is cut off before it ends gets a fixed low score, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
 # held-out prompt, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the exact KL.
 
 # %% tags=["shared"]
@@ -329,6 +332,7 @@ week04.plot_ppo(log)
 # - **Reply length** stays at about 13 tokens. In real runs, growing replies often mean that the reward model likes length.
 
 # %% [markdown]
+# <a id="section-4" name="section-4"></a>
 # ## 4. Better, or better at pleasing?
 #
 # The score rose on the training prompts. What happened to the score and to the truth on held-out prompts?
@@ -383,6 +387,7 @@ samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0
 samples[["seed", "prompt", "answer", "proxy", "gold"]].round(1)
 
 # %% [markdown]
+# <a id="section-5" name="section-5"></a>
 # ## 5. The best policy, exactly
 #
 # What exactly is PPO looking for? To find out, we take a world in which you never need to sample: there is one prompt, a reply consists of two letters, and we know the reward and the reference's probability for each of the nine replies. Every expectation is a sum of nine terms. (`start` is a causal model with a table
@@ -462,6 +467,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 # %% [markdown]
 # For a language model we can't use the optimum directly, because $Z(x)$ is a sum over all possible replies to $x$, and nobody can compute it. That's why PPO approaches the optimum with samples.
 #
+# <a id="section-6" name="section-6"></a>
 # ## 6. Build: RLHF that reaches it
 #
 # ### Build 4.1 · about 25 minutes · hard
@@ -532,6 +538,7 @@ week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 #
 # Why so exactly, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the noise of sampling vanishes as the policy gets there.
 #
+# <a id="section-7" name="section-7"></a>
 # ## 7. DPO, derived
 #
 # In RLHF you train a reward model on preferences and then a policy on the reward model. DPO trains the policy on the preferences directly.
@@ -628,13 +635,14 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 [away(pi) < 0.02 for pi in (by_samples, by_preferences)]
 
 # %% [markdown]
-# Both arrive, so the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right proportions, and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#15.-Deeper:-replies-that-no-pair-contains)).
+# Both arrive, so the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right proportions, and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
 #
 # > **The roadmap says** DPO matches RLHF because both have the same optimum. **The evidence says** that this holds where the preferences cover the replies, and for a policy that can represent any distribution. Otherwise, even chosen replies can become
 # > *less* likely ([Yang 2025](https://arxiv.org/abs/2502.07599)), length can creep into the implicit reward ([Liu 2024](https://arxiv.org/abs/2409.06411)), and in two comparisons a well-tuned PPO came out ahead
 # > ([Xu 2024](https://arxiv.org/abs/2404.10719), [Ivison 2024](https://arxiv.org/abs/2406.09279)).
 
 # %% [markdown]
+# <a id="section-8" name="section-8"></a>
 # ## 8. The same preferences on tinyworld
 #
 # On tinyworld neither assumption holds: there are 200 pairs, and both methods take only 60 steps. So do they still end at the same place? To compare them fairly, they need the same $\beta$, the same pairs, the same learning rate and the same start. Here are three such runs of each at
@@ -660,6 +668,7 @@ week04.plot_matched(ends, title)
 # Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And it has to trust this reward far away from the pairs it was trained on. With a reward that is right everywhere, like a verifier, neither would matter: that is week 7.
 
 # %% [markdown]
+# <a id="section-9" name="section-9"></a>
 # ## 9. Which one, and at what cost
 #
 # Beside each other, the two methods look like this:
@@ -678,6 +687,7 @@ week04.draw_two_roads()
 # | RL with a verifier | answers can be checked: mathematics, code, formats |
 
 # %% [markdown]
+# <a id="section-10" name="section-10"></a>
 # ## 10. What you have now
 #
 # You have a reward model whose faults you know, a PPO step that you assembled, a loss that you derived yourself, and a picture of how each method fails. In week 5 you train DPO with TRL.
@@ -744,7 +754,8 @@ week04.draw_two_roads()
 # ([1707.06347](https://arxiv.org/abs/1707.06347)): section 3. Gao 2022: figure 1. Xu 2024: section 4, on replies outside the data.
 
 # %% [markdown]
-# ## 11. Deeper: can a reward model be better than its judges?
+# <a id="section-11" name="section-11"></a>
+# ## Deeper: can a reward model be better than its judges? (section 11)
 #
 # **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** started this line of work. Nobody knows how to write down a reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
 # learned the backflip from it.
@@ -804,7 +815,8 @@ trials.groupby(["judges", "judgements"])["in order"].agg(["mean", "min", "max"])
 # So the judges aren't a ceiling as such. Their *shared* errors are. If most labellers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
 
 # %% [markdown]
-# ## 12. Deeper: the reward model's loss by hand
+# <a id="section-12" name="section-12"></a>
+# ## Deeper: the reward model's loss by hand (section 12)
 #
 # ### Exercise 4.2 · about 5 minutes · easy
 #
@@ -846,7 +858,8 @@ both = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
 # Nothing happens: only differences count, as section 2 said.
 
 # %% [markdown]
-# ## 13. Deeper: credit and the clip
+# <a id="section-13" name="section-13"></a>
+# ## Deeper: credit and the clip (section 13)
 #
 # **Where does the gradient come from?** The expected score is a sum over replies, $\sum_y \pi(y)\, r(y)$, and only $\pi$ depends on the weights. Because $\nabla \log \pi = \nabla \pi / \pi$, we can write $\nabla \pi = \pi\, \nabla \log \pi$, which turns the gradient into an expectation that samples can estimate:
 #
@@ -984,7 +997,8 @@ print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 # batch can't do much damage. In one respect it is simpler than InstructGPT: our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model.
 
 # %% [markdown]
-# ## 14. Deeper: DPO's gradient
+# <a id="section-14" name="section-14"></a>
+# ## Deeper: DPO's gradient (section 14)
 #
 # Write $u = \hat r_c - \hat r_r$ for the difference of the implicit rewards. The loss is $-\log \sigma(u)$, and its derivative with respect to $u$ is $-\sigma(-u)$. The reference is constant, so the gradient of $u$ is $\beta\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$. Multiply the two:
 #
@@ -1007,7 +1021,8 @@ pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 # Note what the gradient does *not* contain: no other replies to the prompt, no samples from the policy, and no critic.
 
 # %% [markdown]
-# ## 15. Deeper: replies that no pair contains
+# <a id="section-15" name="section-15"></a>
+# ## Deeper: replies that no pair contains (section 15)
 #
 # The proof that RLHF and DPO have the same optimum assumes that every pair was compared. What happens if that fails? In the next run, nobody has ever compared `cc` with another reply.
 
@@ -1022,7 +1037,8 @@ week04.plot_bandit(pd.DataFrame(part, index=replies), title)
 # eight replies. A reward model trained on the same pairs wouldn't know the reward of `cc` either. The difference is that RLHF samples: the policy produces `cc` now and then, and if you show these samples to a labeller or a verifier, you find out how good `cc` is.
 
 # %% [markdown]
-# ## 16. Deeper: where DPO's probability goes
+# <a id="section-16" name="section-16"></a>
+# ## Deeper: where DPO's probability goes (section 16)
 #
 # Now train DPO here, on the 200 pairs that trained the reward model, and compare it with the PPO policy of section 3. This is a comparison of *how* the two change the policy, not of which is better: PPO ran with $\beta = 1$, and this run uses $\beta = 0.1$, the usual value in DPO's practice.
 
@@ -1110,7 +1126,8 @@ bill = {
 pd.DataFrame(bill, index=["PPO", "DPO"]).T
 
 # %% [markdown]
-# ## 17. Deeper: quality against KL
+# <a id="section-17" name="section-17"></a>
+# ## Deeper: quality against KL (section 17)
 #
 # The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs: a dot for every measurement during training.
 
@@ -1131,7 +1148,8 @@ week04.plot_frontier(curves, title)
 # run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
-# ## 18. Deeper: the bill, and what large labs do
+# <a id="section-18" name="section-18"></a>
+# ## Deeper: the bill, and what large labs do (section 18)
 #
 # Where does the time of a PPO step go?
 

@@ -50,7 +50,7 @@ def draw_pipeline() -> Figure:
         note(axes, (46, y + height / 2), lesson, size=11.5)
         if place:
             arrow(axes, (36.5, y - row + height), (36.5, y - 0.1))
-            note(axes, (37.6, y - (row - height) / 2), "weights", size=10)
+            note(axes, (37.6, y - (row - height) / 2), "weights", size=10.5)
     return fig
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import inspect
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -139,54 +136,3 @@ def test_the_tolerances_hold_for_every_recorded_seed():
     assert len(recorded["runs"]) >= 10
     assert max(run["reward_error"] for run in recorded["runs"]) < ppo_build.REWARD_TOLERANCE
     assert max(run["away"] for run in recorded["runs"]) < ppo_build.POLICY_TOLERANCE
-
-
-# --- core and deeper sections ---------------------------------------------------------------------
-
-
-def sections() -> list[tuple[str, list[str]]]:
-    """The notebook's code by heading of level 2, in order."""
-    parts: list[tuple[str, list[str]]] = [("", [])]
-    for cell in re.split(r"^# %%", SOURCE.read_text(encoding="utf-8"), flags=re.M)[1:]:
-        head, _, text = cell.partition("\n")
-        if "[markdown]" not in head:
-            parts[-1][1].append(text)
-        for heading in re.findall(r"^# ## (.+)$", text, re.M) if "[markdown]" in head else ():
-            parts.append((heading, []))
-    return parts
-
-
-def names(code: list[str]) -> tuple[set[str], set[str]]:
-    """The names that cells define, and those that they use."""
-    nodes = [node for cell in code for node in ast.walk(ast.parse(cell))]
-    defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    defined |= {a.arg for n in nodes if isinstance(n, ast.arguments) for a in
-                (*n.posonlyargs, *n.args, *n.kwonlyargs)}  # fmt: skip
-    defined |= {
-        (alias.asname or alias.name).partition(".")[0]
-        for n in nodes
-        if isinstance(n, ast.Import | ast.ImportFrom)
-        for alias in n.names
-    }
-    uses = [n for n in nodes if isinstance(n, ast.Name)]
-    defined |= {n.id for n in uses if isinstance(n.ctx, ast.Store)}
-    return defined, {n.id for n in uses if isinstance(n.ctx, ast.Load)}
-
-
-def test_the_core_comes_first_and_every_deeper_section_needs_only_the_core():
-    parts = sections()
-    deep = [i for i, (heading, _) in enumerate(parts) if "Deeper:" in heading]
-    assert deep == list(range(deep[0], len(parts))) and len(deep) >= 5
-    core = [cell for _, code in parts[: deep[0]] for cell in code]
-    known, used = names(core)
-    assert used - known - set(dir(builtins)) == set()
-    for heading, code in parts[deep[0] :]:
-        own, used = names(code)
-        assert used - known - own - set(dir(builtins)) == set(), heading
-
-
-def test_the_contents_link_to_headings():
-    text = SOURCE.read_text(encoding="utf-8")
-    anchors = {heading.replace(" ", "-") for heading, _ in sections()}
-    links = set(re.findall(r"\]\(#([^ ]+?)\)(?= |\.|,|\)|$)", text, re.M))
-    assert links and links <= anchors, links - anchors
