@@ -4,8 +4,9 @@
     python -m postlab.portfolio check      the same, with the checklist and a record
     python -m postlab.portfolio verify F   compare a record, completion.json, with its folder
 
-The profile is that of $POSTLAB_PROFILE. The exit status is 0 if the audit finds nothing, 1 if it
-finds something, and 2 for a wrong command or a file that is no record.
+The profile is that of $POSTLAB_PROFILE. Where nothing of `tiny` has been trained yet, the stages
+that ship with postlab take its place, and a line says so. The exit status is 0 if the audit finds
+nothing, 1 if it finds something, and 2 for a wrong command, a file that is no record, or no runs.
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ from postlab.portfolio import (
     write_record,
 )
 from postlab.profile import get_profile
-from postlab.runs import run_root
+from postlab.runs import CHAIN, MissingStage, Run, adopt_shipped, run_root
 
 SHOWN = 20  # problems
+
+
+def take_shipped(profile_name: str) -> list[str]:
+    """Copy the main chain that ships with postlab where no run of the profile is; its stages."""
+    if any((run_root() / profile_name).glob("seed-*/*/manifest.json")):
+        return []
+    return [stage for stage in CHAIN if adopt_shipped(Run(profile_name, 0, stage))]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +51,15 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     profile = get_profile()
-    portfolio = make_portfolio(profile, to=run_root() / profile.name / "portfolio")
+    if shipped := take_shipped(profile.name):
+        print(
+            f"nothing is trained here yet, so postlab's own stages are used: {', '.join(shipped)}"
+        )
+    try:
+        portfolio = make_portfolio(profile, to=run_root() / profile.name / "portfolio")
+    except (MissingStage, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
     print(portfolio.folder)
     print(portfolio)
     if command == "check":

@@ -33,3 +33,17 @@ def test_it_writes_checks_and_verifies(shipped, capsys, monkeypatch):
 def test_a_wrong_command_is_answered_with_the_right_ones(capsys):
     assert main(["mak"]) == 2
     assert "postlab.portfolio check" in capsys.readouterr().err
+
+
+def test_without_runs_the_shipped_stages_are_taken_or_the_command_is_named(
+    tmp_path, monkeypatch, capsys
+):
+    from postlab.portfolio.__main__ import take_shipped
+    from postlab.runs import CHAIN
+
+    monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path))
+    monkeypatch.setenv("POSTLAB_PROFILE", "smol")
+    assert main(["make"]) == 2
+    assert "make stages PROFILE=smol" in capsys.readouterr().err
+    assert take_shipped("tiny") == list(CHAIN)
+    assert take_shipped("tiny") == []  # runs are there now
