@@ -18,7 +18,7 @@
 #
 # 1. [A real model first](#real) · 2. [The map](#map) · 3. [What a model reads](#reads) · 4. [Which tokens are trained](#mask) · 5. [The loss](#loss) · 6. [Build: the training loop](#build) · 7. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take another two hours. You can read them in any order, or skip them: neither the core nor a later week needs them.
 #
 # - [20 to 40 percent of what?](#deeper-percent) · 10 minutes
 # - [How the recorded figure was made](#deeper-record) · 5 minutes
@@ -92,7 +92,7 @@ replies.pivot(index="prompt", columns="way", values="reply")[list(replies["way"]
 
 # %% [markdown]
 # Given bare text, the model says nothing at all: in all four cases, the first token it writes is `<|im_end|>`, the token that ends a turn. Given a prompt in its conversation format, the same model does answer. The answers are those of a small model: Canberra is right, the sentence about the sea will do,
-# the advice on coffee stains is useless, and it tries to help with breaking into a car. And when nothing stops it, it doesn't wait for you. After its own `<|im_end|>`, it writes a system turn and then the *user's* next message (see the replies about the capital and the sea).
+# the advice on coffee stains is useless, and the model tries to help with breaking into a car. And when nothing stops it, it doesn't wait for you. After its own `<|im_end|>`, it writes a system turn and then the *user's* next message (see the replies about the capital and the sea).
 #
 # All of this was trained into it. By the end of this notebook you'll know what that format is (section 3), why a model stops or fails to stop (sections 4 and 6), and which stage teaches it to refuse (section 2).
 #
@@ -149,7 +149,7 @@ draw_pipeline()
 #
 # > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** it was introduced in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024. R1 made it famous.
 #
-# This repository includes a model of 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
+# This repository includes a model with 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
 # small enough to train while you wait, and because we made the world, we know the right answer to every question. It can show you how each method works, but not how well it would work on a large model. We label
 # such results *mechanism, not capability*. This week uses the tiny model in every profile. Load its four checkpoints:
 
@@ -427,7 +427,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 # </details>
 # <details><summary>Hint 4</summary>
 #
-# If your first loss is right and the second isn't, then the loss is fine, and the fault is in what happens between the two: the order of backward, clipping, optimizer, scheduler and clearing.
+# If your first loss is right and the second isn't, then you compute the loss correctly, and the fault is in what happens between the two: the order of backward, clipping, optimizer, scheduler and clearing.
 #
 # </details>
 
@@ -460,8 +460,7 @@ train = check.train(train)
 #
 # </details>
 #
-# Does it do what a library does? We trained the same base with TRL's `SFTTrainer` for ten steps, on the same ten batches, with the same optimizer and schedule, and recorded its losses
-# (`python notebooks/experiments/week01_trl.py`). Here are yours beside them:
+# Does it do what a library does? We trained the same base with TRL's `SFTTrainer` for ten steps, on the same ten batches, with the same optimizer and schedule, and recorded its losses (`python notebooks/experiments/week01_trl.py`). Here are your losses beside TRL's:
 
 
 # %%
@@ -550,7 +549,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 #
 # 1. How many prompts did each of the three stages use, and who wrote the replies? (Section 3.2 and table 6.)
 # 2. On which public tasks did RLHF make the model *worse*, and what did the authors do about it? Compare with what GRPO did to the refusals in section 1 of this notebook.
-# 3. Who preferred the 1.3B model's answers, on which prompts? What would have to be different for the result to be about *you*?
+# 3. Who preferred the 1.3B model's answers, and on which prompts? What would have to be different for the result to be about *you*?
 #
 # | in this notebook | for a real model | week |
 # |---|---|---|
@@ -569,7 +568,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 # <a id="deeper-percent" name="deeper-percent"></a>
 # ## Deeper: 20 to 40 percent of what?
 #
-# The roadmap says that post-training adds 20 to 40 percent. A percentage needs a base, so let's take the recorded SmolLM2 runs and compute one gain in four ways: in percentage points, relative to the score before, relative to the errors that were left, and with an interval.
+# The roadmap says that post-training adds 20 to 40 percent. A percentage needs something to compare with, so let's take the recorded SmolLM2 runs and compute one gain in four ways: in percentage points, relative to the score before, relative to the errors that were left, and with an interval.
 
 # %%
 after_sft = smol[(smol["stage"] == "sft") & smol["difference"].notna()].set_index("metric")
@@ -590,10 +589,10 @@ pd.DataFrame(
 
 # %% [markdown]
 # This is one stage on one model, and the 'gain' ranges from a loss of a quarter to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. The relative gain of 28% on facts would fit the claim nicely, but its interval includes zero.
-# (The score 'before' isn't even a base's: SmolLM2-135M-Instruct had been post-trained already.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
+# (The score 'before' isn't even that of a base model: SmolLM2-135M-Instruct had already been post-trained.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
-# > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. It depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
-# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both belong in the answer.
+# > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. The gain depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
+# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both facts belong in the answer.
 #
 # When someone quotes a gain, ask three things: percent or points, from which score, and on which prompts. Then ask what got worse.
 
@@ -822,8 +821,8 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
 # rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]`. With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
 # when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along; a colon and a space in place of a line break changed how it answers. We don't
-# know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
-# a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide it.
+# know why the answers change in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
+# a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide the shifts.
 #
 # The third tokenizer does its damage during training. Many data collators hide padding with `ids != pad`. If the padding token is also the end of turn, they hide the end of every turn as well:
 

@@ -274,7 +274,7 @@ inject, merge = check_adapters(inject, merge)
 #
 # </details>
 #
-# Now use it on all projections of the model. How many parameters are trained?
+# Now use `inject` on all projections of the model. How many parameters are trained?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -363,7 +363,7 @@ def error_in_blocks(values, block):
 # <a id="task"></a>
 # ## 4. The same task, three ways
 #
-# How much quality do you lose? To find out, train the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose answers are nearly always right: list operations, facts and how-to's. All
+# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose answers are nearly always right: list operations, facts and how-tos. All
 # methods get the same rows in the same order and the same number of steps. Each method gets its own learning rate, the best from a ladder of rates, chosen on other rows and seeds ([deeper](#rates)). The long runs were recorded:
 
 # %%
@@ -450,8 +450,8 @@ plot_losses(curves)
 #
 # ### Quality, with intervals
 #
-# A lower loss is not what you are after; you want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval over prompts: it says how
-# far the result could change with other prompts, for the models that were trained. It doesn't say what other training runs would have given.
+# A lower loss is not what you are after; you want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval
+# over prompts: it says how far the result of these trained models could change with other prompts. It doesn't say what other training runs would have given.
 
 # %%
 from postlab.course.week02 import plot_quality
@@ -466,7 +466,7 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than one parameter in a hundred and comes within 3 points of full fine-tuning. Ranks 8 and above are 2 to 6 points ahead of it. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
+# Rank 1 trains less than one parameter in a hundred and comes within 3 points of full fine-tuning. Ranks 8 and above are 2 to 6 points ahead of full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
 #
 # **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed (there are three per method), not the prompt (there are six hundred).
 #

@@ -138,7 +138,7 @@ print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_pro
 
 # %% [markdown]
 # `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage, and they use numbers, creatures, people, objects and wordings that appear in no training set (for `everyday`, topics that appear in none). Every answer
-# is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one of each kind:
+# is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer of each kind:
 
 # %%
 import pandas as pd
@@ -149,7 +149,7 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
 # On `tiny` the base model ignores the question and usually starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
-# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which answers already; there, fine-tuning can only change *how* it answers.
+# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which already answers; there, fine-tuning can only change *how* it answers.
 
 # %% [markdown]
 # <a id="rows" name="rows"></a>
@@ -328,7 +328,7 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. Whether harder rows help is a question for an experiment, and we haven't run it.
 
 # %% [markdown]
-# **Composition.** The last question about a dataset is how much of it goes to each domain.
+# **Composition.** The last question about a dataset is what share of it belongs to each domain.
 #
 # > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that these numbers describe a different dataset. They fit
 # > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
@@ -608,7 +608,7 @@ plot_stages(table[~table["metric"].isin(left_out)], profile=lab.profile.name)
 # - **Safety** reaches 42% and **honesty** 38%. The teachers were at 50% and 35%.
 # - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-tos.
 #
-# The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit not to know). The people and creatures in
+# The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit that nobody knows). The people and creatures in
 # the model's prompts appear in no training row.
 #
 # (Under `t4` and `rented`, the figure shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. OpenHermes doesn't teach it, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
@@ -695,7 +695,7 @@ print(f"\n{several:,} of {len(rows):,} training rows have more than one user tur
 # <a id="arena" name="arena"></a>
 # ### Twenty prompts, base against SFT, without knowing which is which
 #
-# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote at once. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
+# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
 
 # %%
 from postlab.show import arena

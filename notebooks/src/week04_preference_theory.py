@@ -66,7 +66,7 @@ week04.draw_four_models()
 # The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the policy's start; comparing the log-probs of the two tells you how
 # far the policy has moved. The *critic* predicts the reward that is still to come, and the policy learns only from the difference between this prediction and what happens. That difference becomes the advantage, and the critic learns from its own errors. You'll build each of these parts.
 #
-# You did step 1 in week 3. The next two cells load the result as one plain model (the adapter merged, so that `copy.deepcopy` gives us another policy), and the pairs for step 2. We use the three families that are about manners: *helpful*
+# You did step 1 in week 3. The next two cells load the result as one plain model (with the adapter merged, so that `copy.deepcopy` gives us another policy), and the pairs for step 2. We use the three families that are about manners: *helpful*
 # (how-tos), *harmless* (unsafe requests) and *honest* (riddles that nobody can answer). We deliberately take only 200 pairs, because we want to study a reward model that makes mistakes.
 
 # %% tags=["shared"]
@@ -266,7 +266,8 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them, and the ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ corrects for that. The **clip** (`losses.clipped_policy_loss`) removes the
 # gradient of a token whose probability has already moved by more than 20% in the direction that its advantage asks for.
 #
-# You can use both as parts for now. [Section 13](#section-13) derives them, and you write them yourself there. The next cell contains the tools for our runs. `scorer` gives a fixed low score to a reply that is cut off before it ends, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
+# For now, you can use both as ready-made parts. [Section 13](#section-13) derives them, and there you write them yourself. The next cell contains the tools for our runs. `scorer` gives a fixed low score to a reply that is cut off before it
+# ends, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
 # held-out prompt, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the exact KL.
 
 # %% tags=["shared"]
@@ -474,7 +475,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # ### Build 4.1 · about 25 minutes · hard
 #
-# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you know:
+# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you already know:
 #
 # - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
 # - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` is one update of policy and critic. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
@@ -571,7 +572,7 @@ by_policy = torch.sigmoid(implicit[:, None] - implicit[None, :])
 )
 
 # %% [markdown]
-# **Step 5: learn it.** Replace the optimum $\pi^*$ by the policy $\pi_\theta$ that we train, and use the negative log of this probability as the loss of a pair:
+# **Step 5: learn it.** Replace the optimum $\pi^*$ with the policy $\pi_\theta$ that we train, and use the negative log of this probability as the loss of a pair:
 #
 # $$\mathcal{L} = -\log \sigma\Big(\beta \log \frac{\pi_\theta(y_c \mid x)}{\pi_\text{ref}(y_c \mid x)} - \beta \log \frac{\pi_\theta(y_r \mid x)}{\pi_\text{ref}(y_r \mid x)}\Big)$$
 #
@@ -681,7 +682,7 @@ week04.plot_matched(ends, title)
 week04.draw_two_roads()
 
 # %% [markdown]
-# DPO needs no reward model, no critic and no sampling. In return it learns only about the replies in its pairs, while PPO gets a score for whatever it says. Its memory is also smaller. A parameter trained with Adam in mixed precision needs 16
+# DPO needs no reward model, no critic and no sampling. The price is that it learns only about the replies in its pairs, while PPO gets a score for whatever it says. DPO also needs less memory. A parameter trained with Adam in mixed precision needs 16
 # bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two frozen models, and 7 × (16 + 2) = 126 GB for DPO's one trained and one frozen model, before activations. DPO can even do without the
 # reference during training: you compute its log-probs for all pairs once beforehand and keep the numbers, as the code in section 16 does.
 #
@@ -706,7 +707,7 @@ week04.draw_two_roads()
 #
 # The optimum of reward minus $\beta$ KL is $\pi^*(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta} / Z(x)$. Solved for the reward, this is $r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)} + \beta \log Z(x)$.
 # Bradley-Terry uses only the difference between two rewards. Both replies share the prompt, so
-# $\beta \log Z(x)$ cancels. Replace $\pi^*$ by the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
+# $\beta \log Z(x)$ cancels. Replace $\pi^*$ with the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
 #
 # *A likely follow-up:* "What does the derivation assume?" That preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimisation: with few pairs and few steps, DPO stops somewhere else.
 #
@@ -1140,7 +1141,7 @@ pd.DataFrame(bill, index=["PPO", "DPO"]).T
 # <a id="section-17" name="section-17"></a>
 # ## Deeper: quality against KL (section 17)
 #
-# The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs: a dot for every measurement during training.
+# The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs, with a dot for every measurement during training.
 
 # %%
 ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
@@ -1179,7 +1180,7 @@ dict(zip(("sample, s", "score, s", "learn, s"), spent, strict=True))
 # %% [markdown]
 # In the stored output, most of a PPO step is spent on learning (1.0 of 1.5 seconds), because our replies are so short. With replies of a thousand tokens, sampling takes most of the time, since tokens have to be generated one after the other.
 #
-# And the memory? We can calculate it. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
+# We can calculate the memory as well. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
 
 # %%
 # NBVAL_CHECK_OUTPUT
