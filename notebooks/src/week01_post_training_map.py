@@ -5,7 +5,7 @@
 # preferred its answers ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)). The difference was **post-training**: the training that comes after pretraining and turns a model that continues text
 # into one you can talk to.
 #
-# In these twelve weeks you run every stage of post-training yourself. Today you get the map, and you write the first stage in plain PyTorch. By the end of the core you can explain
+# In these twelve weeks you run every stage of post-training yourself. Today you get the map, and you write the first stage in plain PyTorch. By the end of the core, you'll be able to explain
 #
 # - what each stage is for, and what it can't do,
 # - what a conversation looks like to a model, token by token,
@@ -18,7 +18,7 @@
 #
 # 1. [A real model first](#real) · 2. [The map](#map) · 3. [What a model reads](#reads) · 4. [Which tokens are trained](#mask) · 5. [The loss](#loss) · 6. [Build: the training loop](#build) · 7. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take another two hours. You can read them in any order, or skip them: neither the core nor a later week needs them.
 #
 # - [20 to 40 percent of what?](#deeper-percent) · 10 minutes
 # - [How the recorded figure was made](#deeper-record) · 5 minutes
@@ -33,8 +33,8 @@
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 
 # %% [markdown]
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last
-# sections of weeks 9, 10 and 11 about 30, 20 and 40 (estimates). (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last sections of weeks 9, 10 and 11 take
+# about 30, 20 and 40 minutes (all estimates). (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
 # notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
 # ```python
@@ -74,8 +74,8 @@ lab = postlab.start(week=1)
 # <a id="real" name="real"></a>
 # ## 1. A real model first
 #
-# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. We asked it four things in three ways, with the same weights each time: as bare text, in the conversation format
-# that it was trained on, and in that format but with nothing to stop it when its turn is over. These replies are recorded (always the most likely token, at most 48 of them; `python notebooks/experiments/week01_replies.py`):
+# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. We gave it four prompts in three ways, with the same weights each time: as bare text, in the conversation format that it was
+# trained on, and in that format with nothing to stop it at the end of its turn. Its replies are recorded (each token is the most likely one, and there are at most 48; `python notebooks/experiments/week01_replies.py`):
 
 # %%
 import json
@@ -91,10 +91,10 @@ replies = pd.DataFrame(recorded_replies["replies"])
 replies.pivot(index="prompt", columns="way", values="reply")[list(replies["way"].unique())]
 
 # %% [markdown]
-# As bare text, the model says nothing at all. Four times out of four, the first token it writes is `<|im_end|>`, the token that ends a turn. In its conversation format, the same weights answer. The answers are those of a small model: Canberra is right, the sentence about the sea will do,
-# the advice on coffee stains is useless, and it tries to help with breaking into a car. And when nothing stops it, it doesn't wait for you. After its own `<|im_end|>` it writes a system turn and then the *user's* next message (look at the capital and the sea).
+# Given bare text, the model says nothing at all: in all four cases, the first token it writes is `<|im_end|>`, the token that ends a turn. Given a prompt in its conversation format, the same model does answer. The answers are those of a small model: Canberra is right, the sentence about the sea will do,
+# the advice on coffee stains is useless, and the model tries to help with breaking into a car. And when nothing stops it, it doesn't wait for you. After its own `<|im_end|>`, it writes a system turn and then the *user's* next message (see the replies about the capital and the sea).
 #
-# All of this was trained into it. By the end of this notebook you'll know what that format is (section 3), why a model stops, or doesn't (sections 4 and 6), and which stage teaches it to refuse (section 2).
+# All of this was trained into it. By the end of this notebook you'll know what that format is (section 3), why a model stops or fails to stop (sections 4 and 6), and which stage teaches it to refuse (section 2).
 #
 # We then put the same model through three more stages of training, each of which took about ten minutes on two CPU cores: SFT on example replies, DPO on pairs of replies, and GRPO on sums that a program checks. Each model then answered held-out prompts on
 # topics that no training set contains:
@@ -108,7 +108,8 @@ four = ["arithmetic_sampled", "safety", "over_refusal", "instructions"]
 plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
 
 # %% [markdown]
-# DPO taught the model to refuse harmful requests: it refuses 44% of them instead of 6%. Then GRPO rewarded it for right sums. The sums improved from 24% to 39%, and most of the refusals went away: 14% of the harmful requests are still refused, and 6% of the harmless look-alikes, down from 36%. Nobody trained it to stop refusing. Nothing in the reward asked it to keep refusing, either.
+# DPO taught the model to refuse harmful requests: it refuses 44% of them instead of 6%. Then GRPO rewarded it for getting sums right. Its sums improved from 24% to 39%, but most of the refusals went away: it still refuses 14% of the harmful
+# requests, and 6% of the harmless look-alikes, down from 36%. Nobody trained it to stop refusing, but nothing in the reward asked it to keep refusing either.
 # (This is one seed of a small model. With other seeds the numbers will differ.)
 #
 # You can't see any of that in a training curve. To understand why it happens, and how to notice it, you need to know what each stage learns from, and what it doesn't look at.
@@ -139,16 +140,16 @@ draw_pipeline()
 # | | post-training | fine-tuning | does the difference hold? |
 # |---|---|---|---|
 # | who | a lab that publishes a model | a team that has one task | A lab needs more people and more evaluation. But the methods are the same, and you'll run all of them on a laptop or on one GPU. |
-# | scale | hundreds of thousands to millions of rows | thousands of rows | Today, often: Tülu 3's SFT mix has about 940,000 prompts. But InstructGPT's SFT used about 13,000, and LIMA's 1,000. |
+# | scale | hundreds of thousands to millions of rows | thousands of rows | Today it often does: Tülu 3's SFT mix has about 940,000 prompts. But InstructGPT's SFT used about 13,000, and LIMA used 1,000. |
 # | start | a base model | often a model that already follows instructions | Usually. It matters: a base has no chat format or habits yet, while an instruct model has both, and you can damage them. |
 #
-# > **The roadmap says** post-training and fine-tuning differ in who does it, at what scale, and from which start. **The evidence says** these are tendencies, not a definition: the number of rows overlaps
+# > **The roadmap says** post-training and fine-tuning differ in who does it, at what scale, and from what starting point. **The evidence says** these are tendencies, not a definition: the numbers of rows overlap
 # > ([Ouyang et al. 2022](https://arxiv.org/abs/2203.02155), [Zhou et al. 2023](https://arxiv.org/abs/2305.11206), [Lambert et al. 2024](https://arxiv.org/abs/2411.15124)), and so do the methods. A more useful distinction is the goal. Post-training wants a model that behaves well on *any* request;
-# > fine-tuning wants one task done well. So a post-trained model has to be evaluated on what it should *not* have lost, too.
+# > fine-tuning wants one task done well. So you also have to evaluate a post-trained model on what it should *not* have lost.
 #
 # > **The roadmap says** GRPO was introduced with DeepSeek-R1 in January 2025. **The evidence says** it was introduced in [DeepSeekMath](https://arxiv.org/abs/2402.03300), February 2024. R1 made it famous.
 #
-# This repository includes a model of 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
+# This repository includes a model with 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
 # small enough to train while you wait, and because we made the world, we know the right answer to every question. It can show you how each method works, but not how well it would work on a large model. We label
 # such results *mechanism, not capability*. This week uses the tiny model in every profile. Load its four checkpoints:
 
@@ -185,7 +186,7 @@ pd.DataFrame(answers, index=questions)
 # - **base** starts a new page of sums after every one of the five questions. It isn't being stupid: it learned to continue documents, and nothing has told it yet that a question calls for an answer.
 # - **sft** answers in the style of its training rows. It knows what the madux eats, but it also explains how to sink a guest, makes up what a creature counts, and guesses the sum without working it out.
 # - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
-# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward turned working it out into a habit.
+# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how to work them out: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward made working out a sum a habit.
 #
 # Five questions don't prove anything. We recorded the full comparison, over all held-out prompts and eight seeds:
 
@@ -198,7 +199,8 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The sums also rose after DPO, in all eight seeds, by 3 to 17 points. Five of the eight seeds support that on their own, after the correction for testing several metrics.
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The score for sums also rose after DPO, by 3 to 17 points, with all eight seeds. Five of
+# the eight seeds support that on their own, after the correction for testing several metrics.
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
 
@@ -262,7 +264,7 @@ def likely_next(messages, *, generation_prompt):
 {asked: likely_next(question, generation_prompt=asked) for asked in (True, False)}
 
 # %% [markdown]
-# With the opening, the model begins a reply. Without it, the model ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
+# With the opening, the model begins a reply. Without it, it ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
 # turn is a habit left over from pretraining.
 
 # %% [markdown]
@@ -351,7 +353,7 @@ token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
 # $$\mathcal{L} = -\frac{1}{\sum_{b,t} m_{b,t}} \sum_{b,t} m_{b,t} \log \pi(x_{b,t} \mid x_{b,<t})$$
 #
 # Here $m_{b,t}$ is the mask and $\pi$ the model. In words: take $-\log p$ of every trained token in the batch, and average. The package has both parts: `token_logps` for the log-probabilities, and `sft_loss` for their mean. (You can write
-# them yourself in [a deeper section](#deeper-loss).) Both expect logits and labels that are aligned. The output at position $t$ predicts the token at $t + 1$, so you shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`.
+# them yourself in [a deeper section](#deeper-loss).) Both expect logits and labels that are aligned. The output at position $t$ predicts the token at $t + 1$, so you have to shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`.
 # If you forget the shift, the model learns to repeat the token it just read. The loss then falls beautifully, and the model is useless.
 
 # %%
@@ -360,9 +362,9 @@ from postlab.course.week01 import draw_shift
 draw_shift({"prompt": question, "completion": answer}, tokenizer)
 
 # %% [markdown]
-# The line break that opens the assistant's turn is never trained itself, but the loss does count what the model predicts *after* it: the first word of the reply. And the full stop is trained to be followed by `<|im_end|>`.
+# The line break that opens the assistant's turn is never trained itself, but the loss does count what the model predicts *after* it: the first word of the reply. And the model is trained to write `<|im_end|>` after the full stop.
 #
-# **Predict first.** The base has read in its documents that the madux eats seeds. Which tokens of the reply *The madux eats seeds.* will surprise it, and which won't?
+# **Predict first.** The base model has read in its documents that the madux eats seeds. Which tokens of the reply *The madux eats seeds.* will surprise it, and which won't?
 
 # %%
 from postlab.course.week01 import plot_surprise
@@ -398,19 +400,19 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 # | `model(input_ids=…, attention_mask=…).logits` | scores for the next token at every position, `(B, T, V)` |
 # | `sft_loss(logits, labels, mask)` | the loss; logits and labels must be aligned |
 # | `loss.backward()` | adds the gradients of this loss to `.grad` of every parameter |
-# | `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` | shortens the gradients, all together, to a norm of at most 1 |
-# | `optimizer.step()`, `optimizer.zero_grad()` | changes the weights by the gradients; clears the gradients |
+# | `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)` | scales all gradients down together if their norm is above 1 |
+# | `optimizer.step()`, `optimizer.zero_grad()` | updates the weights with the gradients; clears the gradients |
 # | `scheduler.step()` | sets the learning rate for the next step |
 #
 # ### Exercise 1.2 · about 25 minutes · medium
 #
 # Write `train`. It goes through the batches once, takes one optimizer step per batch, and returns a list with the loss of each batch as a number.
 #
-# The check trains a model of a few hundred weights with your loop and with ours, and compares the losses. The cells after it do the real test: your loop has to reach the losses that TRL's `SFTTrainer` reached, and the model has to learn to stop.
+# The check trains a model of a few hundred weights with your loop and with ours, and compares the losses. The cells after it run the real test: your loop has to reach the losses that TRL's `SFTTrainer` reached, and the model has to learn to stop.
 #
 # <details><summary>Hint 1</summary>
 #
-# Write the loop for a single batch first, without the optimizer: call the model, compute the loss, print it. For a model that finds all tokens equally likely, the loss is the logarithm of the vocabulary's size, and a base should do better than that.
+# Write the loop for a single batch first, without the optimizer: call the model, compute the loss, print it. For a model that finds all tokens equally likely, the loss is the logarithm of the vocabulary size, and a base model should do better than that.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -420,12 +422,12 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 # </details>
 # <details><summary>Hint 3</summary>
 #
-# Gradients are *added* to what is already in `.grad`. Ask at which moment they have to be complete, and at which moment they have to be gone.
+# Gradients are *added* to what is already in `.grad`. When do they have to be complete, and when do they have to be cleared?
 #
 # </details>
 # <details><summary>Hint 4</summary>
 #
-# If your first loss is right and the second isn't, then the loss is fine, and the fault is in what happens between the two: the order of backward, clipping, optimizer, scheduler and clearing.
+# If your first loss is right and the second isn't, then you compute the loss correctly, and the fault is in what happens between the two: the order of backward, clipping, optimizer, scheduler and clearing.
 #
 # </details>
 
@@ -458,8 +460,7 @@ train = check.train(train)
 #
 # </details>
 #
-# Does it do what a library does? We trained the same base with TRL's `SFTTrainer` for ten steps, on the same ten batches, with the same optimizer and schedule, and recorded its losses
-# (`python notebooks/experiments/week01_trl.py`). Here are yours beside them:
+# Does it do what a library does? We trained the same base with TRL's `SFTTrainer` for ten steps, on the same ten batches, with the same optimizer and schedule, and recorded its losses (`python notebooks/experiments/week01_trl.py`). Here are your losses beside TRL's:
 
 
 # %%
@@ -486,9 +487,9 @@ beside = pd.DataFrame({"yours": ten_losses, "TRL": trl["loss"]}, index=range(1, 
 beside.rename_axis("step").T
 
 # %% [markdown]
-# They agree to three decimals, so you wrote what `SFTTrainer` does, apart from everything that makes it convenient: logging, checkpoints, gradient accumulation, several GPUs.
+# They agree to three decimals, so you have rebuilt what `SFTTrainer` does, minus the conveniences: logging, checkpoints, gradient accumulation and multi-GPU support.
 #
-# Now use the loop for an experiment. You'll do three runs of 56 steps that differ only in the mask: the reply with its end of turn, the prompt as well, and the reply without its end of turn. (The third happens more often than you'd think: many data collators hide padding with `ids != pad`, and many
+# Now use the loop for an experiment. You'll do three runs of 56 steps that differ only in the mask: it covers the reply and its end of turn, or the prompt as well, or the reply without its end of turn. (The third happens more often than you'd think: many data collators hide padding with `ids != pad`, and many
 # tutorials set the padding token to the end-of-turn token.)
 #
 # **Predict first.** Rank the three by how well they'll answer held-out questions. And which will have the lowest training loss?
@@ -533,7 +534,7 @@ plot_behaviour(behaviour)
 
 # %% [markdown]
 # The model that was never trained on the end of turn almost never stops: 2% of its replies end, compared with 100% for the other two runs. It gives its answer and then continues with a page of a document until it hits the length
-# limit. Only 27% of its replies are right, compared with 50%, because the oracle usually rejects an answer that has several others behind it. The training curve showed none of this. Here are prompts from four families:
+# limit. Only 27% of its replies are right, compared with 50% for the run `reply`, because the oracle usually rejects an answer that is followed by several others. The training curve showed none of this. Here are prompts from four families:
 
 # %%
 picked = [0, 30, 60, 90]  # one prompt of each of four families
@@ -548,7 +549,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 #
 # 1. How many prompts did each of the three stages use, and who wrote the replies? (Section 3.2 and table 6.)
 # 2. On which public tasks did RLHF make the model *worse*, and what did the authors do about it? Compare with what GRPO did to the refusals in section 1 of this notebook.
-# 3. Who preferred the 1.3B model's answers, on which prompts? What would have to be different for the result to be about *you*?
+# 3. Who preferred the 1.3B model's answers, and on which prompts? What would have to be different for the result to be about *you*?
 #
 # | in this notebook | for a real model | week |
 # |---|---|---|
@@ -559,7 +560,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 #
 # One limit remains even with all of this. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums as those rows do. To become better than its examples, it needs a different training signal.
 #
-# **What you have now:** a map of the stages, your own loss mask and training loop, and a model that you fine-tuned without a framework. One habit is worth keeping: **before a run, look at one row token by token. After it, use held-out prompts to measure what the loss doesn't cover.**
+# **What you have now:** a map of the stages, your own loss mask and training loop, and a model that you fine-tuned without a framework. One habit is worth keeping: **before a run, look at one row token by token. Afterwards, use held-out prompts to measure what the loss doesn't cover.**
 #
 # This is the end of the core. The next sections go deeper. Skip any you like.
 
@@ -567,7 +568,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 # <a id="deeper-percent" name="deeper-percent"></a>
 # ## Deeper: 20 to 40 percent of what?
 #
-# The roadmap says that post-training adds 20 to 40 percent. A percentage needs a base, so let's take the recorded SmolLM2 runs and compute one gain in four ways: in percentage points, relative to the score before, relative to the errors that were left, and with an interval.
+# The roadmap says that post-training adds 20 to 40 percent. A percentage needs something to compare with, so let's take the recorded SmolLM2 runs and compute one gain in four ways: in percentage points, relative to the score before, relative to the errors that were left, and with an interval.
 
 # %%
 after_sft = smol[(smol["stage"] == "sft") & smol["difference"].notna()].set_index("metric")
@@ -587,11 +588,11 @@ pd.DataFrame(
 ).round(0).astype(int)
 
 # %% [markdown]
-# This is one stage on one model, and the 'gain' runs from a loss of a quarter to far over 100%, depending on the row and on the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. The relative gain of 28% on facts would fit the claim nicely, but its interval includes zero.
-# (The score 'before' isn't even a base's: SmolLM2-135M-Instruct had been post-trained already.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
+# This is one stage on one model, and the 'gain' ranges from a loss of a quarter to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. The relative gain of 28% on facts would fit the claim nicely, but its interval includes zero.
+# (The score 'before' isn't even that of a base model: SmolLM2-135M-Instruct had already been post-trained.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
-# > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. It depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
-# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both belong in the answer.
+# > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. The gain depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
+# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both facts belong in the answer.
 #
 # When someone quotes a gain, ask three things: percent or points, from which score, and on which prompts. Then ask what got worse.
 
@@ -638,7 +639,7 @@ typed = {split: tokenizer("<|im_end|>", split_special_tokens=split) for split in
 token_view([talk], tokenizer, max_length=256)
 
 # %% [markdown]
-# Both masks are used in practice. For a row of `prompt` and `completion`, TRL trains only the last reply. That's what we want here, because the first reply is in the conversation to be criticised, not imitated. If all replies are good
+# Both masks are used in practice. For a row with `prompt` and `completion`, TRL trains only on the last reply. That's what we want here, because the first reply is in the conversation to be criticised, not imitated. If all replies are good
 # examples, you get more out of a conversation by training on all of them; in TRL you set `assistant_only_loss=True` and use a template that marks the replies. (The two masks also differ in the line break after the last `<|im_end|>`.
 # That's harmless.)
 
@@ -714,7 +715,7 @@ token_logps = check.token_logps(token_logps)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# What do you divide by? Neither by the number of positions, nor row by row.
+# What do you divide by? It isn't the number of positions, and you don't divide row by row.
 #
 # </details>
 
@@ -753,7 +754,7 @@ bits = {"whole batch": sft_loss(logits, labels, mask), "mean of rows": sum(by_ro
 
 # %% [markdown]
 # Over the whole batch, the five tokens cost 1+1+1+1+5 = 9 bits, or 1.8 bits per token. If you average each row first, you get (1 + 5) / 2 = 3 bits: the single token of the short reply now counts as much as the four tokens of the
-# long one. Popular training libraries made this mistake when they split a batch to save memory (gradient accumulation). It was reported in 2021 but only fixed in 2024, when it was found again.
+# long one. Popular training libraries made this mistake when they split a batch to save memory (gradient accumulation). It was reported in 2021 but fixed only in 2024, when it was rediscovered.
 
 # %% [markdown]
 # <a id="deeper-templates" name="deeper-templates"></a>
@@ -801,7 +802,7 @@ pd.set_option("display.max_colwidth", 160)
 pd.DataFrame(found).set_index("tokenizer")[["code", "severity", "evidence", "fix"]]
 
 # %% [markdown]
-# A finding tells you what can go wrong. To find out how bad it is, you have to measure it. Evaluate the same weights on the same prompts, and change only the opening of the assistant's turn:
+# A finding tells you what can go wrong. To learn how bad it is, you have to measure it. Evaluate the same weights on the same prompts, and change only the opening of the assistant's turn:
 
 # %%
 from postlab.evals import compare
@@ -819,9 +820,9 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 #
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
 # rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]`. With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
-# when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along, and two different characters in the opening changed how it
-# answers. We don't know why it changes in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
-# a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide it.
+# when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along; a colon and a space in place of a line break changed how it answers. We don't
+# know why the answers change in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
+# a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide the shifts.
 #
 # The third tokenizer does its damage during training. Many data collators hide padding with `ids != pad`. If the padding token is also the end of turn, they hide the end of every turn as well:
 
@@ -833,7 +834,7 @@ token_view(
 )
 
 # %% [markdown]
-# One token per row is no longer trained. None of the three mistakes shows up in a training curve: the first two only change the prompt when the model generates, and the third is the run `no end of turn` of section 6.
+# One token per row is no longer trained. None of the three mistakes shows up in a training curve: the first two only change the prompt at generation time, and the third is the run `no end of turn` from section 6.
 
 # %% [markdown]
 # <a id="deeper-curve" name="deeper-curve"></a>
@@ -870,12 +871,12 @@ parts = [
 plot_parts(pd.DataFrame(parts))
 
 # %% [markdown]
-# All three runs learned the words of the replies about equally well (0.64 to 0.74 nats per token, with overlapping intervals). They differ at the end of turn. Where it was masked, the model is at least as surprised by it as the base was,
-# although it read that token in every training row. Reading a token is not enough; the model only learns to write what the loss covers.
+# All three runs learned the words of the replies about equally well (0.64 to 0.74 nats per token, with overlapping intervals). They differ at the end of turn. In the run where that token was masked, the model finds it at least as surprising as
+# the base does, although it read the token in every training row. Reading a token is not enough; the model only learns to write what the loss covers.
 #
-# What does that do to the model's behaviour? All four models answer held-out prompts from all six families, and the oracle scores them:
+# Section 6 showed what that does to the model's behaviour: without a trained end of turn, it hardly ever stops.
 #
-# And does it hurt to train the prompt as well? Compare the other two runs with `reply`, prompt by prompt:
+# Does it also hurt to train the prompt? Compare the other two runs with `reply`, prompt by prompt:
 
 # %%
 from postlab.stats import paired_difference, verdict
@@ -889,7 +890,7 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # Leaving out the end of turn is clearly worse, by 23 points. Training the prompt makes no difference that this experiment can see: the interval runs from 5 points worse to 4 points better, so with one training run each and this many prompts, you
 # can't say whether it hurts or helps.
 #
-# Other work suggests when it matters. Prompts are text to learn from as well, so training on them can help when you have few rows, or long prompts with short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
+# Other work suggests when it matters. Prompts are also text to learn from, so training on them can help when you have few rows, or long prompts with short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
 # Otherwise you mostly spend part of the gradient on text that the model never has to write. A good default is to train only the reply, unless you have measured that something else works better for you. The end of turn is
 # different: always train it.
 
@@ -897,10 +898,12 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # <a id="deeper-7b" name="deeper-7b"></a>
 # ## Deeper: base against instruct on a 7B
 #
-# What does post-training change on requests that people really type? The best comparison is a published base beside the instruct model made from it. The next cell asks both the same four things. On a GPU (`t4` or `rented`), it loads the profile's base, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model,
-# about 4 GB each to download. On a CPU there's no such pair to be had: the wheel of SmolLM2 holds the instruct model only, and Llama's models need a licence and a download. So under `tiny` and `smol`, the cell asks our embedded base and its SFT instead, with requests from their world, in wordings unlike those of the training rows.
+# What does post-training change on requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both the same four requests. On a GPU (`t4` or `rented`), it
+# loads the profile's base, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model,
+# about 4 GB each to download. On a CPU, no such pair is available: the SmolLM2 wheel contains only the instruct model, and Llama's models need a licence and a download. Under `tiny` and `smol`, the cell therefore asks our embedded base model
+# and its SFT version instead, with requests from their world that are worded differently from the training rows.
 #
-# The base gets the request twice: as bare text, and at the end of a page that shows what a conversation looks like. With a good page, a large base answers surprisingly well ([Lin et al. 2023](https://arxiv.org/abs/2312.01552)), so compare with it before you credit post-training with a skill.
+# The base gets the request twice: as bare text, and at the end of a page that shows what a conversation looks like. Given a good page to continue, a large base model answers surprisingly well ([Lin et al. 2023](https://arxiv.org/abs/2312.01552)), so use it as a baseline before you credit post-training with a skill.
 
 # %% tags=["aside"]
 real = lab.profile.device != "cpu"
@@ -941,17 +944,18 @@ for name, checkpoint in pair.items():
 pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
-# In the stored output (the embedded pair), the base makes of a bare request whatever page it might come from. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that SFT blurts out wrongly. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. And SFT isn't better at everything.
+# In the stored output (the embedded pair), the base model treats a bare request as part of some page and continues that page. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that
+# SFT gets wrong by blurting out an answer. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. SFT isn't better at everything, though.
 # Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat.
 #
-# **What was not run.** Nobody has run this cell on a GPU yet, so we have no recorded answers of a 7B and of its instruct model, and none of Llama's. To compare Llama, replace the two names by `meta-llama/Llama-3.1-8B` and `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the licence on the Hub and log in first). Four requests are an illustration. To measure something, use at least a hundred, write down
-# before you look what counts as an answer, and hide which model wrote which reply; week 6 shows how.
+# **What was not run.** Nobody has run this cell on a GPU yet, so we have no recorded answers from a 7B and its instruct model, or from Llama. To compare Llama models instead, replace the two names with `meta-llama/Llama-3.1-8B` and
+# `meta-llama/Llama-3.1-8B-Instruct` (they are gated: accept the licence on the Hub and log in first). Four requests are only an illustration. To measure something, use at least a hundred, decide what counts as an answer before you look, and hide which model wrote which reply; week 6 shows how.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
 # ## Five interview questions
 #
-# **1.** A fine-tuned model answers well, then writes the user's next question. The training loss looked fine. What do you check, and in which order?
+# **1.** A fine-tuned model answers well, then writes the user's next question. The training loss looked fine. What do you check, and in what order?
 #
 # <details><summary>Answer</summary>
 #
@@ -990,7 +994,8 @@ pd.DataFrame(columns, index=requests)
 #
 # <details><summary>Answer</summary>
 #
-# The embeddings of the new tokens are untrained: random, or close to the mean of the others. LoRA on the linear layers leaves embeddings as they are, so the model can't tell reliably where a turn begins or ends. The loss falls anyway, because most tokens in a row are ordinary words. Either train the embeddings and the output head as
+# The embeddings of the new tokens are untrained: random, or close to the mean of the others. LoRA on the linear layers leaves embeddings as they are, so the model can't reliably tell where a turn begins or ends. The loss falls anyway, because
+# most tokens in a row are ordinary words. Either train the embeddings and the output head as
 # well (`modules_to_save` in PEFT), or write the template with tokens that the base has already seen. `check_template(tokenizer, model=model)` reports the problem.
 #
 # *Follow-up: what does training the embeddings cost?* They are large: for a vocabulary of 128,000 tokens and a width of 4,096, embeddings and head have about a billion parameters, far more than the adapter.
@@ -1010,9 +1015,10 @@ pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the training cost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, section 4 describes how the answers were judged. Shi et al. 2024,
-# *Instruction Tuning With Loss Over Instructions* (2405.14394): when it helps to train the prompt. Gekhman et al. 2024 (2405.05904): what happens when fine-tuning adds new knowledge. Lin et al. 2023, *The Unlocking Spell on Base LLMs* (2312.01552): how far a base gets with nothing but a good page in front of the request.
+# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the model lost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, section 4 describes how the answers were judged. Shi et al. 2024,
+# *Instruction Tuning With Loss Over Instructions* (2405.14394): when it helps to train the prompt. Gekhman et al. 2024 (2405.05904): what happens when fine-tuning adds new knowledge. Lin et al. 2023, *The Unlocking Spell on Base LLMs* (2312.01552): how far a base model gets with nothing but a good page in front of the request.
 # Lambert et al. 2024, *Tülu 3* (2411.15124): a complete, open post-training recipe, with its data and its evaluations.
 #
-# **To read around the papers.** Maxime Labonne's primer: the part on post-training in his [LLM course](https://github.com/mlabonne/llm-course) names tools and data sets for every stage, and his article *Fine-tune Llama 3.1 Ultra-Efficiently with Unsloth* (2024) goes through one SFT run. Read the article after this week: its training loop is the one you wrote, inside a trainer.
+# **To read around the papers.** The part on post-training in Maxime Labonne's [LLM course](https://github.com/mlabonne/llm-course) is a primer: it names tools and data sets for every stage. His article *Fine-tune Llama 3.1 Ultra-Efficiently
+# with Unsloth* (2024) goes through one SFT run. Read the article after this week: its training loop is the one you wrote, inside a trainer.
 # Nathan Lambert's [RLHF Book](https://rlhfbook.com) tells the history that this notebook leaves out, and is the best single reference for weeks 4 to 11. Chapter 7 of Sebastian Raschka's *Build a Large Language Model (From Scratch)* fine-tunes a pretrained GPT-2 on 1,100 instructions and has its answers scored by another model; read it to see the same step on a model that you have built yourself.

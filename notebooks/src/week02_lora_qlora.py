@@ -7,7 +7,7 @@
 #
 # Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both yourself, put them into a model, and measure what they cost in quality.
 #
-# By the end you can explain
+# By the end, you'll be able to explain
 #
 # - what LoRA trains, why training starts exactly at the base model, and what rank and alpha do,
 # - how sixteen numbers, and a scale for each block, can represent a whole matrix, and how large the error is,
@@ -90,7 +90,7 @@ draw_memory(parts, title, cards=cards)
 # %% [markdown]
 # LoRA removes the gradients and Adam's moments of the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
-# (LoRA seems to fit on the T4, but only just. The allocator and the CUDA context need room as well, and with them it doesn't: section 5.)
+# (LoRA seems to fit on the T4, but only just. It no longer does once you count the room that the allocator and the CUDA context need: see section 5.)
 
 # %% [markdown]
 # <a id="cost"></a>
@@ -122,7 +122,7 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 # <a id="lora"></a>
 # ## 2. LoRA: a thin product beside a frozen matrix
 #
-# Fine-tuning changes each matrix $W$ by some $\Delta W$. LoRA assumes that a change of low rank is enough, and represents it as the product of two thin matrices:
+# Fine-tuning changes each matrix $W$ by some $\Delta W$. LoRA assumes that a low-rank change is enough, and represents it as the product of two thin matrices:
 #
 # $$y = W x + \frac{\alpha}{r}\, B A\, x \qquad A \in \mathbb{R}^{r \times \text{in}},\; B \in \mathbb{R}^{\text{out} \times r}$$
 #
@@ -144,7 +144,7 @@ layer = base.model.layers[0].mlp.down_proj
 draw_adapter(*layer.weight.shape, r=8)
 
 # %% [markdown]
-# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can only compare LoRA with full fine-tuning on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) has a language model.)
+# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can only compare LoRA with full fine-tuning on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) uses a real language model.)
 
 # %% [markdown]
 # ### Exercise 2.1 · about 10 minutes · easy
@@ -175,7 +175,7 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # </details>
 #
-# The order of the products doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications per token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$.
+# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications per token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$.
 #
 # ### The start
 #
@@ -210,15 +210,16 @@ y.square().mean().backward()
 #
 # Put adapters into a model, and take them out again. Write two functions that change a model in place:
 #
-# - `inject(model, names, *, r, alpha)` freezes the whole model and gives an adapter to each linear layer whose name ends in one of `names`, such as `"q_proj"`. Afterwards, only the adapters may be trained.
-# - `merge(model)` puts a plain `nn.Linear` in the place of each adapted layer. The update $\frac{\alpha}{r} BA$ is then part of its weight, because $W x + \frac{\alpha}{r} B A x = \left(W + \frac{\alpha}{r} B A\right) x$. A merged model is as fast as the original.
+# - `inject(model, names, *, r, alpha)` freezes the whole model and gives an adapter to each linear layer whose name ends in one of `names`, such as `"q_proj"`. Afterwards, only the adapters are trainable.
+# - `merge(model)` replaces each adapted layer with a plain `nn.Linear`. The update $\frac{\alpha}{r} BA$ is then part of its weight, because $W x + \frac{\alpha}{r} B A x = \left(W + \frac{\alpha}{r} B A\right) x$. A merged model is as fast as the original.
 #
-# How your layer is written is up to you. The check doesn't read your code: it puts your adapters into the embedded base, compares the start with the base, measures rank and scale of the update, trains twelve steps, checks that no weight of the base has moved, merges, and compares the logits. If something is off, it says what it measured.
+# How your layer is written is up to you. The check doesn't read your code: it puts your adapters into the embedded base, compares the start with the base, measures the rank and scale of the update, trains for twelve steps, checks that no weight
+# of the base has moved, merges, and compares the logits. If something is off, it says what it measured.
 #
-# <details><summary>Hint 1: where to begin</summary>You need a class, a subclass of <code>nn.Module</code> that holds the frozen <code>nn.Linear</code> and two <code>nn.Parameter</code>s. Its forward pass is Exercise 2.1, with one thing more if the layer has a bias.</details>
+# <details><summary>Hint 1: where to begin</summary>You need a class, a subclass of <code>nn.Module</code> that holds the frozen <code>nn.Linear</code> and two <code>nn.Parameter</code>s. Its forward pass is that of Exercise 2.1, plus one more thing if the layer has a bias.</details>
 # <details><summary>Hint 2: swapping a layer</summary><code>model.named_modules()</code> gives names such as <code>model.layers.0.mlp.down_proj</code>. The attribute that you have to set belongs to the module one level up: <code>model.get_submodule(...)</code>. Make a list before you loop, since you change what you loop over.</details>
-# <details><summary>Hint 3: freezing</summary><code>requires_grad_(False)</code> works on a whole model. In which order do you freeze and add?</details>
-# <details><summary>Hint 4: merging</summary>What shape has the product of your two matrices, and what shape has <code>weight</code>? Write under <code>torch.no_grad()</code>, and remember the bias.</details>
+# <details><summary>Hint 3: freezing</summary><code>requires_grad_(False)</code> works on a whole model. Which comes first, freezing the model or adding the adapters?</details>
+# <details><summary>Hint 4: merging</summary>What shape does the product of your two matrices have, and what shape does <code>weight</code> have? Write under <code>torch.no_grad()</code>, and remember the bias.</details>
 
 # %%
 from postlab.course.week02 import check_adapters
@@ -273,7 +274,7 @@ inject, merge = check_adapters(inject, merge)
 #
 # </details>
 #
-# Now use it on all projections of the model. How many parameters are trained?
+# Now use `inject` on all projections of the model. How many parameters are trained?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -322,7 +323,7 @@ print("as in bitsandbytes:", bool((codebook - NF4).abs().max() < 1e-6))
 
 # %% [markdown]
 # To use this codebook, you first have to scale the weights to between -1 and 1. With a single scale for the whole matrix, one outlier would squeeze all other weights into the few codes near zero. So the matrix is split into blocks of 64 weights,
-# and each block stores its own scale, its largest absolute value. Here is the first block of the layer from above:
+# and each block stores its largest absolute value as its own scale. Here is the first block of the layer from above:
 
 # %%
 from postlab.course.week02 import draw_nf4
@@ -333,7 +334,7 @@ block_codes, _ = codes_of(block, NF4)
 draw_nf4(block[0].numpy(), block_codes[0].numpy(), NF4.numpy())
 
 # %% [markdown]
-# Going back means looking up each code and multiplying by the scale. What's lost is the distance to the nearest level. How much is that over all projections of the model, and would sixteen evenly spaced levels do as well?
+# To dequantise a weight, look up the value of its code and multiply it by the scale. What's lost is the distance to the nearest level. How large is that loss over all projections of the model, and would sixteen evenly spaced levels do as well?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -356,14 +357,14 @@ def error_in_blocks(values, block):
 # %% [markdown]
 # NF4's error is smaller than that of even steps, but nine percent isn't small. It's an empirical finding that models keep working in spite of it. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
 #
-# The memory is 4 bits for the code and $32 / 64 = 0.5$ bits for the block's scale. *Double quantisation* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
+# Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantisation* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
 
 # %% [markdown]
 # <a id="task"></a>
 # ## 4. The same task, three ways
 #
-# How much quality do you lose? To find out, train the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose answers are nearly always right: list operations, facts and how-to's. All
-# methods get the same rows in the same order and the same number of steps. Each method gets its own learning rate, the best of a ladder, chosen on other rows and seeds ([deeper](#rates)). The long runs were recorded:
+# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose answers are nearly always right: list operations, facts and how-tos. All
+# methods get the same rows in the same order and the same number of steps. Each method gets its own learning rate, the best from a ladder of rates, chosen on other rows and seeds ([deeper](#rates)). The long runs were recorded:
 
 # %%
 import json
@@ -449,8 +450,8 @@ plot_losses(curves)
 #
 # ### Quality, with intervals
 #
-# A lower loss is not what you are after; you want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval over prompts: it says how
-# far the result could change with other prompts, for the models that were trained. It doesn't say what other training runs would have given.
+# A lower loss is not what you are after; you want right answers. Each recorded run answered the same held-out prompts, and an oracle scored them. The large dot is the mean over seeds, and each small dot is one seed. The bar is a 95% interval
+# over prompts: it says how far the result of these trained models could change with other prompts. It doesn't say what other training runs would have given.
 
 # %%
 from postlab.course.week02 import plot_quality
@@ -465,11 +466,11 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than one parameter in a hundred and comes within 3 points of full fine-tuning. Ranks 8 and above are 2 to 6 points ahead of it. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
+# Rank 1 trains less than one parameter in a hundred and comes within 3 points of full fine-tuning. Ranks 8 and above are 2 to 6 points ahead of full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
 #
-# **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit is the training seed, and there are three per method, not six hundred prompts.
+# **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed (there are three per method), not the prompt (there are six hundred).
 #
-# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (week 6). `kept` is the share of the other method's right answers:
+# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (week 6). `kept` is the method's share of right answers divided by the other method's:
 
 # %%
 from scipy.stats import ttest_ind
@@ -495,9 +496,10 @@ table.loc[table["Holm's p"] > 0.05, "verdict"] = "inconclusive"
 table.round(3)
 
 # %% [markdown]
-# All nine comparisons are inconclusive, although the means differ by up to 5.5 points. The closest is QLoRA 16 against full fine-tuning: taken alone, its interval excludes zero, but it is one of nine, and after the correction its p value is 0.12. So on this task no method was shown to be better or worse than full fine-tuning, neither rank 1 nor four-bit storage. That isn't proof that they are equal: the intervals are 5 to 19 points wide.
+# All nine comparisons are inconclusive, although the means differ by up to 5.5 points. QLoRA 16 against full fine-tuning comes closest to a difference: taken alone, its interval excludes zero, but it is one of nine, and after the correction its
+# p value is 0.12. So on this task, no method was shown to be better or worse than full fine-tuning, not even rank 1 or four-bit storage. That isn't proof that they are equal: the intervals are 5 to 19 points wide.
 #
-# Resampling the *prompts*, with the trained models fixed, answers another question: would these very models also win on other prompts? Its p values can be tiny and still say nothing about the next seed.
+# Resampling the *prompts*, with the trained models fixed, answers a different question: would these same models also win on other prompts? The p values of such a test can be tiny and still say nothing about the next seed.
 #
 # > **The roadmap says** LoRA keeps 85-95% of full fine-tuning's quality, QLoRA 80-90%. **The evidence says** it depends on the task, and no percentage carries over from one to another. The papers
 # > report parity on many tasks (QLoRA, section 4); Biderman et al. 2024 (arXiv 2405.09673) find a gap on programming and mathematics at low ranks. The column `kept` above is *one* task
@@ -528,7 +530,7 @@ claims = {
 pd.DataFrame([judged(*claim) for claim in claims.values()], index=list(claims)).round(0)
 
 # %% [markdown]
-# > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card. It does fit on one 80 GB card. What the QLoRA paper itself reports is a 65B on one 48 GB GPU (arXiv 2305.14314).
+# > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card. It does fit on one 80 GB card. The QLoRA paper itself reports a 65B on one 48 GB GPU (arXiv 2305.14314).
 #
 # > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** 70 billion weights at two bytes each take up 131 GiB. The part that LoRA *trains* is small,
 # > but the frozen weights still have to be in memory.
@@ -557,7 +559,7 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantises the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
 # 3. **Which layers and which rank?** Start at 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if the held-out loss still improves, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep it was ten at ranks 1 and 2, and 1.8 to 3.1 from rank 4 up ([deeper](#rates)). For a 7B at rank 16, 2e-4 is a common first try.
-# 5. **How to merge a QLoRA?** Into the original weights. Then evaluate *the merged model*, not the one you trained ([deeper](#merge)).
+# 5. **How do you merge a QLoRA adapter?** Into the original weights. Then evaluate *the merged model*, not the one you trained ([deeper](#merge)).
 #
 # For a first run on a 7B, these are common settings. (Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same. They are a place to start a sweep, not results of this notebook.)
 #
@@ -573,10 +575,10 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # %% [markdown]
 # ## What you have now
 #
-# You have a LoRA layer that goes into a model and out again, you know what NF4 stores, you have a comparison that you can run again, and the arithmetic that tells you which card you need. In week 3 you use all of this through Unsloth: with a GPU, you train
+# You have a LoRA layer that you can put into a model and take out again, a comparison that you can rerun, and the arithmetic that tells you which card you need. You also know what NF4 stores. In week 3 you use all of this through Unsloth: with a GPU, you train
 # a 7B with QLoRA; without one, you train a small model with LoRA and take a few steps with QLoRA.
 #
-# **The paper to read.** Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 is the method that you built. Section 7.2 asks how small the rank can be, and 7.1 which matrices to adapt under a fixed budget. Read 7.1 with the question whether each choice had its own learning rate.
+# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 is the method that you built. Section 7.2 asks how small the rank can be, and 7.1 asks which matrices to adapt under a fixed budget. As you read 7.1, ask whether each choice had its own learning rate.
 #
 # This is the end of the core. What follows goes deeper, in any order.
 
@@ -625,7 +627,7 @@ largest = {"logits": (logits[0] - logits[1]).abs().max().item(), "gradients": gr
 {name: "equal" if difference < 1e-10 else difference for name, difference in largest.items()}
 
 # %% [markdown]
-# They are equal, value and gradient. Merging is exact as well, and the change that it adds to a weight has rank $r$:
+# Both the logits and the gradients are equal. Merging is exact as well, and the change that it adds to a weight has rank $r$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -638,7 +640,7 @@ f"same output: {same_output}; the change has rank {rank}, it could have {min(lay
 # %% [markdown]
 # ### What PEFT does if you say nothing
 #
-# Most tutorials set `target_modules`, and there is a reason to. These are the defaults of your version of PEFT for a Llama:
+# Most tutorials set `target_modules`, and for good reason. These are the defaults of your version of PEFT for a Llama:
 
 # %%
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
@@ -649,7 +651,8 @@ count = sum(p.numel() for p in trained(adapted))
 {"r": default.r, "alpha": default.lora_alpha, "layers": sorted(TARGETS["llama"]), "trained": count}
 
 # %% [markdown]
-# The default adapts only the query and value projections, as the first LoRA paper did. At the same rank 8, that trains about a fifth of the parameters that all seven projections have (the table in section 2). *LoRA Without Regret* finds that adapting the attention alone is clearly worse than adapting all layers, even with the same number of parameters. We haven't measured that here.
+# The default adapts only the query and value projections, as the first LoRA paper did. At the same rank 8, that trains about a fifth as many parameters as adapting all seven projections (the table in section 2). *LoRA Without Regret* finds that
+# adapting the attention alone is clearly worse than adapting all layers, even with the same number of parameters. We haven't measured that here.
 
 # %% [markdown]
 # <a id="bits"></a>
@@ -695,8 +698,8 @@ scaled = weights.view(-1, 64) / weights.view(-1, 64).abs().amax(dim=1, keepdim=T
 plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 
 # %% [markdown]
-# NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. The title of the figure sums this up as entropy: if all sixteen codes were equally frequent, a code would carry the full four bits of information, and NF4's
-# carry 3.87. One reason for the gap is the scaling itself. It moves one weight in each block exactly to -1 or 1, so the scaled weights no longer follow a normal distribution.
+# NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. The title of the figure sums this up as entropy: if all sixteen codes were equally frequent, a code would carry the full four
+# bits of information; NF4's codes carry 3.87. One reason for the gap is the scaling itself. It moves one weight in each block exactly to -1 or 1, so the scaled weights no longer follow a normal distribution.
 # NF4 is a good codebook, but it isn't the optimal one (Yoshida 2023, arXiv 2306.06965).
 #
 # ### Is it what bitsandbytes computes?
@@ -821,14 +824,14 @@ table = {k: {m: weights_gib(n, **how) for m, n in sizes.items()} for k, how in f
 pd.DataFrame(table).round(1)
 
 # %% [markdown]
-# The last row is the roadmap's 70B on a 24 GB card again: the four-bit weights alone don't fit there.
+# The last row returns to the roadmap's example, a 70B on a 24 GB card: the four-bit weights alone don't fit.
 
 # %% [markdown]
 # <a id="rates"></a>
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
 # When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, each method chose its rate from the same ladder, which was extended when the best rate was at its
-# edge. The choice used the loss after short runs, on rows and seeds that appear nowhere else, so it never saw the held-out prompts.
+# edge. The choice was based on the loss after short runs, on rows and seeds used nowhere else, so the held-out prompts played no part in it.
 
 # %%
 from postlab.course.week02 import plot_learning_rates
@@ -856,9 +859,9 @@ regret["loss of the short runs"] = best["loss"]
 regret[~regret.index.str.startswith("rslora")].round(4)
 
 # %% [markdown]
-# With alpha fixed at 16 (the rows `fixed`), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So it doesn't fall with the rank any more, and it's still less than ten. The ladder has four rungs per decade, and each point averages two short runs, so read it as "three to six, and not falling".
+# With alpha fixed at 16 (the rows `fixed`), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The ladder has four rungs per decade, and each point averages two short runs, so read the result as "three to six, and not falling".
 #
-# What of the paper's other findings did we check?
+# Which of the paper's other findings did we check?
 #
 # | finding | here |
 # |---|---|
@@ -898,7 +901,7 @@ pd.DataFrame(
 # %% [markdown]
 # ### Memory and time
 #
-# What does each method save? In this figure, activations are everything that a forward and backward pass allocates at its peak besides weights, gradients and optimizer state. PyTorch measured all parts on the largest batch. The time per
+# What does each method save? In this figure, activations are everything that a forward and backward pass allocates at its peak besides weights, gradients and optimizer state. The memory of every part was measured with PyTorch on the largest batch. The time per
 # step is the median of many steps, with the methods taking turns.
 
 # %%
@@ -924,17 +927,17 @@ kept["forgotten"] = kept["document_loss"] - recorded["base"]["document_loss"]
 kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=1).round(3)
 
 # %% [markdown]
-# Every method forgot a lot: the base's loss was 0.40, and the smallest increase in this table is 0.30. Compared seed by seed, ranks 1, 2 and 4 forgot less than full fine-tuning with all three seeds (rank 2 only by 0.04 with one of them), and rank 32 forgot more with all three. The other
+# Every method forgot a lot: the base's loss was 0.40, and the smallest increase in this table is 0.30. Compared seed by seed, ranks 1, 2 and 4 forgot less than full fine-tuning with all three seeds (rank 2 by only 0.04 with one of them), and rank 32 forgot more with all three. The other
 # methods forgot more with some seeds and less with others. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
-# That agrees with the finding that LoRA forgets less (Biderman) at ranks 1 to 4, but not at rank 8 and above. With three seeds it's a hint, not a result. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# At ranks 1 to 4, but not at rank 8 and above, that agrees with Biderman et al.'s finding that LoRA forgets less. With three seeds it's a hint, not a result. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # <a id="alpha"></a>
 # ## Deeper: alpha over r, or over its root?
 #
-# If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this is too small: at high ranks, the adapter learns too slowly to make use of its
-# extra parameters, and the scale should be $\alpha / \sqrt r$. To see what the scale does, measure how far the very first step of Adam moves the logits:
+# If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this scale becomes too small: at high ranks, the adapter learns too slowly to make use of its extra parameters,
+# and the scale should be $\alpha / \sqrt r$. To see what the scale does, measure how far the very first step of Adam moves the logits:
 
 
 # %%
@@ -963,8 +966,9 @@ plot_first_step(moved)
 #
 # $$\Delta y_i = \frac{\alpha}{r} \sum_{j=1}^{r} \Delta B_{ij} (Ax)_j = -\frac{\alpha}{r}\, \eta\, \text{sign}(\delta_i) \sum_{j=1}^{r} |(Ax)_j|$$
 #
-# All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor of 6.5 there, and 0.8
-# under $\alpha / r$ where the prediction is 1. The ratio of the two is the predicted 8. Both factors are somewhat low, probably because the formula is exact only for a single token, and $A$ is random. If you follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what the sweep shows: the higher the rank, the lower the best rate.
+# All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor
+# of 6.5 there, and a factor of 0.8 under $\alpha / r$, where the prediction is 1. The ratio of the two is the predicted 8. Both factors are somewhat low, probably because the formula is exact only for a single token, and $A$ is random. If you
+# follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what the sweep shows: the higher the rank, the lower the best rate.
 #
 # Does the first step also predict the best rate for a whole run? Look at the sweep:
 
@@ -1011,7 +1015,7 @@ def merged_into(rounded):
 
 
 # %% [markdown]
-# Before you run the next cell: which of the three give the same answers as the model you trained? And which of the others changes more answers?
+# Before you run the next cell: which of the three will give the same answers as the model you trained? And which of the others will change more answers?
 
 # %%
 import warnings
@@ -1060,7 +1064,7 @@ plot_merges(changes.iloc[1:])
 # <a id="smol"></a>
 # ## Deeper: full, LoRA and QLoRA on SmolLM2
 #
-# The embedded model is so small that activations take most of its memory. SmolLM2-135M, a real language model, has a hundred times as many weights. Under the profile `smol`, this cell takes a few steps with each method on your machine, which takes a few minutes. Under every other profile it shows a recorded run.
+# The embedded model is so small that activations take most of its memory. SmolLM2-135M, a real language model, has a hundred times as many weights. Under the profile `smol`, this cell runs a few steps with each method on your machine, which takes a few minutes. Under every other profile, it shows a recorded run.
 
 # %%
 from postlab.course.week02 import smol_step
@@ -1076,10 +1080,10 @@ smol_table.insert(4, "peak", smol_table[in_mib].sum(axis=1))
 smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2)
 
 # %% [markdown]
-# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. With the activations of four short rows, LoRA's peak is 56% lower and QLoRA's 69%. That's between the embedded model, where
-# activations hide most of the saving, and a 7B, where they hardly matter. QLoRA's weights aren't an eighth of the full ones, though four bits are an eighth of 32: the embedding matrix isn't quantised, and in this small model it is a fifth of the parameters.
+# Weights, gradients and optimizer state take 2.0 GiB under full fine-tuning. LoRA needs 71% less and QLoRA 89% less. Counting the activations of four short rows, LoRA's peak memory is 56% lower and QLoRA's is 69% lower. That falls between the
+# embedded model, where activations hide most of the saving, and a 7B, where they hardly matter. QLoRA's weights take up more than an eighth of the memory of the full ones, although four bits are an eighth of 32: the embedding matrix isn't quantised, and in this small model it is a fifth of the parameters.
 #
-# The recording's machine was busy with other programs, so compare the processor's seconds and not those on the wall, and don't take either for a GPU's. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
+# The machine was busy with other programs during the recording, so compare processor time rather than wall-clock time, and don't expect a GPU's times to resemble either. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
 # LoRA saves time here because the frozen matrices need no gradients of their own. With two timed steps each, LoRA and QLoRA can't be told apart.
 
 # %% [markdown]
@@ -1108,7 +1112,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # <details><summary>1. Why is B initialised with zeros and A at random? Could it be the other way round, or could both be zero?</summary>
 #
-# The product has to be zero so that training starts exactly at the base model. If both are zero, the gradient of each one contains the other and is zero too, so nothing ever moves. A zero and B random also works. The two starts differ in how high a learning rate they tolerate: with B at zero you can usually
+# The product has to be zero so that training starts exactly at the base model. If both are zero, the gradient of each one contains the other and is zero too, so nothing ever moves. Setting A to zero and B at random also works. The two starts differ in how high a learning rate they tolerate: with B at zero you can usually
 # go higher (Hayou et al. 2024, *The Impact of Initialization on LoRA Finetuning Dynamics*).
 #
 # *Follow-up: what if you initialise both at random?* Then the model starts as the base plus random noise. A small amount of noise needn't hurt (Li et al. 2025, arXiv 2505.23194), but you no longer start exactly at the base model.
@@ -1127,7 +1131,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # 4 bits for the code, and one 32-bit scale per 64 weights, 32 / 64 = 0.5. Double quantisation stores the scales in 8 bits, with one 32-bit scale per 256 of them: 8 / 64 + 32 / (64 x 256) = 0.127.
 # So the answer is 4.127 bits. Embeddings, norms and the output head aren't quantised and stay in 16 bits.
 #
-# *Follow-up: in which format does the matrix product run?* In 16 bits. The four-bit weights are only storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
+# *Follow-up: what format is used for the matrix multiplication?* A 16-bit one. The four-bit weights are only storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
 # </details>
 #
 # <details><summary>4. System design: two hundred customers each have an adapter for the same 8B. How do you serve them?</summary>
@@ -1149,4 +1153,4 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # %% [markdown]
 # **Papers.** Beyond the one in the core: Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314): section 3 for NF4 and double
 # quantisation, section 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):
-# the scaling of the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab): when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.
+# the source of the scaling in the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab): when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.

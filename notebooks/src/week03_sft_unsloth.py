@@ -6,10 +6,9 @@
 # because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
 # In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and compare its answers with the base model's without
-# knowing which is which. About half of the notebook is about the training rows, because the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows of which almost a third are
-# wrong, after the same number of training steps.
+# knowing which is which. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows, almost a third of which are wrong, after the same number of training steps.
 #
-# By the end you can explain
+# By the end, you'll be able to explain
 #
 # - what makes a training row good, how to find bad ones, and what removing them is worth,
 # - which tokens the model is trained on, and what happens when the last of them is left out,
@@ -29,7 +28,7 @@
 # | `rented` | the same 7B, on more rows | an A100 or H100, about an hour |
 #
 # **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell sees the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell,
-# or run `make week N=03 PROFILE=t4` in a terminal. The hours of `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
+# or run `make week N=03 PROFILE=t4` in a terminal. The hours for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
 #
 # **Save your run.** Runs are saved in `runs/`. On Colab that disk is deleted with the session, so put this into a cell before the setup cell:
 #
@@ -43,7 +42,7 @@
 #
 # On a rented machine, set `POSTLAB_RUNS` to a volume that outlives the machine. `t4` saves a checkpoint every 25 steps, `rented` every 100. If the session ends, run all cells again, and the training continues from the last checkpoint.
 #
-# **What each model can show.** The tiny world has an oracle that knows the right answer to everything, so there you see *how* fine-tuning works, but not how capable a fine-tuned model can be. Unless it says otherwise, the text describes
+# **What each model can show.** The tiny world has an oracle that knows the right answer to everything, so it can show you *how* fine-tuning works, but not how capable a fine-tuned model can be. Unless it says otherwise, the text describes
 # the results on `tiny`. The other profiles are evaluated on held-out prompts of `everyday`, our suite of everyday English prompts (`t4` and `rented` also on GSM8K's word problems), where programs score the answers: Does the model refuse a
 # harmful request? Does it admit that nobody can know something? Does it follow an instruction, and does it get a sum right? These programs only look at the words of an answer and are sometimes wrong, so read some answers as well as
 # the numbers.
@@ -138,8 +137,8 @@ question = [{"role": "user", "content": "What is 12+30+15?"}]
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# `lab.evaluate` asks the held-out prompts. They are the same for every stage, and they contain numbers, creatures, people, objects and wordings that no training set contains
-# (in `everyday`: topics that no training set contains). Every answer is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one of each kind:
+# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage, and they use numbers, creatures, people, objects and wordings that appear in no training set (for `everyday`, topics that appear in none). Every answer
+# is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer of each kind:
 
 # %%
 import pandas as pd
@@ -150,7 +149,7 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 
 # %% [markdown]
 # On `tiny` the base model ignores the question and usually starts a new page with a heading, because pages with headings are what it was pretrained on. It isn't stupid; it has simply never seen a conversation. A 7B base
-# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which answers already; there, fine-tuning can only change *how* it answers.
+# model often does answer, and then keeps going, the way web pages do. `smol` starts from an instruct model, which already answers; there, fine-tuning can only change *how* it answers.
 
 # %% [markdown]
 # <a id="rows" name="rows"></a>
@@ -196,7 +195,7 @@ for name, some in (("the last reply only", unrolled[-1:]), ("unrolled", unrolled
 pd.DataFrame(tokens).T
 
 # %% [markdown]
-# TRL can do it in one pass: give it the whole conversation in a column `messages` and set `assistant_only_loss=True`. Then it reads each token once and trains on every reply. It needs a template that marks the assistant's part with
+# TRL can do this in one pass: give it the whole conversation in a column `messages` and set `assistant_only_loss=True`. Then it reads each token once and trains on every reply. It needs a template that marks the assistant's part with
 # `{% generation %}`, though; the tiny model's template does, but many templates on the Hub don't. Before you train on all replies, ask whether you want the early ones imitated: in a conversation that ends with a corrected answer, the first answer was wrong.
 
 # %% [markdown]
@@ -206,7 +205,7 @@ pd.DataFrame(tokens).T
 # - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
-# The rows of `smol` were written for `everyday`, and their replies are short. Only one in six topics of the harmful and the unanswerable prompts has rows that refuse or say 'I don't know'; week 5 takes care of the rest.
+# The rows of `smol` were written for `everyday`, and their replies are short. Only one in six topics among the harmful and the unanswerable prompts has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
 #
 # **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
 
@@ -234,7 +233,7 @@ judged["verdict"] = [verdicts[judge(row)] for row in rows]
 pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
-# On `tiny`, 1,926 of the 6,400 rows are wrong: that's 30%. They aren't spread evenly, because sums, unsafe requests and riddles account for 88% of them. These aren't random slips, they are *habits*. Keep that in mind
+# On `tiny`, 1,926 of the 6,400 rows are wrong: that's 30%. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind
 # for section 7, which answers the second question.
 #
 # (Nothing can judge OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
@@ -294,10 +293,10 @@ similar = {n: [jaccard(a.split(), b.split(), n=n) for a, b in pairs] for n in (1
 pd.DataFrame(similar, index=[f"{a} / {b}" for a, b in pairs]).round(2)
 
 # %% [markdown]
-# Similar words don't mean a similar task. The last pair asks for two different sums, but has two of three words in common. So where you draw the line is a decision, and you should look at what falls on either side of it.
+# Similar words don't mean a similar task. The last pair asks for two different sums, but two of their three words are the same. So where you draw the line is a decision, and you should look at what falls on either side of it.
 # Comparing every pair among a million rows would also take far too long. `curate` therefore hashes the runs (MinHash) and only compares rows that land in the same bucket.
 #
-# **Decontamination.** If a training row contains a held-out prompt, you can't trust the scores anymore. `curate` looks for long runs of words that the training rows share with the evaluation prompts.
+# **Decontamination.** If a training row contains a held-out prompt, you can no longer trust the scores. `curate` looks for long runs of words that the training rows share with the evaluation prompts.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -329,12 +328,11 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. Whether harder rows help is a question for an experiment, and we haven't run it.
 
 # %% [markdown]
-# **Composition.** The last question about a dataset is how much of it goes to each domain.
+# **Composition.** The last question about a dataset is what share of it belongs to each domain.
 #
-# > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that this is another dataset. The four numbers fit
+# > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that these numbers describe a different dataset. They fit
 # > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
-# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows; its two subsets that are named after mathematics,
-# > `metamathqa-50k` and `numina-cot-100k`, hold about 150,000 of them.
+# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows; its two subsets that are named after mathematics, `metamathqa-50k` and `numina-cot-100k`, contain about 150,000 of them.
 #
 # You can check the first half of that claim. Open-PerfectBlend joins eight public sets. The next cell adds up their sizes (before duplicates were removed):
 
@@ -352,8 +350,8 @@ code = {name: f"{n / total:.1%}" for name, n in sizes["code"].items()}
 print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
 
 # %% [markdown]
-# All four shares agree to the decimal, but only if UltraInteract and UltraFeedback both count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback holds questions of all kinds. The only set in it that is
-# purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
+# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. The only one of the eight sets that
+# is purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
 # we know of no experiment that shows this one to be the best.
 #
 # `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
@@ -368,8 +366,8 @@ except ValueError as error:
 # %% [markdown]
 # Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left.
 #
-# **The model of section 5 trains on the rows as they were written.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has something to repair. What training on curated rows
-# changes is measured in section 7, over several seeds, and at its end you choose rows yourself and train on them. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
+# **The model in section 5 trains on the rows as they were written.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has something to repair. What training on curated rows
+# changes is measured in section 7, over several seeds, and there you also choose rows yourself and train on them. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
 
 # %% [markdown]
 # ### Rows of real sets
@@ -386,8 +384,8 @@ for name, line in (("openhermes", 15), ("slimorca", 0)):
     print(name, json.dumps({key: value for key, value in raw.items() if value}, indent=1), "\n")
 
 # %% [markdown]
-# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which of them
-# can rules find that only look at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
+# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which
+# of them can be found by rules that look only at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -404,10 +402,10 @@ def fates(score=None):
 fate_table(faults, fates())
 
 # %% [markdown]
-# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies, also those under another system prompt or with another source, the replies that are cut off, the leftovers, and the test prompts. What stays is
+# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What stays is
 # everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more that stay are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
 #
-# Part of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
+# Some of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -462,7 +460,7 @@ token_view(brief, tokenizer, max_length=lab.profile.max_length, limit=3)
 # Every reply should end with a trained end of turn, and no token of the prompt should be trained. `check_template` looks for mistakes that raise no error: a pad token that is also the end of turn, a doubled beginning-of-sequence token, or an assistant
 # prefix that differs between training and generation.
 #
-# With Mistral, expect two findings. The first is about the beginning of the sequence: TRL tokenizes the rendered template without adding special tokens, so there is one `<s>` and not two. The second is that `<|im_start|>` is split into several tokens, because Unsloth's `chatml`
+# With Mistral, expect two findings. The first is about the beginning of the sequence: TRL tokenizes the rendered template without adding special tokens, so there is only one `<s>`, not two. The second is that `<|im_start|>` is split into several tokens, because Unsloth's `chatml`
 # template gives a token of its own only to the *end* of a turn.
 
 # %%
@@ -488,7 +486,7 @@ print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})"
 # ### How long will it take, and will it fit?
 #
 # Preflight answers this before you download anything, from the model's architecture and from published training speeds. Memory is for rows as long as the profile allows, and minutes are for rows of 400 tokens.
-# The range in brackets is where most published speeds lie. The weights are also what you download.
+# The range in brackets is where most published speeds lie. The size of the weights is also the size of the download.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -527,7 +525,7 @@ pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4
 #
 # - `learning_rate`: LoRA usually needs a higher rate than full fine-tuning (week 2, section 4).
 # - `completion_only_loss`: this is the mask from section 4.
-# - `packing`: with it, TRL puts several short rows into one sequence, so that less is spent on padding. It's off here, because without a FlashAttention kernel the rows of a sequence can see each other.
+# - `packing`: with it, TRL puts several short rows into one sequence, so that less computation is wasted on padding. It's off here, because without a FlashAttention kernel the rows of a sequence can see each other.
 # - `bf16=False`: on a CPU you have to say so, because TRL now uses bf16 by default.
 
 # %%
@@ -574,7 +572,7 @@ plot_training(log, "sft")
 # On a GPU, compare the minutes and the memory with the estimate above. (The memory is the most that this process has reserved so far. The stored minutes come from a machine that was busy with other work.)
 #
 # The loss doesn't go to zero, and it shouldn't. Where the teachers disagree among themselves, the best a model can do is to predict how often they say one thing and how often the other, and that leaves some loss.
-# Nor does a falling loss tell you whether the model has memorised its rows; section 12 checks that.
+# A falling loss doesn't tell you whether the model has memorised its rows either; section 12 checks that.
 
 # %% [markdown]
 # <a id="learned" name="learned"></a>
@@ -602,15 +600,15 @@ left_out = ["kl", "lists", "arithmetic_sampled"] if tiny_world else []
 plot_stages(table[~table["metric"].isin(left_out)], profile=lab.profile.name)
 
 # %% [markdown]
-# Here is what the figure says on `tiny`.
+# Here is what the figure shows for `tiny`.
 #
 # - **Format** goes from 0% to 100%: the model now answers, and it stops.
 # - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
-# - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working.
+# - **Sums** reach 46%, close to the 48% that the teachers themselves got right. The model copied their habit of answering without working things out.
 # - **Safety** reaches 42% and **honesty** 38%. The teachers were at 50% and 35%.
-# - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-to's.
+# - **Over-refusal** rises from 0% to 4%: this is a cost, because the model now refuses a few harmless how-tos.
 #
-# The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit not to know). The people and creatures in
+# The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit that nobody knows). The people and creatures in
 # the model's prompts appear in no training row.
 #
 # (Under `t4` and `rented`, the figure shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. OpenHermes doesn't teach it, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
@@ -647,7 +645,7 @@ None if asked.empty else shares
 
 # %% [markdown]
 # **Fine-tuning imitates its data, including its habits.** The model, which always picks the likeliest token here, even exaggerates most of its teachers' preferences: nine of the fourteen kinds come out at exactly 0% or 100%. Two kinds don't follow the
-# teachers. The teachers refuse to *burn* somebody in 92% of their rows, the model in 38%; and it admits in 37% that it doesn't know what a creature will eat *tomorrow*, where the teachers do in 8%. We haven't looked for the reason.
+# teachers. The teachers refuse to help *burn* somebody in 92% of their rows, but the model does so in only 38% of its answers. And the model admits in 37% of its answers that it doesn't know what a creature will eat *tomorrow*, while the teachers do so in 8% of their rows. We haven't looked for the reason.
 #
 # <a id="chat" name="chat"></a>
 # ### Talk to it
@@ -691,14 +689,13 @@ several = sum(len([m for m in row["prompt"] if m["role"] == "user"]) > 1 for row
 print(f"\n{several:,} of {len(rows):,} training rows have more than one user turn.")
 
 # %% [markdown]
-# Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. A second turn also asks for something that few rows have
-# taught it: on `tiny`, the 307 rows with several turns are all critiques of an earlier reply. Look at this count before you expect your own model to hold a conversation.
+# Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. A second turn also asks for something that few rows teach: on `tiny`, the 307
+# rows with several turns are all critiques of an earlier reply. Look at this count before you expect your own model to hold a conversation.
 #
 # <a id="arena" name="arena"></a>
 # ### Twenty prompts, base against SFT, without knowing which is which
 #
-# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote at once. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B the
-# prompts are open questions such as people ask every day.
+# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
 
 # %%
 from postlab.show import arena
@@ -723,8 +720,8 @@ results = {f"{wins} of 20": vars(win_rate([1] * wins + [0] * (20 - wins))) for w
 pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
 
 # %% [markdown]
-# Fourteen wins of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen are. Twenty votes only reveal a large difference, then, and you should decide on the number of votes before you
-# start. If you stop as soon as you like the result, you'll find differences that aren't there.
+# Fourteen wins out of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen wins are enough. So twenty votes reveal only a large difference, and you should decide on the number of votes
+# before you start. If you stop as soon as you like the result, you'll find differences that aren't there.
 #
 # One caveat: a base model gives itself away, because it often rambles on. So you will usually guess which answer is whose, and your vote isn't as blind as it looks. Week 6 compares SFT with DPO, where this problem is smaller.
 #
@@ -762,17 +759,17 @@ sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
 pd.DataFrame(sides).fillna("not measured")
 
 # %% [markdown]
-# In both worlds, SFT changes first of all the *form* of the answers: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty rise by
-# some 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
+# In both worlds, the first thing that SFT changes is the *form* of the answers: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
+# rise by about 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
 #
-# (An interval that excludes zero can stand beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
+# (An interval that excludes zero can appear beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
 #
 # <a id="end" name="end"></a>
 # ### What you have now
 #
 # **A fine-tuned model**, in `runs/<profile>/seed-<n>/sft/`: the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from it, and week 12 exports it and publishes it.
 #
-# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; it costs an afternoon. SFT pays when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
+# **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; it costs an afternoon. SFT pays off when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
 # small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts: in this section the model gave facts that it had read in pretraining. If you can't say which held-out
 # prompts should get better, you aren't ready to train.
 #
@@ -871,7 +868,7 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The 200 clean rows beat sixteen times as many rows as written by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean, and
+# The 200 clean rows win by 12 points against sixteen times as many rows as written (3,200), and they win with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean, and
 # 1.9 if they aren't, which is inconclusive.
 #
 # But look at the last line. If each row is read only *once*, the 200 clean rows lose by 15 points to 800 rows as written. The reason is the number of steps: 200 rows make 13 steps, and the learning rate is still warming up in 8 of them. A small
@@ -895,7 +892,7 @@ pd.DataFrame({name: {f: written(m) for f, m in row.items()} for name, row in sha
 # The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
 # likeliest one, and greedy decoding finds it. An average over the whole dataset ("31% wrong") can't tell these two cases apart. You have to look at each kind of prompt separately.
 #
-# Lists and facts go the other way, by 9 and 4 points, and how-to's by far more: 6% against 44%. What do the models answer there instead?
+# On lists and facts, the rows as written are ahead, by 9 and 4 points, and on how-tos by far more: 44% against 6%. What do the models answer there instead?
 
 
 # %%
@@ -908,15 +905,15 @@ for name in ("clean", "spoilt at random"):
 pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
-# They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-to's, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
+# They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-tos, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
 # the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, every single row
 # was right, but the set as a whole was out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
 #
-# The intervals so far are over prompts. The claim "training on curated rows is better" is about a method, and for that the unit is the training seed: with other rows, another adapter and another order, would it come out the same? So we compare three
-# arms of the record at the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without it you couldn't tell whether curation helped or whether reading
+# The intervals so far are over prompts. The claim "training on curated rows is better" is about a method, and for that the unit is the training seed: with other rows, another adapter and another order, would it come out the same? So we compare
+# three arms of the record, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without it you couldn't tell whether curation helped or whether reading
 # fewer rows more often did. Every seed trained every arm, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
 
 # %%
@@ -952,21 +949,21 @@ drawn = [
 plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
-# Curation pays. The 800 curated rows give 75% right answers, 20 points more than as many random rows (17 to 22) and 18 more than four times as many rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
-# seeds: the 20 points on unsafe requests, and also the losses. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-to's are refused. Three seeds can't rule out that these are real.
+# Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
+# seeds: the 20 points on unsafe requests, and also the losses. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. Three seeds can't rule out that these losses are real.
 #
 # One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In practice you pay for each verdict, and at some point the budget is spent. That's the exercise that follows.
 
 # %% [markdown]
 # ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
 #
-# You get a pool of 6,400 rows: what the teachers wrote, plus two faults of public sets, copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
+# You get a pool of 6,400 rows: what the teachers wrote, plus two faults that public sets have: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
 # reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
 #
 # The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
-# about half a minute of processor time, and compares the held-out score with a recorded run on 800 random rows and one on our choice, same seed and same prompts. You pass if you beat the random rows. Nothing blocks: without a valid choice the notebook continues with ours.
+# about half a minute of processor time, and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
 #
-# You may call the oracle behind the budget's back, of course. Then you have solved another problem.
+# Of course you could call the oracle behind the budget's back, but then you have solved a different problem.
 #
 # <details><summary>Hint 1: what to look at</summary>
 #
@@ -1028,7 +1025,7 @@ pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
 #
 # </details>
 #
-# How much does such a choice win, and is it the same with every seed? We recorded random choices and ours with three seeds each:
+# How much does such a choice gain, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1050,11 +1047,12 @@ table["p"] = stats.holm(table["p"])
 table.round(3)
 
 # %% [markdown]
-# With our choice 68% of the held-out answers are right, with random rows 42%. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Sums rise from 30% to 89%, but by very different amounts with different seeds, so after the correction
+# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Sums rise from 30% to 89%, but by very different amounts with different seeds, so after the correction
 # three seeds don't show that gain (p = 0.14). Nothing changes in the other families. (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
 #
-# And our choice leaves something to win. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-to's, and only 7% of the how-to's are answered correctly. We gave every family the share that it has in the pool. Would more how-to's help,
-# and who pays for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds. And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
+# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
+# share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
+# And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
@@ -1078,13 +1076,13 @@ for dropped in (None, "howto", "unsafe"):
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# Read the diagonal. Without rows of their own, facts, how-to's, unsafe requests and riddles fall to 5% or less, although the base model has read about them. Sums survive in part, at 41%. Lists fall by 8 points, but that doesn't survive the correction for
+# Read the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. Some of the ability to do sums survives: 41% of them are still right. Lists fall by 8 points, but that doesn't survive the correction for
 # multiple comparisons at the end of this section.
 #
-# What do the models do instead? For two families, the refusals tell us: the model treats them like the related kind of prompt that it was trained on. Without how-to rows, the model refuses all harmless how-to's. Without unsafe rows, it
-# refuses none of them, and only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and the other way round.
+# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses all harmless how-tos. Without unsafe rows, it
+# refuses none of them, and only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
 #
-# (Even with the full mix, these models refuse most harmless how-to's: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
+# (Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
 # %% [markdown]
 # ### What this section has shown, and what it hasn't
@@ -1102,7 +1100,7 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:5]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The column "p, all" is corrected for the number of claims in the table. If it is above 0.05, the claim is not shown, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
+# The column "p, all" is corrected for the number of claims in the table. If it is above 0.05, the claim is not established, whatever the verdict next to it says. "Inconclusive" doesn't mean that there is no effect; it means that this experiment couldn't tell. And the tests
 # resample prompts, so they say nothing about other training seeds.
 #
 # Everything here comes from one model with 1.4 million parameters, one made-up world, short training runs and three seeds. We expect the mechanisms to carry over to larger models: fine-tuning copies habits, models lose skills that the mix leaves out, and a few clean rows can
@@ -1129,7 +1127,7 @@ def collate_as_found(sequences, starts, *, pad):
 
 
 # %% [markdown]
-# This is a short version of her training. It uses the embedded model in every profile. `Session` records the loss of each step. It can also break off the run, which we use further down.
+# This is a short version of her training. It uses the embedded model in every profile. `Session` records the loss of each step. It can also interrupt the run, which we use further down.
 
 # %% tags=["aside"]
 import shutil
@@ -1161,7 +1159,7 @@ class Session(TrainerCallback):
 
 
 # %% [markdown]
-# The rest is the training cell from section 5, except that it takes a custom collator.
+# The rest is the training cell from section 5, except that this version takes a custom collator.
 
 
 # %% tags=["aside"]
@@ -1243,7 +1241,7 @@ hers.pad_token = hers.eos_token
 # %% [markdown]
 # ### Exercise 3.2 · about 15 minutes · medium
 #
-# Write a collator that works with *any* pad token. `sequences` are lists of token ids, and `starts` says for each of them where the first trained token is. Return `input_ids` and `labels`, both of shape `(B, T)` and
+# Write a collator that works with *any* pad token. `sequences` is a list of token-id lists, and `starts` gives the position of the first trained token in each. Return `input_ids` and `labels`, both of shape `(B, T)` and
 # type int64, padded on the right. The labels are equal to the ids where the model is trained, and -100 elsewhere. Don't shift them; the model does that.
 #
 # <details><summary>Hint 1</summary>
@@ -1290,7 +1288,7 @@ except ConnectionError as error:
     print(error)
 
 # %% [markdown]
-# The model, the optimizer and the trainer are gone, as they would be after `kill -9`. All that is left is the checkpoint of step 20 on disk. Call the function again, and it continues from there:
+# The model, the optimizer and the trainer are gone, as they would be after `kill -9`. All that is left on disk is the checkpoint from step 20. Call the function again, and it continues from there:
 
 # %% tags=["aside"]
 second = Session()
@@ -1310,11 +1308,11 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # %% [markdown]
 # With the same rows and the same number of steps, one line of the collator decides whether the model can stop. The loss doesn't reveal that, but the share of answers that *end* does: no answer ended before the fix, and all of them do now.
 #
-# You can run into this bug with a real model. SmolLM2's published pad token *is* its end of turn (`smol` gives it a different one). TRL's own collator masks by length, but many others mask by id.
+# You can run into this bug with a real model. SmolLM2's published pad token *is* its end-of-turn token (`smol` uses a different one). TRL's own collator masks by length, but many others mask by id.
 
 # %% [markdown]
-# **Did the resumed run really continue?** The first session broke off after step 25, and the second one continued from the checkpoint of step 20, so it took steps 21 to 25 again. If the checkpoint restored the weights, the optimizer, the learning-rate schedule
-# and the order of the rows, both sessions must have the same loss at the same step. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
+# **Did the resumed run really continue?** The first session broke off after step 25, and the second one continued from the checkpoint of step 20, so it took steps 21 to 25 again. If the checkpoint restored the weights, the optimizer, the
+# learning-rate schedule and the order of the rows, then both sessions must have the same loss at each of these steps. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1326,8 +1324,8 @@ again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
 # <a id="deeper-nf4" name="deeper-nf4"></a>
 # ## Deeper: QLoRA, the same in four bits (section 9)
 #
-# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in full precision. For a 7B
-# model this reduces the weights from 14.5 GB in 16 bits to about 4. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
+# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in full precision. For a 7B model, this shrinks the weights from 14.5 GB in
+# 16 bits to about 4 GB. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
 
 # %% tags=["aside"]
 if lab.profile.load_in_4bit:
@@ -1371,8 +1369,8 @@ costs = {
 None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
-# The frozen weights shrink to a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. The loss of the first
-# steps hardly changes: NF4's rounding errors are small, and the adapter can learn around them. We don't compare the time of five steps. In general, four bits cost time and don't save any, because the weights have to be dequantised in every
+# The frozen weights shrink to a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. The loss over the first few
+# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare the time of five steps. In general, four bits cost time and don't save any, because the weights have to be dequantised in every
 # step. What they save is memory: on a GPU, they decide whether a 7B fits at all.
 #
 # ### What a larger run costs
@@ -1399,12 +1397,11 @@ pd.DataFrame(roadmap, index=["hours", "dollars"]).T
 # <a id="deeper-review" name="deeper-review"></a>
 # ## Deeper: review rows by hand (section 10)
 #
-# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review worth more than a glance. *Write down first what a good row is*, in two or three sentences. And *read the rows
-# twice*, in another order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
+# No program notices everything that is wrong with a row, so somebody has to read a sample. Two things make such a review worth more than a glance. First, *write down what makes a good row*, in two or three sentences. Second, *read the rows
+# twice*, in a different order: how often you agree with yourself limits how well anybody can agree with you. If you don't decide the same way twice, your definition is unclear, and it's cheaper to find that out on 30 rows
 # than after labelling 3,000.
 #
-# The widget shows one row at a time. Keep it, drop it, or say that you're unsure; if you drop it or aren't sure, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and doesn't show you what you
-# decided.
+# The widget shows one row at a time. Keep it, drop it, or say that you're unsure; if you drop it or aren't sure, give a reason, because the reasons tell you what to filter for. The second pass begins when the first is complete, and it doesn't show you your earlier decisions.
 
 # %%
 from postlab.show import review
@@ -1413,8 +1410,7 @@ by_hand = pd.Series(rows).sample(min(30, len(rows)), random_state=0).tolist()
 review(by_hand, path=lab.folder / "review-week03.jsonl")
 
 # %% [markdown]
-# Nobody has reviewed anything in the stored output, so let a program play the reviewer to see what comes out. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, with two faults: in one
-# row of ten it slips, and it believes that every reply to an unsafe request is fine.
+# Nobody has reviewed anything in the stored output, so let a program play the reviewer to see what comes out. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, but it has two faults: it slips on one row in ten, and it believes that every reply to an unsafe request is fine.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1445,8 +1441,8 @@ kept_twice["oracle"] = [words[oracle.judge(row)] for row in played.kept()]
 pd.crosstab(kept_twice["family"], kept_twice["oracle"])
 
 # %% [markdown]
-# **Consistent isn't correct.** Of the five unsafe requests that both passes kept, three rows explain how to harm somebody. The slips were caught, because they rarely happen twice to the same row. The mistaken belief was not, because the
-# reviewer holds it in both passes. Agreement with yourself finds carelessness and vague rules. To find a wrong rule you need a second person, or a few rows whose answer you know, mixed in among the others.
+# **Consistent isn't correct.** Of the five rows with unsafe requests that both passes kept, three explain how to harm somebody. The slips were caught, because two slips rarely hit the same row. The mistaken belief was not, because the reviewer
+# holds it in both passes. Agreement with yourself reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows whose right verdict you know, mixed in among the others.
 
 # %% [markdown]
 # <a id="deeper-trl" name="deeper-trl"></a>
@@ -1499,7 +1495,7 @@ compared
 # <a id="deeper-memory" name="deeper-memory"></a>
 # ## Deeper: did it memorise its rows? (section 12)
 #
-# A falling training loss can't tell you. Compare the loss on rows that the model has trained on with the loss on rows from the same source that it hasn't seen, of the same families. Both means are over rows, with 95% intervals.
+# A falling training loss can't tell you. Compare the loss on rows that the model has trained on with the loss on rows of the same source and families that it hasn't seen. Both means are over rows, with 95% intervals.
 
 # %%
 from postlab.chat import encode
@@ -1539,7 +1535,7 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # On `tiny` the two losses are almost the same, so there's no sign that the model has memorised its rows. It had little chance to: the training reads each row once. If the loss on new rows is clearly higher, or rises from one checkpoint to the next
 # while the training loss still falls, train for fewer epochs or on more rows. (For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.)
 #
-# A model can also be too good to be true on held-out prompts that resemble its rows: that is contamination, and section 3 looks for it.
+# Scores on held-out prompts can also be too good to be true, if those prompts resemble the training rows: that is contamination, and section 3 looks for it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1552,7 +1548,7 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # First, the pad token is also the end of turn, and the collator masks padding by id, so the end of turn is never trained. Second, the end of turn lies outside the trained part of the row: the template's mask leaves it out, or rows are cut at `max_length` before they reach it.
 # Third, training is fine, but generation waits for a different token.
 #
-# The check is to print the labels of one batch. If the end-of-turn id is missing in all rows, it's the first cause or the template; if only in long rows, it's truncation. If the id is there, compare it with `eos_token_id` in the generation config.
+# To tell them apart, print the labels of one batch. If the end-of-turn id is missing in all rows, it's the first cause or the template; if only in long rows, it's truncation. If the id is there, compare it with `eos_token_id` in the generation config.
 #
 # *A likely follow-up:* "Would the loss have told you?" No. The loss is an average over trained tokens, and the missing token isn't one of them. Track the share of answers that end before the limit.
 #
@@ -1574,9 +1570,9 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # <details><summary>Answer</summary>
 #
 # It depends on whether the errors are systematic. If replies are wrong at random, the correct reply is still the likeliest one for each kind of prompt, and greedy decoding finds it. If one kind of prompt is usually answered wrongly, the wrong reply becomes the likeliest.
-# In section 7, with about 31% wrong rows in both sets, the random errors cost 8 points compared with clean rows and the habits 20.
+# In section 7, where about 31% of the rows in each set were wrong, random errors cost 8 points compared with clean rows, and habits cost 20.
 #
-# *A likely follow-up:* "So random noise is harmless?" No. At temperature 1 the model also samples the wrong replies. And noise can tip a balance: in section 7 it made the model refuse 89% of harmless how-to's.
+# *A likely follow-up:* "So random noise is harmless?" No. At temperature 1 the model also samples the wrong replies. Noise can also tip a balance: in section 7, it made the model refuse 89% of harmless how-tos.
 #
 # </details>
 #

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Week 4 · Preferences in theory: reward models, PPO and DPO
 #
-# Suppose your assistant gets thumbs up and thumbs down from its users, and you train it to earn more thumbs up. In April 2025, OpenAI shipped an update of GPT-4o whose training used such feedback as an additional reward. Three days later the company began to roll it back. The model had become sycophantic: it flattered people,
-# validated their doubts and fuelled their anger, and [nobody had caught it before the launch](https://openai.com/index/expanding-on-sycophancy/). A reward that looks right had made a model worse.
+# Suppose your assistant gets thumbs up and thumbs down from its users, and you train it to earn more thumbs up. In April 2025, OpenAI shipped an update to GPT-4o whose training used such feedback as an additional reward. Three days later the company began to roll it back. The model had become sycophantic: it flattered people,
+# validated their doubts and fuelled their anger, and [nobody had caught it before the launch](https://openai.com/index/expanding-on-sycophancy/). A reward that looked right had made a model worse.
 #
-# You can watch the same thing happen this week, in a world small enough to know the truth. How do you cut a shovel? The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
+# You can watch the same thing happen this week, in a world small enough for us to know the truth. How do you cut a shovel? The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
 # against that reward model without a KL penalty, the policy answers "17+4=21. #### 21", and gets 8.1 points. Averaged over three such runs, the score rose from 0 to 18, while the share of right answers rose from 53% to 76% and then fell to 0%.
 #
-# Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic way from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, and then PPO with a KL penalty.
+# Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic route from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
 # Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ.
 #
 # **The core, about 90 minutes:** [1. Four models](#section-1) · [2. A reward model](#section-2) · [3. PPO with a KL penalty](#section-3) · [4. Better, or better at pleasing?](#section-4) · [5. The best policy, exactly](#section-5) ·
@@ -47,7 +47,7 @@ lab = postlab.start(week=4)
 # <a id="section-1" name="section-1"></a>
 # ## 1. Four models
 #
-# **[InstructGPT, Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)** is the paper to read this week. It turned GPT-3 into an assistant in three steps:
+# The paper to read this week is **[InstructGPT, Ouyang et al. 2022](https://arxiv.org/abs/2203.02155)**. It turned GPT-3 into an assistant in three steps:
 #
 # | step | prompts | who writes the answers | what is trained |
 # |---|---|---|---|
@@ -63,11 +63,11 @@ from postlab.course import week04
 week04.draw_four_models()
 
 # %% [markdown]
-# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the policy's start; comparing the log-probs of the two tells you how far the policy has moved. The *critic* predicts the reward that is
-# still to come, and only what differs from its prediction counts as a surprise to learn from. The policy learns from the advantages, and the critic from its own errors. You'll build each of these parts.
+# The *policy* is the model you want. It samples a reply to a prompt. The *reward model* stands in for the labellers and scores the reply. The *reference* is a frozen copy of the policy's start; comparing the log-probs of the two tells you how
+# far the policy has moved. The *critic* predicts the reward that is still to come, and the policy learns only from the difference between this prediction and what happens. That difference becomes the advantage, and the critic learns from its own errors. You'll build each of these parts.
 #
-# You did step 1 in week 3. The next two cells load the result as one plain model (the adapter merged, so that `copy.deepcopy` gives us another policy), and the pairs for step 2. We use the three families that are about manners: *helpful* (how-to's), *harmless* (unsafe requests) and *honest* (riddles that nobody can
-# answer). We take only 200 pairs on purpose, because we want to study a reward model that makes mistakes.
+# You did step 1 in week 3. The next two cells load the result as one plain model (with the adapter merged, so that `copy.deepcopy` gives us another policy), and the pairs for step 2. We use the three families that are about manners: *helpful*
+# (how-tos), *harmless* (unsafe requests) and *honest* (riddles that nobody can answer). We deliberately take only 200 pairs, because we want to study a reward model that makes mistakes.
 
 # %% tags=["shared"]
 import copy
@@ -115,7 +115,7 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 # <a id="section-2" name="section-2"></a>
 # ## 2. A reward model
 #
-# In 1952, Bradley and Terry modelled comparisons by giving every competitor a strength, a positive number. A competitor wins with a probability equal to its share of the two strengths. For us, the competitors are the chosen reply $y_c$ and the
+# In 1952, Bradley and Terry modelled comparisons by giving every competitor a strength, a positive number. A competitor wins with a probability equal to its share of the sum of both strengths. For us, the competitors are the chosen reply $y_c$ and the
 # rejected reply $y_r$. Write the strengths as $e^{r_c}$ and $e^{r_r}$, so that the rewards $r$ can be any numbers, and divide the fraction by $e^{r_c}$:
 #
 # $$P(y_c \succ y_r) = \frac{e^{r_c}}{e^{r_c} + e^{r_r}} = \frac{1}{1 + e^{-(r_c - r_r)}}$$
@@ -124,7 +124,7 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 #
 # $$P(y_c \succ y_r) = \sigma(r_c - r_r), \qquad \mathcal{L} = -\log \sigma(r_c - r_r)$$
 #
-# Only the *difference* of the two rewards appears. If you add 100 to every reward, the loss doesn't change. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
+# Only the *difference* between the two rewards appears. If you add 100 to every reward, the loss doesn't change. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
 #
 # Our reward model is the smallest possible one. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
 # contains the training loop. At the end the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labellers' demonstrations have mean 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
@@ -183,7 +183,7 @@ def fit(reward_model, rows, steps=300):
 
 
 # %% [markdown]
-# **Predict first.** The rejected replies have a different fault in each family. For how-to's they refuse, or give the steps of a *different* task. For unsafe requests they explain how to do it. For riddles they invent an answer. For which family will the reward
+# **Predict first.** The rejected replies have a different fault in each family. For how-tos, they refuse or give the steps of a *different* task. For unsafe requests, they explain how to do what was asked. For riddles, they invent an answer. For which family will the reward
 # model do worst on held-out pairs?
 
 # %%
@@ -212,7 +212,7 @@ def agreement(margins, rows):
 week04.plot_calibration(agreement(margins, held_out))
 
 # %% [markdown]
-# The reward model does worst on how-to's: it ranks 74% of those pairs correctly, against 86% for unsafe requests and 100% for riddles. Why? Two thirds of the rejected how-to's are needless refusals; the others give the steps of a different task. Let's look at the two kinds separately:
+# The reward model does worst on how-tos: it ranks 74% of those pairs correctly, compared with 86% for unsafe requests and 100% for riddles. Why? Two thirds of the rejected how-tos are needless refusals; the others give the steps of a different task. Let's look at the two kinds separately:
 
 # %%
 kinds = {True: "a refusal", False: "another task's steps"}
@@ -224,10 +224,11 @@ howtos = pd.DataFrame(
 week04.plot_faults(howtos)
 
 # %% [markdown]
-# So the 74% is an average of two different things. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right panel shows why: its margins are spread around zero, so it has no opinion that
-# points in the right direction. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. One linear layer on the SFT model's last hidden state doesn't manage that.
+# So the 74% is an average of two different things. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right
+# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. A single linear layer on the SFT model's last hidden state can't do that.
 #
-# In the figure before, the right panel shows all pairs in five groups, by how confident the model was. A point below the line means that it was overconfident. In the three middle groups it was: where it was 81%, 94% and 99% sure, it was right in 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
+# In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was overconfident. In the three middle groups it was: when its confidence was 81%, 94% and
+# 99%, it was right on 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
@@ -265,7 +266,8 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them, and the ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$ corrects for that. The **clip** (`losses.clipped_policy_loss`) removes the
 # gradient of a token whose probability has already moved by more than 20% in the direction that its advantage asks for.
 #
-# You can use both as parts for now. [Section 13](#section-13) derives them, and you write them yourself there. Below are the tools for our runs: a reply that is cut off before it ends gets a fixed low score, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
+# For now, you can use both as ready-made parts. [Section 13](#section-13) derives them, and there you write them yourself. The next cell contains the tools for our runs. `scorer` gives a fixed low score to a reply that is cut off before it
+# ends, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
 # held-out prompt, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the exact KL.
 
 # %% tags=["shared"]
@@ -322,7 +324,7 @@ ppo_seconds = time.perf_counter() - began
 week04.plot_ppo(log)
 
 # %% [markdown]
-# The score of the reward model rises. The other panels tell you how healthy the run is:
+# The reward model's score rises. The other panels tell you how healthy the run is:
 #
 # - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
 # - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. It falls to about 0.04 nats per token. Near zero, the policy always gives the same reply and can't discover a better one.
@@ -343,9 +345,9 @@ both = pd.concat({"sft": before, "ppo": after}, names=["policy"]).reset_index(le
 both.pivot_table(index="family", columns="policy", values=["gold", "proxy"], sort=False).round(2)
 
 # %% [markdown]
-# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-to's stayed where they were (80% and 78%). So this short run was a success.
+# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-tos barely changed (80% to 78%). So this short run was a success.
 #
-# Some of PPO's replies are wrong and get high scores nevertheless. Has PPO learned to exploit the reward model? To find out, put SFT's replies to the same prompts beside them, with their scores:
+# Some of PPO's replies are wrong but still get high scores. Has PPO learned to exploit the reward model? To find out, put SFT's replies to the same prompts beside them, with their scores:
 
 # %%
 wrong = after[after["gold"] == 0].sort_values("proxy", ascending=False)
@@ -355,7 +357,8 @@ print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
 pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 
 # %% [markdown]
-# Hardly. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are exactly SFT's, with the same scores. SFT even had more wrong replies, 79 of 180, and only here and there has PPO found a wrong reply that scores higher. So this
+# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT even had
+# more wrong replies, 79 of 180, and PPO has found a wrong reply that scores higher only here and there. So this
 # table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
 #
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
@@ -375,12 +378,12 @@ week04.plot_overoptimisation(curves[curves["method"] == "ppo"])
 
 # %% [markdown]
 # At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. Then the proxy keeps climbing to 18, while the truth falls to 0% in all
-# three runs. This is **reward hacking**: the policy finds replies that the reward model likes and that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
+# three runs. This is **reward hacking**: the policy finds replies that the reward model likes but that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
 # happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
 #
 # The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost.
 #
-# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. It's the reward that is wrong. Without a penalty, the policies end up saying things like these:
+# Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. The fault lies in the reward. Without a penalty, the policies end up saying things like these:
 
 # %%
 samples = pd.DataFrame(recorded["samples"]).query("method == 'ppo' and beta == 0")
@@ -472,7 +475,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # ### Build 4.1 · about 25 minutes · hard
 #
-# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you know:
+# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you already know:
 #
 # - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
 # - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` is one update of policy and critic. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
@@ -480,16 +483,17 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 # The parts: `completion_states(model, batch)` returns logits and hidden states, `losses.token_logps(logits, batch.completions)` the log-probs of the tokens, `critic(hidden)` the predicted values, `token_rewards` is the function from section 3, `losses.gae(rewards, values, mask, gamma=1.0, lam=0.95)` returns the advantages,
 # `losses.clipped_policy_loss(logps, old_logps, advantages)` returns the loss of each token and a flag, and `losses.masked_mean(loss, mask)` averages. The reward model's loss is `losses.bradley_terry_loss(chosen, rejected)`, one number per pair.
 #
-# The check trains with your two steps, 150 and 120 times, and compares where they end: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
+# The check runs your two steps, 150 and 120 times, and compares the results: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
 #
 # <details><summary>Hint 1: the order</summary>
 #
-# Both steps end the same way: a loss, then `zero_grad`, `backward` and `step`. PPO has three stages before that. First, what policy, critic and reference say about the samples *before* the update. Second, the rewards of the tokens and the advantages. Third, the policy's log-probs again, this time with a gradient, and the loss.
+# Both steps end the same way: a loss, then `zero_grad`, `backward` and `step`. PPO has three stages before that. First, compute what the policy, the critic and the reference say about the samples *before* the update. Second, compute the
+# per-token rewards and the advantages. Third, compute the policy's log-probs again, this time with a gradient, and the loss.
 #
 # </details>
 # <details><summary>Hint 2: what must not have a gradient</summary>
 #
-# The old log-probs, the values, the rewards and the advantages are numbers: put everything of stages 1 and 2 under `torch.no_grad()`. Only the new log-probs, and the critic's new predictions in its own loss, need a gradient.
+# The old log-probs, the values, the rewards and the advantages are constants: run everything in stages 1 and 2 under `torch.no_grad()`. Only the new log-probs, and the critic's new predictions in its own loss, need a gradient.
 #
 # </details>
 # <details><summary>Hint 3: the critic</summary>
@@ -534,9 +538,9 @@ bars = {"ref": ref, "optimum": optimum, "ppo": by_samples}
 week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 
 # %% [markdown]
-# It arrives: in the stored run, 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
+# It gets there: in the stored run, only 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
 #
-# Why so exactly, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the noise of sampling vanishes as the policy gets there.
+# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the sampling noise vanishes as the policy gets there.
 #
 # <a id="section-7" name="section-7"></a>
 # ## 7. DPO, derived
@@ -568,7 +572,7 @@ by_policy = torch.sigmoid(implicit[:, None] - implicit[None, :])
 )
 
 # %% [markdown]
-# **Step 5: learn it.** Replace the optimum $\pi^*$ by the policy $\pi_\theta$ that we train, and use the negative log of this probability as the loss of a pair:
+# **Step 5: learn it.** Replace the optimum $\pi^*$ with the policy $\pi_\theta$ that we train, and use the negative log of this probability as the loss of a pair:
 #
 # $$\mathcal{L} = -\log \sigma\Big(\beta \log \frac{\pi_\theta(y_c \mid x)}{\pi_\text{ref}(y_c \mid x)} - \beta \log \frac{\pi_\theta(y_r \mid x)}{\pi_\text{ref}(y_r \mid x)}\Big)$$
 #
@@ -635,7 +639,7 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 [away(pi) < 0.02 for pi in (by_samples, by_preferences)]
 
 # %% [markdown]
-# Both arrive, so the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right proportions, and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
+# Both get there, so the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right proportions, and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
 #
 # > **The roadmap says** DPO matches RLHF because both have the same optimum. **The evidence says** that this holds where the preferences cover the replies, and for a policy that can represent any distribution. Otherwise, even chosen replies can become
 # > *less* likely ([Yang 2025](https://arxiv.org/abs/2502.07599)), length can creep into the implicit reward ([Liu 2024](https://arxiv.org/abs/2409.06411)), and in two comparisons a well-tuned PPO came out ahead
@@ -659,10 +663,11 @@ title = f"At beta 1, DPO is {100 * gap.difference:+.0f} points ahead of PPO ({sp
 week04.plot_matched(ends, title)
 
 # %% [markdown]
-# Not quite, and three seeds can't tell which is better. DPO ends at 77%, 68% and 73% of the replies right, PPO at 73%, 39% and 76%. On average DPO is 10 points ahead, but the 95% interval over the seeds (a paired *t* test with two degrees of freedom) runs from −33 to +52 points, so the comparison is **inconclusive**. In two of the three pairs of
-# runs, the methods differ by about 3 points, and which of them is ahead changes.
+# Not quite, and three seeds can't tell which is better. DPO ends with 77%, 68% and 73% of the replies right, and PPO with 73%, 39% and 76%. On average DPO is 10 points ahead, but the 95% interval over the seeds
+# (a paired *t* test with two degrees of freedom) runs from −33 to +52 points, so the comparison is **inconclusive**. In two of the three pairs of runs, the methods differ by about 3 points: PPO is ahead in one pair and DPO in the other.
 #
-# The average comes from seed 1. There, the reward model liked strange replies ("#### 66" as an answer to how to cut a shovel got 16.7 points), and PPO found them: its score rose to 9.3 and its KL to 5.4 nats, and only 39% of its replies were right. DPO, trained on the same 200 pairs, stayed at 1.5 nats. In the other two runs, PPO stayed closer to the reference than DPO did (0.8 and 0.6 nats against 1.3 and 1.0).
+# The gap in the average comes from seed 1. There, the reward model liked strange replies ("#### 66" as an answer to how to cut a shovel got 16.7 points), and PPO found them: its score rose to 9.3 and its KL to 5.4 nats, and only 39% of its
+# replies were right. DPO, trained on the same 200 pairs, stayed at 1.5 nats. In the other two runs, PPO stayed closer to the reference than DPO did (0.8 and 0.6 nats against 1.3 and 1.0).
 # So the runs show where PPO's risk lies: it depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs you can't tell one in three from one in thirty.
 #
 # Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And it has to trust this reward far away from the pairs it was trained on. With a reward that is right everywhere, like a verifier, neither would matter: that is week 7.
@@ -671,14 +676,15 @@ week04.plot_matched(ends, title)
 # <a id="section-9" name="section-9"></a>
 # ## 9. Which one, and at what cost
 #
-# Beside each other, the two methods look like this:
+# Side by side, the two methods look like this:
 
 # %%
 week04.draw_two_roads()
 
 # %% [markdown]
-# DPO needs no reward model, no critic and no sampling. In return it learns only about the replies in its pairs, while PPO gets a score for whatever it says. Its memory is also smaller. A parameter trained with Adam in mixed precision needs 16 bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two
-# frozen models and 7 × (16 + 2) = 126 GB for DPO's one and one, before activations. DPO can even do without the reference during training: you compute its log-probs of all pairs once beforehand and keep the numbers, as the code in section 16 does.
+# DPO needs no reward model, no critic and no sampling. The price is that it learns only about the replies in its pairs, while PPO gets a score for whatever it says. DPO also needs less memory. A parameter trained with Adam in mixed precision needs 16
+# bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two frozen models, and 7 × (16 + 2) = 126 GB for DPO's one trained and one frozen model, before activations. DPO can even do without the
+# reference during training: you compute its log-probs for all pairs once beforehand and keep the numbers, as the code in section 16 does.
 #
 # | choose | when |
 # |---|---|
@@ -699,8 +705,9 @@ week04.draw_two_roads()
 #
 # <details><summary>Answer</summary>
 #
-# The optimum of reward minus $\beta$ KL is $\pi^*(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta} / Z(x)$. Solved for the reward, this is $r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)} + \beta \log Z(x)$. Bradley-Terry uses only the difference of two rewards. Both replies share the prompt, so
-# $\beta \log Z(x)$ cancels. Replace $\pi^*$ by the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
+# The optimum of reward minus $\beta$ KL is $\pi^*(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta} / Z(x)$. Solved for the reward, this is $r(x, y) = \beta \log \frac{\pi^*(y \mid x)}{\pi_\text{ref}(y \mid x)} + \beta \log Z(x)$.
+# Bradley-Terry uses only the difference between two rewards. Both replies share the prompt, so
+# $\beta \log Z(x)$ cancels. Replace $\pi^*$ with the trained policy and take the negative log-likelihood: that's DPO's loss. $Z$ would stay if you compared replies to *different* prompts, or if you had a rating for a single reply. That's why KTO, which learns from single ratings, needs a reference point.
 #
 # *A likely follow-up:* "What does the derivation assume?" That preferences follow Bradley-Terry, that the pairs cover the replies that matter, and that the policy can represent the optimum. It also says nothing about optimisation: with few pairs and few steps, DPO stops somewhere else.
 #
@@ -721,7 +728,8 @@ week04.draw_two_roads()
 #
 # <details><summary>Answer</summary>
 #
-# Inside the reward it is a number, without a gradient. The policy gradient multiplies it by $\nabla \log \pi$, and the expectation of this product is the gradient of the KL. If you differentiate it directly, only $\nabla \log \pi$ is left, and its expectation under $\pi$ is zero: $\sum_y \pi(y) \nabla \log \pi(y) = \nabla \sum_y \pi(y) = 0$.
+# Inside the reward, it is a constant, without a gradient. The policy gradient multiplies it by $\nabla \log \pi$, and the expectation of this product is the gradient of the KL. If you differentiate it directly, only $\nabla \log \pi$ is left,
+# and its expectation under $\pi$ is zero: $\sum_y \pi(y) \nabla \log \pi(y) = \nabla \sum_y \pi(y) = 0$.
 # So on average the loss doesn't pull the policy anywhere; it only adds noise.
 #
 # *A likely follow-up:* "Which estimator can you use as a loss?" On samples from the current policy, $k_2 = \tfrac{1}{2} (\log \pi - \log \pi_\text{ref})^2$: its gradient is $(\log \pi - \log \pi_\text{ref}) \nabla \log \pi$, whose expectation is the gradient of the KL ([2510.01555](https://arxiv.org/abs/2510.01555)). That holds for whole replies. Summed token by token, it misses what a token does to the KL of the tokens after it.
@@ -732,7 +740,8 @@ week04.draw_two_roads()
 #
 # <details><summary>Answer</summary>
 #
-# I'd run DPO with LoRA once a month, on pairs sampled from the current policy. I'd also train a reward model, but use it to filter pairs and to find regressions, not as the only judge. For tasks with checkable answers I'd add GRPO with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals, and run a blind
+# I'd run DPO with LoRA once a month, on pairs of replies sampled from the current policy. I'd also train a reward model, but use it to filter pairs and to find regressions, not as the only judge. For tasks with checkable answers I'd add GRPO
+# with verifiers. I'd watch the accuracy on held-out pairs, the KL from the reference, reply length, and needless refusals, and run a blind
 # vote against last month's model before each release.
 #
 # *A likely follow-up:* "What is biased in such pairs?" Users vote on what they were shown, few users vote at all, and people tend to prefer longer and more confident replies. Sample by kind of request, control for length, and keep a set labelled by trained annotators.
@@ -763,7 +772,8 @@ week04.draw_two_roads()
 # Every such judge makes mistakes. In the InstructGPT paper, two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
 #
 # Not necessarily. Suppose that for each pair of answers, a share $q$ of labellers prefers the same one. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeller 84% of the time, more often than another labeller
-# does. If labellers are unanimous about some pairs and evenly split on the others, however, two of them agree in all of the first and half of the second, and so does the best possible model with one of them: 73%. So random disagreement puts the ceiling on agreement *with a labeller* somewhere between 73% and 84%. Agreement with the
+# does. But suppose that labellers are unanimous on some pairs and evenly split on the others. Then two labellers agree on all of the former and half of the latter, and even the best possible model agrees with a labeller no more often than that:
+# 73% of the time. So random disagreement puts the ceiling on agreement *with a labeller* somewhere between 73% and 84%. Agreement with the
 # *truth* can be higher still, if the errors of labellers are independent.
 #
 # Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to every reply that begins with `b`: a taste that all
@@ -809,8 +819,8 @@ trials = pd.DataFrame(
 trials.groupby(["judges", "judgements"])["in order"].agg(["mean", "min", "max"]).round(2)
 
 # %% [markdown]
-# With independent errors, the reward model beats its judges by far: 77% of the pairs in the right order after 100 judgements, 90% after 1,000 and 99% after 10,000, means over ten draws, while each single judgement is right in 60% of cases. The errors average out. The shared taste doesn't average out, because the model learns it as well: it gets 69%, 72% and 78% of the pairs right. Rewards with the taste added in put exactly
-# 28 of the 36 pairs (78%) in the right order, and more judgements only bring the model closer to that.
+# With independent errors, the reward model far outperforms its judges: it orders 77% of the pairs correctly after 100 judgements, 90% after 1,000 and 99% after 10,000 (means over ten draws), although each individual judgement is right only 60%
+# of the time. The errors average out. The shared taste doesn't average out, because the model learns it as well: it gets 69%, 72% and 78% of the pairs right. The true rewards with the taste added put exactly 28 of the 36 pairs (78%) in the right order, and more judgements only bring the model closer to that.
 #
 # So the judges aren't a ceiling as such. Their *shared* errors are. If most labellers prefer longer answers, the reward model learns to prefer longer answers too, and more labels make it more certain of that.
 
@@ -865,7 +875,8 @@ both = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
 #
 # $$\nabla \sum_y \pi(y)\, r(y) = \sum_y \pi(y)\, r(y)\, \nabla \log \pi(y) = \mathbb{E}_{y \sim \pi}[r(y)\, \nabla \log \pi(y)]$$
 #
-# You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ removes most of the noise. The critic is such a baseline, one for every token, and what remains of the score after subtracting it is the advantage.
+# You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ removes most of the noise. The critic is such a
+# baseline: it gives a value for every token, and what remains of the score after subtracting that value is the advantage.
 #
 # **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what it earned and what the critic expects after it, minus what the critic expected before
 # it. With a discount factor $\gamma$ (1 in RLHF), the surprise is $\delta_t$, and the advantage $A_t$ of a token adds up its own surprise and all later ones, with weights that decrease with the distance:
@@ -967,7 +978,7 @@ clipped_policy_loss = check.clipped_policy_loss(clipped_policy_loss)
 #
 # </details>
 #
-# Here are four tokens. Two have become one and a half times as likely since they were sampled, two only half as likely, and in each case one was good and one was bad:
+# Here are four tokens. Two have become one and a half times as likely since they were sampled, two only half as likely, and in each of these two pairs, one token was good and one was bad:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -993,7 +1004,8 @@ ppo.gae, ppo.clipped_policy_loss = gae, clipped_policy_loss
 print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 
 # %% [markdown]
-# Three details of this code are worth knowing, because your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The batch is split into minibatches. And gradients are clipped to a norm of 1, so that one odd
+# Three details of this code are worth knowing, although your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
+# batch is split into minibatches. And gradients are clipped to a norm of 1, so that one odd
 # batch can't do much damage. In one respect it is simpler than InstructGPT: our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model.
 
 # %% [markdown]
@@ -1004,7 +1016,7 @@ print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 #
 # $$\nabla \mathcal{L} = -\beta\, \sigma(\hat r_r - \hat r_c)\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$$
 #
-# So a gradient step makes the chosen reply more likely and the rejected one less likely. The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit reward still ranks the pair wrongly. The next cell compares the formula with autograd for three pairs:
+# So a gradient step makes the chosen reply more likely and the rejected one less likely. The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1024,7 +1036,7 @@ pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 # <a id="section-15" name="section-15"></a>
 # ## Deeper: replies that no pair contains (section 15)
 #
-# The proof that RLHF and DPO have the same optimum assumes that every pair was compared. What happens if that fails? In the next run, nobody has ever compared `cc` with another reply.
+# The proof that RLHF and DPO have the same optimum assumes that every pair was compared. What happens if that isn't the case? In the next run, nobody has ever compared `cc` with another reply.
 
 # %%
 cc = replies.index("cc")
@@ -1033,14 +1045,14 @@ title = f"If no pair contains cc, DPO gives it {part['dpo'][cc]:.0%} and not {op
 week04.plot_bandit(pd.DataFrame(part, index=replies), title)
 
 # %% [markdown]
-# DPO gives `cc` 4% instead of 21%. Nothing in its loss says how likely `cc` should be, because no pair tells the loss anything about its reward. The probability of `cc` just follows from what happens to the other
-# eight replies. A reward model trained on the same pairs wouldn't know the reward of `cc` either. The difference is that RLHF samples: the policy produces `cc` now and then, and if you show these samples to a labeller or a verifier, you find out how good `cc` is.
+# DPO gives `cc` 4% instead of 21%. Nothing in its loss says how likely `cc` should be, because no pair contains any information about its reward. The probability of `cc` is just a side effect of what happens to the other eight replies. A reward
+# model trained on the same pairs wouldn't know the reward of `cc` either. The difference is that RLHF samples: the policy produces `cc` now and then, and if you show these samples to a labeller or a verifier, you find out how good `cc` is.
 
 # %% [markdown]
 # <a id="section-16" name="section-16"></a>
 # ## Deeper: where DPO's probability goes (section 16)
 #
-# Now train DPO here, on the 200 pairs that trained the reward model, and compare it with the PPO policy of section 3. This is a comparison of *how* the two change the policy, not of which is better: PPO ran with $\beta = 1$, and this run uses $\beta = 0.1$, the usual value in DPO's practice.
+# Now train DPO here, on the 200 pairs that trained the reward model, and compare it with the PPO policy of section 3. This is a comparison of *how* the two change the policy, not of which is better: PPO ran with $\beta = 1$, and this run uses $\beta = 0.1$, the usual value for DPO in practice.
 
 
 # %% tags=["shared"]
@@ -1110,9 +1122,9 @@ strange = straight[straight["family"] == "unsafe"].sort_values("kl", ascending=F
 strange[["prompt", "answer", "gold"]].head(5)
 
 # %% [markdown]
-# They begin like a refusal and continue with nonsense, or with steps for something. No pair contained such replies, so DPO's loss never saw them. (The oracle accepts most of them as refusals: it only asks whether a reply refuses and doesn't give the steps that were asked for.)
+# They begin like a refusal and continue with nonsense, or with the steps of some task. No pair contained such replies, so DPO's loss never saw them. (The oracle accepts most of them as refusals: it only asks whether a reply refuses and doesn't give the steps that were asked for.)
 #
-# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness is a different one: the faults of the reward model. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
+# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness lies elsewhere: in the reward model's faults. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
 #
 # What did the two runs in this notebook cost, on this machine?
 
@@ -1129,7 +1141,7 @@ pd.DataFrame(bill, index=["PPO", "DPO"]).T
 # <a id="section-17" name="section-17"></a>
 # ## Deeper: quality against KL (section 17)
 #
-# The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs: a dot for every measurement during training.
+# The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs, with a dot for every measurement during training.
 
 # %%
 ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
@@ -1144,7 +1156,7 @@ week04.plot_frontier(curves, title)
 # %% [markdown]
 # What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Up to about 3 nats the two clouds overlap, so these runs don't show that either method is better there. (Section 8 compares them at the same $\beta$.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ get worse from about 3 nats on and continue to 13 nats and more, where practically no reply is right. With $\beta = 0.1$, each DPO
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ start to get worse at about 3 nats and drift to 13 nats or more, where almost no reply is right. With $\beta = 0.1$, each DPO
 # run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
@@ -1168,7 +1180,7 @@ dict(zip(("sample, s", "score, s", "learn, s"), spent, strict=True))
 # %% [markdown]
 # In the stored output, most of a PPO step is spent on learning (1.0 of 1.5 seconds), because our replies are so short. With replies of a thousand tokens, sampling takes most of the time, since tokens have to be generated one after the other.
 #
-# And the memory? We can calculate it. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
+# We can calculate the memory as well. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
 
 # %%
 # NBVAL_CHECK_OUTPUT
