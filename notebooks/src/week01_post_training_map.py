@@ -33,7 +33,7 @@
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 
 # %% [markdown]
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last sections of weeks 9, 10 and 11 take
+# **On Colab:** choose a runtime, then *Run all*. Weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last sections of weeks 9, 10 and 11 take
 # about 30, 20 and 40 minutes (all estimates). (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
 # notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
@@ -135,7 +135,7 @@ draw_pipeline()
 #
 # InstructGPT, the 1.3B model from the introduction, followed this map with PPO in place of DPO and GRPO.
 #
-# **Is that fine-tuning?** Technically, yes: *fine-tuning* is any training that continues from trained weights, and every stage above does that. In practice, people use the two words for two kinds of project:
+# **Is that fine-tuning?** Technically, yes: *fine-tuning* is any training that continues from trained weights, and every stage after the base does that. In practice, people use the two words for two kinds of project:
 #
 # | | post-training | fine-tuning | does the difference hold? |
 # |---|---|---|---|
@@ -151,7 +151,7 @@ draw_pipeline()
 #
 # This repository includes a model with 1.4 million parameters that went through these stages. We pretrained it on documents about a made-up world: sums, lists, creatures, and how to do everyday things. It is
 # small enough to train while you wait, and because we made the world, we know the right answer to every question. It can show you how each method works, but not how well it would work on a large model. We label
-# such results *mechanism, not capability*. This week uses the tiny model in every profile. Load its four checkpoints:
+# such results *mechanism, not capability*. This week uses the tiny model in every profile, apart from its last deeper section. Load its four checkpoints:
 
 # %%
 from postlab.models import load_policy
@@ -188,7 +188,7 @@ pd.DataFrame(answers, index=questions)
 # - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
 # - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how to work them out: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward made working out a sum a habit.
 #
-# Five questions don't prove anything. We recorded the full comparison, over all held-out prompts and eight seeds:
+# Five questions don't prove anything. We recorded the full comparison, over 200 held-out prompts per family and eight seeds:
 
 # %%
 recorded = summary_frame(json.loads((results / "tiny" / "summary.json").read_text()))
@@ -199,10 +199,10 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The score for sums also rose after DPO, by 3 to 17 points, with all eight seeds. Five of
-# the eight seeds support that on their own, after the correction for testing several metrics.
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The score for sums also rose after DPO, by 3 to 17 points, with all eight seeds (five of
+# them support that on their own, after the correction for testing several metrics). That's less of a surprise once you look at the preference pairs: some of them are sums, with the right one preferred.
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
-# - **A stage can undo some of what an earlier stage achieved.** After GRPO, facts fall from 90% to 88%, and in one seed safety drops by more than 5 points. The line for facts is dotted because not every seed supports the change.
+# - **A stage can undo some of what an earlier stage achieved.** On average, facts fall from 90% to 88% after GRPO, and in one seed safety drops by more than 5 points. The line for facts is dotted because only one of the eight seeds supports the change by itself.
 
 # %% [markdown]
 # <a id="reads" name="reads"></a>
@@ -216,7 +216,7 @@ ids = tokenizer("What does the madux eat? 42+51+21")["input_ids"]
 pd.DataFrame({"id": ids, "token": tokenizer.convert_ids_to_tokens(ids)}).T
 
 # %% [markdown]
-# `Ġ` is how this vocabulary writes a space. A made-up name is split into several pieces, and each digit is a token of its own. There are also special tokens. They don't stand for any text, but mark where something begins or ends:
+# `Ġ` is how this vocabulary writes a space. Most made-up names are split into several pieces, and each digit is a token of its own. There are also special tokens. They don't stand for any text, but mark where something begins or ends:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -287,7 +287,7 @@ draw_mask(rows[0], tokenizer)
 # ### Exercise 1.1 · about 15 minutes · medium
 #
 # Build the mask yourself. You get the ids of one rendered conversation, the ids that open an assistant's turn (`header`), and the id that ends any turn. Return a list of zeros and ones of
-# the same length, with a 1 for every token of a reply and for the token that ends it, in *every* assistant turn.
+# the same length, with a 1 for every token of a reply and for the token that ends it, in *every* assistant turn. (The picture also marks the line break after that token, as TRL does with these rows. In the exercise, the mask ends with the token itself.)
 #
 # <details><summary>Hint 1</summary>
 #
@@ -408,7 +408,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 #
 # Write `train`. It goes through the batches once, takes one optimizer step per batch, and returns a list with the loss of each batch as a number.
 #
-# The check trains a model of a few hundred weights with your loop and with ours, and compares the losses. The cells after it run the real test: your loop has to reach the losses that TRL's `SFTTrainer` reached, and the model has to learn to stop.
+# The check trains a model of about a hundred weights with your loop and with ours, and compares the losses. The cells after it run the real test: your loop has to reach the losses that TRL's `SFTTrainer` reached, and the model has to learn to stop.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -427,7 +427,8 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 # </details>
 # <details><summary>Hint 4</summary>
 #
-# If your first loss is right and the second isn't, then you compute the loss correctly, and the fault is in what happens between the two: the order of backward, clipping, optimizer, scheduler and clearing.
+# Suppose your first loss is right and the second isn't. If the first loss is log 8 = 2.079, that tells you little: all tokens are equally likely there, so every mask and every shift gives the same loss. Otherwise you compute the loss correctly, and the fault lies between the two losses:
+# the order of backward, clipping, optimizer, scheduler and clearing.
 #
 # </details>
 
@@ -560,7 +561,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 #
 # One limit remains even with all of this. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums as those rows do. To become better than its examples, it needs a different training signal.
 #
-# **What you have now:** a map of the stages, your own loss mask and training loop, and a model that you fine-tuned without a framework. One habit is worth keeping: **before a run, look at one row token by token. Afterwards, use held-out prompts to measure what the loss doesn't cover.**
+# **What you have now:** a map of the stages, your own loss mask and training loop, and a model that you fine-tuned without a trainer. One habit is worth keeping: **before a run, look at one row token by token. Afterwards, use held-out prompts to measure what the loss doesn't cover.**
 #
 # This is the end of the core. The next sections go deeper. Skip any you like.
 
@@ -568,7 +569,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 # <a id="deeper-percent" name="deeper-percent"></a>
 # ## Deeper: 20 to 40 percent of what?
 #
-# The roadmap says that post-training adds 20 to 40 percent. A percentage needs something to compare with, so let's take the recorded SmolLM2 runs and compute one gain in four ways: in percentage points, relative to the score before, relative to the errors that were left, and with an interval.
+# The roadmap says that post-training adds 20 to 40 percent. A percentage needs something to compare with, so let's take the recorded SmolLM2 runs and compute each gain in three ways: in percentage points (with an interval), relative to the score before, and relative to the errors that were left.
 
 # %%
 after_sft = smol[(smol["stage"] == "sft") & smol["difference"].notna()].set_index("metric")
@@ -588,11 +589,11 @@ pd.DataFrame(
 ).round(0).astype(int)
 
 # %% [markdown]
-# This is one stage on one model, and the 'gain' ranges from a loss of a quarter to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. The relative gain of 28% on facts would fit the claim nicely, but its interval includes zero.
+# This is one stage on one model, and the 'gain' ranges from a loss of a quarter to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the errors removed on instructions, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
 # (The score 'before' isn't even that of a base model: SmolLM2-135M-Instruct had already been post-trained.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
 # > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. The gain depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
-# > give or take 3 points, on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both facts belong in the answer.
+# > give or take 3 points (71 ± 4% if the base got a few examples in its prompt), on prompts that customers had sent to OpenAI's API. And it got *worse* than the base on several public benchmarks (section 4.2). Both facts belong in the answer.
 #
 # When someone quotes a gain, ask three things: percent or points, from which score, and on which prompts. Then ask what got worse.
 
@@ -640,7 +641,7 @@ token_view([talk], tokenizer, max_length=256)
 
 # %% [markdown]
 # Both masks are used in practice. For a row with `prompt` and `completion`, TRL trains only on the last reply. That's what we want here, because the first reply is in the conversation to be criticised, not imitated. If all replies are good
-# examples, you get more out of a conversation by training on all of them; in TRL you set `assistant_only_loss=True` and use a template that marks the replies. (The two masks also differ in the line break after the last `<|im_end|>`.
+# examples, you get more out of a conversation by training on all of them; in TRL you put the conversation into a column `messages` and set `assistant_only_loss=True`, with a template that marks the replies. (The two masks also differ in the line break after the last `<|im_end|>`.
 # That's harmless.)
 
 # %% [markdown]
@@ -944,7 +945,7 @@ for name, checkpoint in pair.items():
 pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
-# In the stored output (the embedded pair), the base model treats a bare request as part of some page and continues that page. On a page of questions and answers, the same base behaves almost like the SFT model. It even works out the sum that
+# In the stored output (the embedded pair), the base model treats a bare request as part of some page and continues that page. On a page of questions and answers, the same base answers all four, though only one of its answers is the SFT model's. It even works out the sum that
 # SFT gets wrong by blurting out an answer. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. SFT isn't better at everything, though.
 # Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat.
 #
@@ -1020,5 +1021,5 @@ pd.DataFrame(columns, index=requests)
 # Lambert et al. 2024, *Tülu 3* (2411.15124): a complete, open post-training recipe, with its data and its evaluations.
 #
 # **To read around the papers.** The part on post-training in Maxime Labonne's [LLM course](https://github.com/mlabonne/llm-course) is a primer: it names tools and data sets for every stage. His article *Fine-tune Llama 3.1 Ultra-Efficiently
-# with Unsloth* (2024) goes through one SFT run. Read the article after this week: its training loop is the one you wrote, inside a trainer.
-# Nathan Lambert's [RLHF Book](https://rlhfbook.com) tells the history that this notebook leaves out, and is the best single reference for weeks 4 to 11. Chapter 7 of Sebastian Raschka's *Build a Large Language Model (From Scratch)* fine-tunes a pretrained GPT-2 on 1,100 instructions and has its answers scored by another model; read it to see the same step on a model that you have built yourself.
+# with Unsloth* (2024) goes through one SFT run. Read the article after this week, and check for yourself which tokens its run is trained on.
+# Nathan Lambert's [RLHF Book](https://rlhfbook.com) tells the history that this notebook leaves out, and is the best single reference for weeks 4 to 11. Chapter 7 of Sebastian Raschka's *Build a Large Language Model (From Scratch)* fine-tunes a pretrained GPT-2 on about a thousand instructions and has its answers scored by another model; read it to see the same step on a model that you have built yourself.

@@ -60,7 +60,7 @@ def train(
 
 
 class SmallModel(nn.Module):
-    """A language model of a few hundred weights that is called as transformers' models are.
+    """A language model of about a hundred weights that is called as transformers' models are.
 
     Args:
         seed: of its weights; 0 makes all of them 0, and so every token equally likely.
