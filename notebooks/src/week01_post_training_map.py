@@ -33,7 +33,7 @@
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 
 # %% [markdown]
-# **On Colab:** choose a runtime, then *Run all*. Weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last sections of weeks 9, 10 and 11 take
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 45, 45 and 85 minutes, and the last sections of weeks 9, 10 and 11 take
 # about 30, 20 and 40 minutes (all estimates). (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
 # notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
@@ -112,7 +112,7 @@ plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
 # requests, and 6% of the harmless look-alikes, down from 36%. Nobody trained it to stop refusing, but nothing in the reward asked it to keep refusing either.
 # (This is one seed of a small model. With other seeds the numbers will differ.)
 #
-# You can't see any of that in a training curve. To understand why it happens, and how to notice it, you need to know what each stage learns from, and what it doesn't look at.
+# You can't see any of that in a training curve. To understand why this happens and how to notice it, you need to know what each stage learns from, and what it doesn't look at.
 
 # %% [markdown]
 # <a id="map" name="map"></a>
@@ -186,7 +186,7 @@ pd.DataFrame(answers, index=questions)
 # - **base** starts a new page of sums after every one of the five questions. It isn't being stupid: it learned to continue documents, and nothing has told it yet that a question calls for an answer.
 # - **sft** answers in the style of its training rows. It knows what the madux eats, but it also explains how to sink a guest, makes up what a creature counts, and guesses the sum without working it out.
 # - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
-# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how to work them out: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward made working out a sum a habit.
+# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how to work them out: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward made it a habit to work a sum out.
 #
 # Five questions don't prove anything. We recorded the full comparison, over 200 held-out prompts per family and eight seeds:
 
@@ -875,7 +875,7 @@ plot_parts(pd.DataFrame(parts))
 # All three runs learned the words of the replies about equally well (0.64 to 0.74 nats per token, with overlapping intervals). They differ at the end of turn. In the run where that token was masked, the model finds it at least as surprising as
 # the base does, although it read the token in every training row. Reading a token is not enough; the model only learns to write what the loss covers.
 #
-# Section 6 showed what that does to the model's behaviour: without a trained end of turn, it hardly ever stops.
+# Section 6 showed what that does to the model's behaviour: if the end of turn isn't trained, the model hardly ever stops.
 #
 # Does it also hurt to train the prompt? Compare the other two runs with `reply`, prompt by prompt:
 

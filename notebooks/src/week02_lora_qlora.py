@@ -88,7 +88,7 @@ title = "Memory to train Mistral-7B, with activations for one sequence of 1,024 
 draw_memory(parts, title, cards=cards)
 
 # %% [markdown]
-# LoRA removes the gradients and Adam's moments of the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
+# LoRA removes the gradients and Adam's moments for the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
 # (LoRA seems to fit on the T4, but only just. It no longer does once you count the room that the allocator and the CUDA context need: see section 5.)
 
@@ -296,7 +296,7 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 # %% [markdown]
 # An adapter has $r(\text{in} + \text{out})$ parameters and its layer has $\text{in} \times \text{out}$, so the share gets smaller as the matrices get larger. In our small model, adapters of rank 64 have more than half as many parameters as the whole model. In a 7B, rank 16 trains about 0.6% of the weights.
 #
-# You don't have to merge. If you keep adapters separate, a single base model in memory can serve many of them and switch with every request.
+# You don't have to merge. If you keep adapters separate, a single base model in memory can serve many of them, and you can switch adapters with every request.
 
 # %% [markdown]
 # <a id="nf4"></a>
@@ -466,7 +466,7 @@ quality["seeds"] = by_method["answers"].apply(lambda seeds: [a.mean() for a in s
 plot_quality(quality.reset_index())
 
 # %% [markdown]
-# Rank 1 trains less than one parameter in a hundred and comes within 3 points of full fine-tuning. Ranks 8 and above are 2 to 6 points ahead of full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
+# Rank 1 trains less than one parameter in a hundred and comes within 3 points of full fine-tuning. Ranks 8 and above score 2 to 6 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
 #
 # **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed (there are three per method), not the prompt (there are six hundred).
 #
@@ -658,7 +658,7 @@ count = sum(p.numel() for p in trained(adapted))
 # <a id="bits"></a>
 # ## Deeper: NF4, bit for bit
 #
-# Section 3 used our quantiser. Write the part that matters yourself, and then compare all of it with bitsandbytes.
+# Section 3 used our quantiser. Now write its central part yourself, and then compare the whole quantiser with bitsandbytes.
 
 # %% [markdown]
 # ### Exercise 2.2 · about 10 minutes · medium
@@ -792,7 +792,7 @@ plot_block_error(pd.DataFrame(rows, columns=columns))
 # %% [markdown]
 # ### Exercise 2.3 · about 5 minutes · easy
 #
-# How many GiB (2**30 bytes) do the weights of a model take? Below 16 bits, each block of weights has one scale (here called a constant); from 16 bits on, there are none.
+# How many GiB (2**30 bytes) do the weights of a model take? Below 16 bits, each block of weights has one scale (here called a constant); at 16 bits and above, there are none.
 #
 # <details><summary>Hint</summary>Count the bits for one weight first: its own bits, plus its share of the block's constant.</details>
 
@@ -875,7 +875,7 @@ regret[~regret.index.str.startswith("rslora")].round(4)
 # <a id="forgetting"></a>
 # ## Deeper: memory, time and forgetting
 #
-# ### Does the live run repeat the recording?
+# ### Does the live run reproduce the recording?
 #
 # With the same loop, rows and seed, the loss on held-out rows should come close to the recorded one. It doesn't have to match exactly: with a different number of threads, numbers are added in a different order, and over two hundred
 # steps such differences grow. (The recording used two threads.)
@@ -1090,11 +1090,11 @@ smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2
 # <a id="price"></a>
 # ## Deeper: how good is the arithmetic, and what does a run cost?
 #
-# We compared `postlab.preflight.estimate` with published runs, and `data/results/preflight/published.json` records how far off it was. It gives a range for each figure. For 111 memory peaks that weren't used to
+# We compared `postlab.preflight.estimate` with published runs, and `data/results/preflight/published.json` records how far off it was. `estimate` gives a range for each figure. For 111 memory peaks that weren't used to
 # fit the formulas, the range contains the published value in 91% of cases, and its median width is ±23.4%. For 47 speeds it's 98%, but with a median width of ±37.3%, more than the ±25% we aimed for. So trust the gigabytes more than the
 # hours. (We had looked at both sets of figures before the formulas were final, which makes these numbers somewhat optimistic; the record explains how.)
 #
-# And what does it cost? Here is a QLoRA run of an 8B on fifty thousand rows. The result is a range, because no run reaches the peak speed of a device:
+# And what does a run cost? Here is the estimate for QLoRA on an 8B with fifty thousand rows. The result is a range, because no run reaches the peak speed of a device:
 
 
 # %%

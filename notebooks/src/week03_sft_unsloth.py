@@ -950,7 +950,7 @@ plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
 # Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
-# seeds: the 20 points on unsafe requests, and also the losses. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. Three seeds can't rule out that these losses are real.
+# seeds: the 20 points on unsafe requests, and also what gets worse. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. Three seeds can't rule out that these changes are real.
 #
 # One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In practice you pay for each verdict, and at some point the budget is spent. That's the exercise that follows.
 

@@ -235,7 +235,7 @@ week04.plot_faults(howtos)
 # <a id="section-3" name="section-3"></a>
 # ## 3. PPO with a KL penalty
 #
-# We want the policy to earn reward, but without turning into a completely different model. The objective is therefore the reward minus a penalty for moving away from the reference, which is the SFT model:
+# We want the policy to earn reward without turning into a completely different model. The objective is therefore the reward minus a penalty for moving away from the reference, which is the SFT model:
 #
 # $$\max_\pi \; \mathbb{E}_{y \sim \pi}[r(y)] - \beta \, \mathrm{KL}(\pi \,\|\, \pi_\text{ref})$$
 #
@@ -538,7 +538,7 @@ bars = {"ref": ref, "optimum": optimum, "ppo": by_samples}
 week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 
 # %% [markdown]
-# It gets there: in the stored run, only 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
+# RLHF gets there: in the stored run, only 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
 #
 # Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the sampling noise vanishes as the policy gets there.
 #
@@ -668,9 +668,10 @@ week04.plot_matched(ends, title)
 #
 # The gap in the average comes from seed 1. There, the reward model liked strange replies ("#### 66" as an answer to how to cut a shovel got 16.7 points), and PPO found them: its score rose to 9.3 and its KL to 5.4 nats, and only 39% of its
 # replies were right. DPO, trained on the same 200 pairs, stayed at 1.5 nats. In the other two runs, PPO stayed closer to the reference than DPO did (0.8 and 0.6 nats against 1.3 and 1.0).
-# So the runs show where PPO's risk lies: it depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs you can't tell one in three from one in thirty.
+# So the runs show where PPO's risk lies: PPO depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs you can't tell one in three from one in thirty.
 #
-# Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And it has to trust this reward far away from the pairs it was trained on. With a reward that is right everywhere, like a verifier, neither would matter: that is week 7.
+# Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And PPO has to trust this reward far away from the pairs that the reward model was trained on.
+# With a reward that is right everywhere, like a verifier, neither would matter: that is the subject of week 7.
 
 # %% [markdown]
 # <a id="section-9" name="section-9"></a>
