@@ -8,16 +8,28 @@
 # each fell by about 8 points. So this week has two questions: what does DPO teach, and what does it cost?
 #
 # In week 3 the model imitated its teachers, with all their habits. A preference pair says something that imitation can't: *of these two replies, this one is better*. You train on such pairs with TRL's `DPOTrainer`, starting from your own
-# fine-tuned model. By the end you can explain
+# fine-tuned model. By the end of the core you can explain
 #
+# - how UltraFeedback's pairs were made, and what is wrong with some of them,
 # - what DPO's loss compares, and why the reference has to be the model you start from,
 # - how to read margins and log-probs in the log, and why both log-probs can fall,
-# - what beta, the learning rate, a likelihood term and the length of the chosen replies do,
 # - whether safety and honesty rose, whether anything else fell, and how certain you can be of either.
 #
-# On `tiny`, this shows you how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`: they prefer a refusal for a harmful request and help for its harmless look-alike, "I don't know" for an unanswerable
-# question and the answer for an answerable one. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
-# instructions, accuracy and length. It can't show whether DPO achieved its purpose there, because this notebook doesn't measure the overall quality of a 7B's replies.
+# **The core** takes about 100 minutes, of which the training on `tiny` is less than two. It contains one exercise and one paper.
+#
+# 1. [Start where fine-tuning ended](#start) · 2. [What a preference row is](#rows) · 3. [UltraFeedback's rows](#ultrafeedback) · 4. [The loss, and the run](#loss) · 5. [What changed, and what did it cost?](#changed) · 6. [Margins, one pair at a time](#margins) · 7. [What you have now](#end)
+#
+# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+#
+# - [Ratings, ties and the cleaned set](#deeper-ratings) · 15 minutes
+# - [The losses beside DPO](#deeper-losses) · 30 minutes
+# - [Beta and the learning rate](#deeper-beta) · 25 minutes
+# - [A reference that is not the start](#deeper-reference) · 10 minutes, a bug hunt
+# - [Length](#deeper-length) · 35 minutes, one exercise
+# - [How good is the metric?](#deeper-metric) · 10 minutes
+# - [What it would cost, and how to resume](#deeper-cost) · 10 minutes
+#
+# At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -45,10 +57,15 @@ import postlab
 lab = postlab.start(week=5)
 
 # %% [markdown]
+# <a id="start" name="start"></a>
 # ## 1. Start where fine-tuning ended
 #
 # `lab.checkpoint("sft")` is the adapter from week 3. It comes from your own run if there is one; otherwise, the `tiny` profile uses the adapter that ships with postlab. If you give Unsloth the folder of an adapter, it loads the base model
 # as well and leaves the adapter trainable.
+#
+# On `tiny`, this shows you how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`: they prefer a refusal for a harmful request and help for its harmless look-alike, "I don't know" for an unanswerable
+# question and the answer for an answerable one. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
+# instructions, accuracy and length. It can't show whether DPO achieved its purpose there, because this notebook doesn't measure the overall quality of a 7B's replies.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft, because it patches them
@@ -64,6 +81,7 @@ model, tokenizer = FastLanguageModel.from_pretrained(
 before = lab.evaluate("sft", model, tokenizer)
 
 # %% [markdown]
+# <a id="rows" name="rows"></a>
 # ## 2. What a preference row is
 #
 # A preference row has one prompt and two replies. In the tiny world we made pairs for every family of the evaluation, not only for safety. If all pairs were about safety, the model would learn to refuse, and nothing would stop it from forgetting how to add. The two replies
@@ -86,48 +104,8 @@ pd.DataFrame(texts[:12])
 
 # %% [markdown]
 # A pair teaches the *difference* between its replies, whatever that difference is. If the chosen replies are more polite, longer and correct, nothing tells the model which of the three you meant. So look for
-# differences that are there by accident. The usual suspect is length:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-tiny_rows = preference_rows("tinyworld", split="train", n=1000, seed=0)
-words = pd.DataFrame(
-    {
-        side: [len(row[side][0]["content"].split()) for row in tiny_rows]
-        for side in ("chosen", "rejected")
-    }
-)
-words["family"] = [row["family"] for row in tiny_rows]
-words.groupby("family").mean().round(1)
-
-# %% [markdown]
-# The table shows the mean number of words per reply in the tiny world's pairs. For sums and lists, both replies are equally long. Chosen refusals and "I don't know" are a little longer than what was rejected, and chosen facts are shorter (4.6 words against 6.2), because half of their rejected
-# replies are "I do not know. Nobody can know that." In those families, length alone already tells some pairs apart. Section 7 examines whether the model picked that up.
-
-# %% [markdown]
-# **UltraFeedback** is the set of pairs that `t4` and `rented` use, and the one you will meet most often in DPO tutorials. It helps to know how its rows were made ([Cui et al. 2023](https://arxiv.org/abs/2310.01377)):
+# differences that are there by accident, first of all for [length](#deeper-length).
 #
-# 1. There are about 64,000 prompts, taken from datasets such as UltraChat, ShareGPT and Evol-Instruct.
-# 2. For each prompt, four different models out of a pool of 17 wrote a reply. The pool contains GPT-4 as well as small LLaMA-based models.
-# 3. GPT-4 rated each reply from 1 to 5 for instruction following, truthfulness, honesty and helpfulness. It also wrote a critique with an overall score from 1 to 10.
-# 4. DPO needs pairs, so somebody has to *binarise* the four replies. For [Zephyr](https://arxiv.org/abs/2310.16944), the chosen reply is the one with the highest overall score, and the rejected reply is one of the other three, picked at random.
-#
-# Step 3 had a bug. In the first version, 2,628 replies had an overall score of 10, and for many of them the score should have been 1 ([the authors' correction](https://github.com/OpenBMB/UltraFeedback), December 2023). With the binarisation of step 4, such a bad reply becomes the *chosen*
-# one. Also, some prompts came from the benchmark TruthfulQA. We use [Argilla's cleaned version](https://huggingface.co/datasets/argilla/ultrafeedback-binarized-preferences-cleaned) with 60,917 pairs. It chooses by the mean of the four ratings instead of the overall score, takes the rejected reply from those
-# with a lower mean, and leaves out ties and the prompts from TruthfulQA. A row has these fields:
-#
-# | field | content |
-# |---|---|
-# | `source` | the dataset that the prompt comes from, such as `evol_instruct` |
-# | `prompt` | the prompt as plain text |
-# | `chosen`, `rejected` | two whole conversations, each a user message with the prompt and an assistant message with the reply |
-# | `chosen-rating`, `rejected-rating` | the mean of the four ratings, such as 4.75 and 2.5 |
-# | `chosen-model`, `rejected-model` | the models that wrote the replies |
-#
-# `preference_rows("ultrafeedback", split="train", n=5)` loads five of them (it needs the internet). When you read them, ask three questions. Is the chosen reply better, or only longer? LLM judges tend to prefer longer answers (week 6). Did a much stronger model write it? Then the pair may teach the style of that model.
-# And could your own model have written either of the two? If not, the pairs are *off-policy*, and DPO learns about replies that your model would never give.
-
-# %% [markdown]
 # **Check before you train.** There are three faults that raise no error. The two replies of a pair may be identical, or become identical when `max_length` cuts both of them. A prompt may be cut. And chosen and rejected may be swapped.
 # `preference_rows` drops pairs with identical replies and tells you how many. For the other two, compare the lengths of your rows with `max_length`, and read a few pairs.
 
@@ -138,10 +116,127 @@ rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
 # %% [markdown]
 # Nothing was dropped here.
 #
-# **Predict first.** The teachers of week 3 wrote replies of both kinds, good and bad. Before any preference training, how many nats more log-probability does the fine-tuned model give to a chosen reply than to the rejected one? (You'll find the answer in section 5.)
+# **Predict first.** The teachers of week 3 wrote replies of both kinds, good and bad. Before any preference training, how many nats more log-probability does the fine-tuned model give to a chosen reply than to the rejected one? (You'll find the answer in section 6.)
 
 # %% [markdown]
-# ## 3. The loss
+# <a id="ultrafeedback" name="ultrafeedback"></a>
+# ## 3. UltraFeedback's rows
+#
+# UltraFeedback is the set of pairs that `t4` and `rented` use, and the one you will meet most often in DPO tutorials. It wasn't made as pairs, though ([Cui et al. 2023](https://arxiv.org/abs/2310.01377)):
+#
+# 1. There are about 64,000 prompts, taken from UltraChat, ShareGPT, Evol-Instruct, FLAN, FalseQA and TruthfulQA.
+# 2. For each prompt, four models were drawn from a pool of 17, and each wrote a reply. The pool contains GPT-4, GPT-3.5 Turbo and Bard, ten models of the LLaMA family, from LLaMA-2-70B-chat down to Alpaca-7B, and four others, such as Falcon-40B and Pythia-12B. A system prompt told each model what to aim for, such as helpfulness or truthfulness.
+# 3. GPT-4 rated each reply from 1 to 5 for instruction following, honesty, truthfulness and helpfulness. In a separate request, it wrote a critique with an overall score from 1 to 10.
+# 4. DPO needs pairs, so somebody has to *binarise* the four replies. For [Zephyr](https://arxiv.org/abs/2310.16944), the chosen reply is the one with the highest overall score, and the rejected reply is one of the other three, picked at random.
+
+# %%
+from postlab.course.week05 import draw_ultrafeedback
+
+draw_ultrafeedback()
+
+# %% [markdown]
+# So the critic is itself one of the 17 writers, and a pair may contain a reply by GPT-4 that GPT-4 preferred. Why a *random* loser, and not the worst? The worst reply is often easy to tell from the best one, and a random one gives you hard pairs as well.
+#
+# The next cells use a sample of eight rows with exactly the fields of the original set. We wrote the texts and ratings ourselves, each row to show one thing that happens in the real set. The model names only show where such a name stands. (Real replies are also much longer, often hundreds of tokens.) Here is one row:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week05 import ultrafeedback_sample
+
+raw = ultrafeedback_sample()
+row = raw[1]
+print(list(row), "\n", list(row["completions"][0]), "\n\n", row["instruction"])
+pd.DataFrame(
+    {
+        "model": reply["model"],
+        "response": reply["response"],
+        "ratings": " ".join(kind["Rating"] for kind in reply["annotations"].values()),
+        "fine-grained_score": reply["fine-grained_score"],
+        "overall_score": reply["overall_score"],
+        "critique": reply["critique"],
+    }
+    for reply in row["completions"]
+)
+
+# %% [markdown]
+# The four ratings are strings in the real set, too. `fine-grained_score` is their mean, and `overall_score` comes from the critique. Look at the last line: the critique is bad, the ratings are 1 and 2, and the overall score is 10.
+#
+# That is the **score bug**. In the first version of the set, 2,628 replies had an overall score of 10, and for many of them it should have been 1 ([the authors' correction](https://github.com/OpenBMB/UltraFeedback), December 2023). The authors set it to 1 where the mean rating was at most 2, kept the 10 where it was above 4, and had the others scored again. Pairs
+# made before that correction are still around.
+#
+# Now let's make pairs the way Zephyr did. The result has the fields of [`HuggingFaceH4/ultrafeedback_binarized`](https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized) that matter for DPO: `prompt`, `prompt_id`, `chosen` and `rejected` as whole conversations, and the two scores.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import hashlib
+import random
+
+
+def turns(prompt, reply):
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
+
+
+def binarise(row, rng):
+    """The highest overall score against one of the other three at random."""
+    best, *rest = sorted(row["completions"], key=lambda c: c["overall_score"], reverse=True)
+    prompt = row["instruction"]
+    pair = {"prompt": prompt, "prompt_id": hashlib.sha256(prompt.encode()).hexdigest()}
+    for side, reply in {"chosen": best, "rejected": rng.choice(rest)}.items():
+        pair[side] = turns(prompt, reply["response"])
+        pair[f"score_{side}"] = reply["overall_score"]
+    return pair
+
+
+rng = random.Random(36)  # a seed with which each case comes up
+binarised = [binarise(row, rng) for row in raw]
+replies = [{side: p[side][-1]["content"] for side in ("chosen", "rejected")} for p in binarised]
+scores = [{side: p[f"score_{side}"] for side in ("chosen", "rejected")} for p in binarised]
+shown = pd.DataFrame(replies)
+shown.insert(0, "prompt", [p["prompt"] for p in binarised])
+shown["scores"] = [f"{s['chosen']} : {s['rejected']}" for s in scores]
+shown["words"] = [" : ".join(str(len(text.split())) for text in r.values()) for r in replies]
+shown
+
+# %% [markdown]
+# Read the pairs before you read on. Which of the eight would you train on?
+#
+# - **Row 1** (counting from 0): because of the bug, the worst reply is the *chosen* one. The model would learn to write it.
+# - **Row 2**: a tie. Both replies have a score of 8, so nothing says which one is better, but the pair looks like any other.
+# - **Row 3**: both replies are the same word.
+# - **Row 4**: the chosen reply is several times as long, and the additional words are empty. LLM judges tend to prefer longer answers (week 6), and DPO learns whatever the judge preferred.
+# - **Row 6**: the rejected reply is empty.
+# - **Row 7**: the prompt's source is `truthful_qa`, a benchmark. If you train on it, you can't use that benchmark any more.
+#
+# What does `preference_rows` do about these? It reads a file or a set on the Hub, so we write the pairs to a file first:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import json
+import tempfile
+
+
+def loaded(pairs):
+    """What `preference_rows` makes of raw rows in a JSONL file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pairs.jsonl")
+        path.write_text("\n".join(json.dumps(pair) for pair in pairs), encoding="utf-8")
+        return preference_rows(str(path), split="train")
+
+
+usable = loaded(binarised)
+print(f"{len(usable)} of {usable.read} kept; dropped: {usable.dropped}; not used: {usable.unused}")
+usable[0]
+
+# %% [markdown]
+# It keeps six of the eight, drops the one with identical replies and the one with an empty reply, and takes the prompt out of the two conversations. It doesn't look at the scores, though. The bug, the tie, the long reply and the benchmark's prompt all stay, so these four are for you to find. (The raw rows with four completions aren't pairs, and `preference_rows` refuses them with an error that
+# says so.)
+#
+# `t4` and `rented` train on [Argilla's cleaned version](https://huggingface.co/datasets/argilla/ultrafeedback-binarized-preferences-cleaned) with 60,917 pairs, which leaves out ties and TruthfulQA and isn't affected by the bug. [A deeper section](#deeper-ratings) shows how. `preference_rows("ultrafeedback", split="train", n=5)` loads five real pairs (it needs the internet). When you read
+# them, ask three questions. Is the chosen reply better, or only longer? Did a much stronger model write it? Then the pair may teach the style of that model. And could your own model have written either of the two? If not, the pairs are *off-policy*, and DPO learns about replies that your model would never give.
+
+# %% [markdown]
+# <a id="loss" name="loss"></a>
+# ## 4. The loss, and the run
 #
 # DPO asks the policy $\pi$ to make the chosen reply $y_c$ more likely, *relative to the reference* $\pi_\text{ref}$, than the rejected reply $y_r$. (Week 4 derives this loss.)
 #
@@ -163,24 +258,16 @@ from torch.nn.functional import logsigmoid
 policy_chosen, policy_rejected = torch.tensor(-4.0), torch.tensor(-9.0)
 ref_chosen, ref_rejected = torch.tensor(-5.0), torch.tensor(-5.0)
 margin = 0.1 * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
-margin.item(), -logsigmoid(margin).item()
+same = -logsigmoid(torch.zeros(()))  # if the policy is the reference
+margin.item(), -logsigmoid(margin).item(), same.item()
 
 # %% [markdown]
-# The chosen reply gained 1 nat and the rejected reply lost 4, so the bracket is $1 - (-4) = 5$. With $\beta = 0.1$ this gives $0.5$, and the loss is $-\log \sigma(0.5) = 0.474$.
-#
-# What is the loss when the policy and the reference are the same?
-
-# %%
-# NBVAL_CHECK_OUTPUT
-round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
-
-# %% [markdown]
-# Then both ratios are 1, the bracket is 0, and the loss is $-\log \sigma(0) = \log 2 = 0.693$.
+# The chosen reply gained 1 nat and the rejected reply lost 4, so the bracket is $1 - (-4) = 5$. With $\beta = 0.1$ this gives $0.5$, and the loss is $-\log \sigma(0.5) = 0.474$. If the policy and the reference are the same model, both ratios are 1, the bracket is 0, and the loss is $-\log \sigma(0) = \log 2 = 0.693$.
 #
 # $\beta$ times the bracket is called the *margin*. At the start, the policy and the reference are the same model, so every margin is 0. If your log starts somewhere else, your reference isn't the model you started from.
 #
 # The preference loss only looks at the difference. It doesn't object if a chosen reply becomes less likely, as long as the rejected one falls faster. In the `tiny` profile we were worried about the how-to's: when somebody asks how to cut a *barber*, the three steps of cutting are the *rejected* reply, and the model
-# could unlearn these steps for objects as well. So we added a second term, `"sft"` in `loss_type`, which rewards the likelihood of the chosen replies. Its weight is in `loss_weights`. Section 5 checks whether that was worth it. (`t4` and `rented` train on the preference loss alone, so watch `logps/chosen` there.)
+# could unlearn these steps for objects as well. So we added a second term, `"sft"` in `loss_type`, which rewards the likelihood of the chosen replies. Its weight is in `loss_weights`. Section 6 shows that our record doesn't support this reason, and that the term may have a price. (`t4` and `rented` train on the preference loss alone, so watch `logps/chosen` there.)
 
 # %% [markdown]
 # **Where is the reference?** You don't have to load a second model. What TRL 1.14.2 does depends on what you give it:
@@ -192,7 +279,7 @@ round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
 # | `ref_model=...` | that model, whatever it is |
 # | a full model and nothing else | the same model, loaded again from its path |
 #
-# We are in the first row. A copy of the adapter takes megabytes, whereas a second 7B would take gigabytes. Older versions of TRL silently used the *base* model in this case, and section 6 shows you what that looks like. On a GPU, Unsloth replaces `DPOTrainer` with its own version, which handles the first row in the same way.
+# We are in the first row. A copy of the adapter takes megabytes, whereas a second 7B would take gigabytes. Older versions of TRL silently used the *base* model in this case, and [a deeper section](#deeper-reference) shows you what that looks like. On a GPU, Unsloth replaces `DPOTrainer` with its own version, which handles the first row in the same way.
 
 # %% [markdown]
 # **The learning rate** is what people most often get wrong in their first DPO run, because it has to be much lower than for SFT. In our profiles `t4` and `rented`, for example, it is 5e-6 for DPO and 2e-4 for SFT, which is 40 times as much. Here are the values that people use:
@@ -208,7 +295,7 @@ round(-logsigmoid(torch.zeros(())).item(), 4)  # log 2
 # | `tiny` | LoRA on 1.4M | 4e-4 | 0.5 |
 #
 # So a 7B needs about 5e-7 if you train all weights, and about ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
-# and the answers turn into repetitions or fragments. If it is too low, the loss stays near 0.693. We haven't recorded a sweep over learning rate and beta yet, so take the table as a place to start and tune both on your own held-out pairs.
+# and the answers turn into repetitions or fragments. If it is too low, the loss stays near 0.693. We haven't recorded a sweep over the learning rate, so take the table as a place to start and tune rate and beta on your own held-out pairs. (Our record has [three betas at one rate](#deeper-beta).)
 #
 # These are the settings of your profile:
 
@@ -247,7 +334,8 @@ plot_training(log, "dpo")
 # It's common that the chosen log-prob falls a little while the margin grows. If it falls far, the model is moving away from the data it was trained on, and you should find out what it says instead. [Pang et al. 2024](https://arxiv.org/abs/2404.19733) add the likelihood term to prevent this.
 
 # %% [markdown]
-# ## 4. What changed, and what did it cost?
+# <a id="changed" name="changed"></a>
+# ## 5. What changed, and what did it cost?
 #
 # Evaluate the new model on the same held-out prompts as before, and read some of the answers that changed:
 
@@ -280,55 +368,28 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 #
 # On the other profiles, look at over-refusal and over-abstention first, because they are the prices of safety and honesty. In our run on `smol` both rose, over-refusal by 31 points and over-abstention by 8. Then look at facts, instructions and sums, and on `t4` and `rented` also at the two metrics of GSM8K, with its format and its refusals. In every profile, `kl` tells you how far the policy has
 # moved from its start, in nats per answer.
+#
+# (How far can you trust these numbers? See [How good is the metric?](#deeper-metric))
 
 # %% [markdown]
-# **How good is the metric?** On `tiny`, an oracle decides whether a reply is safe. It calls a reply *safe* if it refuses and doesn't repeat any of the steps word for word. So a reply that refuses and then helps in other words would pass. On the other profiles, a program looks for the usual wordings of a refusal. It notices if a list of steps follows,
-# but it takes plain sentences for further reasons. So let's count the refusals that say more than they need to (on the other profiles, where no wording is fixed, those of more than two sentences):
-
-# %%
-from postlab.tinyworld.words import REFUSAL
-
-unsafe = after[after["family"].isin(["unsafe", "harmful"])]
-if lab.profile.suite == "tinyworld":
-    unsafe = unsafe[unsafe["answer"].str.contains("will not help")]
-    more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
-elif unsafe.empty:
-    more = unsafe
-    lab.not_here("its suite has no harmful requests, so there are no refusals to check.")
-else:
-    unsafe = unsafe[unsafe["safety"] == 1]
-    more = unsafe[unsafe["answer"].str.count(r"[.!?](?:\s|$)") > 2]
-if "safety" in after:
-    called_safe = int(more["safety"].sum())
-    print(
-        f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
-    )
-more[["prompt", "answer"]].head(4) if len(more) else None
-
-# %% [markdown]
-# On `tiny` there are none: all 195 refusals consist of the refusal alone. In general, up to this many replies may be counted as safe by mistake. A string match accepts *I will not help with that. Push the stranger in.*, and a human reader wouldn't. So always read what you count. (`data/suites/everyday/README.md` tells you how often a reader agreed with the program of `everyday`.)
-
-# %% [markdown]
-# ## 5. Margins, one pair at a time
+# <a id="margins" name="margins"></a>
+# ## 6. Margins, one pair at a time
 #
 # From here on, everything runs on the embedded model and takes seconds, whichever profile you use. We load one policy with two adapters: the one after DPO, and the SFT adapter it started from (on `tiny` your own, otherwise those that ship with postlab).
+#
+# TRL puts all chosen replies of a batch first and the rejected ones after them. This gives one batch of shape `(2B, T)`, and a single forward pass is enough. The mask marks the tokens of the reply.
 
 # %%
 from postlab.models import load_policy
 from postlab.profile import get_profile
+from postlab.sampling import end_of_turn, render
+from postlab.scratch.losses import token_logps
+from postlab.scratch.sampling import completion_states, pack
 
 tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
 pair_policy, pair_tokenizer = load_policy(tiny.checkpoint("dpo"), profile="tiny", bits=32)
 pair_policy.load_adapter(tiny.checkpoint("sft"), adapter_name="sft")
 pairs = preference_rows("tinyworld", split="heldout", n=200, seed=1)
-
-# %% [markdown]
-# TRL puts all chosen replies of a batch first and the rejected ones after them. This gives one batch of shape `(2B, T)`, and a single forward pass is enough. The mask marks the tokens of the reply.
-
-# %%
-from postlab.sampling import end_of_turn, render
-from postlab.scratch.losses import token_logps
-from postlab.scratch.sampling import completion_states, pack
 
 
 def ids(text):
@@ -354,7 +415,7 @@ def logps_of(adapter, batch):
 # %% [markdown]
 # ### Exercise 5.1 · about 10 minutes · medium
 #
-# Compute the *implicit margin* of each pair, `(B,)`, from such a batch. The margin is beta times the bracket in section 3. `policy_logps`, `ref_logps` and `mask` are `(2B, T)`.
+# Compute the *implicit margin* of each pair, `(B,)`, from such a batch. The margin is beta times the bracket in section 4. `policy_logps`, `ref_logps` and `mask` are `(2B, T)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -403,9 +464,8 @@ plot_margins(by_family.to_dict())
 # %% [markdown]
 # 94% of the pairs have a positive margin. The exception is arithmetic, with 67%. Both of its replies look alike, so to rank them the model has to add.
 #
-# TRL logs this share as `rewards/accuracies`. It is *not* the share of good answers. It asks which of two given replies gained more, while the evaluation in section 4 asks what the model says by itself. A model can rank every pair correctly and then say something else entirely.
-
-# %% [markdown]
+# TRL logs this share as `rewards/accuracies`. It is *not* the share of good answers. It asks which of two given replies gained more, while the evaluation in section 5 asks what the model says by itself. A model can rank every pair correctly and then say something else entirely.
+#
 # **Both log-probs can fall.** Here are the same pairs again, as log-probs of whole replies before and after DPO:
 
 # %%
@@ -429,25 +489,21 @@ moved.round(2)
 #
 # [Razin et al. 2024](https://arxiv.org/abs/2410.08847) call this **likelihood displacement** and show how bad it can get. When they trained Llama-3-8B-Instruct with DPO to *refuse* unsafe requests, its refusal rate fell from 74% to 33%, because probability moved from the preferred refusals to harmful answers. According to their analysis, it is driven
 # by pairs whose two replies have similar hidden representations, and leaving those pairs out helps. [DPO-Shift (Yang et al. 2025)](https://arxiv.org/abs/2502.07599) adds a parameter that trades the displacement against the margin.
-
-# %% [markdown]
+#
 # > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that the optimum is the same only where the data reaches and if the policy can represent it (week 4). In practice, the chosen log-prob can fall
 # > ([Razin et al. 2024](https://arxiv.org/abs/2410.08847)), and the model can learn the length of the chosen replies
 # > ([Park et al. 2024](https://arxiv.org/abs/2403.19159), [Liu et al. 2024](https://arxiv.org/abs/2409.06411)).
 #
 # What happens *without* the likelihood term? We recorded short runs with TRL's trainer, all starting from the SFT adapter that ships with postlab. They have 60 steps instead of 200 and three seeds per variant. Batch size, learning rate and beta are as above, unless a variant changes them.
+#
+# For each run, the record contains the log-probs of all held-out pairs and the scores on all held-out prompts. The pairs and prompts are the same for all runs, so every comparison below is paired: we average over seeds and then resample pairs or prompts. The intervals therefore tell you what other prompts might have shown. They contain nothing about other
+# seeds, and with three seeds we can't say much about those.
 
 # %%
-import json
-
 from postlab.profile import data_dir
 
 recorded = json.loads((data_dir() / "results" / "week05" / "preferences.json").read_text())
 pd.Series(recorded["provenance"], name="recorded").to_frame()
-
-# %% [markdown]
-# For each run, the record contains the log-probs of all held-out pairs and the scores on all held-out prompts. The pairs and prompts are the same for all runs, so every comparison below is paired: we average over seeds and then resample pairs or prompts. The intervals therefore tell you what other prompts might have shown. They contain nothing about other
-# seeds, and with three seeds we can't say much about those.
 
 # %%
 import numpy as np
@@ -464,11 +520,11 @@ def measures_of(run):
     margin, padded = gained["chosen"] - gained["rejected"], gained["twice"] - gained["chosen"]
     found = {name: numbers(scores) for name, scores in run["prompts"].items()}
     found |= {"chosen gained": gained["chosen"], "rejected gained": gained["rejected"]}
-    found |= {"margin": margin, "accuracy": (margin > 0).astype(float)}
+    both_fell = (gained["chosen"] < 0) & (gained["rejected"] < 0)
+    found |= {"margin": margin, "both fell": both_fell.astype(float)}
     return found | {"twice gained more": padded, "twice preferred": (padded > 0).astype(float)}
 
 
-# %%
 told = {(run["arm"], run["seed"]): measures_of(run) for run in recorded["runs"]}
 heldout = pd.DataFrame(
     {"arm": arm, "seed": seed} | {name: values.mean() for name, values in found.items()}
@@ -477,17 +533,11 @@ heldout = pd.DataFrame(
 
 # %% [markdown]
 # **Predict first.** With the preference loss alone, do the chosen replies end above or below where they started?
+#
+# The next table shows by family how many nats each side has gained since the start, and in how many pairs *both* sides fell:
 
 # %%
-from postlab.course.week05 import plot_logps
-
-logs = pd.DataFrame(recorded["logs"])
-plot_logps(logs, ["sigmoid", "sigmoid+sft"])
-
-# %% [markdown]
-# In the training log they end about where they started, but the curves are noisy, because each point comes from different batches. Held-out pairs give a clearer picture. The next table shows how many nats each side has gained since the start, by family:
-
-# %%
+from postlab.course.week05 import plot_gains
 from postlab.stats import bootstrap_interval, holm, paired_difference, verdict
 
 pair_families = np.array(recorded["pairs_family"])
@@ -498,39 +548,223 @@ def seeds_mean(arm, name):
     return np.mean([found[name] for (a, _), found in told.items() if a == arm], axis=0)
 
 
-gains = []
+rows_of_gains = []
 for arm in ("sigmoid", "sigmoid+sft"):
     for family in ["all", *sorted(set(pair_families))]:
         here = (pair_families == family) | (family == "all")
-        sides = {n: seeds_mean(arm, f"{n} gained")[here] for n in ("chosen", "rejected")}
-        gains.append({"arm": arm, "family": family, "pairs": here.sum()})
-        for side, values in sides.items():
-            found = bootstrap_interval(values)
-            gains[-1] |= {side: found.value, f"{side}, 95%": f"{found.low:.2f} to {found.high:.2f}"}
-pd.DataFrame(gains).round(2)
+        gain = {"arm": arm, "family": family, "pairs": here.sum()}
+        columns = {"chosen": "chosen gained", "rejected": "rejected gained", "both": "both fell"}
+        for side, name in columns.items():
+            found = bootstrap_interval(seeds_mean(arm, name)[here])
+            gain |= {side: found.value, f"{side}_low": found.low, f"{side}_high": found.high}
+        rows_of_gains.append(gain)
+gains = pd.DataFrame(rows_of_gains)
+gains.set_index(["arm", "family"]).round(2)
+
+# %%
+plot_gains(gains[(gains["arm"] == "sigmoid") & (gains["family"] != "all")])
 
 # %% [markdown]
-# If you only read the first line, everything looks fine: averaged over all pairs, the chosen replies of `sigmoid` didn't fall (+0.09). But look at the families. The chosen replies *rose* where they all say the same thing: the refusal (+0.6) and "I do not know" (+0.9). They *fell* for sums, facts and how-to's, where the interval lies
-# below zero, and in each of these families the rejected replies fell as well. So likelihood displacement happened here, and the average over families hides it. In 42% of all pairs, *both* replies became less likely (from the same record, averaged over the three seeds).
+# If you only read the first line, everything looks fine: averaged over all pairs, the chosen replies of `sigmoid` didn't fall (+0.09, interval 0.00 to 0.18). But look at the families. The chosen replies *rose* where they all say the same thing: the refusal (+0.6) and "I do not know" (+0.9). They *fell* for sums, facts and how-to's, where the interval lies
+# below zero, and in each of these families the rejected replies fell as well, in all three seeds. So **both fell**: likelihood displacement, as Razin et al. describe it, happened here, and the average over families hides it. In 42% of all pairs both replies became less likely (interval 37% to 47%), and in 59% of the how-to's.
 #
-# With the likelihood term, every family's mean is higher, and only for how-to's is the interval still below zero. (The table contains 28 intervals, and they aren't corrected for that. Trust the pattern more than any single line.)
+# With the likelihood term, every family's mean is higher, only for how-to's is the interval still below zero, and both replies fell in 30% of the pairs. (The table contains 42 intervals, and they aren't corrected for that. Trust the pattern more than any single line.)
 #
 # Why did the how-to's fall? It can't be only the words that both replies share, since two thirds of the rejected how-to's are refusals, which share no sentence with the chosen steps. Another possibility is the one we feared: the pairs about unsafe requests push the same steps down. These runs can't separate the two.
+#
+# **What did the likelihood term cost?** The next table compares it with the preference loss alone, in two ways. `low` to `high` is the interval over prompts: it tells you about these six trained models on other prompts. `over seeds` is the interval over training runs (t with three seeds, not corrected): it tells you about the loss. `p, all` is corrected for the whole table (Holm's method, which you'll write yourself in week 6).
+
+# %%
+MEASURES = [
+    *["safety", "honesty", "helpfulness", "over_refusal", "facts", "arithmetic"],
+    *["length", "kl"],
+]
+
+
+def over_seeds(changes):
+    """Mean change of three seeds with its 95% interval; 4.303 is t for two degrees of freedom."""
+    half = 4.303 * changes.std(ddof=1) / len(changes) ** 0.5
+    return f"{changes.mean() - half:.2f} to {changes.mean() + half:.2f}"
+
+
+def against(start, arms, names):
+    """Each arm's paired difference to `start`, averaged over seeds; p corrected for the whole table."""
+    rows = []
+    for arm in arms:
+        for name in names:
+            found = paired_difference(seeds_mean(start, name), seeds_mean(arm, name))
+            before, after = (heldout[heldout["arm"] == a][name].to_numpy() for a in (start, arm))
+            rows.append({"arm": arm, "measure": name} | vars(found))
+            rows[-1]["by seed"] = (after - before).round(2).tolist()
+            rows[-1]["over seeds"] = over_seeds(after - before)
+            rows[-1]["moved"] = {"better": "up", "worse": "down"}.get(
+                verdict(found), "inconclusive"
+            )
+    table = pd.DataFrame(rows).assign(**{"p, all": holm([row["p"] for row in rows])})
+    table.loc[table["p, all"] >= 0.05, "moved"] = "inconclusive"
+    columns = ["difference", "low", "high", "p, all", "moved", "by seed", "over seeds"]
+    return table.set_index(["arm", "measure"])[columns].round(3)
+
+
+against("sigmoid", ["sigmoid+sft"], MEASURES)
 
 # %% [markdown]
+# The how-to's ("helpfulness"), for which we added the term, are at 93% without it and 94% with it, which is inconclusive. So the record doesn't support our reason, and we should have checked before we put the term into the profile.
+#
+# **Arithmetic fell by 6.7 points** (72% to 65%; interval −13 to −3 over prompts, p = 0.02 after the correction), and in each of the three seeds. Facts rose by 8 points (80% to 88%; 3 to 14, p = 0.02). For these trained models, both changes would very likely show up on other prompts. But would they show up if you trained again? With three seeds, the intervals are −15 to +2 points for arithmetic and −2 to +17 for facts, so as statements about
+# the loss, both are inconclusive. Only the smaller KL holds there as well. One possible explanation for the sums, which we haven't tested: the term imitates the chosen replies, and more than half of the chosen sums give just the result, without working it out.
+#
+# [Pang et al. 2024](https://arxiv.org/abs/2404.19733) had a better reason for the term. Their pairs are worked solutions to maths problems, and without it the log-probs of the *chosen* solutions fell during training. So look at your own `logps/chosen` first, then decide, and measure what it costs.
+
+# %% [markdown]
+# <a id="end" name="end"></a>
+# ## 7. What you have now
+#
+# You have a trained model in `runs/<profile>/seed-<n>/dpo/`, and a few habits: check that margins start at 0, plot both log-probs, and look at the length of your pairs. Week 6 asks whether DPO made the model *better*, and how you could know. Week 7 starts from this model (on `t4`, from a smaller model of its own) and turns to a skill that
+# these pairs only touched: getting sums right. (The pairs of `tiny` contain right and wrong sums, and with DPO the greedy accuracy rose from 46% to 58%.)
+#
+# This is the end of the core. The next sections go deeper. Skip any you like.
+
+# %% [markdown]
+# <a id="deeper-ratings" name="deeper-ratings"></a>
+# ## Deeper: ratings, ties and the cleaned set
+#
+# Argilla's cleaned version makes its pairs in another way. It ignores the overall score and takes the mean of the four ratings. The chosen reply has the highest mean, and the rejected one is picked at random among those with a *lower* mean. If there is none, the row is left out, and so are the prompts from TruthfulQA. Let's do the same with our eight rows:
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def binarise_cleaned(row, rng):
+    """The highest mean rating against a lower one at random; None if there is no such pair."""
+    ranked = sorted(row["completions"], key=lambda c: c["fine-grained_score"], reverse=True)
+    lower = [c for c in ranked if c["fine-grained_score"] < ranked[0]["fine-grained_score"]]
+    if not lower or row["source"] == "truthful_qa":
+        return None
+    pair = {"source": row["source"], "prompt": row["instruction"]}
+    for side, reply in {"chosen": ranked[0], "rejected": rng.choice(lower)}.items():
+        pair[side] = turns(row["instruction"], reply["response"])
+        pair |= {f"{side}-rating": reply["fine-grained_score"], f"{side}-model": reply["model"]}
+    return pair
+
+
+rng = random.Random(0)
+cleaned = [binarise_cleaned(row, rng) for row in raw]
+usable = loaded([pair for pair in cleaned if pair])
+print(f"{len(usable)} of {usable.read} kept; dropped: {usable.dropped}; not used: {usable.unused}")
+pd.DataFrame(
+    {
+        "prompt": pair["prompt"],
+        "chosen": pair["chosen"][-1]["content"],
+        "rejected": pair["rejected"][-1]["content"],
+        "ratings": f"{pair['chosen-rating']:.2f} : {pair['rejected-rating']:.2f}",
+    }
+    for pair in cleaned
+    if pair
+)
+
+# %% [markdown]
+# The four faults that `preference_rows` couldn't see are gone or smaller. The buggy score isn't used at all. In the row about the bakery, the rejected reply now has a lower rating than the chosen one. The row with four equal replies and the one from TruthfulQA are left out.
+#
+# What's left? The long reply about boiling water still has the highest mean rating, together with a shorter one, and it's chosen because it comes first. Cleaning the scores doesn't remove a preference of the critic. And a rating may be missing: one reply about trout has `N/A` for honesty, so its mean is taken over three ratings, and it may not be comparable with the others.
+#
+# The ratings are coarse as well. Four whole numbers from 1 to 5 have only 17 different means, and many replies get 4s and 5s. A difference of 0.25 means that GPT-4 gave one point more on one of four scales, once. You can keep only the pairs that differ by more (`chosen-rating` minus `rejected-rating`), and you get clearer pairs, but fewer and easier ones. Whether that helps your model is an experiment, and we haven't run it.
+
+# %% [markdown]
+# <a id="deeper-losses" name="deeper-losses"></a>
+# ## Deeper: the losses beside DPO
+#
+# Many losses have been proposed since DPO. Most of them change one of three things: what they assume about the labels, whether they need a reference, or whether they need pairs. Write $g_c = \log \pi(y_c) - \log \pi_\text{ref}(y_c)$ for the gain of the chosen reply, $g_r$ for the other one, and $h = g_c - g_r$ for the bracket. $|y|$ is the number of tokens, and $m = \log \pi(y) / |y|$ is the log-prob per token.
+#
+# | loss | formula | what it assumes | reference | TRL 1.14.2 |
+# |---|---|---|---|---|
+# | DPO ([2305.18290](https://arxiv.org/abs/2305.18290)) | $-\log \sigma(\beta h)$ | Preferences follow Bradley–Terry. If a label is certain, no margin is large enough. | yes | `DPOConfig(loss_type="sigmoid")` |
+# | IPO ([2310.12036](https://arxiv.org/abs/2310.12036)) | $(h - \frac{1}{2\beta})^2$ | Labels may be certain, so the margin gets a finite target. | yes | `"ipo"`, with $g/\lvert y\rvert$ in place of $g$ |
+# | hinge ([2305.10425](https://arxiv.org/abs/2305.10425), [2309.06657](https://arxiv.org/abs/2309.06657)) | $\max(0, 1 - \beta h)$ | A pair is done once its margin reaches 1. | yes | `"hinge"` |
+# | cDPO ([Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)) | $-(1-\varepsilon)\log\sigma(\beta h) - \varepsilon\log\sigma(-\beta h)$ | A share $\varepsilon$ of the labels is flipped; stay cautious. | yes | not in `DPOTrainer`: `"sigmoid"` ignores `label_smoothing` |
+# | robust ([2403.00409](https://arxiv.org/abs/2403.00409)) | $\frac{-(1-\varepsilon)\log\sigma(\beta h) + \varepsilon\log\sigma(-\beta h)}{1-2\varepsilon}$ | A share $\varepsilon$ is flipped, and you know $\varepsilon$. On average over the flips, this is the DPO loss of the true labels. | yes | `"robust"`, `label_smoothing=` $\varepsilon$ |
+# | SimPO ([2405.14734](https://arxiv.org/abs/2405.14734)) | $-\log\sigma(\beta(m_c - m_r) - \gamma)$ | The log-prob per token is the reward; it should win by $\gamma$. | no | `CPOConfig(loss_type="simpo", cpo_alpha=0.0)`, experimental |
+# | ORPO ([2403.07691](https://arxiv.org/abs/2403.07691)) | $-m_c - \lambda\log\sigma\!\left(\log\frac{o(m_c)}{o(m_r)}\right)$, $o(m) = \frac{e^m}{1-e^m}$ | The chosen replies are good enough to imitate; SFT and preferences in one stage. | no | `ORPOConfig`, experimental; its `beta` is $\lambda$ |
+# | KTO ([2402.01306](https://arxiv.org/abs/2402.01306)) | $1-\sigma(\beta(g - z))$ if good, $1-\sigma(\beta(z - g))$ if bad | Single replies marked good or bad; no pairs. $z$ is an estimate of the KL, from other replies in the batch. | yes | `KTOConfig` |
+# | APO-zero ([2408.06266](https://arxiv.org/abs/2408.06266)) | $1 - \sigma(\beta g_c) + \sigma(\beta g_r)$ | The chosen reply is *better* than what your model says now. | yes | `"apo_zero"` |
+# | APO-down (the same) | $\sigma(\beta g_c) + 1 - \sigma(\beta h)$ | The chosen reply is *worse* than what your model says now, and still better than the rejected one. | yes | `"apo_down"` |
+#
+# Three details of TRL 1.14.2 are easy to miss. `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. (With one pair per batch, `"aot"` computes cDPO.) ORPO's likelihood term counts the tokens of the prompt as well. And the trainers of SimPO and ORPO are in `trl.experimental`.
+#
+# Let's compute all of them for the pair of section 4, whose log-probs were −4 and −9 under the policy and −5 for both under the reference. We say that the chosen reply has four tokens and the rejected one six. A loss alone tells you little, because the scales differ. So the table also shows the *pull*: minus the derivative with respect to each of the two log-probs. A positive pull makes the reply more likely.
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def pair_losses(chosen, rejected, *, ref=(-5.0, -5.0), tokens=(4, 6), beta=0.1, flipped=0.1):
+    """Ten losses of one pair; `chosen` and `rejected` are the policy's log-probs of whole replies."""
+    gain_c, gain_r = chosen - ref[0], rejected - ref[1]
+    h = gain_c - gain_r  # the bracket
+    right, wrong = -logsigmoid(beta * h), -logsigmoid(-beta * h)  # if the label is right, or wrong
+    mean_c, mean_r = chosen / tokens[0], rejected / tokens[1]  # nats per token, without a reference
+    odds_c, odds_r = (m - torch.log1p(-m.exp()) for m in (mean_c, mean_r))  # log-odds
+    kl = 0.0  # KTO's baseline: a mean over other replies in the batch, and this batch has none
+    return {
+        "DPO": right,
+        "IPO": (gain_c / tokens[0] - gain_r / tokens[1] - 1 / (2 * beta)) ** 2,
+        "hinge": torch.relu(1 - beta * h),
+        "cDPO": (1 - flipped) * right + flipped * wrong,
+        "robust": ((1 - flipped) * right - flipped * wrong) / (1 - 2 * flipped),
+        "SimPO": -logsigmoid(2.0 * (mean_c - mean_r) - 1.0),  # its own beta, 2, and gamma, 1
+        "ORPO": -mean_c - 0.1 * logsigmoid(odds_c - odds_r),  # lambda is 0.1
+        "KTO": (torch.sigmoid(-beta * (gain_c - kl)) + torch.sigmoid(beta * (gain_r - kl))) / 2,
+        "APO-zero": torch.sigmoid(-beta * gain_c) + torch.sigmoid(beta * gain_r),
+        "APO-down": torch.sigmoid(beta * gain_c) + torch.sigmoid(-beta * h),
+    }
+
+
+pair = [torch.tensor(logp, requires_grad=True) for logp in (-4.0, -9.0)]  # the pair of section 4
+pulls = {}
+for name, loss in pair_losses(*pair).items():
+    slopes = torch.autograd.grad(loss, pair, retain_graph=True, allow_unused=True)
+    pulls[name] = {"loss": loss.item(), "pull on chosen": -slopes[0].item()}
+    pulls[name] |= {"pull on rejected": -slopes[1].item()}
+pd.DataFrame(pulls).T.round(4)
+
+# %% [markdown]
+# Each of these losses agrees with TRL's value on this pair (the tests check that), except for ORPO's likelihood term, where ours doesn't count the prompt.
+#
+# - **DPO, hinge, cDPO, robust** depend on $h$ only, so they pull equally hard on both replies. They can't tell whether the chosen reply rises or the rejected one falls.
+# - **cDPO and robust** both know that a tenth of the labels is wrong, and do opposite things. cDPO pulls less (0.028 against DPO's 0.038) and stops at a finite margin: at $\beta h = \log(0.9/0.1)$, which is an $h$ of 22 nats here. Robust pulls *more* (0.050), because on average a tenth of the pairs pull in the wrong direction and have to be outweighed.
+# - **IPO** has a large loss, because its target for the difference *per token*, $1/(2\beta) = 5$ nats, is far away: five nats per token is a factor of about 150 in the probability of every token. So IPO's beta doesn't mean the same as DPO's.
+# - **SimPO**: the chosen reply's log-prob per token is 0.5 above the other's, and twice that is just the required $\gamma$ of 1, so the loss is $\log 2$. Nothing in this loss knows where the model started. Only the learning rate and the number of steps keep it close.
+# - **ORPO** pulls almost only on the chosen reply (0.263 against 0.007). Most of it is the likelihood term: ORPO is SFT with a small push away from the rejected reply.
+# - **KTO** and **APO-zero** have one term for each reply. The chosen reply's term grows when that reply falls, whatever happens to the rejected one. (With $z = 0$, KTO is APO-zero divided by two.)
+# - **APO-down** makes the chosen reply *less* likely here, and the rejected one much less. That is what you want if your model is already better than both replies.
+#
+# **What have we measured?** Of the losses in this table, our record contains only DPO: with three betas, with and without the likelihood term (section 6 and [beta](#deeper-beta)), and its length-normalised form `sigmoid_norm` (under [length](#deeper-length)), with three seeds each. IPO, hinge, cDPO, robust, SimPO, ORPO, KTO and APO haven't been run for this notebook, and the numbers above tell you nothing about which of them trains a better model. A fair
+# comparison would give each of them the same number of trials for its learning rate and beta, choose on tuning prompts, and then run several seeds.
+
+# %% [markdown]
+# <a id="deeper-beta" name="deeper-beta"></a>
+# ## Deeper: beta and the learning rate
+#
 # **Beta** is often described as the strength of a KL penalty. To see what it does in the loss, write $h$ for the bracket, so that the margin is $\beta h$. The loss is $-\log \sigma(\beta h)$, and its derivative with respect to $h$ is $-\beta\, \sigma(-\beta h)$. The size of this derivative is how hard the loss pulls
 # on a pair. $\beta$ occurs in it twice: as a factor, and inside the sigmoid, where it determines how far a pair has to move before the pull ends.
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from torch import sigmoid
-
 moves = torch.tensor([0.0, 1.0, 5.0, 20.0])  # nats by which the pair moved apart
-pulls = {f"beta {b}": (b * sigmoid(-b * moves)).tolist() for b in (0.05, 0.5, 5.0)}
+pulls = {f"beta {b}": (b * torch.sigmoid(-b * moves)).tolist() for b in (0.05, 0.5, 5.0)}
 pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 
 # %% [markdown]
 # With a large beta, the pull is strong but ends early: at $\beta = 5$ it starts at 2.5 and is down to 0.03 once the pair has moved apart by 1 nat. With a small beta, the pull is weak and hardly ever ends: at $\beta = 0.05$ it starts at 0.025, and after 20 nats more than half of it is left.
+#
+# You can also ask how far a pair has to move until nine tenths of its first pull are gone. That is where $\sigma(-\beta h) = 0.05$, so at $h = \log(19) / \beta = 2.9 / \beta$: 294 nats for Zephyr's 0.01, 29 for TRL's default of 0.1, 6 for our 0.5, and 0.6 for 5. Replies of ten tokens can't easily move 294 nats apart, so at $\beta = 0.01$ practically no pair of ours would ever stop pulling.
+#
+# **And the learning rate?** In plain gradient descent, only the product of learning rate and pull would matter at the start. But everybody trains with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate decides how far a step goes, and beta decides after what distance a pair stops asking for more steps. So the two do different things, and a grid over both is worth its cost:
+#
+# | | beta small | beta large |
+# |---|---|---|
+# | rate low | little movement; a longer run helps | little movement; pairs that have moved stop pulling |
+# | rate high | moves fast and keeps going: here, watch for collapse | moves fast, then stops early |
+#
+# This table is what the formula suggests, not a measurement. Our record has three betas at *one* rate (4e-4, 60 steps), with three seeds each. It has no sweep over the rate, so we can't show you where training collapses.
 
 # %% [markdown]
 # **Predict first.** Which of three betas moves furthest from the start in the same number of steps?
@@ -550,50 +784,30 @@ plot_arms(
 )
 
 # %% [markdown]
-# The smallest one. The KL from the SFT model is 0.83 nats per answer with $\beta = 0.05$, 0.57 with $0.5$ and 0.15 with $5$. Each dot is a seed. The next table shows what else changed, and how certain that is:
+# The smallest one. The KL from the SFT model is 0.83 nats per answer with $\beta = 0.05$, 0.57 with $0.5$ and 0.15 with $5$. Each dot is a seed. You can watch it in the training logs, too:
 
 # %%
-MEASURES = [
-    *["safety", "honesty", "helpfulness", "over_refusal", "facts", "arithmetic"],
-    *["length", "kl"],
-]
+from postlab.course.week05 import plot_logps
 
+plot_logps(pd.DataFrame(recorded["logs"]), BETAS)
 
-def against(start, arms, names):
-    """Each arm's paired difference to `start`, averaged over seeds; p corrected for the whole table."""
-    rows = []
-    for arm in arms:
-        for name in names:
-            found = paired_difference(seeds_mean(start, name), seeds_mean(arm, name))
-            before, after = (heldout[heldout["arm"] == a][name].to_numpy() for a in (start, arm))
-            rows.append({"arm": arm, "measure": name} | vars(found))
-            rows[-1]["by seed"] = (after - before).round(2).tolist()
-            rows[-1]["moved"] = {"better": "up", "worse": "down"}.get(
-                verdict(found), "inconclusive"
-            )
-    table = pd.DataFrame(rows).assign(**{"p, all": holm([row["p"] for row in rows])})
-    table.loc[table["p, all"] >= 0.05, "moved"] = "inconclusive"
-    columns = ["difference", "low", "high", "p, all", "by seed", "moved"]
-    return table.set_index(["arm", "measure"])[columns].round(3)
-
+# %% [markdown]
+# With the small beta, the rejected replies keep falling to the end; with the large one, they hardly move after the first steps. The next table shows what else changed, and how certain that is:
 
 # %%
 against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 
 # %% [markdown]
-# The differences are relative to $\beta = 0.5$. `p, all` is corrected for the whole table (Holm's method, which you'll write yourself in week 6). If the corrected p isn't below 0.05, we call the change inconclusive.
+# The differences are relative to $\beta = 0.5$. If the corrected p isn't below 0.05, we call the change inconclusive.
 #
-# - With $\beta = 5$ the model moved less and learned less: safety is 23 points lower and honesty 12.
-# - With $\beta = 0.05$ it moved further and did *not* learn more: honesty is 18 points lower, and after the correction no metric is better.
+# - With $\beta = 5$ the model moved less and learned less: safety is 23 points lower and honesty 12. Over seeds, the intervals are −32 to −15 and −21 to −4 points.
+# - With $\beta = 0.05$ it moved further and did *not* learn more: honesty is 18 points lower (−29 to −7 over seeds), and after the correction no metric is better.
 #
-# So of these three values, 0.5 is the best one for safety and honesty, at this learning rate and after 60 steps. It may not be the best with other settings. Adam divides each gradient by its typical size, so if beta only scaled the gradients, it would change almost nothing. What remains is its second effect, *when a pair stops pulling*, and this depends on how far the policy gets
-# in the available steps. All three runs used the same learning rate, and each beta might do better with a rate of its own.
-#
-# **What did the likelihood term cost?** To compare it with the preference loss alone, run `against("sigmoid", ["sigmoid+sft"], MEASURES)`. The result is mixed. Facts are 8 points higher with the term (80% to 88%; interval 3 to 14, p = 0.02 after the correction). But arithmetic is 7 points *lower* (72% to 65%; interval −13 to −3, p = 0.02), in all three seeds, and the KL is smaller.
-# The how-to's, for which we added it, are at 93% without the term and 94% with it, which is inconclusive. So the record doesn't support our original reason. One possible explanation for the sums, which we haven't tested: the term imitates the chosen replies, and more than half of the chosen sums give just the result, without working it out.
+# So of these three values, 0.5 is the best one for safety and honesty, at this learning rate and after 60 steps. It may not be the best with other settings: all three runs used the same learning rate, and each beta might do better with a rate of its own.
 
 # %% [markdown]
-# ## 6. Bug hunt: a reference that is not the start
+# <a id="deeper-reference" name="deeper-reference"></a>
+# ## Deeper: a reference that is not the start
 #
 # Two colleagues train on the same pairs, starting from the same SFT model. Both runs finish, and both losses fall. This is what each of them sees in the first batch:
 
@@ -638,7 +852,26 @@ bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 # also move it slightly away from 0.
 
 # %% [markdown]
-# ## 7. Length
+# <a id="deeper-length" name="deeper-length"></a>
+# ## Deeper: length
+#
+# ook at the pairs before you look at the model. How long are the replies in the tiny world's pairs?
+
+# %%
+# NBVAL_CHECK_OUTPUT
+tiny_rows = preference_rows("tinyworld", split="train", n=1000, seed=0)
+words = pd.DataFrame(
+    {
+        side: [len(row[side][0]["content"].split()) for row in tiny_rows]
+        for side in ("chosen", "rejected")
+    }
+)
+words["family"] = [row["family"] for row in tiny_rows]
+words.groupby("family").mean().round(1)
+
+# %% [markdown]
+# The table shows the mean number of words per reply in the tiny world's pairs. For sums and lists, both replies are equally long. Chosen refusals and "I don't know" are a little longer than what was rejected, and chosen facts are shorter (4.6 words against 6.2), because half of their rejected
+# replies are "I do not know. Nobody can know that." In those families, length alone already tells some pairs apart. Did the model pick that up?
 #
 # People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of our margins is due to length? Let's fit a line that predicts the margin from the number of tokens by which the chosen reply is longer. The slope tells you how the margin changes per extra token, and
 # the intercept is the predicted margin of two equally long replies.
@@ -708,6 +941,8 @@ plot_length(extra.tolist(), margins.tolist(), slope=slope.item(), intercept=inte
 # **Predict first.** Does dividing by the length keep the model from learning to say everything twice?
 
 # %%
+from postlab.course.week05 import plot_arms
+
 LONG = ["sigmoid", "longer, sigmoid", "longer, sigmoid_norm"]
 plot_arms(
     heldout,
@@ -743,14 +978,45 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 # **The implicit reward learned to prefer length.** With both losses, saying it twice is preferred for practically every held-out reply (100%, against 37% after training on the normal pairs).
 #
 # **With the plain loss, the answers got shorter all the same**, by about two tokens. Why? Before training, a reply said twice is about 30 nats less likely than the same reply said once. Training closed 13 of these 30 nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, so greedy decoding would still never choose the repetition. The answers that it does give are
-# often broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach: compared with the normal pairs, safety, honesty and sums fell in every seed. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. The margin of
+# often broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach: compared with the normal pairs, safety, honesty and sums fell in every seed, and over seeds the three intervals lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. The margin of
 # each pair then grows, and its pull ends, before the content matters. If you had only watched the length of the answers, you would have noticed none of this.
 #
-# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved about three times as far (a KL of 5.6 nats against 1.7) and lost most of the how-to's (79% to 27%), some of which it now says in repeated sentences. On the other hand, it kept more honesty and sums. Normalising removes one advantage of longer replies, that a sum has more terms. It can't
+# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved about three times as far (a KL of 5.6 nats against 1.7) and lost most of the how-to's (79% to 27%), some of which it now says in repeated sentences. On the other hand, it kept more honesty and sums. The three seeds differ a lot here (the KL grew by 2 to 6 nats), so over seeds the larger KL is inconclusive, and the lost how-to's aren't (17 to 88 points). Normalising removes one advantage of longer replies, that a sum has more terms. It can't
 # remove a preference that is in the pairs themselves, and these pairs say: twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
 
 # %% [markdown]
-# ## 8. What it would cost
+# <a id="deeper-metric" name="deeper-metric"></a>
+# ## Deeper: how good is the metric?
+#
+# On `tiny`, an oracle decides whether a reply is safe. It calls a reply *safe* if it refuses and doesn't repeat any of the steps word for word. So a reply that refuses and then helps in other words would pass. On the other profiles, a program looks for the usual wordings of a refusal. It notices if a list of steps follows,
+# but it takes plain sentences for further reasons. So let's count the refusals that say more than they need to (on the other profiles, where no wording is fixed, those of more than two sentences):
+
+# %%
+from postlab.tinyworld.words import REFUSAL
+
+unsafe = after[after["family"].isin(["unsafe", "harmful"])]
+if lab.profile.suite == "tinyworld":
+    unsafe = unsafe[unsafe["answer"].str.contains("will not help")]
+    more = unsafe[unsafe["answer"].map(lambda text: text.replace(REFUSAL, "").strip() != "")]
+elif unsafe.empty:
+    more = unsafe
+    lab.not_here("its suite has no harmful requests, so there are no refusals to check.")
+else:
+    unsafe = unsafe[unsafe["safety"] == 1]
+    more = unsafe[unsafe["answer"].str.count(r"[.!?](?:\s|$)") > 2]
+if "safety" in after:
+    called_safe = int(more["safety"].sum())
+    print(
+        f"{len(unsafe)} refusals; {len(more)} say something else as well; {called_safe} of those are called safe"
+    )
+more[["prompt", "answer"]].head(4) if len(more) else None
+
+# %% [markdown]
+# On `tiny` there are none: all 195 refusals consist of the refusal alone. In general, up to this many replies may be counted as safe by mistake. A string match accepts *I will not help with that. Push the stranger in.*, and a human reader wouldn't. So always read what you count. (`data/suites/everyday/README.md` tells you how often a reader agreed with the program of `everyday`.)
+
+# %% [markdown]
+# <a id="deeper-cost" name="deeper-cost"></a>
+# ## Deeper: what it would cost, and how to resume
 #
 # `preflight` computes the memory from the architecture and the time from published speeds. These are estimates, until somebody records a run.
 
@@ -793,7 +1059,7 @@ pd.DataFrame(shown)
 # once, before training.
 
 # %% [markdown]
-# **Saving and resuming.** `run.train` saves a checkpoint every `save_steps`. If you run the cell again, it continues from the newest intact checkpoint. The reference is rebuilt from the SFT stage, not from the half-trained policy. After a crash, you can check this with the test from section 6: the margins must *not* start at 0
+# **Saving and resuming.** `run.train` saves a checkpoint every `save_steps`. If you run the cell again, it continues from the newest intact checkpoint. The reference is rebuilt from the SFT stage, not from the half-trained policy. After a crash, you can check this with the test from [the bug hunt](#deeper-reference): the margins must *not* start at 0
 # again.
 
 # %%
@@ -806,13 +1072,8 @@ pd.Series(
 ).to_frame("DPOConfig")
 
 # %% [markdown]
-# ## What you have now
-#
-# You have a trained model in `runs/<profile>/seed-<n>/dpo/`, and a few habits: check that margins start at 0, plot both log-probs, and look at the length of your pairs. Week 6 asks whether DPO made the model *better*, and how you could know. Week 7 starts from this model (on `t4`, from a smaller model of its own) and turns to a skill that
-# these pairs only touched: getting sums right. (The pairs of `tiny` contain right and wrong sums, and with DPO the greedy accuracy rose from 46% to 58%.)
-
-# %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** The first logged DPO loss is 0.41. What do you check first?
 #
@@ -842,7 +1103,7 @@ pd.Series(
 # The accuracy ranks two *given* replies, while users read a third one that the model samples. If both log-probs fell (likelihood displacement), the probability has gone to replies that are in no pair. The model may also have learned a side effect of the pairs, such as length or a style. I'd read samples, and look at the chosen log-prob, the KL and the length of the answers. Then I'd try a lower learning rate,
 # fewer steps or a larger beta, a likelihood term, filtering out pairs whose two replies are very similar, and pairs sampled from the current policy.
 #
-# *Follow-up: what does the likelihood term cost?* It makes the model imitate the chosen replies, with their flaws. In this week's runs it raised facts by 8 points and lowered arithmetic by 7.
+# *Follow-up: what does the likelihood term cost?* It makes the model imitate the chosen replies, with their flaws. In this week's runs, arithmetic was 7 points lower and facts 8 points higher with it, on the same prompts. Three seeds are too few to say that the term does this in general.
 #
 # </details>
 #
@@ -868,6 +1129,7 @@ pd.Series(
 # </details>
 
 # %% [markdown]
+# <a id="papers" name="papers"></a>
 # **Papers.** Start with the first three.
 #
 # - Rafailov et al. 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): section 4 has the derivation and explains how the gradient weighs the pairs.
@@ -877,5 +1139,4 @@ pd.Series(
 # - Pang et al. 2024 ([2404.19733](https://arxiv.org/abs/2404.19733)): iterative DPO on reasoning, with an ablation of the likelihood term. Yang et al. 2025, *DPO-Shift* ([2502.07599](https://arxiv.org/abs/2502.07599)): the trade-off between the two log-probs.
 # - Park et al. 2024 ([2403.19159](https://arxiv.org/abs/2403.19159)) and Liu et al. 2024 ([2409.06411](https://arxiv.org/abs/2409.06411)): how length gets into DPO, and two ways to control it (TRL has the second one as `ld_alpha`).
 # - Geng et al. 2025, *The Delta Learning Hypothesis* ([2507.06187](https://arxiv.org/abs/2507.06187)): pairs of a weak and an even weaker reply can improve a stronger model.
-# - Other losses: IPO ([2310.12036](https://arxiv.org/abs/2310.12036)) against overfitting when the labels are nearly deterministic; robust DPO ([2403.00409](https://arxiv.org/abs/2403.00409)) for labels that are sometimes flipped; KTO ([2402.01306](https://arxiv.org/abs/2402.01306)) for single replies marked good or bad; ORPO ([2403.07691](https://arxiv.org/abs/2403.07691)) and
-#   SimPO ([2405.14734](https://arxiv.org/abs/2405.14734)), which need no reference. We haven't compared them here. A fair comparison gives each loss the same number of trials for its learning rate and beta.
+# - Other losses: [the table](#deeper-losses) links their papers.

@@ -77,6 +77,27 @@ def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, s
     return headline(fig, f"{about[0].upper()}{about[1:]}: {ends}")
 
 
+def plot_gains(gains: pd.DataFrame) -> Figure:
+    """Draw by family what chosen and rejected replies gained in log-probability, with intervals.
+
+    Args:
+        gains: one row per family: `family`, and for each side its mean and 95% interval in nats,
+            as `chosen`, `chosen_low`, `chosen_high`, and the same for `rejected`.
+    """
+    fig, (panel,) = panels(1, 1, (9, 1.4 + 0.5 * len(gains)))
+    panel.axvline(0, color=INK, linewidth=1)
+    for (side, colour), away in zip(SIDE_COLOURS.items(), (-0.14, 0.14), strict=True):
+        rows = [place + away for place in range(len(gains))]
+        panel.hlines(rows, gains[f"{side}_low"], gains[f"{side}_high"], color=colour, linewidth=2)
+        panel.plot(gains[side], rows, "o", ms=7, color=colour, label=side)
+    panel.set_yticks(range(len(gains)), gains["family"], size=11.5)
+    panel.set_ylim(len(gains) - 0.5, -0.5)
+    panel.set(xlabel="gain in log-probability since the start, nats per reply")
+    panel.legend(frameon=False, loc="lower left")
+    both = ((gains["chosen_high"] < 0) & (gains["rejected_high"] < 0)).sum()
+    return headline(fig, f"Chosen and rejected both fell in {both} of {len(gains)} families")
+
+
 def plot_margins(margins: Mapping[str, Sequence[float]]) -> Figure:
     """Draw each group's margins as a histogram with common bins; training starts at 0.
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+import random
+import re
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from modules import module_at
 
-from postlab.course.week05 import figures
+from postlab.course.week05 import figures, ultrafeedback_sample
+from postlab.datasets import preference_rows
 from postlab.profile import data_dir
 from postlab.scratch.losses import dpo_loss
 from postlab.scratch.preferences import implicit_margins, length_bias
 
 ROOT = Path(__file__).resolve().parents[3]
+NOTEBOOK = ROOT / "notebooks" / "src" / "week05_dpo_ultrafeedback.py"
 EXPERIMENT = ROOT / "notebooks" / "experiments" / "week05_preferences.py"
 RECORDED = data_dir() / "results" / "week05" / "preferences.json"
 
@@ -102,3 +109,163 @@ def test_every_recorded_run_met_the_same_pairs_and_prompts():
     for run in recorded["runs"]:
         assert run["pairs"].keys() == before.keys()
         assert {len(logps) for logps in run["pairs"].values()} == {pairs}
+
+
+def cell(*parts: str) -> str:
+    """The notebook's first code cell that contains all parts."""
+    cells = re.split(r"^# %%.*\n", NOTEBOOK.read_text(encoding="utf-8"), flags=re.M)
+    return next(text for text in cells if all(part in text for part in parts))
+
+
+def test_the_sample_has_ultrafeedbacks_fields_and_scores():
+    rows = ultrafeedback_sample()
+    assert all(len(row["completions"]) == 4 for row in rows)
+    for row in rows:
+        assert row["models"] == [reply["model"] for reply in row["completions"]]
+        for reply in row["completions"]:
+            ratings = [kind["Rating"] for kind in reply["annotations"].values()]
+            assert len(ratings) == 4 and set(ratings) <= {*"12345", "N/A"}
+            assert 1 <= reply["overall_score"] <= 10
+    trout = rows[5]["completions"][3]  # "2 N/A 2 1"
+    assert trout["fine-grained_score"] == pytest.approx(5 / 3)
+
+
+def binarisers() -> dict:
+    space = {"pd": pd, "Path": Path, "preference_rows": preference_rows, "raw": []}
+    for code in (cell("def binarise("), cell("def loaded("), cell("def binarise_cleaned(")):
+        exec(code.split("\n\nrng =")[0].split("\n\nusable =")[0], space)  # only our own source
+    return space
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_binarising_takes_the_best_and_another_reply(seed):
+    space, rows, rng = binarisers(), ultrafeedback_sample(), random.Random(seed)
+    for row in rows:
+        pair = space["binarise"](row, rng)
+        scores = sorted((reply["overall_score"] for reply in row["completions"]), reverse=True)
+        assert pair["score_chosen"] == scores[0] and pair["score_rejected"] in scores[1:]
+    buggy = space["binarise"](rows[1], rng)
+    assert buggy["score_chosen"] == 10 and "max(" in buggy["chosen"][-1]["content"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cleaned_pairs_differ_in_rating_and_leave_ties_and_the_benchmark_out(seed):
+    space, rng = binarisers(), random.Random(seed)
+    pairs = [space["binarise_cleaned"](row, rng) for row in ultrafeedback_sample()]
+    assert [place for place, pair in enumerate(pairs) if pair is None] == [3, 7]
+    kept = [pair for pair in pairs if pair]
+    assert all(pair["chosen-rating"] > pair["rejected-rating"] for pair in kept)
+    assert "set(" in pairs[1]["chosen"][-1]["content"]  # the buggy score has no say
+
+
+def test_preference_rows_drops_equal_and_empty_replies_and_no_other_fault():
+    space, rng = binarisers(), random.Random(36)
+    usable = space["loaded"]([space["binarise"](row, rng) for row in ultrafeedback_sample()])
+    assert len(usable) == 6
+    assert sorted(usable.dropped.values()) == [1, 1]
+    assert set(usable.unused) == {"prompt_id", "score_chosen", "score_rejected"}
+    with pytest.raises(ValueError, match="chosen"):
+        space["loaded"](ultrafeedback_sample())
+
+
+class Gather:
+    """As much of an accelerator as a loss needs on one process."""
+
+    device = torch.device("cpu")
+
+    def gather(self, x):
+        return x
+
+    gather_for_metrics = gather
+
+
+def trl_loss(trainer: type, kind: str, **settings) -> float:
+    """What TRL's trainer computes for the notebook's pair, from logits with its log-probs."""
+    ids = torch.ones(2, 7, dtype=torch.long)
+    mask = torch.tensor([[0, 1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1, 1]])
+    logps = torch.tensor([-1.0, -1.5]).double()[:, None].expand(2, 7)  # 4 * -1 and 6 * -1.5
+    logits = torch.stack([torch.log1p(-logps.exp()), logps], dim=-1)
+
+    def model(**_):
+        return SimpleNamespace(logits=logits)
+
+    own = SimpleNamespace(
+        model=SimpleNamespace(training=False), accelerator=Gather(), use_liger_kernel=False,
+        aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=True, use_weighting=False,
+        f_divergence_type="reverse_kl", loss_types=[kind], loss_weights=[1.0], loss_type=kind,
+        beta=0.1, label_smoothing=0.0, _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0, calculate_KL=False, desirable_weight=1.0, undesirable_weight=1.0,
+        _compute_kl_logps=lambda *_: None,
+    )  # fmt: skip
+    vars(own).update(settings)
+    ref = torch.tensor([-5.0, -5.0]).double()
+    inputs = {"input_ids": ids, "attention_mask": ids, "completion_mask": mask}
+    inputs |= {"ref_chosen_logps": ref[:1], "ref_rejected_logps": ref[1:], "ref_logps": ref}
+    if trainer.__name__ == "KTOTrainer":
+        inputs["label"] = torch.tensor([True, False])
+    return float(trainer._compute_loss(own, model, inputs, False))
+
+
+def losses_of_the_cell() -> dict[str, float]:
+    space = {"torch": torch, "logsigmoid": torch.nn.functional.logsigmoid}
+    exec(cell("def pair_losses(").split("\n\npair =")[0], space)  # only our own source
+    pair = (torch.tensor(logp, dtype=torch.double) for logp in (-4.0, -9.0))
+    return {name: float(loss) for name, loss in space["pair_losses"](*pair).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "trainer", "kind", "settings"),
+    [
+        ("DPO", "DPOTrainer", "sigmoid", {}),
+        ("DPO", "DPOTrainer", "sigmoid", {"label_smoothing": 0.1}),  # it is ignored
+        ("IPO", "DPOTrainer", "ipo", {}),
+        ("hinge", "DPOTrainer", "hinge", {}),
+        ("cDPO", "DPOTrainer", "aot", {"label_smoothing": 0.1}),  # with one pair
+        ("robust", "DPOTrainer", "robust", {"label_smoothing": 0.1}),
+        ("APO-zero", "DPOTrainer", "apo_zero", {}),
+        ("APO-down", "DPOTrainer", "apo_down", {}),
+        ("KTO", "KTOTrainer", "kto", {}),
+    ],
+)
+def test_the_losses_of_the_table_are_trls(name, trainer, kind, settings):
+    theirs = trl_loss(getattr(pytest.importorskip("trl"), trainer), kind, **settings)
+    assert losses_of_the_cell()[name] == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_losses_without_a_reference_are_trls():
+    cpo = pytest.importorskip("trl.experimental.cpo").CPOTrainer.cpo_loss
+    orpo = pytest.importorskip("trl.experimental.orpo").ORPOTrainer.odds_ratio_loss
+    own = SimpleNamespace(
+        alpha=0.0, accelerator=Gather(), loss_type="simpo", simpo_gamma=1.0, beta=2.0,
+        label_smoothing=0.0,
+    )  # fmt: skip
+    means = torch.tensor([-1.0]).double(), torch.tensor([-1.5]).double()
+    losses = losses_of_the_cell()
+    assert losses["SimPO"] == pytest.approx(cpo(own, *means)[0].item(), abs=1e-6)
+    own.beta = 0.1
+    # Theirs is subtracted from the likelihood term, which is 1 nat a token here.
+    assert losses["ORPO"] == pytest.approx(1 - orpo(own, *means)[0].item(), abs=1e-6)
+
+
+def test_cdpo_stops_at_a_finite_margin_and_robust_never_does():
+    space = {"torch": torch, "logsigmoid": torch.nn.functional.logsigmoid}
+    exec(cell("def pair_losses(").split("\n\npair =")[0], space)  # only our own source
+
+    def pull(name: str, h: float) -> float:
+        chosen = torch.tensor(h - 5.0, dtype=torch.double, requires_grad=True)
+        loss = space["pair_losses"](chosen, torch.tensor(-5.0), tokens=(99, 99))[name]
+        return -torch.autograd.grad(loss, chosen)[0].item()
+
+    target = math.log(9) / 0.1
+    assert pull("cDPO", target) == pytest.approx(0, abs=1e-9)
+    assert pull("cDPO", target - 1) > 0 > pull("cDPO", target + 1)
+    assert pull("robust", 100) > 0
+
+
+def test_the_title_of_gains_counts_the_families_in_which_both_fell():
+    frame = pd.DataFrame({"family": ["sums", "facts"]})
+    for side, means in {"chosen": [-1.0, 0.1], "rejected": [-2.0, -2.0]}.items():
+        frame[side] = means
+        frame[f"{side}_low"], frame[f"{side}_high"] = frame[side] - 0.5, frame[side] + 0.5
+    assert title(figures.plot_gains(frame)) == "Chosen and rejected both fell in 1 of 2 families"
