@@ -170,7 +170,7 @@ handed = handover(
 handed.frame.set_index(["format", "metric"])[["difference", "low", "high", "n", "verdict"]].round(3)
 
 # %% [markdown]
-# Differences are shares, so 0.01 is one percentage point. With so few prompts per family, some verdicts stay inconclusive even though hardly any answers changed. The next table counts the greedy answers that did change. `at_most` is the largest share of changed answers that is still compatible with this count (a one-sided 95% bound).
+# Differences are shares, so 0.01 is one percentage point. With few prompts per family, some verdicts stay inconclusive even though hardly any answers changed. The next table counts the greedy answers that did change. `at_most` is the largest share of changed answers that is still compatible with this count (a one-sided 95% bound).
 
 # %%
 handed.answers.set_index("format").round(3)
@@ -261,7 +261,7 @@ for line in tries:
     print("accepted" if not problems else problems[0].code, "·", line)
 
 # %% [markdown]
-# The first sentence may well be true, but its number isn't bound to a run, so it wouldn't change if the next run gave a different result. The third is a common overclaim: an inconclusive change isn't proof that nothing changed.
+# The first sentence may well be true, but its number isn't bound to a run, so it would stay the same even if the next run gave a different result. The third is a common overclaim: an inconclusive change isn't proof that nothing changed.
 #
 # The next cell shows what is left to do in your portfolio. After you have
 # edited a draft, run the cell with `make_portfolio` again (or `make portfolio` in a terminal) and then this one:
@@ -273,7 +273,7 @@ print(*portfolio.problems[:6], "..." if len(portfolio.problems) > 6 else "", sep
 Counter(problem.code for problem in portfolio.problems)
 
 # %% [markdown]
-# An audit that only looks at words has limits, and we measured them. Before reading the audit's rules, we wrote two kinds of sentences: overclaims, and sentences with nothing wrong with them. How many of each does the audit flag?
+# An audit that only looks at words has limits, and we measured them. Before reading the audit's rules, we wrote two kinds of sentences: overclaims and faultless ones. How many of each does the audit flag?
 
 # %%
 from postlab.course.week12 import audit_rates
@@ -287,7 +287,7 @@ audit_rates().round(2)
 #
 # ## 6. Publish
 #
-# By default, `publish` is a dry run: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private unless you say otherwise. A real upload needs a token with write access, a clean audit, and the `confirm` text from the plan. That text changes with every file, so you can only upload the plan that you reviewed.
+# By default, `publish` is a dry run: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private unless you say otherwise. A real upload needs a token with write access, a clean audit, and the `confirm` text from the plan. That text changes whenever a file changes, so you can only upload the plan that you reviewed.
 
 # %%
 from postlab.portfolio import publish
@@ -344,7 +344,7 @@ report.name
 # %% [markdown]
 # ## 8. Deeper: the mock interview
 #
-# The question bank covers derivations, code, debugging a log, system design, research taste, papers, safety and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
+# The question bank covers derivations, coding, log debugging, system design, research taste, papers, safety, and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
 # that you actually made. Your grades stay on this machine. Questions that you missed come back sooner, and `gaps()` names the weeks to reread.
 #
 # The hardest questions are about your own runs:
@@ -388,11 +388,11 @@ costs[
 #
 # | role | what they do, according to the postings | weeks |
 # |---|---|---|
-# | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; reaches for ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), the capstone |
+# | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; uses ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), the capstone |
 # | Post-training or applied scientist | Runs SFT, preference optimisation and RL; designs rewards and verifiers; curates instruction and preference data; LoRA and QLoRA, distributed training, serving [3]. Reward models, graders with rubrics, and the detection of reward hacking [4] | 2, 3, 4, 5, 7, 8, 10 |
-# | Alignment or safety researcher | Trains and evaluates models for intent, calibration and honest reports of their limits, mostly with RL [5]. Prototypes safeguards and the evaluations that show whether they work, without over-refusal [6]. Evaluates safeguards for governments and writes down what others can act on [7] | 6, 9, 11; week 5 for over-refusal |
-# | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behaviour is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the suite `everyday` as an example |
-# | ML engineer for inference | Optimises serving across schedulers, kernels, memory and caches; speculative decoding, FP8 and INT4; benchmarks latency and throughput [11]. Kernels, low-latency sampling, low-precision inference, and quantitative models of performance [12] | 2 (4-bit weights, memory arithmetic), 12 (export, re-evaluation, serving). This course teaches no kernels: you'd have to add them |
+# | Alignment or safety researcher | Trains and evaluates models for intent, calibration and honest reports of their limits, mostly with RL [5]. Prototypes safeguards and the evaluations that show whether they work, without over-refusal [6]. Evaluates safeguards for governments and writes guidance that others can act on [7] | 6, 9, 11; week 5 for over-refusal |
+# | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behaviour is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the `everyday` suite as an example |
+# | ML engineer for inference | Optimises serving across schedulers, kernels, memory and caches; speculative decoding, FP8 and INT4; benchmarks latency and throughput [11]. Kernels, low-latency sampling, low-precision inference, and quantitative models of performance [12] | 2 (4-bit weights, memory arithmetic), 12 (export, re-evaluation, serving). This course doesn't teach kernels, so you'd have to learn them elsewhere |
 #
 # **What interviews ask.** There is less information about interviews, and most of it isn't official.
 #

@@ -405,7 +405,7 @@ class _Sentence:
                 got = f"'{self.bare[index]}' without a claim that supports it"
                 fix = "put the claim's placeholder into the sentence, or say what the claim says"
                 if way == "equal":
-                    fix = "an inconclusive claim doesn't show that nothing changed; say so"
+                    fix = "'inconclusive' doesn't mean that nothing changed; call it inconclusive"
                 yield self.places[index], "comparison", got, fix
 
     # --- conclusions without a word of comparison ---
