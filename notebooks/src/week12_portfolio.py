@@ -1,18 +1,18 @@
 # %% [markdown]
 # # Week 12 · A portfolio that an interviewer can check
 #
-# "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 64 points (58 to 71) on 200 held-out prompts, every one of eight seeds agrees, and here is the file that you can
-# score again" is what almost nobody can say. After eleven weeks you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model, evaluated again in the form in
-# which people download it. Every number in the text is bound to a run, and an *audit* refuses what no run supports. Then you practise defending it.
+# "I fine-tuned a model and it got better" is what every candidate says. "DPO raised honesty by 64 points (58 to 71) on 200 held-out prompts, all eight seeds agree, and here is the file so that you can
+# score it yourself" is what almost nobody can say. After eleven weeks you can. This notebook turns your runs into a portfolio: model cards, a site, a post per project, slides, and an exported model that is re-evaluated in the form
+# people will download. Every number in the text is bound to a run, and an *audit* rejects any that no run supports. Then you practise defending the results in an interview.
 #
-# By the end you have
+# By the end, you'll have
 #
-# - your claims in one table, each with what speaks against it,
+# - a table of your claims, each with the evidence against it,
 # - a folder that you can publish, and a list of what is still missing,
-# - a record with hashes that lets anybody check what you ran, solved and wrote,
-# - a first mock interview about your own results behind you.
+# - a record with hashes that lets anyone check what you ran, solved and wrote,
+# - your first mock interview about your own results behind you.
 #
-# The core is sections 1 to 7, about 90 minutes without the writing. Sections 8 to 10 go deeper.
+# The core is sections 1 to 7, about 90 minutes, not counting the writing. Sections 8 to 10 go deeper.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -42,7 +42,7 @@ lab = postlab.start(week=12)
 # %% [markdown]
 # ## 1. Every answer of every stage
 #
-# **Predict first.** From weeks 3 to 11 (on the other profiles weeks 3, 5 and, except on `t4`, 7): which stage moved which metric? Write down three sentences before you look.
+# **Predict first.** Think back to weeks 3 to 11. (On the other profiles, the stages compared here come from weeks 3, 5 and 7; on `t4`, from weeks 3 and 5.) Which stage moved which metric? Write down three sentences before you look.
 
 # %%
 separate = lab.profile.grpo.base_model is not None
@@ -55,7 +55,7 @@ if separate:
 {stage: len(frame) for stage, frame in frames.items()}
 
 # %% [markdown]
-# Each stage is compared with the one it was trained from. On `tiny`, weeks 9 to 11 branched off SFT.
+# Each stage is compared with the one it was trained from. On `tiny`, the stages of weeks 9 to 11 branch off from SFT.
 
 # %%
 from postlab.report import summarise, summary_frame
@@ -65,8 +65,8 @@ table = table[(table["seed"] == lab.seed) & table["stage"].isin(frames)]
 table.pivot(index="metric", columns="stage", values="value")[list(frames)].round(2)
 
 # %% [markdown]
-# A table of means invites you to read too much into it. The figure shows the same values with 95% intervals, and its title names only changes that the runs support: the interval excludes zero, and p is below 0.05 after Holm's
-# correction for the metrics that were looked at in that stage. A hollow point, as in most panels of PRM, has no interval because nothing was measured: those answers are copied from the stage before.
+# A table of means invites you to read too much into it. The figure shows the same values with 95% intervals, and its title names only the changes that the runs support, which means that the interval excludes zero and p is below 0.05 after Holm's
+# correction for the metrics tested in that stage. A hollow point, as in most of the PRM panels, has no interval because nothing was measured: those answers are copied from the previous stage.
 
 # %%
 from postlab.show import plot_stages
@@ -74,7 +74,7 @@ from postlab.show import plot_stages
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Averages hide a lot. Before you believe them, read what the stages actually answered. Here are two answers from each family (a sampled sum is asked several times, so there the prompt is the same):
+# Averages hide a lot. Before you believe them, read what the stages actually answered. Here are two answers from each family (each sampled sum is asked several times, so those two rows have the same prompt):
 
 # %%
 import pandas as pd
@@ -88,9 +88,9 @@ answers.groupby("family", sort=False).head(2)
 # %% [markdown]
 # ## 2. Which of these differences are findings?
 #
-# Each row below is a *claim*: one metric of one stage, against the stage it was trained from, on the same prompts, over all the seeds that you have run. `p` is the probability of a difference at least this
-# large if the two stages were interchangeable. Among dozens of rows, a few would fall below 0.05 by luck alone. So `p` is corrected by Holm's method for the metrics of its stage
-# (week 6), and with several seeds the table shows the largest of their p-values. `agree` counts the seeds that support the verdict on their own. Everything that this notebook writes takes its verdicts from this table.
+# Each row below is a *claim*: one metric of one stage, compared with the stage it was trained from, on the same prompts and over all the seeds that you have run. `p` is the probability of a difference at least this
+# large if the two stages were interchangeable. Among dozens of rows, a few would fall below 0.05 by luck alone. So `p` is Holm-corrected across the metrics of its stage
+# (week 6). With several seeds, the table shows the largest of their p-values. `agree` counts the seeds that support the verdict on their own. All the documents that this notebook writes take their verdicts from this table.
 
 # %%
 from postlab.claims import CAVEATS, claims
@@ -103,8 +103,8 @@ pd.DataFrame(rows).set_index("stage")[columns].round(3)
 # %% [markdown]
 # **Predict first.** Which of these claims would you *not* put on a slide, even though its verdict is 'better'?
 #
-# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also carries its *caveats*. Most of them are computed from the
-# run folders. Those that only the author can know were stored with the evaluation, as in weeks 9 and 10. How many claims have each of them?
+# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also carries its *caveats*. Most caveats are computed from the
+# run folders. The ones that only the author can know were stored with the evaluation, as in weeks 9 and 10. How many claims does each caveat apply to?
 
 # %%
 counts = {code: sum(code in claim.caveats for claim in all_claims) for code in CAVEATS}
@@ -112,13 +112,13 @@ print(f"{len(all_claims)} claims")
 pd.DataFrame({"claims": counts, "what it says": CAVEATS}).query("claims > 0")
 
 # %% [markdown]
-# A caveat doesn't make a claim false and doesn't change its verdict. It says which conclusion the number can't carry. On `tiny`, SFT's gain in chat format is real, but it says little about the method,
-# because the base had never seen that format. CAI's gain in sums is real, but the constitution didn't cause it: no rule mentions sums, and the labels for them came from the oracle, which stands in for people. PRM's gain in
-# sums is real too, and it was bought with sixteen samples per sum. Report a claim together with its caveats. An interviewer who finds one that you left out will doubt your other claims as well.
+# A caveat doesn't make a claim false and doesn't change its verdict. It says which conclusions you can't draw from the number. On `tiny`, SFT's gain in chat format is real, but it says little about the method,
+# because the base model had never seen that format. CAI's gain on sums is real, but the constitution didn't cause it: no rule mentions sums, and the preference labels for them came from the oracle, which stands in for human raters. PRM's gain on
+# sums is real too, but it cost sixteen samples per sum. Always report a claim together with its caveats. An interviewer who finds one that you left out will doubt your other claims as well.
 #
 # ### Exercise 12.1 · about 10 minutes · medium
 #
-# Here are draft sentences about your own runs. Every number in them is right. Which of them claim more than the runs support? Compare each one with the table above, then write the letters into `overclaims`.
+# The next cell prints draft sentences about your own runs. Every number in them is correct. Which of them claim more than the runs support? Compare each one with the table above, then assign the letters to `overclaims`.
 
 # %%
 from postlab.course.week12 import draft_sentences
@@ -134,21 +134,21 @@ sentences.check(overclaims)
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# There are three ways to overclaim with correct numbers: to report an inconclusive change as a loss or a gain, to report it as no change at all, and to leave out the caveat that a reader would need.
+# There are three ways to overclaim with correct numbers: reporting an inconclusive change as a loss or a gain, reporting it as no change at all, and leaving out a caveat that the reader needs.
 #
 # </details>
 # <details><summary>Solution</summary>
 #
-# `sentences.check("ABCD")` prints the reason for each sentence. Only the sentence that gives its caveats and rests on a settled verdict is supported.
+# `sentences.check("ABCD")` prints the reason for each sentence. The only supported sentence is the one that states its caveats and rests on a settled verdict.
 #
 # </details>
 #
-# ## 3. What you hand over
+# ## 3. What people download
 #
 # Everything above was measured on an adapter in the training stack. People download something else: a merged model, or a GGUF file for llama.cpp and Ollama. Does that file give the same answers?
 #
-# The usual check compares a few prompts. If none of four answers changed, what share of all answers could still have changed? With four prompts, the 95% upper bound is $1 - 0.05^{1/4} = 53\%$. So such a check shows almost nothing. Instead, `handover` evaluates each format again on the held-out prompts, and
-# tests for equivalence instead of a difference. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which is not the same.
+# The usual check compares a few prompts. If you compare four answers and none has changed, what share of all answers could still have changed? The 95% upper bound is $1 - 0.05^{1/4} = 53\%$, so such a check shows almost nothing. Instead, `handover` re-evaluates each format on the held-out prompts and
+# tests for equivalence rather than for a difference. You choose a margin beforehand, here five points, and the format is **equivalent** only if the 90% interval of the difference lies inside it. If the interval is too wide, the verdict is *inconclusive*, which isn't the same as 'different'.
 
 # %%
 import shutil
@@ -170,16 +170,16 @@ handed = handover(
 handed.frame.set_index(["format", "metric"])[["difference", "low", "high", "n", "verdict"]].round(3)
 
 # %% [markdown]
-# Differences are shares: 0.01 is one point. With few prompts per family, some verdicts stay inconclusive although hardly any answers changed. The next table counts the greedy answers that did change. `at_most` is the largest share of changed answers that is still compatible with this count (a one-sided 95% bound).
+# Differences are shares, so 0.01 is one percentage point. With few prompts per family, some verdicts stay inconclusive even though hardly any answers changed. The next table counts the greedy answers that did change. `at_most` is the largest share of changed answers that is still compatible with this count (a one-sided 95% bound).
 
 # %%
 handed.answers.set_index("format").round(3)
 
 # %% [markdown]
-# On `t4` and `rented` only the merged model is written here, since a 7B in 16 bits takes 15 GB of disk and as much memory. There the adapter was trained on a 4-bit base, so part of the difference is the quantization error, which the merged model no longer has. `formats=` adds GGUF files.
+# On `t4` and `rented`, only the merged model is written here, since a 7B model in 16-bit precision takes 15 GB of disk space and as much memory. On those profiles the adapter was trained on a 4-bit base, so part of the difference is the quantization error, which the merged model no longer has. To write GGUF files as well, add them to `formats=`.
 #
-# The files also have to be *served*. Some faults show up only then: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, a chat template that renders other tokens. `handover` checks for these, and returns a command only for what passed. Otherwise it says why there is none. (On `tiny` it finds one fault: llama.cpp doesn't know the pre-tokenizer of our small tokenizer,
-# so no command serves its GGUF files, and they aren't published.) The GGUF files were read back by transformers here; llama.cpp's own arithmetic was not run.
+# The files also have to be *served*. Some faults show up only at that point: a tokenizer class that the server's version of transformers doesn't know, a missing end-of-turn token, or a chat template that renders different tokens. `handover` checks for these and returns a command only for the formats that pass. For the others, it says what is wrong. (On `tiny` it finds one fault: llama.cpp doesn't know the pre-tokenizer of our small tokenizer,
+# so `handover` returns no command for the GGUF files, and they aren't published.) Here, transformers loaded the GGUF files for the evaluation; llama.cpp itself was not run.
 
 # %%
 for folder, findings in handed.findings.items():
@@ -189,7 +189,7 @@ print(*handed.notes, "", *handed.commands, sep="\n")
 # %% [markdown]
 # ## 4. The portfolio
 #
-# One call writes the whole folder, `runs/<profile>/portfolio`; `make portfolio` does the same at a terminal.
+# One call writes the whole folder, `runs/<profile>/portfolio`. In a terminal, `make portfolio` does the same.
 
 # %%
 from postlab.portfolio import make_portfolio
@@ -200,18 +200,18 @@ print(portfolio)
 sorted(path.name + "/" * path.is_dir() for path in place.iterdir() if path.name[0] != ".")
 
 # %% [markdown]
-# - `drafts/` holds what you edit: a README, a post per project, one area in depth, a comparison of what each stage changed per minute, row and token, and eight slides. In a draft, a number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents beside the folder are rendered from them. Once you have edited a draft, it is never overwritten.
-# - `index.html` and the other pages are the site. `.github/workflows/pages.yml` publishes it on GitHub Pages when you push the folder to a repository of its own.
-# - `models/` and `datasets/` hold one folder per repository, each with its card. That includes the exports of section 3 that passed: a format goes out only if its re-evaluation is *equivalent* and nothing keeps servers from serving it. `space/` is a blind side-by-side comparison in which visitors of the Hub can vote.
+# - `drafts/` holds the files you edit: a README, a post per project, a page on one area in depth, a comparison of what each stage changed per minute, row and token, and eight slides. In a draft, every number is a *placeholder* such as `{{dpo.honesty.change}}`, and the documents next to the folder are rendered from the drafts. Once you have edited a draft, it is never overwritten.
+# - `index.html` and the other pages are the site. `.github/workflows/pages.yml` publishes the site on GitHub Pages when you push the folder to its own repository.
+# - `models/` and `datasets/` hold one folder per repository, each with its card. That includes the exports from section 3 that passed: a format is published only if its re-evaluation is *equivalent* and no fault would stop a server from serving it. `space/` is a blind side-by-side comparison in which visitors to the Hub can vote.
 #
-# In a draft, the results of a post begin like this:
+# The results section of a draft post begins like this:
 
 # %%
 draft = (place / "drafts" / ("sft.md" if separate else "dpo.md")).read_text(encoding="utf-8")
 print(draft[draft.index("## Result") :][:900])
 
 # %% [markdown]
-# And this is the card of the stage you chose. Its results, recipe, costs and caveats come from the run folder. Where a run didn't record something, such as what curation dropped, the card says so.
+# And this is the model card of the stage you chose. Its results, recipe, costs and caveats come from the run folder. If a run didn't record something, such as which rows curation dropped, the card says so.
 
 # %%
 card = portfolio.cards.get(f"models/{lab.profile.name}-{chosen}") or next(
@@ -223,10 +223,10 @@ print(text[text.index("# ") :][:1500])
 # %% [markdown]
 # ### Build 12.2 · about two hours · the part only you can write
 #
-# Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. `depth.md` has four holes too, and `comparison.md` and `deck.md` have one each. Open `drafts/dpo.md` in a text editor and fill them. These paragraphs are what interviewers read, because everything else can be generated.
+# Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. `depth.md` has four holes too, and `comparison.md` and `deck.md` have one each. Open `drafts/dpo.md` in a text editor and fill them in. Interviewers will read these paragraphs most closely, because everything else can be generated.
 #
-# There are two rules. Write results as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`, and state a result only as strongly as its claim. Numbers that you predicted or plan need no run: 'I expected a gain of 20 points' passes.
-# After the next cell, `known.names()` lists every placeholder. Among them, `{{dpo.honesty.sentence}}` writes a whole sentence for you:
+# There are two rules. First, write results and settings as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`. Second, state a result only as strongly as its claim supports. Numbers that you predicted or plan don't need a run: 'I expected a gain of 20 points' passes.
+# After the next cell, `known.names()` lists every placeholder. One of them, `{{dpo.honesty.sentence}}`, writes a whole sentence for you:
 
 # %%
 from postlab.portfolio import evidence, render
@@ -243,9 +243,9 @@ render(
 # %% [markdown]
 # ## 5. The audit
 #
-# What would a careful reader catch? `audit` reads every draft and every rendered file: numbers that aren't bound to a run, words of comparison that the claims don't support, stale figures, unfilled holes, secrets, e-mail addresses, paths on your machine, dead links, images without a description.
+# What would a careful reader catch? `audit` reads every draft and every rendered file and looks for numbers that aren't bound to a run, comparisons that the claims don't support, stale figures, unfilled holes, secrets, e-mail addresses, local paths, dead links, and images without a description.
 #
-# **Predict first.** Which of these four sentences does it accept?
+# **Predict first.** Which of these four sentences does the audit accept?
 
 # %%
 from postlab.portfolio import check_draft
@@ -261,8 +261,10 @@ for line in tries:
     print("accepted" if not problems else problems[0].code, "·", line)
 
 # %% [markdown]
-# The first sentence may well be true, but nothing binds its number, so it would survive the next run unchanged. The third is a common overclaim: an inconclusive change isn't proof that nothing changed. Here is what is left to do in your portfolio. After you have
-# edited a draft, run the cell with `make_portfolio` again (or `make portfolio`, in a terminal) and then this one:
+# The first sentence may well be true, but its number isn't bound to a run, so it would stay the same even if the next run gave a different result. The third is a common overclaim: an inconclusive change isn't proof that nothing changed.
+#
+# The next cell shows what is left to do in your portfolio. After you have
+# edited a draft, run the cell with `make_portfolio` again (or `make portfolio` in a terminal) and then this one:
 
 # %%
 from collections import Counter
@@ -271,7 +273,7 @@ print(*portfolio.problems[:6], "..." if len(portfolio.problems) > 6 else "", sep
 Counter(problem.code for problem in portfolio.problems)
 
 # %% [markdown]
-# An audit of words has limits, and we measured them. We wrote overclaims, and sentences without a fault, before reading the audit's rules. How many of each does it object to?
+# An audit that only looks at words has limits, and we measured them. Before reading the audit's rules, we wrote two kinds of sentences: overclaims and faultless ones. How many of each does the audit flag?
 
 # %%
 from postlab.course.week12 import audit_rates
@@ -279,13 +281,13 @@ from postlab.course.week12 import audit_rates
 audit_rates().round(2)
 
 # %% [markdown]
-# At first the rules caught 11 of the first 50 overclaims. We then extended them by kinds of statement, such as "the model knows when to refuse" or "users will prefer it". That they catch all 50 now proves little, because these are the sentences they were extended with. The
-# fresh set is the fair test, and there the audit catches 13 of 30 overclaims; before, it caught 5. So 17 of those 30 still get through, most of them short and confident: "No regressions." or "Jailbreaks bounce off." False alarms are rare, at one in each set without a fault. All sentences
-# come from one author, so your own may fare differently. Treat a clean audit as a spelling checker's silence: it finds some mistakes and doesn't show that there are none. Nor can it tell whether what you write about your reasons is true.
+# At first the rules caught 11 of the first 50 overclaims. We then extended them to cover more kinds of statement, such as "the model knows when to refuse" or "users will prefer it". The rules now catch all 50, but that proves little, because we extended them using these very sentences. The
+# fresh set is the fair test. The audit catches 13 of its 30 overclaims, up from 5 before the extension. The other 17 still get through, and most of them are short and confident: "No regressions." or "Jailbreaks bounce off." False alarms are rare: one in each set of faultless sentences. All the sentences
+# come from one author, so results on yours may differ. Treat a clean audit like a spell-checker that flags nothing: it catches some mistakes, but its silence doesn't mean there are none. And it can't tell whether what you write about your reasons is true.
 #
 # ## 6. Publish
 #
-# `publish` is a dry run unless you say otherwise: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private by default. A real upload needs a token with write access, a clean audit, and the plan's own `confirm` text, so that you can't upload anything but what you have read.
+# By default, `publish` is a dry run: it lists repositories, files, sizes and hashes, and sends nothing. Repositories are private unless you say otherwise. A real upload needs a token with write access, a clean audit, and the `confirm` text from the plan. That text changes whenever a file changes, so you can only upload the plan that you reviewed.
 
 # %%
 from postlab.portfolio import publish
@@ -299,7 +301,7 @@ for what, why in plan.left_out:
 print(*plan.notes, sep="\n")
 
 # %% [markdown]
-# When the audit is clean, this uploads the adapters, the exports that passed, the rows and the Space. If the connection breaks, run it again: it continues where it stopped. The site isn't for the Hub: push the folder to a repository of your own on GitHub.
+# When the audit is clean, the following code uploads the adapters, the exports that passed, the rows and the Space. If the connection breaks, run it again, and it continues where it stopped. The site doesn't go to the Hub: push the folder to your own GitHub repository.
 #
 # ```python
 # plan = publish(place, profile=lab.profile.name, expected=portfolio.texts, namespace="your-name", token=True)
@@ -307,13 +309,13 @@ print(*plan.notes, sep="\n")
 #                dry_run=False, confirm=plan.confirm)
 # ```
 #
-# After an upload, `published.json` holds the addresses and a hash of every file. If you edit a document later, the checklist no longer counts the portfolio as published, until you publish again.
+# After an upload, `published.json` holds the addresses and a hash of every file. If you edit a document later, the checklist no longer counts the portfolio as published until you publish it again.
 #
 # The upload has been tested against a local server that speaks the Hub's protocol, not against the Hub itself.
 #
 # ## 7. Is it complete?
 #
-# The course asks for an SFT project with curated data, a DPO and a GRPO project, a comparison with numbers, cards, hosted models, and posts. Each item is computed from your files:
+# The course asks for an SFT project with curated data, a DPO and a GRPO project, a comparison with numbers, cards, hosted models, and posts. The checklist computes each item from your files:
 
 # %%
 from pathlib import Path
@@ -324,7 +326,7 @@ notebooks = Path.cwd() if list(Path.cwd().glob("week*.ipynb")) else None
 checklist_table(checklist(portfolio, known, notebooks=notebooks))
 
 # %% [markdown]
-# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare it with the record offline: `python -m postlab.portfolio verify completion.json`. This shows whether anything was changed afterwards. It can't show who did the work.
+# `completion.json` records what was run, solved and written, with a SHA-256 for every run and file. Anyone who has your folder can compare it with the record offline: `python -m postlab.portfolio verify completion.json`. This shows whether anything was changed afterwards. But it can't show who did the work.
 
 # %%
 from postlab.portfolio import verify_record
@@ -333,7 +335,7 @@ record = write_record(portfolio, known, notebooks=notebooks)
 record.name, verify_record(record, known=known)
 
 # %% [markdown]
-# `lab.report()` writes the comparison as one page, with every seed you have run. One seed tells you what happened once; several tell you whether it happens again. `make stages SEED=1` adds another.
+# `lab.report()` writes the comparison as a single page that covers every seed you have run. One seed tells you what happened once; several seeds tell you whether it happens again. `make stages SEED=1` adds another seed.
 
 # %%
 report = lab.report()
@@ -342,8 +344,8 @@ report.name
 # %% [markdown]
 # ## 8. Deeper: the mock interview
 #
-# The question bank covers derivations, code, debugging a log, system design, research taste, papers, safety and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
-# that you actually made. Grades stay on this machine. A question you missed comes back sooner, and `gaps()` names the weeks to read again.
+# The question bank covers derivations, coding, log debugging, system design, research taste, papers, safety, and behavioural questions. Each question has a rubric of four to six points, follow-ups, red flags, and the week that teaches it. Answer aloud or in writing *before* you open the rubric, then tick the points
+# that you actually made. Your grades stay on this machine. Questions that you missed come back sooner, and `gaps()` names the weeks to reread.
 #
 # The hardest questions are about your own runs:
 
@@ -358,16 +360,16 @@ for question in own[:4]:
 interview(n=5, evidence=own, seed=lab.seed)
 
 # %% [markdown]
-# `interview(topic="systems")`, `kind="derive"` or `week=4` select some of the questions. In a code round you hand in a function, and the exercise's own check judges it: `session.submit(my_function)`.
+# To select questions, pass `topic="systems"`, `kind="derive"` or `week=4` to `interview`. In a coding question, you submit a function with `session.submit(my_function)`, and the exercise's own check grades it.
 #
 # ## 9. Deeper: one area in depth
 #
-# The roadmap ends with advice to pick one area and go deep. A deep project differs from a long one in that its question was fixed before its result was known. `notebooks/extras/capstone` is a template: you register a question, a prediction, the smallest effect that would matter, the arms, the seeds, the budget and a stopping rule,
-# all with a hash and a date. Then you run it, and the verdict is computed from what you had registered. `data/examples/capstones/` has three worked proposals.
+# The roadmap ends with the advice to pick one area and go deep. What makes a project deep, rather than just long, is that its question was fixed before its result was known. `notebooks/extras/capstone` is a template: you register a question, a prediction, the smallest effect that would matter, the arms, the seeds, the budget and a stopping rule,
+# all with a hash and a date. Then you run it, and the verdict is computed from what you registered beforehand. You'll find three worked proposals in `data/examples/capstones/`.
 #
-# ## 10. Deeper: what the whole roadmap costs, and who asks for it
+# ## 10. Deeper: what the roadmap costs, and which jobs ask for it
 #
-# The roadmap says that three projects cost less than $500. The table estimates the profiles' own settings, in hours and in dollars at the prices of the month in the last column. On a T4 and an H100, `hours` is the training time that the profile plans for (the setup cells show the same) plus its evaluation. The ranges, and the A100's hours, come from `preflight`. All of it is computed from published speeds; none of it has been run:
+# The roadmap says that three projects cost less than $500. The table estimates the cost of each project with the profiles' own settings, in hours and in dollars. The last column says which month the prices are from. For the T4 and the H100, `hours` is the training time planned by the profile (also shown in the setup cells) plus the evaluation time. The ranges, and the A100's hours, come from `preflight`. All of it is computed from published speeds, and none of it has been measured:
 
 # %%
 from postlab.course.capstone import bill
@@ -378,31 +380,31 @@ costs[
 ].round(1)
 
 # %% [markdown]
-# One pass through the three projects stays far below $500, even at the slow end. In practice, most of a budget goes into runs that fail, sweeps, and the second and third seed.
+# One pass through the three projects stays far below $500, even at the slow end. In practice, most of a budget goes on failed runs, sweeps, and repeats with a second and third seed.
 #
-# ### Roles, and what each asks for
+# ### Roles, and what each one asks for
 #
-# Titles overlap, and the same work is called research engineer in one place and applied scientist in the next. So read the duties, not the title. The table sums up in our words what postings ask for, and says which weeks prepare you for it. The last column is our own judgement.
+# Job titles overlap: the same work is called research engineer in one place and applied scientist in another. So read the duties, not the title. The table summarises in our own words what job postings ask for, and says which weeks prepare you for it. The last column is our own judgement.
 #
 # | role | what they do, according to the postings | weeks |
 # |---|---|---|
-# | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; reaches for ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), the capstone |
+# | Research engineer | Owns a question from hypothesis to training run to result; builds environments as controlled experiments; uses ablations, controls and confidence intervals [1]. Builds infrastructure for RL, in which rollout, inference and training run in a loop, from one GPU to many nodes [2] | 7, 8 (GRPO and its ablations), 6 (statistics), the capstone |
 # | Post-training or applied scientist | Runs SFT, preference optimisation and RL; designs rewards and verifiers; curates instruction and preference data; LoRA and QLoRA, distributed training, serving [3]. Reward models, graders with rubrics, and the detection of reward hacking [4] | 2, 3, 4, 5, 7, 8, 10 |
-# | Alignment or safety researcher | Trains and evaluates models for intent, calibration and honest reports of their limits, mostly with RL [5]. Prototypes safeguards and the evaluations that show whether they work, without over-refusal [6]. Evaluates safeguards for governments and writes down what others can act on [7] | 6, 9, 11; week 5 for over-refusal |
-# | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behaviour is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the suite `everyday` as an example |
-# | ML engineer for inference | Optimises serving across schedulers, kernels, memory and caches; speculative decoding, FP8 and INT4; benchmarks latency and throughput [11]. Kernels, low-latency sampling, low-precision inference, and quantitative models of performance [12] | 2 (4-bit weights, memory arithmetic), 12 (export, re-evaluation, serving). This course teaches no kernels: you'd have to add them |
+# | Alignment or safety researcher | Trains and evaluates models for intent, calibration and honest reports of their limits, mostly with RL [5]. Prototypes safeguards and the evaluations that show whether they work, without over-refusal [6]. Evaluates safeguards for governments and writes guidance that others can act on [7] | 6, 9, 11; week 5 for over-refusal |
+# | Evaluation engineer | Builds evaluations of dangerous or useful capabilities, with hands-on ML experience [8]. Defines what good behaviour is, writes evaluations and data guidelines, fixes edge cases [9]. Treats the method itself as the research: preferences, reward models, calibration, validity [10] | 6, 10, 12; the `everyday` suite as an example |
+# | ML engineer for inference | Optimises serving across schedulers, kernels, memory and caches; speculative decoding, FP8 and INT4; benchmarks latency and throughput [11]. Kernels, low-latency sampling, low-precision inference, and quantitative models of performance [12] | 2 (4-bit weights, memory arithmetic), 12 (export, re-evaluation, serving). This course doesn't teach kernels, so you'd have to learn them elsewhere |
 #
-# **What interviews ask.** There is less to go on here, and most of it isn't official.
+# **What interviews ask.** There is less information about interviews, and most of it isn't official.
 #
-# - There is no standard. A report on a guide by people from the Astra Fellowship and Constellation says that interviews in AI safety differ between organisations, and between the teams of one lab [18]. Ask the recruiter what the rounds are.
-# - From the postings themselves: Anthropic says of its reward-model role that all interviews are in Python [4].
-# - From someone who hired: a researcher at Apollo Research, writing in his own capacity, advises you to do the work that you want to be hired for and to put it where people can see it, because that counts for more than drilling puzzles [13]. That is the case for a portfolio.
-# - A take-home that became public: Anthropic's performance team published an old one, in which a kernel has to be made faster on a simulated machine. Discussions of it mention two hours and the starting code's tests [14].
-# - As candidates report it: explain the pipeline from SFT to preference optimisation and safety, how you would evaluate beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO against PPO, and Constitutional AI [16]. Another describes writing a Transformer component, and debugging training code that is broken [17]. We couldn't check these.
+# - There is no standard format. According to a report on a guide written by people from the Astra Fellowship and Constellation, AI safety interviews differ between organisations, and even between teams within a single lab [18]. Ask the recruiter what the rounds will be.
+# - From the postings themselves: for its reward-model role, Anthropic says that all interviews are conducted in Python [4].
+# - From someone who hired: a researcher at Apollo Research, writing in a personal capacity, advises you to do the work that you want to be hired for and to put it where people can see it, because that counts for more than drilling puzzles [13]. That is the argument for a portfolio.
+# - A public take-home test: Anthropic's performance team published an old one, in which you make a kernel run faster on a simulated machine. Online discussions mention two hours, and tests that come with the starting code [14].
+# - From candidates: one reported question asks you to explain the pipeline from SFT to preference optimisation and safety, how you would evaluate a model beyond the loss, and the trade-offs [15]. A third-party guide lists reward hacking, the KL penalty, PPO's clipping, DPO against PPO, and Constitutional AI [16]. Another describes writing a Transformer component and debugging broken training code [17]. We couldn't verify these reports.
 #
-# The mock interview in section 8 covers these topics. Your answers are worth most when they come from your own runs: 'what did you measure, and what didn't work?' is a question that only your run folders can answer.
+# The mock interview in section 8 covers these topics. Your answers carry the most weight when they come from your own runs: only your run folders can answer 'what did you measure, and what didn't work?'.
 #
-# **Sources**, all read on 2026-11-30 *as stored copies*. Postings close and change, so look for the current one. Only [7], [8] and [13] are the organisation's or author's own pages; the other postings are copies or summaries on job boards, which may be shortened. The career pages of the large labs themselves weren't available to us, so this is a sample, not a survey, and it says nothing about pay or about how many such jobs there are.
+# **Sources**, all read on 2026-11-30 *as stored copies*. Postings change and close, so look for the current version. Only [7], [8] and [13] are the organisation's or author's own pages; the other postings are copies or summaries on job boards and may be shortened. We didn't have access to the large labs' own career pages, so this is a sample rather than a survey, and it says nothing about pay or about how many such jobs there are.
 #
 # 1. Anthropic, Research Engineer (search post-training). <https://www.newx.sg/job/detail/5206456008> (copy)
 # 2. NVIDIA, Senior Software Engineer, RL Post-Training Frameworks. <https://www.tealhq.com/job/senior-software-engineer-rl-post-training-frameworks_7ea1a3a6766016844987a303c814f6f256cc4> (copy)
@@ -423,9 +425,11 @@ costs[
 # 17. Frontier News, on Anthropic's hiring of research engineers. <https://frontiernews.ai/news/article/inside-anthropics-brutal-research-engineer-hiring-6d376ef3>
 # 18. PSEEDR, 'The Institutionalization of AI Safety: Decoding the Non-Standardized Hiring Landscape', on a LessWrong post. <https://pseedr.com/risk/the-institutionalization-of-ai-safety-decoding-the-non-standardized-hiring-lands>
 #
-# ## What was not shown
+# ## What this week doesn't show
 #
-# On `tiny` every result is *mechanism, not capability*: a model of 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
-# move manners, and how a verifier changes a strategy. It says nothing about how much a 7B would gain. On the other profiles there is no oracle: programs read the answers
-# to the prompts of `everyday` (and of GSM8K, on `t4` and `rented`). They tell whether an answer refuses, admits ignorance, names the right thing or follows an instruction. They are sometimes wrong, and they can't tell
-# whether an answer is actually helpful. `data/suites/everyday/README.md` says how often a reader agreed with them, and what else the suite doesn't measure. Nothing here has been run on a GPU yet.
+# On `tiny` every result is *mechanism, not capability*: a model with 1.4 million parameters in a made-up world shows how imitation copies habits, how preferences
+# change behaviour, and how a verifier changes a strategy. It says nothing about how much a 7B model would gain.
+#
+# On the other profiles there is no oracle. Programs score the answers
+# to the `everyday` prompts (and to GSM8K, on `t4` and `rented`). They check whether an answer refuses, admits ignorance, names the right thing or follows an instruction. These programs are sometimes wrong, and they can't tell
+# whether an answer is actually helpful. `data/suites/everyday/README.md` says how often a second reader, itself a language model, agreed with them, and what else the suite doesn't measure. Nothing here has been run on a GPU yet.

@@ -143,7 +143,7 @@ def check_draft(
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
         if HOLE in line:
-            found.append(problem(number, "hole", line.strip(), "write this yourself"))
+            found.append(problem(number, "hole", line.strip(), "fill this in yourself"))
     try:
         marked, bound = _marked(text, values)
     except ValueError as error:
@@ -286,7 +286,7 @@ def _check_marks(tokens: Sequence[Token], site: _Site) -> Iterator[tuple[int, st
         if token.type == "ordered_list_open":
             start = token.attrGet("start")
             if start is not None and int(start) not in (0, numbered + 1):
-                yield line, "number", f"a list that begins with {start}", "begin it with 1"
+                yield line, "number", f"a list that starts at {start}", "start it at 1"
             numbered = 0 if start is None else int(start) - 1
         if token.type == "list_item_open" and token.info:
             numbered += 1
@@ -323,11 +323,16 @@ def _check_link(
     try:
         parts = urlsplit(target)
     except ValueError:
-        yield line, "link", href, "write an address that can be read"
+        yield line, "link", href, "write a valid address"
         return
     if parts.scheme or parts.netloc or target.startswith("//"):
         if image:
-            yield line, "external", href, "copy the image into figures/: the pages load nothing"
+            yield (
+                line,
+                "external",
+                href,
+                "copy it into figures/: pages load nothing external",
+            )
         elif parts.scheme not in ("http", "https", "mailto") or not (parts.netloc or parts.path):
             yield line, "link", href, "link to https://..., or to a file of the portfolio"
         return
@@ -346,7 +351,7 @@ def _check_link(
     elif place.parent.as_posix() == FIGURES and place.name in site.figures:
         return
     elif site.folder is not None and not (site.folder / parts.path).is_file():
-        yield line, "link", href, "link to a file that is there"
+        yield line, "link", href, "link to a file that exists"
 
 
 def _hidden(text: str) -> Iterator[tuple[int, str, str, str]]:
@@ -409,7 +414,7 @@ def _private(text: str) -> Iterator[tuple[int, str, str, str]]:
             if at and name and "." in host.strip(".") and "/" not in chunk:
                 yield number, "email", chunk, "leave addresses out, or link to a profile"
     if secret and not listed:  # one of several lines, such as a private key
-        yield 0, "secret", "a secret of several lines", "delete it, and revoke it"
+        yield 0, "secret", "a secret that spans several lines", "delete it, and revoke it"
 
 
 def _check_rendered(
@@ -476,12 +481,12 @@ def _check_figures(folder: Path, values: Evidence) -> Iterator[Problem]:
             yield Problem(path, 0, "missing", "no such figure", again)
             continue
         if not isinstance(hashes, dict) or hashes.get("data") != data:
-            yield Problem(path, 0, "stale", "a figure of other data than the runs hold now", again)
+            yield Problem(path, 0, "stale", "a figure of data that has changed since", again)
         elif hashes.get("file") != held:
             yield Problem(path, 0, "stale", "not the file that was drawn", again)
     there = {p.name for p in (folder / FIGURES).glob("*")} - {DRAWN}
     for name in sorted(there - set(expected)):
-        fix = "delete it: no run stands behind it"
+        fix = "delete it: it doesn't come from a run"
         yield Problem(f"{FIGURES}/{name}", 0, "unbound", "a figure that wasn't drawn here", fix)
 
 

@@ -71,9 +71,9 @@ def checklist(
     few = [s for s in known.stages if len({r.seed for r in known.runs if r.stage == s}) < SEEDS]
     items.append(
         Item(
-            f"every stage on {SEEDS} seeds",
+            f"every stage trained with {SEEDS} seeds",
             not few,
-            f"fewer: {', '.join(few)}" if few else "all",
+            f"fewer for {', '.join(few)}" if few else "all",
             "make stages SEED=1, then SEED=2",
         )
     )
@@ -85,13 +85,13 @@ def checklist(
             "curation on the card",
             bool(curated),
             ", ".join(curated) or "no card says what curation dropped",
-            "run.save_curation(...), as in week 3; then make portfolio",
+            "run.save_curation(...), as in week 3, then make portfolio",
         )
     )
     exports = told_exports(portfolio.folder)
     items.append(
         Item(
-            "what is handed over was evaluated again",
+            "exports re-evaluated",
             any(not e["left_out"] for e in exports),
             ", ".join(
                 f"{e['format']} {e['verdict']}{', left out' if e['left_out'] else ''}"
@@ -116,7 +116,7 @@ def checklist(
             "audit",
             not others,
             f"{count_of(others, 'problem')}",
-            "read them: make_portfolio(...).problems",
+            "fix what make_portfolio(...).problems lists",
         )
     )
     capstone = _json(portfolio.folder / CAPSTONE) or {}
@@ -124,7 +124,7 @@ def checklist(
         Item(
             "one area in depth",
             bool(capstone.get("verdict")),
-            str(capstone.get("verdict", "no judged capstone")),
+            str(capstone.get("verdict", "no capstone with a verdict")),
             "notebooks/extras/capstone",
         )
     )
@@ -142,7 +142,12 @@ def checklist(
     if notebooks is not None:
         solved = solved_exercises(notebooks)
         items.append(
-            Item("exercises", bool(solved), f"{len(solved)} solved", "fill them in, run, and save")
+            Item(
+                "exercises",
+                bool(solved),
+                f"{len(solved)} solved",
+                "fill them in, run the notebook, and save it",
+            )
         )
     return items
 
@@ -235,7 +240,7 @@ def verify_record(
         raise ValueError(f"{path.name} holds no record; expected what write_record writes")
     wrong = []
     if _seal({k: v for k, v in body.items() if k != "sha256"}) != body["sha256"]:
-        wrong.append("the record was changed after it had been written")
+        wrong.append("the record was changed after it was written")
     held = dict(file_hashes(Path(folder) if folder is not None else path.parent))
     for name, digest in body["files"].items():
         if name not in held:

@@ -70,7 +70,7 @@ def read_exports(folders: Sequence[Path], weights: Mapping[str, str]) -> list[Ex
             for form, held in record["formats"].items():
                 if form.partition("-")[0] not in FORMS:
                     continue
-                why = "" if stage else "no stage has the weights that it was made from"
+                why = "" if stage else "it wasn't made from the current weights of any stage"
                 why = why or _objection(folder, held["verdict"], held["blocked"], held["files"])
                 rows = [{**row, "format": form, "margin": record["margin"]} for row in held["rows"]]
                 exports.append(Export(

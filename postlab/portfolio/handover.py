@@ -125,7 +125,7 @@ def handover(
     name = name or (stage.parent if stage.name == "model" else stage).name
     rows = _Rows(profile, suite, n, margin)
     notes = [
-        "GGUF files were read back by transformers: llama.cpp's own arithmetic was not run"
+        "transformers loaded the GGUF files for the evaluation; llama.cpp itself was not run"
     ] * any(f.startswith("gguf") for f in formats)
 
     # 1. The stage itself, and then its files as they will be handed over.
@@ -142,7 +142,7 @@ def handover(
         proof = export(stage, to=merged, profile=profile)
         halve(merged)
         if not proof.prompts:
-            notes.append("too little memory for the merged model: it was written, not measured")
+            notes.append("too little memory: the merged model was written, but not evaluated")
     fits = proof is not None and proof.prompts > 0
     bits = 32 if profile.dtype == "float32" else 16
     if "merged" in formats:
@@ -175,7 +175,7 @@ def handover(
             findings["gguf"] = tuple(f for f in found if f.code.startswith("gguf"))
     frame = rows.frame()
     blocked = _blocked(_verdicts(frame), findings)
-    notes += [f"no command serves {form}: {why}" for form, why in blocked.items()]
+    notes += [f"no serving command for {form}: {why}" for form, why in blocked.items()]
     commands = vllm_commands(
         name,
         merged=merged if "merged" in formats and "merged" not in blocked else None,
@@ -287,7 +287,7 @@ class _Rows:
         asked = [set(zip(f["id"], f["prompt"], strict=True)) for f in (before, frame)]
         if asked[0] != asked[1]:
             raise ValueError(
-                "the reference was evaluated on other prompts than these; give the suite and n of"
+                "the reference was evaluated on other prompts than these; pass the suite and n of"
                 " that evaluation, or leave `reference` out"
             )
         for metric in frame.columns:

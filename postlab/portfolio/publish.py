@@ -129,7 +129,7 @@ class Plan:
         seen = "private" if self.private else "public"
         lines = ["Published." if self.sent else "Dry run: nothing was sent."]
         for repo in self.repositories:
-            status = repo.status or "the Hub wasn't asked what it has; token=True asks"
+            status = repo.status or "not compared with the Hub; pass token=True to compare"
             lines += ["", f"{repo.id} ({repo.kind}, {seen}): {status}"]
             width = max((len(file.path) for file in repo.files), default=0)
             lines += [
@@ -138,7 +138,7 @@ class Plan:
                 for file in repo.files
             ]
             if repo.others:
-                lines += [f"  on the Hub only, left as they are: {', '.join(repo.others)}"]
+                lines += [f"  on the Hub only, left unchanged: {', '.join(repo.others)}"]
         count = sum(len(repo.files) for repo in self.repositories)
         lines += ["", f"Collection {self.collection!r} ({seen}) lists them."]
         lines += [f"Total: {count} files, {size_text(self.total)}"]
@@ -146,7 +146,7 @@ class Plan:
             lines += ["", f"Left out: {len(self.left_out)}"]
             lines += [f"  {path}: {reason}" for path, reason in self.left_out]
         if self.problems:
-            lines += ["", f"To mend before an upload: {len(self.problems)}"]
+            lines += ["", f"Problems to fix before an upload: {len(self.problems)}"]
             lines += [f"  {problem}" for problem in self.problems]
         lines += ["", *self.notes] if self.notes else []
         if self.sent:
@@ -156,7 +156,7 @@ class Plan:
         else:
             lines += [
                 "",
-                "To get the words that confirm an upload, pass namespace=, your Hub name.",
+                "To get the text that confirms an upload, pass namespace=, your Hub name.",
             ]
         return "\n".join(lines)
 
@@ -283,8 +283,8 @@ def _refuse(plan: Plan, confirm: str | None, secret: str) -> None:
     """Raise ValueError if this upload isn't what was confirmed, or mustn't happen."""
     if confirm != plan.confirm:
         raise ValueError(
-            f"nothing was sent: confirm is {confirm!r}, and this plan's words are {plan.confirm!r}."
-            " They change with every file and setting, so look at the plan (dry_run=True) again"
+            f"nothing was sent: confirm is {confirm!r}, but this plan needs {plan.confirm!r}."
+            " It changes with every file and setting, so look at the plan (dry_run=True) again"
         )
     leaks = [
         f"{repo.id}: {file.path} holds the token"
@@ -342,14 +342,14 @@ def _planned(
     for entry in sorted(e for parent in {folder, *parents} for e in parent.iterdir()):
         if entry not in homes and entry not in parents:
             path = ascii(entry.relative_to(folder).as_posix())[1:-1]
-            left_out.append((path, "not for the Hub: it is in none of the repositories"))
+            left_out.append((path, "not for the Hub: it isn't in any of the repositories"))
     exports = told_exports(folder)
     left_out += [
         (f"the export of {e['stage'] or 'another stage'} as {e['format']}", e["left_out"])
         for e in exports if e["left_out"]
     ]  # fmt: skip
     notes = [] if exports else [
-        "No export was evaluated again, so only adapters go out; `handover` makes and scores them."
+        "No export was re-evaluated, so only adapters are published; see `handover`."
     ]  # fmt: skip
     if private and models and repositories[-1].kind == "space":
         notes.append(

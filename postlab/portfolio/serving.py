@@ -59,14 +59,14 @@ def serving_findings(
     if end is None:
         findings.append(_finding(
             "no_end_of_turn", "the chat template ends a reply with no special token",
-            "a server writes on until the length limit",
+            "a server keeps generating until the length limit",
             "give the tokenizer a chat template whose turns end with a special token",
         ))  # fmt: skip
     findings += _adapter(adapter, max_lora_rank) if adapter else _model(folder, config, end)
     if adapter and end not in (None, tokenizer.eos_token_id):
         findings.append(_finding(
             "eos_is_not_end_of_turn", f"eos is {tokenizer.eos_token!r}",
-            "vLLM takes the stop from the tokenizer beside an adapter, so replies don't end",
+            "vLLM takes the stop token from the adapter's tokenizer, so replies don't end",
             f"send stop_token_ids=[{end}] with each request, or serve the merged model",
         ))  # fmt: skip
     if gguf is not None:
@@ -85,11 +85,11 @@ def _files(folder: Path) -> Iterable[Finding]:
     if pickles:
         yield _finding(
             "pickle", f"{', '.join(pickles)}", "loading a pickle can run any code in it",
-            "hand over safetensors only, and delete these",
+            "publish only safetensors, and delete these files",
         )  # fmt: skip
     if not list(folder.glob("*.safetensors")):
         yield _finding(
-            "no_safetensors", f"{folder.name} has none", "servers find no weights they trust",
+            "no_safetensors", f"{folder.name} has none", "servers find no weights they can trust",
             "save the model with save_pretrained, which writes safetensors",
         )  # fmt: skip
 
@@ -100,7 +100,7 @@ def _tokenizer_config(folder: Path, config: dict[str, Any]) -> Iterable[Finding]
     if own.get("tokenizer_class") in TRANSFORMERS_5_ONLY:
         yield _finding(
             "tokenizer_class", f"tokenizer_class is {own['tokenizer_class']}",
-            "transformers 4, and vLLM on it, doesn't know that class and stops", mend,
+            "transformers 4, and vLLM built on it, don't know this class and stop", mend,
         )  # fmt: skip
     if isinstance(own.get("extra_special_tokens"), list):
         yield _finding(
@@ -112,7 +112,7 @@ def _tokenizer_config(folder: Path, config: dict[str, Any]) -> Iterable[Finding]
     if limit and (not isinstance(longest, int) or not limit / 8 <= longest <= limit):
         yield _finding(
             "model_max_length", f"model_max_length is {longest}, the model has {limit} positions",
-            "servers cut prompts there, or take ones that the model was never trained for", mend,
+            "servers cut prompts there, or accept lengths that the model wasn't trained for", mend,
             "warning",
         )  # fmt: skip
 
@@ -123,14 +123,14 @@ def _model(folder: Path, config: dict[str, Any], end: int | None) -> Iterable[Fi
     ends = ends if isinstance(ends, list) else [ends]
     if end is not None and end not in ends:
         yield _finding(
-            "generation_eos", f"generation_config.json stops at {ends}, a turn ends with {end}",
+            "generation_eos", f"generation_config.json stops at {ends}, but a turn ends with {end}",
             "a server doesn't stop after the reply and writes the user's next turn", mend,
         )  # fmt: skip
     theta = (config.get("rope_parameters") or {}).get("rope_theta")
     if theta is not None and config.get("rope_theta") != theta:
         yield _finding(
             "rope_theta", f"rope_theta is {theta:g} in rope_parameters only",
-            "transformers 4 doesn't read that and takes 10,000: the answers are other ones", mend,
+            "transformers 4 ignores it and uses 10,000, so the answers differ", mend,
             "warning" if theta == 10_000 else "error",
         )  # fmt: skip
 
@@ -140,7 +140,7 @@ def _adapter(config: dict[str, Any], max_lora_rank: int) -> Iterable[Finding]:
     for name, plain in NOT_ADAPTED.items():
         if config.get(name) not in (plain, None, []):
             yield _finding(
-                f"adapter_{name}", f"{name} is {config[name]!r}", "vLLM refuses such an adapter",
+                f"adapter_{name}", f"{name} is {config[name]!r}", "vLLM doesn't support this",
                 merged,
             )  # fmt: skip
     if config.get("rank_pattern") or config.get("alpha_pattern"):
@@ -150,16 +150,16 @@ def _adapter(config: dict[str, Any], max_lora_rank: int) -> Iterable[Finding]:
         )  # fmt: skip
     if config.get("r", 0) > max_lora_rank:
         yield _finding(
-            "adapter_rank", f"r is {config['r']}, the server is started for {max_lora_rank}",
-            "vLLM refuses an adapter of a higher rank",
+            "adapter_rank", f"r is {config['r']}, but the server's maximum is {max_lora_rank}",
+            "vLLM refuses adapters with a higher rank",
             f"start it with --max-lora-rank {_rank(config['r'])}",
         )  # fmt: skip
     base = str(config.get("base_model_name_or_path") or "")
     if base.count("/") != 1 or Path(base).is_dir() or base.startswith((".", "/")):
         yield _finding(
             "adapter_base", "base_model_name_or_path isn't a Hub id",
-            "nobody else can find the base, and a path tells about your machine",
-            "upload the base and write its id there; or hand over the merged model, which needs no"
+            "no one else can find the base, and a path reveals details of your machine",
+            "upload the base and write its id there, or publish the merged model, which needs no"
             " base", "warning",
         )  # fmt: skip
 
@@ -176,19 +176,21 @@ def _same_ids(
         wanted, got = _ids(tokenizer, messages, False), _ids(other, messages, other.add_bos_token)
         if wanted != got:
             unlike += 1
-            first = first or f"; the first: {messages[-1]['content'][:60]!r}"
+            first = first or f"; the first one: {messages[-1]['content'][:60]!r}"
     if unlike:
         yield _finding(
-            "gguf_ids", f"{unlike} of {len(conversations)} conversations give other ids{first}",
-            "llama.cpp and Ollama show the model text cut otherwise than in training; what was"
-            " measured on the folder's ids doesn't hold there",
+            "gguf_ids",
+            f"{unlike} of {len(conversations)} conversations give different token ids{first}",
+            "llama.cpp and Ollama tokenize the text differently than in training, so what was"
+            " measured with the folder's tokenizer doesn't hold there",
             "serve the merged model, or train with a tokenizer whose pre-tokenizer llama.cpp knows",
         )  # fmt: skip
     if end is not None and other.eos_token_id != end:
         yield _finding(
-            "gguf_eos", f"{gguf.name} ends at {other.eos_token!r}, a turn ends with token {end}",
-            "servers that know no end of turn beside eos write on",
-            "set tokenizer.eos_token to the end of turn before you export", "warning",
+            "gguf_eos",
+            f"{gguf.name} ends at {other.eos_token!r}, but a turn ends with token {end}",
+            "servers that only stop at eos keep generating",
+            "set tokenizer.eos_token to the end-of-turn token before you export", "warning",
         )  # fmt: skip
 
 
@@ -245,7 +247,7 @@ def modelfile(gguf: Path, tokenizer: Any) -> str:
     template = go_template(tokenizer)
     if template is None:
         lines.append(
-            "# No TEMPLATE: the chat template can't be written as Ollama's. Use llama.cpp's"
+            "# No TEMPLATE: Ollama's format can't express the chat template. Use llama.cpp's"
         )
         lines.append("# llama-server --jinja, which reads the chat template from the GGUF file.")
     else:

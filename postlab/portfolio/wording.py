@@ -78,7 +78,7 @@ def check_passage(passage: Passage, values: Evidence) -> Iterator[Found]:
     line = passage.line
     for text in [passage.text] if passage.row else _sentences(passage.text):
         if len(text.split()) > MOST_WORDS:  # a sentence takes time that grows with its square
-            fix = f"split it: {MOST_WORDS} words are the most"
+            fix = f"split it: the limit is {MOST_WORDS} words"
             yield line, "long", f"a sentence of {len(text.split()):,} words", fix
             continue
         sentence = _Sentence(text, passage, values)
@@ -174,7 +174,7 @@ class _Sentence:
         fix = f"use a placeholder such as {{{{{stage}.safety.change}}}}"
         settings = (
             f"use a placeholder such as {{{{{stage}.steps}}}} or {{{{{stage}.args.learning_rate}}}}"
-            ", or write a setting as code: `0.1`; a prediction or a plan begins with 'I expected'"
+            ", or write a setting as code: `0.1`; start a prediction or a plan with 'I expected'"
             " or 'I would'"
         )
         allowed_before = False
@@ -330,7 +330,7 @@ class _Sentence:
 
     def _units(self) -> Iterator[tuple[int, str, str, str]]:
         """A sign or a digit before a placeholder, or a unit after it that isn't its own."""
-        fix = "leave it to the placeholder, whose text has its sign and unit"
+        fix = "delete it: the placeholder's text already has its sign and unit"
         for index, value, _ in self.values_at:
             raw = self.raw[index]
             mark = next(place for place, c in enumerate(raw) if c in self.passage.bound)
@@ -405,9 +405,7 @@ class _Sentence:
                 got = f"'{self.bare[index]}' without a claim that supports it"
                 fix = "put the claim's placeholder into the sentence, or say what the claim says"
                 if way == "equal":
-                    fix = (
-                        "an inconclusive claim doesn't show that nothing changed; say what it says"
-                    )
+                    fix = "'inconclusive' doesn't mean that nothing changed; call it inconclusive"
                 yield self.places[index], "comparison", got, fix
 
     # --- conclusions without a word of comparison ---

@@ -166,7 +166,7 @@ def judge(
     predicted = proposal.prediction
     metric = metric or predicted.metric
     if metric != predicted.metric:
-        notes.append(f"judged by {metric!r} and not by {predicted.metric!r}, as registered")
+        notes.append(f"judged by {metric!r} instead of the registered {predicted.metric!r}")
     notes += [f"seed {s} of {arm!r} was stopped early: {why}"
               for (arm, s), why in (stopped or {}).items()]  # fmt: skip
     if minutes is not None and minutes > proposal.budget_minutes:
@@ -184,13 +184,15 @@ def judge(
     verdict, why = _verdict(decisive, predicted)
     if metric != predicted.metric:
         verdict = "inconclusive"
-        why = f"this isn't a test of a registered prediction, so it can only suggest one. {why}"
+        why = (
+            f"this metric wasn't registered, so the result can only suggest a new prediction. {why}"
+        )
     return Judgement(registered, verdict, why, pd.DataFrame(rows), tuple(dict.fromkeys(notes)))
 
 
 def _usable(proposal: Proposal, frames: Frames, notes: list[str]) -> dict[str, dict[int, Any]]:
     """The registered arms' evaluations with registered seeds; all else is noted."""
-    notes += [f"{arm!r} was not registered, and is left out"
+    notes += [f"{arm!r} was not registered, so it is left out"
               for arm in frames if arm not in proposal.arms]  # fmt: skip
     usable: dict[str, dict[int, Any]] = {}
     for arm in proposal.arms:
@@ -203,7 +205,7 @@ def _usable(proposal: Proposal, frames: Frames, notes: list[str]) -> dict[str, d
                 f"were registered"
             )
         if extra:
-            notes.append(f"{_listed(extra)} of {arm!r} not registered, and left out")
+            notes.append(f"not registered, so left out: {_listed(extra)} of {arm!r}")
         usable[arm] = {}
         for seed in proposal.seeds:
             if seed not in there:
@@ -212,7 +214,8 @@ def _usable(proposal: Proposal, frames: Frames, notes: list[str]) -> dict[str, d
             twin = next((s for s, f in usable[arm].items() if list(f["answer"]) == answers), None)
             if twin is not None:  # a file copied or a seed not passed on is no second run
                 notes.append(
-                    f"seed {seed} of {arm!r} gave exactly the answers of seed {twin}; left out"
+                    f"seed {seed} of {arm!r} gave exactly the same answers as seed {twin}, so it "
+                    "is left out"
                 )
                 continue
             usable[arm][seed] = there[seed]
@@ -279,7 +282,7 @@ def _verdict(row: Mapping[str, Any], predicted: Prediction) -> tuple[str, str]:
     if n < SEEDS:
         return (
             "inconclusive",
-            f"{n} usable seeds that both arms share; at least {SEEDS} are needed.",
+            f"the arms share {n} usable seeds; at least {SEEDS} are needed.",
         )
     shown = _shown(row)
     measured = (
@@ -298,21 +301,24 @@ def _verdict(row: Mapping[str, Any], predicted: Prediction) -> tuple[str, str]:
         if clear and abs(value) >= effect:
             return (
                 "refuted",
-                f"{measured}; a change of {limit} or more was predicted not to happen.",
+                f"{measured}; the prediction was that no change of {limit} or more would happen.",
             )
         reason = f"the interval reaches {limit}, so a change that matters can't be ruled out"
         return "inconclusive", f"{measured}; {reason}."
     if clear and low > 0 and value >= effect:
         if low >= effect:
             return "supported", f"{measured}; the whole interval is at or beyond {limit}."
-        reason = f"the interval also holds effects smaller than {limit}"
-        return "supported", f"{measured}; {reason}, so the direction is settled and the size isn't."
+        reason = f"the interval also includes effects smaller than {limit}"
+        return (
+            "supported",
+            f"{measured}; {reason}, so the direction is settled, but the size isn't.",
+        )
     if high < effect:
         side = (
             "the effect is in the opposite direction" if high < 0 else "it is too small to matter"
         )
         return "refuted", f"{measured}; the interval excludes the predicted {limit}: {side}."
-    reason = f"the interval holds effects of {limit} or more as well as smaller ones"
+    reason = f"the interval includes effects of {limit} or more as well as smaller ones"
     return "inconclusive", f"{measured}; {reason}."
 
 

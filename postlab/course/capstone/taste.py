@@ -42,18 +42,18 @@ def rubric(proposal: Proposal, judgement: Judgement | None = None) -> pd.DataFra
     fine = not is_share(predicted.metric) or predicted.smallest_effect >= one_prompt
     rows = [
         ("Can this question be answered at this size?", *_answerable(proposal)),
-        ("Would either answer change what somebody does?", _yes(answers),
+        ("Would the answer change what someone does?", _yes(answers),
          f"If supported: {proposal.if_supported} If refuted: {proposal.if_refuted}"),
         ("Is the baseline the strongest cheap one?", "no" if unequal else "for a reader",
-         f"The two arms differ in {', '.join(unequal)}: unequal compute" if unequal
+         f"The two arms differ in {', '.join(unequal)}, so their compute is unequal" if unequal
          else f"Equal steps and batches. {proposal.baseline_because}"),
-        ("Were the settings chosen on other data than the answer is measured on?", "for a reader",
-         proposal.chosen_on),
+        ("Were the settings chosen on other data than the answer is measured on?",
+         "for a reader", proposal.chosen_on),
         ("Is the smallest effect that matters stated, and measurable?", _yes(fine),
          f"{size(predicted.smallest_effect)}; one prompt is {size(one_prompt)}"),
-        ("Is the result reported whatever it is?", "yes" if judgement else "for a reader",
+        ("Is the result reported, whatever it is?", "yes" if judgement else "for a reader",
          f"{judgement.verdict}, with {len(judgement.table)} comparisons and "
-         f"{len(judgement.deviations)} deviations" if judgement else "Nothing was judged yet"),
+         f"{len(judgement.deviations)} deviations" if judgement else "Nothing has been judged yet"),
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["question", "computed", "evidence"])
 
@@ -69,10 +69,13 @@ def _answerable(proposal: Proposal) -> tuple[str, str]:
         found = minimum_detectable_effect(proposal.prompts, disagreement=CHANGED)
         limits[f"{proposal.prompts} prompts"] = found
     if not limits:
-        return "for a reader", "The spread over seeds is unknown; a pilot with other seeds tells it"
+        return (
+            "for a reader",
+            "The spread over seeds is unknown; a pilot with other seeds would measure it",
+        )
     sizes = {by: size_text(predicted.metric, size).lstrip("+") for by, size in limits.items()}
     listed = ", ".join(f"{by}: {size}" for by, size in sizes.items())
-    text = f"Smallest effect that can be seen, by {listed}"
+    text = f"Smallest detectable effect, with {listed}"
     enough = max(limits.values()) <= predicted.smallest_effect
     if enough and proposal.spread is None:
         return "for a reader", f"{text}; the spread over seeds is unknown"

@@ -166,7 +166,7 @@ def test_a_seed_that_repeats_another_is_no_seed(proposal, tmp_path):
     }
     judgement = judge(register(proposal, tmp_path), same)
     assert judgement.verdict == "inconclusive"
-    assert any("exactly the answers" in each for each in judgement.deviations)
+    assert any("exactly the same answers" in each for each in judgement.deviations)
 
 
 def test_other_prompts_are_refused_and_missing_ones_counted(proposal, tmp_path):

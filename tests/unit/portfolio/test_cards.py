@@ -423,7 +423,7 @@ def test_a_curations_drops_are_in_the_cards(tmp_path):
         ([], {"licence": "mit"}, "got 0 rows"),
         ([{"text": "a"}], {"licence": "mit"}, "prompt"),
         ([{"prompt": "a", "completion": "b"}], {}, "pass it as licence"),
-        ([{"prompt": "a", "completion": "b"}], {"licence": "MIT 1"}, "none of the Hub's"),
+        ([{"prompt": "a", "completion": "b"}], {"licence": "MIT 1"}, "one of the Hub's"),
         ([{"prompt": "a", "completion": "b"}], {"source": "gsm8k", "licence": "cc0-1.0"}, "'mit'"),
     ],
 )

@@ -96,7 +96,7 @@ def test_no_command_serves_what_a_server_would_misread(stage, tmp_path, monkeypa
     )
     assert [line.split()[0] for line in result.commands] == ["vllm"]
     assert list(result.blocked) == ["gguf-f16"]
-    assert any("no command serves gguf-f16: gguf_ids" in note for note in result.notes)
+    assert any("no serving command for gguf-f16: gguf_ids" in note for note in result.notes)
     assert not (tmp_path / "out" / "gguf" / "Modelfile").exists()
     record = json.loads((tmp_path / "out" / "handover.json").read_text("utf-8"))
     assert list(record["formats"]) == formats and record["formats"]["merged"]["blocked"] == ""

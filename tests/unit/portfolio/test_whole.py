@@ -83,7 +83,7 @@ def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch
     again = make_portfolio("tiny", to=folder)
     after = {item.what: item.done for item in checklist(again, values)}
     assert after["posts written"] and after["audit"]
-    assert not after["published"] and not after["what is handed over was evaluated again"]
+    assert not after["published"] and not after["exports re-evaluated"]
     table = checklist_table(checklist(again, values))
     assert set(table["done"]) <= {"✓", "–"} and table.loc["posts written", "to do"] == ""
 
@@ -131,7 +131,7 @@ def test_exports_that_passed_go_out_and_the_others_say_why(shipped, values, tmp_
     card = made.texts["models/tiny-dpo-gguf/README.md"]
     assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
     items = {item.what: item for item in checklist(made, values)}
-    assert items["what is handed over was evaluated again"].done
+    assert items["exports re-evaluated"].done
 
 
 def test_only_the_evaluated_files_of_a_stages_own_weights_go_out(tmp_path):
@@ -190,7 +190,7 @@ def test_a_record_agrees_until_something_changes(whole, values, tmp_path):
     body["runs"]["dpo/seed-0"]["weights_sha256"] = "0" * 64
     record.write_text(json.dumps(body), "utf-8")
     wrong = verify_record(record, known=values)
-    assert "the record was changed after it had been written" in wrong
+    assert "the record was changed after it was written" in wrong
     assert "the weights of dpo/seed-0 have changed" in wrong
     record.write_text("[]", "utf-8")
     with pytest.raises(ValueError, match="holds no record"):

@@ -14,8 +14,8 @@ from arena import LONGEST, Arena, Round, from_files
 
 COLUMNS = ["stage", "against", "wins", "ties", "losses"]
 INTRO = """# Which stage answers better?
-Two stages of one model answer your question. Vote for the better reply, and the page shows which
-stage wrote which. Your vote is stored with hashes of the question and the replies, not their
+Two stages of the same model answer your question. Vote for the better reply, and the page shows
+which stage wrote it. Your vote is stored with hashes of the question and the replies, not their
 text."""
 
 
@@ -30,7 +30,8 @@ def ask(arena: Arena, prompt: str):
         raise gradio.Error("A stage could not answer; the Space's log says why.") from None
     status = "Which reply is better?"
     if asked.voted:
-        status = f"The same words twice, a tie: {' and '.join(sorted(asked.stages))}."
+        names = " and ".join(sorted(asked.stages))
+        status = f"{names} gave the same reply, so this counts as a tie."
     return *asked.replies, status, arena.tally(), asked
 
 

@@ -76,7 +76,7 @@ class Arena:
         prompt = prompt.strip()
         if not prompt or len(prompt) > LONGEST:
             raise ValueError(
-                f"Write a question of 1 to {LONGEST} characters; it has {len(prompt)}."
+                f"Write a question of 1 to {LONGEST} characters; yours has {len(prompt)}."
             )
         first, second = secrets.SystemRandom().sample(sorted(self._stages), 2)
         replies = (
@@ -94,7 +94,7 @@ class Arena:
             raise ValueError(f"choice is {choice!r}; expected one of {', '.join(CHOICES)}")
         with self._lock:
             if asked.voted:
-                raise ValueError("This pair has its vote; ask again for the next one.")
+                raise ValueError("This pair already has its vote; ask another question.")
             prompt = _hash(asked.prompt)[:16]
             texts = sorted(zip(asked.stages, asked.replies, strict=True))
             line = {
@@ -156,7 +156,7 @@ def model_reply(where: str, prompt: str) -> str:
     length = inputs["input_ids"].shape[1]
     most = getattr(model.config, "max_position_embeddings", None)
     if most and length + NEW_TOKENS > most:
-        raise ValueError(f"The question has {length} tokens; {most - NEW_TOKENS} fit.")
+        raise ValueError(f"The question has {length} tokens; at most {most - NEW_TOKENS} fit.")
     with torch.inference_mode():
         output = model.generate(
             **inputs.to(model.device), do_sample=False, max_new_tokens=NEW_TOKENS
