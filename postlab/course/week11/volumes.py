@@ -183,7 +183,9 @@ def _directions(objectives: int) -> NDArray[np.float64]:
     # ratio, the plastic number, ...), which fill the unit square or cube evenly.
     root = {1: 1.6180339887, 2: 1.3247179572, 3: 1.2207440846}[objectives - 1]
     steps = root ** -np.arange(1.0, objectives)
-    spread = (np.random.default_rng(0).random(objectives - 1) + np.outer(np.arange(many), steps)) % 1
+    spread = (
+        np.random.default_rng(0).random(objectives - 1) + np.outer(np.arange(many), steps)
+    ) % 1
     angle = spread[:, -1] * math.pi / 2
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     if objectives == 2:

@@ -393,12 +393,32 @@ def test_the_best_at_a_level_by_hand():
     assert (paid.value, paid.reached) == ((-2.0 - 5.0) / 2, 1.0)
 
 
-def test_levels_are_rows_in_percent():
-    values = {"a": {"x": [[1, 1, 1, 1]], "y": [[1, 0, 1, 0]]}}
-    rows = best_rows(values, hold="x", of="y", levels=(0.5, 0.9))
+def test_the_worst_of_several_counts_and_the_held_one_may_be_among_them():
+    values = {
+        "safety": [[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]],
+        "honesty": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]],
+        "facts": [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]],
+    }  # refuses and abstains always; half of the time; never
+
+    def at(level, *of):
+        return best_at(values, hold="safety", level=level, of=of, resamples=5)
+
+    assert at(0.0, "honesty", "facts").metrics == {"safety": 0.0, "honesty": 1.0, "facts": 1.0}
+    assert at(0.4, "honesty", "facts").value == 0.5
+    assert at(0.9, "honesty", "facts").value == 0.0
+    assert at(0.0, "safety", "honesty", "facts").value == 0.5
+
+
+def test_levels_are_rows_in_percent_and_means_over_seeds():
+    one = {"x": [[1, 1, 1, 1]], "y": [[1, 0, 1, 0]]}
+    two = {"x": [[1, 1, 1, 1]], "y": [[1, 1, 1, 1]]}
+    rows = best_rows({"a": {0: one, 1: two}}, hold="x", of="y", levels=(0.5, 0.9), resamples=5)
     assert [row["level"] for row in rows] == [50.0, 90.0]
-    assert {row["value"] for row in rows} == {50.0} and rows[0]["method"] == "a"
-    assert rows[0]["reached"] == 100.0
+    assert rows[0]["method"] == "a" and rows[0]["seeds"] == [50.0, 100.0]
+    assert (rows[0]["value"], rows[0]["held"], rows[0]["y"]) == (75.0, 100.0, 75.0)
+    none = best_rows({"a": {0: one, 1: {"x": [[0] * 4], "y": [[1] * 4]}}},
+                     hold="x", of="y", levels=(0.5,), resamples=5)  # fmt: skip
+    assert math.isnan(none[0]["value"])  # one seed doesn't reach the level
 
 
 def test_the_best_of_many_equals_is_not_flattered():
