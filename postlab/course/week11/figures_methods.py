@@ -129,8 +129,8 @@ def plot_dual(frame: pd.DataFrame) -> Figure:
     over = sum(reached > level + 5 for level, reached in ends)
     return headline(
         fig,
-        f"{over} of {len(ends)} runs end more than 5 points above their safety level, and {moving} of"
-        " the multipliers are still moving: this is overshoot",
+        f"{over} of {len(ends)} runs end more than 5 points above their safety level, and {moving}"
+        " of the multipliers are still moving: this is overshoot",
     )
 
 
