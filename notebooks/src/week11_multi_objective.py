@@ -470,7 +470,7 @@ plot_dual(dual_rows(recorded, seeds))
 # %% [markdown]
 # No. Asked for 60%, 70% or 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At 50%, the three seeds reached 91%, 69% and 26%. From 90% on, every run meets its level, but there is little room left to overshoot. Honesty, which was held to the same levels, is at 100% on every run.
 #
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. After 24 steps, many of ours are still moving, so this record can't tell you how well a converged multiplier holds a level. **What would settle it:** the same runs with a smaller rate and many more steps (say ten times as many), until either the multiplier is flat and the measured share equals the level, or the multiplier is 0 and the level is met without it; three seeds, measured on held-out prompts. A second constraint on facts belongs in that run. We haven't run it.
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps, so this record can't tell you how well a converged multiplier holds a level. **What would settle it:** the same runs with a smaller rate and many more steps (say ten times as many), until either the multiplier is flat and the measured share equals the level, or the multiplier is 0 and the level is met without it; three seeds, measured on held-out prompts. A second constraint on facts belongs in that run. We haven't run it.
 
 # %% [markdown]
 # <a id="which" name="which"></a>
@@ -480,7 +480,7 @@ plot_dual(dual_rows(recorded, seeds))
 #
 # With four axes and this many policies, picking the best one by its scores and then quoting those scores would flatter every method, and most of all the soups. So each seed chooses its policy on one half of the prompts, and we measure it on the other half. At each safety level, it chooses the policy whose *weakest* metric among helpfulness, honesty and facts is best.
 #
-# Three references are in the figure as well. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, the best of 16 samples from that SFT stage. *The DPO stage* is the policy you made in week 5, whose pairs were labelled by the truth and not by our three judges.
+# Three references are in the figure as well. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one, of the kind you made in week 5, whose pairs were labelled by the truth and not by our three judges.
 
 # %% tags=["aside"]
 import numpy as np
@@ -522,11 +522,11 @@ from postlab.course.week11 import plot_front
 plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
 
 # %% [markdown]
-# **Which method?** None leads on every seed. In balance, multipliers (74%, 76% and 44% by seed), soups (63–65%) and targeted RLHF (57–74%) are close, and all the intervals overlap. What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest and loses most on its third seed, in facts.
+# **Which method?** None leads on every seed. The black ticks in the lower half are the weakest metric of each seed's most balanced policy: multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
 #
-# **Where?** Up to about 70% safety it hardly matters which method you use. Above that, mixed pairs fall behind: asked for 80%, the weakest of their other three metrics is 43% (61%, 41% and 28% by seed), while soups have 62–65%. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
 #
-# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26, and a new weighting costs nothing but its measurement (all 33 took 67 seconds). Targeted RLHF is cheap because its seven policies are seven moments of one run. The larger cost is in the dots: every method gives up 30 points or more on at least one metric.
+# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26, and a new weighting costs nothing but its measurement (all 33 took 67 seconds). Targeted RLHF is cheap because its seven policies are seven moments of one run. The larger cost is in the dots: even in its most balanced policy, every method has at least one metric of 67% or less.
 #
 # **The best recorded policy is the DPO stage**: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with best of 16 (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The oracle can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is one policy. The eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on every one of the four metrics.)
 #
@@ -903,7 +903,7 @@ if not findings:
 # %% [markdown]
 # If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
 #
-# Here are all four metrics of the recorded runs, by level (means over seeds):
+# Here are the metrics of the recorded runs, by level (means over seeds):
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
@@ -946,7 +946,7 @@ pd.concat(parts).round(2)
 # %% [markdown]
 # On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
 #
-# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
+# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* meanwhile from 40–62% to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
@@ -978,7 +978,7 @@ frame.round(1)
 # - DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
 # - GRPO with 24 steps at 4e-4 hadn't settled. 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
 # - Multipliers with a rate of 1, or 0.25 with 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at level 80%.
-# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 7 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
+# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
 # - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
 #
 # What we haven't tried: multipliers that run until they converge, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.

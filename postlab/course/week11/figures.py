@@ -95,11 +95,11 @@ def _front_title(levels: pd.DataFrame, balanced: pd.DataFrame) -> str:
     if leaders:
         who = f"First on every seed: {', '.join(leaders)}"
     ours = balanced[balanced["method"].isin(METHODS)]["value"]
-    said = f"{who}. Their most balanced policies keep all four metrics at {ours.min():.0f}"
+    said = f"{who}. In balance, the weakest of four metrics is at {ours.min():.0f}"
     said += f"\N{EN DASH}{ours.max():.0f}%"
     others = balanced[~balanced["method"].isin(METHODS)].nlargest(1, "value")
     for row in others.itertuples():
-        said += f", {row.method} at {row.value:.0f}%"
+        said += f"; for {row.method}, at {row.value:.0f}%"
     return said
 
 

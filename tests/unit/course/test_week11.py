@@ -215,7 +215,7 @@ def front_frames(second_seed: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_a_front_says_who_leads_on_every_seed_and_what_is_better_than_all():
     fig = plot_front(*front_frames(second_seed=65.0))
     assert title(fig).startswith("No method leads on every seed at any safety level.")
-    assert "at 58\N{EN DASH}64%, the DPO stage at 97%" in title(fig)
+    assert "at 58\N{EN DASH}64%; for the DPO stage, at 97%" in title(fig)
     top, bottom = fig.axes
     assert [text.get_text() for text in top.texts] == ["the DPO stage"]
     assert [text.get_text() for text in bottom.texts] == ["20 s"] * 3
