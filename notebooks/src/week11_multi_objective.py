@@ -260,6 +260,8 @@ pd.Series(
 ).to_frame("replies about facts")
 
 # %% [markdown]
+# Not one reply is right. Many say 'I do not know', and the others refuse to help, although no chosen reply in its pairs refuses a question about facts.
+#
 # In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model lost its right answers all the same. Whenever you read 'honesty 100%' below, look for the facts beside it.
 #
 # Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
@@ -662,7 +664,7 @@ firsts = {
 pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Without facts, the soups come first on all three seeds as measured. With facts, they don't. Here are the four axes with their intervals:
+# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two, and on one when measured on held-back prompts. Here are the four axes with their intervals:
 
 # %% tags=["aside"]
 from postlab.course.week11 import plot_volumes
@@ -695,7 +697,7 @@ for where, who in said.items():
 table.sort_index().round(2)
 
 # %% [markdown]
-# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that says only that 33 policies cover more than seven of the same kind.) Multipliers are the closest. As measured, soups and multipliers can't be told apart on seeds 0 and 1, and soups are ahead by 0.30 on seed 2, where the multiplier runs lost most of their facts. Measured on held-back prompts, multipliers are ahead on seed 0 (by 0.12), the comparison is inconclusive on seed 1, and soups are ahead on seed 2 (by 0.20). So there is no winner, and the soups' lead on three axes came from the axis that was missing.
+# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that says only that 33 policies cover more than seven of the same kind.) Multipliers are the closest. As measured, soups and multipliers can't be told apart on seeds 0 and 1, and soups are ahead by 0.30 on seed 2, where the multiplier runs lost most of their facts. Measured on held-back prompts, multipliers are ahead on seed 0 (by 0.12), the interval just touches 0 on seed 1 (a difference of 0.07), and soups are ahead on seed 2 (by 0.20). So there is no winner, and the soups' lead on three axes came from the axis that was missing.
 #
 # Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
 
