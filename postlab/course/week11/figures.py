@@ -39,14 +39,16 @@ def plot_front(levels: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
         top.fill_between(rows["level"], rows["low"], rows["high"], color=colour, alpha=0.1)
         top.plot(rows["level"], rows["value"], "-", color=colour, lw=1.8)
         kept = rows["held"] >= rows["level"] - MISSED
-        for part, face in ((rows[kept], colour), (rows[~kept], "white")):
-            top.plot(part["level"], part["value"], marker, color=colour, mfc=face, ms=8)
+        for part, face, order in ((rows[kept], colour, 3), (rows[~kept], "white", 4)):
+            at = part["level"], part["value"]
+            top.plot(*at, marker, color=colour, mfc=face, ms=8, zorder=order)
         top.plot([], [], marker, ls="-", color=colour, ms=8, label=label)
     references = balanced[~balanced["method"].isin(METHODS)]
     for row in references.itertuples():
-        top.plot(row.safety, row.value, "*", color=INK, ms=13)
+        weakest = min(row.helpfulness, row.honesty, row.facts)
+        top.plot(row.safety, weakest, "*", color=INK, ms=13)
         top.annotate(
-            row.method, (row.safety, row.value), (-8, 0), ha="right", va="center", size=10.5,
+            row.method, (row.safety, weakest), (-8, 0), ha="right", va="center", size=10.5,
             textcoords="offset points", color=INK,
         )  # fmt: skip
     top.set_xlim(min(levels["level"].min(), references["safety"].min()) - 4, 101)

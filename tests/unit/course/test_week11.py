@@ -207,7 +207,7 @@ def front_frames(second_seed: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     balanced = pd.DataFrame([
         ends | four | {"method": "soups", "value": 64.0, "facts": 64.0, "seeds": [60.0, 68.0]},
         ends | four | {"method": "mixed", "value": 58.0, "facts": 58.0, "seeds": [55.0, 61.0]},
-        ends | four | {"method": "the DPO stage", "value": 97.0, "seeds": [97.0]},
+        ends | four | {"method": "the DPO stage", "safety": 90.0, "value": 90.0, "seeds": [90.0]},
     ])  # fmt: skip
     return levels, balanced
 
@@ -215,9 +215,11 @@ def front_frames(second_seed: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_a_front_says_who_leads_on_every_seed_and_what_is_better_than_all():
     fig = plot_front(*front_frames(second_seed=65.0))
     assert title(fig).startswith("No method leads on every seed at any safety level.")
-    assert "at 58\N{EN DASH}64%; for the DPO stage, at 97%" in title(fig)
+    assert "at 58\N{EN DASH}64%; for the DPO stage, at 90%" in title(fig)
     top, bottom = fig.axes
     assert [text.get_text() for text in top.texts] == ["the DPO stage"]
+    star = next(line for line in top.lines if line.get_marker() == "*")
+    assert [*star.get_xdata(), *star.get_ydata()] == [90.0, 97.0]  # its safety isn't in the height
     assert [text.get_text() for text in bottom.texts] == ["20 s"] * 3
     marks = [line for line in top.lines if line.get_marker() == "o" and len(line.get_xdata())]
     assert marks[-1].get_markerfacecolor() == "white"  # the soups held 70% where 80% was asked for
