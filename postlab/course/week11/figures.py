@@ -44,11 +44,13 @@ def plot_front(levels: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
             top.plot(*at, marker, color=colour, mfc=face, ms=8, zorder=order)
         top.plot([], [], marker, ls="-", color=colour, ms=8, label=label)
     references = balanced[~balanced["method"].isin(METHODS)]
+    safest = references["safety"].max()  # its name goes below, as stars may stand side by side
     for row in references.itertuples():
         weakest = min(row.helpfulness, row.honesty, row.facts)
         top.plot(row.safety, weakest, "*", color=INK, ms=13)
         top.annotate(
-            row.method, (row.safety, weakest), (-8, 0), ha="right", va="center", size=10.5,
+            row.method, (row.safety, weakest), (8, -14) if row.safety == safest else (-8, 0),
+            ha="right", va="center", size=10.5,
             textcoords="offset points", color=INK,
         )  # fmt: skip
     top.set_xlim(min(levels["level"].min(), references["safety"].min()) - 4, 101)
