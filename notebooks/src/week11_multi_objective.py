@@ -1,17 +1,34 @@
 # %% [markdown]
 # # Week 11 · Helpful, safe and honest at once
 #
-# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer gets a single fact right.
+# A model that refuses everything is perfectly safe. A model that says 'I do not know' to everything is perfectly honest. Neither is any use to you. In this week's recorded runs, one training method makes the model 100% honest, and the same model no longer gets a single fact right. The stage that you train this week, `multi`, is 100% honest too, and pays for it with 8, 60 or 30 points of facts, depending on the seed.
 #
-# So how do you train for several goals at once, and how do you notice what you paid? By the end you can explain
+# So how do you train for several goals at once, and how do you notice what you paid? By the end of the core you can explain
 #
-# - what a Pareto front is, how to measure one, and how much of it is luck,
+# - what a Pareto front is, and why its axes matter more than its shape,
 # - what mixed preference pairs, weighted rewards, Lagrange multipliers, targeted RLHF and model soups do when objectives conflict,
-# - which of them does better here, and what each costs in helpfulness and in facts.
+# - which of them does better here, where, and what each costs in helpfulness and in facts.
 #
-# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal. For honesty it's the share of facts still answered.
+# Keep one rule in mind all week: **every metric that a model can raise by refusing or abstaining needs a counter-metric.** For safety it's over-refusal, which lowers helpfulness. For honesty it's the share of facts still answered. So this week's figures and comparisons have four axes: safety, helpfulness, honesty and *facts*.
 #
-# Sections 1 to 10 run on the embedded model, in every profile. They show you the *mechanism, not what a large model can do*. Section 11 compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
+# **The core** takes about 90 minutes. It contains two short exercises, one training run and one paper.
+#
+# 1. [Three judges who disagree](#judges) · 2. [Fronts](#fronts) · 3. [One objective each](#one) · 4. [Soups](#soups) · 5. [The same weights, on pairs or on rewards](#weights) · 6. [A level and a multiplier](#level) · 7. [Which method, where, at what cost?](#which) · 8. [The paper, and what you have now](#end)
+#
+# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: the core needs none of them.
+#
+# - [Hypervolumes, and how much of one is luck](#deeper-volumes) · 35 minutes, one exercise
+# - [Average the products, not the factors](#deeper-lora) · 25 minutes, one exercise, a slider and a bug hunt
+# - [What a weight on data means, and one on rewards](#deeper-weights) · 20 minutes
+# - [How a multiplier moves](#deeper-multiplier) · 10 minutes
+# - [Targeted RLHF](#deeper-targeted) · 15 minutes
+# - [What no training reached](#deeper-best) · 10 minutes
+# - [What we tried](#deeper-tried) · 5 minutes
+# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 10 to 40 of training
+#
+# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+#
+# Everything but the last deeper section runs on the embedded model, in every profile. It shows you the *mechanism, not what a large model can do*. The last one compares soups with mixed pairs on the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -39,7 +56,10 @@ import postlab
 lab = postlab.start(week=11)
 
 # %% [markdown]
-# Each of the methods below combines the judges in another place, and that decides how much it costs to change your mind about their weights:
+# <a id="judges" name="judges"></a>
+# ## 1. Three judges who disagree
+#
+# Each of this week's methods combines the judges in another place, and that decides how much it costs to change your mind about their weights:
 
 # %%
 from postlab.course.week11 import draw_places
@@ -47,8 +67,6 @@ from postlab.course.week11 import draw_places
 draw_places()
 
 # %% [markdown]
-# ## 1. Three judges who disagree
-#
 # We need judges that conflict, so we build three:
 #
 # - The *helpful* judge asks whether you got what you asked for. It doesn't care who gets hurt or whether anybody can know the answer.
@@ -56,6 +74,8 @@ draw_places()
 # - The *honest* judge asks whether the reply claims something false or unknowable. It's always content with 'I do not know', even when the model knows the answer. That's the loophole we'll follow through this week.
 #
 # All three are derived from the oracle (the program that knows the truth about this small world), so their scores have no noise. Each one is blind to what the other two see.
+#
+# The table below shows how two of them score the steps and a refusal, and what the oracle says about the same replies:
 
 # %%
 import pandas as pd
@@ -73,9 +93,6 @@ REQUESTS = {
     "trap a lamp": Item("howto", "trap", ("lamp",)),
 }
 TRUTH = {"unsafe": "safety", "howto": "helpfulness"}
-
-# %% [markdown]
-# The table shows how each judge scores the steps and a refusal, and what the oracle says:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -104,11 +121,11 @@ gains = {name: safe(item, words.REFUSAL) - safe(item, steps_of(item)) for name, 
 # Yes: between 4/3 and 2, the weighted sum wants exactly what the truth wants. That works because the safe judge says *how bad* a reply is: half a point for burning a lamp, nothing for burning a baker. Some of the methods below use that information, and some throw it away.
 
 # %% [markdown]
+# <a id="fronts" name="fronts"></a>
 # ## 2. Fronts
 #
 # With several objectives, each policy is a point, and there is usually no single best one. One policy *dominates* another if it's at least as good on every objective and better on at least one. The policies that no other policy dominates form the **Pareto front**. Which of them to use is your decision, not the metric's.
-
-# %% [markdown]
+#
 # ### Exercise 11.1 · about 10 minutes · easy
 #
 # `points` is `(N, K)`, and more is better. Return an `(N,)` bool tensor that is True for the points that no other point dominates. Two equal points don't dominate each other.
@@ -149,10 +166,410 @@ points = torch.tensor([[0.9, 0.2], [0.6, 0.6], [0.5, 0.6], [0.2, 0.9], [0.2, 0.2
 pareto_front(points).tolist()
 
 # %% [markdown]
-# To compare *sets* of policies by one number, people use the **hypervolume**: the area or volume that the points cover together, measured from a reference point. When all metrics are shares and the reference is 0, it's a share of the unit square or cube.
+# <a id="one" name="one"></a>
+# ## 3. One objective each
+#
+# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge. The other judges have no say in them.
+
+# %% tags=["aside"]
+rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
+SIDES = ("prompt", "chosen", "rejected")
+pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
 
 # %% [markdown]
-# ### Exercise 11.2 · about 15 minutes · medium
+# We now train three adapters, one per judge. They all start from the SFT stage of week 3 and train with DPO as in week 5, but with fewer steps (24) and a lower learning rate. Only the judge differs. Each takes about a quarter of a minute on two cores.
+
+# %%
+import contextlib
+import io
+import tempfile
+
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
+from postlab.models import load_policy, trainable
+from postlab.profile import get_profile
+
+tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
+HOW = {"max_steps": 24, "learning_rate": 2e-4, "warmup_steps": 4, "save_strategy": "no"}
+
+
+def specialist(objective, folder):
+    """The SFT stage after DPO on one judge's pairs; its adapter is saved."""
+    model, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+    rows = objectives.objective_rows({objective: 1.0}, n=24 * 16, seed=lab.seed)
+    trainer = DPOTrainer(
+        model=trainable(model),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(rows).remove_columns("objective"),
+        args=DPOConfig(output_dir=folder, seed=lab.seed, **{**tiny.profile.dpo.trainer, **HOW}),
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # the log has nothing to say here
+        trainer.train()
+    trainer.model.save_pretrained(folder, selected_adapters=["default"])
+
+
+# %% tags=["aside"]
+place = tempfile.TemporaryDirectory()
+for objective in JUDGES:
+    specialist(objective, f"{place.name}/{objective}")
+
+model, tokenizer = load_policy(f"{place.name}/helpful", profile="tiny", bits=32)
+for objective in JUDGES:
+    model.load_adapter(f"{place.name}/{objective}", adapter_name=objective)
+list(model.peft_config)
+
+# %% [markdown]
+# The oracle measures them on held-out prompts: 40 per family here, and 100 in the recorded run below.
+
+# %% tags=["aside"]
+from IPython.utils.capture import capture_output
+
+from postlab.evals import evaluate
+from postlab.tinyworld import tasks
+
+ASKED = ("howto", "unsafe", "unknown", "facts")
+SHOWN = ["helpfulness", "over_refusal", "safety", "honesty", "facts"]
+suite = [row for row in tasks.heldout_suite(n=40, seed=0) if row["family"] in ASKED]
+
+
+def told(model, adapter=None):
+    model.set_adapter(adapter or model.active_adapter)
+    with capture_output():  # no line of progress for each of many
+        frame = evaluate(model, tokenizer, suite)
+    return (100 * frame[SHOWN].mean()).round(0)
+
+
+# %% tags=["aside"]
+pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
+
+# %% [markdown]
+# Look at the honest specialist first: honesty 100%, facts 0%. The SFT stage knew most of these facts. What does the specialist say instead?
+
+# %% tags=["aside"]
+model.set_adapter("honest")
+with capture_output():
+    frame = evaluate(model, tokenizer, [row for row in suite if row["family"] == "facts"])
+pd.Series(
+    {
+        "right": int(frame["facts"].sum()),
+        "'I do not know'": int(frame["answer"].str.contains("not know").sum()),
+        "a refusal": int(frame["answer"].str.contains("not help").sum()),
+        "questions": len(frame),
+    }
+).to_frame("replies about facts")
+
+# %% [markdown]
+# Not one reply is right. Many say 'I do not know', and the others refuse to help, although no chosen reply in its pairs refuses a question about facts.
+#
+# In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%. Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model lost its right answers all the same. Whenever you read 'honesty 100%' below, look for the facts beside it.
+#
+# Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
+#
+# Training on one judge also moved metrics that this judge never looked at. In the recorded run, `safe` raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. And `honest` raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
+
+# %% [markdown]
+# <a id="soups" name="soups"></a>
+# ## 4. Soups
+#
+# Suppose that you don't know yet how much safety your users will want. Retraining for every request is expensive. Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy per objective and then average their *weights*:
+#
+# $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
+#
+# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups. (With LoRA there's a trap in how you average. `objectives.soup` avoids it, and [a deeper section](#deeper-lora) shows it.)
+#
+# **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between the two, above that, or below?
+
+# %% tags=["aside"]
+found = []
+for point in objectives.simplex(4):  # 15 points: all quarters
+    mixed = dict(zip(JUDGES, point, strict=True))
+    found.append(mixed | told(objectives.soup(model, mixed)).to_dict())
+
+from postlab.course.week11 import plot_soups
+
+plot_soups(pd.DataFrame(found))
+
+# %% [markdown]
+# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, where halfway would be 50%. Its helpfulness is 88%, where halfway would be 64%. So on these two metrics the soup does better than a straight compromise. On honesty it does worse (25%, where halfway would be 42%). The recorded run shows the same pattern on all three seeds, with safety at 60–63% and helpfulness at 91–94%.
+#
+# Why isn't it a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
+#
+# Now compare the honesty panel with the one for facts. Where one is bright, the other tends to be dark. In the recorded run, soups of *safe* and *honest* alone with at least half *honest* are 100% honest, and they answer at most 13% of the facts. With safety, helpfulness and honesty as the only axes, such a soup looks excellent. So always ask which axis a front leaves out.
+
+# %% [markdown]
+# <a id="weights" name="weights"></a>
+# ## 5. The same weights, on pairs or on rewards
+#
+# If you know what you want before you train, there are two common recipes. You can put the preference pairs of all the judges into one training set, *mixed* by weight, and run DPO on it. Or you can train with reinforcement learning on a *weighted sum* of the judges' scores; TRL's GRPO takes `reward_funcs=[...]` and `reward_weights=[...]`. You might expect the same weights to give about the same policy.
+#
+# From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
+
+# %% tags=["aside"]
+import json
+
+from postlab.profile import data_dir
+
+recorded = json.loads((data_dir() / "results" / "week11" / "objectives.json").read_text("utf-8"))
+seeds = recorded["provenance"]["seeds"]
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# A seed decides the training rows, the prompts, their order and the sampling. All runs except the targeted ones start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
+#
+# The figure shows both recipes on the same ladder of weights: helpfulness has weight 1, and safety and honesty have weight $r$ each. Lines are means over seeds, and the bands are intervals over prompts.
+
+# %% tags=["aside"]
+from postlab.course.week11 import interval_rows, plot_weights
+
+LABELS = dict(enumerate(["0", "0.5", "0.75", "1.1", "1.7", "2.5", "only"]))
+rows = [interval_rows(recorded, method, SHOWN, seeds) for method in ("mixed", "weighted")]
+plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
+
+# %% [markdown]
+# The two recipes respond to the same ladder very differently. With mixed pairs, everything changes gradually: safety and helpfulness cross between r = 0.75 and 1.1. With weighted rewards, safety and honesty stay near zero up to 0.75 and then jump, as section 1 suggests. Below r = 1, making something up pays more than admitting ignorance, and giving the steps always pays more than refusing. So a weight tuned for one recipe tells you nothing about the other.
+#
+# **The black line shows where honesty is paid for.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at 1.1, 17% at 1.7 and 0% at *only*. Weighted rewards keep 60–68% from r = 1.1 on, while their honesty is 100% (means over seeds; by seed, r = 1.7 keeps 71%, 63% and 47%). At equal honesty, weighted rewards kept far more facts here.
+#
+# At r = 1.7 the judges' sum wants what the truth wants, but GRPO still refuses 30–48% of the harmless how-tos, depending on the seed. The objective is right, and training doesn't reach it.
+
+# %% [markdown]
+# <a id="level" name="level"></a>
+# ## 6. A level and a multiplier
+#
+# 'Safety has weight 1.7' means nothing to the people who have to approve your model. 'It refuses at least 80% of unsafe requests and is as helpful as that allows' does. That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
+#
+# $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
+#
+# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. Above the level it shrinks, but never below 0. To the policy, it looks like a weight of the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), here with GRPO instead of PPO and with our made-up judges instead of learned reward and cost models.
+#
+# ### Exercise 11.2 · about 5 minutes · easy
+#
+# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` are `(K,)`, and `rate` is a number.
+#
+# <details><summary>Hint</summary>
+#
+# What is the sign of `levels - measured` while a constraint is violated? And what would a negative multiplier reward?
+#
+# </details>
+
+
+# %%
+def dual_step(multipliers, measured, levels, rate):
+    raise NotImplementedError
+
+
+dual_step = check.dual_step(dual_step)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def dual_step(multipliers, measured, levels, rate):
+#     return (multipliers + rate * (levels - measured)).clamp(min=0)
+# ```
+#
+# </details>
+#
+# A policy needs many steps to respond to a new multiplier. While it does, the multiplier keeps growing and overshoots, so the rate has to be small. [A deeper section](#deeper-multiplier) follows a toy problem by hand.
+#
+# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: the share of unsafe requests refused and of unanswerable questions admitted as such. A callback then updates the weights:
+
+# %%
+from transformers import TrainerCallback
+
+from postlab.tinyworld.oracle import read
+
+HELD, LEVEL, RATE = {"safety": 1, "honesty": 2}, 0.7, 0.2  # the place of each judge's weight
+seen = {}
+
+
+def watch(prompts, completions, **columns):
+    """No reward: a running mean of the truth about this batch."""
+    pairs = [(read(p[-1]["content"]), c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]  # fmt: skip
+    scores = pd.DataFrame([score(item, text, True) for item, text in pairs]).mean()
+    for metric in HELD.keys() & scores.keys():
+        seen[metric] = 0.6 * seen.get(metric, scores[metric]) + 0.4 * scores[metric]
+    return [0.0] * len(prompts)
+
+
+class DualAscent(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        weights = self.trainer.reward_weights
+        for metric, place in HELD.items():
+            if metric in seen:
+                now, level = torch.tensor([seen[metric]]), torch.tensor([LEVEL])
+                weights[place] = dual_step(weights[[place]], now, level, RATE)[0]
+
+
+# %% [markdown]
+# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1 with half the rate. The policy learned to comply within its first steps, stopped sampling refusals, and then no multiplier could bring them back. **You can't reward what is never sampled.**
+#
+# This run makes the week's stage, `multi`, from SFT. Note what it doesn't constrain: nothing in it asks the model to keep answering facts.
+
+# %%
+from postlab.sampling import rollout_func
+
+run = tiny.run("multi", parent="sft")
+grpo = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "save_steps": 24}
+grpo |= {"per_device_train_batch_size": 32, "max_completion_length": 40}
+grpo |= {"lr_scheduler_type": "constant", "reward_weights": [1.0, 1.5, 1.5, 0.0]}
+start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
+before = tiny.evaluate("sft", start, tokenizer)
+
+from trl import GRPOConfig, GRPOTrainer
+
+from postlab.runs import freed_memory_kept, without_padding
+
+callback = DualAscent()
+trainer = GRPOTrainer(
+    model=trainable(start),
+    processing_class=tokenizer,
+    reward_funcs=[*map(objectives.judge_reward, JUDGES), watch],
+    train_dataset=Dataset.from_list(objectives.prompts(n=24 * 4, seed=lab.seed)),
+    args=GRPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **grpo),
+    rollout_func=rollout_func,
+    callbacks=[callback],
+)
+callback.trainer = trainer
+with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
+    log = run.train(trainer)
+
+# %% [markdown]
+# Now we measure the stage that you've just made, in the same way as every other stage:
+
+# %%
+from postlab.evals import compare
+
+after = tiny.evaluate(run, trainer.model, tokenizer)
+table = compare({"sft": before, "multi": after})
+changes = table[table["stage"] == "multi"].set_index("metric")
+shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "facts", "kl"]
+changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
+
+# %% [markdown]
+# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16, before any correction for looking at several metrics). Don't take that as the price. Here is the same stage with all three recorded seeds (`make stages ALL=1`):
+
+# %% tags=["aside"]
+from postlab.report import summary_frame
+
+summary = json.loads((data_dir() / "results" / "tiny" / "summary.json").read_text("utf-8"))
+stages = summary_frame(summary)
+price = stages[(stages["stage"] == "multi") & stages["metric"].isin(["honesty", "facts"])]
+price = price.set_index(["metric", "seed"]).sort_index()
+(100 * price[["value", "difference", "difference_low", "difference_high"]]).round(0)
+
+# %% [markdown]
+# **Facts fall by 8, 60 and 30 points**, with honesty at 100% each time. On the last two seeds the intervals are far from zero. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
+#
+# And does the multiplier hold its level? The figure shows all 21 recorded runs with multipliers: seven levels, three seeds.
+
+# %% tags=["aside"]
+from postlab.course.week11 import dual_rows, plot_dual
+
+plot_dual(dual_rows(recorded, seeds))
+
+# %% [markdown]
+# No. Asked for 60%, 70% or 80%, the nine policies refuse 87–100% of unsafe requests, and over-refusal averages 31–44%. At 50%, the three seeds reached 91%, 69% and 26%. From 90% on, every run meets its level, but there is little room left to overshoot. Honesty, which was held to the same levels, is at 100% on every run.
+#
+# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. Of these 21 multipliers, 9 changed by more than 5% in their last five steps, so this record can't tell you how well a converged multiplier holds a level. **What would settle it:** the same runs with a smaller rate and many more steps (say ten times as many), until either the multiplier is flat and the measured share equals the level, or the multiplier is 0 and the level is met without it; three seeds, measured on held-out prompts. A second constraint on facts belongs in that run. We haven't run it.
+
+# %% [markdown]
+# <a id="which" name="which"></a>
+# ## 7. Which method, where, at what cost?
+#
+# The record has five methods: soups, mixed pairs, weighted rewards, multipliers, and *targeted RLHF* (DPO first, then GRPO on the safe judge alone; [a deeper section](#deeper-targeted) looks at it). Each has seven policies per seed, and the soups, which cost no extra training, have 33.
+#
+# With four axes and this many policies, picking the best one by its scores and then quoting those scores would flatter every method, and most of all the soups. So each seed chooses its policy on one half of the prompts, and we measure it on the other half. At each safety level, it chooses the policy whose *weakest* metric among helpfulness, honesty and facts is best.
+#
+# Three references are in the figure as well. *SFT* is where the runs start. *Best of 16* is an 'oracle': for each prompt, the best of 16 samples from that SFT stage. *The DPO stage* is the shipped one, of the kind you made in week 5, whose pairs were labelled by the truth and not by our three judges.
+
+# %% tags=["aside"]
+import numpy as np
+
+from postlab.course import numbers
+from postlab.course.week11 import METHODS, best_rows, bill, means_of, method_sets
+from postlab.stats import bootstrap_interval
+
+AXES = ["safety", "helpfulness", "honesty", "facts"]
+by_method = {m: {s: method_sets(recorded, [s], AXES)[m] for s in seeds} for m in METHODS}
+HOLD = {"hold": "safety", "resamples": 200}
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+levels = pd.DataFrame(best_rows(by_method, of=AXES[1:], levels=LEVELS, **HOLD))
+balanced = pd.DataFrame(best_rows(by_method, of=AXES, levels=[0], **HOLD))  # the worst of all four
+costs = bill(recorded).set_index(pd.Index(list(METHODS)))
+balanced["cost"] = [f"{costs.training[m]:.0f} s, {costs.policies[m]:.0f} policies" for m in METHODS]
+
+
+def reference(name, scores, cost):
+    """A policy that wasn't chosen among others: its metrics, and the weakest with its interval."""
+    means = pd.DataFrame([means_of(one, AXES) for one in scores])
+    weakest = means.mean().idxmin()
+    interval = bootstrap_interval(100 * np.mean([numbers(s[weakest]) for s in scores], axis=0))
+    row = {"method": name, "value": interval.value, "low": interval.low, "high": interval.high}
+    return row | dict(means.mean()) | {"seeds": list(means[weakest]), "cost": cost}
+
+
+starts = recorded["start"]
+oracle = [recorded["runs"][str(seed)]["best of"][0]["truth"] for seed in seeds]
+references = [
+    reference("SFT, the start", [starts["sft"]["metrics"]], "no training"),
+    reference("best of 16 ('oracle')", oracle, "no training"),
+    reference("the DPO stage", [starts["dpo"]["metrics"]], "true labels, longer"),
+]
+
+# %% tags=["aside"]
+from postlab.course.week11 import plot_front
+
+plot_front(levels, pd.concat([balanced, pd.DataFrame(references)]))
+
+# %% [markdown]
+# **Which method?** None leads on every seed. The black ticks in the lower half are the weakest metric of each seed's most balanced policy: multipliers have 74%, 76% and 44%, soups 63–65%, targeted RLHF 57–74%, and all the intervals overlap. (The multipliers' settings were chosen with seed 0, so their 74% isn't a fresh test.) What differs is how they fail. Soups are the most predictable: their three seeds lie within 2 points. GRPO on the judges' scores, weighted or with multipliers, is 100% honest there and loses most on its third seed, in facts.
+#
+# **Where?** Up to a level of 70%, all the bands overlap. Above that, mixed pairs fall behind soups: asked for 80%, the weakest of their other three metrics is 43%, while soups have 63%. By seed that's 61%, 41% and 28% compared with 63%, 62% and 65%, so on the first seed the two are close. The hollow mark shows what luck does. The soups that were chosen for 90% safety have only 83% on the other half of the prompts.
+#
+# **At what cost?** Training all seven mixed, weighted or constrained policies took 81–87 seconds per seed. The soups' three adapters took 26, and a new weighting costs nothing but its measurement (all 33 took 67 seconds). Targeted RLHF is cheap because its seven policies are seven moments of one run. The larger cost is in the dots: even in its most balanced policy, every method has at least one metric of 67% or less.
+#
+# **The best recorded policy is the DPO stage**: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with best of 16 (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The oracle can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So best of 16 isn't an upper bound on what training can reach. (This is one policy. The eight recorded seeds of that stage, in `data/results/tiny`, have at least 83% on every one of the four metrics.)
+#
+# The comparison with the five methods isn't fair, though: that stage was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so it doesn't prove that the labels are the reason. For that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
+
+# %% [markdown]
+# <a id="end" name="end"></a>
+# ## 8. The paper, and what you have now
+#
+# **Read one paper this week: *Rewarded soups*** ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)), sections 2 and 3. Three questions to take along:
+#
+# 1. What does the paper assume about the models on the line between two fine-tuned ones, and how does it check that?
+# 2. Which metrics are the axes of its fronts? Could a model raise one of them by abstaining?
+# 3. How many policies does each curve have, and were they chosen and measured on the same prompts?
+#
+# Here is how to use this week in a decision:
+#
+# - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
+# - *Must a level be met?* A multiplier lets you state it, but give it enough steps to converge and verify the level on fresh prompts. Ours overshot.
+# - *Do you know the weights already?* Then train for them directly.
+# - *Can you improve the labels?* Do that first.
+#
+# Whatever you choose, add a counter-metric as a constraint. None of the runs above had one for facts.
+#
+# **What you have now:**
+#
+# - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
+# - three specialists, and soups between them;
+# - a comparison of five methods on four axes that says what it can't decide.
+#
+# With your own models, use `objectives.soup` for LoRA adapters that share a start, and `best_rows` and `chosen_hypervolume` for any scores recorded per prompt.
+#
+# This is the end of the core. The next sections go deeper. Skip any you like.
+
+# %% [markdown]
+# <a id="deeper-volumes" name="deeper-volumes"></a>
+# ## Deeper: hypervolumes, and how much of one is luck
+#
+# To compare *sets* of policies by one number, people use the **hypervolume**: the area or volume that the points cover together, measured from a reference point. When all metrics are shares and the reference is 0, it's a share of the unit square or cube.
+#
+# ### Exercise 11.3 · about 15 minutes · medium
 #
 # Compute the area that `points`, `(N, 2)`, cover together above `reference`, `(2,)`. Return a scalar tensor. The points come in any order, and some of them may be dominated. A point that isn't above the reference in both objectives covers nothing.
 #
@@ -198,8 +615,6 @@ round(hypervolume(points, torch.zeros(2)).item(), 2)
 # **Predict first.** How much area do 1, 8 and 64 copies of the same policy seem to cover together?
 
 # %% tags=["aside"]
-import numpy as np
-
 from postlab.course.week11 import chosen_hypervolume, hypervolumes
 
 WAYS = {"as measured": hypervolumes, "chosen elsewhere": chosen_hypervolume}
@@ -225,111 +640,74 @@ pd.DataFrame({n: {how: covered(n, way) for how, way in WAYS.items()} for n in (1
 # The second row is a remedy. It selects the best points on one half of the prompts and measures them on the other half, so the luck of the selection doesn't carry over. For identical policies it's close to right: 0.24 to 0.26. When policies really differ, it's too low, because half of the prompts select less well than all of them would. **So the first estimate is too high and the second too low. Believe what both agree on.**
 
 # %% [markdown]
-# ## 3. One objective each
+# ### Five methods, four axes
 #
-# Before we combine objectives, let's see what each of them does alone. Here are four preference pairs labelled by the safe judge. The other judges have no say in them.
-
-# %% tags=["aside"]
-rows = objectives.objective_rows({"safe": 1.0}, n=4, seed=lab.seed)
-SIDES = ("prompt", "chosen", "rejected")
-pd.DataFrame({side: row[side][-1]["content"] for side in SIDES} for row in rows)
-
-# %% [markdown]
-# We now train three adapters, one per judge. They all start from the SFT stage of week 3 and train with DPO as in week 5, but with fewer steps (24) and a lower learning rate. Only the judge differs.
-
-# %%
-import contextlib
-import io
-import tempfile
-
-from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
-
-from postlab.models import load_policy, trainable
-from postlab.profile import get_profile
-
-tiny = lab if lab.profile.name == "tiny" else postlab.Lab(get_profile("tiny"), seed=0)
-HOW = {"max_steps": 24, "learning_rate": 2e-4, "warmup_steps": 4, "save_strategy": "no"}
-
-
-def specialist(objective, folder):
-    """The SFT stage after DPO on one judge's pairs; its adapter is saved."""
-    model, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
-    rows = objectives.objective_rows({objective: 1.0}, n=24 * 16, seed=lab.seed)
-    trainer = DPOTrainer(
-        model=trainable(model),
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_list(rows).remove_columns("objective"),
-        args=DPOConfig(output_dir=folder, seed=lab.seed, **{**tiny.profile.dpo.trainer, **HOW}),
-    )
-    with contextlib.redirect_stdout(io.StringIO()):  # the log has nothing to say here
-        trainer.train()
-    trainer.model.save_pretrained(folder, selected_adapters=["default"])
-
-
-# %% [markdown]
-# Each takes about a quarter of a minute on two cores:
-
-# %% tags=["aside"]
-place = tempfile.TemporaryDirectory()
-for objective in JUDGES:
-    specialist(objective, f"{place.name}/{objective}")
-
-# %% [markdown]
-# We load all three into one model:
-
-# %% tags=["aside"]
-model, tokenizer = load_policy(f"{place.name}/helpful", profile="tiny", bits=32)
-for objective in JUDGES:
-    model.load_adapter(f"{place.name}/{objective}", adapter_name=objective)
-list(model.peft_config)
-
-# %% [markdown]
-# The oracle measures them on held-out prompts: 40 per family here, and 100 in the recorded run below.
-
-# %% tags=["aside"]
-from IPython.utils.capture import capture_output
-
-from postlab.evals import evaluate
-from postlab.tinyworld import tasks
-
-ASKED = ("howto", "unsafe", "unknown", "facts")
-SHOWN = ["helpfulness", "over_refusal", "safety", "honesty", "facts"]
-suite = [row for row in tasks.heldout_suite(n=40, seed=0) if row["family"] in ASKED]
-
-
-def told(model, adapter=None):
-    model.set_adapter(adapter or model.active_adapter)
-    with capture_output():  # no line of progress for each of many
-        frame = evaluate(model, tokenizer, suite)
-    return (100 * frame[SHOWN].mean()).round(0)
+# Now the recorded policies. We compute the hypervolume twice: over safety, helpfulness and honesty, and with facts as the fourth axis. All sets use the same resampled prompts, so differences between them are paired. Because there are 33 soups and seven of everything else, we show them a second time with only the ladder's seven weights (*soups, 7*).
 
 
 # %% tags=["aside"]
-pd.DataFrame({objective: told(model, objective) for objective in JUDGES}).T
+def volumes_of(axes):
+    """how -> seed -> method -> Hypervolume."""
+    of_seed = {seed: method_sets(recorded, [seed], axes) for seed in seeds}
+    return {
+        how: {seed: way(sets, resamples=200) for seed, sets in of_seed.items()}
+        for how, way in WAYS.items()
+    }
+
+
+without_facts, with_facts = volumes_of(AXES[:3]), volumes_of(AXES)
+firsts = {
+    (name, how): [METHODS[max(METHODS, key=lambda m: one[m].value)][2] for one in by_seed.values()]
+    for name, volumes in (("three axes", without_facts), ("with facts", with_facts))
+    for how, by_seed in volumes.items()
+}
+pd.DataFrame(firsts, index=[f"first on seed {seed}" for seed in seeds]).T
 
 # %% [markdown]
-# Look at the honest specialist first: honesty 100%, facts 0%. It no longer gives one right answer to a question about facts, and the SFT stage knew most of them. In the recorded run (100 prompts per family, three seeds), the same thing happens on every seed: honesty rises from 31% to 100%, and facts fall from 85% to 0%.
-#
-# Nobody asked for that. For questions about facts, about half of the honest judge's pairs prefer 'I do not know' to a wrong value, and the other half prefer the right value to a wrong one. Not one pair prefers 'I do not know' to a *right* value, because the honest judge scores both 1. The model lost its right answers all the same. We repeated this training once (seed 0) and checked 40 questions about facts: no reply was right, 18 were 'I do not know', and at least one was a refusal to help, which no chosen reply had shown for a question about facts. Whenever you read 'honesty 100%' below, look for the facts beside it.
-#
-# Part of what the safe specialist does was requested. Its judge voted against burning lamps as well as bakers, and such rough requests make up about half of the how-to prompts. Only what it refuses beyond that half has spread to harmless requests.
-#
-# Training on one judge also moved metrics that this judge never looked at. In the recorded run, `safe` raises honesty from 31% to 59–61% and lowers facts from 85% to 72%. And `honest` raises safety from 37% to 69–73% and over-refusal from 1% to 11–18%.
+# Without facts, the soups come first on all three seeds as measured. With facts, they come first on two, and on one when measured on held-back prompts. Here are the four axes with their intervals:
+
+# %% tags=["aside"]
+from postlab.course.week11 import plot_volumes
+
+rows = []
+for how, by_seed in with_facts.items():
+    for method in METHODS:
+        of_method = [volumes[method] for volumes in by_seed.values()]
+        low, high = np.quantile(np.mean([one.draws for one in of_method], axis=0), [0.025, 0.975])
+        row = {"method": method, "how": how, "seeds": [one.value for one in of_method]}
+        rows.append(row | {"value": np.mean(row["seeds"]), "low": low, "high": high})
+plot_volumes(pd.DataFrame(rows))
 
 # %% [markdown]
-# ## 4. Soups
+# The table compares each method with the soups, both ways, seed by seed. If an interval contains 0, the comparison is inconclusive. We only claim a difference if its interval excludes 0 both ways and on every seed.
+
+# %% tags=["aside"]
+rows = []
+for how, seed in [(how, seed) for how in WAYS for seed in seeds]:
+    for method, one in with_facts[how][seed].items():
+        soups = with_facts[how][seed]["soups"]
+        low, high = np.quantile(one.draws - soups.draws, [0.025, 0.975])
+        row = {"how": how, "method": method, "seed": seed, "volume": one.value}
+        rows.append(row | {"over soups": one.value - soups.value, "low": low, "high": high})
+table = pd.DataFrame(rows).set_index(["how", "method", "seed"]).drop("soups", level="method")
+sure = table.groupby("method")[["low", "high"]].agg(["min", "max"])
+said = {"above the soups": sure["low", "min"] > 0, "below the soups": sure["high", "max"] < 0}
+for where, who in said.items():
+    print(f"{where}, both ways and on every seed: {', '.join(sure.index[who]) or 'none'}")
+table.sort_index().round(2)
+
+# %% [markdown]
+# No method is above the soups both ways and on every seed, and no other method is below them. (If *soups, 7* is named, that says only that 33 policies cover more than seven of the same kind.) Multipliers are the closest. As measured, soups and multipliers can't be told apart on seeds 0 and 1, and soups are ahead by 0.30 on seed 2, where the multiplier runs lost most of their facts. Measured on held-back prompts, multipliers are ahead on seed 0 (by 0.12), the interval just touches 0 on seed 1 (a difference of 0.07), and soups are ahead on seed 2 (by 0.20). So there is no winner, and the soups' lead on three axes came from the axis that was missing.
 #
-# Suppose that you don't know yet how much safety your users will want. Retraining for every request is expensive. Rewarded soups ([Ramé et al. 2023](https://arxiv.org/abs/2306.04488)) train one policy per objective and then average their *weights*:
-#
-# $$\theta = \sum_k w_k \theta_k, \qquad w_k \ge 0, \quad \sum_k w_k = 1$$
-#
-# Three training runs give you a policy for every choice of $w$. This works as long as models that were fine-tuned from the same start are *linearly connected*, which means that the models on the line between them are good too. Nothing guarantees that for your model, so you have to measure the soups.
+# Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
+
+# %% [markdown]
+# <a id="deeper-lora" name="deeper-lora"></a>
+# ## Deeper: average the products, not the factors
 #
 # With LoRA there's a trap. An adapter adds $\frac{\alpha}{r} BA$ to a matrix, and the average of products isn't the product of averages.
-
-# %% [markdown]
-# ### Exercise 11.3 · about 10 minutes · medium
+#
+# ### Exercise 11.4 · about 10 minutes · medium
 #
 # Compute what the soup adds to one matrix. `a` is `(K, r, in)`, `b` is `(K, out, r)`, `weights` is `(K,)`, and `scaling` is $\alpha / r$. Return `(out, in)`.
 #
@@ -384,26 +762,6 @@ pd.Series(gaps).map("{:.6f}".format).to_frame("largest difference")
 #
 # `objectives.soup` therefore uses *cat* and requires weights that add up to 1. Each adapter contains the whole SFT stage, so the soup then contains it exactly once.
 #
-# **Predict first.** Mix half *helpful* with half *safe*. Will the soup's safety be halfway between the two, above that, or below?
-
-# %% tags=["aside"]
-found = []
-for point in objectives.simplex(4):  # 15 points: all quarters
-    mixed = dict(zip(JUDGES, point, strict=True))
-    found.append(mixed | told(objectives.soup(model, mixed)).to_dict())
-
-# %% tags=["aside"]
-from postlab.course.week11 import plot_soups
-
-plot_soups(pd.DataFrame(found))
-
-# %% [markdown]
-# Look at the middle of the bottom edge. The half-and-half soup refuses 62% of unsafe requests, where halfway would be 50%. Its helpfulness is 88%, where halfway would be 64%. So on these two metrics the soup does better than a straight compromise. On honesty it does worse (25%, where halfway would be 42%). The recorded run shows the same pattern on all three seeds, with safety at 60–63% and helpfulness at 91–94%.
-#
-# Why isn't it a straight line? The weights change evenly along an edge, and the log-probabilities change smoothly with them. But a greedy reply flips at the point where one log-probability overtakes another.
-#
-# Now be careful with the figure's title. It names the soup whose *worst* metric is best, and that soup looks excellent, but facts aren't among its three metrics. In the recorded run, soups of *safe* and *honest* alone with at least half *honest* are 100% honest, and they answer at most 13% of the facts. Nobody would ship such a model, so always ask which axis a front leaves out.
-#
 # With soups, you choose the weights after training. Choose some yourself:
 
 # %% tags=["aside"]
@@ -445,14 +803,13 @@ pd.DataFrame(hers).T.rename_axis("helpful")
 # </details>
 
 # %% [markdown]
-# ## 5. Mixed pairs
+# <a id="deeper-weights" name="deeper-weights"></a>
+# ## Deeper: what a weight on data means, and one on rewards
 #
-# The most common recipe needs no new method at all: put the preference pairs of all the judges into one training set, mixed by weight. Each pair then acts like a vote, and DPO follows the majority. But who has the majority, and on which prompts?
+# In a mixed training set, each pair acts like a vote, and DPO follows the majority. But who has the majority, and on which prompts?
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
-from postlab.tinyworld.oracle import read
-
 rows = objectives.objective_rows(dict.fromkeys(JUDGES, 1.0), n=3000, seed=0)
 families = pd.Series([read(row["prompt"][0]["content"]).family for row in rows], name="family")
 judges = pd.Series([row["objective"] for row in rows], name="judge")
@@ -464,9 +821,9 @@ pd.crosstab(judges, families, normalize="columns").round(2)
 # A vote also has no size. 'Refuse, because it's a lamp but it sounds bad' counts as much as 'refuse, because it's a person'.
 
 # %% [markdown]
-# ## 6. Weighted rewards
+# ### Two orders of normalising
 #
-# In reinforcement learning, you can weight the objectives directly. TRL's GRPO takes several rewards: `reward_funcs=[...]` and `reward_weights=[...]`. Each judge returns one number per completion, or None if it has no opinion, and TRL leaves a None out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
+# In reinforcement learning, each judge returns one number per completion, or None if it has no opinion, and TRL leaves a None out of the sum. Then you have to choose between two orders (`multi_objective_aggregation` in TRL 1.14):
 #
 # - `"sum_then_normalize"`, the default, takes the weighted sum first and then normalises it within the group.
 # - `"normalize_then_sum"` normalises each reward within its group, takes the weighted sum, and then normalises over the batch ([GDPO](https://arxiv.org/abs/2601.05242)).
@@ -503,45 +860,13 @@ rewards = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 
 # %% [markdown]
 # The advantages are almost the same. Dividing by the group's standard deviation cancels the weight. **Weights only trade rewards off against each other within one group.** In groups where only one judge sees a difference, that judge has full force, whatever its weight is. (`scale_rewards="none"` avoids this.)
-
-# %% [markdown]
-# From here on, we use a recorded run with more policies and three seeds. Here is where it comes from:
-
-# %% tags=["aside"]
-import json
-
-from postlab.profile import data_dir
-
-recorded = json.loads((data_dir() / "results" / "week11" / "objectives.json").read_text("utf-8"))
-seeds = recorded["provenance"]["seeds"]
-pd.Series(recorded["provenance"], name="recorded").to_frame()
-
-# %% [markdown]
-# A seed decides the training rows, the prompts, their order and the sampling. All runs except the targeted ones (section 8) start from the same SFT stage, and all are measured on the same 100 held-out prompts per family.
 #
-# The figure shows mixed pairs and weighted rewards on the same ladder of weights: helpfulness has weight 1, and safety and honesty have weight $r$ each. Lines are means over seeds, and the bands are intervals over prompts.
-
-# %% tags=["aside"]
-from postlab.course.week11 import interval_rows, plot_weights
-
-FOUR = ["safety", "honesty", "helpfulness", "over_refusal"]
-LABELS = dict(enumerate(["0", "0.5", "0.75", "1.1", "1.7", "2.5", "only"]))
-rows = [interval_rows(recorded, method, FOUR, seeds) for method in ("mixed", "weighted")]
-plot_weights(pd.concat(rows).assign(label=lambda rows: rows["rung"].map(LABELS)))
-
-# %% [markdown]
-# The two methods respond to the same ladder very differently. With mixed pairs, everything changes gradually: safety and helpfulness cross between r = 0.75 and 1.1. With weighted rewards, safety and honesty stay near zero up to 0.75 and then jump, as section 1 suggests. Below r = 1, making something up pays more than admitting ignorance, and giving the steps always pays more than refusing. So a weight tuned for one method tells you nothing about the other.
-#
-# At r = 1.7 the judges' sum wants what the truth wants, but GRPO still refuses 30–48% of the harmless how-tos, depending on the seed. The objective is right, and training doesn't reach it.
-#
-# **The figure has no line for facts, and that is where honesty is paid for.** The SFT stage answers 85% of the facts. With mixed pairs, the average falls at every step of the ladder, from 95% at r = 0 to 41% at 1.1, 17% at 1.7 and 0% at *only*. Weighted rewards keep 60–68% from r = 1.1 on, while their honesty is 100% (means over seeds; by seed, r = 1.7 keeps 71%, 63% and 47%). At equal honesty, weighted rewards kept far more facts here.
-#
-# Next, the same rung (r = 1.7) with TRL's other order, seed by seed. From the four answers above you'd expect it to lose sight of the safe judge's half point for lamps:
+# Next, the recorded rung r = 1.7 with TRL's other order, seed by seed. From the four answers above you'd expect it to lose sight of the safe judge's half point for lamps:
 
 # %% tags=["aside"]
 from postlab.course.week11 import paired_rows
 
-paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
+paired_rows(recorded, ("weighted", 4), ("apart", 0), SHOWN, seeds).round(2)
 
 # %% [markdown]
 # That's what happens on two seeds: over-refusal rises by 21 and 33 points, and the third (+4) is inconclusive. Honesty doesn't change, because it's already at 100% in both. Facts don't fall: they are 86%, 96% and 49% by seed, compared with 71%, 63% and 47% for the default.
@@ -549,42 +874,8 @@ paired_rows(recorded, ("weighted", 4), ("apart", 0), FOUR, seeds).round(2)
 # > **The roadmap says** DAPO is *Decoupled Alignment and Policy Optimization*, which separates alignment from optimisation for safety. **The evidence says** it's *Decoupled Clip and Dynamic sAmpling Policy Optimization* ([2503.14476](https://arxiv.org/abs/2503.14476)). Its main ingredients are a higher upper clip, replacing zero-variance groups with new ones, and a token-level loss. None of it is about safety. Week 8 tests these ingredients.
 
 # %% [markdown]
-# ## 7. A level and a multiplier
-#
-# 'Safety has weight 1.7' means nothing to the people who have to approve your model. 'It refuses at least 80% of unsafe requests and is as helpful as that allows' does. That's a constraint, and a Lagrange multiplier $\lambda$ turns it into something you can train on:
-#
-# $$\max_\theta \; R_\text{helpful}(\theta) \quad \text{so that} \quad S(\theta) \ge c \qquad\Longrightarrow\qquad \max_\theta \min_{\lambda \ge 0} \; R_\text{helpful}(\theta) + \lambda\,(S(\theta) - c)$$
-#
-# The inner minimum takes one line of code. While the measured safety $S$ is below its level $c$, the multiplier grows. Above the level it shrinks, but never below 0. To the policy, it looks like a weight of the safe judge that changes during training. This is the idea of Safe RLHF ([Dai et al. 2023](https://arxiv.org/abs/2310.12773)), here with GRPO instead of PPO and with our made-up judges instead of learned reward and cost models.
-
-# %% [markdown]
-# ### Exercise 11.4 · about 5 minutes · easy
-#
-# Write one step of dual ascent for several constraints. `multipliers`, `measured` and `levels` are `(K,)`, and `rate` is a number.
-#
-# <details><summary>Hint</summary>
-#
-# What is the sign of `levels - measured` while a constraint is violated? And what would a negative multiplier reward?
-#
-# </details>
-
-
-# %%
-def dual_step(multipliers, measured, levels, rate):
-    raise NotImplementedError
-
-
-dual_step = check.dual_step(dual_step)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def dual_step(multipliers, measured, levels, rate):
-#     return (multipliers + rate * (levels - measured)).clamp(min=0)
-# ```
-#
-# </details>
+# <a id="deeper-multiplier" name="deeper-multiplier"></a>
+# ## Deeper: how a multiplier moves
 #
 # You can follow a toy problem by hand. Maximise $1 - x^2$ subject to $x \ge 0.5$. For a given $\lambda$, the best response is $x = \lambda / 2$.
 
@@ -599,142 +890,45 @@ track
 # %% [markdown]
 # The multiplier converges to 1, where $x$ is exactly 0.5. This toy responds at once to each change of $\lambda$. A policy needs many steps to respond, and while it does, the multiplier keeps growing and overshoots. That's why the rate has to be small.
 #
-# In TRL, the multipliers are entries of `trainer.reward_weights`. A fourth reward function with weight 0 measures what we constrain: the share of unsafe requests refused and of unanswerable questions admitted as such.
-
-# %%
-HELD, LEVEL, RATE = {"safety": 1, "honesty": 2}, 0.7, 0.2  # the place of each judge's weight
-seen = {}
-
-
-def watch(prompts, completions, **columns):
-    """No reward: a running mean of the truth about this batch."""
-    pairs = [(read(p[-1]["content"]), c[-1]["content"]) for p, c in zip(prompts, completions, strict=True)]  # fmt: skip
-    scores = pd.DataFrame([score(item, text, True) for item, text in pairs]).mean()
-    for metric in HELD.keys() & scores.keys():
-        seen[metric] = 0.6 * seen.get(metric, scores[metric]) + 0.4 * scores[metric]
-    return [0.0] * len(prompts)
-
-
-# %% [markdown]
-# A callback then updates the weights:
-
-# %%
-from transformers import TrainerCallback
-
-
-class DualAscent(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        weights = self.trainer.reward_weights
-        for metric, place in HELD.items():
-            if metric in seen:
-                now, level = torch.tensor([seen[metric]]), torch.tensor([LEVEL])
-                weights[place] = dual_step(weights[[place]], now, level, RATE)[0]
-
-
-# %% [markdown]
-# The multipliers start at 1.5. In an earlier trial that isn't in the record, they started at 1 with half the rate. The policy learned to comply within its first steps, stopped sampling refusals, and then no multiplier could bring them back. **You can't reward what is never sampled.**
-
-# %% [markdown]
-# This run makes the week's stage, `multi`, from SFT:
-
-# %%
-from postlab.sampling import rollout_func
-
-run = tiny.run("multi", parent="sft")
-grpo = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "save_steps": 24}
-grpo |= {"per_device_train_batch_size": 32, "max_completion_length": 40}
-grpo |= {"lr_scheduler_type": "constant", "reward_weights": [1.0, 1.5, 1.5, 0.0]}
-start, tokenizer = load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)
-before = tiny.evaluate("sft", start, tokenizer)
-
-# %%
-from trl import GRPOConfig, GRPOTrainer
-
-from postlab.runs import freed_memory_kept, without_padding
-
-callback = DualAscent()
-trainer = GRPOTrainer(
-    model=trainable(start),
-    processing_class=tokenizer,
-    reward_funcs=[*map(objectives.judge_reward, JUDGES), watch],
-    train_dataset=Dataset.from_list(objectives.prompts(n=24 * 4, seed=lab.seed)),
-    args=GRPOConfig(output_dir=str(run.checkpoints), seed=lab.seed, **grpo),
-    rollout_func=rollout_func,
-    callbacks=[callback],
-)
-callback.trainer = trainer
-with freed_memory_kept(), without_padding(trainer.model):  # optional: a CPU trains faster
-    log = run.train(trainer)
-
-# %% [markdown]
-# Does the doctor of week 8 find anything in its log?
+# Does the doctor of week 8 find anything in the log of your run?
 
 # %% tags=["aside"]
 from postlab.course import week_of
 from postlab.doctor import diagnose
 
-for finding in diagnose(log):
+findings = diagnose(log)
+for finding in findings:
     print(f"{finding} (week {week_of(finding.code, stage='grpo')})")
+if not findings:
+    print("The doctor reports nothing.")
 
 # %% [markdown]
 # If the doctor reports a traded reward, it's right, but we ordered that trade: the multiplier raised the weight of one judge on purpose, and the log doesn't show multipliers. Another thing the log doesn't show is that the honest judge also pays for abstaining on facts.
 #
-# So look at the multiplier itself, in recorded runs at three levels (seed 0), beside the safety that it's supposed to hold:
-
-# %% tags=["aside"]
-from postlab.course import numbers
-from postlab.course.week11 import plot_dual
-
-frames = []
-for one in recorded["runs"][str(seeds[0])]["lagrange"][::3]:
-    dual = {"multiplier": numbers(one["dual"]["safe multiplier"])}
-    dual |= {"measured": 100 * numbers(one["dual"]["safe"]), "level": 100 * one["level"]}
-    frames.append(pd.DataFrame(dual).assign(step=lambda rows: rows.index + 1))
-plot_dual(pd.concat(frames))
-
-# %% [markdown]
-# A multiplier adds up all past gaps between level and measurement. If it's still moving at the last step, the run hasn't converged, and the level is a wish and not a property of the policy. At 98%, the multiplier has flattened out. At 50% and 80% it's still falling, because safety is far above the level.
-#
-# How close did the runs come to their levels on held-out prompts?
+# Here are the metrics of the recorded runs, by level (means over seeds):
 
 # %% tags=["aside"]
 from postlab.course.week11 import values
 
-held = values(recorded, "lagrange", FOUR, seeds)
+held = values(recorded, "lagrange", SHOWN, seeds)
 table = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in held.items()}).round(1)
 table.set_index(pd.Index([100 * level for level in recorded["levels"]], name="level"))
 
 # %% [markdown]
-# Not close. Asked for 60%, 70% or 80%, the policies refuse 95%, 92% and 97%, and pay for the excess with 31–44% over-refusal. That isn't a level being held. It's overshoot in a run of 24 steps that hasn't converged. The 50% row looks better (62%) only because it's an average: the three seeds reached 91%, 69% and 26%. At 90% and above the levels are met.
-#
-# Honesty is at 100% in every row, whatever the level. Facts are the price again: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
-#
-# Now we measure the stage that you've just made, in the same way as every other stage:
-
-# %%
-from postlab.evals import compare
-
-after = tiny.evaluate(run, trainer.model, tokenizer)
-table = compare({"sft": before, "multi": after})
-changes = table[table["stage"] == "multi"].set_index("metric")
-shown = ["safety", "honesty", "helpfulness", "over_refusal", "arithmetic", "facts", "kl"]
-changes.reindex(shown)[["value", "difference", "difference_low", "difference_high", "p"]].round(3)
+# The average at 50% looks as if the level were nearly held (62%), but it's an average of 91%, 69% and 26%. Facts are the price at every level: on average they fall from 85% to 56–64%. The seed matters more than the level: seed 0 keeps 61–84%, seed 1 64–74%, seed 2 only 35–47%.
 
 # %% [markdown]
-# With seed 0, honesty rises by 62 points to 100%, and facts fall by 8 points (95% interval: 2 to 16, before any correction for looking at several metrics). Don't take that as the price. The same stage with seeds 1 and 2 (in `data/results/tiny`) loses **60 and 30 points of facts**, from 90% to 30% and from 87% to 57%, and both intervals are far from zero. Honesty is at 100% in all three. Why so much? The summed reward does prefer a right value to an admission, because both judges pay for it. But an admission always earns the honest judge's share, while a guess earns nothing if it's wrong. A likely explanation is that abstaining is the safe bet, and that the seed decides how far it spreads. We haven't tested that.
-#
-# ## 8. Targeted RLHF
+# <a id="deeper-targeted" name="deeper-targeted"></a>
+# ## Deeper: targeted RLHF
 #
 # The roadmap's recipe is DPO first, then RL on safety alone. The number of RL steps is the dose. In the recorded runs, GRPO trains on the safe judge, using unsafe requests and requests that only sound unsafe. There are two starting points: this week's DPO on pairs mixed at r = 0.5, which leans towards helpfulness, and the shipped DPO stage, the kind you made in week 5, whose pairs the oracle labelled.
 #
 # **Predict first.** The shipped stage already refuses nearly all unsafe requests. What can more training on safety still do?
 
 # %% tags=["aside"]
-from postlab.course.week11 import plot_doses
+from postlab.course.week11 import STARTS, dose_rows, plot_doses
 
-from postlab.course.week11 import STARTS, dose_rows
-
-plot_doses(dose_rows(recorded, FOUR, seeds))
+plot_doses(dose_rows(recorded, SHOWN, seeds))
 
 # %% [markdown]
 # > **The roadmap says** targeted RLHF after DPO improves safety. **The evidence says** that it depends on what there is left to improve, and on the judge. This judge is right about unsafe requests and wrong about lamps, and its reward pays for both kinds of refusal.
@@ -742,171 +936,58 @@ plot_doses(dose_rows(recorded, FOUR, seeds))
 # Here is the change from before the first step to after the last one, by seed:
 
 # %% tags=["aside"]
-parts = {about: paired_rows(recorded, begun, (method, -1), FOUR[::2], seeds) for method, (about, begun) in STARTS.items()}  # fmt: skip
+from postlab.course.week11 import paired_rows
+
+MOVED = ["safety", "helpfulness", "facts"]
+parts = {
+    about: paired_rows(recorded, begun, (method, -1), MOVED, seeds)
+    for method, (about, begun) in STARTS.items()
+}
 pd.concat(parts).round(2)
 
 # %% [markdown]
 # On mixed pairs, safety rises by 42–58 points and helpfulness falls by 64–76. The shipped stage could only gain 4 points of safety (96% to 100%), and helpfulness changes by −3 (inconclusive), −58 and −19 points. On seed 1, safety was already at 100% after 4 steps, with helpfulness at 99% and facts at 95%. Whatever the later steps cost there was wasted. So stop when the target is reached, and not at a fixed dose.
 #
-# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. Meanwhile *honesty rises* to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
+# The other price is facts. After mixed pairs, they fall from 70–75% to 8%, 3% and 17%. After the shipped stage, they go from 97% to 93%, 61% and 94%. After mixed pairs, *honesty rises* meanwhile from 40–62% to 88–100%, although no honest judge took part: a model that declines more and more can look honest.
 
 # %% [markdown]
-# ## 9. Which is better, where, and at what cost?
+# <a id="deeper-best" name="deeper-best"></a>
+# ## Deeper: what no training reached
 #
-# We have five sets of policies, all trained from one SFT stage with the same three judges. Soups cost no extra training, so there are many more of them: 33 policies instead of 7. To be fair, we show them a second time with only the ladder's seven weights (*soups, 7*).
-#
-# The hypervolume below is over safety, helpfulness and honesty, with reference 0. All sets use the same resampled prompts, so differences between them are paired.
+# Why didn't any method that learned from the judges come near *best of 16*? Either the model can't do it, or the judges don't want it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star in section 7. Then let the judges pick, by their weighted sum at each rung of the ladder.
 
 # %% tags=["aside"]
-from postlab.course.week11 import METHODS, method_sets
+from postlab.course.week11 import values
 
-AXES = ["safety", "helpfulness", "honesty"]
-sets = method_sets(recorded, seeds, AXES)
-of_seed = {seed: method_sets(recorded, [seed], AXES) for seed in seeds}
-volumes, by_seed = {}, {}
-for how, way in WAYS.items():
-    volumes[how] = way(sets)
-    by_seed[how] = {seed: way(one, resamples=300) for seed, one in of_seed.items()}
-
-# %% tags=["aside"]
-from postlab.course.week11 import plot_volumes
-
-rows = []
-for how, found in volumes.items():
-    for method in METHODS:
-        row = {"method": method, "how": how, "seeds": [one[method].value for one in by_seed[how].values()]}  # fmt: skip
-        rows.append(row | {part: getattr(found[method], part) for part in ("value", "low", "high")})
-plot_volumes(pd.DataFrame(rows))
-
-# %% [markdown]
-# The table compares each method with the soups, both ways, seed by seed. If an interval contains 0, the comparison is inconclusive:
-
-# %% tags=["aside"]
-rows = []
-for how, seed in [(how, seed) for how in WAYS for seed in seeds]:
-    for method, one in by_seed[how][seed].items():
-        soups = by_seed[how][seed]["soups"]
-        low, high = np.quantile(one.draws - soups.draws, [0.025, 0.975])
-        row = {"how": how, "method": method, "seed": seed, "volume": one.value}
-        rows.append(row | {"over soups": one.value - soups.value, "low": low, "high": high})
-table = pd.DataFrame(rows).set_index(["how", "method", "seed"])
-table.sort_index().round(3)
-
-# %% [markdown]
-# We only claim a difference if its interval excludes 0 both ways and on every seed. What's left? And does the order of the five methods hold?
-
-# %% tags=["aside"]
-sure = table.groupby("method")[["low", "high"]].agg(["min", "max"])
-said = {"above the soups": sure["low", "min"] > 0, "below the soups": sure["high", "max"] < 0}
-for words_, who in said.items():
-    print(f"{words_}, both ways and on every seed: {', '.join(sure.index[who]) or 'none'}")
-ranks = table["volume"].unstack(["how", "seed"]).loc[list(METHODS)].rank(ascending=False)
-for how in WAYS:
-    order = [tuple(ranks[how][seed].sort_values().index) for seed in seeds]
-    kept = "holds" if len(set(order)) == 1 else "does not hold"
-    print(f"{how}: first {', '.join(one[0] for one in order)}; the ranking {kept} on every seed")
-ranks.astype(int)
-
-# %% [markdown]
-# Nothing is left. As measured, the soups come first on all three seeds. Measured on prompts that weren't used for selection, a different method comes first on each seed. And *soups, 7* explains where the lead came from: with seven policies like everybody else, soups measure 0.78–0.79 instead of 0.88–0.89. Mixed pairs measure 0.76–0.82. So we can't announce a winner.
-#
-# ### What changes when facts count
-#
-# This hypervolume rewards honesty and ignores facts, so a model that never answers loses nothing. We checked two ways to repair that.
-#
-# *Replace honesty by facts* (change `AXES` above and rerun). Now the soups come first both ways and on all three seeds: 0.78–0.80 as measured and 0.61–0.62 on held-back prompts, where some of their margins are inconclusive. That's easy to explain: soups of *helpful* and *safe* never touch the honest adapter, so they keep their facts. They pay for it in honesty: along that edge, from equal parts to five sixths *safe*, they admit ignorance in only 27–38% of the cases where they should, on every seed.
-#
-# *Count all four.* The functions above stop at three objectives, so we computed these numbers separately from the same record:
-#
-# | hypervolume of all four | seed 0 | seed 1 | seed 2 |
-# |---|---|---|---|
-# | soups, as measured | 0.60 | 0.62 | 0.61 |
-# | multipliers, as measured | 0.63 | 0.62 | 0.31 |
-# | soups, chosen elsewhere | 0.47 | 0.48 | 0.48 |
-# | multipliers, chosen elsewhere | 0.59 | 0.55 | 0.27 |
-#
-# As measured, soups lead multipliers only on seed 2. On the other seeds the difference is inconclusive. On held-back prompts, multipliers lead on seeds 0 and 1 (barely on seed 1), and soups on seed 2, where the multiplier runs lost most of their facts. So the soups' lead over every other method is gone, and still nobody wins. Here is the trade-off in its plainest form. Among soups with at least 95% honesty, the best keeps 43–49% of the facts, depending on the seed (and refuses only 26–31% of unsafe requests). For mixed pairs it's 10–20%, for multipliers 47–84%, for weighted rewards 50–88%. But on two seeds, the weighted policy that keeps the most gives the steps for at most 12% of the how-tos, so this isn't a ranking either.
-#
-# ### The front in one figure
-#
-# On the left is what each method reached. The black star is an 'oracle': for each prompt, the best of 16 samples from the SFT stage. On the right is the price of a safety level. We select the most helpful policy that holds the level on one half of the prompts, and plot how it does on the other half. Does any line lie above the others by more than its band?
-
-# %% tags=["aside"]
-from postlab.course.week11 import best_rows, front_rows, means_of
-
-BOTH = ["safety", "helpfulness"]
-five = {method: sets[method] for method in METHODS}
-levels = pd.DataFrame(best_rows(five, hold=BOTH[0], of=BOTH[1], levels=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95)))  # fmt: skip
-reached = front_rows(five, lambda points: pareto_front(torch.tensor(points)).tolist(), BOTH)
-
-# %% tags=["aside"]
-from postlab.course.week11 import plot_front
-
-truths = [means_of(recorded["runs"][str(seed)]["best of"][0]["truth"], AXES) for seed in seeds]
-oracle = pd.DataFrame(truths).mean().to_dict()
-begin = means_of(recorded["start"]["sft"]["metrics"], FOUR)
-stars = pd.DataFrame([oracle, begin]).assign(method=["oracle", "start"], front=False)
-at = levels[levels["level"] == 90].dropna().sort_values("value", ascending=False)
-names = {method: label.partition(",")[0] for method, (*_, label) in METHODS.items()}
-said = ", ".join(f"{names[row.method]} {row.held:.0f}/{row.value:.0f}" for row in at.itertuples())
-about = f"Safety and helpfulness, in %, of those chosen to hold 90% safety: {said}"
-plot_front(pd.concat([reached, stars]), levels, about=about)
-
-# %% [markdown]
-# No. The bands overlap wherever the lines do. The headline shows why we measure on other prompts: the soups that were selected for 90% safety have only 81% on the other half. They met the level partly by luck, and among 33 candidates there is a lot of luck to choose from.
-#
-# **The best recorded policy isn't in the figure.** It's the shipped DPO stage: 96% safety, 99% helpfulness, 99% honesty and 97% facts. Compared with the star (86%, 100%, 96%, and 96–100% facts), it is 10 points safer and gives up 1 point of helpfulness. How can a trained policy go past an 'oracle'? The star can only choose among 16 samples of the SFT stage, and for 14 of the 100 unsafe prompts none of those samples is safe. DPO changes what gets sampled. So the star isn't an upper bound on what training can reach.
-#
-# We left this stage out of the comparison because its pairs were labelled by the oracle and not by the three judges. It was also trained for longer (200 steps at 4e-4, where the mixed pairs had 24 steps at 2e-4), so this doesn't prove that the labels are the reason; for that you'd have to train both equally long. Still, it's worth remembering: in this world, the trade-off comes from the judges and not from the truth, and a policy trained on labels that don't conflict didn't show it. **Before you tune how to combine conflicting labels, see whether you can repair them.**
-#
-# Here is what each set cost in seconds, over all seeds:
-
-# %% tags=["aside"]
-from postlab.course.week11 import bill
-
-bill(recorded).round(0)
-
-# %% [markdown]
-# Here is how to use all this in a decision:
-#
-# - *Will the users choose the trade-off themselves?* Then soups are attractive, because more choices don't need more training. Check the facts of each soup you offer.
-# - *Must a level be met?* A multiplier lets you state it, but give it enough steps to converge and verify the level on fresh prompts. Ours overshot.
-# - *Do you know the weights already?* Then train for them directly.
-# - *Can you improve the labels?* Do that first.
-#
-# Whatever you choose, add a counter-metric as a constraint. None of the runs above had one for facts.
-
-# %% [markdown]
-# ## 10. What no training reached
-#
-# Why didn't any method that learned from the judges come near the star? Either the model can't do it, or the judges don't want it. We can separate the two by taking training out of the picture. Draw sixteen samples per prompt from the SFT stage, and let the oracle pick the best one for each prompt. That's the star. Then let the judges pick, by their weighted sum at each rung of the ladder.
-
-# %% tags=["aside"]
-picked = values(recorded, "best of", FOUR, seeds)
+picked = values(recorded, "best of", SHOWN, seeds)
 frame = pd.DataFrame({metric: 100 * one.mean(axis=1) for metric, one in picked.items()})
 frame.index = [f"judges, r = {label}" for label in LABELS.values()]
-frame.loc["oracle"], frame.loc["one sample, greedy"] = pd.Series(oracle), pd.Series(begin)
+frame.loc["oracle"] = pd.DataFrame([means_of(one, SHOWN) for one in oracle]).mean()
+frame.loc["one sample, greedy"] = pd.Series(means_of(starts["sft"]["metrics"], SHOWN))
 frame.round(1)
 
 # %% [markdown]
-# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. (The oracle's over-refusal is NaN because this cell doesn't compute it. In the record it's 0.) Facts aren't shown, but they're no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Losing the facts was something that training added, not something that the sum asked for.
+# At r = 1.7, between 4/3 and 2, the judges' sum picks replies as good as the oracle's. At the other rungs it doesn't, and more training wouldn't help, because the objective itself asks for something else. Facts are no obstacle to picking: at r = 1.7, the picks answer 96–100% of them, depending on the seed. Losing the facts was something that training added, not something that the sum asked for.
 #
 # **So what you see in a front has three parts:** what the judges' sum asks for, what the method makes of it, and what measuring adds by luck.
-#
-# ### What we tried
+
+# %% [markdown]
+# <a id="deeper-tried" name="deeper-tried"></a>
+# ## Deeper: what we tried
 #
 # The record holds the final settings. These didn't work, or were discarded; all of them were tried with seed 0 only:
 #
 # - DPO for 60 steps at a learning rate of 4e-4 on the safe judge's pairs refused everything, even harmless how-tos and facts. With 24 steps at 2e-4, the specialist still answers.
 # - GRPO with 24 steps at 4e-4 hadn't settled. 40 steps at 6e-4 took more time than we had, so the runs above use 24 steps at 6e-4.
 # - Multipliers with a rate of 1, or 0.25 with 40 steps, kept growing while the policy was still learning. They reached 12 and 5.7, and over-refusal rose to 55% at level 80%.
-# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 7 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
+# - Multipliers that began at 1 with a rate of 0.1 left safety at 0–17% at all seven levels, as section 6 explains. The final values, 1.5 and 0.2, were chosen by looking at levels 60% and 90% with seed 0, so seed 0 isn't a fresh test of them.
 # - Targeted RLHF at the other runs' learning rate, after DPO on equally mixed pairs, refused everything by the third dose. Hence a third of the learning rate and a start that leans towards helpfulness.
 #
 # What we haven't tried: multipliers that run until they converge, a constraint on facts, and a judge that penalises abstaining when the answer is known. Any of these may change the picture.
 
 # %% [markdown]
-# ## 11. Your profile's own model
+# <a id="deeper-own" name="deeper-own"></a>
+# ## Deeper: your profile's own model
 #
 # The judges above were made up. With a real language model, the same conflict exists: a *careful* policy refuses what would hurt somebody and admits what nobody can know, and a *helpful* one helps and answers. In `everyday`, each such request has a look-alike that deserves the opposite reply. A policy that learns one habit without reading the request pays for it on the look-alikes.
 #
@@ -1060,7 +1141,7 @@ if own:
 plot_own_front(points) if own else None
 
 # %% [markdown]
-# The large marks are on the front of all the policies. As section 2 showed, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparison that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
+# The large marks are on the front of all the policies. As [the section on luck](#deeper-volumes) shows, that's partly luck, and with so few prompts the crosses overlap. So we test only the comparison that we planned: the half-and-half soup against the policy trained on the mixture, and both against SFT. All of them answer the same prompts, and the counter-metrics appear beside the two axes:
 
 # %%
 if own:
@@ -1084,16 +1165,8 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 # The two columns *careful* and *helpful* are differences in points, with intervals. If an interval contains zero, the comparison is *inconclusive*. A policy that moved right *and* down in the figure has learned to refuse more, not to read the request. Only one that moved right and stayed up has learned the difference.
 
 # %% [markdown]
-# ## What you have now
-#
-# - `runs/tiny/seed-<n>/multi/`, a policy trained towards a safety level, whose price in facts you know;
-# - three specialists, and soups between them that you can mix with a slider;
-# - a comparison of five methods that says what it can't decide.
-#
-# With your own models, use `objectives.soup` for LoRA adapters that share a start, and `chosen_hypervolume` and `best_at` for any scores recorded per prompt.
-
-# %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** You have two reward models. Why not just train on their weighted sum?
 #
@@ -1121,7 +1194,7 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 #
 # You can't tell. The best of more noisy points is higher by luck alone. Select on one half of the prompts and measure on the other half, compare equal numbers of policies, pair the resamples and repeat with other seeds.
 #
-# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead on one.
+# *Likely follow-up: it still leads. What else could be wrong?* The axes. A metric that can be raised by abstaining, such as honesty, needs its counter-metric as another axis. In this week's record, soups came first on all three seeds as measured. With facts as a fourth axis, they were clearly ahead of every other method on one.
 #
 # </details>
 #
@@ -1146,4 +1219,5 @@ pd.DataFrame(table).set_index(["policy", "over"]) if own else None
 # </details>
 
 # %% [markdown]
+# <a id="papers" name="papers"></a>
 # **Papers.** Ramé et al. 2023, *Rewarded soups* ([2306.04488](https://arxiv.org/abs/2306.04488)): section 2 explains why averaging weights may work, and section 3 shows fronts. Dai et al. 2023, *Safe RLHF* ([2310.12773](https://arxiv.org/abs/2310.12773)): section 3 describes the two sets of labels and the multiplier, whose logarithm they update. Bai et al. 2022 ([2204.05862](https://arxiv.org/abs/2204.05862)): helpful and harmless data, mixed. *GDPO*, 2026 ([2601.05242](https://arxiv.org/abs/2601.05242)): what you lose when you normalise a sum of rewards. Zhang and Golovin 2020 ([2006.04655](https://arxiv.org/abs/2006.04655)): the hypervolume as a mean over directions.

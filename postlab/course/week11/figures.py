@@ -1,61 +1,110 @@
-"""Week 11's figures of all methods together: what each reached, and its hypervolume.
+"""Week 11's figures of all methods together: which is best where, at what cost, and hypervolumes.
 
-Each takes frames and returns a closed figure; titles are computed from what is drawn, or given.
-Left out: any estimate. Values and intervals come with the frame.
+Each takes frames and returns a closed figure; titles are computed from what is drawn. Left out: any
+estimate. Values and intervals come with the frame.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from postlab.claims import INK
-from postlab.course.week11.record import METHODS
-from postlab.show import GREY, PALE, headline, panels
+from postlab.course.week11.record import METHODS, METRIC_COLOURS
+from postlab.show import GREY, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FOUR = ("safety", "helpfulness", "honesty", "facts")
+MISSED = 5  # points below the level that was asked for
 
-def plot_front(points: pd.DataFrame, levels: pd.DataFrame, *, about: str) -> Figure:
-    """Draw what each method reached, and what is left of helpfulness where safety is held.
+
+def plot_front(levels: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
+    """Draw which method is best where, by safety level, and what its most balanced policy costs.
 
     Args:
-        points: rows with `method`, `safety`, `helpfulness` and, for those to draw as crosses, their
-            `*_low` and `*_high`, all in %; `front` says which are on their method's front. A method
-            that is not in METHODS is drawn as a star with its name.
-        levels: rows with `method`, `held`, `value`, `low`, `high` in %, in the order in which more
-            was asked for; without a value: a gap.
-        about: the headline.
+        levels: rows of `best_rows`: `method`, `level`, `held`, `value` (the worst of the other
+            metrics), `low`, `high` in %, and `seeds`; without a value: a gap.
+        balanced: a row for each method and reference: `method`, FOUR in %, `value` (the worst of
+            them), `low`, `high`, `seeds`, and `cost`, in words. A method that isn't in METHODS is a
+            reference and named as it is.
     """
-    fig, (left, right) = panels(1, 2, (10.5, 5.2), gridspec_kw={"width_ratios": [1.25, 1]})
-    for method, rows in points.groupby("method", sort=False):
-        if method not in METHODS:
-            _star(left, rows, str(method))
-            continue
-        colour, marker, _ = METHODS[method]
-        left.plot(
-            rows["safety"], rows["helpfulness"], marker, color=colour, alpha=0.35, markersize=5
-        )
-        best = rows[rows["front"]].sort_values("safety")
-        _cross(left, best, colour)
-        left.plot(best["safety"], best["helpfulness"], marker, color=colour, markersize=7.5)
-        _stairs(left, best, colour)
-    left.set_xlabel("safety: unsafe requests refused, %", color=INK)
-    left.set_ylabel("helpfulness: safe how-to's answered well, %", color=INK)
-    left.set_xlim(-3, 109)
-    left.set_ylim(-3, 107)
-    left.set_title("every policy; large: on its method's front", loc="left", size=12, color=INK)
-    for method, rows in levels.groupby("method", sort=False):
+    fig, (top, bottom) = panels(
+        2, 1, (9.2, 9.4), gridspec_kw={"height_ratios": [1, 0.24 + 0.13 * len(balanced)]}
+    )
+    for method, rows in levels.dropna(subset="value").groupby("method", sort=False):
         colour, marker, label = METHODS[method]
-        right.fill_between(rows["held"], rows["low"], rows["high"], color=colour, alpha=0.12)
-        right.plot(rows["held"], rows["value"], marker, ls="-", color=colour, label=label)
-    right.set_xlabel("safety of those chosen, where they were not chosen, %", color=INK)
-    right.set_title("best helpfulness left, %, with 95% bands", loc="left", size=12, color=INK)
-    right.set_ylim(-3, 107)
-    right.legend(frameon=False, loc="lower left", fontsize=10.5)
-    return headline(fig, about)
+        top.fill_between(rows["level"], rows["low"], rows["high"], color=colour, alpha=0.1)
+        top.plot(rows["level"], rows["value"], "-", color=colour, lw=1.8)
+        kept = rows["held"] >= rows["level"] - MISSED
+        for part, face, order in ((rows[kept], colour, 3), (rows[~kept], "white", 4)):
+            at = part["level"], part["value"]
+            top.plot(*at, marker, color=colour, mfc=face, ms=8, zorder=order)
+        top.plot([], [], marker, ls="-", color=colour, ms=8, label=label)
+    references = balanced[~balanced["method"].isin(METHODS)]
+    safest = references["safety"].max()  # its name goes below, as stars may stand side by side
+    for row in references.itertuples():
+        weakest = min(row.helpfulness, row.honesty, row.facts)
+        top.plot(row.safety, weakest, "*", color=INK, ms=13)
+        top.annotate(
+            row.method, (row.safety, weakest), (8, -14) if row.safety == safest else (-8, 0),
+            ha="right", va="center", size=10.5,
+            textcoords="offset points", color=INK,
+        )  # fmt: skip
+    top.set_xlim(min(levels["level"].min(), references["safety"].min()) - 4, 101)
+    top.set_ylim(-3, 103)
+    top.set_xlabel("safety level asked for, %", color=INK)
+    top.set_title(
+        "Where: the weakest of helpfulness, honesty and facts, %", loc="left", size=12.5, color=INK
+    )
+    top.plot([], [], "o", color=GREY, mfc="white", ms=8, label=f"missed the level by over {MISSED}")
+    top.legend(
+        frameon=False, fontsize=10.5, ncols=3, loc="upper center", bbox_to_anchor=(0.46, -0.14)
+    )
+    names = [METHODS[m][2] if m in METHODS else m for m in balanced["method"]]
+    for place, row in enumerate(balanced.to_dict("records")):
+        bottom.hlines(place, row["low"], row["high"], color=GREY, lw=7, alpha=0.25)
+        bottom.plot(row["seeds"], [place] * len(row["seeds"]), "|", color=INK, ms=13, mew=1.3)
+        for metric in FOUR:
+            bottom.plot(row[metric], place, "o", color=METRIC_COLOURS[metric], ms=8)
+        bottom.annotate(row["cost"], (103, place), va="center", size=10.5, annotation_clip=False)
+    for metric in FOUR:
+        bottom.plot([], [], "o", color=METRIC_COLOURS[metric], ms=8, label=metric)
+    bottom.plot([], [], "|", color=INK, ms=13, mew=1.3, label="weakest, by seed")
+    bottom.legend(
+        frameon=False, fontsize=10.5, ncols=5, loc="upper center", bbox_to_anchor=(0.4, -0.09),
+        columnspacing=1.2, handletextpad=0.2,
+    )  # fmt: skip
+    bottom.set_yticks(range(len(names)), names, size=11.5)
+    bottom.set_ylim(len(names) - 0.5, -0.5)
+    bottom.set_xlim(0, 101)
+    bottom.grid(visible=False, axis="y")
+    bottom.set_title(
+        "At what cost: the most balanced policy of each, %", loc="left", size=12.5, color=INK
+    )
+    return headline(fig, _front_title(levels, balanced))
+
+
+def _front_title(levels: pd.DataFrame, balanced: pd.DataFrame) -> str:
+    """Who leads at some level on every seed, and how good the worst of four metrics gets."""
+    leaders = []
+    for level, rows in levels.dropna(subset="value").groupby("level"):
+        by_seed = zip(*rows["seeds"], strict=True)
+        first = {rows["method"].iloc[values.index(max(values))] for values in by_seed}
+        if len(first) == 1:
+            leaders.append(f"{METHODS[first.pop()][2]} at {level:.0f}%")
+    who = "No method leads on every seed at any safety level"
+    if leaders:
+        who = f"First on every seed: {', '.join(leaders)}"
+    ours = balanced[balanced["method"].isin(METHODS)]["value"]
+    said = f"{who}. In balance, the weakest of four metrics is at {ours.min():.0f}"
+    said += f"\N{EN DASH}{ours.max():.0f}%"
+    others = balanced[~balanced["method"].isin(METHODS)].nlargest(1, "value")
+    for row in others.itertuples():
+        said += f"; for {row.method}, at {row.value:.0f}%"
+    return said
 
 
 def plot_volumes(frame: pd.DataFrame) -> Figure:
@@ -83,34 +132,12 @@ def plot_volumes(frame: pd.DataFrame) -> Figure:
     panel.set_yticks(range(len(methods)), [METHODS[m][2] for m in methods], size=11.5)
     panel.set_ylim(len(methods) - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
-    panel.set_xlabel("share of the unit cube, with 95% intervals; a bar a seed", color=INK)
-    table = frame.pivot(index="method", columns="how", values="value")
+    panel.set_xlabel("hypervolume, with 95% intervals over prompts; a bar a seed", color=INK)
     phrases = []
-    for how in ("as measured", "chosen elsewhere"):
-        first = table[how].idxmax()
-        phrases.append(f"{how} {METHODS[first][2]} ({table.loc[first, how]:.2f})")
-    return headline(fig, f"Largest hypervolume: {', '.join(phrases)}")
-
-
-def _stairs(panel: Axes, best: pd.DataFrame, colour: str) -> None:
-    """The edge of what a front covers: down from each point to the height of the next."""
-    x = [0.0, *best["safety"], best["safety"].iloc[-1]]
-    y = [best["helpfulness"].iloc[0], *best["helpfulness"], 0.0]
-    panel.step(x, y, where="pre", color=colour, linewidth=1.6, alpha=0.8)
-
-
-def _cross(panel: Axes, rows: pd.DataFrame, colour: str) -> None:
-    """The intervals of both metrics."""
-    how: dict[str, Any] = {"color": colour, "alpha": 0.3, "linewidth": 1.5}
-    panel.hlines(rows["helpfulness"], rows["safety_low"], rows["safety_high"], **how)
-    panel.vlines(rows["safety"], rows["helpfulness_low"], rows["helpfulness_high"], **how)
-
-
-def _star(panel: Axes, rows: pd.DataFrame, name: str) -> None:
-    colour = PALE if name == "start" else INK
-    panel.plot(rows["safety"], rows["helpfulness"], "*", color=colour, markersize=14, mec=INK)
-    for row in rows.itertuples():
-        panel.annotate(
-            name, (row.safety, row.helpfulness), (0, 9 if name == "start" else -16), ha="center",
-            textcoords="offset points", size=10.5, color=INK,
-        )  # fmt: skip
+    for how, rows in frame.groupby("how", sort=False):
+        by_seed = zip(*rows["seeds"], strict=True)
+        first = Counter(rows["method"].iloc[values.index(max(values))] for values in by_seed)
+        wins = [f"{METHODS[m][2].partition(',')[0]} on {n}" for m, n in first.most_common()]
+        phrases.append(f"{how}, {' and '.join(wins)}")
+    many = len(frame["seeds"].iloc[0])
+    return headline(fig, f"Who comes first, out of {many} seeds: {'; '.join(phrases)}")

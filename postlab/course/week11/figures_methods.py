@@ -7,40 +7,42 @@ any estimate. Values and intervals come with the frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from postlab.claims import INK, STAGE_COLOURS
-from postlab.course.week11.record import METHODS
-from postlab.show import GREY, MANNER_COLOURS, headline, panels
+from postlab.course.week11.record import METHODS, METRIC_COLOURS
+from postlab.show import GREY, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SETTLED = 5  # last steps in which a settled multiplier changes by at most a twentieth
+
 
 def plot_soups(
-    frame: pd.DataFrame, metrics: Sequence[str] = ("helpfulness", "safety", "honesty")
+    frame: pd.DataFrame, metrics: Sequence[str] = ("helpfulness", "safety", "honesty", "facts")
 ) -> Figure:
     """Draw a soup's metrics over its weights: a triangle a metric, a corner an adapter.
 
     Args:
         frame: rows with `helpful`, `safe`, `honest` (weights that add up to 1) and metrics in %.
-        metrics: a panel each.
+        metrics: up to four, a panel each.
     """
-    fig, places = panels(1, len(metrics), (10.5, 3.9))
+    fig, grid = panels(2, 2, (8.2, 7.2))
+    places = [*np.ravel(grid)]
     x = frame["safe"] + frame["honest"] / 2
     y = frame["honest"] * np.sqrt(3) / 2
-    alone, most = np.isclose(frame[["helpful", "safe", "honest"]].max(axis=1), 1), []
     for panel, metric in zip(places, metrics, strict=True):
         panel.scatter(
-            x, y, c=frame[metric], cmap="cividis", vmin=0, vmax=100, s=330, edgecolors="none"
+            x, y, c=frame[metric], cmap="cividis", vmin=0, vmax=100, s=420, edgecolors="none"
         )
         for px, py, value in zip(x, y, frame[metric], strict=True):
             tint = "white" if value < 55 else "black"
-            panel.annotate(f"{value:.0f}", (px, py), ha="center", va="center", size=8.5, color=tint)
+            panel.annotate(f"{value:.0f}", (px, py), ha="center", va="center", size=10, color=tint)
         for name, at, where in (
             ("helpful", (-0.02, -0.13), "left"),
             ("safe", (1.02, -0.13), "right"),
@@ -51,13 +53,12 @@ def plot_soups(
         panel.set(xlim=(-0.12, 1.12), ylim=(-0.18, 1.06))
         panel.set_aspect("equal")
         panel.axis("off")
-        most.append(f"{metric} {frame.loc[alone, metric].max():.0f}%")
-    least = frame[list(metrics)].min(axis=1)
-    middle = frame.loc[least.idxmax()]
-    shares_text = ", ".join(f"{m} {middle[m]:.0f}%" for m in metrics)
+    middle = frame.loc[frame[list(metrics)].min(axis=1).idxmax(), list(metrics)]
+    weakest = str(middle.astype(float).idxmin())
     return headline(
         fig,
-        f"Alone adapters reach {', '.join(most)}; the soup whose worst is best has {shares_text}",
+        f"Every soup gives something up: even the most balanced of these {len(frame)} has"
+        f" {weakest} at {middle[weakest]:.0f}%",
     )
 
 
@@ -79,50 +80,58 @@ def plot_weights(frame: pd.DataFrame) -> Figure:
         panel.set_xlabel("weight of safety and of honesty; helpfulness has 1", color=INK)
         panel.set_title(METHODS[method][2], loc="left", size=12.5, color=INK)
         table = rows.pivot(index="rung", columns="metric", values="value")
-        both = table[["safety", "helpfulness"]].min(axis=1)
-        at = both.idxmax()
-        name = rows.loc[rows["rung"] == at, "label"].iloc[0]
-        phrases.append(
-            f"{METHODS[method][2]} at weight {name}: safety {table.loc[at, 'safety']:.0f}%,"
-            f" helpfulness {table.loc[at, 'helpfulness']:.0f}%"
-        )
+        honest = table[table["honesty"] >= 95]
+        name = METHODS[method][2].partition(",")[0]
+        if len(honest):
+            phrases.append(f"{honest['facts'].iloc[0]:.0f}% with {name}")
     _share_axis(places)
-    return headline(fig, "Best balance: " + "; ".join(phrases))
+    said = " and ".join(phrases)
+    return headline(
+        fig,
+        f"Share of the facts answered where honesty first reaches 95%: {said}"
+        if phrases
+        else "Honesty reaches 95% at none of these weights",
+    )
 
 
 def plot_dual(frame: pd.DataFrame) -> Figure:
-    """Draw multipliers and what they hold by step, a line a level, the level dotted.
+    """Draw multipliers by step, a line a run, and the safety that was asked for and reached.
 
     Args:
-        frame: rows with `level` (%), `step`, `multiplier` and `measured` (%).
+        frame: rows with `level` (%), `seed`, `step`, `multiplier` and `heldout` (%, of the run).
     """
-    fig, places = panels(1, 2, (10.5, 3.9))
-    levels = sorted(frame["level"].unique())
-    phrases = []
-    for number, level in enumerate(levels):
-        rows = frame[frame["level"] == level]
-        shade = 0.35 + 0.65 * number / max(1, len(levels) - 1)
-        how: dict[str, Any] = {"color": STAGE_COLOURS["sft"], "alpha": shade, "linewidth": 2}
-        places[0].plot(rows["step"], rows["multiplier"], **how)
-        places[1].plot(rows["step"], rows["measured"], **how)
-        places[1].axhline(level, color=GREY, linewidth=1, linestyle=":")
-        places[0].annotate(
-            f" level {level:.0f}%", (rows["step"].iloc[-1], rows["multiplier"].iloc[-1]), size=10.5,
-            color=STAGE_COLOURS["sft"], va="center", annotation_clip=False,
+    fig, (left, right) = panels(1, 2, (10.5, 4.6))
+    colour, levels = STAGE_COLOURS["sft"], sorted(frame["level"].unique())
+    ends, moving, shown = [], 0, {levels[0], levels[len(levels) // 2], levels[-1]}
+    for (level, _), rows in frame.groupby(["level", "seed"]):
+        rows = rows.sort_values("step")
+        shade = 0.3 + 0.7 * levels.index(level) / max(1, len(levels) - 1)
+        if level in shown:
+            left.plot(rows["step"], rows["multiplier"], color=colour, alpha=shade, lw=1.8)
+        ends.append((level, rows["heldout"].iloc[0]))
+        last = rows["multiplier"].iloc[-SETTLED - 1 :]
+        moving += abs(last.iloc[-1] / last.iloc[0] - 1) > 0.05
+    for level in shown:
+        rows = frame[(frame["level"] == level) & (frame["step"] == frame["step"].max())]
+        left.annotate(
+            f" {level:.0f}%", (rows["step"].iloc[0], rows["multiplier"].mean()), size=11,
+            color=colour, va="center", annotation_clip=False,
         )  # fmt: skip
-        places[1].annotate(
-            f" level {level:.0f}%", (frame["step"].max(), level), (0, 6), size=9.5, color=GREY,
-            textcoords="offset points", annotation_clip=False,
-        )  # fmt: skip
-        phrases.append(f"{rows['multiplier'].iloc[-1]:.1f} at level {level:.0f}%")
-    places[0].set_title("multiplier of safety", loc="left", size=12.5, color=INK)
-    places[1].set_title("safety on sampled answers, running mean, %", loc="left", size=12.5)
-    for panel in places:
-        panel.set_xlabel("step", color=INK)
-        panel.set_xlim(0, 1.2 * frame["step"].max())
-        panel.set_xticks(range(0, int(frame["step"].max()) + 1, 6))
-    places[1].set_ylim(-3, 105)
-    return headline(fig, f"Multiplier at the last step: {', '.join(phrases)}")
+    left.set_title("multiplier of safety, by level; a line a seed", loc="left", size=12.5)
+    left.set_xlabel("step", color=INK)
+    left.set_xlim(0, 1.12 * frame["step"].max())
+    right.plot([min(levels), 100], [min(levels), 100], ":", color=GREY)
+    right.annotate("held exactly", (min(levels) + 9, min(levels) + 4), size=10.5, color=GREY)
+    right.plot(*zip(*ends, strict=True), "D", color=colour, ms=7, alpha=0.6)
+    right.set_title("safety reached on held-out prompts, %", loc="left", size=12.5)
+    right.set_xlabel("level asked for, %; a mark a seed", color=INK)
+    right.set_ylim(-3, 105)
+    over = sum(reached > level + 5 for level, reached in ends)
+    return headline(
+        fig,
+        f"{over} of {len(ends)} runs end more than 5 points above their safety level, and {moving}"
+        " of the multipliers are still moving: this is overshoot",
+    )
 
 
 def plot_doses(frame: pd.DataFrame) -> Figure:
@@ -142,16 +151,18 @@ def plot_doses(frame: pd.DataFrame) -> Figure:
         ends = rows.sort_values("dose").groupby("metric")["value"].agg(["first", "last"])
         gain = ends["last"] - ends["first"]
         phrases.append(
-            f"after {start} safety {gain['safety']:+.0f}, helpfulness {gain['helpfulness']:+.0f}"
+            f"after {start}, safety moves by {gain['safety']:+.0f} points, helpfulness by"
+            f" {gain['helpfulness']:+.0f} and facts by {gain['facts']:+.0f}"
         )
     _share_axis(places)
-    return headline(fig, f"The whole dose, in points: {'; '.join(phrases)}")
+    said = "; ".join(phrases).replace("-", "\N{MINUS SIGN}")
+    return headline(fig, said[0].upper() + said[1:])
 
 
 def _draw_lines(panel: Axes, rows: pd.DataFrame, *, over: str) -> None:
     """Each metric over a column, with its interval."""
     for metric, line in rows.groupby("metric", sort=False):
-        colour = MANNER_COLOURS[metric]
+        colour = METRIC_COLOURS[metric]
         panel.fill_between(line[over], line["low"], line["high"], color=colour, alpha=0.13)
         panel.plot(line[over], line["value"], "-o", color=colour, lw=2, ms=4.5, label=metric)
 

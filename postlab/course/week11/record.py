@@ -5,13 +5,14 @@ Numbers come in percent where a frame is for a reader, as shares in arrays. Left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.claims import STAGE_COLOURS
+from postlab.claims import INK, STAGE_COLOURS
 from postlab.course.recorded import listed, numbers
+from postlab.show import MANNER_COLOURS
 from postlab.stats import bootstrap_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ METHODS = {  # name: colour, marker, what it is
     "lagrange": (STAGE_COLOURS["sft"], "D", "multipliers, GRPO"),
     "targeted": (STAGE_COLOURS["cai"], "v", "targeted RLHF"),
 }
+METRIC_COLOURS = MANNER_COLOURS | {"facts": INK}
 
 
 STARTS = {  # of targeted runs: what they are called, and which policy of which method began them
@@ -126,35 +128,31 @@ def method_sets(record: Mapping[str, Any], seeds: Sequence[int], metrics: Sequen
     return sets | {"soups, 7": {m: table[on_ladder] for m, table in sets["soups"].items()}}
 
 
-def front_rows(
-    sets: Sets, front: Callable[[np.ndarray], Sequence[bool]], metrics: Sequence[str]
-) -> pd.DataFrame:
-    """A row a policy of METHODS: its metrics with intervals in %, and whether it is on the front.
-
-    Args:
-        front: points (N, K) -> which are not beaten.
-    """
-    import pandas as pd
-
-    rows = []
-    for method in METHODS:
-        means = np.stack([sets[method][m].mean(axis=1) for m in metrics], axis=1)
-        for number, on_front in enumerate(front(means)):
-            row: dict[str, Any] = {"method": method, "front": bool(on_front)}
-            for m in metrics:
-                one = bootstrap_interval(100 * sets[method][m][number])
-                row |= {m: one.value, f"{m}_low": one.low, f"{m}_high": one.high}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def means_of(scores: Mapping[str, Sequence[float]], metrics: Sequence[str]) -> dict[str, float]:
     """A policy's metrics in %."""
     return {m: 100 * float(numbers(scores[m]).mean()) for m in metrics}
 
 
+def dual_rows(record: Mapping[str, Any], seeds: Sequence[int]) -> pd.DataFrame:
+    """The runs with multipliers, a row a step: `level`, `seed`, `step`, `multiplier` and `heldout`.
+
+    The multiplier is that of safety; `heldout` is the safety that the finished run reached on
+    held-out prompts. Level and safety are in %.
+    """
+    import pandas as pd
+
+    frames = []
+    for seed in seeds:
+        for run in record["runs"][str(seed)]["lagrange"]:
+            series = numbers(run["dual"]["safe multiplier"])
+            rows = pd.DataFrame({"multiplier": series, "step": range(1, len(series) + 1)})
+            heldout = means_of(run["metrics"], ["safety"])["safety"]
+            frames.append(rows.assign(level=100 * run["level"], seed=seed, heldout=heldout))
+    return pd.concat(frames, ignore_index=True)
+
+
 def bill(record: Mapping[str, Any]) -> pd.DataFrame:
-    """Seconds of training and measuring a method, all seeds, with what it starts from.
+    """Seconds of training and measuring a method per seed, with what it starts from, and policies.
 
     Soups pay for their adapters, targeted runs for the DPO before them; SFT is everybody's.
     """
@@ -169,7 +167,8 @@ def bill(record: Mapping[str, Any]) -> pd.DataFrame:
             _, (before, number) = STARTS[method]
             begun = [seed[before][number] for seed in seeds]
         costs[label] = {
-            "training": sum(one.get("train_s", 0.0) for one in [*runs, *begun]),
-            "measuring": sum(one["seconds"] for one in runs),
+            "training": sum(one.get("train_s", 0.0) for one in [*runs, *begun]) / len(seeds),
+            "measuring": sum(one["seconds"] for one in runs) / len(seeds),
+            "policies": len(policies(record, method, int(next(iter(record["runs"]))))),
         }
     return pd.DataFrame(costs).T

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from postlab.objectives import hypervolume
 
-DIRECTIONS = 512
+DIRECTIONS = {2: 512, 3: 512, 4: 2048}  # by the number of metrics
 Values = Mapping[str, ArrayLike]  # metric -> (points, prompts)
 
 
@@ -102,10 +102,10 @@ def chosen_hypervolume(
         sets, resamples, confidence, seed, reference: as for `hypervolumes`. Even and odd prompts
             are the halves; prompts are drawn anew inside each.
     Returns:
-        name -> Hypervolume, up to the error of DIRECTIONS directions.
+        name -> Hypervolume, up to the error of DIRECTIONS directions (about a percent).
     Raises:
         ValueError: as `hypervolumes`, or if a metric has fewer than two prompts, or there are not
-            two or three metrics.
+            two to four metrics.
     Source: Zhang and Golovin 2020, arXiv 2006.04655 (hypervolume by directions); the halves are
         ours. Taught in week 11.
 
@@ -116,15 +116,15 @@ def chosen_hypervolume(
     """
     arrays = checked_sets(sets)
     sizes = _sizes(arrays)
-    if len(sizes) not in (2, 3):
-        raise ValueError(f"metrics {', '.join(sizes)}; expected two or three metrics")
+    if len(sizes) not in DIRECTIONS:
+        raise ValueError(f"metrics {', '.join(sizes)}; expected two to four metrics")
     # 1. Even and odd prompts: as they are, and drawn anew inside each half.
     whole, resampled = split_draws(sizes, resamples=resamples, seed=seed)
     # 2. A hypervolume is a constant times the mean, over directions of the positive orthant, of
     # the set's reach ** K. A point reaches the least of its coordinates over the direction's, a
     # set as far as its farthest point.
     ways = _directions(len(sizes))
-    ball = math.pi / 4 if len(sizes) == 2 else math.pi / 6  # of radius 1, where all is positive
+    ball = {2: math.pi / 4, 3: math.pi / 6, 4: math.pi**2 / 32}[len(sizes)]  # radius 1, positive
 
     def volumes(values: dict[str, NDArray], parts: list[dict[str, NDArray]]) -> NDArray:
         both = [np.maximum(part - reference, 0.0) for part in split_means(values, parts)]
@@ -178,14 +178,25 @@ def split_means(
 
 def _directions(objectives: int) -> NDArray[np.float64]:
     """(DIRECTIONS, objectives) unit vectors, spread evenly over where all is positive."""
+    many = DIRECTIONS[objectives]
+    # Kronecker's sequence: multiples of powers of 1 over the root of x ** d = x + 1 (the golden
+    # ratio, the plastic number, ...), which fill the unit square or cube evenly.
+    root = {1: 1.6180339887, 2: 1.3247179572, 3: 1.2207440846}[objectives - 1]
+    steps = root ** -np.arange(1.0, objectives)
+    spread = (
+        np.random.default_rng(0).random(objectives - 1) + np.outer(np.arange(many), steps)
+    ) % 1
+    angle = spread[:, -1] * math.pi / 2
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     if objectives == 2:
-        angle = (np.arange(DIRECTIONS) + 0.5) / DIRECTIONS * math.pi / 2
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    spread = np.random.default_rng(0).random(2)  # Kronecker's sequence by the plastic number
-    spread = (spread + np.outer(np.arange(DIRECTIONS), [0.7548776662, 0.5698402910])) % 1
-    height, angle = spread[:, 0], spread[:, 1] * math.pi / 2
-    flat = np.sqrt(1 - height**2)
-    vectors = np.stack([flat * np.cos(angle), flat * np.sin(angle), height], axis=1)
+        return circle
+    if objectives == 3:  # heights are uniform on a sphere
+        height = spread[:, :1]
+        vectors = np.hstack([np.sqrt(1 - height**2) * circle, height])
+    else:  # in four dimensions, the squared length of the first two coordinates is uniform
+        share, other = spread[:, :1], spread[:, 1] * math.pi / 2
+        second = np.stack([np.cos(other), np.sin(other)], axis=1)
+        vectors = np.hstack([np.sqrt(share) * circle, np.sqrt(1 - share) * second])
     return np.maximum(vectors, 1e-9)
 
 

@@ -19,7 +19,7 @@ from postlab.course.week11 import (
     STARTS,
     bill,
     dose_rows,
-    front_rows,
+    dual_rows,
     interval_rows,
     means_of,
     method_sets,
@@ -35,7 +35,6 @@ from postlab.course.week11 import (
 )
 from postlab.course.week11.record import policies
 from postlab.objectives import simplex
-from postlab.objectives.front import pareto_front
 from postlab.profile import data_dir
 from postlab.tinyworld import words
 
@@ -104,16 +103,15 @@ def test_rows_are_in_percent_with_intervals_and_paired_by_seed():
     assert means_of(run([0, 1], [1, 1])["metrics"], ["safety"]) == {"safety": 50.0}
 
 
-def made_up_sets() -> dict:
-    one = {"safety": np.array([[0, 1], [1, 1]]), "helpfulness": np.array([[0, 1], [1, 0]])}
-    return dict.fromkeys(METHODS, one)
+def test_multipliers_are_rows_a_step_with_what_the_run_reached():
+    def held(level: float, safety: list[int]) -> dict:
+        return run(safety, [1]) | {"level": level, "dual": {"safe multiplier": [1.0, 1.5]}}
 
-
-def test_a_front_is_marked_by_the_function_that_is_handed_over():
-    rows = front_rows(made_up_sets(), pareto_front, ["safety", "helpfulness"])
-    assert len(rows) == 2 * len(METHODS)
-    assert rows["front"].tolist()[:2] == [False, True]
-    assert rows.loc[1, ["safety", "helpfulness"]].tolist() == [100.0, 50.0]
+    record = {"runs": {"0": {"lagrange": [held(0.5, [1, 0]), held(0.9, [1, 1])]}}}
+    rows = dual_rows(record, [0])
+    assert rows["level"].tolist() == [50.0, 50.0, 90.0, 90.0]
+    assert rows["step"].tolist() == [1, 2, 1, 2] and rows["multiplier"].tolist()[:2] == [1.0, 1.5]
+    assert rows["heldout"].tolist() == [50.0, 50.0, 100.0, 100.0]
 
 
 def test_the_soups_are_there_twice_and_a_method_pays_for_what_it_starts_from():
@@ -123,26 +121,24 @@ def test_the_soups_are_there_twice_and_a_method_pays_for_what_it_starts_from():
     looks = [{"looks": [{"metrics": texts}], "train_s": 4.0, "seconds": 1.0}]
     seed = dict.fromkeys(METHODS, trained) | {"soups": runs, "targeted": looks, "corners": trained}
     seed["mixed"] = 2 * trained
-    record = {"start": {}, "runs": {"0": seed}, "ladder": [[1.0, 0.0, 0.0]]}
+    record = {"start": {}, "runs": {"0": seed, "1": seed}, "ladder": [[1.0, 0.0, 0.0]]}
     sets = method_sets(record, [0], ["safety"])
     assert len(sets["soups"]["safety"]) == 2 and len(sets["soups, 7"]["safety"]) == 1
     table = bill(record)
-    assert table.loc["soups"].tolist() == [10.0, 3.0]
-    assert table.loc["mixed pairs, DPO"].tolist() == [20.0, 2.0]
-    assert table.loc["targeted RLHF"].tolist() == [14.0, 1.0]
+    # per seed: training, measuring and policies
+    assert table.loc["soups"].tolist() == [10.0, 3.0, 2]
+    assert table.loc["mixed pairs, DPO"].tolist() == [20.0, 2.0, 2]
+    assert table.loc["targeted RLHF"].tolist() == [14.0, 1.0, 1]
 
 
 # --- figures ---
 
 
-def test_soups_are_drawn_on_three_triangles_and_the_balanced_one_is_named():
-    rows = [(1, 0, 0, 98, 0, 20), (0, 1, 0, 40, 100, 60), (0.5, 0.5, 0, 90, 70, 65)]
-    columns = ["helpful", "safe", "honest", "helpfulness", "safety", "honesty"]
+def test_soups_are_drawn_on_four_triangles_and_the_balanced_ones_weakest_metric_is_named():
+    rows = [(1, 0, 0, 98, 0, 20, 95), (0, 1, 0, 40, 100, 60, 70), (0.5, 0.5, 0, 90, 70, 65, 52)]
+    columns = ["helpful", "safe", "honest", "helpfulness", "safety", "honesty", "facts"]
     fig = plot_soups(pd.DataFrame(rows, columns=columns))
-    assert len(fig.axes) == 3
-    alone, soup = title(fig).split(";")
-    assert "helpfulness 98%, safety 100%, honesty 60%" in alone
-    assert "helpfulness 90%, safety 70%, honesty 65%" in soup
+    assert len(fig.axes) == 4 and "most balanced of these 3 has facts at 52%" in title(fig)
 
 
 def series(**columns):
@@ -150,67 +146,86 @@ def series(**columns):
     return pd.DataFrame(rows).assign(**columns)
 
 
-def test_weights_name_the_best_balance_of_each_method():
+def test_weights_say_how_many_facts_are_left_where_honesty_is_bought():
+    labels = ["0", "1", "2"]
     frames = [
-        series(value=[10, 60, 90], metric="safety", rung=range(3), label=["0", "1", "2"]),
-        series(value=[99, 70, 20], metric="helpfulness", rung=range(3), label=["0", "1", "2"]),
+        series(value=values_, metric=metric, rung=range(3), label=labels, method=method)
+        for method, honesty in (("mixed", [10, 96, 100]), ("weighted", [0, 20, 60]))
+        for metric, values_ in (("honesty", honesty), ("facts", [95, 41, 7]))
     ]
-    frame = pd.concat(frames).assign(method="mixed")
-    said = title(plot_weights(frame))
-    assert "mixed pairs, DPO at weight 1: safety 60%, helpfulness 70%" in said
+    assert title(plot_weights(pd.concat(frames))).endswith("reaches 95%: 41% with mixed pairs")
 
 
-def test_multipliers_are_drawn_a_line_a_level_and_said():
+def test_multipliers_that_overshoot_or_still_move_are_counted():
+    runs = [  # level, seed, multiplier, held-out safety: over, over and moving, held
+        (50, 0, [1.0] * 7, 70.0),
+        (50, 1, [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6], 56.0),
+        (90, 0, [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], 94.0),
+    ]
     frame = pd.concat(
-        pd.DataFrame({"step": [1, 2], "multiplier": [1.0, m], "measured": [20.0, 70.0]}).assign(
-            level=level
+        pd.DataFrame({"step": range(1, 8), "multiplier": multiplier}).assign(
+            level=level, seed=seed, heldout=heldout
         )
-        for level, m in ((50, 0.5), (90, 2.25))
+        for level, seed, multiplier, heldout in runs
     )
     said = title(plot_dual(frame))
-    assert "0.5 at level 50%, 2.2 at level 90%" in said
+    assert said.startswith("2 of 3 runs end more than 5 points above") and " 1 of the " in said
 
 
 def test_doses_are_drawn_a_panel_a_start_and_said():
     frames = [
         series(value=v, metric=metric, dose=[2, 24], start="the DPO stage")
-        for metric, v in (("safety", [97, 100]), ("helpfulness", [98, 60]))
+        for metric, v in (("safety", [97, 100]), ("helpfulness", [98, 60]), ("facts", [97, 90]))
     ]
-    fig = plot_doses(pd.concat(frames))
-    assert "after the DPO stage safety +3, helpfulness -38" in title(fig)
+    said = title(plot_doses(pd.concat(frames)))
+    assert "safety moves by +3 points, helpfulness by -38 and facts by -7" in said
 
 
-def test_volumes_name_the_largest_of_both_ways():
+def test_volumes_count_on_how_many_seeds_each_comes_first():
     rows = [
-        ("soups", "as measured", 0.7),
-        ("soups", "chosen elsewhere", 0.6),
-        ("mixed", "as measured", 0.55),
-        ("mixed", "chosen elsewhere", 0.54),
+        ("soups", "as measured", [0.7, 0.6, 0.7]),
+        ("mixed", "as measured", [0.5, 0.5, 0.5]),
+        ("soups", "chosen elsewhere", [0.5, 0.5, 0.3]),
+        ("mixed", "chosen elsewhere", [0.4, 0.6, 0.4]),
     ]
-    frame = pd.DataFrame(rows, columns=["method", "how", "value"])
+    frame = pd.DataFrame(rows, columns=["method", "how", "seeds"])
+    frame["value"] = frame["seeds"].apply(np.mean)
     frame = frame.assign(low=frame["value"] - 0.05, high=frame["value"] + 0.05)
-    frame["seeds"] = [[v] for v in frame["value"]]
     said = title(plot_volumes(frame))
-    wanted = "Largest hypervolume: as measured soups (0.70), chosen elsewhere soups (0.60)"
-    assert said == wanted
+    assert "out of 3 seeds: as measured, soups on 3; chosen elsewhere, mixed pairs on 2" in said
 
 
-def test_a_front_is_a_staircase_and_stars_have_names():
-    rows = [
-        {"method": "soups", "safety": s, "helpfulness": h, "front": front}
-        | {f"{m}_{end}": x + d for m, x in (("safety", s), ("helpfulness", h))
-           for end, d in (("low", -3), ("high", 3))}
-        for s, h, front in ((20, 95, True), (60, 80, True), (50, 50, False))
-    ]  # fmt: skip
-    rows.append({"method": "oracle", "safety": 99, "helpfulness": 98, "front": False})
-    levels = series(value=[80, math.nan], method="soups", held=[50, 90])
-    fig = plot_front(pd.DataFrame(rows), levels, about="A finding")
-    assert title(fig) == "A finding"
-    texts = [text.get_text() for text in fig.axes[0].texts]
-    assert texts == ["oracle"]
-    stairs = [line for line in fig.axes[0].lines if line.get_drawstyle() == "steps-pre"]
-    assert [*stairs[0].get_xdata()] == [0.0, 20, 60, 60]
-    assert [*stairs[0].get_ydata()] == [95, 95, 80, 0.0]
+def front_frames(second_seed: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    level = {"level": 80.0, "low": 40.0, "high": 80.0}
+    levels = pd.DataFrame([
+        level | {"method": "soups", "held": 70.0, "value": 65.0, "seeds": [70.0, 60.0]},
+        level | {"method": "mixed", "held": 80.0, "value": 60.0, "seeds": [60.0, second_seed]},
+        level | {"method": "weighted", "value": math.nan, "seeds": [math.nan] * 2},
+    ])  # fmt: skip
+    four = dict.fromkeys(("safety", "helpfulness", "honesty", "facts"), 97.0)
+    ends = {"low": 50.0, "high": 70.0, "cost": "20 s"}
+    balanced = pd.DataFrame([
+        ends | four | {"method": "soups", "value": 64.0, "facts": 64.0, "seeds": [60.0, 68.0]},
+        ends | four | {"method": "mixed", "value": 58.0, "facts": 58.0, "seeds": [55.0, 61.0]},
+        ends | four | {"method": "the DPO stage", "safety": 90.0, "value": 90.0, "seeds": [90.0]},
+    ])  # fmt: skip
+    return levels, balanced
+
+
+def test_a_front_says_who_leads_on_every_seed_and_what_is_better_than_all():
+    fig = plot_front(*front_frames(second_seed=65.0))
+    assert title(fig).startswith("No method leads on every seed at any safety level.")
+    assert "at 58\N{EN DASH}64%; for the DPO stage, at 90%" in title(fig)
+    top, bottom = fig.axes
+    assert [text.get_text() for text in top.texts] == ["the DPO stage"]
+    star = next(line for line in top.lines if line.get_marker() == "*")
+    assert [*star.get_xdata(), *star.get_ydata()] == [90.0, 97.0]  # its safety isn't in the height
+    assert [text.get_text() for text in bottom.texts] == ["20 s"] * 3
+    marks = [line for line in top.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert marks[-1].get_markerfacecolor() == "white"  # the soups held 70% where 80% was asked for
+    assert title(plot_front(*front_frames(second_seed=50.0))).startswith(
+        "First on every seed: soups at 80%."
+    )
 
 
 def test_the_front_of_a_profiles_own_model_names_who_is_on_it_in_percent():

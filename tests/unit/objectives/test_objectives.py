@@ -216,7 +216,7 @@ def test_a_front_does_not_change_with_order_scale_or_beaten_points():
     assert pareto_front([*points, *beaten]).tolist() == [*front, False]
 
 
-@pytest.mark.parametrize("objectives_", [1, 2, 3])
+@pytest.mark.parametrize("objectives_", [1, 2, 3, 4])
 def test_a_front_is_what_the_definition_says(objectives_):
     rng = np.random.default_rng(objectives_)
     points = rng.integers(0, 4, (25, objectives_))
@@ -238,13 +238,15 @@ def test_a_front_is_what_the_definition_says(objectives_):
         ([[1, 1, 1], [1, 1, 1]], [0, 0, 0], 1.0),
         # three slabs, two of which overlap each in a unit cube: 3 * 2 - 3 + 1
         ([[2, 1, 1], [1, 2, 1], [1, 1, 2]], [0, 0, 0], 4.0),
+        # four boxes of 2 that share the unit hypercube: 4 * 2 - 3
+        ([[2, 1, 1, 1], [1, 2, 1, 1], [1, 1, 2, 1], [1, 1, 1, 2]], [0, 0, 0, 0], 5.0),
     ],
 )
 def test_a_hypervolume_by_hand(points, reference, wanted):
     assert hypervolume(points, reference) == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("objectives_", [1, 2, 3])
+@pytest.mark.parametrize("objectives_", [1, 2, 3, 4])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hypervolume_is_the_share_of_thrown_darts(objectives_, seed):
     rng = np.random.default_rng(seed)
@@ -274,12 +276,11 @@ def test_a_hypervolume_is_exact_by_inclusion_and_exclusion():
         (lambda: pareto_front([[math.nan, 1.0]]), "nan or infinity"),
         (lambda: hypervolume([[1, 2]], [0]), "one finite number an objective"),
         (lambda: hypervolume([[1, 2]], [0, math.inf]), "one finite number an objective"),
-        (lambda: hypervolume([[1, 2, 3, 4]], [0] * 4), "at most 3"),
         (lambda: hypervolumes({}), "expected the same in every set, and some"),
         (lambda: hypervolumes({"a": {"x": [1, 2]}}), r"expected \(points, prompts\)"),
         (lambda: hypervolumes({"a": {"x": [[1]]}, "b": {"x": [[1, 0]]}}), "the same in every set"),
         (lambda: chosen_hypervolume({"a": {"x": [[1]], "y": [[1, 0]]}}), "at least two prompts"),
-        (lambda: chosen_hypervolume({"a": {"x": [[1, 0]]}}), "two or three metrics"),
+        (lambda: chosen_hypervolume({"a": {"x": [[1, 0]]}}), "two to four metrics"),
         (
             lambda: chosen_hypervolume({"a": {"x": [[1, math.nan]], "y": [[1, 0]]}}),
             "a, x: point 0, prompt 1 is nan",
@@ -350,7 +351,7 @@ def test_the_truth_of_a_real_front_lies_between_the_two_ways():
     assert np.mean(chosen) < truth < np.mean(naive)
 
 
-@pytest.mark.parametrize("metrics", ["xy", "xyz"])
+@pytest.mark.parametrize("metrics", ["xy", "xyz", "wxyz"])
 def test_without_noise_choosing_elsewhere_changes_nothing(metrics):
     """Both halves say the same, as all prompts do; what is left is the directions' error."""
     rng = np.random.default_rng(1)
@@ -392,12 +393,32 @@ def test_the_best_at_a_level_by_hand():
     assert (paid.value, paid.reached) == ((-2.0 - 5.0) / 2, 1.0)
 
 
-def test_levels_are_rows_in_percent():
-    values = {"a": {"x": [[1, 1, 1, 1]], "y": [[1, 0, 1, 0]]}}
-    rows = best_rows(values, hold="x", of="y", levels=(0.5, 0.9))
+def test_the_worst_of_several_counts_and_the_held_one_may_be_among_them():
+    values = {
+        "safety": [[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]],
+        "honesty": [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]],
+        "facts": [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]],
+    }  # refuses and abstains always; half of the time; never
+
+    def at(level, *of):
+        return best_at(values, hold="safety", level=level, of=of, resamples=5)
+
+    assert at(0.0, "honesty", "facts").metrics == {"safety": 0.0, "honesty": 1.0, "facts": 1.0}
+    assert at(0.4, "honesty", "facts").value == 0.5
+    assert at(0.9, "honesty", "facts").value == 0.0
+    assert at(0.0, "safety", "honesty", "facts").value == 0.5
+
+
+def test_levels_are_rows_in_percent_and_means_over_seeds():
+    one = {"x": [[1, 1, 1, 1]], "y": [[1, 0, 1, 0]]}
+    two = {"x": [[1, 1, 1, 1]], "y": [[1, 1, 1, 1]]}
+    rows = best_rows({"a": {0: one, 1: two}}, hold="x", of="y", levels=(0.5, 0.9), resamples=5)
     assert [row["level"] for row in rows] == [50.0, 90.0]
-    assert {row["value"] for row in rows} == {50.0} and rows[0]["method"] == "a"
-    assert rows[0]["reached"] == 100.0
+    assert rows[0]["method"] == "a" and rows[0]["seeds"] == [50.0, 100.0]
+    assert (rows[0]["value"], rows[0]["held"], rows[0]["y"]) == (75.0, 100.0, 75.0)
+    none = best_rows({"a": {0: one, 1: {"x": [[0] * 4], "y": [[1] * 4]}}},
+                     hold="x", of="y", levels=(0.5,), resamples=5)  # fmt: skip
+    assert math.isnan(none[0]["value"])  # one seed doesn't reach the level
 
 
 def test_the_best_of_many_equals_is_not_flattered():
