@@ -203,7 +203,7 @@ shown
 # - **Row 1** (counting from 0): because of the bug, the worst reply is the *chosen* one. The model would learn to write it.
 # - **Row 2**: a tie. Both replies have a score of 8, so nothing says which one is better, but the pair looks like any other.
 # - **Row 3**: both replies are the same word.
-# - **Row 4**: the chosen reply is several times as long, and the additional words are empty. LLM judges tend to prefer longer answers (week 6), and DPO learns whatever the judge preferred.
+# - **Row 4**: the chosen reply is five times as long, and the additional words are empty. LLM judges tend to prefer longer answers (week 6), and DPO learns whatever the judge preferred.
 # - **Row 6**: the rejected reply is empty.
 # - **Row 7**: the prompt's source is `truthful_qa`, a benchmark. If you train on it, you can't use that benchmark any more.
 #
@@ -792,7 +792,7 @@ from postlab.course.week05 import plot_logps
 plot_logps(pd.DataFrame(recorded["logs"]), BETAS)
 
 # %% [markdown]
-# With the small beta, the rejected replies keep falling to the end; with the large one, they hardly move after the first steps. The next table shows what else changed, and how certain that is:
+# The chosen replies end where they started with all three betas. With the small beta, the rejected replies keep falling to the end; with the large one, they hardly move after the first ten steps. The next table shows what else changed, and how certain that is:
 
 # %%
 against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
