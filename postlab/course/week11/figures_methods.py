@@ -32,8 +32,7 @@ def plot_soups(
         frame: rows with `helpful`, `safe`, `honest` (weights that add up to 1) and metrics in %.
         metrics: up to four, a panel each.
     """
-    fig, grid = panels(2, 2, (8.2, 7.2))
-    places = [*np.ravel(grid)]
+    fig, places = panels(2, 2, (8.2, 7.2))
     x = frame["safe"] + frame["honest"] / 2
     y = frame["honest"] * np.sqrt(3) / 2
     for panel, metric in zip(places, metrics, strict=True):
