@@ -3,7 +3,7 @@
 #
 # You have a 7B model that you'd like to teach something: the tone of your support team, a file format, a language it speaks badly. You also have the free GPU that Colab lends you, a T4 with 15 GiB of usable memory. Can you train it there?
 #
-# With ordinary fine-tuning you can't: Mistral-7B needs 109 GiB with Adam, more than the largest A100 has. With QLoRA you can. It needs less than 5 GiB, and what you save at the end is an adapter of about 80 MiB that you can attach to the model, take off again, or merge into it.
+# With ordinary fine-tuning you can't: Mistral-7B needs about 110 GiB with Adam, more than the largest A100 has. With QLoRA you can: training on one sequence of 1,024 tokens at a time takes a little over 5 GiB. What you save at the end is an adapter that you can attach to the model, take off again, or merge into it. In 16 bits it takes up about 80 MiB (in full precision, which week 3 trains it in, twice as much).
 #
 # Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both yourself, put them into a model, and measure what they cost in quality.
 #
@@ -21,6 +21,7 @@
 # 3. [NF4: sixteen numbers for a matrix](#nf4)
 # 4. [The same task, three ways](#task)
 # 5. [What fits, and what to choose](#choose)
+# 6. [What you have now](#end), with the paper to read
 #
 # **Deeper: about three hours.** You can skip any of these, and read them in any order after the core.
 #
@@ -33,7 +34,8 @@
 # - [The merge that changes the answers](#merge)
 # - [Full, LoRA and QLoRA on SmolLM2](#smol)
 # - [How good is the arithmetic, and what does a run cost?](#price)
-# - [Five questions from interviews](#interview)
+#
+# At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -90,10 +92,10 @@ draw_memory(parts, title, cards=cards)
 # %% [markdown]
 # LoRA removes the gradients and Adam's moments for the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
-# (LoRA seems to fit on the T4, but only just. It no longer does once you count the room that the allocator and the CUDA context need: see section 5.)
+# (The figure rounds each part to a tenth before adding them up. Unrounded, LoRA takes 14.5 GiB and QLoRA 4.7. So LoRA seems to fit on the T4, but only just. It no longer does once you count the 0.6 GiB that the allocator and the CUDA context need as well: see section 5.)
 
 # %% [markdown]
-# <a id="cost"></a>
+# <a id="cost" name="cost"></a>
 # ## 1. What it costs to train a weight
 #
 # To *use* a weight in 16 bits, you store two bytes. To *train* it with Adam, commonly in 32 bits, you store
@@ -119,7 +121,7 @@ bytes_each = pd.Series({"use it, 16 bits": 2, "train all of it": 16, "use it, 4 
 # Compare the sixteen bytes with the two that you need to use a weight: the other fourteen are only there because the weight is *trained*. LoRA freezes the weight and gets rid of them. QLoRA then shrinks the two bytes that remain.
 
 # %% [markdown]
-# <a id="lora"></a>
+# <a id="lora" name="lora"></a>
 # ## 2. LoRA: a thin product beside a frozen matrix
 #
 # Fine-tuning changes each matrix $W$ by some $\Delta W$. LoRA assumes that a low-rank change is enough, and represents it as the product of two thin matrices:
@@ -151,8 +153,9 @@ draw_adapter(*layer.weight.shape, r=8)
 #
 # Write the forward pass of a linear layer with a LoRA adapter. `x` is `(..., in)`, `weight` is `(out, in)`, `a` is `(r, in)`, and `b` is `(out, r)`; return `(..., out)`.
 #
-# <details><summary>Hint 1</summary>The activations are rows, so W x is written <code>F.linear(x, weight)</code>.</details>
-# <details><summary>Hint 2</summary>You never need the product B A: send x through A first, and the result through B.</details>
+# <details><summary>Hint 1</summary>Two paths start at x, and their outputs are added. Write down the shape after each matrix before you write any code.</details>
+# <details><summary>Hint 2</summary>In the formula x is a column, but here each activation is a row. Which function of <code>torch.nn.functional</code> multiplies rows by a weight of shape <code>(out, in)</code>? It accepts any number of leading dimensions.</details>
+# <details><summary>Hint 3</summary>Use <code>F.linear</code> once for the frozen path and twice for the adapter. On which of the results does the scale belong?</details>
 
 # %%
 from postlab import check
@@ -175,7 +178,7 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # </details>
 #
-# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications per token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$.
+# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications for a single token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$. In a long batch, $BA$ is formed only once, but multiplying by it ($\text{out} \cdot \text{in}$ for each token) still takes 14 times as many.
 #
 # ### The start
 #
@@ -205,7 +208,7 @@ y.square().mean().backward()
 # The gradient of $A$ contains $B$, which is zero, so $A$ doesn't move until the second step. If $A$ were zero as well, both gradients would be zero at every step, and nothing would ever be trained.
 
 # %% [markdown]
-# <a id="build"></a>
+# <a id="build" name="build"></a>
 # ### Build 2 · about 30 minutes
 #
 # Put adapters into a model, and take them out again. Write two functions that change a model in place:
@@ -299,10 +302,10 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 # You don't have to merge. If you keep adapters separate, a single base model in memory can serve many of them, and you can switch adapters with every request.
 
 # %% [markdown]
-# <a id="nf4"></a>
+# <a id="nf4" name="nf4"></a>
 # ## 3. NF4: sixteen numbers for a matrix
 #
-# Four bits can select one of sixteen values. Evenly spaced values would be wasteful: weights follow a bell curve, so most of them are close to zero, and the outer values would hardly ever be used. NF4 (*normal float*) uses the quantiles of a
+# Four bits can select one of sixteen values. Evenly spaced values would be wasteful: weights follow a bell curve, so most of them are close to zero, and the outer values would rarely be used. NF4 (*normal float*) uses the quantiles of a
 # normal distribution instead. The idea is that each value should be the nearest one for about the same number of weights:
 #
 # $$q_i = \frac{\Phi^{-1}(p_i)}{\max_j \Phi^{-1}(p_j)}$$
@@ -360,11 +363,11 @@ def error_in_blocks(values, block):
 # Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantisation* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
 
 # %% [markdown]
-# <a id="task"></a>
+# <a id="task" name="task"></a>
 # ## 4. The same task, three ways
 #
-# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose answers are nearly always right: list operations, facts and how-tos. All
-# methods get the same rows in the same order and the same number of steps. Each method gets its own learning rate, the best from a ladder of rates, chosen on other rows and seeds ([deeper](#rates)). The long runs were recorded:
+# How much quality do you lose? To find out, train on the same task with full fine-tuning, LoRA and QLoRA. The task is SFT on rows of the tiny world, from the three families whose training answers are right in about 97% of the rows: list operations, facts and how-tos. All
+# methods get the same rows in the same order and the same number of steps. Each method gets its own learning rate, the best from a ladder of rates, chosen with other seeds and never on held-out rows ([deeper](#rates)). The long runs were recorded:
 
 # %%
 import json
@@ -445,7 +448,7 @@ curves = {method: train(model, batches, lr=chosen[method]) for method, model in 
 plot_losses(curves)
 
 # %% [markdown]
-# All three end close together. LoRA 8 is lowest, but with one seed each, a difference of 0.01 or 0.02 nats means little. QLoRA takes longest per step (67 ms in the recording, against 59 for LoRA 8 and 56 for full fine-tuning), because it has to dequantise
+# All three end close together. LoRA 8 is lowest, but with one seed each, a difference of 0.01 or 0.02 nats means little. QLoRA takes longest per step (67 ms in the recording, against 57 for LoRA at the same rank 16, 59 for LoRA 8 and 56 for full fine-tuning), because it has to dequantise
 # the weights in every pass.
 #
 # ### Quality, with intervals
@@ -506,7 +509,7 @@ table.round(3)
 # > on *one* tiny model, and its values are 96% to 107%. Measure it on your own task.
 
 # %% [markdown]
-# <a id="choose"></a>
+# <a id="choose" name="choose"></a>
 # ## 5. What fits, and what to choose
 #
 # **Predict first.** The roadmap says that QLoRA fine-tunes a 70B on one 24 GB GPU, that LoRA at 16 bits does so on a single A100, and that full fine-tuning takes 4 to 8 A100s. Which of the three are possible, by the arithmetic of section 1?
@@ -559,7 +562,8 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantises the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
 # 3. **Which layers and which rank?** Start at 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if the held-out loss still improves, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep it was ten at ranks 1 and 2, and 1.8 to 3.1 from rank 4 up ([deeper](#rates)). For a 7B at rank 16, 2e-4 is a common first try.
-# 5. **How do you merge a QLoRA adapter?** Into the original weights. Then evaluate *the merged model*, not the one you trained ([deeper](#merge)).
+# 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantised* weights keeps the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
+#    Whichever you choose, evaluate *the merged model*, not the one you trained.
 #
 # For a first run on a 7B, these are common settings. (Unsloth's *LoRA Hyperparameters Guide* recommends nearly the same. They are a place to start a sweep, not results of this notebook.)
 #
@@ -573,17 +577,18 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # | epochs | 1 to 3 | the held-out loss rises while the training loss still falls: take fewer |
 
 # %% [markdown]
+# <a id="end" name="end"></a>
 # ## What you have now
 #
 # You have a LoRA layer that you can put into a model and take out again, a comparison that you can rerun, and the arithmetic that tells you which card you need. You also know what NF4 stores. In week 3 you use all of this through Unsloth: with a GPU, you train
 # a 7B with QLoRA; without one, you train a small model with LoRA and take a few steps with QLoRA.
 #
-# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 is the method that you built. Section 7.2 asks how small the rank can be, and 7.1 asks which matrices to adapt under a fixed budget. As you read 7.1, ask whether each choice had its own learning rate.
+# **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 is the method that you built. Section 7.2 asks how small the rank can be, and 7.1 asks which matrices to adapt under a fixed budget. Section 7.1 doesn't say whether each choice had its own learning rate. Keep that in mind when you read its table: a shared rate can favour one choice over another ([deeper](#rates)).
 #
 # This is the end of the core. What follows goes deeper, in any order.
 
 # %% [markdown]
-# <a id="peft"></a>
+# <a id="peft" name="peft"></a>
 # ## Deeper: is it what PEFT computes?
 #
 # To find out, give PEFT's adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer of the build, with dropout and error messages. Fill $B$ too, because with zeros both models would just be the base. Use 64 bits so that rounding can't hide a mistake.
@@ -651,11 +656,11 @@ count = sum(p.numel() for p in trained(adapted))
 {"r": default.r, "alpha": default.lora_alpha, "layers": sorted(TARGETS["llama"]), "trained": count}
 
 # %% [markdown]
-# The default adapts only the query and value projections, as the first LoRA paper did. At the same rank 8, that trains about a fifth as many parameters as adapting all seven projections (the table in section 2). *LoRA Without Regret* finds that
-# adapting the attention alone is clearly worse than adapting all layers, even with the same number of parameters. We haven't measured that here.
+# The default adapts only the query and value projections, as the first LoRA paper did. At the same rank 8, that trains about a fifth as many parameters as adapting all seven projections (the table in section 2). *LoRA Without Regret* recommends
+# adapting all layers. It finds that adapting only the attention, at rank 256, is clearly worse than adapting only the MLPs at rank 128, although both train about the same number of parameters. We haven't measured that here.
 
 # %% [markdown]
-# <a id="bits"></a>
+# <a id="bits" name="bits"></a>
 # ## Deeper: NF4, bit for bit
 #
 # Section 3 used our quantiser. Now write its central part yourself, and then compare the whole quantiser with bitsandbytes.
@@ -665,8 +670,9 @@ count = sum(p.numel() for p in trained(adapted))
 #
 # `w` is `(n, 64)`, one block per row; `codebook` is `(16,)`, in ascending order. Return the codes, `(n, 64)` in `uint8`, and the scales `absmax`, `(n,)`.
 #
-# <details><summary>Hint 1</summary>What happens if a block is all zeros?</details>
-# <details><summary>Hint 2</summary>Take the argmin over distances, or use <code>torch.bucketize</code> with the midpoints between neighbouring values.</details>
+# <details><summary>Hint 1</summary>Start with the scales, and divide each block by its own. What would you divide by in a block of zeros?</details>
+# <details><summary>Hint 2</summary>A weight's code is the position of the nearest value in the codebook. You can compare each weight with all sixteen values; broadcasting gives you the distances, <code>(n, 64, 16)</code>.</details>
+# <details><summary>Hint 3</summary>Without that large tensor: as a weight grows, where exactly does its nearest value change from one to the next? <code>torch.bucketize</code> finds the interval between sorted boundaries that a number falls into.</details>
 
 
 # %%
@@ -688,6 +694,8 @@ nf4_codes = check.nf4_codes(nf4_codes)
 # ```
 #
 # </details>
+#
+# A block of zeros has the scale 0. The `clamp` avoids a division by zero, every weight of the block gets the code of the value 0, and dequantising returns zeros again.
 #
 # Now look at the projections of the base model. The grey histogram shows the scaled weights. Each line is a value of the codebook, and its height is the share of weights that are rounded to it.
 
@@ -763,7 +771,7 @@ from postlab.models import misread_widths
 misread_widths() or "every width is read correctly"
 
 # %% [markdown]
-# <a id="blocks"></a>
+# <a id="blocks" name="blocks"></a>
 # ## Deeper: block sizes and double quantisation
 #
 # Smaller blocks have smaller outliers, so their scales fit better. But each block needs a scale of its own, which takes another 32 bits. Measure the error for two codebooks and six block sizes:
@@ -827,11 +835,11 @@ pd.DataFrame(table).round(1)
 # The last row returns to the roadmap's example, a 70B on a 24 GB card: the four-bit weights alone don't fit.
 
 # %% [markdown]
-# <a id="rates"></a>
+# <a id="rates" name="rates"></a>
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
 # When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, each method chose its rate from the same ladder, which was extended when the best rate was at its
-# edge. The choice was based on the loss after short runs, on rows and seeds used nowhere else, so the held-out prompts played no part in it.
+# edge. The choice was based on the loss after short runs, on rows drawn with other seeds (about half of them also occur among the training rows, since the tiny world repeats itself), and never on the held-out rows.
 
 # %%
 from postlab.course.week02 import plot_learning_rates
@@ -847,7 +855,7 @@ plot_learning_rates(
 # averages only two short runs, so neighbouring rates are hard to tell apart.
 #
 # With one shared rate you could "prove" that either method is better. At 0.0018, the best rate for full fine-tuning, LoRA 8 ends at a loss of 0.18 instead of 0.11. At 0.01, about half of the best rate for rank 1, full fine-tuning ends at 0.25 instead of 0.09.
-# The section on [alpha](#alpha) looks at why the best rate falls as the rank rises.
+# The section on [alpha](#alpha) looks for a reason why the best rate falls as the rank rises.
 
 # %% [markdown]
 # *LoRA Without Regret* (Schulman et al. 2025) reports that LoRA's best rate is about ten times that of full fine-tuning, and hardly depends on the rank. Its adapters have a fixed alpha of 32. Ours in the sweep above have $\alpha = 2r$. What if alpha is fixed?
@@ -872,7 +880,7 @@ regret[~regret.index.str.startswith("rslora")].round(4)
 # | in RL, even rank 1 learns as well as full fine-tuning | not measured |
 
 # %% [markdown]
-# <a id="forgetting"></a>
+# <a id="forgetting" name="forgetting"></a>
 # ## Deeper: memory, time and forgetting
 #
 # ### Does the live run reproduce the recording?
@@ -899,9 +907,11 @@ pd.DataFrame(
 ).round(4)
 
 # %% [markdown]
+# In the stored output it comes very close: the ratios are 0.9999 to 1.0000. On another machine, expect somewhat larger differences.
+#
 # ### Memory and time
 #
-# What does each method save? In this figure, activations are everything that a forward and backward pass allocates at its peak besides weights, gradients and optimizer state. The memory of every part was measured with PyTorch on the largest batch. The time per
+# What does each method save? In this figure, activations are everything that a forward and backward pass allocates at its peak besides weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per
 # step is the median of many steps, with the methods taking turns.
 
 # %%
@@ -914,7 +924,9 @@ plot_step_memory(parts_mib.loc[picked], recorded["step_s"])
 
 # %% [markdown]
 # LoRA 16 needs 61% less memory than full fine-tuning for weights, gradients and optimizer state, and QLoRA 16 needs 80% less. But in a model this small, activations take most of the memory, and adapters reduce them by a tenth at most. In total, LoRA 16 saves only 23%
-# and QLoRA 16 saves 29%. In a 7B it's the other way round: there the weights and optimizer state dominate (the picture at the top). LoRA isn't faster here either, and QLoRA is slower. All times were measured on a CPU.
+# and QLoRA 16 saves 29%. In a 7B it's the other way round: there the weights and optimizer state dominate (the picture at the top).
+#
+# Only LoRA 1 takes less time than full fine-tuning, and only a little: 52 ms per step against 56. Ranks 2 to 64 take 57 to 70 ms, and QLoRA 16 takes 67. LoRA doesn't have to compute gradients for the frozen matrices, but it adds two small products to each layer, and for matrices as small as these, that probably costs about as much time as it saves. All times were measured on a CPU.
 
 # %% [markdown]
 # ### What was forgotten
@@ -933,7 +945,7 @@ kept.set_axis(["loss on held-out rows", "loss on documents", "forgotten"], axis=
 # At ranks 1 to 4, but not at rank 8 and above, that agrees with Biderman et al.'s finding that LoRA forgets less. With three seeds it's a hint, not a result. One likely reason is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
-# <a id="alpha"></a>
+# <a id="alpha" name="alpha"></a>
 # ## Deeper: alpha over r, or over its root?
 #
 # If you keep $\alpha$ fixed, $\alpha / r$ gets smaller as the rank grows. Kalajdzievski (2023, rsLoRA, arXiv 2312.03732) argues that this scale becomes too small: at high ranks, the adapter learns too slowly to make use of its extra parameters,
@@ -968,7 +980,7 @@ plot_first_step(moved)
 #
 # All $r$ terms have the same sign, so the sum grows in proportion to $r$, and dividing by $r$ cancels that exactly. If you divide by $\sqrt r$ instead, the step grows like $\sqrt r$: by a factor of 8 from rank 1 to rank 64. We measure a factor
 # of 6.5 there, and a factor of 0.8 under $\alpha / r$, where the prediction is 1. The ratio of the two is the predicted 8. Both factors are somewhat low, probably because the formula is exact only for a single token, and $A$ is random. If you
-# follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That fits what the sweep shows: the higher the rank, the lower the best rate.
+# follow the common habit of setting $\alpha = 2r$, as section 4 does, the scale is the same at all ranks and the step grows like $r$. That agrees with the sweep in direction but not in size: from rank 1 to 64, the step should grow by a factor of 64, while the best rate falls only by a factor of 5.6, in two jumps.
 #
 # Does the first step also predict the best rate for a whole run? Look at the sweep:
 
@@ -987,13 +999,13 @@ plot_scalings(rates)
 # One practical lesson is certain: if you compare ranks at one learning rate and one $\alpha$, you are really comparing scales.
 
 # %% [markdown]
-# <a id="merge"></a>
+# <a id="merge" name="merge"></a>
 # ## Deeper: the merge that changes the answers
 #
 # A QLoRA adapter is trained on top of *rounded* weights. When you merge it, you can choose between three sets of weights:
 #
-# 1. Merge into the dequantised weights and keep the result in 16 or 32 bits. This is the model you trained, but the file is about four times as large.
-# 2. Merge into the original weights, from before quantisation. This is what most people do.
+# 1. Merge into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space (in 32 bits, which we use here, twice that again).
+# 2. Merge into the original weights, from before quantisation. This is common practice, and the result is as large as the first.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 
 # %%
@@ -1005,11 +1017,11 @@ qlora, folder = live["qlora-16"], tempfile.mkdtemp()
 qlora.save_pretrained(folder)
 
 
-def merged_into(rounded):
-    """The adapter merged into the base, as it is or as NF4 left it."""
-    model, _ = load_policy("", profile="tiny", bits=32)
+def merged_into(base_weights):
+    """The adapter merged into a new copy of the base: "dequantised", "original" or "four bits"."""
+    model, _ = load_policy("", profile="tiny", bits=4 if base_weights == "four bits" else 32)
     for name, weight in model.named_parameters():
-        if rounded and "proj" in name:
+        if base_weights == "dequantised" and "proj" in name:
             weight.data = quantize(weight.data, double_quant=True).dequantize()
     return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
@@ -1026,11 +1038,12 @@ from postlab.evals import evaluate
 from postlab.tinyworld.tasks import heldout_suite
 
 suite = [row for row in heldout_suite(n=60) if row["family"] in ("lists", "facts", "howto")]
-frames = {"as trained": evaluate(qlora, tokenizer, suite)}
-for name, rounded in {"1. dequantised": True, "2. original": False}.items():
-    frames[name] = evaluate(merged_into(rounded), tokenizer, suite)
+merges = {"1. dequantised": "dequantised", "2. original": "original"}
+merges["3. four bits again"] = "four bits"
 warnings.filterwarnings("ignore", module="peft")  # PEFT warns of what is measured here
-frames["3. four bits again"] = evaluate(qlora.merge_and_unload(), tokenizer, suite)
+frames = {"as trained": evaluate(qlora, tokenizer, suite)}
+for name, base_weights in merges.items():
+    frames[name] = evaluate(merged_into(base_weights), tokenizer, suite)
 clear_output()  # of the progress bars
 
 # %% [markdown]
@@ -1058,10 +1071,10 @@ plot_merges(changes.iloc[1:])
 
 # %% [markdown]
 # Only the first merge gives the same answers as the trained model. Merging into the original weights changes 7% of them, and rounding again changes 6%; the intervals overlap widely, so we can't say which is worse. The share of right answers hardly moves: an answer can change
-# without becoming wrong. `postlab.models.export` merges into the original weights and reports how many answers changed in your model. You'll use it in week 12.
+# without becoming wrong. `postlab.models.export` merges into the original weights and reports how many answers changed in your model, so you can decide whether that matters. You'll use it in week 12.
 
 # %% [markdown]
-# <a id="smol"></a>
+# <a id="smol" name="smol"></a>
 # ## Deeper: full, LoRA and QLoRA on SmolLM2
 #
 # The embedded model is so small that activations take most of its memory. SmolLM2-135M, a real language model, has a hundred times as many weights. Under the profile `smol`, this cell runs a few steps with each method on your machine, which takes a few minutes. Under every other profile, it shows a recorded run.
@@ -1084,17 +1097,17 @@ smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2
 # embedded model, where activations hide most of the saving, and a 7B, where they hardly matter. QLoRA's weights take up more than an eighth of the memory of the full ones, although four bits are an eighth of 32: the embedding matrix isn't quantised, and in this small model it is a fifth of the parameters.
 #
 # The machine was busy with other programs during the recording, so compare processor time rather than wall-clock time, and don't expect a GPU's times to resemble either. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
-# LoRA saves time here because the frozen matrices need no gradients of their own. With two timed steps each, LoRA and QLoRA can't be told apart.
+# LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it hardly does, probably because its matrices are so small that the two extra products of each layer cost as much as that.) With two timed steps each, LoRA and QLoRA can't be told apart.
 
 # %% [markdown]
-# <a id="price"></a>
+# <a id="price" name="price"></a>
 # ## Deeper: how good is the arithmetic, and what does a run cost?
 #
 # We compared `postlab.preflight.estimate` with published runs, and `data/results/preflight/published.json` records how far off it was. `estimate` gives a range for each figure. For 111 memory peaks that weren't used to
 # fit the formulas, the range contains the published value in 91% of cases, and its median width is ±23.4%. For 47 speeds it's 98%, but with a median width of ±37.3%, more than the ±25% we aimed for. So trust the gigabytes more than the
 # hours. (We had looked at both sets of figures before the formulas were final, which makes these numbers somewhat optimistic; the record explains how.)
 #
-# And what does a run cost? Here is the estimate for QLoRA on an 8B with fifty thousand rows. The result is a range, because no run reaches the peak speed of a device:
+# And what does a run cost? Here is the estimate for QLoRA on an 8B with fifty thousand rows. The result is a range, because no run reaches the peak speed of a device. It uses rounded on-demand prices from May 2026, and sellers differ by a factor of two or more:
 
 
 # %%
@@ -1107,8 +1120,8 @@ def price(device):
 pd.DataFrame({device: price(device) for device in devices}).T
 
 # %% [markdown]
-# <a id="interview"></a>
-# ## Five questions from interviews
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # <details><summary>1. Why is B initialised with zeros and A at random? Could it be the other way round, or could both be zero?</summary>
 #
@@ -1151,6 +1164,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # </details>
 
 # %% [markdown]
+# <a id="papers" name="papers"></a>
 # **Papers.** Beyond the one in the core: Dettmers et al. 2023, *QLoRA* (arXiv 2305.14314): section 3 for NF4 and double
 # quantisation, section 4 for parity. Biderman et al. 2024, *LoRA Learns Less and Forgets Less* (arXiv 2405.09673): both halves of the title, measured. Kalajdzievski 2023 (arXiv 2312.03732):
 # the source of the scaling in the section on alpha. Schulman et al. 2025, *LoRA Without Regret* (Thinking Machines Lab): when LoRA equals full fine-tuning, which layers to adapt, and why the best learning rate hardly depends on the rank.
