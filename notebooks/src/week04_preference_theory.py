@@ -5,7 +5,7 @@
 # validated their doubts and fuelled their anger. [OpenAI's own account](https://openai.com/index/expanding-on-sycophancy/) says that some expert testers had felt that something was slightly off, but the evaluations and A/B tests looked good, so the update went out. A reward that looked right had helped to make a model worse.
 #
 # You can watch the same thing happen this week, in a world small enough for us to know the truth. How do you cut a shovel? The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
-# against that reward model, the policy answers "17+4=21. #### 21", and gets 8.1 points. Section 4 shows how a run gets there, and what prevents it.
+# against that reward model, the policy answers "17+4=21. #### 21", and gets 8.1 points. Section 4 shows how a run gets there, and what helps against it.
 #
 # Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic route from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
 # Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ.
