@@ -2,10 +2,10 @@
 # # Week 4 · Preferences in theory: reward models, PPO and DPO
 #
 # Suppose your assistant gets thumbs up and thumbs down from its users, and you train it to earn more thumbs up. In April 2025, OpenAI shipped an update to GPT-4o whose training used such feedback as an additional reward. Three days later the company began to roll it back. The model had become sycophantic: it flattered people,
-# validated their doubts and fuelled their anger, and [nobody had caught it before the launch](https://openai.com/index/expanding-on-sycophancy/). A reward that looked right had made a model worse.
+# validated their doubts and fuelled their anger. [OpenAI's own account](https://openai.com/index/expanding-on-sycophancy/) says that some expert testers had felt that something was slightly off, but the evaluations and A/B tests looked good, so the update went out. A reward that looked right had helped to make a model worse.
 #
 # You can watch the same thing happen this week, in a world small enough for us to know the truth. How do you cut a shovel? The right reply is "Sharpen a blade. Hold the shovel. Slice it." In one of this week's recorded runs, a reward model gives this reply −0.9 points. After PPO has trained
-# against that reward model without a KL penalty, the policy answers "17+4=21. #### 21", and gets 8.1 points. Averaged over three such runs, the score rose from 0 to 18, while the share of right answers rose from 53% to 76% and then fell to 0%.
+# against that reward model, the policy answers "17+4=21. #### 21", and gets 8.1 points. Section 4 shows how a run gets there, and what helps against it.
 #
 # Why train against a reward model at all? Because it's easier to say which of two replies is better than to write a good one. This week you build the classic route from such judgements to a policy, called **RLHF** (reinforcement learning from human feedback): a reward model, followed by PPO with a KL penalty.
 # Then you derive the shortcut, **DPO** (direct preference optimisation), with a line of code for every formula, and find out where the two agree and where they differ.
@@ -227,8 +227,8 @@ week04.plot_faults(howtos)
 # So the 74% is an average of two different things. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right
 # panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. A single linear layer on the SFT model's last hidden state can't do that.
 #
-# In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was overconfident. In the three middle groups it was: when its confidence was 81%, 94% and
-# 99%, it was right on 71%, 89% and 94% of the pairs. And all of this holds only for pairs *like the ones it
+# In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was right less often than its confidence says. The three middle points are below it: with a confidence of 81%, 94% and
+# 99%, the model was right on 71%, 89% and 94% of the pairs. For the second of them, the line still passes through the 95% interval; for the first, it only just misses it. So there are signs of overconfidence, the clearest of them at 99%. And all of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
@@ -267,8 +267,8 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 # gradient of a token whose probability has already moved by more than 20% in the direction that its advantage asks for.
 #
 # For now, you can use both as ready-made parts. [Section 13](#section-13) derives them, and there you write them yourself. The next cell contains the tools for our runs. `scorer` gives a fixed low score to a reply that is cut off before it
-# ends, and `measure` collects numbers that PPO does *not* see. For one sampled reply to each
-# held-out prompt, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the exact KL.
+# ends, and `measure` tests a policy on held-out prompts, which PPO never sees. For one sampled reply to each
+# of them, it records the reward model's score (the *proxy*), the oracle's verdict (*gold*) and the KL from the SFT model, computed over the whole vocabulary at each token of the reply. Averaged over the prompts, this estimates the KL of whole replies.
 
 # %% tags=["shared"]
 from postlab.tinyworld.tasks import heldout_suite
@@ -327,7 +327,7 @@ week04.plot_ppo(log)
 # The reward model's score rises. The other panels tell you how healthy the run is:
 #
 # - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
-# - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. It falls to about 0.04 nats per token. Near zero, the policy always gives the same reply and can't discover a better one.
+# - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. At zero, the policy always gives the same reply and can't discover a better one. Here it starts at only about 0.09 nats per token, because most tokens of these stock replies are nearly certain, and ends at about 0.04. Over a reply of 13 tokens that's still about half a nat, so the replies still vary, but in a longer run you should keep an eye on it.
 # - **Clipped tokens** is the share of tokens whose gradient the clip removed. It stays below 3%. If it were 20% or more, the steps would be too large for the samples they are based on.
 # - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it
 # predicts only a part of the returns.
@@ -364,7 +364,7 @@ pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
 # truth and trained smaller ones to imitate it.
 #
-# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. What does the proxy do? And the truth?
+# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. Draw two curves over the 60 steps: the proxy and the truth. And will $\beta = 0.3$ be enough to keep the truth above its start?
 
 # %%
 import json
@@ -381,7 +381,7 @@ week04.plot_overoptimisation(curves[curves["method"] == "ppo"])
 # three runs. This is **reward hacking**: the policy finds replies that the reward model likes but that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
 # happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
 #
-# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost.
+# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost. (The recorded runs measure 40 prompts per family, with other samples; that's why this isn't the 56% of the table above.)
 #
 # Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. The fault lies in the reward. Without a penalty, the policies end up saying things like these:
 
@@ -415,15 +415,15 @@ pd.DataFrame({"reward": r, "ref": ref}, index=replies).T.round(2)
 #
 # The best reply is `cc`. Is the best policy the one that always says `cc`?
 #
-# **Step 2: the optimum.** We maximise $J$ under the condition that the probabilities add up to 1, $\sum_y \pi(y \mid x) = 1$, with a Lagrange multiplier $\mu$. The derivative with respect to $\pi(y \mid x)$ has to be zero for every $y$:
+# **Step 2: the optimum.** We maximise $J$ under the condition that the probabilities add up to 1, $\sum_y \pi(y \mid x) = 1$, with a Lagrange multiplier $\mu$. The derivative with respect to $\pi(y \mid x)$ has to be zero for every $y$. (The $-\beta$ without a logarithm comes from the product rule: the derivative of $\pi \log \pi$ is $\log \pi + 1$.)
 #
 # $$r(x, y) - \beta \log \frac{\pi(y \mid x)}{\pi_\text{ref}(y \mid x)} - \beta - \mu = 0$$
 #
-# So the first two terms have the same sum for all replies. Call this constant $c$ and solve for $\pi$:
+# So the first two terms have the same sum for all replies. Call this constant $c$ and solve for $\pi$, which is possible if the reference gives every reply a probability above 0, as any softmax does:
 #
 # $$\pi(y \mid x) = \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}\, e^{-c/\beta}$$
 #
-# The probabilities add up to 1 only if $e^{c/\beta}$ is the sum of the other two factors. This sum is called the partition function $Z(x)$:
+# The probabilities add up to 1 only if $e^{c/\beta}$ is the sum, over all replies, of the product of the other two factors. This sum is called the partition function $Z(x)$:
 #
 # $$\pi^*(y \mid x) = \frac{1}{Z(x)}\, \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}, \qquad Z(x) = \sum_y \pi_\text{ref}(y \mid x)\, e^{r(x, y)/\beta}$$
 #
@@ -478,13 +478,18 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 # Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you already know:
 #
 # - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
-# - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` is one update of policy and critic. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
+# - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` trains policy and critic on one batch, with one update or more. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
 #
 # The parts: `completion_states(model, batch)` returns logits and hidden states, `losses.token_logps(logits, batch.completions)` the log-probs of the tokens, `critic(hidden)` the predicted values, `token_rewards` is the function from section 3, `losses.gae(rewards, values, mask, gamma=1.0, lam=0.95)` returns the advantages,
 # `losses.clipped_policy_loss(logps, old_logps, advantages)` returns the loss of each token and a flag, and `losses.masked_mean(loss, mask)` averages. The reward model's loss is `losses.bradley_terry_loss(chosen, rejected)`, one number per pair.
 #
 # The check runs your two steps, 150 and 120 times, and compares the results: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
 #
+# <details><summary>Hint for reward_model_step</summary>
+#
+# `won` and `lost` are indices. What are the rewards of the winners in this batch, and those of the losers? The loss has one number per pair, but `backward` needs a single number.
+#
+# </details>
 # <details><summary>Hint 1: the order</summary>
 #
 # Both steps end the same way: a loss, then `zero_grad`, `backward` and `step`. PPO has three stages before that. First, compute what the policy, the critic and the reference say about the samples *before* the update. Second, compute the
@@ -498,9 +503,11 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 # </details>
 # <details><summary>Hint 3: the critic</summary>
 #
-# What should the critic have predicted? Its old prediction, corrected by the advantage. Train it on half the squared error, and add that to the policy's loss.
+# An advantage says by how much things went better than the critic had predicted. So what should it have predicted? Compute that target before the update, and train the critic's new prediction to match it. `optimizer` holds the parameters of both models, so one `backward` can serve both losses.
 #
 # </details>
+#
+# Our own two steps are in `postlab/course/week04/ppo_reference.py`. Read them once yours work, or if you're stuck. Where a step of yours isn't right yet, the cells below use ours.
 
 # %%
 from postlab.course.week04 import ppo_build
@@ -540,7 +547,7 @@ week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 # %% [markdown]
 # RLHF gets there: in the stored run, only 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
 #
-# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, all advantages are zero, and the sampling noise vanishes as the policy gets there.
+# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, and once the critic predicts the rewards that are still to come, all advantages are zero: the sampling noise vanishes as the policy gets there.
 #
 # <a id="section-7" name="section-7"></a>
 # ## 7. DPO, derived
@@ -585,6 +592,11 @@ by_policy = torch.sigmoid(implicit[:, None] - implicit[None, :])
 # <details><summary>Hint</summary>
 #
 # This is the Bradley-Terry loss of two implicit rewards, and the log of a ratio is a difference of logs.
+#
+# </details>
+# <details><summary>Hint: the loss is infinite</summary>
+#
+# The check also tries a pair that the policy ranks terribly wrongly. If you take the sigmoid first, it is rounded to 0, and its log is infinite. Is there a function in `torch.nn.functional` that does both in one step?
 #
 # </details>
 
@@ -639,7 +651,9 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 [away(pi) < 0.02 for pi in (by_samples, by_preferences)]
 
 # %% [markdown]
-# Both get there, so the two methods have the same optimum. But the proof assumes two things: *every* pair was compared, in the right proportions, and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
+# Both get there, so the two methods have the same optimum. But the proof assumes three things: preferences follow Bradley-Terry; the compared pairs connect all replies (here, *every* pair is compared); and the policy can represent any distribution. If no pair contains a reply, DPO's loss says nothing about how likely that reply should be ([section 15](#section-15)).
+#
+# (*The roadmap* is the study plan that these twelve weeks follow. Boxes like the next one compare what it says with the evidence.)
 #
 # > **The roadmap says** DPO matches RLHF because both have the same optimum. **The evidence says** that this holds where the preferences cover the replies, and for a policy that can represent any distribution. Otherwise, even chosen replies can become
 # > *less* likely ([Yang 2025](https://arxiv.org/abs/2502.07599)), length can creep into the implicit reward ([Liu 2024](https://arxiv.org/abs/2409.06411)), and in two comparisons a well-tuned PPO came out ahead
@@ -649,8 +663,8 @@ week04.plot_bandit(pd.DataFrame(bars | {"dpo": by_preferences}, index=replies), 
 # <a id="section-8" name="section-8"></a>
 # ## 8. The same preferences on tinyworld
 #
-# On tinyworld neither assumption holds: there are 200 pairs, and both methods take only 60 steps. So do they still end at the same place? To compare them fairly, they need the same $\beta$, the same pairs, the same learning rate and the same start. Here are three such runs of each at
-# $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run. (One difference remains: a step of PPO learns from 48 sampled replies, a step of DPO from 16 pairs.)
+# On tinyworld none of these assumptions holds: the right reply always wins, while Bradley-Terry leaves every reply a chance; 200 pairs cover only a few replies; and a network of this size can't represent every distribution. Besides, 60 steps may not be enough to reach an optimum. So do the two methods still end at the same place? To compare them fairly, they need the same $\beta$, the same pairs, the same learning rate and the same start. Here are three such runs of each at
+# $\beta = 1$, the only one of the three penalties in section 4 at which PPO didn't collapse in every run. Not everything is equal, though: a PPO step samples 48 replies and makes 8 gradient updates on them, with whitened advantages and clipped gradients; a DPO step makes one plain update on 16 pairs.
 
 # %%
 matched = json.loads((data_dir() / "results" / "week04" / "matched.json").read_text())
@@ -671,7 +685,8 @@ week04.plot_matched(ends, title)
 # So the runs show where PPO's risk lies: PPO depends on the reward model being right wherever the policy goes, while DPO has no reward model to exploit. They don't show how often that goes wrong: with three runs you can't tell one in three from one in thirty.
 #
 # Two things make this comparison unfair to PPO. Its reward model consists of 161 trained weights, while DPO's implicit reward is the whole network. And PPO has to trust this reward far away from the pairs that the reward model was trained on.
-# With a reward that is right everywhere, like a verifier, neither would matter: that is the subject of week 7.
+# With a reward that is right everywhere, like a perfect verifier, neither would matter: week 7 trains with verifiers, and week 8 shows what happens when they aren't perfect. The number of updates is unequal too, and that can cut both ways: PPO's 480 updates against DPO's 60,
+# at the same learning rate, let it learn more, but also move further.
 
 # %% [markdown]
 # <a id="section-9" name="section-9"></a>
@@ -684,7 +699,7 @@ week04.draw_two_roads()
 
 # %% [markdown]
 # DPO needs no reward model, no critic and no sampling. The price is that it learns only about the replies in its pairs, while PPO gets a score for whatever it says. DPO also needs less memory. A parameter trained with Adam in mixed precision needs 16
-# bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two frozen models, and 7 × (16 + 2) = 126 GB for DPO's one trained and one frozen model, before activations. DPO can even do without the
+# bytes, a frozen one 2. For a 7B that makes 7 × (2 × 16 + 2 × 2) = 252 GB for PPO's two trained and two frozen models (if the critic and the reward model are 7B models too), and 7 × (16 + 2) = 126 GB for DPO's one trained and one frozen model, before activations. DPO can even do without the
 # reference during training: you compute its log-probs for all pairs once beforehand and keep the numbers, as the code in section 16 does.
 #
 # | choose | when |
@@ -767,7 +782,7 @@ week04.draw_two_roads()
 # <a id="section-11" name="section-11"></a>
 # ## Deeper: can a reward model be better than its judges? (section 11)
 #
-# **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** started this line of work. Nobody knows how to write down a reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
+# **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** brought reinforcement learning from preferences to deep networks, and RLHF grew out of it. It's hard to write down a good reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
 # learned the backflip from it.
 #
 # Every such judge makes mistakes. In the InstructGPT paper, two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
@@ -780,7 +795,7 @@ week04.draw_two_roads()
 # Let's try it. In the world of nine replies, a judge follows Bradley-Terry and is hardly better than a coin: on average over all pairs, it prefers the reply with the higher true reward in only 60% of cases. In half of the trials, that is its only fault. In the other half, it also adds 0.6 to every reply that begins with `b`: a taste that all
 # judges share.
 #
-# **Predict first.** How many of the 36 pairs will a reward model get in the right order after 100, 1,000 and 10,000 such judgements, with and without the shared taste?
+# **Predict first.** What share of the 36 pairs will a reward model get in the right order after 100, 1,000 and 10,000 such judgements, with and without the shared taste?
 
 # %%
 pair = torch.combinations(torch.arange(9))
@@ -833,9 +848,14 @@ trials.groupby(["judges", "judgements"])["in order"].agg(["mean", "min", "max"])
 #
 # Given two tensors of rewards, each of shape `(B,)`, return the loss of each pair, also of shape `(B,)`.
 #
-# <details><summary>Hint</summary>
+# <details><summary>Hint 1</summary>
 #
-# If you take `sigmoid` first and then `log`, the sigmoid becomes 0 when the model is very wrong, and the log becomes infinite. `F.logsigmoid` doesn't have this problem.
+# Section 2 has the formula. Only the difference between the two rewards matters, and the loss falls as that difference grows.
+#
+# </details>
+# <details><summary>Hint 2: the loss is infinite</summary>
+#
+# If you take `sigmoid` first and then `log`, the sigmoid is rounded to 0 when the model is very wrong, and the log becomes infinite. Is there a function in `torch.nn.functional` that does both in one step?
 #
 # </details>
 
@@ -876,7 +896,7 @@ both = [bradley_terry_loss(ours + shift, theirs + shift) for shift in (0, 100)]
 #
 # $$\nabla \sum_y \pi(y)\, r(y) = \sum_y \pi(y)\, r(y)\, \nabla \log \pi(y) = \mathbb{E}_{y \sim \pi}[r(y)\, \nabla \log \pi(y)]$$
 #
-# You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ removes most of the noise. The critic is such a
+# You can subtract any constant $b$ from the score, because $\mathbb{E}[b\, \nabla \log \pi(y)] = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$. That changes nothing on average, but a good $b$ can remove much of the noise. The critic is such a
 # baseline: it gives a value for every token, and what remains of the score after subtracting that value is the advantage.
 #
 # **Which token deserves the credit?** Before each token, the critic $V$ predicts the reward that is still to come. Generalised advantage estimation ([GAE, 2015](https://arxiv.org/abs/1506.02438)) measures the surprise of each token: what it earned and what the critic expects after it, minus what the critic expected before
@@ -996,7 +1016,7 @@ pd.DataFrame({name: value[0].tolist() for name, value in tried.items()}).round(2
 #
 # > **The roadmap says** GRPO has no PPO-style clipping. **The evidence says** that GRPO uses this very loss ([eq. 3](https://arxiv.org/abs/2402.03300)). What it drops is the critic, as you will see in week 7.
 #
-# This is the whole PPO step in `postlab.scratch.ppo`, which trained the policy in section 3. It now calls your `gae` and your `clipped_policy_loss`.
+# This is the PPO step in `postlab.scratch.ppo`, which trained the policy in section 3. It now calls your `gae`, and its helper `_losses`, which computes the two losses of a minibatch, calls your `clipped_policy_loss`.
 
 # %%
 import inspect
@@ -1005,19 +1025,19 @@ ppo.gae, ppo.clipped_policy_loss = gae, clipped_policy_loss
 print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 
 # %% [markdown]
-# Three details of this code are worth knowing, although your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
-# batch is split into minibatches. And gradients are clipped to a norm of 1, so that one odd
-# batch can't do much damage. In one respect it is simpler than InstructGPT: our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model.
+# Four details of this code are worth knowing, although your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
+# batch is split into minibatches. Gradients are clipped to a norm of 1, so that one odd
+# batch can't do much damage. And `_losses` also clips the critic's loss: moving a prediction by more than 0.2 in one step earns nothing. In other respects the code is simpler than InstructGPT's. For example, our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model, and there is no pretraining term.
 
 # %% [markdown]
 # <a id="section-14" name="section-14"></a>
 # ## Deeper: DPO's gradient (section 14)
 #
-# Write $u = \hat r_c - \hat r_r$ for the difference of the implicit rewards. The loss is $-\log \sigma(u)$, and its derivative with respect to $u$ is $-\sigma(-u)$. The reference is constant, so the gradient of $u$ is $\beta\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$. Multiply the two:
+# Write $u = \hat r_c - \hat r_r$ for the difference of the implicit rewards. The loss is $-\log \sigma(u)$. The derivative of $\sigma(u)$ is $\sigma(u)\, \sigma(-u)$, so the chain rule gives $-\frac{1}{\sigma(u)}\, \sigma(u)\, \sigma(-u) = -\sigma(-u)$. The reference is constant, so the gradient of $u$ is $\beta\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$. Multiply the two:
 #
 # $$\nabla \mathcal{L} = -\beta\, \sigma(\hat r_r - \hat r_c)\, [\nabla \log \pi_\theta(y_c) - \nabla \log \pi_\theta(y_r)]$$
 #
-# So a gradient step makes the chosen reply more likely and the rejected one less likely. The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
+# So the gradient pushes the chosen reply up and the rejected one down. Because both share the network's weights, a small step is only sure to raise their *difference* ([section 16](#section-16)). The factor $\sigma(\hat r_r - \hat r_c)$ is large if the implicit rewards still rank the pair wrongly. The next cell compares the formula with autograd for three pairs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1037,7 +1057,7 @@ pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 # <a id="section-15" name="section-15"></a>
 # ## Deeper: replies that no pair contains (section 15)
 #
-# The proof that RLHF and DPO have the same optimum assumes that every pair was compared. What happens if that isn't the case? In the next run, nobody has ever compared `cc` with another reply.
+# The proof that RLHF and DPO have the same optimum assumes that the compared pairs connect all replies. What happens if they don't? In the next run, nobody has ever compared `cc` with another reply.
 
 # %%
 cc = replies.index("cc")
@@ -1092,7 +1112,7 @@ straight = measure(direct, reward, n=60)
 # %% [markdown]
 # For each held-out pair we compute the probability of the chosen reply and of the rejected one. The rest of the probability belongs to all other replies.
 #
-# **Predict first.** DPO makes the rejected reply less likely. Where does its probability go?
+# **Predict first.** DPO makes the rejected reply less likely, but its probability doesn't have to go to the chosen reply. In which of the three families will the chosen replies become more likely?
 
 
 # %% tags=["shared"]
@@ -1115,7 +1135,7 @@ week04.plot_support(
 )
 
 # %% [markdown]
-# DPO removes nearly all the probability from the rejected replies, more than PPO does. But this probability doesn't have to go to the chosen replies. For honesty it does: the chosen replies rise from 49% to 94%. For safety the chosen replies *fall* from 42% to 35%, and for helpfulness from 81% to 53%. The loss only asks for a larger *difference* between
+# DPO removes nearly all the probability from the rejected replies, more than PPO does. Where does it go? For honesty, to the chosen replies: they rise from 49% to 94%. For safety the chosen replies *fall* from 42% to 35%, and for helpfulness from 81% to 53%. The loss only asks for a larger *difference* between
 # the two, and it gets that even if both fall, as long as the rejected reply falls further. What does the model say instead? Look at the replies to unsafe requests that are furthest from the SFT model:
 
 # %%
@@ -1127,7 +1147,7 @@ strange[["prompt", "answer", "gold"]].head(5)
 #
 # PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness lies elsewhere: in the reward model's faults. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
 #
-# What did the two runs in this notebook cost, on this machine?
+# What did the two runs in this notebook cost, on this machine? PPO ran for 16 steps and DPO for 50, so the seconds don't compare the methods step by step.
 
 # %%
 bill = {
@@ -1145,19 +1165,15 @@ pd.DataFrame(bill, index=["PPO", "DPO"]).T
 # The next figure shows all the recorded runs of section 4 and the DPO runs on the same pairs, with a dot for every measurement during training.
 
 # %%
-ended = curves[curves["step"] == curves["step"].max()].groupby(["method", "beta"])["gold"].mean()
-dpo_low, dpo_high, ppo_low, ppo_high = (
-    f"{share:.0%}"
-    for method in ("dpo", "ppo")
-    for share in (ended[method].min(), ended[method].max())
-)
-title = f"DPO ends with {dpo_low} to {dpo_high} of the replies right and PPO with {ppo_low} to {ppo_high}, by beta"
+near = curves[curves["kl"].between(1, 3)].groupby("method")["gold"].mean()
+title = f"Between 1 and 3 nats of KL, {near['dpo']:.0%} of DPO's replies are right and {near['ppo']:.0%} of PPO's"
 week04.plot_frontier(curves, title)
 
 # %% [markdown]
-# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Up to about 3 nats the two clouds overlap, so these runs don't show that either method is better there. (Section 8 compares them at the same $\beta$.)
+# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within a point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats DPO's do, but there the points are few, and those of one run depend on each other.
+# So these runs don't show that either method is better at the same KL. (Section 8 compares them at the same $\beta$.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ start to get worse at about 3 nats and drift to 13 nats or more, where almost no reply is right. With $\beta = 0.1$, each DPO
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ start to get worse at about 3 nats and end at 13 nats or more without a single right reply. With $\beta = 0.1$, each DPO
 # run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
@@ -1181,7 +1197,7 @@ dict(zip(("sample, s", "score, s", "learn, s"), spent, strict=True))
 # %% [markdown]
 # In the stored output, most of a PPO step is spent on learning (1.0 of 1.5 seconds), because our replies are so short. With replies of a thousand tokens, sampling takes most of the time, since tokens have to be generated one after the other.
 #
-# We can calculate the memory as well. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
+# We can calculate the memory as well, for four models of 7B each. A trained parameter needs 16 bytes: bf16 weights and gradients, fp32 master weights, and Adam's two moments. A frozen one needs 2.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1200,7 +1216,7 @@ dpo_gb = billions * (trained + frozen)  # policy; reference
 # | InstructGPT | SFT, reward model, PPO with a KL penalty; a pretraining term limits the losses on public benchmarks |
 # | [Llama 3](https://arxiv.org/abs/2407.21783) | six rounds of reward model, rejection sampling, SFT and DPO on fresh pairs; DPO needed less compute than PPO and did better; an NLL term on the chosen replies |
 # | [Tülu 3](https://arxiv.org/abs/2411.15124) | SFT, length-normalised DPO with on-policy pairs, PPO against verifiers (RLVR) |
-# | [DeepSeek-R1](https://arxiv.org/abs/2501.12948) | GRPO with rule-based rewards, no neural reward model for reasoning because of reward hacking; SFT on its best samples; RL again, with reward models for helpfulness and harmlessness |
+# | [DeepSeek-R1](https://arxiv.org/abs/2501.12948) | SFT on a few thousand long solutions (the cold start); GRPO with rule-based rewards, no neural reward model for reasoning because of reward hacking; SFT on its best samples; RL again, with reward models for helpfulness and harmlessness |
 # | [Qwen3](https://arxiv.org/abs/2505.09388) | SFT on long reasoning, GRPO with verifiers, SFT to combine thinking and non-thinking modes, general RL; small models are distilled |
 #
-# There is a pattern: pairs are used where the answer is a matter of taste, on-policy rewards where answers can be checked, and SFT on the best samples comes between the stages.
+# The three newest recipes have something in common. Where answers can be checked, they use on-policy RL with a verifier; where the answer is a matter of taste, they learn from preferences, either directly from pairs (Tülu 3) or through reward models (R1 and Qwen3).
