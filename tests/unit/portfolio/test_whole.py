@@ -145,7 +145,7 @@ def test_only_the_evaluated_files_of_a_stages_own_weights_go_out(tmp_path):
 
     assert placed({"w": "dpo"}) == (["models/tiny-dpo-merged"], "")
     assert (to / "models/tiny-dpo-merged/model.safetensors").is_file()
-    assert placed({"other": "dpo"}) == ([], "no stage has the weights that it was made from")
+    assert placed({"other": "dpo"}) == ([], "it wasn't made from the current weights of any stage")
     assert not (to / "models/tiny-dpo-merged").exists()  # of the call before
     (folder / "merged" / "model.safetensors").write_bytes(b"other")
     assert "isn't the file that was evaluated" in placed({"w": "dpo"})[1]
