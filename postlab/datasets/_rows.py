@@ -240,7 +240,8 @@ def collect(
             f"{source}, split {split!r} has no usable row: {faults or 'no row is there'}"
         )
     control.warn(len(rows))
-    return Rows(rows, str(source), dropped, dict(unused.most_common()), control.tokens)
+    by_count = sorted(unused.items(), key=lambda field: (-field[1], field[0]))  # the same each time
+    return Rows(rows, str(source), dropped, dict(by_count), control.tokens)
 
 
 def _check_number(n: Any) -> None:

@@ -656,6 +656,12 @@ def test_reasons_beyond_many_are_counted_together(tmp_path):
     assert len(rows.dropped) == 51 and sum(rows.dropped.values()) == 90
 
 
+def test_what_is_not_used_comes_by_count_and_name(tmp_path):
+    raw = {"prompt": ASKED, "completion": GOOD} | dict.fromkeys("fbdgac", 1)
+    rows = load(tmp_path, instruction_rows, raw, raw | {"a0": 1})
+    assert list(rows.unused) == [*"abcdfg", "a0"]
+
+
 def test_columns_name_what_has_other_names(tmp_path):
     raw = {"q": ASKED, "reply": {"text": GOOD}, "note": "x", "label": 0}
     columns = {"prompt": "q", "completion": "reply.text", "label": None}
