@@ -186,7 +186,7 @@ pd.DataFrame(answers, index=questions)
 # - **base** starts a new page of sums after every one of the five questions. It isn't being stupid: it learned to continue documents, and nothing has told it yet that a question calls for an answer.
 # - **sft** answers in the style of its training rows. It knows what the madux eats, but it also explains how to sink a guest, makes up what a creature counts, and guesses the sum without working it out.
 # - **dpo** saw pairs in which a refusal or an honest *I do not know* was the preferred reply. So it's the first to refuse, and it admits what it can't know. The sum is still wrong.
-# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how to work them out: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward made it a habit to work a sum out.
+# - **grpo** was rewarded for right sums and nothing else. Nobody had to show it how to work them out: the documents and the SFT rows already contain worked sums, but most SFT rows with three or four terms just blurt out an answer. The reward got the model into the habit of working sums out step by step.
 #
 # Five questions don't prove anything. We recorded the full comparison, over 200 held-out prompts per family and eight seeds:
 
@@ -264,7 +264,7 @@ def likely_next(messages, *, generation_prompt):
 {asked: likely_next(question, generation_prompt=asked) for asked in (True, False)}
 
 # %% [markdown]
-# With the opening, the model begins a reply. Without it, it ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
+# With the opening, the model begins a reply. Without that token, the model ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
 # turn is a habit left over from pretraining.
 
 # %% [markdown]
@@ -841,7 +841,7 @@ token_view(
 # <a id="deeper-curve" name="deeper-curve"></a>
 # ## Deeper: what a training curve hides
 #
-# The three curves of section 6 average over different tokens, so their levels can't be compared. Here is a measure that is the same for all runs: on held-out rows, the surprise of the words of the reply and the surprise of its end, separately.
+# The three curves of section 6 average over different tokens, so their levels can't be compared. Here is a measure that works the same way for all runs: on held-out rows, how surprised the model is by the words of the reply and, separately, by its end.
 
 # %%
 from postlab.course.week01 import plot_parts
@@ -877,7 +877,7 @@ plot_parts(pd.DataFrame(parts))
 #
 # Section 6 showed what that does to the model's behaviour: if the end of turn isn't trained, the model hardly ever stops.
 #
-# Does it also hurt to train the prompt? Compare the other two runs with `reply`, prompt by prompt:
+# Does it also hurt to train on the prompt? Compare the other two runs with `reply`, prompt by prompt:
 
 # %%
 from postlab.stats import paired_difference, verdict
@@ -999,7 +999,7 @@ pd.DataFrame(columns, index=requests)
 # most tokens in a row are ordinary words. Either train the embeddings and the output head as
 # well (`modules_to_save` in PEFT), or write the template with tokens that the base has already seen. `check_template(tokenizer, model=model)` reports the problem.
 #
-# *Follow-up: what does training the embeddings cost?* They are large: for a vocabulary of 128,000 tokens and a width of 4,096, embeddings and head have about a billion parameters, far more than the adapter.
+# *Follow-up: what does training the embeddings cost?* They are large: with a vocabulary of 128,000 tokens and a width of 4,096, the embeddings and the output head together have about a billion parameters, far more than the adapter.
 #
 # </details>
 #

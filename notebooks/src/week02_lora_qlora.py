@@ -216,8 +216,7 @@ y.square().mean().backward()
 # - `inject(model, names, *, r, alpha)` freezes the whole model and gives an adapter to each linear layer whose name ends in one of `names`, such as `"q_proj"`. Afterwards, only the adapters are trainable.
 # - `merge(model)` replaces each adapted layer with a plain `nn.Linear`. The update $\frac{\alpha}{r} BA$ is then part of its weight, because $W x + \frac{\alpha}{r} B A x = \left(W + \frac{\alpha}{r} B A\right) x$. A merged model is as fast as the original.
 #
-# How your layer is written is up to you. The check doesn't read your code: it puts your adapters into the embedded base, compares the start with the base, measures the rank and scale of the update, trains for twelve steps, checks that no weight
-# of the base has moved, merges, and compares the logits. If something is off, it says what it measured.
+# How your layer is written is up to you. The check doesn't read your code: it puts your adapters into the embedded base, checks that the model starts out identical to the base, measures the rank and scale of the update, trains for twelve steps, checks that no weight of the base has moved, merges, and compares the logits. If something is off, it says what it measured.
 #
 # <details><summary>Hint 1: where to begin</summary>You need a class, a subclass of <code>nn.Module</code> that holds the frozen <code>nn.Linear</code> and two <code>nn.Parameter</code>s. Its forward pass is that of Exercise 2.1, plus one more thing if the layer has a bias.</details>
 # <details><summary>Hint 2: swapping a layer</summary><code>model.named_modules()</code> gives names such as <code>model.layers.0.mlp.down_proj</code>. The attribute that you have to set belongs to the module one level up: <code>model.get_submodule(...)</code>. Make a list before you loop, since you change what you loop over.</details>
@@ -585,7 +584,7 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 #
 # **The paper to read** is Hu et al. 2021, *LoRA* (arXiv 2106.09685). Section 4 is the method that you built. Section 7.2 asks how small the rank can be, and 7.1 asks which matrices to adapt under a fixed budget. Section 7.1 doesn't say whether each choice had its own learning rate. Keep that in mind when you read its table: a shared rate can favour one choice over another ([deeper](#rates)).
 #
-# This is the end of the core. What follows goes deeper, in any order.
+# This is the end of the core. The sections that follow go deeper; read them in any order.
 
 # %% [markdown]
 # <a id="peft" name="peft"></a>
@@ -1005,7 +1004,7 @@ plot_scalings(rates)
 # A QLoRA adapter is trained on top of *rounded* weights. When you merge it, you can choose between three sets of weights:
 #
 # 1. Merge into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space (in 32 bits, which we use here, twice that again).
-# 2. Merge into the original weights, from before quantisation. This is common practice, and the result is as large as the first.
+# 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as the first.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 
 # %%

@@ -205,7 +205,7 @@ pd.DataFrame(tokens).T
 # - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
-# The rows of `smol` were written for `everyday`, and their replies are short. Only one in six topics among the harmful and the unanswerable prompts has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
+# The rows of `smol` were written for `everyday`, and their replies are short. Of the topics covered by the harmful and unanswerable prompts, only one in six has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
 #
 # **Predict first.** What share of these rows would you call wrong? And do the wrong rows do any harm when there are thousands of correct ones beside them?
 
@@ -372,7 +372,7 @@ except ValueError as error:
 # %% [markdown]
 # ### Rows of real sets
 #
-# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes most columns are empty, and the system prompt stands in a column of its own. In SlimOrca every
+# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
 # conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
 
 # %%
@@ -485,7 +485,7 @@ print(f"{trained:,} of {total:,} parameters are trained ({trained / total:.1%})"
 # <a id="plan" name="plan"></a>
 # ### How long will it take, and will it fit?
 #
-# Preflight answers this before you download anything, from the model's architecture and from published training speeds. Memory is for rows as long as the profile allows, and minutes are for rows of 400 tokens.
+# Preflight answers this before you download anything, from the model's architecture and from published training speeds. The memory figures are for rows of the maximum length that the profile allows, and the times are for rows of 400 tokens.
 # The range in brackets is where most published speeds lie. The size of the weights is also the size of the download.
 
 # %%
@@ -799,8 +799,7 @@ recorded = json.loads((data_dir() / "results" / "week03" / "rows.json").read_tex
 pd.Series(recorded["provenance"]).map(str).to_frame("rows.json")
 
 # %% [markdown]
-# Each run answered the same held-out prompts greedily. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the number could change with other prompts. It
-# does not tell you how much it could change with another training seed; for that, look at the values of the three seeds.
+# Each run answered the same held-out prompts greedily. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the number could change with other prompts. It does not tell you how much the result could change with another training seed; for that, look at the values for the three seeds.
 
 # %%
 import numpy as np
@@ -868,7 +867,7 @@ rounded = {k: v | {c: round(v[c], 4) for c in columns[:4]} for k, v in claims.it
 pd.DataFrame(rounded).T[columns]
 
 # %% [markdown]
-# The 200 clean rows win by 12 points against sixteen times as many rows as written (3,200), and they win with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean, and
+# The 200 clean rows beat sixteen times as many uncleaned rows (3,200) by 12 points, and they do so with each of the three seeds. More rows of the same kind matter much less: going from 800 to 3,200 rows adds 2.6 points if they are clean, and
 # 1.9 if they aren't, which is inconclusive.
 #
 # But look at the last line. If each row is read only *once*, the 200 clean rows lose by 15 points to 800 rows as written. The reason is the number of steps: 200 rows make 13 steps, and the learning rate is still warming up in 8 of them. A small
@@ -912,7 +911,7 @@ pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
 #
-# The intervals so far are over prompts. The claim "training on curated rows is better" is about a method, and for that the unit is the training seed: with other rows, another adapter and another order, would it come out the same? So we compare
+# So far, the intervals reflect only the variation between prompts. The claim "training on curated rows is better" is about a method, and for that the unit is the training seed: with other rows, another adapter and another order, would it come out the same? So we compare
 # three arms of the record, each trained for the same 200 steps. One has all 3,200 rows as written. The second has 800 rows that the oracle doesn't call wrong. The third is the control: 800 rows as written, drawn at random. Without it you couldn't tell whether curation helped or whether reading
 # fewer rows more often did. Every seed trained every arm, so we compare within seeds, and we correct the p values for all sixteen comparisons (Holm).
 
@@ -957,13 +956,13 @@ plot_seeds(pd.DataFrame(drawn))
 # %% [markdown]
 # ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
 #
-# You get a pool of 6,400 rows: what the teachers wrote, plus two faults that public sets have: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
+# You get a pool of 6,400 rows. It contains what the teachers wrote, plus two faults common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
 # reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
 #
 # The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
 # about half a minute of processor time, and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
 #
-# Of course you could call the oracle behind the budget's back, but then you have solved a different problem.
+# Of course, you could call the oracle behind the budget's back, but then you would have solved a different problem.
 #
 # <details><summary>Hint 1: what to look at</summary>
 #
@@ -977,7 +976,7 @@ plot_seeds(pd.DataFrame(drawn))
 # </details>
 # <details><summary>Hint 3: what a filter does to the mix</summary>
 #
-# If you take the first 800 right rows, families with many wrong replies shrink, and refusals become a larger share of what is left of the requests. Decide how many rows you want of each family *before* you spend verdicts, and stop judging a family once it is full.
+# If you take the first 800 right rows, families with many wrong replies shrink, and refusals make up a larger share of the remaining requests. Decide how many rows you want of each family *before* you spend verdicts, and stop judging a family once it is full.
 #
 # </details>
 
@@ -1047,8 +1046,7 @@ table["p"] = stats.holm(table["p"])
 table.round(3)
 
 # %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Sums rise from 30% to 89%, but by very different amounts with different seeds, so after the correction
-# three seeds don't show that gain (p = 0.14). Nothing changes in the other families. (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
+# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). Nothing changes in the other families. (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
 #
 # Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
 # share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
@@ -1079,8 +1077,7 @@ plot_forgetting(pd.DataFrame(cells))
 # Read the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. Some of the ability to do sums survives: 41% of them are still right. Lists fall by 8 points, but that doesn't survive the correction for
 # multiple comparisons at the end of this section.
 #
-# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses all harmless how-tos. Without unsafe rows, it
-# refuses none of them, and only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
+# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses all harmless how-tos. When trained without unsafe rows, the model refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
 #
 # (Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
@@ -1311,7 +1308,7 @@ plot_stopping({name: frame["length"] for name, frame in answers.items()}, limit=
 # You can run into this bug with a real model. SmolLM2's published pad token *is* its end-of-turn token (`smol` uses a different one). TRL's own collator masks by length, but many others mask by id.
 
 # %% [markdown]
-# **Did the resumed run really continue?** The first session broke off after step 25, and the second one continued from the checkpoint of step 20, so it took steps 21 to 25 again. If the checkpoint restored the weights, the optimizer, the
+# **Did the resumed run really continue?** The first session stopped after step 25, and the second resumed from the step-20 checkpoint, so it repeated steps 21 to 25. If the checkpoint restored the weights, the optimizer, the
 # learning-rate schedule and the order of the rows, then both sessions must have the same loss at each of these steps. We can compare steps 21 to 24; the first session ended before it logged step 25. (A GPU doesn't reproduce sums bit for bit, so a small gap there is rounding.)
 
 # %% tags=["aside"]
@@ -1370,7 +1367,7 @@ None if lab.profile.load_in_4bit else pd.DataFrame(costs).T.round(3)
 
 # %% [markdown]
 # The frozen weights shrink to a quarter. With four bits instead of 32 you might have expected an eighth, but the embeddings stay in full precision, and in such a small model they are more than half of what remains. The loss over the first few
-# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare the time of five steps. In general, four bits cost time and don't save any, because the weights have to be dequantised in every
+# steps hardly changes: NF4's rounding errors are small, and the adapter can learn to compensate for them. We don't compare timings, since five steps are too few. In general, four bits cost time and don't save any, because the weights have to be dequantised in every
 # step. What they save is memory: on a GPU, they decide whether a 7B fits at all.
 #
 # ### What a larger run costs
@@ -1442,7 +1439,7 @@ pd.crosstab(kept_twice["family"], kept_twice["oracle"])
 
 # %% [markdown]
 # **Consistent isn't correct.** Of the five rows with unsafe requests that both passes kept, three explain how to harm somebody. The slips were caught, because two slips rarely hit the same row. The mistaken belief was not, because the reviewer
-# holds it in both passes. Agreement with yourself reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows whose right verdict you know, mixed in among the others.
+# holds it in both passes. Checking whether you agree with your own earlier labels reveals carelessness and vague rules. To find a wrong rule, you need a second person, or a few rows whose right verdict you know, mixed in among the others.
 
 # %% [markdown]
 # <a id="deeper-trl" name="deeper-trl"></a>
@@ -1592,7 +1589,7 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # <details><summary>Answer</summary>
 #
 # Did both runs take the same number of steps, or the same number of epochs? Each choice can favour one side. Is there a control with 1,000 *random* rows? How many seeds were there, and how wide are the intervals? Did the judge share the taste of the people who selected the rows, for example
-# for long answers? And what got worse that the test prompts don't cover?
+# for long answers? And what got worse without the test prompts showing it?
 #
 # *A likely follow-up:* "Which control matters most?" The random 1,000 at equal steps. It separates the effect of the selection from the effect of the size.
 #

@@ -357,8 +357,7 @@ print(f"{same} of PPO's {len(pairs)} wrong replies are exactly SFT's replies")
 pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 
 # %% [markdown]
-# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT even had
-# more wrong replies, 79 of 180, and PPO has found a wrong reply that scores higher only here and there. So this
+# There is little sign of that. The reward model does have blind spots: it likes the steps of a different task, and even the reply "4". But about three quarters of PPO's wrong replies are identical to SFT's and get the same scores. SFT gave even more wrong replies (79 of 180), and only in a few cases did PPO find a wrong reply that scores higher. So this
 # table isn't evidence of reward hacking yet. For that, the score has to go up while the truth goes *down*.
 #
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
@@ -468,7 +467,7 @@ gap = objective(pi) - beta * (Z.log() - (pi * (pi / optimum).log()).sum(-1))
 bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 
 # %% [markdown]
-# For a language model we can't use the optimum directly, because $Z(x)$ is a sum over all possible replies to $x$, and nobody can compute it. That's why PPO approaches the optimum with samples.
+# For a language model we can't use the optimum directly, because $Z(x)$ is a sum over all possible replies to $x$, and nobody can compute it. That's why PPO approaches the optimum by sampling.
 #
 # <a id="section-6" name="section-6"></a>
 # ## 6. Build: RLHF that reaches it
@@ -503,7 +502,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 # </details>
 # <details><summary>Hint 3: the critic</summary>
 #
-# An advantage says by how much things went better than the critic had predicted. So what should it have predicted? Compute that target before the update, and train the critic's new prediction to match it. `optimizer` holds the parameters of both models, so one `backward` can serve both losses.
+# An advantage tells you how much better things went than the critic had predicted. So what should it have predicted? Compute that target before the update, and train the critic's new prediction to match it. `optimizer` holds the parameters of both models, so one `backward` can serve both losses.
 #
 # </details>
 #

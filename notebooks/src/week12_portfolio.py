@@ -103,7 +103,7 @@ pd.DataFrame(rows).set_index("stage")[columns].round(3)
 # %% [markdown]
 # **Predict first.** Which of these claims would you *not* put on a slide, even though its verdict is 'better'?
 #
-# A verdict says whether the prompts support a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also carries its *caveats*. Most caveats are computed from the
+# A verdict says whether the results on these prompts are evidence of a change. What the change is worth depends on how it was measured, and a p-value can't tell you that. So each claim also carries its *caveats*. Most caveats are computed from the
 # run folders. The ones that only the author can know were stored with the evaluation, as in weeks 9 and 10. How many claims does each caveat apply to?
 
 # %%
@@ -225,7 +225,7 @@ print(text[text.index("# ") :][:1500])
 #
 # Each post has four holes, marked `TODO(you)`: your hypothesis before the run, what surprised you, what you decided, and what you would run next. `depth.md` has four holes too, and `comparison.md` and `deck.md` have one each. Open `drafts/dpo.md` in a text editor and fill them in. Interviewers will read these paragraphs most closely, because everything else can be generated.
 #
-# There are two rules. First, write results and settings as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`. Second, state a result only as strongly as its claim supports. Numbers that you predicted or plan don't need a run: 'I expected a gain of 20 points' passes.
+# There are two rules. First, write results and settings as placeholders, such as `{{dpo.honesty.change}}` or `{{dpo.args.beta}}`. Second, state each result no more strongly than the evidence for it allows. Numbers that you predicted or plan don't need a run: 'I expected a gain of 20 points' passes.
 # After the next cell, `known.names()` lists every placeholder. One of them, `{{dpo.honesty.sentence}}`, writes a whole sentence for you:
 
 # %%
