@@ -71,6 +71,61 @@ def test_a_changed_card_is_found(whole, values, tmp_path):
     assert any(p.path == "models/tiny-dpo/README.md" and p.code == "stale" for p in problems)
 
 
+CARD, ROWS = "models/tiny-dpo/README.md", "datasets/tiny-sft-rows/train.jsonl"
+SECRET = "hf_" + "aB3dE5fG7hI9" * 3
+
+
+def test_changed_cards_and_rows_stop_an_upload_without_further_arguments(
+    whole, shipped, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
+    folder = tmp_path / "portfolio"
+    shutil.copytree(whole.folder, folder)
+    assert {p.split(": ")[1] for p in publish(folder, profile="tiny").problems} == {"hole"}
+
+    def change(path, old, new):
+        text = (folder / path).read_text("utf-8")
+        assert old in text
+        (folder / path).write_text(text.replace(old, new, 1), "utf-8")
+
+    change(CARD, "+61", "+64")
+    change("datasets/tiny-dpo-rows/README.md", "## What it isn't", "It outperforms the original.")
+    change(ROWS, '"}', f' {SECRET} in /home/maria/x"}}')
+    (folder / "datasets/tiny-sft-rows/more.jsonl").write_text('{"a": "b"}\n', "utf-8")
+    plan = publish(folder, profile="tiny", namespace="ada")
+    problems = {tuple(p.split(": ")[:2]) for p in plan.problems}
+    paths = {(path.rpartition(":")[0], code) for path, code in problems}
+    assert paths >= {
+        (CARD, "stale"), ("datasets/tiny-dpo-rows/README.md", "stale"), (ROWS, "stale"),
+        (ROWS, "secret"), ("datasets/tiny-sft-rows/more.jsonl", "unbound"),
+    }  # fmt: skip
+    assert "+64" in str(plan) and "outperforms" in str(plan) and SECRET not in str(plan)
+    with pytest.raises(ValueError, match="(?s)nothing was sent.*outperforms"):
+        publish(folder, profile="tiny", namespace="ada", dry_run=False, token="hf_" + "x" * 20,
+                confirm=plan.confirm)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "codes"),
+    [
+        ('{"prompt": "The password is: swordfish1, in /home/me/x, ask me@a.example"}', set()),
+        (f'{{"prompt": "key:{SECRET}"}}', {"secret"}),
+        ('{"prompt": "-----BEGIN RSA PRIVATE KEY-----\\nMIIE"}', {"secret"}),
+    ],
+)
+def test_only_keys_are_looked_for_in_rows_that_follow_from_the_runs(
+    values, finished, tmp_path, row, codes
+):
+    folder = tmp_path / "portfolio"
+    shutil.copytree(finished, folder)
+    (folder / ROWS).parent.mkdir(parents=True)
+    (folder / ROWS).write_text(row + "\n", "utf-8")
+    problems = audit_documents(folder, values, expected={ROWS: row + "\n"})
+    assert {p.code for p in problems} == codes
+    other = audit_documents(folder, values, expected={})
+    assert "unbound" in {p.code for p in other}
+
+
 def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch):
     monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
     before = {item.what: item.done for item in checklist(whole, values)}
