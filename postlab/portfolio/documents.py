@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from postlab.claims import CAVEATS, Claim, is_share, metric_label, stage_label
 from postlab.evals import METRICS
 from postlab.portfolio.binding import SETTLED, Evidence, count_of, evidence, render
+from postlab.portfolio.cards import rows_used
 from postlab.profile import stage_command
 from postlab.runs import BESIDE
 from postlab.storage import atomic_file, atomic_text, read_file, read_json
@@ -250,14 +251,10 @@ def _project(stage: str, values: Evidence) -> dict[str, Any]:
         "open": [_named(c) for c in made if c.verdict not in SETTLED],
         "best": next(iter(_named(c) for c in sorted(made, key=_rank)), None),
         "caveats": [code for code in CAVEATS if f"{stage}.caveat.{code}" in values],
-        "part": _text(values, f"{stage}.rows_used") not in ("", _text(values, f"{stage}.rows")),
+        "used": rows_used(stage, values),
         "figure": f"{stage}-training.png" if _log(values, stage) else "",
         "commands": [stage_command(values.profile, stage, seed, portable=True) for seed in seeds],
     }
-
-
-def _text(values: Evidence, name: str) -> str:
-    return values[name].text if name in values else ""
 
 
 def _named(claim: Claim) -> dict[str, Any]:

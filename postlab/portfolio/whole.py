@@ -197,18 +197,18 @@ def copy_weights(known: Evidence, stage: str, *, to: Path, root: Path | str | No
         DamagedStage: if they aren't those that the manifest describes.
     """
     seed = min(run.seed for run in known.runs if run.stage == stage)
+    top = Path(root) if root is not None else run_root()
+    source = top / known.profile / f"seed-{seed}" / stage / "model"
+    if not any(source.glob("*.safetensors")):
+        raise MissingStage(
+            f"{stage} of {known.profile}, seed {seed}: its weights aren't here, only its "
+            "evaluation. make_portfolio(..., weights=False) writes pages and cards without weights"
+        )
     if root is None:
         source = find_stage(known.profile, seed, stage)
-    else:
-        source = Path(root) / known.profile / f"seed-{seed}" / stage / "model"
     shutil.rmtree(to, ignore_errors=True)  # of an earlier call
     if (source / "adapter_config.json").is_file():
         copy_adapter(source, to)
         name_base(to)
-    elif not source.is_dir():
-        raise MissingStage(
-            f"{stage} of {known.profile}, seed {seed}, has no weights in its run folder; "
-            "pass weights=False for cards and pages alone"
-        )
     else:
         shutil.copytree(source, to, ignore=shutil.ignore_patterns(".*", "*.bin", "*.pt"))

@@ -65,7 +65,7 @@ def test_a_changed_card_is_found(whole, values, tmp_path):
     shutil.copytree(whole.folder, folder)
     card = folder / "models" / "tiny-dpo" / "README.md"
     text = card.read_text("utf-8")
-    card.write_text(text.replace("98%", "99%", 1), "utf-8")
+    card.write_text(text.replace("97.5%", "98.5%", 1), "utf-8")
     assert card.read_text("utf-8") != text
     problems = audit_documents(folder, values, expected=whole.texts)
     assert any(p.path == "models/tiny-dpo/README.md" and p.code == "stale" for p in problems)
@@ -130,6 +130,9 @@ def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch
     monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
     before = {item.what: item.done for item in checklist(whole, values)}
     assert before["DPO project"] and not before["posts written"] and not before["published"]
+    (audited,) = (item for item in checklist(whole, values) if item.what == "audit")
+    holes = len(whole.problems)
+    assert (audited.done, audited.evidence) == (False, f"{holes} holes, nothing else")
     folder = tmp_path / "portfolio"
     shutil.copytree(whole.folder, folder)
     texts = {p.stem: p.read_text("utf-8") for p in (folder / "drafts").glob("*.md")}
