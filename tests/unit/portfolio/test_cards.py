@@ -258,20 +258,6 @@ def test_a_process_models_card_says_whose_answers_were_measured(tiny):
     assert row.split(" | ")[3:6] == ["not measured", "–", "copied from the parent"]
 
 
-def test_training_on_a_part_of_the_rows_is_told_the_same_way_everywhere(values):
-    from postlab.portfolio.documents import drafts
-
-    told = "Training used 320 of the 2,000 prompts."
-    assert told in str(model_card("grpo", profile="tiny", known=values))
-    texts = drafts(values)
-    assert all(told in render(texts[name], values) for name in ("README", "grpo"))
-    assert "on 2,000" not in render(texts["README"], values)
-    cards = {card.name: str(card) for card in make_cards("tiny", known=values)}
-    rows = cards["tiny-grpo-rows"]
-    assert told in rows and "used to train" not in rows
-    assert "used to train the SFT stage" in cards["tiny-sft-rows"]
-
-
 def test_model_index_has_the_published_seeds_values_and_nothing_copied(tiny):
     entries = {(e["name"], e["seed"]): e for e in tiny.summary["stages"]}
     for seed in (0, 1):

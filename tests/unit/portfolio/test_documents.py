@@ -8,7 +8,14 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from postlab.portfolio import Value, evidence, render, write_documents
+from postlab.portfolio import (
+    Value,
+    evidence,
+    make_cards,
+    model_card,
+    render,
+    write_documents,
+)
 from postlab.portfolio.audit import check_draft
 from postlab.portfolio.documents import drafts, page_name, rendered
 from postlab.portfolio.markdown import to_html
@@ -78,6 +85,18 @@ def test_rates_are_the_change_divided_by_what_was_measured(values):
     assert values["grpo.arithmetic.per_1000_rows"].number == pytest.approx(change / 0.32)
     assert "grpo.facts.per_minute" not in values  # inconclusive: there is nothing to divide
     assert "base.train_minutes" not in values and "base.safety.change" not in values
+
+
+def test_training_on_a_part_of_the_rows_is_told_the_same_way_everywhere(values):
+    told = "Training used 320 of the 2,000 prompts."
+    assert told in str(model_card("grpo", profile="tiny", known=values))
+    texts = drafts(values)
+    assert all(told in render(texts[name], values) for name in ("README", "grpo"))
+    assert "on 2,000" not in render(texts["README"], values)
+    cards = {card.name: str(card) for card in make_cards("tiny", known=values)}
+    rows = cards["tiny-grpo-rows"]
+    assert told in rows and "used to train" not in rows
+    assert "used to train the SFT stage" in cards["tiny-sft-rows"]
 
 
 def test_an_unknown_placeholder_names_its_line_and_the_nearest_name():
