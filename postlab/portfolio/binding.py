@@ -320,7 +320,10 @@ def _changes(named: _Names, claim: Claim, digits: int) -> None:
     add("seeds", f"{claim.agree} of {count_of(len(claim.verdicts), 'seed')}", claim.agree, "seeds")
     add("verdict", claim.verdict)
     add("label", metric_label(claim.metric))
-    add("sentence", sentence(claim, digits))
+    text = sentence(claim, digits)
+    add("sentence", text)
+    name = text[1:2].islower()  # 'Safety', but not 'GSM8K'
+    add("clause", text[:1].lower() + text[1:] if name else text)  # for the middle of a sentence
     if claim.caveats:
         add("caveats", "; ".join(claim.caveats.values()))
     if claim.verdict in SETTLED and share and "copied" not in claim.caveats:

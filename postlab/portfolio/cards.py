@@ -196,7 +196,7 @@ def model_card(
         tiny=name == "tiny", mechanism=MECHANISM, versions=manifest.get("versions") or {},
         quantized=bool(at(manifest, "model", "quantization")), described=SOURCES, local=_local,
         trainer=at(manifest, "code", "trainer"), gpu_gb=manifest.get("peak_gpu_gb"),
-        lineage=[(r.stage, at(r.manifest, "data", "train", "rows"),
+        lineage=[(stage_label(r.stage), at(r.manifest, "data", "train", "rows"),
                   at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
         curated=_curated(curation, manifest),
         rescored=rescored, changes=_changes(known, stage), others=_unbound(known, stage),

@@ -36,7 +36,6 @@ NAV = {  # document: its name in the site's navigation
     "README": "Home", "sft": "SFT", "dpo": "DPO", "grpo": "GRPO", "depth": "In depth",
     "comparison": "Comparison", "deck": "Slides",
 }  # fmt: skip
-HOLES = ("hypothesis before", "surprise", "decision", "next experiment")
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def drafts(values: Evidence, *, depth: str | None = None) -> dict[str, str]:
         )
     context: dict[str, Any] = {
         "projects": projects, "depth": _project(chosen, values), "has": values.__contains__,
-        "tiny": values.profile == "tiny", "holes": HOLES, "ph": lambda name: f"{{{{{name}}}}}",
+        "tiny": values.profile == "tiny", "ph": lambda name: f"{{{{{name}}}}}",
         "rates": [claim for claim in values.claims
                   if f"{claim.stage}.{claim.metric}.per_minute" in values],
         "label": stage_label, "metric": lambda claim: _named(claim)["label"],

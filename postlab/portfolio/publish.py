@@ -146,7 +146,10 @@ class Plan:
         lines += [f"Total: {count} files, {size_text(self.total)}"]
         if self.left_out:
             lines += ["", f"Left out: {len(self.left_out)}"]
-            lines += [f"  {path}: {reason}" for path, reason in self.left_out]
+            reasons: dict[str, list[str]] = {}
+            for path, reason in self.left_out:
+                reasons.setdefault(reason, []).append(path)
+            lines += [f"  {', '.join(paths)}: {reason}" for reason, paths in reasons.items()]
         if self.problems:
             lines += ["", f"Problems to fix before an upload: {len(self.problems)}"]
             lines += [f"  {problem}" for problem in self.problems]

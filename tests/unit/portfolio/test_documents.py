@@ -35,6 +35,7 @@ def test_placeholders_say_what_the_claims_say(values):
         "The change in helpfulness from SFT to DPO is inconclusive: +1.0 points ("
     )
     assert values["sft.over_refusal.sentence"].text.startswith("Over-refusal got worse from base")
+    assert values["dpo.safety.clause"].text.startswith("safety improved from SFT to DPO: ")
     assert "; " + values["dpo.safety.caveats"].text in str(claim)
     assert values["dpo.safety.verdict"].claim == claim
 

@@ -187,7 +187,7 @@ def test_exports_that_passed_go_out_and_the_others_say_why(shipped, values, tmp_
     assert list(left_out) == ["the export of dpo as gguf-q8_0", "the export of dpo as gguf-q4_k_m"]
     assert "inconclusive" in left_out["the export of dpo as gguf-q8_0"]
     card = made.texts["models/tiny-dpo-gguf/README.md"]
-    assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
+    assert "| 90.0% | 88.8% | −1.2 (−3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
     items = {item.what: item for item in checklist(made, values)}
     assert items["exports re-evaluated"].done
 
