@@ -92,7 +92,7 @@ def test_changed_cards_and_rows_stop_an_upload_without_further_arguments(
     change("datasets/tiny-dpo-rows/README.md", "## What it isn't", "It outperforms the original.")
     change(ROWS, '"}', f' {SECRET} in /home/maria/x"}}')
     (folder / "datasets/tiny-sft-rows/more.jsonl").write_text('{"a": "b"}\n', "utf-8")
-    plan = publish(folder, profile="tiny", namespace="ada")
+    plan = publish(folder, profile="tiny")
     problems = {tuple(p.split(": ")[:2]) for p in plan.problems}
     paths = {(path.rpartition(":")[0], code) for path, code in problems}
     assert paths >= {
@@ -100,9 +100,6 @@ def test_changed_cards_and_rows_stop_an_upload_without_further_arguments(
         (ROWS, "secret"), ("datasets/tiny-sft-rows/more.jsonl", "unbound"),
     }  # fmt: skip
     assert "+64" in str(plan) and "outperforms" in str(plan) and SECRET not in str(plan)
-    with pytest.raises(ValueError, match="(?s)nothing was sent.*outperforms"):
-        publish(folder, profile="tiny", namespace="ada", dry_run=False, token="hf_" + "x" * 20,
-                confirm=plan.confirm)  # fmt: skip
 
 
 @pytest.mark.parametrize(
