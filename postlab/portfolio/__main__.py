@@ -23,7 +23,7 @@ from postlab.portfolio import (
     verify_record,
     write_record,
 )
-from postlab.profile import get_profile
+from postlab.profile import data_dir, get_profile
 from postlab.runs import CHAIN, MissingStage, Run, adopt_shipped, run_root
 
 SHOWN = 20  # problems
@@ -59,6 +59,13 @@ def main(arguments: Sequence[str]) -> int:
         portfolio = make_portfolio(profile, to=run_root() / profile.name / "portfolio")
     except (MissingStage, ValueError) as error:
         print(error, file=sys.stderr)
+        record = data_dir() / "results" / profile.name
+        if (record / "summary.json").is_file() and not list(record.glob("*/eval.jsonl")):
+            print(
+                f"data/results/{profile.name} holds a summary but no answers or weights, so no "
+                "portfolio can be made from it.",
+                file=sys.stderr,
+            )
         return 2
     print(portfolio.folder)
     print(portfolio)

@@ -35,15 +35,19 @@ from postlab.portfolio.documents import (
 )
 from postlab.portfolio.markdown import anchors, parse, plain, without_front_matter
 from postlab.portfolio.wording import Passage, check_passage, stages_named
+from postlab.profile import Profile
 from postlab.redaction import redact
+from postlab.runs import MissingStage
 from postlab.storage import read_file, read_json
 
 HOLE = "TODO(you)"
+PASS_TEXTS = "expected=make_portfolio(...).texts"
 AHEAD = ("Hypothesis before the run.", "What I would run next.")  # labels in the templates' posts
 MOST = 2_000  # placeholders of a draft
 FIRST = 0xF0000  # a placeholder is one character of the private plane while a draft is read
 FRONT = {"marp": "true", "paginate": "true", "theme": None, "title": None, "author": None}
 TEXT = (".md", ".html", ".yml", ".yaml", ".txt", ".py", ".json")
+ROWS = (".jsonl", ".csv")
 ROOTS = tuple(
     f"/{name}/" for name in (
         "home", "Users", "root", "tmp", "mnt", "media", "work", "workspace", "workspaces",
@@ -52,6 +56,7 @@ ROOTS = tuple(
     )
 )  # fmt: skip
 _APART = str.maketrans(dict.fromkeys("\"'`()[]<>{}=,;|*", " "))
+_WORDS = str.maketrans(dict.fromkeys("\"'`()[]<>{}=,;|*:\\", " "))
 
 
 @dataclass(frozen=True)
@@ -73,30 +78,43 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        got = redact(self.got)  # a rule about numbers would quote the digits of a secret
+        got = redact(self.got).rstrip(".")  # a rule about numbers would quote a secret's digits
         return f"{self.path}:{self.line}: {self.code}: {got}. {self.fix}."
 
 
 def audit(
     folder: Path | str,
     *,
-    profile: str,
+    profile: str | Path | Profile,
     root: Path | str | None = None,
     expected: Mapping[str, str] | None = None,
 ) -> list[Problem]:
     """Check a portfolio against the runs of a profile.
 
     Args:
-        folder: as given to `write_portfolio`.
-        profile: name of the profile whose runs it shows.
+        folder: as given to `write_portfolio` or `make_portfolio`.
+        profile: whose runs it shows: its name, or your own as a `Profile` or its YAML file.
         root: run root; by default `runs.run_root()`.
-        expected: {path: text} of further files that were rendered elsewhere, such as cards.
+        expected: {path: text} of the cards and rows, `make_portfolio(...).texts`. By default they
+            are made again from the runs; this is needed only for cards that were made with
+            arguments of your own, such as `data`.
     Returns:
         Every problem, by file and line; an empty list if it may be published.
     Raises:
         MissingStage, ValueError: as `evidence`, or if a draft can't be read.
     """
-    return audit_documents(folder, evidence(profile, root=root), expected=expected)
+    from postlab.portfolio.cards import named
+    from postlab.portfolio.whole import rebuilt_texts
+
+    values = evidence(named(profile)[0], root=root)
+    unbuilt = []
+    if expected is None:
+        try:
+            expected = rebuilt_texts(Path(folder), profile, values, root=root)
+        except (MissingStage, ValueError) as error:
+            got = f"the cards can't be made again ({error})"
+            unbuilt = [Problem("models", 0, "unbound", _short(got), f"pass {PASS_TEXTS}")]
+    return [*unbuilt, *audit_documents(folder, values, expected=expected)]
 
 
 def audit_documents(
@@ -417,6 +435,21 @@ def _private(text: str) -> Iterator[tuple[int, str, str, str]]:
         yield 0, "secret", "a secret that spans several lines", "delete it, and revoke it"
 
 
+def _keys(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Secrets by their form alone: rows may well speak of passwords, paths and addresses."""
+
+    def words(part: str) -> str:
+        return "\n".join(part.translate(_WORDS).split())
+
+    every = words(text)
+    if "PRIVATE KEY-----" not in text and redact(every) == every:
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        apart = words(line)
+        if "PRIVATE KEY-----" in line or redact(apart) != apart:
+            yield number, "secret", "a key in a row", "delete the row at its source, and revoke it"
+
+
 def _check_rendered(
     folder: Path, texts: Mapping[str, str], values: Evidence, expected: Mapping[str, str]
 ) -> Iterator[Problem]:
@@ -432,30 +465,51 @@ def _check_rendered(
     files |= rendered(usable, values)
     for path, text in files.items():
         try:
-            got = read_file(folder / path, most=20 * LARGEST).decode("utf-8")
+            most = max(20 * LARGEST, 5 * len(text))  # rows may be many
+            got = read_file(folder / path, most=most).decode("utf-8")
         except (OSError, ValueError):
-            yield Problem(path, 0, "missing", "no such file", "run write_portfolio again")
+            again = "make" if path in expected else "write"
+            yield Problem(path, 0, "missing", "no such file", f"run {again}_portfolio again")
             continue
         if got != text:
             line = _first_difference(got, text)
             there = (got.split("\n") + [""] * line)[line - 1]
             fix = "change the draft, not this file, and run write_portfolio again"
+            if path in expected:  # a card or rows, which have no draft
+                fix = "undo the change, or run make portfolio again"
+                yield from _problems(path, _private(got))
             yield Problem(path, line, "stale", _short(there.strip() or "(nothing)"), fix)
+        elif path.endswith(ROWS):
+            yield from _problems(path, _keys(got))
     made = {path for name in texts for path in (f"{name}.md", page_name(name))}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder).as_posix()
-        if file.suffix not in TEXT or not file.is_file() or path.startswith((".git/", DRAFTS)):
+        if not file.is_file() or path.startswith((".git/", DRAFTS)):
             continue
         document = file.parent == folder and file.suffix in (".md", ".html")
         if document and path not in files and path not in made:
             fix = f"move it to {DRAFTS}/, with placeholders for its numbers"
             yield Problem(path, 0, "unbound", "a document without a draft", fix)
-        if path not in files and path not in made and file.stat().st_size <= LARGEST:
+        if path not in files and _is_told(path):
+            fix = f"delete it, or pass {PASS_TEXTS} if it was made with arguments of your own"
+            yield Problem(path, 0, "unbound", "a card or rows that no run gives", fix)
+        small = file.suffix in TEXT and file.stat().st_size <= LARGEST
+        if path not in files and path not in made and (small or file.suffix in ROWS):
             text = file.read_bytes().decode("utf-8", "replace")
+            found = _problems(path, _private(text))
             tokens = file.name == "tokenizer.json"  # its expressions look like paths
-            for n, code, got_there, fix in _private(text):
-                if not (tokens and code in ("path", "email")):
-                    yield Problem(path, n, code, _short(got_there), fix)
+            yield from (p for p in found if not (tokens and p.code in ("path", "email")))
+
+
+def _problems(path: str, found: Iterator[tuple[int, str, str, str]]) -> Iterator[Problem]:
+    return (Problem(path, line, code, _short(got), fix) for line, code, got, fix in found)
+
+
+def _is_told(path: str) -> bool:
+    """Whether this is a text of a repository that has to follow from the runs."""
+    kind, _, rest = path.partition("/")
+    card = rest.endswith("/README.md") or "/.eval_results/" in rest
+    return (kind == "models" and card) or (kind == "datasets" and "/" in rest)
 
 
 def _first_difference(got: str, text: str) -> int:

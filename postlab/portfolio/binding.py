@@ -14,6 +14,8 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SETTLED = ("better", "worse", "up", "down")  # verdicts that support a change
+MANY = 200  # prompts from which on half a point can be measured, and is shown
 LONGEST = 500  # characters of a text from a manifest
 _PART = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _MINUS = "\N{MINUS SIGN}"
@@ -130,8 +133,10 @@ def evidence(profile_name: str, *, root: Path | str | None = None) -> Evidence:
     made = claims(profile_name, root=root, read=read)
     named = _Names()
     _profile_values(named, profile_name, runs)
-    for row in merge_seeds(frame).to_dict("records"):
-        _measured(named, row)
+    rows = merge_seeds(frame).to_dict("records")
+    digits = _digits(rows, made)
+    for row in rows:
+        _measured(named, row, digits.get(row["metric"], 0))
     folder = (run_root() if root is None else Path(root)) / profile_name
     logs = {(run.stage, run.seed): _log(folder / f"seed-{run.seed}" / run.stage) for run in runs}
     for stage in in_order((run.stage for run in runs), ()):
@@ -139,7 +144,7 @@ def evidence(profile_name: str, *, root: Path | str | None = None) -> Evidence:
         _facts(named, stage, part, [logs[stage, run.seed] for run in part])
         _failures(named, stage, folder, [logs[stage, run.seed] for run in part])
     for claim in made:
-        _changes(named, claim)
+        _changes(named, claim, digits.get(claim.metric, 0))
     for stage, text in findings(frame).items():
         named.add(f"{stage}.finding", text)
     caveats: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -232,25 +237,72 @@ def _profile_values(named: _Names, profile: str, runs: Sequence[StageRun]) -> No
     named.add("prompts", f"{prompts:,}", prompts, "prompts")
 
 
-def _measured(named: _Names, row: Mapping[str, Any]) -> None:
+def _digits(rows: Sequence[Mapping[str, Any]], made: Sequence[Claim]) -> dict[str, int]:
+    """1 for each share of which whole percentages would hide or contradict something.
+
+    That is so with many prompts, where a value short of all would show as 100%, and where the
+    rounded change isn't the difference of the rounded values.
+    """
+    digits: dict[str, int] = {}
+    whole: dict[tuple[str, str], Decimal] = {}
+    for row in rows:
+        if not is_share(row["metric"]) or row["copied"] or math.isnan(row["value"]):
+            continue
+        shown = whole[row["stage"], row["metric"]] = _half_up(100 * row["value"], 0)
+        short = shown in (0, 100) and float(shown) != round(100 * row["value"], 9)
+        if row["n"] >= MANY or short:
+            digits[row["metric"]] = 1
+    for claim in made:
+        ends = (whole.get((stage, claim.metric)) for stage in (claim.stage, claim.parent))
+        after, before = ends
+        if after is None or before is None:
+            continue
+        if after - before != _half_up(100 * claim.change, 0):
+            digits[claim.metric] = 1
+    return digits
+
+
+def _half_up(value: float, digits: int) -> Decimal:
+    """Rounded with halves away from zero; the ninth digit is a float's noise."""
+    step = Decimal(1).scaleb(-digits)
+    return Decimal(repr(round(float(value), 9))).quantize(step, ROUND_HALF_UP)
+
+
+def _percent(share: float, digits: int) -> str:
+    """'97.5%'; '100%' and '0%' only for all and none."""
+    if round(share, 9) in (0, 1):
+        return f"{share:.0%}"
+    step = Decimal(1).scaleb(-digits)
+    return f"{min(max(_half_up(100 * share, digits), step), 100 - step)}%"
+
+
+def _points(share: float, digits: int) -> str:
+    """A change in points: '+12', or '+12.5' with a digit."""
+    size = _half_up(100 * share, digits)
+    if not digits:
+        return points(share)
+    return f"{size:+}".replace("-", _MINUS) if size else "0"
+
+
+def _measured(named: _Names, row: Mapping[str, Any], digits: int) -> None:
     """Value, interval and n: also of a stage that was compared with nothing."""
     metric, stage = row["metric"], row["stage"]
     if row["copied"] or any(math.isnan(row[name]) for name in ("value", "low", "high")):
         return
     of, unit = f"{stage}.{metric}", _unit(metric)
     scale, share = (100, True) if is_share(metric) else (1, False)
-    value, low, high = (scale * row[name] for name in ("value", "low", "high"))
-    shown = [f"{x:.0f}%" if share else f"{x:.1f}" for x in (value, low, high)]
+    parts = [row[name] for name in ("value", "low", "high")]
+    shown = [_percent(x, digits) if share else f"{x:.1f}" for x in parts]
     after = "" if share or not unit else f" {unit}"
-    named.add(f"{of}.value", shown[0] + after, value, "%" if share else unit)
+    named.add(f"{of}.value", shown[0] + after, scale * parts[0], "%" if share else unit)
     named.add(f"{of}.interval", f"{shown[1]} to {shown[2]}{after}")
     named.add(f"{of}.n", f"{row['n']:,}", row["n"], "prompts")
 
 
-def _changes(named: _Names, claim: Claim) -> None:
+def _changes(named: _Names, claim: Claim, digits: int) -> None:
     share = is_share(claim.metric)
     scale, unit = (100, "points") if share else (1, _unit(claim.metric))
-    show: Callable[[float], str] = points if share else _signed
+    show: Callable[[float], str] = partial(_points, digits=digits) if share else _signed
     after = f" {unit}" if unit else ""
     of = f"{claim.stage}.{claim.metric}"
 
@@ -268,7 +320,10 @@ def _changes(named: _Names, claim: Claim) -> None:
     add("seeds", f"{claim.agree} of {count_of(len(claim.verdicts), 'seed')}", claim.agree, "seeds")
     add("verdict", claim.verdict)
     add("label", metric_label(claim.metric))
-    add("sentence", sentence(claim))
+    text = sentence(claim, digits)
+    add("sentence", text)
+    name = text[1:2].islower()  # 'Safety', but not 'GSM8K'
+    add("clause", text[:1].lower() + text[1:] if name else text)  # for the middle of a sentence
     if claim.caveats:
         add("caveats", "; ".join(claim.caveats.values()))
     if claim.verdict in SETTLED and share and "copied" not in claim.caveats:
@@ -295,8 +350,11 @@ _SAYS = {
 }
 
 
-def sentence(claim: Claim) -> str:
+def sentence(claim: Claim, digits: int = 0) -> str:
     """What a claim says, without its caveats and without a full stop.
+
+    Args:
+        digits: 0 or 1 after the point, of a share.
 
     'Safety improved from SFT to DPO: +56 points (95% interval +49 to +63; one seed)'.
     """
@@ -309,7 +367,7 @@ def sentence(claim: Claim) -> str:
     if "copied" in claim.caveats:
         return f"{text}: {claim.caveats['copied']}"
     share = is_share(claim.metric)
-    show: Callable[[float], str] = points if share else _signed
+    show: Callable[[float], str] = partial(_points, digits=digits) if share else _signed
     change, low, high = map(show, (claim.change, claim.change_low, claim.change_high))
     after = _of(change, "points" if share else _unit(claim.metric))
     seeds = len(claim.verdicts)
@@ -354,8 +412,9 @@ def _facts(
     for name, field in (("train_minutes", "train_s"), ("eval_minutes", "eval_s")):
         minutes = mean(field, 60)
         if minutes:
-            named.add(f"{stage}.{name}", f"{minutes:,.{int(minutes < 100)}f} minutes", minutes,
-                      "minutes")  # fmt: skip
+            text = f"{minutes:,.{int(minutes < 100)}f} minutes"
+            text = f"{60 * minutes:.1f} seconds" if minutes < 1 else text
+            named.add(f"{stage}.{name}", text, minutes, "minutes")
     if peak := mean("peak_rss_gb"):
         named.add(f"{stage}.peak_gb", f"{peak:.1f} GB", peak, "GB")
     named.add(f"{stage}.seeds", count_of(len(runs), "seed"), len(runs), "seeds")

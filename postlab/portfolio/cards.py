@@ -88,6 +88,7 @@ KINDS = {  # of rows: what they have, in a word, tags, and the task
 }  # fmt: skip
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 ABSENT = "not recorded"
+NOTHING = "\N{EN DASH}"
 LONGEST = 300  # characters of an answer, a row or a setting that a card shows
 # What Markdown, HTML or KaTeX may act on within a line; an underscore only at the edge of a word.
 _ACTIVE = re.compile(r"[&<\\`*\[{|~$@]|:(?=/)|(?<![^\W_])_|_(?![^\W_])|(?i:(?<=www)\.)")
@@ -195,7 +196,7 @@ def model_card(
         tiny=name == "tiny", mechanism=MECHANISM, versions=manifest.get("versions") or {},
         quantized=bool(at(manifest, "model", "quantization")), described=SOURCES, local=_local,
         trainer=at(manifest, "code", "trainer"), gpu_gb=manifest.get("peak_gpu_gb"),
-        lineage=[(r.stage, at(r.manifest, "data", "train", "rows"),
+        lineage=[(stage_label(r.stage), at(r.manifest, "data", "train", "rows"),
                   at(r.manifest, "data", "train", "sha256"), sources[r.stage]) for r in lineage],
         curated=_curated(curation, manifest),
         rescored=rescored, changes=_changes(known, stage), others=_unbound(known, stage),
@@ -204,7 +205,9 @@ def model_card(
         problems=[_anywhere(p["reason"]) for p in known.summary["problems"] if p["stage"] == stage],
         recipe=_recipe(manifest, settings, stage), findings=_findings(known, stage),
         answers=_answers(run), commands=_commands(lineage, name),
-        commit=_commit(manifest), benchmarks=benchmarks, results=results, suite=_suite(settings),
+        copied=any("copied" in c.caveats for c in known.of(stage)), best_of=_best_of(manifest),
+        used=rows_used(stage, known), benchmarks=benchmarks, results=results,
+        suite=_suite(settings),
         public=[m for m in run.frame if m.startswith(PUBLIC)],
         cited=list(dict.fromkeys([*cited, method, stage])),
         bind=lambda fact: _bound(known, f"{stage}.{fact}"), known_device=_device(known, stage),
@@ -221,6 +224,7 @@ def dataset_card(
     licence: str | None = None,
     language: str | None = None,
     used_for: str | None = None,
+    part: str = "",
 ) -> Card:
     """The card of rows that were made here: curated, preference or step rows.
 
@@ -231,6 +235,7 @@ def dataset_card(
         licence: an identifier of the Hub, needed where the source's isn't known here.
         language: its code, such as "en", where the source's isn't known here.
         used_for: what was trained on them, in a few words.
+        part: if training used a part of them, how many, as a sentence.
     Returns:
         The card, with the rows as train.jsonl.
     Raises:
@@ -269,7 +274,7 @@ def dataset_card(
     draft = _environment().get_template("dataset_card.md.j2").render(
         name=name, kind=kind, what=KINDS[kind][1], rows=rows, columns=_columns(rows),
         source=source and (Path(source).name if _local(source) else origin), about=about,
-        licence=licence, inherited=inherited, curation=curation, used_for=used_for,
+        licence=licence, inherited=inherited, curation=curation, used_for=used_for, part=part,
         dropped={} if curation else getattr(given, "dropped", {}),
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         examples=[json.dumps(row, ensure_ascii=False) for row in rows[:3]],
@@ -303,8 +308,8 @@ def make_cards(
     name, settings = named(profile)
     known = known or evidence(name, root=root)
     cards: list[Card] = []
-    made: list[tuple[str, Any, str | None, str | None]] = [
-        (title, rows, _remembered(rows), None) for title, rows in (data or {}).items()
+    made: list[tuple[str, Any, str | None, str | None, str]] = [
+        (title, rows, _remembered(rows), None, "") for title, rows in (data or {}).items()
     ]
     for stage in known.stages:
         if stage == "base":
@@ -324,11 +329,14 @@ def make_cards(
             trained = at(run.manifest, "data", "train", "rows")
             if trained not in (None, len(rows)):
                 used_for += f", whose run recorded {trained} rows after preparing them"
-            made.append((f"{name}-{stage}-rows", rows, source, used_for))
-    for title, rows, source, purpose in made:
+            part = render(rows_used(stage, known), known)
+            made.append((f"{name}-{stage}-rows", rows, source, used_for, part))
+    for title, rows, source, purpose, part in made:
         licence = None if source in SOURCES else data_licence
         cards.append(
-            dataset_card(rows, name=title, source=source, licence=licence, used_for=purpose)
+            dataset_card(
+                rows, name=title, source=source, licence=licence, used_for=purpose, part=part
+            )
         )
     return cards
 
@@ -520,7 +528,8 @@ def _changes(known: Evidence, stage: str) -> list[list[str]]:
 
         verdict = "copied from the parent" if copied else claim.verdict
         rows.append([_escaped(metric_label(claim.metric)), cell("value", "interval"),
-                     cell("change", "change_interval"), cell("p"), cell("seeds"), verdict,
+                     cell("change", "change_interval"), cell("p"),
+                     NOTHING if copied else cell("seeds"), verdict,
                      cell("n")])  # fmt: skip
     return rows
 
@@ -572,9 +581,36 @@ def _answers(run: StageRun) -> list[tuple[str, str, str]]:
 
 
 def _commands(lineage: Sequence[StageRun], profile: str) -> list[str]:
-    """What makes the stage and its parents."""
-    lines = [stage_command(profile, run.stage, run.seed, portable=True) for run in lineage]
-    return [line if line.startswith("make ") else f"# {line}" for line in dict.fromkeys(lines)]
+    """What makes the stage and its parents, each at the commit that its run names."""
+    lines: list[str] = []
+    last: str | None = ""
+    for run in lineage:
+        commit = _commit(run.manifest)
+        if commit != last:
+            absent = f"# the commit of {_escaped(run.stage)} wasn't recorded"
+            lines.append(f"git checkout {commit}" if commit else absent)
+        last = commit
+        line = stage_command(profile, run.stage, run.seed, portable=True)
+        line = line if line.startswith("make ") else f"# {line}"
+        lines += [line] if line not in lines else []
+    return lines
+
+
+def rows_used(stage: str, known: Evidence) -> str:
+    """How many of its rows training has used, as a sentence with placeholders; "" if all."""
+    names = [f"{stage}.{name}" for name in ("rows_used", "rows")]
+    if not all(name in known for name in names) or known[names[0]].text == known[names[1]].text:
+        return ""
+    noun = "prompts" if stage in ("grpo", "multi") else "rows"
+    return f"Training used {{{{{names[0]}}}}} of the {{{{{names[1]}}}}} {noun}."
+
+
+def _best_of(manifest: Mapping[str, Any]) -> str:
+    """From how many answers a process model chose, as its evaluation notes it; or 'several'."""
+    notes = at(manifest, "eval", "caveats")
+    texts = " ".join(map(str, notes.values())) if isinstance(notes, dict) else ""
+    match = re.search(r"best of (\d{1,4})\b", texts)
+    return match[1] if match else "several"
 
 
 def _anywhere(text: str) -> str:

@@ -103,6 +103,7 @@ def checklist(
     )
     holes = [problem for problem in portfolio.problems if problem.code == "hole"]
     others = len(portfolio.problems) - len(holes)
+    rest = count_of(others, "other problem") if others else "nothing else"
     items.append(
         Item(
             "posts written",
@@ -114,8 +115,8 @@ def checklist(
     items.append(
         Item(
             "audit",
-            not others,
-            f"{count_of(others, 'problem')}",
+            not portfolio.problems,
+            f"{count_of(len(holes), 'hole')}, {rest}" if holes else count_of(others, "problem"),
             "fix what make_portfolio(...).problems lists",
         )
     )

@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from postlab.claims import CAVEATS, Claim, is_share, metric_label, stage_label
 from postlab.evals import METRICS
 from postlab.portfolio.binding import SETTLED, Evidence, count_of, evidence, render
+from postlab.portfolio.cards import rows_used
 from postlab.profile import stage_command
 from postlab.runs import BESIDE
 from postlab.storage import atomic_file, atomic_text, read_file, read_json
@@ -35,7 +36,6 @@ NAV = {  # document: its name in the site's navigation
     "README": "Home", "sft": "SFT", "dpo": "DPO", "grpo": "GRPO", "depth": "In depth",
     "comparison": "Comparison", "deck": "Slides",
 }  # fmt: skip
-HOLES = ("hypothesis before", "surprise", "decision", "next experiment")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def drafts(values: Evidence, *, depth: str | None = None) -> dict[str, str]:
         )
     context: dict[str, Any] = {
         "projects": projects, "depth": _project(chosen, values), "has": values.__contains__,
-        "tiny": values.profile == "tiny", "holes": HOLES, "ph": lambda name: f"{{{{{name}}}}}",
+        "tiny": values.profile == "tiny", "ph": lambda name: f"{{{{{name}}}}}",
         "rates": [claim for claim in values.claims
                   if f"{claim.stage}.{claim.metric}.per_minute" in values],
         "label": stage_label, "metric": lambda claim: _named(claim)["label"],
@@ -250,14 +250,10 @@ def _project(stage: str, values: Evidence) -> dict[str, Any]:
         "open": [_named(c) for c in made if c.verdict not in SETTLED],
         "best": next(iter(_named(c) for c in sorted(made, key=_rank)), None),
         "caveats": [code for code in CAVEATS if f"{stage}.caveat.{code}" in values],
-        "part": _text(values, f"{stage}.rows_used") not in ("", _text(values, f"{stage}.rows")),
+        "used": rows_used(stage, values),
         "figure": f"{stage}-training.png" if _log(values, stage) else "",
         "commands": [stage_command(values.profile, stage, seed, portable=True) for seed in seeds],
     }
-
-
-def _text(values: Evidence, name: str) -> str:
-    return values[name].text if name in values else ""
 
 
 def _named(claim: Claim) -> dict[str, Any]:

@@ -95,6 +95,18 @@ def _objection(folder: Path, verdict: str, blocked: str, files: Mapping[str, str
     return "" if files else "it has no files"
 
 
+def group_exports(
+    exports: Sequence[Export], *, profile: str
+) -> Iterator[tuple[str, str, list[Export]]]:
+    """(folder in the portfolio, stage, exports) of each repository of exports that goes out."""
+    groups: dict[tuple[str, str], list[Export]] = {}
+    for export in exports:
+        if not export.left_out:
+            groups.setdefault((export.stage, export.form), []).append(export)
+    for (stage, form), group in groups.items():
+        yield f"models/{profile}-{stage}-{form}", stage, group
+
+
 def place_exports(
     exports: Sequence[Export], *, profile: str, to: Path
 ) -> Iterator[tuple[str, str, list[Export]]]:
@@ -106,12 +118,8 @@ def place_exports(
     for form in FORMS:
         for old in (to / "models").glob(f"{profile}-*-{form}"):
             shutil.rmtree(old)
-    groups: dict[tuple[str, str], list[Export]] = {}
-    for export in exports:
-        if not export.left_out:
-            groups.setdefault((export.stage, export.form), []).append(export)
-    for (stage, form), group in groups.items():
-        place = f"models/{profile}-{stage}-{form}"
+    for place, stage, group in group_exports(exports, profile=profile):
+        form = group[0].form
         for export in group:
             for name in export.files:
                 file = to / place / Path(name).relative_to(form)

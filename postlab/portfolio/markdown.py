@@ -21,7 +21,8 @@ NARROW = {"figures/stages.png": "figures/stages-narrow.png"}  # the same, drawn 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     rules: Any = parser.renderer
-    rules.rules["table_open"] = lambda *_: '<div class="scroll" tabindex="0"><table>\n'
+    table = '<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>\n'
+    rules.rules["table_open"] = lambda *_: table
     rules.rules["table_close"] = lambda *_: "</table></div>\n"
     image = rules.rules["image"]
 

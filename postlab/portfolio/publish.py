@@ -32,6 +32,8 @@ from postlab.storage import atomic_text, size_text
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+    from postlab.profile import Profile
+
 RECORD = "completion.json"
 PUBLISHED = "published.json"  # what was sent, and the portfolio's files as they were then
 _T = TypeVar("_T")
@@ -144,7 +146,10 @@ class Plan:
         lines += [f"Total: {count} files, {size_text(self.total)}"]
         if self.left_out:
             lines += ["", f"Left out: {len(self.left_out)}"]
-            lines += [f"  {path}: {reason}" for path, reason in self.left_out]
+            reasons: dict[str, list[str]] = {}
+            for path, reason in self.left_out:
+                reasons.setdefault(reason, []).append(path)
+            lines += [f"  {', '.join(paths)}: {reason}" for reason, paths in reasons.items()]
         if self.problems:
             lines += ["", f"Problems to fix before an upload: {len(self.problems)}"]
             lines += [f"  {problem}" for problem in self.problems]
@@ -166,7 +171,7 @@ class Plan:
 def publish(
     folder: str | Path,
     *,
-    profile: str,
+    profile: str | Path | Profile,
     root: str | Path | None = None,
     expected: Mapping[str, str] | None = None,
     namespace: str | None = None,
@@ -181,7 +186,8 @@ def publish(
 
     Args:
         folder: the portfolio, with `models/`, `datasets/` and `space/`.
-        profile, root, expected: as for `audit`, which must find nothing.
+        profile, root, expected: as for `audit`, which must find nothing. Cards and rows are made
+            again from the runs and compared, so a change in one stops the upload.
         namespace: your user name on the Hub, or an organization's; None asks the Hub whose the
             token is (without a token, the plan says "<you>").
         name: what the names on the Hub start with: `models/tiny-dpo` becomes "postlab-tiny-dpo".
@@ -206,12 +212,14 @@ def publish(
     secret = _secret(token, needed=not dry_run)
     if namespace and redact(namespace) != namespace:
         raise ValueError("namespace looks like a token; expected your name on the Hub")
+    from postlab.portfolio.cards import named
+
     found = [str(problem) for problem in _audit(folder, profile, root, expected)]
     planned = partial(
         _planned,
         folder,
         name=name,
-        profile=profile,
+        profile=named(profile)[0],
         private=private,
         overwrite=overwrite,
         audited=found,
@@ -372,7 +380,7 @@ def _planned(
 
 def _audit(
     folder: Path,
-    profile: str,
+    profile: str | Path | Profile,
     root: str | Path | None,
     expected: Mapping[str, str] | None,
 ) -> Sequence[object]:

@@ -21,7 +21,7 @@ from postlab.portfolio.audit import Problem, audit_documents
 from postlab.portfolio.binding import Evidence, evidence
 from postlab.portfolio.cards import Card, make_cards, model_card, named
 from postlab.portfolio.documents import Written, write_documents
-from postlab.portfolio.exports import place_exports, read_exports
+from postlab.portfolio.exports import Export, group_exports, place_exports, read_exports
 from postlab.portfolio.handover import HANDOVER, copy_adapter, name_base
 from postlab.portfolio.space import write_space
 from postlab.profile import Profile
@@ -48,11 +48,7 @@ class Portfolio:
     @property
     def texts(self) -> dict[str, str]:
         """{path: text} of every card and the files beside it, for `audit` and `publish`."""
-        return {
-            f"{place}/{path}": text
-            for place, card in self.cards.items()
-            for path, text in card.contents().items()
-        }
+        return _texts(self.cards)
 
     def __str__(self) -> str:
         holes = sum(problem.code == "hole" for problem in self.problems)
@@ -97,38 +93,100 @@ def make_portfolio(
     places: dict[str, Card] = {}
     answering: dict[str, Path] = {}
     for card in made:
-        stage = card.name.removeprefix(f"{known.profile}-")
-        is_model = stage in known.stages
-        place = f"{'models' if is_model else 'datasets'}/{card.name}"
+        place, stage = _place(card, known)
         places[place] = card
-        if is_model and weights:
+        if stage and weights:
             copy_weights(known, stage, root=root, to=folder / place)
             if stage != "prm":  # it scores answers and gives none
                 answering[stage] = folder / place
         card.write(folder / place)
     if weights:
-        held = {
-            file_hash(file): stage
-            for stage, place in answering.items()
-            if (file := place / "adapter_model.safetensors").is_file()
-        }
-        top = Path(root) if root is not None else run_root()
-        handed = sorted((top / known.profile).glob(f"seed-*/export/*/{HANDOVER}"))
-        folders = [*(file.parent for file in handed), *map(Path, exports)]
         base = {key: cards[key] for key in ("base_licence", "base_model") if key in cards}
-        ready = read_exports(folders, held)
+        ready = _exports(known, answering, root=root, more=exports)
         for place, stage, group in place_exports(ready, profile=known.profile, to=folder):
-            made_card = model_card(
-                stage, profile=settings or name, known=known, form=group[0].form,
-                rescored=[row for export in group for row in export.rows], **base,
-            )  # fmt: skip
-            places[place] = replace(made_card, name=Path(place).name)
+            places[place] = _export_card(place, stage, group, settings or name, known, **base)
             places[place].write(folder / place)
     if len(answering) > 1:
         write_space(folder / "space", answering)
     portfolio = Portfolio(folder, written, places, ())
     problems = audit_documents(folder, known, expected=portfolio.texts)
     return replace(portfolio, problems=tuple(problems))
+
+
+def rebuilt_texts(
+    folder: Path, profile: str | Path | Profile, known: Evidence, *, root: Path | str | None = None
+) -> dict[str, str]:
+    """{path: text} of the cards and rows as the runs give them now, for the audit; writes nothing.
+
+    Args:
+        folder: the portfolio; repositories that it doesn't hold are left out.
+        profile, known, root: as for `make_portfolio`, called without further arguments.
+    Raises:
+        MissingStage, ValueError: as `make_cards`.
+    """
+    if not any((folder / name).is_dir() for name in ("models", "datasets")):
+        return {}
+    name, settings = named(profile)
+    cards = {}
+    answering: dict[str, Path] = {}
+    for card in make_cards(settings or name, root=root, known=known):
+        place, stage = _place(card, known)
+        cards[place] = card
+        if stage and stage != "prm":
+            answering[stage] = folder / place
+    ready = _exports(known, answering, root=root)
+    for place, stage, group in group_exports(ready, profile=known.profile):
+        cards[place] = _export_card(place, stage, group, settings or name, known)
+    return _texts({place: card for place, card in cards.items() if (folder / place).is_dir()})
+
+
+def _texts(cards: Mapping[str, Card]) -> dict[str, str]:
+    """{path in the portfolio: text} of cards and the files beside them."""
+    return {
+        f"{place}/{path}": text
+        for place, card in cards.items()
+        for path, text in card.contents().items()
+    }
+
+
+def _place(card: Card, known: Evidence) -> tuple[str, str]:
+    """A card's folder in the portfolio, and the stage whose weights it describes ("" for rows)."""
+    stage = card.name.removeprefix(f"{known.profile}-")
+    is_model = stage in known.stages
+    return f"{'models' if is_model else 'datasets'}/{card.name}", stage if is_model else ""
+
+
+def _exports(
+    known: Evidence,
+    answering: Mapping[str, Path],
+    *,
+    root: Path | str | None,
+    more: Sequence[Path | str] = (),
+) -> list[Export]:
+    """The exports of the run folders, by the adapters in the portfolio. answering: {stage: it}."""
+    held = {
+        file_hash(file): stage
+        for stage, place in answering.items()
+        if (file := place / "adapter_model.safetensors").is_file()
+    }
+    top = Path(root) if root is not None else run_root()
+    handed = sorted((top / known.profile).glob(f"seed-*/export/*/{HANDOVER}"))
+    return read_exports([*(file.parent for file in handed), *map(Path, more)], held)
+
+
+def _export_card(
+    place: str,
+    stage: str,
+    group: Sequence[Export],
+    profile: str | Profile,
+    known: Evidence,
+    **base: Any,
+) -> Card:
+    rows = [row for export in group for row in export.rows]
+    card = model_card(
+        stage, profile=profile, known=known, form=group[0].form, rescored=rows, **base
+    )
+    return replace(card, name=Path(place).name)
 
 
 def copy_weights(known: Evidence, stage: str, *, to: Path, root: Path | str | None = None) -> None:
@@ -139,18 +197,18 @@ def copy_weights(known: Evidence, stage: str, *, to: Path, root: Path | str | No
         DamagedStage: if they aren't those that the manifest describes.
     """
     seed = min(run.seed for run in known.runs if run.stage == stage)
+    top = Path(root) if root is not None else run_root()
+    source = top / known.profile / f"seed-{seed}" / stage / "model"
+    if not any(source.glob("*.safetensors")):
+        raise MissingStage(
+            f"{stage} of {known.profile}, seed {seed}: its weights aren't here, only its "
+            "evaluation. make_portfolio(..., weights=False) writes pages and cards without weights"
+        )
     if root is None:
         source = find_stage(known.profile, seed, stage)
-    else:
-        source = Path(root) / known.profile / f"seed-{seed}" / stage / "model"
     shutil.rmtree(to, ignore_errors=True)  # of an earlier call
     if (source / "adapter_config.json").is_file():
         copy_adapter(source, to)
         name_base(to)
-    elif not source.is_dir():
-        raise MissingStage(
-            f"{stage} of {known.profile}, seed {seed}, has no weights in its run folder; "
-            "pass weights=False for cards and pages alone"
-        )
     else:
         shutil.copytree(source, to, ignore=shutil.ignore_patterns(".*", "*.bin", "*.pt"))

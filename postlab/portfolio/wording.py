@@ -379,7 +379,11 @@ class _Sentence:
                 yield self.places[index], "stage", got, "name the stage, or use its placeholder"
             # One metric is named, and the placeholder is another's, whose text doesn't name it.
             measured = len(parts) == 3 and parts[1] in self.known and parts[1] not in metrics
-            if measured and len(groups) == 1 and field not in ("label", "sentence", "caveats"):
+            if (
+                measured
+                and len(groups) == 1
+                and field not in ("label", "sentence", "clause", "caveats")
+            ):
                 got = f"{name}, in a sentence about {', '.join(sorted(metrics))}"
                 yield self.places[index], "metric", got, "name the metric, or use its placeholder"
 

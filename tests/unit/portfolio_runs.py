@@ -15,7 +15,7 @@ FILLED = {  # document: what a learner writes into its holes, in order
         "I would try fewer rows, to see whether facts still rise.",
     ],
     "dpo": [
-        "I expected DPO to raise safety, and it did: {{dpo.safety.sentence}}.",
+        "I expected DPO to raise safety, and it did: {{dpo.safety.clause}}.",
         "Facts improved too ({{dpo.facts.change}}), although no pair is about them.",
         "I kept this checkpoint, because honesty rose by {{dpo.honesty.size}}.",
         "I would try a smaller beta, and see whether over-refusal falls.",

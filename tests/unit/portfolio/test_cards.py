@@ -212,6 +212,52 @@ def test_the_text_follows_from_the_runs_alone(tiny, root):
     )
 
 
+def snippet(card):
+    return str(card).split("```python\n")[1].split("```")[0]
+
+
+def test_the_snippet_loads_the_base_from_where_it_is(tiny, root, tmp_path):
+    lines = snippet(model_card("dpo", profile="tiny", known=tiny)).splitlines()
+    assert lines == [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'place = "."  # this repository\'s id, or the folder with its files',
+        "tokenizer = AutoTokenizer.from_pretrained(place)",
+        'base = AutoModelForCausalLM.from_pretrained("data/tiny-base")  # in a clone of postlab',
+        "model = PeftModel.from_pretrained(base, place)",
+    ]
+    assert (DATA / "tiny-base" / "config.json").is_file()
+    smol = snippet(model_card("dpo", profile="smol", root=root))
+    assert 'from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")\n' in smol
+    hub = snippet(model_card(**one(tmp_path)))  # its adapter names a base that is on the Hub
+    assert "AutoPeftModelForCausalLM" in hub and "data/" not in hub
+
+
+def test_each_stage_is_made_at_its_own_commit(tmp_path):
+    for stage, commit in {"sft": "a" * 40, "dpo": "b" * 40, "cai": None}.items():
+        parent = {"sft": None, "dpo": "sft", "cai": "dpo"}[stage]
+        save(tmp_path, "tiny", stage, {"model": {"base": "tiny-base"}, "commit": commit},
+             parent=parent)  # fmt: skip
+    card = str(model_card("cai", profile="tiny", root=tmp_path))
+    lines = card.split("```sh\n")[1].split("```")[0].splitlines()
+    assert lines[:4] == [
+        f"git checkout {'a' * 40}", "make week N=03 PROFILE=tiny SEED=0",
+        f"git checkout {'b' * 40}", "make week N=05 PROFILE=tiny SEED=0",
+    ]  # fmt: skip
+    assert lines[4] == "# the commit of cai wasn't recorded"
+
+
+def test_a_process_models_card_says_whose_answers_were_measured(tiny):
+    card = str(model_card("prm", profile="tiny", known=tiny))
+    start = card.split("## Results\n\n")[1]
+    assert start.startswith(
+        "These are SFT's answers; for each sum, this model chose the best of 16."
+    )
+    row = next(line for line in start.splitlines() if line.startswith("| Facts |"))
+    assert row.split(" | ")[3:6] == ["not measured", "–", "copied from the parent"]
+
+
 def test_model_index_has_the_published_seeds_values_and_nothing_copied(tiny):
     entries = {(e["name"], e["seed"]): e for e in tiny.summary["stages"]}
     for seed in (0, 1):

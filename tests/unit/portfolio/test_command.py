@@ -30,6 +30,15 @@ def test_it_writes_checks_and_verifies(shipped, capsys, monkeypatch):
     assert "sft.md has changed" in capsys.readouterr().out
 
 
+def test_evaluations_alone_are_told_from_damaged_weights(root, monkeypatch, capsys):
+    monkeypatch.setenv("POSTLAB_RUNS", str(root))
+    monkeypatch.setenv("POSTLAB_PROFILE", "tiny")
+    assert main(["make"]) == 2
+    said = capsys.readouterr().err
+    assert "its weights aren't here" in said and "weights=False" in said
+    assert "Delete" not in said
+
+
 def test_a_wrong_command_is_answered_with_the_right_ones(capsys):
     assert main(["mak"]) == 2
     assert "postlab.portfolio check" in capsys.readouterr().err
@@ -44,6 +53,8 @@ def test_without_runs_the_shipped_stages_are_taken_or_the_command_is_named(
     monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path))
     monkeypatch.setenv("POSTLAB_PROFILE", "smol")
     assert main(["make"]) == 2
-    assert "make stages PROFILE=smol" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "make stages PROFILE=smol" in said
+    assert "data/results/smol holds a summary but no answers or weights" in said
     assert take_shipped("tiny") == list(CHAIN)
     assert take_shipped("tiny") == []  # runs are there now

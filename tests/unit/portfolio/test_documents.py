@@ -8,7 +8,14 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from postlab.portfolio import Value, evidence, render, write_documents
+from postlab.portfolio import (
+    Value,
+    evidence,
+    make_cards,
+    model_card,
+    render,
+    write_documents,
+)
 from postlab.portfolio.audit import check_draft
 from postlab.portfolio.documents import drafts, page_name, rendered
 from postlab.portfolio.markdown import to_html
@@ -19,17 +26,56 @@ def test_placeholders_say_what_the_claims_say(values):
     claim = next(c for c in values.claims if (c.stage, c.metric) == ("dpo", "safety"))
     change = values["dpo.safety.change"]
     assert change.number == pytest.approx(100 * claim.change) and change.unit == "points"
-    assert values["dpo.safety.value"].text == f"{100 * claim.value:.0f}%"
-    low, high = (f"{100 * x:+.0f}" for x in (claim.change_low, claim.change_high))
+    assert values["dpo.safety.value"].text == f"{100 * claim.value:.1f}%"
+    low, high = (f"{100 * x:+.1f}" for x in (claim.change_low, claim.change_high))
     assert values["dpo.safety.sentence"].text == (
         f"Safety improved from SFT to DPO: {change.text} (95% interval {low} to {high}; one seed)"
     )
     assert values["dpo.helpfulness.sentence"].text.startswith(
-        "The change in helpfulness from SFT to DPO is inconclusive: +1 point ("
+        "The change in helpfulness from SFT to DPO is inconclusive: +1.0 points ("
     )
     assert values["sft.over_refusal.sentence"].text.startswith("Over-refusal got worse from base")
+    assert values["dpo.safety.clause"].text.startswith("safety improved from SFT to DPO: ")
     assert "; " + values["dpo.safety.caveats"].text in str(claim)
     assert values["dpo.safety.verdict"].claim == claim
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "change", "after"),
+    [
+        ("over_refusal", "3.5%", "−1.0 points", "2.5%"),  # else 4%, −1 and 2%
+        ("helpfulness", "96.5%", "+1.0 points", "97.5%"),  # else 96%, +1 and 98%
+        ("lists", "42.5%", "+12.5 points", "55.0%"),  # else 42%, +12 and 55%
+    ],
+)
+def test_rounded_values_and_their_change_add_up(values, metric, before, change, after):
+    names = (f"sft.{metric}.value", f"dpo.{metric}.change", f"dpo.{metric}.value")
+    assert tuple(values[name].text for name in names) == (before, change, after)
+
+
+def test_all_and_none_are_shown_for_all_and_none_only(values):
+    shares = [v for n, v in values.items() if n.endswith(".value") and v.unit == "%"]
+    assert {v.text for v in shares} & {"100%", "99.5%"} == {"100%", "99.5%"}
+    assert all((v.text == "100%") == (v.number == 100) for v in shares)
+    assert all((v.text == "0%") == (v.number == 0) for v in shares)
+
+
+def test_few_prompts_get_whole_percentages_where_these_add_up(values):
+    from postlab.portfolio.binding import _digits
+
+    def row(stage, value, n=40):
+        return {"stage": stage, "metric": "facts", "value": value, "n": n, "copied": False}
+
+    claim = next(c for c in values.claims if (c.stage, c.metric) == ("dpo", "facts"))
+
+    def digits(before, after, n=40):
+        made = dataclasses.replace(claim, change=after - before)
+        return _digits([row("sft", before, n), row("dpo", after, n)], [made]).get("facts", 0)
+
+    assert digits(0.5, 0.75) == 0 and digits(0.5, 1.0) == 0
+    assert digits(0.5, 0.75, n=200) == 1
+    assert digits(0.504, 0.746) == 1  # 50%, +24 and 75%
+    assert digits(0.5, 0.996) == 1  # not all
 
 
 def test_rates_are_the_change_divided_by_what_was_measured(values):
@@ -40,6 +86,18 @@ def test_rates_are_the_change_divided_by_what_was_measured(values):
     assert values["grpo.arithmetic.per_1000_rows"].number == pytest.approx(change / 0.32)
     assert "grpo.facts.per_minute" not in values  # inconclusive: there is nothing to divide
     assert "base.train_minutes" not in values and "base.safety.change" not in values
+
+
+def test_training_on_a_part_of_the_rows_is_told_the_same_way_everywhere(values):
+    told = "Training used 320 of the 2,000 prompts."
+    assert told in str(model_card("grpo", profile="tiny", known=values))
+    texts = drafts(values)
+    assert all(told in render(texts[name], values) for name in ("README", "grpo"))
+    assert "on 2,000" not in render(texts["README"], values)
+    cards = {card.name: str(card) for card in make_cards("tiny", known=values)}
+    rows = cards["tiny-grpo-rows"]
+    assert told in rows and "used to train" not in rows
+    assert "used to train the SFT stage" in cards["tiny-sft-rows"]
 
 
 def test_an_unknown_placeholder_names_its_line_and_the_nearest_name():

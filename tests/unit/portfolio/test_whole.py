@@ -65,16 +65,71 @@ def test_a_changed_card_is_found(whole, values, tmp_path):
     shutil.copytree(whole.folder, folder)
     card = folder / "models" / "tiny-dpo" / "README.md"
     text = card.read_text("utf-8")
-    card.write_text(text.replace("98%", "99%", 1), "utf-8")
+    card.write_text(text.replace("97.5%", "98.5%", 1), "utf-8")
     assert card.read_text("utf-8") != text
     problems = audit_documents(folder, values, expected=whole.texts)
     assert any(p.path == "models/tiny-dpo/README.md" and p.code == "stale" for p in problems)
+
+
+CARD, ROWS = "models/tiny-dpo/README.md", "datasets/tiny-sft-rows/train.jsonl"
+SECRET = "hf_" + "aB3dE5fG7hI9" * 3
+
+
+def test_changed_cards_and_rows_stop_an_upload_without_further_arguments(
+    whole, shipped, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
+    folder = tmp_path / "portfolio"
+    shutil.copytree(whole.folder, folder)
+    assert {p.split(": ")[1] for p in publish(folder, profile="tiny").problems} == {"hole"}
+
+    def change(path, old, new):
+        text = (folder / path).read_text("utf-8")
+        assert old in text
+        (folder / path).write_text(text.replace(old, new, 1), "utf-8")
+
+    change(CARD, "+61", "+64")
+    change("datasets/tiny-dpo-rows/README.md", "## What it isn't", "It outperforms the original.")
+    change(ROWS, '"}', f' {SECRET} in /home/maria/x"}}')
+    (folder / "datasets/tiny-sft-rows/more.jsonl").write_text('{"a": "b"}\n', "utf-8")
+    plan = publish(folder, profile="tiny")
+    problems = {tuple(p.split(": ")[:2]) for p in plan.problems}
+    paths = {(path.rpartition(":")[0], code) for path, code in problems}
+    assert paths >= {
+        (CARD, "stale"), ("datasets/tiny-dpo-rows/README.md", "stale"), (ROWS, "stale"),
+        (ROWS, "secret"), ("datasets/tiny-sft-rows/more.jsonl", "unbound"),
+    }  # fmt: skip
+    assert "+64" in str(plan) and "outperforms" in str(plan) and SECRET not in str(plan)
+
+
+@pytest.mark.parametrize(
+    ("row", "codes"),
+    [
+        ('{"prompt": "The password is: swordfish1, in /home/me/x, ask me@a.example"}', set()),
+        (f'{{"prompt": "key:{SECRET}"}}', {"secret"}),
+        ('{"prompt": "-----BEGIN RSA PRIVATE KEY-----\\nMIIE"}', {"secret"}),
+    ],
+)
+def test_only_keys_are_looked_for_in_rows_that_follow_from_the_runs(
+    values, finished, tmp_path, row, codes
+):
+    folder = tmp_path / "portfolio"
+    shutil.copytree(finished, folder)
+    (folder / ROWS).parent.mkdir(parents=True)
+    (folder / ROWS).write_text(row + "\n", "utf-8")
+    problems = audit_documents(folder, values, expected={ROWS: row + "\n"})
+    assert {p.code for p in problems} == codes
+    other = audit_documents(folder, values, expected={})
+    assert "unbound" in {p.code for p in other}
 
 
 def test_the_checklist_is_computed(whole, values, shipped, tmp_path, monkeypatch):
     monkeypatch.setenv("POSTLAB_RUNS", str(shipped))
     before = {item.what: item.done for item in checklist(whole, values)}
     assert before["DPO project"] and not before["posts written"] and not before["published"]
+    (audited,) = (item for item in checklist(whole, values) if item.what == "audit")
+    holes = len(whole.problems)
+    assert (audited.done, audited.evidence) == (False, f"{holes} holes, nothing else")
     folder = tmp_path / "portfolio"
     shutil.copytree(whole.folder, folder)
     texts = {p.stem: p.read_text("utf-8") for p in (folder / "drafts").glob("*.md")}
@@ -129,7 +184,7 @@ def test_exports_that_passed_go_out_and_the_others_say_why(shipped, values, tmp_
     assert list(left_out) == ["the export of dpo as gguf-q8_0", "the export of dpo as gguf-q4_k_m"]
     assert "inconclusive" in left_out["the export of dpo as gguf-q8_0"]
     card = made.texts["models/tiny-dpo-gguf/README.md"]
-    assert "| 90.0% | 88.8% | -1.2 (-3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
+    assert "| 90.0% | 88.8% | −1.2 (−3.0 to 0.5) | 60 |" in card and "converted to GGUF" in card
     items = {item.what: item for item in checklist(made, values)}
     assert items["exports re-evaluated"].done
 
