@@ -28,8 +28,7 @@ from pathlib import Path
 
 from _common import RESULTS, ROOT, write_record
 
-from postlab.portfolio import check_draft, evidence
-from postlab.portfolio.binding import Evidence
+from postlab.portfolio import Evidence, check_draft, evidence
 from postlab.runs import describe_environment
 
 TARGET = RESULTS / "week12" / "audit.json"

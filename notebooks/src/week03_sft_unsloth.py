@@ -6,7 +6,7 @@
 # because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
 # In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and compare its answers with the base model's without
-# knowing which is which. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In section 7, for example, 200 correct rows beat 3,200 rows, almost a third of which are wrong, after the same number of training steps.
+# knowing which is which. About half of the notebook covers the training rows, because the result depends on them more than on anything else. Section 7, for example, compares a few correct rows with many rows as their teachers wrote them.
 #
 # By the end, you'll be able to explain
 #
@@ -25,7 +25,7 @@
 # | `tiny` | our own model with 1.4 million parameters, on rows from a small made-up world | any laptop; the default without a GPU |
 # | `smol` | SmolLM2-135M-Instruct, on everyday English | two CPU cores, 25 minutes |
 # | `t4` | Mistral-7B in 4 bits, on OpenHermes | a free Colab GPU, about an hour |
-# | `rented` | the same 7B, on more rows | an A100 or H100, about an hour |
+# | `rented` | the same 7B, on more rows | an H100, about an hour; an A100, about two |
 #
 # **To train the 7B on Colab**, choose *Runtime → Change runtime type → T4 GPU* and *Run all*. The setup cell sees the GPU and chooses `t4`. Anywhere else, set the environment variable `POSTLAB_PROFILE` to a profile's name before the setup cell,
 # or run `make week N=03 PROFILE=t4` in a terminal. The hours for `t4` and `rented` are estimates (section 5 shows where they come from); nobody has recorded these runs yet.
@@ -58,7 +58,7 @@
 # 5. [Train](#train): [how long it takes, and whether it fits](#plan)
 # 6. [What did it learn?](#learned) [Talk to it](#chat), [vote on twenty prompts](#arena), [a real language model](#smol), [the paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. Skip them or read them in any order: neither the core nor a later week needs them.
+# **The deeper sections** take another two and a half hours. Skip them or read them in any order: apart from the build, which is in section 7, neither the core nor a later week needs them.
 #
 # - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 40 minutes, and the build
 # - [A bug hunt: the model never learns to stop](#deeper-stop) (section 8) · 40 minutes, with exercise 3.2
@@ -137,7 +137,7 @@ question = [{"role": "user", "content": "What is 12+30+15?"}]
 print(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
 
 # %% [markdown]
-# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage, and they use numbers, creatures, people, objects and wordings that appear in no training set (for `everyday`, topics that appear in none). Every answer
+# `lab.evaluate` runs the model on the held-out prompts. They are the same for every stage, and they use creatures, people, objects and combinations of numbers that appear in no training set (for `everyday`, topics that appear in none). Every answer
 # is kept. The base model's answers ship with the package and are loaded as long as the code and the versions match. Here is one answer of each kind:
 
 # %%
@@ -196,7 +196,7 @@ pd.DataFrame(tokens).T
 
 # %% [markdown]
 # TRL can do this in one pass: give it the whole conversation in a column `messages` and set `assistant_only_loss=True`. Then it reads each token once and trains on every reply. It needs a template that marks the assistant's part with
-# `{% generation %}`, though; the tiny model's template does, but many templates on the Hub don't. Before you train on all replies, ask whether you want the early ones imitated: in a conversation that ends with a corrected answer, the first answer was wrong.
+# `{% generation %}`, though; the tiny model's template does, but many templates on the Hub don't. (TRL replaces those it knows, such as Llama 3's and Qwen2.5's, and raises an error for the others.) Before you train on all replies, ask whether you want the early ones imitated: in a conversation that ends with a corrected answer, the first answer was wrong.
 
 # %% [markdown]
 # In the tiny world, a program plays the teachers. They have three habits:
@@ -321,7 +321,7 @@ plot_curation(curation)
 curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner_text"]]
 
 # %% [markdown]
-# On `tiny`, the "contaminated" rows are false alarms: the wording is the same, but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
+# On `tiny`, the "contaminated" rows are false alarms: the wording is the same except for "Please", but the numbers differ. Dropping these five rows costs next to nothing. With `t4` and `rented` the matches may be real, because OpenHermes contains
 # mathematics problems much like GSM8K's. Read each pair, and if a match is real, train on `curation.kept`; otherwise section 6 measures what the model memorised. `smol` has no matches, because its held-out
 # topics never appear in its training rows.
 #
@@ -445,7 +445,7 @@ draw_sft()
 #
 # $$\mathcal{L} = -\frac{1}{\sum_t m_t} \sum_t m_t \log \pi(x_t \mid x_{<t})$$
 #
-# The mask $m_t$ is 1 for the tokens of the reply and for the token that ends the turn, and 0 for everything else. If you train on the prompt too, the model also learns to write questions. If you leave out the end of
+# The mask $m_t$ is 1 for the tokens of the reply, for the token that ends the turn and for the line break that the template writes after it, and 0 for everything else. If you train on the prompt too, the model also learns to write questions. If you leave out the end of
 # the turn, it never learns to stop: section 8 shows you such a model.
 
 # %%
@@ -611,7 +611,7 @@ plot_stages(table[~table["metric"].isin(left_out)], profile=lab.profile.name)
 # The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit that nobody knows). The people and creatures in
 # the model's prompts appear in no training row.
 #
-# (Under `t4` and `rented`, the figure shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. OpenHermes doesn't teach it, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
+# (Under `t4` and `rented`, the figure shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
 # its limit. On these profiles the table has one row per topic with three prompts each and no teachers, because `everyday`'s training rows for these two families have other topics.)
 
 # %%
@@ -960,7 +960,7 @@ plot_seeds(pd.DataFrame(drawn))
 # reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
 #
 # The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
-# about half a minute of processor time, and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
+# about a minute of processor time on `tiny` (on the other profiles it only counts), and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
 #
 # Of course, you could call the oracle behind the budget's back, but then you would have solved a different problem.
 #
@@ -1046,7 +1046,7 @@ table["p"] = stats.holm(table["p"])
 table.round(3)
 
 # %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). Nothing changes in the other families. (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
+# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). In the other families no change is shown (facts lose 3 points, which is inconclusive). (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
 #
 # Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
 # share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
@@ -1077,7 +1077,7 @@ plot_forgetting(pd.DataFrame(cells))
 # Read the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. Some of the ability to do sums survives: 41% of them are still right. Lists fall by 8 points, but that doesn't survive the correction for
 # multiple comparisons at the end of this section.
 #
-# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses all harmless how-tos. When trained without unsafe rows, the model refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
+# What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. When trained without unsafe rows, the model refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
 #
 # (Even with the full mix, these models refuse most harmless how-tos: 71%. They had only 100 steps on clean rows. The model from section 5 had 400 steps on rows as they were written, and it refuses 4%.)
 
@@ -1321,7 +1321,7 @@ again, gap <= (1e-6 if lab.profile.device == "cpu" else 0.05)
 # <a id="deeper-nf4" name="deeper-nf4"></a>
 # ## Deeper: QLoRA, the same in four bits (section 9)
 #
-# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in full precision. For a 7B model, this shrinks the weights from 14.5 GB in
+# QLoRA stores the frozen weights in NF4, with four bits per weight and one scale for each block of 64 weights. It computes in a higher precision, and the adapter stays in 16 or 32 bits. For a 7B model, this shrinks the weights from 14.5 GB in
 # 16 bits to about 4 GB. On `tiny` and `smol` we take a few QLoRA steps from the same base model with the same rows.
 
 # %% tags=["aside"]
@@ -1483,7 +1483,8 @@ compared
 # | plain TRL | you have several GPUs (FSDP, DeepSpeed), a new or modified architecture, code you need to step through, or a licence policy that rules out AGPL |
 #
 # The two context managers in section 5 do speed up a CPU. `without_padding` computes only the real tokens of a padded batch, and `freed_memory_kept` asks the allocator to keep memory for the next step. On two CPU cores, both together cut the time
-# per SFT step to 0.68 of what it was (95% interval 0.56 to 0.82). `without_padding` alone gave 0.80 (0.61 to 1.04), and `freed_memory_kept` alone made no measurable difference (1.01, 0.80 to 1.27). The intervals are wide because we measured only four
+# per SFT step to 0.68 of what it was (95% interval 0.56 to 0.82), and the time per DPO step to 0.75 (0.61 to 0.92). `without_padding` alone gave 0.80 for SFT (0.61 to 1.04) and 0.65 for DPO (0.46 to 0.92), and
+# `freed_memory_kept` alone made no measurable difference (SFT 1.01, 0.80 to 1.27; DPO 0.94, 0.80 to 1.11). The intervals are wide because we measured only four
 # rounds. Every measurement is in `data/results/bench/options.json`, and `python bench/options.py --rounds 4 --steps 12` repeats them.
 #
 # Unsloth's published speed-ups were measured on GPUs. Our CPU measurements neither confirm nor refute them.
@@ -1599,5 +1600,5 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # <a id="papers" name="papers"></a>
 #
 # **Papers.** Hu et al. 2021, *LoRA* ([2106.09685](https://arxiv.org/abs/2106.09685)): read section 4 for the initialisation at zero. Dettmers et al. 2023, *QLoRA*
-# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how the rows were selected and how the answers were judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3 for mixing and decontamination. Broder 1997, *On the
+# ([2305.14314](https://arxiv.org/abs/2305.14314)): section 3 for NF4. Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)): how the rows were selected and how the answers were judged. Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 3.2 for decontamination, section 4 for the mix. Broder 1997, *On the
 # resemblance and containment of documents*: the origin of MinHash.

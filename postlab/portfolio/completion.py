@@ -85,7 +85,7 @@ def checklist(
             "curation on the card",
             bool(curated),
             ", ".join(curated) or "no card says what curation dropped",
-            "run.save_curation(...), as in week 3, then make portfolio",
+            "run.save_curation(...) after training, then make portfolio",
         )
     )
     exports = told_exports(portfolio.folder)

@@ -31,6 +31,7 @@ from postlab.course.week02.pictures import draw_adapter, draw_memory, draw_nf4
 
 __all__ = [
     "check_adapters",
+    "cost",
     "draw_adapter",
     "draw_memory",
     "draw_nf4",

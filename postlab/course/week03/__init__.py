@@ -34,6 +34,7 @@ __all__ = [
     "Budget",
     "DatasetCheck",
     "check_dataset",
+    "dataset_build",
     "everyday_judge",
     "fate_table",
     "heldout",

@@ -32,6 +32,7 @@ __all__ = [
     "plot_ppo",
     "plot_support",
     "ppo_build",
+    "ppo_reference",
 ]
 
 _doors.publish(__name__)

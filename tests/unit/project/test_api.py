@@ -88,8 +88,13 @@ def imports_of(text: str) -> list[tuple[str, str]]:
 
 
 def is_door(module: str) -> bool:
-    """At most a room deep, or a module of scratch or tinyworld, or one part of the course."""
+    """At most a room deep, a module of scratch or tinyworld, a part of the course or what it names.
+
+    A part of the course names a module in its `__all__` if that is loaded only when it is used.
+    """
     parts = module.split(".")[1:]
+    if len(parts) == 3 and parts[0] == "course" and parts[1] in PARTS:
+        return parts[2] in importlib.import_module(f"postlab.course.{parts[1]}").__all__
     return len(parts) < 2 or (
         len(parts) == 2 and (parts[0] in FOLDERS or parts[0] == "course" and parts[1] in PARTS)
     )

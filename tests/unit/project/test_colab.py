@@ -129,7 +129,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("src", "extras"):
         (root / "notebooks" / folder).mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", root)
-    for name in ("week01_*", "week12_*", "capstone.*"):
+    for name in ("week01_post*", "week12_portfolio*", "capstone.*"):
         for path in (ROOT / "notebooks").glob(f"**/{name}"):
             shutil.copy(path, root / path.relative_to(ROOT))
     build = module_at(ROOT / "notebooks" / "build.py", "notebook_build")
