@@ -378,7 +378,7 @@ def test_hostile_text_is_shown_letter_for_letter(tmp_path, root):
     line = " ".join(NASTY.replace("\u202e", "\ufffd").replace("\x00", "\ufffd").split())
     assert sum(text == line for text in texts) >= 2 * 2  # prompt and answer, of two families
     assert body.count("<script") == 0 and "http://" not in body and "www." not in body
-    assert "# the commit wasn't recorded" in body
+    assert "# the commit of dpo wasn't recorded" in body
 
     made = [{"prompt": NASTY, "chosen": NASTY, "rejected": "no", NASTY: 1}]
     card = dataset_card(made, name="pairs", source="tinyworld")
