@@ -90,7 +90,7 @@ def test_changed_cards_and_rows_stop_an_upload_without_further_arguments(
 
     change(CARD, "+61", "+64")
     change("datasets/tiny-dpo-rows/README.md", "## What it isn't", "It outperforms the original.")
-    change(ROWS, '"}', f' {SECRET} in /home/maria/x"}}')
+    change(ROWS, '"}', f' {SECRET} in /home/somebody/x"}}')
     (folder / "datasets/tiny-sft-rows/more.jsonl").write_text('{"a": "b"}\n', "utf-8")
     plan = publish(folder, profile="tiny")
     problems = {tuple(p.split(": ")[:2]) for p in plan.problems}
