@@ -105,7 +105,7 @@ def test_changed_cards_and_rows_stop_an_upload_without_further_arguments(
 @pytest.mark.parametrize(
     ("row", "codes"),
     [
-        ('{"prompt": "The password is: swordfish1, in /home/me/x, ask me@a.example"}', set()),
+        ('{"prompt": "The password is: swordfish1, in /home/somebody/x, ask me@a.example"}', set()),
         (f'{{"prompt": "key:{SECRET}"}}', {"secret"}),
         ('{"prompt": "-----BEGIN RSA PRIVATE KEY-----\\nMIIE"}', {"secret"}),
     ],
