@@ -10,20 +10,20 @@ import pytest
 from postlab import course
 from postlab.show import PHONE
 
-WEEKS = [module.name for module in pkgutil.iter_modules(course.__path__) if "week" in module.name]
+PARTS = [module.name for module in pkgutil.iter_modules(course.__path__) if module.ispkg]
 
 
 def _pictures():
-    for week in WEEKS:
+    for part in PARTS:
         try:
-            module = importlib.import_module(f"postlab.course.{week}.pictures")
+            module = importlib.import_module(f"postlab.course.{part}.pictures")
         except ModuleNotFoundError:
             continue
         for name, draw in inspect.getmembers(module, inspect.isfunction):
             parameters = inspect.signature(draw).parameters.values()
             needs = [p for p in parameters if p.default is p.empty]
             if name.startswith("draw_") and draw.__module__ == module.__name__ and not needs:
-                yield pytest.param(draw, id=f"{week}.{name}")
+                yield pytest.param(draw, id=f"{part}.{name}")
 
 
 PICTURES = list(_pictures())
@@ -38,6 +38,8 @@ def test_text_stays_in_its_box_and_on_the_canvas(draw):
     fig = draw()
     fig.draw_without_rendering()
     edge = fig.bbox
+    title = fig._suptitle.get_window_extent()
+    assert edge.x0 <= title.x0 and title.x1 <= edge.x1, fig.get_suptitle()
     for axes in fig.axes:
         boxes = [patch.get_window_extent() for patch in axes.patches]
         for text in axes.texts:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from modules import module_at
 
-from postlab.course.week04 import figures, pictures
+from postlab.course.week04 import figures
 from postlab.profile import data_dir
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,16 +87,6 @@ def test_matched_runs_are_joined_by_seed():
     panel = figures.plot_matched(pd.DataFrame(ends), "title").axes[0]
     joined = [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "None"]
     assert joined == [[0.1, 0.3], [0.2, 0.4]]
-
-
-@pytest.mark.parametrize("draw", [pictures.draw_four_models, pictures.draw_two_roads])
-def test_pictures_keep_their_text_inside(draw):
-    fig = draw()
-    fig.draw_without_rendering()
-    texts = [text for text in (*fig.axes[0].texts, fig._suptitle) if text.get_text()]
-    for text in texts:
-        extent = text.get_window_extent()
-        assert fig.bbox.x0 <= extent.x0 and extent.x1 <= fig.bbox.x1, text.get_text()
 
 
 @pytest.fixture(scope="module")
