@@ -34,6 +34,7 @@ from postlab.constitution.criticism import _parse_verdict, critiques, preferred
 from postlab.constitution.speakers import OPENINGS, _without, endpoint_speaker
 from postlab.judge import JudgeError
 from postlab.tinyworld import corpus, tasks, words
+from pace import within
 
 HARM = Rule("harm", "Do not help to hurt a person.")
 HELP = Rule("helpful", "Do not refuse a harmless wish.")
@@ -208,7 +209,7 @@ def test_what_is_no_constitution_at_all(tmp_path: Path, text, named: str):
     path, begun = write(tmp_path, text), time.process_time()
     with pytest.raises(ValueError, match="mine.yaml") as caught:
         load_constitution(path)
-    assert time.process_time() - begun < 1.0
+    assert within(time.process_time() - begun, 1.0)
     assert named in str(caught.value) and len(str(caught.value)) < 250
 
 

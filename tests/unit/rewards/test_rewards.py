@@ -18,6 +18,7 @@ import postlab.rewards.math as math_module
 from postlab.doctor import Finding
 from postlab.rewards import (
     answers_match,
+from pace import within
     code_reward,
     extract_answer,
     format_reward,
@@ -173,7 +174,7 @@ def cpu_seconds(work):
 @pytest.mark.parametrize("predicted", HOSTILE)
 def test_hostile_answers_are_wrong_and_cheap(predicted):
     assert answers_match("x+1", "1+x")  # what loads and warms up the parser is not counted
-    assert cpu_seconds(lambda: answers_match(predicted, "5")) < 5
+    assert within(cpu_seconds(lambda: answers_match(predicted, "5")), 5)
     assert answers_match(predicted, "5") is False
     assert answers_match(predicted, "x+1") is False
 
@@ -183,7 +184,7 @@ def test_hostile_answers_are_wrong_and_cheap(predicted):
 )
 def test_reading_takes_time_in_proportion_to_the_length(text):
     long = text * (200_000 // len(text))
-    assert cpu_seconds(lambda: (math_reward([long], ["5"]), format_reward([long]))) < 4
+    assert within(cpu_seconds(lambda: (math_reward([long], ["5"]), format_reward([long]))), 4)
 
 
 def test_ordinary_answers_are_read_at_2000_a_second():
@@ -192,7 +193,7 @@ def test_ordinary_answers_are_read_at_2000_a_second():
     rewards = []
     seconds = cpu_seconds(lambda: rewards.extend(math_reward(texts, golds)))
     assert rewards == [1.0] * 4000
-    assert seconds < 2.0
+    assert within(seconds, 2.0)
 
 
 def test_work_beyond_the_limit_is_unreadable(monkeypatch):

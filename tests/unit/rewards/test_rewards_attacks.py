@@ -15,6 +15,7 @@ import pytest
 
 from postlab.rewards import _filter, code_reward
 from postlab.rewards import _sandbox as sandbox
+from pace import within
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the jail is Linux's")
 SQUARE = "assert f(2) == 4\nassert f(3) == 9"
@@ -182,7 +183,7 @@ def test_results_that_are_slow_to_judge_take_no_time_here(name):
     program, tests = SLOW_TO_JUDGE[name]
     begun = time.process_time()
     assert code_reward([program], [tests], allow_weak_sandbox=True) == [0.0]
-    assert time.process_time() - begun < 0.5
+    assert within(time.process_time() - begun, 0.5)
 
 
 def test_long_results_are_judged_as_short_ones(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from postlab.evals import suites
 from postlab.rewards import code_reward, extract_answer, format_reward, math_reward, schema_reward
 from postlab.tinyworld import tasks, words
+from pace import within
 
 ACCEPTED = [
     ("<think>4? No.</think>#### 5", "5"),
@@ -180,7 +181,7 @@ def test_large_answers_are_wrong_in_time(name, where):
 
     where(work)
     assert rewards[:3] == [0.0] * 3
-    assert rewards[3] < 2
+    assert within(rewards[3], 2)
     assert threading.active_count() == before
 
 

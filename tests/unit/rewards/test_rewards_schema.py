@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from postlab.rewards import is_schema, schema_reward
+from pace import within
 
 OWL = {
     "type": "object",
@@ -129,7 +130,7 @@ def test_hostile_replies_are_wrong_and_cheap(reply):
     for asked in (OWL, loose | {"type": "object"}):
         begun = time.process_time()
         assert schema_reward([reply], [asked]) == [0.0]
-        assert time.process_time() - begun < 2
+        assert within(time.process_time() - begun, 2)
 
 
 @pytest.mark.parametrize("schema", NO_SCHEMA, ids=range(len(NO_SCHEMA)))
@@ -160,7 +161,7 @@ def test_a_schema_that_asks_for_endless_work_ends():
         bomb["$defs"][f"d{k}"] = {"allOf": twice}
     begun = time.process_time()
     assert schema_reward(["{}"], [bomb]) == [0.0]
-    assert time.process_time() - begun < 4
+    assert within(time.process_time() - begun, 4)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_all_patterns_of_a_reply_share_one_limit(schema, pattern, monkeypatch):
     begun = time.process_time()
     asked = json.dumps(schema).replace('"P"', json.dumps(pattern))
     assert schema_reward([reply], [asked]) == [0.0]
-    assert time.process_time() - begun < 2
+    assert within(time.process_time() - begun, 2)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_2000_ordinary_replies_a_second_and_nothing_left_behind():
     threads, fds = threading.active_count(), len(os.listdir("/proc/self/fd"))
     begun = time.process_time()
     rewards = schema_reward(replies, [OWL] * 2000)
-    assert time.process_time() - begun < 1.0
+    assert within(time.process_time() - begun, 1.0)
     assert rewards == [float(i % 12 <= 10) for i in range(2000)]
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, fds)
     assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

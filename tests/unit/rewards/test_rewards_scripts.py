@@ -7,6 +7,7 @@ import time
 import pytest
 
 from postlab.rewards import code_reward, read_tests
+from pace import within
 
 weak = functools.partial(code_reward, allow_weak_sandbox=True)
 
@@ -183,7 +184,7 @@ def test_the_code_is_the_last_block_that_defines_what_is_called(reply, reward):
 def test_long_tests_are_read_in_time(tests):
     begun = time.process_time()
     assert read_tests(tests) is not None
-    assert time.process_time() - begun < 2
+    assert within(time.process_time() - begun, 2)
 
 
 @pytest.mark.parametrize(
@@ -203,4 +204,4 @@ def test_a_result_cannot_make_the_judge_work(tests):
     begun = time.process_time()
     programs = [f"def f(x): return {n}" for n in (-3_000_000, 10**12, 10**7)]
     assert weak(programs, [tests] * 3) == [0.0] * 3
-    assert time.process_time() - begun < 1
+    assert within(time.process_time() - begun, 1)
