@@ -112,14 +112,11 @@ gpu-code: setup  # Unsloth's GPU code on a CPU, in processes that these tests st
 built: setup
 	$(PYTEST) tests/notebooks
 
-nbval: CHOSEN_NOTEBOOKS = $(NOTEBOOKS)
-nbval-extras: CHOSEN_NOTEBOOKS = $(EXTRAS)
-nbval nbval-extras: setup  # in order, as a later week uses an earlier one's stage
-	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT && \
-	status=0; for notebook in $(CHOSEN_NOTEBOOKS); do \
-		POSTLAB_PROFILE=tiny POSTLAB_RUNS="$$runs" $(PYTEST) --nbval-lax --nbval-current-env \
-			--nbval-cell-timeout=1200 --nbval-kernel-startup-timeout=300 "$$notebook" || status=1; \
-	done; exit $$status
+nbval: setup  # two weeks at a time
+	@$(PY) .ci/nbval.py $(NOTEBOOKS)
+
+nbval-extras: setup
+	@$(PY) .ci/nbval.py $(EXTRAS)
 
 rehearsal: setup
 	OMP_NUM_THREADS=1 $(PYTEST) tests/rehearsal/test_short.py
