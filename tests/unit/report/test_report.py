@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from pace import within
 
 matplotlib.use("Agg")
 
@@ -25,7 +26,6 @@ from postlab.report import summary as report
 from postlab.report.summary import main
 from postlab.report.written import plain
 from postlab.runs import MissingStage
-from pace import within
 
 LINE = {"base": None, "sft": "base", "dpo": "sft", "grpo": "dpo"}
 CPU = {"gpu": None, "cpus": 2, "ram_gib": 8.0}

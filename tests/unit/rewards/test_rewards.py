@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pace import within
 
 import postlab.rewards._extract as extract_module
 import postlab.rewards._latex as latex
@@ -18,7 +19,6 @@ import postlab.rewards.math as math_module
 from postlab.doctor import Finding
 from postlab.rewards import (
     answers_match,
-from pace import within
     code_reward,
     extract_answer,
     format_reward,
