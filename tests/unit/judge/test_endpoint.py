@@ -448,7 +448,8 @@ def test_after_a_failure_a_new_judge_goes_on_from_the_log(serve, tmp_path, concu
             connection.sendall(longer(server.asked[number - 1]))
 
     server, log = serve(handle), tmp_path / "judge" / "log.jsonl"
-    with pytest.raises(JudgeError, match="(39|40) answers are kept in log.jsonl"):
+    # Of four at work, three may still be writing theirs when the fourth says what is kept.
+    with pytest.raises(JudgeError, match="(3[789]|40) answers are kept in log.jsonl"):
         judge_pairs(endpoint_judge(server.url, model="m", log=log), *PAIRS, concurrency=concurrency)
     kept = log.read_bytes().count(b"\n")
     assert kept == 40
