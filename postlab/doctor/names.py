@@ -97,13 +97,13 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _implied(values: Mapping[Any, Any]) -> dict[str, float]:
+def _implied(values: Mapping[Any, Any]) -> dict[str, Any]:
     """NeMo-RL logs no margins; verl no deviation, which is 0 where best and worst are one."""
-    implied: dict[str, float] = {}
+    implied: dict[str, Any] = {}
     chosen: Any = values.get("rewards/chosen")
     rejected: Any = values.get("rewards/rejected")
     if "rewards/margins" not in values and is_number(chosen) and is_number(rejected):
-        implied["rewards/margins"] = float(chosen - rejected)
+        implied["rewards/margins"] = chosen - rejected
     best, worst = (values.get(f"critic/score/{end}") for end in ("max", "min"))
     if "reward_std" not in values and is_number(best) and best == worst:
         implied["reward_std"] = 0.0

@@ -96,9 +96,12 @@ def _what_died(log: Log, *, hidden: bool) -> str:
 
 
 def _shown(value: Any) -> str:
-    if is_number(value) and math.isnan(value):
+    if is_number(value) and value != value:
         return "NaN"
-    return str(value)
+    try:
+        return str(float(value) if isinstance(value, int) and abs(value) > 1e15 else value)
+    except OverflowError:
+        return "beyond any float"
 
 
 def nan_as_zero(log: Log) -> str:

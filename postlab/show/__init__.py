@@ -8,6 +8,7 @@
 - explorer: the rollout explorer for GRPO's groups
 - mixer: the soup mixer
 - chooser: the token view with a slider
+- live: a training run while it trains
 - pages: escaped text, buttons, and the static form that shows without a kernel
 """
 
@@ -24,6 +25,7 @@ from postlab.show.layout import (
     panels,
     running_mean,
 )
+from postlab.show.live import LiveView
 from postlab.show.mixer import soup_mixer
 from postlab.show.pages import WIDE, bundle, button, label, shown, table_html, text_html
 from postlab.show.plots import plot_stages, plot_training
@@ -40,6 +42,7 @@ __all__ = [
     "WIDE",
     "Answer",
     "Group",
+    "LiveView",
     "TokenChooser",
     "arena",
     "arrow",

@@ -687,3 +687,14 @@ def test_every_name_in_the_records_of_public_logs_is_one_that_exists(judging):
     assert {code for codes in judging.LABELS.values() for code in codes} <= CODES.keys()
     logs = judging.stored("others.json")["logs"]
     assert len(logs) > 200 and {code for log in logs for code in log["found"]} <= CODES.keys()
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "reward", "rewards/chosen", "step", "kl"])
+@pytest.mark.parametrize("power", [16, 400, 5000])
+def test_a_number_is_read_and_told_however_large(name, power):
+    log = [{"step": k, "loss": 0.5, "rewards/chosen": 0.1, "reward": 0.2} for k in range(1, 20)]
+    log[12][name] = 10**power
+    findings = diagnose(log)
+    assert all(len(str(finding)) < 1000 for finding in findings)
+    if name == "loss" and power > 16:
+        assert "loss beyond any float at step 13" in str(findings[0])

@@ -47,7 +47,8 @@ if arguments.use_fsdp:
     plugin = FullyShardedDataParallelPlugin()
     made["fsdp"] = [
         plugin.fsdp_version, repr(plugin.cpu_offload), str(plugin.state_dict_type),
-        plugin.cpu_ram_efficient_loading, str(plugin.reshard_after_forward or plugin.sharding_strategy),
+        plugin.cpu_ram_efficient_loading,
+        str(plugin.reshard_after_forward or plugin.sharding_strategy),
     ]
 if arguments.use_deepspeed:
     from accelerate.utils import DeepSpeedPlugin
