@@ -117,6 +117,7 @@ class Profile:
             than the policy; None: the policy judges itself, which only shows the mechanism.
         fast_inference: arguments of `FastLanguageModel.from_pretrained` for the policy of GRPO,
             where vLLM samples; empty where it does not.
+        report_to: one of `TRACKERS`, which gets every stage's log as well; "" is none.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Profile:
     device: str
     judge_model: str | None = None
     fast_inference: Mapping[str, Any] = field(default_factory=dict)
+    report_to: str = ""
 
     def __repr__(self) -> str:
         """One line; `table` shows everything."""
@@ -372,6 +374,7 @@ PROFILES: dict[str, Profile] = {p.name: p for p in (TINY, SMOL, T4, RENTED)}
 STAGE_WEEKS = {"sft": "03", "dpo": "05", "grpo": "07", "cai": "09", "prm": "10", "multi": "11"}
 
 REWARDS = ("math_reward", "format_reward")  # of `postlab.rewards`, for rows of a prompt and answer
+TRACKERS = ("trackio", "tensorboard", "wandb")  # what may follow a training; none of them is needed
 DATA_FILES = (".json", ".jsonl", ".ndjson", ".parquet")
 CONFIGS = {"sft": "sft", "dpo": "dpo", "grpo": "grpo", "warm_start": "sft"}  # stage: TRL's trainer
 # Beside what a profile sets, what Unsloth's `get_peft_model` takes.
@@ -429,7 +432,7 @@ def get_profile(name: str | Path | None = None) -> Profile:
         how = _FAST_INFERENCE | {"max_lora_rank": profile.lora["r"]}
         grpo = replace(profile.grpo, trainer=trainer)
         profile = replace(profile, grpo=grpo, fast_inference=how)
-    return profile
+    return _tracked(profile, "")
 
 
 def read_profile(path: str | Path) -> Profile:
@@ -477,7 +480,29 @@ def read_profile(path: str | Path) -> Profile:
     profile = replace(profile, **changed)
     check_own(profile, where)
     _FILES[profile.name] = path.absolute()
-    return profile
+    return _tracked(profile, where)
+
+
+def _tracked(profile: Profile, where: str) -> Profile:
+    """The profile with its tracker, or $POSTLAB_REPORT_TO, in every stage's trainer."""
+    asked = os.environ.get("POSTLAB_REPORT_TO") or profile.report_to
+    if asked in ("", "none"):
+        return profile
+    if asked not in TRACKERS:
+        raise ValueError(
+            f"{where}report_to is {shown(asked)}; expected one of {', '.join(TRACKERS)}, or none"
+        )
+    if util.find_spec(asked) is None:
+        raise ValueError(
+            f"{where}report_to is {asked}, which is not installed: pip install {asked}"
+        )
+    stages = {name: _reporting(stage, asked) for name, stage in _main(profile)}
+    return replace(profile, report_to=asked, **stages)
+
+
+def _reporting(stage: StageConfig, tracker: str) -> StageConfig:
+    warm = stage.warm_start and _reporting(stage.warm_start, tracker)
+    return replace(stage, trainer=dict(stage.trainer) | {"report_to": tracker}, warm_start=warm)
 
 
 def _unmeasured(stage: StageConfig) -> StageConfig:

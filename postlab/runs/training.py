@@ -8,7 +8,9 @@ micro-batch (a loss is seen when it is logged, the weights when they are saved).
 from __future__ import annotations
 
 import math
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def fit(trainer: Any, *, stage: str, checkpoints: Path) -> dict[str, Any]:
         )
     set_seed(trainer.args.seed)  # whatever cells ran before, the order of the rows is the same
     trainer.args.logging_nan_inf_filter = False
+    keep_local(trainer.args.report_to, checkpoints.parent)
     added = attach(trainer, stage=stage, checkpoints=checkpoints, resume=resume)
     begun = time.perf_counter()
     try:
@@ -60,6 +63,22 @@ def fit(trainer: Any, *, stage: str, checkpoints: Path) -> dict[str, Any]:
                 callback.bar.close()
     seconds = round(time.perf_counter() - begun, 3)
     return {"train_s": seconds, "resumed_from": resume.name if resume else None}
+
+
+def keep_local(trackers: Sequence[str] | str, folder: Path) -> None:
+    """Let a tracker write to this machine only, unless the environment already says otherwise.
+
+    TensorBoard's and trackio's files are local by themselves. Weights & Biases sends its own, so it
+    is set to offline; `wandb sync` sends them later, if wanted.
+
+    Args:
+        trackers: the trainer's `report_to`.
+        folder: the run's, which gets wandb's files.
+    """
+    if "wandb" in trackers:
+        os.environ.setdefault("WANDB_MODE", "offline")
+        os.environ.setdefault("WANDB_DIR", str(folder))
+        os.environ.setdefault("WANDB_SILENT", "true")
 
 
 def attach(trainer: Any, *, stage: str, checkpoints: Path, resume: Path | None) -> list[Any]:

@@ -6,7 +6,9 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +37,7 @@ BEGIN = "name: mine\nlike: tiny\n"
 def surroundings(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_FILES", {})
     monkeypatch.setenv("POSTLAB_RUNS", str(tmp_path / "runs"))
-    for name in ("POSTLAB_PROFILE", "POSTLAB_SEED"):
+    for name in ("POSTLAB_PROFILE", "POSTLAB_SEED", "POSTLAB_REPORT_TO"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -264,3 +266,38 @@ def test_a_profiles_name_may_be_a_path_and_nothing_else_is_a_name():
     assert get_profile(Path("tiny")) == get_profile("tiny")
     with pytest.raises(ValueError, match="unknown profile"):
         get_profile(["tiny"])
+
+
+def reported(profile) -> set[str]:
+    stages = [profile.sft, profile.dpo, profile.grpo, profile.grpo.warm_start]
+    return {stage.trainer["report_to"] for stage in stages if stage}
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    monkeypatch.setattr(
+        module, "util", SimpleNamespace(find_spec=lambda name: find_spec(name) or name)
+    )
+
+
+@pytest.mark.parametrize("tracker", module.TRACKERS)
+def test_a_tracker_follows_every_stage(write, installed, monkeypatch, tracker):
+    profile = read_profile(write(f"report_to: {tracker}", begin="name: mine\nlike: t4\n"))
+    assert reported(profile) == {tracker} and profile.report_to == tracker
+    assert reported(read_profile(write(""))) == {"none"}
+    monkeypatch.setenv("POSTLAB_REPORT_TO", tracker)
+    assert reported(get_profile("t4")) == {tracker}
+    assert reported(read_profile(write("report_to: none"))) == {tracker}
+    assert reported(PROFILES["t4"]) == {"none"}
+
+
+def test_a_tracker_that_is_unknown_or_not_there_is_refused(write, monkeypatch):
+    with pytest.raises(ValueError, match="mine.yaml, report_to is 'mlflow'.*expected one of track"):
+        read_profile(write("report_to: mlflow"))
+
+    def missing(name):
+        return None if name in module.TRACKERS else find_spec(name)
+
+    monkeypatch.setattr(module, "util", SimpleNamespace(find_spec=missing))
+    with pytest.raises(ValueError, match="trackio, which is not installed: pip install trackio"):
+        read_profile(write("report_to: trackio"))
