@@ -70,6 +70,7 @@
 # - [Rows of real sets](#deeper-hygiene) (section 15) · 20 minutes
 # - [Vote on twenty prompts, blind](#deeper-arena) (section 16) · 15 minutes
 # - [The same on a real language model](#deeper-smol) (section 17) · 10 minutes
+# - [Conversations of several turns](extras/multi_turn_rows.ipynb), a notebook of its own · 20 minutes
 #
 # At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
@@ -175,8 +176,8 @@ pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# Some of the rows have several turns; `instruction_rows` makes the last reply the completion, and the earlier ones become part of the prompt. (You can also train on every reply. Unroll the conversation into one row per reply, or give TRL the column `messages` and
-# `assistant_only_loss=True`.)
+# Some of the rows have several turns; `instruction_rows` makes the last reply the completion, and the earlier ones become part of the prompt. (You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how, and
+# which conversations call for it.)
 #
 # In the tiny world, a program plays the teachers. They have three habits:
 #
@@ -591,7 +592,7 @@ print(f"\n{several:,} of {len(rows):,} training rows have more than one user tur
 # reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
 #
 # The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
-# about a minute of processor time on `tiny` (on the other profiles it only counts), and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
+# one to two minutes of processor time on `tiny` (on the other profiles it only counts), and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
 #
 # Of course, you could call the oracle behind the budget's back, but then you would have solved a different problem.
 #
