@@ -5,8 +5,7 @@
 # requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). The model continued a list of prompts,
 # because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
-# In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and compare its answers with the base model's without
-# knowing which is which. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you choose 800 rows from 6,400 yourself, and the score of a model trained on them tells you how well you chose.
+# In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and choose training rows of your own. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you choose 800 rows from 6,400 yourself, and the score of a model trained on them tells you how well you chose.
 #
 # By the end, you'll be able to explain
 #
@@ -58,7 +57,7 @@
 # 5. [Train](#train): [how long it takes, and whether it fits](#plan)
 # 6. [What did it learn?](#learned) [Talk to it](#chat), [the build: choose 800 rows of 6,400](#build), [the paper, and what you have now](#end)
 #
-# **The deeper sections** take another three hours. Skip them or read them in any order: neither the core nor a later week needs them.
+# **The deeper sections** take another three and a half hours. Skip them or read them in any order: neither the core nor a later week needs them.
 #
 # - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 35 minutes
 # - [A bug hunt: the model never learns to stop](#deeper-stop) (section 8) · 40 minutes, with exercise 3.2
@@ -66,10 +65,10 @@
 # - [Review rows by hand](#deeper-review) (section 10) · 30 minutes
 # - [Unsloth or plain TRL?](#deeper-trl) (section 11) · 15 minutes
 # - [Did it memorise its rows?](#deeper-memory) (section 12) · 10 minutes
-# - [Composition: whose mix is it?](#deeper-mix) (section 14) · 10 minutes
-# - [Rows of real sets](#deeper-hygiene) (section 15) · 20 minutes
-# - [Vote on twenty prompts, blind](#deeper-arena) (section 16) · 15 minutes
-# - [The same on a real language model](#deeper-smol) (section 17) · 10 minutes
+# - [Composition: whose mix is it?](#deeper-mix) (section 13) · 10 minutes
+# - [Rows of real sets](#deeper-hygiene) (section 14) · 20 minutes
+# - [Vote on twenty prompts, blind](#deeper-arena) (section 15) · 15 minutes
+# - [The same on a real language model](#deeper-smol) (section 16) · 10 minutes
 # - [Conversations of several turns](extras/multi_turn_rows.ipynb), a notebook of its own · 20 minutes
 #
 # At the end are [five interview questions](#interview) and the week's [papers](#papers).
@@ -1359,7 +1358,7 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 
 # %% [markdown]
 # <a id="deeper-mix" name="deeper-mix"></a>
-# ## Deeper: composition, whose mix is it? (section 14)
+# ## Deeper: composition, whose mix is it? (section 13)
 #
 # A question that curation leaves open is what share of a dataset should belong to each domain.
 #
@@ -1401,7 +1400,7 @@ except ValueError as error:
 
 # %% [markdown]
 # <a id="deeper-hygiene" name="deeper-hygiene"></a>
-# ## Deeper: rows of real sets (section 15)
+# ## Deeper: rows of real sets (section 14)
 #
 # Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
 # conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
@@ -1462,7 +1461,7 @@ fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answe
 
 # %% [markdown]
 # <a id="deeper-arena" name="deeper-arena"></a>
-# ## Deeper: vote on twenty prompts, base against SFT, without knowing which is which (section 16)
+# ## Deeper: vote on twenty prompts, base against SFT, without knowing which is which (section 15)
 #
 # Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
 
@@ -1496,7 +1495,7 @@ pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
 
 # %% [markdown]
 # <a id="deeper-smol" name="deeper-smol"></a>
-# ## Deeper: the same on a real language model (section 17)
+# ## Deeper: the same on a real language model (section 16)
 #
 # Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
 # For each metric you see the change from the base model in percentage points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
