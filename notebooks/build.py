@@ -185,16 +185,17 @@ def execute(notebook: nbformat.NotebookNode, runs: Path, *, folder: Path = NOTEB
 def shrunk(png: str) -> str:
     """The same chart (base64) in its own 32 colours: a quarter of the size, and it looks alike.
 
-    Six greys carry text and grid; the rest are the most frequent colours that differ, pale ones
-    included, as the tint of a cell or a band has a meaning.
+    Seven greys carry text, grid and what is frozen in a schematic; the rest are the most frequent
+    colours that differ, pale ones included, as the tint of a cell or a band has a meaning.
     """
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     pixels: Any = picture.getcolors(picture.width * picture.height)
     colours = [(grey, grey, grey) for grey in range(0, 256, 51)]
     for _, colour in sorted(pixels, reverse=True):
         apart = min(sum(abs(a - b) for a, b in zip(colour, c, strict=True)) for c in colours)
-        if len(colours) < 32 and apart > 24 and max(colour) - min(colour) > 12:
+        if len(colours) < 31 and apart > 24 and max(colour) - min(colour) > 12:
             colours.append(colour)
+    colours.append((237, 237, 237))  # FROZEN; last, so that it keeps no pale tint out
     palette, small = Image.new("P", (1, 1)), io.BytesIO()
     palette.putpalette([part for colour in colours for part in colour])
     kept = picture.quantize(palette=palette, dither=Image.Dither.NONE)

@@ -5,8 +5,7 @@
 # requests: "Explain the theory of gravity to a 6 year old", and so on ([their examples](https://openai.com/index/instruction-following/)). The model continued a list of prompts,
 # because that's what such a line looks like on the web. **Supervised fine-tuning (SFT)** on example conversations turns such a model into one that answers.
 #
-# In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and compare its answers with the base model's without
-# knowing which is which. About half of the notebook covers the training rows, because the result depends on them more than on anything else. Section 7, for example, compares a few correct rows with many rows as their teachers wrote them.
+# In this notebook you do that to a model of your own, with a LoRA adapter, Unsloth and TRL's `SFTTrainer`, and you measure what changed. You train it, talk to it, and choose training rows of your own. About half of the notebook covers the training rows, because the result depends on them more than on anything else. In the build you choose 800 rows from 6,400 yourself, and the score of a model trained on them tells you how well you chose.
 #
 # By the end, you'll be able to explain
 #
@@ -49,23 +48,28 @@
 #
 # ## Contents
 #
-# **The core** takes about two hours. Half of that goes into one exercise, the build (it's in section 7) and one paper.
+# **The core** takes about two hours. More than half of that goes into one exercise, the build and one paper.
 #
 # 1. [A base model continues documents](#base)
 # 2. [The rows: what the teachers wrote](#rows)
 # 3. [Curate: accuracy, diversity, complexity](#curate), with exercise 3.1
 # 4. [Look at the tokens before you train](#tokens)
 # 5. [Train](#train): [how long it takes, and whether it fits](#plan)
-# 6. [What did it learn?](#learned) [Talk to it](#chat), [vote on twenty prompts](#arena), [a real language model](#smol), [the paper, and what you have now](#end)
+# 6. [What did it learn?](#learned) [Talk to it](#chat), [the build: choose 800 rows of 6,400](#build), [the paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. Skip them or read them in any order: apart from the build, which is in section 7, neither the core nor a later week needs them.
+# **The deeper sections** take another three and a half hours. Skip them or read them in any order: neither the core nor a later week needs them.
 #
-# - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 40 minutes, and the build
+# - [Clean and few, or noisy and many?](#deeper-quality) (section 7) · 35 minutes
 # - [A bug hunt: the model never learns to stop](#deeper-stop) (section 8) · 40 minutes, with exercise 3.2
 # - [QLoRA, the same in four bits](#deeper-nf4) (section 9) · 15 minutes
 # - [Review rows by hand](#deeper-review) (section 10) · 30 minutes
 # - [Unsloth or plain TRL?](#deeper-trl) (section 11) · 15 minutes
 # - [Did it memorise its rows?](#deeper-memory) (section 12) · 10 minutes
+# - [Composition: whose mix is it?](#deeper-mix) (section 13) · 10 minutes
+# - [Rows of real sets](#deeper-hygiene) (section 14) · 20 minutes
+# - [Vote on twenty prompts, blind](#deeper-arena) (section 15) · 15 minutes
+# - [The same on a real language model](#deeper-smol) (section 16) · 10 minutes
+# - [Conversations of several turns](extras/multi_turn_rows.ipynb), a notebook of its own · 20 minutes
 #
 # At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
@@ -156,7 +160,8 @@ base.groupby("family", sort=False).head(1)[["family", "prompt", "answer"]]
 # ## 2. The rows: what the teachers wrote
 #
 # An instruction row consists of a prompt and a completion, and both are lists of messages. `instruction_rows` builds such rows from OpenHermes, SlimOrca, any dataset on the Hub or a file of your own. If it has to
-# reject rows, it tells you how many and why.
+# reject rows, it tells you how many and why. The
+# next cell counts the rows of each family and shows the first fourteen. Counts alone tell you little, so read them: the people or programs that wrote the replies (we call them the teachers) have habits.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -165,40 +170,14 @@ import json
 from postlab.datasets import instruction_rows
 
 rows = instruction_rows(sft.source, split="train", n=sft.rows, seed=lab.seed, columns=sft.columns)
-pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_frame("rows")
-
-# %% [markdown]
-# Counts alone tell you little, so read some rows. Their authors (we call them the teachers) have habits.
-
-# %%
-# NBVAL_CHECK_OUTPUT
+print(pd.Series([row.get("family", sft.source) for row in rows]).value_counts().to_dict())
 pairs = [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row in rows[:14]]
 pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
-# **Several turns.** Real rows are often conversations with several replies. `instruction_rows` makes the last reply the completion. The earlier ones become part of the prompt, so the model reads them but isn't trained on them. If you want to train on every reply, you can
-# unroll the conversation into one row per reply. That is safe with any template, but the early turns are read again and again. Here are three rows joined into one conversation:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from postlab.chat import encode
-
-messages = [m for row in rows[:3] for m in (*row["prompt"], *row["completion"])]
-talk = [m for m in messages if m["role"] != "system"]
-replies = [i for i, m in enumerate(talk) if m["role"] == "assistant"]
-unrolled = [{"prompt": talk[:i], "completion": talk[i : i + 1]} for i in replies]
-tokens = {}
-for name, some in (("the last reply only", unrolled[-1:]), ("unrolled", unrolled)):
-    batch = encode(some, tokenizer, max_length=100_000)
-    read, trained = (int(batch[mask].sum()) for mask in ("attention_mask", "loss_mask"))
-    tokens[name] = {"rows": len(some), "tokens read": read, "tokens trained": trained}
-pd.DataFrame(tokens).T
-
-# %% [markdown]
-# TRL can do this in one pass: give it the whole conversation in a column `messages` and set `assistant_only_loss=True`. Then it reads each token once and trains on every reply. It needs a template that marks the assistant's part with
-# `{% generation %}`, though; the tiny model's template does, but many templates on the Hub don't. (TRL replaces those it knows, such as Llama 3's and Qwen2.5's, and raises an error for the others.) Before you train on all replies, ask whether you want the early ones imitated: in a conversation that ends with a corrected answer, the first answer was wrong.
-
-# %% [markdown]
+# Some of the rows have several turns; `instruction_rows` makes the last reply the completion, and the earlier ones become part of the prompt. (You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how, and
+# which conversations call for it.)
+#
 # In the tiny world, a program plays the teachers. They have three habits:
 #
 # - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
@@ -215,8 +194,7 @@ pd.DataFrame(tokens).T
 #
 # Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different* from each other? Do they ask for what the model will *need*? We add a fourth: do they
 # contain the exam questions?
-
-# %% [markdown]
+#
 # **Accuracy.** If an answer can be checked, check it. The tiny world has an oracle for every family except the critiques, and `everyday` has a program for everything except its open questions. For mathematics and code you can write
 # a verifier. For the rest you can only search the text for signs of trouble.
 
@@ -237,8 +215,7 @@ pd.crosstab(judged["family"], judged["verdict"])
 # for section 7, which answers the second question.
 #
 # (Nothing can judge OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
-
-# %% [markdown]
+#
 # **Diversity.** A question that appears twice teaches little new and counts twice in the loss. You can find exact copies with a set. For near copies you need a measure of similarity. A common one cuts both texts into
 # overlapping runs of $n$ words, called *shingles*, and computes what share of all these runs the two texts have in common:
 #
@@ -326,108 +303,11 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # topics never appear in its training rows.
 #
 # **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. Whether harder rows help is a question for an experiment, and we haven't run it.
-
-# %% [markdown]
-# **Composition.** The last question about a dataset is what share of it belongs to each domain.
 #
-# > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that these numbers describe a different dataset. They fit
-# > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
-# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows; its two subsets that are named after mathematics, `metamathqa-50k` and `numina-cot-100k`, contain about 150,000 of them.
+# Two more topics have deeper sections: [what share each domain should have](#deeper-mix), and [which faults of public sets a program can find](#deeper-hygiene).
 #
-# You can check the first half of that claim. Open-PerfectBlend joins eight public sets. The next cell adds up their sizes (before duplicates were removed):
-
-# %%
-# NBVAL_CHECK_OUTPUT
-sizes = {
-    "maths": {"MetaMathQA": 395_000, "Orca-Math": 200_035},
-    "code": {"UltraInteract": 288_579, "Evol-CodeAlpaca": 111_272, "UltraFeedback": 187_405},
-    "chat": {"UltraChat 200k": 207_865, "LMSYS Arena": 57_362},
-    "instructions": {"AutoIF": 61_492},
-}
-total = sum(sum(sets.values()) for sets in sizes.values())
-shares = {name: f"{sum(sets.values()) / total:.1%}" for name, sets in sizes.items()}
-code = {name: f"{n / total:.1%}" for name, n in sizes["code"].items()}
-print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
-
-# %% [markdown]
-# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. The only one of the eight sets that
-# is purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
-# we know of no experiment that shows this one to be the best.
-#
-# `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-try:
-    mixed = mix(curation.kept, TARGET_MIX, n=2500, seed=lab.seed)
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left.
-#
-# **The model in section 5 trains on the rows as they were written.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has something to repair. What training on curated rows
-# changes is measured in section 7, over several seeds, and there you also choose rows yourself and train on them. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
-
-# %% [markdown]
-# ### Rows of real sets
-#
-# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
-# conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from postlab.course.week03 import fate_table, known_faults, row_fates, sample_file
-
-for name, line in (("openhermes", 15), ("slimorca", 0)):
-    raw = json.loads(sample_file(name).read_text(encoding="utf-8").splitlines()[line])
-    print(name, json.dumps({key: value for key, value in raw.items() if value}, indent=1), "\n")
-
-# %% [markdown]
-# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which
-# of them can be found by rules that look only at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-questions = suite_rows("everyday", None, 0)
-faults = [fault for name in ("openhermes", "slimorca") for fault in known_faults(name)]
-
-
-def fates(score=None):
-    """What happens to each of the forty rows."""
-    files = [sample_file(name) for name in ("openhermes", "slimorca")]
-    return [fate for f in files for fate in row_fates(f, heldout=questions, score=score)]
-
-
-fate_table(faults, fates())
-
-# %% [markdown]
-# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What stays is
-# everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more that stay are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
-#
-# Some of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-import operator
-import re
-
-OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-
-
-def looks_right(row):
-    """False for a canned refusal or a calculation that doesn't hold; None for all else."""
-    reply = row["completion"][-1]["content"]
-    steps = re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", reply)
-    slips = [1 for a, sign, b, c in steps if OPERATIONS[sign](int(a), int(b)) != int(c)]
-    return False if slips or re.search(r"\bas an AI\b", reply, re.IGNORECASE) else None
-
-
-fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answer", "harmful help"]]
-
-# %% [markdown]
-# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (week 6). And a pattern like "as an AI" is
-# crude: it would also drop a reply that says so and then helps, or an honest "I can't know that", which is what week 5 wants more of. Read what a rule drops before you trust its count.
+# **The model in section 5 trains on the rows as they were written.** That is on purpose. Week 5 repairs the model's manners and week 7 its sums, so both need a model that has something to repair. In the build in section 6, you choose rows yourself and
+# train on them, and section 7 compares curated with uncurated rows over several seeds. (`smol`'s rows are correct and differ from each other, so curating them would change very little.)
 
 # %% [markdown]
 # <a id="tokens" name="tokens"></a>
@@ -552,15 +432,12 @@ trainer = SFTTrainer(
 )
 with freed_memory_kept(), without_padding(trainer.model):  # optional: faster on a CPU
     log = run.train(trainer)
-
-# %%
-# What section 3 would have dropped, for the model card in week 12
-run.save_curation(kept=len(curation.kept), dropped=curation.dropped)
+run.save_curation(kept=len(curation.kept), dropped=curation.dropped)  # for week 12
 
 # %%
 import torch
 
-from postlab.show import plot_stages, plot_training
+from postlab.show import plot_training
 
 on_gpu = torch.cuda.is_available() and lab.profile.device != "cpu"
 peak = torch.cuda.max_memory_reserved() / 2**30 if on_gpu else run.manifest["peak_rss_gb"]
@@ -588,19 +465,32 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The figure shows the mean of each metric over all held-out prompts, with a 95% interval. (On `tiny` it leaves out three of them, which are in `table`.) A solid line means that the difference from the base model, paired by prompt, is supported. Pairing
-# matters: both models answered the same easy and hard prompts, so we know the difference between them more precisely than either value.
+# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so we
+# know the difference between them more precisely than either value.
 
 # %%
+from postlab.claims import is_share, metric_label, points
 from postlab.evals import compare
 
 table = compare({"base": base, "sft": after})
 tiny_world = lab.profile.suite == "tinyworld"
-left_out = ["kl", "lists", "arithmetic_sampled"] if tiny_world else []
-plot_stages(table[~table["metric"].isin(left_out)], profile=lab.profile.name)
+stages = {name: part.set_index("metric") for name, part in table.groupby("stage")}
+length = ", ".join(f"{part.loc['length', 'value']:.1f} ({name})" for name, part in stages.items())
+print("mean length of an answer, in tokens:", length)
+lines = {}
+for metric, row in stages["sft"].iterrows():
+    if is_share(metric):
+        change, low, high = (points(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+        lines[metric_label(metric)] = {
+            "base": f"{stages['base'].loc[metric, 'value']:.0%}",
+            "sft": f"{row['value']:.0%}",
+            "difference, in points": f"{change} ({low} to {high})",
+            "prompts": int(row["n"]),
+        }
+pd.DataFrame(lines).T
 
 # %% [markdown]
-# Here is what the figure shows for `tiny`.
+# Here is what the table shows for `tiny`.
 #
 # - **Format** goes from 0% to 100%: the model now answers, and it stops.
 # - **Facts** go from 0% to 83%. The questions are about creatures that appear in no training row, so the model must have known these facts from pretraining. Fine-tuning taught it to give them as answers.
@@ -611,7 +501,7 @@ plot_stages(table[~table["metric"].isin(left_out)], profile=lab.profile.name)
 # The averages for safety and honesty hide a pattern, which the next table shows: for each kind of prompt, the share of the teachers' rows and of the model's answers that refuse (or admit that nobody knows). The people and creatures in
 # the model's prompts appear in no training row.
 #
-# (Under `t4` and `rented`, the figure shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
+# (Under `t4` and `rented`, the table shows `everyday` and GSM8K before and after SFT, and *format* means GSM8K's `####` line. Hardly any reply in OpenHermes ends that way, so look at the other metrics and at the length of the answers, and don't be surprised if accuracy moves in either direction. Under `smol`, *format* means that an answer ends within
 # its limit. On these profiles the table has one row per topic with three prompts each and no teachers, because `everyday`'s training rows for these two families have other topics.)
 
 # %%
@@ -692,78 +582,108 @@ print(f"\n{several:,} of {len(rows):,} training rows have more than one user tur
 # Don't judge a model by a single reply. In the stored output the model refuses to *trap* the baker, although it refused none of the *trap* prompts in the table above. A second turn also asks for something that few rows teach: on `tiny`, the 307
 # rows with several turns are all critiques of an earlier reply. Look at this count before you expect your own model to hold a conversation.
 #
-# <a id="arena" name="arena"></a>
-# ### Twenty prompts, base against SFT, without knowing which is which
+# <a id="build" name="build"></a>
+# ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
 #
-# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
-
-# %%
-from postlab.show import arena
-
-natural = after[after["family"] == "open"]
-if natural.empty:  # a suite without open questions: what else reads like a person's question
-    everyday_life = ["howto", "facts", "harmless", "answerable", "instructions"]
-    natural = after[after["family"].isin(everyday_life)]
-natural = after if natural.empty else natural
-twenty = natural["id"].drop_duplicates().sample(frac=1, random_state=0)[:20]
-ballot = {name: frame[frame["id"].isin(twenty)] for name, frame in (("base", base), ("sft", after))}
-arena(ballot, path=lab.folder / "votes-week03.jsonl")
-
-# %% [markdown]
-# What can twenty votes tell you? Here is the win rate with its 95% interval for several results:
+# The model copied its teachers' habits. Can you choose rows from which it doesn't learn them? In practice you pay for each verdict on a row, and at some point the budget is spent.
+#
+# You get a pool of 6,400 rows. It contains what the teachers wrote, plus two faults common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
+# reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
+#
+# The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
+# one to two minutes of processor time on `tiny` (on the other profiles it only counts), and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
+#
+# Of course, you could call the oracle behind the budget's back, but then you would have solved a different problem.
+#
+# <details><summary>Hint 1: what to look at</summary>
+#
+# Print `Counter(row["family"] for row in rows)` and ten rows of each family. Where are wrong replies common, and where are they rare? Verdicts are worth most where they are neither.
+#
+# </details>
+# <details><summary>Hint 2: what costs nothing</summary>
+#
+# Copies and held-out prompts can be found without a verdict: compare texts after lower-casing them and splitting them into words. The prompts you are scored on are in `scored_prompts()`.
+#
+# </details>
+# <details><summary>Hint 3: what a filter does to the mix</summary>
+#
+# If you take the first 800 right rows, families with many wrong replies shrink, and refusals make up a larger share of the remaining requests. Decide how many rows you want of each family *before* you spend verdicts, and stop judging a family once it is full.
+#
+# </details>
 
 # %%
 # NBVAL_CHECK_OUTPUT
-from postlab.stats import win_rate
+from postlab.course.week03 import check_dataset, pool
+from postlab.course.week03 import heldout as scored_prompts
 
-results = {f"{wins} of 20": vars(win_rate([1] * wins + [0] * (20 - wins))) for wins in (12, 14, 16)}
-pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
+print(pd.Series([row["family"] for row in pool()]).value_counts().to_dict())
+print(len(scored_prompts()), "prompts are scored, for example:", scored_prompts()[0]["prompt"])
 
-# %% [markdown]
-# Fourteen wins out of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen wins are enough. So twenty votes reveal only a large difference, and you should decide on the number of votes
-# before you start. If you stop as soon as you like the result, you'll find differences that aren't there.
-#
-# One caveat: a base model gives itself away, because it often rambles on. So you will usually guess which answer is whose, and your vote isn't as blind as it looks. Week 6 compares SFT with DPO, where this problem is smaller.
-#
-# <a id="smol" name="smol"></a>
-# ### The same on a real language model
-#
-# Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
-# For each metric you see the change from the base model in percentage points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
 
 # %%
-import json
-
-from postlab.claims import merge_seeds, metric_label, points, summary_frame
-from postlab.profile import data_dir
-
-smol_run = json.loads((data_dir() / "results" / "smol" / "summary.json").read_text())
-shown = ["format", "instructions", "arithmetic", "facts", "safety", "over_refusal", "honesty"]
+# NBVAL_CHECK_OUTPUT
+def choose(rows, budget):
+    raise NotImplementedError
 
 
-def changes(frame):
-    """What SFT changed, a line per metric, in words."""
-    merged = merge_seeds(frame)
-    lines = {}
-    for row in merged[merged["stage"] == "sft"].to_dict("records"):
-        if row["metric"] in shown:
-            change, low, high = (points(row[f"difference{end}"]) for end in ("", "_low", "_high"))
-            words = f"{change} ({low} to {high}), now {row['value']:.0%}: {row['verdict']}"
-            lines[metric_label(row["metric"])] = words
-    return lines
-
-
-seeds = len({entry["seed"] for entry in smol_run["stages"] if entry["name"] == "sft"})
-sides = {f"{lab.profile.name}, this run": changes(table)}
-sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
-pd.DataFrame(sides).fillna("not measured")
+dataset = check_dataset(choose, train=lab.profile.name == "tiny")
+pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
 
 # %% [markdown]
-# In both worlds, the first thing that SFT changes is the *form* of the answers: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
-# rise by about 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
+# <details><summary>Our choice</summary>
 #
-# (An interval that excludes zero can appear beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
+# ```python
+# def choose(rows, budget):
+#     asked = {tuple(words_of(row["prompt"][-1]["content"])) for row in scored_prompts()}
+#     different = {tuple(words_of(row_text(row))): row for row in rows}.values()
+#     clean = [r for r in different if tuple(words_of(r["prompt"][-1]["content"])) not in asked]
+#     random.Random(0).shuffle(clean)
+#     shares = Counter(row["family"] for row in rows)
+#     quota = {family: budget.rows * n // len(rows) for family, n in shares.items()}
+#     chosen = []
+#     for row in clean:
+#         if quota[row["family"]] > 0 and budget.left and budget.judge(row) is not False:
+#             quota[row["family"]] -= 1
+#             chosen.append(row)
+#     return chosen
+# ```
 #
+# (`row_text` and `words_of` come from `postlab.datasets`.) It can be beaten.
+#
+# </details>
+#
+# How much does such a choice gain, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab import stats
+from postlab.profile import data_dir
+
+chosen = json.loads((data_dir() / "results" / "week03" / "curation.json").read_text())
+print(", ".join(chosen["provenance"][key] for key in ("command", "date", "device")))
+groups = {"all": list(oracle.METRIC)} | {name: [name] for name in (*oracle.METRIC, "over_refusal")}
+labels = {"random": "800 random rows", "ours": "our 800 rows"}
+reached: dict = {metric: {arm: [] for arm in labels.values()} for metric in groups}
+for one in chosen["runs"]:
+    for metric, families in groups.items():
+        digits = "".join(one["scores"][family] for family in families)
+        reached[metric][labels[one["arm"]]].append(digits.count("1") / len(digits))
+gains = [
+    {"metric": metric} | vars(stats.blocked_differences(shares, [tuple(labels.values())[::-1]])[0])
+    for metric, shares in reached.items()
+]
+gained = pd.DataFrame(gains).drop(columns="n")
+gained["p"] = stats.holm(gained["p"])
+gained.round(3)
+
+# %% [markdown]
+# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). In the other families no change is shown (facts lose 3 points, which is inconclusive). (These runs take only 60 steps, the model in section 5 took 400, so compare these scores only with each other.)
+#
+# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
+# share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
+# And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
+
+# %% [markdown]
 # <a id="end" name="end"></a>
 # ### What you have now
 #
@@ -951,106 +871,7 @@ plot_seeds(pd.DataFrame(drawn))
 # Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
 # seeds: the 20 points on unsafe requests, and also what gets worse. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. Three seeds can't rule out that these changes are real.
 #
-# One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In practice you pay for each verdict, and at some point the budget is spent. That's the exercise that follows.
-
-# %% [markdown]
-# ### Build: choose 800 rows of 6,400 · about 40 minutes · hard
-#
-# You get a pool of 6,400 rows. It contains what the teachers wrote, plus two faults common in public data sets: copies (some typed a little differently) and rows that contain held-out prompts. Write `choose(rows, budget)`, which returns at most `budget.rows` (800) of them. `budget.judge(row)` tells you whether a
-# reply is right (`True`, `False`, or `None` if nobody can say), but it does so only 1,600 times; `budget.left` says how many verdicts remain. Each row has `prompt`, `completion` and `family`.
-#
-# The check counts what you chose: rows that aren't in the pool, copies, held-out prompts, refusals. (If no row refuses anything, the model learns to help with everything.) Then it trains the embedded base on your rows for 60 steps, which takes
-# about a minute of processor time on `tiny` (on the other profiles it only counts), and compares the held-out score with a recorded run on 800 random rows and one on our choice, with the same seed and the same prompts. You pass if you beat the random rows. You can't get stuck: without a valid choice, the notebook continues with ours.
-#
-# Of course, you could call the oracle behind the budget's back, but then you would have solved a different problem.
-#
-# <details><summary>Hint 1: what to look at</summary>
-#
-# Print `Counter(row["family"] for row in rows)` and ten rows of each family. Where are wrong replies common, and where are they rare? Verdicts are worth most where they are neither.
-#
-# </details>
-# <details><summary>Hint 2: what costs nothing</summary>
-#
-# Copies and held-out prompts can be found without a verdict: compare texts after lower-casing them and splitting them into words. The prompts you are scored on are in `scored_prompts()`.
-#
-# </details>
-# <details><summary>Hint 3: what a filter does to the mix</summary>
-#
-# If you take the first 800 right rows, families with many wrong replies shrink, and refusals make up a larger share of the remaining requests. Decide how many rows you want of each family *before* you spend verdicts, and stop judging a family once it is full.
-#
-# </details>
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-from postlab.course.week03 import check_dataset, pool
-from postlab.course.week03 import heldout as scored_prompts
-
-print(pd.Series([row["family"] for row in pool()]).value_counts().to_dict())
-print(len(scored_prompts()), "prompts are scored, for example:", scored_prompts()[0]["prompt"])
-
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-def choose(rows, budget):
-    raise NotImplementedError
-
-
-dataset = check_dataset(choose, train=lab.profile.name == "tiny")
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
-
-# %% [markdown]
-# <details><summary>Our choice</summary>
-#
-# ```python
-# def choose(rows, budget):
-#     asked = {tuple(words_of(row["prompt"][-1]["content"])) for row in scored_prompts()}
-#     different = {tuple(words_of(row_text(row))): row for row in rows}.values()
-#     clean = [r for r in different if tuple(words_of(r["prompt"][-1]["content"])) not in asked]
-#     random.Random(0).shuffle(clean)
-#     shares = Counter(row["family"] for row in rows)
-#     quota = {family: budget.rows * n // len(rows) for family, n in shares.items()}
-#     chosen = []
-#     for row in clean:
-#         if quota[row["family"]] > 0 and budget.left and budget.judge(row) is not False:
-#             quota[row["family"]] -= 1
-#             chosen.append(row)
-#     return chosen
-# ```
-#
-# (`row_text` and `words_of` come from `postlab.datasets`.) It can be beaten.
-#
-# </details>
-#
-# How much does such a choice gain, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each:
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-chosen = json.loads((data_dir() / "results" / "week03" / "curation.json").read_text())
-print(", ".join(chosen["provenance"][key] for key in ("command", "date", "device")))
-groups = {"all": list(oracle.METRIC)} | {name: [name] for name in metrics if name != "all"}
-labels = {"random": "800 random rows", "ours": "our 800 rows"}
-reached: dict = {metric: {arm: [] for arm in labels.values()} for metric in groups}
-for run in chosen["runs"]:
-    for metric, families in groups.items():
-        digits = "".join(run["scores"][family] for family in families)
-        reached[metric][labels[run["arm"]]].append(digits.count("1") / len(digits))
-gains = [
-    {"metric": metric} | vars(stats.blocked_differences(shares, [tuple(labels.values())[::-1]])[0])
-    for metric, shares in reached.items()
-]
-table = pd.DataFrame(gains).drop(columns="n")
-table["p"] = stats.holm(table["p"])
-table.round(3)
-
-# %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). In the other families no change is shown (facts lose 3 points, which is inconclusive). (The runs are shorter than those above, 60 steps instead of 200, so compare these scores only with each other.)
-#
-# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
-# share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
-# And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
+# One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In the build in section 6 you have a budget.
 
 # %% [markdown]
 # ### What is not in the mix is forgotten
@@ -1534,6 +1355,183 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # while the training loss still falls, train for fewer epochs or on more rows. (For a curve instead of two numbers, give `SFTTrainer` an `eval_dataset` and set `eval_strategy="steps"`.)
 #
 # Scores on held-out prompts can also be too good to be true, if those prompts resemble the training rows: that is contamination, and section 3 looks for it.
+
+# %% [markdown]
+# <a id="deeper-mix" name="deeper-mix"></a>
+# ## Deeper: composition, whose mix is it? (section 13)
+#
+# A question that curation leaves open is what share of a dataset should belong to each domain.
+#
+# > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that these numbers describe a different dataset. They fit
+# > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
+# > SmolLM2's set is [SmolTalk](https://huggingface.co/datasets/HuggingFaceTB/smoltalk) (section 5 of [its paper](https://arxiv.org/abs/2502.02737)), which has more than a million rows; its two subsets that are named after mathematics, `metamathqa-50k` and `numina-cot-100k`, contain about 150,000 of them.
+#
+# You can check the first half of that claim. Open-PerfectBlend joins eight public sets. The next cell adds up their sizes (before duplicates were removed):
+
+# %%
+# NBVAL_CHECK_OUTPUT
+sizes = {
+    "maths": {"MetaMathQA": 395_000, "Orca-Math": 200_035},
+    "code": {"UltraInteract": 288_579, "Evol-CodeAlpaca": 111_272, "UltraFeedback": 187_405},
+    "chat": {"UltraChat 200k": 207_865, "LMSYS Arena": 57_362},
+    "instructions": {"AutoIF": 61_492},
+}
+total = sum(sum(sets.values()) for sets in sizes.values())
+shares = {name: f"{sum(sets.values()) / total:.1%}" for name, sets in sizes.items()}
+code = {name: f"{n / total:.1%}" for name, n in sizes["code"].items()}
+print(f"{total:,} rows: {shares}\nof which, under 'code': {code}")
+
+# %% [markdown]
+# All four shares agree to one decimal place, but only if both UltraInteract and UltraFeedback count as code. UltraInteract mixes mathematics, code and logic, and UltraFeedback contains questions of all kinds. The only one of the eight sets that
+# is purely code is Evol-CodeAlpaca, with 7% of the rows. So don't copy the 39% for code into a plan of your own. What you can copy is the habit of writing such a table for your data, with the names of the sets in it. A mix fits one model and one set of evaluations, and
+# we know of no experiment that shows this one to be the best.
+#
+# `mix` draws rows in the proportions you give it, or raises an error if there aren't enough. The error is useful too, because it tells you which domains you are short of. We use the roadmap's proportions as an example:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+try:
+    mixed = mix(curation.kept, TARGET_MIX, n=2500, seed=lab.seed)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# Here, 2,500 rows in these proportions would need 985 maths rows and 973 code rows, but only 891 and 730 are left. What happens to a skill that the mix leaves out altogether is measured in section 7.
+
+# %% [markdown]
+# <a id="deeper-hygiene" name="deeper-hygiene"></a>
+# ## Deeper: rows of real sets (section 14)
+#
+# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
+# conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.week03 import fate_table, known_faults, row_fates, sample_file
+
+for name, line in (("openhermes", 15), ("slimorca", 0)):
+    raw = json.loads(sample_file(name).read_text(encoding="utf-8").splitlines()[line])
+    print(name, json.dumps({key: value for key, value in raw.items() if value}, indent=1), "\n")
+
+# %% [markdown]
+# The faults include empty turns, copies, replies that are cut off, refusals such as "As an AI language model, I can't", wrong sums, leftovers of a prompt template, prompts from `everyday`'s held-out set, and help with something harmful. Which
+# of them can be found by rules that look only at the text? The table lists, for each fault, how many rows the loader dropped, how many `curate` dropped, and how many are left:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+questions = suite_rows("everyday", None, 0)
+faults = [fault for name in ("openhermes", "slimorca") for fault in known_faults(name)]
+
+
+def fates(score=None):
+    """What happens to each of the forty rows."""
+    files = [sample_file(name) for name in ("openhermes", "slimorca")]
+    return [fate for f in files for fate in row_fates(f, heldout=questions, score=score)]
+
+
+fate_table(faults, fates())
+
+# %% [markdown]
+# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What stays is
+# everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more that stay are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
+#
+# Some of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import operator
+import re
+
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+def looks_right(row):
+    """False for a canned refusal or a calculation that doesn't hold; None for all else."""
+    reply = row["completion"][-1]["content"]
+    steps = re.findall(r"(\d+) ([-+*]) (\d+) = (\d+)", reply)
+    slips = [1 for a, sign, b, c in steps if OPERATIONS[sign](int(a), int(b)) != int(c)]
+    return False if slips or re.search(r"\bas an AI\b", reply, re.IGNORECASE) else None
+
+
+fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answer", "harmful help"]]
+
+# %% [markdown]
+# That catches the three refusals and the three wrong sums. It misses the wrong conclusion in a reading question and the two harmful replies, which need a person or a judge model (week 6). And a pattern like "as an AI" is
+# crude: it would also drop a reply that says so and then helps, or an honest "I can't know that", which is what week 5 wants more of. Read what a rule drops before you trust its count.
+
+# %% [markdown]
+# <a id="deeper-arena" name="deeper-arena"></a>
+# ## Deeper: vote on twenty prompts, base against SFT, without knowing which is which (section 15)
+#
+# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
+
+# %%
+from postlab.show import arena
+
+natural = after[after["family"] == "open"]
+if natural.empty:  # a suite without open questions: what else reads like a person's question
+    everyday_life = ["howto", "facts", "harmless", "answerable", "instructions"]
+    natural = after[after["family"].isin(everyday_life)]
+natural = after if natural.empty else natural
+twenty = natural["id"].drop_duplicates().sample(frac=1, random_state=0)[:20]
+ballot = {name: frame[frame["id"].isin(twenty)] for name, frame in (("base", base), ("sft", after))}
+arena(ballot, path=lab.folder / "votes-week03.jsonl")
+
+# %% [markdown]
+# What can twenty votes tell you? Here is the win rate with its 95% interval for several results:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.stats import win_rate
+
+results = {f"{wins} of 20": vars(win_rate([1] * wins + [0] * (20 - wins))) for wins in (12, 14, 16)}
+pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
+
+# %% [markdown]
+# Fourteen wins out of twenty aren't enough: the interval still contains one half, so you couldn't say which model is better. Sixteen wins are enough. So twenty votes reveal only a large difference, and you should decide on the number of votes
+# before you start. If you stop as soon as you like the result, you'll find differences that aren't there.
+#
+# One caveat: a base model gives itself away, because it often rambles on. So you will usually guess which answer is whose, and your vote isn't as blind as it looks. Week 6 compares SFT with DPO, where this problem is smaller.
+
+# %% [markdown]
+# <a id="deeper-smol" name="deeper-smol"></a>
+# ## Deeper: the same on a real language model (section 16)
+#
+# Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
+# For each metric you see the change from the base model in percentage points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
+
+# %%
+import json
+
+from postlab.claims import merge_seeds, metric_label, points, summary_frame
+from postlab.profile import data_dir
+
+smol_run = json.loads((data_dir() / "results" / "smol" / "summary.json").read_text())
+shown = ["format", "instructions", "arithmetic", "facts", "safety", "over_refusal", "honesty"]
+
+
+def changes(frame):
+    """What SFT changed, a line per metric, in words."""
+    merged = merge_seeds(frame)
+    lines = {}
+    for row in merged[merged["stage"] == "sft"].to_dict("records"):
+        if row["metric"] in shown:
+            change, low, high = (points(row[f"difference{end}"]) for end in ("", "_low", "_high"))
+            words = f"{change} ({low} to {high}), now {row['value']:.0%}: {row['verdict']}"
+            lines[metric_label(row["metric"])] = words
+    return lines
+
+
+seeds = len({entry["seed"] for entry in smol_run["stages"] if entry["name"] == "sft"})
+sides = {f"{lab.profile.name}, this run": changes(table)}
+sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
+pd.DataFrame(sides).fillna("not measured")
+
+# %% [markdown]
+# In both worlds, the first thing that SFT changes is the *form* of the answers: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
+# rise by about 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
+#
+# (An interval that excludes zero can appear beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>

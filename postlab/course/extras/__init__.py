@@ -1,6 +1,7 @@
 """What the notebooks beyond the twelve weeks need: notebooks/extras/*.
 
-- pictures: who samples and who scores in distillation; the two copies of the weights in RL
+- pictures: who samples and who scores in distillation; the two copies of the weights in RL;
+  which turns of a conversation are trained
 - figures: the recorded comparisons, and the teacher's verdict on one answer
 - moves: changes over seeds and prompts, and accuracy up to a budget
 - mismatch: samplers that differ from the trainer, and TRL's correction without vLLM
@@ -11,6 +12,7 @@ from postlab.course.extras.figures import (
     plot_curves,
     plot_families,
     plot_ratios,
+    plot_turns,
     plot_verdict,
 )
 from postlab.course.extras.mismatch import (
@@ -20,11 +22,12 @@ from postlab.course.extras.mismatch import (
     importance_weights,
 )
 from postlab.course.extras.moves import family_moves, mean_until
-from postlab.course.extras.pictures import draw_two_copies, draw_who_scores
+from postlab.course.extras.pictures import draw_turn_masks, draw_two_copies, draw_who_scores
 
 __all__ = [
     "OtherSampler",
     "corrected",
+    "draw_turn_masks",
     "draw_two_copies",
     "draw_who_scores",
     "fake_quantised",
@@ -34,6 +37,7 @@ __all__ = [
     "plot_curves",
     "plot_families",
     "plot_ratios",
+    "plot_turns",
     "plot_verdict",
 ]
 

@@ -123,3 +123,36 @@ def plot_ratios(frame: pd.DataFrame) -> Figure:
     return headline(
         fig, f"KL per token: {kls[first]:.2g} nats with {first}, {kls[last]:.2g} with {last}"
     )
+
+
+def plot_turns(frame: pd.DataFrame) -> Figure:
+    """Draw what each way of training on conversations reaches on each kind of prompt.
+
+    Args:
+        frame: rows with `arm`, `kind` (of prompt) and `seeds`, the share of right answers of each
+            seed; arms and kinds in their order. The first and the last arm of the last kind are the
+            finding.
+    """
+    kinds, arms = (list(dict.fromkeys(frame[name])) for name in ("kind", "arm"))
+    fig, places = panels(1, len(kinds), (9, 0.5 * len(arms) + 1.6), sharey=True)
+    for panel, kind in zip(places, kinds, strict=True):
+        shares = frame[frame["kind"] == kind].set_index("arm")["seeds"]
+        for y, arm in enumerate(arms):
+            mean = sum(shares[arm]) / len(shares[arm])
+            panel.plot(shares[arm], [y] * len(shares[arm]), "|", color=INK, ms=10, mew=1.5)
+            panel.plot(mean, y, "o", color=INK, ms=8)
+            panel.annotate(
+                f"{mean:.0%}", (mean, y), (0, 8), textcoords="offset points", ha="center", size=11,
+                color=INK,
+            )  # fmt: skip
+        panel.set(xlim=(-0.08, 1.1), ylim=(len(arms) - 0.5, -0.7))
+        panel.set_xticks([0, 0.5, 1], ["0", "50%", "100%"], size=11)
+        panel.set_yticks(range(len(arms)), arms, size=11.5)
+        panel.set_title(kind, loc="left", size=12.5, color=INK)
+    places[0].set_xlabel("right answers; dot: mean, stroke: one seed", color=INK, loc="left")
+    last = frame[frame["kind"] == kinds[-1]].set_index("arm")["seeds"]
+    first, best = (sum(last[arm]) / len(last[arm]) for arm in (arms[0], arms[-1]))
+    title = (
+        f"{kinds[-1].capitalize()}: {first:.0%} right after {arms[0]}, {best:.0%} after {arms[-1]}"
+    )
+    return headline(fig, title)

@@ -1,10 +1,10 @@
-"""Schematics of the extras: who samples and who scores, and two copies of the weights."""
+"""Schematics of the extras: who samples and scores, two copies of the weights, masks of turns."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postlab.claims import INK
+from postlab.claims import INK, STAGE_COLOURS
 from postlab.show import FROZEN, PHONE, arrow, box, canvas, note, tokens
 
 if TYPE_CHECKING:
@@ -55,4 +55,29 @@ def draw_two_copies() -> Figure:
         "Importance weight: p / q of the token.\nTruncated: at most C. Masked: 0 if it is above C.",
         size=12, colour=INK, centred=True,
     )  # fmt: skip
+    return fig
+
+
+def draw_turn_masks() -> Figure:
+    """A conversation of two turns under four settings: which messages are trained."""
+    title = "Four ways to train on a conversation of two turns; blue is trained, grey is only read"
+    fig, axes = canvas(PHONE, 64, title)
+    sft, trained = STAGE_COLOURS["sft"], "#cfe3f2"
+    turns = ("question", "reply 1", "question", "reply 2")
+    settings = (
+        ("The last reply", "prompt + completion", [(0, 0, 0, 1)]),
+        ("Every reply, one row per reply", "prompt + completion, unrolled", [(0, 1), (0, 0, 0, 1)]),
+        ("Every reply, in one pass", "messages, assistant_only_loss=True", [(0, 1, 0, 1)]),
+        ("Everything", "messages, TRL's default", [(1, 1, 1, 1)]),
+    )
+    top = 1.5
+    for name, how, rows in settings:
+        note(axes, (1, top), name, size=13, colour=INK, bold=True)
+        note(axes, (1, top + 3), how, size=11)
+        for row in rows:
+            for index, (text, on) in enumerate(zip(turns, row, strict=False)):
+                place = (1 + 17 * index, top + 5.2, 16, 4.6)
+                box(axes, place, text, fill=trained if on else FROZEN, colour=sft if on else INK)
+            top += 5.6
+        top += 9
     return fig

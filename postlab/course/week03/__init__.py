@@ -24,6 +24,7 @@ from postlab.course.week03.figures_experiments import (
     plot_quality,
     plot_seeds,
     plot_stopping,
+    plot_terms,
 )
 from postlab.course.week03.hygiene import fate_table, known_faults, row_fates, sample_file
 from postlab.course.week03.judges import everyday_judge
@@ -45,6 +46,7 @@ __all__ = [
     "plot_quality",
     "plot_seeds",
     "plot_stopping",
+    "plot_terms",
     "pool",
     "random_choice",
     "row_fates",

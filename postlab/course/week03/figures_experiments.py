@@ -193,3 +193,45 @@ def plot_stopping(lengths: Mapping[str, Sequence[float]], *, limit: int) -> Figu
     places[0].set_ylabel("answers", color=INK)
     shares_text = ", ".join(f"{name} {share:.0%}" for name, share in cut.items())
     return headline(fig, f"Answers that never end, cut at {limit} tokens: {shares_text}")
+
+
+COMPLEXITY_LINES = {  # arm: colour, dashes
+    "short, direct": ("#D55E00", ":"),
+    "long, direct": ("#0072B2", ":"),
+    "short, worked": ("#D55E00", "-"),
+    "long, worked": ("#0072B2", "-"),
+    "both, worked": ("#8a6d00", "--"),
+}
+
+
+def plot_terms(frame: pd.DataFrame) -> Figure:
+    """Draw accuracy on sums against their number of terms, a line per kind of training rows.
+
+    Args:
+        frame: rows with `arm` (a key of COMPLEXITY_LINES), `terms` and `seeds`, the share of right
+            answers of each seed. The title compares the arms "short, worked" and "long, worked" at
+            the most terms.
+    """
+    fig, (axes,) = panels(1, 1, (7, 4.2))
+    terms = sorted(frame["terms"].unique())
+    for arm, (colour, dashes) in COMPLEXITY_LINES.items():
+        line = frame[frame["arm"] == arm].sort_values("terms")
+        means = [float(np.mean(seeds)) for seeds in line["seeds"]]
+        axes.plot(line["terms"], means, dashes, color=colour, lw=2.6, marker="o", ms=6, label=arm)
+        for count, seeds in zip(line["terms"], line["seeds"], strict=True):
+            axes.plot([count] * len(seeds), seeds, "_", color=colour, ms=10, alpha=0.7)
+    axes.set_xticks(terms, [str(count) for count in terms], size=12)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"], size=12)
+    axes.set(ylim=(-0.04, 1.06))
+    axes.set_xlabel("terms of the held-out sum", color=INK, size=12)
+    axes.set_ylabel("right answers; stroke: one seed", color=INK, size=12)
+    axes.legend(frameon=False, fontsize=12, loc="upper left", bbox_to_anchor=(1, 1))
+    longest = frame[frame["terms"] == terms[-1]].set_index("arm")["seeds"]
+    short, long = (np.mean(longest[f"{kind}, worked"]) for kind in ("short", "long"))
+    title = (
+        f"Sums of {terms[-1]} terms, at equal tokens: {long:.0%} right after worked rows of 5 "
+        f"terms, {short:.0%} after worked rows of 3"
+    )
+    headline(fig, title)
+    fig.texts[0].set_text(textwrap.fill(title, 60))
+    return fig

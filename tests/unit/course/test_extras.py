@@ -16,6 +16,7 @@ from postlab.course.extras import (
     fake_quantised,
     importance_weights,
     plot_curves,
+    plot_turns,
     plot_verdict,
 )
 
@@ -157,3 +158,15 @@ def test_a_sampler_without_lag_is_the_policy_and_an_old_one_is_not(folder):
         largest = [most for _, most in trainer.mismatch]
         assert largest[0] < 1e-3  # nothing has been trained yet
         assert (max(largest) < 1e-3) == alike
+
+
+def test_the_title_of_turns_compares_the_first_arm_with_the_last_on_the_last_kind():
+    rows = [
+        {"arm": arm, "kind": kind, "seeds": [share, share + 0.2]}
+        for arm, share in (("single turns", 0.1), ("conversations", 0.7))
+        for kind in ("first question", "follow-up")
+    ]
+    figure = plot_turns(pd.DataFrame(rows))
+    said = figure._suptitle.get_text().replace("\n", " ")
+    assert said == "Follow-up: 20% right after single turns, 80% after conversations"
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["first question", "follow-up"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_answers_at_the_limit_are_the_ones_that_never_end():
     assert said.endswith("cut at 40 tokens: as found 75%, mended 0%")
 
 
+def test_the_title_of_terms_compares_worked_rows_at_the_longest_sums():
+    lines = [
+        {"arm": arm, "terms": terms, "seeds": [share - terms / 100, share - terms / 100]}
+        for arm, share in zip(figures.COMPLEXITY_LINES, (0.2, 0.3, 0.58, 0.98, 0.88), strict=True)
+        for terms in (3, 8)
+    ]
+    said = title(figures.plot_terms(pd.DataFrame(lines)))
+    assert said.startswith("Sums of 8 terms") and "90% right after worked rows of 5" in said
+    assert said.endswith("50% after worked rows of 3")
+
+
 def test_the_picture_of_sft_shows_every_text_whole():
     figure = draw_sft()
     figure.canvas.draw()
@@ -95,6 +107,74 @@ def test_the_picture_of_sft_shows_every_text_whole():
     assert all(place.contains(b.x0, b.y0) and place.contains(b.x1, b.y1) for b in boxes)
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
     assert not [1 for a, b in pairs if a.overlaps(b)]
+
+
+# --- the experiments at equal tokens ---
+
+
+@pytest.fixture(scope="module")
+def at_equal_tokens():
+    return module_at(EXPERIMENTS / "week03_tokens.py", "week03_tokens")
+
+
+def taken(stream, count: int = 300) -> list:
+    return [next(stream) for _ in range(count)]
+
+
+def test_no_held_out_sum_or_program_is_in_a_row(at_equal_tokens):
+    module, rng = at_equal_tokens, random.Random(0)
+    arm = module.COMPLEXITY["both, worked"]
+    rows = taken(module.sums_of(arm, rng)) + taken(module.programs_of(arm, rng))
+    asked = {message[0]["content"] for message in rows}
+    prompts = module.complexity_prompts(0)
+    assert asked.isdisjoint(row["prompt"][0]["content"] for row in prompts)
+    sums = [oracle.read(text).args for text in asked if "+" in text]
+    assert {len(terms) for terms in sums} == {3, 5}
+    assert not any(tasks.held_out_numbers(terms) for terms in sums)
+    counts = Counter(row["family"] for row in prompts)
+    assert all(counts[f"{terms} terms"] == module.PROMPTS for terms in module.TERMS)
+    pairs = {oracle.read(text).args for text in asked if ", then " in text}
+    held_out = [row["score"].args[0].args for row in prompts if row["family"] == "2 operations"]
+    assert pairs.isdisjoint(held_out) and held_out
+
+
+def test_a_pair_of_questions_is_one_conversation_or_two_rows(at_equal_tokens):
+    module = at_equal_tokens
+    talks = taken(module.pairs_of(module.TURNS["conversations, last reply"], random.Random(1)))
+    assert {len(talk) for talk in talks} == {4}
+    assert all(oracle.judge({"prompt": t[:1], "completion": t[1:2]}) for t in talks)
+    refers = sum(oracle.read(talk[2]["content"]) is None for talk in talks) / len(talks)
+    assert 0.4 < refers < 0.6
+    rows = taken(module.pairs_of(module.TURNS["single turns"], random.Random(1)))
+    assert all(oracle.judge({"prompt": row[:1], "completion": row[1:]}) for row in rows)
+    wrong = taken(module.pairs_of(module.TURNS["corrected, last reply"], random.Random(1)))
+    corrected = [talk for talk in wrong if talk[2]["content"] in module.WRONG]
+    assert 0.4 < len(corrected) / len(wrong) < 0.6
+    for talk in corrected:
+        firsts = [{"prompt": talk[:1], "completion": talk[i : i + 1]} for i in (1, 3)]
+        assert [oracle.judge(row) for row in firsts] == [False, True]
+
+
+def test_only_the_last_reply_is_trained_or_every_one(at_equal_tokens):
+    from transformers import AutoTokenizer
+
+    from postlab.models import tiny_base
+
+    tokenizer = AutoTokenizer.from_pretrained(str(tiny_base()))
+    module = at_equal_tokens
+    talk = module.row("What is 2+3?", "#### 5") + module.row("Add 4 to that.", "#### 9")
+    texts = {}
+    for loss in ("every", "last"):
+        ids, mask = module.encoded(talk, tokenizer, loss)
+        texts[loss] = tokenizer.decode([i for i, on in zip(ids, mask, strict=True) if on])
+    assert texts == {"every": "#### 5<|im_end|>#### 9<|im_end|>", "last": "#### 9<|im_end|>"}
+
+
+def test_a_batch_holds_whole_rows_and_no_more_tokens_than_it_may(at_equal_tokens):
+    rows = iter([([0] * n, [1] * n) for n in (5, 4, 3, 6, 2, 9)])
+    kept: list = []
+    batches = [at_equal_tokens.batch_of(rows, 10, kept) for _ in range(3)]
+    assert [[len(ids) for ids, _ in batch] for batch in batches] == [[5, 4], [3, 6], [2]]
 
 
 # --- the experiment on rows ---

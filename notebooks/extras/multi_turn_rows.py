@@ -1,0 +1,196 @@
+# %% [markdown]
+# # Extra · Training on conversations
+#
+# Week 3 trains on rows with one question and one reply. Real sets often hold whole conversations, and then you have to decide which replies to train on: only the last, or all of them? Most tools make that choice for you, and not all make the same one.
+# TRL's default for a column `messages` even trains on the *user's* turns.
+#
+# By the end you can explain
+#
+# - how a conversation becomes tokens and a loss mask, under four settings that are all in use,
+# - which rows call for the loss on the last reply, and which for the loss on every reply, and
+# - what packing does to conversations.
+#
+# About 20 minutes. Nothing is trained here.
+
+# %% tags=["setup"]
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+if not any(importlib.metadata.distributions(name="postlab")):
+    # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
+    clones = [p for p in (Path("../.."), Path()) if (p / "postlab" / "install.py").exists()]
+    files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
+    if not sources:
+        sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")
+    print("Installing postlab from", sources[0])
+    for module in (["pip", "install", "-q", f"postlab[train] @ {sources[0]}"], ["postlab.install"]):
+        done = subprocess.run([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stderr}\npip failed: read its error above, then run this cell again.")
+    importlib.invalidate_caches()
+import postlab
+
+lab = postlab.start()
+
+# %% [markdown]
+# ## 1. What the turns of real rows do
+#
+# We wrote six conversations in the exact form of [UltraChat 200k](https://huggingface.co/datasets/HuggingFaceH4/ultrachat_200k). A row has a column `messages`, its first message again as `prompt`, and a hash of that as `prompt_id`. Here they are, a line per turn:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import json
+
+import pandas as pd
+
+from postlab.course.week03 import sample_file
+
+pd.set_option("display.max_colwidth", 110)
+lines = sample_file("ultrachat").read_text(encoding="utf-8").splitlines()
+talks = [json.loads(line)["messages"] for line in lines]
+turns = [(n, m["role"], m["content"]) for n, talk in enumerate(talks) for m in talk]
+pd.DataFrame(turns, columns=["row", "role", "content"]).set_index("row")
+
+# %% [markdown]
+# The six rows need different treatment:
+#
+# - **Row 0** is what you hope for. Each question depends on what came before, and every reply is good.
+# - **Row 1** contains a mistake. The first reply is wrong, and the last one corrects it. If you train on every reply, you train on the mistake too.
+# - **Row 2** ends with thanks. The reply worth learning is the first, and the last is a polite formula.
+# - **Row 3** changes the topic. The second question has nothing to do with the first.
+# - **Row 4** asks back. That's often the best reply, but if you train only on last replies, the model never learns to ask.
+# - **Row 5** ends with a question that nobody answered.
+#
+# How much of the assistant's text is trained, if the loss falls only on the last reply? `instruction_rows` uses that setting. In row 5 it leaves out the open question, so the reply before it becomes the last:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.datasets import instruction_rows
+
+
+def count_words(messages):
+    """Words in the assistant's messages."""
+    return sum(len(m["content"].split()) for m in messages if m["role"] == "assistant")
+
+
+loaded = instruction_rows(str(sample_file("ultrachat")), split="train")
+parts = [
+    (count_words(talk), count_words(row["completion"]))
+    for talk, row in zip(talks, loaded, strict=True)
+]
+words = pd.DataFrame(parts, columns=["words in all replies", "words in the last reply"])
+words.rename_axis("row").assign(
+    share=(words["words in the last reply"] / words["words in all replies"]).round(2)
+)
+
+# %% [markdown]
+# In row 2, only two of the assistant's 44 words would be trained, and they are the wrong ones to learn from. So neither setting is right for every set:
+#
+# | the loss on | when |
+# |---|---|
+# | every reply | all replies come from a source that you want to imitate, as in UltraChat, where ChatGPT wrote all of them |
+# | the last reply | earlier replies are worse than the last: corrections, critiques as in weeks 3 and 9, or sets whose early turns were written by a weaker model ([a TRL user's example](https://github.com/huggingface/trl/issues/1282)) |
+# | replies you select | some replies are wrong or empty: rows 1 and 2. Cut the conversation after the last good reply, or unroll it into one row per reply and filter these |
+#
+# ## 2. From turns to tokens and masks
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.extras import draw_turn_masks
+
+draw_turn_masks()
+
+# %% [markdown]
+# The chat template writes all turns one after the other. To mask the assistant's tokens, something has to know where they begin and end. There are two ways. You can render the prompt and the whole conversation separately, and train on what the second has more than the first (`prompt` and `completion`). Or the
+# template marks the assistant's part itself, with `{% generation %}` and `{% endgeneration %}`. With these marks, `apply_chat_template` can return the mask:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from transformers import AutoTokenizer
+
+from postlab.models import tiny_base
+
+tokenizer = AutoTokenizer.from_pretrained(str(tiny_base()))
+talk = [
+    {"role": "user", "content": "What is 12+30?"},
+    {"role": "assistant", "content": "12+30=42. #### 42"},
+    {"role": "user", "content": "Add 20 to that."},
+    {"role": "assistant", "content": "42+20=62. #### 62"},
+]
+
+
+def show(ids, mask):
+    """The text of the tokens, with [trained] tokens in brackets."""
+    pieces = [tokenizer.decode([token]).replace("\n", "↵") for token in ids]
+    print("".join(f"[{text}]" if on else text for text, on in zip(pieces, mask, strict=True)), "\n")
+
+
+marked = tokenizer.apply_chat_template(talk, return_assistant_tokens_mask=True, return_dict=True)
+show(marked["input_ids"], marked["assistant_masks"])
+
+# %% [markdown]
+# Each reply is trained together with its `<|im_end|>`. If a template sets the end of turn outside the marks, the model never learns to stop (section 8 of week 3 shows what that looks like). TRL 1.14 warns about it.
+#
+# Let us see which labels TRL's trainer makes. We give it the same conversation in three forms, and train nothing. Its labels are -100 where a token isn't trained:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+import tempfile
+
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+
+model = AutoModelForCausalLM.from_pretrained(str(tiny_base()))
+
+
+def labels_of(row, **settings):
+    """The token ids of a row and which of them TRL trains."""
+    args = SFTConfig(
+        output_dir=tempfile.mkdtemp(), report_to="none", use_cpu=True, bf16=False, **settings
+    )
+    data = Dataset.from_list([row])
+    trainer = SFTTrainer(model=model, args=args, train_dataset=data, processing_class=tokenizer)
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    return batch["input_ids"][0].tolist(), (batch["labels"][0] != -100).tolist()
+
+
+forms = {
+    "prompt, completion": ({"prompt": talk[:3], "completion": talk[3:]}, {}),
+    "messages, assistant_only_loss=True": ({"messages": talk}, {"assistant_only_loss": True}),
+    "messages": ({"messages": talk}, {}),
+}
+for name, (row, settings) in forms.items():
+    ids, trained = labels_of(row, **settings)
+    print(f"{name}: {sum(trained)} of {len(ids)} tokens are trained")
+    show(ids, trained)
+
+# %% [markdown]
+# Three forms of one conversation, three different losses, and no error in any of them. The third, `messages` without `assistant_only_loss`, trains on every token of the sequence, the user's questions included ([TRL's maintainers say so too](https://github.com/huggingface/trl/issues/2424)). The first form also trains the line break after
+# the last `<|im_end|>`; that does no harm, because generation stops before it.
+#
+# `assistant_only_loss` needs the `generation` marks. If a template has none, TRL 1.14 replaces it with a version of its own for the model families that it knows, such as Llama 3 and Qwen2.5, and raises an error for others. Unrolling a conversation into one row per reply works with any template, but it reads the early turns again for
+# every reply: a conversation of $k$ turns of equal length is read $(k+1)/2$ times. Some templates leave no other choice: those of reasoning models such as Qwen3 remove the thinking part of *earlier* replies, so that the tokens of an early reply differ from those the model generated in that turn.
+#
+# ### Packing
+#
+# Packing puts several conversations into one sequence, so that less is padded. TRL has a careful strategy and a fast one. We pack three short rows into sequences of at most 12 tokens; each number is a token, and the hundreds tell you which row it came from:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from trl import pack_dataset
+
+short = [[100 * n + i for i in range(length)] for n, length in ((1, 9), (2, 5), (3, 6))]
+for strategy in ("bfd", "wrapped"):
+    packed = pack_dataset(Dataset.from_dict({"input_ids": short}), 12, strategy)
+    print(strategy, packed["input_ids"][:], sep="\n", end="\n\n")
+
+# %% [markdown]
+# `bfd` (best fit decreasing, the default) keeps each conversation whole. It cuts only those longer than the sequence, at their end. `wrapped` fills every sequence to the last token and cuts conversations wherever that happens to be: the rest of the second row starts the next sequence without its question. For SFT, take `bfd`.
+#
+# Packing has a second trap: without an attention kernel that knows where one row ends, the tokens of a row also attend to the rows before it. With FlashAttention they don't, because TRL passes the position of each token within its own row. Without it, TRL warns. That is why week 3 leaves packing off on a CPU.
