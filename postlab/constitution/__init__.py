@@ -4,6 +4,7 @@
 - speakers: the model that criticises, either a policy in memory or an endpoint
 - criticism: critiques and revisions, and SFT rows made from them
 - labellers: labels for pairs of replies, and rows for DPO
+- soft: labels as probabilities, and a reward from the same numbers
 - labels: how accurate such labels are, and what they cost
 - rows: rows that teach the embedded model to criticise
 """
@@ -28,6 +29,7 @@ from postlab.constitution.labels import (
 )
 from postlab.constitution.rows import critic_rows
 from postlab.constitution.rules import Constitution, Example, Rule, load_constitution
+from postlab.constitution.soft import breach_chances, soft_labels
 from postlab.constitution.speakers import (
     Speaker,
     endpoint_speaker,
@@ -44,6 +46,7 @@ __all__ = [
     "Rule",
     "Speaker",
     "agreement",
+    "breach_chances",
     "chance_labeller",
     "comparing_labeller",
     "comparison_cost",
@@ -58,6 +61,7 @@ __all__ = [
     "noisy_labels",
     "policy_speaker",
     "revised_rows",
+    "soft_labels",
     "verdict_chances",
 ]
 

@@ -2,6 +2,7 @@
 
 - figures: the notebook's figures
 - pictures: the picture of its main idea
+- soft_dpo: DPO on labels that may be soft, for the second experiment and the build
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
@@ -9,13 +10,18 @@
 from postlab import _doors
 from postlab.course.week09.figures import moved, plot_cost, plot_moves, plot_noise
 from postlab.course.week09.pictures import draw_halves
+from postlab.course.week09.soft_dpo import batches, both_sides, descend, train_soft_dpo
 
 __all__ = [
+    "batches",
+    "both_sides",
+    "descend",
     "draw_halves",
     "moved",
     "plot_cost",
     "plot_moves",
     "plot_noise",
+    "train_soft_dpo",
 ]
 
 _doors.publish(__name__)
