@@ -7,8 +7,7 @@ samples a prompt at temperature 1, of which two different ones make a pair), has
 `week09_cai.py` label those that its three rules are about, and trains two arms with three seeds by
 the build's own function: *without*, on the critic's labels, and *ours*, with the labels of our
 fourth rule ('Work a sum out before you give its answer.') on pairs that the critic leaves open.
-*wrong* arms are rules that do harm or nothing, with seed 0: what the check has to see. No setting
-was tuned. It writes data/results/week09/build.json; finished runs are kept under
+No setting was tuned. It writes data/results/week09/build.json; finished runs are kept under
 `runs/week09-build/`.
 """
 
@@ -32,6 +31,7 @@ from _common import (
     shipped,
     write_record,
 )
+from week09_feedback import critic_folder
 
 from postlab import constitution as cai
 from postlab.course.week09 import rule_build as build
@@ -40,22 +40,18 @@ from postlab.tinyworld.oracle import read
 TARGET = RESULTS / "week09" / "build.json"
 SEEDS = (0, 1, 2)
 CODE = (*base.CODE, "course.week09.soft_dpo")
-FAMILIES = {"arithmetic": 80, "lists": 30, "facts": 20}
+RULED = 80  # prompts that one of the three rules is about
+FAMILIES = {"arithmetic": 60, "lists": 20, "facts": 10}
 SETTINGS: dict[str, Any] = {
-    "prompts": {"ruled": 120, **FAMILIES}, "replies": 4, "steps": build.STEPS,
+    "prompts": {"ruled": RULED, **FAMILIES}, "replies": 4, "steps": build.STEPS,
     "heldout": build.PROMPTS,
 }  # fmt: skip
-WRONG = {
-    "long replies": lambda prompt, reply: len(reply) < 20,
-    "no refusals": lambda prompt, reply: "not" in reply or reply.startswith("####"),
-    "short replies": lambda prompt, reply: len(reply) > 25,
-}
 
 
 def drawn() -> dict[str, Any]:
     """The pairs, and the critic's labels of those that a rule is about."""
     model, tokenizer = base.start()
-    groups = [(base.TURNS, 120, "ruled")] + [((name,), n, name) for name, n in FAMILIES.items()]
+    groups = [(base.TURNS, RULED, "ruled")] + [((name,), n, name) for name, n in FAMILIES.items()]
     pairs: list[Any] = []
     for families, count, name in groups:
         prompts = base.training_prompts(families, count, f"build {name}")
@@ -95,8 +91,8 @@ def before() -> dict[str, Any]:
 def run(arm: str, seed: int, critic: list[str]) -> dict[str, Any]:
     begun, labels = time.perf_counter(), critic
     if arm != "without":
-        breaks = build.our_breaks if arm == "ours" else WRONG[arm]
-        labels = build.by_priority(critic, build.rule_labels(breaks, build.build_pairs()))
+        ours = build.rule_labels(build.our_breaks, build.build_pairs())
+        labels = build.by_priority(critic, ours)
     result = build.train_and_answer(labels, seed=seed)
     if seed or arm != "without":
         del result["answers"]  # only the comparison of the check needs them
@@ -111,7 +107,7 @@ def main() -> None:
     begin = adapter_hash("sft")
     settings = {"settings": SETTINGS, "start": begin, "base": functions_of(base.__file__)}
     key = arm_key(settings, *CODE, own=__file__)
-    folder = arms.folder / f"critic-{key}"
+    folder = critic_folder(arms, begin)
     pairs = [tuple(pair) for pair in arms.result("pairs", key, drawn)["pairs"]]
     critic = arms.result("critic", key, lambda: {"labels": labelled(pairs, folder)})["labels"]
     # The build's functions read the record: it holds the pairs before the runs are there.
@@ -122,8 +118,8 @@ def main() -> None:
     build.recorded.cache_clear()
     runs = [
         arms.result(f"{arm} {seed}", key, partial(run, arm, seed, critic))
-        for arm, seeds in {"without": SEEDS, "ours": SEEDS, **dict.fromkeys(WRONG, (0,))}.items()
-        for seed in seeds
+        for seed in SEEDS
+        for arm in ("without", "ours")
     ]
     took = minutes(one["seconds"] for one in runs)
     write_record(

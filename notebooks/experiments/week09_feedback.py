@@ -16,8 +16,8 @@ of the part *labels* of `week09_cai.py`, so its recorded arms can stand beside t
 No setting was tuned: DPO's are those of `week09_cai.py`, GRPO's those of `week11_objectives.py`
 with a KL penalty of 0.04. Hard and soft labels go through one loop of our own, since TRL's DPO
 takes one label smoothing for all rows. The oracle measures all runs on the same held-out prompts,
-greedily. Every finished run is kept under `runs/week09-feedback/`; the result is
-data/results/week09/feedback.json.
+greedily. Every finished run is kept under `runs/week09-feedback/`; the result,
+data/results/week09/feedback.json, is written after each group of arms.
 """
 
 from __future__ import annotations
@@ -78,18 +78,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "critic, PM and GRPO": {"who": "critic", "how": "pm"},
     "itself, hard": {"who": "itself", "how": "hard"},
     "itself, PM and GRPO": {"who": "itself", "how": "pm"},
+    "critic of 400": {"who": "critic of 400", "how": "hard"},
+    "hybrid 20": {"who": "itself", "how": "hard", "people": 20},
+    "people 20": {"who": "nobody", "how": "hard", "people": 20},
     "critic, soft": {"who": "critic", "how": "soft"},
     "itself, soft": {"who": "itself", "how": "soft"},
-    "critic, GRPO direct": {"who": "critic", "how": "direct"},
-    "itself, GRPO direct": {"who": "itself", "how": "direct"},
-    "hybrid 10": {"who": "itself", "how": "hard", "people": 10},
-    "hybrid 20": {"who": "itself", "how": "hard", "people": 20},
     "hybrid all": {"who": "itself", "how": "hard", "people": 999},
-    "people 20": {"who": "nobody", "how": "hard", "people": 20},
+    "critic, GRPO direct": {"who": "critic", "how": "direct"},
+    "hybrid 10": {"who": "itself", "how": "hard", "people": 10},
     "people all": {"who": "nobody", "how": "hard", "people": 999},
-    "critic of 400": {"who": "critic of 400", "how": "hard"},
+    "itself, GRPO direct": {"who": "itself", "how": "direct"},
 }
-FIRST = 4  # arms that are trained first, with all seeds
+GROUPS = (4, 7, 10, 14)  # arms up to here are trained with all seeds before the others
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -113,6 +113,12 @@ def chances_of(who: str, seed: int, folder: Path) -> Callable[..., list[float]]:
     else:
         model, tokenizer = base.critic(folder) if who == "critic" else base.start()
     return cai.verdict_chances(model, tokenizer)
+
+
+def critic_folder(arms: Arms, begin: str) -> Path:
+    """Where the critic of 3,200 critiques is kept, for this experiment and the build's."""
+    settings = {"critic": base.SETTINGS["critic"], "start": begin}
+    return arms.folder.parent / f"week09-critic-{arm_key(settings, own=base.__file__)}"
 
 
 def gathered(seed: int, folder: Path) -> dict[str, Any]:
@@ -293,15 +299,9 @@ def main() -> None:
         "kept": [METRICS, FAMILIES],
     }  # fmt: skip
     key = arm_key(settings, *CODE, own=__file__)
-    folder = arms.folder / f"critic-{key}"
+    folder = critic_folder(arms, begin)
     start = arms.result("before", key, lambda: measured(*frozen(shipped("sft"))))
     labelled = {s: arms.result(f"pairs {s}", key, partial(gathered, s, folder)) for s in SEEDS}
-    runs = []
-    for group in (list(ARMS)[:FIRST], list(ARMS)[FIRST:]):
-        runs += arms.run_all(
-            group, SEEDS, partial(run, labelled=labelled, folder=folder),
-            key=lambda arm: arm_key(settings | {"arm": ARMS[arm]}, *CODE, own=__file__),
-        )  # fmt: skip
     agreements = [
         {
             "seed": one["seed"],
@@ -315,11 +315,19 @@ def main() -> None:
         }
         for one in labelled.values()
     ]
-    took = minutes(one["seconds"] for one in (*labelled.values(), *runs))
-    record = {
-        "settings": SETTINGS, "arms": ARMS, "before": start, "labellers": agreements, "runs": runs,
-    }  # fmt: skip
-    write_record(__file__, TARGET, record, seeds=SEEDS, minutes=took, start=begin[:12])
+    runs = []
+    for first, last in zip((0, *GROUPS), GROUPS, strict=False):
+        group = list(ARMS)[first:last]
+        runs += arms.run_all(
+            group, SEEDS, partial(run, labelled=labelled, folder=folder),
+            key=lambda arm: arm_key(settings | {"arm": ARMS[arm]}, *CODE, own=__file__),
+        )  # fmt: skip
+        took = minutes(one["seconds"] for one in (*labelled.values(), *runs))
+        record = {
+            "settings": SETTINGS, "arms": {one["arm"]: ARMS[one["arm"]] for one in runs},
+            "before": start, "labellers": agreements, "runs": runs,
+        }  # fmt: skip
+        write_record(__file__, TARGET, record, seeds=SEEDS, minutes=took, start=begin[:12])
 
 
 if __name__ == "__main__":

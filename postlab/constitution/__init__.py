@@ -6,10 +6,12 @@
 - labellers: labels for pairs of replies, and rows for DPO
 - soft: labels as probabilities, and a reward from the same numbers
 - labels: how accurate such labels are, and what they cost
+- bill: what a labeller's tokens cost
 - rows: rows that teach the embedded model to criticise
 """
 
 from postlab import _doors
+from postlab.constitution.bill import token_cost
 from postlab.constitution.criticism import failed_examples, revised_rows
 from postlab.constitution.labellers import (
     Labeller,
@@ -62,6 +64,7 @@ __all__ = [
     "policy_speaker",
     "revised_rows",
     "soft_labels",
+    "token_cost",
     "verdict_chances",
 ]
 

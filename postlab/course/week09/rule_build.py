@@ -34,7 +34,7 @@ from postlab.tinyworld import oracle, tasks
 if TYPE_CHECKING:
     from postlab.constitution import Pair, Rule
 
-PROMPTS = 40  # held-out prompts per family
+PROMPTS = 30  # held-out prompts per family
 STEPS = 40
 SECONDS = 20.0  # of processor time for all verdicts
 WORKED = 0.5  # of the pairs of one worked and one guessed sum, how many a rule has to decide
@@ -113,13 +113,12 @@ def train_and_answer(labels: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
     import torch
 
     from postlab.evals import evaluate
-    from postlab.lab import Lab
-    from postlab.models import load_policy, trainable
-    from postlab.profile import get_profile
+    from postlab.models import load_policy, loadable_adapter, trainable
+    from postlab.runs import find_stage
 
     kept = [i for i, label in enumerate(labels) if label != "tie"]
     pairs, chances = build_pairs(), [float(labels[i] == "a") for i in kept]
-    start = Lab(get_profile("tiny"), 0).checkpoint("sft")
+    start = str(loadable_adapter(find_stage("tiny", 0, "sft")))
     with torch.random.fork_rng(devices=()), torch.enable_grad():
         base, tokenizer = load_policy(start, profile="tiny", bits=32)
         model = trainable(base)
