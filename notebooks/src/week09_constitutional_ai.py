@@ -4,7 +4,7 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs sixteen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
@@ -639,7 +639,7 @@ pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 #
 # Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. All prices are inputs. Replace them by yours:
 
-# %%
+# %% tags=["aside"]
 PRICES = {
     "a comparison by a person": 3.00,  # dollars; the roadmap says 1 to 5
     "a correct critique by a person": 3.00,  # our assumption: as much as a comparison
@@ -653,7 +653,7 @@ CHECKED = 50  # pairs that a person labels blind, so that you know an AI labelle
 # How many tokens does a label take? We listen to what two labellers send to their model for the pairs of section 4. The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
 
 
-# %%
+# %% tags=["aside"]
 def tokens_per_pair(make, answer, swap):
     """What a labeller sends to its model, in tokens per pair."""
     sent = []
@@ -669,28 +669,28 @@ def tokens_per_pair(make, answer, swap):
 alone = tokens_per_pair(lambda model: cai.chance_labeller(model, rules), 0.5, swap=False)
 at_once = tokens_per_pair(lambda model: cai.comparing_labeller(model, rules), "A", swap=True)
 usd = (PRICES["a million tokens read"], PRICES["a million tokens written"])
+kinds = {  # tokens read and written per pair
+    "each reply alone": (alone, 0),
+    "both at once, in both orders": (at_once, 2),
+    "the same, reasoning first": (at_once, 300),
+    "the same, with a constitution of 23,000 words": (at_once + 2 * 30_000, 2),
+}
 pd.DataFrame(
     {
-        "each reply alone": {"tokens read": alone, "written": 0},
-        "both at once, in both orders": {"tokens read": at_once, "written": 2},
-        "the same, reasoning first": {"tokens read": at_once, "written": 300},
-        "the same, with a constitution of 23,000 words": {"tokens read": 2 * 30_000, "written": 2},
+        name: {
+            "tokens read": read_, "written": written,
+            "dollars for 1,000 pairs": 1000 * cai.token_cost(read=read_, written=written, usd_per_million=usd),
+        }
+        for name, (read_, written) in kinds.items()
     }
-).T.assign(
-    **{
-        "dollars for 1,000 pairs": lambda t: [
-            1000 * cai.token_cost(read=row.iloc[0], written=row.iloc[1], usd_per_million=usd)
-            for _, row in t.iterrows()
-        ]
-    }
-).round(2)
+).T.round(2)  # fmt: skip
 
 # %% [markdown]
 # A flat cent per question hides a range of more than a hundred: with short rules, a label costs a small fraction of a cent, and with a constitution of 23,000 words (about the length of Anthropic's from 2026), more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
 # Still, for our labellers, tokens hardly matter. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, as means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but have no points for it:
 
-# %%
+# %% tags=["aside"]
 runs = recorded["runs"]
 feedback = json.loads((path.parent / "feedback.json").read_text(encoding="utf-8"))
 start_of = recorded["before"]["labels"]["metrics"]
@@ -726,8 +726,47 @@ for name, (of, costs) in LABELLERS.items():
 whole = pd.DataFrame(lines).set_index("labeller")
 whole.round(2)
 
-# %%
+# %% tags=["aside"]
 plot_bill(whole.dropna(subset="points").reset_index())
+
+# %% [markdown]
+# TODO_BILL
+#
+# How does that change with more pairs? The labels of people cost the same for every pair. A critic, or the check of an endpoint, is paid for once:
+
+
+# %% tags=["aside"]
+def total(n):
+    """Each labeller's whole bill for n pairs, rounded to dollars."""
+    return {
+        "people": sum(billed(n, people=n, check=False).values()),
+        "the trained critic": sum(billed(n, critiques=3200, tokens=(alone, 0), minutes=1).values()),
+        "the policy itself": sum(billed(n, tokens=(alone, 0)).values()),
+        "an endpoint": sum(billed(n, tokens=(at_once, 2)).values()),
+    }
+
+
+pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)}).round(0).astype(
+    int
+)
+
+# %% [markdown]
+# TODO_SCALE
+#
+# And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, also at those that turn out to be ties:
+
+# %% tags=["aside"]
+chain_bill = billed(
+    len(pairs), people=len(other_pairs), critiques=2400, tokens=(alone, 0), minutes=1
+)
+gained = 100 * changes.loc["safety", "difference"]
+print({line: f"${dollars:,.2f}" for line, dollars in chain_bill.items()})
+print(
+    f"${sum(chain_bill.values()):,.0f} in all, ${sum(chain_bill.values()) / gained:,.0f} per point of safety"
+)
+
+# %% [markdown]
+# TODO_CHAIN
 
 # %% [markdown]
 # <a id="build" name="build"></a>
@@ -739,7 +778,7 @@ plot_bill(whole.dropna(subset="points").reset_index())
 #
 # A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time, and doesn't know the right answer. It may only look at *how* the reply answers.
 #
-# The pairs are recorded replies of the SFT policy to prompts from all six families. The three rules come first in the order of priority: your rule decides only pairs that the critic's labels leave open. The check trains the SFT policy with DPO on all labels (40 steps, about half a minute) and compares it, on 240 held-out prompts, with a recorded run on the critic's labels alone. You pass if more sums are right and nothing else gets measurably worse.
+# The pairs are recorded replies of the SFT policy to prompts from all six families. The three rules come first in the order of priority: your rule decides only pairs that the critic's labels leave open. The check trains the SFT policy with DPO on all labels (40 steps, about half a minute) and compares it, on 180 held-out prompts, with a recorded run on the critic's labels alone. You pass if more sums are right and nothing else gets measurably worse.
 #
 # Start by looking at some pairs:
 
@@ -834,7 +873,7 @@ pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 #
 # The paper doesn't use DPO, which was published only in 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this: in *direct* RLAIF, the labeller itself scores every new reply.
 
-# %%
+# %% tags=["aside"]
 from postlab.course.week09 import draw_routes
 
 draw_routes()
@@ -937,7 +976,7 @@ counted.assign(share=counted["right"] / counted["pairs"]).round(2)
 #
 # Where does $p$ come from? Our critic gives a probability that a reply breaks a rule, for each reply and rule. `cai.soft_labels` treats the breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, where a draw counts half:
 
-# %%
+# %% tags=["aside"]
 soft = cai.soft_labels(cai.verdict_chances(critic, tokenizer), rules, pairs[:8])
 pd.DataFrame(
     {"prompt": p[-1]["content"], "a": a, "b": b, "p(a is better)": chance}
@@ -1007,7 +1046,7 @@ pd.DataFrame(table).set_index(["metric", "labels"]).round(1)
 #
 # What does a clamp do? It leaves the order of the pairs alone and limits how sure the policy can become. At $p = 0.6$ and $\beta = 0.5$, the loss above is lowest at a margin of $\log(0.6/0.4) = 0.41$, that is, at a difference of log-ratios of 0.8 nats:
 
-# %%
+# %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
 import math
 
