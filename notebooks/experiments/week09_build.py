@@ -31,7 +31,7 @@ from _common import (
     shipped,
     write_record,
 )
-from week09_feedback import critic_folder
+from week09_feedback import critic_folder, shared_critic
 
 from postlab import constitution as cai
 from postlab.course.week09 import rule_build as build
@@ -67,7 +67,7 @@ def drawn() -> dict[str, Any]:
 
 def labelled(pairs: list[Any], folder: Any) -> list[str]:
     """The critic's labels; ties where no rule is about the pair."""
-    chances = cai.verdict_chances(*base.critic(folder))
+    chances = cai.verdict_chances(*shared_critic(folder))
     about = [read(prompt[-1]["content"]).family in base.RULED for prompt, *_ in pairs]
     some = [pair for pair, ruled in zip(pairs, about, strict=True) if ruled]
     labeller = cai.chance_labeller(chances, cai.load_constitution())

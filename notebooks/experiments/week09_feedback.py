@@ -16,8 +16,8 @@ of the part *labels* of `week09_cai.py`, so its recorded arms can stand beside t
 No setting was tuned: DPO's are those of `week09_cai.py`, GRPO's those of `week11_objectives.py`
 with a KL penalty of 0.04. Hard and soft labels go through one loop of our own, since TRL's DPO
 takes one label smoothing for all rows. The oracle measures all runs on the same held-out prompts,
-greedily. Every finished run is kept under `runs/week09-feedback/`; the result,
-data/results/week09/feedback.json, is written after each group of arms.
+greedily. Every finished run is kept under `runs/week09-feedback/` (`--seed` trains one seed, so
+that several processes can share the work); the result is data/results/week09/feedback.json.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from torch.nn import functional as F
 from postlab import constitution as cai
 from postlab.course import listed
 from postlab.course.week09 import batches, both_sides, descend, train_soft_dpo
+from postlab.datasets import preference_rows
 from postlab.profile import get_profile
 from postlab.sampling import rollout_func
 from postlab.tinyworld.oracle import read
@@ -65,6 +66,7 @@ FAMILIES = (*base.RULED, "facts")
 METRICS = ("safety", "over_refusal", "helpfulness", "honesty", "facts")
 SETTINGS: dict[str, Any] = {
     "heldout": 100,  # prompts a family
+    "ranked": 400,  # held-out pairs for the preference model, of all families
     "dpo": {"steps": 30},  # the rest is in `postlab.course.week09.soft_dpo`
     "pm": {"steps": 60, "batch": 16, "lr": 5e-4},
     "grpo": {
@@ -89,7 +91,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "people all": {"who": "nobody", "how": "hard", "people": 999},
     "itself, GRPO direct": {"who": "itself", "how": "direct"},
 }
-GROUPS = (4, 7, 10, 14)  # arms up to here are trained with all seeds before the others
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -105,13 +106,21 @@ def small_critic(rows: int, seed: int) -> tuple[Any, Any]:
     return trained.model.eval(), tokenizer
 
 
+def shared_critic(folder: Path) -> tuple[Any, Any]:
+    """The critic of 3,200 critiques; another process may finish training it first."""
+    try:
+        return base.critic(folder)
+    except FileExistsError:
+        return base.critic(folder)
+
+
 @cache
 def chances_of(who: str, seed: int, folder: Path) -> Callable[..., list[float]]:
     """A labeller's chances by its name."""
     if who.startswith("critic of"):
         model, tokenizer = small_critic(int(who.split()[-1]), seed)
     else:
-        model, tokenizer = base.critic(folder) if who == "critic" else base.start()
+        model, tokenizer = shared_critic(folder) if who == "critic" else base.start()
     return cai.verdict_chances(model, tokenizer)
 
 
@@ -204,21 +213,23 @@ def preference_model(pairs: Sequence[cai.Pair], chances: Sequence[float], seed: 
     return model.requires_grad_(False)
 
 
-def ranked(model: Any, other: dict[str, Any]) -> dict[str, list[float]]:
-    """How often a preference model is right on another seed's pairs: of the oracle's, a family."""
-    pairs = [tuple(pair) for pair in other["pairs"]]
-    margins: list[float] = []
-    with torch.no_grad():
-        for i in range(0, len(pairs), 32):
-            first, second = both_sides(model.tokenizer, pairs[i : i + 32])
-            margins += (model(first) - model(second)).tolist()
+def ranked(model: Any) -> dict[str, list[int]]:
+    """How often a preference model is right on held-out pairs whose better side is known."""
+    rows = [
+        row for row in preference_rows("tinyworld", split="heldout", n=SETTINGS["ranked"], seed=1)
+        if row["family"] in base.RULED
+    ]  # fmt: skip
     hits: dict[str, list[bool]] = {"all": []}
-    for margin, label, family in zip(
-        margins, other["labellers"]["oracle"]["hard"], other["families"], strict=True
-    ):
-        if label != "tie":
-            for name in ("all", family):
-                hits.setdefault(name, []).append((margin > 0) == (label == "a"))
+    with torch.no_grad():
+        for i in range(0, len(rows), 32):
+            some = rows[i : i + 32]
+            pairs = [
+                (r["prompt"], r["chosen"][0]["content"], r["rejected"][0]["content"]) for r in some
+            ]
+            first, second = both_sides(model.tokenizer, pairs)
+            for row, margin in zip(some, (model(first) - model(second)).tolist(), strict=True):
+                for name in ("all", row["family"]):
+                    hits.setdefault(name, []).append(margin > 0)
     return {name: [sum(right), len(right)] for name, right in hits.items()}
 
 
@@ -250,12 +261,9 @@ def measured(model: Any, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def run(
-    arm: str, seed: int, *, labelled: dict[int, dict[str, Any]], folder: Path
-) -> dict[str, Any]:
+def run(arm: str, seed: int, *, own: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train one arm with one seed, and measure it."""
     begun, how = time.perf_counter(), ARMS[arm]
-    own = labelled[seed]
     labels, bought = chances_for_a(arm, own)
     kept = [i for i, p in enumerate(labels) if p is not None]
     pairs, chances = [tuple(own["pairs"][i]) for i in kept], [labels[i] for i in kept]
@@ -263,8 +271,7 @@ def run(
     if how["how"] in ("pm", "direct"):
         if how["how"] == "pm":
             scorer = preference_model(pairs, chances, seed)
-            others = [s for s in labelled if s != seed]
-            result["pm right"] = {str(s): ranked(scorer, labelled[s]) for s in others}
+            result["pm right"] = ranked(scorer)
 
             def score(prompts: list, replies: list[str]) -> list[float]:
                 both = [(p, text, text) for p, text in zip(prompts, replies, strict=True)]
@@ -290,7 +297,10 @@ def run(
 
 
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    options = command_line(
+        __doc__, seed={"type": int, "help": "train this seed only, and write no record"}
+    )
+    arms = Arms(__file__, limit=options.runs)
     torch.set_num_threads(1)
     begin = adapter_hash("sft")
     settings = {
@@ -300,8 +310,15 @@ def main() -> None:
     }  # fmt: skip
     key = arm_key(settings, *CODE, own=__file__)
     folder = critic_folder(arms, begin)
-    start = arms.result("before", key, lambda: measured(*frozen(shipped("sft"))))
-    labelled = {s: arms.result(f"pairs {s}", key, partial(gathered, s, folder)) for s in SEEDS}
+    runs, labelled = [], {}
+    for seed in SEEDS if options.seed is None else (options.seed,):
+        labelled[seed] = arms.result(f"pairs {seed}", key, partial(gathered, seed, folder))
+        runs += arms.run_all(
+            ARMS, (seed,), partial(run, own=labelled[seed], folder=folder),
+            key=lambda arm: arm_key(settings | {"arm": ARMS[arm]}, *CODE, own=__file__),
+        )  # fmt: skip
+    if options.seed is not None:
+        return
     agreements = [
         {
             "seed": one["seed"],
@@ -315,19 +332,12 @@ def main() -> None:
         }
         for one in labelled.values()
     ]
-    runs = []
-    for first, last in zip((0, *GROUPS), GROUPS, strict=False):
-        group = list(ARMS)[first:last]
-        runs += arms.run_all(
-            group, SEEDS, partial(run, labelled=labelled, folder=folder),
-            key=lambda arm: arm_key(settings | {"arm": ARMS[arm]}, *CODE, own=__file__),
-        )  # fmt: skip
-        took = minutes(one["seconds"] for one in (*labelled.values(), *runs))
-        record = {
-            "settings": SETTINGS, "arms": {one["arm"]: ARMS[one["arm"]] for one in runs},
-            "before": start, "labellers": agreements, "runs": runs,
-        }  # fmt: skip
-        write_record(__file__, TARGET, record, seeds=SEEDS, minutes=took, start=begin[:12])
+    start = arms.result("before", key, lambda: measured(*frozen(shipped("sft"))))
+    took = minutes(one["seconds"] for one in (*labelled.values(), *runs))
+    record = {
+        "settings": SETTINGS, "arms": ARMS, "before": start, "labellers": agreements, "runs": runs,
+    }  # fmt: skip
+    write_record(__file__, TARGET, record, seeds=SEEDS, minutes=took, start=begin[:12])
 
 
 if __name__ == "__main__":
