@@ -11,17 +11,16 @@
 # - what a point of safety costs with four kinds of labellers, when everything is billed,
 # - how to write a rule of your own, have it applied, train on it, and measure what it did.
 #
-# **The core** takes about 90 minutes, of which some three are training on `tiny`. It contains one exercise, one build and one paper.
+# **The core** takes about 90 minutes, of which some three or four are training on `tiny`. It contains one exercise, one build and one paper.
 #
 # 1. [A constitution is a file](#file) · 2. [Who criticises?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeller?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
 #
 # **The deeper sections** take about another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
-# - [The RL half of RLAIF](#deeper-rl) · 20 minutes
-# - [Soft labels, and critiques that think](#deeper-soft) · 20 minutes
+# - [Soft labels, and the RL half of RLAIF](#deeper-rl) · 35 minutes
 # - [What if the labels are wrong?](#deeper-noise) · 30 minutes, one exercise
 # - [A missing rule, and two rules in conflict](#deeper-rules) · 20 minutes
-# - [People for the critical family](#deeper-hybrid) · 20 minutes
+# - [Where human labels are worth their price](#deeper-hybrid) · 10 minutes
 # - [Two passes that agree](#deeper-hunt) · 10 minutes, a bug hunt
 # - [Public preference data about harm](#deeper-real) · 15 minutes
 # - [From rules to specifications, reasoning and filters](#deeper-specs) · 10 minutes
@@ -692,7 +691,6 @@ pd.DataFrame(
 
 # %% tags=["aside"]
 runs = recorded["runs"]
-feedback = json.loads((path.parent / "feedback.json").read_text(encoding="utf-8"))
 start_of = recorded["before"]["labels"]["metrics"]
 n_pairs = round(np.mean([one["pairs"] for one in recorded["labellers"]]))
 HOUR = PRICES["an hour of two CPU cores"]
@@ -711,7 +709,6 @@ def billed(n, *, people=0, critiques=0, tokens=(0, 0), minutes=0.0, check=True):
 LABELLERS = {  # name: (runs, its bill)
     "people": ([r for r in runs if r["arm"] == "oracle"], billed(n_pairs, people=n_pairs, check=False)),
     "the trained critic": ([r for r in runs if r["arm"] == "noise 0%"], billed(n_pairs, critiques=3200, tokens=(alone, 0), minutes=1)),
-    "a critic of 400": ([r for r in feedback["runs"] if r["arm"] == "critic of 400"], billed(n_pairs, critiques=400, tokens=(alone, 0), minutes=1)),
     "the policy itself": ([r for r in runs if r["arm"] == "itself"], billed(n_pairs, tokens=(alone, 0))),
     "an endpoint": ([], billed(n_pairs, tokens=(at_once, 2))),
 }  # fmt: skip
@@ -774,26 +771,26 @@ print(
 #
 # ### Build 9.1 · about 30 minutes · medium
 #
-# None of the three rules is about sums, and the policy guesses more than half of them: it answers *#### 122* without working anything out. Write a fourth rule against that.
+# None of the three rules is about sums, and the SFT policy guesses more than half of them: it answers *#### 122* without working anything out. Write a fourth rule against that.
 #
 # A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time, and doesn't know the right answer. It may only look at *how* the reply answers.
 #
-# The pairs are recorded replies of the SFT policy to prompts from all six families. The three rules come first in the order of priority: your rule decides only pairs that the critic's labels leave open. The check trains the SFT policy with DPO on all labels (40 steps, about half a minute) and compares it, on 180 held-out prompts, with a recorded run on the critic's labels alone. You pass if more sums are right and nothing else gets measurably worse.
+# It labels all pairs of section 4, those about sums, lists and facts included, for which we used the oracle there. The three rules come first in the order of priority: your rule decides only pairs that the critic's labels leave open. The check trains the SFT policy twice with DPO (40 steps each), on the critic's labels alone and on all labels, and compares the two on 210 held-out prompts. That takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
 #
 # Start by looking at some pairs:
 
 # %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-from postlab.course.week09 import build_pairs, check_rule
+from postlab.course.week09 import check_rule
 
-build_rows = build_pairs()
-sums = [pair for pair in build_rows if read(pair[0][-1]["content"]).family == "arithmetic"]
+all_pairs = pairs + other_pairs
+critics = labels + ["tie"] * len(other_pairs)
+sums = [pair for pair in other_pairs if read(pair[0][-1]["content"]).family == "arithmetic"]
 pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:6]])
 
 # %% [markdown]
 # <details><summary>Hint 1: what varies?</summary>
 #
-# Read the six pairs above. In most of them, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
+# Read the pairs above. In many of them, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
 #
 # </details>
 # <details><summary>Hint 2: what must the rule not decide?</summary>
@@ -808,7 +805,6 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # </details>
 
 # %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
 rule = cai.Rule("work", "...")  # write the text
 
 
@@ -816,23 +812,23 @@ def breaks(prompt, reply):
     raise NotImplementedError
 
 
-mine = check_rule(rule, breaks)
+mine = check_rule(rule, breaks, pairs=all_pairs, labels=critics)
 
 # %% [markdown]
-# Which pairs does it decide? *for the right reply* and *for the wrong reply* count the decisions on pairs of which the oracle prefers one side:
+# Which pairs does the rule decide? *for the right reply* and *for the wrong reply* count the decisions on pairs of which the oracle prefers one side:
 
 # %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
 pd.DataFrame(mine.decides).T
 
 # %% [markdown]
-# And what did it do? The table shows the share of right answers on the held-out prompts: *before* training, *without* a fourth rule, and with *ours* (means of three seeds), and with *yours* (seed 0) once it can be trained on:
+# And what did it do? The table shows the share of right answers on the held-out prompts, for each metric. (Until your rule can be trained on, it shows ours.)
 
 # %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 
 # %% [markdown]
+# TODO_BUILD
+#
 # <details><summary>Our rule</summary>
 #
 # ```python
@@ -845,9 +841,7 @@ pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 #
 # </details>
 #
-# TODO_BUILD
-#
-# With a real model, the text does the work: `cai.comparing_labeller(speak, cai.Constitution((*rules.rules, rule), rules.check, rules.revise))` asks your profile's model or an endpoint to apply it. Then you measure kappa on fifty pairs first, as in section 6.
+# With a real model, the text does the work: `cai.comparing_labeller(speak, cai.Constitution((*rules.rules, rule), rules.check, rules.revise))` asks your profile's model or an endpoint to apply it. Before you train on its labels, measure kappa on fifty pairs, as in section 6.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -857,7 +851,7 @@ pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 #
 # - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The human half is on nobody's bill in the abstract.
 # - *Who is the critic?* The policy itself, a model of up to 52B parameters. Figure 4 shows how well models of different sizes recognise harm. Ours couldn't, at 1.4M.
-# - *RL, not DPO*, and soft labels instead of hard ones. [RL](#deeper-rl) and [soft labels](#deeper-soft) are two of the deeper sections.
+# - *RL, not DPO*, and soft labels instead of hard ones. [A deeper section](#deeper-rl) does both.
 # - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies. The score liked them.
 #
 # In `runs/tiny/seed-<n>/cai/` you now have a policy that was trained with three written rules, a critic whose errors you measured, and human labels where no rule applies. You know how much safer it became, and what each point cost. Above all,
@@ -869,7 +863,7 @@ pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 
 # %% [markdown]
 # <a id="deeper-rl" name="deeper-rl"></a>
-# ## Deeper: the RL half of RLAIF
+# ## Deeper: soft labels, and the RL half of RLAIF
 #
 # The paper doesn't use DPO, which was published only in 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this: in *direct* RLAIF, the labeller itself scores every new reply.
 
@@ -879,166 +873,180 @@ from postlab.course.week09 import draw_routes
 draw_routes()
 
 # %% [markdown]
-# What's the difference? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *now*, so it also sees the mistakes that it has only just begun to make. On the other hand, it optimises a score, and what the score gets wrong will be found.
+# What's the difference? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *now*, so it also sees the mistakes that it has only just begun to make. On the other hand, it optimises a score, and whatever the score gets wrong, it will find.
 #
-# **Predict first.** The labels are the same for all. Which of the three ends with the safest policy? And which one refuses the most harmless requests?
+# ### Soft labels
 #
-# In the recorded runs (`notebooks/experiments/week09_feedback.py`), all three get the same prompts and the same labeller. The preference model is the SFT policy with a linear head. It learns the labeller's probabilities for some 190 pairs. GRPO then takes 24 steps with 32 new replies each, at a KL penalty of 0.04. We took GRPO's settings from week 11 and tuned nothing, neither for RL nor for DPO. Here is what became of the critic's labels, and of the policy's own:
-
-# %% tags=["aside"]
-began = feedback["before"]["metrics"]
-
-
-def arms(*names):
-    """The runs of some arms, in this order."""
-    return [run for name in names for run in feedback["runs"] if run["arm"] == name]
-
-
-routes = arms(
-    *(
-        f"{who}, {how}"
-        for who in ("critic", "itself")
-        for how in ("hard", "PM and GRPO", "GRPO direct")
-    )
-)
-named = [run | {"arm": run["arm"].replace("hard", "DPO")} for run in routes]
-plot_moves(moved(named, began), "Safety, with the critic: {critic, DPO} points by DPO, {critic, PM and GRPO} by RL on a preference model, {critic, GRPO direct} by direct RL")  # fmt: skip
-
-# %% [markdown]
-# For a claim about the methods, the seeds count, not the prompts. So we compare RL with DPO seed by seed. The interval uses the scatter of all six arms; $p$ is corrected for the number of comparisons in this table:
-
-# %% tags=["aside"]
-from postlab.stats import blocked_differences, holm
-
-pairs_of_arms = [
-    (f"{who}, {how}", f"{who}, hard")
-    for who in ("critic", "itself")
-    for how in ("PM and GRPO", "GRPO direct")
-]
-table = []
-for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
-    scores = {}
-    for run in routes:
-        scores.setdefault(run["arm"], []).append(values(run["metrics"][metric]).mean())
-    for (arm, base), change in zip(
-        pairs_of_arms, blocked_differences(scores, pairs_of_arms), strict=True
-    ):
-        line = {
-            "metric": metric,
-            "RL": arm,
-            "over DPO": change.difference,
-            "low": change.low,
-            "high": change.high,
-        }
-        table.append(
-            line
-            | {
-                "per seed": [round(x - y) for x, y in zip(scores[arm], scores[base], strict=True)],
-                "p": change.p,
-            }
-        )
-corrected = holm([line["p"] for line in table])
-pd.DataFrame(line | {"p": p} for line, p in zip(table, corrected, strict=True)).round(2)
-
-# %% [markdown]
-# TODO_RL
-#
-# How good is the preference model? It ranks the pairs of the other two seeds. The table shows how often it agrees with the oracle where that prefers a side:
-
-# %% tags=["aside"]
-ranked = []
-for run in arms("critic, PM and GRPO", "itself, PM and GRPO"):
-    for families in run["pm right"].values():
-        for family, (right_ones, n) in families.items():
-            ranked.append(
-                {
-                    "labels": run["arm"].split(",")[0],
-                    "family": family,
-                    "right": right_ones,
-                    "pairs": n,
-                }
-            )
-counted = pd.DataFrame(ranked).groupby(["labels", "family"], sort=False).sum()
-counted.assign(share=counted["right"] / counted["pairs"]).round(2)
-
-# %% [markdown]
-# TODO_PM
-
-# %% [markdown]
-# <a id="deeper-soft" name="deeper-soft"></a>
-# ## Deeper: soft labels, and critiques that think
-#
-# A hard label forgets how sure the labeller was. The paper's preference model learns *soft* labels instead, the probabilities themselves. The authors report that this worked 'much better' than hard labels (section 4.3), and suspect that the reason is that the probabilities were fairly well calibrated. Suppose that the labeller gives reply $a$ the probability $p$ of being the better one. Then the loss of the pair is the mean of DPO's loss over labels drawn with that probability:
+# The preference model learns *soft* labels, the labeller's probabilities. A hard label forgets how sure the labeller was. The authors report that soft labels worked 'much better' than hard ones (section 4.3), and suspect that the reason is that the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
 #
 # $$\mathcal{L}(m) = p\,\ell(m) + (1-p)\,\ell(-m), \qquad \ell(m) = -\log\sigma(m)$$
 #
-# Its minimum is where $\sigma(m) = p$: the policy should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
+# Its minimum is where $\sigma(m) = p$: the model should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
 #
-# Where does $p$ come from? Our critic gives a probability that a reply breaks a rule, for each reply and rule. `cai.soft_labels` treats the breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, where a draw counts half:
+# Where does $p$ come from? Our critic gives a probability that a reply breaks a rule, for each reply and rule. `cai.soft_labels` treats the breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, where a draw counts half. We start again from the SFT policy, sample pairs from it, and label them both ways:
 
 # %% tags=["aside"]
-soft = cai.soft_labels(cai.verdict_chances(critic, tokenizer), rules, pairs[:8])
+import torch
+
+questions = requests(RULED, 240, f"rl {lab.seed}")
+samples = [
+    cai.policy_speaker(start, tokenizer, temperature=1.0, seed=200 + number)(questions)
+    for number in range(4)
+]
+luck, sft_pairs = random.Random(lab.seed), []
+for prompt, *replies in zip(questions, *samples, strict=True):
+    several = sorted(set(filter(None, replies)))
+    if len(several) > 1:
+        sft_pairs.append((prompt, *luck.sample(several, 2)))
+chances = cai.verdict_chances(critic, tokenizer)
+hard = cai.label_pairs(cai.chance_labeller(chances, rules), sft_pairs, swap=False)
+soft = cai.soft_labels(chances, rules, sft_pairs)
+print(len(sft_pairs), "pairs,", sum(label != "tie" for label in hard), "with a hard label")
 pd.DataFrame(
-    {"prompt": p[-1]["content"], "a": a, "b": b, "p(a is better)": chance}
-    for (p, a, b), chance in zip(pairs[:8], soft, strict=True)
+    {"prompt": p[-1]["content"], "a": a, "b": b, "hard": label, "p(a is better)": chance}
+    for (p, a, b), label, chance in zip(sft_pairs[:6], hard, soft, strict=False)
 ).round(3)
 
 # %% [markdown]
-# A soft label is only worth something if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We sort the recorded pairs by how sure the labeller was, and count how often the oracle agrees with the side it leans to (where the oracle prefers one):
+# A soft label is only worth something if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We sort the pairs by how sure the critic is, and ask the oracle whether the side that the critic leans to is right (where the oracle prefers one):
 
 # %% tags=["aside"]
-sure = []
-for one in feedback["labellers"]:
-    for who in ("critic", "itself"):
-        for p, truth_of in zip(one["soft"][who], one["truth"], strict=True):
-            if truth_of != "tie" and p != 0.5:
-                sure.append(
-                    {
-                        "labeller": who,
-                        "sure": max(p, 1 - p),
-                        "right": (p > 0.5) == (truth_of == "a"),
-                    }
-                )
-sure = pd.DataFrame(sure)
-sure["bin"] = pd.cut(sure["sure"], [0.5, 0.6, 0.75, 0.9, 1.0], include_lowest=True)
-sure.groupby(["labeller", "bin"], observed=True).agg(
-    pairs=("right", "size"), said=("sure", "mean"), right=("right", "mean")
-).round(2)
+sure = pd.DataFrame(
+    {
+        "sure": max(p, 1 - p),
+        "right": (p > 0.5) == (right(pair[0], pair[1]) > right(pair[0], pair[2])),
+    }
+    for pair, p in zip(sft_pairs, soft, strict=True)
+    if right(pair[0], pair[1]) != right(pair[0], pair[2])
+)
+sure["how sure"] = pd.cut(sure["sure"], [0.5, 0.6, 0.9, 0.99, 1.0], include_lowest=True)
+sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure", "mean"), right=("right", "mean")).round(2)  # fmt: skip
 
 # %% [markdown]
 # TODO_CAL
 #
-# And what do soft labels do to the policy? TRL's DPO takes one `label_smoothing` for all rows, so these runs use a bare loop of our own for both kinds of labels (`postlab/course/week09/soft_dpo.py`). Hard labels leave out the pairs on which the two sums differ by less than 0.2. Soft labels use every pair:
+# ### A preference model, and GRPO on its score
+#
+# The preference model is the SFT policy with a linear head on the hidden state at the end of the reply. In week 4 only the head was trained. Here the adapter is trained as well:
 
 # %% tags=["aside"]
-order = ("critic, hard", "critic, soft", "itself, hard", "itself, soft")
-kinds = [run for arm in order for run in feedback["runs"] if run["arm"] == arm]
-plot_moves(moved(kinds, feedback["before"]["metrics"]), "Safety: {critic, hard} points with hard labels of the critic, {critic, soft} with soft ones")  # fmt: skip
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-# %% tags=["aside"]
-from postlab.stats import blocked_differences
+from postlab.course.week09 import batches, both_sides, descend, train_soft_dpo
 
-table = []
-for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
-    scores = {
-        arm: [values(r["metrics"][metric]).mean() for r in kinds if r["arm"] == arm]
-        for arm in order
-    }
-    for who in ("critic", "itself"):
-        change = blocked_differences(scores, [(f"{who}, soft", f"{who}, hard")])[0]
-        table.append(
-            {
-                "metric": metric,
-                "labels": who,
-                "soft over hard": change.difference,
-                "low": change.low,
-                "high": change.high,
-            }
+
+def fresh():
+    """The SFT policy with a trainable adapter."""
+    return trainable(load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)[0])
+
+
+class PreferenceModel(nn.Module):
+    """A score for a reply: a linear head on the hidden state at the reply's end."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = fresh().eval()
+        self.head = nn.Linear(self.trunk.config.hidden_size, 1)
+
+    def forward(self, batch):  # (B,)
+        out = self.trunk(
+            input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True
         )
-pd.DataFrame(table).set_index(["metric", "labels"]).round(1)
+        reply = out.hidden_states[-1][:, -batch.mask.shape[1] :]
+        return self.head(reply[torch.arange(len(reply)), batch.last[:, 0]])[:, 0]
+
+
+torch.manual_seed(lab.seed)
+preference, target = PreferenceModel(), torch.tensor(soft)
+order = batches(len(sft_pairs), steps=60, batch=16, seed=lab.seed)
+
+
+def pair_loss(step):
+    """Bradley-Terry's cross-entropy against the soft labels."""
+    a, b = both_sides(tokenizer, [sft_pairs[i] for i in order[step]])
+    return binary_cross_entropy_with_logits(preference(a) - preference(b), target[order[step]])
+
+
+pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
+print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
 
 # %% [markdown]
-# TODO_SOFT
+# Now GRPO, with TRL's trainer. The reward is the score of the new replies. 24 steps with 32 replies each take about half a minute. The settings are those of week 11 plus a KL penalty of 0.04. We tuned nothing:
+
+# %% tags=["aside"]
+from trl import GRPOConfig, GRPOTrainer
+
+from postlab.sampling import rollout_func
+
+
+def score(prompts, completions, **columns):
+    """The preference model's score of each new reply."""
+    replies = [(p, c[-1]["content"], "") for p, c in zip(prompts, completions, strict=True)]
+    with torch.no_grad():
+        return preference(both_sides(tokenizer, replies)[0]).tolist()
+
+
+how = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "beta": 0.04}
+how |= {"max_completion_length": 40, "per_device_train_batch_size": 32, "save_strategy": "no"}
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    rl = GRPOTrainer(
+        model=fresh(),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in questions]),
+        reward_funcs=[score],
+        rollout_func=rollout_func,
+        args=GRPOConfig(
+            output_dir=folder, seed=lab.seed, **(how | {"lr_scheduler_type": "constant"})
+        ),
+    )
+    rl.train()
+steps = pd.DataFrame([entry for entry in rl.state.log_history if "reward" in entry])
+steps[["reward", "kl", "frac_reward_zero_std"]].iloc[[0, 5, 11, 17, 23]].round(2)
+
+# %% [markdown]
+# **Predict first.** DPO gets the same labels, hard or soft. Which of the three policies will be the safest, and which one will refuse the most harmless requests?
+
+# %% tags=["aside"]
+from postlab.tinyworld.tasks import heldout_suite
+
+suite = [row for row in heldout_suite(n=100, seed=0) if row["family"] in (*RULED, "facts")]
+answers = {"SFT": evals.evaluate(start, tokenizer, suite)}
+for name, labels_used in (
+    ("DPO, hard labels", [None if x == "tie" else float(x == "a") for x in hard]),
+    ("DPO, soft labels", soft),
+):
+    kept_at = [i for i, p in enumerate(labels_used) if p is not None]
+    model = fresh()
+    train_soft_dpo(
+        model,
+        tokenizer,
+        [sft_pairs[i] for i in kept_at],
+        [labels_used[i] for i in kept_at],
+        seed=lab.seed,
+    )
+    answers[name] = evals.evaluate(model.eval(), tokenizer, suite)
+answers["preference model, GRPO"] = evals.evaluate(rl.model.eval(), tokenizer, suite)
+lines = []
+for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
+    base = values(answers["SFT"][metric].dropna())
+    line = {"metric": metric, "SFT": f"{base.mean():.0f}%"}
+    for name in list(answers)[1:]:
+        new = values(answers[name][metric].dropna())
+        change = paired_difference(base, new)
+        line[name] = (
+            f"{new.mean():.0f}% ({change.difference:+.0f}: {change.low:+.0f} to {change.high:+.0f})"
+        )
+    lines.append(line)
+pd.DataFrame(lines).set_index("metric")
+
+# %% [markdown]
+# TODO_RL
+#
+# Each cell shows the share, and in brackets the change over SFT in points with its 95% interval over prompts. It's *one seed*, so it shows that the parts work and in which direction they move, not which method is better. `python notebooks/experiments/week09_feedback.py` repeats it with three seeds, with direct RLAIF and with the policy's own labels (we haven't recorded it yet).
+
+# %% [markdown]
+# ### Critiques that think
 #
 # **Labels after reasoning.** A labeller can also write down its reasoning before it answers. The paper tries this in the second half: instead of the pretrained model, a chat model labels, and is told to think step by step. The difficulty is that the reasoning usually says which reply is better, so that the probabilities of the two options end up close to 0 or 1, and are no longer calibrated. The authors clamped them: limits of 20% and 80% helped slightly, and 40% and 60% helped more. Without any clamp, the policy learned more extreme replies. In the end, the policy with reasoning labels was slightly more harmless and slightly less helpful than the one without (sections 4.1 and 4.3). Lee et al. found that reasoning improved the agreement with people's labels on their tasks, while detailed preambles and examples helped only on some.
 #
@@ -1232,43 +1240,9 @@ pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 
 # %% [markdown]
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
-# ## Deeper: people for the critical family
+# ## Deeper: where human labels are worth their price
 #
-# If AI labels are cheap and errors are costly only in some places, you can let the AI label most pairs and let people label the critical ones. In our world, the critical family is the unsafe requests, and it's also the one on which the policy is worst as its own labeller (section 6). So we take the policy's own labels and replace 10, 20 or all of those on unsafe pairs by the oracle's, in place of people's. For comparison: the policy's labels alone, and the same human labels alone.
-#
-# Ten of some 190 labels are replaced. How much of the gap in safety between the policy's labels and the oracle's does that close?
-
-# %% tags=["aside"]
-mixes = ("itself, hard", "hybrid 10", "hybrid 20", "hybrid all", "people 20", "people all")
-of_mixes = [run for name in mixes for run in feedback["runs"] if run["arm"] == name]
-frame = moved(of_mixes, feedback["before"]["metrics"])
-plot_moves(frame, "Safety: {itself, hard} points from the policy's own labels, {hybrid 20} with 20 human ones, {people 20} from those 20 alone")  # fmt: skip
-
-# %% [markdown]
-# What did that cost? At the prices of section 7, a human label is $3, and the labeller's tokens are a few cents:
-
-# %% tags=["aside"]
-rows = []
-for name in mixes:
-    of = [run for run in of_mixes if run["arm"] == name]
-    votes = np.mean([run["votes"] for run in of])
-    row = {
-        "labels": name,
-        "human labels": votes,
-        "dollars": 3 * votes,
-        "pairs with a side": np.mean([run["rows"] for run in of]),
-    }
-    for metric in ("safety", "over_refusal", "helpfulness", "facts"):
-        row[metric] = [round(values(run["metrics"][metric]).mean()) for run in of]
-    rows.append(row)
-pd.DataFrame(rows).set_index("labels").round(1)
-
-# %% [markdown]
-# TODO_HYBRID
-#
-# ### Where else to spend human labels
-#
-# Where should human labels go if you *don't* know the critical family? The earlier record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs:
+# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -1303,7 +1277,9 @@ for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
 plot_cost(pd.DataFrame(rows))
 
 # %% [markdown]
-# TODO_BUDGET
+# The axis shows the price of the labels alone. Section 7 has the whole bill.
+#
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. If you had to use its labels, human labels for just this family would be the first thing to buy. `notebooks/experiments/week09_feedback.py` has arms for that (10, 20 or all unsafe pairs labelled by the oracle, the rest by the policy), but we haven't recorded them yet, so we don't know how much they bring.
 
 # %% [markdown]
 # <a id="deeper-hunt" name="deeper-hunt"></a>
@@ -1430,9 +1406,9 @@ pd.DataFrame(
 # The last choice was made on training prompts with three other seeds: refusals of how-to's, sampled at temperature 1, fell from 2.9% to 1.8%. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported for the chain is
 # optimistic, and its intervals don't account for that selection.
 #
-# The experiments on [RL](#deeper-rl), [soft labels](#deeper-soft), [hybrid labels](#deeper-hybrid) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate and steps come from the table above, GRPO's from week 11. With tuning, RL in particular might do better.
+# The [RL section](#deeper-rl) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
 #
-# We haven't trained the whole chain with the policy as its own critic, only DPO and RL on its labels.
+# We haven't trained the whole chain with the policy as its own critic, only DPO on its labels.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>

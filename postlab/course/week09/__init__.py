@@ -17,13 +17,12 @@ from postlab.course.week09.figures import (
     plot_noise,
 )
 from postlab.course.week09.pictures import draw_halves, draw_routes
-from postlab.course.week09.rule_build import build_pairs, check_rule
+from postlab.course.week09.rule_build import check_rule
 from postlab.course.week09.soft_dpo import batches, both_sides, descend, train_soft_dpo
 
 __all__ = [
     "batches",
     "both_sides",
-    "build_pairs",
     "check_rule",
     "descend",
     "draw_halves",

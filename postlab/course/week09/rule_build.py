@@ -2,22 +2,19 @@
 
 The embedded policy guesses more than half of its sums, and none of the three rules is about that.
 A learner adds a fourth rule: a text, and a function `breaks(prompt, reply)` that applies it. The
-pairs are recorded replies of the SFT policy to training prompts of all families
-(`data/results/week09/build.json`), with the trained critic's labels by the three rules. Those come
-first: the new rule decides only pairs that they leave open. `check_rule` trains on the labels with
-DPO and answers the same held-out prompts as a recorded run on the critic's labels alone.
+pairs and the critic's labels are those of the notebook. The critic's labels come first: the new
+rule decides only pairs that they leave open. `check_rule` trains the SFT stage twice with DPO, on
+the critic's labels alone and on all of them, and compares both on the same held-out prompts.
 
 It judges a rule by what it does, in this order: does it decide pairs about sums, and for the right
 side; are more sums right after training; did anything else get worse? How `breaks` is written plays
-no part. It never blocks: where a rule can't be trained on, it says why and goes on with the
-recorded runs of ours.
+no part. It never blocks: where a rule can't be trained on, it says why and trains on ours.
 
-Left out: other seeds than the recorded ones, and rules that see both replies at once.
+Left out: several seeds, and rules that see both replies at once.
 """
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from postlab.course.week09.soft_dpo import train_soft_dpo
-from postlab.profile import data_dir
 from postlab.stats import paired_difference, verdict
 from postlab.tinyworld import oracle, tasks
 
 if TYPE_CHECKING:
     from postlab.constitution import Pair, Rule
 
-PROMPTS = 30  # held-out prompts per family
+PROMPTS = {"arithmetic": 60}  # held-out prompts of a family
+OTHERS = 30  # and of every other one
 STEPS = 40
 SECONDS = 20.0  # of processor time for all verdicts
 WORKED = 0.5  # of the pairs of one worked and one guessed sum, how many a rule has to decide
@@ -62,20 +59,20 @@ class RuleCheck:
 
 
 @cache
-def recorded() -> dict[str, Any]:
-    """The recorded pairs, labels and runs (`data/results/week09/build.json`)."""
-    path = data_dir() / "results" / "week09" / "build.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def build_pairs() -> list[Pair]:
-    """The pairs: what was asked, as messages, and two replies of the SFT policy."""
-    return [([{"role": "user", "content": asked}], a, b) for asked, a, b in recorded()["pairs"]]
+def _heldout() -> tuple[dict, ...]:
+    rows = tasks.heldout_suite(n=max(PROMPTS.values()), seed=9)
+    left = {name: PROMPTS.get(name, OTHERS) for name in oracle.METRIC}
+    kept = []
+    for row in rows:
+        if left.get(row["family"], 0):
+            left[row["family"]] -= 1
+            kept.append(row)
+    return tuple(kept)
 
 
 def heldout() -> list[dict]:
-    """The held-out prompts: PROMPTS of each of six families."""
-    return [row for row in tasks.heldout_suite(n=PROMPTS, seed=9) if row["family"] in oracle.METRIC]
+    """The held-out prompts that a rule is measured on: 60 sums, and 30 of each other family."""
+    return list(_heldout())
 
 
 def our_breaks(prompt: str, reply: str) -> bool:
@@ -104,9 +101,13 @@ def by_priority(first: Sequence[str], then: Sequence[str]) -> list[str]:
     return [y if x == "tie" else x for x, y in zip(first, then, strict=True)]
 
 
-def train_and_answer(labels: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
-    """DPO from the SFT stage on the labels, and the held-out prompts answered greedily.
+def train_and_answer(
+    pairs: Sequence[Pair], labels: Sequence[str] | None, *, seed: int = 0
+) -> dict[str, Any]:
+    """DPO from the SFT stage on labelled pairs, and the held-out prompts answered greedily.
 
+    Args:
+        labels: "a", "b" or "tie" a pair; None to answer without training.
     Returns:
         `answers`, one text per held-out prompt, and `scores`: {metric: a string of 0 and 1}.
     """
@@ -116,13 +117,15 @@ def train_and_answer(labels: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
     from postlab.models import load_policy, loadable_adapter, trainable
     from postlab.runs import find_stage
 
-    kept = [i for i, label in enumerate(labels) if label != "tie"]
-    pairs, chances = build_pairs(), [float(labels[i] == "a") for i in kept]
     start = str(loadable_adapter(find_stage("tiny", 0, "sft")))
     with torch.random.fork_rng(devices=()), torch.enable_grad():
-        base, tokenizer = load_policy(start, profile="tiny", bits=32)
-        model = trainable(base)
-        train_soft_dpo(model, tokenizer, [pairs[i] for i in kept], chances, seed=seed, steps=STEPS)
+        model, tokenizer = load_policy(start, profile="tiny", bits=32)
+        if labels is not None:
+            kept = [i for i, label in enumerate(labels) if label != "tie"]
+            chances = [float(labels[i] == "a") for i in kept]
+            model = trainable(model)
+            some = [pairs[i] for i in kept]
+            train_soft_dpo(model, tokenizer, some, chances, seed=seed, steps=STEPS)
         frame = evaluate(model.eval(), tokenizer, heldout(), seed=0)
     scores = {
         metric: "".join(str(int(value)) for value in frame[metric].dropna())
@@ -134,33 +137,48 @@ def train_and_answer(labels: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
 # --- the check ------------------------------------------------------------------------------------
 
 
-def check_rule(rule: Rule, breaks: Breaks) -> RuleCheck:
+def check_rule(
+    rule: Rule, breaks: Breaks, *, pairs: Sequence[Pair], labels: Sequence[str]
+) -> RuleCheck:
     """Apply a learner's rule, train on what it says, and print what came out.
 
     Args:
         rule: its id and its text.
         breaks: (prompt, reply) -> whether the reply breaks the rule.
+        pairs: what was asked, as messages, and two replies.
+        labels: the critic's, "a", "b" or "tie" a pair; they come before the rule's.
     """
-    result = _checked(rule, breaks)
+    result = _checked(rule, breaks, pairs, labels)
     mark = {"right": "✓", "wrong": "✗", "not attempted": "·"}[result.status]
     print(textwrap.fill(f"{mark} rule: {result.message}", 100, subsequent_indent="  "))
     return result
 
 
-def _checked(rule: Rule, breaks: Breaks) -> RuleCheck:
-    pairs = build_pairs()
+def _checked(rule: Rule, breaks: Breaks, pairs: Sequence[Pair], critic: Sequence[str]) -> RuleCheck:
     labels, problem = _called(breaks, pairs)
-    if problem:
-        return _fallback(*problem)
-    decides = describe(labels, pairs)
-    if not rule.text.strip(" ."):
+    decides = describe(labels, pairs) if labels else {}
+    if not problem and not rule.text.strip(" ."):
         text = "the rule has no text. Whoever applies it, a person or a model, reads the text."
-        return _fallback("wrong", "no_text", text, decides)
-    fault = _fault(labels, pairs, decides)
+        problem = ("wrong", "no_text", text)
+    fault = _fault(labels, pairs, decides) if not problem else None
     if fault:
-        return _fallback("wrong", *fault, decides)
-    first = recorded()["critic"]
-    return compared(train_and_answer(by_priority(first, labels)), labels, breaks, decides)
+        problem = ("wrong", *fault)
+    before, without = train_and_answer(pairs, None), train_and_answer(pairs, critic)
+    scores = {
+        "before": _shares(before["scores"]),
+        "without a fourth rule": _shares(without["scores"]),
+    }
+    if problem:
+        ours = rule_labels(our_breaks, pairs)
+        run = train_and_answer(pairs, by_priority(critic, ours))
+        scores["with ours"] = _shares(run["scores"])
+        status, code, message = problem
+        text = f"{message} Going on with our rule."
+        return RuleCheck(status, code, text, decides or describe(ours, pairs), scores)
+    run = train_and_answer(pairs, by_priority(critic, labels))
+    scores["with yours"] = _shares(run["scores"])
+    status, code, text = compared(run, without, labels, pairs, breaks, decides)
+    return RuleCheck(status, code, text, decides, scores)
 
 
 def _called(breaks: Breaks, pairs: Sequence[Pair]) -> tuple[list[str], tuple[str, str, str] | None]:
@@ -243,31 +261,31 @@ def _fault(
 
 def compared(
     run: Mapping[str, Any],
+    without: Mapping[str, Any],
     labels: Sequence[str],
+    pairs: Sequence[Pair],
     breaks: Breaks,
     decides: Mapping[str, Mapping[str, int]],
-) -> RuleCheck:
-    """The learner's run beside the recorded one without the rule, on the same prompts and seed."""
-    without = next(r for r in recorded()["runs"] if (r["arm"], r["seed"]) == ("without", 0))
+) -> tuple[str, str, str]:
+    """The run with the rule beside the one without it: status, code and message."""
     changes = {
         metric: paired_difference(_values(without["scores"][metric]), _values(text))
         for metric, text in run["scores"].items()
     }
-    table = recorded_scores() | {"yours": _shares(run["scores"])}
     sums = changes["arithmetic"]
     rows = [
-        (row["prompt"], old, new)
+        (_text(row["prompt"]), old, new)
         for row, old, new in zip(heldout(), without["answers"], run["answers"], strict=True)
         if row["family"] == "arithmetic"
     ]
-    broken = [
-        sum(bool(breaks(_text(asked), (old, new)[k])) for asked, old, new in rows) for k in (0, 1)
-    ]
+    broken = [sum(bool(breaks(row[0], row[k])) for row in rows) for k in (1, 2)]
     text = (
         f"on held-out sums, replies that break it went from {broken[0]} to {broken[1]} of "
         f"{len(rows)}. Right sums: {_points(sums)}, {verdict(sums)}."
     )
-    if all((label == "tie") or good for label, good in _truths(labels)) and _knows(labels):
+    if all(label == "tie" or good for label, good in _truths(labels, pairs)) and _knows(
+        labels, pairs
+    ):
         text += " Your labeller knows the answers: it's a verifier (week 7), not a rule about form."
     signs = {name: -1 if name == "over_refusal" else 1 for name in changes}
     worse = {
@@ -275,12 +293,10 @@ def compared(
         for name, change in changes.items()
         if verdict(change) != "inconclusive" and signs[name] * change.difference < 0
     }
-    status, code = "right", "better"
     if verdict(sums) != "better":
-        status, code = "wrong", "no_gain"
         text += " Not yet: DPO on its labels didn't raise the share of right sums measurably."
-    elif worse:
-        status, code = "wrong", f"costs_{next(iter(worse))}"
+        return "wrong", "no_gain", text
+    if worse:
         listed = "; ".join(f"{name.replace('_', '-')} {_points(c)}" for name, c in worse.items())
         family = next((f for f, metric in NAMES.items() if metric in worse), "howto")
         count = decides.get("howto" if family == "over_refusal" else family, {}).get("decides", 0)
@@ -288,43 +304,25 @@ def compared(
             f" But something else got worse: {listed}. It decides {count} pairs of that family: "
             "should a rule about sums say anything there?"
         )
-    else:
-        text += " Nothing else got measurably worse."
-    return RuleCheck(status, code, text, {k: dict(v) for k, v in decides.items()}, table)
+        return "wrong", f"costs_{next(iter(worse))}", text
+    return "right", "better", text + " Nothing else got measurably worse."
 
 
-def recorded_scores() -> dict[str, dict[str, float]]:
-    """Per arm and metric, the mean over the recorded seeds."""
-    table: dict[str, dict[str, float]] = {"before": _shares(recorded()["before"]["scores"])}
-    for arm in ("without", "ours"):
-        shares = [_shares(run["scores"]) for run in recorded()["runs"] if run["arm"] == arm]
-        table[arm] = {name: float(np.mean([s[name] for s in shares])) for name in shares[0]}
-    return table
-
-
-def _fallback(
-    status: str, code: str, message: str, decides: Mapping[str, Any] | None = None
-) -> RuleCheck:
-    text = f"{message} Going on with the recorded runs of our rule."
-    table = decides or describe(rule_labels(our_breaks, build_pairs()), build_pairs())
-    return RuleCheck(status, code, text, {k: dict(v) for k, v in table.items()}, recorded_scores())
-
-
-def _truths(labels: Sequence[str]) -> list[tuple[str, bool]]:
+def _truths(labels: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[str, bool]]:
     """Each label of a pair about sums, and whether it is for a right reply against a wrong one."""
-    pairs = [
+    sums = [
         (label, _right(p, a), _right(p, b))
-        for label, (p, a, b) in zip(labels, build_pairs(), strict=True)
+        for label, (p, a, b) in zip(labels, pairs, strict=True)
         if _family(p) == "arithmetic"
     ]
-    return [(label, (a > b) if label == "a" else (b > a)) for label, a, b in pairs]
+    return [(label, (a > b) if label == "a" else (b > a)) for label, a, b in sums]
 
 
-def _knows(labels: Sequence[str]) -> bool:
+def _knows(labels: Sequence[str], pairs: Sequence[Pair]) -> bool:
     """Whether the rule decides pairs of two worked sums, which only their values tell apart."""
     return any(
         label != "tie" and worked(a) and worked(b)
-        for label, (prompt, a, b) in zip(labels, build_pairs(), strict=True)
+        for label, (prompt, a, b) in zip(labels, pairs, strict=True)
         if _family(prompt) == "arithmetic"
     )
 
