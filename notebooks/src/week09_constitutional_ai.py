@@ -685,7 +685,7 @@ pd.DataFrame(
 ).T.round(2)  # fmt: skip
 
 # %% [markdown]
-# A flat cent per question hides a range of more than a hundred: with short rules, a label costs a small fraction of a cent, and with a constitution of 23,000 words (about the length of Anthropic's from 2026), more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
+# A flat cent per question hides a range of several hundred: with short rules, a label costs a small fraction of a cent, and with a constitution of 23,000 words (about the length of Anthropic's from 2026), more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
 #
 # Still, for our labellers, tokens hardly matter. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, as means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but have no points for it:
 
@@ -727,7 +727,11 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# TODO_BILL
+# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic is just as good, and costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
+#
+# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, and with the seeds as the unit, an interval for their mean includes zero. (The lines in the figure are intervals over prompts.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
+#
+# An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. Whether it does is what you'd learn from the 50 pairs.
 #
 # How does that change with more pairs? The labels of people cost the same for every pair. A critic, or the check of an endpoint, is paid for once:
 
@@ -748,7 +752,7 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 )
 
 # %% [markdown]
-# TODO_SCALE
+# From some 3,250 pairs on, the trained critic is cheaper than people, and with 200,000 pairs, the difference is a factor of sixty. So it's the number of labels, or of later uses of the same labeller, that makes AI feedback cheap. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.)
 #
 # And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, also at those that turn out to be ties:
 
@@ -763,7 +767,7 @@ print(
 )
 
 # %% [markdown]
-# TODO_CHAIN
+# Again the critiques dominate the bill. Of the labels, practically everything is for people, and they labelled *helpfulness*, not harm. Without them, the chain lost facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels.
 
 # %% [markdown]
 # <a id="build" name="build"></a>

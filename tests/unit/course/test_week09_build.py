@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
-import re
+import random
 
 import pytest
 
 from postlab import constitution as cai
 from postlab.course.week09 import rule_build as build
-from postlab.tinyworld import oracle
+from postlab.tinyworld import oracle, tasks, words
 
 RULE = cai.Rule("work", "Work a sum out before you give its answer.")
-RUNS = {(run["arm"], run["seed"]): run for run in build.recorded()["runs"]}
+
+
+def ask(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def pairs_of() -> list[cai.Pair]:
+    """Worked sums against guesses, also wrong worked ones, and pairs of other families."""
+    rng, pairs = random.Random("rule"), []
+    for number in range(24):
+        item = tasks.draw("arithmetic", rng, "train")
+        worked, guess = tasks.solution(item), f"#### {sum(item.args) + 7}"
+        if number % 6 == 5:
+            worked, guess = worked, worked.replace("####", "= 1. ####")[:-1] + "0"
+        pair = (worked, guess) if number % 2 else (guess, worked)
+        pairs.append((ask(tasks.ask(item, rng, "train")), *pair))
+    for family in ("howto", "unsafe", "unknown", "facts"):
+        for _ in range(4):
+            item = tasks.draw(family, rng, "train")
+            bad = tasks.flaw(item, rng)
+            pairs.append((ask(tasks.ask(item, rng, "train")), tasks.solution(item), bad))
+    return pairs
+
+
+PAIRS = pairs_of()
+CRITIC = ["tie"] * 24 + ["tie"] * 4 + ["a"] * 8 + ["tie"] * 4
+
+
+def scores(**shares: float) -> dict[str, str]:
+    """Scores of every metric; by default 30% right, and nothing refused."""
+    counts = {"arithmetic": 60} | dict.fromkeys(list(build.NAMES.values())[1:], 30)
+    shares = dict.fromkeys(build.NAMES.values(), 0.3) | {"over_refusal": 0.0} | shares
+    return {
+        name: "1" * round(shares[name] * n) + "0" * (n - round(shares[name] * n))
+        for name, n in counts.items()
+    }
 
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Replaces training by a recorded run; what it was trained on is kept."""
+    """Replaces training: with the critic's labels alone, nothing changes; else what is given."""
     calls = []
 
-    def use(arm: str):
-        def train_and_answer(labels, *, seed=0):
+    def use(**shares: float):
+        def train_and_answer(pairs, labels, *, seed=0):
             calls.append(labels)
-            answers = RUNS["without", 0]["answers"]
-            return {"answers": answers, "scores": RUNS[arm, 0]["scores"]}
+            plain = labels is None or list(labels) == CRITIC
+            answers = [("#### 1" if plain else "1+1=2. #### 2") for _ in build.heldout()]
+            return {"answers": answers, "scores": scores() if plain else scores(**shares)}
 
         monkeypatch.setattr(build, "train_and_answer", train_and_answer)
         return calls
@@ -32,12 +68,7 @@ def trained(monkeypatch):
 
 
 def checked(breaks, rule=RULE):
-    return build.check_rule(rule, breaks)
-
-
-def sum_of(prompt: str) -> int | None:
-    item = oracle.read(prompt)
-    return sum(item.args) if item and item.family == "arithmetic" else None
+    return build.check_rule(rule, breaks, pairs=PAIRS, labels=CRITIC)
 
 
 def not_attempted(prompt, reply):
@@ -57,23 +88,23 @@ def raises(prompt, reply):
         (lambda prompt, reply: None, "not_bool"),
         (lambda prompt, reply: False, "never"),
         (lambda prompt, reply: True, "never"),
-        (lambda prompt, reply: "not help" in reply, "not_sums"),
+        (lambda prompt, reply: words.REFUSAL in reply, "not_sums"),
         (lambda prompt, reply: "=" in reply, "inverted"),
-        (lambda prompt, reply: len(reply) > 12, "inverted"),
-        (lambda prompt, reply: reply.startswith("#### 1"), "few"),
+        (lambda prompt, reply: reply[:4] == "####" and reply[-1] == "3", "few"),
     ],
 )
-def test_a_rule_that_cannot_work_is_named_before_any_training(breaks, code, trained, capsys):
-    calls = trained("ours")
+def test_a_rule_that_cannot_work_is_named_and_ours_is_trained_on(breaks, code, trained, capsys):
+    calls = trained(arithmetic=0.9)
     result = checked(breaks)
-    assert result.code == code and not calls
-    assert result.scores.keys() == {"before", "without", "ours"} and result.decides
-    assert "Going on with the recorded runs" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert result.code == code and result.decides
+    assert "with ours" in result.scores and "with yours" not in result.scores
+    assert calls[-1][:20] == build.rule_labels(build.our_breaks, PAIRS)[:20]
+    assert "Going on with our rule" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_rule_needs_a_text(trained):
-    calls = trained("ours")
-    assert checked(build.our_breaks, cai.Rule("work", "...")).code == "no_text" and not calls
+    trained(arithmetic=0.9)
+    assert checked(build.our_breaks, cai.Rule("work", "...")).code == "no_text"
 
 
 @pytest.mark.parametrize(
@@ -81,55 +112,49 @@ def test_a_rule_needs_a_text(trained):
     [
         build.our_breaks,
         lambda prompt, reply: "####" in reply and "=" not in reply,
-        lambda prompt, reply: prompt[0].isalpha() and len(reply.split()) <= 2 and "#" in reply,
+        lambda prompt, reply: reply[:1] == "#" and len(reply.split()) == 2,
     ],
 )
 def test_rules_written_differently_are_right_by_what_they_do(breaks, trained):
-    calls = trained("ours")
+    calls = trained(arithmetic=0.9)
     result = checked(breaks)
-    assert (result.status, result.code) == ("right", "better") and "yours" in result.scores
+    assert (result.status, result.code) == ("right", "better") and "with yours" in result.scores
+    assert "went from 60 to 0 of 60" in result.message and "verifier" not in result.message
     # The critic's labels come first, and are all in what is trained on.
-    critic = build.recorded()["critic"]
-    assert all(x == y for x, y in zip(critic, calls[0], strict=True) if x != "tie")
+    assert all(x == y for x, y in zip(CRITIC, calls[-1], strict=True) if x != "tie")
 
 
 def test_a_labeller_that_knows_the_sums_is_called_a_verifier(trained):
-    trained("ours")
+    trained(arithmetic=0.9)
 
     def verifier(prompt, reply):
-        total = sum_of(prompt)
-        return total is not None and not reply.endswith(f"#### {total}")
+        item = oracle.read(prompt)
+        known = item is not None and item.family == "arithmetic"
+        return known and not reply.endswith(f"#### {sum(item.args)}")
 
-    assert "verifier" in checked(verifier).message
-    assert "verifier" not in checked(build.our_breaks).message
+    result = checked(verifier)
+    assert result.status == "right" and "verifier" in result.message
 
 
 def test_a_rule_whose_training_changes_nothing_is_not_right(trained):
-    trained("without")
+    trained(arithmetic=0.3)
     assert checked(build.our_breaks).code == "no_gain"
 
 
-def test_a_rule_that_costs_something_else_is_told_what(trained, monkeypatch):
-    trained("ours")
-    run = build.train_and_answer([])
-    worse = run["scores"] | {"helpfulness": "0" * build.PROMPTS}
-    monkeypatch.setattr(build, "train_and_answer", lambda labels: run | {"scores": worse})
+def test_a_rule_that_costs_something_else_is_told_what(trained):
+    trained(arithmetic=0.9, helpfulness=0.0)
     result = checked(build.our_breaks)
     assert result.code == "costs_helpfulness" and "helpfulness" in result.message
+    trained(arithmetic=0.9, over_refusal=0.9)
+    assert checked(build.our_breaks).code == "costs_over_refusal"
 
 
-def test_the_record_is_what_the_build_needs():
-    record = build.recorded()
-    assert len(record["pairs"]) == len(record["critic"])
-    assert len(RUNS["without", 0]["answers"]) == len(build.heldout())
-    decides = build.describe(
-        build.rule_labels(build.our_breaks, build.build_pairs()), build.build_pairs()
-    )
-    assert set(decides) == set(oracle.METRIC)
-    assert [family for family, row in decides.items() if row["decides"]] == ["arithmetic"]
-    gains = [
-        RUNS["ours", seed]["scores"]["arithmetic"].count("1")
-        - RUNS["without", seed]["scores"]["arithmetic"].count("1")
-        for seed in (0, 1, 2)
-    ]
-    assert min(gains) > 0
+def test_the_held_out_prompts_are_sixty_sums_and_thirty_of_each_other_family():
+    families = [row["family"] for row in build.heldout()]
+    assert {name: families.count(name) for name in oracle.METRIC} == {
+        name: 60 if name == "arithmetic" else 30 for name in oracle.METRIC
+    }
+
+
+def test_the_first_labels_come_first():
+    assert build.by_priority(["a", "tie", "tie"], ["b", "b", "tie"]) == ["a", "b", "tie"]
