@@ -35,7 +35,8 @@ def both_sides(tokenizer: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     asked = [ids(render(tokenizer, list(prompt))) for prompt, *_ in pairs]
-    first, second = (pack(asked, [[*ids(pair[k]), end] for pair in pairs]) for k in (1, 2))
+    first = pack(asked, [[*ids(a), end] for _, a, _ in pairs])
+    second = pack(asked, [[*ids(b), end] for _, _, b in pairs])
     return first, second
 
 
@@ -54,7 +55,8 @@ def batches(n: int, *, steps: int, batch: int, seed: int) -> list[list[int]]:
     >>> [sorted(one) for one in batches(2, steps=2, batch=2, seed=0)]
     [[0, 1], [0, 1]]
     """
-    rng, queue, taken = random.Random(f"order {seed}"), [], []
+    rng, taken = random.Random(f"order {seed}"), []
+    queue: list[int] = []
     for _ in range(steps):
         while len(queue) < batch:
             queue += rng.sample(range(n), n)
