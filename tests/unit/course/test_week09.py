@@ -202,3 +202,35 @@ def test_the_record_is_of_this_constitution_and_has_every_arm(record):
     assert runs == dict.fromkeys(cai.ARMS, 3)
     ids = [rule.id for rule in rules_of.load_constitution().rules]
     assert {f"without {name}" for name in ids} <= set(runs)
+
+
+# The second experiment's labels --------------------------------------------------------------------
+
+feedback = module_at(ROOT / "notebooks" / "experiments" / "week09_feedback.py", "week09_feedback")
+FAMILY = ["unsafe"] * 30 + ["howto"] * 50
+OWN = {
+    "seed": 0,
+    "pairs": [[ask(str(i)), "x", "y"] for i in range(80)],
+    "families": FAMILY,
+    "labellers": {
+        "itself": {"hard": ["a"] * 70 + ["tie"] * 10, "soft": [0.7] * 80},
+        "oracle": {"hard": ["b"] * 80, "soft": [0.0] * 80},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("arm", "votes", "counts"),
+    [
+        ("itself, hard", 0, {1.0: 70, None: 10}),
+        ("itself, soft", 0, {0.7: 80}),
+        ("hybrid 20", 20, {0.0: 20, 1.0: 50, None: 10}),
+        ("hybrid all", 30, {0.0: 30, 1.0: 40, None: 10}),
+        ("people 20", 20, {0.0: 20, None: 60}),
+    ],
+)
+def test_people_label_the_critical_family_only(arm, votes, counts):
+    labels, bought = feedback.chances_for_a(arm, OWN)
+    assert (bought, Counter(labels)) == (votes, counts)
+    by_people = [family for family, p in zip(FAMILY, labels, strict=True) if p == 0.0]
+    assert set(by_people) <= {"unsafe"} and len(by_people) == votes
