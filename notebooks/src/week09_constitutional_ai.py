@@ -636,7 +636,7 @@ pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 # > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
 # > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
 #
-# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. All prices are inputs. Replace them by yours:
+# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. All prices are inputs. Replace them by yours. (The price of tokens is that of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. It had been five times as high until July.)
 
 # %% tags=["aside"]
 PRICES = {
@@ -869,7 +869,7 @@ pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 # <a id="deeper-rl" name="deeper-rl"></a>
 # ## Deeper: soft labels, and the RL half of RLAIF
 #
-# The paper doesn't use DPO, which was published only in 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this: in *direct* RLAIF, the labeller itself scores every new reply.
+# The paper doesn't use DPO, which was published only in 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this: in *direct* RLAIF, the labeller itself scores every new reply. They report that this did better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
 
 # %% tags=["aside"]
 from postlab.course.week09 import draw_routes

@@ -204,7 +204,7 @@ def test_the_record_is_of_this_constitution_and_has_every_arm(record):
     assert {f"without {name}" for name in ids} <= set(runs)
 
 
-# The second experiment's labels --------------------------------------------------------------------
+# The second experiment: whose labels an arm trains on ---
 
 feedback = module_at(ROOT / "notebooks" / "experiments" / "week09_feedback.py", "week09_feedback")
 FAMILY = ["unsafe"] * 30 + ["howto"] * 50
