@@ -831,7 +831,7 @@ pd.DataFrame(mine.decides).T
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 
 # %% [markdown]
-# TODO_BUILD
+# Why can a rule that never mentions the right answer raise the share of right answers? The policy is much more often right when it works a sum out than when it guesses, so replies that keep the rule are right more often than those that break it. Nobody had to know a single answer.
 #
 # <details><summary>Our rule</summary>
 #
@@ -927,7 +927,7 @@ sure["how sure"] = pd.cut(sure["sure"], [0.5, 0.6, 0.9, 0.99, 1.0], include_lowe
 sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure", "mean"), right=("right", "mean")).round(2)  # fmt: skip
 
 # %% [markdown]
-# TODO_CAL
+# Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If it's lower, the critic is too sure of itself, and the model that learns its soft labels will be, too. Few pairs fall into the middle rows, so read those with caution.
 #
 # ### A preference model, and GRPO on its score
 #
@@ -1045,7 +1045,7 @@ for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
 pd.DataFrame(lines).set_index("metric")
 
 # %% [markdown]
-# TODO_RL
+# Read safety and over-refusal together: a policy that refuses everything is perfectly safe. And read *facts*, which no rule is about: it shows what a method costs elsewhere.
 #
 # Each cell shows the share, and in brackets the change over SFT in points with its 95% interval over prompts. It's *one seed*, so it shows that the parts work and in which direction they move, not which method is better. `python notebooks/experiments/week09_feedback.py` repeats it with three seeds, with direct RLAIF and with the policy's own labels (we haven't recorded it yet).
 
