@@ -1281,7 +1281,7 @@ for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
 plot_cost(pd.DataFrame(rows))
 
 # %% [markdown]
-# The axis shows the price of the labels alone. Section 7 has the whole bill.
+# The axis shows the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
 #
 # **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. If you had to use its labels, human labels for just this family would be the first thing to buy. `notebooks/experiments/week09_feedback.py` has arms for that (10, 20 or all unsafe pairs labelled by the oracle, the rest by the policy), but we haven't recorded them yet, so we don't know how much they bring.
 

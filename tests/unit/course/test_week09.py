@@ -11,7 +11,7 @@ from modules import module_at
 
 from postlab import constitution as rules_of
 from postlab.course import numbers
-from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
+from postlab.course.week09 import moved, plot_bill, plot_cost, plot_moves, plot_noise
 from postlab.profile import data_dir
 from postlab.show import MANNER_COLOURS
 from postlab.tinyworld import tasks, words
@@ -66,6 +66,21 @@ def test_cost_is_drawn_on_a_logarithmic_scale_and_said():
     assert fig.axes[0].get_xscale() == "log"
     fig.canvas.draw()  # two dollar signs would open and close a formula
     assert title(fig) == r"AI: 80% for \$7 of labels; people: 60% for \$150"
+
+
+def test_a_bill_is_drawn_and_its_dearest_and_cheapest_points_are_said():
+    import pandas as pd
+
+    rows = [("people", 580.0, 36.0, 30.0, 42.0), ("a critic", 9750.0, 36.0, 30.0, 42.0)]
+    columns = ["labeller", "dollars", "points", "low", "high"]
+    fig = plot_bill(pd.DataFrame(rows, columns=columns))
+    fig.canvas.draw()
+    assert title(fig) == r"A point of safety costs \$16 from people, \$271 from a critic"
+
+
+def test_the_bands_over_noise_are_those_of_the_values():
+    frame = moved([{"arm": "0", "metrics": ALSO}], START)
+    assert (frame["value_low"] <= frame["value"]).all() and frame["value_high"].max() <= 100
 
 
 # The experiment's parts ---------------------------------------------------------------------------
