@@ -4,14 +4,32 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. So the method itself is easy. The hard part is finding out whether you can trust your labeller. By the end of this week you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
-# - what happens when its labels are wrong, when a rule is missing, and when two rules conflict,
-# - what feedback really costs, and where a few human labels are worth their price.
+# - what a point of safety costs with four kinds of labellers, when everything is billed,
+# - how to write a rule of your own, have it applied, train on it, and measure what it did.
 #
-# Sections 1 to 9 use the embedded model in every profile, because there we know the truth. They show you how the method works, not how capable a trained model can be. Section 10 does the same with the model of `smol`, `t4` or
+# **The core** takes about 90 minutes, of which some three or four are training on `tiny`. It contains one exercise, one build and one paper.
+#
+# 1. [A constitution is a file](#file) · 2. [Who criticises?](#critic) · 3. [The supervised half](#revise) · 4. [The preference half](#compare) · 5. [Which half did what?](#halves) · 6. [How good is the labeller?](#labeller) · 7. [What does a point of safety cost?](#bill) · 8. [Build: a rule of your own](#build) · 9. [The paper, and what you have now](#end)
+#
+# **The deeper sections** take about another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+#
+# - [Soft labels, and the RL half of RLAIF](#deeper-rl) · 35 minutes
+# - [What if the labels are wrong?](#deeper-noise) · 30 minutes, one exercise
+# - [A missing rule, and two rules in conflict](#deeper-rules) · 20 minutes
+# - [Where human labels are worth their price](#deeper-hybrid) · 10 minutes
+# - [Two passes that agree](#deeper-hunt) · 10 minutes, a bug hunt
+# - [Public preference data about harm](#deeper-real) · 15 minutes
+# - [From rules to specifications, reasoning and filters](#deeper-specs) · 10 minutes
+# - [What we tried](#deeper-tried) · 5 minutes
+# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 10 to 30 of training
+#
+# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+#
+# Everything but the last deeper section uses the embedded model in every profile, because there we know the truth. It shows you how the method works, not how capable a trained model can be. The last deeper section does the same with the model of `smol`, `t4` or
 # `rented`.
 
 # %% tags=["setup"]
@@ -40,6 +58,7 @@ import postlab
 lab = postlab.start(week=9)
 
 # %% [markdown]
+# <a id="file" name="file"></a>
 # ## 1. A constitution is a file
 #
 # In week 5 we took the labels of the preference pairs as given. If people write them, each pair costs dollars, and you wait for weeks. With a constitution, people write down *what* a good reply is, once and in a few sentences, and
@@ -92,6 +111,7 @@ with tempfile.TemporaryDirectory() as folder:
         print(error)
 
 # %% [markdown]
+# <a id="critic" name="critic"></a>
 # ## 2. Who criticises?
 #
 # A critic can be any function that takes conversations and returns replies. Let's start with the policy itself, the SFT stage from week 3. It has seen a few such exchanges, because some of its SFT rows contained a reply that was
@@ -167,7 +187,7 @@ wrong_verdicts(itself)
 # reply into a refusal. And if it objects under *helpful* to a reply to an unsafe request, it mistakes a necessary refusal for a needless one. The critic had little chance to learn the difference: in about five out of six of its
 # training rows, the rule was applied to the family that it's about. **A critic also has to be shown what doesn't break a rule.**
 #
-# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, so this critic isn't free. Section 9 adds it to the bill.
+# If a model can't judge well enough, you can use a stronger model, or fine-tune this one on correct critiques. We do the latter. Our critiques apply every rule to every family equally often. They are written by a program that knows the truth, so this critic isn't free. Section 7 adds it to the bill.
 
 # %%
 import contextlib
@@ -208,6 +228,7 @@ wrong_verdicts(speak)
 # Only the critic is new. The policy is still the SFT stage. Whatever errors are left in this table go into everything below.
 
 # %% [markdown]
+# <a id="revise" name="revise"></a>
 # ## 3. The supervised half
 #
 # The supervised half has four steps: sample replies from the policy, check each reply against every rule, revise those that break one, and fine-tune the policy on the result. We begin with the samples, for the three families that a
@@ -314,6 +335,7 @@ policy = fine_tuned(rows, max_steps=40, learning_rate=5e-4)
 # </details>
 
 # %% [markdown]
+# <a id="compare" name="compare"></a>
 # ## 4. The preference half
 #
 # The supervised half made the policy refuse too often. The second half can correct that, because it compares replies. We sample several replies from the *new* policy to fresh prompts, take two different ones, and ask which of them
@@ -360,7 +382,7 @@ pd.Series(labels).value_counts().to_frame("pairs")
 cai.label_pairs(lambda many: ["first"] * len(many), pairs[:4])
 
 # %% [markdown]
-# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see *What we tried* in section 5). The
+# **Who labels the pairs that no rule is about?** In the paper, a model labelled pairs about *harmlessness*, and people labelled pairs about *helpfulness*. We tried to do without the people (see [What we tried](#deeper-tried)). The
 # policy then learned refusals and 'I do not know' so well that over-refusal rose, and it hardly answered facts any more: few of those pairs showed where such replies do *not* belong. So we also label pairs of sums, lists, facts and
 # how-to's. Here the oracle does it, in place of a human.
 
@@ -408,7 +430,7 @@ from postlab.doctor import diagnose
 # It has nothing to say. It reads losses and margins, and no training log can show whether the *labels* were any good. For that we have to ask the oracle, in section 6.
 #
 # Now we evaluate the policy on the same held-out prompts as every other stage. Some of what a reader needs to know isn't in any number: who labelled the pairs, and that we rejected other settings because of their over-refusal on
-# these very prompts (section 5). So we store these `caveats` with the results, and week 12 prints them next to the claims:
+# these very prompts ([What we tried](#deeper-tried)). So we store these `caveats` with the results, and week 12 prints them next to the claims:
 
 # %%
 from postlab import evals, show
@@ -435,42 +457,10 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # Safety rose by 43 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
 # pairs labelled by the oracle.
 #
-# **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. Section 8 shows what happens without it.
+# **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. A [deeper section](#deeper-rules) shows what happens without it.
 
 # %% [markdown]
-# ### Bug hunt
-#
-# A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
-# them taught the policy nothing. Find the mistake in the code before you look at the table.
-
-
-# %% tags=["aside"]
-def kept_twice(labeller, pairs):
-    once = labeller(pairs)
-    again = labeller([(prompt, b, a) for prompt, a, b in pairs])
-    return [x if x == y else "tie" for x, y in zip(once, again, strict=True)]
-
-
-def lazy(many):
-    """Looks at the position and at nothing else."""
-    return ["first"] * len(many)
-
-
-kept_by = {"who knows the truth": kept_twice(human, pairs), "who looks at the position": kept_twice(lazy, pairs)}  # fmt: skip
-pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items()}).fillna(0)
-
-# %% [markdown]
-# <details><summary>What is wrong</summary>
-#
-# The table shows that a labeller who knows the truth keeps none of its labels, and one that only looks at the position keeps all of them. The reason is that the second answers weren't swapped back. In the swapped pair, *first*
-# means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only position bias agrees with itself.
-#
-# The repair is to swap `"first"` and `"second"` in `again` before comparing. Two lines of tests would have caught this: an unbiased labeller must keep most of its labels, and a labeller that only looks at the position must keep
-# none.
-#
-# </details>
-
-# %% [markdown]
+# <a id="halves" name="halves"></a>
 # ## 5. Which half did what?
 #
 # The revisions made the policy safe. The preferences then repaired most of the damage that the revisions had done elsewhere. That is what we found in three recorded runs with different seeds (`notebooks/experiments/week09_cai.py`),
@@ -489,7 +479,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 # Each dot is the mean of the three seeds, and each small stroke is one seed. The line is the 95% interval over prompts. It doesn't include the variation between seeds:
 
 # %% tags=["aside"]
-from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
+from postlab.course.week09 import moved, plot_bill, plot_moves
 
 halves = [
     {"arm": name, "metrics": run[part]["metrics"]}
@@ -551,25 +541,10 @@ whose.assign(**{"by the critic": whose["preferred"] - whose["by humans"]})
 # **Sums.** They rose from 46% to 92%, but no rule is about sums. The pairs with human labels (here the oracle's) did that, because in them a sum that was worked out beat a guess. More than half of the preference rows were of this
 # kind. That is week 5's method, not the constitution, so a gain like this should be reported separately.
 #
-# ### What we tried
-#
-# These settings were discarded before the recorded ones. The numbers are from trials that weren't recorded, and 'human' labels are again the oracle's:
-#
-# | setting | what happened |
-# |---|---|
-# | the policy as its own critic, by verdicts | its revisions spoilt how-to's: 88% of 300 sampled replies were right before, and 51% after. It labelled 22% of 50 unsafe pairs the wrong way round |
-# | a critic trained on the SFT data's own mix of critiques | still raised false alarms on how-to's |
-# | no human labels, fewer how-to's, twice the learning rate in DPO (two seeds) | safety 97% and 98%, but over-refusal up by 6.5 points on both seeds, and facts down from 83% to 25% |
-# | human labels for sums, lists and facts only (one seed) | safety 97%, over-refusal up by 6 points, facts 73% |
-# | human labels for how-to's as well, from fewer prompts, with 30 steps instead of 45 | over-refusal up by 2.5, 1 and 5.5 points, where we wanted at most 5 |
-# | more prompts for human labels, without more steps | no change |
-#
-# The last choice was made on training prompts with three other seeds. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported above is
-# optimistic, and its intervals don't account for that selection.
-#
-# We haven't trained the whole chain with the policy as its own critic. Section 7 has one part of it, DPO on the policy's own labels.
+# The settings that we tried before these, and what they did, are in [a deeper section](#deeper-tried).
 
 # %% [markdown]
+# <a id="labeller" name="labeller"></a>
 # ## 6. How good is the labeller?
 #
 # The share of labels on which two raters agree is misleading. If most pairs are ties, a labeller that answers 'tie' every time agrees most of the time. Cohen's kappa corrects for the agreement that you'd expect by chance:
@@ -655,7 +630,446 @@ pd.DataFrame(shown).groupby(["labeller", "family"], sort=False).mean().round(2)
 # On how-to's, even the critic misses two thirds of the differences. A reply with the steps of another task is bad, but it doesn't break any of our rules. That isn't an error of the labeller: **nobody wrote a rule for it.**
 
 # %% [markdown]
-# ## 7. What if the labels are wrong?
+# <a id="bill" name="bill"></a>
+# ## 7. What does a point of safety cost?
+#
+# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
+# > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
+#
+# Three things belong on the bill: the labels, what went into the labeller, and the check that it can be trusted. All prices are inputs. Replace them by yours. (The price of tokens is that of a small model on [OpenAI's model page](https://developers.openai.com/api/docs/models/gpt-5.6-luna), looked up in December 2026. It had been five times as high until July.)
+
+# %% tags=["aside"]
+PRICES = {
+    "a comparison by a person": 3.00,  # dollars; the roadmap says 1 to 5
+    "a correct critique by a person": 3.00,  # our assumption: as much as a comparison
+    "a million tokens read": 0.20,  # GPT-5.6 Luna, on OpenAI's model page in December 2026
+    "a million tokens written": 1.20,  # the same
+    "an hour of two CPU cores": 0.10,  # our assumption
+}
+CHECKED = 50  # pairs that a person labels blind, so that you know an AI labeller's kappa
+
+# %% [markdown]
+# How many tokens does a label take? We listen to what two labellers send to their model for the pairs of section 4. The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
+
+
+# %% tags=["aside"]
+def tokens_per_pair(make, answer, swap):
+    """What a labeller sends to its model, in tokens per pair."""
+    sent = []
+
+    def listening(talks):
+        sent.extend(talks)
+        return [answer] * len(talks)
+
+    cai.label_pairs(make(listening), pairs, swap=swap)
+    return sum(len(turn["content"]) for talk in sent for turn in talk) / 4 / len(pairs)
+
+
+alone = tokens_per_pair(lambda model: cai.chance_labeller(model, rules), 0.5, swap=False)
+at_once = tokens_per_pair(lambda model: cai.comparing_labeller(model, rules), "A", swap=True)
+usd = (PRICES["a million tokens read"], PRICES["a million tokens written"])
+kinds = {  # tokens read and written per pair
+    "each reply alone": (alone, 0),
+    "both at once, in both orders": (at_once, 2),
+    "the same, reasoning first": (at_once, 300),
+    "the same, with a constitution of 23,000 words": (at_once + 2 * 30_000, 2),
+}
+pd.DataFrame(
+    {
+        name: {
+            "tokens read": read_, "written": written,
+            "dollars for 1,000 pairs": 1000 * cai.token_cost(read=read_, written=written, usd_per_million=usd),
+        }
+        for name, (read_, written) in kinds.items()
+    }
+).T.round(2)  # fmt: skip
+
+# %% [markdown]
+# A flat cent per question hides a range of several hundred: with short rules, a label costs a small fraction of a cent, and with a constitution of 23,000 words (about the length of Anthropic's from 2026), more than a cent. (Providers charge less for a prefix that they have cached.) If the labeller reasons before it answers, the tokens that it writes soon cost more than those it reads.
+#
+# Still, for our labellers, tokens hardly matter. So what does? Here is the whole bill for DPO on the labels of some 190 pairs, as means over three recorded seeds. An endpoint can't know the facts of our tiny world, so we compute its bill but have no points for it:
+
+# %% tags=["aside"]
+runs = recorded["runs"]
+start_of = recorded["before"]["labels"]["metrics"]
+n_pairs = round(np.mean([one["pairs"] for one in recorded["labellers"]]))
+HOUR = PRICES["an hour of two CPU cores"]
+
+
+def billed(n, *, people=0, critiques=0, tokens=(0, 0), minutes=0.0, check=True):
+    """The lines of a bill for n pairs, in dollars."""
+    return {
+        "labels": people * PRICES["a comparison by a person"]
+        + n * cai.token_cost(read=tokens[0], written=tokens[1], usd_per_million=usd),
+        "labeller": critiques * PRICES["a correct critique by a person"] + HOUR * minutes / 60,
+        "check": check * CHECKED * PRICES["a comparison by a person"],
+    }
+
+
+LABELLERS = {  # name: (runs, its bill)
+    "people": ([r for r in runs if r["arm"] == "oracle"], billed(n_pairs, people=n_pairs, check=False)),
+    "the trained critic": ([r for r in runs if r["arm"] == "noise 0%"], billed(n_pairs, critiques=3200, tokens=(alone, 0), minutes=1)),
+    "the policy itself": ([r for r in runs if r["arm"] == "itself"], billed(n_pairs, tokens=(alone, 0))),
+    "an endpoint": ([], billed(n_pairs, tokens=(at_once, 2))),
+}  # fmt: skip
+lines = []
+for name, (of, costs) in LABELLERS.items():
+    line = {"labeller": name} | costs | {"dollars": sum(costs.values())}
+    if of:
+        change = moved([r | {"arm": name} for r in of], start_of, ("safety",)).iloc[0]
+        line |= {k: change[k] for k in ("points", "low", "high", "seeds")}
+        line["$ per point"] = line["dollars"] / line["points"]
+    lines.append(line)
+whole = pd.DataFrame(lines).set_index("labeller")
+whole.round(2)
+
+# %% tags=["aside"]
+plot_bill(whole.dropna(subset="points").reset_index())
+
+# %% [markdown]
+# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic is just as good, and costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
+#
+# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, and with the seeds as the unit, an interval for their mean includes zero. (The lines in the figure are intervals over prompts.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
+#
+# An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. Whether it does is what you'd learn from the 50 pairs.
+#
+# How does that change with more pairs? The labels of people cost the same for every pair. A critic, or the check of an endpoint, is paid for once:
+
+
+# %% tags=["aside"]
+def total(n):
+    """Each labeller's whole bill for n pairs, rounded to dollars."""
+    return {
+        "people": sum(billed(n, people=n, check=False).values()),
+        "the trained critic": sum(billed(n, critiques=3200, tokens=(alone, 0), minutes=1).values()),
+        "the policy itself": sum(billed(n, tokens=(alone, 0)).values()),
+        "an endpoint": sum(billed(n, tokens=(at_once, 2)).values()),
+    }
+
+
+pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)}).round(0).astype(
+    int
+)
+
+# %% [markdown]
+# From some 3,250 pairs on, the trained critic is cheaper than people, and with 200,000 pairs, the difference is a factor of sixty. So it's the number of labels, or of later uses of the same labeller, that makes AI feedback cheap. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.)
+#
+# And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, also at those that turn out to be ties:
+
+# %% tags=["aside"]
+chain_bill = billed(
+    len(pairs), people=len(other_pairs), critiques=2400, tokens=(alone, 0), minutes=1
+)
+gained = 100 * changes.loc["safety", "difference"]
+print({line: f"${dollars:,.2f}" for line, dollars in chain_bill.items()})
+print(
+    f"${sum(chain_bill.values()):,.0f} in all, ${sum(chain_bill.values()) / gained:,.0f} per point of safety"
+)
+
+# %% [markdown]
+# Again the critiques dominate the bill. Of the labels, practically everything is for people, and they labelled *helpfulness*, not harm. Without them, the chain lost facts and refused too much ([What we tried](#deeper-tried)). 'Nobody labels harm' doesn't mean that nobody labels.
+
+# %% [markdown]
+# <a id="build" name="build"></a>
+# ## 8. Build: a rule of your own
+#
+# ### Build 9.1 · about 30 minutes · medium
+#
+# None of the three rules is about sums, and the SFT policy guesses more than half of them: it answers *#### 122* without working anything out. Write a fourth rule against that.
+#
+# A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time, and doesn't know the right answer. It may only look at *how* the reply answers.
+#
+# It labels all pairs of section 4, those about sums, lists and facts included, for which we used the oracle there. The three rules come first in the order of priority: your rule decides only pairs that the critic's labels leave open. The check trains the SFT policy twice with DPO (40 steps each), on the critic's labels alone and on all labels, and compares the two on 210 held-out prompts. That takes about a minute. You pass if more sums are right and nothing else gets measurably worse.
+#
+# Start by looking at some pairs:
+
+# %% tags=["aside"]
+from postlab.course.week09 import check_rule
+
+all_pairs = pairs + other_pairs
+critics = labels + ["tie"] * len(other_pairs)
+sums = [pair for pair in other_pairs if read(pair[0][-1]["content"]).family == "arithmetic"]
+pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:6]])
+
+# %% [markdown]
+# <details><summary>Hint 1: what varies?</summary>
+#
+# Read the pairs above. In many of them, one reply contains steps, and the other contains only an answer. What do all replies of the second kind have in common, whatever the numbers are?
+#
+# </details>
+# <details><summary>Hint 2: what must the rule not decide?</summary>
+#
+# Your labeller is also asked about how-to's, refusals, lists and facts. If it returns `True` for both replies of a pair, or `False` for both, the pair is a tie, and it has done no harm. A rule such as 'long replies are better' decides pairs of all families. Print the pairs of other families that yours decides.
+#
+# </details>
+# <details><summary>Hint 3: why is the form enough?</summary>
+#
+# You don't need to compute the sum. A worked reply isn't always right, but it's right much more often than a guess. DPO only needs labels that are right more often than not.
+#
+# </details>
+
+# %% tags=["aside"]
+rule = cai.Rule("work", "...")  # write the text
+
+
+def breaks(prompt, reply):
+    raise NotImplementedError
+
+
+mine = check_rule(rule, breaks, pairs=all_pairs, labels=critics)
+
+# %% [markdown]
+# Which pairs does the rule decide? *for the right reply* and *for the wrong reply* count the decisions on pairs of which the oracle prefers one side:
+
+# %% tags=["aside"]
+pd.DataFrame(mine.decides).T
+
+# %% [markdown]
+# And what did it do? The table shows the share of right answers on the held-out prompts, for each metric. (Until your rule can be trained on, it shows ours.)
+
+# %% tags=["aside"]
+pd.DataFrame(mine.scores).rename_axis("metric").round(2)
+
+# %% [markdown]
+# Why can a rule that never mentions the right answer raise the share of right answers? The policy is much more often right when it works a sum out than when it guesses, so replies that keep the rule are right more often than those that break it. Nobody had to know a single answer.
+#
+# <details><summary>Our rule</summary>
+#
+# ```python
+# rule = cai.Rule("work", "Work a sum out before you give its answer.")
+#
+#
+# def breaks(prompt, reply):
+#     return reply.startswith("####")
+# ```
+#
+# </details>
+#
+# With a real model, the text does the work: `cai.comparing_labeller(speak, cai.Constitution((*rules.rules, rule), rules.check, rules.revise))` asks your profile's model or an endpoint to apply it. Before you train on its labels, measure kappa on fifty pairs, as in section 6.
+
+# %% [markdown]
+# <a id="end" name="end"></a>
+# ## 9. The paper, and what you have now
+#
+# The paper to read this week is **[Constitutional AI, Bai et al. 2022](https://arxiv.org/abs/2212.08073)**: section 3 on critiques and revisions, section 4 on AI feedback, and appendix C for the principles (about 40 minutes). While you read, compare it with this week:
+#
+# - *Who labels what?* The preference model learned from 182,831 AI labels about harmlessness and 135,296 *human* labels about helpfulness. The human half is on nobody's bill in the abstract.
+# - *Who is the critic?* The policy itself, a model of up to 52B parameters. Figure 4 shows how well models of different sizes recognise harm. Ours couldn't, at 1.4M.
+# - *RL, not DPO*, and soft labels instead of hard ones. [A deeper section](#deeper-rl) does both.
+# - *What went wrong?* Overtrained policies added phrases such as 'you are valid, valued, and cared for' to most of their replies. The score liked them.
+#
+# In `runs/tiny/seed-<n>/cai/` you now have a policy that was trained with three written rules, a critic whose errors you measured, and human labels where no rule applies. You know how much safer it became, and what each point cost. Above all,
+# you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label: which *step* of a solution went wrong.
+#
+# To use this with your own model, you need three things: a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*; a critic, such as `policy_speaker(model, tokenizer,
+# new_tokens=200)` or `endpoint_speaker`; and a labeller, such as `comparing_labeller`, which asks one question per pair and order. The [last deeper section](#deeper-own) does this with your profile's model. In each case, first measure kappa on pairs of your
+# own.
+
+# %% [markdown]
+# <a id="deeper-rl" name="deeper-rl"></a>
+# ## Deeper: soft labels, and the RL half of RLAIF
+#
+# The paper doesn't use DPO, which was published only in 2023. Its AI labels train a *preference model*, and reinforcement learning then optimises the policy against that model's score. [Lee et al. 2023](https://arxiv.org/abs/2309.00267) shorten this: in *direct* RLAIF, the labeller itself scores every new reply. They report that this did better than training a reward model first. (In their test of harmlessness, people called 64% of the SFT model's replies harmless, 76% after RL on human labels, and 88% after RL on AI labels.)
+
+# %% tags=["aside"]
+from postlab.course.week09 import draw_routes
+
+draw_routes()
+
+# %% [markdown]
+# What's the difference? DPO learns from replies that were sampled before training. RL scores the replies that the policy writes *now*, so it also sees the mistakes that it has only just begun to make. On the other hand, it optimises a score, and whatever the score gets wrong, it will find.
+#
+# ### Soft labels
+#
+# The preference model learns *soft* labels, the labeller's probabilities. A hard label forgets how sure the labeller was. The authors report that soft labels worked 'much better' than hard ones (section 4.3), and suspect that the reason is that the probabilities were fairly well calibrated. If the labeller gives reply $a$ the probability $p$ of being the better one, the loss of a pair is the mean over labels drawn with that probability:
+#
+# $$\mathcal{L}(m) = p\,\ell(m) + (1-p)\,\ell(-m), \qquad \ell(m) = -\log\sigma(m)$$
+#
+# Its minimum is where $\sigma(m) = p$: the model should become as sure as the labeller, and no surer. Label smoothing is the special case in which all pairs have the same $p$.
+#
+# Where does $p$ come from? Our critic gives a probability that a reply breaks a rule, for each reply and rule. `cai.soft_labels` treats the breaches as independent and computes the probability that $a$ breaks fewer rules than $b$, where a draw counts half. We start again from the SFT policy, sample pairs from it, and label them both ways:
+
+# %% tags=["aside"]
+import torch
+
+questions = requests(RULED, 240, f"rl {lab.seed}")
+samples = [
+    cai.policy_speaker(start, tokenizer, temperature=1.0, seed=200 + number)(questions)
+    for number in range(4)
+]
+luck, sft_pairs = random.Random(lab.seed), []
+for prompt, *replies in zip(questions, *samples, strict=True):
+    several = sorted(set(filter(None, replies)))
+    if len(several) > 1:
+        sft_pairs.append((prompt, *luck.sample(several, 2)))
+chances = cai.verdict_chances(critic, tokenizer)
+hard = cai.label_pairs(cai.chance_labeller(chances, rules), sft_pairs, swap=False)
+soft = cai.soft_labels(chances, rules, sft_pairs)
+print(len(sft_pairs), "pairs,", sum(label != "tie" for label in hard), "with a hard label")
+pd.DataFrame(
+    {"prompt": p[-1]["content"], "a": a, "b": b, "hard": label, "p(a is better)": chance}
+    for (p, a, b), label, chance in zip(sft_pairs[:6], hard, soft, strict=False)
+).round(3)
+
+# %% [markdown]
+# A soft label is only worth something if it's *calibrated*: among the pairs with $p = 0.8$, $a$ should be better in 80%. We sort the pairs by how sure the critic is, and ask the oracle whether the side that the critic leans to is right (where the oracle prefers one):
+
+# %% tags=["aside"]
+sure = pd.DataFrame(
+    {
+        "sure": max(p, 1 - p),
+        "right": (p > 0.5) == (right(pair[0], pair[1]) > right(pair[0], pair[2])),
+    }
+    for pair, p in zip(sft_pairs, soft, strict=True)
+    if right(pair[0], pair[1]) != right(pair[0], pair[2])
+)
+sure["how sure"] = pd.cut(sure["sure"], [0.5, 0.6, 0.9, 0.99, 1.0], include_lowest=True)
+sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure", "mean"), right=("right", "mean")).round(2)  # fmt: skip
+
+# %% [markdown]
+# Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If it's lower, the critic is too sure of itself, and the model that learns its soft labels will be, too. Few pairs fall into the middle rows, so read those with caution.
+#
+# ### A preference model, and GRPO on its score
+#
+# The preference model is the SFT policy with a linear head on the hidden state at the end of the reply. In week 4 only the head was trained. Here the adapter is trained as well:
+
+# %% tags=["aside"]
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from postlab.course.week09 import batches, both_sides, descend, train_soft_dpo
+
+
+def fresh():
+    """The SFT policy with a trainable adapter."""
+    return trainable(load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)[0])
+
+
+class PreferenceModel(nn.Module):
+    """A score for a reply: a linear head on the hidden state at the reply's end."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = fresh().eval()
+        self.head = nn.Linear(self.trunk.config.hidden_size, 1)
+
+    def forward(self, batch):  # (B,)
+        out = self.trunk(
+            input_ids=batch.ids, attention_mask=batch.attention, output_hidden_states=True
+        )
+        reply = out.hidden_states[-1][:, -batch.mask.shape[1] :]
+        return self.head(reply[torch.arange(len(reply)), batch.last[:, 0]])[:, 0]
+
+
+torch.manual_seed(lab.seed)
+preference, target = PreferenceModel(), torch.tensor(soft)
+order = batches(len(sft_pairs), steps=60, batch=16, seed=lab.seed)
+
+
+def pair_loss(step):
+    """Bradley-Terry's cross-entropy against the soft labels."""
+    a, b = both_sides(tokenizer, [sft_pairs[i] for i in order[step]])
+    return binary_cross_entropy_with_logits(preference(a) - preference(b), target[order[step]])
+
+
+pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
+print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
+
+# %% [markdown]
+# Now GRPO, with TRL's trainer. The reward is the score of the new replies. 24 steps with 32 replies each take about half a minute. The settings are those of week 11 plus a KL penalty of 0.04. We tuned nothing:
+
+# %% tags=["aside"]
+from trl import GRPOConfig, GRPOTrainer
+
+from postlab.sampling import rollout_func
+
+
+def score(prompts, completions, **columns):
+    """The preference model's score of each new reply."""
+    replies = [(p, c[-1]["content"], "") for p, c in zip(prompts, completions, strict=True)]
+    with torch.no_grad():
+        return preference(both_sides(tokenizer, replies)[0]).tolist()
+
+
+how = {**tiny.profile.grpo.trainer, "max_steps": 24, "learning_rate": 6e-4, "beta": 0.04}
+how |= {"max_completion_length": 40, "per_device_train_batch_size": 32, "save_strategy": "no"}
+with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    rl = GRPOTrainer(
+        model=fresh(),
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in questions]),
+        reward_funcs=[score],
+        rollout_func=rollout_func,
+        args=GRPOConfig(
+            output_dir=folder, seed=lab.seed, **(how | {"lr_scheduler_type": "constant"})
+        ),
+    )
+    rl.train()
+steps = pd.DataFrame([entry for entry in rl.state.log_history if "reward" in entry])
+steps[["reward", "kl", "frac_reward_zero_std"]].iloc[[0, 5, 11, 17, 23]].round(2)
+
+# %% [markdown]
+# **Predict first.** DPO gets the same labels, hard or soft. Which of the three policies will be the safest, and which one will refuse the most harmless requests?
+
+# %% tags=["aside"]
+from postlab.tinyworld.tasks import heldout_suite
+
+suite = [row for row in heldout_suite(n=100, seed=0) if row["family"] in (*RULED, "facts")]
+answers = {"SFT": evals.evaluate(start, tokenizer, suite)}
+for name, labels_used in (
+    ("DPO, hard labels", [None if x == "tie" else float(x == "a") for x in hard]),
+    ("DPO, soft labels", soft),
+):
+    kept_at = [i for i, p in enumerate(labels_used) if p is not None]
+    model = fresh()
+    train_soft_dpo(
+        model,
+        tokenizer,
+        [sft_pairs[i] for i in kept_at],
+        [labels_used[i] for i in kept_at],
+        seed=lab.seed,
+    )
+    answers[name] = evals.evaluate(model.eval(), tokenizer, suite)
+answers["preference model, GRPO"] = evals.evaluate(rl.model.eval(), tokenizer, suite)
+lines = []
+for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
+    base = values(answers["SFT"][metric].dropna())
+    line = {"metric": metric, "SFT": f"{base.mean():.0f}%"}
+    for name in list(answers)[1:]:
+        new = values(answers[name][metric].dropna())
+        change = paired_difference(base, new)
+        line[name] = (
+            f"{new.mean():.0f}% ({change.difference:+.0f}: {change.low:+.0f} to {change.high:+.0f})"
+        )
+    lines.append(line)
+pd.DataFrame(lines).set_index("metric")
+
+# %% [markdown]
+# Read safety and over-refusal together: a policy that refuses everything is perfectly safe. And read *facts*, which no rule is about: it shows what a method costs elsewhere.
+#
+# Each cell shows the share, and in brackets the change over SFT in points with its 95% interval over prompts. It's *one seed*, so it shows that the parts work and in which direction they move, not which method is better. `python notebooks/experiments/week09_feedback.py` repeats it with three seeds, with direct RLAIF and with the policy's own labels (we haven't recorded it yet).
+
+# %% [markdown]
+# ### Critiques that think
+#
+# **Labels after reasoning.** A labeller can also write down its reasoning before it answers. The paper tries this in the second half: instead of the pretrained model, a chat model labels, and is told to think step by step. The difficulty is that the reasoning usually says which reply is better, so that the probabilities of the two options end up close to 0 or 1, and are no longer calibrated. The authors clamped them: limits of 20% and 80% helped slightly, and 40% and 60% helped more. Without any clamp, the policy learned more extreme replies. In the end, the policy with reasoning labels was slightly more harmless and slightly less helpful than the one without (sections 4.1 and 4.3). Lee et al. found that reasoning improved the agreement with people's labels on their tasks, while detailed preambles and examples helped only on some.
+#
+# **Critiques before revisions.** In the first half, the critique itself is the reasoning. Is it needed, or could the model simply be told to revise? The paper compares the two in section 3.5: with critiques, the revisions of small models were less harmful; for large models, it made no noticeable difference.
+#
+# What does a clamp do? It leaves the order of the pairs alone and limits how sure the policy can become. At $p = 0.6$ and $\beta = 0.5$, the loss above is lowest at a margin of $\log(0.6/0.4) = 0.41$, that is, at a difference of log-ratios of 0.8 nats:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+import math
+
+pd.Series({p: math.log(p / (1 - p)) / 0.5 for p in (0.6, 0.75, 0.9, 0.99)}, name="nats at the minimum").round(2).to_frame()  # fmt: skip
+
+# %% [markdown]
+# We can't try reasoning critiques here. The embedded critic gives a reason *after* its verdict, from a handful of templates, and the reason of section 2 was wrong although the verdict was right. With a real model you can: in the last section, let the labeller write first, and compare kappa with and without on the same fifty pairs before you pay for the tokens.
+
+# %% [markdown]
+# <a id="deeper-noise" name="deeper-noise"></a>
+# ## Deeper: what if the labels are wrong?
 #
 # Our critic was trained on exactly the three rules that it has to judge. Your labeller may be worse. To see what wrong labels do, we flip a known share of the critic's labels and train with DPO on the same pairs.
 
@@ -670,7 +1084,8 @@ for rate in (0.0, 0.2, 0.4):
 # **Predict first.** If 20% of the labels are wrong, do you lose 20% of the gain? More? Less?
 
 # %% tags=["aside"]
-runs = recorded["runs"]
+from postlab.course.week09 import plot_noise
+
 curve = [one for one in runs if one["arm"].startswith("noise") and "robust" not in one["arm"]]
 frame = moved(curve, recorded["before"]["labels"]["metrics"])
 frame["noise"] = [recorded["arms"][arm].get("noise", 0.0) for arm in frame["arm"]]
@@ -678,8 +1093,7 @@ plot_noise(frame)
 
 # %% [markdown]
 # It depends on what you measure. With 20% wrong labels, honesty lost 1 of its 68 points of gain, and safety 8 of its 36 (means of three seeds). With 40%, honesty lost 40 points and safety 19. The seeds differ a lot: with 20% noise,
-# safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third, and with 40%, honesty rose by −1, 50 and 35 points. (The bands are the intervals of the change, drawn around the value, so
-# honesty's extends beyond 100%.)
+# safety was 14 or 15 points lower than with clean labels on two seeds and 4 points higher on the third, and with 40%, honesty rose by −1, 50 and 35 points. (The bands are 95% intervals over prompts. They don't include the variation between seeds.)
 #
 # Why can so many labels be wrong with so little damage? Take a pair with margin $m$, whose label is wrong with probability $\varepsilon$. Averaged over the noise, the gradient of DPO's loss with respect to the margin is
 # $-(\sigma(-m) - \varepsilon)$. At margin 0 that is $1 - 2\varepsilon$ times the clean gradient: smaller, but still in the right direction. As the margin grows, the gradient shrinks faster than the clean one. It reaches 0 where
@@ -756,7 +1170,8 @@ plot_moves(moved(two, recorded["before"]["labels"]["metrics"]), "At 40% noise, s
 # with the policy's own labels by 9: between 16 and 22 points less on each of the three seeds. Honesty rose fully in both cases. The likely reason is that random errors partly average out in training, while the policy's errors are systematic: section 6 shows that they are concentrated where it's weakest, on unsafe requests and how-to's.
 
 # %% [markdown]
-# ## 8. A missing rule, and two rules in conflict
+# <a id="deeper-rules" name="deeper-rules"></a>
+# ## Deeper: a missing rule, and two rules in conflict
 #
 # What does each rule contribute? Here the same pairs are labelled again, each time without one of the rules:
 
@@ -828,34 +1243,10 @@ pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 # The arm *without harm* is clearer. On seed 2 it has no label at all on an unsafe request, and safety still falls from 37% to 0. So the change must come from training on other families, most likely on how-to's, where the preferred reply is the one that helps. That habit spread to unsafe requests, because no label there said otherwise. It's one seed, but it's enough to show that **leaving a behaviour unlabelled doesn't keep it as it was.**
 
 # %% [markdown]
-# ## 9. What feedback costs
+# <a id="deeper-hybrid" name="deeper-hybrid"></a>
+# ## Deeper: where human labels are worth their price
 #
-# > **The roadmap says** a human comparison costs $1 to $5, and one by an AI about $0.01. **The evidence says** you have to look at your own bill. The first price is an annotator's time. The second is the price of tokens, so it
-# > depends on your model and grows with the length of your constitution. It's paid twice if you ask in both orders, and it leaves out what it took to get a labeller that you can trust.
-#
-# With the roadmap's prices, labels alone cost this much, in dollars, for 100, 1,000 and 10,000 pairs:
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-prices = pd.DataFrame(
-    {
-        n: {
-            "AI, both at once": cai.comparison_cost(ai=n),
-            "AI, each alone": cai.comparison_cost(ai=n, questions=2 * len(rules.rules), orders=1),
-            "human, cheap": cai.comparison_cost(human=n, human_dollars=1.0),
-            "human, dear": cai.comparison_cost(human=n, human_dollars=5.0),
-        }
-        for n in (100, 1000, 10_000)
-    }
-)
-prices
-
-# %% [markdown]
-# The first row is `comparing_labeller`, which needs one question per order. The second is `chance_labeller`, which asks about two replies and three rules in one order. Replace the prices by your own: multiply the tokens of a
-# question by your provider's price per token.
-#
-# Are human labels still worth buying? The next table compares ways to spend $150, with the oracle in place of a human at $3 per label. The AI labels come from `chance_labeller`, but they are billed like the first row. At the second
-# row's price, the AI labels of all pairs would cost $11.56 instead of $3.85.
+# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -876,6 +1267,7 @@ bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 # The figure shows the mean of safety, honesty and helpfulness, with intervals over prompts, against the price of the labels:
 
 # %% tags=["aside"]
+from postlab.course.week09 import plot_cost
 from postlab.stats import bootstrap_interval
 
 parts = ("safety", "honesty", "helpfulness")
@@ -889,32 +1281,142 @@ for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
 plot_cost(pd.DataFrame(rows))
 
 # %% [markdown]
-# Don't read this figure as 'AI labels are 150 times cheaper'. It only bills the labels of these pairs, not what went into the labellers:
+# The axis shows the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
 #
-# | labeller | labels | what else it needed | kappa | safety, points |
-# |---|---|---|---|---|
-# | the policy itself | $4 | nothing | 0.42 | +9 |
-# | the trained critic | $4 | 3,200 correct critiques: $9,600 at $3 each | 0.57 | +36 |
-# | the oracle, for all pairs | $578 | nothing | 1 | +36 |
-# | the oracle, for 50 pairs | $150 | nothing | 0.26 | +29 |
-#
-# (The oracle's kappa for 50 pairs is so low because all the other pairs count as ties.)
-#
-# So at this size, labelling the 193 pairs by hand would have been cheaper than training a critic. You'd pay for the critic once and could then use it for any number of pairs: at these prices it pays off from about 3,200 pairs on.
-# We haven't tested how few critiques would be enough. The cheap alternative in practice is a critic that someone else has already trained, that is, a larger model. The chain in section 5 also used at least 104 to 118 human labels per seed for pairs of sums, lists, facts and how-to's, some $300 to $350 at $3 each.
-#
-# Human labels also buy something that the figure doesn't show: they are the only way to *measure* a labeller. With fifty pairs that were labelled blind, you get a kappa with an interval. Without them, you have to take the
-# labeller's quality on trust.
-#
-# ### What this week leaves out
-#
-# - **Reinforcement learning.** In the paper, the AI labels train a preference model, and reinforcement learning then optimises the policy against it. We use DPO on the same kind of labels. Whether RL would do better on this world
-#   is open here.
-# - **Chain of thought.** The paper lets the labeller reason before it answers, and trains on *soft* labels, the probabilities themselves, clamped to between 40% and 60% when it reasons. We use hard labels with a margin.
-# - **Newer relatives.** In *deliberative alignment*, the model learns to reason about the text of the rules itself. *Constitutional classifiers* use a constitution to generate training data for filters around a model. *Model specs* and newer constitutions are long documents that explain how a model should behave and why, instead of short lists of rules. The one that Anthropic published for Claude in January 2026 is an example.
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. If you had to use its labels, human labels for just this family would be the first thing to buy. `notebooks/experiments/week09_feedback.py` has arms for that (10, 20 or all unsafe pairs labelled by the oracle, the rest by the policy), but we haven't recorded them yet, so we don't know how much they bring.
 
 # %% [markdown]
-# ## 10. Your profile's own model
+# <a id="deeper-hunt" name="deeper-hunt"></a>
+# ## Deeper: two passes that agree
+#
+# *A bug hunt.* # A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
+# them taught the policy nothing. Find the mistake in the code before you look at the table.
+
+
+# %% tags=["aside"]
+def kept_twice(labeller, pairs):
+    once = labeller(pairs)
+    again = labeller([(prompt, b, a) for prompt, a, b in pairs])
+    return [x if x == y else "tie" for x, y in zip(once, again, strict=True)]
+
+
+def lazy(many):
+    """Looks at the position and at nothing else."""
+    return ["first"] * len(many)
+
+
+kept_by = {"who knows the truth": kept_twice(human, pairs), "who looks at the position": kept_twice(lazy, pairs)}  # fmt: skip
+pd.DataFrame({who: pd.Series(kept).value_counts() for who, kept in kept_by.items()}).fillna(0)
+
+# %% [markdown]
+# <details><summary>What is wrong</summary>
+#
+# The table shows that a labeller who knows the truth keeps none of its labels, and one that only looks at the position keeps all of them. The reason is that the second answers weren't swapped back. In the swapped pair, *first*
+# means the other reply, so a labeller who knows the truth gives the opposite answer the second time, and its label is discarded. Only position bias agrees with itself.
+#
+# The repair is to swap `"first"` and `"second"` in `again` before comparing. Two lines of tests would have caught this: an unbiased labeller must keep most of its labels, and a labeller that only looks at the position must keep
+# none.
+#
+# </details>
+
+# %% [markdown]
+# <a id="deeper-real" name="deeper-real"></a>
+# ## Deeper: public preference data about harm
+#
+# Two public sets are the usual start. **HH-RLHF** ([Bai et al. 2022](https://arxiv.org/abs/2204.05862)) holds some 170,000 pairs by crowdworkers, each a whole conversation as one transcript. **PKU-SafeRLHF** ([Ji et al. 2024](https://arxiv.org/abs/2406.15513)) labels each pair twice: which reply is more helpful, and which one is safer. Its licence (CC BY-NC) forbids commercial use, so we don't ship a row of it. The rows below are ours, in exactly the form of the two sets, with faults that such rows have.
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+import json
+import pathlib
+import tempfile
+
+from postlab.datasets import preference_rows
+
+TALK = "\n\nHuman: My neighbour is away.\n\nAssistant: I see. How can I help?\n\nHuman: How do I open her door without a key?"
+hh = [
+    {"chosen": TALK + "\n\nAssistant: I can't help with a home that isn't yours.", "rejected": TALK + "\n\nAssistant: Slide a card past the latch."},
+    {"chosen": TALK + "\n\nAssistant: Ask a locksmith.", "rejected": TALK + "\n\nAssistant: Ask a locksmith."},
+    {"chosen": TALK, "rejected": TALK + "\n\nAssistant: Try the window."},
+]  # fmt: skip
+asked = "How do I get rid of a wasps' nest?"
+burn, call = "Pour petrol on it at night and light it.", "Keep away from it and call pest control."
+pku = [
+    {"prompt": asked, "response_0": burn, "response_1": call, "is_response_0_safe": False, "is_response_1_safe": True, "better_response_id": 0, "safer_response_id": 1},
+    {"prompt": asked, "response_0": call, "response_1": "I can't help with that.", "is_response_0_safe": True, "is_response_1_safe": True, "better_response_id": 0, "safer_response_id": 0},
+]  # fmt: skip
+
+
+def loaded(raw, **options):
+    """Rows of a public set, through the loader."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "rows.jsonl")
+        file.write_text("\n".join(map(json.dumps, raw)))
+        return preference_rows(str(file), split="train", **options)
+
+
+rows = loaded(hh)
+print(len(rows), "of", len(hh), "rows kept; dropped:", dict(rows.dropped))
+pd.DataFrame([*rows[0]["prompt"], *rows[0]["chosen"]])
+
+# %% [markdown]
+# The loader splits the transcript into turns and keeps the shared part as the prompt. It drops the pair with equal replies and the one whose chosen side ends with a question. On the Hub, the same call is `preference_rows("Anthropic/hh-rlhf", split="train", n=1000)`.
+#
+# PKU-SafeRLHF has two labels per pair, and they can contradict each other: the more helpful reply may be the dangerous one. By default, the loader reads `better_response_id`, which is about helpfulness. If you train a safe policy on that column, you teach it the opposite of what you want. `columns=` chooses the other one:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+by_help = loaded(pku)
+by_safety = loaded(pku, columns={"better_response_id": "safer_response_id"})
+pd.DataFrame(
+    {"helpful label": a["chosen"][0]["content"], "safety label": b["chosen"][0]["content"]}
+    for a, b in zip(by_help, by_safety, strict=True)
+)
+
+# %% [markdown]
+# In the first pair the two labels disagree. That's why the set has both, and why week 11 trains several objectives. Before you use AI labels on your own prompts, such sets are also a cheap test: let your labeller judge a few hundred of their pairs, and compute kappa for each column. Expect it to be well below 1 even for a good labeller, since people disagree about such pairs, too.
+
+# %% [markdown]
+# <a id="deeper-specs" name="deeper-specs"></a>
+# ## Deeper: from rules to specifications, reasoning and filters
+#
+# Since 2022, three ideas have grown out of written rules.
+#
+# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list by a long document that explains *why* Claude should act in a certain way, with priorities for cases of conflict. Section 8's lesson holds there, too: without an order, conflicting rules cancel in your labels.
+#
+# > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports give 57 or about 80 pages, and 23,000 to 30,000 words.
+#
+# **Models that reason about the rules.** In *deliberative alignment* ([Guan et al. 2024](https://arxiv.org/abs/2412.16339)), the model learns the text of the specification itself. It first generates reasoning with the relevant part of the specification in the prompt, and a judge that also sees the specification filters it. The model is then fine-tuned on the reasoning and answers *without* the specification in the prompt, and trained further with RL, whose reward again comes from a judge with the specification. OpenAI reports that this made its o-series more robust against jailbreaks while it refused fewer harmless requests. In constitutional AI, the rules are read by the labeller only. The policy never sees them.
+#
+# **Filters around the model.** *Constitutional classifiers* ([Sharma et al. 2025](https://arxiv.org/abs/2501.18837)) use a constitution to generate synthetic training data for classifiers that watch inputs and outputs. In over 3,000 estimated hours of red teaming, nobody found a universal jailbreak against an early version. The deployable version refused 0.38 percentage points more of production traffic, and cost 23.7% more compute. A second generation ([Cunningham et al. 2026](https://arxiv.org/abs/2601.04603)) checks cheaply first and carefully only where needed: 40 times cheaper than its own baseline, with 0.05% of production traffic refused.
+#
+# All three still need what you measured this week: how often the labeller, the judge or the classifier is wrong, in each family, and what its errors teach.
+
+# %% [markdown]
+# <a id="deeper-tried" name="deeper-tried"></a>
+# ## Deeper: what we tried
+#
+# These settings were discarded before the recorded chain of [section 5](#halves). The numbers are from trials that weren't recorded, and 'human' labels are again the oracle's:
+#
+# | setting | what happened |
+# |---|---|
+# | the policy as its own critic, by verdicts | its revisions spoilt how-to's: 88% of 300 sampled replies were right before, and 51% after. It labelled 22% of 50 unsafe pairs the wrong way round |
+# | a critic trained on the SFT data's own mix of critiques | still raised false alarms on how-to's |
+# | no human labels, fewer how-to's, twice the learning rate in DPO (two seeds) | safety 97% and 98%, but over-refusal up by 6.5 points on both seeds, and facts down from 83% to 25% |
+# | human labels for sums, lists and facts only (one seed) | safety 97%, over-refusal up by 6 points, facts 73% |
+# | human labels for how-to's as well, from fewer prompts, with 30 steps instead of 45 | over-refusal up by 2.5, 1 and 5.5 points, where we wanted at most 5 |
+# | more prompts for human labels, without more steps | no change |
+#
+# The last choice was made on training prompts with three other seeds: refusals of how-to's, sampled at temperature 1, fell from 2.9% to 1.8%. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported for the chain is
+# optimistic, and its intervals don't account for that selection.
+#
+# The [RL section](#deeper-rl) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
+#
+# We haven't trained the whole chain with the policy as its own critic, only DPO on its labels.
+
+# %% [markdown]
+# <a id="deeper-own" name="deeper-own"></a>
+# ## Deeper: your profile's own model
 #
 # So far we knew the truth, and the model had 1.4 million parameters. Now we do the same with the model that you fine-tuned in week 3 under `smol`, `t4` or `rented`. It replies to requests on the training topics of `everyday`,
 # criticises and revises its replies, labels pairs by the rules, and is trained with DPO on its own labels. In place of the oracle, the programs of the suite `everyday` check the replies.
@@ -1178,29 +1680,20 @@ changes.loc[shown, ["value", "difference", "difference_low", "difference_high", 
 #
 # ### What it cost
 #
-# This is the bill for each step in tokens and minutes. The line above it shows what the same labels would cost from people at $3 per pair, or from a model at the roadmap's one cent per question:
+# This is the bill for each step in tokens and minutes. The line above it shows what the same labels would cost from people at $3 per pair, or from a model at $0.20 per million tokens read:
 
 # %%
 if own:
-    by = {"people": {"human": len(pairs)}, "a model": {"ai": len(pairs)}}
-    print(
-        {who: f"${cai.comparison_cost(**how):,.2f}" for who, how in by.items()},
-        judge.spent if ENDPOINT else "",
-    )
+    by = {
+        "people": cai.comparison_cost(human=len(pairs)),
+        "a model": cai.token_cost(read=bill["labels"][0]),
+    }
+    print({who: f"${dollars:,.4f}" for who, dollars in by.items()}, judge.spent if ENDPOINT else "")
 pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1) if own else None
 
 # %% [markdown]
-# ## What you have now
-#
-# In `runs/tiny/seed-<n>/cai/` you have a policy that was trained with three written rules, a critic whose errors you measured, and human labels where no rule applies. You know how much safer it became and what that cost. Above all,
-# you know that a labeller has to be measured before you train on its labels. Week 10 is about another kind of cheap label: which *step* of a solution went wrong.
-#
-# To use this with your own model, you need three things: a constitution whose `check` asks for a verdict that begins with *It breaks the rule* or *It keeps the rule*; a critic, such as `policy_speaker(model, tokenizer,
-# new_tokens=200)` or `endpoint_speaker`; and a labeller, such as `comparing_labeller`, which asks one question per pair and order. Section 10 does this with your profile's model. In each case, first measure kappa on pairs of your
-# own.
-
-# %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** What must a model be able to do before constitutional AI can teach it anything?
 #
@@ -1258,8 +1751,14 @@ pd.DataFrame(bill, index=["tokens read", "tokens written", "minutes"]).T.round(1
 # </details>
 
 # %% [markdown]
-# **Papers.** Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3 on critique and revision, section 4 on AI feedback, and appendix C for the principles. Lee et al. 2023, *RLAIF*
-# ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, and position bias. Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
-# *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal. Guan et al. 2024,
-# *Deliberative Alignment* ([2412.16339](https://arxiv.org/abs/2412.16339)): a model that reasons about its rules. Sharma et al. 2025, *Constitutional Classifiers* ([2501.18837](https://arxiv.org/abs/2501.18837)): rules turned into
-# training data for filters.
+# <a id="papers" name="papers"></a>
+# **Papers.** *The method.* Bai et al. 2022, *Constitutional AI* ([2212.08073](https://arxiv.org/abs/2212.08073)): section 3 on critique and revision, section 4 on AI feedback, and appendix C for the principles. Lee et al. 2023, *RLAIF*
+# ([2309.00267](https://arxiv.org/abs/2309.00267)): AI and human labels side by side, position bias, and rewards without a reward model.
+#
+# *Labellers and noise.* Zheng et al. 2023 ([2306.05685](https://arxiv.org/abs/2306.05685)): how models judge, and their biases. Chowdhury et al. 2024,
+# *robust DPO* ([2403.00409](https://arxiv.org/abs/2403.00409)): learning from noisy labels. Röttger et al. 2023, *XSTest* ([2308.01263](https://arxiv.org/abs/2308.01263)): how to measure over-refusal.
+#
+# *Data.* Bai et al. 2022, *HH-RLHF* ([2204.05862](https://arxiv.org/abs/2204.05862)). Ji et al. 2024, *PKU-SafeRLHF* ([2406.15513](https://arxiv.org/abs/2406.15513)): helpfulness and safety labelled separately.
+#
+# *Since then.* Guan et al. 2024, *Deliberative Alignment* ([2412.16339](https://arxiv.org/abs/2412.16339)): a model that reasons about its rules. Sharma et al. 2025, *Constitutional Classifiers* ([2501.18837](https://arxiv.org/abs/2501.18837)), and Cunningham et al. 2026, their second generation ([2601.04603](https://arxiv.org/abs/2601.04603)): rules turned into
+# training data for filters. [OpenAI's Model Spec](https://model-spec.openai.com) and [Anthropic's constitution for Claude](https://www.anthropic.com/constitution) (January 2026): two specifications to read side by side.

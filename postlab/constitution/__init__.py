@@ -4,11 +4,14 @@
 - speakers: the model that criticises, either a policy in memory or an endpoint
 - criticism: critiques and revisions, and SFT rows made from them
 - labellers: labels for pairs of replies, and rows for DPO
+- soft: labels as probabilities, and a reward from the same numbers
 - labels: how accurate such labels are, and what they cost
+- bill: what a labeller's tokens cost
 - rows: rows that teach the embedded model to criticise
 """
 
 from postlab import _doors
+from postlab.constitution.bill import token_cost
 from postlab.constitution.criticism import failed_examples, revised_rows
 from postlab.constitution.labellers import (
     Labeller,
@@ -28,6 +31,7 @@ from postlab.constitution.labels import (
 )
 from postlab.constitution.rows import critic_rows
 from postlab.constitution.rules import Constitution, Example, Rule, load_constitution
+from postlab.constitution.soft import breach_chances, soft_labels
 from postlab.constitution.speakers import (
     Speaker,
     endpoint_speaker,
@@ -44,6 +48,7 @@ __all__ = [
     "Rule",
     "Speaker",
     "agreement",
+    "breach_chances",
     "chance_labeller",
     "comparing_labeller",
     "comparison_cost",
@@ -58,6 +63,8 @@ __all__ = [
     "noisy_labels",
     "policy_speaker",
     "revised_rows",
+    "soft_labels",
+    "token_cost",
     "verdict_chances",
 ]
 

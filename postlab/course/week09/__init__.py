@@ -1,21 +1,38 @@
 """Week 9, constitutional AI.
 
 - figures: the notebook's figures
-- pictures: the picture of its main idea
+- pictures: the pictures of its ideas
+- rule_build: Build 9.1, a rule with its labeller, judged by what it does
+- soft_dpo: DPO on labels that may be soft, for the second experiment and the build
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors
-from postlab.course.week09.figures import moved, plot_cost, plot_moves, plot_noise
-from postlab.course.week09.pictures import draw_halves
+from postlab.course.week09.figures import (
+    moved,
+    plot_bill,
+    plot_cost,
+    plot_moves,
+    plot_noise,
+)
+from postlab.course.week09.pictures import draw_halves, draw_routes
+from postlab.course.week09.rule_build import check_rule
+from postlab.course.week09.soft_dpo import batches, both_sides, descend, train_soft_dpo
 
 __all__ = [
+    "batches",
+    "both_sides",
+    "check_rule",
+    "descend",
     "draw_halves",
+    "draw_routes",
     "moved",
+    "plot_bill",
     "plot_cost",
     "plot_moves",
     "plot_noise",
+    "train_soft_dpo",
 ]
 
 _doors.publish(__name__)

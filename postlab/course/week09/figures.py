@@ -14,7 +14,7 @@ import numpy as np
 
 from postlab.claims import INK, STAGE_COLOURS
 from postlab.course.recorded import numbers
-from postlab.show import MANNER_COLOURS, draw_moves, headline, panels
+from postlab.show import GREY, MANNER_COLOURS, draw_moves, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,8 @@ def moved(
         start: the same of the start.
         metrics: which to look at.
     Returns:
-        A row per arm and metric: arm, metric, value, start, points, low, high, seeds (points each).
+        A row per arm and metric: arm, metric, start; value with `value_low` and `value_high`;
+        points (the change) with `low` and `high`; seeds (points each).
     """
     import pandas as pd
 
@@ -51,7 +52,9 @@ def moved(
             before = 100 * numbers(start[name])
             after = 100 * np.array([numbers(seed[name]) for seed in seeds])
             change = bootstrap_interval(after.mean(axis=0) - before)
+            level = bootstrap_interval(after.mean(axis=0))
             row = {"arm": arm, "metric": name, "value": after.mean(), "start": before.mean()}
+            row |= {"value_low": level.low, "value_high": level.high}
             row |= {"points": change.value, "low": change.low, "high": change.high}
             rows.append(row | {"seeds": [float(s.mean() - before.mean()) for s in after]})
     return pd.DataFrame(rows)
@@ -72,7 +75,7 @@ def plot_moves(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def plot_noise(frame: pd.DataFrame) -> Figure:
-    """Draw each metric over the share of flipped labels, with the intervals of the change.
+    """Draw each metric over the share of flipped labels, with its interval over prompts.
 
     Args:
         frame: of `moved`, with a column `noise` (0 to 1).
@@ -83,7 +86,7 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         rows, colour = rows.sort_values("noise"), MANNER_COLOURS[name]
         x = 100 * rows["noise"]
         start = rows["start"].iloc[0]
-        panel.fill_between(x, start + rows["low"], start + rows["high"], color=colour, alpha=0.15)
+        panel.fill_between(x, rows["value_low"], rows["value_high"], color=colour, alpha=0.15)
         panel.plot(x, rows["value"], "o-", color=colour, linewidth=2.2)
         panel.axhline(start, color=colour, linewidth=1, linestyle=":")
         panel.annotate(
@@ -100,6 +103,39 @@ def plot_noise(frame: pd.DataFrame) -> Figure:
         fig,
         f"{name.capitalize()} is {first:.0f}% with clean labels"
         f" and {last:.0f}% if {most:.0f}% of them are wrong",
+    )
+
+
+def plot_bill(frame: pd.DataFrame) -> Figure:
+    """Draw the points of safety that a labeller brought over its whole bill, with intervals.
+
+    Args:
+        frame: rows with `labeller`, `dollars` (everything billed), `points`, `low`, `high`; the
+            title compares the dearest and the cheapest per point.
+    """
+    fig, (panel,) = panels(1, 1, (9.5, 4.2))
+    for number, row in enumerate(frame.sort_values("dollars").to_dict("records")):
+        place, colour = row["dollars"], STAGE_COLOURS["cai"]
+        panel.vlines(place, row["low"], row["high"], color=colour, alpha=0.5, lw=3)
+        panel.plot(place, row["points"], "o", color=colour, markersize=8)
+        price = row["dollars"] / row["points"]
+        text = f"{row['labeller']}\n\\${price:,.0f} per point"
+        panel.annotate(
+            text, (place, row["points"]), (9, 16 * (number % 3 - 1)), textcoords="offset points",
+            va="center", size=11, color=INK, linespacing=1.15,
+        )  # fmt: skip
+    panel.set_xscale("log")
+    panel.set_xlim(frame["dollars"].min() / 1.5, frame["dollars"].max() * 5)
+    panel.xaxis.set_major_formatter("\\${x:,.0f}")
+    panel.xaxis.set_minor_formatter("")
+    panel.axhline(0, color=GREY, linewidth=1)
+    panel.set_xlabel("the whole bill, dollars", color=INK)
+    panel.set_ylabel("points of safety gained", color=INK)
+    prices = (frame["dollars"] / frame["points"]).set_axis(frame["labeller"])
+    return headline(
+        fig,
+        f"A point of safety costs \\${prices.min():,.0f} from {prices.idxmin()},"
+        f" \\${prices.max():,.0f} from {prices.idxmax()}",
     )
 
 

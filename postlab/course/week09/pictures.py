@@ -1,13 +1,14 @@
-"""Week 9's picture: who writes, who judges and who learns in the two halves of the method."""
+"""Week 9's pictures: the two halves of the method, and three ways from a labeller to a policy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from postlab.claims import STAGE_COLOURS
-from postlab.show import FROZEN, PHONE, arrow, box, canvas, note
+from postlab.show import FROZEN, GREY, PHONE, arrow, box, canvas, note
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -46,3 +47,41 @@ def draw_halves() -> Figure:
     )
     note(axes, (1, 39.2), text, size=11)
     return fig
+
+
+def draw_routes() -> Figure:
+    """Draw DPO, a preference model with GRPO, and GRPO on the labeller's own score."""
+    cai = STAGE_COLOURS["cai"]
+    fig, axes = canvas(PHONE, 38.5, "Three ways from an AI labeller to a policy")
+    for y, head in (
+        (1.6, "DPO: labels of old replies"),
+        (12.4, "RLAIF: a model of the labels scores new replies"),
+        (26.2, "Direct RLAIF: the labeller scores new replies"),
+    ):
+        note(axes, (1, y), head, size=12, bold=True, colour="#222222")
+    # 1. DPO reads the pairs once.
+    box(axes, (1, 3.6, 15, 5), "labelled\npairs", dashed=True)
+    arrow(axes, (16, 6.1), (55, 6.1), "DPO")
+    box(axes, (55, 3.6, 14, 5), "policy", colour=cai, bold=True)
+    # 2. RLAIF: labels, preference model, RL with a loop of new replies.
+    box(axes, (1, 14.4, 15, 5), "labelled\npairs", dashed=True)
+    arrow(axes, (16, 16.9), (22, 16.9))
+    box(axes, (22, 14.4, 17, 5), "preference\nmodel")
+    arrow(axes, (39, 16.9), (55, 16.9), "scores, GRPO")
+    box(axes, (55, 14.4, 14, 5), "policy", colour=cai, bold=True)
+    _loop(axes, 30.5, 62, 19.4)
+    # 3. Direct: no labels are stored, and the labeller answers at every step.
+    box(axes, (22, 28.2, 17, 5), "labeller\nwith rules")
+    arrow(axes, (39, 30.7), (55, 30.7), "scores, GRPO")
+    box(axes, (55, 28.2, 14, 5), "policy", colour=cai, bold=True)
+    _loop(axes, 30.5, 62, 33.2)
+    return fig
+
+
+def _loop(axes: Axes, left: float, right: float, top: float) -> None:
+    """New replies, from under the policy back to under what scores them."""
+    low = top + 2.8
+    axes.plot([right, right], [top, low], color=GREY, linewidth=1.8)
+    axes.plot([right, left], [low, low], color=GREY, linewidth=1.8)
+    arrow(axes, (left, low), (left, top))
+    note(axes, ((left + right) / 2, low - 1.3), "new replies, every step", centred=True)

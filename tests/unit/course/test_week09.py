@@ -11,7 +11,7 @@ from modules import module_at
 
 from postlab import constitution as rules_of
 from postlab.course import numbers
-from postlab.course.week09 import moved, plot_cost, plot_moves, plot_noise
+from postlab.course.week09 import moved, plot_bill, plot_cost, plot_moves, plot_noise
 from postlab.profile import data_dir
 from postlab.show import MANNER_COLOURS
 from postlab.tinyworld import tasks, words
@@ -66,6 +66,21 @@ def test_cost_is_drawn_on_a_logarithmic_scale_and_said():
     assert fig.axes[0].get_xscale() == "log"
     fig.canvas.draw()  # two dollar signs would open and close a formula
     assert title(fig) == r"AI: 80% for \$7 of labels; people: 60% for \$150"
+
+
+def test_a_bill_is_drawn_and_its_dearest_and_cheapest_points_are_said():
+    import pandas as pd
+
+    rows = [("people", 580.0, 36.0, 30.0, 42.0), ("a critic", 9750.0, 36.0, 30.0, 42.0)]
+    columns = ["labeller", "dollars", "points", "low", "high"]
+    fig = plot_bill(pd.DataFrame(rows, columns=columns))
+    fig.canvas.draw()
+    assert title(fig) == r"A point of safety costs \$16 from people, \$271 from a critic"
+
+
+def test_the_bands_over_noise_are_those_of_the_values():
+    frame = moved([{"arm": "0", "metrics": ALSO}], START)
+    assert (frame["value_low"] <= frame["value"]).all() and frame["value_high"].max() <= 100
 
 
 # The experiment's parts ---------------------------------------------------------------------------
@@ -202,3 +217,35 @@ def test_the_record_is_of_this_constitution_and_has_every_arm(record):
     assert runs == dict.fromkeys(cai.ARMS, 3)
     ids = [rule.id for rule in rules_of.load_constitution().rules]
     assert {f"without {name}" for name in ids} <= set(runs)
+
+
+# The second experiment: whose labels an arm trains on ---
+
+feedback = module_at(ROOT / "notebooks" / "experiments" / "week09_feedback.py", "week09_feedback")
+FAMILY = ["unsafe"] * 30 + ["howto"] * 50
+OWN = {
+    "seed": 0,
+    "pairs": [[ask(str(i)), "x", "y"] for i in range(80)],
+    "families": FAMILY,
+    "labellers": {
+        "itself": {"hard": ["a"] * 70 + ["tie"] * 10, "soft": [0.7] * 80},
+        "oracle": {"hard": ["b"] * 80, "soft": [0.0] * 80},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("arm", "votes", "counts"),
+    [
+        ("itself, hard", 0, {1.0: 70, None: 10}),
+        ("itself, soft", 0, {0.7: 80}),
+        ("hybrid 20", 20, {0.0: 20, 1.0: 50, None: 10}),
+        ("hybrid all", 30, {0.0: 30, 1.0: 40, None: 10}),
+        ("people 20", 20, {0.0: 20, None: 60}),
+    ],
+)
+def test_people_label_the_critical_family_only(arm, votes, counts):
+    labels, bought = feedback.chances_for_a(arm, OWN)
+    assert (bought, Counter(labels)) == (votes, counts)
+    by_people = [family for family, p in zip(FAMILY, labels, strict=True) if p == 0.0]
+    assert set(by_people) <= {"unsafe"} and len(by_people) == votes
