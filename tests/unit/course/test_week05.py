@@ -15,7 +15,7 @@ import pytest
 import torch
 from modules import module_at
 
-from postlab.course.week05 import figures, ultrafeedback_sample
+from postlab.course.week05 import against, figures, run_scores, ultrafeedback_sample
 from postlab.datasets import preference_rows
 from postlab.profile import data_dir
 from postlab.scratch.losses import dpo_loss
@@ -55,18 +55,58 @@ def test_length_bias_finds_the_line_that_made_the_margins_whatever_is_added():
     assert slope.item() == pytest.approx(0.25) and intercept.item() == pytest.approx(7)
 
 
-def test_the_title_of_log_probs_goes_from_first_to_last_step():
-    rows = [
-        {"arm": "a", "seed": seed, "step": step, "logps/chosen": -1.0 - step, "logps/rejected": -9}
-        for step in (0, 5)
-        for seed in (0, 1)
-    ]
-    assert "a -1.0 to -6.0" in title(figures.plot_logps(pd.DataFrame(rows), ["a"]))
-
-
 def test_the_headline_of_arms_is_the_first_measures_means():
     frame = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "kl": [1.0, 2.0, 4.0]})
     assert title(figures.plot_arms(frame, ["a", "b"], {"kl": "KL"})) == "KL: a 1.50; b 4.00"
+
+
+def test_the_title_of_the_grid_counts_the_cells_below_the_start():
+    grid = pd.DataFrame(
+        {"rate": r, "beta": b, "score": s, "kl": 0.1, "chosen": s == 0.9}
+        for r, b, s in ((1e-4, 0.5, 0.7), (1e-4, 5, 0.9), (1e-2, 0.5, 0.1), (1e-2, 5, 0.59))
+    )
+    figure = figures.plot_grid(grid, start=0.6)
+    assert title(figure).startswith("2 of 4 combinations") and "(60%)" in title(figure)
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(cells) == ["10%\ncollapsed", "59%\ncollapsed", "70%", "90%\nbest in tuning"]
+
+
+def three_arms() -> pd.DataFrame:
+    by_seed = {"DPO": (0.7, 0.72, 0.69), "good": (0.8, 0.83, 0.78), "same": (0.71, 0.71, 0.7)}
+    return pd.DataFrame(
+        {"loss": arm, "seed": seed, "score": score}
+        for arm, scores in by_seed.items()
+        for seed, score in enumerate(scores)
+    )
+
+
+def test_arms_are_compared_by_seed_in_whatever_order_the_runs_come():
+    table = against(three_arms(), "DPO", arm="loss")
+    shuffled = against(three_arms().sample(frac=1, random_state=1).sort_values(
+        "loss", key=lambda names: names.map({"DPO": 0, "good": 1, "same": 2}), kind="stable"
+    ), "DPO", arm="loss")  # fmt: skip
+    pd.testing.assert_frame_equal(table, shuffled)
+    assert table.loc["good", "difference"] == pytest.approx(0.1)
+    assert table.loc["good", "p"] < 0.05 < table.loc["same", "p"]
+    assert (table["low"] < table["difference"]).all() and (
+        table["difference"] < table["high"]
+    ).all()
+
+
+def test_the_title_of_a_comparison_names_what_is_clear_and_counts_the_rest():
+    figure = figures.plot_against(
+        three_arms(), against(three_arms(), "DPO", arm="loss"), base="DPO", start=0.6
+    )
+    assert title(figure) == (
+        "good scores higher than DPO; 1 of 2 differences to DPO are inconclusive"
+    )
+
+
+def test_a_runs_score_weighs_every_family_the_same():
+    run = {"arm": "a", "seed": 0, "log": {"loss": [1]}}
+    run["heldout"] = {"facts": [1, 0], "safety": [1] * 9, "kl": [5.0]}
+    frame = run_scores([run], ["facts", "safety"])
+    assert frame["score"].tolist() == [0.75] and "log" not in frame
 
 
 def test_margins_name_the_share_above_nought_and_the_worst_group():
@@ -221,6 +261,7 @@ def losses_of_the_cell() -> dict[str, float]:
         ("IPO", "DPOTrainer", "ipo", {}),
         ("hinge", "DPOTrainer", "hinge", {}),
         ("cDPO", "DPOTrainer", "aot", {"label_smoothing": 0.1}),  # with one pair
+        ("cDPO", "DPOTrainer", "robust", {"label_smoothing": -0.1 / 0.8}),  # set after its check
         ("robust", "DPOTrainer", "robust", {"label_smoothing": 0.1}),
         ("APO-zero", "DPOTrainer", "apo_zero", {}),
         ("APO-down", "DPOTrainer", "apo_down", {}),
