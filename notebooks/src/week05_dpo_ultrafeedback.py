@@ -855,7 +855,7 @@ bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 # <a id="deeper-length" name="deeper-length"></a>
 # ## Deeper: length
 #
-# ook at the pairs before you look at the model. How long are the replies in the tiny world's pairs?
+# Look at the pairs before you look at the model. How long are the replies in the tiny world's pairs?
 
 # %%
 # NBVAL_CHECK_OUTPUT
