@@ -93,13 +93,17 @@ def score(measured: dict[str, list]) -> float:
     return sum(sum(measured[name]) / len(measured[name]) for name in FAMILIES) / len(FAMILIES)
 
 
-def measure(model: Any, tokenizer: Any, part: str) -> dict[str, list]:
-    """Each metric of every prompt of a part; the KL from SFT on held-out prompts only."""
+def answers(model: Any, tokenizer: Any, part: str) -> Any:
+    """The frame of answers to a part's prompts; with the KL from SFT on held-out prompts only."""
     from postlab.evals import evaluate
 
     model.set_adapter("default")
-    ref = "ref" if part == "heldout" else None
-    return metric_series(evaluate(model, tokenizer, prompts(part), ref=ref), METRICS)
+    return evaluate(model, tokenizer, prompts(part), ref="ref" if part == "heldout" else None)
+
+
+def measure(model: Any, tokenizer: Any, part: str) -> dict[str, list]:
+    """Each metric of every prompt of a part."""
+    return metric_series(answers(model, tokenizer, part), METRICS)
 
 
 def arguments(loss: str, rate: float, beta: float) -> dict[str, Any]:
@@ -173,7 +177,9 @@ def run(loss: str, rate: float, beta: float, seed: int, parts: tuple[str, ...]) 
     model, log = trainer.model.eval(), trainer.state.log_history
     if "ref" not in model.peft_config:
         model.load_adapter(shipped("sft"), adapter_name="ref")
-    measured = {part: measure(model, tokenizer, part) for part in parts}
+    frames = {part: answers(model, tokenizer, part) for part in parts}
+    measured = {part: metric_series(frame, METRICS) for part, frame in frames.items()}
+    last = frames[parts[-1]].groupby("family", sort=False).head(1)
 
     # 3. The log, rounded, and what the doctor reads from the whole of it.
     entries = [entry for entry in log if "rewards/margins" in entry]
@@ -184,7 +190,8 @@ def run(loss: str, rate: float, beta: float, seed: int, parts: tuple[str, ...]) 
     ]
     return {
         "loss": loss, "rate": rate, "beta": beta, "seed": seed, **measured,
-        "log": kept, "doctor": found, "cpu_s": round(cpu_s, 1),
+        "log": kept, "doctor": found,
+        "samples": last[["family", "prompt", "answer"]].to_dict("records"), "cpu_s": round(cpu_s, 1),
     }  # fmt: skip
 
 
@@ -252,7 +259,7 @@ def main() -> None:
         for loss, row in best.items():
             one = result("final", loss, row["rate"], row["beta"], seed, "heldout")
             finished.append(one)
-            record["runs"].append({k: v for k, v in one.items() if k != "log"})
+            record["runs"].append({k: v for k, v in one.items() if k not in ("log", "samples")})
         write()
 
 

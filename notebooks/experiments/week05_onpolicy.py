@@ -174,7 +174,9 @@ def run(arm: str, rate: float, seed: int, part: str) -> dict[str, Any]:
 
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    measuring = [functions_of(measured_by)[name] for name in ("prompts", "measure", "score")]
+    measuring = [
+        functions_of(measured_by)[name] for name in ("prompts", "answers", "measure", "score")
+    ]
 
     def result(name: str, arm: str, rate: float, seed: int, part: str) -> dict[str, Any]:
         base = {"settings": SETTINGS, "arguments": arguments(rate), "part": part}

@@ -18,11 +18,11 @@ from postlab.course.week05.figures import (
     plot_margins,
 )
 from postlab.course.week05.pictures import draw_loss, draw_ultrafeedback
-from postlab.course.week05.trained import against, run_scores
+from postlab.course.week05.trained import compare_arms, run_scores
 from postlab.course.week05.ultrafeedback import ultrafeedback_sample
 
 __all__ = [
-    "against",
+    "compare_arms",
     "draw_loss",
     "draw_ultrafeedback",
     "plot_against",

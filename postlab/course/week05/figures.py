@@ -165,7 +165,7 @@ def plot_against(
 
     Args:
         frame: rows with the arm's name (the name of `differences`' index), `seed`, `score` (0-1).
-        differences: what `against` returns.
+        differences: what `compare_arms` returns.
         base: the arm that the others are compared with.
         start: the score before training.
     """

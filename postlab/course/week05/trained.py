@@ -1,7 +1,7 @@
 """Recorded runs as a frame of shares, and arms against one of them over seeds.
 
 `run_scores` averages each run's metrics over prompts; its `score` is the mean of the families'
-shares, so every family counts the same. `against` compares arms seed by seed.
+shares, so every family counts the same. `compare_arms` compares arms seed by seed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def run_scores(
     return pd.DataFrame(rows)
 
 
-def against(frame: pd.DataFrame, base: str, *, arm: str, measure: str = "score") -> pd.DataFrame:
+def compare_arms(
+    frame: pd.DataFrame, base: str, *, arm: str, measure: str = "score"
+) -> pd.DataFrame:
     """Every arm's difference to one of them, paired by seed, with p corrected by Holm.
 
     Args:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from modules import module_at
 
-from postlab.course.week05 import against, figures, run_scores, ultrafeedback_sample
+from postlab.course.week05 import compare_arms, figures, run_scores, ultrafeedback_sample
 from postlab.datasets import preference_rows
 from postlab.profile import data_dir
 from postlab.scratch.losses import dpo_loss
@@ -81,8 +81,8 @@ def three_arms() -> pd.DataFrame:
 
 
 def test_arms_are_compared_by_seed_in_whatever_order_the_runs_come():
-    table = against(three_arms(), "DPO", arm="loss")
-    shuffled = against(three_arms().sample(frac=1, random_state=1).sort_values(
+    table = compare_arms(three_arms(), "DPO", arm="loss")
+    shuffled = compare_arms(three_arms().sample(frac=1, random_state=1).sort_values(
         "loss", key=lambda names: names.map({"DPO": 0, "good": 1, "same": 2}), kind="stable"
     ), "DPO", arm="loss")  # fmt: skip
     pd.testing.assert_frame_equal(table, shuffled)
@@ -95,7 +95,7 @@ def test_arms_are_compared_by_seed_in_whatever_order_the_runs_come():
 
 def test_the_title_of_a_comparison_names_what_is_clear_and_counts_the_rest():
     figure = figures.plot_against(
-        three_arms(), against(three_arms(), "DPO", arm="loss"), base="DPO", start=0.6
+        three_arms(), compare_arms(three_arms(), "DPO", arm="loss"), base="DPO", start=0.6
     )
     assert title(figure) == (
         "good scores higher than DPO; 1 of 2 differences to DPO are inconclusive"
