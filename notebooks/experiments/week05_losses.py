@@ -190,8 +190,8 @@ def run(loss: str, rate: float, beta: float, seed: int, parts: tuple[str, ...]) 
     ]
     return {
         "loss": loss, "rate": rate, "beta": beta, "seed": seed, **measured,
-        "log": kept, "doctor": found,
-        "samples": last[["family", "prompt", "answer"]].to_dict("records"), "cpu_s": round(cpu_s, 1),
+        "samples": last[["family", "prompt", "answer"]].to_dict("records"),
+        "log": kept, "doctor": found, "cpu_s": round(cpu_s, 1),
     }  # fmt: skip
 
 
