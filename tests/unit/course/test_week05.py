@@ -24,6 +24,8 @@ from postlab.scratch.preferences import implicit_margins, length_bias
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ROOT / "notebooks" / "src" / "week05_dpo_ultrafeedback.py"
 EXPERIMENT = ROOT / "notebooks" / "experiments" / "week05_preferences.py"
+LOSSES = module_at(EXPERIMENT.with_name("week05_losses.py"), "week05_losses")
+ONPOLICY = module_at(EXPERIMENT.with_name("week05_onpolicy.py"), "week05_onpolicy")
 RECORDED = data_dir() / "results" / "week05" / "preferences.json"
 
 
@@ -149,6 +151,52 @@ def test_every_recorded_run_met_the_same_pairs_and_prompts():
     for run in recorded["runs"]:
         assert run["pairs"].keys() == before.keys()
         assert {len(logps) for logps in run["pairs"].values()} == {pairs}
+
+
+def test_settings_are_chosen_on_prompts_that_no_result_uses():
+    ids = {part: {row["id"] for row in LOSSES.prompts(part)} for part in ("tuning", "heldout")}
+    assert not ids["tuning"] & ids["heldout"]
+    for part, found in ids.items():
+        n = LOSSES.SETTINGS[f"{part}_prompts_a_family"]
+        assert len(found) == n * len(LOSSES.FAMILIES)
+
+
+def test_every_loss_has_as_many_trials_and_the_same_pairs_in_a_step():
+    assert {len(spec["betas"]) for spec in LOSSES.LOSSES.values()} == {2}
+    assert set(LOSSES.RATES) <= set(LOSSES.GRID["rates"])
+    assert set(LOSSES.LOSSES["DPO"]["betas"]) <= set(LOSSES.GRID["betas"])  # its trials are cells
+    for loss in LOSSES.LOSSES:
+        found = LOSSES.arguments(loss, 1e-3, 2.0)
+        replies = 2 if loss == "KTO" else 1
+        assert found["per_device_train_batch_size"] == replies * LOSSES.SETTINGS["pairs_a_step"]
+        assert found["max_steps"] == LOSSES.SETTINGS["steps"] and found["learning_rate"] == 1e-3
+    assert LOSSES.arguments("SimPO", 1e-3, 2.0)["simpo_gamma"] == 1.0
+
+
+def test_a_sampled_reply_is_right_if_the_oracle_says_so_and_it_ended():
+    prompt = [{"role": "user", "content": "What is 12+30+15?"}]
+    for answer, closed, right in (
+        ("#### 57", True, 1.0),
+        ("12+30=42, 42+15=57. #### 57", True, 1.0),
+        ("#### 57", False, 0.0),
+        ("#### 58", True, 0.0),
+    ):
+        assert ONPOLICY.right_or_not(prompt, answer, closed) == {"right": right}
+
+
+@pytest.mark.parametrize("name", ["losses", "onpolicy"])
+def test_the_records_of_trained_losses_are_whole(name):
+    path = RECORDED.with_name(f"{name}.json")
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not recorded")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    arm = {"losses": "loss", "onpolicy": "arm"}[name]
+    trials = pd.DataFrame(record["trials"]).groupby(arm).size()
+    runs = pd.DataFrame(record["runs"])
+    assert trials.nunique() == 1 and set(trials.index) == set(runs[arm])
+    assert (runs.groupby(arm)["seed"].nunique() == len(record["provenance"]["seeds"])).all()
+    prompts = [{k: len(v) for k, v in run["heldout"].items()} for run in record["runs"]]
+    assert all(each == prompts[0] for each in prompts)
 
 
 def cell(*parts: str) -> str:
