@@ -146,7 +146,7 @@ def plot_grid(grid: pd.DataFrame, *, start: float) -> Figure:
             )  # fmt: skip
         panel.grid(visible=False)
         panel.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
-        panel.set_yticks(range(len(rates)), [f"{rate:.1e}" for rate in rates])
+        panel.set_yticks(range(len(rates)), [scientific(rate) for rate in rates])
         panel.set_title(about, loc="left", size=12, color=INK)
         panel.set_xlabel("beta", color=INK)
     places[0].set_ylabel("learning rate", color=INK)
@@ -158,10 +158,22 @@ def plot_grid(grid: pd.DataFrame, *, start: float) -> Figure:
     )
 
 
+def scientific(rate: float) -> str:
+    """A learning rate as people write it.
+
+    >>> scientific(0.0004), scientific(0.0016)
+    ('4e-4', '1.6e-3')
+    """
+    digits, exponent = f"{rate:.1e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
 def plot_against(
     frame: pd.DataFrame, differences: pd.DataFrame, *, base: str, start: float
 ) -> Figure:
     """Draw every arm's score by seed, and its difference to one of them with its interval.
+
+    A difference that is inconclusive after the correction is drawn as a hollow point.
 
     Args:
         frame: rows with the arm's name (the name of `differences`' index), `seed`, `score` (0-1).
@@ -184,7 +196,8 @@ def plot_against(
         if name != base:
             row = differences.loc[name]
             right.hlines(place, 100 * row["low"], 100 * row["high"], color=colour, linewidth=2.5)
-            right.plot(100 * row["difference"], place, "o", color=colour, ms=7)
+            filled = colour if row["p"] < 0.05 else "white"
+            right.plot(100 * row["difference"], place, "o", color=colour, mfc=filled, ms=8)
     left.set_yticks(range(len(arms)), arms, size=11.5)
     left.set_ylim(len(arms) - 0.5, -0.5)
     left.set_title("mean score of six families, %", loc="left", size=12, color=INK)
