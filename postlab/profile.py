@@ -219,9 +219,9 @@ TINY = Profile(
             max_length=256, logging_steps=5, save_steps=200,
         ),
     ),
-    # The likelihood term was meant to protect the how-to's, whose steps are the rejected reply where
-    # a person is meant. Week 5's record doesn't show that it does. The term stays because all
-    # shipped stages and recorded results were trained with it.
+    # The likelihood term was meant to protect the how-to's, whose steps are the rejected reply
+    # where a person is meant. Week 5's record doesn't show that it does. The term stays because
+    # all shipped stages and recorded results were trained with it.
     dpo=StageConfig(
         source="tinyworld", rows=3200, minutes=1.0, eval_minutes=0.3,
         trainer=_CPU | _DPO | dict(
