@@ -22,7 +22,8 @@ def run_scores(
     """One row per run: what identifies it, the mean of each metric, and the mean of the families.
 
     Args:
-        runs: each with `part`, {metric: one number per prompt}, and what identifies the run.
+        runs: each with `part`, {metric: one number per prompt}, and what identifies the run. A
+            metric that wasn't measured, with an empty list, has no column.
         families: the metrics that `score` averages.
 
     >>> runs = [{"arm": "a", "seed": 0, "heldout": {"facts": [1, 0], "safety": [1, 1], "kl": [2]}}]
@@ -34,7 +35,8 @@ def run_scores(
     rows = []
     for run in runs:
         row = {k: v for k, v in run.items() if not isinstance(v, dict | list)}
-        row |= {name: float(numbers(values).mean()) for name, values in run[part].items()}
+        measured = {name: values for name, values in run[part].items() if values}
+        row |= {name: float(numbers(values).mean()) for name, values in measured.items()}
         rows.append(row | {"score": sum(row[name] for name in families) / len(families)})
     return pd.DataFrame(rows)
 
