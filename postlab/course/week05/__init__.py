@@ -15,6 +15,7 @@ from postlab.course.week05.figures import (
     plot_gains,
     plot_grid,
     plot_length,
+    plot_logps,
     plot_margins,
 )
 from postlab.course.week05.pictures import draw_loss, draw_ultrafeedback
@@ -30,6 +31,7 @@ __all__ = [
     "plot_gains",
     "plot_grid",
     "plot_length",
+    "plot_logps",
     "plot_margins",
     "run_scores",
     "ultrafeedback_sample",

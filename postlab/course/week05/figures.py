@@ -1,7 +1,7 @@
-"""Week 5's figures: margins and length, recorded variants, and the trained losses.
+"""Week 5's figures: log-probs during training, margins, length, variants and trained losses.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Seeds are
-single points; only `plot_against` draws intervals over seeds.
+single points or thin lines; only `plot_against` draws intervals over seeds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from postlab.claims import INK, STAGE_COLOURS
-from postlab.show import GREY, PALE, headline, panels
+from postlab.show import GREY, PALE, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 SIDE_COLOURS = {"chosen": "#117733", "rejected": "#882255"}
+
+
+def plot_logps(frame: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """Draw log-probs of chosen and rejected replies by training step, one panel per arm.
+
+    Args:
+        frame: rows with `arm`, `seed`, `step`, `logps/chosen`, `logps/rejected`.
+        arms: which to draw, in order.
+    """
+    fig, places = panels(1, len(arms), (10, 3.7), sharey=True)
+    phrases = []
+    for panel, arm in zip(places, arms, strict=True):
+        runs = frame[frame["arm"] == arm]
+        for side, colour in SIDE_COLOURS.items():
+            name = f"logps/{side}"
+            mean = draw_seeds(panel, runs, name, colour=colour, widths=(1, 2.4))
+            at = (mean.index[-1], mean.iloc[-1])
+            panel.annotate(
+                side,
+                at,
+                (-2, 16 if side == "rejected" else 5),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+            )
+            if side == "chosen":
+                phrases.append(f"{arm} {mean.iloc[0]:.1f} to {mean.iloc[-1]:.1f}")
+        panel.set_title(arm, loc="left", size=12, color=INK)
+        panel.set_xlabel("step", color=INK)
+    places[0].set_ylabel("log-prob of a reply, nats", color=INK)
+    return headline(fig, f"Chosen replies' log-prob over training: {'; '.join(phrases)}")
 
 
 def plot_arms(frame: pd.DataFrame, arms: Sequence[str], measures: Mapping[str, str]) -> Figure:

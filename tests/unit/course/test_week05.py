@@ -57,6 +57,15 @@ def test_length_bias_finds_the_line_that_made_the_margins_whatever_is_added():
     assert slope.item() == pytest.approx(0.25) and intercept.item() == pytest.approx(7)
 
 
+def test_the_title_of_log_probs_goes_from_first_to_last_step():
+    rows = [
+        {"arm": "a", "seed": seed, "step": step, "logps/chosen": -1.0 - step, "logps/rejected": -9}
+        for step in (0, 5)
+        for seed in (0, 1)
+    ]
+    assert "a -1.0 to -6.0" in title(figures.plot_logps(pd.DataFrame(rows), ["a"]))
+
+
 def test_the_headline_of_arms_is_the_first_measures_means():
     frame = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "kl": [1.0, 2.0, 4.0]})
     assert title(figures.plot_arms(frame, ["a", "b"], {"kl": "KL"})) == "KL: a 1.50; b 4.00"
