@@ -295,7 +295,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # | `tiny` | LoRA on 1.4M | 4e-4 | 0.5 |
 #
 # So a 7B needs about 5e-7 if you train all weights, and about ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
-# and the answers turn into repetitions or fragments. If it is too low, the loss stays near 0.693. We haven't recorded a sweep over the learning rate, so take the table as a place to start and tune rate and beta on your own held-out pairs. (Our record has [three betas at one rate](#deeper-beta).)
+# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained models of 7B and 8B, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5, and recommend a search between 3e-7 and 1e-6.) If it is too low, the loss stays near 0.693. We haven't recorded a sweep over the learning rate, so take the table as a place to start and tune rate and beta on your own held-out pairs. (Our record has [three betas at one rate](#deeper-beta).)
 #
 # These are the settings of your profile:
 
@@ -680,7 +680,7 @@ pd.DataFrame(
 # | DPO ([2305.18290](https://arxiv.org/abs/2305.18290)) | $-\log \sigma(\beta h)$ | Preferences follow Bradley–Terry. If a label is certain, no margin is large enough. | yes | `DPOConfig(loss_type="sigmoid")` |
 # | IPO ([2310.12036](https://arxiv.org/abs/2310.12036)) | $(h - \frac{1}{2\beta})^2$ | Labels may be certain, so the margin gets a finite target. | yes | `"ipo"`, with $g/\lvert y\rvert$ in place of $g$ |
 # | hinge ([2305.10425](https://arxiv.org/abs/2305.10425), [2309.06657](https://arxiv.org/abs/2309.06657)) | $\max(0, 1 - \beta h)$ | A pair is done once its margin reaches 1. | yes | `"hinge"` |
-# | cDPO ([Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)) | $-(1-\varepsilon)\log\sigma(\beta h) - \varepsilon\log\sigma(-\beta h)$ | A share $\varepsilon$ of the labels is flipped; stay cautious. | yes | not in `DPOTrainer`: `"sigmoid"` ignores `label_smoothing` |
+# | cDPO ([Mitchell 2023](https://ericmitchell.ai/cdpo.pdf)) | $-(1-\varepsilon)\log\sigma(\beta h) - \varepsilon\log\sigma(-\beta h)$ | A share $\varepsilon$ of the labels is flipped; stay cautious. | yes | not in `DPOTrainer` by name: `"sigmoid"` ignores `label_smoothing` |
 # | robust ([2403.00409](https://arxiv.org/abs/2403.00409)) | $\frac{-(1-\varepsilon)\log\sigma(\beta h) + \varepsilon\log\sigma(-\beta h)}{1-2\varepsilon}$ | A share $\varepsilon$ is flipped, and you know $\varepsilon$. On average over the flips, this is the DPO loss of the true labels. | yes | `"robust"`, `label_smoothing=` $\varepsilon$ |
 # | SimPO ([2405.14734](https://arxiv.org/abs/2405.14734)) | $-\log\sigma(\beta(m_c - m_r) - \gamma)$ | The log-prob per token is the reward; it should win by $\gamma$. | no | `CPOConfig(loss_type="simpo", cpo_alpha=0.0)`, experimental |
 # | ORPO ([2403.07691](https://arxiv.org/abs/2403.07691)) | $-m_c - \lambda\log\sigma\!\left(\log\frac{o(m_c)}{o(m_r)}\right)$, $o(m) = \frac{e^m}{1-e^m}$ | The chosen replies are good enough to imitate; SFT and preferences in one stage. | no | `ORPOConfig`, experimental; its `beta` is $\lambda$ |
@@ -688,7 +688,12 @@ pd.DataFrame(
 # | APO-zero ([2408.06266](https://arxiv.org/abs/2408.06266)) | $1 - \sigma(\beta g_c) + \sigma(\beta g_r)$ | The chosen reply is *better* than what your model says now. | yes | `"apo_zero"` |
 # | APO-down (the same) | $\sigma(\beta g_c) + 1 - \sigma(\beta h)$ | The chosen reply is *worse* than what your model says now, and still better than the rejected one. | yes | `"apo_down"` |
 #
-# Three details of TRL 1.14.2 are easy to miss. `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. (With one pair per batch, `"aot"` computes cDPO.) ORPO's likelihood term counts the tokens of the prompt as well. And the trainers of SimPO and ORPO are in `trl.experimental`.
+# Some details of TRL 1.14.2 are easy to miss:
+#
+# - `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. You can still get cDPO: it is the robust loss with a label smoothing of $-\varepsilon/(1-2\varepsilon)$. The trainer refuses a negative value, so set `trainer.label_smoothing` after you have built it.
+# - ORPO's likelihood term counts the tokens of the prompt as well.
+# - The trainers of SimPO and ORPO are in `trl.experimental`. If you give them messages, they put the end-of-turn token a second time after a chat template that ends in a newline, like ours. The loss then counts a token that the model never has to write. If you give them the rendered text up to the end of turn, this doesn't happen.
+# - KTO takes the rows in their order, and `unpair_preference_dataset` puts all chosen replies of up to 1,000 rows before all rejected ones. Shuffle the rows before you train.
 #
 # Let's compute all of them for the pair of section 4, whose log-probs were −4 and −9 under the policy and −5 for both under the reference. We say that the chosen reply has four tokens and the rejected one six. A loss alone tells you little, because the scales differ. So the table also shows the *pull*: minus the derivative with respect to each of the two log-probs. A positive pull makes the reply more likely.
 
@@ -855,7 +860,7 @@ bool(start.abs().max() == 0), round(-logsigmoid(start).mean().item(), 4)
 # <a id="deeper-length" name="deeper-length"></a>
 # ## Deeper: length
 #
-# ook at the pairs before you look at the model. How long are the replies in the tiny world's pairs?
+# Look at the pairs before you look at the model. How long are the replies in the tiny world's pairs?
 
 # %%
 # NBVAL_CHECK_OUTPUT

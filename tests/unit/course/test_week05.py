@@ -15,7 +15,7 @@ import pytest
 import torch
 from modules import module_at
 
-from postlab.course.week05 import figures, ultrafeedback_sample
+from postlab.course.week05 import compare_arms, figures, run_scores, ultrafeedback_sample
 from postlab.datasets import preference_rows
 from postlab.profile import data_dir
 from postlab.scratch.losses import dpo_loss
@@ -24,6 +24,8 @@ from postlab.scratch.preferences import implicit_margins, length_bias
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ROOT / "notebooks" / "src" / "week05_dpo_ultrafeedback.py"
 EXPERIMENT = ROOT / "notebooks" / "experiments" / "week05_preferences.py"
+LOSSES = module_at(EXPERIMENT.with_name("week05_losses.py"), "week05_losses")
+ONPOLICY = module_at(EXPERIMENT.with_name("week05_onpolicy.py"), "week05_onpolicy")
 RECORDED = data_dir() / "results" / "week05" / "preferences.json"
 
 
@@ -69,6 +71,55 @@ def test_the_headline_of_arms_is_the_first_measures_means():
     assert title(figures.plot_arms(frame, ["a", "b"], {"kl": "KL"})) == "KL: a 1.50; b 4.00"
 
 
+def test_the_title_of_the_grid_counts_the_cells_below_the_start():
+    grid = pd.DataFrame(
+        {"rate": r, "beta": b, "score": s, "kl": 0.1, "chosen": s == 0.9}
+        for r, b, s in ((1e-4, 0.5, 0.7), (1e-4, 5, 0.9), (1e-2, 0.5, 0.1), (1e-2, 5, 0.59))
+    )
+    figure = figures.plot_grid(grid, start=0.6)
+    assert title(figure).startswith("2 of 4 combinations") and "(60%)" in title(figure)
+    cells = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(cells) == ["10%\ncollapsed", "59%\ncollapsed", "70%", "90%\nbest in tuning"]
+
+
+def three_arms() -> pd.DataFrame:
+    by_seed = {"DPO": (0.7, 0.72, 0.69), "good": (0.8, 0.83, 0.78), "same": (0.71, 0.71, 0.7)}
+    return pd.DataFrame(
+        {"loss": arm, "seed": seed, "score": score}
+        for arm, scores in by_seed.items()
+        for seed, score in enumerate(scores)
+    )
+
+
+def test_arms_are_compared_by_seed_in_whatever_order_the_runs_come():
+    table = compare_arms(three_arms(), "DPO", arm="loss")
+    shuffled = compare_arms(three_arms().sample(frac=1, random_state=1).sort_values(
+        "loss", key=lambda names: names.map({"DPO": 0, "good": 1, "same": 2}), kind="stable"
+    ), "DPO", arm="loss")  # fmt: skip
+    pd.testing.assert_frame_equal(table, shuffled)
+    assert table.loc["good", "difference"] == pytest.approx(0.1)
+    assert table.loc["good", "p"] < 0.05 < table.loc["same", "p"]
+    assert (table["low"] < table["difference"]).all() and (
+        table["difference"] < table["high"]
+    ).all()
+
+
+def test_the_title_of_a_comparison_names_what_is_clear_and_counts_the_rest():
+    figure = figures.plot_against(
+        three_arms(), compare_arms(three_arms(), "DPO", arm="loss"), base="DPO", start=0.6
+    )
+    assert title(figure) == (
+        "good scores higher than DPO; 1 of 2 differences to DPO are inconclusive"
+    )
+
+
+def test_a_runs_score_weighs_every_family_the_same():
+    run = {"arm": "a", "seed": 0, "log": {"loss": [1]}}
+    run["heldout"] = {"facts": [1, 0], "safety": [1] * 9, "kl": []}  # the KL wasn't measured
+    frame = run_scores([run], ["facts", "safety"])
+    assert frame["score"].tolist() == [0.75] and not {"log", "kl"} & set(frame)
+
+
 def test_margins_name_the_share_above_nought_and_the_worst_group():
     said = title(figures.plot_margins({"sums": [-1.0, 1.0], "facts": [1.0, 2.0]}))
     assert said.startswith("75% of 4 held-out pairs") and said.endswith("50% of those on sums")
@@ -109,6 +160,52 @@ def test_every_recorded_run_met_the_same_pairs_and_prompts():
     for run in recorded["runs"]:
         assert run["pairs"].keys() == before.keys()
         assert {len(logps) for logps in run["pairs"].values()} == {pairs}
+
+
+def test_settings_are_chosen_on_prompts_that_no_result_uses():
+    ids = {part: {row["id"] for row in LOSSES.prompts(part)} for part in ("tuning", "heldout")}
+    assert not ids["tuning"] & ids["heldout"]
+    for part, found in ids.items():
+        n = LOSSES.SETTINGS[f"{part}_prompts_a_family"]
+        assert len(found) == n * len(LOSSES.FAMILIES)
+
+
+def test_every_loss_has_as_many_trials_and_the_same_pairs_in_a_step():
+    assert {len(spec["betas"]) for spec in LOSSES.LOSSES.values()} == {2}
+    assert set(LOSSES.RATES) <= set(LOSSES.GRID["rates"])
+    assert set(LOSSES.LOSSES["DPO"]["betas"]) <= set(LOSSES.GRID["betas"])  # its trials are cells
+    for loss in LOSSES.LOSSES:
+        found = LOSSES.arguments(loss, 1e-3, 2.0)
+        replies = 2 if loss == "KTO" else 1
+        assert found["per_device_train_batch_size"] == replies * LOSSES.SETTINGS["pairs_a_step"]
+        assert found["max_steps"] == LOSSES.SETTINGS["steps"] and found["learning_rate"] == 1e-3
+    assert LOSSES.arguments("SimPO", 1e-3, 2.0)["simpo_gamma"] == 1.0
+
+
+def test_a_sampled_reply_is_right_if_the_oracle_says_so_and_it_ended():
+    prompt = [{"role": "user", "content": "What is 12+30+15?"}]
+    for answer, closed, right in (
+        ("#### 57", True, 1.0),
+        ("12+30=42, 42+15=57. #### 57", True, 1.0),
+        ("#### 57", False, 0.0),
+        ("#### 58", True, 0.0),
+    ):
+        assert ONPOLICY.right_or_not(prompt, answer, closed) == {"right": right}
+
+
+@pytest.mark.parametrize("name", ["losses", "onpolicy"])
+def test_the_records_of_trained_losses_are_whole(name):
+    path = RECORDED.with_name(f"{name}.json")
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not recorded")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    arm = {"losses": "loss", "onpolicy": "arm"}[name]
+    trials = pd.DataFrame(record["trials"]).groupby(arm).size()
+    runs = pd.DataFrame(record["runs"])
+    assert trials.nunique() == 1 and set(trials.index) == set(runs[arm])
+    assert (runs.groupby(arm)["seed"].nunique() == len(record["provenance"]["seeds"])).all()
+    prompts = [{k: len(v) for k, v in run["heldout"].items()} for run in record["runs"]]
+    assert all(each == prompts[0] for each in prompts)
 
 
 def cell(*parts: str) -> str:
@@ -221,6 +318,7 @@ def losses_of_the_cell() -> dict[str, float]:
         ("IPO", "DPOTrainer", "ipo", {}),
         ("hinge", "DPOTrainer", "hinge", {}),
         ("cDPO", "DPOTrainer", "aot", {"label_smoothing": 0.1}),  # with one pair
+        ("cDPO", "DPOTrainer", "robust", {"label_smoothing": -0.1 / 0.8}),  # set after its check
         ("robust", "DPOTrainer", "robust", {"label_smoothing": 0.1}),
         ("APO-zero", "DPOTrainer", "apo_zero", {}),
         ("APO-down", "DPOTrainer", "apo_down", {}),
