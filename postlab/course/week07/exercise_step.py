@@ -1,10 +1,10 @@
 """Week 7's build: one step of GRPO, checked by the weights that it leaves behind.
 
-The learner's step and the reference update the same small policy from the same answers. `draw` hands
-out answers that are part of the inputs, so no sampling noise comes between the two: with the same
-rewards, advantages and loss, the weights agree to the last digits, and every mistake of a step moves
-them elsewhere. What this can't show, the notebook does: that ten steps on the embedded model equal
-TRL's, and that the policy learns.
+The learner's step and the reference update the same small policy from the same answers. `draw`
+hands out answers that are part of the inputs, so no sampling noise comes between the two: with the
+same rewards, advantages and loss, the weights agree to the last digits, and every mistake of a step
+moves them elsewhere. What this can't show, the notebook does: that ten steps on the embedded model
+equal TRL's, and that the policy learns.
 """
 
 from __future__ import annotations

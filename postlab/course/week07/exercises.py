@@ -9,7 +9,6 @@ from torch import Tensor
 
 from postlab.course.check._parts import Case, Edge, Exercise
 from postlab.course.week07 import mistakes_grpo
-from postlab.course.week07.exercise_step import GRPO_STEP, grpo_step
 from postlab.scratch import policy_gradient
 from postlab.scratch.grpo import grpo_loss, reinforce_loss
 
