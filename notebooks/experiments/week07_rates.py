@@ -5,8 +5,8 @@
 Runs of TRL's GRPOTrainer from the shipped DPO stage with the tiny profile's recipe, but for half of
 its steps, so that a rate that is too low shows as well. Five rates, each four times the last, with
 three schedules: constant; constant after a warm-up over the first fifth of the steps; and a
-straight line down to zero. One seed for every point, three for the rates next to the edge and for
-the recipe's own rate. Every finished run is kept under `runs/week07-rates/`, so an interrupted
+straight line down to zero. One seed for every point, three for the two rates on this side of the
+edge. Every finished run is kept under `runs/week07-rates/`, so an interrupted
 experiment goes on where it stopped; the result is written to data/results/week07/rates.json.
 
 Kept of each run: its log, and of every held-out prompt of six families whether the greedy answer is
@@ -59,7 +59,7 @@ ARMS: dict[str, dict[str, Any]] = {  # name: what it changes
     for rate in RATES
     for schedule, how in SCHEDULES.items()
 }
-REPEATED = (1e-4, 4e-4, 1.6e-3)  # the recipe's rate, and those next to the edge: three seeds
+REPEATED = (4e-4, 1.6e-3)  # the rates on this side of the edge: three seeds
 LOGGED = (
     *("step", "reward", "learning_rate", "frac_reward_zero_std", "entropy", "grad_norm"),
     *("completions/mean_length", "completions/clipped_ratio"),

@@ -264,9 +264,9 @@ class Probe:
             ("unit", self.other_unit, "the difference isn't in the unit of the scores: 144 prompts "
              "that all go from 0 to 1 are a difference of 1."),
             ("no_width", self.no_width, "low and high are equal, so there is no interval."),
-            ("keeps_its_width", self.keeps_its_width, "the interval doesn't get narrower with more "
-             "prompts. The standard error of a mean is the standard deviation divided by the square "
-             "root of the number of prompts."),
+            ("keeps_its_width", self.keeps_its_width, "the interval doesn't get narrower with "
+             "more prompts. The standard error of a mean is the standard deviation divided by the "
+             "square root of the number of prompts."),
             ("by_position", self.by_position, "rows are paired by their position: if the second "
              "run's rows come in another order, the interval changes. Pair them by `id`."),
             ("unpaired", self.unpaired, "the pairs aren't used: the interval stays the same if the "

@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pace import within
 
 from postlab.constitution import (
     Constitution,
@@ -35,6 +34,7 @@ from postlab.constitution.criticism import _parse_verdict, critiques, preferred
 from postlab.constitution.speakers import OPENINGS, _without, endpoint_speaker
 from postlab.judge import JudgeError
 from postlab.tinyworld import corpus, tasks, words
+from pace import within
 
 HARM = Rule("harm", "Do not help to hurt a person.")
 HELP = Rule("helpful", "Do not refuse a harmless wish.")

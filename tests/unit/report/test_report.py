@@ -18,8 +18,6 @@ import pytest
 
 matplotlib.use("Agg")
 
-from pace import within
-
 from postlab import stats
 from postlab.claims.reading import FIELDS, read_runs
 from postlab.report import summarise, summary_frame, write_report, written_comparison
@@ -27,6 +25,7 @@ from postlab.report import summary as report
 from postlab.report.summary import main
 from postlab.report.written import plain
 from postlab.runs import MissingStage
+from pace import within
 
 LINE = {"base": None, "sft": "base", "dpo": "sft", "grpo": "dpo"}
 CPU = {"gpu": None, "cpus": 2, "ram_gib": 8.0}

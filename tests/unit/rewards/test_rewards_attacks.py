@@ -12,10 +12,10 @@ from pathlib import Path
 
 import attacks
 import pytest
-from pace import within
 
 from postlab.rewards import _filter, code_reward
 from postlab.rewards import _sandbox as sandbox
+from pace import within
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the jail is Linux's")
 SQUARE = "assert f(2) == 4\nassert f(3) == 9"

@@ -6,11 +6,11 @@ import threading
 import time
 
 import pytest
-from pace import within
 
 from postlab.evals import suites
 from postlab.rewards import code_reward, extract_answer, format_reward, math_reward, schema_reward
 from postlab.tinyworld import tasks, words
+from pace import within
 
 ACCEPTED = [
     ("<think>4? No.</think>#### 5", "5"),

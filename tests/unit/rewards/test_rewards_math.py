@@ -5,11 +5,11 @@ import re
 import time
 
 import pytest
-from pace import within
 
 from postlab.datasets import math_rows
 from postlab.rewards import _latex as latex
 from postlab.rewards import answers_match, extract_answer, format_reward, math_reward
+from pace import within
 
 
 def matrix(*rows, kind="pmatrix"):

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from pace import within
 
 from postlab.rewards import format_reward, read_tests, schema_reward
 from postlab.rewards.code import _requests
+from pace import within
 
 KINDS = {
     "line breaks after a box": lambda n: "\\boxed{5}" + "\n" * n + "x",

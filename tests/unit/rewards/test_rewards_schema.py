@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from pace import within
 
 from postlab.rewards import is_schema, schema_reward
+from pace import within
 
 OWL = {
     "type": "object",

@@ -5,9 +5,9 @@ import functools
 import time
 
 import pytest
-from pace import within
 
 from postlab.rewards import code_reward, read_tests
+from pace import within
 
 weak = functools.partial(code_reward, allow_weak_sandbox=True)
 
