@@ -2,31 +2,33 @@
 
 - figures: the notebook's figures
 - pictures: the picture of its main idea
-- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
+- exercises, exercise_step, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors
 from postlab.course.week07.figures import (
     plot_climb,
+    plot_filter,
     plot_gains,
     plot_hunt,
     plot_pair,
     plot_pass,
+    plot_rates,
     plot_reuse,
-    plot_schedule,
 )
 from postlab.course.week07.pictures import draw_groups
 
 __all__ = [
     "draw_groups",
     "plot_climb",
+    "plot_filter",
     "plot_gains",
     "plot_hunt",
     "plot_pair",
     "plot_pass",
+    "plot_rates",
     "plot_reuse",
-    "plot_schedule",
 ]
 
 _doors.publish(__name__)

@@ -1,5 +1,5 @@
-"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, gains and their
-parts, pass@k.
+"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, learning rates, a
+filter of prompts, gains and their parts, pass@k.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -7,7 +7,10 @@ any estimate. Values and intervals come with the frame.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from postlab.claims import INK, STAGE_COLOURS, stage_label
 from postlab.show import GREY, PALE, draw_seeds, headline, panels
@@ -117,26 +120,70 @@ def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
     )
 
 
-def plot_schedule(frame: pd.DataFrame) -> Figure:
-    """Draw learning rate and reward of recorded runs by step: a colour per arm, a line per seed.
+def plot_rates(frame: pd.DataFrame, *, start: Mapping[str, float]) -> Figure:
+    """Draw what is right at the end by learning rate: a panel per measure, a line per schedule.
 
     Args:
-        frame: rows with `arm`, `seed`, `step`, `learning_rate`, `reward`.
+        frame: rows with `schedule`, `rate`, `seed`, and a share for each measure of `start`.
+        start: {measure: share} before training; the first measure is the one that is trained.
     """
-    fig, places = panels(1, 2, (10, 3.6))
-    colours, ends = (OUR_COLOUR, "#0072B2", OTHER_COLOUR), []
-    for arm, colour in zip(dict.fromkeys(frame["arm"]), colours, strict=False):
-        runs = frame[frame["arm"] == arm]
-        rate = runs.groupby("step")["learning_rate"].mean()
-        places[0].plot(rate.index, rate, color=colour, linewidth=2.4, label=arm)
-        mean = draw_seeds(places[1], runs, "reward", colour=colour, window=5, alpha=0.4)
-        ends.append(f"{mean.iloc[-1]:.2f} ({arm})")
-    places[0].set_title("learning rate", loc="left", size=12.5, color=INK)
-    places[1].set_title("reward, mean over five steps", loc="left", size=12.5, color=INK)
+    fig, places = panels(1, len(start), (10, 3.9), sharey=True)
+    markers = dict(zip(dict.fromkeys(frame["schedule"]), "os^", strict=False))
+    colours = dict(zip(markers, (OUR_COLOUR, "#0072B2", OTHER_COLOUR), strict=False))
+    for panel, (measure, before) in zip(places, start.items(), strict=True):
+        panel.axhline(100 * before, color=GREY, linewidth=1, linestyle="--")
+        for turn, (schedule, colour) in enumerate(colours.items()):
+            part = frame[frame["schedule"] == schedule]
+            x = part["rate"] * 1.12 ** (turn - 1)  # beside one another
+            style = {"color": colour, "marker": markers[schedule]}
+            panel.plot(x, 100 * part[measure], linestyle="", markersize=6, alpha=0.55, **style)
+            mean = 100 * part.groupby("rate")[measure].mean()
+            at = mean.index * 1.12 ** (turn - 1)
+            panel.plot(at, mean, linewidth=2, label=schedule, markersize=0, **style)
+        panel.set_xscale("log")
+        rates = sorted(frame["rate"].unique())
+        panel.set_xticks(rates, [f"{rate:g}" for rate in rates], size=10)
+        panel.minorticks_off()
+        panel.set_ylim(-3, 103)
+        panel.set_title(f"{measure}, % right", loc="left", size=12.5, color=INK)
+        panel.set_xlabel("learning rate", color=INK)
     places[0].legend(frameon=False, loc="lower left")
-    for panel in places:
-        panel.set_xlabel("step", color=INK)
-    return headline(fig, f"In the last five steps, the mean reward is {', '.join(ends)}")
+    measures = list(start)
+    ends = frame.groupby("rate")[measures].mean()
+    most = ends[measures[0]].idxmax()
+    return headline(
+        fig,
+        f"At a rate of {most:g}, {measures[0]} reach {ends.loc[most, measures[0]]:.0%} and "
+        f"{measures[1]} {ends.loc[most, measures[1]]:.0%} (before: {start[measures[1]]:.0%}); at "
+        f"{ends.index[-1]:g}, everything collapses"
+        if ends.iloc[-1].max() < 0.5
+        else f"{measures[0]} are best at a rate of {most:g}, with {ends.loc[most, measures[0]]:.0%}",
+    )
+
+
+def plot_filter(frame: pd.DataFrame, *, start: float) -> Figure:
+    """Draw held-out accuracy by training step: a thick line per arm, a thin one per seed.
+
+    Args:
+        frame: rows with `arm`, `seed`, `step` and `value` (a share).
+        start: the share before training.
+    """
+    fig, (panel,) = panels(1, 1, (8, 3.7))
+    phrases = []
+    last = frame.groupby("arm")["step"].max().min()  # of the shorter arm
+    for arm, colour in zip(dict.fromkeys(frame["arm"]), ("#0072B2", OUR_COLOUR), strict=True):
+        runs = frame[frame["arm"] == arm]
+        for _, one in runs.groupby("seed"):
+            steps, values = [0, *one["step"]], [start, *one["value"]]
+            panel.plot(steps, 100 * np.array(values), color=colour, linewidth=0.9, alpha=0.5)
+        mean = runs.groupby("step")["value"].mean()
+        steps, values = [0, *mean.index], [start, *mean]
+        panel.plot(steps, 100 * np.array(values), "-o", color=colour, linewidth=2.4, label=arm)
+        phrases.append(f"{mean[last]:.1%} ({arm})")
+    panel.set_xlabel("step, 64 answers each", color=INK)
+    panel.set_title("held-out sums right, greedy, %", loc="left", size=12.5, color=INK)
+    panel.legend(frameon=False, loc="lower right")
+    return headline(fig, f"After {last} steps: {' and '.join(phrases)}")
 
 
 def plot_gains(frame: pd.DataFrame) -> Figure:
