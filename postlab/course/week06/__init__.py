@@ -2,6 +2,7 @@
 
 - figures: the notebook's figures
 - pictures: the picture of its main idea
+- compare_build, compare_reference: its build, judged by simulation, and the build as we wrote it
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
   `postlab.course.check` loads them when they are needed
 """
@@ -9,6 +10,7 @@
 from postlab import _doors
 from postlab.course.week06.figures import (
     plot_bootstrap,
+    plot_coverage,
     plot_detectable,
     plot_judges,
     plot_metrics,
@@ -20,6 +22,7 @@ from postlab.course.week06.pictures import draw_pairs
 __all__ = [
     "draw_pairs",
     "plot_bootstrap",
+    "plot_coverage",
     "plot_detectable",
     "plot_judges",
     "plot_metrics",

@@ -2,8 +2,8 @@
 
 - figures: the notebook's figures
 - pictures: the picture of its main idea
-- exercises, exercise_step, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
-  `postlab.course.check` loads them when they are needed
+- exercises, exercise_step, mistakes_*: its exercises and the usual mistakes in them; they import
+  torch, so `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors

@@ -148,17 +148,16 @@ def plot_rates(frame: pd.DataFrame, *, start: Mapping[str, float]) -> Figure:
         panel.set_title(f"{measure}, % right", loc="left", size=12.5, color=INK)
         panel.set_xlabel("learning rate", color=INK)
     places[0].legend(frameon=False, loc="lower left")
-    measures = list(start)
-    ends = frame.groupby("rate")[measures].mean()
-    most = ends[measures[0]].idxmax()
-    return headline(
-        fig,
-        f"At a rate of {most:g}, {measures[0]} reach {ends.loc[most, measures[0]]:.0%} and "
-        f"{measures[1]} {ends.loc[most, measures[1]]:.0%} (before: {start[measures[1]]:.0%}); at "
-        f"{ends.index[-1]:g}, everything collapses"
-        if ends.iloc[-1].max() < 0.5
-        else f"{measures[0]} are best at a rate of {most:g}, with {ends.loc[most, measures[0]]:.0%}",
+    trained, other = list(start)[:2]
+    ends = frame.groupby("rate")[[trained, other]].mean()
+    most = ends[trained].idxmax()
+    text = (
+        f"At a rate of {most:g}, {trained} reach {ends.loc[most, trained]:.0%} and {other} "
+        f"{ends.loc[most, other]:.0%} (before: {start[other]:.0%})"
     )
+    if ends.iloc[-1].max() < 0.5:
+        text += f"; at {ends.index[-1]:g}, everything collapses"
+    return headline(fig, text)
 
 
 def plot_filter(frame: pd.DataFrame, *, start: float) -> Figure:
