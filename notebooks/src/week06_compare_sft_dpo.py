@@ -221,15 +221,6 @@ mcnemar_p = check.mcnemar_p(mcnemar_p)
 # </details>
 
 # %%
-# NBVAL_CHECK_OUTPUT
-{f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
-
-# %% [markdown]
-# In the first three cases, the ratio is always four to one, but only 16 against 4 is significant. So the ratio alone isn't enough; it depends on how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them to get below 0.05.
-#
-# Here are our own counts, with your p-values next to the library's:
-
-# %%
 table = pd.DataFrame(counts).T
 table["p, yours"] = [mcnemar_p(int(row.gained), int(row.lost)) for row in table.itertuples()]
 table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in table.index]
@@ -641,6 +632,16 @@ plot_power(pd.DataFrame(found), at=0.05)
 
 # %% [markdown]
 # If the true change is zero, everything the test finds is a false alarm. The curves start below 5% there, as they should. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
+
+# %% [markdown]
+# In exercise 6.1, you may have wondered whether the *ratio* of gained to lost prompts isn't enough. Your own function says:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+{f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
+
+# %% [markdown]
+# In the first three cases, the ratio is always four to one, but only 16 against 4 is significant. So the ratio alone isn't enough; it depends on how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them to get below 0.05.
 
 # %% [markdown]
 # <a id="deeper-holm" name="deeper-holm"></a>

@@ -1019,6 +1019,8 @@ start_share = numbers(five["seeds"][0]["start"]["arithmetic, strict"]).mean()  #
 plot_filter(looks, start=start_share)
 
 # %% tags=["aside"]
+from IPython.display import display
+
 from postlab.stats import blocked_differences
 
 wide = looks.pivot(index=["step", "seed"], columns="arm", values="value")
