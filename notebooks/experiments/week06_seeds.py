@@ -16,6 +16,7 @@ without that the variance can't be split.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from week07_seeds import trained
@@ -64,7 +65,7 @@ def main() -> None:
     profile = get_profile("tiny")
     recipes = {stage: dict(getattr(profile, stage).trainer) for stage in ("sft", "dpo")}
     key = arm_key({"recipes": recipes, "prompts": PROMPTS}, *CODE, own=__file__)
-    chains = [arms.result(f"seed {seed}", key, lambda seed=seed: run_seed(seed)) for seed in SEEDS]
+    chains = [arms.result(f"seed {seed}", key, partial(run_seed, seed)) for seed in SEEDS]
     assert len({stage["ids"] for chain in chains for stage in chain["stages"].values()}) == 1
     seeds = [
         {

@@ -17,6 +17,7 @@ the pool, the order and the draws. No rate or band was tuned.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from _common import (
@@ -125,7 +126,7 @@ def main() -> None:
     pool_key = arm_key(shared, *CODE, own=__file__)
     runs, pools = [], []
     for seed in SEEDS:
-        rows = arms.result(f"pool {seed}", pool_key, lambda seed=seed: pool(seed))
+        rows = arms.result(f"pool {seed}", pool_key, partial(pool, seed))
         terms = [row["prompt"][-1]["content"].count("+") + 1 for row in rows]
         pools.append({"seed": seed, "right": [row["right"] for row in rows], "terms": terms})
         for arm in ARMS:
@@ -133,7 +134,7 @@ def main() -> None:
             runs.append(
                 arms.result(
                     f"{arm} {seed}", key,
-                    lambda arm=arm, seed=seed, rows=rows: run(arm, seed, rows=rows),
+                    partial(run, arm, seed, rows=rows),
                 )
             )  # fmt: skip
     record = {"settings": SETTINGS, "arms": ARMS, "pools": pools, "runs": runs}

@@ -10,6 +10,7 @@ the result is written to data/results/week07/pass.json.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from _common import (
@@ -48,7 +49,7 @@ def main() -> None:
     stages = {}
     for stage in STAGES:
         key = arm_key({"settings": SETTINGS, "start": adapter_hash(stage)}, *CODE, own=__file__)
-        stages[stage] = arms.result(stage, key, lambda stage=stage: counted(stage))
+        stages[stage] = arms.result(stage, key, partial(counted, stage))
     write_record(__file__, TARGET, {"settings": SETTINGS, "stages": stages}, seeds=(0,))
 
 

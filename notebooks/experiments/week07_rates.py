@@ -16,6 +16,7 @@ which is measured as well. All trials are in the record: none was left out.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from _common import (
@@ -128,7 +129,7 @@ def main() -> None:
         arms.result(
             f"{arm} {seed}",
             arm_key(shared | {"arm": ARMS[arm]}, *CODE, own=__file__),
-            lambda arm=arm, seed=seed: run(arm, seed),
+            partial(run, arm, seed),
         )
         for arm, seed in plan()
     ]
