@@ -15,7 +15,9 @@ from postlab.course.extras import (
     draw_who_scores,
     fake_quantised,
     importance_weights,
+    plot_budget,
     plot_curves,
+    plot_thinking,
     plot_verdict,
 )
 
@@ -157,3 +159,32 @@ def test_a_sampler_without_lag_is_the_policy_and_an_old_one_is_not(folder):
         largest = [most for _, most in trainer.mismatch]
         assert largest[0] < 1e-3  # nothing has been trained yet
         assert (max(largest) < 1e-3) == alike
+
+
+# --- thinking models ---
+
+
+def headline(figure) -> str:
+    return " ".join(figure.get_suptitle().split())
+
+
+def test_thinking_says_how_reward_and_length_moved():
+    rows = [
+        {"seed": seed, "step": step, "reward": 0.1 * step + 0.1 * seed, "tokens": 10.0 + step}
+        for seed in (0, 1)
+        for step in (1, 2, 3)
+    ]
+    said = headline(plot_thinking(pd.DataFrame(rows)))
+    assert said == (
+        "With the reward (0.15 to 0.25), the answers grow from 11 to 12 tokens, though nobody pays "
+        "for length"
+    )
+
+
+def test_a_budget_names_both_ends():
+    rows = [
+        {"budget": budget, "value": value, "low": value, "high": value, "cut": 1 - value}
+        for budget, value in ((0, 0.0), (16, 0.25), (48, 1.0))
+    ]
+    said = headline(plot_budget(pd.DataFrame(rows)))
+    assert said == ("Forced to answer after 0 tokens, 0% of the sums are right; after 48, 100%")
