@@ -164,17 +164,13 @@ def test_a_sampler_without_lag_is_the_policy_and_an_old_one_is_not(folder):
 # --- thinking models ---
 
 
-def headline(figure) -> str:
-    return " ".join(figure.get_suptitle().split())
-
-
 def test_thinking_says_how_reward_and_length_moved():
     rows = [
         {"seed": seed, "step": step, "reward": 0.1 * step + 0.1 * seed, "tokens": 10.0 + step}
         for seed in (0, 1)
         for step in (1, 2, 3)
     ]
-    said = headline(plot_thinking(pd.DataFrame(rows)))
+    said = title(plot_thinking(pd.DataFrame(rows)))
     assert said == (
         "With the reward (0.15 to 0.25), the answers grow from 11 to 12 tokens, though nobody pays "
         "for length"
@@ -186,5 +182,5 @@ def test_a_budget_names_both_ends():
         {"budget": budget, "value": value, "low": value, "high": value, "cut": 1 - value}
         for budget, value in ((0, 0.0), (16, 0.25), (48, 1.0))
     ]
-    said = headline(plot_budget(pd.DataFrame(rows)))
+    said = title(plot_budget(pd.DataFrame(rows)))
     assert said == ("Forced to answer after 0 tokens, 0% of the sums are right; after 48, 100%")
