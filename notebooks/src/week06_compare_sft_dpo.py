@@ -699,7 +699,15 @@ corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
 # <a id="deeper-variance" name="deeper-variance"></a>
 # ## Deeper: three sources of variance
 #
-# What does `variance_split` compute? Split the change of prompt $i$ in run $s$ into four parts:
+# What does `variance_split` compute? Think of a table with a row per run and a column per prompt:
+
+# %%
+from postlab.course.week06 import draw_sources
+
+draw_sources()
+
+# %% [markdown]
+# Split the change of prompt $i$ in run $s$ into four parts:
 #
 # $$d_{si} = \mu + a_s + b_i + c_{si}$$
 #
