@@ -25,6 +25,7 @@ from _common import (
     adapter_hash,
     arm_key,
     command_line,
+    file_name,
     heldout_prompts,
     log_series,
     minutes,
@@ -121,21 +122,23 @@ def plan() -> list[tuple[str, int]]:
 
 
 def main() -> None:
-    arms = Arms(__file__, limit=command_line(__doc__).runs)
+    stop = {"action": "store_true", "help": "write the record of the runs that are finished"}
+    options = command_line(__doc__, finished=stop)
+    arms = Arms(__file__, limit=options.runs)
     shared = {"settings": SETTINGS, "start": adapter_hash("dpo"), "logged": LOGGED}
     shared["recipe"] = dict(get_profile("tiny").grpo.trainer)
     begin = arms.result("start", arm_key(shared, *CODE, own=__file__), start)
-    runs = [
-        arms.result(
-            f"{arm} {seed}",
-            arm_key(shared | {"arm": ARMS[arm]}, *CODE, own=__file__),
-            partial(run, arm, seed),
-        )
-        for arm, seed in plan()
-    ]
-    record = {"settings": SETTINGS, "arms": ARMS, "start": begin, "runs": runs}
+    runs = []
+    for arm, seed in plan():
+        key, name = arm_key(shared | {"arm": ARMS[arm]}, *CODE, own=__file__), f"{arm} {seed}"
+        if options.finished and not (arms.folder / f"{key}-{file_name(name)}.json").exists():
+            continue
+        runs.append(arms.result(name, key, partial(run, arm, seed)))
+    kept = {one["arm"]: ARMS[one["arm"]] for one in runs}
+    record = {"settings": SETTINGS, "arms": kept, "start": begin, "runs": runs}
     took = minutes(one["train_s"] for one in runs)
-    write_record(__file__, TARGET, record, seeds=(0, 1, 2), training_minutes=took)
+    seeds = sorted({one["seed"] for one in runs})
+    write_record(__file__, TARGET, record, seeds=seeds, training_minutes=took)
 
 
 if __name__ == "__main__":
