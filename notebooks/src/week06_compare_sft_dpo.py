@@ -435,46 +435,39 @@ pd.DataFrame(shown).T.round(1)
 # %% [markdown]
 # Without any seed effect, the runs still differ with a standard deviation of 3.6 points, only because different prompts happen to be gained. And a true effect of 5 points looks like 5.9. So the standard deviation of the runs is too large, and most misleading where there is nothing to find. `variance_split` takes out what the prompts explain, and is right on average (0.3 and 4.8 points). [A deeper section](#deeper-variance) shows how.
 #
-# It needs every run's score on every prompt. So we trained SFT and DPO of the recorded chains again and kept all of their scores:
+# It needs every run's score on every prompt, and for most of our eight runs only the means were kept. But from five of the chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO (week 7 uses them, too). How different are these models in arithmetic, and how much of that is the seed?
 
 # %%
-per_prompt = json.loads((data_dir() / "results" / "week06" / "seeds.json").read_text())
+chains = json.loads((data_dir() / "results" / "week07" / "seeds.json").read_text())["seeds"]
 
 
-def change_table(metric):
-    """Change (runs, prompts) of every prompt in every recorded run, after DPO minus after SFT."""
-    return np.array(
-        [
-            np.subtract(
-                *(
-                    [int(digit) for digit in one["scores"][stage][metric]]
-                    for stage in ("dpo", "sft")
-                )
-            )
-            for one in per_prompt["seeds"]
-        ]
-    )
+def answers(when):
+    """Right or wrong, (runs, sums), of the recorded chains."""
+    return np.array([one[when]["arithmetic, strict"] for one in chains], dtype=float)
 
 
-metrics = [metric for metric in (*GAIN, *KEEP) if metric in per_prompt["seeds"][0]["scores"]["dpo"]]
-splits = {metric: variance_split(change_table(metric)) for metric in metrics}
+tables = {"after DPO": answers("start"), "after GRPO": answers("end")}
+splits = {stage: variance_split(table) for stage, table in tables.items()}
 pd.DataFrame(
     {
-        metric: {
-            "standard deviation of the runs": 100 * change_table(metric).mean(axis=1).std(ddof=1),
+        stage: {
+            "mean": 100 * split.mean,
+            "standard deviation of the runs": 100 * tables[stage].mean(axis=1).std(ddof=1),
             "of it, the seed": 100 * max(split.runs, 0) ** 0.5,
             "low": 100 * max(split.runs_low, 0) ** 0.5,
-            "high": 100 * split.runs_high**0.5,
-            "the prompts, in one run": 100
-            * ((split.prompts + split.interaction) / split.n_prompts) ** 0.5,
+            "high": 100 * max(split.runs_high, 0) ** 0.5,
             "p (no seed effect)": split.p,
         }
-        for metric, split in splits.items()
+        for stage, split in splits.items()
     }
-).T.round(3).rename_axis("points")
+).T.round(3)
 
 # %% [markdown]
-# TODO
+# After DPO, the five models' accuracies differ with a standard deviation of 6.2 points, and 5.8 of them remain for the seed (95% interval: 2.9 to 17.8). Five models that are equally good would practically never differ that much. After GRPO, all five are above 97%. The standard deviation is 1.0 point, and what remains for the seed is inconclusive (0.6, from 0 to 2.7). So how much a seed matters depends on the recipe and on how close to the ceiling you are, and you have to measure it. Look at the width of the intervals, too: five runs
+# tell you *that* the seed matters, but hardly how much.
+#
+# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. If you want to choose a checkpoint to ship, that's all you need. If you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that for the eight runs, and
+# puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
 
 # %%
 from scipy.stats import t
@@ -500,8 +493,6 @@ recipe["seeds that alone support it"] = [
 #
 # Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: the true one may be anything from two thirds to twice the observed one. So say which rule you use
 # ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and with either of them, correct for the number of metrics.
-#
-# This is where the runs come from:
 
 # %% [markdown]
 # <a id="judges" name="judges"></a>
@@ -707,11 +698,11 @@ from postlab.course.week06 import draw_sources
 draw_sources()
 
 # %% [markdown]
-# Split the change of prompt $i$ in run $s$ into four parts:
+# Split the score of run $s$ on prompt $i$ (or its change) into four parts:
 #
 # $$d_{si} = \mu + a_s + b_i + c_{si}$$
 #
-# $\mu$ is the average effect of the recipe, $a_s$ is what makes run $s$ better on all prompts, $b_i$ is what makes prompt $i$ easier to gain in all runs, and $c_{si}$ is the rest: which prompts this run happens to gain. Their variances are $\sigma_a^2$, $\sigma_b^2$ and $\sigma_c^2$. Average over $n$ prompts. All runs share the same $b_i$, so between runs, only $a_s$ and the mean of $c_{si}$ vary. *Within* a run, prompts differ by $b_i$ and $c_{si}$:
+# $\mu$ is the average of the recipe, $a_s$ is what makes run $s$ better on all prompts, $b_i$ is what makes prompt $i$ easier in all runs, and $c_{si}$ is the rest: which prompts this run happens to get right. Their variances are $\sigma_a^2$, $\sigma_b^2$ and $\sigma_c^2$. Average over $n$ prompts. All runs share the same $b_i$, so between runs, only $a_s$ and the mean of $c_{si}$ vary. *Within* a run, prompts differ by $b_i$ and $c_{si}$:
 #
 # $$\operatorname{Var}(\text{mean of a run}) = \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad (\text{standard error from the prompts})^2 = \frac{\sigma_b^2 + \sigma_c^2}{n}$$
 #
@@ -723,18 +714,18 @@ draw_sources()
 # | prompts | $R$ times the variance of the column means | $R \sigma_b^2 + \sigma_c^2$ |
 # | rest | what is left in the cells | $\sigma_c^2$ |
 #
-# Subtract the third from the first and divide by $n$, and you have $\sigma_a^2$. In numpy, for arithmetic:
+# Subtract the third from the first and divide by $n$, and you have $\sigma_a^2$. In numpy, for the sums after DPO:
 
 # %%
-table = change_table("arithmetic")
+table = tables["after DPO"]
 runs_n, n = table.shape
 left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
 rest = (left**2).sum() / ((runs_n - 1) * (n - 1))
 of_runs = n * table.mean(axis=1).var(ddof=1)
-{"by hand": round((of_runs - rest) / n, 6), "variance_split": round(splits["arithmetic"].runs, 6)}
+{"by hand": round((of_runs - rest) / n, 6), "variance_split": round(splits["after DPO"].runs, 6)}
 
 # %% [markdown]
-# The estimate is unbiased, so if there is no seed effect, it is negative in about half of the cases. (A negative estimate isn't a bug. If you always replaced it by zero, your estimates would be too high on average.) Here are the three parts for every metric, in points. The first column is the standard deviation between runs, the others are those of a single prompt:
+# The estimate is unbiased, so if there is no seed effect, it is negative in about half of the cases. (A negative estimate isn't a bug. If you always replaced it by zero, your estimates would be too high on average.) Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
 
 # %%
 parts = {
@@ -748,7 +739,21 @@ parts = {
 pd.DataFrame(parts).T.round(1).rename_axis("points")
 
 # %% [markdown]
-# TODO
+# After DPO, a sum's own difficulty has a standard deviation of 36 points, and the rest of 33. Divided by the root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 = 6.2^2$.
+#
+# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate: $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so subtract all of that.
+
+# %%
+spread = seeds.groupby("metric")["difference"].std().rename("from the seed")
+width = ((seeds["high"] - seeds["low"]) / (2 * 1.96)).groupby(seeds["metric"]).mean()
+noise = pd.concat([width.rename("from the prompts"), spread], axis=1)
+noise["the larger"] = noise.idxmax(axis=1)
+(100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
+
+# %% [markdown]
+# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
+#
+# This is where the runs come from:
 
 # %%
 made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in grid]
