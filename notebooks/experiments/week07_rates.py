@@ -5,13 +5,15 @@
 Runs of TRL's GRPOTrainer from the shipped DPO stage with the tiny profile's recipe, but for half of
 its steps, so that a rate that is too low shows as well. Five rates, each four times the last, with
 three schedules: constant; constant after a warm-up over the first fifth of the steps; and a
-straight line down to zero. One seed for every point, three for the two rates on this side of the
-edge. Every finished run is kept under `runs/week07-rates/`, so an interrupted
-experiment goes on where it stopped; the result is written to data/results/week07/rates.json.
+straight line down to zero. The plan is one seed for every point, and three for the two rates on
+this side of the edge; `--finished` writes the record of what has been run. The recorded file holds
+seed 0 of the constant rate, and of the warm-up at the two lowest rates. Every finished run is kept
+under `runs/week07-rates/`, so an interrupted experiment goes on where it stopped; the result is
+written to data/results/week07/rates.json.
 
 Kept of each run: its log, and of every held-out prompt of six families whether the greedy answer is
 right at the end. A seed decides prompts, their order and the draws; all runs start from one policy,
-which is measured as well. All trials are in the record: none was left out.
+which is measured as well. No finished run was left out.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def load(lab: Lab, stage: str) -> tuple[Any, Any]:
     )
 
 
-def trained(lab: Lab, stage: str, parent: str) -> tuple[Run, Any, Any]:
-    """Train a stage as its notebook does, or load it where it is there; run, model, tokenizer."""
+def train(lab: Lab, stage: str, parent: str) -> Run:
+    """Train a stage as its notebook does, or load it where it is there; its run."""
     import trl
     from datasets import Dataset
 
@@ -80,14 +80,8 @@ def trained(lab: Lab, stage: str, parent: str) -> tuple[Run, Any, Any]:
         **(scored if stage == "grpo" else {}),
     )
     run.train(trainer)
-    return run, trainer.model, tokenizer
-
-
-def train(lab: Lab, stage: str, parent: str) -> Run:
-    """The run of a stage, trained, and evaluated if it isn't SFT."""
-    run, model, tokenizer = trained(lab, stage, parent)
     if stage != "sft":
-        lab.evaluate(run, model, tokenizer)
+        lab.evaluate(run, trainer.model, tokenizer)
     return run
 
 

@@ -9,7 +9,6 @@
 from postlab import _doors
 from postlab.course.week07.figures import (
     plot_climb,
-    plot_filter,
     plot_gains,
     plot_hunt,
     plot_pair,
@@ -22,7 +21,6 @@ from postlab.course.week07.pictures import draw_groups
 __all__ = [
     "draw_groups",
     "plot_climb",
-    "plot_filter",
     "plot_gains",
     "plot_hunt",
     "plot_pair",

@@ -1,5 +1,5 @@
-"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, learning rates, a
-filter of prompts, gains and their parts, pass@k.
+"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, learning rates, gains
+and their parts, pass@k.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from postlab.claims import INK, STAGE_COLOURS, stage_label
 from postlab.show import GREY, PALE, draw_seeds, headline, panels
@@ -158,31 +156,6 @@ def plot_rates(frame: pd.DataFrame, *, start: Mapping[str, float]) -> Figure:
     if ends.iloc[-1].max() < 0.5:
         text += f"; at {ends.index[-1]:g}, everything collapses"
     return headline(fig, text)
-
-
-def plot_filter(frame: pd.DataFrame, *, start: float) -> Figure:
-    """Draw held-out accuracy by training step: a thick line per arm, a thin one per seed.
-
-    Args:
-        frame: rows with `arm`, `seed`, `step` and `value` (a share).
-        start: the share before training.
-    """
-    fig, (panel,) = panels(1, 1, (8, 3.7))
-    phrases = []
-    last = frame.groupby("arm")["step"].max().min()  # of the shorter arm
-    for arm, colour in zip(dict.fromkeys(frame["arm"]), ("#0072B2", OUR_COLOUR), strict=True):
-        runs = frame[frame["arm"] == arm]
-        for _, one in runs.groupby("seed"):
-            steps, values = [0, *one["step"]], [start, *one["value"]]
-            panel.plot(steps, 100 * np.array(values), color=colour, linewidth=0.9, alpha=0.5)
-        mean = runs.groupby("step")["value"].mean()
-        steps, values = [0, *mean.index], [start, *mean]
-        panel.plot(steps, 100 * np.array(values), "-o", color=colour, linewidth=2.4, label=arm)
-        phrases.append(f"{mean[last]:.1%} ({arm})")
-    panel.set_xlabel("step, 64 answers each", color=INK)
-    panel.set_title("held-out sums right, greedy, %", loc="left", size=12.5, color=INK)
-    panel.legend(frameon=False, loc="lower right")
-    return headline(fig, f"After {last} steps: {' and '.join(phrases)}")
 
 
 def plot_gains(frame: pd.DataFrame) -> Figure:

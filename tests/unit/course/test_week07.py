@@ -77,17 +77,6 @@ def test_rates_say_where_the_trained_measure_is_best_and_what_it_cost():
     )
 
 
-def test_the_filter_is_compared_where_both_arms_were_looked_at():
-    rows = [
-        {"arm": arm, "seed": seed, "step": step, "value": value + 0.1 * seed}
-        for arm, values in {"filtered": (0.7, 0.8), "all prompts": (0.6, 0.7, 0.9)}.items()
-        for seed in (0, 1)
-        for step, value in zip((5, 10, 20), values, strict=False)
-    ]
-    said = title(figures.plot_filter(pd.DataFrame(rows), start=0.5))
-    assert said == "After 10 steps: 85.0% (filtered) and 75.0% (all prompts)"
-
-
 def test_pass_at_k_says_how_both_ends_moved():
     shares = {"dpo": (0.2, 0.6), "grpo": (0.7, 0.7)}
     rows = [
@@ -115,7 +104,7 @@ def test_the_strict_reward_pays_for_marked_answers_only():
     assert experiment.strict_reward(said, answer=["57"] * 3) == [1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["seeds", "arms", "rates", "filter", "pass"])
+@pytest.mark.parametrize("name", ["seeds", "arms", "rates"])
 def test_a_record_says_where_it_comes_from(name):
     recorded = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
     wanted = {"command", "commit", "seeds", "date", "device", "versions"}
