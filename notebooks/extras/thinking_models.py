@@ -253,7 +253,7 @@ pd.DataFrame({"overlong shaping": shaped, "L1, asked for 32": exact}, index=leng
 # | | *Constitutional AI*: revisions for SFT, then RL from AI feedback that follows written principles (2022) | [2212.08073](https://arxiv.org/abs/2212.08073) |
 # | | Claude 3.7 is one model with and without extended thinking, with a budget that the caller sets (February 2025) | [Claude's extended thinking](https://www.anthropic.com/news/visible-extended-thinking) |
 # | | Its own production coding environments for RL can be hacked, and a model that learns to hack them can become misaligned more broadly; telling it that hacking is acceptable there ("inoculation prompting") prevents the spread (November 2025) | [2511.18397](https://arxiv.org/abs/2511.18397) |
-# | **Google DeepMind** | Sparrow: RLHF with 23 rules, each with its own reward from human judgements (2022) | [2209.14375](https://arxiv.org/abs/2209.14375) |
+# | **Google DeepMind** | Sparrow: RLHF with two kinds of human judgements, which reply is better and whether a reply breaks one of 23 rules (2022) | [2209.14375](https://arxiv.org/abs/2209.14375) |
 # | | Gemma 3: distillation from a larger model, then RL with rewards from human preferences, code execution and verified mathematics (March 2025) | [2503.19786](https://arxiv.org/abs/2503.19786) |
 # | | Gemini 2.5's thinking models are trained with RL to use additional compute at inference, and users can set a thinking budget (July 2025) | [2507.06261](https://arxiv.org/abs/2507.06261) |
 # | | AlphaProof: RL on mathematics in Lean, where a proof checker is the reward; silver-medal standard at the 2024 olympiad (July 2024) | [the announcement](https://deepmind.google/discover/blog/ai-solves-imo-problems-at-silver-medal-level/) |

@@ -199,6 +199,8 @@ pd.DataFrame(counts).T
 # </details>
 
 # %%
+import math
+
 from postlab import check
 
 
@@ -592,11 +594,9 @@ else:
 # Where does it come from? Score each prompt +1 if gained, −1 if lost and 0 otherwise, and call the mean of these scores $\hat\Delta$. If there is no difference, its variance is $d/n$; if the difference is $\delta$, the variance is $(d - \delta^2)/n$. The test reports a difference if $\hat\Delta$ is more than $1.96\sqrt{d/n}$ from zero. For this to happen in 80% of experiments, $\delta$ has to lie
 # another $0.84\sqrt{(d - \delta^2)/n}$ beyond this threshold, because 80% of a normal distribution lie above 0.84 standard deviations below its mean. Set $\delta$ equal to the sum of the two and solve for $n$.
 
+
 # %%
 # NBVAL_CHECK_OUTPUT
-import math
-
-
 def prompts_needed(effect, disagreement):
     spread = 1.96 * math.sqrt(disagreement) + 0.84 * math.sqrt(disagreement - effect**2)
     return math.ceil((spread / effect) ** 2)
@@ -722,7 +722,10 @@ runs_n, n = table.shape
 left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
 rest = (left**2).sum() / ((runs_n - 1) * (n - 1))
 of_runs = n * table.mean(axis=1).var(ddof=1)
-{"by hand": round((of_runs - rest) / n, 6), "variance_split": round(splits["after DPO"].runs, 6)}
+{
+    "by hand": round(float(of_runs - rest) / n, 6),
+    "variance_split": round(splits["after DPO"].runs, 6),
+}
 
 # %% [markdown]
 # The estimate is unbiased, so if there is no seed effect, it is negative in about half of the cases. (A negative estimate isn't a bug. If you always replaced it by zero, your estimates would be too high on average.) Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
@@ -744,7 +747,7 @@ pd.DataFrame(parts).T.round(1).rename_axis("points")
 # For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate: $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so subtract all of that.
 
 # %%
-spread = seeds.groupby("metric")["difference"].std().rename("from the seed")
+spread = seeds.groupby("metric")["difference"].std().rename("of the runs")
 width = ((seeds["high"] - seeds["low"]) / (2 * 1.96)).groupby(seeds["metric"]).mean()
 noise = pd.concat([width.rename("from the prompts"), spread], axis=1)
 noise["the larger"] = noise.idxmax(axis=1)
