@@ -20,7 +20,7 @@
 #
 # 1. [Where we start](#start) · 2. [The reward](#reward) · 3. [The policy gradient](#gradient) · 4. [Who gets the credit?](#credit) · 5. [What it keeps of PPO](#ppo) · 6. [Build: one step of GRPO](#build) · 7. [Train](#train) · 8. [Reading the log](#log) · 9. [What changed?](#changed) · 10. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another three and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [REINFORCE and its baseline](#deeper-gradient) · 20 minutes, one exercise
 # - [The KL term, and the loss by hand](#deeper-kl) · 30 minutes, one exercise
