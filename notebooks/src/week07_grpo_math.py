@@ -20,15 +20,15 @@
 #
 # 1. [Where we start](#start) · 2. [The reward](#reward) · 3. [The policy gradient](#gradient) · 4. [Who gets the credit?](#credit) · 5. [What it keeps of PPO](#ppo) · 6. [Build: one step of GRPO](#build) · 7. [Train](#train) · 8. [Reading the log](#log) · 9. [What changed?](#changed) · 10. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [REINFORCE and its baseline](#deeper-gradient) · 20 minutes, one exercise
 # - [The KL term, and the loss by hand](#deeper-kl) · 30 minutes, one exercise
 # - [When the clip begins to act](#deeper-clip) · 10 minutes
 # - [It runs, but it doesn't learn](#deeper-hunt) · 10 minutes, a bug hunt
-# - [Learning rates and schedules](#deeper-rates) · 25 minutes
-# - [Prompts of the right difficulty](#deeper-filter) · 15 minutes
-# - [Sharpening, or something new?](#deeper-pass) · 20 minutes
+# - [Learning rates and schedules](#deeper-rates) · 15 minutes
+# - [Prompts of the right difficulty](#deeper-filter) · 5 minutes
+# - [Sharpening, or something new?](#deeper-pass) · 10 minutes
 # - [The same chain on a language model](#deeper-smol) · 15 minutes
 # - [How much of it is only format?](#deeper-format) · 20 minutes
 # - [What it costs, and what the group size has to do with it](#deeper-cost) · 15 minutes
