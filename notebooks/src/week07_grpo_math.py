@@ -20,15 +20,15 @@
 #
 # 1. [Where we start](#start) · 2. [The reward](#reward) · 3. [The policy gradient](#gradient) · 4. [Who gets the credit?](#credit) · 5. [What it keeps of PPO](#ppo) · 6. [Build: one step of GRPO](#build) · 7. [Train](#train) · 8. [Reading the log](#log) · 9. [What changed?](#changed) · 10. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [REINFORCE and its baseline](#deeper-gradient) · 20 minutes, one exercise
 # - [The KL term, and the loss by hand](#deeper-kl) · 30 minutes, one exercise
 # - [When the clip begins to act](#deeper-clip) · 10 minutes
 # - [It runs, but it doesn't learn](#deeper-hunt) · 10 minutes, a bug hunt
-# - [Learning rates and schedules](#deeper-rates) · 15 minutes
+# - [Learning rates and schedules](#deeper-rates) · 25 minutes
 # - [Prompts of the right difficulty](#deeper-filter) · 5 minutes
-# - [Sharpening, or something new?](#deeper-pass) · 10 minutes
+# - [Sharpening, or something new?](#deeper-pass) · 20 minutes
 # - [The same chain on a language model](#deeper-smol) · 15 minutes
 # - [How much of it is only format?](#deeper-format) · 20 minutes
 # - [What it costs, and what the group size has to do with it](#deeper-cost) · 15 minutes
@@ -663,6 +663,7 @@ plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 import json
 
 import numpy as np
+import pandas as pd
 
 from postlab.profile import data_dir
 
@@ -960,8 +961,38 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 #
 # **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
 
+# %% tags=["aside"]
+record = json.loads((results / "rates.json").read_text())
+pd.Series(record["provenance"], name="recorded").to_frame()
+
+# %% tags=["aside"]
+from postlab.course.week07 import plot_rates
+
+OTHERS = ("lists", "facts", "howto", "unsafe", "unknown")
+
+
+def shares(scores):
+    """Share of right answers to sums, and to the prompts of all other families."""
+    others = np.concatenate([numbers(scores[family]) for family in OTHERS])
+    return {"sums": numbers(scores["arithmetic"]).mean(), "other prompts": others.mean()}
+
+
+sweep = pd.DataFrame(
+    {"schedule": one["arm"].split()[0], "rate": record["arms"][one["arm"]]["learning_rate"]}
+    | {"seed": one["seed"], **shares(one["end"])}
+    | {"facts": numbers(one["end"]["facts"]).mean()}
+    | {"last rewards": numbers(one["log"]["reward"])[-5:].mean()}
+    for one in record["runs"]
+)
+plot_rates(sweep, start=shares(record["start"]))
+
+# %% tags=["aside"]
+sweep.groupby(["rate", "schedule"], sort=False)[[*sweep.columns[3:]]].mean().round(2).assign(
+    seeds=sweep.groupby(["rate", "schedule"], sort=False).size()
+)
+
 # %% [markdown]
-# Here are the answers, from the lowest rate to the highest (`data/results/week07/rates.json`). Each is a single run, so read this as a map and not as a comparison of neighbours.
+# Here are the answers, from left to right. Each point is a single run, so read this as a map and not as a comparison of neighbours.
 #
 # - **2.5e-5 is too low for 20 steps.** The sums reach 80%, and in the last steps only about half of the samples are right.
 # - **From 1e-4 to 1.6e-3, the sums are fine:** 96% to 99%. If you only watched the reward, you'd conclude that the rate hardly matters.
@@ -970,10 +1001,21 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 #
 # And the warm-up? At the two rates where we tried it, it changed nothing: 78% against 80% at 2.5e-5, and 98% against 99% at 1e-4 (single runs). That's no surprise, because neither rate needs any protection. Where a warm-up would have something to protect against, at 1.6e-3 and beyond, we have no runs with it. So this record doesn't tell you whether a warm-up helps.
 #
-# Does it matter whether the rate falls? An earlier record compares the recipe (a straight line down to zero) with a constant rate, at 1e-4 over the full 40 steps. It has three seeds each (`arms.json`).
+# Does it matter whether the rate falls? An earlier record compares the recipe (a straight line down to zero) with a constant rate, at 1e-4 over the full 40 steps. Strict accuracy on the 200 held-out sums, for three seeds:
+
+# %% tags=["aside"]
+arms = json.loads((results / "arms.json").read_text())
+ends = {"start": "strict before", "end": "strict after"}
+table = [
+    {"arm": one["arm"], "seed": one["seed"]}
+    | {name: numbers(one[when]["strict"]).mean() for when, name in ends.items()}
+    for one in arms["runs"]
+    if one["arm"] != "careless start"
+]
+pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 
 # %% [markdown]
-# It made no difference that this experiment could show: on the 200 held-out sums, both end at 99% or more on all three seeds, which is the ceiling. To find out, you'd have to compare each schedule at its own best rate, on a task that isn't solved at the end.
+# It made no difference that this experiment could show: both end at 99% or more on all three seeds, which is the ceiling. To find out, you'd have to compare each schedule at its own best rate, on a task that isn't solved at the end.
 #
 # What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO a constant 1e-6 with a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)); our profiles for a 7B use 5e-6 to 1e-5. Small models like ours take much higher rates than large
 # ones. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch what you don't train.
@@ -992,7 +1034,42 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 #
 # Does RL teach a model anything that it couldn't do before? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were there before, and now they come first. If RL *adds* something, pass@k rises as well.
 #
-# The evaluation samples four answers to each sum, so for the five recorded chains (`seeds.json`), $k$ can go up to 4. Pass@1 rises by 39 points on average (95% interval over the five seeds: 32 to 45), and pass@2 by 26 (19 to 32).
+# The evaluation samples four answers to each sum, so for the five recorded chains, $k$ can go up to 4:
+
+# %% tags=["aside"]
+from postlab.course.week07 import plot_pass
+from postlab.stats import pass_at_k
+
+SAMPLES = 4
+curves = pd.DataFrame(
+    {"seed": one["seed"], "stage": stage, "k": k}
+    | {"value": np.mean([pass_at_k(SAMPLES, round(SAMPLES * share), k) for share in right])}
+    for one in five["seeds"]
+    for stage, when in (("dpo", "start"), ("grpo", "end"))
+    for right in (numbers(one[when]["arithmetic_sampled, strict"]),)
+    for k in (1, 2, 4)
+)
+plot_pass(curves)
+
+# %% tags=["aside"]
+from postlab.stats import blocked_differences
+
+first, last = (
+    np.array([numbers(one[when]["arithmetic_sampled, strict"]) for one in five["seeds"]])
+    for when in ("start", "end")
+)
+never = first == 0  # wrong in all four samples
+before_after = pd.DataFrame(
+    {
+        "pass@4 before": (first > 0).mean(axis=1),
+        "pass@4 after": (last > 0).mean(axis=1),
+        "never right before": never.sum(axis=1),
+        "of these, right after": ((last > 0) & never).sum(axis=1) / never.sum(axis=1),
+    }
+)
+by_seed = {"before": before_after["pass@4 before"], "after": before_after["pass@4 after"]}
+print(vars(blocked_differences(by_seed, [("after", "before")])[0]))
+before_after.rename_axis("seed").round(2)
 
 # %% [markdown]
 # Pass@4 rises too, on every seed: by 13 points on average (95% interval over the five seeds: 9 to 17). And of the 19 to 34 sums that the starting model got wrong in all four samples, the final model solves 74% to 100%. Is that something new?
@@ -1000,12 +1077,32 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 # No, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then four samples are all wrong about half of the time. To say what the starting model can't do, you'd need many more samples.
 
 # %% [markdown]
-# How is it on a real language model? Here is SmolLM2 before and after GRPO (one recorded run; [the next section](#deeper-smol) tells you more about it). Each of 120 word problems was sampled eight times (`data/results/smol/draws.json`).
+# How is it on a real language model? Here is SmolLM2 before and after GRPO (one recorded run; [the next section](#deeper-smol) tells you more about it). Each of 120 word problems was sampled eight times:
+
+# %% tags=["aside"]
+from postlab.stats import paired_difference
+
+draws = json.loads((data_dir() / "results" / "smol" / "draws.json").read_text())
+passes = {
+    (seed, stage, k): np.array([pass_at_k(told["n"], right, k) for right in told["right"]])
+    for seed, stages in draws.items()
+    for stage, told in stages.items()
+    for k in (1, 8)
+}
+rows_of = [
+    {"seed": seed, "pass@": k, "from": first}
+    | {"before": passes[seed, first, k].mean(), "after": passes[seed, "grpo", k].mean()}
+    | vars(paired_difference(passes[seed, first, k], passes[seed, "grpo", k]))
+    for seed in draws
+    for first in ("dpo", "sft")
+    for k in (1, 8)
+]
+pd.DataFrame(rows_of).round(3)
 
 # %% [markdown]
 # Compared with the model that GRPO started from (`dpo`), pass@1 rose by 15 points, and pass@8 by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, if only just.
 #
-# But look one stage further back. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
+# But look one stage further back, at the rows `sft`. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
 # one seed, 120 problems and at most eight samples, this run can't settle the question.
 #
 # Does RL teach *large* models things that none of their samples showed before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
