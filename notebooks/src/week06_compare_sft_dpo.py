@@ -2,16 +2,34 @@
 # # Week 6 · SFT against DPO: a comparison that can be trusted
 #
 # "Our new model is 6 points better, p < 0.05." Would you believe it? In section 2 you simulate a thousand comparisons, each on 200 prompts, of a model that is truly 2 points better. Only 8% of them reach significance, and those
-# report 5.9 points on average. And in section 5, the same DPO recipe raises the tiny model's facts by 15 points with one training seed and lowers them by 4 with another.
+# report 5.9 points on average. And in section 6, the same DPO recipe raises the tiny model's facts by 15 points with one training seed and lowers them by 4 with another.
 #
 # Most comparisons you read come without an interval: one training run, a few hundred prompts, and a judge with biases of its own. This week you compare your models from weeks 3 and 5 in a way that holds up. One of them was fine-tuned; the other was also trained on
-# preferences. Is it better? At what? And what did it cost? By the end you can explain
+# preferences. Is it better? At what? And what did it cost? By the end of the core you can explain
 #
 # - what a given number of prompts can settle, before you spend anything on it,
-# - whether two models differ on the same prompts, with a test that you wrote yourself,
+# - whether two models differ on the same prompts, with a test and an interval that you wrote yourself,
 # - what many metrics and many training seeds do to such a claim,
-# - how far to trust a judge, and how to correct for its biases,
+# - why a judge's bias is worse than its noise,
 # - which of the two models you would ship, and on what evidence.
+#
+# **The core** takes about 90 minutes. It contains one exercise, one build and one paper.
+#
+# 1. [Decide before you look](#decide) · 2. [Can 200 prompts settle this?](#power) · 3. [Open the envelope](#envelope) · 4. [Build: a comparison of two runs](#build) · 5. [Ten metrics, one paper](#metrics) · 6. [A second source of chance](#seeds) · 7. [Judges](#judges) · 8. [Would you ship it?](#ship) · 9. [The paper, and what you have now](#end)
+#
+# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+#
+# - [How many prompts do you need?](#deeper-prompts) · 15 minutes
+# - [Holm's correction by hand](#deeper-holm) · 20 minutes, one exercise
+# - [Three sources of variance](#deeper-variance) · 20 minutes
+# - [A judge's biases, and what helps](#deeper-judges) · 30 minutes, one exercise
+# - [A model as judge](#deeper-model) · 30 minutes
+# - [Your own judgement](#deeper-votes) · 15 minutes
+# - [The written comparison](#deeper-written) · 5 minutes
+# - [What SFT, DPO and RLHF cost](#deeper-cost) · 15 minutes
+# - [On a larger model](#deeper-larger) · 5 minutes
+#
+# At the end are [five interview questions](#interview) and the week's [papers](#papers).
 #
 # Nothing is trained this week. The answers come from your own runs of weeks 3 and 5, or from the runs that ship with postlab.
 
@@ -41,6 +59,7 @@ import postlab
 lab = postlab.start(week=6)
 
 # %% [markdown]
+# <a id="decide" name="decide"></a>
 # ## 1. Decide before you look
 #
 # If you look at ten metrics, you can always tell a story afterwards, because one of them will have risen. So before you look, write down what would make you ship the new model and what would stop you.
@@ -58,9 +77,10 @@ if "gsm8k" in str(lab.profile.suite):
 # Why these lists? `over_refusal`, the share of harmless requests that are refused, is among the metrics to keep, because a model that refuses everything is perfectly safe. And there is a `MARGIN`, because no experiment can show that *nothing* was lost. It can only show that the loss isn't larger than some amount. How large a loss you can accept is
 # your decision, and statistics can't make it for you.
 #
-# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen by overall quality, not by safety or honesty, so DPO may well fail this rule there. If your goal is a different one, change the rule now, not in section 9.)
+# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen by overall quality, not by safety or honesty, so DPO may well fail this rule there. If your goal is a different one, change the rule now, not in section 8.)
 
 # %% [markdown]
+# <a id="power" name="power"></a>
 # ## 2. Can 200 prompts settle this?
 #
 # Both models answer the same prompts, and each answer is right or wrong. A prompt where both are right, or both wrong, doesn't tell you which model is better. What counts are the prompts that **changed**: those *gained*, from wrong to right, and those *lost*. How many prompts change? For a first idea, we use a pilot that doesn't reveal anything about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
@@ -92,46 +112,9 @@ reach = pd.DataFrame([cell | {"effect": minimum_detectable_effect(**cell)} for c
 plot_detectable(reach, at=200)
 
 # %% [markdown]
-# By 6.4 points. This is called the **minimum detectable effect**: if the true difference is smaller, the experiment will probably find nothing. A rule of thumb tells you how many prompts you need. To find a difference $\delta$ with 80% power at the 5% level, if a share $d$ of the prompts changes, you need about
+# By 6.4 points. This is called the **minimum detectable effect**: if the true difference is smaller, the experiment will probably find nothing. If you want to detect half the effect, you need about four times as many prompts. ([A deeper section](#deeper-prompts) derives the formula and checks it by simulation.)
 #
-# $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
-#
-# Where does it come from? Score each prompt +1 if gained, −1 if lost and 0 otherwise, and call the mean of these scores $\hat\Delta$. If there is no difference, its variance is $d/n$; if the difference is $\delta$, the variance is $(d - \delta^2)/n$. The test reports a difference if $\hat\Delta$ is more than $1.96\sqrt{d/n}$ from zero. For this to happen in 80% of experiments, $\delta$ has to lie
-# another $0.84\sqrt{(d - \delta^2)/n}$ beyond this threshold, because 80% of a normal distribution lie above 0.84 standard deviations below its mean. Set $\delta$ equal to the sum of the two and solve for $n$.
-
-# %%
-# NBVAL_CHECK_OUTPUT
-import math
-
-
-def prompts_needed(effect, disagreement):
-    spread = 1.96 * math.sqrt(disagreement) + 0.84 * math.sqrt(disagreement - effect**2)
-    return math.ceil((spread / effect) ** 2)
-
-
-{f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
-
-# %% [markdown]
-# If you want to detect half the effect, you need about four times as many prompts. For one point you would need nearly 8,000, so a claim of one point on 200 prompts is no claim at all.
-#
-# You don't have to trust the formula. Simulate the experiment in worlds where you know the truth and one in ten prompts changes, and count how often the test finds the difference.
-
-# %%
-from postlab.course.week06 import plot_power
-from postlab.stats import power
-
-effects = (0, 0.02, 0.04, 0.05, 0.06, 0.08)
-found = [
-    {"n": n, "effect": e, **vars(power(n, gained=0.05 + e / 2, lost=0.05 - e / 2)) | {"n": n}}
-    for n in (50, 200, 800)
-    for e in effects
-]
-plot_power(pd.DataFrame(found), at=0.05)
-
-# %% [markdown]
-# If the true change is zero, everything the test finds is a false alarm. The curves start below 5% there, as they should. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
-#
-# Missing real effects isn't the only problem with few prompts. Simulate a true change of *two* points, and look only at the comparisons that were significant, as release notes do:
+# Missing real effects isn't the only problem with few prompts. Simulate a true change of *two* points on 200 prompts, a thousand times, and look only at the comparisons that were significant, as release notes do:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -149,6 +132,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # So what can 200 prompts per metric settle? What the first figure says. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. Small costs, on the other hand, can't be settled with 200 prompts, and it's better to know that now than afterwards.
 
 # %% [markdown]
+# <a id="envelope" name="envelope"></a>
 # ## 3. Open the envelope
 #
 # Now look at the answers. Read some of them before you compute anything:
@@ -215,6 +199,8 @@ pd.DataFrame(counts).T
 # </details>
 
 # %%
+import math
+
 from postlab import check
 
 
@@ -235,15 +221,6 @@ mcnemar_p = check.mcnemar_p(mcnemar_p)
 # ```
 #
 # </details>
-
-# %%
-# NBVAL_CHECK_OUTPUT
-{f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
-
-# %% [markdown]
-# In the first three cases, the ratio is always four to one, but only 16 against 4 is significant. So the ratio alone isn't enough; it depends on how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them to get below 0.05.
-#
-# Here are our own counts, with your p-values next to the library's:
 
 # %%
 table = pd.DataFrame(counts).T
@@ -282,15 +259,92 @@ plot_bootstrap(paired, unpaired, metric=metric)
 # %% [markdown]
 # The unpaired interval is almost twice as wide, 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, this cancels in the difference; if each gets its own, one of them may get the easier ones.
 #
-# That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the grey histogram when you could have the orange one. `paired_difference` computes the paired interval with a refined bootstrap (BCa), and a p-value with a permutation test, which for right-or-wrong metrics is the same as your McNemar test:
+# That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the grey histogram when you could have the orange one.
+#
+# <a id="build" name="build"></a>
+# ## 4. Build: a comparison of two runs
+#
+# In the figure, the two models' scores were already lined up. In real life you have two files, and they don't line up: one run shuffled its prompts, a judge failed on some of the answers, and every prompt was answered several times.
+#
+# ### Build 6.1 · about 25 minutes · medium
+#
+# Write `compare_runs(before, after)`. Both arguments are lists of rows, as an evaluation stores them:
+#
+# ```python
+# {"id": "facts-3", "sample": 0, "score": 1.0}
+# ```
+#
+# - All rows of a prompt have the same `id`. If it was answered several times, the rows are numbered by `sample`.
+# - The second run's rows can come in another order.
+# - `score` is None if an answer couldn't be scored. And a prompt may be missing in one of the runs.
+#
+# Return three numbers: the mean change per prompt (after minus before), and the lower and upper end of a 95% interval for it. The interval should say what *other prompts of this kind* might have shown.
+#
+# How you make it is up to you; the check doesn't look at your code. It simulates 600 comparisons, in three worlds in which the true change is known, and counts how often your interval contains it. That should happen in about 95% of the comparisons, and in at least 90% in each of the worlds. And your interval must not be more than 10% wider than it needs to be.
+#
+# <details><summary>Hint 1</summary>
+#
+# What is the independent unit here: a row, a sample or a prompt? If you asked the same question a thousand times, how much would you learn about other questions?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# First get one number per prompt and run: a dictionary from `id` to the mean of its scores. Which prompts do both runs have?
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Now you have one change per shared prompt, and the question is how precisely you know their mean. You can resample the changes, as in the last figure, or use their standard deviation.
+#
+# </details>
+#
+# Our own is in `postlab/course/week06/compare_reference.py`. Read it once yours works, or if you're stuck. Until then, the cells below use ours.
+
+# %%
+from postlab.course.week06 import compare_build
+
+
+def compare_runs(before, after):
+    raise NotImplementedError
+
+
+compare_runs = compare_build.check(compare_runs)
+
+# %% [markdown]
+# Here are sixty of those simulated comparisons, in the world with missing scores. Each line is an interval, and the vertical line is the truth:
+
+# %%
+from postlab.course.week06 import plot_coverage
+
+world = compare_build.WORLDS["messy"]
+simulated = [compare_runs(*world.comparison(seed)) for seed in range(60)]
+ends = pd.DataFrame(simulated, columns=["difference", "low", "high"])
+plot_coverage(ends, truth=compare_build.TRUTH)
+
+# %% [markdown]
+# This is what "95%" means: it's a promise about the procedure, and not about any one interval. About one in twenty misses the truth, and looks exactly like the others.
+#
+# Now use it on your own two runs. Beside yours are the differences and p-values of `paired_difference`, which uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is your McNemar test:
 
 # %%
 from postlab.stats import paired_difference
 
-vars(paired_difference(a, b))
+
+def rows_of(stage, metric):
+    """A stage's rows for one metric, as your function takes them."""
+    rows = frames[stage][["id", "sample", metric]].dropna()
+    return rows.rename(columns={metric: "score"}).to_dict("records")
+
+
+yours = {m: compare_runs(rows_of("sft", m), rows_of("dpo", m)) for m in shares}
+both = {m: paired_difference(scores("sft", m), scores("dpo", m)) for m in shares}
+changes = pd.DataFrame([{"metric": m, **vars(change)} for m, change in both.items()])
+beside = pd.DataFrame(yours, index=["yours", "low", "high"]).T
+beside.join(changes.set_index("metric")[["low", "high", "p"]].add_suffix(", postlab")).round(3)
 
 # %% [markdown]
-# ## 4. Ten metrics, one paper
+# <a id="metrics" name="metrics"></a>
+# ## 5. Ten metrics, one paper
 #
 # **Predict first.** Two models are *equal* in ten metrics. You test each of the ten at the 5% level. How often will you find something to report?
 
@@ -305,8 +359,285 @@ null = np.array([[p_of(int(gained), int(lost)) for gained, lost, _ in row] for r
 
 # %% [markdown]
 # In 31% of the cases. If each test had a false-alarm rate of exactly 5% and the metrics were independent, it would be $1 - 0.95^{10} = 40\%$. The exact test has a lower rate, because a test on counts can't hit 5% exactly and stays on the safe side. Either way, if you test enough metrics, something will be "significant".
+#
+# The usual remedy is **Holm's correction**, which keeps the probability of *any* false finding at 5% or less: it multiplies the smallest of $m$ p-values by $m$, the second smallest by $m - 1$, and so on. ([A deeper section](#deeper-holm) asks you to write it.) Here is the real table. All metrics that we looked at have to be included, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
+
+# %%
+from postlab.course.week06 import plot_metrics
+from postlab.stats import holm as holm_adjusted
+
+changes["adjusted"] = holm_adjusted(changes["p"])
+plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 
 # %% [markdown]
+# On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
+#
+# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains all the differences that are still compatible with your prompts. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it reaches out of the band on the side of a loss, you need more prompts to
+# exclude one.
+#
+# (If you are only exploring and can live with one false lead in twenty, `postlab.stats` also has the less strict correction by Benjamini and Hochberg. Metrics may depend on each other, such as the same sums answered greedily and sampled. Holm's correction is valid in that case too.)
+
+# %% [markdown]
+# <a id="seeds" name="seeds"></a>
+# ## 6. A second source of chance
+#
+# The intervals so far tell you what other *prompts* might have shown. They don't tell you what another *training run* might have shown. With another seed, the rows come in a different order and the adapter starts from different weights, so the same recipe gives a different model. We recorded eight runs of the *embedded* model, each with its own SFT stage. (We haven't
+# recorded several seeds of a larger model, so we don't know how much they would differ.)
+
+# %%
+import json
+
+from postlab.course.week06 import plot_seeds
+from postlab.profile import data_dir
+from postlab.report import summary_frame
+
+results = data_dir() / "results" / "tiny"
+recorded = summary_frame(json.loads((results / "summary.json").read_text()))
+runs = recorded[(recorded["stage"] == "dpo") & recorded["metric"].isin([*GAIN, *KEEP])]
+ends = {"difference_low": "low", "difference_high": "high"}
+seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
+plot_seeds(seeds)
+
+# %% [markdown]
+# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (The colours use each interval by itself, without a correction.)
+#
+# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, and not about DPO. The next table compares the two sources of chance, as standard errors of the difference in one run:
+
+# %% [markdown]
+# How much of that spread is the seed's? It's tempting to take the standard deviation over the runs. But even runs that are *equally* good differ a little on 200 prompts, so the standard deviation can't be zero. Here are worlds in which we know the answer: eight runs on 200 prompts. In the first, all runs have the same chances on every prompt. In the second, each run has an effect of its own, with a standard deviation of 5 points:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.stats import variance_split
+
+rng = np.random.default_rng(0)
+
+
+def eight_runs(spread):
+    """Changes (8, 200): a prompt is gained with a chance of its own, shifted by the run's effect."""
+    chance = rng.uniform(0, 0.5, size=200) + rng.normal(0, spread, size=(8, 1))
+    return (rng.random((8, 200)) < chance) * 1.0 - (rng.random((8, 200)) < 0.1)
+
+
+def signed_root(variance):
+    return np.sign(variance) * abs(variance) ** 0.5
+
+
+shown = {}
+for spread in (0, 0.05):
+    worlds = [eight_runs(spread) for _ in range(1000)]
+    naive = np.mean([world.mean(axis=1).var(ddof=1) for world in worlds])
+    split = np.mean([variance_split(world).runs for world in worlds])
+    shown[f"the seed's true effect: {100 * spread:g} points"] = {
+        "standard deviation of the runs": 100 * naive**0.5,
+        "estimated with variance_split": 100 * signed_root(split),
+    }
+pd.DataFrame(shown).T.round(1)
+
+# %% [markdown]
+# Without any seed effect, the runs still differ with a standard deviation of 3.6 points, only because different prompts happen to be gained. And a true effect of 5 points looks like 5.9. So the standard deviation of the runs is too large, and most misleading where there is nothing to find. `variance_split` takes out what the prompts explain, and is right on average (0.3 and 4.8 points). [A deeper section](#deeper-variance) shows how.
+#
+# It needs every run's score on every prompt, and for most of our eight runs only the means were kept. But from five of the chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO (week 7 uses them, too). How different are these models in arithmetic, and how much of that is the seed?
+
+# %%
+chains = json.loads((data_dir() / "results" / "week07" / "seeds.json").read_text())["seeds"]
+
+
+def answers(when):
+    """Right or wrong, (runs, sums), of the recorded chains."""
+    return np.array([one[when]["arithmetic, strict"] for one in chains], dtype=float)
+
+
+tables = {"after DPO": answers("start"), "after GRPO": answers("end")}
+splits = {stage: variance_split(table) for stage, table in tables.items()}
+pd.DataFrame(
+    {
+        stage: {
+            "mean": 100 * split.mean,
+            "standard deviation of the runs": 100 * tables[stage].mean(axis=1).std(ddof=1),
+            "of it, the seed": 100 * max(split.runs, 0) ** 0.5,
+            "low": 100 * max(split.runs_low, 0) ** 0.5,
+            "high": 100 * max(split.runs_high, 0) ** 0.5,
+            "p (no seed effect)": split.p,
+        }
+        for stage, split in splits.items()
+    }
+).T.round(3)
+
+# %% [markdown]
+# After DPO, the five models' accuracies differ with a standard deviation of 6.2 points, and 5.8 of them remain for the seed (95% interval: 2.9 to 17.8). Five models that are equally good would practically never differ that much. After GRPO, all five are above 97%. The standard deviation is 1.0 point, and what remains for the seed is inconclusive (0.6, from 0 to 2.7). So how much a seed matters depends on the recipe and on how close to the ceiling you are, and you have to measure it. Look at the width of the intervals, too: five runs
+# tell you *that* the seed matters, but hardly how much.
+#
+# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. If you want to choose a checkpoint to ship, that's all you need. If you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that for the eight runs, and
+# puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
+
+# %%
+from scipy.stats import t
+
+from postlab.claims import merge_seeds
+
+grid = seeds.pivot(index="metric", columns="seed", values="difference")
+half = t.ppf(0.975, grid.shape[1] - 1) * grid.std(axis=1) / grid.shape[1] ** 0.5
+recipe = pd.DataFrame({"mean": grid.mean(axis=1), "low": -half, "high": half})
+recipe[["low", "high"]] = recipe[["low", "high"]].add(recipe["mean"], axis=0)
+rule = merge_seeds(runs).set_index("metric")
+recipe["seeds that alone support it"] = [
+    f"{sum(one in ('better', 'worse') for one in verdicts)} of {len(verdicts)}"
+    for verdicts in rule.loc[recipe.index, "verdicts"]
+]
+(100 * recipe[["mean", "low", "high"]]).round(1).join(recipe.iloc[:, 3:]).join(rule["verdict"])
+
+# %% [markdown]
+# Both rules agree on safety and honesty. They disagree on arithmetic. Its mean over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises it *on average*, but in three of the eight runs the change doesn't survive the correction. The same goes for list operations, with +8.6 points (4.1 to 13.1) and four of eight runs.
+#
+# Facts show why one run isn't enough to measure an *alignment tax*, the skills that a model loses through alignment. Seed 0 gained 15 points and seed 5 lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3, and both intervals exclude zero, but they aren't corrected for eight metrics, and
+# 0.3 points are too few to matter.
+#
+# Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: the true one may be anything from two thirds to twice the observed one. So say which rule you use
+# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and with either of them, correct for the number of metrics.
+
+# %% [markdown]
+# <a id="judges" name="judges"></a>
+# ## 7. Judges
+#
+# So far, an oracle told right from wrong (on the other profiles, a program that reads the answer). Outside of a made-up world, mathematics and code, you need people or a model as a judge. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and against it we can measure
+# what goes wrong with other judges.
+
+# %%
+from postlab.evals import suite_rows
+from postlab.judge import judge_pairs, noisy_judge, oracle_judge, preference_rate
+
+truth = oracle_judge(suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0))
+checked = words[words["family"] != "open"]  # `everyday`'s open questions have no score
+prompts, sft, dpo = (checked[column].tolist() for column in ("prompt", "sft", "dpo"))
+asked = judge_pairs(truth, prompts, sft, dpo)
+vars(preference_rate(asked))
+
+# %% [markdown]
+# DPO's **win rate** against SFT is 63%, with ties counted as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts both answers are equally good, and each of those ties pulls the rate towards 50%.
+#
+# Another judge also knows the truth, but for two questions out of five it simply picks the answer it reads first. You always show SFT's answer first. What will this judge say about DPO?
+
+# %%
+leaning = noisy_judge(truth, position_bias=0.4)
+votes = judge_pairs(leaning, prompts, sft, dpo)  # both orders; 'a' is for SFT, 'b' for DPO
+vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
+
+# %% [markdown]
+# It says that DPO is clearly worse: 38%, with an interval from 36% to 40%. That's because this judge votes for SFT in 40% of the cases and for the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
+#
+# So before you believe a judge, measure it: ask it in both orders, look at its taste for length, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) do all of this.
+
+# %% [markdown]
+# <a id="ship" name="ship"></a>
+# ## 8. Would you ship it?
+#
+# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. A metric on your list that your suite doesn't measure is neither a pass nor an objection: nobody has shown a loss, and nobody has excluded one. If that's all that stands in the way, the answer is "measure it first".
+
+# %%
+known = changes.set_index("metric")
+gain, keep = GAIN, KEEP
+if not set(GAIN) <= set(known.index):  # for a suite of your own, use whatever it measures
+    gain = tuple(metric for metric in GAIN if metric in known.index)
+    keep = tuple(known.index.difference(gain))
+
+
+def judged(metric):
+    """What the rule says about one metric."""
+    if metric not in known.index:
+        return "not measured here"
+    row = known.loc[metric]
+    low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst case
+    if metric in gain:
+        return "gained" if low > 0 and row["adjusted"] < 0.05 else "no gain shown"
+    return "no loss that matters" if low > -MARGIN else "a loss is not excluded"
+
+
+ruling = {metric: judged(metric) for metric in (*gain, *keep)}
+decision = pd.DataFrame({"verdict": ruling}).rename_axis("metric")
+decision.join(known[["difference", "low", "high"]].round(3))
+
+# %%
+if not gain:
+    lab.not_here("its suite measures neither safety nor honesty, so the rule can't be passed.")
+unmeasured = [metric for metric, verdict in ruling.items() if verdict == "not measured here"]
+passed = ("gained", "no loss that matters", "not measured here")
+objections = [metric for metric, verdict in ruling.items() if verdict not in passed]
+if objections or not gain:
+    answer = "no"
+else:
+    answer = "not decided: measure the rest first" if unmeasured else "yes"
+{"ship DPO": answer, "objections": objections, "not measured": unmeasured}
+
+# %% [markdown]
+# On `tiny`, the rule says: ship it. Safety and honesty rose, and for everything on the list to keep, a loss of more than five points is excluded.
+#
+# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here are ours. We would ship this checkpoint, for prompts like these. On `tiny`, our evidence is an oracle that accepts one wording of a how-to, unsafe requests of a single kind, and single questions, so we know nothing about what a patient attacker could do in ten turns. (On the other
+# profiles, it is programs that are sometimes wrong, and single questions as well.) And about the *recipe*, we would only claim what every seed supports: safety and honesty.
+
+# %% [markdown]
+# <a id="end" name="end"></a>
+# ## 9. The paper, and what you have now
+#
+# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**, about ten pages. Sections 2 and 3 are this week's sections 3 and 4 with formulas: standard errors, clustered questions and paired differences. Section 4 is on reducing the variance by resampling answers, and section 5 on power. As you read, ask what the paper does about training seeds. (Nothing: its models are fixed.)
+#
+# You have a rule that you wrote before seeing the data, a test and an interval of your own, corrections for many metrics, a measure of what the seed contributes, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
+
+# %% [markdown]
+# <a id="deeper-prompts" name="deeper-prompts"></a>
+# ## Deeper: how many prompts do you need?
+#
+# A rule of thumb tells you how many prompts you need. To find a difference $\delta$ with 80% power at the 5% level, if a share $d$ of the prompts changes, you need about
+#
+# $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
+#
+# Where does it come from? Score each prompt +1 if gained, −1 if lost and 0 otherwise, and call the mean of these scores $\hat\Delta$. If there is no difference, its variance is $d/n$; if the difference is $\delta$, the variance is $(d - \delta^2)/n$. The test reports a difference if $\hat\Delta$ is more than $1.96\sqrt{d/n}$ from zero. For this to happen in 80% of experiments, $\delta$ has to lie
+# another $0.84\sqrt{(d - \delta^2)/n}$ beyond this threshold, because 80% of a normal distribution lie above 0.84 standard deviations below its mean. Set $\delta$ equal to the sum of the two and solve for $n$.
+
+
+# %%
+# NBVAL_CHECK_OUTPUT
+def prompts_needed(effect, disagreement):
+    spread = 1.96 * math.sqrt(disagreement) + 0.84 * math.sqrt(disagreement - effect**2)
+    return math.ceil((spread / effect) ** 2)
+
+
+{f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
+
+# %% [markdown]
+# If you want to detect half the effect, you need about four times as many prompts. For one point you would need nearly 8,000, so a claim of one point on 200 prompts is no claim at all.
+#
+# You don't have to trust the formula. Simulate the experiment in worlds where you know the truth and one in ten prompts changes, and count how often the test finds the difference.
+
+# %%
+from postlab.course.week06 import plot_power
+from postlab.stats import power
+
+effects = (0, 0.02, 0.04, 0.05, 0.06, 0.08)
+found = [
+    {"n": n, "effect": e, **vars(power(n, gained=0.05 + e / 2, lost=0.05 - e / 2)) | {"n": n}}
+    for n in (50, 200, 800)
+    for e in effects
+]
+plot_power(pd.DataFrame(found), at=0.05)
+
+# %% [markdown]
+# If the true change is zero, everything the test finds is a false alarm. The curves start below 5% there, as they should. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
+
+# %% [markdown]
+# In exercise 6.1, you may have wondered whether the *ratio* of gained to lost prompts isn't enough. Your own function says:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+{f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
+
+# %% [markdown]
+# In the first three cases, the ratio is always four to one, but only 16 against 4 is significant. So the ratio alone isn't enough; it depends on how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them to get below 0.05.
+
+# %% [markdown]
+# <a id="deeper-holm" name="deeper-holm"></a>
+# ## Deeper: Holm's correction by hand
+#
 # ### Exercise 6.2 · about 15 minutes · medium
 #
 # **Holm's correction** keeps the probability of *any* false finding at 5% or less. Sort the $m$ p-values. Multiply the smallest by $m$, the second smallest by $m - 1$, and so on; the largest is multiplied by 1. Then go through them from the smallest to the largest and make sure that no value is smaller than the one before it or larger than 1.
@@ -353,97 +684,77 @@ corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
 {"at least one adjusted p below 0.05": f"{(corrected < 0.05).any(dim=1).float().mean():.0%}"}
 
 # %% [markdown]
-# With Holm's correction, only 3% of the comparisons of equal models report anything.
-#
-# Now for the real table. All metrics that we looked at have to be included, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
-
-# %%
-from postlab.course.week06 import plot_metrics
-
-both = {m: paired_difference(scores("sft", m), scores("dpo", m)) for m in shares}
-changes = pd.DataFrame([{"metric": m, **vars(change)} for m, change in both.items()])
-changes["adjusted"] = holm(torch.tensor(changes["p"].to_numpy()))
-plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
+# With Holm's correction, only 3% of the comparisons of equal models report anything, instead of 31%. The correction is valid whether or not the metrics depend on each other, such as the same sums answered greedily and sampled.
 
 # %% [markdown]
-# On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
+# <a id="deeper-variance" name="deeper-variance"></a>
+# ## Deeper: three sources of variance
 #
-# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains all the differences that are still compatible with your prompts. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it reaches out of the band on the side of a loss, you need more prompts to
-# exclude one.
-#
-# (If you are only exploring and can live with one false lead in twenty, `postlab.stats` also has the less strict correction by Benjamini and Hochberg. Metrics may depend on each other, such as the same sums answered greedily and sampled. Holm's correction is valid in that case too.)
-
-# %% [markdown]
-# ## 5. A second source of chance
-#
-# The intervals so far tell you what other *prompts* might have shown. They don't tell you what another *training run* might have shown. With another seed, the rows come in a different order and the adapter starts from different weights, so the same recipe gives a different model. We recorded eight runs of the *embedded* model, each with its own SFT stage. (We haven't
-# recorded several seeds of a larger model, so we don't know how much they would differ.)
+# What does `variance_split` compute? Think of a table with a row per run and a column per prompt:
 
 # %%
-import json
+from postlab.course.week06 import draw_sources
 
-from postlab.course.week06 import plot_seeds
-from postlab.profile import data_dir
-from postlab.report import summary_frame
-
-results = data_dir() / "results" / "tiny"
-recorded = summary_frame(json.loads((results / "summary.json").read_text()))
-runs = recorded[(recorded["stage"] == "dpo") & recorded["metric"].isin([*GAIN, *KEEP])]
-ends = {"difference_low": "low", "difference_high": "high"}
-seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
-plot_seeds(seeds)
+draw_sources()
 
 # %% [markdown]
-# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (The colours use each interval by itself, without a correction.)
+# Split the score of run $s$ on prompt $i$ (or its change) into four parts:
 #
-# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 4 was a statement about *one checkpoint*, and not about DPO. The next table compares the two sources of chance, as standard errors of the difference in one run:
+# $$d_{si} = \mu + a_s + b_i + c_{si}$$
+#
+# $\mu$ is the average of the recipe, $a_s$ is what makes run $s$ better on all prompts, $b_i$ is what makes prompt $i$ easier in all runs, and $c_{si}$ is the rest: which prompts this run happens to get right. Their variances are $\sigma_a^2$, $\sigma_b^2$ and $\sigma_c^2$. Average over $n$ prompts. All runs share the same $b_i$, so between runs, only $a_s$ and the mean of $c_{si}$ vary. *Within* a run, prompts differ by $b_i$ and $c_{si}$:
+#
+# $$\operatorname{Var}(\text{mean of a run}) = \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad (\text{standard error from the prompts})^2 = \frac{\sigma_b^2 + \sigma_c^2}{n}$$
+#
+# So the spread of the runs always contains $\sigma_c^2/n$, even if there is no seed effect at all. To subtract it, you need $\sigma_c^2$, and you get it from what is left of the table once every row's mean and every column's mean are taken out. That's a *two-way analysis of variance*. With $R$ runs, the three mean squares and what they estimate are
+#
+# | mean square | computed from | expected value |
+# |---|---|---|
+# | runs | $n$ times the variance of the row means | $n \sigma_a^2 + \sigma_c^2$ |
+# | prompts | $R$ times the variance of the column means | $R \sigma_b^2 + \sigma_c^2$ |
+# | rest | what is left in the cells | $\sigma_c^2$ |
+#
+# Subtract the third from the first and divide by $n$, and you have $\sigma_a^2$. In numpy, for the sums after DPO:
 
 # %%
-spread = seeds.groupby("metric")["difference"].std().rename("from the seed")
+table = tables["after DPO"]
+runs_n, n = table.shape
+left = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+rest = (left**2).sum() / ((runs_n - 1) * (n - 1))
+of_runs = n * table.mean(axis=1).var(ddof=1)
+{
+    "by hand": round(float(of_runs - rest) / n, 6),
+    "variance_split": round(splits["after DPO"].runs, 6),
+}
+
+# %% [markdown]
+# The estimate is unbiased, so if there is no seed effect, it is negative in about half of the cases. (A negative estimate isn't a bug. If you always replaced it by zero, your estimates would be too high on average.) Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
+
+# %%
+parts = {
+    m: {
+        "runs": 100 * signed_root(s.runs),
+        "prompts": 100 * signed_root(s.prompts),
+        "rest": 100 * s.interaction**0.5,
+    }
+    for m, s in splits.items()
+}
+pd.DataFrame(parts).T.round(1).rename_axis("points")
+
+# %% [markdown]
+# After DPO, a sum's own difficulty has a standard deviation of 36 points, and the rest of 33. Divided by the root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 = 6.2^2$.
+#
+# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate: $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so subtract all of that.
+
+# %%
+spread = seeds.groupby("metric")["difference"].std().rename("of the runs")
 width = ((seeds["high"] - seeds["low"]) / (2 * 1.96)).groupby(seeds["metric"]).mean()
 noise = pd.concat([width.rename("from the prompts"), spread], axis=1)
 noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# For five of the eight metrics, the seed contributes clearly more than the prompts. But be careful with the column "from the seed". It is the standard deviation over the eight runs *on these prompts*, 200 for most metrics, and even runs that are equally good differ a little on 200 prompts. To see this, split the change of prompt $i$ in run $s$ into four parts:
-#
-# $$d_{is} = \mu + a_s + b_i + c_{is}$$
-#
-# $\mu$ is the average effect of the recipe, $a_s$ is what makes run $s$ better on all prompts, $b_i$ is what makes prompt $i$ easier to gain in all runs, and $c_{is}$ is the rest: which prompts this run happens to gain. Average over $n$ prompts. All runs share the same $b_i$, so between runs, only $a_s$ and the mean of $c_{is}$ vary:
-#
-# $$\text{(from the seed)}^2 \approx \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad \text{(from the prompts)}^2 \approx \frac{\sigma_b^2 + \sigma_c^2}{n}$$
-#
-# $\sigma_c^2/n$ can't be larger than the square of "from the prompts". So if you subtract the squares of the two columns, what's left is a cautious estimate of $\sigma_a^2$. For arithmetic it is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly
-# anything is left, so these eight runs don't show that the seed matters there. (With every run's score on every prompt, you could estimate all the parts separately. We leave that open.)
-#
-# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. If you want to choose a checkpoint to ship, that's all you need. If you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that, and
-# puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
-
-# %%
-from scipy.stats import t
-
-from postlab.claims import merge_seeds
-
-grid = seeds.pivot(index="metric", columns="seed", values="difference")
-half = t.ppf(0.975, grid.shape[1] - 1) * grid.std(axis=1) / grid.shape[1] ** 0.5
-recipe = pd.DataFrame({"mean": grid.mean(axis=1), "low": -half, "high": half})
-recipe[["low", "high"]] = recipe[["low", "high"]].add(recipe["mean"], axis=0)
-rule = merge_seeds(runs).set_index("metric")
-recipe["seeds that alone support it"] = [
-    f"{sum(one in ('better', 'worse') for one in verdicts)} of {len(verdicts)}"
-    for verdicts in rule.loc[recipe.index, "verdicts"]
-]
-(100 * recipe[["mean", "low", "high"]]).round(1).join(recipe.iloc[:, 3:]).join(rule["verdict"])
-
-# %% [markdown]
-# Both rules agree on safety and honesty. They disagree on arithmetic. Its mean over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises it *on average*, but in three of the eight runs the change doesn't survive the correction. The same goes for list operations, with +8.6 points (4.1 to 13.1) and four of eight runs.
-#
-# Facts show why one run isn't enough to measure an *alignment tax*, the skills that a model loses through alignment. Seed 0 gained 15 points and seed 5 lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3, and both intervals exclude zero, but they aren't corrected for eight metrics, and
-# 0.3 points are too few to matter.
-#
-# Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: the true one may be anything from two thirds to twice the observed one. So say which rule you use
-# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and with either of them, correct for the number of metrics.
+# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
 #
 # This is where the runs come from:
 
@@ -454,34 +765,10 @@ origin = {"date": [m["date"] for m in made], "commit": [m["commit"][:7] for m in
 pd.DataFrame(origin, index=grid.columns).assign(cores=cores, command="make stages SEED=…")
 
 # %% [markdown]
-# ## 6. Judges
+# <a id="deeper-judges" name="deeper-judges"></a>
+# ## Deeper: a judge's biases, and what helps
 #
-# So far, an oracle told right from wrong (on the other profiles, a program that reads the answer). Outside of a made-up world, mathematics and code, you need people or a model as a judge. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and against it we can measure
-# what goes wrong with other judges.
-
-# %%
-from postlab.evals import suite_rows
-from postlab.judge import judge_pairs, noisy_judge, oracle_judge, preference_rate
-
-truth = oracle_judge(suite_rows(lab.profile.suite, lab.profile.eval_prompts, 0))
-checked = words[words["family"] != "open"]  # `everyday`'s open questions have no score
-prompts, sft, dpo = (checked[column].tolist() for column in ("prompt", "sft", "dpo"))
-asked = judge_pairs(truth, prompts, sft, dpo)
-vars(preference_rate(asked))
-
-# %% [markdown]
-# DPO's **win rate** against SFT is 63%, with ties counted as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts both answers are equally good, and each of those ties pulls the rate towards 50%.
-#
-# **Predict first.** Another judge also knows the truth, but for two questions out of five it simply picks the answer it reads first. You always show SFT's answer first. What will this judge say about DPO?
-
-# %%
-leaning = noisy_judge(truth, position_bias=0.4)
-votes = judge_pairs(leaning, prompts, sft, dpo)  # both orders; 'a' is for SFT, 'b' for DPO
-vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
-
-# %% [markdown]
-# It says that DPO is clearly worse: 38%, with an interval from 36% to 40%. That's because this judge votes for SFT in 40% of the cases and for the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in
-# strong models too. The remedy is to ask twice, with the answers in both orders.
+# The judge of section 7 leans towards the answer that it reads first. The remedy is to ask twice, with the answers in both orders.
 #
 # ### Exercise 6.3 · about 10 minutes · easy
 #
@@ -578,9 +865,11 @@ plot_judges(pd.DataFrame(steps))
 vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 
 # %% [markdown]
-# ### A model as judge
-#
 # After DPO, the answers are longer by 0.8 tokens (0.6 to 1.1), which is a small difference.
+
+# %% [markdown]
+# <a id="deeper-model" name="deeper-model"></a>
+# ## Deeper: a model as judge
 #
 # `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers of their own family. On `smol` the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny` it is our own DPO
 # model with 1.4 million parameters. It was never trained to judge, so this only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
@@ -603,7 +892,7 @@ agreed = sum(map(str.__eq__, oracle_says, judge_says)) / len(oracle_says)
 # **Predict first.** How well will the model agree with the oracle? And if it doesn't go by the content, what might it go by?
 
 # %%
-from postlab.judge import model_judge
+from postlab.judge import model_judge, position_bias
 from postlab.models import load_policy
 
 judge_name = lab.profile.judge_model or lab.checkpoint("dpo")
@@ -687,7 +976,8 @@ quality
 # With 40 prompts, the interval of a win rate reaches 12 to 15 points to either side, so only large differences show. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
 
 # %% [markdown]
-# ## 7. Your own judgement
+# <a id="deeper-votes" name="deeper-votes"></a>
+# ## Deeper: your own judgement
 #
 # The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so a restart of the kernel loses nothing. Decide *before* you start how many votes you will cast. This is what different numbers can tell you:
 
@@ -726,7 +1016,8 @@ ballot.result().round(3)
 # > ties are counted as successes too, its rate is at least 57%. A win rate without its ties, its number of votes and its judge isn't a result.
 
 # %% [markdown]
-# ## 8. The written comparison
+# <a id="deeper-written" name="deeper-written"></a>
+# ## Deeper: the written comparison
 #
 # `written_comparison` writes the summary that you would send to your colleagues. It is generated from the run folders, so if you train with another seed, it describes the new results. Here is the section on DPO:
 
@@ -739,53 +1030,74 @@ sections = written_comparison(lab.profile.name).split("\n## ")
 display(Markdown("### " + next(part for part in sections if part.startswith("DPO"))))
 
 # %% [markdown]
-# ## 9. Would you ship it?
+# <a id="deeper-cost" name="deeper-cost"></a>
+# ## Deeper: what SFT, DPO and RLHF cost
 #
-# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. A metric on your list that your suite doesn't measure is neither a pass nor an objection: nobody has shown a loss, and nobody has excluded one. If that's all that stands in the way, the answer is "measure it first".
+# > **The roadmap says** DPO costs 30 to 50% more than SFT. **The evidence says** that it depends on what you count. *Per row* it costs about two to three times as much: a pair has two replies, the policy reads both, and so does the reference. *Per stage* it can be anything, because nobody uses as many pairs as SFT rows.
+#
+# Here is what we measured on `tiny`: milliseconds of training per SFT row and per pair, and seconds per stage, over the eight recorded seeds.
+
 
 # %%
-known = changes.set_index("metric")
-gain, keep = GAIN, KEEP
-if not set(GAIN) <= set(known.index):  # for a suite of your own, use whatever it measures
-    gain = tuple(metric for metric in GAIN if metric in known.index)
-    keep = tuple(known.index.difference(gain))
+# NBVAL_CHECK_OUTPUT
+def training_times(seed):
+    """Training time per row and per stage, from the manifests."""
+    times = {}
+    for stage in ("sft", "dpo"):
+        made = json.loads((results / f"seed-{seed}-{stage}.manifest.json").read_text())
+        count = made["steps"] * made["config"]["per_device_train_batch_size"]
+        times[f"{stage}, ms per row"] = 1000 * made["train_s"] / count
+        times[f"{stage}, s"] = made["train_s"]
+    times["pair / row"] = times["dpo, ms per row"] / times["sft, ms per row"]
+    times["stage / stage"] = times["dpo, s"] / times["sft, s"]
+    return times
 
 
-def judged(metric):
-    """What the rule says about one metric."""
-    if metric not in known.index:
-        return "not measured here"
-    row = known.loc[metric]
-    low = row["low"] if METRICS[metric][1] == "up" else -row["high"]  # the worst case
-    if metric in gain:
-        return "gained" if low > 0 and row["adjusted"] < 0.05 else "no gain shown"
-    return "no loss that matters" if low > -MARGIN else "a loss is not excluded"
+pd.DataFrame({seed: training_times(seed) for seed in range(8)}).T.round(1)
 
-
-ruling = {metric: judged(metric) for metric in (*gain, *keep)}
-decision = pd.DataFrame({"verdict": ruling}).rename_axis("metric")
-decision.join(known[["difference", "low", "high"]].round(3))
+# %% [markdown]
+# A pair costs between 1.9 and 3.3 times as much as a row (the median is 2.5). The DPO stage has half as many pairs as the SFT stage has rows, so as a stage it costs about 1.3 times as much as SFT (1.0 to 1.6 times, by seed). (Seeds 4 and 6 were trained on a machine that was busy with other things. Compare the ratios, not the times.)
+#
+# For a 7B you can compute the ratio with `preflight`. Same length, same number of rows, on an H100:
 
 # %%
-if not gain:
-    lab.not_here("its suite measures neither safety nor honesty, so the rule can't be passed.")
-unmeasured = [metric for metric, verdict in ruling.items() if verdict == "not measured here"]
-passed = ("gained", "no loss that matters", "not measured here")
-objections = [metric for metric, verdict in ruling.items() if verdict not in passed]
-if objections or not gain:
-    answer = "no"
-else:
-    answer = "not decided: measure the rest first" if unmeasured else "yes"
-{"ship DPO": answer, "objections": objections, "not measured": unmeasured}
+# NBVAL_CHECK_OUTPUT
+from postlab.preflight import estimate
+
+rented = get_profile("rented")
+same = {"model": rented.base_model, "device": "H100", "bits": 4, "engine": "unsloth"}
+same |= {"lora_rank": 32, "optimizer": "adamw_8bit", "examples": 1000, "length": 768, "batch": 8}
+row = estimate("sft", **same).hours
+kinds = {
+    "DPO": estimate("dpo", **same),
+    "DPO, reference precomputed": estimate("dpo", reference=False, **same),
+    "reward model": estimate("reward", **same),
+}
+pd.Series({name: round(one.hours / row, 1) for name, one in kinds.items()}).to_frame("times SFT")
 
 # %% [markdown]
-# On `tiny`, the rule says: ship it. Safety and honesty rose, and for everything on the list to keep, a loss of more than five points is excluded.
+# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (With UltraFeedback's 61,000 pairs against 50,000 rows of SFT, the stage of `rented` takes about four times as long as its SFT, because the pairs are longer, too: 530 tokens per reply against 400.)
 #
-# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here are ours. We would ship this checkpoint, for prompts like these. On `tiny`, our evidence is an oracle that accepts one wording of a how-to, unsafe requests of a single kind, and single questions, so we know nothing about what a patient attacker could do in ten turns. (On the other
-# profiles, it is programs that are sometimes wrong, and single questions as well.) And about the *recipe*, we would only claim what every seed supports: safety and honesty.
+# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. It leaves out the sampling, which takes most of RLHF's time, and the trials that PPO needs.
+#
+# Where does "half" come from? Count passes over a reply, with one for a forward pass and two more for the backward pass:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+dpo_pair = 2 * 3 + 2 * 1  # two replies: the policy forward and backward, the reference forward
+reward_pair = 2 * 3  # two replies through the reward model, forward and backward
+ppo_reply = 3 + 3 + 1 + 1  # policy and critic forward and backward; reference and reward model
+ppo_reply += 1 + 1  # old log-probs of the policy, old values of the critic
+pairs, prompts_of_ppo = 33_000, 31_000  # InstructGPT, table 6
+rlhf = reward_pair + ppo_reply * prompts_of_ppo / pairs
+{"DPO per pair": dpo_pair, "RLHF per pair": round(rlhf, 1), "share": f"{dpo_pair / rlhf:.0%}"}
 
 # %% [markdown]
-# ## 10. On a larger model
+# With InstructGPT's numbers of prompts (33,000 for the reward model, 31,000 for PPO) and one pair per prompt, DPO needs 52% of the passes. Memory is a half as well, with full fine-tuning and four models of the same size (week 4). But generating a reply of 500 tokens means 500 passes one after the other, each limited by memory bandwidth and not by arithmetic. That's why in practice most of the time goes into sampling. We have no recorded RLHF run of a 7B to compare with.
+
+# %% [markdown]
+# <a id="deeper-larger" name="deeper-larger"></a>
+# ## Deeper: on a larger model
 #
 # Since nothing is trained here, `t4` and `rented` need no more time or memory than weeks 3 and 5. Their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive). You can do this on a machine without a GPU too, if you set `POSTLAB_PROFILE` to the profile you trained with; otherwise you'll see the embedded model. Only the model judge needs the GPU. This is what it would cost:
 
@@ -804,12 +1116,8 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # The defaults are assumptions: a 7B model, half of a T4's peak speed, and half a dollar per hour. Replace them with your own. With them, judging 200 pairs takes two minutes and costs two cents. A judge that reasons before it answers has to generate its tokens one by one, which costs many times as much. Compared with the training runs for more seeds, prompts are cheap.
 
 # %% [markdown]
-# ## What you have now
-#
-# You have a rule that you wrote before seeing the data, a test of your own, corrections for many metrics and for a judge's biases, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
-
-# %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** A new model is 1.5 points better on 500 prompts, p = 0.04. Do you ship it?
 #
@@ -868,9 +1176,12 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # </details>
 
 # %% [markdown]
+# <a id="papers" name="papers"></a>
 # **Papers.**
 #
 # - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power in ten pages. Start here.
+# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): this week's split for another pair of sources, prompts and *sampled answers*, measured over many models. Read it for how much averaging several answers per prompt helps.
+# - Alvarado Gonzalez et al. 2025, *Do Repetitions Matter?* ([2509.24086](https://arxiv.org/abs/2509.24086)): how often a ranking from a single run changes when you repeat it.
 # - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.
 # - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what underpowered means in NLP.
 # - Bouthillier et al. 2021 ([2103.03098](https://arxiv.org/abs/2103.03098)): all the sources of variance in a benchmark, of which the seed is only one.

@@ -7,14 +7,33 @@
 # That is the question behind today's reasoning models. DeepSeek rewarded R1-Zero only for final answers that were right and in the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
 # ([2501.12948](https://arxiv.org/abs/2501.12948)). The method is called **group relative policy optimization (GRPO)**: sample several answers to each prompt, let a program check them, and make the better ones more likely. This week you write it yourself, show that your version computes exactly what TRL's does, and then train with TRL.
 #
-# By the end you can explain
+# By the end of the core you can explain
 #
 # - where the learning signal comes from when there is neither a critic nor a reward model,
 # - what GRPO keeps of PPO and what it drops,
-# - what the curves of a healthy run look like, and why the loss isn't one of them,
-# - how much of a gain is arithmetic, and how much of it is only format.
+# - what one step of it consists of, down to the last line,
+# - what the curves of a healthy run look like, and why the loss isn't one of them.
 #
 # On `tiny` you see *how* the method works, not how capable a trained model can be.
+#
+# **The core** takes about 100 minutes, of which the training on `tiny` takes about one. It contains one exercise, one build and one paper.
+#
+# 1. [Where we start](#start) · 2. [The reward](#reward) · 3. [The policy gradient](#gradient) · 4. [Who gets the credit?](#credit) · 5. [What it keeps of PPO](#ppo) · 6. [Build: one step of GRPO](#build) · 7. [Train](#train) · 8. [Reading the log](#log) · 9. [What changed?](#changed) · 10. [The paper, and what you have now](#end)
+#
+# **The deeper sections** take another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+#
+# - [REINFORCE and its baseline](#deeper-gradient) · 20 minutes, one exercise
+# - [The KL term, and the loss by hand](#deeper-kl) · 30 minutes, one exercise
+# - [When the clip begins to act](#deeper-clip) · 10 minutes
+# - [It runs, but it doesn't learn](#deeper-hunt) · 10 minutes, a bug hunt
+# - [Learning rates and schedules](#deeper-rates) · 25 minutes
+# - [Prompts of the right difficulty](#deeper-filter) · 5 minutes
+# - [Sharpening, or something new?](#deeper-pass) · 20 minutes
+# - [The same chain on a language model](#deeper-smol) · 15 minutes
+# - [How much of it is only format?](#deeper-format) · 20 minutes
+# - [What it costs, and what the group size has to do with it](#deeper-cost) · 15 minutes
+#
+# At the end are [five interview questions](#interview) and the week's [papers](#papers). What makes a *thinking model*, and how the large labs are known to use RL, is in an extra notebook: [`thinking_models.ipynb`](extras/thinking_models.ipynb).
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -42,6 +61,7 @@ import postlab
 lab = postlab.start(week=7)
 
 # %% [markdown]
+# <a id="start" name="start"></a>
 # ## 1. Where we start
 #
 # On `tiny`, `smol` and `rented`, the policy is the model from week 5. On a free T4, sampling from a 7B would use up the whole session. That profile therefore has its own chain with a smaller model, from base to SFT to GRPO, and these stages are never compared with the 7B's.
@@ -98,7 +118,6 @@ before = lab.evaluate(parent, model, tokenizer)
 # On the other profiles the sums are word problems, grouped by the levels of `everyday`: levels 1 and 2 add, multiply or compare a few small numbers; levels 3 to 5 use larger numbers or take several steps. `smol` is trained on levels 1 and 2 and evaluated only on those. `t4` and `rented` are trained
 # on GSM8K, so GSM8K has its own row, in which the form of an answer doesn't matter.
 
-
 # %%
 from postlab.evals import everyday_rows
 
@@ -130,6 +149,7 @@ styles(before)
 # **Predict first.** Only right answers are rewarded, and on `tiny` nobody will show the policy a worked short sum. How will these numbers change?
 
 # %% [markdown]
+# <a id="reward" name="reward"></a>
 # ## 2. The reward
 #
 # A maths reward reads the final answer and compares it with the right number. Nothing else counts. In TRL, a reward is a function that takes a list of completions and returns a list of scores. The other columns of the dataset arrive as keyword arguments.
@@ -142,7 +162,7 @@ tries = ["12+30=42, 42+15=57. #### 57", "#### 57", "#### 56", "no idea"]
 math_reward(tries, answer=["57"] * 4)
 
 # %% [markdown]
-# The evaluation at the end doesn't use this function. It has its own extractor, so if the policy learns to please the reward instead of doing arithmetic, the two will disagree. You'll check that in section 11.
+# The evaluation at the end doesn't use this function. It has its own extractor, so if the policy learns to please the reward instead of doing arithmetic, the two will disagree. A deeper section [checks that](#deeper-format).
 #
 # These are the training prompts:
 
@@ -161,7 +181,8 @@ rows = math_rows(
 pd.DataFrame([{"prompt": row["prompt"][-1]["content"], "answer": row["answer"]} for row in rows[:5]])  # fmt: skip
 
 # %% [markdown]
-# ## 3. The policy gradient in ten lines
+# <a id="gradient" name="gradient"></a>
+# ## 3. The policy gradient
 #
 # How can you train on a reward that is just 0 or 1? The reward has no gradient with respect to the answer: the answer is either right or wrong. But the *probability* of a right answer does have a gradient with respect to the policy's weights. The expected reward is a sum over all possible answers $y$,
 #
@@ -185,101 +206,19 @@ p = logits.softmax(0)
 [[round(value, 4) for value in side.tolist()] for side in (left, right)]
 
 # %% [markdown]
-# Both sides are equal. You can't list all the answers of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called REINFORCE:
-
-# %%
-import pandas as pd
-
-
-def climb(baseline, seed, updates=60):
-    logits, luck = torch.zeros(3, requires_grad=True), torch.Generator().manual_seed(seed)
-    for update in range(1, updates + 1):
-        drawn = torch.multinomial(logits.softmax(0), 4, replacement=True, generator=luck)
-        rewards = REWARDS[drawn]
-        surplus = rewards - (rewards.mean() if baseline else 0)
-        loss = -(surplus * logits.log_softmax(0)[drawn]).mean()
-        logits.data -= 0.5 * torch.autograd.grad(loss, logits)[0]
-        yield {"seed": seed, "step": update, "best": logits.softmax(0)[0].item()}
-
-
-# %% [markdown]
-# **Predict first.** Every answer here has a reward above 0, so every sampled answer is made more likely. With `baseline`, we subtract the mean reward of the four samples first. Does that change where the climb ends, or how it gets there?
-
-# %%
-from postlab.course.week07 import plot_climb
-
-methods = {"without a baseline": False, "with one": True}
-plot_climb(
-    pd.DataFrame(
-        {"method": name} | row
-        for name, baseline in methods.items()
-        for seed in range(12)
-        for row in climb(baseline, seed)
-    )
-)
-
-# %% [markdown]
-# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often, and becomes more likely again. Some runs (thin lines) go in the wrong direction for a while, and one of the twelve is still far behind after sixty updates. The baseline removes most of this noise.
+# Both sides are equal. You can't list all the answers of a language model, so you sample a few, score them, and increase the log-probability of each one in proportion to its reward. This algorithm is called **REINFORCE**.
 #
-# Why are we allowed to subtract it? A constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
+# In practice, a **baseline** is subtracted from the reward first, such as the mean reward of the samples. Without it, every answer with a positive reward becomes more likely, even the worse ones. Are we allowed to subtract it? Yes: a constant $b$ doesn't change the expected gradient, because the probabilities always add up to 1:
 #
 # $$\mathbb{E}_{y \sim \pi}[b\, \nabla \log \pi(y)] = b \sum_y \pi(y)\, \nabla \log \pi(y) = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$$
 #
-# (The mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ and doesn't change its direction. RLOO avoids even that, by comparing each sample with the mean of the *others*.)
-#
-# **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, and GRPO uses the mean reward of a group.
+# What the baseline does change is the noise, and [a deeper section](#deeper-gradient) shows how much. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, and GRPO uses the mean reward of a group.
 
 # %% [markdown]
-# ### Exercise 7.1 · about 10 minutes · easy
-#
-# Write the same loss for answers with many tokens. `logps` and `mask` have the shape `(B, T)`, `rewards` has the shape `(B,)`. For each answer, multiply its log-probability by its reward minus the mean of all rewards. Return one number: the mean over the answers, with a minus sign.
-#
-# <details><summary>Hint 1</summary>
-#
-# The log-probability of an answer is the sum over its tokens. Padding isn't part of the answer.
-#
-# </details>
-# <details><summary>Hint 2</summary>
-#
-# `rewards - rewards.mean()` has the shape `(B,)`, and so does `(logps * mask).sum(dim=1)`.
-#
-# </details>
-
-# %%
-from postlab import check
-
-
-def reinforce_loss(logps, rewards, mask):
-    raise NotImplementedError
-
-
-reinforce_loss = check.reinforce_loss(reinforce_loss)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def reinforce_loss(logps, rewards, mask):
-#     surplus = rewards - rewards.mean()
-#     return -(surplus * (logps * mask).sum(dim=1)).mean()
-# ```
-#
-# </details>
-#
-# The *value* of this loss tells you nothing: it isn't an error that should go to zero. What counts is its gradient. Here the first answer was right and the second one wrong:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-logps = torch.tensor([[-1.0, -2.0], [-4.0, -9.0]], requires_grad=True)
-loss = reinforce_loss(logps, torch.tensor([1.0, 0.0]), torch.tensor([[1, 1], [1, 0]]))
-loss.item(), torch.autograd.grad(loss, logps)[0].tolist()
-
-# %% [markdown]
+# <a id="credit" name="credit"></a>
 # ## 4. Who gets the credit?
 #
-# The gradient is negative for the tokens of the right answer. Gradient descent moves in the opposite direction, so these tokens become more likely.
-#
-# A baseline over the whole batch has a problem, though: some prompts are easier than others. All the answers to an easy sum look good, and all the answers to a hard one look bad. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer is the distance of its reward from the mean of its group, in standard deviations:
+# A baseline over the whole batch has a problem: some prompts are easier than others. All the answers to an easy sum look good, and all the answers to a hard one look bad. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer is the distance of its reward from the mean of its group, in standard deviations:
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r_1 \ldots r_G)}{\operatorname{std}(r_1 \ldots r_G) + \varepsilon}$$
 
@@ -292,7 +231,7 @@ draw_groups()
 # Two things to notice. The reward is paid for the whole answer, so every token of an answer gets the same advantage. And if all the answers of a group are right, or all are wrong, every advantage is zero and the group contributes no gradient.
 
 # %% [markdown]
-# ### Exercise 7.2 · about 10 minutes · medium
+# ### Exercise 7.1 · about 10 minutes · medium
 #
 # `rewards` has the shape `(B,)` and contains one group after another. Return the advantages, also `(B,)`. Use torch's own standard deviation (with $n - 1$) and $\varepsilon = 10^{-4}$.
 #
@@ -307,8 +246,10 @@ draw_groups()
 #
 # </details>
 
-
 # %%
+from postlab import check
+
+
 def group_advantages(rewards, group_size):
     raise NotImplementedError
 
@@ -341,6 +282,7 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 # > ([DeepSeekMath 2024](https://arxiv.org/abs/2402.03300), section 4.1).
 
 # %% [markdown]
+# <a id="ppo" name="ppo"></a>
 # ## 5. What it keeps of PPO
 #
 # | | PPO (week 4) | GRPO |
@@ -355,81 +297,14 @@ group_advantages(rewards, 4).view(3, 4).round(decimals=2)
 #
 # $$\mathcal{L} = \frac{1}{G} \sum_i \frac{1}{|o_i|} \sum_t \Big[-\min\big(\rho_{i,t} A_i, \; \operatorname{clip}(\rho_{i,t}, 1 - \epsilon, 1 + \epsilon) A_i\big) + \beta \, k_{3;i,t}\Big], \qquad \rho_{i,t} = \frac{\pi(o_{i,t})}{\pi_\text{old}(o_{i,t})}$$
 #
-# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$.
-
-# %% [markdown]
-# The KL is estimated from the sampled tokens. There are three common estimators. With $d = \log \pi - \log \pi_\text{ref}$ they are $k_1 = d$, $k_2 = d^2/2$ and $k_3 = e^{-d} - 1 + d$. Here they are in a world with three tokens:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-from postlab.scratch.losses import kl_estimate
-
-policy, ref = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.5, 0.3, 0.2])
-found = {k: kl_estimate(policy.log(), ref.log(), kind=k) for k in ("k1", "k2", "k3")}
-found = {k: [*values.tolist(), (policy * values).sum().item()] for k, values in found.items()}
-pd.DataFrame(found, index=["token a", "token b", "token c", "mean under the policy"]).round(4)
-
-# %% [markdown]
-# The means of $k_1$ and $k_3$ are both exactly the KL, 0.0851. But $k_1$ can be negative for a single token, and $k_3$ never is. That's why GRPO uses $k_3$.
-#
-# As a *loss*, however, $k_3$ has a catch. Its gradient is $\nabla k_3 = (1 - e^{-d})\, \nabla \log \pi$, with $e^{-d} = \pi_\text{ref}/\pi$. Take the expectation over the policy's samples. The first term vanishes, as in section 3, and what's left is
-#
-# $$\mathbb{E}_{y \sim \pi}[\nabla k_3] = -\sum_y \pi(y)\, \frac{\pi_\text{ref}(y)}{\pi(y)}\, \nabla \log \pi(y) = -\sum_y \pi_\text{ref}(y)\, \nabla \log \pi(y) = \nabla\, \mathrm{KL}(\pi_\text{ref} \,\|\, \pi)$$
-#
-# This is the gradient of the KL in the *other* direction ([2510.01555](https://arxiv.org/abs/2510.01555)). To get the right one, multiply $k_3$ by the ratio $\rho$ before you differentiate. On policy, where $\rho = 1$ and $\nabla \rho = \nabla \log \pi$, the product rule gives
-#
-# $$\nabla(\rho\, k_3) = k_3 \nabla \log \pi + \nabla k_3 = (e^{-d} - 1 + d + 1 - e^{-d})\, \nabla \log \pi = d\, \nabla \log \pi$$
-#
-# and the expectation of this is the gradient of KL(π ‖ π_ref). TRL 1.14 does it this way by default (`use_bias_correction_kl=True`). The loss in the next exercise is the one from the DeepSeekMath paper, without the factor.
-
-# %% [markdown]
-# ### Exercise 7.3 · about 20 minutes · hard
-#
-# Write the loss above. `logps`, `old_logps`, `ref_logps` and `mask` have the shape `(B, T)`, `advantages` has the shape `(B,)`. First take the mean over the tokens of each answer, and then the mean over the answers.
-#
-# <details><summary>Hint 1</summary>
-#
-# `advantages[:, None]` gives each token the advantage of its answer. The clipped part is the same as in week 4.
-#
-# </details>
-# <details><summary>Hint 2</summary>
-#
-# $k_3$ is `torch.exp(ref_logps - logps) - 1 - (ref_logps - logps)`.
-#
-# </details>
-# <details><summary>Hint 3</summary>
-#
-# For the mean of an answer, divide by `mask.sum(dim=1)`, not by T.
-#
-# </details>
-
-
-# %%
-def grpo_loss(logps, advantages, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
-    raise NotImplementedError
-
-
-grpo_loss = check.grpo_loss(grpo_loss)
-
-# %% [markdown]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def grpo_loss(logps, advantages, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
-#     ratio = torch.exp(logps - old_logps)
-#     near = ratio.clamp(1 - clip, 1 + clip)
-#     policy = -torch.minimum(ratio * advantages[:, None], near * advantages[:, None])
-#     kl = torch.exp(ref_logps - logps) - 1 - (ref_logps - logps)
-#     loss = policy + beta * kl
-#     return ((loss * mask).sum(dim=1) / mask.sum(dim=1)).mean()
-# ```
-#
-# </details>
+# Here $\pi_\text{old}$ is the policy that sampled the answers, and each probability is conditioned on the prompt and the tokens before $t$. $k_3$ estimates the KL to the reference. In this week's core, $\beta$ is 0, so you can ignore it for now; [a deeper section](#deeper-kl) explains it and asks you to write this loss yourself.
 #
 # Right after sampling, the policy is still the one that sampled, so every ratio is 1. What are the loss and its gradient at this point?
 
 # %%
 # NBVAL_CHECK_OUTPUT
+from postlab.scratch.grpo import grpo_loss
+
 logps = torch.full((4, 3), -0.7, requires_grad=True)
 same, adv = logps.detach(), group_advantages(torch.tensor([1.0, 0.0, 0.0, 0.0]), 4)
 loss = grpo_loss(logps, adv, torch.ones(4, 3), old_logps=same, ref_logps=same)
@@ -441,9 +316,10 @@ round(loss.item(), 6) + 0.0, [round(value, 3) for value in gradient.tolist()]
 # averages over all tokens of the batch. Its value is then $-\sum_i A_i |o_i| / \sum_i |o_i|$, which isn't exactly zero but tells you just as little.)
 
 # %% [markdown]
-# ## 6. The loop, from scratch
+# <a id="build" name="build"></a>
+# ## 6. Build: one step of GRPO
 #
-# From here to the end of section 7, everything runs on the embedded model with the adapter from week 5, whichever profile you use.
+# Now you have all the parts. In this section you put them together, on the embedded model with the adapter from week 5, whichever profile you use. First load the policy, and a function that samples from it. It gets a random seed for every step, so that a second training loop can later sample exactly the same answers.
 
 # %% tags=["aside"]
 from postlab.models import load_policy, trainable
@@ -463,9 +339,6 @@ def start():
 policy, tiny_tokenizer = start()
 END = end_of_turn(tiny_tokenizer)
 
-# %% [markdown]
-# We sample at temperature 1. Every step has its own random seed, so that a second training loop can later sample exactly the same answers.
-
 
 # %% tags=["aside"]
 def ids_of(prompt):
@@ -473,7 +346,7 @@ def ids_of(prompt):
     return tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def draw(policy, prompts, step):
+def draw(policy, prompts, *, step):
     luck = torch.Generator().manual_seed(step)
     prompts = [ids_of(prompt) for prompt in prompts]
     return sample(policy, prompts, eos=END, max_new_tokens=64, generator=luck)
@@ -486,53 +359,119 @@ def answers_of(rollouts):
 
 
 # %% [markdown]
-# This is the whole algorithm. Steps 3 and 4 call your `group_advantages` and your `grpo_loss`.
+# These are the parts:
+#
+# | part | what it does |
+# |---|---|
+# | `draw(policy, prompts)` | samples one answer for each prompt in the list; call it once, with all the prompts of the step. The result has `completions` and `mask`, both `(B, T)` |
+# | `score(rollouts, golds)` | returns a list with one reward per answer; it needs one right number per answer |
+# | `group_advantages(rewards, group_size)` | your function from section 4 |
+# | `completion_states(policy, rollouts)[0]` | the logits from which each token of the answers was chosen, `(B, T, V)` |
+# | `token_logps(logits, completions)` | the log-probs of these tokens, `(B, T)` |
+# | `grpo_loss(logps, advantages, mask, old_logps=…, ref_logps=…)` | the loss from section 5, one number |
+# | `torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)` | scales the gradients down together if their norm is above 1, and returns the norm from before |
+#
+# ### Exercise 7.2 · about 30 minutes · hard
+#
+# Write `grpo_step`. It samples `group_size` answers to each of the prompts, scores them, and updates the policy once. Since there is only one update per batch, the old log-probs are the current ones, without a gradient. With $\beta = 0$ the reference plays no part, so pass the same log-probs for it. Return two things: the rewards as a tensor `(B,)`, group after group, and the norm of the gradient before clipping, as a number.
+#
+# The check updates a policy of 25 weights with your step and with ours, and compares the weights. The cells after it run the real test: ten of your steps on the embedded model have to give the same rewards and gradient norms as TRL's trainer, and the policy has to learn.
+#
+# <details><summary>Hint 1</summary>
+#
+# Start with the shapes. With P prompts and G answers to each, B is P · G. Which of the parts take P things, and which take B?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# In which order do the answers have to come, so that `view(-1, group_size)` in your `group_advantages` puts the answers to *one* prompt into one row? The right numbers have to come in the same order.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# Which log-probs need a gradient, and which must not have one?
+#
+# </details>
+# <details><summary>Hint 4</summary>
+#
+# `backward` *adds* to the gradients that are already there. When do you have to clear them? And when do you have to clip, so that it has an effect on the update?
+#
+# </details>
 
-# %% tags=["aside"]
+# %%
 from postlab.scratch.losses import token_logps
 from postlab.scratch.sampling import completion_states
+
+
+def grpo_step(policy, prompts, golds, *, draw, score, optimizer, group_size):
+    raise NotImplementedError
+
+
+grpo_step = check.grpo_step(grpo_step)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def grpo_step(policy, prompts, golds, *, draw, score, optimizer, group_size):
+#     # 1. Sample G answers to each prompt.
+#     rollouts = draw(policy, [prompt for prompt in prompts for _ in range(group_size)])
+#     # 2. Score them.
+#     rewards = torch.tensor(score(rollouts, [gold for gold in golds for _ in range(group_size)]))
+#     # 3. Compare them within each group.
+#     advantages = group_advantages(rewards, group_size)
+#     # 4. Make the better answers more likely.
+#     logps = token_logps(completion_states(policy, rollouts)[0], rollouts.completions)
+#     now = logps.detach()
+#     loss = grpo_loss(logps, advantages, rollouts.mask, old_logps=now, ref_logps=now)
+#     optimizer.zero_grad()
+#     loss.backward()
+#     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+#     optimizer.step()
+#     return rewards, norm.item()
+# ```
+#
+# </details>
+#
+# Now repeat it. The loop only adds an optimizer and a learning rate that falls to zero:
+
+# %% tags=["aside"]
+from functools import partial
 
 G, PROMPTS, STEPS, RATE = 8, 6, 10, 4e-4
 tiny_rows = math_rows("tinyworld", split="train", n=PROMPTS * STEPS, seed=1)
 
 
-def train_grpo(policy, score, steps):
-    """Train on `tiny_rows` in their order; `score(texts, golds)` gives the rewards."""
+def texts_of(rollouts):
+    return tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=True)
+
+
+def scored(texts, golds):
+    return math_reward(texts, answer=golds)
+
+
+def train_grpo(policy, steps, *, scored=scored):
+    """Train on `tiny_rows` in their order; `scored(texts, golds)` gives the rewards."""
     weights = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
     for step in range(steps):
-        # 1. Sample G answers to each prompt.
         rows = tiny_rows[step * PROMPTS :][:PROMPTS]
-        rollouts = draw(policy, [row["prompt"] for row in rows for _ in range(G)], step)
-        texts = tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=True)
-        # 2. Score them.
-        rewards = torch.tensor(score(texts, [row["answer"] for row in rows]))
-        # 3. Compare them within each group.
-        advantages = group_advantages(rewards, G)
-        # 4. Make the better answers more likely.
-        logps = token_logps(completion_states(policy, rollouts)[0], rollouts.completions)
-        now = logps.detach()  # one update per batch, so every ratio is 1; with beta 0, no KL
-        loss = grpo_loss(logps, advantages, rollouts.mask, old_logps=now, ref_logps=now)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, 1.0).item()
-        optimizer.step()
+        rewards, norm = grpo_step(
+            policy,
+            [row["prompt"] for row in rows],
+            [row["answer"] for row in rows],
+            draw=partial(draw, step=step),
+            score=lambda rollouts, golds: scored(texts_of(rollouts), golds),
+            optimizer=optimizer,
+            group_size=G,
+        )
         schedule.step()
         silent = (rewards.view(-1, G).std(dim=1) == 0).float().mean().item()
         yield {"reward": rewards.mean().item(), "grad_norm": norm, "silent": silent}
 
 
-# %% [markdown]
-# Each prompt has one right number and $G$ answers. So the right number is repeated $G$ times in a row:
-
-
-# %% tags=["aside"]
-def scored(texts, golds):
-    return math_reward(texts, answer=[gold for gold in golds for _ in range(G)])
-
-
-ours = pd.DataFrame(train_grpo(policy, scored, STEPS))
+ours = pd.DataFrame(train_grpo(policy, STEPS))
 ours.round(3).T
 
 # %% [markdown]
@@ -550,7 +489,7 @@ from postlab.show import record_groups, rollout_explorer
 
 
 def rollout(prompts, trainer):
-    drawn = draw(trainer.model, prompts, trainer.state.global_step)
+    drawn = draw(trainer.model, prompts, step=trainer.state.global_step)
     asked = [ids_of(prompt) for prompt in prompts]
     return {"prompt_ids": asked, "completion_ids": answers_of(drawn), "logprobs": None}
 
@@ -587,18 +526,8 @@ if beside:
 plot_pair(ours, trl, names=("yours", "TRL")) if beside else None
 
 # %% [markdown]
-# Exactly the same. Both sample the same answers, so they get the same rewards, and their gradients agree up to rounding. At these settings, TRL's GRPO does nothing that isn't on this page. The trained weights agree as well:
-
-# %% tags=["aside"]
-if beside:
-    pairs = zip(policy.named_parameters(), beside.model.named_parameters(), strict=True)
-    trained = [(a, b) for (name, a), (_, b) in pairs if "lora_" in name]
-    apart = max((a - b).abs().max().item() for a, b in trained)
-    print(
-        f"largest weight {max(a.abs().max().item() for a, _ in trained):.2f}, apart by {apart:.0e}"
-    )
-
-# %% [markdown]
+# Exactly the same. Both sample the same answers, so they get the same rewards, and their gradients agree up to rounding. At these settings, TRL's GRPO does nothing that isn't on this page.
+#
 # `record_groups` has stored everything that TRL's reward function saw. Step through it: each page shows one prompt and its group, coloured by advantage. Blue answers are made more likely, red ones less likely.
 
 # %% tags=["aside"]
@@ -609,83 +538,8 @@ rollout_explorer(watched.groups) if beside else None
 # things out*, although no reward mentions it.
 
 # %% [markdown]
-# > **The roadmap says** GRPO has no complex PPO-style clipping. **The evidence says** its objective is $\min(\rho A, \operatorname{clip}(\rho) A)$, as in PPO ([eq. 3](https://arxiv.org/abs/2402.03300)). With one update per batch, every ratio is 1 and the clip has no effect.
-#
-# When does it start to have one? Let's do several updates on the *same* batch of answers:
-
-# %% tags=["aside"]
-from postlab.scratch.losses import clipped_policy_loss
-
-policy, six = start()[0], tiny_rows[:PROMPTS]
-rollouts = draw(policy, [row["prompt"] for row in six for _ in range(G)], step=0)
-texts = tiny_tokenizer.batch_decode(answers_of(rollouts), skip_special_tokens=True)
-rewards = torch.tensor(scored(texts, [row["answer"] for row in six]))
-
-# %% tags=["aside"]
-from postlab.course.week07 import plot_reuse
-
-advantages, real = group_advantages(rewards, G), rollouts.mask.bool()
-weights = [p for p in policy.parameters() if p.requires_grad]
-optimizer, old, shares = torch.optim.AdamW(weights, lr=RATE), None, []
-for update in range(1, 9):
-    logps = token_logps(completion_states(policy, rollouts)[0], rollouts.completions)
-    old = logps.detach() if old is None else old
-    _, clipped = clipped_policy_loss(logps, old, advantages)
-    away = ((logps - old).exp() - 1).abs() > 0.2
-    share = {"outside": away[real].float().mean(), "clipped": clipped[real].float().mean()}
-    shares.append({"update": update} | {name: value.item() for name, value in share.items()})
-    loss = grpo_loss(logps, advantages, rollouts.mask, old_logps=old, ref_logps=old)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-plot_reuse(pd.DataFrame(shares))
-
-# %% [markdown]
-# From the second update on, the clip removes the gradient of about 3% of the tokens, and of almost 6% at the eighth. So the clip limits how far a batch can move the policy if you use it more than once (`num_iterations` in TRL).
-#
-# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token that has left in the opposite direction keeps its gradient, which brings it back. Here almost
-# all the tokens outside the bounds were pushed there by their own advantage.
-
-# %% [markdown]
-# ## 7. Bug hunt: it runs, but it doesn't learn
-#
-# A colleague took your loop and the same starting model, and rewrote one line:
-
-# %% tags=["aside"]
-from postlab.course.week07 import plot_hunt
-
-
-def her_scores(texts, golds):
-    return math_reward(texts, answer=golds * G)
-
-
-hers = pd.DataFrame(train_grpo(start()[0], her_scores, steps=6))
-plot_hunt(ours, hers)
-
-# %% [markdown]
-# There is no error and no NaN, and every step has a gradient. **What is wrong, and which of the curves gave it away?**
-#
-# <details><summary>Answer</summary>
-#
-# `golds * G` repeats the whole list: number 1, number 2, … number 6, then number 1 again. But the G answers to a prompt stand next to each other, so most answers are compared with the right number of a *different* sum.
-#
-# The very first reward gives it away. Both loops start from the same model and sampled the *same* answers in the first step, but yours found 52% of them right and hers only 10%. Her remaining rewards are coincidences, so her advantages are noise. And it is noise at full strength: because we divide by the standard deviation of the group, a single lucky match gets the largest advantage there is.
-#
-# </details>
-#
-# Here is the cheapest test for any reward: give it the right answers.
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-golds = ["57", "102", "8", "114", "61", "75"]
-perfect = [f"#### {gold}" for gold in golds for _ in range(G)]
-sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
-
-# %% [markdown]
-# The correct reward gives all of them full marks, and the broken one only a sixth. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar ones can: a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The test is the same.
-
-# %% [markdown]
-# ## 8. Train
+# <a id="train" name="train"></a>
+# ## 7. Train
 #
 # Now the actual training stage, with your profile. These are its settings:
 
@@ -732,14 +586,15 @@ from postlab.show import plot_stages, plot_training
 plot_training(log, "grpo")
 
 # %% [markdown]
-# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy.
+# The reward does. The loss isn't even plotted, for the reason you saw in section 5. On `tiny`, also look at the length: nobody rewarded long answers, but working out a sum takes more tokens than guessing it. So the length rises along with the accuracy. And the entropy falls: the policy becomes sure of how to answer. (There is no panel for the KL, because TRL logs it only if `beta` is above 0.)
 #
 # DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ makes each token of a long wrong answer cost less ([2503.20783](https://arxiv.org/abs/2503.20783)).
 #
 # The share of zero-variance groups rises as the sums become easy, from about a third to two thirds. So the last steps cost as much as the first ones and teach less.
 
 # %% [markdown]
-# ## 9. Reading the log
+# <a id="log" name="log"></a>
+# ## 8. Reading the log
 #
 # | column | healthy | look twice if |
 # |---|---|---|
@@ -763,71 +618,11 @@ steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 # %% [markdown]
 # The entropy falls to about an eighth in this run. That's the price of becoming sure: when all eight answers to a prompt are the same, there is nothing left to compare.
 #
-# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` warm up and then follow a cosine.
-#
-# There's no warm-up on `tiny` and `smol`. That matters because of Adam: after the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any. A warm-up makes it smaller. These runs do without one; we haven't tested whether it would help.
-#
-# The next cell checks that TRL's log from section 6 has the straight line:
-
-# %% tags=["aside"]
-# NBVAL_CHECK_OUTPUT
-entries = beside.state.log_history if beside else []
-rates = [entry["learning_rate"] for entry in entries if "reward" in entry]
-wanted = [RATE * (1 - step / STEPS) for step in range(STEPS)]
-same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
-([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
+# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` warm up and then follow a cosine. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses (one seed). Between 1e-4 and 1.6e-3, the sums hardly notice the rate. But what the reward doesn't mention does: at four times the recipe's rate, facts fell from 98% to 62%. [The deeper section](#deeper-rates) has the figure, and what it can't tell you.
 
 # %% [markdown]
-# Does it matter that the rate falls? Here are three recorded runs with the recipe as it is, and three in which the rate stays constant.
-
-# %%
-import json
-
-from postlab.profile import data_dir
-
-results = data_dir() / "results" / "week07"
-arms = json.loads((results / "arms.json").read_text())
-pd.Series(arms["provenance"], name="recorded").to_frame()
-
-# %%
-import numpy as np
-
-from postlab.course.week07 import plot_schedule
-
-
-def numbers(values):
-    return np.array(values, dtype=float)
-
-
-curves = [
-    pd.DataFrame({name: numbers(values) for name, values in one["log"].items()}).assign(
-        arm=one["arm"], seed=one["seed"]
-    )
-    for one in arms["runs"]
-    if one["arm"] != "careless start"
-]
-plot_schedule(pd.concat(curves))
-
-# %% [markdown]
-# And this is the strict accuracy on the 200 held-out sums, before and after:
-
-# %%
-ends = {"start": "strict before", "end": "strict after"}
-table = [
-    {"arm": one["arm"], "seed": one["seed"]}
-    | {name: numbers(one[when]["strict"]).mean() for when, name in ends.items()}
-    for one in arms["runs"]
-    if one["arm"] != "careless start"
-]
-pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
-
-# %% [markdown]
-# On the held-out sums it made no difference: both variants end at 99% or more. During training, the constant rate was slightly ahead on all three seeds. That's no surprise, because its average rate is twice as high.
-#
-# So why does almost everybody let the rate fall? The usual reasons are that smaller steps at the end average out the noise of the gradients, and that you can start with a higher rate. This experiment tests neither. It has only one starting rate, and both variants reach the ceiling. To find out, you'd have to sweep the rate for both schedules until training collapses, and compare each one at its best.
-
-# %% [markdown]
-# ## 10. What changed?
+# <a id="changed" name="changed"></a>
+# ## 9. What changed?
 #
 # First the sums, as in section 1:
 
@@ -852,18 +647,470 @@ drawn += ["helpfulness", "instructions", "gsm8k_strict", "gsm8k_lenient"]  # wha
 plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 
 # %% [markdown]
-# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second moves up to the first. On `tiny` both moved, because the habit itself changed. (`t4` and `rented` measure only the greedy answer.)
+# Greedy accuracy tells you what the policy does when it always picks the most likely token. Accuracy at temperature 1 tells you what a typical sample looks like. If RL only *sharpens* a model, the second moves up to the first. On `tiny` both moved, because the habit itself changed. ([More on that](#deeper-pass).) (`t4` and `rented` measure only the greedy answer.)
 #
 # What about everything the reward didn't mention, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Facts fell by 3 points. The interval of this change alone excludes zero, but we looked at many metrics, and after Holm's correction (week 6) it's no longer significant.
 #
 # But "inconclusive" doesn't mean "unchanged", and one run is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). List operations fell on every one of them, by 2 to 5.5 points. That's a small price, but it's there. Facts fell by 8 points on seed 2 and safety by 5.5 on seed 3, and both changed much less on the other seeds.
 #
+# Are the sums any different with other seeds? Five of those chains were recorded with every answer, so here they are in numbers: accuracy (greedy and sampled), the share of answers that are worked out, and their length in tokens.
+#
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
 #
 # One caution about published gains: many of them were measured on Qwen models, whose pretraining contained a lot of mathematics. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). So the larger profiles also name a second model family.
 
+# %%
+import json
+
+import numpy as np
+import pandas as pd
+
+from postlab.profile import data_dir
+
+
+def numbers(values):
+    return np.array(values, dtype=float)
+
+
+results = data_dir() / "results" / "week07"
+five = json.loads((results / "seeds.json").read_text())
+shown = {"greedy": "arithmetic, strict", "sampled": "arithmetic_sampled, strict"}
+shown |= {"worked": "worked", "tokens": "tokens"}
+pd.DataFrame(
+    {
+        f"seed {one['seed']}": {
+            f"{name}, {when}": numbers(one[when][key]).mean()
+            for name, key in shown.items()
+            for when in ("start", "end")
+        }
+        for one in five["seeds"]
+    }
+).round(2)
+
 # %% [markdown]
-# ### The same chain on a language model
+# The result is the same five times: at the end every sum is worked out, and nearly all are right. The ability was already there, and GRPO found out which habit pays.
+#
+# <a id="end" name="end"></a>
+# ## 10. The paper, and what you have now
+#
+# The paper to read this week is **[DeepSeekMath, Shao et al. 2024](https://arxiv.org/abs/2402.03300)**, sections 4 and 5.2 (about 20 minutes). Section 4.1 has the objective that you assembled. Compare its equation 3 with the formula in section 5: where is the KL term, and over what are the means taken? Then look at figure 7 in section 5.2, where the authors ask whether RL teaches the model anything new, and find that it mainly improves majority voting (maj@k) and not pass@k.
+#
+# You have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training step of your own that matches TRL's, and two habits: compare the reward of the first steps with the accuracy of the starting model, and look at what the reward *doesn't* mention. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
+
+# %% [markdown]
+# <a id="deeper-gradient" name="deeper-gradient"></a>
+# ## Deeper: REINFORCE and its baseline
+#
+# How much noise does the baseline remove? Here is REINFORCE in the world with three answers from section 3, with and without it:
+
+
+# %%
+def climb(baseline, seed, updates=60):
+    logits, luck = torch.zeros(3, requires_grad=True), torch.Generator().manual_seed(seed)
+    for update in range(1, updates + 1):
+        drawn = torch.multinomial(logits.softmax(0), 4, replacement=True, generator=luck)
+        rewards = REWARDS[drawn]
+        surplus = rewards - (rewards.mean() if baseline else 0)
+        loss = -(surplus * logits.log_softmax(0)[drawn]).mean()
+        logits.data -= 0.5 * torch.autograd.grad(loss, logits)[0]
+        yield {"seed": seed, "step": update, "best": logits.softmax(0)[0].item()}
+
+
+# %% [markdown]
+# **Predict first.** Every answer here has a reward above 0, so every sampled answer is made more likely. With `baseline`, we subtract the mean reward of the four samples first. Does that change where the climb ends, or how it gets there?
+
+# %%
+from postlab.course.week07 import plot_climb
+
+methods = {"without a baseline": False, "with one": True}
+plot_climb(
+    pd.DataFrame(
+        {"method": name} | row
+        for name, baseline in methods.items()
+        for seed in range(12)
+        for row in climb(baseline, seed)
+    )
+)
+
+# %% [markdown]
+# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often, and becomes more likely again. Some runs (thin lines) go in the wrong direction for a while, and one of the twelve is still far behind after sixty updates. The baseline removes most of this noise.
+#
+# One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ and doesn't change its direction. RLOO avoids even that, by comparing each sample with the mean of the *others*.
+
+# %% [markdown]
+# ### Exercise 7.3 · about 10 minutes · easy
+#
+# Write the same loss for answers with many tokens. `logps` and `mask` have the shape `(B, T)`, `rewards` has the shape `(B,)`. For each answer, multiply its log-probability by its reward minus the mean of all rewards. Return one number: the mean over the answers, with a minus sign.
+#
+# <details><summary>Hint 1</summary>
+#
+# The log-probability of an answer is the sum over its tokens. Padding isn't part of the answer.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `rewards - rewards.mean()` has the shape `(B,)`, and so does `(logps * mask).sum(dim=1)`.
+#
+# </details>
+
+
+# %%
+def reinforce_loss(logps, rewards, mask):
+    raise NotImplementedError
+
+
+reinforce_loss = check.reinforce_loss(reinforce_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def reinforce_loss(logps, rewards, mask):
+#     surplus = rewards - rewards.mean()
+#     return -(surplus * (logps * mask).sum(dim=1)).mean()
+# ```
+#
+# </details>
+#
+# The *value* of this loss tells you nothing: it isn't an error that should go to zero. What counts is its gradient. Here the first answer was right and the second one wrong:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+logps = torch.tensor([[-1.0, -2.0], [-4.0, -9.0]], requires_grad=True)
+loss = reinforce_loss(logps, torch.tensor([1.0, 0.0]), torch.tensor([[1, 1], [1, 0]]))
+loss.item(), torch.autograd.grad(loss, logps)[0].tolist()
+
+# %% [markdown]
+# The gradient is negative for the tokens of the right answer. Gradient descent moves in the opposite direction, so these tokens become more likely, and those of the wrong answer less likely. The padding gets no gradient.
+
+# %% [markdown]
+# <a id="deeper-kl" name="deeper-kl"></a>
+# ## Deeper: the KL term, and the loss by hand
+#
+# The KL is estimated from the sampled tokens. There are three common estimators. With $d = \log \pi - \log \pi_\text{ref}$ they are $k_1 = d$, $k_2 = d^2/2$ and $k_3 = e^{-d} - 1 + d$. Here they are in a world with three tokens:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.scratch.losses import kl_estimate
+
+policy, ref = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.5, 0.3, 0.2])
+found = {k: kl_estimate(policy.log(), ref.log(), kind=k) for k in ("k1", "k2", "k3")}
+found = {k: [*values.tolist(), (policy * values).sum().item()] for k, values in found.items()}
+pd.DataFrame(found, index=["token a", "token b", "token c", "mean under the policy"]).round(4)
+
+# %% [markdown]
+# The means of $k_1$ and $k_3$ are both exactly the KL, 0.0851. But $k_1$ can be negative for a single token, and $k_3$ never is. That's why GRPO uses $k_3$.
+#
+# As a *loss*, however, $k_3$ has a catch. Its gradient is $\nabla k_3 = (1 - e^{-d})\, \nabla \log \pi$, with $e^{-d} = \pi_\text{ref}/\pi$. Take the expectation over the policy's samples. The first term vanishes, as in section 3, and what's left is
+#
+# $$\mathbb{E}_{y \sim \pi}[\nabla k_3] = -\sum_y \pi(y)\, \frac{\pi_\text{ref}(y)}{\pi(y)}\, \nabla \log \pi(y) = -\sum_y \pi_\text{ref}(y)\, \nabla \log \pi(y) = \nabla\, \mathrm{KL}(\pi_\text{ref} \,\|\, \pi)$$
+#
+# This is the gradient of the KL in the *other* direction ([2510.01555](https://arxiv.org/abs/2510.01555)). To get the right one, multiply $k_3$ by the ratio $\rho$ before you differentiate. On policy, where $\rho = 1$ and $\nabla \rho = \nabla \log \pi$, the product rule gives
+#
+# $$\nabla(\rho\, k_3) = k_3 \nabla \log \pi + \nabla k_3 = (e^{-d} - 1 + d + 1 - e^{-d})\, \nabla \log \pi = d\, \nabla \log \pi$$
+#
+# and the expectation of this is the gradient of KL(π ‖ π_ref). TRL 1.14 does it this way by default (`use_bias_correction_kl=True`). The loss in the next exercise is the one from the DeepSeekMath paper, without the factor.
+
+# %% [markdown]
+# ### Exercise 7.4 · about 20 minutes · hard
+#
+# Write the loss from section 5, with its KL term. `logps`, `old_logps`, `ref_logps` and `mask` have the shape `(B, T)`, `advantages` has the shape `(B,)`. First take the mean over the tokens of each answer, and then the mean over the answers.
+#
+# <details><summary>Hint 1</summary>
+#
+# `advantages[:, None]` gives each token the advantage of its answer. The clipped part is the same as in week 4.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# $k_3$ is `torch.exp(ref_logps - logps) - 1 - (ref_logps - logps)`.
+#
+# </details>
+# <details><summary>Hint 3</summary>
+#
+# For the mean of an answer, divide by `mask.sum(dim=1)`, not by T.
+#
+# </details>
+
+
+# %%
+def grpo_loss(logps, advantages, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
+    raise NotImplementedError
+
+
+grpo_loss = check.grpo_loss(grpo_loss)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def grpo_loss(logps, advantages, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
+#     ratio = torch.exp(logps - old_logps)
+#     near = ratio.clamp(1 - clip, 1 + clip)
+#     policy = -torch.minimum(ratio * advantages[:, None], near * advantages[:, None])
+#     kl = torch.exp(ref_logps - logps) - 1 - (ref_logps - logps)
+#     loss = policy + beta * kl
+#     return ((loss * mask).sum(dim=1) / mask.sum(dim=1)).mean()
+# ```
+#
+# </details>
+
+# %% [markdown]
+# <a id="deeper-clip" name="deeper-clip"></a>
+# ## Deeper: when the clip begins to act
+#
+# > **The roadmap says** GRPO has no complex PPO-style clipping. **The evidence says** its objective is $\min(\rho A, \operatorname{clip}(\rho) A)$, as in PPO ([eq. 3](https://arxiv.org/abs/2402.03300)). With one update per batch, every ratio is 1 and the clip has no effect.
+#
+# When does it start to have one? Let's do several updates on the *same* batch of answers:
+
+# %% tags=["aside"]
+from postlab.scratch.losses import clipped_policy_loss
+
+policy, six = start()[0], tiny_rows[:PROMPTS]
+rollouts = draw(policy, [row["prompt"] for row in six for _ in range(G)], step=0)
+golds = [row["answer"] for row in six for _ in range(G)]
+rewards = torch.tensor(scored(texts_of(rollouts), golds))
+
+# %% tags=["aside"]
+from postlab.course.week07 import plot_reuse
+
+advantages, real = group_advantages(rewards, G), rollouts.mask.bool()
+weights = [p for p in policy.parameters() if p.requires_grad]
+optimizer, old, shares = torch.optim.AdamW(weights, lr=RATE), None, []
+for update in range(1, 9):
+    logps = token_logps(completion_states(policy, rollouts)[0], rollouts.completions)
+    old = logps.detach() if old is None else old
+    _, clipped = clipped_policy_loss(logps, old, advantages)
+    away = ((logps - old).exp() - 1).abs() > 0.2
+    share = {"outside": away[real].float().mean(), "clipped": clipped[real].float().mean()}
+    shares.append({"update": update} | {name: value.item() for name, value in share.items()})
+    loss = grpo_loss(logps, advantages, rollouts.mask, old_logps=old, ref_logps=old)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+plot_reuse(pd.DataFrame(shares))
+
+# %% [markdown]
+# From the second update on, the clip removes the gradient of about 3% of the tokens, and of almost 6% at the eighth. So the clip limits how far a batch can move the policy if you use it more than once (`num_iterations` in TRL).
+#
+# Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token that has left in the opposite direction keeps its gradient, which brings it back. Here almost
+# all the tokens outside the bounds were pushed there by their own advantage.
+
+# %% [markdown]
+# <a id="deeper-hunt" name="deeper-hunt"></a>
+# ## Deeper: it runs, but it doesn't learn
+#
+# A bug hunt. A colleague took your step, your loop and the same starting model. She thought that the scoring function should line up the right numbers with the answers itself, and wrote her own:
+
+# %% tags=["aside"]
+from postlab.course.week07 import plot_hunt
+
+
+def her_scores(texts, golds):
+    return math_reward(
+        texts, answer=golds[::G] * G
+    )  # the G copies of each number, once; then G times
+
+
+hers = pd.DataFrame(train_grpo(start()[0], 6, scored=her_scores))
+plot_hunt(ours, hers)
+
+# %% [markdown]
+# There is no error and no NaN, and every step has a gradient. **What is wrong, and which of the curves gave it away?**
+#
+# <details><summary>Answer</summary>
+#
+# `golds[::G]` takes every eighth number, which gives her the six different ones. But `* G` then repeats the whole list: number 1, number 2, … number 6, then number 1 again. But the G answers to a prompt stand next to each other, so most answers are compared with the right number of a *different* sum.
+#
+# The very first reward gives it away. Both loops start from the same model and sampled the *same* answers in the first step, but yours found 52% of them right and hers only 10%. Her remaining rewards are coincidences, so her advantages are noise. And it is noise at full strength: because we divide by the standard deviation of the group, a single lucky match gets the largest advantage there is.
+#
+# </details>
+#
+# Here is the cheapest test for any reward: give it the right answers.
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+golds = ["57", "102", "8", "114", "61", "75"]
+golds = [gold for gold in golds for _ in range(G)]
+perfect = [f"#### {gold}" for gold in golds]
+sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / len(perfect)
+
+# %% [markdown]
+# The correct reward gives all of them full marks, and the broken one only a sixth. TRL repeats the columns of a dataset for you, so this exact bug can't happen there. But similar ones can: a column that was shuffled separately from its prompts, or a reward that picks up a number from the *question*. The test is the same.
+
+# %% [markdown]
+# <a id="deeper-rates" name="deeper-rates"></a>
+# ## Deeper: learning rates and schedules
+#
+# If one setting of an RL run is wrong, it's usually the learning rate. Too low, and nothing happens within your budget. Too high, and the run looks splendid until it collapses. Where is the edge? And what do a warm-up and a falling rate do about it?
+#
+# First, a check that TRL really does what we said. Its log from section 6 should have the straight line:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+entries = beside.state.log_history if beside else []
+rates = [entry["learning_rate"] for entry in entries if "reward" in entry]
+wanted = [RATE * (1 - step / STEPS) for step in range(STEPS)]
+same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
+([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
+
+# %% [markdown]
+# Why would a **warm-up** help? Because of Adam. After the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, and it rests on one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the noise of the gradients, and you may be able to start higher.
+#
+# We recorded runs of 20 steps from the same start, half as many as the recipe, so that a rate that is too low shows as well. The five rates are each four times the one before, and the rate is constant. Nothing else differs: 20 updates with 64 answers each, one update per batch, so nothing is clipped. (At the two lowest rates there is also a run with a warm-up over the first four steps.)
+#
+# **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
+
+# %% tags=["aside"]
+record = json.loads((results / "rates.json").read_text())
+pd.Series(record["provenance"], name="recorded").to_frame()
+
+# %% tags=["aside"]
+from postlab.course.week07 import plot_rates
+
+OTHERS = ("lists", "facts", "howto", "unsafe", "unknown")
+
+
+def shares(scores):
+    """Share of right answers to sums, and to the prompts of all other families."""
+    others = np.concatenate([numbers(scores[family]) for family in OTHERS])
+    return {"sums": numbers(scores["arithmetic"]).mean(), "other prompts": others.mean()}
+
+
+sweep = pd.DataFrame(
+    {"schedule": one["arm"].split()[0], "rate": record["arms"][one["arm"]]["learning_rate"]}
+    | {"seed": one["seed"], **shares(one["end"])}
+    | {"facts": numbers(one["end"]["facts"]).mean()}
+    | {"last rewards": numbers(one["log"]["reward"])[-5:].mean()}
+    for one in record["runs"]
+)
+plot_rates(sweep, start=shares(record["start"]))
+
+# %% tags=["aside"]
+sweep.groupby(["rate", "schedule"], sort=False)[[*sweep.columns[3:]]].mean().round(2).assign(
+    seeds=sweep.groupby(["rate", "schedule"], sort=False).size()
+)
+
+# %% [markdown]
+# Here are the answers, from left to right. Each point is a single run, so read this as a map and not as a comparison of neighbours.
+#
+# - **2.5e-5 is too low for 20 steps.** The sums reach 80%, and in the last steps only about half of the samples are right.
+# - **From 1e-4 to 1.6e-3, the sums are fine:** 96% to 99%. If you only watched the reward, you'd conclude that the rate hardly matters.
+# - **What suffers first is what the reward doesn't mention.** At 4e-4, facts fell from 98% to 62%, and at 1.6e-3 to 22% (of 40 prompts). Nothing in the objective protects them. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
+# - **At 6.4e-3, everything collapses.** The reward reaches 0.95 in the second step, higher than in any other run at that point, and then falls to zero. What remains answers no sum at all. In the log, you would see the answers get longer (57 tokens at the end) and the entropy *rise*.
+#
+# And the warm-up? At the two rates where we tried it, it changed nothing: 78% against 80% at 2.5e-5, and 98% against 99% at 1e-4 (single runs). That's no surprise, because neither rate needs any protection. Where a warm-up would have something to protect against, at 1.6e-3 and beyond, we have no runs with it. So this record doesn't tell you whether a warm-up helps.
+#
+# Does it matter whether the rate falls? An earlier record compares the recipe (a straight line down to zero) with a constant rate, at 1e-4 over the full 40 steps. Strict accuracy on the 200 held-out sums, for three seeds:
+
+# %% tags=["aside"]
+arms = json.loads((results / "arms.json").read_text())
+ends = {"start": "strict before", "end": "strict after"}
+table = [
+    {"arm": one["arm"], "seed": one["seed"]}
+    | {name: numbers(one[when]["strict"]).mean() for when, name in ends.items()}
+    for one in arms["runs"]
+    if one["arm"] != "careless start"
+]
+pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
+
+# %% [markdown]
+# It made no difference that this experiment could show: both end at 99% or more on all three seeds, which is the ceiling. To find out, you'd have to compare each schedule at its own best rate, on a task that isn't solved at the end.
+#
+# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO a constant 1e-6 with a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)); our profiles for a 7B use 5e-6 to 1e-5. Small models like ours take much higher rates than large
+# ones. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch what you don't train.
+
+# %% [markdown]
+# <a id="deeper-filter" name="deeper-filter"></a>
+# ## Deeper: prompts of the right difficulty
+#
+# A group in which all answers are right, or all are wrong, has no gradient. In the run above, that was about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? **Difficulty filtering** does this: let the starting policy answer each prompt a few times, and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, and it's part of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) show why a pass rate of one half is the best one for learning, and report gains from filtering online.)
+#
+# Whether it pays depends on what the filter costs: the answers it needs are generated, too. With four answers per prompt, looking at 320 prompts costs as many answers as 20 steps of our run. We have no recorded runs with such a filter.
+
+# %% [markdown]
+# <a id="deeper-pass" name="deeper-pass"></a>
+# ## Deeper: sharpening, or something new?
+#
+# Does RL teach a model anything that it couldn't do before? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were there before, and now they come first. If RL *adds* something, pass@k rises as well.
+#
+# The evaluation samples four answers to each sum, so for the five recorded chains, $k$ can go up to 4:
+
+# %% tags=["aside"]
+from postlab.course.week07 import plot_pass
+from postlab.stats import pass_at_k
+
+SAMPLES = 4
+curves = pd.DataFrame(
+    {"seed": one["seed"], "stage": stage, "k": k}
+    | {"value": np.mean([pass_at_k(SAMPLES, round(SAMPLES * share), k) for share in right])}
+    for one in five["seeds"]
+    for stage, when in (("dpo", "start"), ("grpo", "end"))
+    for right in (numbers(one[when]["arithmetic_sampled, strict"]),)
+    for k in (1, 2, 4)
+)
+plot_pass(curves)
+
+# %% tags=["aside"]
+from postlab.stats import blocked_differences
+
+first, last = (
+    np.array([numbers(one[when]["arithmetic_sampled, strict"]) for one in five["seeds"]])
+    for when in ("start", "end")
+)
+never = first == 0  # wrong in all four samples
+before_after = pd.DataFrame(
+    {
+        "pass@4 before": (first > 0).mean(axis=1),
+        "pass@4 after": (last > 0).mean(axis=1),
+        "never right before": never.sum(axis=1),
+        "of these, right after": ((last > 0) & never).sum(axis=1) / never.sum(axis=1),
+    }
+)
+by_seed = {"before": before_after["pass@4 before"], "after": before_after["pass@4 after"]}
+print(vars(blocked_differences(by_seed, [("after", "before")])[0]))
+before_after.rename_axis("seed").round(2)
+
+# %% [markdown]
+# Pass@4 rises too, on every seed: by 13 points on average (95% interval over the five seeds: 9 to 17). And of the 19 to 34 sums that the starting model got wrong in all four samples, the final model solves 74% to 100%. Is that something new?
+#
+# No, because four samples are far too few to say that a model *can't* do something. If a model gets a sum right in one sample out of six, then four samples are all wrong about half of the time. To say what the starting model can't do, you'd need many more samples.
+
+# %% [markdown]
+# How is it on a real language model? Here is SmolLM2 before and after GRPO (one recorded run; [the next section](#deeper-smol) tells you more about it). Each of 120 word problems was sampled eight times:
+
+# %% tags=["aside"]
+from postlab.stats import paired_difference
+
+draws = json.loads((data_dir() / "results" / "smol" / "draws.json").read_text())
+passes = {
+    (seed, stage, k): np.array([pass_at_k(told["n"], right, k) for right in told["right"]])
+    for seed, stages in draws.items()
+    for stage, told in stages.items()
+    for k in (1, 8)
+}
+rows_of = [
+    {"seed": seed, "pass@": k, "from": first}
+    | {"before": passes[seed, first, k].mean(), "after": passes[seed, "grpo", k].mean()}
+    | vars(paired_difference(passes[seed, first, k], passes[seed, "grpo", k]))
+    for seed in draws
+    for first in ("dpo", "sft")
+    for k in (1, 8)
+]
+pd.DataFrame(rows_of).round(3)
+
+# %% [markdown]
+# Compared with the model that GRPO started from (`dpo`), pass@1 rose by 15 points, and pass@8 by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, if only just.
+#
+# But look one stage further back, at the rows `sft`. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
+# one seed, 120 problems and at most eight samples, this run can't settle the question.
+#
+# Does RL teach *large* models things that none of their samples showed before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
+# that on tasks with few possible answers, pass@k for a large $k$ rewards guessing, and count the problems that are solved *reliably* instead. And [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) explain the falling pass@k by overtraining: once a problem has been solved a few times, further updates on it only narrow the policy; updates restricted to problems without any success raised pass@256 above the base model's.
+
+# %% [markdown]
+# <a id="deeper-smol" name="deeper-smol"></a>
+# ## Deeper: the same chain on a language model
 #
 # So far, all of this happened to a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English: SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on one-step word problems. No topic of the training data appears in the evaluation. We recorded one run on two CPU cores:
 
@@ -888,41 +1135,10 @@ plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 #
 # **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. In short trials with 64 completions per step and `beta` 0.02 (20 steps at 1e-4, and 20 at 2e-4), the training reward didn't rise: it stayed around 0.3. Nor did it in 26 steps from an SFT model that had never seen a sum: around 0.14. We stopped all three, so they
 # show that nothing happened early, and not where they would have ended. A gentler DPO (48 steps, half the weight on the likelihood term) moved safety and over-refusal by the same 19 points on the held-out prompts, so it told look-alikes apart no better. The rewards and shares are in `data/results/smol/trials.json`.
-#
-# Did the model learn new sums, or did it only become more reliable on the ones it sometimes got right? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only sharpens the model, pass@1 rises while pass@8 stays where it was. If the model now solves problems that none of eight samples solved before, pass@8 rises as well. Each problem was sampled eight times. Which
-# do you expect?
-
-# %%
-from postlab.course.week07 import plot_pass
-from postlab.stats import paired_difference, pass_at_k
-
-draws = json.loads((smol / "draws.json").read_text())
-passes = {
-    (seed, stage, k): np.array([pass_at_k(told["n"], right, k) for right in told["right"]])
-    for seed, stages in draws.items()
-    for stage, told in stages.items()
-    for k in (1, 2, 4, 8)
-}
-names = ["seed", "stage", "k", "value"]
-curves = pd.DataFrame([(*key, values.mean()) for key, values in passes.items()], columns=names)
-plot_pass(curves[curves["stage"].isin(["dpo", "grpo"])])
-
-# %%
-gained = {
-    (seed, k): vars(paired_difference(passes[seed, "dpo", k], passes[seed, "grpo", k]))
-    for seed in draws
-    for k in (1, 8)
-}
-pd.DataFrame(gained).T[["difference", "low", "high", "p", "n"]].rename_axis(["seed", "pass@"])
 
 # %% [markdown]
-# Pass@1 rose by 15 points, and pass@8 by 11 (2 to 20, p = 0.047). Taken alone, this looks like more than sharpening, if only just.
-#
-# But look one stage further back. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
-# one seed, 120 problems and at most eight samples, this run can't settle the question.
-
-# %% [markdown]
-# ## 11. How much of it is only format?
+# <a id="deeper-format" name="deeper-format"></a>
+# ## Deeper: how much of it is only format?
 #
 # A model that answers "It is 57" is wrong for a verifier that expects `#### 57`. Teach it the format, and its accuracy jumps, although it has learned nothing about sums. That's why the evaluation reads every answer twice. The *strict* reading expects the format that was asked for. The *lenient* one takes the last number, wherever it is. If strict accuracy gained more than lenient accuracy, the difference is format.
 #
@@ -942,7 +1158,7 @@ tries["arithmetic"] = [score(item, answer, True)["arithmetic"] for answer in sai
 readings(tries)
 
 # %% [markdown]
-# **Predict first.** How much of your run's gain is format?
+# How much of your run's gain is format?
 
 # %%
 from postlab.stats import bootstrap_interval
@@ -980,11 +1196,9 @@ yours.round(1)
 # with the strict reward.
 
 # %%
-five = json.loads((results / "seeds.json").read_text())
-pd.Series(five["provenance"], name="recorded").to_frame()
-
-# %%
 from postlab.course.week07 import plot_gains
+
+arms = json.loads((results / "arms.json").read_text())
 
 
 def read_back(told, prefix=""):
@@ -1006,30 +1220,10 @@ plot_gains(pd.DataFrame(gains))
 
 # %% [markdown]
 # With the shipped recipe, none of the gain is format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are format (orange). A strict reading alone would have counted them as arithmetic. The green bars are longer there, too: the careless fine-tuning had also cost the model sums, not just the format, and GRPO brought them back.
-#
-# The five seeds in numbers:
-
-# %%
-shown = {"greedy": "arithmetic, strict", "sampled": "arithmetic_sampled, strict"}
-shown |= {"worked": "worked", "tokens": "tokens"}
-pd.DataFrame(
-    {
-        f"seed {one['seed']}": {
-            f"{name}, {when}": numbers(one[when][key]).mean()
-            for name, key in shown.items()
-            for when in ("start", "end")
-        }
-        for one in five["seeds"]
-    }
-).round(2)
 
 # %% [markdown]
-# The result is the same five times: at the end every sum is worked out, and nearly all are right. The ability was already there, and GRPO found out which habit pays.
-#
-# Does RL also teach large models things that none of their samples showed before? That's disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions, so RL had only sharpened them. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries.
-
-# %% [markdown]
-# ## 12. What would it cost?
+# <a id="deeper-cost" name="deeper-cost"></a>
+# ## Deeper: what it costs, and what the group size has to do with it
 #
 # Most of the time goes into sampling, so the estimate counts newly generated tokens. Nobody has recorded a run on these GPUs yet, so these are only estimates:
 
@@ -1072,12 +1266,56 @@ pd.DataFrame(shown)
 # They are on the high side, because every answer is counted at its full possible length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
 
 # %% [markdown]
-# ## What you have now
+# > **The roadmap says** GRPO costs 8 to 16 times as much, because it samples 8 to 16 answers to each prompt. **The evidence says** that this counts the answers, but not what an answer costs. Every answer has to be generated before you can train on it, and generating a token takes longer than training on one.
 #
-# You have a trained stage in `runs/<profile>/seed-<n>/grpo/`, a training loop of your own that matches TRL's, and three habits: compare the reward of the first steps with the accuracy of the starting model, send the right answers through every reward, and read every gain twice. In week 8 you'll diagnose broken runs, watch a reward get hacked, and find out which of GRPO's parts you can do without.
+# You can measure the factor on the tiny chain. Training times, in milliseconds, for one SFT row, one preference pair and one answer of GRPO, from the manifests of the eight recorded seeds:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+tiny_results = data_dir() / "results" / "tiny"
+
+
+def milliseconds(seed, stage):
+    """Training time per row: a text, a pair, or an answer of GRPO."""
+    made = json.loads((tiny_results / f"seed-{seed}-{stage}.manifest.json").read_text())
+    how = made["config"]
+    rows = how["per_device_train_batch_size"] * how["gradient_accumulation_steps"] * made["steps"]
+    return 1000 * made["train_s"] / rows
+
+
+per_row = pd.DataFrame(
+    {
+        seed: {stage: milliseconds(seed, stage) for stage in ("sft", "dpo", "grpo")}
+        for seed in range(8)
+    }
+).T
+per_row["answer / SFT row"] = per_row["grpo"] / per_row["sft"]
+per_row["prompt / SFT row"] = 8 * per_row["answer / SFT row"]
+per_row.round(1)
 
 # %% [markdown]
-# ### Five interview questions
+# On `tiny`, a *prompt* of GRPO with its eight answers costs 8.5 to 21 times as much as a row of SFT (the median is 16), and an *answer* 1.1 to 2.6 times. (Seeds 4 and 6 were trained on a machine that was busy with other things, so compare the ratios and not the milliseconds.) Our answers are short, and the CPU engine samples them efficiently. For a 7B on an H100 you can compute the factor. Per prompt, with 768 tokens of prompt and answer, 512 of them new:
+
+# %% tags=["aside"]
+# NBVAL_CHECK_OUTPUT
+rented = get_profile("rented")
+same = {"model": rented.base_model, "device": "H100", "bits": 4, "engine": "unsloth"}
+same |= {"lora_rank": 32, "optimizer": "adamw_8bit", "examples": 1000, "length": 768}
+row = estimate("sft", batch=8, accumulation=4, **same).hours
+factors = {}
+for group in (1, 4, 8, 16):
+    how = {"batch": 16, "accumulation": 4, "group": group, "new_tokens": 512}
+    factors[group] = round(estimate("grpo", **how, **same).hours / row, 1)
+pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_frame().T
+
+# %% [markdown]
+# So the cost is proportional to the group size, as the roadmap says, but the factor in front isn't 1. By this estimate an answer costs about as much as six rows of SFT, and a prompt with eight answers about 49 times as much as a row. (This is without vLLM, which generates faster. Both are estimates, and nobody has recorded this run.) That's also why RL runs use few prompts: the profile `rented` plans 400 steps with eight prompts each.
+#
+# What do you get for a larger group? With a success rate $p$, a group of size $G$ has no signal with probability $p^G + (1 - p)^G$. A rare success ($p = 0.05$) shows up in 34% of groups of 8 and in 56% of groups of 16. If your prompts are hard, you need large groups; if they're of medium difficulty, more prompts are a better use of the same samples. Week 8 has an exercise on it.
+
+# %% [markdown]
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** Your GRPO loss has been 0.000 since the first step. Is the run broken?
 #
@@ -1131,6 +1369,16 @@ pd.DataFrame(shown)
 # </details>
 
 # %% [markdown]
-# **Papers.** Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): read section 4.1 for the objective. DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): the growing length of R1-Zero's answers, and why its rewards are rules. Williams 1992, *REINFORCE*: the gradient and the baseline. Liu et al. 2025, *Dr. GRPO*
-# ([2503.20783](https://arxiv.org/abs/2503.20783)): what dividing by the deviation and by the length does. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; and [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients. Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)) and *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)):
-# two answers to what RL adds. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): the control that's usually missing.
+# <a id="papers" name="papers"></a>
+# **Papers.** The first three are the ones to know; the others are grouped by question.
+#
+# - Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1 for the objective, section 5.2 for what RL changes.
+# - DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): the growing length of R1-Zero's answers, and why its rewards are rules.
+# - Liu et al. 2025, *Dr. GRPO* ([2503.20783](https://arxiv.org/abs/2503.20783)): what dividing by the deviation and by the length does.
+#
+# *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; and [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
+#
+# *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): pass@k falls behind the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): the loss of diversity as overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
+# help at the boundary, and a pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): the control that's usually missing.
+#
+# *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations; read it for which choices change where a run ends, and which only how fast it gets there. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, with the theory. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.

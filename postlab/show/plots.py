@@ -40,7 +40,7 @@ DOTS = (0, (1.2, 1.6))
 ROOMY = 5  # stages in a panel whose names and values fit in the usual size
 LOGGED: dict[
     str, list[tuple[str, tuple[str, ...]]]
-] = {  # kind of trainer: (what is drawn and its unit, its names in the log) a panel
+] = {  # kind of trainer: (what is drawn and its unit, its names in the log) per panel
     "dpo": [
         ("reward margin, nats times beta", ("rewards/margins",)),
         ("logps of a reply, nats", ("logps/chosen", "logps/rejected")),
@@ -48,8 +48,9 @@ LOGGED: dict[
     "grpo": [
         ("reward, mean of the batch", ("reward",)),
         ("completion length, tokens", ("completions/mean_length",)),
-        ("KL to the reference, nats a token", ("kl",)),
-        ("groups without a signal, share", ("frac_reward_zero_std",)),
+        ("entropy, nats per token", ("entropy",)),
+        ("zero-variance groups, share", ("frac_reward_zero_std",)),
+        ("KL to the reference, nats per token", ("kl",)),
     ],
     "sft": [("loss, nats a token", ("loss", "eval_loss"))],
 }
@@ -143,7 +144,8 @@ def plot_training(
         stage: name of the stage, for colour and title; the panels follow from what was logged.
         columns: panels side by side; 1 makes a narrow figure, which a phone can show.
     Returns:
-        Figure; thin lines are the log, thick ones its running mean over a tenth of the run.
+        Figure; thin lines are the log, thick ones its running mean over a tenth of the run. What
+        wasn't logged has no panel: GRPO with a beta of 0 logs no KL.
     Raises:
         ValueError: if no step was logged.
     """
@@ -157,7 +159,7 @@ def plot_training(
             f"the log of {stage!r} has {len(log_history)} entries and no logged training step; "
             "expected trainer.state.log_history after trainer.train(), with logging_steps > 0"
         )
-    panels = LOGGED[kind]
+    panels = [panel for panel in LOGGED[kind] if keys.intersection(panel[1])]
     rows = math.ceil(len(panels) / columns)
     title = _training_title(log_history, stage, kind)
     size = (7.5, 3.9) if len(panels) == 1 else (10, 1.1 + 2.9 * rows)
@@ -323,11 +325,8 @@ def _draw_log(
             size=12,
             weight="bold",
         )
-    if not line_count:
-        why = " (beta is 0)" if names[0] == "kl" else ""
-        axes.text(
-            0.5, 0.5, f"not logged{why}", transform=axes.transAxes, ha="center", color="#777777"
-        )
+    if not line_count:  # the name is there, and every value is NaN
+        axes.text(0.5, 0.5, "no numbers", transform=axes.transAxes, ha="center", color="#777777")
         axes.set(xticks=[], yticks=[])
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

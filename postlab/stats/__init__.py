@@ -4,6 +4,7 @@
 - basics: what the others share, and Wilson's interval for a proportion
 - agreement: Holm, Benjamini-Hochberg, and Cohen's kappa for two raters
 - blocks: the arms of an experiment compared with one another, seed by seed
+- variance: how much of the noise comes from runs, from prompts, and from the two together
 - margins: whether two versions score the same, up to a margin
 - design: power, and the smallest effect that n prompts or seeds can detect
 """
@@ -24,6 +25,7 @@ from postlab.stats.intervals import (
     win_rate,
 )
 from postlab.stats.margins import Equivalence, equivalence, upper_bound
+from postlab.stats.variance import VarianceSplit, variance_split
 
 __all__ = [
     "SIGNIFICANCE",
@@ -31,6 +33,7 @@ __all__ = [
     "Equivalence",
     "Interval",
     "McNemar",
+    "VarianceSplit",
     "benjamini_hochberg",
     "blocked_differences",
     "bootstrap_interval",
@@ -44,6 +47,7 @@ __all__ = [
     "pass_at_k",
     "power",
     "upper_bound",
+    "variance_split",
     "verdict",
     "wilson",
     "win_rate",

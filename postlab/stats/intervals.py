@@ -4,11 +4,13 @@ Every number in a comparison is an estimate from some held-out prompts. This mod
 it may be off (`bootstrap_interval`, `wilson`, `win_rate`) and whether two stages differ on the
 *same* prompts (`paired_difference`, `mcnemar`, `verdict`), what many metrics at once do to a p
 (`holm`, `benjamini_hochberg`), what n prompts can settle at all (`minimum_detectable_effect`,
-`power`), how far two judges agree (`cohen_kappa`), and which arms of an experiment differ over its
-seeds (`blocked_differences`). scipy does the work.
+`power`), how far two judges agree (`cohen_kappa`), which arms of an experiment differ over its
+seeds (`blocked_differences`), and how much of the noise the seeds cause (`variance_split`). scipy
+does the work.
 
-Left out on purpose: prompts and seeds together as one random sample, and clusters: average the
-samples of one prompt before you call, because the prompt, not the sample, is the independent unit.
+Left out on purpose: an interval over prompts and seeds as one random sample, and clusters: average
+the samples of one prompt before you call, because the prompt, not the sample, is the independent
+unit.
 `verdict` corrects nothing: give it a p from `holm` if you look at many metrics.
 """
 

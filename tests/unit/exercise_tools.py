@@ -24,7 +24,11 @@ SOLUTION = re.compile(
 
 IMPORTS = """import math, re, torch
 import torch.nn.functional as F
-from postlab.scratch.losses import sft_loss"""  # what a notebook has imported by an exercise
+from postlab.scratch.grpo import grpo_loss
+from postlab.scratch.losses import sft_loss
+from postlab.scratch.policy_gradient import group_advantages
+from postlab.scratch.sampling import completion_states
+from postlab.scratch.tokens import token_logps"""  # what a notebook has imported by an exercise
 build = module_at(ROOT / "notebooks" / "build.py", "notebook_builder")
 
 

@@ -2,16 +2,19 @@
 
 - pictures: who samples and who scores in distillation; the two copies of the weights in RL;
   which turns of a conversation are trained
-- figures: the recorded comparisons, and the teacher's verdict on one answer
+- figures: the recorded comparisons, the teacher's verdict on one answer, and how long a model
+  thinks
 - moves: changes over seeds and prompts, and accuracy up to a budget
 - mismatch: samplers that differ from the trainer, and TRL's correction without vLLM
 """
 
 from postlab import _doors
 from postlab.course.extras.figures import (
+    plot_budget,
     plot_curves,
     plot_families,
     plot_ratios,
+    plot_thinking,
     plot_turns,
     plot_verdict,
 )
@@ -34,9 +37,11 @@ __all__ = [
     "family_moves",
     "importance_weights",
     "mean_until",
+    "plot_budget",
     "plot_curves",
     "plot_families",
     "plot_ratios",
+    "plot_thinking",
     "plot_turns",
     "plot_verdict",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from postlab.claims import INK, STAGE_COLOURS
-from postlab.show import GREY, PALE, draw_moves, headline, panels
+from postlab.show import GREY, PALE, draw_moves, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +38,50 @@ def plot_verdict(texts: Sequence[str], nats: Sequence[float]) -> Figure:
     share = nats[top] / sum(nats)
     return headline(
         fig, f"Token {top + 1} of {len(nats)} gets {share:.0%} of the teacher's objection"
+    )
+
+
+def plot_thinking(frame: pd.DataFrame) -> Figure:
+    """Draw reward and length of RL runs by step: a thin line per seed, a thick one for the mean.
+
+    Args:
+        frame: rows with `seed`, `step`, `reward` and `tokens` (mean length of an answer).
+    """
+    fig, both = panels(1, 2, (10, 3.5))
+    ends, titles = {}, {"reward": "reward", "tokens": "tokens per answer"}
+    for panel, (name, about) in zip(both, titles.items(), strict=True):
+        mean = draw_seeds(panel, frame, name, colour=STAGE_COLOURS["grpo"], window=5)
+        ends[name] = (frame.loc[frame["step"] == frame["step"].min(), name].mean(), mean.iloc[-1])
+        panel.set_title(f"{about}, mean over 5 steps", loc="left", size=12.5, color=INK)
+        panel.set_xlabel("step", color=INK)
+        panel.set_ylim(0)
+    reward, tokens = ends["reward"], ends["tokens"]
+    return headline(
+        fig,
+        f"With the reward ({reward[0]:.2f} to {reward[1]:.2f}), the answers grow from "
+        f"{tokens[0]:.0f} to {tokens[1]:.0f} tokens, though nobody pays for length",
+    )
+
+
+def plot_budget(frame: pd.DataFrame) -> Figure:
+    """Draw accuracy against the tokens that a model may think for.
+
+    Args:
+        frame: rows with `budget` (tokens), `value`, `low`, `high` and `cut` (shares).
+    """
+    fig, (panel,) = panels(1, 1, (8, 3.7))
+    x, colour = frame["budget"], STAGE_COLOURS["grpo"]
+    panel.fill_between(x, 100 * frame["low"], 100 * frame["high"], color=colour, alpha=0.2, lw=0)
+    panel.plot(x, 100 * frame["value"], "-o", color=colour, linewidth=2.4, label="right answers")
+    panel.plot(x, 100 * frame["cut"], "--", color=GREY, linewidth=1.6, label="cut off")
+    panel.set_xlabel("budget: tokens before the answer is forced", color=INK)
+    panel.set_title("held-out sums, %", loc="left", size=12.5, color=INK)
+    panel.legend(frameon=False, loc="center right")
+    first, last = frame.iloc[0], frame.iloc[-1]
+    return headline(
+        fig,
+        f"Forced to answer after {first['budget']:.0f} tokens, {first['value']:.0%} of the sums "
+        f"are right; after {last['budget']:.0f}, {last['value']:.0%}",
     )
 
 

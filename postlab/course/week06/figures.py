@@ -127,6 +127,29 @@ def plot_bootstrap(paired: ArrayLike, unpaired: ArrayLike, *, metric: str) -> Fi
     )
 
 
+def plot_coverage(frame: pd.DataFrame, *, truth: float) -> Figure:
+    """Draw many simulated intervals; those that miss the truth stand out.
+
+    Args:
+        frame: rows with `difference`, `low`, `high` (shares), one for each simulated comparison.
+        truth: the true difference.
+    """
+    fig, (axes,) = panels(1, 1, (9, 3.6))
+    axes.axvline(100 * truth, color=INK, linewidth=1.5)
+    missed = 0
+    for place, row in enumerate(frame.sort_values("difference").to_dict("records")):
+        inside = row["low"] <= truth <= row["high"]
+        missed += not inside
+        colour, width = (GREY, 1.5) if inside else (WORSE_COLOUR, 2.5)
+        ends = [100 * row["low"], 100 * row["high"]]
+        axes.plot(ends, [place, place], color=colour, linewidth=width, alpha=0.6 if inside else 1)
+        axes.plot(100 * row["difference"], place, ".", color=colour, markersize=5)
+    axes.set_yticks([])
+    axes.set_xlabel("change, points; the vertical line is the true change", color=INK)
+    axes.set_title("simulated comparisons, sorted by what they found", **_SMALL)
+    return headline(fig, f"{len(frame) - missed} of {len(frame)} intervals contain the true change")
+
+
 def _edges(values: np.ndarray, bars: int = 40) -> np.ndarray:
     """Edges between the values of a grid, so that each bar holds as many of them: no comb."""
     steps = np.diff(np.unique(values.round(9)))

@@ -2,8 +2,8 @@
 
 - figures: the notebook's figures
 - pictures: the picture of its main idea
-- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
-  `postlab.course.check` loads them when they are needed
+- exercises, exercise_step, mistakes_*: its exercises and the usual mistakes in them; they import
+  torch, so `postlab.course.check` loads them when they are needed
 """
 
 from postlab import _doors
@@ -13,8 +13,8 @@ from postlab.course.week07.figures import (
     plot_hunt,
     plot_pair,
     plot_pass,
+    plot_rates,
     plot_reuse,
-    plot_schedule,
 )
 from postlab.course.week07.pictures import draw_groups
 
@@ -25,8 +25,8 @@ __all__ = [
     "plot_hunt",
     "plot_pair",
     "plot_pass",
+    "plot_rates",
     "plot_reuse",
-    "plot_schedule",
 ]
 
 _doors.publish(__name__)

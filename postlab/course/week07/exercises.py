@@ -9,8 +9,11 @@ from torch import Tensor
 
 from postlab.course.check._parts import Case, Edge, Exercise
 from postlab.course.week07 import mistakes_grpo
+from postlab.course.week07.exercise_step import GRPO_STEP
 from postlab.scratch import policy_gradient
 from postlab.scratch.grpo import grpo_loss, reinforce_loss
+
+__all__ = ["GROUP_ADVANTAGES", "GRPO_LOSS", "GRPO_STEP", "REINFORCE_LOSS"]
 
 
 def group_advantages(rewards: Tensor, group_size: int) -> Tensor:

@@ -1,5 +1,5 @@
-"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, gains and their
-parts, pass@k.
+"""Week 7's figures: a policy gradient climbing, the clip at work, two loops, learning rates, gains
+and their parts, pass@k.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -7,6 +7,7 @@ any estimate. Values and intervals come with the frame.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from postlab.claims import INK, STAGE_COLOURS, stage_label
@@ -117,26 +118,44 @@ def plot_hunt(good: pd.DataFrame, bad: pd.DataFrame) -> Figure:
     )
 
 
-def plot_schedule(frame: pd.DataFrame) -> Figure:
-    """Draw learning rate and reward of recorded runs by step: a colour per arm, a line per seed.
+def plot_rates(frame: pd.DataFrame, *, start: Mapping[str, float]) -> Figure:
+    """Draw what is right at the end by learning rate: a panel per measure, a line per schedule.
 
     Args:
-        frame: rows with `arm`, `seed`, `step`, `learning_rate`, `reward`.
+        frame: rows with `schedule`, `rate`, `seed`, and a share for each measure of `start`.
+        start: {measure: share} before training; the first measure is the one that is trained.
     """
-    fig, places = panels(1, 2, (10, 3.6))
-    colours, ends = (OUR_COLOUR, "#0072B2", OTHER_COLOUR), []
-    for arm, colour in zip(dict.fromkeys(frame["arm"]), colours, strict=False):
-        runs = frame[frame["arm"] == arm]
-        rate = runs.groupby("step")["learning_rate"].mean()
-        places[0].plot(rate.index, rate, color=colour, linewidth=2.4, label=arm)
-        mean = draw_seeds(places[1], runs, "reward", colour=colour, window=5, alpha=0.4)
-        ends.append(f"{mean.iloc[-1]:.2f} ({arm})")
-    places[0].set_title("learning rate", loc="left", size=12.5, color=INK)
-    places[1].set_title("reward, mean over five steps", loc="left", size=12.5, color=INK)
+    fig, places = panels(1, len(start), (10, 3.9), sharey=True)
+    markers = dict(zip(dict.fromkeys(frame["schedule"]), "os^", strict=False))
+    colours = dict(zip(markers, (OUR_COLOUR, "#0072B2", OTHER_COLOUR), strict=False))
+    for panel, (measure, before) in zip(places, start.items(), strict=True):
+        panel.axhline(100 * before, color=GREY, linewidth=1, linestyle="--")
+        for turn, (schedule, colour) in enumerate(colours.items()):
+            part = frame[frame["schedule"] == schedule]
+            x = part["rate"] * 1.12 ** (turn - 1)  # beside one another
+            style = {"color": colour, "marker": markers[schedule]}
+            panel.plot(x, 100 * part[measure], linestyle="", markersize=6, alpha=0.55, **style)
+            mean = 100 * part.groupby("rate")[measure].mean()
+            at = mean.index * 1.12 ** (turn - 1)
+            panel.plot(at, mean, linewidth=2, label=schedule, markersize=0, **style)
+        panel.set_xscale("log")
+        rates = sorted(frame["rate"].unique())
+        panel.set_xticks(rates, [f"{rate:g}" for rate in rates], size=10)
+        panel.minorticks_off()
+        panel.set_ylim(-3, 103)
+        panel.set_title(f"{measure}, % right", loc="left", size=12.5, color=INK)
+        panel.set_xlabel("learning rate", color=INK)
     places[0].legend(frameon=False, loc="lower left")
-    for panel in places:
-        panel.set_xlabel("step", color=INK)
-    return headline(fig, f"In the last five steps, the mean reward is {', '.join(ends)}")
+    trained, other = list(start)[:2]
+    ends = frame.groupby("rate")[[trained, other]].mean()
+    most = ends[trained].idxmax()
+    text = (
+        f"At a rate of {most:g}, {trained} reach {ends.loc[most, trained]:.0%} and {other} "
+        f"{ends.loc[most, other]:.0%} (before: {start[other]:.0%})"
+    )
+    if ends.iloc[-1].max() < 0.5:
+        text += f"; at {ends.index[-1]:g}, everything collapses"
+    return headline(fig, text)
 
 
 def plot_gains(frame: pd.DataFrame) -> Figure:

@@ -372,6 +372,47 @@ def advantages_by_repetition(rewards, size):
     return (rewards - mean) / (std + 1e-4)
 
 
+def step_prompt_by_prompt(policy, prompts, golds, *, draw, score, optimizer, group_size):
+    """One group after the other, their gradients added up, and clipped by hand."""
+    optimizer.zero_grad()
+    rewards = []
+    for prompt, gold in zip(prompts, golds, strict=True):
+        batch = draw(policy, [prompt] * group_size)
+        rewards.append(torch.tensor(score(batch, [gold] * group_size)))
+        centred = rewards[-1] - rewards[-1].mean()
+        advantages = centred / (rewards[-1].std() + 1e-4)
+        logits = policy(input_ids=batch.ids).logits[:, -batch.mask.shape[1] - 1 : -1]
+        logps = logits.log_softmax(-1).gather(-1, batch.completions[..., None])[..., 0]
+        means = (logps * batch.mask).sum(1) / batch.mask.sum(1)
+        (-(means * advantages).mean() / len(prompts)).backward()
+    norm = torch.cat([p.grad.flatten() for p in policy.parameters()]).norm()
+    for p in policy.parameters():
+        p.grad /= max(1.0, float(norm))
+    optimizer.step()
+    return [torch.cat(rewards), norm]
+
+
+def step_as_in_trl(policy, prompts, golds, draw, score, optimizer, group_size):
+    """The mean and the deviation repeated, and the ratio with its clip written out."""
+    repeated = [i for i in range(len(prompts)) for _ in range(group_size)]
+    batch = draw(policy, [prompts[i] for i in repeated])
+    rewards = torch.tensor(score(batch, [golds[i] for i in repeated]))
+    groups = rewards.view(-1, group_size)
+    mean, std = (x.repeat_interleave(group_size) for x in (groups.mean(1), groups.std(1)))
+    advantages = ((rewards - mean) / (std + 1e-4))[:, None]
+    logits = policy(batch.ids, attention_mask=batch.attention).logits[:, :-1]
+    logps = -F.cross_entropy(logits.transpose(1, 2), batch.ids[:, 1:], reduction="none")
+    logps = logps[:, -batch.mask.shape[1] :]
+    ratio = torch.exp(logps - logps.detach())
+    loss = -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+    loss = ((loss * batch.mask).sum(-1) / batch.mask.sum(-1)).mean()
+    policy.zero_grad()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_([*policy.parameters()], max_norm=1)
+    optimizer.step()
+    return rewards, float(norm)
+
+
 def grpo_answer_by_answer(logps, advantages, mask, *, old_logps, ref_logps, clip=0.2, beta=0.0):
     answers = []
     for b in range(len(mask)):
@@ -517,8 +558,9 @@ RIGHT = {
     "mcnemar_p": [binomial_p, p_by_enumeration],
     "swapped_win_rate": [win_rate_of_all_votes],
     "holm": [holm_in_words, holm_by_comparison],
-    "reinforce_loss": [reinforce_answer_by_answer, reinforce_as_covariance],
     "group_advantages": [advantages_group_by_group, advantages_by_repetition],
+    "grpo_step": [step_prompt_by_prompt, step_as_in_trl],
+    "reinforce_loss": [reinforce_answer_by_answer, reinforce_as_covariance],
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
     "mended_reward": [mended_by_counting, mended_word_by_word],
     "silent_share": [silent_by_counting, silent_by_logs],
@@ -578,6 +620,22 @@ BY_HAND = {
     "mcnemar_p": [0.375, 58 / 128],
     "swapped_win_rate": [0.625, 2.75 / 5],
     "holm": [[0.06, 0.06, 0.03]],
+    "grpo_step": [
+        [
+            [1.0, 0.0],
+            4 * (0.5 / (0.5**0.5 + 1e-4)) * 0.5 * 2**0.5,
+            [0.0] * 10 + [0.0, 0.5**0.5, 0.0, -(0.5**0.5), 0.0] + [0.0] * 10,
+        ],
+        [  # worked out with numpy, gradients by finite differences
+            [1.0, 0.0, 1.0, 0.0],
+            [0.791909, 1.026738],
+            [-0.030658, 0.143953, -0.312807, 0.028611, 0.265936],
+            [-0.337877, 0.603592, -0.519251, 0.103248, 0.268961],
+            [0.329062, 0.285051, -0.251523, 0.213715, -0.257116],
+            [-0.552128, -0.098201, 0.145666, 0.072605, 0.278067],
+            [0.081729, -0.374066, 0.418798, 0.274894, -0.089249],
+        ],
+    ],
     "reinforce_loss": [-13 / 3],
     "group_advantages": [
         [1.4997, -0.4999, -0.4999, -0.4999, 0.86595, -0.86595, -0.86595, 0.86595]

@@ -15,7 +15,9 @@ from postlab.course.extras import (
     draw_who_scores,
     fake_quantised,
     importance_weights,
+    plot_budget,
     plot_curves,
+    plot_thinking,
     plot_turns,
     plot_verdict,
 )
@@ -170,3 +172,28 @@ def test_the_title_of_turns_compares_the_first_arm_with_the_last_on_the_last_kin
     said = figure._suptitle.get_text().replace("\n", " ")
     assert said == "Follow-up: 20% right after single turns, 80% after conversations"
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["first question", "follow-up"]
+
+
+# --- thinking models ---
+
+
+def test_thinking_says_how_reward_and_length_moved():
+    rows = [
+        {"seed": seed, "step": step, "reward": 0.1 * step + 0.1 * seed, "tokens": 10.0 + step}
+        for seed in (0, 1)
+        for step in (1, 2, 3)
+    ]
+    said = title(plot_thinking(pd.DataFrame(rows)))
+    assert said == (
+        "With the reward (0.15 to 0.25), the answers grow from 11 to 12 tokens, though nobody pays "
+        "for length"
+    )
+
+
+def test_a_budget_names_both_ends():
+    rows = [
+        {"budget": budget, "value": value, "low": value, "high": value, "cut": 1 - value}
+        for budget, value in ((0, 0.0), (16, 0.25), (48, 1.0))
+    ]
+    said = title(plot_budget(pd.DataFrame(rows)))
+    assert said == ("Forced to answer after 0 tokens, 0% of the sums are right; after 48, 100%")

@@ -95,6 +95,13 @@ def test_bootstrap_compares_the_widths():
     assert said.endswith("with other prompts for each stage 19.0")
 
 
+def test_coverage_counts_the_intervals_that_hold_the_truth():
+    frame = pd.DataFrame({"difference": [0.1, 0.3], "low": [0.0, 0.2], "high": [0.2, 0.4]})
+    assert title(figures.plot_coverage(frame, truth=0.1)) == (
+        "1 of 2 intervals contain the true change"
+    )
+
+
 def change(metric, low, high, adjusted):
     middle = (low + high) / 2
     return {"metric": metric, "low": low, "high": high, "difference": middle, "adjusted": adjusted}

@@ -62,9 +62,19 @@ def test_the_other_titles_are_what_is_drawn():
     ]
     said = title(figures.plot_gains(pd.DataFrame(gains)))
     assert said == "The runs gain 30 to 45 points, of which 0.0 to 5.0 are only format"
-    steps = {"step": [1, 2], "learning_rate": [1.0, 0.5], "reward": [0.2, 0.4]}
-    run = pd.DataFrame(steps).assign(arm="recipe", seed=0)
-    assert title(figures.plot_schedule(run)).endswith("mean reward is 0.30 (recipe)")
+
+
+def test_rates_say_where_the_trained_measure_is_best_and_what_it_cost():
+    rows = [
+        {"schedule": schedule, "rate": rate, "seed": 0, "sums": sums, "other prompts": others}
+        for schedule in ("constant", "decay")
+        for rate, sums, others in ((1e-4, 0.8, 0.7), (1e-3, 0.9, 0.5), (1e-2, 0.0, 0.1))
+    ]
+    start = {"sums": 0.6, "other prompts": 0.7}
+    assert title(figures.plot_rates(pd.DataFrame(rows), start=start)) == (
+        "At a rate of 0.001, sums reach 90% and other prompts 50% (before: 70%); at 0.01, "
+        "everything collapses"
+    )
 
 
 def test_pass_at_k_says_how_both_ends_moved():
@@ -94,7 +104,7 @@ def test_the_strict_reward_pays_for_marked_answers_only():
     assert experiment.strict_reward(said, answer=["57"] * 3) == [1.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["seeds", "arms"])
+@pytest.mark.parametrize("name", ["seeds", "arms", "rates"])
 def test_a_record_says_where_it_comes_from(name):
     recorded = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
     wanted = {"command", "commit", "seeds", "date", "device", "versions"}

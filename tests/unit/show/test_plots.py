@@ -219,16 +219,19 @@ def test_dpo_log_shows_margins_and_both_log_probs():
     assert {"chosen", "rejected"} <= set(words(figure).split("\n"))
 
 
-def test_grpo_log_without_kl_says_so_and_nan_is_left_out():
+def test_what_grpo_did_not_log_has_no_panel_and_nan_is_left_out():
     log = [
         {"step": s, "reward": 0.5, "completions/mean_length": 20.0, "frac_reward_zero_std": 0.25}
+        | {"entropy": 0.1}
         for s in range(1, 11)
     ]
     log[3]["reward"] = math.nan
     figure = plot_training(log, "grpo")
     assert "GRPO: reward stayed at 0.50, length stayed at 20 tokens in 10 steps" in words(figure)
-    assert "not logged (beta is 0)" in words(figure)
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == 4 and "KL" not in words(figure)
+    assert "entropy, nats per token" in words(figure)
+    with_kl = plot_training([entry | {"kl": 0.01} for entry in log], "grpo")
+    assert len(with_kl.axes) == 5 and "KL to the reference" in words(with_kl)
 
 
 def test_an_empty_log_says_what_was_expected():
