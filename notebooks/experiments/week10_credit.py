@@ -196,9 +196,7 @@ def run(arm: str, seed: int) -> dict[str, Any]:
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
             reward_funcs=[outcome, sum_of_steps],
             rollout_func=rollout_func,
-            args=GRPOConfig(
-                output_dir=folder, seed=seed, **(config | {"reward_weights": weights})
-            ),
+            args=GRPOConfig(output_dir=folder, seed=seed, **(config | {"reward_weights": weights})),
         )
         trainer.form = how.get("form")
 

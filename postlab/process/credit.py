@@ -109,9 +109,7 @@ def token_steps(
         blank = len(text) - len(text.lstrip())  # a boundary needs a step before it
         cuts = [one for one in re.finditer(at, text) if one.start() >= blank]
         ends = [one.end() for one in cuts] if text.strip() else []
-        begins = [
-            len(tokenizer.decode(ids[:i], skip_special_tokens=True)) for i in range(len(ids))
-        ]
+        begins = [len(tokenizer.decode(ids[:i], skip_special_tokens=True)) for i in range(len(ids))]
         numbers.append([sum(end <= begin for end in ends) for begin in begins])
     return numbers
 
