@@ -76,13 +76,11 @@ def judge(step_advantages: Any) -> Verdict:
             return Verdict("raised", f"Not yet: it raised {type(error).__name__}: {about}.")
         if not isinstance(found, Tensor) or found.shape != steps.shape:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            return Verdict("shape", f"Not yet: expected a tensor of shape {tuple(steps.shape)}, one "
-                                    f"advantage per token; got {shape}.")  # fmt: skip
+            text = f"expected a tensor of shape {tuple(steps.shape)}, one advantage per token; got"
+            return Verdict("shape", f"Not yet: {text} {shape}.")
         if not found.isfinite().all():
-            return Verdict("not_finite", "Not yet: some advantages are NaN or infinite. Can a "
-                           "deviation be 0, because all steps of a group have the same score?")  # fmt: skip
-    if all(_same(step_advantages, right) for right in RIGHT):
-        return Verdict("right", f"right. {trained_text(step_advantages)}")
+            text = "Can a deviation be 0, because all steps of a group have the same score?"
+            return Verdict("not_finite", f"Not yet: some advantages are NaN or infinite. {text}")
     if any(_same(step_advantages, right) for right in RIGHT):
         return Verdict("right", f"right. {trained_text(step_advantages)}")
     for code, (variants, text) in VARIANTS.items():
@@ -197,7 +195,7 @@ VARIANTS: dict[str, tuple[list[Callable[..., Tensor]], str]] = {
     "so_far": (_both(credit="so_far"), "you add up the scores from the first step to this one. A "
         "step can't change what came before it: sum from this step to the last one."),
     "per_reply": ([*_both(credit="all"), *_both(credit="mean")], "all tokens of a reply get the "
-        "same advantage: the sum or mean over all its steps. Start the sum at the token's own step."),
+        "same advantage, the sum or mean over all steps. Start the sum at the token's own step."),
     "last_only": ([_last_only], "every token gets the normalised score of the last step. That is "
         "GRPO with one reward per reply: here every step counts."),
     "sum_first": ([*_both(first="sum"), *_both(first="sum", population="padded")], "you sum the "
@@ -210,10 +208,10 @@ VARIANTS: dict[str, tuple[list[Callable[..., Tensor]], str]] = {
     "within_reply": (_both(population="reply"), "you normalise within each reply. A solution whose "
         "steps are all right then gets 0, like one whose steps are all wrong. Compare with the "
         "other replies of the group."),
-    "across_groups": (_both(population="batch"), "you normalise over the whole batch. Groups belong "
-        "to different prompts: use the mean and the deviation of each group."),
-    "per_place": (_both(population="place"), "you normalise each step number by itself, first steps "
-        "with first steps. Process supervision takes all steps of the group together."),
+    "across_groups": (_both(population="batch"), "you normalise over the whole batch. Groups "
+        "belong to different prompts: use the mean and the deviation of each group."),
+    "per_place": (_both(population="place"), "you normalise each step number by itself, first "
+        "steps with first steps. Process supervision takes all steps of the group together."),
     "padded_scores": ([*_both(population="padded"), *_both(population="padded", padding=True)],
         "scores of steps that don't exist count. `scores` is padded: only the numbers that occur "
         "in a reply's row of `steps` are steps of that reply."),
@@ -248,7 +246,8 @@ def smallest(step_advantages: Callable[..., Tensor]) -> str:
         if not torch.allclose(found.float(), wanted, atol=CLOSE, rtol=CLOSE):
             got = [[round(x, 2) for x in row] for row in found.tolist()]
             right = [[round(x, 2) for x in row] for row in wanted.tolist()]
-            return f"With scores={values}, steps={layout}, group_size=2 it gives {got}; right is {right}."
+            given = f"scores={values}, steps={layout}, group_size=2"
+            return f"With {given} it gives {got}; right is {right}."
     return "It agrees on pairs of short solutions and differs on larger groups."
 
 
@@ -308,6 +307,6 @@ def trained_text(step_advantages: Callable[..., Tensor]) -> str:
         ends.append(sum(StepWorld().train(advantages, seed=seed) for seed in range(5)) / 5)
     return (
         f"In the world of four steps, they take the policy from {start:.1%} of right replies to "
-        f"{ends[0]:.0%} (mean of five seeds); the outcome reward takes it to {ends[1]:.0%} with the "
-        "same number of samples."
+        f"{ends[0]:.0%} (mean of five seeds). With as many samples, the outcome reward takes it to "
+        f"{ends[1]:.0%}."
     )

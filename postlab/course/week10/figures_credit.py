@@ -1,7 +1,7 @@
 """Week 10's figures on credit for each step: how fast each form of it teaches.
 
-`credit_rows` reads data/results/week10/credit.json. The unit is the seed: all arms of a seed saw the
-same prompts, so its luck is taken out of the differences (`stats.blocked_differences`).
+`credit_rows` reads data/results/week10/credit.json. The unit is the seed: all arms of a seed saw
+the same prompts, so its luck is taken out of the differences (`stats.blocked_differences`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def credit_rows(record: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def plot_credit(record: Mapping[str, Any]) -> Figure:
-    """Draw the share right over the steps, a panel per arm beside the outcome's, a line per seed."""
+    """Draw the share right over the steps: a panel per arm, the outcome in each."""
     steps, found = shares(record)
     others = [arm for arm in found if arm != "outcome"]
     fig, places = panels(1, len(others), (10, 3.6), sharey=True)

@@ -217,6 +217,6 @@ def plot_hard_choice(frame: pd.DataFrame, *, greedy: Sequence[float] = ()) -> Fi
     at = frame[frame["n"] == max(ticks)].set_index("selector")["value"]
     return headline(
         fig,
-        f"Hard sums, {max(ticks)} replies: {100 * at['own']:.0f}% right with the lesson's head, "
-        f"{100 * at['own and digits']:.0f}% with both heads, {100 * at['majority']:.0f}% by majority",
+        f"Hard sums, {max(ticks)} replies: {100 * at['own']:.0f}% right by the lesson's head, "
+        f"{100 * at['own and digits']:.0f}% by both heads, {100 * at['majority']:.0f}% by majority",
     )
