@@ -21,8 +21,10 @@ from postlab.course.week10.figures import (
 from postlab.course.week10.figures_credit import credit_rows, plot_credit
 from postlab.course.week10.figures_gamed import curves, plot_gamed
 from postlab.course.week10.figures_heads import (
+    auc,
     auc_rows,
     hard_choice,
+    hard_gains,
     natural_rows,
     plot_auc,
     plot_hard_choice,
@@ -30,6 +32,7 @@ from postlab.course.week10.figures_heads import (
 from postlab.course.week10.pictures import draw_credit, draw_rewards
 
 __all__ = [
+    "auc",
     "auc_rows",
     "credit_build",
     "credit_rows",
@@ -39,6 +42,7 @@ __all__ = [
     "found_errors",
     "gains",
     "hard_choice",
+    "hard_gains",
     "hits_by_place",
     "natural_rows",
     "plot_auc",

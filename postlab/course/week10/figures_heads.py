@@ -1,8 +1,8 @@
 """Week 10's figures on what a head sees: AUC on planted wrong additions, and choice on a hard task.
 
-`auc_rows`, `natural_rows` and `hard_choice` read data/results/week10/heads.json; the plots take
-their frames. An AUC's interval resamples held-out sums, a right step together with its planted
-twin, and averages the seeds first; the seeds themselves are drawn as strokes.
+`auc_rows` reads data/results/week10/heads.json; `natural_rows`, `hard_choice` and `hard_gains` read
+hard.json; the plots take their frames. An AUC's interval resamples held-out sums, a right step
+together with its planted twin, and averages the seeds first; the seeds are drawn as strokes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ COLOURS = {
 }  # fmt: skip
 CHOICES = {  # selector: how it is called, colour
     "oracle": ("oracle of steps", STAGE_COLOURS["grpo"]),
-    "log-probability": ("log-probability", STAGE_COLOURS["sft"]),
-    "own and digits": ("both heads, min", STAGE_COLOURS["multi"]),
-    "vote by own and digits": ("vote by both heads", STAGE_COLOURS["cai"]),
+    "vote by digits": ("vote by digits", STAGE_COLOURS["cai"]),
+    "digits": ("digits, lowest step", STAGE_COLOURS["multi"]),
+    "log-prob, lowest step": ("log-prob, lowest step", STAGE_COLOURS["sft"]),
     "majority": ("majority", STAGE_COLOURS["base"]),
-    "own": ("the lesson's head, min", STAGE_COLOURS["prm"]),
+    "own": ("the lesson's recipe", STAGE_COLOURS["prm"]),
 }
 
 
@@ -99,29 +99,28 @@ def natural_rows(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """The AUC on the policy's own wrong additions, with the seeds' replies together.
 
     Args:
-        runs: of the record; those with `natural` are read.
+        runs: with `natural`: head -> the scores of `right` and of `wrong` additions.
     Returns:
-        A row a head: head, auc, low, high, and how many right and wrong additions there are.
+        A row a head: head, auc, low, high, and how many right and wrong additions there are. The
+        interval resamples the wrong ones, which are few.
     """
     import pandas as pd
 
-    kept = [run["natural"] for run in runs if "natural" in run]
-    rows = []
-    for name, about in (("own", "the lesson's recipe"), ("digits", "the step's digits")):
+    kept, rows = [run["natural"] for run in runs], []
+    for name in kept[0]:
         right, wrong = (
-            np.concatenate([numbers(one[f"{name} {kind}"]) for one in kept])
+            np.concatenate([numbers(one[name][kind]) for one in kept])
             for kind in ("right", "wrong")
         )
-        luck, order = np.random.default_rng(0), np.sort(right)
-        # 1. For every wrong step, the share of right ones above it; ties count half.
-        above = 1 - np.searchsorted(order, wrong, side="right") / len(order)
-        ties = np.searchsorted(order, wrong, "right") - np.searchsorted(order, wrong, "left")
-        shares = above + 0.5 * ties / len(order)
-        # 2. Wrong steps are few and right ones many: the interval resamples the wrong ones.
-        means = [luck.choice(shares, len(shares)).mean() for _ in range(RESAMPLES)]
+        # For every wrong step, the share of right ones above it; ties count half.
+        order = np.sort(right)
+        first, last = (np.searchsorted(order, wrong, side=side) for side in ("left", "right"))
+        above = 1 - (first + last) / 2 / len(order)
+        luck = np.random.default_rng(0)
+        means = [luck.choice(above, len(above)).mean() for _ in range(RESAMPLES)]
         low, high = np.quantile(means, (0.025, 0.975))
-        row = {"head": about, "auc": shares.mean(), "low": low, "high": high}
-        rows.append(row | {"right steps": len(right), "wrong steps": len(wrong)})
+        row = {"head": name, "auc": above.mean(), "low": low, "high": high}
+        rows.append(row | {"right additions": len(right), "wrong additions": len(wrong)})
     return pd.DataFrame(rows)
 
 
@@ -129,7 +128,7 @@ def hard_choice(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Accuracy over n on the hard task, the seeds averaged per prompt, with 95% intervals.
 
     Args:
-        runs: of the record; those with `accuracy` are read.
+        runs: with `accuracy`: selector -> n -> a number per prompt.
     Returns:
         Rows of selector, n, value, low, high.
     """
@@ -137,14 +136,43 @@ def hard_choice(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     from postlab.stats import bootstrap_interval
 
-    kept = [run["accuracy"] for run in runs if "accuracy" in run]
-    rows = []
+    kept, rows = [run["accuracy"] for run in runs], []
     for name in kept[0]:
         for n in kept[0][name]:
             found = bootstrap_interval(np.mean([numbers(one[name][n]) for one in kept], axis=0))
             row = {"selector": name, "n": int(n), "value": found.value}
             rows.append(row | {"low": found.low, "high": found.high})
     return pd.DataFrame(rows)
+
+
+def hard_gains(runs: Iterable[Mapping[str, Any]], *, greedy: Sequence[float]) -> pd.DataFrame:
+    """What each selector of the most replies gains over the majority, paired on the prompts.
+
+    Args:
+        runs: as for `hard_choice`.
+        greedy: whether each prompt's greedy answer is right.
+    Returns:
+        A row a selector, in percent and points: right, points, low, high, p and p corrected (Holm),
+        and each seed's points.
+    """
+    import pandas as pd
+
+    from postlab.stats import holm, paired_difference
+
+    kept = [run["accuracy"] for run in runs]
+    most = max(kept[0]["majority"], key=int)
+    table = {name: np.array([numbers(one[name][most]) for one in kept]) for name in kept[0]}
+    table["one greedy answer"] = np.tile(numbers(greedy), (len(kept), 1))
+    base, rows = table.pop("majority"), []
+    for name, values in table.items():
+        change = paired_difference(base.mean(axis=0), values.mean(axis=0))
+        row = {"selector": name, "right": 100 * values.mean(), "points": 100 * change.difference}
+        row |= {"low": 100 * change.low, "high": 100 * change.high, "p": change.p}
+        seeds = 100 * (values - base).mean(axis=1)
+        rows.append(row | {"seeds": ", ".join(f"{x:+.0f}" for x in seeds)})
+    frame = pd.DataFrame(rows).set_index("selector")
+    frame.insert(5, "p, all", holm(frame["p"]))
+    return frame.sort_values("points", ascending=False)
 
 
 def plot_auc(frame: pd.DataFrame) -> Figure:
@@ -217,6 +245,6 @@ def plot_hard_choice(frame: pd.DataFrame, *, greedy: Sequence[float] = ()) -> Fi
     at = frame[frame["n"] == max(ticks)].set_index("selector")["value"]
     return headline(
         fig,
-        f"Hard sums, {max(ticks)} replies: {100 * at['own']:.0f}% right by the lesson's head, "
-        f"{100 * at['own and digits']:.0f}% by both heads, {100 * at['majority']:.0f}% by majority",
+        f"Hard sums, {max(ticks)} replies: a head that reads digits is right on "
+        f"{100 * at['digits']:.0f}% of the prompts, the majority on {100 * at['majority']:.0f}%",
     )
