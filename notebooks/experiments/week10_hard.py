@@ -207,7 +207,13 @@ def main() -> None:
             parts.append(arms.result(f"own {seed}", key, partial(own, seed, drawn["replies"])))
         natural = {k: v for part in parts for k, v in part["natural"].items()}
         seconds = drawn["cpu_seconds"] + sum(part["cpu_seconds"] for part in parts)
-        accuracy = worth(drawn["replies"], parts)
+        # By log-probability, but a reply that the digits' head rejects comes after all others.
+        digits, logps = (
+            np.array(parts[0]["marks"][k]) for k in ("digits", "log-prob, lowest step")
+        )
+        both = np.where(digits >= 0.5, logps, logps - 1e3)
+        extra = {"marks": {"digits, then log-prob": both.tolist()}}
+        accuracy = worth(drawn["replies"], [*parts, extra])
         shown = {"answers": drawn["replies"][0][:6], "cpu_seconds": round(seconds, 1)}
         runs.append({"seed": seed, "accuracy": accuracy, "natural": natural} | shown)
     record = {"settings": SETTINGS["pool"] | {"temperature": TEMPERATURE}, "greedy": first["right"]}

@@ -83,6 +83,8 @@ def judge(step_advantages: Any) -> Verdict:
             return Verdict("not_finite", f"Not yet: some advantages are NaN or infinite. {text}")
     if any(_same(step_advantages, right) for right in RIGHT):
         return Verdict("right", f"right. {trained_text(step_advantages)}")
+    if any(_same(lambda *b: torch.where(b[1] >= 0, step_advantages(*b), 0.0), r) for r in RIGHT):
+        return Verdict("padding", f"Not yet: {VARIANTS['padding'][1]}")
     for code, (variants, text) in VARIANTS.items():
         if any(_same(step_advantages, variant) for variant in variants):
             return Verdict(code, f"Not yet: {text}")

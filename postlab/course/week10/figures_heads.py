@@ -50,6 +50,7 @@ CHOICES = {  # selector: how it is called, colour
     "oracle": ("oracle of steps", STAGE_COLOURS["grpo"]),
     "vote by digits": ("vote by digits", STAGE_COLOURS["cai"]),
     "digits": ("digits, lowest step", STAGE_COLOURS["multi"]),
+    "digits, then log-prob": ("digits, then log-prob", STAGE_COLOURS["dpo"]),
     "log-prob, lowest step": ("log-prob, lowest step", STAGE_COLOURS["sft"]),
     "majority": ("majority", STAGE_COLOURS["base"]),
     "own": ("the lesson's recipe", STAGE_COLOURS["prm"]),

@@ -115,7 +115,7 @@ def test_step_scores_count_what_was_caught():
 
 
 def test_labels_that_would_overlap_are_moved_apart_and_keep_their_order():
-    places = figures._apart([50.0, 50.5, 51.0, 90.0], 5.0)
+    places = figures.apart([50.0, 50.5, 51.0, 90.0], 5.0)
     assert places == sorted(places) and np.diff(places).min() >= 5.0 - 1e-6
     assert places[-1] == 90.0
 
