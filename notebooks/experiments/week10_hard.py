@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -214,7 +215,27 @@ def main() -> None:
         both = np.where(digits >= 0.5, logps, logps - 1e3)
         extra = {"marks": {"digits, then log-prob": both.tolist()}}
         accuracy = worth(drawn["replies"], [*parts, extra])
-        shown = {"answers": drawn["replies"][0][:6], "cpu_seconds": round(seconds, 1)}
+        # What is wrong with the replies that the digits' head likes best: their first mistake.
+        flaws = Counter()
+        shape = (-1, SETTINGS["pool"]["replies"])
+        best = digits.reshape(shape).argmax(axis=1) + np.arange(digits.size)[:: shape[1]]
+        rows = solutions(drawn["replies"])
+        for row in (rows[i] for i in best):
+            track = process.oracle_labels(row["prompt"][-1]["content"], row["completions"])
+            place = process.first_wrong(track)
+            step = ADDITION.fullmatch(row["completions"][place])
+            if place == -1:
+                flaws["no mistake"] += 1
+            elif step is None:
+                flaws["a wrong answer, or terms missing"] += 1
+            else:
+                a, b, c = map(int, step.groups())
+                flaws["a wrong term or total" if a + b == c else "a wrong addition"] += 1
+        shown = {
+            "flaws": dict(flaws),
+            "answers": drawn["replies"][0][:6],
+            "cpu_seconds": round(seconds, 1),
+        }
         runs.append({"seed": seed, "accuracy": accuracy, "natural": natural} | shown)
     record = {"settings": SETTINGS["pool"] | {"temperature": TEMPERATURE}, "greedy": first["right"]}
     record |= {"question": questions()[0][-1]["content"], "runs": runs}

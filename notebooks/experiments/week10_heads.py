@@ -12,13 +12,7 @@ Three seeds; a seed decides the training rows, the head's start and the order of
   one, a larger one, more layers, the tokens of the step, more labels; and the policy's own
   log-probability of the result, which needs no label;
 - *digits*: a small network that reads the digits of the step and nothing else, from 2,000 labels to
-  32,000; with two-digit and with single-digit steps;
-- *tuned*: all weights of the SFT stage trained on the same planted labels: reading prompt and steps
-  so far, or the step alone;
-- *choice*: the task on which week 10's first heads failed (six terms at temperature 1.5). A head
-  trained on the policy's own solutions, as in the lesson; AUC on planted and on the policy's own
-  wrong additions; and best of n with it, with the digits' head beside it, and by log-probability,
-  against the majority of 16, greedy decoding and an oracle of steps.
+  32,000; with two-digit and with single-digit steps.
 
 Chosen before the runs: everything but the order of the parts. No setting of a head was tuned: the
 sizes, rates and epochs in `SETTINGS` are the first that were tried. A planted step is always
@@ -42,7 +36,7 @@ from typing import Any
 
 import numpy as np
 from _common import RESULTS, Arms, adapter_hash, arm_key, command_line, minutes, write_record
-from week10_prm import Messages, answer_of, new_head, right, start, train_head
+from week10_prm import Messages, start, train_head
 
 from postlab import process
 from postlab.course import listed
@@ -50,7 +44,7 @@ from postlab.tinyworld import tasks
 
 TARGET = RESULTS / "week10" / "heads.json"
 SEEDS = (0, 1, 2)
-PARTS = ("digits", "shipped", "frozen", "tuned", "choice")
+PARTS = ("digits", "shipped", "frozen")
 CODE = ("tinyworld", "sampling.decoding", "process.labels", "process.scores", "process.steps")
 SETTINGS: dict[str, Any] = {
     "terms": {"shipped": (3, 4), "planted": (5, 6), "choice": (6,)},
@@ -285,83 +279,7 @@ def frozen_heads(seed: int) -> dict[str, Any]:
     return {"scores": scores}
 
 
-# --- all weights trained --------------------------------------------------------------------------
-
-
-def tune(
-    places: Sequence[tuple[list[int], int]], labels: np.ndarray, *, steps: int, seed: int
-) -> Any:
-    """Train a head and everything below it on one label per row, at the given place."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    how = SETTINGS["tuned"]
-    torch.manual_seed(seed)
-    model, rng = new_head().train(), np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=how["lr"], weight_decay=0.0)
-    order: list[int] = []
-    for step in range(steps):
-        rate = min(1.0, (step + 1) / 20) * (1 - step / steps)
-        for group in optimizer.param_groups:
-            group["lr"] = how["lr"] * rate
-        if len(order) < how["batch"]:
-            order = [*order, *rng.permutation(len(places))]
-        rows, order = order[: how["batch"]], order[how["batch"] :]
-        ids = pad_sequence([torch.tensor(places[i][0]) for i in rows], batch_first=True)
-        ends = torch.tensor([places[i][1] for i in rows])
-        logits = model(input_ids=ids).logits[torch.arange(len(rows)), ends]
-        loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels[rows]))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    model.eval()
-
-    def score(new: Sequence[tuple[list[int], int]]) -> list[float]:
-        found = []
-        with torch.no_grad():
-            for group in (new[i : i + 128] for i in range(0, len(new), 128)):
-                ids = pad_sequence([torch.tensor(one[0]) for one in group], batch_first=True)
-                ends = torch.tensor([one[1] for one in group])
-                logits = model(input_ids=ids).logits[torch.arange(len(group)), ends]
-                found += logits.softmax(-1)[:, 1].tolist()
-        return found
-
-    return score
-
-
-def prefixes(rows: Sequence[dict], steps: Sequence[str]) -> list[tuple[list[int], int]]:
-    """All up to the step's last token."""
-    return [(ids, end) for ids, _, end in encoded(rows, steps)]
-
-
-def alone(rows: Sequence[dict], steps: Sequence[str]) -> list[tuple[list[int], int]]:
-    """The step's own tokens and nothing before them."""
-    tokenizer, places = start()[1], []
-    for step in steps:
-        ids = tokenizer(step, add_special_tokens=False)["input_ids"]
-        places.append((ids, len(ids) - 1))
-    return places
-
-
-def tuned(seed: int) -> dict[str, Any]:
-    """All weights trained: on the prefix, and on the step alone."""
-    scores, test = {}, both(heldout())
-    for name, view, size, steps in (
-        ("all weights, prompt and steps", prefixes, "few", "prefix"),
-        ("all weights, the step alone", alone, "few", "few"),
-        ("all weights, the step alone", alone, "most", "many"),
-    ):
-        n = SETTINGS["labels"][size]
-        rows = planted("train", n, str(seed), SETTINGS["terms"]["planted"])
-        texts, labels = coin(rows, seed)
-        count = SETTINGS["tuned"]["steps"][steps]
-        score = tune(view(rows, texts), labels, steps=count, seed=seed)
-        scores[f"{name}, {n}"] = split_scores(score(view(*test)))
-    return {"scores": scores}
-
-
-# --- the lesson's recipe, and the choice among replies --------------------------------------------
+# --- the lesson's recipe --------------------------------------------------------------------------
 
 
 def own_head(seed: int, task: str, folder: Path) -> Any:
@@ -404,103 +322,7 @@ def shipped_recipe(seed: int) -> dict[str, Any]:
     return {"scores": scores}
 
 
-def choice(seed: int) -> dict[str, Any]:
-    """The harder task: the lesson's recipe on it, natural slips, and what best of n is worth."""
-    how, model_tokenizer = SETTINGS["choice"], start()
-    with tempfile.TemporaryDirectory() as folder:
-        head = own_head(seed, "choice", Path(folder))
-    scores = {"lesson's recipe, hard task": split_scores(own_scores(head, *both(heldout())))}
-    # 1. Held-out replies and, for each step, the three scores.
-    size = SETTINGS["pool"]
-    prompts = [p for p, _ in sums("heldout", size["prompts"], "pool", SETTINGS["terms"]["choice"])]
-    replies = process.sample_solutions(
-        *model_tokenizer, prompts, n=size["replies"], temperature=how["temperature"], seed=seed
-    )
-    flat = [process.step_row(p, x or "-") for p, g in zip(prompts, replies, strict=True) for x in g]
-    own = process.step_scores(head, model_tokenizer[1], flat)
-    digit = digit_head(seed, "most")
-    wrong_right: dict[str, list[float]] = {"own right": [], "own wrong": []}
-    wrong_right |= {"digits right": [], "digits wrong": []}
-    marks: dict[str, list[float]] = {"own": [], "own and digits": [], "digits": [], "oracle": []}
-    for row, chances in zip(flat, own, strict=True):
-        steps, question = row["completions"], row["prompt"][-1]["content"]
-        track = process.oracle_labels(question, steps)
-        seen = [
-            digit(digits_of(step)[None])[0] if ADDITION.fullmatch(step) else None for step in steps
-        ]
-        for i, step in enumerate(
-            steps
-        ):  # 2. The policy's own wrong additions, first mistakes only.
-            good = i == 0 or track[i - 1]
-            if seen[i] is None or not good:
-                continue
-            a, b, c = map(int, ADDITION.fullmatch(step).groups())
-            fixed = process.oracle_labels(question, [*steps[:i], f"{a}+{b}={a + b}{step[-1]}"])[-1]
-            if track[i] or (fixed and c != a + b):
-                kind = "right" if track[i] else "wrong"
-                wrong_right[f"own {kind}"].append(chances[i])
-                wrong_right[f"digits {kind}"].append(seen[i])
-        # 3. One score per reply: its lowest step, by each of the heads.
-        marks["own"].append(min(chances))
-        known = [x for x in seen if x is not None]
-        marks["digits"].append(min(known, default=0.0))
-        marks["own and digits"].append(min([*chances, *known]))
-        marks["oracle"].append(float(min(track)))
-    marks["log-probability"] = reply_logps(flat)
-    # 4. What choosing by each is worth.
-    shape = (len(prompts), size["replies"])
-    worth = np.array([right(r["prompt"], " ".join(r["completions"])) for r in flat]).reshape(shape)
-    answers = [[answer_of(x) for x in group] for group in replies]
-    table = {name: np.array(values).reshape(shape) for name, values in marks.items()}
-    accuracy: dict[str, dict[str, list]] = {}
-    for n in SIZES:
-        one = {"majority": process.vote_of_n(answers, worth, n)}
-        one["any right (pass@n)"] = process.best_of_n(worth, worth, n)
-        one |= {name: process.best_of_n(values, worth, n) for name, values in table.items()}
-        for name in ("own", "own and digits"):
-            votes = process.vote_of_n(answers, worth, n, weights=table[name])
-            one[f"vote by {name}"] = votes
-        for name, values in one.items():
-            accuracy.setdefault(name, {})[str(n)] = listed(values, digits=3)
-    by_greedy = greedy(prompts)
-    return {
-        "scores": scores,
-        "natural": {name: listed(values, digits=3) for name, values in wrong_right.items()},
-        "accuracy": accuracy,
-        "greedy": listed(by_greedy),
-        "answers": replies[0][:6],
-    }
-
-
-def reply_logps(rows: Sequence[dict]) -> list[float]:
-    """The policy's mean log-probability of each reply's tokens, at temperature 1."""
-    import torch
-
-    found, tokenizer = [], start()[1]
-    coded = process.encode_steps(
-        [row | {"labels": [0] * len(row["completions"])} for row in rows], tokenizer
-    )
-    for row, one in zip(rows, coded, strict=True):
-        ids = torch.tensor(one["input_ids"])[None]
-        size = len(tokenizer(" ".join(row["completions"]), add_special_tokens=False)["input_ids"])
-        with torch.no_grad():
-            logps = body()(input_ids=ids).logits[:, :-1].log_softmax(-1)
-        found.append(float(logps.gather(2, ids[:, 1:, None])[0, -size:, 0].mean()))
-    return found
-
-
-def greedy(prompts: Sequence[Messages]) -> list[float]:
-    """Whether the policy's greedy answers are right."""
-    from postlab.constitution import policy_speaker
-
-    speak = policy_speaker(*start(), new_tokens=96)
-    return [right(p, x) for p, x in zip(prompts, speak(prompts), strict=True)]
-
-
-RUN = {
-    "digits": digits, "shipped": shipped_recipe, "frozen": frozen_heads, "tuned": tuned,
-    "choice": choice,
-}  # fmt: skip
+RUN = {"digits": digits, "shipped": shipped_recipe, "frozen": frozen_heads}
 
 
 def timed(part: str, seed: int) -> dict[str, Any]:
