@@ -1,6 +1,6 @@
 """Week 10's recorded experiment: can a head that adds beat the majority on hard sums?
 
-    python notebooks/experiments/week10_hard.py          (add --own for the lesson's head)
+    python notebooks/experiments/week10_hard.py
 
 Six terms at temperature 1.5: the task on which week 10's first heads failed (best of 16 right on
 29%, majority on 66%; a pilot on training prompts without a record). 100 held-out sums with 16
@@ -13,29 +13,26 @@ several scores, and a reply is worth its lowest step:
   missing or copied wrongly, it can't see;
 - *log-prob*: the policy's own log-probability (at temperature 1) of each step; and the mean over
   the reply's tokens, which is no step score at all;
-- *own*: the lesson's recipe on this task: 300 training prompts, 4 replies each, the oracle's
-  labels, all weights trained, 100 steps of 32 solutions;
 - *oracle*: whether each step is right, for comparison.
 
 The AUC is on the policy's own wrong additions: steps that use the right running total and a term
-that is left, and get the result wrong, with no mistake before them.
+that is left, and get the result wrong, with no mistake before them. Two votes are weighted: by the
+digits' head, and by form alone (1 if all steps have the form, else 0): what the form is worth.
 
 Every finished part is stored, so an interrupted experiment goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _common import RESULTS, Arms, adapter_hash, arm_key, command_line, minutes, write_record
-from week10_heads import ADDITION, SETTINGS, body, digit_head, digits_of, own_head, sums
+from week10_heads import ADDITION, SETTINGS, body, digit_head, digits_of, sums
 from week10_prm import FINAL, Messages, answer_of, right, start
 
 from postlab import process
@@ -163,82 +160,62 @@ def marks(seed: int, replies: Sequence[Sequence[str]]) -> dict[str, Any]:
     }
 
 
-def own(seed: int, replies: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Scores by the lesson's recipe, trained on this task."""
-    begun, rows = time.process_time(), solutions(replies)
-    with tempfile.TemporaryDirectory() as folder:
-        head = own_head(seed, "choice", Path(folder))
-    scores = process.step_scores(head, start()[1], rows)
-    return {
-        "marks": {"own": listed(min(one) for one in scores)},
-        "natural": {"the lesson's recipe": collected(rows, scores)},
-        "cpu_seconds": round(time.process_time() - begun, 1),
-    }
-
-
-def worth(replies: Sequence[Sequence[str]], parts: Sequence[dict]) -> dict[str, dict[str, list]]:
+def worth(
+    replies: Sequence[Sequence[str]], marks: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, list]]:
     """What choosing by each score is worth: selector -> n -> a number per prompt."""
     prompts = questions()
     good = np.array([[right(p, x) for x in g] for p, g in zip(prompts, replies, strict=True)])
     answers = [[answer_of(x) for x in group] for group in replies]
-    table = {k: np.array(v).reshape(good.shape) for part in parts for k, v in part["marks"].items()}
+    table = {name: np.array(values).reshape(good.shape) for name, values in marks.items()}
+    # By log-probability, but a reply that the digits' head rejects comes after all others.
+    digits, logps = table["digits"], table["log-prob, lowest step"]
+    table["digits, then log-prob"] = np.where(digits >= 0.5, logps, logps - 1e3)
+    weights = {"vote by digits": digits, "vote by form": (digits > 0).astype(float)}
     found: dict[str, dict[str, list]] = {}
     for n in SIZES:
         one = {"majority": process.vote_of_n(answers, good, n)}
         one["any right"] = process.best_of_n(good, good, n)
         one |= {name: process.best_of_n(values, good, n) for name, values in table.items()}
-        for name in ("digits", "own"):
-            if name in table:
-                votes = process.vote_of_n(answers, good, n, weights=table[name])
-                one[f"vote by {name}"] = votes
+        for name, votes in weights.items():
+            one[name] = process.vote_of_n(answers, good, n, weights=votes)
         for name, values in one.items():
             found.setdefault(name, {})[str(n)] = listed(values, digits=3)
     return found
 
 
+def flaws_of(replies: Sequence[Sequence[str]], scores: Sequence[float]) -> dict[str, int]:
+    """The first mistake in the reply that has the highest score, one per prompt."""
+    rows, flaws = solutions(replies), Counter({"no mistake": 0})
+    size = SETTINGS["pool"]["replies"]
+    best = np.array(scores).reshape(-1, size).argmax(axis=1) + np.arange(0, len(scores), size)
+    for row in (rows[i] for i in best):
+        track = process.oracle_labels(row["prompt"][-1]["content"], row["completions"])
+        place = process.first_wrong(track)
+        step = ADDITION.fullmatch(row["completions"][place])
+        if place == -1:
+            flaws["no mistake"] += 1
+        elif step is None:
+            flaws["a wrong answer, or terms missing"] += 1
+        else:
+            a, b, c = map(int, step.groups())
+            flaws["a wrong term or total" if a + b == c else "a wrong addition"] += 1
+    return dict(flaws)
+
+
 def main() -> None:
-    options = command_line(__doc__, own={"action": "store_true", "help": "also the lesson's head"})
-    arms, begin = Arms(__file__, limit=options.runs), adapter_hash("sft")
+    arms, begin = Arms(__file__, limit=command_line(__doc__).runs), adapter_hash("sft")
     key = arm_key({"settings": SETTINGS, "start": begin}, *CODE, own=__file__)
     first, runs = arms.result("greedy", key, greedy), []
     for seed in SEEDS:
         drawn = arms.result(f"pool {seed}", key, partial(pool, seed))
-        parts = [arms.result(f"marks {seed}", key, partial(marks, seed, drawn["replies"]))]
-        if options.own:
-            parts.append(arms.result(f"own {seed}", key, partial(own, seed, drawn["replies"])))
-        natural = {k: v for part in parts for k, v in part["natural"].items()}
-        seconds = drawn["cpu_seconds"] + sum(part["cpu_seconds"] for part in parts)
-        # By log-probability, but a reply that the digits' head rejects comes after all others.
-        digits, logps = (
-            np.array(parts[0]["marks"][k]) for k in ("digits", "log-prob, lowest step")
-        )
-        both = np.where(digits >= 0.5, logps, logps - 1e3)
-        extra = {"marks": {"digits, then log-prob": both.tolist()}}
-        accuracy = worth(drawn["replies"], [*parts, extra])
-        # What is wrong with the replies that the digits' head likes best: their first mistake.
-        flaws = Counter()
-        shape = (-1, SETTINGS["pool"]["replies"])
-        best = digits.reshape(shape).argmax(axis=1) + np.arange(digits.size)[:: shape[1]]
-        rows = solutions(drawn["replies"])
-        for row in (rows[i] for i in best):
-            track = process.oracle_labels(row["prompt"][-1]["content"], row["completions"])
-            place = process.first_wrong(track)
-            step = ADDITION.fullmatch(row["completions"][place])
-            if place == -1:
-                flaws["no mistake"] += 1
-            elif step is None:
-                flaws["a wrong answer, or terms missing"] += 1
-            else:
-                a, b, c = map(int, step.groups())
-                flaws["a wrong term or total" if a + b == c else "a wrong addition"] += 1
-        shown = {
-            "flaws": dict(flaws),
-            "answers": drawn["replies"][0][:6],
-            "cpu_seconds": round(seconds, 1),
-        }
-        runs.append({"seed": seed, "accuracy": accuracy, "natural": natural} | shown)
-    record = {"settings": SETTINGS["pool"] | {"temperature": TEMPERATURE}, "greedy": first["right"]}
-    record |= {"question": questions()[0][-1]["content"], "runs": runs}
+        found = arms.result(f"marks {seed}", key, partial(marks, seed, drawn["replies"]))
+        one = {"seed": seed, "accuracy": worth(drawn["replies"], found["marks"])}
+        one["flaws"] = flaws_of(drawn["replies"], found["marks"]["digits"])
+        one |= {"natural": found["natural"], "answers": drawn["replies"][0][:6]}
+        runs.append(one | {"cpu_seconds": round(drawn["cpu_seconds"] + found["cpu_seconds"], 1)})
+    record = {"settings": {"replies": SETTINGS["pool"]["replies"], "temperature": TEMPERATURE}}
+    record |= {"question": questions()[0][-1]["content"], "greedy": first["right"], "runs": runs}
     took = minutes(run["cpu_seconds"] for run in runs)
     write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took, start=begin[:12])
 

@@ -47,18 +47,15 @@ SEEDS = (0, 1, 2)
 PARTS = ("digits", "shipped", "frozen")
 CODE = ("tinyworld", "sampling.decoding", "process.labels", "process.scores", "process.steps")
 SETTINGS: dict[str, Any] = {
-    "terms": {"shipped": (3, 4), "planted": (5, 6), "choice": (6,)},
+    "terms": {"shipped": (3, 4), "planted": (5, 6)},
     "heldout": 250,
     "labels": {"few": 2000, "many": 8000, "most": 32000},
     "head": {"hidden": 256, "epochs": 30, "batch": 256, "lr": 1e-3, "weight_decay": 0.01},
-    "tuned": {"batch": 32, "lr": 1e-3, "steps": {"prefix": 190, "few": 500, "many": 1000}},
     "shipped": {"prompts": 300, "replies": 8, "temperature": 1.0},
-    "choice": {"prompts": 300, "replies": 4, "temperature": 1.5},
     "pool": {"prompts": 100, "replies": 16},
 }
 WINDOW = 8  # tokens up to the end of the step
 DIGITS = (3, 2, 3)  # of a, b and c in a+b=c, leading zeros included
-SIZES = (1, 2, 4, 8, 16)
 ADDITION = re.compile(r"(\d{1,3})\+(\d{1,2})=(\d{1,3})[,.]")
 
 

@@ -5,7 +5,7 @@
 #
 # The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and the model prefers the right version no more often than a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from.
 #
-# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. @INTRO_HARD@ The third result is about credit: @INTRO_CREDIT@
+# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. But on hard sums even this head loses to the majority vote if it chooses alone: among 16 replies, it finds one whose additions are all right and whose *terms* are wrong. As a weight in the vote, it adds four points. The third result is about credit: @INTRO_CREDIT@
 #
 # By the end of the core you can explain
 #
@@ -574,7 +574,15 @@ hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
 plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 
 # %% [markdown]
-# @HARD_TEXT@
+# The head that reads digits makes no mistake about additions, and yet best-of-16 by its score is right on only 33% of the prompts, far below the majority (69%). Look at what is wrong with the replies it likes best:
+
+# %%
+pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
+
+# %% [markdown]
+# In more than half of the 100 prompts, the chosen reply adds a wrong term or starts from a wrong total, and adds it correctly. Nobody told the head about the question: it only reads `a+b=c`. It's the same lesson as before, one level up. **A selector that takes the maximum finds the mistakes that the score can't see**, however good the score is at the others.
+#
+# Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
 
 # %%
 from postlab.course.week10 import hard_gains
@@ -582,13 +590,19 @@ from postlab.course.week10 import hard_gains
 hard_gains(hard["runs"], greedy=hard["greedy"]).round(1)
 
 # %% [markdown]
-# @HARD_GAINS@
+# Three things work:
+#
+# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The rest comes from checking the arithmetic. This is the process reward model that beats the majority because it checks steps.
+# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head it also finds a wrong term unlikely. If a reply that the digits' head rejects goes last, the lowest step reaches 79.7% as well.
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. So choosing by log-probability mostly undoes the sampling, and nothing that we tried beats not sampling in the first place. Only the oracle does (89%).
+#
+# So the honest summary is: at this size, a process reward model helps against sampling noise, and less than turning the temperature down.
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# @HARD_NATURAL@
+# The second table is the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and separates these perfectly too. That the log-probability does almost as well (0.995) is no surprise here, because these mistakes were sampled at temperature 1.5 by the same policy.
 
 # %% [markdown]
 # **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:

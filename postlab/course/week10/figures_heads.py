@@ -244,8 +244,9 @@ def plot_hard_choice(frame: pd.DataFrame, *, greedy: Sequence[float] = ()) -> Fi
     panel.set_xlabel("replies to choose from, n", color=INK)
     panel.set_ylabel("held-out prompts right, %", color=INK)
     at = frame[frame["n"] == max(ticks)].set_index("selector")["value"]
-    return headline(
-        fig,
-        f"Hard sums, {max(ticks)} replies: a head that reads digits is right on "
-        f"{100 * at['digits']:.0f}% of the prompts, the majority on {100 * at['majority']:.0f}%",
-    )
+    parts = [
+        f"{100 * at['digits']:.0f}% right by the digits' head alone",
+        f"{100 * at['majority']:.0f}% by the majority",
+        f"{100 * at['vote by digits']:.0f}% by the vote that the head weights",
+    ]
+    return headline(fig, f"{max(ticks)} replies to hard sums: {', '.join(parts)}")
