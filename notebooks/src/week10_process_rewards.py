@@ -20,7 +20,9 @@
 #
 # **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: neither the core nor a later week needs them.
 #
+# - [How good are labels from rollouts?](#deeper-rollouts) · 5 minutes
 # - [Best of n, without bias](#deeper-best) · 30 minutes, one exercise
+# - [When the mistakes are inside the solutions](#deeper-hard) · 15 minutes
 # - [Where is the mistake?](#deeper-where) · 20 minutes, one exercise
 # - [Search over steps](#deeper-search) · 10 minutes
 # - [A process reward that is gamed](#deeper-gamed) · 15 minutes
@@ -234,8 +236,6 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 
 # %% [markdown]
 # Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
-#
-# **Predict first.** Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. Which error will be more common here?
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -253,32 +253,7 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Six solutions are too few to answer the question, though.
-#
-# The next table uses all the recorded solutions, for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. First, where the record comes from:
-
-# %% tags=["aside"]
-import json
-
-from postlab.profile import data_dir
-
-path = data_dir() / "results" / "week10" / "prm.json"
-recorded = json.loads(path.read_text(encoding="utf-8"))
-pd.Series(recorded["provenance"], name="recorded").to_frame()
-
-# %% [markdown]
-# The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
-
-# %% tags=["aside"]
-labels = pd.DataFrame(recorded["labels"])
-for name in ("agreed", "missed", "alarms", "kappa"):
-    labels[f"{name} (low, high)"] = [
-        f"{value:.3f} ({low:.3f}, {high:.3f})" for value, low, high, _ in labels.pop(name)
-    ]
-labels.set_index(["replies", "hard", "seed"]).sort_index()
-
-# %% [markdown]
-# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over three recorded seeds, the more common error is the other one ([deeper](#deeper-rollouts)): in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right, because the policy sometimes recovers by luck.
 #
 # These labels cost $K$ completions per step, and they are only as good as the policy that completes them. If it solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step.
 
@@ -377,19 +352,7 @@ pd.DataFrame(
 ).set_axis(["process", "outcome"])
 
 # %% [markdown]
-# The doctor from week 8 can read these logs too. An empty table means that it found nothing to report:
-
-# %% tags=["aside"]
-from postlab.doctor import diagnose
-
-pd.DataFrame(
-    [(name, f.code, f.severity, f.evidence) for name, log in
-     (("process", process_log), ("outcome", outcome_log)) for f in diagnose(log)],
-    columns=["head", "code", "severity", "evidence"],
-)  # fmt: skip
-
-# %% [markdown]
-# Both logs look healthy, but a healthy log doesn't tell you what the model has learned. So let's look at its scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. So let's look at the process model's scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -421,7 +384,7 @@ plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]
 #
 # **Predict first.** What will be the AUC of your process model? It was trained on some 1,900 solutions with the oracle's labels for every step.
 
-# %%
+# %% tags=["aside"]
 import numpy as np
 
 from postlab.course.week10 import auc
@@ -450,7 +413,7 @@ twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 # %% [markdown]
 # These are the two versions of the first solution, up to the changed step. The final `#### 0` only serves to let the solution go on; your model can't look ahead.
 
-# %%
+# %% tags=["aside"]
 seen = [
     [scores[-2] for scores in process.step_scores(process_head, tokenizer, [pair[i] for pair in twins])]
     for i in (0, 1)
@@ -467,8 +430,11 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # - **Features of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 and 32,000 labels. The same for single-digit steps.
 # - **No head at all**: the log-probability that the policy itself gives to the digits of the result.
 
-# %%
+# %% tags=["aside"]
+import json
+
 from postlab.course.week10 import auc_rows, plot_auc
+from postlab.profile import data_dir
 
 folder = data_dir() / "results" / "week10"
 levers = json.loads((folder / "heads.json").read_text(encoding="utf-8"))
@@ -478,28 +444,6 @@ plot_auc(heads)
 # %% [markdown]
 # @SEES_RECORD@
 
-# %% tags=["aside"]
-by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
-heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
-
-# %% [markdown]
-# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more steps of the optimizer. A control trains the heads with fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
-
-# %% tags=["aside"]
-from postlab.course import numbers
-
-control = json.loads((folder / "head_steps.json").read_text(encoding="utf-8"))
-pd.DataFrame(
-    {
-        name: auc(numbers(scores["right"]), numbers(scores["wrong"])).mean()
-        for name, scores in run["scores"].items()
-    }
-    for run in control["runs"]
-).round(2)
-
-# %% [markdown]
-# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99, where 937 steps had reached 0.78 to 0.81. 2,000 labels stay below 0.68 however long you train. And the head doesn't just remember sums: about one in twelve held-out steps adds two numbers that no training row adds, and with 32,000 labels their AUC is 1.00 as well (18 to 23 sums per seed).
-
 # %% [markdown]
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
@@ -508,7 +452,7 @@ pd.DataFrame(
 #
 # `process.best_of_n` and `process.vote_of_n` estimate both from a pool of replies. Let's apply them to the 40 held-out prompts from section 4, with your two models:
 
-# %%
+# %% tags=["aside"]
 import re
 
 
@@ -532,7 +476,7 @@ by_outcome = table(flat, lambda r: next(last)[-1])
 # %% [markdown]
 # The table shows the share of prompts that each method gets right, for different values of $n$:
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame(
     {
         n: {
@@ -550,59 +494,18 @@ pd.DataFrame(
 #
 # **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down?
 
-# %%
+# %% tags=["aside"]
 from postlab.course.week10 import plot_choice
 
+recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
 # The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. A single overrated reply can't change a vote by much: at $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%.
 #
 # The process model is only slightly ahead of the outcome model, and none of the six comparisons at $n = 16$ is conclusive after a correction ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do.
-
-# %% [markdown]
-# ### Where the mistakes are inside
 #
-# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on exactly this task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares four scores per step: the lesson's recipe (trained on this task), the head that reads digits, the policy's own log-probability, and the oracle.
-#
-# **Predict first.** Which of the scores beats the majority of 16? And does one greedy answer do better than all of them?
-
-# %%
-from postlab.course.week10 import hard_choice, natural_rows, plot_hard_choice
-
-hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
-plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
-
-# %% [markdown]
-# The head that reads digits makes no mistake about additions, and yet best-of-16 by its score is right on only 33% of the prompts, far below the majority (69%). Look at what is wrong with the replies it likes best:
-
-# %%
-pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
-
-# %% [markdown]
-# In more than half of the 100 prompts, the chosen reply adds a wrong term or starts from a wrong total, and adds it correctly. Nobody told the head about the question: it only reads `a+b=c`. It's the same lesson as before, one level up. **A selector that takes the maximum finds the mistakes that the score can't see**, however good the score is at the others.
-#
-# Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
-
-# %%
-from postlab.course.week10 import hard_gains
-
-hard_gains(hard["runs"], greedy=hard["greedy"]).round(1)
-
-# %% [markdown]
-# Three things work:
-#
-# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The rest comes from checking the arithmetic. This is the process reward model that beats the majority because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head it also finds a wrong term unlikely. If a reply that the digits' head rejects goes last, the lowest step reaches 79.7% as well.
-# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. So choosing by log-probability mostly undoes the sampling, and nothing that we tried beats not sampling in the first place. Only the oracle does (89%).
-#
-# So the honest summary is: at this size, a process reward model helps against sampling noise, and less than turning the temperature down.
-
-# %% tags=["aside"]
-natural_rows(hard["runs"]).set_index("head").round(2)
-
-# %% [markdown]
-# The second table is the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and separates these perfectly too. That the log-probability does almost as well (0.995) is no surprise here, because these mistakes were sampled at temperature 1.5 by the same policy.
+# And where the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits, whose AUC on wrong additions is 1.00, is right on only 33% of the prompts with 16 replies (the majority: 69%). The replies it likes best add the wrong terms, and add them correctly. Used as a weight in the vote, it gains 4 points over the majority. The policy's own log-probability gains 9 points alone, and one greedy answer gains 11. **A selector that takes the maximum finds the mistakes that the score can't see.**
 
 # %% [markdown]
 # **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
@@ -655,7 +558,7 @@ change[["value", "difference", "difference_low", "difference_high", "p", "n"]].r
 #
 # The group in the picture has two solutions. The other one is right in all its steps:
 
-# %%
+# %% tags=["aside"]
 from postlab.course.week10 import draw_credit
 
 draw_credit()
@@ -694,7 +597,7 @@ draw_credit()
 #
 # Our own version is `postlab/process/credit.py`. If yours isn't right yet, the cells below use ours.
 
-# %%
+# %% tags=["aside"]
 from postlab.course.week10 import credit_build
 
 
@@ -707,7 +610,7 @@ step_advantages = credit_build.check(step_advantages)
 # %% [markdown]
 # In this world, a reply is right only if all four steps are, so at first the outcome rewards one sample in 81, and most groups have no right reply to learn from. The scores of the steps say something in every group. But be careful with such worlds: they are built to show the effect. With a learning rate four times as high, the outcome gets there too, only later:
 
-# %%
+# %% tags=["aside"]
 pd.DataFrame(
     {
         f"learning rate {lr}": {
@@ -723,7 +626,7 @@ pd.DataFrame(
 #
 # TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after they are computed. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step by itself:
 
-# %%
+# %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
 
 
@@ -758,7 +661,7 @@ class StepGRPOTrainer(GRPOTrainer):
 # %% [markdown]
 # Let's train for eight steps, 32 samples each, on sums of five and six terms. The reward function is only logged here, because the subclass replaces the advantages that GRPO computes from it:
 
-# %%
+# %% tags=["aside"]
 from postlab.models import trainable
 from postlab.sampling import rollout_func
 
@@ -792,7 +695,7 @@ with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as
 # Here is the share of sampled replies with the right answer on 40 held-out sums, before and after:
 
 
-# %%
+# %% tags=["aside"]
 def share_right(model):
     replies = process.sample_solutions(
         model, tokenizer, longer["heldout"], n=4, new_tokens=96, seed=0
@@ -806,18 +709,6 @@ def share_right(model):
 # It learns. But does it learn *faster* than with the outcome? For that you need the same samples, several seeds, and the other forms beside it.
 #
 # **Predict first.** The record has five kinds of advantages, three seeds, 24 steps of 32 samples. The checker never makes a mistake. Which kind is ahead, and by how much?
-
-# %%
-from postlab.course.week10 import credit_rows, plot_credit
-
-credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
-plot_credit(credit)
-
-# %% [markdown]
-# The table averages each run's share of right answers over its looks at steps 8, 16 and 24, which rewards early learning, and compares it with the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the four comparisons:
-
-# %%
-credit_rows(credit).round(2)
 
 # %% [markdown]
 # @CREDIT_TEXT@
@@ -842,6 +733,26 @@ credit_rows(credit).round(2)
 # So far, each run was paid by a single reward. Next week, you combine several rewards.
 #
 # This is the end of the core. The next sections go deeper. Skip any you like.
+
+# %% [markdown]
+# <a id="deeper-rollouts" name="deeper-rollouts"></a>
+# ## Deeper: how good are labels from rollouts?
+#
+# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. The table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
+
+# %% tags=["aside"]
+labels = pd.DataFrame(recorded["labels"])
+for name in ("agreed", "missed", "alarms", "kappa"):
+    labels[f"{name} (low, high)"] = [
+        f"{value:.3f} ({low:.3f}, {high:.3f})" for value, low, high, _ in labels.pop(name)
+    ]
+labels.set_index(["replies", "hard", "seed"]).sort_index()
+
+# %% [markdown]
+# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong. Here is where the record comes from:
+
+# %% tags=["aside"]
+pd.Series(recorded["provenance"], name="recorded").to_frame()
 
 # %% [markdown]
 # <a id="deeper-best" name="deeper-best"></a>
@@ -959,6 +870,50 @@ over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 # **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
 # %% [markdown]
+# <a id="deeper-hard" name="deeper-hard"></a>
+# ## Deeper: when the mistakes are inside the solutions
+#
+# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on exactly this task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares three scores per step: the head that reads digits (trained on 32,000 planted labels, section 5), the policy's own log-probability, and the oracle.
+#
+# **Predict first.** Which of the scores beats the majority of 16? And how good is one greedy answer?
+
+# %% tags=["aside"]
+from postlab.course.week10 import hard_choice, hard_gains, natural_rows, plot_hard_choice
+
+folder = data_dir() / "results" / "week10"
+hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
+plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
+
+# %% [markdown]
+# The head that reads digits makes no mistake about additions, and yet best-of-16 by its score is right on only 33% of the prompts, far below the majority (69%). Look at what is wrong with the replies it likes best:
+
+# %% tags=["aside"]
+pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
+
+# %% [markdown]
+# In more than half of the 100 prompts, the chosen reply adds a wrong term or starts from a wrong total, and adds it correctly. Nobody told the head about the question: it only reads `a+b=c`. It's the same lesson as before, one level up. **A selector that takes the maximum finds the mistakes that the score can't see**, however good the score is at the others.
+#
+# Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
+
+# %% tags=["aside"]
+hard_gains(hard["runs"], greedy=hard["greedy"]).round(1)
+
+# %% [markdown]
+# Three things work:
+#
+# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The rest comes from checking the arithmetic. This is the process reward model that beats the majority because it checks steps.
+# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head it also finds a wrong term unlikely. If a reply that the digits' head rejects goes last, the lowest step reaches 79.7% as well.
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. So choosing by log-probability mostly undoes the sampling, and nothing that we tried beats not sampling in the first place. Only the oracle does (89%).
+#
+# So the honest summary is: at this size, a process reward model helps against sampling noise, and less than turning the temperature down.
+
+# %% tags=["aside"]
+natural_rows(hard["runs"]).set_index("head").round(2)
+
+# %% [markdown]
+# The second table is the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and separates these perfectly too. That the log-probability does almost as well (0.995) is no surprise here, because these mistakes were sampled at temperature 1.5 by the same policy.
+
+# %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
 # ## Deeper: where is the mistake?
 #
@@ -1011,7 +966,7 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 # %% [markdown]
 # The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, as it is for the one that never flags anything.
 #
-# **Predict first.** A blurted answer has only one step, so its first wrong step is easy to name. If we only count replies with at least two steps, how much of the F1 will be left?
+# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we only count replies with at least two steps?
 
 # %% tags=["aside"]
 from postlab.course.week10 import found_errors, plot_errors
@@ -1102,10 +1057,9 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 # What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
 #
 # Note what these runs don't test. All three turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
-#
-# **Predict first.** For each of the three rewards, what is the cheapest way to get more of it? When will the policy find it?
 
 # %% tags=["aside"]
+from postlab.course import numbers
 from postlab.course.week10 import curves, plot_gamed
 
 plot_gamed(*curves(recorded["grpo"]))
@@ -1155,18 +1109,15 @@ def log_of(run):
 # We show it the log of this run and those of the gated runs:
 
 # %% tags=["aside"]
+from postlab.doctor import diagnose
+
 gates = [run for run in recorded["grpo"] if "answer" in run["arm"]]
-pd.DataFrame(
-    [
-        (run["arm"], run["seed"], f.code, f.severity, f.evidence)
-        for run in (gamed, *gates)
-        for f in diagnose(log_of(run))
-    ],
-    columns=["arm", "seed", "code", "severity", "evidence"],
-)
+for run in (gamed, *gates):
+    codes = ", ".join(finding.code for finding in diagnose(log_of(run)))
+    print(f"{run['arm']}, seed {run['seed']}: {codes or 'nothing to report'}")
 
 # %% [markdown]
-# The table is empty: the doctor reports nothing for the gated runs, and nothing for the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
+# The doctor has nothing to report on the gated runs, and nothing on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
 
 # %% [markdown]
 # <a id="deeper-bug" name="deeper-bug"></a>
@@ -1318,8 +1269,36 @@ with tempfile.TemporaryDirectory() as place:
 #
 # **We looked for reward hacking.** The [runs that are paid by the head](#deeper-gamed) aren't the first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had a step too many, so there was nothing to reinforce. For this reason we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
-# **The heads of section 5** were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. The planted mistakes are single wrong digits. Half of the steps in training and in the test are planted, and in real solutions wrong steps are rarer.
+# **The heads of section 5**, in numbers, with the AUC of each seed:
+
+# %% tags=["aside"]
+by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
+heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
+
+# %% [markdown]
+# They were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. The planted mistakes are single wrong digits. Half of the steps in training and in the test are planted, and in real solutions wrong steps are rarer.
 #
+
+# %% [markdown]
+# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more steps of the optimizer. A control trains the heads with fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
+
+# %% tags=["aside"]
+from postlab.course import numbers
+
+folder = data_dir() / "results" / "week10"
+control = json.loads((folder / "head_steps.json").read_text(encoding="utf-8"))
+pd.DataFrame(
+    {
+        name: auc(numbers(scores["right"]), numbers(scores["wrong"])).mean()
+        for name, scores in run["scores"].items()
+    }
+    for run in control["runs"]
+).round(2)
+
+# %% [markdown]
+# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99, where 937 steps had reached 0.78 to 0.81. 2,000 labels stay below 0.68 however long you train. And the head doesn't just remember sums: about one in twelve held-out steps adds two numbers that no training row adds, and with 32,000 labels their AUC is 1.00 as well (18 to 23 sums per seed).
+
+# %% [markdown]
 # **The comparison of credit** uses sums of five and six terms because three and four are learnt within 20 steps under every reward. We chose that from the accuracy of 96 samples before any run. The learning rate is that of the earlier GRPO runs, and nothing was tuned per arm. @TRIED_CREDIT@
 
 # %% [markdown]
@@ -1629,8 +1608,8 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 # <a id="papers" name="papers"></a>
 # ## Readings
 #
-# **Labels and models.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
+# **Papers.** *Labels and models:* Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
 #
-# **Choosing and searching.** Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute.
+# *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute.
 #
-# **Credit.** Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. Setlur et al. 2024, *Rewarding progress* ([2410.08146](https://arxiv.org/abs/2410.08146)): a step's reward is how much it changes the chance of success. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models.
+# *Credit:* Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. Setlur et al. 2024, *Rewarding progress* ([2410.08146](https://arxiv.org/abs/2410.08146)): a step's reward is how much it changes the chance of success. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models.
