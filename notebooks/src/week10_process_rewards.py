@@ -5,7 +5,7 @@
 #
 # The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and the model prefers the right version no more often than a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from.
 #
-# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. But on hard sums even this head loses to the majority vote if it chooses alone: among 16 replies, it finds one whose additions are all right and whose *terms* are wrong. As a weight in the vote, it adds four points. The third result is about credit: @INTRO_CREDIT@
+# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. But on hard sums even this head loses to the majority vote if it chooses alone: among 16 replies, it finds one whose additions are all right and whose *terms* are wrong. As a weight in the vote, it adds four points. The third result is about credit: with a checker that makes no mistakes, neither of two ways to give credit to single steps taught faster than the plain outcome reward. Both removed the same mistakes, which have only one step.
 #
 # By the end of the core you can explain
 #
@@ -554,7 +554,7 @@ change[["value", "difference", "difference_low", "difference_high", "p", "n"]].r
 #
 #   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
 # - **The lowest score to the end** (*lowest to go*): PURE's idea, with a minimum in place of the sum. More good steps can't make up for a bad one, and extra steps earn nothing.
-# - **The own step alone**: a token gets the normalised score of its own step. No paper proposes it in this form, but it's a useful contrast: nothing that follows is taken into account. (The idea that a step should be paid for its own contribution is developed in *Rewarding progress*, arXiv 2410.08146, where it's the change in the chance of success.)
+# - **The own step alone**: a token gets the normalised score of its own step. It's only here for contrast, because nothing that follows is taken into account. (The idea that a step should be paid for its own contribution is developed in *Rewarding progress*, arXiv 2410.08146, where it's the change in the chance of success.)
 #
 # The group in the picture has two solutions. The other one is right in all its steps:
 
@@ -703,15 +703,37 @@ def share_right(model):
     return np.mean([right(p, x) for p, group in zip(longer["heldout"], replies, strict=True) for x in group])  # fmt: skip
 
 
-{"before": share_right(policy).round(2), "after": share_right(trainer.model.eval()).round(2)}
+print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval()):.2f}")
 
 # %% [markdown]
 # It learns. But does it learn *faster* than with the outcome? For that you need the same samples, several seeds, and the other forms beside it.
 #
-# **Predict first.** The record has five kinds of advantages, three seeds, 24 steps of 32 samples. The checker never makes a mistake. Which kind is ahead, and by how much?
+# **Predict first.** The record compares the outcome, the sum of all step scores as one reward, and the first two forms of step credit: three seeds, and 16 steps of 32 samples. The checker never makes a mistake. Which one is ahead, and by how much?
+
+# %% tags=["aside"]
+from postlab.course.week10 import credit_rows, plot_credit
+
+credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
+plot_credit(credit)
 
 # %% [markdown]
-# @CREDIT_TEXT@
+# The table averages each run's share of right answers over its looks at steps 4, 8, 12 and 16, which rewards early learning, and compares it with the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+
+# %% tags=["aside"]
+credit_rows(credit).round(2)
+
+# %% [markdown]
+# **No form of credit taught faster than the outcome.** All runs of a seed rise together, and the differences are at most 0.14 points, with intervals that end within 0.7 points of zero. The next table shows what the runs learned. It splits the held-out replies, at the start and at the end, into right ones, wrong ones that are blurted, and wrong ones that are worked out:
+
+# %% tags=["aside"]
+from postlab.course.week10 import mistakes_left
+
+mistakes_left(credit).round(1)
+
+# %% [markdown]
+# The gain comes from one thing: blurted answers disappear, from 19% of all replies to 3 or 4%. The share of replies that are worked out and wrong hardly changes, from 18% to 16 or 17%, with step credit as without. And a blurted answer has only one step, so for it all forms of credit agree. The forms differ only in mistakes *inside* a solution, and none of them removed many of those in 16 steps.
+#
+# So this experiment doesn't show that credit for steps is useless. It shows how little of it this task needs: 62% of the samples are right from the start, so nearly every group has right and wrong replies, and the outcome can tell them apart. In the world of the build, one sample in 81 was right, and the outcome was silent. **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper, on GSM8K and MATH, with a learned reward model, without seeds or intervals). We haven't tested longer solutions, a policy that no longer blurts, or scores from a learned head. What a policy does when a learned head pays it is [in a deeper section](#deeper-gamed).
 
 # %% [markdown]
 # <a id="end" name="end"></a>
@@ -873,7 +895,7 @@ over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on exactly this task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares three scores per step: the head that reads digits (trained on 32,000 planted labels, section 5), the policy's own log-probability, and the oracle.
+# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares three scores per step: the head that reads digits (trained on 32,000 planted labels, section 5), the policy's own log-probability, and the oracle.
 #
 # **Predict first.** Which of the scores beats the majority of 16? And how good is one greedy answer?
 
@@ -896,7 +918,8 @@ pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
 # Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
 
 # %% tags=["aside"]
-hard_gains(hard["runs"], greedy=hard["greedy"]).round(1)
+digits = {"right": 1, "points": 1, "low": 1, "high": 1, "p": 4, "p, all": 4}
+hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 
 # %% [markdown]
 # Three things work:
@@ -911,7 +934,7 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(1)
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# The second table is the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and separates these perfectly too. That the log-probability does almost as well (0.995) is no surprise here, because these mistakes were sampled at temperature 1.5 by the same policy.
+# The second table is the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and separates these perfectly too. That the log-probability does almost as well is no surprise here, because these mistakes were sampled at temperature 1.5 by the same policy.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
@@ -1261,9 +1284,9 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record; section 6 repeats the task with one.
+# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe.
 #
-# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%, which leaves nothing to choose. So sections 3, 4 and the first half of section 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the first figure of section 6.
+# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%, which leaves nothing to choose. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
 # **Prompts were changed after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
 #
@@ -1299,7 +1322,7 @@ pd.DataFrame(
 # Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99, where 937 steps had reached 0.78 to 0.81. 2,000 labels stay below 0.68 however long you train. And the head doesn't just remember sums: about one in twelve held-out steps adds two numbers that no training row adds, and with 32,000 labels their AUC is 1.00 as well (18 to 23 sums per seed).
 
 # %% [markdown]
-# **The comparison of credit** uses sums of five and six terms because three and four are learnt within 20 steps under every reward. We chose that from the accuracy of 96 samples before any run. The learning rate is that of the earlier GRPO runs, and nothing was tuned per arm. @TRIED_CREDIT@
+# **The comparison of credit** uses sums of five and six terms because three and four are learnt within 20 steps under every reward. We chose that from the accuracy of 96 samples before any run. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. The recorded runs use the profile's own rate, 1e-4. Nothing was tuned per form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>

@@ -18,7 +18,7 @@ from postlab.course.week10.figures import (
     plot_gains,
     plot_step_scores,
 )
-from postlab.course.week10.figures_credit import credit_rows, plot_credit
+from postlab.course.week10.figures_credit import credit_rows, mistakes_left, plot_credit
 from postlab.course.week10.figures_gamed import curves, plot_gamed
 from postlab.course.week10.figures_heads import (
     auc,
@@ -44,6 +44,7 @@ __all__ = [
     "hard_choice",
     "hard_gains",
     "hits_by_place",
+    "mistakes_left",
     "natural_rows",
     "plot_auc",
     "plot_choice",

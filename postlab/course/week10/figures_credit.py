@@ -25,7 +25,6 @@ ARMS = {  # name in the record: colour
     "sum of steps": STAGE_COLOURS["dpo"],
     "to go": STAGE_COLOURS["prm"],
     "lowest to go": STAGE_COLOURS["grpo"],
-    "own step": STAGE_COLOURS["multi"],
 }
 
 
@@ -71,6 +70,35 @@ def credit_rows(record: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("advantages")
 
 
+def mistakes_left(record: Mapping[str, Any]) -> pd.DataFrame:
+    """What kind of wrong replies training removed: shares of the looks, before and after, in %.
+
+    Args:
+        record: with `start` and `runs`.
+    Returns:
+        A row for the start and one per arm at the end, seeds averaged: right, blurted and wrong,
+        worked out and wrong.
+    """
+    import pandas as pd
+
+    looks = {"at the start": [record["start"]]}
+    for run in record["runs"]:
+        looks.setdefault(run["arm"], []).append(run["looks"][-1])
+    rows = {}
+    for name, found in looks.items():
+        right, blurted = (
+            np.array([numbers(look[k]) for look in found]) for k in ("right", "blurted")
+        )
+        counts = (
+            right.mean(),
+            ((1 - right) * blurted).mean(),
+            ((1 - right) * (1 - blurted)).mean(),
+        )
+        rows[name] = [100 * share for share in counts]
+    columns = ["right", "wrong and blurted", "wrong and worked out"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
 def plot_credit(record: Mapping[str, Any]) -> Figure:
     """Draw the share right over the steps: a panel per arm, the outcome in each."""
     steps, found = shares(record)
@@ -86,9 +114,9 @@ def plot_credit(record: Mapping[str, Any]) -> Figure:
         panel.set_xlabel("step", color=INK)
     places[0].set_ylabel("held-out sums right, %", color=INK)
     ends = {arm: 100 * values[:, -1].mean() for arm, values in found.items()}
-    best = max(others, key=lambda arm: ends[arm])
+    begin, end = 100 * found["outcome"][0, 0], np.mean(list(ends.values()))
     return headline(
         fig,
-        f"After {steps[-1]} steps: outcome (grey) {ends['outcome']:.0f}% right, '{best}' "
-        f"{ends[best]:.0f}%",
+        f"With every form of credit, and with the outcome alone (grey), {begin:.0f}% of sums right "
+        f"become about {end:.0f}% in {steps[-1]} steps",
     )
