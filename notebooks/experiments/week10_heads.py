@@ -9,8 +9,8 @@ Three seeds; a seed decides the training rows, the head's start and the order of
 
 - *shipped*: the recipe of week10_prm.py, on its sums of three and four terms;
 - *frozen*: heads on cached hidden states of the shipped SFT stage, which is not trained: a linear
-  one, a larger one, more layers, the tokens of the step, more labels; and the policy's own
-  log-probability of the result, which needs no label;
+  one, a larger one, more layers, the tokens of the step, all with 2,000 labels; and the policy's
+  own log-probability of the result, which needs no label;
 - *digits*: a small network that reads the digits of the step and nothing else, from 2,000 labels to
   32,000; with two-digit and with single-digit steps.
 
@@ -256,22 +256,19 @@ def features(rows: Sequence[dict], steps: Sequence[str]) -> dict[str, np.ndarray
 
 
 def frozen_heads(seed: int) -> dict[str, Any]:
-    """Heads on cached states: size, layers, the step's tokens, labels; and no head at all."""
-    how, scores = SETTINGS["labels"], {}
-    rows = planted("train", how["many"], str(seed), SETTINGS["terms"]["planted"])
+    """Heads on cached states: size, layers, the step's tokens; and no head at all."""
+    count, large, scores = SETTINGS["labels"]["few"], SETTINGS["head"]["hidden"], {}
+    rows = planted("train", count, str(seed), SETTINGS["terms"]["planted"])
     texts, labels = coin(rows, seed)
     train, test = features(rows, texts), features(*both(heldout()))
-    for name, kind, hidden, size in (
-        ("linear, last layer", "last", 0, "few"),
-        ("larger head, last layer", "last", SETTINGS["head"]["hidden"], "few"),
-        ("larger head, all layers", "layers", SETTINGS["head"]["hidden"], "few"),
-        ("larger head, the step's tokens", "window", SETTINGS["head"]["hidden"], "few"),
-        ("larger head, all layers", "layers", SETTINGS["head"]["hidden"], "many"),
-        ("larger head, the step's tokens", "window", SETTINGS["head"]["hidden"], "many"),
+    for name, kind, hidden in (
+        ("linear, last layer", "last", 0),
+        ("larger head, last layer", "last", large),
+        ("larger head, all layers", "layers", large),
+        ("larger head, the step's tokens", "window", large),
     ):
-        n = how[size]
-        head = fit(train[kind][:n], labels[:n], hidden=hidden, seed=seed)
-        scores[f"{name}, {n}"] = split_scores(head(test[kind]))
+        head = fit(train[kind], labels, hidden=hidden, seed=seed)
+        scores[f"{name}, {count}"] = split_scores(head(test[kind]))
     scores["log-probability, 0"] = split_scores(test["logp"][:, 0])
     return {"scores": scores}
 

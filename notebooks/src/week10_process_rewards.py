@@ -423,10 +423,9 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # @SEES_LIVE@
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several levers, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first:
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several levers, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels). Then:
 #
-# - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 or @FROZEN_MANY@ planted labels.
-# - **All weights**, trained on planted labels that see nothing but the step.
+# - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 planted labels.
 # - **Features of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 and 32,000 labels. The same for single-digit steps.
 # - **No head at all**: the log-probability that the policy itself gives to the digits of the result.
 

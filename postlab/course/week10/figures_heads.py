@@ -25,16 +25,10 @@ RESAMPLES = 1000
 HEADS = {  # name in the record: how it is called, its kind
     "lesson's recipe, 3 or 4 terms": ("the lesson's head, 3 or 4 terms", "lesson"),
     "lesson's recipe, 5 or 6 terms": ("the lesson's head, 5 or 6 terms", "lesson"),
-    "lesson's recipe, hard task": ("the same recipe on hard sums", "lesson"),
     "linear, last layer, 2000": ("frozen, linear, 2,000 labels", "frozen"),
     "larger head, last layer, 2000": ("frozen, larger head, 2,000", "frozen"),
     "larger head, all layers, 2000": ("frozen, all layers, 2,000", "frozen"),
     "larger head, the step's tokens, 2000": ("frozen, the step's tokens, 2,000", "frozen"),
-    "larger head, all layers, 8000": ("frozen, all layers, 8,000", "frozen"),
-    "larger head, the step's tokens, 8000": ("frozen, the step's tokens, 8,000", "frozen"),
-    "all weights, prompt and steps, 2000": ("all weights, whole prefix, 2,000", "tuned"),
-    "all weights, the step alone, 2000": ("all weights, step alone, 2,000", "tuned"),
-    "all weights, the step alone, 32000": ("all weights, step alone, 32,000", "tuned"),
     "digits, 2000": ("the step's digits, 2,000", "digits"),
     "digits, 8000": ("the step's digits, 8,000", "digits"),
     "digits, 32000": ("the step's digits, 32,000", "digits"),
@@ -43,8 +37,8 @@ HEADS = {  # name in the record: how it is called, its kind
     "log-probability, 0": ("the policy's log-prob, no labels", "policy"),
 }
 COLOURS = {
-    "lesson": STAGE_COLOURS["prm"], "frozen": GREY, "tuned": STAGE_COLOURS["multi"],
-    "digits": STAGE_COLOURS["grpo"], "policy": STAGE_COLOURS["sft"],
+    "lesson": STAGE_COLOURS["prm"], "frozen": GREY, "digits": STAGE_COLOURS["grpo"],
+    "policy": STAGE_COLOURS["sft"],
 }  # fmt: skip
 CHOICES = {  # selector: how it is called, colour
     "oracle": ("oracle of steps", STAGE_COLOURS["grpo"]),
@@ -53,7 +47,6 @@ CHOICES = {  # selector: how it is called, colour
     "digits, then log-prob": ("digits, then log-prob", STAGE_COLOURS["dpo"]),
     "log-prob, lowest step": ("log-prob, lowest step", STAGE_COLOURS["sft"]),
     "majority": ("majority", STAGE_COLOURS["base"]),
-    "own": ("the lesson's recipe", STAGE_COLOURS["prm"]),
 }
 
 
