@@ -444,7 +444,7 @@ plot_auc(heads)
 # From top to bottom:
 #
 # - **The lesson's head is at chance**, with an AUC of 0.51 (95% interval over sums: 0.50 to 0.53). It was trained on solutions in which most wrong steps are blurted answers, so nothing forced it to look at digits.
-# - **The frozen policy's hidden states know a little.** A linear head reaches 0.61, a head with a hidden layer 0.67. All layers instead of the last one change nothing (0.67); all tokens of the step instead of its last one help (0.75).
+# - **The frozen policy's hidden states know a little.** A linear head reaches 0.62, a head with a hidden layer 0.67. All layers instead of the last one change nothing (0.67); all tokens of the step instead of its last one help (0.75).
 # - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds. (More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
 # - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. There are only 100 pairs of digits, so they can be learned by heart.
 # - **The policy's own log-probability** separates the two versions perfectly, without a single label. The policy can add, and what its head doesn't see, its probabilities do.

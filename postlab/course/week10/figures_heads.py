@@ -194,7 +194,7 @@ def plot_auc(frame: pd.DataFrame) -> Figure:
         f"{named[about]:.2f} {words}"
         for about, words in (
             (HEADS["lesson's recipe, 3 or 4 terms"][0], "for the lesson's head"),
-            (HEADS["digits, 32000"][0], "for a head that reads the digits"),
+            (HEADS["digits, 32000"][0], "for one that reads digits, with 32,000 labels"),
             (HEADS["log-probability, 0"][0], "for the policy's own log-probability"),
         )
         if about in named
