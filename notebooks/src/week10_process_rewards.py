@@ -5,7 +5,7 @@
 #
 # The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and the model prefers the right version no more often than a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from.
 #
-# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. But on hard sums even this head loses to the majority vote if it chooses alone: among 16 replies, it finds one whose additions are all right and whose *terms* are wrong. As a weight in the vote, it adds four points. The third result is about credit: with a checker that makes no mistakes, neither of two ways to give credit to single steps taught faster than the plain outcome reward. Both removed the same mistakes, which have only one step.
+# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. But on hard sums even this head loses to the majority vote if it chooses alone: among 16 replies, it finds one whose additions are all right and whose *terms* are wrong. As a weight in the vote, it adds four points. The third result is about credit: with a checker that makes no mistakes, neither of two ways to give credit to single steps taught faster than the plain outcome reward. All the runs got rid of blurted answers, which have only one step, and of little else.
 #
 # By the end of the core you can explain
 #
