@@ -1,18 +1,40 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning.
+# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you test all three.
 #
-# This week, you build such a model and look at runs in which a policy was trained on its scores. The first result is a disappointing one, so you should know it before you see any good-looking curve: **our process reward model doesn't check the arithmetic.** It recognises answers that aren't worked out, garbled text and stray lines. But when a solution starts correctly and goes wrong later, it almost never notices. On held-out sums, this happened in 53 recorded solutions, and the model named the first wrong step in one of them. So when you see a gain below, remember that the model mostly recognises the *form* of a good solution.
+# The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and the model prefers the right version no more often than a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from.
 #
-# By the end you can explain
+# The second result says what was missing: with input that shows the digits, and 32,000 labels, a small head separates right from wrong additions without a mistake. But on hard sums even this head loses to the majority vote if it chooses alone: among 16 replies, it finds one whose additions are all right and whose *terms* are wrong. As a weight in the vote, it adds four points. The third result is about credit: with a checker that makes no mistakes, neither of two ways to give credit to single steps taught faster than the plain outcome reward. All the runs got rid of blurted answers, which have only one step, and of little else.
+#
+# By the end of the core you can explain
 #
 # - what a step label is, which token carries it, and what it costs to get one,
-# - how a process and an outcome reward model compare on the same solutions and the same training budget,
-# - how to estimate best-of-n accuracy without bias,
-# - how to find out what a reward model sees and what it misses, and what a policy does when that model pays it.
+# - how to find out what a reward model sees and what it misses, and what it takes to make it see,
+# - when a process reward model beats the majority vote, and when it doesn't,
+# - how to turn step scores into an advantage for every token, and whether that teaches faster than the outcome.
 #
-# Sections 1 to 11 use the embedded model in every profile. There, an oracle knows whether each step is right, so we can check every claim. These sections show you the mechanism, not what large models can do. Section 12 repeats the procedure with the model of `smol`, `t4` or `rented`.
+# **The core** takes about 100 minutes. It contains one exercise, one build (you write the advantages) and one paper.
+#
+# 1. [What is a step?](#steps) · 2. [Which token carries the label?](#labels) · 3. [Where do the labels come from?](#rollouts) · 4. [Two models, one budget](#heads) · 5. [What does the model see?](#sees) · 6. [Choosing among replies](#choice) · 7. [Build: credit for each step](#credit) · 8. [The paper, and what you have now](#end)
+#
+# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: neither the core nor a later week needs them.
+#
+# - [How good are labels from rollouts?](#deeper-rollouts) · 5 minutes
+# - [Best of n, without bias](#deeper-best) · 30 minutes, one exercise
+# - [When the mistakes are inside the solutions](#deeper-hard) · 15 minutes
+# - [Where is the mistake?](#deeper-where) · 20 minutes, one exercise
+# - [Search over steps](#deeper-search) · 10 minutes
+# - [A process reward that is gamed](#deeper-gamed) · 15 minutes
+# - [A bug hunt](#deeper-bug) · 10 minutes
+# - [Real data](#deeper-real) · 10 minutes
+# - [Without step labels: implicit rewards, generative verifiers, and why DeepSeek-R1 dropped PRMs](#deeper-others) · 10 minutes
+# - [What we tried](#deeper-tried) · 5 minutes
+# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 7 to 20 of training
+#
+# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+#
+# Everything but the last deeper section uses the embedded model, in every profile. There, an oracle knows whether each step is right, so we can check every claim. It shows you the *mechanism, not what large models can do*. The last one repeats the procedure with the model of `smol`, `t4` or `rented`.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -40,6 +62,7 @@ import postlab
 lab = postlab.start(week=10)
 
 # %% [markdown]
+# <a id="steps" name="steps"></a>
 # ## 1. What is a step?
 #
 # Before you can score steps, you have to decide where they end, and that choice is yours. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that only states its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
@@ -85,6 +108,7 @@ from postlab.course.week10 import draw_rewards
 draw_rewards()
 
 # %% [markdown]
+# <a id="labels" name="labels"></a>
 # ## 2. Which token carries the label?
 #
 # A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: there, a causal model has read the whole step and nothing of the next one. All other tokens get the label -100, which the loss ignores.
@@ -154,6 +178,7 @@ pd.DataFrame(
 ).iloc[:, 18:]
 
 # %% [markdown]
+# <a id="rollouts" name="rollouts"></a>
 # ## 3. Where do the labels come from?
 #
 # For PRM800K, people labelled 800,000 steps by hand. You probably can't pay for that. **Math-Shepherd** only needs the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts with the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout gets the right answer.
@@ -169,11 +194,11 @@ from postlab.tinyworld import tasks
 from postlab.tinyworld.oracle import read
 
 
-def sums(split, count, name):
+def sums(split, count, name, sizes=(3, 4)):
     """Different sums of three and four terms, in turn, as prompts."""
     luck, found = random.Random(name), {}
     while len(found) < count:
-        terms = tuple(luck.randint(2, 59) for _ in range(3 + len(found) % 2))
+        terms = tuple(luck.randint(2, 59) for _ in range(sizes[len(found) % len(sizes)]))
         if tasks.held_out_numbers(terms) == (split == "heldout"):
             found[tasks.ask(tasks.Item("arithmetic", "sum", terms), luck, "train")] = None
     return [[{"role": "user", "content": text}] for text in found]
@@ -211,8 +236,6 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 
 # %% [markdown]
 # Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
-#
-# **Predict first.** Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. Which error will be more common here?
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -230,36 +253,12 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Six solutions are too few to answer the question, though.
-#
-# The next table uses all the recorded solutions, for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. First, where the record comes from:
-
-# %% tags=["aside"]
-import json
-
-from postlab.profile import data_dir
-
-path = data_dir() / "results" / "week10" / "prm.json"
-recorded = json.loads(path.read_text(encoding="utf-8"))
-pd.Series(recorded["provenance"], name="recorded").to_frame()
-
-# %% [markdown]
-# The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
-
-# %% tags=["aside"]
-labels = pd.DataFrame(recorded["labels"])
-for name in ("agreed", "missed", "alarms", "kappa"):
-    labels[f"{name} (low, high)"] = [
-        f"{value:.3f} ({low:.3f}, {high:.3f})" for value, low, high, _ in labels.pop(name)
-    ]
-labels.set_index(["replies", "hard", "seed"]).sort_index()
-
-# %% [markdown]
-# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over three recorded seeds, the more common error is the other one ([deeper](#deeper-rollouts)): in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right, because the policy sometimes recovers by luck.
 #
 # These labels cost $K$ completions per step, and they are only as good as the policy that completes them. If it solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step.
 
 # %% [markdown]
+# <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
 # Do step labels help at all? To find out, we train a **process** and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. They differ in one thing: the outcome model has a label on the last token only, which says whether the final answer is right. Many comparisons don't control for all of this.
@@ -353,19 +352,7 @@ pd.DataFrame(
 ).set_axis(["process", "outcome"])
 
 # %% [markdown]
-# The doctor from week 8 can read these logs too. An empty table means that it found nothing to report:
-
-# %% tags=["aside"]
-from postlab.doctor import diagnose
-
-pd.DataFrame(
-    [(name, f.code, f.severity, f.evidence) for name, log in
-     (("process", process_log), ("outcome", outcome_log)) for f in diagnose(log)],
-    columns=["head", "code", "severity", "evidence"],
-)  # fmt: skip
-
-# %% [markdown]
-# Both logs look healthy, but a healthy log doesn't tell you what the model has learned. So let's look at its scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. So let's look at the process model's scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -385,25 +372,424 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look at the rows one by one. The blurted answer gets almost zero. So do a stray `#### 9` and a list that has nothing to do with the question. But `53+33=96` is a wrong addition, and it scores 0.94, as high as a right one. After it, `#### 126` gets 0.92. The second solution starts with a number that isn't in its sum, and no step scores below 0.88. **Before you trust the scores of a reward model, find out what it sees.**
-#
-# ### What we tried
-#
-# We didn't start with this task. In our first attempts on training prompts, the sums had five or six terms, and we sampled them at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't:
-#
-# - **The model couldn't rank wrong additions.** With 2,400 solutions, 150 training steps, two learning rates and a model of 1.4M parameters, its AUC for right steps against wrong additions was 0.43 to 0.49. An AUC of 0.5 is chance. For garbled steps the AUC was 0.95, and for blurted answers 1.00.
-# - **Choosing by its scores did harm.** The best of 16 replies was right on 29% of the prompts, the majority on 66%.
-# - **Two changes didn't help.** We tried a longer run, which we stopped at step 300 of 500 because the loss was flat, and eight layers instead of four.
-# - **Easier sums left nothing to choose.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%.
-#
-# So we *changed the task* to short sums, where most wrong replies are blurted. On this task a model of our size can see the difference between good and bad replies. The choice of task explains most of the success that you'll see in section 6.
-#
-# These pilot runs are only described in the experiment's docstring. We kept no results per prompt, so you can't recompute the numbers. We also haven't recorded the AUC on wrong additions for the models that you use here, and we haven't tested what would make such a model learn to add: more labels, a larger model, or single-digit steps. All of that is open.
+# Look at the rows one by one. The blurted answer gets almost zero. So do a stray `#### 9` and a list that has nothing to do with the question. But `53+33=96` is a wrong addition, and it scores 0.94, as high as a right one. After it, `#### 126` gets 0.92. The second solution starts with a number that isn't in its sum, and no step scores below 0.88. Six solutions are an anecdote, so the next section measures it.
 
 # %% [markdown]
-# ## 5. From step scores to one score
+# <a id="sees" name="sees"></a>
+# ## 5. What does the model see?
 #
-# To choose among replies, you need one score per reply. There are several ways to combine the steps. *min* takes the lowest score, since a chain is only as strong as its weakest link. *product* treats the scores as independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
+# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes one thing: take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step is the same.
+#
+# The measure is the AUC: how often a right step scores above a wrong one, over all pairs of one right and one wrong step. 1 means that the two are perfectly separated, and 0.5 is chance.
+#
+# **Predict first.** What will be the AUC of your process model? It was trained on some 1,900 solutions with the oracle's labels for every step.
+
+# %% tags=["aside"]
+import numpy as np
+
+from postlab.course.week10 import auc
+
+
+def with_another_digit(number, luck):
+    """The number with one digit replaced."""
+    digits = list(str(number))
+    place = luck.randrange(len(digits))
+    digits[place] = luck.choice([d for d in "123456789" if d != digits[place]])
+    return int("".join(digits))
+
+
+luck, twins = random.Random(0), []
+for asked in sums("heldout", 200, "planted"):
+    terms = read(asked[-1]["content"]).args
+    cut = process.split_steps(tasks.worked(terms))
+    place = luck.randrange(len(terms) - 1)
+    before, result = cut[place][:-1].split("=")
+    planted = f"{before}={with_another_digit(result, luck)}{cut[place][-1]}"
+    twins.append(
+        [process.step_row(asked, " ".join([*cut[:place], step, "#### 0"])) for step in (cut[place], planted)]
+    )  # fmt: skip
+twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
+
+# %% [markdown]
+# These are the two versions of the first solution, up to the changed step. The final `#### 0` only serves to let the solution go on; your model can't look ahead.
+
+# %% tags=["aside"]
+seen = [
+    [scores[-2] for scores in process.step_scores(process_head, tokenizer, [pair[i] for pair in twins])]
+    for i in (0, 1)
+]  # fmt: skip
+print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of right steps {np.mean(seen[0]):.2f}, of wrong ones {np.mean(seen[1]):.2f}")  # fmt: skip
+
+# %% [markdown]
+# Close to chance: your model can't tell the two versions apart, and it gives both of them high scores on average.
+#
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several levers, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels). Then:
+#
+# - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 planted labels.
+# - **Features of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 and 32,000 labels. The same for single-digit steps.
+# - **No head at all**: the log-probability that the policy itself gives to the digits of the result.
+
+# %% tags=["aside"]
+import json
+
+from postlab.course.week10 import auc_rows, plot_auc
+from postlab.profile import data_dir
+
+folder = data_dir() / "results" / "week10"
+levers = json.loads((folder / "heads.json").read_text(encoding="utf-8"))
+heads = auc_rows(levers["runs"])
+plot_auc(heads)
+
+# %% [markdown]
+# From top to bottom:
+#
+# - **The lesson's head is at chance**, with an AUC of 0.51 (95% interval over sums: 0.50 to 0.53). It was trained on solutions in which most wrong steps are blurted answers, so nothing forced it to look at digits.
+# - **The frozen policy's hidden states know a little.** A linear head reaches 0.62, a head with a hidden layer 0.67. All layers instead of the last one change nothing (0.67); all tokens of the step instead of its last one help (0.75).
+# - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds. (More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
+# - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. There are only 100 pairs of digits, so they can be learned by heart.
+# - **The policy's own log-probability** separates the two versions perfectly, without a single label. The policy can add, and what its head doesn't see, its probabilities do.
+#
+# So a step has to be visible in the input, and there have to be enough labels about it. The labels of the lesson (a few thousand, most of them about blurted answers) fail on both counts.
+
+# %% [markdown]
+# <a id="choice" name="choice"></a>
+# ## 6. Choosing among replies
+#
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so the usual choice is the *minimum* over the steps. (The [deeper section](#deeper-best) compares other ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The rival that any reward model has to beat is the **majority vote**, also known as self-consistency: it needs no reward model at all.
+#
+# `process.best_of_n` and `process.vote_of_n` estimate both from a pool of replies. Let's apply them to the 40 held-out prompts from section 4, with your two models:
+
+# %% tags=["aside"]
+import re
+
+
+def table(rows, value):
+    """(prompts, replies) of something about each reply."""
+    return np.array([value(row) for row in rows]).reshape(len(fresh), 16)
+
+
+def final(row):
+    """The final answer; None where a reply gives none: it has no vote."""
+    found = re.search(r"#### (-?[0-9]{1,6})$", " ".join(row["completions"]))
+    return found and found.group(1)
+
+
+worth = table(flat, lambda r: right(r["prompt"], " ".join(r["completions"])))
+answers = table(flat, final).tolist()
+by_process = table(flat, lambda r: process.aggregate(r["scores"], "min"))
+last = iter(process.step_scores(outcome_head, tokenizer, flat))
+by_outcome = table(flat, lambda r: next(last)[-1])
+
+# %% [markdown]
+# The table shows the share of prompts that each method gets right, for different values of $n$:
+
+# %% tags=["aside"]
+pd.DataFrame(
+    {
+        n: {
+            "majority": process.vote_of_n(answers, worth, n).mean(),
+            "outcome": process.best_of_n(by_outcome, worth, n).mean(),
+            "process, min": process.best_of_n(by_process, worth, n).mean(),
+            "oracle": process.best_of_n(worth, worth, n).mean(),
+        }
+        for n in (1, 2, 4, 8, 16)
+    }
+).round(2)
+
+# %% [markdown]
+# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But they differ from each other by about one prompt at $n = 16$, so this table can't tell you which one is better.
+#
+# **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down?
+
+# %% tags=["aside"]
+from postlab.course.week10 import plot_choice
+
+recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
+plot_choice(pd.DataFrame(recorded["choice"]))
+
+# %% [markdown]
+# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. A single overrated reply can't change a vote by much: at $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%.
+#
+# The process model is only slightly ahead of the outcome model, and none of the six comparisons at $n = 16$ is conclusive after a correction ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do.
+#
+# And where the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits, whose AUC on wrong additions is 1.00, is right on only 33% of the prompts with 16 replies (the majority: 69%). The replies it likes best add the wrong terms, and add them correctly. Used as a weight in the vote, it gains 4 points over the majority. The policy's own log-probability gains 9 points alone, and one greedy answer gains 11. **A selector that takes the maximum finds the mistakes that the score can't see.**
+
+# %% [markdown]
+# **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
+
+# %%
+from postlab.evals import evaluate
+
+own_sums = [row for row in tasks.heldout_suite(n=200, seed=0) if row["family"] == "arithmetic"]
+sixteen = evaluate(
+    policy, tokenizer, [row | {"temperature": 1.0, "samples": 16} for row in own_sums]
+)
+whose = [[{"role": "user", "content": text}] for text in sixteen["prompt"]]
+cut = [process.step_row(p, reply or "-") for p, reply in zip(whose, sixteen["answer"], strict=True)]
+sixteen["score"] = [
+    process.aggregate(s, "min") for s in process.step_scores(process_head, tokenizer, cut)
+]
+
+# %%
+from postlab.evals import compare
+from postlab.runs import digest
+
+parent = tiny.evaluate("sft", policy, tokenizer)
+best = sixteen.loc[sixteen.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
+rest = parent[parent["family"] != "arithmetic"]
+entry = pd.concat([best, rest])[parent.columns].assign(kl=float("nan"))
+unequal = "on sums, the best of 16 replies by the process model, against one greedy answer"
+caveats = dict.fromkeys(("arithmetic", "format", "length"), unequal)
+key = digest({"head": run.manifest["weights_sha256"], "of": 16})
+run.save_eval(entry, key, notes={"caveats": caveats})
+change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric == 'arithmetic'")
+change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
+
+# %% [markdown]
+# The stage is right on 81% of the held-out sums, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+
+# %% [markdown]
+# <a id="credit" name="credit"></a>
+# ## 7. Build: credit for each step
+#
+# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage: if the answer is wrong, the five right steps are punished together with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
+#
+# - **Outcome** (GRPO): 1 if the answer is right, normalised in the group, the same for all tokens.
+# - **Summing to the end** (*to go*): DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
+#
+# $$\tilde r_{i,j} = \frac{r_{i,j} - \text{mean}(R)}{\text{std}(R)}, \qquad A_{i,t} = \sum_{j \ge \text{step}(t)} \tilde r_{i,j}$$
+#
+#   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
+# - **The lowest score to the end** (*lowest to go*): PURE's idea, with a minimum in place of the sum. More good steps can't make up for a bad one, and extra steps earn nothing.
+# - **The own step alone**: a token gets the normalised score of its own step. It's only here for contrast, because nothing that follows is taken into account. (The idea that a step should be paid for its own contribution is developed in *Rewarding progress*, arXiv 2410.08146, where it's the change in the chance of success.)
+#
+# The group in the picture has two solutions. The other one is right in all its steps:
+
+# %% tags=["aside"]
+from postlab.course.week10 import draw_credit
+
+draw_credit()
+
+# %% [markdown]
+# The scores here come from a checker that judges every step by itself: `42+15=67` is wrong, and `#### 67` correctly repeats the total. If every step after a mistake counted as wrong, as in the labels of the previous sections, the lowest score to the end would be 0 for *all* steps of a wrong solution, right ones included. *Lowest to go* would then be the outcome reward under another name. What the scores mean matters as much as the formula.
+
+# %% [markdown]
+# ### Build 10.1 · about 30 minutes · hard
+#
+# Write process supervision: `step_advantages(scores, steps, group_size)`.
+#
+# - `scores` is `(B, S)`, the score of each step. Replies have different numbers of steps, so the rows are padded, and the numbers in the padding mean nothing.
+# - `steps` is `(B, T)`, the number of the step that each token belongs to, from 0; it's -1 for padding. A step that isn't in a reply's row of `steps` doesn't exist in that reply.
+# - The rows of a group are neighbours: the first `group_size` rows belong to the first prompt, and so on.
+#
+# Return the advantages, `(B, T)`: 0 on padding, and the same for all tokens of a step. If all steps of a group have the same score, all its advantages must be 0 and not NaN.
+#
+# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world that is small enough to know exactly: four steps, each right with a chance of 1 in 3 at the start.
+#
+# <details><summary>Hint 1: which steps exist</summary>
+#
+# `(steps[:, :, None] == torch.arange(S)).any(dim=1)` is `(B, S)`, true where a reply has this step. Both the mean and the sum need it.
+#
+# </details>
+# <details><summary>Hint 2: the group's mean and deviation</summary>
+#
+# Reshape scores and mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps, and the deviation is computed from the masked squares. Add a small number to the deviation before you divide.
+#
+# </details>
+# <details><summary>Hint 3: from this step to the last</summary>
+#
+# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step; `steps.clamp(min=0)` keeps the index valid for padding, which you then set to 0.
+#
+# </details>
+#
+# Our own version is `postlab/process/credit.py`. If yours isn't right yet, the cells below use ours.
+
+# %% tags=["aside"]
+from postlab.course.week10 import credit_build
+
+
+def step_advantages(scores, steps, group_size):
+    raise NotImplementedError
+
+
+step_advantages = credit_build.check(step_advantages)
+
+# %% [markdown]
+# In this world, a reply is right only if all four steps are, so at first the outcome rewards one sample in 81, and most groups have no right reply to learn from. The scores of the steps say something in every group. But be careful with such worlds: they are built to show the effect. With a learning rate four times as high, the outcome gets there too, only later:
+
+# %% tags=["aside"]
+pd.DataFrame(
+    {
+        f"learning rate {lr}": {
+            name: np.mean([credit_build.StepWorld().train(how, lr=lr, seed=s) for s in range(5)])
+            for name, how in (("your advantages", step_advantages), ("outcome", credit_build.outcome_advantages))
+        }
+        for lr in (1, 2, 4)
+    }
+).round(2)  # fmt: skip
+
+# %% [markdown]
+# ### In TRL
+#
+# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after they are computed. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step by itself:
+
+# %% tags=["aside"]
+from trl import GRPOConfig, GRPOTrainer
+
+
+def checked(prompt, reply):
+    """1 or 0 for each step, given the steps before it; a blank reply has one wrong step."""
+    cut = process.split_steps(reply)
+    return process.oracle_labels(prompt[-1]["content"], cut, alone=True) or [0]
+
+
+class StepGRPOTrainer(GRPOTrainer):
+    """GRPO with an advantage per token, from the scores of the steps."""
+
+    def _generate_and_score_completions(self, inputs):
+        batch = super()._generate_and_score_completions(inputs)
+        mask, ids = batch["completion_mask"].bool(), batch["completion_ids"]
+        rows = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+        # 1. The step that each token belongs to, -1 for padding.
+        steps = torch.full(ids.shape, -1)
+        for b, places in enumerate(process.token_steps(rows, self.processing_class)):
+            steps[b, mask[b]] = torch.tensor(places)
+        # 2. A score for each step.
+        scores = torch.zeros(len(rows), int(steps.max()) + 1)
+        for b, (one, row) in enumerate(zip(inputs, rows, strict=True)):
+            reply = self.processing_class.decode(row, skip_special_tokens=True)
+            marks = torch.tensor(checked(one["prompt"], reply), dtype=torch.float32)
+            scores[b, : len(marks)] = marks
+        # 3. Your advantages in place of GRPO's.
+        batch["advantages"] = step_advantages(scores, steps, self.num_generations)
+        return batch
+
+
+# %% [markdown]
+# Let's train for eight steps, 32 samples each, on sums of five and six terms. The reward function is only logged here, because the subclass replaces the advantages that GRPO computes from it:
+
+# %% tags=["aside"]
+from postlab.models import trainable
+from postlab.sampling import rollout_func
+
+
+def answered(prompts, completions, **columns):
+    """Whether the final answer is right."""
+    return [right(p, c[-1]["content"].strip()) for p, c in zip(prompts, completions, strict=True)]
+
+
+longer = {
+    split: sums(split, count, f"longer {split}", (5, 6))
+    for split, count in (("train", 32), ("heldout", 40))
+}
+learner = trainable(load_policy(tiny.checkpoint("sft"), profile="tiny", bits=32)[0])
+how = tiny.profile.grpo.trainer | {
+    "max_steps": 8, "per_device_train_batch_size": 32, "learning_rate": 4e-4,
+    "max_completion_length": 96, "save_strategy": "no", "disable_tqdm": True,
+}  # fmt: skip
+with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as place:
+    trainer = StepGRPOTrainer(
+        model=learner,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in longer["train"]]),
+        reward_funcs=[answered],
+        rollout_func=rollout_func,
+        args=GRPOConfig(output_dir=place, seed=lab.seed, **how),
+    )
+    trainer.train()
+
+# %% [markdown]
+# Here is the share of sampled replies with the right answer on 40 held-out sums, before and after:
+
+
+# %% tags=["aside"]
+def share_right(model):
+    replies = process.sample_solutions(
+        model, tokenizer, longer["heldout"], n=4, new_tokens=96, seed=0
+    )
+    return np.mean([right(p, x) for p, group in zip(longer["heldout"], replies, strict=True) for x in group])  # fmt: skip
+
+
+print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval()):.2f}")
+
+# %% [markdown]
+# It learns. But does it learn *faster* than with the outcome? For that you need the same samples, several seeds, and the other forms beside it.
+#
+# **Predict first.** The record compares the outcome, the sum of all step scores as one reward, and the first two forms of step credit: three seeds, and 16 steps of 32 samples. The checker never makes a mistake. Which one is ahead, and by how much?
+
+# %% tags=["aside"]
+from postlab.course.week10 import credit_rows, plot_credit
+
+credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
+plot_credit(credit)
+
+# %% [markdown]
+# The table averages each run's share of right answers over its looks at steps 4, 8, 12 and 16, which rewards early learning, and compares it with the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+
+# %% tags=["aside"]
+credit_rows(credit).round(2)
+
+# %% [markdown]
+# **No form of credit taught faster than the outcome.** All runs of a seed rise together, and the differences are at most 0.14 points, with intervals that end within 0.7 points of zero. The next table shows what the runs learned. It splits the held-out replies, at the start and at the end, into right ones, wrong ones that are blurted, and wrong ones that are worked out:
+
+# %% tags=["aside"]
+from postlab.course.week10 import mistakes_left
+
+mistakes_left(credit).round(1)
+
+# %% [markdown]
+# The gain comes from one thing: blurted answers disappear, from 19% of all replies to 3 or 4%. The share of replies that are worked out and wrong hardly changes, from 18% to 16 or 17%, with step credit as without. And a blurted answer has only one step, so for it all forms of credit agree. The forms differ only in mistakes *inside* a solution, and none of them removed many of those in 16 steps.
+#
+# So this experiment doesn't show that credit for steps is useless. It shows how little of it this task needs: 62% of the samples are right from the start, so nearly every group has right and wrong replies, and the outcome can tell them apart. In the world of the build, one sample in 81 was right, and the outcome was silent. **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper, on GSM8K and MATH, with a learned reward model, without seeds or intervals). We haven't tested longer solutions, a policy that no longer blurts, or scores from a learned head. What a policy does when a learned head pays it is [in a deeper section](#deeper-gamed).
+
+# %% [markdown]
+# <a id="end" name="end"></a>
+# ## 8. The paper, and what you have now
+#
+# **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Three questions to take along:
+#
+# 1. What did the labellers see, and where did they stop? Why does the paper choose solutions for labelling that look convincing but end in a wrong answer?
+# 2. Which models are compared in figure 3, with what training data, and with what baseline?
+# 3. How would you test, with the means of section 5, whether their model checks the mathematics?
+#
+# **What you have now:**
+#
+# - `runs/tiny/seed-<n>/prm/`, the stage of this week, whose gain comes from sampling 16 replies and choosing one that is worked out;
+# - a test for what a reward model sees that costs a few lines: plant a mistake, compare the two scores;
+# - the advantages of process supervision, in a subclass of TRL's trainer that you can use with any step scores;
+# - results that say what it took: a head that reads the digits of a step, and a checker that makes no mistakes.
+#
+# So far, each run was paid by a single reward. Next week, you combine several rewards.
+#
+# This is the end of the core. The next sections go deeper. Skip any you like.
+
+# %% [markdown]
+# <a id="deeper-rollouts" name="deeper-rollouts"></a>
+# ## Deeper: how good are labels from rollouts?
+#
+# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. The table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
+
+# %% tags=["aside"]
+labels = pd.DataFrame(recorded["labels"])
+for name in ("agreed", "missed", "alarms", "kappa"):
+    labels[f"{name} (low, high)"] = [
+        f"{value:.3f} ({low:.3f}, {high:.3f})" for value, low, high, _ in labels.pop(name)
+    ]
+labels.set_index(["replies", "hard", "seed"]).sort_index()
+
+# %% [markdown]
+# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong. Here is where the record comes from:
+
+# %% tags=["aside"]
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+# %% [markdown]
+# <a id="deeper-best" name="deeper-best"></a>
+# ## Deeper: best of n, without bias
+#
+# ### From step scores to one score
+#
+# There are several ways to combine the scores of the steps. *min* takes the lowest one. *product* treats the scores as independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -414,12 +800,11 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every further step, *product* gets smaller, so it favours short replies. *sum* gets larger and favours long replies, and section 9 shows what that leads to.
-
-# %% [markdown]
-# ## 6. Best of n
+# With every further step, *product* gets smaller, so it favours short replies. *sum* gets larger and favours long replies, and [a later section](#deeper-gamed) shows what that leads to.
 #
-# In best-of-n, you sample $n$ replies and keep the one with the highest score. To plot its accuracy against $n$, you need an estimate for many values of $n$ from one pool of $N$ replies.
+# ### The estimator
+#
+# To plot the accuracy of best-of-n against $n$, you need an estimate for many values of $n$ from one pool of $N$ replies.
 #
 # If you only use the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and it doesn't require going through them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies all come from the $N-1-r$ below it. That is the case in $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
 
@@ -477,63 +862,15 @@ tiebreak = good + 0.001 * torch.arange(8)
 [(n, round(best_of(tiebreak, good, n).item(), 4), round(pass_at_k(8, 2, n), 4)) for n in (1, 2, 4, 8)]  # fmt: skip
 
 # %% [markdown]
-# `process.best_of_n` does the same and also handles ties, by averaging over the replies that share a score. `process.vote_of_n` takes the majority answer of $n$ replies, which is known as self-consistency. Let's apply both to the 40 held-out prompts from above, with your two models:
-
-# %% tags=["aside"]
-import re
-
-import numpy as np
-
-
-def table(rows, value):
-    """(prompts, replies) of something about each reply."""
-    return np.array([value(row) for row in rows]).reshape(len(fresh), 16)
-
-
-def final(row):
-    """The final answer; None where a reply gives none: it has no vote."""
-    found = re.search(r"#### (-?[0-9]{1,6})$", " ".join(row["completions"]))
-    return found and found.group(1)
-
-
-worth = table(flat, lambda r: right(r["prompt"], " ".join(r["completions"])))
-answers = table(flat, final).tolist()
-by_process = table(flat, lambda r: process.aggregate(r["scores"], "min"))
-last = iter(process.step_scores(outcome_head, tokenizer, flat))
-by_outcome = table(flat, lambda r: next(last)[-1])
-
-# %% [markdown]
-# The table shows the share of prompts that each method gets right, for different values of $n$:
-
-# %% tags=["aside"]
-pd.DataFrame(
-    {
-        n: {
-            "majority": process.vote_of_n(answers, worth, n).mean(),
-            "outcome": process.best_of_n(by_outcome, worth, n).mean(),
-            "process, min": process.best_of_n(by_process, worth, n).mean(),
-            "oracle": process.best_of_n(worth, worth, n).mean(),
-        }
-        for n in (1, 2, 4, 8, 16)
-    }
-).round(2)
-
-# %% [markdown]
-# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But they differ from each other by about one prompt at $n = 16$, so this table can't tell you which one is better.
+# `process.best_of_n` does the same and also handles ties, by averaging over the replies that share a score.
 #
-# **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down? Does the process model beat the outcome model?
-
-# %% tags=["aside"]
-from postlab.course.week10 import gains, plot_choice, plot_gains
-
-plot_choice(pd.DataFrame(recorded["choice"]))
-
-# %% [markdown]
-# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. The process model is only slightly ahead of the outcome model. We come back to both results below.
+# ### Do step labels help?
 #
-# First, the comparison at $n = 16$, paired on the same prompts. Each tick mark is one seed:
+# First, the recorded comparison with the majority at $n = 16$, paired on the same prompts. Each tick mark is one seed:
 
 # %% tags=["aside"]
+from postlab.course.week10 import gains, plot_gains
+
 names = [name for name in recorded["by_prompt"] if name not in ("majority", "oracle")]
 points = gains(recorded["by_prompt"], names)
 plot_gains(points)
@@ -547,7 +884,7 @@ points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 # %% [markdown]
 # At $n = 16$, every reward model beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
 #
-# Now for the main question of this section. The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
+# The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 
 # %% tags=["aside"]
 from postlab.stats import holm
@@ -557,49 +894,58 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage of step labels.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all, and an outcome label shows that as well as step labels do. Step labels can pay off if the differences are *inside* the solutions, and if the model can see them. In our pilot runs, the first was true and the second wasn't. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds.
-#
-# **Best-of-$n$ gets worse if $n$ is large.** Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%. A single overrated reply can't change a vote by much.
+# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds.
 #
 # **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
-#
-# The setting was chosen here too. With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
 
 # %% [markdown]
-# **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
+# <a id="deeper-hard" name="deeper-hard"></a>
+# ## Deeper: when the mistakes are inside the solutions
+#
+# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares three scores per step: the head that reads digits (trained on 32,000 planted labels, section 5), the policy's own log-probability, and the oracle.
+#
+# **Predict first.** Which of the scores beats the majority of 16? And how good is one greedy answer?
 
-# %%
-from postlab.evals import evaluate
+# %% tags=["aside"]
+from postlab.course.week10 import hard_choice, hard_gains, natural_rows, plot_hard_choice
 
-own_sums = [row for row in tasks.heldout_suite(n=200, seed=0) if row["family"] == "arithmetic"]
-sixteen = evaluate(
-    policy, tokenizer, [row | {"temperature": 1.0, "samples": 16} for row in own_sums]
-)
-whose = [[{"role": "user", "content": text}] for text in sixteen["prompt"]]
-cut = [process.step_row(p, reply or "-") for p, reply in zip(whose, sixteen["answer"], strict=True)]
-sixteen["score"] = [
-    process.aggregate(s, "min") for s in process.step_scores(process_head, tokenizer, cut)
-]
-
-# %%
-from postlab.evals import compare
-from postlab.runs import digest
-
-parent = tiny.evaluate("sft", policy, tokenizer)
-best = sixteen.loc[sixteen.groupby("id", sort=False)["score"].idxmax()].assign(sample=0)
-rest = parent[parent["family"] != "arithmetic"]
-entry = pd.concat([best, rest])[parent.columns].assign(kl=float("nan"))
-unequal = "on sums, the best of 16 replies by the process model, against one greedy answer"
-caveats = dict.fromkeys(("arithmetic", "format", "length"), unequal)
-key = digest({"head": run.manifest["weights_sha256"], "of": 16})
-run.save_eval(entry, key, notes={"caveats": caveats})
-change = compare({"sft": parent, "prm": entry}).query("stage == 'prm' and metric == 'arithmetic'")
-change[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
+folder = data_dir() / "results" / "week10"
+hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
+plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 
 # %% [markdown]
-# The stage is right on 81% of the held-out sums, 35 points more than its parent (95% interval: 26 to 43). This gain comes from sampling 16 replies and choosing one that is worked out; the policy itself hasn't changed.
+# The head that reads digits makes no mistake about additions, and yet best-of-16 by its score is right on only 33% of the prompts, far below the majority (69%). Look at what is wrong with the replies it likes best:
+
+# %% tags=["aside"]
+pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
+
+# %% [markdown]
+# In more than half of the 100 prompts, the chosen reply adds a wrong term or starts from a wrong total, and adds it correctly. Nobody told the head about the question: it only reads `a+b=c`. It's the same lesson as before, one level up. **A selector that takes the maximum finds the mistakes that the score can't see**, however good the score is at the others.
 #
-# ## 7. Where is the mistake?
+# Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
+
+# %% tags=["aside"]
+digits = {"right": 1, "points": 1, "low": 1, "high": 1, "p": 4, "p, all": 4}
+hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
+
+# %% [markdown]
+# Three things work:
+#
+# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The rest comes from checking the arithmetic. This is the process reward model that beats the majority because it checks steps.
+# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head it also finds a wrong term unlikely. If a reply that the digits' head rejects goes last, the lowest step reaches 79.7% as well.
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. So choosing by log-probability mostly undoes the sampling, and nothing that we tried beats not sampling in the first place. Only the oracle does (89%).
+#
+# So the honest summary is: at this size, a process reward model helps against sampling noise, and less than turning the temperature down.
+
+# %% tags=["aside"]
+natural_rows(hard["runs"]).set_index("head").round(2)
+
+# %% [markdown]
+# The second table is the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and separates these perfectly too. That the log-probability does almost as well is no surprise here, because these mistakes were sampled at temperature 1.5 by the same policy.
+
+# %% [markdown]
+# <a id="deeper-where" name="deeper-where"></a>
+# ## Deeper: where is the mistake?
 #
 # The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often exactly this step is named. For right solutions, it counts how often no step is named. The F1 score is the harmonic mean of the two shares.
 
@@ -650,7 +996,7 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 # %% [markdown]
 # The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, as it is for the one that never flags anything.
 #
-# **Predict first.** A blurted answer has only one step, so its first wrong step is easy to name. If we only count replies with at least two steps, how much of the F1 will be left?
+# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we only count replies with at least two steps?
 
 # %% tags=["aside"]
 from postlab.course.week10 import found_errors, plot_errors
@@ -680,7 +1026,8 @@ hits_by_place(recorded["errors"]).round(3)
 # The lesson for benchmarks is that composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
 
 # %% [markdown]
-# ## 8. Search over steps
+# <a id="deeper-search" name="deeper-search"></a>
+# ## Deeper: search over steps
 #
 # Best-of-$n$ scores complete replies. Beam search already scores the beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. The cost is the number of tokens that it generates.
 
@@ -734,15 +1081,15 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 # Why isn't search better? It can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the model can't see wrong additions, it can't prune them either. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model likes.
 
 # %% [markdown]
-# ## 9. A process reward in reinforcement learning
+# <a id="deeper-gamed" name="deeper-gamed"></a>
+# ## Deeper: a process reward that is gamed
 #
 # What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
 #
-# Note what these runs don't test. All three turn the step scores into *one number per reply*, so no step gets credit of its own. The promise of a denser reward, with an advantage for each step, remains open. We'll come back to it at the end of this section.
-#
-# **Predict first.** For each of the three rewards, what is the cheapest way to get more of it? When will the policy find it?
+# Note what these runs don't test. All three turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
 
 # %% tags=["aside"]
+from postlab.course import numbers
 from postlab.course.week10 import curves, plot_gamed
 
 plot_gamed(*curves(recorded["grpo"]))
@@ -792,33 +1139,19 @@ def log_of(run):
 # We show it the log of this run and those of the gated runs:
 
 # %% tags=["aside"]
+from postlab.doctor import diagnose
+
 gates = [run for run in recorded["grpo"] if "answer" in run["arm"]]
-pd.DataFrame(
-    [
-        (run["arm"], run["seed"], f.code, f.severity, f.evidence)
-        for run in (gamed, *gates)
-        for f in diagnose(log_of(run))
-    ],
-    columns=["arm", "seed", "code", "severity", "evidence"],
-)
+for run in (gamed, *gates):
+    codes = ", ".join(finding.code for finding in diagnose(log_of(run)))
+    print(f"{run['arm']}, seed {run['seed']}: {codes or 'nothing to report'}")
 
 # %% [markdown]
-# The table is empty: the doctor reports nothing for the gated runs, and nothing for the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
-#
-# ### What we tried, and what is open
-#
-# The runs above aren't the first ones. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had a step too many, so there was nothing to reinforce. For this reason we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. In other words, we looked for a setting in which reward hacking *can* happen. The record shows that it does, but it can't tell you how often it would happen elsewhere.
-#
-# Other ways to use process rewards, which we haven't tested here:
-#
-# - **Step-level advantages.** In DeepSeekMath's process supervision, the scores of all steps in a group are normalised, and the advantage of a token is the sum of the normalised scores of the steps from there to the end. So the steps of one reply get different advantages, and a step with a low score counts against itself and the steps before it, but not against those after it. PURE replaces that sum with the minimum of the future scores, to prevent the kind of hacking you've just seen.
-# - **Implicit process rewards.** PRIME gets token-level rewards from the log-ratio of two language models, one of which is trained on outcomes only. It needs no step labels and keeps updating the reward model during training.
-# - **Generative verifiers** write out their reasoning about a solution before they judge it. A verifier that redoes the addition might see what ours can't.
-#
-# The authors of DeepSeek-R1 tried process reward models and dropped them. They name three reasons. It is hard to define a fine-grained step for general reasoning. It is hard to decide whether an intermediate step is right. And a learned reward model leads to reward hacking, while retraining it costs resources and makes the pipeline more complicated. This week you have met a small version of each.
+# The doctor has nothing to report on the gated runs, and nothing on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
 
 # %% [markdown]
-# ## 10. A bug hunt
+# <a id="deeper-bug" name="deeper-bug"></a>
+# ## Deeper: a bug hunt
 #
 # A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours. His best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What went wrong?
 
@@ -868,29 +1201,55 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
-# ## 11. Real data
+# <a id="deeper-real" name="deeper-real"></a>
+# ## Deeper: real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. Steps that nobody labelled stay `None`. For example, ProcessBench says nothing about the steps after the first wrong one, and you shouldn't make up labels for them.
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three sets disagree about what a label is and where it stands:
+#
+# - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that, so these labels stay `None`. Don't make them up.
+# - **PRM800K** has several candidates per step, each with a rating of 1, 0 (neutral) or -1, and the one that the annotator continued with. It ends at the first wrong step.
+# - **Math-Shepherd** has one string with a mark behind every step (the Cyrillic letters `ки`), and the same string with `+` or `-` in its place. Its labels come from rollouts.
+#
+# Here is the same solution as a row of each, in the form of the set's own files:
 
 # %% tags=["aside"]
 import pathlib
 
 from postlab.datasets import step_rows
 
-bench = {"id": "gsm8k-0", "problem": "Ann has 3 bags of 4 apples and eats 2. How many are left?"}
-bench |= {"steps": ["3 * 4 = 12", "12 - 2 = 11", "The answer is 11."], "label": 1}
-bench
+problem = "Ann has 3 bags of 4 apples and eats 2. How many are left?"
+written = ["3 * 4 = 12", "12 - 2 = 11", "The answer is 11."]
+bench = {"id": "gsm8k-0", "problem": problem, "steps": written, "label": 1}
+bench |= {"generator": "Qwen2-7B-Instruct", "final_answer_correct": False}
+rated = [
+    {
+        "completions": [{"text": text, "rating": rating, "flagged": None}],
+        "human_completion": None,
+        "chosen_completion": 0 if rating == 1 else None,
+    }
+    for text, rating in zip(written[:2], (1, -1), strict=True)
+]
+prm800k = {"labeler": "0", "question": {"problem": problem, "ground_truth_answer": "10"}}
+prm800k |= {"label": {"steps": rated, "finish_reason": "found_error"}}
+marked = [f"Step {i + 1}: {text}" for i, text in enumerate(written)]
+shepherd = {
+    "input": f"{problem} " + "\n".join(f"{line} ки" for line in marked),
+    "label": f"{problem} " + "\n".join(f"{x} {y}" for x, y in zip(marked, "+--", strict=True)),
+    "task": "GSM8K",
+}
+shepherd
 
 # %% [markdown]
-# Here is a file with one such row:
+# And here is what the loader makes of them:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
-with tempfile.TemporaryDirectory() as folder:
-    file = pathlib.Path(folder, "bench.jsonl")
-    file.write_text(json.dumps(bench | {"final_answer_correct": False}))
-    real = step_rows(str(file), split="test")
-real[0]["completions"], real[0]["labels"], process.first_wrong(real[0]["labels"])
+with tempfile.TemporaryDirectory() as place:
+    for name, raw in (("ProcessBench", bench), ("PRM800K", prm800k), ("Math-Shepherd", shepherd)):
+        file = pathlib.Path(place, f"{name}.jsonl")
+        file.write_text(json.dumps(raw), encoding="utf-8")
+        real = step_rows(str(file), split="test")[0]
+        print(f"{name}: {real['completions']}, {real['labels']}")
 
 # %% [markdown]
 # On a GPU, you would proceed as follows:
@@ -900,10 +1259,81 @@ real[0]["completions"], real[0]["labels"], process.first_wrong(real[0]["labels"]
 # 3. Train a 1.5B or 7B model with LoRA and `num_labels=2`.
 # 4. Load the benchmark with `step_rows("Qwen/ProcessBench", split="gsm8k")`, score it with `step_scores(head, tokenizer, rows, separator="\n")`, and evaluate with `error_f1`.
 #
-# We haven't run this with a large model. The next section does it on a small scale, with the model of your profile.
+# We haven't run this with a large model. [The last section](#deeper-own) does it on a small scale, with the model of your profile.
 
 # %% [markdown]
-# ## 12. Your profile's own model
+# <a id="deeper-others" name="deeper-others"></a>
+# ## Deeper: without step labels
+#
+# ### Why DeepSeek-R1 dropped process reward models
+#
+# The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They name three reasons: it is hard to define a fine-grained step for general reasoning; it is hard to decide whether an intermediate step is right, since automatic labels may be unsatisfactory and labels by people don't scale; and a learned reward model leads to reward hacking, while retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
+#
+# You have met a small version of each this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy that was paid by the head](#deeper-gamed) exploited it in one of three seeds with either aggregation.
+#
+# ### Implicit process rewards
+#
+# A log-ratio of two language models is a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only, with the reward of a whole reply defined as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
+#
+# $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
+#
+# It needs no step labels, and because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 5: it's DPO's implicit reward. Section 5 showed why it's plausible that a language model's probabilities say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a ratio to a reference and is trained; ours was neither. And what helps to find slips in samples that were drawn at a high temperature can't find an error that the policy believes in.)
+#
+# ### Generative verifiers
+#
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then several such verdicts can be sampled and averaged. The abstract reports that best-of-n rises from 73% to 93.4% on GSM8K, compared with the other verifiers that they tried. The point for our sums: a verifier that writes can redo the addition, and our policy can add. A head that reads one hidden state has to have done the sum by then.
+#
+# If you have an endpoint or the model of `smol`, you can try it on your own solutions: ask for a verdict per step, and plant a wrong digit in half of them. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
+
+# %% [markdown]
+# <a id="deeper-tried" name="deeper-tried"></a>
+# ## Deeper: what we tried
+#
+# What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
+#
+# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe.
+#
+# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%, which leaves nothing to choose. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
+#
+# **Prompts were changed after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
+#
+# **We looked for reward hacking.** The [runs that are paid by the head](#deeper-gamed) aren't the first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had a step too many, so there was nothing to reinforce. For this reason we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+#
+# **The heads of section 5**, in numbers, with the AUC of each seed:
+
+# %% tags=["aside"]
+by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
+heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
+
+# %% [markdown]
+# They were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. The planted mistakes are single wrong digits. Half of the steps in training and in the test are planted, and in real solutions wrong steps are rarer.
+#
+
+# %% [markdown]
+# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more steps of the optimizer. A control trains the heads with fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
+
+# %% tags=["aside"]
+from postlab.course import numbers
+
+folder = data_dir() / "results" / "week10"
+control = json.loads((folder / "head_steps.json").read_text(encoding="utf-8"))
+pd.DataFrame(
+    {
+        name: auc(numbers(scores["right"]), numbers(scores["wrong"])).mean()
+        for name, scores in run["scores"].items()
+    }
+    for run in control["runs"]
+).round(2)
+
+# %% [markdown]
+# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99, where 937 steps had reached 0.78 to 0.81. 2,000 labels stay below 0.68 however long you train. And the head doesn't just remember sums: about one in twelve held-out steps adds two numbers that no training row adds, and with 32,000 labels their AUC is 1.00 as well (18 to 23 sums per seed).
+
+# %% [markdown]
+# **The comparison of credit** uses sums of five and six terms because three and four are learnt within 20 steps under every reward. We chose that from the accuracy of 96 samples before any run. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. The recorded runs use the profile's own rate, 1e-4. Nothing was tuned per form of credit.
+
+# %% [markdown]
+# <a id="deeper-own" name="deeper-own"></a>
+# ## Deeper: your profile's own model
 #
 # So far, we had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, a reward model is trained on those labels, and it then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
 #
@@ -1151,12 +1581,8 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 # If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed them.
 
 # %% [markdown]
-# ## What you have now
-#
-# You can label steps with an oracle or with rollouts, train a process and an outcome model on the same budget, and estimate best-of-$n$ without bias. You've also seen that a good best-of-$n$ curve doesn't show that a process reward model checks the steps. So far, each run was paid by a single reward. Next week, you combine several rewards.
-
-# %% [markdown]
-# ### Five interview questions
+# <a id="interview" name="interview"></a>
+# ## Five interview questions
 #
 # **1.** Why do you put the label of a step on its last token? What happens if you put it on all tokens of the step?
 #
@@ -1209,4 +1635,11 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 # </details>
 
 # %% [markdown]
-# **Papers.** Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): read section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute. Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
+# <a id="papers" name="papers"></a>
+# ## Readings
+#
+# **Papers.** *Labels and models:* Lightman et al. 2023, *Let's verify step by step* ([2305.20050](https://arxiv.org/abs/2305.20050)): section 2 on labels, section 3 on process against outcome supervision, and appendix F on aggregation. Uesato et al. 2022 ([2211.14275](https://arxiv.org/abs/2211.14275)): a reward model trained on outcome labels alone came to agree with process labels. Wang et al. 2023, *Math-Shepherd* ([2312.08935](https://arxiv.org/abs/2312.08935)): section 3.3 on labels from rollouts. Zheng et al. 2024, *ProcessBench* ([2412.06559](https://arxiv.org/abs/2412.06559)): section 3 defines the measure. Zhang et al. 2025 ([2501.07301](https://arxiv.org/abs/2501.07301)): the weaknesses of Monte Carlo labels and of best-of-n as an evaluation. Zhang et al. 2024, *Generative verifiers* ([2408.15240](https://arxiv.org/abs/2408.15240)).
+#
+# *Choosing and searching:* Wang et al. 2022, *self-consistency* ([2203.11171](https://arxiv.org/abs/2203.11171)). Snell et al. 2024 ([2408.03314](https://arxiv.org/abs/2408.03314)): search against best-of-n at equal compute.
+#
+# *Credit:* Shao et al. 2024, *DeepSeekMath* ([2402.03300](https://arxiv.org/abs/2402.03300)): section 4.1.3 on process supervision with GRPO. Cheng et al. 2025, *PURE* ([2504.15275](https://arxiv.org/abs/2504.15275)): why a sum of step rewards gets hacked. Setlur et al. 2024, *Rewarding progress* ([2410.08146](https://arxiv.org/abs/2410.08146)): a step's reward is how much it changes the chance of success. Cui et al. 2025, *PRIME* ([2502.01456](https://arxiv.org/abs/2502.01456)): implicit process rewards. DeepSeek-AI 2025, *DeepSeek-R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): 'unsuccessful attempts', on why they dropped process reward models.

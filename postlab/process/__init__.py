@@ -11,6 +11,7 @@ the last step alone, it is an outcome reward model.
 - scores: the scores of a trained head
 - choice: choosing among n replies, and finding the first wrong step
 - search: beam search over steps
+- credit: advantages per token from step scores, for reinforcement learning
 
 Simplified against the papers: there is no generative verifier that explains its verdict and no tree
 search, and a pattern rather than a model splits the steps. A step is *right* if the solution is
@@ -23,6 +24,7 @@ Taught in week 10.
 
 from postlab import _doors
 from postlab.process.choice import best_of_n, error_f1, first_wrong, vote_of_n
+from postlab.process.credit import step_advantages, token_steps
 from postlab.process.labels import agreement, hard_labels, oracle_labels, rollout_labels
 from postlab.process.scores import aggregate, process_reward, step_scores
 from postlab.process.search import beam_search
@@ -51,8 +53,10 @@ __all__ = [
     "rollout_labels",
     "sample_solutions",
     "split_steps",
+    "step_advantages",
     "step_row",
     "step_scores",
+    "token_steps",
     "vote_of_n",
 ]
 

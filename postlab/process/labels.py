@@ -26,7 +26,7 @@ _STEP = re.compile(r"(-?\d{1,6})\+(\d{1,6})=(-?\d{1,6})[,.]?")
 _FINAL = re.compile(r"#### (-?\d{1,6})")
 
 
-def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
+def oracle_labels(question: str, steps: Sequence[str], *, alone: bool = False) -> list[int]:
     """Whether each step of a sum is right and all before it were: 1 or 0, from the text alone.
 
     A step is right if it adds a term that is still to be added to the running total, and adds it
@@ -36,6 +36,9 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
     Args:
         question: a tinyworld sum, in any of its wordings.
         steps: of `split_steps`.
+        alone: judge each step by itself, given the steps before it. A right addition to a wrong
+            total is then right, and so is an answer that repeats the last total, if no term is
+            left.
     Returns:
         A label a step.
     Raises:
@@ -48,6 +51,8 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
     [0, 0, 0]
     >>> oracle_labels("What is 12+30+15?", ["#### 57"])
     [1]
+    >>> oracle_labels("What is 12+30+15?", ["12+30=52,", "52+15=67.", "#### 67"], alone=True)
+    [0, 1, 1]
     """
     item = read(question)
     if item is None or item.family != "arithmetic":
@@ -62,13 +67,15 @@ def oracle_labels(question: str, steps: Sequence[str]) -> list[int]:
         if added:
             a, b, c = map(int, added.groups())
             used = Counter([a, b] if total is None else [b])
-            on_track &= (total is None or a == total) and used <= left and c == a + b
+            good = (total is None or a == total) and used <= left and c == a + b
             left, total = left - used, c
-        # 2. Anything else is right only if it is the final answer.
+        # 2. Anything else is right only if it is the final answer; alone: if it repeats the total.
         else:
-            on_track &= final is not None and int(final.group(1)) == sum(item.args)
+            goal = total if alone and total is not None and not left else sum(item.args)
+            good = final is not None and int(final.group(1)) == goal
         # 3. Once a solution is off track, nothing brings it back.
-        labels.append(int(on_track))
+        on_track &= good
+        labels.append(int(good if alone else on_track))
     return labels
 
 

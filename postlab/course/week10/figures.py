@@ -164,7 +164,7 @@ def plot_choice(frame: pd.DataFrame, *, of: int = 16) -> Figure:
         panel.plot(rows["n"], 100 * rows["value"], "o-", color=colour, linewidth=2.2, markersize=5)
         ends[about] = (100 * rows["value"].iloc[-1], colour)
     most = frame["n"].max()
-    places = _apart([value for value, _ in ends.values()], 100 * GAP * 1.6)
+    places = apart([value for value, _ in ends.values()], 100 * GAP * 1.6)
     for (about, (_, colour)), place in zip(ends.items(), places, strict=True):
         panel.text(most * 1.1, place, about, color=colour, va="center", size=11.5)
     panel.set_xscale("log", base=2)
@@ -279,10 +279,10 @@ def plot_step_scores(rows: Sequence[Mapping[str, Any]]) -> Figure:
     )
 
 
-def _apart(values: Sequence[float], gap: float) -> list[float]:
+def apart(values: Sequence[float], gap: float) -> list[float]:
     """Places for labels near these values, none nearer to the next than the gap.
 
-    >>> [round(x, 1) for x in _apart([50.0, 50.0, 80.0], 4.0)]
+    >>> [round(x, 1) for x in apart([50.0, 50.0, 80.0], 4.0)]
     [48.0, 52.0, 80.0]
     """
     order = np.argsort(values, kind="stable")

@@ -1,4 +1,4 @@
-"""Week 10's picture: one reward for the answer, or one for each step."""
+"""Week 10's pictures: a reward for the answer or for each step, and the credit that steps get."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from postlab.show import PHONE, arrow, box, canvas, note
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 STEPS = ("12+30=52,", "52+15=57.", "#### 57")  # two mistakes that cancel out
 ON_TRACK = (False, False, False)
 WRONG, RIGHT = "#f6d9cc", "#d5efe6"
+SLIP = ("12+30=42,", "42+15=67.", "#### 67")  # one mistake, and it goes on rightly from there
+CREDIT = {  # the group's other solution is right: its three steps score 1
+    "outcome": (-0.71, -0.71, -0.71),
+    "to go": (-1.22, -1.63, 0.41),
+    "lowest to go": (-0.71, -0.71, 0.71),
+    "own step": (0.41, -2.04, 0.41),
+}
 
 
 def draw_rewards() -> Figure:
@@ -31,4 +39,25 @@ def draw_rewards() -> Figure:
     box(axes, (24, 21, 36, 4.5), "one score: the minimum, or the product", colour=prm)
     note(axes, (1, 30), "outcome:\nthe end", size=12)
     box(axes, (24, 27.8, 36, 4.5), "57 is the sum, so the reward is 1", fill=RIGHT)
+    return fig
+
+
+def draw_credit() -> Figure:
+    """Draw the advantages that three steps of a solution get under four forms of credit."""
+    fig, axes = canvas(
+        PHONE, 34, "Summing to the end also punishes the right step before the mistake"
+    )
+    note(axes, (1, 3), "solution", size=12)
+    note(axes, (1, 9), "scores", size=12)
+    for place, (step, score) in enumerate(zip(SLIP, (1, 0, 1), strict=True)):
+        box(axes, (17 + 18 * place, 1, 16, 4), step)
+        fill = RIGHT if score else WRONG
+        box(axes, (17 + 18 * place, 7, 16, 4), str(score), fill=fill)
+    for row, (name, values) in enumerate(CREDIT.items()):
+        y = 14.2 + 5 * row
+        note(axes, (1, y + 2), name, size=12)
+        for place, value in enumerate(values):
+            fill = RIGHT if value > 0 else WRONG
+            text = f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+            box(axes, (17 + 18 * place, y, 16, 4), text, fill=fill)
     return fig

@@ -12,7 +12,7 @@ from modules import module_at
 
 from postlab import process as prm
 from postlab.course import numbers
-from postlab.course.week10 import figures
+from postlab.course.week10 import figures, figures_credit, figures_heads
 from postlab.course.week10 import figures_gamed as gamed
 from postlab.process import error_f1
 from postlab.profile import data_dir
@@ -115,7 +115,7 @@ def test_step_scores_count_what_was_caught():
 
 
 def test_labels_that_would_overlap_are_moved_apart_and_keep_their_order():
-    places = figures._apart([50.0, 50.5, 51.0, 90.0], 5.0)
+    places = figures.apart([50.0, 50.5, 51.0, 90.0], 5.0)
     assert places == sorted(places) and np.diff(places).min() >= 5.0 - 1e-6
     assert places[-1] == 90.0
 
@@ -254,3 +254,60 @@ def test_every_reported_reply_of_the_errors_has_its_first_wrong_step_inside(reco
         assert len(truth) == len(sizes) and ((truth >= -1) & (truth < sizes)).all()
         last = numbers(run["found"]["always last"])
         assert (last == sizes - 1).all()
+
+
+# --- what a head sees, and credit for steps ---
+
+
+def recorded(name: str) -> dict:
+    return json.loads((RECORD.parent / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_an_auc_counts_pairs_and_halves_ties():
+    assert figures_heads.auc([2, 1], [1, 0]).mean() == 0.875
+    runs = [{"scores": {"digits, 2000": {"right": [0.9, 0.8], "wrong": [0.1, 0.85]}}}]
+    row = figures_heads.auc_rows(runs).iloc[0]
+    assert row["auc"] == 0.75 and row["low"] <= 0.75 <= row["high"] and row["seeds"] == [0.75]
+
+
+def test_natural_slips_are_compared_with_all_right_additions():
+    scores = {"right": [0.9, 0.5], "wrong": [0.5, 0.1]}
+    row = figures_heads.natural_rows([{"natural": {"a head": scores}}] * 2).iloc[0]
+    assert row["auc"] == 0.875 and (row["right additions"], row["wrong additions"]) == (4, 4)
+
+
+def test_the_record_of_heads_says_what_the_lesson_says():
+    rows = figures_heads.auc_rows(recorded("heads")["runs"]).set_index("head")
+    assert list(rows["seeds"].map(len).unique()) == [3]
+    lesson = rows.loc["the lesson's head, 3 or 4 terms"]
+    assert lesson["low"] < 0.5 < lesson["high"] < 0.55
+    assert (
+        rows.loc[["the step's digits, 32,000", "the policy's log-prob, no labels"], "auc"] > 0.995
+    ).all()
+    assert rows.loc["the step's digits, 2,000", "auc"] < 0.7
+    said = title(figures_heads.plot_auc(rows.reset_index()))
+    assert said.startswith("AUC on wrong additions: 0.51 for the lesson's head")
+
+
+def test_the_record_of_hard_sums_says_what_the_lesson_says():
+    record = recorded("hard")
+    frame = figures_heads.hard_choice(record["runs"])
+    rows = figures_heads.hard_gains(record["runs"], greedy=record["greedy"])
+    assert rows.loc["digits", "high"] < 0 < rows.loc["vote by digits", "low"]
+    assert rows.loc["vote by form", "points"] < rows.loc["vote by digits", "points"]
+    assert rows.loc["one greedy answer", "points"] > rows.loc["log-prob, lowest step", "points"]
+    said = title(figures_heads.plot_hard_choice(frame, greedy=record["greedy"]))
+    assert said.startswith("16 replies to hard sums: 33% right by the digits' head alone, 69% by")
+
+
+def test_the_record_of_credit_says_what_the_lesson_says():
+    record = recorded("credit")
+    rows = figures_credit.credit_rows(record)
+    assert list(rows.index) == ["outcome", "sum of steps", "to go", "lowest to go"]
+    others = rows.drop("outcome")
+    assert (others["low"] < 0).all() and (others["high"] > 0).all()
+    assert others[["low", "high"]].abs().max().max() < 0.7 and (others["p, all"] > 0.5).all()
+    left = figures_credit.mistakes_left(record)
+    assert left.sum(axis=1).tolist() == pytest.approx([100] * len(left))
+    assert (left.drop("at the start")["wrong and blurted"] < 5).all()
+    assert "become about 80% in 16 steps" in title(figures_credit.plot_credit(record))
