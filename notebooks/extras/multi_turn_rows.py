@@ -7,10 +7,11 @@
 # By the end you can explain
 #
 # - how a conversation becomes tokens and a loss mask, under four settings that are all in use,
-# - which rows call for the loss on the last reply, and which for the loss on every reply, and
-# - what packing does to conversations.
+# - which rows call for the loss on the last reply, and which for the loss on every reply,
+# - what packing does to conversations, and
+# - what a model learns from conversations that it doesn't learn from single turns, at equal tokens.
 #
-# About 20 minutes. Nothing is trained here.
+# About 30 minutes. The experiment uses the tiny world, so its results show *mechanism, not capability*.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -194,3 +195,99 @@ for strategy in ("bfd", "wrapped"):
 # `bfd` (best fit decreasing, the default) keeps each conversation whole. It cuts only those longer than the sequence, at their end. `wrapped` fills every sequence to the last token and cuts conversations wherever that happens to be: the rest of the second row starts the next sequence without its question. For SFT, take `bfd`.
 #
 # Packing has a second trap: without an attention kernel that knows where one row ends, the tokens of a row also attend to the rows before it. With FlashAttention they don't, because TRL passes the position of each token within its own row. Without it, TRL warns. That is why week 3 leaves packing off on a CPU.
+#
+# ## 3. Single turns against conversations, at equal tokens
+#
+# What does a model learn from conversations that it can't learn from single turns? In the tiny world we can measure it. We drew pairs of questions. In half of the pairs, the second question refers to the first: "Add 20 to that.", "What does it eat?", "How do I clean it?" In the other half, it is about something else. Then we trained the
+# embedded base model on the same kind of pairs in six ways:
+#
+# - *single turns*: two rows per pair. A follow-up is written out, so that it can stand alone: "What is 42+20?"
+# - *one pair in ten a conversation*: as above, but every tenth pair is one row with two turns.
+# - *conversations, last reply* and *conversations, every reply*: each pair is one row, with the loss on its last reply or on both.
+# - *corrected, last reply* and *corrected, every reply*: the same, but in half of the conversations the first reply is wrong. The user says so, and the second reply is right.
+#
+# All arms take 60 steps, and every step reads at most 480 tokens of whole rows. So the arms differ in how many rows they read, and in how many tokens the loss covers:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.profile import data_dir
+
+record = json.loads((data_dir() / "results" / "week03" / "turns.json").read_text())
+print(", ".join(str(record["provenance"][key]) for key in ("command", "date", "device", "seeds")))
+read = pd.DataFrame([{"arm": run["arm"]} | run["tokens"] for run in record["runs"]])
+read.groupby("arm", sort=False)[["rows", "tokens", "trained"]].mean().round(0).astype(int)
+
+# %% [markdown]
+# The held-out prompts use other numbers, creatures, things and wordings than the rows. There are 48 of each kind: first questions, second questions on a new topic, and follow-ups. Where a prompt has two turns, the reply in its first turn is right.
+
+# %%
+from postlab.course.extras import plot_turns
+
+KINDS = {"first": "first question", "unrelated": "second, new topic", "follow-up": "follow-up"}
+
+
+def shares(arm, kind):
+    """The share of right answers of each seed."""
+    digits = [
+        "".join(text for name, text in run["right"].items() if name.startswith(kind))
+        for run in record["runs"]
+        if run["arm"] == arm
+    ]
+    return [text.count("1") / len(text) for text in digits]
+
+
+clean = [arm for arm, how in record["arms"].items() if not how["corrected"]]
+plot_turns(
+    pd.DataFrame(
+        [
+            {"arm": arm, "kind": label, "seeds": shares(arm, kind)}
+            for kind, label in KINDS.items()
+            for arm in clean
+        ]
+    )
+)
+
+# %% [markdown]
+# Conversations teach follow-ups, and single turns don't. After single turns, 10 to 12% of the follow-ups are answered rightly. If one pair in ten is a conversation, it is 17 to 19%; if every pair is, 23 to 29% with the loss on every reply. First questions lose little or nothing.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab import stats
+
+single, tenth, last, every, corrected_last, corrected_every = record["arms"]
+pairs = [(every, single), (tenth, single), (every, tenth), (every, last)]
+tested = []
+for kind, label in KINDS.items():
+    values = {arm: shares(arm, kind) for arm in clean}
+    for (arm, control), change in zip(pairs, stats.blocked_differences(values, pairs), strict=True):
+        tested.append({"prompts": label, "arm": arm, "against": control} | vars(change))
+wrong = {arm: shares(arm, "first") for arm in (corrected_last, corrected_every)}
+change = stats.blocked_differences(wrong, [(corrected_every, corrected_last)])[0]
+tested.append(
+    {"prompts": KINDS["first"], "arm": corrected_every, "against": corrected_last} | vars(change)
+)
+table = pd.DataFrame(tested).drop(columns="n")
+table["p"] = stats.holm(table["p"])
+table["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in table["p"]]
+table.round(3)
+
+# %% [markdown]
+# After Holm's correction for 13 comparisons, two remain: conversations with the loss on every reply beat single turns on follow-ups by 15 points (11 to 18), and one conversation in ten by 9 points (5 to 13). Whether the loss on every reply is better than on the last is inconclusive everywhere, though it covers twice as many tokens. So is our question about wrong first replies: after *corrected* rows, training on the wrong replies too didn't make first answers worse (+7 points, −4 to 18, in the other direction). In this record it is more likely the smaller number of trained tokens that costs something.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+by_family = {
+    arm: {
+        name: f"{sum(r['right'][name].count('1') for r in runs) / sum(len(r['right'][name]) for r in runs):.0%}"
+        for name in ("follow-up arithmetic", "follow-up facts", "follow-up howto")
+    }
+    for arm in record["arms"]
+    for runs in [[run for run in record["runs"] if run["arm"] == arm]]
+}
+pd.DataFrame(by_family).T
+
+# %% [markdown]
+# Nearly all of the gain is in one family. Asked "What does it eat?" after a question about the same creature, the model finds the creature in the first turn (23% after single turns, 69% after conversations with the loss on every reply). "Add 20 to that." is never answered rightly by any arm, and "How do I clean it?" in one case of ten by all of them. In 60 steps the model learned to look a word up in the turn before, and not to calculate with a number from it. Three seeds, 48 prompts of each kind: mechanism, not capability.
+#
+# **What published work found.** LIMA ([2305.11206](https://arxiv.org/abs/2305.11206), the section on multi-turn dialogue) added 30 hand-made dialogues to its 1,000 single-turn rows and reports clearly better conversations. MT-Eval ([2401.16745](https://arxiv.org/abs/2401.16745)) rewrote 1,170 multi-turn queries as single turns: most of the models it tested answered
+# the single-turn versions better, and distance to the relevant turn and errors in earlier turns were the main reasons.

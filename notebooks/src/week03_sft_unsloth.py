@@ -69,7 +69,8 @@
 # - [Rows of real sets](#deeper-hygiene) (section 14) · 20 minutes
 # - [Vote on twenty prompts, blind](#deeper-arena) (section 15) · 15 minutes
 # - [The same on a real language model](#deeper-smol) (section 16) · 10 minutes
-# - [Conversations of several turns](extras/multi_turn_rows.ipynb), a notebook of its own · 20 minutes
+# - [More rows, or harder ones?](#deeper-complexity) (section 17) · 15 minutes
+# - [Conversations of several turns](extras/multi_turn_rows.ipynb), a notebook of its own · 30 minutes
 #
 # At the end are [five interview questions](#interview) and the week's [papers](#papers).
 
@@ -176,7 +177,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 
 # %% [markdown]
 # Some of the rows have several turns; `instruction_rows` makes the last reply the completion, and the earlier ones become part of the prompt. (You can also train on every reply. [An extra notebook](extras/multi_turn_rows.ipynb) shows how, and
-# which conversations call for it.)
+# what difference it makes.)
 #
 # In the tiny world, a program plays the teachers. They have three habits:
 #
@@ -302,7 +303,7 @@ curation.pairs.groupby("reason", sort=False).head(2)[["reason", "text", "partner
 # mathematics problems much like GSM8K's. Read each pair, and if a match is real, train on `curation.kept`; otherwise section 6 measures what the model memorised. `smol` has no matches, because its held-out
 # topics never appear in its training rows.
 #
-# **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. Whether harder rows help is a question for an experiment, and we haven't run it.
+# **Complexity** (turns, steps, lengths, constraints) appears in the report, but `curate` doesn't filter by it. [Section 17](#deeper-complexity) shows an experiment: are a few rows with several steps worth more than many short ones?
 #
 # Two more topics have deeper sections: [what share each domain should have](#deeper-mix), and [which faults of public sets a program can find](#deeper-hygiene).
 #
@@ -1532,6 +1533,74 @@ pd.DataFrame(sides).fillna("not measured")
 # rise by about 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
 #
 # (An interval that excludes zero can appear beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
+
+# %% [markdown]
+# <a id="deeper-complexity" name="deeper-complexity"></a>
+# ## Deeper: more rows, or harder ones? (section 17)
+#
+# Suppose you can pay for a fixed number of training tokens. Do you spend them on many short rows, or on fewer rows with several steps? "Complex" can mean two things: the *question* takes more steps, or the *reply* shows more of them. The experiment varies both, on sums and on small programs:
+#
+# - *short* rows are sums of three terms and programs with one operation; *long* rows are sums of five terms and programs with two operations; in *both*, half of the rows are short;
+# - a sum is answered either *worked*, step by step, or *direct*, with nothing but the total.
+#
+# Every reply is right, so quality is not the question here. All arms take 60 steps and read the same number of tokens, each row once. The price of complexity is therefore fewer rows:
+
+# %%
+# NBVAL_CHECK_OUTPUT
+complexity = json.loads((data_dir() / "results" / "week03" / "complexity.json").read_text())
+print(", ".join(str(complexity["provenance"][k]) for k in ("command", "date", "device", "seeds")))
+read = pd.DataFrame([{"arm": run["arm"]} | run["tokens"] for run in complexity["runs"]])
+read.groupby("arm", sort=False)[["rows", "tokens", "trained"]].mean().round(0).astype(int)
+
+# %%
+from postlab.course.week03 import plot_terms
+
+
+def right(arm, kind):
+    """The share of right answers of each seed."""
+    texts = [run["right"][kind] for run in complexity["runs"] if run["arm"] == arm]
+    return [text.count("1") / len(text) for text in texts]
+
+
+lines = [
+    {"arm": arm, "terms": terms, "seeds": right(arm, f"{terms} terms")}
+    for arm in complexity["arms"]
+    for terms in complexity["settings"]["terms"]
+]
+plot_terms(pd.DataFrame(lines))
+
+# %% [markdown]
+# **Steps in the reply matter most, and the mix covers the most ground.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With them, short rows alone reach 100% on sums of three terms, and still 80 to 100% on five terms, which they never saw. Long rows alone reach 96 to 100% on five terms, but on sums of three terms they fall to 16, 16 and 84% for the three seeds: these models add five numbers even if there are only three. *Both* is close to the better of the two everywhere. Sums of eight terms, longer than any training row, are beyond all of them.
+#
+# (The direct arms are at the floor. At this size and after 60 steps, a model doesn't add three numbers in its head, so the comparison shows that the steps are needed here, and not how much they help where a model could do without.)
+
+# %%
+# NBVAL_CHECK_OUTPUT
+pairs = [("long, worked", "short, worked"), ("both, worked", "short, worked")]
+pairs += [("both, worked", "long, worked"), ("short, worked", "short, direct")]
+pairs += [("long, worked", "long, direct")]
+kinds = {"short sums": "3 terms", "sums of several steps": "5 terms"}
+kinds |= {"longer than any row": "8 terms"}
+kinds |= {"one operation": "1 operations", "two operations": "2 operations"}
+tested = []
+for label, kind in kinds.items():
+    values = {arm: right(arm, kind) for arm in complexity["arms"]}
+    chosen_pairs = pairs[:3] if "operations" in kind else pairs
+    for (arm, control), change in zip(
+        chosen_pairs, stats.blocked_differences(values, chosen_pairs), strict=True
+    ):
+        tested.append({"prompts": label, "arm": arm, "against": control} | vars(change))
+tested = pd.DataFrame(tested).drop(columns="n")
+tested["p"] = stats.holm(tested["p"])
+tested["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in tested["p"]]
+tested.round(3)
+
+# %% [markdown]
+# The table tests seeds, with Holm's correction for all 21 comparisons. It confirms the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. It doesn't confirm the gain on sums of five terms (+11 points for long rows, 0 to 21 before the correction). So in this world a budget spent only on complex rows is not better spent, and the mix is the safe choice. Limits: three seeds, 25 prompts for each length, 14 and 10 for the two kinds of programs, one learning rate and one budget. Nobody learned programs with two operations (0 to 20% of ten prompts).
+#
+# **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite
+# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on GPT-4's step-by-step explanations scored far above Vicuna-13B on reasoning
+# benchmarks, with far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) scores rows for complexity, quality and diversity and needs only 6,000 of them. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
