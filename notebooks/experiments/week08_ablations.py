@@ -1,23 +1,32 @@
-"""Week 8's recorded experiment: GRPO with one of its parts changed at a time.
+"""Week 8's recorded experiment: GRPO and its variants, with updates, rates and clips matched.
 
     python notebooks/experiments/week08_ablations.py
 
-Runs of TRL's GRPOTrainer with the tiny profile's recipe from the shipped DPO stage, the same seeds
-in every arm: a seed decides prompts, their order and the draws. Every arm trains on 64 completions
-a batch and 12 batches, where the recipe takes 40: in a first trial of 40 the arms all ended at the
-ceiling, and nothing could be told apart. So this compares how fast they learn. `base` names the arm
-that differs from it in one thing: the recipe, or, for what acts only where the policy has left its
-sampler, five batches each taken in four steps.
+Runs of TRL's trainers from the shipped tiny DPO stage. Every run takes four batches of 64
+completions and is then measured on held-out sums, sampled at temperature 1. Three questions, each
+with a base of its own:
 
-Every finished run is kept under `runs/week08-ablations/`, so an interrupted experiment goes on
-where it stopped; the result is written to data/results/week08/ablations.json. Kept of each run: its
-log, a point a batch; the completions drawn for each batch; and of every held-out prompt its
-metrics, answered greedily. No arm was tuned: all share the recipe's rate, so nothing here says
-which arm would be best with a rate of its own.
+- *reuse*: one update per batch, four updates on its quarters, four updates on all of it, or
+  batches a quarter as large; each at its own learning rate.
+- *losses*: what acts only where the policy has left its sampler (clips, GSPO, CISPO, SAPO). All
+  take four updates on each batch at the rate chosen for that, and each has a clip of its own.
+- *recipe*: what acts in the first update, too (groups, advantages, KL, and so on). All take one
+  update per batch, at the rate chosen for that.
+
+Rates and clips are chosen on tuning seeds and tuning prompts, which the comparison doesn't use: the
+value with the highest mean. All trials are in the record. In the group *recipe* nothing but the
+base's rate was tuned: coefficients are common defaults.
+
+Every finished run is kept under `runs/week08-ablations/`, so an interrupted experiment continues
+where it stopped; the result is written to data/results/week08/ablations.json after every round of
+seeds. A first version of this experiment compared arms with different numbers of updates, at one
+untuned rate, and GSPO with a clip made for long answers; its runs are not among these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from _common import (
@@ -28,7 +37,6 @@ from _common import (
     command_line,
     heldout_prompts,
     log_series,
-    metric_series,
     minutes,
     policy,
     shipped,
@@ -40,7 +48,7 @@ from postlab.course import listed
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "week08" / "ablations.json"
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS, TUNING_SEEDS = (0, 1, 2, 3, 4), (100, 101)
 CODE = (
     "tinyworld",
     "evals.evaluation",
@@ -50,115 +58,230 @@ CODE = (
     "course.week08.resampling",
     "rewards",
 )
-SETTINGS: dict[str, Any] = {"heldout_sums": 200, "heldout_others": 60, "batches": 12}
-MINIBATCHES = {"per_device_train_batch_size": 16, "steps_per_generation": 4}
-FEW = {**MINIBATCHES, "max_steps": 20}  # five batches: after twelve these are at the ceiling too
-ARMS: dict[str, dict[str, Any]] = {  # name: the arm it is compared with, and what it changes
-    "recipe": {"base": None, "how": {}},
-    "groups of 2": {"base": "recipe", "how": {"num_generations": 2}},
-    "groups of 4": {"base": "recipe", "how": {"num_generations": 4}},
-    "groups of 16": {"base": "recipe", "how": {"num_generations": 16}},
-    "no scaling": {"base": "recipe", "how": {"scale_rewards": "none"}},
-    "batch scaling": {"base": "recipe", "how": {"scale_rewards": "batch"}},
-    "answer means": {"base": "recipe", "how": {"loss_type": "grpo"}},
-    "Dr. GRPO": {"base": "recipe", "how": {"loss_type": "dr_grpo", "scale_rewards": "none"}},
-    "KL 0.04": {"base": "recipe", "how": {"beta": 0.04}},
-    "dynamic sampling": {"base": "recipe", "how": {}, "dynamic": True},
-    "four steps": {"base": "recipe", "how": MINIBATCHES},
-    "four steps, 5 batches": {"base": None, "how": FEW},
-    "clip-higher": {"base": "four steps, 5 batches", "how": {**FEW, "epsilon_high": 0.28}},
-    "no clip": {"base": "four steps, 5 batches", "how": {**FEW, "epsilon": 10.0}},
-    # its ratio is a mean over an answer's tokens, near 1: the paper's own, much narrower clip
-    "GSPO": {
-        "base": "four steps, 5 batches",
-        "how": {
-            **FEW, "importance_sampling_level": "sequence", "loss_type": "grpo",
-            "epsilon": 3e-4, "epsilon_high": 4e-4,
-        },
-    },
+SETTINGS: dict[str, Any] = {
+    "batches": 4, "completions": 64, "heldout_sums": 200, "tuning_sums": 100, "samples": 2,
 }  # fmt: skip
+# How the completions of a batch become updates. `updates` and `batches` are not the trainer's.
+REUSE: dict[str, dict[str, Any]] = {
+    "one update": {},
+    "four quarters": {"per_device_train_batch_size": 16, "steps_per_generation": 4, "updates": 4},
+    "four uses": {"num_iterations": 4, "updates": 4},
+    "fresh quarters": {"per_device_train_batch_size": 16, "batches": 16},
+}
+RATES = {
+    "one update": (4e-4, 8e-4, 1.6e-3),
+    "four quarters": (2e-4, 4e-4, 8e-4),
+    "four uses": (2e-4, 4e-4, 8e-4),
+    "fresh quarters": (2e-4, 4e-4, 8e-4),
+}
+GSPO = {"importance_sampling_level": "sequence", "loss_type": "grpo"}
+# The candidates for each clip. The first one of GSPO is the paper's.
+CLIPS: dict[str, list[dict[str, Any]]] = {
+    "four uses": [{}, {"epsilon": 0.1}, {"epsilon": 0.4}],  # the recipe's is 0.2
+    "clip-higher": [{"epsilon_high": 0.28}, {"epsilon_high": 0.5}, {"epsilon_high": 1.0}],
+    "GSPO": [
+        GSPO | {"epsilon": 3e-4, "epsilon_high": 4e-4},
+        GSPO | {"epsilon": 3e-3, "epsilon_high": 4e-3},
+        GSPO | {"epsilon": 3e-2, "epsilon_high": 4e-2},
+    ],
+    "CISPO": [
+        {"loss_type": "cispo", "epsilon_high": 1.2},
+        {"loss_type": "cispo", "epsilon_high": 5.0},
+    ],
+    "SAPO": [
+        {"loss_type": "sapo"},
+        {"loss_type": "sapo", "sapo_temperature_pos": 4.0, "sapo_temperature_neg": 4.2},
+    ],
+}
+FIXED = {"no clip": {"epsilon": 10.0}}  # a ratio of 0 lies inside, too
+RECIPE: dict[str, dict[str, Any]] = {
+    "groups of 2": {"num_generations": 2},
+    "groups of 4": {"num_generations": 4},
+    "groups of 16": {"num_generations": 16},
+    "no scaling": {"scale_rewards": "none"},
+    "answer means": {"loss_type": "grpo"},
+    "Dr. GRPO": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "RLOO": {"method": "rloo"},
+    "KL 0.04": {"beta": 0.04},
+    "entropy bonus": {"entropy_coef": 0.01},
+    "dynamic sampling": {"dynamic": True},
+    "overlong shaping": {"overlong": {"max_completion_len": 48, "soft_punish_cache": 16}},
+}
 LOGGED = (
-    *("reward", "reward_std", "frac_reward_zero_std", "entropy", "grad_norm", "kl"),
-    *("completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean"),
+    *("reward", "rewards/math_reward/mean", "reward_std", "frac_reward_zero_std", "entropy"),
+    *("grad_norm", "kl", "completions/mean_length", "completions/clipped_ratio"),
+    *("clip_ratio/region_mean", "cispo_clip_ratio"),
 )
-METRICS = ("arithmetic", "facts", "helpfulness", "safety", "over_refusal", "honesty")
+OWN = ("updates", "batches", "method", "dynamic", "overlong")  # of a spec; the rest is TRL's
 
 
-def heldout(model: Any, tokenizer: Any) -> dict[str, list]:
-    """Each metric of every held-out prompt it applies to, and the tokens of the worked sums.
+def sampled_sums(model: Any, tokenizer: Any, *, tuning: bool) -> list:
+    """The share of right answers to every held-out sum, sampled at temperature 1.
 
-    There are more sums than prompts of any other family.
+    Args:
+        tuning: take the sums that the comparison doesn't use.
     """
     from postlab.evals import evaluate
-    from postlab.tinyworld.tasks import FAMILIES
 
-    others = [family for family in FAMILIES if family != "arithmetic"]
-    prompts = heldout_prompts(SETTINGS["heldout_sums"], ["arithmetic"])
-    prompts += heldout_prompts(SETTINGS["heldout_others"], others)
-    frame = evaluate(model.eval(), tokenizer, prompts)
-    tokens = listed(frame[frame["family"] == "arithmetic"]["length"])
-    return metric_series(frame, METRICS) | {"tokens": tokens}
-
-
-def start() -> dict[str, list]:
-    """The shipped DPO stage on the held-out prompts."""
-    return heldout(*policy(shipped("dpo")))
+    count = SETTINGS["heldout_sums"]
+    sums = heldout_prompts(count + SETTINGS["tuning_sums"], ["arithmetic"])
+    sums = sums[count:] if tuning else sums[:count]
+    frame = evaluate(
+        model.eval(), tokenizer, sums, temperature=1.0, samples=SETTINGS["samples"]
+    )
+    return listed(frame.groupby("id", sort=False)["arithmetic"].mean())
 
 
-def run(arm: str, seed: int) -> dict[str, Any]:
-    """Train one arm with one seed; its log, batch sizes, the held-out prompts, and seconds."""
+def start() -> list:
+    """The shipped DPO stage on the held-out sums."""
+    return sampled_sums(*policy(shipped("dpo")), tuning=False)
+
+
+def arguments(spec: dict[str, Any]) -> dict[str, Any]:
+    """The trainer's arguments for a spec, without `output_dir` and `seed`."""
+    updates = spec.get("updates", 1)
+    given = {name: value for name, value in spec.items() if name not in OWN}
+    how = {
+        **get_profile("tiny").grpo.trainer,
+        "max_steps": spec.get("batches", SETTINGS["batches"]) * updates,
+        "logging_steps": updates,
+        "save_strategy": "no",
+        **given,
+    }
+    if spec.get("method") == "rloo":  # its config knows fewer names
+        import dataclasses
+
+        import trl
+
+        known = {field.name for field in dataclasses.fields(trl.RLOOConfig)}
+        how = {name: value for name, value in how.items() if name in known}
+    return how
+
+
+def run(spec: dict[str, Any], seed: int, *, tuning: bool = False) -> dict[str, Any]:
+    """Train one spec with one seed: its log, what it cost, and its held-out sums."""
+    from trl.rewards import get_soft_overlong_punishment
+
     from postlab.course.week08 import dynamic_sampling
     from postlab.datasets import math_rows
     from postlab.rewards import math_reward
     from postlab.sampling import rollout_func
 
-    grpo, how = get_profile("tiny").grpo, ARMS[arm]["how"]
-    steps_per_batch = how.get("steps_per_generation", 1)
-    arguments = {
-        **grpo.trainer, "max_steps": SETTINGS["batches"] * steps_per_batch,
-        "logging_steps": steps_per_batch, "save_strategy": "no", **how,
-    }  # fmt: skip
+    grpo, how = get_profile("tiny").grpo, arguments(spec)
     model, tokenizer = policy(shipped("dpo"))
     rows = math_rows(grpo.source, split="train", n=grpo.rows, seed=seed)
     rows = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
-    rollout, reward = rollout_func, math_reward
-    if ARMS[arm].get("dynamic"):
-        rollout, reward = dynamic_sampling(
-            list({str(row["prompt"]): row for row in rows}.values()), math_reward
-        )
+    rewards: list[Any] = [math_reward]
+    more: dict[str, Any] = {"rollout_func": rollout_func}
+    if spec.get("dynamic"):
+        distinct = list({str(row["prompt"]): row for row in rows}.values())
+        more["rollout_func"], rewards[0] = dynamic_sampling(distinct, math_reward)
+    if "overlong" in spec:
+        rewards.append(get_soft_overlong_punishment(**spec["overlong"]))
+    method = spec.get("method", "grpo")
+    if method == "rloo":  # it has no such argument, and samples by itself
+        del more["rollout_func"]
     trained = train(
-        "grpo", model, tokenizer, rows, seed=seed, arguments=arguments, packed=True,
-        reward_funcs=reward, rollout_func=rollout,
+        method, model, tokenizer, rows,
+        seed=seed, arguments=how, packed=True, reward_funcs=rewards, **more,
     )  # fmt: skip
-    size = arguments["per_device_train_batch_size"] * steps_per_batch
-    log = log_series(trained.log, LOGGED)
-    sampled = getattr(rollout, "sampled", None) or [size] * SETTINGS["batches"]
+    entries = [entry for entry in trained.log if "reward" in entry]
+    present = [name for name in LOGGED if name in entries[0]]
+    log = log_series(trained.log, present)
+    size = how["per_device_train_batch_size"] * how.get("steps_per_generation", 1)
+    counts = getattr(more.get("rollout_func"), "sampled", None) or [size] * len(entries)
+    counts = counts[: len(entries)]
+    lengths = log["completions/mean_length"]
     return {
-        "arm": arm,
         "seed": seed,
-        "sampled": sampled[: len(log["reward"])],  # an arm may stop before the others
+        "updates": how["max_steps"],
+        "sampled": counts,
+        "tokens": round(sum(n * t for n, t in zip(counts, lengths, strict=True))),
         "log": log,
-        "end": heldout(trained.model, tokenizer),
+        "end": sampled_sums(trained.model, tokenizer, tuning=tuning),
         "train_s": round(trained.seconds, 1),
     }
 
 
-def key_of(arm: str) -> str:
-    """What a run of the arm depends on, hashed."""
+def key_of(spec: dict[str, Any]) -> str:
+    """What a run of a spec depends on, hashed."""
     settings = {
-        "arm": ARMS[arm], "settings": SETTINGS, "recipe": dict(get_profile("tiny").grpo.trainer),
-        "start": adapter_hash("dpo"), "kept": [LOGGED, METRICS],
+        "spec": spec, "settings": SETTINGS, "recipe": dict(get_profile("tiny").grpo.trainer),
+        "start": adapter_hash("dpo"), "kept": LOGGED,
     }  # fmt: skip
     return arm_key(settings, *CODE, own=__file__)
 
 
+def tuned(arms: Arms, name: str, specs: Sequence[dict[str, Any]]) -> tuple[dict, list[dict]]:
+    """The best of some specs by their mean on tuning seeds and prompts, and all of the trials."""
+    trials = []
+    for number, spec in enumerate(specs):
+        made = [
+            arms.result(f"tuning {name} {number} {seed}", key_of(spec),
+                        partial(run, spec, seed, tuning=True))
+            for seed in TUNING_SEEDS
+        ]  # fmt: skip
+        scores = [100 * sum(one["end"]) / len(one["end"]) for one in made]
+        trials.append(
+            {"name": name, "spec": spec, "scores": [round(score, 2) for score in scores],
+             "clipped": [mean_clip(one["log"]) for one in made]}
+        )  # fmt: skip
+        print(trials[-1], flush=True)
+    return max(trials, key=lambda trial: sum(trial["scores"]))["spec"], trials
+
+
+def mean_clip(log: dict[str, list]) -> float | None:
+    """The mean share of tokens (RLOO, GSPO: answers) that a clip takes the gradient from."""
+    series = log.get("clip_ratio/region_mean") or log.get("cispo_clip_ratio")
+    return round(sum(series) / len(series), 5) if series else None
+
+
+def chosen(arms: Arms) -> tuple[dict[str, dict[str, Any]], list[dict]]:
+    """Every arm with its base and its full spec, after tuning; and the trials of the tuning."""
+    specs, trials = {}, []
+    for name, how in REUSE.items():
+        specs[name], made = tuned(
+            arms, name, [{**how, "learning_rate": rate} for rate in RATES[name]]
+        )
+        trials += made
+    reused = specs["four uses"]
+    for name, clips in CLIPS.items():
+        specs[name], made = tuned(arms, name, [{**reused, **clip} for clip in clips])
+        trials += made
+    table = {name: {"group": "reuse", "base": "one update", "spec": specs[name]} for name in REUSE}
+    table["one update"]["base"] = None
+    for name in [*CLIPS, *FIXED]:
+        spec = specs.get(name) or {**specs["four uses"], **FIXED[name]}
+        if name != "four uses":
+            table[name] = {"group": "losses", "base": "four uses", "spec": spec}
+    table["four uses"]["spec"] = specs["four uses"]
+    for name, how in RECIPE.items():
+        spec = {**specs["one update"], **how}
+        table[name] = {"group": "recipe", "base": "one update", "spec": spec}
+    return table, trials
+
+
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    before = arms.result("start", key_of("recipe"), start)
-    runs = arms.run_all(ARMS, SEEDS, run, key=key_of)
-    record = {"settings": SETTINGS, "arms": ARMS, "start": before, "runs": runs}
-    took = minutes(one["train_s"] for one in runs)
-    write_record(__file__, TARGET, record, seeds=SEEDS, training_minutes=took)
+    table, trials = chosen(arms)
+    before = arms.result("start", key_of({}), start)
+    first = [name for name, arm in table.items() if arm["group"] != "recipe"]
+    runs: list[dict[str, Any]] = []
+    for seeds, names in ((SEEDS[:3], list(table)), (SEEDS[3:], first), (SEEDS[3:], list(table))):
+        for seed in seeds:
+            for name in names:
+                if any(one["arm"] == name and one["seed"] == seed for one in runs):
+                    continue
+                spec = table[name]["spec"]
+                made = arms.result(f"{name} {seed}", key_of(spec), partial(run, spec, seed))
+                runs.append({"arm": name} | made)
+                print(name, seed, round(sum(made["end"]) / len(made["end"]), 3),
+                      mean_clip(made["log"]), flush=True)  # fmt: skip
+            record = {"settings": SETTINGS, "arms": table, "tuning": trials, "start": before}
+            write_record(
+                __file__, TARGET, record | {"runs": runs}, seeds=SEEDS,
+                training_minutes=minutes(one["train_s"] for one in runs),
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 - figures_hack, figures_ablations, figures_tasks: figures of the recorded experiments
 - pictures: the picture of its main idea
 - rewards: a reward with a hole in it
+- rubric: a rubric as reward, with gates, and the same rubric for a judge
 - resampling: DAPO's dynamic sampling for TRL
 - gym: puzzles from reasoning-gym
 - exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
@@ -19,15 +20,26 @@ from postlab.course.week08.gym import RUNS_ANSWERS, gym_reward, gym_rows
 from postlab.course.week08.pictures import draw_ratios
 from postlab.course.week08.resampling import dynamic_sampling
 from postlab.course.week08.rewards import nothing_false_reward
+from postlab.course.week08.rubric import (
+    MANNERS,
+    Criterion,
+    grades,
+    read_grades,
+    rubric_question,
+    rubric_score,
+)
 
 __all__ = [
-    "draw_ratios",
+    "MANNERS",
     "RUNS_ANSWERS",
+    "Criterion",
     "by_prompt",
     "curves",
+    "draw_ratios",
     "dynamic_sampling",
     "gym_reward",
     "gym_rows",
+    "grades",
     "nothing_false_reward",
     "plot_ablations",
     "plot_groups",
@@ -36,6 +48,9 @@ __all__ = [
     "plot_repairs",
     "plot_seen_and_unseen",
     "plot_signals",
+    "read_grades",
+    "rubric_question",
+    "rubric_score",
 ]
 
 _doors.publish(__name__)
