@@ -126,9 +126,7 @@ def sampled_sums(model: Any, tokenizer: Any, *, tuning: bool) -> list:
     count = SETTINGS["heldout_sums"]
     sums = heldout_prompts(count + SETTINGS["tuning_sums"], ["arithmetic"])
     sums = sums[count:] if tuning else sums[:count]
-    frame = evaluate(
-        model.eval(), tokenizer, sums, temperature=1.0, samples=SETTINGS["samples"]
-    )
+    frame = evaluate(model.eval(), tokenizer, sums, temperature=1.0, samples=SETTINGS["samples"])
     return listed(frame.groupby("id", sort=False)["arithmetic"].mean())
 
 

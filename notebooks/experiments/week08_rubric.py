@@ -57,8 +57,7 @@ def rubric_of(arm: str) -> tuple:
     """The rubric with the arm's weight for "in place"."""
     weight = ARMS[arm].get("weight")
     return tuple(
-        replace(one, weight=weight) if one.name == "in place" and weight else one
-        for one in MANNERS
+        replace(one, weight=weight) if one.name == "in place" and weight else one for one in MANNERS
     )
 
 

@@ -186,8 +186,10 @@ def _replaced(batch: Any) -> Outcome | None:
         return _wrong("keeps_wrong", "a group that is all wrong is still in the batch. What are "
                       "its advantages?")  # fmt: skip
     if silent == {0.5}:
-        return _wrong("keeps_partial", "a group in which all rewards are 0.5 is still in the "
-                      "batch. A reward needn't be 0 or 1; what makes a group uninformative?")  # fmt: skip
+        return _wrong(
+            "keeps_partial", "a group in which all rewards are 0.5 is still in the batch. A reward "
+            "needn't be 0 or 1; what makes a group uninformative?",
+        )  # fmt: skip
     return _wrong("keeps_silent", "groups in which all rewards are the same are still in the "
                   "batch although there were more prompts to try.")  # fmt: skip
 

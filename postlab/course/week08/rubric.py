@@ -58,8 +58,10 @@ def _on_topic(request: str, reply: str) -> bool:
     return bool(set(names) & set(re.findall(r"[a-z]+", reply.lower())))
 
 
-COMMON = set(
-    "please tell me how i can to a an the what is it that in its of now do does you will".split()
+COMMON = frozenset(
+    re.findall(
+        "[a-z]+", "please tell me how i can to a an the what is it that in its of now do you"
+    )
 )
 MANNERS = (
     Criterion("on topic", 4, "Does the reply name what the request is about?", _on_topic),

@@ -31,13 +31,13 @@ Log = list[dict[str, float]]
 def proxy_apart(log: Log) -> bool:
     """The reference: True if the reward rises over a run while the second measure falls.
 
-    Both are compared by the means of the first and the second half, and a change counts if it is
+    Both are compared by the means of the first and the last third, and a change counts if it is
     larger than a quarter of the standard deviation of the series, so no scale plays a part.
     """
 
     def change(name: str) -> float:
         values = [entry[name] for entry in log if name in entry]
-        n = max(1, len(values) // 2)
+        n = max(1, len(values) // 3)
         mean = sum(values) / len(values)
         spread = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
         first, last = sum(values[:n]) / n, sum(values[-n:]) / n
@@ -54,7 +54,8 @@ def logs_of(record: Mapping[str, Any]) -> list[tuple[str, bool, Log]]:
             names = {"proxy": PAID, "truth": TRUE, "entropy": "entropy", "silent": SILENT,
                      "length": "completions/mean_length"}  # fmt: skip
             series = {to: run["log"][name] for name, to in names.items()}
-            log = [dict(zip(series, row, strict=True)) for row in zip(*series.values(), strict=True)]
+            rows = zip(*series.values(), strict=True)
+            log = [dict(zip(series, row, strict=True)) for row in rows]
             found.append((f"{run['arm']}, seed {run['seed']}", run["arm"] in HACKED, log))
     return found
 
@@ -135,8 +136,10 @@ def _judged(
         return _wrong("ignores_truth", f"{count}. It also raises an alarm if the truth rises with "
                       "the reward: that's a run as one wants it.")  # fmt: skip
     if share(_reward_as_truth) > 0.5:
-        return _wrong("ignores_reward", f"{count}. It also raises an alarm if the reward falls "
-                      "with the truth. That's a failing run, but nobody is deceived by it.")  # fmt: skip
+        return _wrong(
+            "ignores_reward", f"{count}. It also raises an alarm if the reward falls with the "
+            "truth. That's a failing run, but nobody is deceived by it.",
+        )  # fmt: skip
     if abs(share(_scaled) - caught) > 0.3:
         return _wrong("scale", f"{count}. If the same rewards are given on a scale of 0 to 100, it "
                       "says something else. Which threshold depends on the scale?")  # fmt: skip
