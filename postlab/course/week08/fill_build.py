@@ -99,7 +99,8 @@ def examine(function: Any) -> Outcome:
     try:
         world = World(MAIN)
         batch = _run(function, world, groups=4, most=20)
-        finding = _form(batch, 4) or _content(batch, world) or _replaced(batch) or _cost(world, 8)
+        finding = _form(batch, 4) or _content(batch, world) or _replaced(batch)
+        finding = finding or _cost(batch, world, 8)
         if finding is None:
             world = World(NEVER)
             batch = _run(function, world, groups=4, most=10)
@@ -108,7 +109,7 @@ def examine(function: Any) -> Outcome:
         if finding is None:
             world = World([MIXED, CLOSE])
             batch = _run(function, world, groups=3, most=20)
-            finding = _form(batch, 3) or _cost(world, 3)
+            finding = _form(batch, 3) or _cost(batch, world, 3)
     except NotImplementedError:
         return Outcome("not attempted", "not_attempted", "not attempted.")
     except _Endless:
@@ -194,20 +195,28 @@ def _replaced(batch: Any) -> Outcome | None:
                   "batch although there were more prompts to try.")  # fmt: skip
 
 
-def _cost(world: World, needed: int) -> Outcome | None:
+def _cost(batch: Any, world: World, needed: int) -> Outcome | None:
     if max(world.sampled.values()) > 1:
         return _wrong("again", "a prompt was sampled more than once. If a group is uninformative, "
                       "take the next prompt; another try at a hopeless one costs as much and "
                       "promises less.")  # fmt: skip
-    used = sum(world.sampled.values())
-    if used > needed:
-        return _wrong("too_many", f"it samples {used} groups where {needed} are enough. Stop as "
-                      "soon as the batch is full.")  # fmt: skip
-    if used < needed:
-        return _wrong(
-            "drops_informative", "with fewer prompts than that, the batch can't be filled."
-        )
+    sampled = [prompt for prompt, count in world.sampled.items() if count]
+    numbers = [int(prompt.split()[1]) % len(world.rewards) for prompt in sampled]
+    paid = dict(zip(sampled, (world.rewards[number] for number in numbers), strict=True))
+    informative = [prompt for prompt, rewards in paid.items() if len(set(rewards)) > 1]
+    left_out = [prompt for prompt in informative[: len(batch)] if prompt not in _by_prompt(batch)]
+    if left_out:
+        return _wrong("drops_informative", f"the rewards {paid[left_out[0]]} were sampled and "
+                      "aren't in the batch. Which of their advantages are 0?")  # fmt: skip
+    if len(sampled) > needed:
+        return _wrong("too_many", f"it samples {len(sampled)} groups where {needed} are enough. "
+                      "Stop as soon as the batch is full.")  # fmt: skip
     return None
+
+
+def _by_prompt(batch: Any) -> dict[str, list[float]]:
+    """The rewards of a batch by prompt."""
+    return {prompt: rewards for prompt, _, rewards in batch}
 
 
 def _at_limit(batch: Any, world: World, *, most: int) -> Outcome | None:

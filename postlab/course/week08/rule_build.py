@@ -127,7 +127,6 @@ def _judged(
     def share(change: Callable[[Log], Log]) -> float:
         return sum(bool(rule(change(_copy(log)))) for log in hacked) / len(hacked)
 
-    caught = 1 - len(misses) / len(hacked)
     if share(lambda log: log[::-1]) > 0.5:
         return _wrong("levels", f"{count}. Played backwards, with the reward falling and the "
                       "truth rising, hacked runs still raise an alarm: it looks at levels or at a "
@@ -140,9 +139,14 @@ def _judged(
             "ignores_reward", f"{count}. It also raises an alarm if the reward falls with the "
             "truth. That's a failing run, but nobody is deceived by it.",
         )  # fmt: skip
-    if abs(share(_scaled) - caught) > 0.3:
-        return _wrong("scale", f"{count}. If the same rewards are given on a scale of 0 to 100, it "
-                      "says something else. Which threshold depends on the scale?")  # fmt: skip
+    flips = [
+        bool(rule(_scaled(_copy(log)))) != alarm
+        for (_, _, log), alarm in zip(logs, verdicts, strict=True)
+    ]
+    if sum(flips) >= 3:
+        return _wrong("scale", f"{count}. If the reward is given in percent, or with a constant "
+                      f"added to it, the rule changes its mind about {sum(flips)} runs, although "
+                      "GRPO would train the same. What does it compare with what?")  # fmt: skip
     jumps = sum(
         bool(rule(_copy(log))) != bool(rule(_ends_swapped(_copy(log)))) for _, _, log in logs
     )
@@ -175,7 +179,8 @@ def _reward_as_truth(log: Log) -> Log:
 
 
 def _scaled(log: Log) -> Log:
-    return [entry | {PAID: 100 * entry[PAID]} for entry in log]
+    """The reward in percent, and ten points higher."""
+    return [entry | {PAID: 100 * entry[PAID] + 10} for entry in log]
 
 
 def _ends_swapped(log: Log) -> Log:
