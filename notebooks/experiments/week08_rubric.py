@@ -3,7 +3,7 @@
     python notebooks/experiments/week08_rubric.py
 
 Runs of TRL's GRPOTrainer from the shipped tiny SFT stage on the requests of week08_hack.py (safe,
-harmful, unanswerable), three seeds an arm, with `course.week08.rubric.MANNERS` as the reward. The
+harmful, unanswerable), three seeds an arm, with `course.week08.rubric.CRITERIA` as the reward. The
 rubric contains the criterion that matters, "in place"; the arms differ in how it counts:
 
 - *added up*: with weight 2 of 11, as one criterion among four;
@@ -36,7 +36,7 @@ from _common import (
 )
 from week08_hack import EVERY, HOW, LOGGED, METRICS, TASKS, batched, look, train_rows, truth
 
-from postlab.course.week08 import MANNERS, grades, rubric_score
+from postlab.course.week08 import CRITERIA, grades, rubric_score
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "week08" / "rubric.json"
@@ -57,7 +57,8 @@ def rubric_of(arm: str) -> tuple:
     """The rubric with the arm's weight for "in place"."""
     weight = ARMS[arm].get("weight")
     return tuple(
-        replace(one, weight=weight) if one.name == "in place" and weight else one for one in MANNERS
+        replace(one, weight=weight) if one.name == "in place" and weight else one
+        for one in CRITERIA
     )
 
 
@@ -127,7 +128,7 @@ def main() -> None:
     runs = arms.run_all(ARMS, SEEDS, run, key=key_of)
     rubric = [
         {"name": one.name, "weight": one.weight, "question": one.question, "gate": one.gate}
-        for one in MANNERS
+        for one in CRITERIA
     ]
     record = {"rubric": rubric, "arms": ARMS, "runs": runs}
     write_record(

@@ -4,6 +4,8 @@
 - figures_hack, figures_ablations, figures_tasks: figures of the recorded experiments
 - pictures: the picture of its main idea
 - rewards: a reward with a hole in it
+- ablations: the recorded ablations as tables
+- fill_build, mend_build, rule_build: its builds and their checks
 - rubric: a rubric as reward, with gates, and the same rubric for a judge
 - resampling: DAPO's dynamic sampling for TRL
 - gym: puzzles from reasoning-gym
@@ -12,6 +14,7 @@
 """
 
 from postlab import _doors
+from postlab.course.week08.ablations import ablation_differences, ablation_table, tuning_table
 from postlab.course.week08.figures import plot_signals
 from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
@@ -21,7 +24,7 @@ from postlab.course.week08.pictures import draw_ratios
 from postlab.course.week08.resampling import dynamic_sampling
 from postlab.course.week08.rewards import nothing_false_reward
 from postlab.course.week08.rubric import (
-    MANNERS,
+    CRITERIA,
     Criterion,
     grades,
     read_grades,
@@ -30,9 +33,11 @@ from postlab.course.week08.rubric import (
 )
 
 __all__ = [
-    "MANNERS",
+    "CRITERIA",
     "RUNS_ANSWERS",
     "Criterion",
+    "ablation_differences",
+    "ablation_table",
     "by_prompt",
     "curves",
     "draw_ratios",
@@ -51,6 +56,7 @@ __all__ = [
     "read_grades",
     "rubric_question",
     "rubric_score",
+    "tuning_table",
 ]
 
 _doors.publish(__name__)
