@@ -5,12 +5,11 @@
 - pictures: the picture of its main idea
 - rewards: a reward with a hole in it
 - ablations: the recorded ablations as tables
-- fill_build, mend_build, rule_build: its builds and their checks
 - rubric: a rubric as reward, with gates, and the same rubric for a judge
 - resampling: DAPO's dynamic sampling for TRL
 - gym: puzzles from reasoning-gym
-- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
-  `postlab.course.check` loads them when they are needed
+- exercises, mistakes_*, fill_build, mend_build, rule_build: its exercises and builds, and the usual
+  mistakes in them; they import torch, so they are loaded when they are needed
 """
 
 from postlab import _doors
