@@ -39,7 +39,6 @@ FAULTS: dict[str, tuple[dict[str, Any], Any]] = {
     "as it is": (build.BROKEN, build.broken_reward),
     "reward mended": (build.BROKEN, math_reward),
     "reward and limit mended": (build.BROKEN | {"max_completion_length": 64}, math_reward),
-    "reward and rate mended": (build.BROKEN | {"learning_rate": 4e-4}, math_reward),
     "a rate of 0.02": (build.HEALTHY | {"learning_rate": 0.02}, math_reward),
 }
 LOGGED = ("reward", "frac_reward_zero_std", "completions/clipped_ratio", "entropy")

@@ -218,5 +218,5 @@ def test_the_recorded_faults_are_seen_one_after_the_other():
         codes[name] = outcome.code
     assert codes == {
         "as it is": "no_signal", "reward mended": "cut", "reward and limit mended": "too_slow",
-        "reward and rate mended": "cut", "a rate of 0.02": "too_fast",
+        "a rate of 0.02": "too_fast",
     }  # fmt: skip
