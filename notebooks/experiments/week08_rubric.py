@@ -11,16 +11,19 @@ rubric contains the criterion that matters, "in place"; the arms differ in how i
 - *gated*: without it the reward is 0.
 
 Measured as in week08_hack.py: the oracle's truth of every training completion, without weight in
-the reward, and of held-out prompts. Kept besides: eight replies of each step as text (two of each
-group), for the monitor. Every finished run is kept under `runs/week08-rubric/`; the result is
-written to data/results/week08/rubric.json. Weights were fixed before the runs; nothing was tuned.
+the reward, and of held-out prompts, for which the reward is computed as well. Kept besides: eight
+replies of each step as text (two of each group), for the monitor. Every finished run is kept under
+`runs/week08-rubric/`; the result is written to data/results/week08/rubric.json. Weights were fixed
+before the runs; nothing was tuned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import week08_hack as hack
 from _common import (
     RESULTS,
     Arms,
@@ -34,8 +37,9 @@ from _common import (
     train,
     write_record,
 )
-from week08_hack import EVERY, HOW, LOGGED, METRICS, TASKS, batched, look, train_rows, truth
+from week08_hack import EVERY, HOW, LOGGED, METRICS, TASKS, batched, train_rows, truth
 
+from postlab.course import listed
 from postlab.course.week08 import CRITERIA, grades, rubric_score
 from postlab.profile import get_profile
 
@@ -68,21 +72,30 @@ def arguments() -> dict[str, Any]:
     return how | {"reward_weights": [1.0, 0.0]}
 
 
+def look(model: Any, tokenizer: Any, step: int, proxy: Callable[..., float]) -> dict[str, Any]:
+    """The truth on every held-out prompt, and what the arm's reward pays for the same replies."""
+    hack.SHOWN = TASKS["manners"]["heldout"]  # all answers of a family
+    found = hack.look(model, tokenizer, "manners", step)
+    paid = [proxy(request, reply) for request, reply in found.pop("answers")]
+    return found | {"proxy": listed(paid)}
+
+
 def run(arm: str, seed: int) -> dict[str, Any]:
     """Train one arm with one seed: proxy and truth by step, looks, and replies."""
     from postlab.sampling import rollout_func
 
     config, rubric, gated = arguments(), rubric_of(arm), ARMS[arm]["gated"]
     model, tokenizer = policy(shipped(TASKS["manners"]["start"]))
-    looks = [look(model, tokenizer, "manners", 0)]
     replies: list[list[Any]] = []
-
-    def after_step(trainer: Any, step: int) -> None:
-        if step % EVERY == 0:
-            looks.append(look(trainer.model, tokenizer, "manners", step))
 
     def proxy(request: str, reply: str) -> float:
         return rubric_score(rubric, grades(rubric, request, reply), gated=gated)
+
+    looks = [look(model, tokenizer, 0, proxy)]
+
+    def after_step(trainer: Any, step: int) -> None:
+        if step % EVERY == 0:
+            looks.append(look(trainer.model, tokenizer, step, proxy))
 
     paid = batched(proxy, "proxy")
     size, steps = config["num_generations"], iter(range(1, config["max_steps"] + 1))
