@@ -114,13 +114,15 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
         paid, good = ends["proxy"], ends["truth"]
         first, last = paid.iloc[0], paid.iloc[-1]
         verb = "rises" if last - first > 0.02 else "falls" if first - last > 0.02 else "goes"
+        change = f"{good.iloc[0]:.0%} to {good.iloc[-1]:.0%}"
         phrases.append(
-            f"{arm}: the reward {verb} from {first:.2f} to {last:.2f}, good replies go from "
-            f"{good.iloc[0]:.0%} to {good.iloc[-1]:.0%}"
+            f"{arm}: the reward {verb} from {first:.2f} to {last:.2f}, good replies go from {change}"
+            if len(arms) == 1
+            else f"{arm} {change}"
         )
     places[0].set_ylabel(f"mean over {WINDOW} steps", color=INK)
-    places[0].legend(frameon=False, loc="best", fontsize=10, ncols=2)
-    return headline(fig, "; ".join(phrases))
+    places[0].legend(frameon=False, loc="best", fontsize=10, ncols=2 if len(arms) == 1 else 1)
+    return headline(fig, "Good replies: " * (len(arms) > 1) + ", ".join(phrases))
 
 
 def plot_repairs(frame: pd.DataFrame) -> Figure:

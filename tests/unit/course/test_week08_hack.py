@@ -48,9 +48,7 @@ def test_proxy_and_truth_are_drawn_by_seed_and_said():
     assert len(thin) == 4 and len(bold) == 2
     dots = fig.axes[0].lines[-1]
     assert list(dots.get_xdata()) == [0, 10] and list(dots.get_ydata()) == [0.5, 0.25]
-    assert title(fig).startswith(
-        "a: the reward rises from 0.20 to 0.90, good replies go from 50% to 25%"
-    )
+    assert title(fig) == "Good replies: a 50% to 25%, b 100% to 100%"
 
 
 def test_the_reward_of_the_same_heldout_prompts_is_drawn_where_it_is_known():
