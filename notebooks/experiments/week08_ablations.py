@@ -9,19 +9,20 @@ with a base of its own:
 - *reuse*: one update per batch, four updates on its quarters, four updates on all of it, or
   batches a quarter as large; each at its own learning rate.
 - *losses*: what acts only where the policy has left its sampler (clips, GSPO, CISPO, SAPO). All
-  take four updates on a batch's quarters, as GSPO's paper does, at the rate chosen for that, and
-  each has a clip of its own.
+  take four updates on a batch's quarters, as GSPO's paper does, at the rate chosen for that.
 - *recipe*: what acts in the first update, too (groups, advantages, KL, and so on). All take one
   update per batch, at the rate chosen for that.
 
-Rates and clips are chosen on a tuning seed and on tuning prompts, which the comparison doesn't use:
-the value with the highest score. All trials are in the record. In the group *recipe* nothing but
-the base's rate was tuned: coefficients are common defaults.
+Rates, and GSPO's clip, are chosen on a tuning seed and on tuning prompts, which the comparison
+doesn't use: the value with the highest score. All trials are in the record. The other clips and
+coefficients are the published or usual ones: unlike GSPO's they don't depend on the length of the
+answers.
 
-Every finished run is kept under `runs/week08-ablations/`, so an interrupted experiment continues
-where it stopped; the result is written to data/results/week08/ablations.json after every round of
-seeds. A first version of this experiment compared arms with different numbers of updates, at one
-untuned rate, and GSPO with a clip made for long answers; its runs are not among these.
+The stages run in the order of `STAGES`, and the record is written after every seed, so an early
+stop leaves whole comparisons. Every finished run is kept under `runs/week08-ablations/`, so an
+interrupted experiment continues where it stopped; the result is data/results/week08/ablations.json.
+A first version of this experiment compared arms with different numbers of updates at one untuned
+rate, and GSPO with a clip made for long answers; its runs are not among these.
 """
 
 from __future__ import annotations
@@ -77,25 +78,13 @@ RATES = {
     "fresh quarters": (2e-4, 4e-4, 8e-4),
 }
 GSPO = {"importance_sampling_level": "sequence", "loss_type": "grpo"}
-# The candidates for each clip. The first one of GSPO is the paper's.
-CLIPS: dict[str, list[dict[str, Any]]] = {
-    "four quarters": [{}, {"epsilon": 0.1}, {"epsilon": 0.4}],  # the recipe's is 0.2
-    "clip-higher": [{"epsilon_high": 0.28}, {"epsilon_high": 1.0}],
-    "GSPO": [
-        GSPO | {"epsilon": 3e-4, "epsilon_high": 4e-4},
-        GSPO | {"epsilon": 3e-3, "epsilon_high": 4e-3},
-        GSPO | {"epsilon": 3e-2, "epsilon_high": 4e-2},
-    ],
-    "CISPO": [
-        {"loss_type": "cispo", "epsilon_high": 1.2},
-        {"loss_type": "cispo", "epsilon_high": 5.0},
-    ],
-    "SAPO": [
-        {"loss_type": "sapo"},
-        {"loss_type": "sapo", "sapo_temperature_pos": 4.0, "sapo_temperature_neg": 4.2},
-    ],
+GSPO_CLIPS = ((3e-4, 4e-4), (3e-3, 4e-3), (3e-2, 4e-2))  # the first one is the paper's
+LOSSES: dict[str, dict[str, Any]] = {
+    "clip-higher": {"epsilon_high": 0.28},
+    "no clip": {"epsilon": 10.0},  # a ratio of 0 lies inside, too
+    "CISPO": {"loss_type": "cispo", "epsilon_high": 5.0},
+    "SAPO": {"loss_type": "sapo"},
 }
-FIXED = {"no clip": {"epsilon": 10.0}}  # a ratio of 0 lies inside, too
 RECIPE: dict[str, dict[str, Any]] = {
     "groups of 2": {"num_generations": 2},
     "groups of 16": {"num_generations": 16},
@@ -108,6 +97,17 @@ RECIPE: dict[str, dict[str, Any]] = {
     "dynamic sampling": {"dynamic": True},
     "overlong shaping": {"overlong": {"max_completion_len": 48, "soft_punish_cache": 16}},
 }
+# Names of arms and seeds, in the order in which they are run.
+FEW, MORE = SEEDS[:3], SEEDS[3:]
+STAGES: tuple[tuple[tuple[str, ...], tuple[int, ...]], ...] = (
+    (("one update", "four quarters", "GSPO"), FEW),
+    (tuple(LOSSES), FEW),
+    (("RLOO", "Dr. GRPO", "entropy bonus", "overlong shaping"), FEW),
+    (("four uses", "fresh quarters"), FEW),
+    (("no scaling", "answer means", "KL 0.04", "dynamic sampling"), FEW),
+    (("groups of 2", "groups of 16"), FEW),
+    (("one update", "four quarters", "GSPO", *LOSSES), MORE),
+)
 LOGGED = (
     *("reward", "rewards/math_reward/mean", "reward_std", "frac_reward_zero_std", "entropy"),
     *("grad_norm", "kl", "completions/mean_length", "completions/clipped_ratio"),
@@ -235,51 +235,51 @@ def mean_clip(log: dict[str, list]) -> float | None:
     return round(sum(series) / len(series), 5) if series else None
 
 
-def chosen(arms: Arms) -> tuple[dict[str, dict[str, Any]], list[dict]]:
-    """Every arm with its base and its full spec, after tuning; and the trials of the tuning."""
-    specs, trials = {}, []
-    for name, how in REUSE.items():
-        specs[name], made = tuned(
-            arms, name, [{**how, "learning_rate": rate} for rate in RATES[name]]
-        )
-        trials += made
-    reused = specs["four quarters"]
-    for name, clips in CLIPS.items():
-        specs[name], made = tuned(arms, name, [{**reused, **clip} for clip in clips])
-        trials += made
-    table = {name: {"group": "reuse", "base": "one update", "spec": specs[name]} for name in REUSE}
-    table["one update"]["base"] = None
-    for name in [*CLIPS, *FIXED]:
-        spec = specs.get(name) or {**reused, **FIXED[name]}
-        if name != "four quarters":
-            table[name] = {"group": "losses", "base": "four quarters", "spec": spec}
-    table["four quarters"]["spec"] = specs["four quarters"]  # with its clip
-    for name, how in RECIPE.items():
-        spec = {**specs["one update"], **how}
-        table[name] = {"group": "recipe", "base": "one update", "spec": spec}
-    return table, trials
+class Table:
+    """Every arm's group, base and spec, tuned when it is first asked for; and all trials."""
+
+    def __init__(self, arms: Arms) -> None:
+        self.arms, self.trials = arms, []
+        self.table: dict[str, dict[str, Any]] = {}
+
+    def spec(self, name: str) -> dict[str, Any]:
+        """An arm's spec; its base is put into the table first."""
+        if name in self.table:
+            return self.table[name]["spec"]
+        if name in REUSE:
+            group, base = "reuse", None if name == "one update" else "one update"
+            specs = [{**REUSE[name], "learning_rate": rate} for rate in RATES[name]]
+            spec, trials = tuned(self.arms, name, specs)
+        elif name == "GSPO":
+            group, base = "losses", "four quarters"
+            reused = self.spec(base)
+            specs = [reused | GSPO | {"epsilon": a, "epsilon_high": b} for a, b in GSPO_CLIPS]
+            spec, trials = tuned(self.arms, name, specs)
+        else:
+            group, base = (
+                ("losses", "four quarters") if name in LOSSES else ("recipe", "one update")
+            )
+            spec, trials = self.spec(base) | (LOSSES | RECIPE)[name], []
+        self.trials += trials
+        self.table[name] = {"group": group, "base": base, "spec": spec}
+        return spec
 
 
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    table, trials = chosen(arms)
-    before = arms.result("start", key_of({}), start)
-    first = [name for name, arm in table.items() if arm["group"] != "recipe"]
+    before, table = arms.result("start", key_of({}), start), Table(arms)
     runs: list[dict[str, Any]] = []
-    rounds = ((SEEDS[:3], first), (SEEDS[:3], list(table)), (SEEDS[3:], first))
-    for seeds, names in rounds:  # in this order, so that an early stop leaves whole groups
+    for names, seeds in STAGES:
         for seed in seeds:
             for name in names:
-                if any(one["arm"] == name and one["seed"] == seed for one in runs):
-                    continue
-                spec = table[name]["spec"]
+                spec = table.spec(name)
                 made = arms.result(f"{name} {seed}", key_of(spec), partial(run, spec, seed))
                 runs.append({"arm": name} | made)
                 print(name, seed, round(sum(made["end"]) / len(made["end"]), 3),
                       mean_clip(made["log"]), flush=True)  # fmt: skip
-            record = {"settings": SETTINGS, "arms": table, "tuning": trials, "start": before}
+            record = {"settings": SETTINGS, "arms": table.table, "tuning": table.trials}
             write_record(
-                __file__, TARGET, record | {"runs": runs}, seeds=SEEDS,
+                __file__, TARGET, record | {"start": before, "runs": runs}, seeds=SEEDS,
                 training_minutes=minutes(one["train_s"] for one in runs),
             )  # fmt: skip
 

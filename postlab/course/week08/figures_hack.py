@@ -116,7 +116,8 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
         verb = "rises" if last - first > 0.02 else "falls" if first - last > 0.02 else "goes"
         change = f"{good.iloc[0]:.0%} to {good.iloc[-1]:.0%}"
         phrases.append(
-            f"{arm}: the reward {verb} from {first:.2f} to {last:.2f}, good replies go from {change}"
+            f"{arm}: the reward {verb} from {first:.2f} to {last:.2f}, good replies go from "
+            + change
             if len(arms) == 1
             else f"{arm} {change}"
         )
