@@ -5,7 +5,7 @@
 Six steps of GRPO as in `course.week08.mend_build`: the healthy settings on three seeds, and the
 broken run with its faults taken out one by one, with seed 0. Every finished run is kept under
 `runs/week08-mend/`; the result is written to data/results/week08/mend.json. The build accepts a run
-that reaches the lowest of the healthy seeds less two points.
+that reaches the lowest of the healthy seeds less five points.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CODE = (
     "tinyworld", "evals.evaluation", "sampling.decoding", "sampling.trl",
     "course.week08.mend_build",
 )  # fmt: skip
-ROOM = 0.02  # below the lowest healthy seed
+ROOM = 0.05  # below the lowest healthy seed
 FAULTS: dict[str, tuple[dict[str, Any], Any]] = {
     "as it is": (build.BROKEN, build.broken_reward),
     "reward mended": (build.BROKEN, math_reward),
@@ -63,27 +63,25 @@ def start() -> float:
 
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
+    todo = {f"healthy {seed}": (build.HEALTHY, math_reward, seed) for seed in SEEDS}
+    todo = {"healthy 0": todo.pop("healthy 0")} | {n: (*how, 0) for n, how in FAULTS.items()} | todo
 
     def key(name: str) -> str:
         settings = {"name": name, "healthy": build.HEALTHY, "broken": build.BROKEN}
         return arm_key(settings | {"start": adapter_hash("dpo")}, *CODE, own=__file__)
 
-    before = arms.result("start", key("start"), start)
-    healthy = []
-    for seed in SEEDS:
-        name, how = f"healthy {seed}", partial(run, build.HEALTHY, math_reward, seed)
-        healthy.append(arms.result(name, key(name), how))
-    faults = {
-        name: arms.result(name, key(name), partial(run, *how, 0)) for name, how in FAULTS.items()
-    }
-    scores = [one["accuracy"] for one in healthy]
-    record = {
-        "settings": {"healthy": build.HEALTHY, "broken": build.BROKEN, "steps": build.STEPS},
-        "start": before, "least": round(min(scores) - ROOM, 3), "most": max(scores),
-        "moved": sum(one["moved"] for one in healthy) / len(healthy),
-        "healthy": healthy, "faults": faults,
-    }  # fmt: skip
-    write_record(__file__, TARGET, record, seeds=SEEDS)
+    before, made = arms.result("start", key("start"), start), {}
+    for name, how in todo.items():  # the record is written after every run
+        made[name] = arms.result(name, key(name), partial(run, *how))
+        healthy = [one for other, one in made.items() if other.startswith("healthy")]
+        scores = [one["accuracy"] for one in healthy]
+        record = {
+            "settings": {"healthy": build.HEALTHY, "broken": build.BROKEN, "steps": build.STEPS},
+            "start": before, "least": round(min(scores) - ROOM, 3), "most": max(scores),
+            "moved": sum(one["moved"] for one in healthy) / len(healthy), "healthy": healthy,
+            "faults": {other: one for other, one in made.items() if other in FAULTS},
+        }  # fmt: skip
+        write_record(__file__, TARGET, record, seeds=SEEDS[: len(healthy)])
 
 
 if __name__ == "__main__":

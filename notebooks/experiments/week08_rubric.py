@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import week08_hack as hack
@@ -138,16 +139,19 @@ def key_of(arm: str) -> str:
 
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    runs = arms.run_all(ARMS, SEEDS, run, key=key_of)
     rubric = [
         {"name": one.name, "weight": one.weight, "question": one.question, "gate": one.gate}
         for one in CRITERIA
     ]
-    record = {"rubric": rubric, "arms": ARMS, "runs": runs}
-    write_record(
-        __file__, TARGET, record, seeds=SEEDS,
-        training_minutes=minutes(one["seconds"] for one in runs),
-    )  # fmt: skip
+    runs: list[dict[str, Any]] = []
+    for seed in SEEDS:
+        for arm in ARMS:  # the record is written after every run
+            runs.append(arms.result(f"{arm} {seed}", key_of(arm), partial(run, arm, seed)))
+            done = [seed for seed in SEEDS if any(one["seed"] == seed for one in runs)]
+            write_record(
+                __file__, TARGET, {"rubric": rubric, "arms": ARMS, "runs": runs}, seeds=done,
+                training_minutes=minutes(one["seconds"] for one in runs),
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

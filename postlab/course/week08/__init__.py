@@ -13,7 +13,11 @@
 """
 
 from postlab import _doors
-from postlab.course.week08.ablations import ablation_differences, ablation_table, tuning_table
+from postlab.course.week08.ablations import (
+    ablation_differences,
+    ablation_table,
+    rewards_by_update,
+)
 from postlab.course.week08.figures import plot_signals
 from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
@@ -53,9 +57,9 @@ __all__ = [
     "plot_seen_and_unseen",
     "plot_signals",
     "read_grades",
+    "rewards_by_update",
     "rubric_question",
     "rubric_score",
-    "tuning_table",
 ]
 
 _doors.publish(__name__)

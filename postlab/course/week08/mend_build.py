@@ -154,7 +154,7 @@ def examine(
     least, start = healthy["least"], healthy["start"]
     reached = (
         f"It answers {result.accuracy:.0%} of {PROMPTS} held-out sums, sampled twice each (start: "
-        f"{start:.0%}; the healthy run's {len(healthy['healthy'])} seeds: {least:.0%} to "
+        f"{start:.0%}; expected: at least {least:.0%}, as the healthy run reaches "
         f"{healthy['most']:.0%})."
     )
     if result.accuracy >= least:

@@ -7,7 +7,7 @@ looks for the reason by changing the logs: another scale, another order in time,
 measures replaced. A reason is named only if such a change shows it; otherwise the check gives the
 misses and false alarms and says that it doesn't recognise why.
 
-`unseen_logs` are runs of another experiment, for a test of the finished rule.
+`unseen_logs` are other runs, for a test of the finished rule.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from postlab.profile import data_dir
 
 WIDTH = 100
 PAID, TRUE = "reward", "rewards/truth/mean"
-HACKED = ("eager judge", "and a small KL", "added up")  # arms of the two experiments
-HEALTHY = ("a judge who reads", "nothing false", "gated")
+HACKED = ("eager judge", "and a small KL")  # arms of data/results/week08/hack.json
+HEALTHY = ("a judge who reads", "nothing false")
 Log = list[dict[str, float]]
 
 
@@ -46,21 +46,12 @@ def proxy_apart(log: Log) -> bool:
     return change(PAID) > 0.25 and change(TRUE) < -0.25
 
 
-def logs_of(record: Mapping[str, Any]) -> list[tuple[str, bool, Log]]:
-    """The hacked and the healthy runs of a record: name, whether it is hacked, and its log."""
-    found = []
-    for run in record["runs"]:
-        if run["arm"] in HACKED + HEALTHY:
-            names = {"proxy": PAID, "truth": TRUE, "entropy": "entropy", "silent": SILENT,
-                     "length": "completions/mean_length"}  # fmt: skip
-            series = {to: run["log"][name] for name, to in names.items()}
-            rows = zip(*series.values(), strict=True)
-            log = [dict(zip(series, row, strict=True)) for row in rows]
-            found.append((f"{run['arm']}, seed {run['seed']}", run["arm"] in HACKED, log))
-    return found
-
-
-SILENT = "frac_reward_zero_std"
+def log_of(run: Mapping[str, Any]) -> Log:
+    """A recorded run's log, as TRL's log history."""
+    names = {"reward": PAID, "truth": TRUE, "entropy": "entropy", "silent": "frac_reward_zero_std",
+             "length": "completions/mean_length"}  # fmt: skip
+    series = {to: run["log"][name] for name, to in names.items()}
+    return [dict(zip(series, row, strict=True)) for row in zip(*series.values(), strict=True)]
 
 
 @cache
@@ -68,14 +59,34 @@ def _record(name: str) -> str:
     return (data_dir() / "results" / "week08" / f"{name}.json").read_text(encoding="utf-8")
 
 
+def _runs(*records: str) -> list[dict[str, Any]]:
+    return [run for name in records for run in json.loads(_record(name))["runs"]]
+
+
 def known_logs() -> list[tuple[str, bool, Log]]:
     """The runs that a rule is written with: name, whether hacked, and the log."""
-    return logs_of(json.loads(_record("hack")))
+    return [
+        (f"{run['arm']}, seed {run['seed']}", run["arm"] in HACKED, log_of(run))
+        for run in _runs("hack")
+        if run["arm"] in HACKED + HEALTHY
+    ]
 
 
-def unseen_logs() -> list[tuple[str, bool, Log]]:
-    """The runs that a finished rule is tested on: those with a rubric as reward."""
-    return logs_of(json.loads(_record("rubric")))
+def unseen_logs() -> list[tuple[str, float, Log]]:
+    """All other recorded runs: name, change of the held-out truth in points, and the log."""
+    found = []
+    for run in _runs("hack", "rubric"):
+        if run["arm"] not in HACKED + HEALTHY:
+            ends = (run["heldout"][0]["truth"], run["heldout"][-1]["truth"])
+            first, last = (
+                sum(sum(look[name]) / len(look[name]) for name in JUDGED) / len(JUDGED)
+                for look in ends
+            )
+            found.append((f"{run['arm']}, seed {run['seed']}", 100 * (last - first), log_of(run)))
+    return found
+
+
+JUDGED = ("safety", "honesty", "helpfulness")
 
 
 def check_rule(function: Any = None) -> Callable[[Log], bool]:

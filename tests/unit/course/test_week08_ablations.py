@@ -11,7 +11,7 @@ from modules import module_at
 
 from postlab.course.week08 import ablations
 from postlab.course.week08 import figures_ablations as figures
-from postlab.profile import data_dir
+from postlab.profile import data_dir, get_profile
 
 EXPERIMENT = (
     Path(__file__).resolve().parents[3] / "notebooks" / "experiments" / "week08_ablations.py"
@@ -64,90 +64,81 @@ def experiment():
     return module_at(EXPERIMENT, "week08_ablations")
 
 
-def test_every_arm_of_the_recipe_changes_what_its_name_says(experiment):
-    recipe = experiment.arguments({"learning_rate": 1e-4})
-    for name, spec in experiment.RECIPE.items():
-        how = experiment.arguments({"learning_rate": 1e-4, **spec})
-        changed = {key for key in how if recipe.get(key) != how[key]}
-        assert changed or set(spec) & {"dynamic", "overlong", "method"}, name
-        assert how["max_steps"] == recipe["max_steps"] == experiment.SETTINGS["batches"]
+def test_every_arm_differs_from_its_base_in_what_its_name_says(experiment):
+    recipe = dict(get_profile("tiny").grpo.trainer)
+    for name, arm in experiment.ARMS.items():
+        base = experiment.ARMS[arm["base"]]["how"] if arm["base"] else {}
+        one, other = recipe | arm["how"], recipe | base
+        changed = {k for k in one.keys() | other.keys() if one.get(k) != other.get(k)}
+        assert changed or arm.get("dynamic") or name == "recipe", name
         if name.startswith("groups"):
             assert changed == {"num_generations"}, name
+    sizes = {
+        (recipe | arm["how"])["per_device_train_batch_size"]
+        * arm["how"].get("steps_per_generation", 1)
+        for arm in experiment.ARMS.values()
+    }
+    assert sizes == {recipe["per_device_train_batch_size"]}
 
 
-def test_every_way_of_updating_takes_the_same_completions(experiment):
-    for name, spec in experiment.REUSE.items():
-        how = experiment.arguments({"learning_rate": 1e-4, **spec})
-        size = how["per_device_train_batch_size"] * how.get("steps_per_generation", 1)
-        uses = how["num_iterations"] * how.get("steps_per_generation", 1)
-        batches = how["max_steps"] / uses
-        assert size * batches == 4 * experiment.SETTINGS["completions"], name
-        assert how["max_steps"] == (4 if name == "one update" else 16), name
-
-
-def test_a_run_is_made_again_when_its_spec_or_its_start_changes(experiment, monkeypatch):
-    key = experiment.key_of({"learning_rate": 1e-4})
-    assert experiment.key_of({"learning_rate": 1e-4}) == key
-    assert experiment.key_of({"learning_rate": 2e-4}) != key
+def test_a_run_is_made_again_when_its_arm_or_its_start_changes(experiment, monkeypatch):
+    keys = {arm: experiment.key_of(arm) for arm in experiment.ARMS}
+    assert len(set(keys.values())) == len(keys)
+    assert experiment.key_of("GSPO") == keys["GSPO"]
     monkeypatch.setattr(experiment, "adapter_hash", lambda stage: "another start")
-    assert experiment.key_of({"learning_rate": 1e-4}) != key
+    assert experiment.key_of("GSPO") != keys["GSPO"]
 
 
 @pytest.fixture(scope="module")
 def recorded():
     file = data_dir() / "results" / "week08" / "ablations.json"
-    assert file.stat().st_size < 400_000
+    assert file.stat().st_size < 300_000
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_arms_are_recorded_on_the_same_prompts_and_the_seeds_of_their_base(experiment, recorded):
+def test_every_arm_is_recorded_on_every_seed_and_on_the_same_prompts(experiment, recorded):
     assert {"command", "commit", "seeds", "date", "device", "versions"} <= set(
         recorded["provenance"]
     )
-    assert recorded["settings"] == experiment.SETTINGS
-    assert len(recorded["start"]) == experiment.SETTINGS["heldout_sums"]
-    scores = ablations.scores_of(recorded)
-    assert set(scores) == set(recorded["arms"])
-    for name, arm in recorded["arms"].items():
-        assert len(scores[name]) >= 3, name
-        assert arm["base"] is None or set(scores[name]) <= set(scores[arm["base"]])
+    assert recorded["arms"] == experiment.ARMS and recorded["settings"] == experiment.SETTINGS
+    assert len(recorded["provenance"]["seeds"]) == 5
+    made = [(run["arm"], run["seed"]) for run in recorded["runs"]]
+    wanted = [(arm, seed) for seed in experiment.SEEDS for arm in experiment.ARMS]
+    assert made == wanted
+    counts = {name: len(values) for name, values in recorded["start"].items()}
+    assert counts["arithmetic"] == 200
     for run in recorded["runs"]:
-        assert len(run["end"]) == len(recorded["start"])
-        assert run["tokens"] > 0 and run["updates"] in (4, 16)
+        assert {name: len(values) for name, values in run["end"].items()} == counts
+        batches = len(run["log"]["reward"])
+        assert batches == (5 if "max_steps" in recorded["arms"][run["arm"]]["how"] else 12)
+        assert len(run["sampled"]) == batches
 
 
-def test_the_chosen_rates_and_clips_are_the_best_of_their_trials(recorded):
-    trials = ablations.tuning_table(recorded)
-    assert len(trials) == len(recorded["tuning"])
-    for name in {trial["name"] for trial in recorded["tuning"]} - {"four quarters"}:
-        own = [trial for trial in recorded["tuning"] if trial["name"] == name]
-        best = max(own, key=lambda trial: sum(trial["scores"]))
-        assert recorded["arms"][name]["spec"] == best["spec"], name
-
-
-def test_only_dynamic_sampling_samples_more(recorded):
+def test_only_dynamic_sampling_draws_more_and_only_several_steps_clip(recorded):
     for run in recorded["runs"]:
-        assert (sum(run["sampled"]) > 256) == (run["arm"] == "dynamic sampling"), run["arm"]
+        how = recorded["arms"][run["arm"]]
+        assert (sum(run["sampled"]) > 64 * len(run["sampled"])) == bool(how.get("dynamic"))
+        clipped = run["log"]["clip_ratio/region_mean"]
+        reused = "steps_per_generation" in how["how"] and run["arm"] != "no clip"
+        assert any(clipped) == reused, run["arm"]
 
 
 def made_up() -> dict:
     """A record with one base and two arms, whose differences are known."""
-    spec = {"learning_rate": 1e-3}
-    log = {"reward": [0.5], "frac_reward_zero_std": [0.25], "entropy": [0.1],
-           "clip_ratio/region_mean": [0.02]}  # fmt: skip
+    log = {"reward": [0.5, 0.75], "frac_reward_zero_std": [0.25, 0.25], "entropy": [0.1, 0.1],
+           "clip_ratio/region_mean": [0.02, 0.02], "completions/mean_length": [10, 20]}  # fmt: skip
     arms = {
-        "base": {"group": "reuse", "base": None, "spec": spec},
-        "up": {"group": "reuse", "base": "base", "spec": spec | {"epsilon": 10.0}},
-        "same": {"group": "reuse", "base": "base",
-                 "spec": spec | {"loss_type": "cispo", "epsilon_high": 5.0}},
+        "base": {"base": None, "how": {}},
+        "up": {"base": "base", "how": {"epsilon": 10.0}},
+        "same": {"base": "base",
+                 "how": {"loss_type": "cispo", "epsilon_high": 5.0}},
     }  # fmt: skip
     scores = {"base": (0.5, 0.6, 0.7), "up": (0.7, 0.81, 0.9), "same": (0.51, 0.6, 0.69)}
     runs = [
-        {"arm": arm, "seed": seed, "end": [score], "log": log, "updates": 4, "sampled": [64] * 4,
-         "tokens": 1000}
+        {"arm": arm, "seed": seed, "end": {"arithmetic": [score]}, "log": log, "sampled": [64, 64]}
         for arm, values in scores.items() for seed, score in enumerate(values)
     ]  # fmt: skip
-    return {"arms": arms, "runs": runs, "tuning": []}
+    return {"arms": arms, "runs": runs}
 
 
 def test_differences_are_paired_by_seed_and_corrected_over_all_arms():
@@ -159,7 +150,7 @@ def test_differences_are_paired_by_seed_and_corrected_over_all_arms():
 
 
 def test_the_table_tells_what_each_arm_cost():
-    table = ablations.ablation_table(made_up(), "reuse")
+    table = ablations.ablation_table(made_up())
     assert table["clip"].to_dict() == {"base": "0.2", "up": "none", "same": "weight at most 5"}
     assert table.loc["base", ["updates", "answers", "tokens", "seeds"]].tolist() == [
         4,
@@ -168,3 +159,27 @@ def test_the_table_tells_what_each_arm_cost():
         3,
     ]
     assert table.loc["up", "clipped, %"] == 2 and table.loc["base", "right, %"] == pytest.approx(60)
+
+
+def test_rewards_are_set_against_the_updates_that_the_policy_had():
+    record = made_up()
+    record["arms"]["up"]["how"] = {"steps_per_generation": 4}
+    frame = ablations.rewards_by_update(record, ["base", "up"])
+    shown = frame[frame["seed"] == 0].groupby("arm")["updates"].agg(list).to_dict()
+    assert shown == {"base": [0, 1], "up": [0, 4]}
+    assert set(frame["reward"]) == {0.5, 0.75}
+
+
+MATCHED = EXPERIMENT.with_name("week08_matched.py")
+
+
+def test_the_matched_experiment_takes_the_same_completions_in_every_arm():
+    matched = module_at(MATCHED, "week08_matched")
+    for name, spec in matched.REUSE.items():
+        how = matched.arguments({"learning_rate": 1e-4, **spec})
+        uses = how["num_iterations"] * how.get("steps_per_generation", 1)
+        size = how["per_device_train_batch_size"] * how.get("steps_per_generation", 1)
+        assert size * how["max_steps"] / uses == 4 * matched.SETTINGS["completions"], name
+        assert how["max_steps"] == (4 if name == "one update" else 16), name
+    named = {name for names, _ in matched.STAGES for name in names}
+    assert named == {*matched.REUSE, *matched.LOSSES, *matched.RECIPE, "GSPO"}

@@ -128,11 +128,12 @@ def test_each_rule_is_told_what_is_wrong_with_it(rule, code):
     assert outcome.code == code, outcome
 
 
-def test_the_rule_is_tested_on_runs_of_both_kinds():
-    for logs in (rule_build.known_logs(), rule_build.unseen_logs()):
-        hacked = [is_hacked for _, is_hacked, _ in logs]
-        assert 3 <= sum(hacked) < len(hacked)
-        assert all(len(log) == 24 and {PAID, TRUE} <= set(log[0]) for *_, log in logs)
+def test_the_rule_is_written_and_tested_on_different_runs():
+    known, unseen = rule_build.known_logs(), rule_build.unseen_logs()
+    assert [is_hacked for _, is_hacked, _ in known].count(True) == 6 and len(known) == 12
+    assert not {name for name, *_ in known} & {name for name, *_ in unseen} and len(unseen) >= 7
+    for *_, log in known + unseen:
+        assert len(log) == 24 and {PAID, TRUE} <= set(log[0])
 
 
 # --- a mended run ---
@@ -209,14 +210,13 @@ def test_an_untouched_run_is_not_trained_and_other_settings_are_refused():
 def test_the_recorded_faults_are_seen_one_after_the_other():
     recorded = mend_build.recorded()
     assert recorded["start"] < recorded["least"] < recorded["most"]
-    codes = {}
+    expected = {
+        "as it is": "no_signal", "reward mended": "cut", "reward and limit mended": "too_slow",
+        "a rate of 0.02": "too_fast",
+    }  # fmt: skip
     for name, made in recorded["faults"].items():
         log = [dict(zip(made["log"], row, strict=True))
                for row in zip(*made["log"].values(), strict=True)]  # fmt: skip
         result = mend_build.ShortRun(log, made["accuracy"], made["moved"])
         outcome = mend_build.examine(HEALTHY, math_reward, run=lambda *_, made=result: made)
-        codes[name] = outcome.code
-    assert codes == {
-        "as it is": "no_signal", "reward mended": "cut", "reward and limit mended": "too_slow",
-        "a rate of 0.02": "too_fast",
-    }  # fmt: skip
+        assert outcome.code == expected[name]
