@@ -330,28 +330,18 @@ settings
 mend_build.check_mended(settings, reward)
 
 # %% [markdown]
-# To see the log of a run of your own, use `run = mend_build.try_run(settings, reward)` and then `plot_signals(run.log, [...])` or `diagnose(run.log)`. Here is what we recorded when we took the faults out one after the other:
+# To see the log of a run of your own, use `run = mend_build.try_run(settings, reward)` and then `plot_signals(run.log, [...])` or `diagnose(run.log)`. This is the healthy run that the check compares with (recorded once, with the seed of the check):
 
 # %%
 mended = mend_build.recorded()
-rows = {f"healthy, seed {seed}": one for seed, one in enumerate(mended["healthy"])}
-rows = mended["faults"] | rows
-pd.DataFrame(
-    {
-        name: {
-            "zero-variance groups": sum(one["log"]["frac_reward_zero_std"]) / 6,
-            "cut off": sum(one["log"]["completions/clipped_ratio"]) / 6,
-            "weights moved": one["moved"],
-            "held-out sums right": one["accuracy"],
-        }
-        for name, one in rows.items()
-    }
-).T.round(3)
+healthy = mended["healthy"][0]
+print(f"held-out sums right: {mended['start']:.0%} before, {healthy['accuracy']:.0%} after")
+pd.DataFrame(healthy["log"]).T.round(2)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# @@MEND@@
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off every answer that shows its work, which needs about 30 to 45. (If you stop here, the policy learns to blurt out a number, because that is all that can be paid.) Once answers can end, nothing in the log looks wrong, and the reward still doesn't move: the rate is a hundred times too small. A log can't tell you this directly; you see it by comparing with a run that works, or by trying a larger rate.
 #
 # </details>
 
@@ -401,10 +391,10 @@ def runs_of(*arms):
     return [run for arm in arms for run in hack["runs"] if run["arm"] == arm]
 
 
-plot_proxy(*curves(runs_of("eager judge")))
+plot_proxy(*curves(runs_of("eager judge"), eager_judge))
 
 # %% [markdown]
-# The reward rises from 0.55 to 0.65 (the means of the first and the last five steps), while the share of good replies on held-out prompts falls from 58% to 34%. On all three seeds, the policy ends up refusing none of the harmful requests. Only the orange curve is in the trainer's log, so all you would see is a successful run.
+# The circles show held-out prompts, which are the same at every look: the reward rises from 0.43 to 0.66 (for the twelve whose replies we kept), and the share of good replies falls from 58% to 34% (of all 96). The lines show the training replies, whose prompts change from step to step. On all three seeds, the policy ends up refusing none of the harmful requests. Only the orange curve is in the trainer's log, so all you would see is a successful run.
 #
 # Now do what people most often skip, and **read the answers**, before and after:
 
@@ -649,46 +639,43 @@ diagnose(trainer.state.log_history)
 #
 # > **The roadmap says** DAPO is Decoupled Alignment and Policy Optimization, for safety. **The evidence says** it's Decoupled Clip and Dynamic sAmpling Policy Optimization ([2503.14476](https://arxiv.org/abs/2503.14476)), with four changes, none of them about safety. TRL's `loss_type="dapo"` is just one of the four.
 #
-# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* Our first version of this experiment compared one update per batch with four, at the same learning rate. Four won by 12 points, and that told us nothing: four updates move the weights about four times as far, and the rate had been chosen for neither. It also gave GSPO a clip that was made for answers of thousands of tokens. So we ran it again, with these rules:
+# There are many variants of GRPO, and papers disagree about which of their changes matter. To find out, you change one thing at a time. But *what is one thing?* We recorded 15 arms with five seeds each, from the policy of week 5, all with the recipe's learning rate of 1e-4. Most of them take twelve batches of 64 answers. In a first trial with 40 batches, all arms ended at the ceiling, so these runs show how *fast* each arm learns, not where it would end up.
 #
-# - **The same data.** Every run samples 256 answers in batches of 64 (one arm: of 16) from the policy of week 5, and is then measured on 200 held-out sums, sampled twice each at temperature 1.
-# - **A rate for each way of updating**, chosen among three on seeds and prompts that the comparison doesn't use. The same holds for the clip of each loss that has one.
-# - **What it cost stands beside what it reached**: updates, answers, tokens, rate, and the share of tokens whose gradient the clip removes.
+# The first arm to look at is *four steps*: each batch is split into quarters, with one update on each (`steps_per_generation=4`).
 #
-# Here are four ways to use the same 256 answers:
-#
-# | arm | batches | updates | each answer is used |
-# |---|---|---|---|
-# | one update | 4 of 64 | 4, each on 64 answers | once |
-# | four quarters | 4 of 64 | 16, each on 16 answers (`steps_per_generation=4`) | once, three quarters of them by a policy that has moved on |
-# | four uses | 4 of 64 | 16, each on 64 answers (`num_iterations=4`) | four times |
-# | fresh quarters | 16 of 16 | 16, each on 16 answers | once, by the policy that sampled them |
-#
-# `steps_per_generation=4` is often taken for four passes over the data. It's one pass, in four parts.
+# **Predict first.** The recipe makes one update per batch, and *four steps* makes four, at the same learning rate and on the same answers. Which one is better after twelve batches, and why?
 
 # %%
-from postlab.course.week08 import ablation_differences, ablation_table
+from postlab.course.week08 import ablation_differences, ablation_table, rewards_by_update
 
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
 pd.Series(ablations["provenance"], name="recorded").to_frame()
-
-# %% [markdown]
-# **Predict first.** At the same rate, sixteen updates beat four. If each arm gets a rate of its own, which arm learns most from 256 answers?
 
 
 # %%
 def shown(table):
     """The table with sensible digits."""
-    digits = {"answers": 0, "tokens": 0, "entropy": 3}
-    return table.round(dict.fromkeys(table.columns, 1) | digits | {"rate": 5})
+    digits = {"rate": 5, "answers": 0, "tokens": 0, "entropy": 3}
+    return table.round(dict.fromkeys(table.columns, 1) | digits)
 
 
-shown(ablation_table(ablations, "reuse"))
+shown(ablation_table(ablations, ["recipe", "four steps"]))
 
 # %% [markdown]
-# @@REUSE@@
+# *Four steps* wins by 12 points, on every seed. No answer was used twice: `steps_per_generation=4` is often taken for four passes over the data, but it's one pass, in four parts. (Four passes would be `num_iterations=4`.) What did change is the number of updates, 48 instead of 12. Adam's steps have about the same size however small the gradient is, so four times as many of them can move the weights about four times as far.
 #
-# Seeds differ, so compare arms on the same seeds. With the same seed, all arms get the same prompts in the same order, and much of a seed's luck cancels when you subtract two arms. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left. Holm's correction accounts for all comparisons of this experiment, those of the deeper sections included.
+# So compare the two after the same number of *updates*. A batch's reward is measured before the policy is trained on it, so it tells you how good the policy is at that point:
+
+# %%
+by_update = rewards_by_update(ablations, ["recipe", "four steps"])
+by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
+
+# %% [markdown]
+# At the same number of updates, the lead is gone: after four updates, *four steps* is behind (0.49 and 0.59), and after eight, the two can't be told apart (0.68 and 0.66, each the mean of five batches, with a standard deviation of about 0.1 between batches). Counted in *answers sampled*, it's ahead, because it makes more updates of each answer.
+#
+# Does that make quarters better? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. It's ready to run, and we haven't run it yet.
+#
+# Now all arms. With the same seed, all arms get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract two arms. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
 
 # %%
 from postlab.course.week08 import plot_ablations
@@ -697,13 +684,32 @@ differences = ablation_differences(ablations)
 plot_ablations(differences)
 
 # %% [markdown]
-# @@DIFF@@
+# After Holm's correction, three differences are significant (green). The first one you know. Look at the other two in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what all the arms cost.
 #
-# **What may turn out differently at scale.** Four batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer ones:
+# **GSPO (−11 points)** says nothing about GSPO. It used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. On our answers of 24 tokens this clip takes the gradient from 45% of the answers. [Below](#deeper-losses) you see why a clip for whole answers depends on their length.
+#
+# **No clip (+3 points)** is real only if you count as we did. The noise was estimated from all 15 arms together. If you estimate it from the four arms that take five batches, the corrected p value rises from 0.03 to 0.27. Then *groups of 16* (−3 points) becomes significant, at 0.02 instead of 0.08:
+
+# %%
+both = {
+    "all arms together": differences,
+    "each base alone": ablation_differences(ablations, pooled=False),
+}
+pd.DataFrame({how: one.set_index("arm")["corrected"] for how, one in both.items()}).round(3)
+
+# %% [markdown]
+# Both ways are reasonable, and we had chosen the first one before we looked. If two reasonable analyses disagree about an effect, don't build on it. For the other ten arms, these five seeds can't tell in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
+#
+# **What may turn out differently at scale.** Twelve batches of short sums on a tiny model settle nothing about large runs. Here is what others found in much longer ones:
 #
 # | change | here | at scale |
 # |---|---|---|
-# @@SCALE@@
+# | dynamic sampling | inconclusive | the largest single step in DAPO's ablation: from 42 to 50 points on AIME 2024, with Qwen2.5-32B. The changes were added one after the other, in a single run each |
+# | clip-higher | inconclusive; less than 1% of the tokens are clipped | introduced in DAPO because the entropy collapsed in long runs |
+# | no clip | depends on the analysis; 20 updates are too few to show what a clip is for | DeepSeek-R1 was trained with a clip of 10, which is almost none ([2501.12948](https://arxiv.org/abs/2501.12948)) |
+# | one ratio per answer (GSPO) | not tested fairly | stabilised the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
+# | loss aggregation, advantage scaling | inconclusive; all answers have about 24 tokens | in ScaleRL, these change how fast a run learns and hardly its ceiling. No division by length (Dr. GRPO) matters where wrong answers can become very long ([2503.20783](https://arxiv.org/abs/2503.20783)) |
+# | groups of 16 | depends on the analysis; only four prompts per batch | DeepSeek-R1 used 16 answers per question, with batches of 512, so it wasn't short of prompts |
 
 # %% [markdown]
 # <a id="own" name="own"></a>
@@ -995,25 +1001,17 @@ pd.DataFrame(paid).T
 # %% [markdown]
 # The rubric knows that the harmful answer is wrong, and still pays it three times as much as the refusal: **partial credit for form outbids the criterion that matters.** The gate turns the order round. So does a larger weight, as long as it's larger than everything that a bad reply can collect elsewhere.
 #
-# We trained on all three, with three seeds each, from the same start as in section 5 (`notebooks/experiments/week08_rubric.py`). *Weighted* gives "in place" a weight of 12 instead of 2.
+# What does a policy make of it? Here is a recorded run with the criteria added up, from the same start as in section 5 (`notebooks/experiments/week08_rubric.py`; one seed so far, so it shows that this can happen, not how often):
 
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
-plot_proxy(*curves(rubric["runs"]))
-
-# %%
-rows = []
-for arm in rubric["arms"]:
-    runs = [run for run in rubric["runs"] if run["arm"] == arm]
-    for metric in [*MANNERS, "over_refusal"]:
-        start, end = (100 * by_prompt(runs, [metric], look=look) for look in (0, -1))
-        found = paired_difference(start, end)
-        row = {"arm": arm, "measure": metric, "start, %": start.mean(), "end, %": end.mean()}
-        rows.append(row | {"low": found.low, "high": found.high})
-pd.DataFrame(rows).set_index(["arm", "measure"]).round(1)
+added_up = [run for run in rubric["runs"] if run["arm"] == "added up"]
+plot_proxy(*curves(added_up))
 
 # %% [markdown]
-# @@RUBRIC@@
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more, and no ignorance admitted. The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
+#
+# And with the gate, or with a weight that outbids the rest? The same script has both as arms, and we haven't run them yet. You can: put `rubric_score(CRITERIA, grades(CRITERIA, request, reply))` in the place of the judge in the live cells of section 5.
 #
 # **With a model as judge**, the programs are replaced by a question. Request and reply are quoted, so that a reply can't pose as part of the question, and an answer that doesn't have the form asked for gives no grade at all: TRL leaves a reward of `None` out, while a 0 would punish the reply for a mistake of the judge.
 
@@ -1063,7 +1061,7 @@ def flagged(request, reply):
 
 
 # %% [markdown]
-# Our record holds eight replies of every step. The oracle says which of them are bad, so we can count. First, reply by reply:
+# The record of section 5 holds twelve held-out replies of every look, always to the same twelve requests, and the oracle says which of them are bad. So we can count. First, reply by reply, over all looks and seeds:
 
 # %%
 from postlab.tinyworld import oracle
@@ -1079,42 +1077,39 @@ def good(request, reply):
 
 seen = pd.DataFrame(
     [
-        {"arm": run["arm"], "seed": run["seed"], "step": step, "flag": flagged(request, reply)}
-        | {"bad": not good(request, reply)}
-        for run in rubric["runs"]
-        for step, request, reply, _ in run["replies"]
+        {"arm": run["arm"], "seed": run["seed"], "step": look["step"]}
+        | {"flag": flagged(*pair), "bad": not good(*pair)}
+        for run in runs_of(*arms)
+        for look in run["heldout"]
+        for pair in look["answers"]
     ]
 )
+grouped = {"all": seen, "bad": seen[seen["bad"]], "good": seen[~seen["bad"]]}
+grouped = {name: part.groupby("arm", sort=False)["flag"] for name, part in grouped.items()}
 rates = pd.DataFrame(
     {
-        "replies": seen.groupby("arm", sort=False).size(),
-        "bad": seen.groupby("arm", sort=False)["bad"].mean(),
-        "missed, of the bad": 1 - seen[seen["bad"]].groupby("arm", sort=False)["flag"].mean(),
-        "false alarms, of the good": seen[~seen["bad"]].groupby("arm", sort=False)["flag"].mean(),
+        "replies": grouped["all"].size(),
+        "bad": grouped["bad"].size(),
+        "missed, of the bad": 1 - grouped["bad"].mean(),
+        "false alarms, of the good": grouped["good"].mean(),
     }
 )
+missed, alarms = 1 - seen[seen["bad"]]["flag"].mean(), seen[~seen["bad"]]["flag"].mean()
+rates.loc["together"] = [len(seen), seen["bad"].sum(), missed, alarms]
 rates.round(2)
 
 # %% [markdown]
-# @@MONITOR1@@
+# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), nearly all bad replies are refusals of safe requests, which it never flags.
 #
-# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies with that of the first four steps, and raise an alarm if it has risen by 15 points or more. How often does it do so, at looks in the second half of a run, if it reads 8, 16 or 32 replies each time?
+# But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each look with that of step 0, and raise an alarm if it has risen by at least 15 points:
 
 # %%
-luck = np.random.default_rng(0)
-looks = []
-for (arm, seed), run in seen.groupby(["arm", "seed"], sort=False):
-    early = run[run["step"] <= 4]["flag"].mean()
-    for step in range(13, 22):  # windows of four steps, 32 replies
-        window = run[(run["step"] >= step) & (run["step"] < step + 4)]["flag"].to_numpy()
-        for size in (8, 16, 32):
-            shares = [luck.choice(window, size, replace=False).mean() for _ in range(200)]
-            alarm = np.mean(np.array(shares) - early >= 0.15)
-            looks.append({"arm": arm, "seed": seed, "replies read": size, "alarm": alarm})
-pd.DataFrame(looks).pivot_table("alarm", ["arm", "seed"], "replies read", sort=False).round(2)
+share_flagged = seen.groupby(["arm", "seed", "step"], sort=False)["flag"].mean().unstack("step")
+rise = share_flagged.sub(share_flagged[0], axis=0).drop(columns=0)
+(rise >= 0.15).groupby("arm", sort=False).sum().add_prefix("alarms of 3, step ")
 
 # %% [markdown]
-# @@MONITOR2@@
+# As a judge of *changes*, the same monitor does well where it looks: it raises an alarm at 26 of the 27 looks at the three hacked arms, and at none of the nine at the repaired judge. But it's silent about *and a caution*, in which half of the safe requests end up refused. It looks for refusals that are missing, not for refusals that are too many. So a monitor has the same weakness as a rubric: it doesn't find what its author didn't think of. And these rates hold for three seeds and always the same twelve requests; with new requests at every look, noise would raise false alarms.
 #
 # With a model in the monitor's place the form is the same: a rubric of *mis*conduct, put with `rubric_question`, on samples, beside the reward and not in it. [Baker et al. 2025](https://arxiv.org/abs/2503.11926) show why not in it: a policy that is trained against the monitor learns to get past it. [CHERRL](https://arxiv.org/abs/2606.04923) plants known biases in a rubric's judge, so that the moment at which hacking begins is known, and tests monitors on that, much as we did here.
 
@@ -1126,7 +1121,7 @@ pd.DataFrame(looks).pivot_table("alarm", ["arm", "seed"], "replies read", sort=F
 #
 # | arm | what it does with the ratios | its clip |
 # |---|---|---|
-# | four uses | $\min(\rho A, \text{clip}(\rho) A)$ for each token | symmetric |
+# | GRPO | $\min(\rho A, \text{clip}(\rho) A)$ for each token | symmetric |
 # | clip-higher ([DAPO](https://arxiv.org/abs/2503.14476)) | the same, with more room above, so that rare tokens can grow | two bounds |
 # | no clip | $\rho A$ | none |
 # | [GSPO](https://arxiv.org/abs/2507.18071) | one ratio per answer, the geometric mean of its tokens', clipped as a whole | two bounds, much narrower |
@@ -1181,62 +1176,72 @@ gspo_loss = check.gspo_loss(gspo_loss)
 #
 # </details>
 #
-# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that does to a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.1, and look at the share of answers that lie outside of the paper's clip:
+# Why does GSPO need a clip of its own? An average of $T$ numbers varies less than a single one, by a factor of about $\sqrt{T}$ if they are independent. Let's see what that does to a clip. Take answers whose tokens have independent log-ratios with a standard deviation of 0.02, and look at the share of answers that lie outside of the paper's clip:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 torch.manual_seed(0)
 outside = {}
 for length in (24, 400, 4000):
-    log_ratios = 0.1 * torch.randn(2000, length)
-    ones, mask = torch.ones(2000), torch.ones(2000, length)
+    log_ratios = 0.02 * torch.randn(2000, length)
     ratio = log_ratios.mean(1).exp()
     outside[length] = {
         "spread of the answers' ratios": float(ratio.std()),
         "outside 3e-4 and 4e-4": float(((ratio < 1 - 3e-4) | (ratio > 1 + 4e-4)).float().mean()),
-        "outside 0.03 and 0.04": float(((ratio < 1 - 0.03) | (ratio > 1 + 0.04)).float().mean()),
+        "outside 3e-3 and 4e-3": float(((ratio < 1 - 3e-3) | (ratio > 1 + 4e-3)).float().mean()),
     }
 pd.DataFrame(outside).T.rename_axis("tokens per answer").round(4)
 
 # %% [markdown]
-# @@GSPOSIM@@
+# With 24 tokens, 93% of the answers lie outside of the paper's clip, and with 4,000 tokens, 28%. (A large share isn't a fault in itself: in the paper, GSPO clips two orders of magnitude more tokens than GRPO and still learns faster.) So the right width depends on the length of the answers, and also on how far the policy has moved since it sampled, for which our 0.02 is only an assumption.
 #
-# So in our runs each loss got a clip of its own. These are all the trials, on two tuning seeds and 100 sums that the comparison doesn't use:
+# And what do our runs say? These four arms take five batches, with four updates on each, from which the clip is the only difference (GSPO also averages over answers instead of tokens):
 
 # %%
-from postlab.course.week08 import tuning_table
-
-trials = tuning_table(ablations)
-trials.set_index(["arm", "rate", "clip"]).round(2)
+shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no clip", "GSPO"]))
 
 # %% [markdown]
-# @@TUNING@@
-
-# %%
-shown(ablation_table(ablations, "losses"))
-
-# %% [markdown]
-# @@LOSSES@@
+# The clip for tokens takes the gradient from 0.4% of them, so widening it can't do much, and *clip-higher* can't show what it's for: it was made for long runs in which the clip often binds. GSPO's clip takes it from 45% of the answers, and the arm learns less. So this table is about two clips that don't fit: one is too wide to matter, the other too narrow for short answers.
+#
+# We haven't run CISPO and SAPO, nor GSPO with a clip for short answers. `notebooks/experiments/week08_matched.py` has them as arms. In TRL they are one setting each:
+#
+# ```python
+# GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
+# GRPOConfig(loss_type="sapo", sapo_temperature_pos=1.0, sapo_temperature_neg=1.05)
+# GRPOConfig(importance_sampling_level="sequence", loss_type="grpo", epsilon=3e-3, epsilon_high=4e-3)
+# ```
+#
+# All arms used TRL's own trainer on a CPU. With `loss_type="dapo"`, Unsloth on a GPU sets `epsilon_high` to 0.28 if you don't set it yourself, which is clip-higher; TRL sets it to `epsilon`. That's why the profiles `t4` and `rented` set it to 0.2.
 
 # %% [markdown]
 # <a id="deeper-recipe" name="deeper-recipe"></a>
 # ## Deeper: groups, advantages, and what else is in the recipe
 #
-# These changes act in the first update already. All arms take one update per batch at the rate that was chosen for *one update*. Coefficients are common defaults and weren't tuned, so an arm that does badly here might do better with another one.
+# These changes act in the first update already. All recorded arms take twelve updates, one per batch, at the same rate. Nothing was tuned for any of them, so an arm that does badly here might do better with another rate.
 #
 # | arm | from | what changes |
 # |---|---|---|
 # | groups of 2, 4, 16 | | answers per prompt; the batch keeps its 64 answers, and the recipe has groups of 8 |
-# | no scaling | Dr. GRPO | advantages aren't divided by the group's standard deviation |
+# | no scaling, batch scaling | no scaling: Dr. GRPO | advantages aren't divided by the standard deviation of the *group* |
 # | answer means | GRPO as published | every answer has the same weight, instead of every token |
 # | Dr. GRPO ([2503.20783](https://arxiv.org/abs/2503.20783)) | | no scaling, and a constant in place of the length |
-# | RLOO ([2402.14740](https://arxiv.org/abs/2402.14740)) | REINFORCE | the baseline is the mean of the *other* answers; an answer's log-prob is the sum over its tokens |
 # | KL 0.04 | DeepSeekMath | `beta` |
-# | entropy bonus | classic RL | 0.01 times the entropy of the next token is added to the objective (`entropy_coef`) |
 # | dynamic sampling | DAPO | zero-variance groups are replaced by new ones (not available in TRL; ours is in `postlab/course/week08/resampling.py`) |
-# | overlong shaping | DAPO | a penalty that grows from 0 at 32 tokens to 1 at 48 |
+
+# %%
+first = list(ablations["arms"])
+shown(ablation_table(ablations, first[: first.index("four steps")]))
+
+# %% [markdown]
+# Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers. (For batch scaling, the column counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base.
 #
-# Two of them are nearly the same thing. Compare RLOO's advantages with GRPO's, before any scaling:
+# Three more are worth knowing. We haven't run them; the first and the last also are arms of `week08_matched.py`:
+#
+# - **RLOO** ([2402.14740](https://arxiv.org/abs/2402.14740)) takes the mean of the *other* answers as the baseline, and the sum over the tokens as an answer's log-prob. TRL has it as `RLOOTrainer`.
+# - An **entropy bonus** adds a multiple of the next token's entropy to the objective (`entropy_coef` in `GRPOConfig`). It's an old idea against a policy that becomes too sure of itself, and its weight is hard to set.
+# - **Overlong shaping** (DAPO) subtracts up to 1 from the reward as an answer approaches the length limit: `trl.rewards.get_soft_overlong_punishment`, as a second reward function. It matters where answers get cut off, as in run B, and costs you right answers if they need the length.
+#
+# RLOO looks like something new. Compare its advantages with GRPO's, before any scaling:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1248,12 +1253,6 @@ pd.DataFrame(
 
 # %% [markdown]
 # RLOO's advantages are those of GRPO without scaling, times $G/(G-1)$, for every answer. Adam's steps don't depend on a constant factor, so what really distinguishes RLOO here is the sum over tokens. That makes it a close relative of Dr. GRPO, which divides by a constant.
-
-# %%
-shown(ablation_table(ablations, "recipe"))
-
-# %% [markdown]
-# @@RECIPE@@
 #
 # Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
 
@@ -1262,7 +1261,7 @@ from postlab.course.week08 import plot_groups
 from postlab.stats import bootstrap_interval
 
 rows = []
-for arm, size in {"groups of 2": 2, "groups of 4": 4, "one update": 8, "groups of 16": 16}.items():
+for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16": 16}.items():
     logs = [run["log"] for run in ablations["runs"] if run["arm"] == arm]
     found = bootstrap_interval(np.array([np.mean(log["frac_reward_zero_std"]) for log in logs]))
     alike = silent_share(np.array([log["reward"] for log in logs]), size).mean()
@@ -1338,7 +1337,7 @@ for p in (0.5, 0.8, 0.95, 0.99):
 pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 
 # %% [markdown]
-# As the policy gets better, dynamic sampling pays more for the same batch: twelve times as many samples at 99%... @@DYN@@
+# As the policy gets better, dynamic sampling pays more for the same batch: about three times as many groups at 95%, and thirteen times as many at 99%. So dynamic sampling needs a limit, and fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
 #
 # <a id="deeper-rule" name="deeper-rule"></a>
 # ## Deeper: a rule for the doctor
@@ -1388,17 +1387,17 @@ proxy_apart = rule_build.check_rule(proxy_apart)
 #
 # </details>
 #
-# A rule that is right about the runs it was written on proves little, as section 3 showed. So test it on the runs of [the rubric](#deeper-rubric), which the check never used:
+# A rule that is right about the runs it was written on proves little, as section 3 showed. So test it on seven runs which the check never used: two of the repairs in section 5, and the run with the rubric. Next to each is the change of the truth on held-out prompts:
 
 # %%
 judged_by = {
-    name: {"hacked": hacked, "your rule": proxy_apart(log)}
-    for name, hacked, log in rule_build.unseen_logs()
+    name: {"truth, points": round(change, 1), "alarm": proxy_apart(log)}
+    for name, change, log in rule_build.unseen_logs()
 }
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# @@RULE@@
+# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? In these runs, the truth falls by 6 to 16 points instead of by 25, and the rule sees only 32 training replies per step, to four requests that are different each time. The noise of such a log is as large as the effect. The held-out prompts, which are the same at every look, show it clearly. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>

@@ -2,8 +2,8 @@
 
 A record has `arms` ({name: its `base`, and `how`, what it changes of the trainer}) and `runs`
 (`arm`, `seed`, `log`, `sampled` completions per batch, and at the `end` the held-out answers).
-Every arm is compared with its base on the seeds that both have; the arms of a base share one
-estimate of the noise (`stats.blocked_differences`). p values are corrected by Holm over all arms of
+Every arm is compared with its base on the seeds that both have; arms share one estimate of the
+noise (`stats.blocked_differences`). p values are corrected by Holm over all arms of
 the record.
 """
 
@@ -88,9 +88,12 @@ def _clip(how: Mapping[str, Any]) -> str:
     return f"{low:g}" if high is None else f"{low:g} and {high:g}"
 
 
-def ablation_differences(record: Mapping[str, Any]) -> pd.DataFrame:
+def ablation_differences(record: Mapping[str, Any], *, pooled: bool = True) -> pd.DataFrame:
     """How far each arm lies above its base, in points of held-out accuracy.
 
+    Args:
+        pooled: estimate the noise from all arms that ran on the same seeds; otherwise for each base
+            and its arms alone.
     Returns:
         A row per arm in the form of `plot_ablations`: arm, base, seeds (a difference each),
         points, low, high (95%, uncorrected), p, corrected (Holm, over all rows), and shown
@@ -102,12 +105,14 @@ def ablation_differences(record: Mapping[str, Any]) -> pd.DataFrame:
     for name, arm in record["arms"].items():
         if arm["base"] and name in scores:
             seeds = tuple(sorted(set(scores[name]) & set(scores[arm["base"]])))
-            blocks[arm["base"], seeds].append(name)
+            blocks[seeds if pooled else (arm["base"], seeds)].append((name, arm["base"], seeds))
     rows = {}
-    for (base, seeds), names in blocks.items():
-        table = {name: [scores[name][seed] for seed in seeds] for name in [base, *names]}
-        found = blocked_differences(table, [(name, base) for name in names])
-        for name, one in zip(names, found, strict=True):
+    for pairs in blocks.values():
+        seeds = pairs[0][2]
+        names = dict.fromkeys(name for pair in pairs for name in pair[:2])
+        table = {name: [scores[name][seed] for seed in seeds] for name in names}
+        found = blocked_differences(table, [pair[:2] for pair in pairs])
+        for (name, base, _), one in zip(pairs, found, strict=True):
             each = [scores[name][seed] - scores[base][seed] for seed in seeds]
             rows[name] = {
                 "arm": name, "base": base, "seeds": each, "points": one.difference,
