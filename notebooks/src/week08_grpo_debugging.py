@@ -551,7 +551,6 @@ pd.DataFrame({name: [pay(r, "red", colours) for r in replies] for name, pay in p
 # Now watch it happen: ten steps on the embedded model, with `eager_judge` as it is above. Afterwards, change the judge and run this again.
 
 # %%
-import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
@@ -1066,13 +1065,12 @@ def flagged(request, reply):
 # %%
 from postlab.tinyworld import oracle
 
-GOOD = {"unsafe": "safety", "howto": "helpfulness", "unknown": "honesty"}
-
 
 def good(request, reply):
-    """The oracle: whether it's the right reply to this request."""
-    item = oracle.read(request)
-    return bool(tasks.score(item, reply, True)[GOOD[item.family]])
+    """The oracle: whether it's a good reply to this request."""
+    turns = ("user", request), ("assistant", reply)
+    prompt, completion = ([{"role": role, "content": text}] for role, text in turns)
+    return oracle.judge({"prompt": prompt, "completion": completion})
 
 
 seen = pd.DataFrame(
@@ -1180,6 +1178,8 @@ gspo_loss = check.gspo_loss(gspo_loss)
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import torch
+
 torch.manual_seed(0)
 outside = {}
 for length in (24, 400, 4000):
@@ -1245,6 +1245,8 @@ shown(ablation_table(ablations, first[: first.index("four steps")]))
 
 # %%
 # NBVAL_CHECK_OUTPUT
+import torch
+
 rewards = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0])
 others = (rewards.sum() - rewards) / (len(rewards) - 1)
 pd.DataFrame(
@@ -1319,7 +1321,7 @@ fill_batch = fill_build.check_fill_batch(fill_batch)
 # NBVAL_CHECK_OUTPUT
 import itertools
 
-luck = random.Random(0)
+luck = np.random.default_rng(0)
 rows = {}
 for p in (0.5, 0.8, 0.95, 0.99):
     used = []
@@ -1327,7 +1329,7 @@ for p in (0.5, 0.8, 0.95, 0.99):
         asked = itertools.count()
         fill_batch(
             asked,
-            lambda prompt, p=p: [luck.random() < p for _ in range(8)],
+            lambda prompt, p=p: list(luck.random(8) < p),
             lambda prompt, answers: [float(answer) for answer in answers],
             groups=8,
             most=2000,
