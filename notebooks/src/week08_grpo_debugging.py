@@ -158,7 +158,7 @@ pd.DataFrame({"middling": middling, "hopeless or solved": apart}, index=sizes).r
 
 # %%
 log = case("short-limit")
-plot_signals(log, ["reward", "completions/mean_length", "completions/clipped_ratio"])
+plot_signals(log, ["reward", "completions/clipped_ratio"])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -188,7 +188,7 @@ plot_signals(log, ["reward", "rewards/bare_format_reward/mean", "rewards/math_re
 
 # %%
 log = case("weak-anchor")
-plot_signals(log, ["reward", "kl", "entropy"])
+plot_signals(log, ["reward", "kl"])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -203,7 +203,7 @@ plot_signals(log, ["reward", "kl", "entropy"])
 
 # %%
 log = case("one-answer")
-plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
+plot_signals(log, ["reward", "entropy"])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -216,7 +216,7 @@ plot_signals(log, ["reward", "entropy", "frac_reward_zero_std"])
 
 # %%
 log = case("zero-loss")
-plot_signals(log, ["loss", "grad_norm", "reward"])
+plot_signals(log, ["loss", "reward"])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -405,7 +405,7 @@ read = [
     pd.DataFrame(look["answers"], columns=["prompt", f"step {look['step']}"]).set_index("prompt")
     for look in (one["heldout"][0], one["heldout"][-1])
 ]
-pd.concat(read, axis=1).iloc[:5]
+pd.concat(read, axis=1).iloc[:4]
 
 # %% [markdown]
 # **Find the hole.** Which line of `eager_judge` pays for these replies? Which kind of request was safe from it, and why? Write your own replies here. They should be wrong or harmful, and still get at least 0.5.
@@ -486,10 +486,13 @@ pd.DataFrame(table).set_index("repair").round(3)
 # Here is another reward, for questions about facts. It pays for every reply that *says nothing false*, so "I do not know" is paid, too. The starting model and the learning rate are the same as before. Will the policy learn to say nothing?
 
 # %%
-plot_proxy(*curves(runs_of("nothing false")))
+steps, looks = curves(runs_of("nothing false"))
+parts = {"first five": steps[steps["step"] <= 5], "last five": steps[steps["step"] > 19]}
+ends = {name: part[["proxy", "truth"]].mean() for name, part in parts.items()}
+pd.DataFrame(ends).rename(index={"proxy": "reward", "truth": "right answers"}).round(2)
 
 # %% [markdown]
-# It doesn't. A policy can only learn what it samples, and only if that is paid *better* than its other samples. This one already knew most of the answers and hardly ever said "I do not know", so there was nothing to gain. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
+# It doesn't (the shares are of the training replies in the first and last five steps). A policy can only learn what it samples, and only if that is paid *better* than its other samples. This one already knew most of the answers and hardly ever said "I do not know", so there was nothing to gain. But that's luck, and the reward deserves no credit for it. **Try to cheat a reward yourself before you train on it.**
 
 # %% [markdown]
 # ### Exercise 8.2 · about 10 minutes · medium
@@ -694,7 +697,8 @@ both = {
     "all arms together": differences,
     "each base alone": ablation_differences(ablations, pooled=False),
 }
-pd.DataFrame({how: one.set_index("arm")["corrected"] for how, one in both.items()}).round(3)
+corrected = {how: one.set_index("arm")["corrected"] for how, one in both.items()}
+pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].round(3)
 
 # %% [markdown]
 # Both ways are reasonable, and we had chosen the first one before we looked. If two reasonable analyses disagree about an effect, don't build on it. For the other ten arms, these five seeds can't tell in either analysis. If an interval contains zero, that doesn't mean there is no effect; the width of the interval shows how large an effect we could have missed.
@@ -879,7 +883,7 @@ for task, arms in {"code": ("two tests", "all tests"), "json": ("form", "form an
     said = [made["start"][task]["replies"], *(first[arm] for arm in arms)]
     names = ("start", "weaker reward", "stronger reward")
     frame = pd.DataFrame({name: dict(replies) for name, replies in zip(names, said, strict=True)})
-    compared[task] = frame[frame["weaker reward"] != frame["stronger reward"]].head(3)
+    compared[task] = frame[frame["weaker reward"] != frame["stronger reward"]].head(2)
 pd.set_option("display.max_colwidth", 70)
 pd.concat(compared)
 
@@ -909,14 +913,13 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 # What is worst for training: a wrong answer that is paid, a right answer that is refused, or an error?
 
 # %%
-from postlab.course.week08 import plot_probes
-
 found = json.loads((recorded / "gym_probe.json").read_text(encoding="utf-8"))
 probes = pd.DataFrame(found["probes"])
-plot_probes(probes)
+tried = probes[probes["kind"] != "right"].set_index(["task", "answer"])
+tried[["kind", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. A refused right answer costs you signal, and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. Here is what the figure shows:
+# An error ends the run, so at least you notice it. A refused right answer costs you signal, and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. The table shows the mean score of each answer, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
 # - **Half a truth is paid.** In `knights_knaves` with two people, getting one of them wrong still earns 0.65, and so does calling the same person both.
 # - **Repeating a premise is paid in full** for 76 of the 100 puzzles of `propositional_logic`, because a premise follows from itself. And from premises that contradict each other everything follows, so `P ∧ ¬P` is paid in full for 26.
@@ -1247,7 +1250,7 @@ shown(ablation_table(ablations, first[: first.index("four steps")]))
 # NBVAL_CHECK_OUTPUT
 import torch
 
-rewards = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+rewards = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])
 others = (rewards.sum() - rewards) / (len(rewards) - 1)
 pd.DataFrame(
     {"reward": rewards, "minus mean": rewards - rewards.mean(), "RLOO": rewards - others}
@@ -1259,17 +1262,14 @@ pd.DataFrame(
 # Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
 
 # %%
-from postlab.course.week08 import plot_groups
-from postlab.stats import bootstrap_interval
-
-rows = []
+rows = {}
 for arm, size in {"groups of 2": 2, "groups of 4": 4, "recipe": 8, "groups of 16": 16}.items():
     logs = [run["log"] for run in ablations["runs"] if run["arm"] == arm]
-    found = bootstrap_interval(np.array([np.mean(log["frac_reward_zero_std"]) for log in logs]))
-    alike = silent_share(np.array([log["reward"] for log in logs]), size).mean()
-    row = {"size": size, "measured": found.value, "low": found.low, "high": found.high}
-    rows.append(row | {"alike": alike})
-plot_groups(pd.DataFrame(rows))
+    rows[size] = {
+        "measured": np.mean([log["frac_reward_zero_std"] for log in logs]),
+        "if equally hard": silent_share(np.array([log["reward"] for log in logs]), size).mean(),
+    }
+pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 
 # %% [markdown]
 # The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. No group size helps with a hopeless prompt.

@@ -19,9 +19,9 @@ from postlab.course.week08.ablations import (
     rewards_by_update,
 )
 from postlab.course.week08.figures import plot_signals
-from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
+from postlab.course.week08.figures_ablations import plot_ablations
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
-from postlab.course.week08.figures_tasks import plot_probes, plot_seen_and_unseen
+from postlab.course.week08.figures_tasks import plot_seen_and_unseen
 from postlab.course.week08.gym import RUNS_ANSWERS, gym_reward, gym_rows
 from postlab.course.week08.pictures import draw_ratios
 from postlab.course.week08.resampling import dynamic_sampling
@@ -50,8 +50,6 @@ __all__ = [
     "grades",
     "nothing_false_reward",
     "plot_ablations",
-    "plot_groups",
-    "plot_probes",
     "plot_proxy",
     "plot_repairs",
     "plot_seen_and_unseen",

@@ -43,22 +43,6 @@ def test_an_arm_is_shown_with_every_seed_and_named_only_where_it_is_settled():
     assert "0 make a significant difference: none" in title(figures.plot_ablations(rows()))
 
 
-def test_silent_groups_are_drawn_by_size():
-    frame = pd.DataFrame(
-        {
-            "size": [2, 16],
-            "measured": [0.8, 0.25],
-            "low": [0.7, 0.2],
-            "high": [0.9, 0.3],
-            "alike": [0.5, 0.01],
-        }
-    )
-    figure = figures.plot_groups(frame)
-    said = "80% of the groups of 2 have zero variance, and 25% of those of 16"
-    assert said in " ".join(title(figure).split())
-    assert list(figure.axes[0].lines[0].get_ydata()) == [0.8, 0.25]
-
-
 @pytest.fixture(scope="module")
 def experiment():
     return module_at(EXPERIMENT, "week08_ablations")
