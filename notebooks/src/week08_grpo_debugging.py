@@ -216,7 +216,8 @@ plot_signals(log, ["reward", "entropy"])
 
 # %%
 log = case("zero-loss")
-plot_signals(log, ["loss", "reward"])
+print("largest loss of a step:", max(abs(one["loss"]) for one in log if "loss" in one))
+plot_signals(log, ["grad_norm", "reward"])
 
 # %% [markdown]
 # <details><summary>Answer</summary>
