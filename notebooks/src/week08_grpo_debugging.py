@@ -916,11 +916,12 @@ lies |= {"in a sentence": "The answer is Yes.", "wrong": "No", "empty": ""}
 # %%
 found = json.loads((recorded / "gym_probe.json").read_text(encoding="utf-8"))
 probes = pd.DataFrame(found["probes"])
-tried = probes[probes["kind"] != "right"].set_index(["task", "answer"])
-tried[["kind", "mean", "full", "raised"]]
+tried = probes[probes["kind"] != "right"].set_index(["task", "answer"]).copy()
+tried["worth"] = tried["kind"].map({"must not pay": 0, "right, in another form": 1})
+tried[["worth", "mean", "full", "raised"]]
 
 # %% [markdown]
-# An error ends the run, so at least you notice it. A refused right answer costs you signal, and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. The table shows the mean score of each answer, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
+# An error ends the run, so at least you notice it. A refused right answer costs you signal, and the reward stays low, which you also notice. A wrong answer that is paid looks like success, so it's the worst of the three. The table shows what each answer is worth, its mean score, on how many of the hundred puzzles it got full marks, and how often it raised an error. (The plain solution gets full marks everywhere.)
 #
 # - **Half a truth is paid.** In `knights_knaves` with two people, getting one of them wrong still earns 0.65, and so does calling the same person both.
 # - **Repeating a premise is paid in full** for 76 of the 100 puzzles of `propositional_logic`, because a premise follows from itself. And from premises that contradict each other everything follows, so `P ∧ ¬P` is paid in full for 26.
