@@ -137,9 +137,9 @@ def test_the_table_tells_what_each_arm_cost():
     table = ablations.ablation_table(made_up())
     assert table["clip"].to_dict() == {"base": "0.2", "up": "none", "same": "weight at most 5"}
     assert table.loc["base", ["updates", "answers", "tokens", "seeds"]].tolist() == [
-        4,
-        256,
-        1000,
+        2,
+        128,
+        1920,
         3,
     ]
     assert table.loc["up", "clipped, %"] == 2 and table.loc["base", "right, %"] == pytest.approx(60)
