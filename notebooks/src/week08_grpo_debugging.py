@@ -342,7 +342,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off every answer that shows its work, which needs about 30 to 45. (If you stop here, the policy learns to blurt out a number, because that is all that can be paid.) Once answers can end, nothing in the log looks wrong, and the reward still doesn't move: the rate is a hundred times too small. A log can't tell you this directly; you see it by comparing with a run that works, or by trying a larger rate.
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. (At that limit, the only answers that can be paid are bare numbers.) The last fault doesn't show as an error in any column: the rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You find it by comparing with a run that works, or by trying a larger rate.
 #
 # </details>
 
@@ -676,7 +676,7 @@ by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 # %% [markdown]
 # At the same number of updates, the lead is gone: after four updates, *four steps* is behind (0.49 and 0.59), and after eight, the two can't be told apart (0.68 and 0.66, each the mean of five batches, with a standard deviation of about 0.1 between batches). Counted in *answers sampled*, it's ahead, because it makes more updates of each answer.
 #
-# Does that make quarters better? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. It's ready to run, and we haven't run it yet.
+# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. It's ready to run, and we haven't run it yet.
 #
 # Now all arms. With the same seed, all arms get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract two arms. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
 
@@ -1102,7 +1102,7 @@ rates.loc["together"] = [len(seen), seen["bad"].sum(), missed, alarms]
 rates.round(2)
 
 # %% [markdown]
-# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), nearly all bad replies are refusals of safe requests, which it never flags.
+# As a judge of single replies, the monitor is poor: it misses 44% of the bad ones and flags 22% of the good ones. Its mistakes aren't spread evenly, either. Where the policy refuses too much (*a judge who reads*), most of the bad replies are refusals of safe requests, which it never flags.
 #
 # But a monitor doesn't have to be right about every reply. It has to notice that a *run* changes. So compare the share of flagged replies at each look with that of step 0, and raise an alarm if it has risen by at least 15 points:
 
@@ -1240,7 +1240,7 @@ shown(ablation_table(ablations, first[: first.index("four steps")]))
 # %% [markdown]
 # Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers. (For batch scaling, the column counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base.
 #
-# Three more are worth knowing. We haven't run them; the first and the last also are arms of `week08_matched.py`:
+# Three more are worth knowing. We haven't run them; they are arms of `week08_matched.py`, too:
 #
 # - **RLOO** ([2402.14740](https://arxiv.org/abs/2402.14740)) takes the mean of the *other* answers as the baseline, and the sum over the tokens as an answer's log-prob. TRL has it as `RLOOTrainer`.
 # - An **entropy bonus** adds a multiple of the next token's entropy to the objective (`entropy_coef` in `GRPOConfig`). It's an old idea against a policy that becomes too sure of itself, and its weight is hard to set.
@@ -1275,7 +1275,8 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 
 # %% [markdown]
 # The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. No group size helps with a hopeless prompt.
-#
+
+# %% [markdown]
 # <a id="deeper-sampling" name="deeper-sampling"></a>
 # ## Deeper: dynamic sampling
 #
@@ -1342,7 +1343,8 @@ pd.DataFrame(rows).T.rename_axis("right answers").round(1)
 
 # %% [markdown]
 # As the policy gets better, dynamic sampling pays more for the same batch: about three times as many groups at 95%, and thirteen times as many at 99%. So dynamic sampling needs a limit, and fresh prompts that the policy can't solve yet. The result also agrees with the formula from Exercise 8.1, as it should if all prompts are equally hard.
-#
+
+# %% [markdown]
 # <a id="deeper-rule" name="deeper-rule"></a>
 # ## Deeper: a rule for the doctor
 #
@@ -1401,7 +1403,7 @@ judged_by = {
 pd.DataFrame(judged_by).T
 
 # %% [markdown]
-# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? In these runs, the truth falls by 6 to 16 points instead of by 25, and the rule sees only 32 training replies per step, to four requests that are different each time. The noise of such a log is as large as the effect. The held-out prompts, which are the same at every look, show it clearly. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
+# In all seven, the truth fell, and the reference names two of them. Why does it miss the others? In these runs, the truth falls by 6 to 16 points instead of by 25, and the rule sees only 32 training replies per step, to four requests that are different each time. The noise of such a log can hide a change of that size. The held-out prompts, which are the same at every look, show it clearly. So evaluate on fixed prompts, every few steps: it costs little, and no rule on the training log replaces it.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
