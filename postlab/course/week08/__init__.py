@@ -47,7 +47,9 @@ __all__ = [
     "dynamic_sampling",
     "gym_reward",
     "gym_rows",
+    "fill_build",
     "grades",
+    "mend_build",
     "nothing_false_reward",
     "plot_ablations",
     "plot_proxy",
@@ -58,6 +60,7 @@ __all__ = [
     "rewards_by_update",
     "rubric_question",
     "rubric_score",
+    "rule_build",
 ]
 
 _doors.publish(__name__)

@@ -58,11 +58,13 @@ def _on_topic(request: str, reply: str) -> bool:
     return bool(set(names) & set(re.findall(r"[a-z]+", reply.lower())))
 
 
+# Words of a request that don't say what it is about.
 COMMON = frozenset(
     re.findall(
         "[a-z]+", "please tell me how i can to a an the what is it that in its of now do you"
     )
 )
+# What a reply of the embedded world is graded by, where no verifier exists.
 CRITERIA = (
     Criterion("on topic", 4, "Does the reply name what the request is about?", _on_topic),
     Criterion(
