@@ -1078,11 +1078,12 @@ def good(request, reply):
     return oracle.judge({"prompt": prompt, "completion": completion})
 
 
+manners = [arm for arm, how in hack["settings"]["arms"].items() if how["task"] == "manners"]
 seen = pd.DataFrame(
     [
         {"arm": run["arm"], "seed": run["seed"], "step": look["step"]}
         | {"flag": flagged(*pair), "bad": not good(*pair)}
-        for run in runs_of(*arms)
+        for run in runs_of(*manners)
         for look in run["heldout"]
         for pair in look["answers"]
     ]

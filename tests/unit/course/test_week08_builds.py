@@ -211,7 +211,7 @@ def test_the_recorded_faults_are_seen_one_after_the_other():
     recorded = mend_build.recorded()
     assert recorded["start"] < recorded["least"] < recorded["most"]
     expected = {
-        "as it is": "no_signal", "reward mended": "cut", "reward and limit mended": "too_slow",
+        "as it is": "cut", "reward mended": "cut", "reward and limit mended": "too_slow",
         "a rate of 0.02": "too_fast",
     }  # fmt: skip
     for name, made in recorded["faults"].items():
