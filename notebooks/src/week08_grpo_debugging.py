@@ -342,7 +342,7 @@ pd.DataFrame(healthy["log"]).T.round(2)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. (At that limit, the only answers that can be paid are bare numbers.) The last fault doesn't show as an error in any column: the rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You find it by comparing with a run that works, or by trying a larger rate.
+# The log shows the first fault in `frac_reward_zero_std`, which is 1: the reward looks for `<answer>57</answer>`, which nobody asked for. Once it pays for the number after `####`, the next fault appears in `completions/clipped_ratio`: the limit of 24 tokens cuts off answers that show their work, most of which need 30 to 45. With only the reward mended, a third of the completions were cut off in our recorded run, and 73% of the groups had zero variance. (At that limit, the only answers that can be paid are bare numbers.) The last fault doesn't show as an error in any column: the rate is a hundred times smaller than in the healthy run, so the weights hardly move, and neither does the reward. You find it by comparing with a run that works, or by trying a larger rate.
 #
 # </details>
 
