@@ -39,6 +39,7 @@ WEEKS = {  # in the order of the notebooks
     "grpo_loss": "week07",
     "silent_share": "week08",
     "mended_reward": "week08",
+    "gspo_loss": "week08",
     "kappa": "week09",
     "robust_dpo_loss": "week09",
     "pareto_front": "week11",

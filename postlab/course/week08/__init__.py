@@ -4,38 +4,63 @@
 - figures_hack, figures_ablations, figures_tasks: figures of the recorded experiments
 - pictures: the picture of its main idea
 - rewards: a reward with a hole in it
+- ablations: the recorded ablations as tables
+- rubric: a rubric as reward, with gates, and the same rubric for a judge
 - resampling: DAPO's dynamic sampling for TRL
 - gym: puzzles from reasoning-gym
-- exercises, mistakes_*: its exercises and the usual mistakes in them; they import torch, so
-  `postlab.course.check` loads them when they are needed
+- exercises, mistakes_*, fill_build, mend_build, rule_build: its exercises and builds, and the usual
+  mistakes in them; they import torch, so they are loaded when they are needed
 """
 
 from postlab import _doors
+from postlab.course.week08.ablations import (
+    ablation_differences,
+    ablation_table,
+    rewards_by_update,
+)
 from postlab.course.week08.figures import plot_signals
-from postlab.course.week08.figures_ablations import plot_ablations, plot_groups
+from postlab.course.week08.figures_ablations import plot_ablations
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
-from postlab.course.week08.figures_tasks import plot_probes, plot_seen_and_unseen
+from postlab.course.week08.figures_tasks import plot_seen_and_unseen
 from postlab.course.week08.gym import RUNS_ANSWERS, gym_reward, gym_rows
 from postlab.course.week08.pictures import draw_ratios
 from postlab.course.week08.resampling import dynamic_sampling
 from postlab.course.week08.rewards import nothing_false_reward
+from postlab.course.week08.rubric import (
+    CRITERIA,
+    Criterion,
+    grades,
+    read_grades,
+    rubric_question,
+    rubric_score,
+)
 
 __all__ = [
-    "draw_ratios",
+    "CRITERIA",
     "RUNS_ANSWERS",
+    "Criterion",
+    "ablation_differences",
+    "ablation_table",
     "by_prompt",
     "curves",
+    "draw_ratios",
     "dynamic_sampling",
     "gym_reward",
     "gym_rows",
+    "fill_build",
+    "grades",
+    "mend_build",
     "nothing_false_reward",
     "plot_ablations",
-    "plot_groups",
-    "plot_probes",
     "plot_proxy",
     "plot_repairs",
     "plot_seen_and_unseen",
     "plot_signals",
+    "read_grades",
+    "rewards_by_update",
+    "rubric_question",
+    "rubric_score",
+    "rule_build",
 ]
 
 _doors.publish(__name__)

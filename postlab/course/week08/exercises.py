@@ -1,4 +1,4 @@
-"""Week 8: a reward for facts with its hole closed, and the share of zero-variance groups."""
+"""Week 8: a reward with its hole closed, the share of zero-variance groups, and GSPO's loss."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from postlab.course.check._parts import Case, Edge, Exercise
-from postlab.course.week08 import mistakes_groups, mistakes_hack
+from postlab.course.week08 import mistakes_groups, mistakes_gspo, mistakes_hack
 
 
 def mended_reward(reply: str, gold: str, values: Sequence[str]) -> float:
@@ -39,6 +42,56 @@ def silent_share(p: float, size: int) -> float:
     (0.5, 0.125)
     """
     return p**size + (1 - p) ** size
+
+
+def gspo_loss(
+    logps: Tensor,
+    old_logps: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """GSPO's loss: one ratio per answer, the geometric mean over its tokens, clipped as a whole.
+
+    Args:
+        logps: (B, T) log-probs of the sampled tokens under the policy, nats.
+        old_logps: (B, T) the same under the policy that sampled.
+        advantages: (B,) one per answer.
+        mask: (B, T), 1 on the tokens of an answer, 0 on padding.
+        clip_low, clip_high: distances of the bounds from 1.
+    Returns:
+        One number, the mean over answers.
+    Source: Zheng et al. 2025, arXiv 2507.18071, equations 5 and 7. Taught in week 8.
+
+    >>> logps, old = torch.tensor([[0.8, 0.0]]).log(), torch.tensor([[0.4, 1.0]]).log()
+    >>> mask = torch.tensor([[1, 0]])
+    >>> round(float(gspo_loss(logps, old, torch.ones(1), mask, clip_low=0.1, clip_high=0.2)), 4)
+    -1.2
+    """
+    log_ratios = torch.where(mask.bool(), logps - old_logps, 0.0)  # (B, T); padding may hold -inf
+    ratios = (log_ratios.sum(1) / mask.sum(1)).exp()  # (B,)
+    clipped = ratios.clamp(1 - clip_low, 1 + clip_high)
+    return -torch.minimum(ratios * advantages, clipped * advantages).mean()
+
+
+def _random_answers(seed: int) -> dict[str, Any]:
+    """Answers of unequal length, with log-probs other than zero in the padding."""
+    g, (b, t) = torch.Generator().manual_seed(seed), ((3, 5), (2, 7), (4, 3))[seed % 3]
+    old_logps = -3 * torch.rand(b, t, generator=g)
+    logps = old_logps + 0.3 * torch.randn(b, t, generator=g)
+    logps = logps + 0.4 * torch.randn(b, 1, generator=g)
+    lengths = torch.randint(1, t + 1, (b, 1), generator=g)
+    lengths[0], lengths[1] = t, t - 1
+    return {
+        "logps": logps,
+        "old_logps": old_logps,
+        "advantages": torch.randn(b, generator=g),
+        "mask": (torch.arange(t) < lengths).long(),
+        "clip_low": 0.1 + 0.05 * (seed % 2),
+        "clip_high": 0.2 + 0.05 * (seed % 2),
+    }
 
 
 COLOURS = ["red", "blue", "green", "grey"]
@@ -129,4 +182,42 @@ SILENT_SHARE = Exercise(
             ("return p ** size -> return p ** (size + 1) / p",),
         ),
     ),
+)
+GSPO_LOSS = Exercise(
+    name="gspo_loss",
+    reference=gspo_loss,
+    positional=("logps", "old_logps", "advantages", "mask"),
+    cases=(
+        Case(
+            "token ratios [4, 1] [1.44, 0.5] [0.25, 1] [1.5, 1.5], the 0.5 on padding, advantages "
+            "[1, 2, -1, -3], clip_low 0.1 and clip_high 0.3",
+            {
+                "logps": torch.tensor([[4.0, 1], [1.44, 0.5], [0.25, 1], [1.5, 1.5]]).log() - 3,
+                "old_logps": torch.full((4, 2), -3.0),
+                "advantages": torch.tensor([1.0, 2, -1, -3]),
+                "mask": torch.tensor([[1, 1], [1, 0], [1, 1], [1, 1]]),
+                "clip_low": 0.1,
+                "clip_high": 0.3,
+            },
+            "the answers' ratios are 2, 1.44, 0.5 and 1.5; the smaller products are 1.3, 2.6, -0.9 "
+            "and -4.5",
+        ),
+        Case(
+            "token ratios [2, 0.5, 1.21], advantage 2, clip_low 0.05 and clip_high 0.2",
+            {
+                "logps": torch.tensor([[2.0, 0.5, 1.21]]).log() - 3,
+                "old_logps": torch.full((1, 3), -3.0),
+                "advantages": torch.tensor([2.0]),
+                "mask": torch.tensor([[1, 1, 1]]),
+                "clip_low": 0.05,
+                "clip_high": 0.2,
+            },
+            "the ratio is the cube root of 1.21, about 1.066, which isn't clipped",
+        ),
+    ),
+    random=_random_answers,
+    plain=mistakes_gspo.gspo_loss,
+    mistakes=mistakes_gspo.GSPO_LOSS,
+    axes={"logps": "bt", "old_logps": "bt", "advantages": "b", "mask": "bt"},
+    gradients=("logps",),
 )

@@ -1,4 +1,4 @@
-"""Week 8's figures of the ablations: what each change did, and zero-variance groups by size.
+"""Week 8's figures of the ablations: what each change did.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -46,39 +46,4 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
     names, verb = ", ".join(shown) or "none", "makes" if len(shown) == 1 else "make"
     return headline(
         fig, f"Of {len(frame)} changes, {len(shown)} {verb} a significant difference: {names}"
-    )
-
-
-def plot_groups(frame: pd.DataFrame) -> Figure:
-    """Draw the share of zero-variance groups by size: measured, and for equally hard prompts.
-
-    Args:
-        frame: a row per size, with `size`, `measured`, its interval `low` and `high`, and `alike`
-            (one chance of being right for all prompts of a batch), shares.
-    """
-    fig, (panel,) = panels(1, 1, (9, 3.2))
-    places = list(range(len(frame)))
-    panel.fill_between(
-        places, frame["low"], frame["high"], color=OUR_COLOUR, alpha=0.2, linewidth=0
-    )
-    panel.plot(places, frame["measured"], "-o", color=OUR_COLOUR, linewidth=2.4)
-    panel.plot(places, frame["alike"], "--o", color=GREY)
-    for name, colour, label in (
-        ("measured", OUR_COLOUR, "in the runs"),
-        ("alike", GREY, "equally hard prompts"),
-    ):
-        panel.annotate(
-            label, (places[-1], frame[name].iloc[-1]), (8, -4), textcoords="offset points",
-            color=colour, size=12,
-        )  # fmt: skip
-    panel.set_xticks(places, [str(size) for size in frame["size"]])
-    panel.set_xlim(-0.2, places[-1] + 0.9)
-    panel.set_ylim(0, 1.02)
-    panel.set(xlabel="answers per group", ylabel="zero-variance groups")
-    first, last = frame.iloc[0], frame.iloc[-1]
-    return headline(
-        fig,
-        f"{first['measured']:.0%} of the groups of {first['size']:.0f} have zero variance, and "
-        f"{last['measured']:.0%} of those of {last['size']:.0f} (equally hard prompts: "
-        f"{last['alike']:.0%})",
     )

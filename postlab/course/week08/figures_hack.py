@@ -7,7 +7,7 @@ Values and intervals come with the frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,12 +32,16 @@ METRIC_COLOURS = {
 }
 
 
-def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reward and truth by step, and the truth on held-out prompts, in the form of `plot_proxy`.
+def curves(
+    runs: Iterable[Mapping[str, Any]], judge: Callable[[str, str], float] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reward and truth by step, and both on held-out prompts, in the form of `plot_proxy`.
 
     Args:
         runs: with `arm`, `seed`, `log` (a list of numbers per name) and `heldout` (looks, each with
-            a `step` and the `truth` by metric, a number per prompt).
+            a `step`, the `truth` by metric, a number per prompt, and either `proxy`, a number per
+            prompt, or some `answers`, pairs of request and reply).
+        judge: the reward of a request and a reply; scores the answers of a look without `proxy`.
     """
     import pandas as pd
 
@@ -50,7 +54,12 @@ def curves(runs: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFram
             truths = [
                 numbers(v).mean() for name, v in look["truth"].items() if name in METRIC_COLOURS
             ]
-            looks.append(who | {"step": look["step"], "truth": float(np.mean(truths))})
+            row = who | {"step": look["step"], "truth": float(np.mean(truths))}
+            if "proxy" in look:
+                row["proxy"] = float(numbers(look["proxy"]).mean())
+            elif judge is not None:
+                row["proxy"] = float(np.mean([judge(*pair) for pair in look["answers"]]))
+            looks.append(row)
     return pd.concat(steps), pd.DataFrame(looks)
 
 
@@ -76,37 +85,45 @@ def plot_proxy(steps: pd.DataFrame, looks: pd.DataFrame) -> Figure:
     Args:
         steps: rows with `arm`, `seed`, `step`, and of the training answers `proxy`, the mean
             reward, and `truth`, the share that the oracle calls good.
-        looks: rows with `arm`, `seed`, `step` and `truth`, of held-out prompts.
+        looks: rows with `arm`, `seed`, `step` and `truth`, of held-out prompts, which are the same
+            at every look; with `proxy`, too, if the reward was computed for them.
     """
     arms = list(dict.fromkeys(steps["arm"]))
     fig, places = panels(1, len(arms), (10, 3.2), sharey=True)
+    kinds = [("proxy", PROXY_COLOUR, "reward (proxy)"), ("truth", TRUTH_COLOUR, "good replies")]
     phrases = []
     for panel, arm in zip(places, arms, strict=True):
-        runs, heldout = steps[steps["arm"] == arm], looks[looks["arm"] == arm]
+        runs, heldout = steps[steps["arm"] == arm].copy(), looks[looks["arm"] == arm]
         ends = {}
-        for name, colour, about in (
-            ("proxy", PROXY_COLOUR, "reward (proxy)"),
-            ("truth", TRUTH_COLOUR, "good replies"),
-        ):
-            draw_seeds(panel, runs, name, colour=colour, window=WINDOW, label=about)
-            ends[name] = runs.groupby("step")[name].mean()
-        heldout_mean = heldout.groupby("step")["truth"].mean()
-        panel.plot(
-            heldout_mean.index, heldout_mean, "o", color=TRUTH_COLOUR, markersize=8,
-            markerfacecolor="white", markeredgewidth=2, label="good replies, held out",
-        )  # fmt: skip
+        for name, colour, about in kinds:
+            # Whole windows only: the first step alone is the mean of a few prompts.
+            by_seed = runs.groupby("seed")[name]
+            runs[name] = by_seed.transform(lambda values: values.rolling(WINDOW).mean())
+            ends[name] = draw_seeds(panel, runs, name, colour=colour, label=about).dropna()
+            if name not in heldout:
+                continue
+            means = heldout.groupby("step")[name].mean()
+            panel.plot(
+                means.index, means, "o", color=colour, markersize=8, markerfacecolor="white",
+                markeredgewidth=2, label=f"{about}, held out",
+            )  # fmt: skip
+            ends[name] = means
         panel.set_title(arm, loc="left", size=12.5, color=INK)
         panel.set_xlabel("step", color=INK)
         panel.set_ylim(-0.03, 1.05)
-        paid = ends["proxy"]
-        first, last = paid.iloc[:WINDOW].mean(), paid.iloc[-WINDOW:].mean()
+        paid, good = ends["proxy"], ends["truth"]
+        first, last = paid.iloc[0], paid.iloc[-1]
+        verb = "rises" if last - first > 0.02 else "falls" if first - last > 0.02 else "goes"
+        change = f"{good.iloc[0]:.0%} to {good.iloc[-1]:.0%}"
         phrases.append(
-            f"{arm}: the reward goes from {first:.2f} to {last:.2f}, held-out good replies from "
-            f"{heldout_mean.iloc[0]:.0%} to {heldout_mean.iloc[-1]:.0%}"
+            f"{arm}: the reward {verb} from {first:.2f} to {last:.2f}, good replies go from "
+            + change
+            if len(arms) == 1
+            else f"{arm} {change}"
         )
     places[0].set_ylabel(f"mean over {WINDOW} steps", color=INK)
-    places[0].legend(frameon=False, loc="lower left", fontsize=10.5)
-    return headline(fig, "; ".join(phrases))
+    places[0].legend(frameon=False, loc="best", fontsize=10, ncols=2 if len(arms) == 1 else 1)
+    return headline(fig, "Good replies: " * (len(arms) > 1) + ", ".join(phrases))
 
 
 def plot_repairs(frame: pd.DataFrame) -> Figure:

@@ -1,4 +1,4 @@
-"""Week 8's figures beyond sums: gains by the reward and by a stricter check; verifiers probed.
+"""Week 8's figures beyond sums: gains by the reward and by a stricter check.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Left out:
 any estimate. Values and intervals come with the frame.
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHECKED_COLOUR, UNCHECKED_COLOUR = PALE, STAGE_COLOURS["grpo"]
-KIND_COLOURS = {
-    "right": STAGE_COLOURS["grpo"],
-    "right, in another form": STAGE_COLOURS["sft"],
-    "must not pay": STAGE_COLOURS["multi"],
-}
 
 
 def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
@@ -67,45 +62,4 @@ def plot_seen_and_unseen(frame: pd.DataFrame) -> Figure:
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
     return headline(
         fig, f"Points gained by the reward and by a stricter check: {'; '.join(phrases)}"
-    )
-
-
-def plot_probes(frame: pd.DataFrame) -> Figure:
-    """Draw the mean score that verifiers gave to answers of known worth, one bar per answer.
-
-    Args:
-        frame: rows with `task`, `kind`, `answer`, `puzzles`, `mean` (NaN where the verifier raised
-            every time), `full`, `some` (puzzles paid in full, and at all), `raised`.
-    """
-    frame = frame.reset_index(drop=True)
-    tasks = list(dict.fromkeys(frame["task"]))
-    gaps = frame["task"].map(tasks.index)
-    fig, (panel,) = panels(1, 1, (8.6, 1.4 + 0.21 * (len(frame) + len(tasks))))
-    for row, gap in zip(frame.itertuples(), gaps, strict=True):
-        at, raised = row.Index + 0.8 * gap, row.raised == row.puzzles
-        panel.barh(at, 0 if raised else row.mean, 0.72, color=KIND_COLOURS[row.kind])
-        note = "raises an error" if raised else f"{row.mean:.2f}"
-        panel.text((0 if raised else row.mean) + 0.01, at, note, va="center", size=10.5,
-                   color=KIND_COLOURS[row.kind])  # fmt: skip
-    for task, rows in frame.groupby("task", sort=False):
-        at = rows.index[0] + 0.8 * tasks.index(task)
-        panel.text(-0.02, at - 0.85, task, ha="right", va="center", size=11, weight="bold",
-                   color=INK)  # fmt: skip
-    for kind, colour in KIND_COLOURS.items():
-        panel.barh(0, 0, color=colour, label=kind)
-    panel.set_yticks(frame.index + 0.8 * gaps, frame["answer"], size=10.5)
-    panel.set_ylim(len(frame) - 0.4 + 0.8 * (len(tasks) - 1), -1.5)
-    panel.set_xlim(0, 1.12)
-    panel.set_xlabel("mean score over the puzzles", color=INK)
-    panel.grid(visible=False)
-    fig.legend(loc="outside lower center", ncols=3, frameon=False)
-    bad, other = (
-        frame[frame["kind"] == kind] for kind in ("must not pay", "right, in another form")
-    )
-    refused = int((other["full"] < other["puzzles"]).sum())
-    return headline(
-        fig,
-        f"Of {len(bad)} answers that must not pay, {int((bad['some'] > 0).sum())} are paid, "
-        f"{int((bad['full'] > 0).sum())} of them in full on some puzzles; "
-        f"{refused} of {len(other)} right answers in another form don't get full marks",
     )

@@ -452,6 +452,21 @@ def silent_by_logs(p, size):
     return sum(math.exp(size * math.log(q)) for q in (p, 1 - p) if q > 0)
 
 
+def gspo_answer_by_answer(logps, old_logps, advantages, mask, *, clip_low, clip_high):
+    losses = []
+    for new, old, a, kept in zip(logps, old_logps, advantages, mask.bool(), strict=True):
+        ratio = (new[kept] - old[kept]).mean().exp()
+        bound = 1 + clip_high if a > 0 else 1 - clip_low
+        losses.append(-a * (min if a > 0 else max)(ratio, torch.tensor(bound)))
+    return sum(losses) / len(losses)
+
+
+def gspo_by_roots(logps, old_logps, advantages, mask, clip_low, clip_high):
+    ratios = ((logps - old_logps).exp() ** mask).prod(1) ** (1 / mask.sum(1))
+    products = torch.stack([ratios, ratios.clip(1 - clip_low, 1 + clip_high)]) * advantages
+    return -products.amin(0).mean()
+
+
 def kappa_by_table(labels, truth):
     table = torch.zeros(3, 3).index_put_((labels, truth), torch.tensor(1.0), accumulate=True)
     table = table / table.sum()
@@ -564,6 +579,7 @@ RIGHT = {
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
     "mended_reward": [mended_by_counting, mended_word_by_word],
     "silent_share": [silent_by_counting, silent_by_logs],
+    "gspo_loss": [gspo_answer_by_answer, gspo_by_roots],
     "kappa": [kappa_by_table],
     "robust_dpo_loss": [robust_by_expansion],
     "pareto_front": [front_by_loops, front_by_differences],
@@ -644,6 +660,7 @@ BY_HAND = {
     "grpo_loss": [((-5.4 + 0.2 * (LOG2 - 0.5)) / 3 + (7 + 0.1 * (LOG2 - 0.5)) / 2) / 2, 1.6],
     "mended_reward": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
     "silent_share": [0.625, 0.4112],
+    "gspo_loss": [0.375, -2 * 1.21 ** (1 / 3)],
     "kappa": [0.5, 8 / 18, -1.0],
     "robust_dpo_loss": [[-0.078522, LOG2, 1.752498]],
     "pareto_front": [[False, True, True, True, False, True], [True] * 4, [True, False]],

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from modules import module_at
 
+from postlab.course.week08 import ablations
 from postlab.course.week08 import figures_ablations as figures
 from postlab.profile import data_dir, get_profile
 
@@ -40,22 +41,6 @@ def test_an_arm_is_shown_with_every_seed_and_named_only_where_it_is_settled():
     ]  # fmt: skip
     assert panel.get_xlim() == (-12.5, 8.0)
     assert "0 make a significant difference: none" in title(figures.plot_ablations(rows()))
-
-
-def test_silent_groups_are_drawn_by_size():
-    frame = pd.DataFrame(
-        {
-            "size": [2, 16],
-            "measured": [0.8, 0.25],
-            "low": [0.7, 0.2],
-            "high": [0.9, 0.3],
-            "alike": [0.5, 0.01],
-        }
-    )
-    figure = figures.plot_groups(frame)
-    said = "80% of the groups of 2 have zero variance, and 25% of those of 16"
-    assert said in " ".join(title(figure).split())
-    assert list(figure.axes[0].lines[0].get_ydata()) == [0.8, 0.25]
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +105,65 @@ def test_only_dynamic_sampling_draws_more_and_only_several_steps_clip(recorded):
         clipped = run["log"]["clip_ratio/region_mean"]
         reused = "steps_per_generation" in how["how"] and run["arm"] != "no clip"
         assert any(clipped) == reused, run["arm"]
+
+
+def made_up() -> dict:
+    """A record with one base and two arms, whose differences are known."""
+    log = {"reward": [0.5, 0.75], "frac_reward_zero_std": [0.25, 0.25], "entropy": [0.1, 0.1],
+           "clip_ratio/region_mean": [0.02, 0.02], "completions/mean_length": [10, 20]}  # fmt: skip
+    arms = {
+        "base": {"base": None, "how": {}},
+        "up": {"base": "base", "how": {"epsilon": 10.0}},
+        "same": {"base": "base",
+                 "how": {"loss_type": "cispo", "epsilon_high": 5.0}},
+    }  # fmt: skip
+    scores = {"base": (0.5, 0.6, 0.7), "up": (0.7, 0.81, 0.9), "same": (0.51, 0.6, 0.69)}
+    runs = [
+        {"arm": arm, "seed": seed, "end": {"arithmetic": [score]}, "log": log, "sampled": [64, 64]}
+        for arm, values in scores.items() for seed, score in enumerate(values)
+    ]  # fmt: skip
+    return {"arms": arms, "runs": runs}
+
+
+def test_differences_are_paired_by_seed_and_corrected_over_all_arms():
+    frame = ablations.ablation_differences(made_up()).set_index("arm")
+    assert frame["points"].round(2).to_dict() == {"up": 20.33, "same": 0.0}
+    assert [round(d) for d in frame.loc["up", "seeds"]] == [20, 21, 20]
+    assert frame.loc["up", "shown"] and not frame.loc["same", "shown"]
+    assert frame.loc["up", "corrected"] == pytest.approx(2 * frame.loc["up", "p"])
+
+
+def test_the_table_tells_what_each_arm_cost():
+    table = ablations.ablation_table(made_up())
+    assert table["clip"].to_dict() == {"base": "0.2", "up": "none", "same": "weight at most 5"}
+    assert table.loc["base", ["updates", "answers", "tokens", "seeds"]].tolist() == [
+        2,
+        128,
+        1920,
+        3,
+    ]
+    assert table.loc["up", "clipped, %"] == 2 and table.loc["base", "right, %"] == pytest.approx(60)
+
+
+def test_rewards_are_set_against_the_updates_that_the_policy_had():
+    record = made_up()
+    record["arms"]["up"]["how"] = {"steps_per_generation": 4}
+    frame = ablations.rewards_by_update(record, ["base", "up"])
+    shown = frame[frame["seed"] == 0].groupby("arm")["updates"].agg(list).to_dict()
+    assert shown == {"base": [0, 1], "up": [0, 4]}
+    assert set(frame["reward"]) == {0.5, 0.75}
+
+
+MATCHED = EXPERIMENT.with_name("week08_matched.py")
+
+
+def test_the_matched_experiment_takes_the_same_completions_in_every_arm():
+    matched = module_at(MATCHED, "week08_matched")
+    for name, spec in matched.REUSE.items():
+        how = matched.arguments({"learning_rate": 1e-4, **spec})
+        uses = how["num_iterations"] * how.get("steps_per_generation", 1)
+        size = how["per_device_train_batch_size"] * how.get("steps_per_generation", 1)
+        assert size * how["max_steps"] / uses == 4 * matched.SETTINGS["completions"], name
+        assert how["max_steps"] == (4 if name == "one update" else 16), name
+    named = {name for names, _ in matched.STAGES for name in names}
+    assert named == {*matched.REUSE, *matched.LOSSES, *matched.RECIPE, "GSPO"}

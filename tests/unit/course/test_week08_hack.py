@@ -48,9 +48,16 @@ def test_proxy_and_truth_are_drawn_by_seed_and_said():
     assert len(thin) == 4 and len(bold) == 2
     dots = fig.axes[0].lines[-1]
     assert list(dots.get_xdata()) == [0, 10] and list(dots.get_ydata()) == [0.5, 0.25]
-    assert title(fig).startswith(
-        "a: the reward goes from 0.20 to 0.90, held-out good replies from 50%"
-    )
+    assert title(fig) == "Good replies: a 50% to 25%, b 100% to 100%"
+
+
+def test_the_reward_of_the_same_heldout_prompts_is_drawn_where_it_is_known():
+    shown = steps_of("a", paid=(0.5, 0.5), true=(0.8, 0.3))
+    at = [row | {"proxy": 0.4 + row["step"] / 50} for row in looks("a", 0.5, 0.25)]
+    fig = plot_proxy(pd.DataFrame(shown), pd.DataFrame(at))
+    dots = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
+    assert [list(line.get_ydata()) for line in dots] == [pytest.approx([0.4, 0.6]), [0.5, 0.25]]
+    assert title(fig).startswith("a: the reward rises from 0.40 to 0.60")
 
 
 RUNS = [
@@ -74,6 +81,10 @@ def test_recorded_runs_are_read_by_step_and_by_prompt():
     steps, looks = curves(RUNS)
     assert steps[["seed", "proxy", "truth"]].to_numpy().tolist()[:2] == [[0, 0.5, 1], [0, 1, 0]]
     assert looks["truth"].tolist() == [0.75, 0, 0.75, 0.25]  # families count alike
+    assert "proxy" not in looks
+    asked = [run | {"heldout": [look | {"answers": [["q", "ab"], ["q", "abcd"]]}
+                                for look in run["heldout"]]} for run in RUNS]  # fmt: skip
+    assert curves(asked, lambda request, reply: len(reply))[1]["proxy"].tolist() == [3.0] * 4
     assert by_prompt(RUNS, ["safety", "honesty"], look=0).tolist() == [1, 1, 1, 0, 0, 1]
     assert by_prompt(RUNS, ["safety"], look=-1).tolist() == [0.5, 0]
 

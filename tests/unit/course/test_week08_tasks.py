@@ -21,7 +21,6 @@ from postlab.course.week08 import (
     gym,
     gym_reward,
     gym_rows,
-    plot_probes,
     plot_seen_and_unseen,
 )
 from postlab.datasets import code_rows, json_rows
@@ -354,24 +353,6 @@ def test_the_recorded_probes_hold_right_answers_paid_and_lies_of_every_task():
     right = probes[probes["kind"] == "right"]
     assert (right["full"] == right["puzzles"]).all() and len(right) == 5
     assert probes.groupby("task")["kind"].nunique().eq(3).all()
-
-
-def test_probes_are_counted_in_the_title():
-    rows = [
-        ("a", "right", "gold", 1.0, 10, 10, 0),
-        ("a", "right, in another form", "fenced", 0.0, 0, 0, 0),
-        ("a", "must not pay", "both", 1.0, 10, 10, 0),
-        ("b", "must not pay", "half", 0.5, 0, 10, 0),
-        ("b", "must not pay", "five", None, 0, 0, 10),
-    ]
-    names = ["task", "kind", "answer", "mean", "full", "some", "raised"]
-    fig = plot_probes(pd.DataFrame(rows, columns=names).assign(puzzles=10))
-    said = " ".join(fig.get_suptitle().split())
-    for phrase in ("Of 3 answers", "2 are paid", "1 of them in full", "1 of 1 right answers"):
-        assert phrase in said
-    texts = [text.get_text() for text in fig.axes[0].texts]
-    assert texts.count("raises an error") == 1 and {"a", "b"} <= set(texts)
-    assert [round(bar.get_width(), 2) for bar in fig.axes[0].patches[:5]] == [1, 0, 1, 0.5, 0]
 
 
 def test_seen_and_unseen_are_said_by_arm():
