@@ -820,8 +820,8 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # overlook that.
 #
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
-# rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]`. With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
-# when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along; a colon and a space in place of a line break changed how it answers. We don't
+# rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]` (`own[own["facts"] == 0]` lists the wrong ones). With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
+# when the question was what it eats, in 3 its whole reply was a full stop, and once it refused. With the colon, 11 of the 12 come out right. So the model had the knowledge all along; a colon and a space in place of a line break changed how it answers. We don't
 # know why the answers change in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
 # a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide the shifts.
 #
