@@ -74,7 +74,7 @@ lab = postlab.start(week=1)
 # <a id="real" name="real"></a>
 # ## 1. A real model first
 #
-# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. We gave it four prompts in three ways, with the same weights each time: as bare text, in the conversation format that it was
+# SmolLM2-135M-Instruct is a small language model that has already been post-trained by the people who published it. (We use a copy that was stored in 4 bits, so the original may answer a little differently.) We gave it four prompts in three ways, with the same weights each time: as bare text, in the conversation format that it was
 # trained on, and in that format with nothing to stop it at the end of its turn. Its replies are recorded (each token is the most likely one, and there are at most 48; `python notebooks/experiments/week01_replies.py`):
 
 # %%
@@ -96,7 +96,7 @@ replies.pivot(index="prompt", columns="way", values="reply")[list(replies["way"]
 #
 # All of this was trained into it. By the end of this notebook you'll know what that format is (section 3), why a model stops or fails to stop (sections 4 and 6), and which stage teaches it to refuse (section 2).
 #
-# We then put the same model through three more stages of training, each of which took about ten minutes on two CPU cores: SFT on example replies, DPO on pairs of replies, and GRPO on sums that a program checks. Each model then answered held-out prompts on
+# We then put the same model through three more stages of training, each of which took about ten minutes on two CPU cores: SFT on example replies, DPO on pairs of replies, and GRPO on small arithmetic problems that a program checks. Each model then answered held-out prompts on
 # topics that no training set contains:
 
 # %%
@@ -108,8 +108,8 @@ four = ["arithmetic_sampled", "safety", "over_refusal", "instructions"]
 plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
 
 # %% [markdown]
-# DPO taught the model to refuse harmful requests: it refuses 44% of them instead of 6%. Then GRPO rewarded it for getting sums right. Its sums improved from 24% to 39%, but most of the refusals went away: it still refuses 14% of the harmful
-# requests, and 6% of the harmless look-alikes, down from 36%. Nobody trained it to stop refusing, but nothing in the reward asked it to keep refusing either.
+# DPO taught the model to refuse: it refuses 44% of the harmful requests instead of 6%, but also 36% of the harmless look-alikes instead of 5%. Then GRPO rewarded it for getting arithmetic right. Its arithmetic improved from 24% to 39%, but most of the refusals went away: it still refuses 14% of the harmful
+# requests, and 6% of the look-alikes. Nobody trained it to stop refusing, but nothing in the reward asked it to keep refusing either, and no KL penalty kept it close to the DPO model (week 4 explains this penalty).
 # (This is one seed of a small model. With other seeds the numbers will differ.)
 #
 # You can't see any of that in a training curve. To understand why this happens and how to notice it, you need to know what each stage learns from, and what it doesn't look at.
@@ -199,10 +199,10 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The score for sums also rose after DPO, by 3 to 17 points, with all eight seeds (five of
-# them support that on their own, after the correction for testing several metrics). That's less of a surprise once you look at the preference pairs: some of them are sums, with the right one preferred.
+# - **Each stage mostly changes what its training signal is about.** SFT brings the chat format, DPO brings safety and honesty, and GRPO brings the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, with all eight seeds (five of
+# them support that on their own, after the correction for testing several metrics). That's less of a surprise once you look at the preference pairs: some of them are sums, with the right one preferred. (The recorded DPO runs, here and in section 1, also include a likelihood term on the preferred replies, which week 5 explains. So part of what they teach is imitation, as in SFT.)
 # - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
-# - **A stage can undo some of what an earlier stage achieved.** On average, facts fall from 90% to 88% after GRPO, and in one seed safety drops by more than 5 points. The line for facts is dotted because only one of the eight seeds supports the change by itself.
+# - **A stage can undo some of what an earlier stage achieved.** On average, facts fall from 90% to 88% after GRPO, and in one seed safety drops by more than 5 points. The line for facts is dotted because after the same correction, only one of the eight seeds supports the change by itself.
 
 # %% [markdown]
 # <a id="reads" name="reads"></a>
@@ -264,7 +264,7 @@ def likely_next(messages, *, generation_prompt):
 {asked: likely_next(question, generation_prompt=asked) for asked in (True, False)}
 
 # %% [markdown]
-# With the opening, the model begins a reply. Without that token, the model ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
+# With the opening, the model begins a reply. Without it, the model ends the document. SFT trained it to write replies, but not the line that opens one. No SFT row contains `<|endoftext|>` either, so ending the page after a finished
 # turn is a habit left over from pretraining.
 
 # %% [markdown]
@@ -511,7 +511,7 @@ for name, mask_of in masks.items():
 plot_falling(losses)
 
 # %% [markdown]
-# All three curves look like successful training. The run that also trains the prompt has the highest loss, because a user's question is hard to predict. The other two are hard to tell apart, and the one without the end
+# All three curves look like successful training. (The title compares the two ends of the thick lines, which are averages over five steps.) The run that also trains the prompt has the highest loss, because a user's question is hard to predict. The other two are hard to tell apart, and the one without the end
 # of turn gives no hint that something is wrong. **The training loss only covers the tokens you chose to train; it says nothing about the others.** You also can't compare the levels, because each curve is a mean over different tokens.
 #
 # So look at behaviour. All four models answer held-out prompts from all six families, and the oracle scores them:
@@ -589,7 +589,7 @@ pd.DataFrame(
 ).round(0).astype(int)
 
 # %% [markdown]
-# This is one stage on one model, and the 'gain' ranges from a loss of a quarter to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the errors removed on instructions, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
+# This is one stage on one model, and the 'gain' ranges from a loss of a quarter (on honesty, where the interval includes zero) to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the errors removed on instructions, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
 # (The score 'before' isn't even that of a base model: SmolLM2-135M-Instruct had already been post-trained.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
 # > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. The gain depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
@@ -820,8 +820,8 @@ table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "
 # overlook that.
 #
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
-# rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]`. With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
-# when the question was what it eats, and in 3 its whole reply was a full stop. With the colon, 11 of the 12 come out right. So the model had the knowledge all along; a colon and a space in place of a line break changed how it answers. We don't
+# rise from 47% to 100%. Even the facts improve, from 80% to 98%. You can read the answers in `own` and `others[0]` (`own[own["facts"] == 0]` lists the wrong ones). With its own template, this model got 12 of the 60 facts wrong: in 8 cases it named a creature's home or colour
+# when the question was what it eats, in 3 its whole reply was a full stop, and once it refused. With the colon, 11 of the 12 come out right. So the model had the knowledge all along; a colon and a space in place of a line break changed how it answers. We don't
 # know why the answers change in these directions; one run can't tell us. But the lesson doesn't depend on the reason:
 # a trained model's behaviour is tied to the exact tokens before the reply. If serving uses a different template from training, each behaviour can shift in its own direction, and an average over all of them may hide the shifts.
 #

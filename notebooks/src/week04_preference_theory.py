@@ -225,7 +225,7 @@ week04.plot_faults(howtos)
 
 # %% [markdown]
 # So the 74% is an average of two different things. If the rejected reply is a refusal, the reward model ranks 85% of the pairs correctly. If it gives the steps of another task, the model does no better than a coin flip (50%), and the right
-# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. A single linear layer on the SFT model's last hidden state can't do that.
+# panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. A single linear layer on the SFT model's last hidden state didn't learn that from 200 pairs, few of which have this fault. (Whether more such pairs would have been enough, or training the whole network, we didn't try.)
 #
 # In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was right less often than its confidence says. The three middle points are below it: with a confidence of 81%, 94% and
 # 99%, the model was right on 71%, 89% and 94% of the pairs. For the second of them, the line still passes through the 95% interval; for the first, it only just misses it. So there are signs of overconfidence, the clearest of them at 99%. And all of this holds only for pairs *like the ones it
@@ -324,7 +324,7 @@ ppo_seconds = time.perf_counter() - began
 week04.plot_ppo(log)
 
 # %% [markdown]
-# The reward model's score rises. The other panels tell you how healthy the run is:
+# The reward model's score rises. (It jumps around from step to step, because every batch has other samples; the title compares the mean of the first two steps with that of the last two.) The other panels tell you how healthy the run is:
 #
 # - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
 # - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. At zero, the policy always gives the same reply and can't discover a better one. Here it starts at only about 0.09 nats per token, because most tokens of these stock replies are nearly certain, and ends at about 0.04. Over a reply of 13 tokens that's still about half a nat, so the replies still vary, but in a longer run you should keep an eye on it.
@@ -376,11 +376,11 @@ print({name: recorded["provenance"][name] for name in ("command", "seeds", "date
 week04.plot_overoptimisation(curves[curves["method"] == "ppo"])
 
 # %% [markdown]
-# At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. Then the proxy keeps climbing to 18, while the truth falls to 0% in all
+# At first the proxy and the truth rise together. With $\beta = 0$, averaged over the three runs, the truth is at its best, 76%, after a single PPO step. (That holds for the other two values as well: $\beta$ makes no difference to the first step, because the policy that samples for it still *is* the reference.) Then the proxy keeps climbing to 18, while the truth falls to 0% in all
 # three runs. This is **reward hacking**: the policy finds replies that the reward model likes but that aren't any good. It is an instance of Goodhart's law: when a measure becomes a target, it ceases to be a good measure. It can
 # happen here because the reward model has only seen 200 pairs of fluent replies. Far away from those, the linear layer still produces a number, and for some strange replies the number is high.
 #
-# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost. (The recorded runs measure 40 prompts per family, with other samples; that's why this isn't the 56% of the table above.)
+# The penalty helps only if it is large enough. With $\beta = 0.3$, all three runs end at 0% too. With $\beta = 1$ they end at 73%, 39% and 76%. Compared with the 52% to 54% before training, two runs have gained and one has lost. On average, even these three runs never do better than after the first step, and they end at 63%: the penalty limits the damage, but it doesn't make the reward any better. (The recorded runs measure 40 prompts per family, with other samples; that's why this isn't the 56% of the table above.)
 #
 # Note that PPO does its job even here. In the runs that fail, the reward minus $\beta$ times the KL *is* higher at the end than at the start. The fault lies in the reward. Without a penalty, the policies end up saying things like these:
 
@@ -774,7 +774,7 @@ week04.draw_two_roads()
 #
 # </details>
 #
-# **Papers.** The one for the core: Ouyang 2022, *InstructGPT*, section 3. For the deeper sections: Christiano 2017 ([1706.03741](https://arxiv.org/abs/1706.03741)): section 2.2 for how the reward model is fitted. Rafailov 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): sections 4 and 5. Schulman 2017, *PPO*
+# **Papers.** The one for the core: Ouyang 2022, *InstructGPT*, section 3. For the deeper sections: Christiano 2017 ([1706.03741](https://arxiv.org/abs/1706.03741)): section 2.2.3 for how the reward model is fitted. Rafailov 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): sections 4 and 5. Schulman 2017, *PPO*
 # ([1707.06347](https://arxiv.org/abs/1707.06347)): section 3. Gao 2022: figure 1. Xu 2024: section 4, on replies outside the data.
 
 # %% [markdown]
@@ -784,7 +784,7 @@ week04.draw_two_roads()
 # **[Christiano et al. 2017](https://arxiv.org/abs/1706.03741)** brought reinforcement learning from preferences to deep networks, and RLHF grew out of it. It's hard to write down a good reward for a backflip, but anyone can say which of two video clips looks more like one. The authors collected fewer than a thousand such comparisons and trained a reward model on them, and a simulated robot
 # learned the backflip from it.
 #
-# Every such judge makes mistakes. In the InstructGPT paper, two labellers agreed in about 73% of cases, and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
+# Every such judge makes mistakes. In the InstructGPT paper, two of the labellers whose work was used for training agreed in about 73% of cases (two of a second group, in 77%), and the reward model predicted a labeller's choice about as often: in 72% of cases for the labellers whose rankings it was trained on, and in 70% for others. Is that the best a reward model can do?
 #
 # Not necessarily. Suppose that for each pair of answers, a share $q$ of labellers prefers the same one. Two labellers then agree with probability $q^2 + (1 - q)^2$, which is 73% for $q = 0.84$. A model that always predicts the majority's choice would agree with a single labeller 84% of the time, more often than another labeller
 # does. But suppose that labellers are unanimous on some pairs and evenly split on the others. Then two labellers agree on all of the former and half of the latter, and even the best possible model agrees with a labeller no more often than that:
@@ -963,7 +963,7 @@ for lam in (0.0, 0.95, 1.0):
 # score depends on all the tokens that follow. 0.95 is the usual choice in RLHF, and ours.
 #
 # **How much can you learn from one batch?** Sampling is expensive, so PPO takes several gradient steps on the same replies. After the first step, the policy is no longer the one that sampled them. The ratio $\rho_t = \pi(y_t) / \pi_\text{old}(y_t)$
-# corrects for that. And once the ratio has left the range from $1 - \epsilon$ to $1 + \epsilon$ in the desired direction, the clip removes the incentive to move it further:
+# corrects for that at each token. (It ignores that the new policy would also reach other prefixes, so it is only reliable as long as the two stay close.) And once the ratio has left the range from $1 - \epsilon$ to $1 + \epsilon$ in the desired direction, the clip removes the incentive to move it further:
 #
 # $$\mathcal{L}_t = -\min\big(\rho_t A_t, \; \operatorname{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) A_t\big)$$
 #
@@ -1013,7 +1013,7 @@ pd.DataFrame({name: value[0].tolist() for name, value in tried.items()}).round(2
 # The clip removes the gradient of a token only if its probability has already moved far in the *right* direction: a good token that is now 1.5 times as likely, and a bad one that is now half as likely. The other two moved in the wrong direction, so they keep their gradient
 # and can come back.
 #
-# > **The roadmap says** GRPO has no PPO-style clipping. **The evidence says** that GRPO uses this very loss ([eq. 3](https://arxiv.org/abs/2402.03300)). What it drops is the critic, as you will see in week 7.
+# > **The roadmap says** GRPO has no PPO-style clipping. **The evidence says** that GRPO has this very term in its objective ([eq. 3](https://arxiv.org/abs/2402.03300)). What it drops is the critic, as you will see in week 7.
 #
 # This is the PPO step in `postlab.scratch.ppo`, which trained the policy in section 3. It now calls your `gae`, and its helper `_losses`, which computes the two losses of a minibatch, calls your `clipped_policy_loss`.
 
@@ -1169,10 +1169,10 @@ title = f"Between 1 and 3 nats of KL, {near['dpo']:.0%} of DPO's replies are rig
 week04.plot_frontier(curves, title)
 
 # %% [markdown]
-# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within a point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats DPO's do, but there the points are few, and those of one run depend on each other.
+# What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within a point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats DPO's do, but there the points are few, and those of one run depend on each other. (Some PPO points even stand for three runs: in the first step, $\beta$ makes no difference.)
 # So these runs don't show that either method is better at the same KL. (Section 8 compares them at the same $\beta$.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ start to get worse at about 3 nats and end at 13 nats or more without a single right reply. With $\beta = 0.1$, each DPO
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best below 1.5 nats, have lost all they had gained at about 4, and end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO
 # run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
