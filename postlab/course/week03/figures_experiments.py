@@ -210,7 +210,7 @@ def plot_terms(frame: pd.DataFrame) -> Figure:
     Args:
         frame: rows with `arm` (a key of COMPLEXITY_LINES), `terms` and `seeds`, the share of right
             answers of each seed. The title compares the arms "short, worked" and "long, worked" at
-            the most terms.
+            3 and at 5 terms, with which each was trained.
     """
     fig, (axes,) = panels(1, 1, (7, 4.2))
     terms = sorted(frame["terms"].unique())
@@ -226,12 +226,14 @@ def plot_terms(frame: pd.DataFrame) -> Figure:
     axes.set_xlabel("terms of the held-out sum", color=INK, size=12)
     axes.set_ylabel("right answers; stroke: one seed", color=INK, size=12)
     axes.legend(frameon=False, fontsize=12, loc="upper left", bbox_to_anchor=(1, 1))
-    longest = frame[frame["terms"] == terms[-1]].set_index("arm")["seeds"]
-    short, long = (np.mean(longest[f"{kind}, worked"]) for kind in ("short", "long"))
-    title = (
-        f"Sums of {terms[-1]} terms, at equal tokens: {long:.0%} right after worked rows of 5 "
-        f"terms, {short:.0%} after worked rows of 3"
-    )
+    means_of = frame.assign(mean=[float(np.mean(seeds)) for seeds in frame["seeds"]])
+    means_of = means_of.set_index(["arm", "terms"])["mean"]
+    parts = [
+        f"{word} worked rows: {means_of[f'{word}, worked', 3]:.0%} right on sums of 3 terms, "
+        f"{means_of[f'{word}, worked', 5]:.0%} on 5"
+        for word in ("short", "long")
+    ]
+    title = "; ".join(parts).capitalize()
     headline(fig, title)
     fig.texts[0].set_text(textwrap.fill(title, 60))
     return fig
