@@ -236,7 +236,7 @@ exact = [round(1 - 0.02 * abs(32 - length), 2) for length in lengths]
 pd.DataFrame({"overlong shaping": shaped, "L1, asked for 32": exact}, index=lengths).T
 
 # %% [markdown]
-# The first leaves short answers alone and only discourages those near the limit. The second punishes an answer that is too *short* as well, so the length becomes something that the user decides. (L1's second variant only sets a maximum.) Its authors report that L1 beats budget forcing at every length. What you saw above suggests a reason: a model that is cut off couldn't plan for its budget, and one that knows its budget can.
+# The first leaves short answers alone and only discourages those near the limit. The second punishes an answer that is too *short* as well, so the length becomes something that the user decides. (L1's second variant only sets a maximum.) Its authors report that L1 beats budget forcing. What you saw above suggests a reason: a model that is cut off couldn't plan for its budget, and one that knows its budget can.
 #
 # ## 4. What the large labs say
 #

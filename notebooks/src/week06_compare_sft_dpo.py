@@ -1075,7 +1075,7 @@ kinds = {
 pd.Series({name: round(one.hours / row, 1) for name, one in kinds.items()}).to_frame("times SFT")
 
 # %% [markdown]
-# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (With UltraFeedback's 61,000 pairs against 50,000 rows of SFT, the stage of `rented` takes about four times as long as its SFT, because the pairs are longer, too: 530 tokens per reply against 400.)
+# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (With UltraFeedback's 61,000 pairs against 50,000 rows of SFT, we plan about four times as long for the DPO stage of `rented` as for its SFT. The pairs are longer, too: 530 tokens per reply against 400.)
 #
 # > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. It leaves out the sampling, which usually takes most of RLHF's time, and the extra runs you need to tune PPO.
 #

@@ -1023,15 +1023,15 @@ pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 # <a id="deeper-filter" name="deeper-filter"></a>
 # ## Deeper: prompts of the right difficulty
 #
-# A group in which all answers are right, or all are wrong, has no gradient. In the run above, that was about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? **Difficulty filtering** does this: let the starting policy answer each prompt a few times, and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, and it's part of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) show why prompts with a pass rate of one half teach the most, and report gains from filtering online.)
+# A group in which all answers are right, or all are wrong, has no gradient. In the run above, that was about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: let the starting policy answer each prompt a few times, and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, and it's part of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half, and report gains from filtering online.)
 #
-# Whether it pays depends on what the filter costs: the answers it needs are generated, too. With four answers per prompt, looking at 320 prompts costs as many answers as 20 steps of our run. We have no recorded runs with such a filter.
+# Whether it pays depends on what the filter costs, because you have to generate its answers, too. With four answers per prompt, filtering 320 prompts takes 1,280 answers, as many as 20 steps of our run. We have no recorded runs with such a filter.
 
 # %% [markdown]
 # <a id="deeper-pass" name="deeper-pass"></a>
 # ## Deeper: sharpening, or something new?
 #
-# Does RL teach a model anything that it couldn't do before? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were there before, and now they come first. If RL *adds* something, pass@k rises as well.
+# Does RL teach a model anything that it couldn't do before? You can look at **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were there before, and now they come first. If RL *adds* something, pass@k rises as well.
 #
 # The evaluation samples four answers to each sum, so for the five recorded chains, $k$ can go up to 4:
 
@@ -1104,8 +1104,8 @@ pd.DataFrame(rows_of).round(3)
 # But look one stage further back, at the rows `sft`. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
 # one seed, 120 problems and at most eight samples, this run can't settle the question.
 #
-# Does RL teach *large* models things that none of their samples showed before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
-# that on tasks with few possible answers, pass@k for a large $k$ rewards guessing, and count the problems that are solved *reliably* instead. And [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) explain the falling pass@k by overtraining: once a problem has been solved a few times, further updates on it only narrow the policy; updates restricted to problems without any success raised pass@256 above the base model's.
+# Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
+# that where answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing, and count the problems that are solved *reliably* instead. And [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) explain the falling pass@k by overtraining: once a problem has been solved even in one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above the base model's on difficult benchmarks.
 
 # %% [markdown]
 # <a id="deeper-smol" name="deeper-smol"></a>
