@@ -727,7 +727,7 @@ of_runs = n * table.mean(axis=1).var(ddof=1)
 }
 
 # %% [markdown]
-# The estimate is unbiased, so if there is no seed effect, it has to come out negative in many cases (with five runs, in about six out of ten). (A negative estimate isn't a bug. If you always replaced it by zero, your estimates would be too high on average.) Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
+# The estimate is unbiased, so if there is no seed effect, it often comes out negative (with five runs, in about six cases out of ten). That isn't a bug: if you always replaced a negative estimate by zero, your estimates would be too high on average. Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
 
 # %%
 parts = {
@@ -1143,7 +1143,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# A fixed set of prompts, and both orders of every pair. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. The answers are quoted in the judge's prompt, the judge's version is pinned, and it isn't the model that provided the training signal. For calibration, I'd keep a set of pairs with votes by people, and compute kappa whenever the judge or its prompt changes. And I'd set alarms on the lean, the tie rate and the share of consistent verdicts.
+# I'd use a fixed set of prompts and judge every pair in both orders. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. The answers are quoted in the judge's prompt, the judge's version is pinned, and it isn't the model that provided the training signal. For calibration, I'd keep a set of pairs with votes by people, and compute kappa whenever the judge or its prompt changes. And I'd set alarms on the lean, the tie rate and the share of consistent verdicts.
 #
 # *Follow-up: the win rate has been rising for weeks, and users notice nothing.* The checkpoints may be adapting to the judge or to the fixed prompts. Refresh the prompts, compare with people on new ones, and look at the lengths.
 #

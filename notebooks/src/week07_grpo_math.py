@@ -4,7 +4,7 @@
 # After week 5, our tiny model gets 96% of the sums with five numbers right, but only 5% of those with three. It isn't that the short sums are harder. The model works the long ones out step by step, and for the short ones it just says a number, because that's what its teachers did most of the time in week 3.
 # Can it find out on its own that working a sum out pays, if this week nobody shows it a single solution, and all it's told is whether its final number is right?
 #
-# That is the question behind today's reasoning models. R1-Zero by DeepSeek was rewarded only for the right final answer and the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
+# That is the question behind today's reasoning models. DeepSeek's R1-Zero was rewarded only for the right final answer and the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
 # ([2501.12948](https://arxiv.org/abs/2501.12948)). The method is called **group relative policy optimization (GRPO)**: sample several answers to each prompt, let a program check them, and make the better ones more likely. This week you write it yourself, show that your version computes exactly what TRL's does, and then train with TRL.
 #
 # By the end of the core you can explain
