@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Extra · What makes a thinking model
 #
-# Ask a chat model for a hard sum and it starts to answer. Ask a *thinking model*, and it first writes pages that you may never see: it tries something, notices a mistake, starts again, checks the result. OpenAI's o1 made this popular in September 2024, DeepSeek's R1 showed how it can be trained in January 2025, and since then most large models can do it. In week 7 you trained a tiny one without saying so: a policy that used to blurt out a number learned to work sums out, because that's what earns the reward.
+# Ask a chat model for a hard sum and it starts to answer. Ask a *thinking model*, and it first writes pages that you may never see: it tries something, notices a mistake, starts again and checks the result. OpenAI's o1 made this popular in September 2024, DeepSeek's R1 showed how it can be trained in January 2025, and since then most large models can do it. In week 7 you trained a tiny one without saying so: a policy that used to blurt out the total of a short sum learned to work it out, because that's what earns the reward.
 #
 # By the end you can explain
 #
@@ -10,7 +10,7 @@
 # - three ways to control how long a model thinks, one of which you try on the tiny model,
 # - what OpenAI, Anthropic and Google DeepMind have said in public about their use of RL, and what nobody outside can know.
 #
-# What our tiny model shows is *mechanism, not capability*. The rest is described with its sources, and was not measured by us.
+# What our tiny model shows is *mechanism, not capability*. For everything else we give the sources. We haven't measured it ourselves.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -61,7 +61,7 @@ answers.insert(0, "prompt", sums["dpo"]["prompt"].to_numpy())
 answers.head(5)
 
 # %% [markdown]
-# Nobody showed the policy how to work out a sum of three numbers. Its SFT data had worked solutions for *long* sums, so the habit was there, and GRPO found that it pays for short ones too. This is the point on which public accounts agree: RL makes a way of thinking more frequent that the model already produces now and then. R1-Zero's "aha moments" were found in the samples of its base model as well ([Liu et al. 2025](https://arxiv.org/abs/2503.20783), section 2).
+# During GRPO, nobody showed the policy how to work out a sum. Its SFT data had worked solutions for most *long* sums, but only for a few of three numbers. So the habit was there, and GRPO found that it pays for short sums too. Public accounts describe the same thing in large models: RL makes a way of thinking more frequent that the model already uses now and then. R1-Zero's "aha moments" were found in the samples of its base model as well ([Liu et al. 2025](https://arxiv.org/abs/2503.20783), section 2).
 #
 # How long do the answers get? These are the five recorded chains of week 7:
 
@@ -82,16 +82,16 @@ runs = pd.concat(
 plot_thinking(runs)
 
 # %% [markdown]
-# The curve stops rising, because a sum of five numbers needs only so many steps. On problems without such a limit it goes on. DeepSeek's figure 3 shows the average answer of R1-Zero growing over 8,000 steps from a few hundred tokens to about ten thousand ([2501.12948](https://arxiv.org/abs/2501.12948)), while its accuracy on AIME 2024 rises from 16% to 71%.
+# The curve stops rising, because a sum of five numbers needs only so many steps. On harder problems, it can go on much longer. DeepSeek's figure 3 shows the average answer of R1-Zero growing over 8,000 steps from a few hundred tokens to about ten thousand ([2501.12948](https://arxiv.org/abs/2501.12948)), while its accuracy on AIME 2024 rises from 16% to 71%.
 #
 # Two cautions about such curves:
 #
 # - **Length isn't thought.** Part of the growth can come from the loss. GRPO divides by the length of each answer, so a long wrong answer costs less per token than a short one. Without this division, [Dr. GRPO](https://arxiv.org/abs/2503.20783) reaches the same accuracy with shorter wrong answers.
-# - **What is written isn't always what decides.** [Chen et al. 2025](https://arxiv.org/abs/2505.05410) (at Anthropic) gave models hints in the prompt and found that the chain of thought often didn't mention a hint that had changed the answer.
+# - **The written thoughts aren't always the real reason.** [Chen et al. 2025](https://arxiv.org/abs/2505.05410) (at Anthropic) gave models hints in the prompt and found that the chain of thought often didn't mention a hint that had changed the answer.
 #
 # ## 2. One model, two modes
 #
-# A model that thinks for a minute before it says hello is no good. So many recent models are *hybrids* that think or not, as you ask. The switch is part of the chat template. TRL ships the templates of many models, so you can look at the real ones. Here is what they write for one question, with thinking on and off:
+# Nobody wants a model that thinks for a minute before it says hello. That's why many recent models are *hybrids*: you choose whether they think first. The switch is part of the chat template. TRL ships the templates of many models, so you can look at the real ones. Here is what they write for one question, with thinking on and off:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -123,12 +123,12 @@ for name in ("qwen3", "qwen3_6", "glm4moe", "gemma4", "deepseek_r1_distill"):
 # %% [markdown]
 # Read them line by line. There are four designs:
 #
-# - **Qwen3** writes nothing when thinking is on; the model opens `<think>` itself. When it's off, the template writes an *empty* thought, so that the model believes that it has already thought. Its successor (`qwen3_6`) opens `<think>` in the template, so the model can't skip it.
+# - **Qwen3** writes nothing when thinking is on; the model opens `<think>` itself. When it's off, the template writes an *empty* thought, so that the model believes that it has already thought. A later version (`qwen3_6`) opens `<think>` in the template, so the model can't skip it.
 # - **GLM-4.5** does both: it appends `/nothink` to the question *and* writes an empty thought.
 # - **Gemma 4** has the switch at the beginning, as a token in the system turn. Off is the default.
 # - **R1's distilled models** have no switch. Their template always opens `<think>`, and `enable_thinking=False` is silently ignored. (Jinja doesn't complain about variables that a template doesn't use. Check what was written.)
 #
-# How does one train such a model? Qwen3's report calls it *thinking mode fusion* ([2505.09388](https://arxiv.org/abs/2505.09388), section 4.3): after RL on long chains of thought, there's an SFT stage with both kinds of rows, the thinking ones sampled from the model itself, and the others with the empty thought. The report adds that the model can then also handle something that it wasn't trained on: a thought that is cut off at a budget. You'll try that in section 3.
+# How do you train such a model? Qwen3's report calls it *thinking mode fusion* ([2505.09388](https://arxiv.org/abs/2505.09388), section 4.3): after RL on long chains of thought, there's an SFT stage with both kinds of rows, the thinking ones sampled from the model itself, and the others with the empty thought. The report adds that the model can then also handle something that it wasn't trained on: a thought that is cut off at a budget. You'll try that in section 3.
 #
 # What happens to old thoughts in a longer conversation?
 
@@ -143,9 +143,9 @@ longer = [
 print(repr(written("qwen3", longer)))
 
 # %% [markdown]
-# The thought is gone. Most templates drop the thoughts of earlier turns, since they would fill the context. For training, this has a consequence that is easy to miss: what the model reads in turn two isn't what it wrote in turn one plus the next question. If you train on whole conversations, you train on prefixes that never occur. TRL therefore has a separate version of such templates for training (`qwen3_training.jinja`), and `check_template` of week 1 looks for this prefix drift.
+# The thought is gone. Many templates drop the thoughts of earlier turns, since they would fill the context. For training, this has a consequence that is easy to miss: what the model reads in turn two isn't what it wrote in turn one plus the next question. If you train on whole conversations, you train on prefixes that never occur. TRL therefore has a separate version of such templates for training (`qwen3_training.jinja`), and `check_template` of week 1 looks for this prefix drift.
 #
-# A third kind of switch is a dial. OpenAI's gpt-oss models have three levels of effort, written into the system message ([2508.10925](https://arxiv.org/abs/2508.10925)):
+# Some models have a dial instead of a switch. OpenAI's gpt-oss models know three levels of effort, written into the system message ([2508.10925](https://arxiv.org/abs/2508.10925)):
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -219,11 +219,11 @@ pd.Series(
 ).to_frame()
 
 # %% [markdown]
-# That's test-time scaling in a nutshell: with more tokens, more sums come out right, and at some point there is nothing left to gain. Without any thought, the policy gets none of them right. Look at what it does when it's cut off: it gives the last intermediate result, or half of a number. It was never trained to be interrupted.
+# That's test-time scaling in a nutshell: with more tokens, more sums come out right, and at some point there is nothing left to gain. With no thought at all, or only 8 tokens of it, the policy gets none of them right. Look at what it does when it's cut off: it simply goes on with the sum (8 tokens), gives the last intermediate result (16), or says a wrong number (24). It was never trained to be interrupted.
 #
-# Published curves look the same, with the tokens on a logarithmic axis: o1's accuracy on AIME rises steadily with the compute spent at test time, and also with the compute spent on RL ([OpenAI, September 2024](https://openai.com/index/learning-to-reason-with-llms/)); Qwen3's rises smoothly with its thinking budget on four benchmarks (its figure 2). We could not check these curves; the first has no numbers on its horizontal axis.
+# Published curves look the same, with the tokens on a logarithmic axis: o1's accuracy on AIME rises steadily with the compute spent at test time, and also with the compute spent on RL ([OpenAI, September 2024](https://openai.com/index/learning-to-reason-with-llms/)); Qwen3's rises smoothly with its thinking budget on four benchmarks (its figure 2). We couldn't check these curves, and OpenAI's has no numbers on its horizontal axis.
 #
-# **Shape the reward.** A run's answers get longer until they hit the limit, and then they are cut and earn nothing, whether they were on the right track or not. DAPO's *overlong reward shaping* ([2503.14476](https://arxiv.org/abs/2503.14476), eq. 13) warns the policy in time: within the last $L_\text{cache}$ tokens before the limit, a penalty grows from 0 to −1. TRL has it as a reward function. L1 ([Aggarwal and Welleck 2025](https://arxiv.org/abs/2503.04697)) goes further and **puts the budget into the prompt** ("Think for 512 tokens"). The reward is then 1 for a right answer, minus $\alpha$ times the distance from the length asked for. Side by side, for a right answer, with a limit of 64 tokens and a cache of 16, and with a request for 32 tokens and $\alpha = 0.02$:
+# **Shape the reward.** In a long run, the answers may grow until they hit the limit. They are then cut off and earn nothing, whether they were on the right track or not. DAPO's *overlong reward shaping* ([2503.14476](https://arxiv.org/abs/2503.14476), eq. 13) warns the policy in time: within the last $L_\text{cache}$ tokens before the limit, a penalty grows from 0 to −1. TRL ships this penalty as a reward function. L1 ([Aggarwal and Welleck 2025](https://arxiv.org/abs/2503.04697)) goes further and **puts the budget into the prompt** ("Think for 512 tokens"). The reward is then 1 for a right answer, minus $\alpha$ times the distance from the length asked for. Side by side, for a right answer, with a limit of 64 tokens and a cache of 16, and with a request for 32 tokens and $\alpha = 0.02$:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -236,35 +236,39 @@ exact = [round(1 - 0.02 * abs(32 - length), 2) for length in lengths]
 pd.DataFrame({"overlong shaping": shaped, "L1, asked for 32": exact}, index=lengths).T
 
 # %% [markdown]
-# The first leaves short answers alone and only discourages those near the limit. The second punishes an answer that is too *short* as well, so the length becomes something that the user decides. (L1's second variant only sets a maximum.) By its authors' account, L1 beats budget forcing at every length, which fits what you saw above: a model that knows its budget plans for it, and one that is cut off doesn't.
+# The first leaves short answers alone and only discourages those near the limit. The second punishes an answer that is too *short* as well, so the length becomes something that the user decides. (L1's second variant only sets a maximum.) Its authors report that L1 beats budget forcing. What you saw above suggests a reason: a model that is cut off couldn't plan for its budget, and one that knows its budget can.
 #
 # ## 4. What the large labs say
 #
-# How do OpenAI, Anthropic and Google DeepMind use RL? What follows is what they have published themselves. We read most of these sources as the abstracts, cards and posts that are public, and left out whatever we found only in the press.
+# How do OpenAI, Anthropic and Google DeepMind use RL? What follows is what they have published themselves. We read most of these sources as the abstracts, cards and posts that are public, and we left out whatever we found only in the press.
 #
 # | lab | what is public | source |
 # |---|---|---|
 # | **OpenAI** | RLHF with a reward model and PPO (InstructGPT, 2022) | [2203.02155](https://arxiv.org/abs/2203.02155) |
 # | | o1 was trained with "large-scale reinforcement learning" to use its chain of thought; more RL and more thinking both help. The raw thoughts are hidden from users. Algorithm and rewards are not named (September 2024) | [Learning to reason with LLMs](https://openai.com/index/learning-to-reason-with-llms/) |
 # | | *Deliberative alignment*: the model is taught the text of the safety rules and to reason about them, by SFT and then RL with a judge that knows the rules (December 2024) | [2412.16339](https://arxiv.org/abs/2412.16339) |
-# | | Thumbs from users as an additional reward made GPT-4o sycophantic; the update was rolled back (May 2025) | [Expanding on sycophancy](https://openai.com/index/expanding-on-sycophancy/) |
+# | | An update of GPT-4o with an additional reward from users' thumbs turned out sycophantic. OpenAI names that reward as one of the likely causes, and rolled the update back (April 2025, described in May) | [Expanding on sycophancy](https://openai.com/index/expanding-on-sycophancy/) |
 # | | The open gpt-oss models: "large-scale distillation and reinforcement learning", three levels of effort (August 2025) | [2508.10925](https://arxiv.org/abs/2508.10925) |
 # | **Anthropic** | RLHF with PPO and a preference model, retrained every week with fresh human data (2022) | [2204.05862](https://arxiv.org/abs/2204.05862) |
 # | | *Constitutional AI*: revisions for SFT, then RL from AI feedback that follows written principles (2022) | [2212.08073](https://arxiv.org/abs/2212.08073) |
 # | | Claude 3.7 is one model with and without extended thinking, with a budget that the caller sets (February 2025) | [Claude's extended thinking](https://www.anthropic.com/news/visible-extended-thinking) |
-# | | Its own production coding environments for RL can be hacked, and a model that learns to hack them can become misaligned more broadly; telling it that hacking is acceptable there ("inoculation prompting") prevents the spread (November 2025) | [2511.18397](https://arxiv.org/abs/2511.18397) |
+# | | A model that knew about reward hacks and was then trained on some of Anthropic's production coding environments learned to hack them, and became misaligned more broadly. Telling it in training that hacking is acceptable there ("inoculation prompting") prevented the broader misalignment (November 2025) | [2511.18397](https://arxiv.org/abs/2511.18397) |
 # | **Google DeepMind** | Sparrow: RLHF with two kinds of human judgements, which reply is better and whether a reply breaks one of 23 rules (2022) | [2209.14375](https://arxiv.org/abs/2209.14375) |
 # | | Gemma 3: distillation from a larger model, then RL with rewards from human preferences, code execution and verified mathematics (March 2025) | [2503.19786](https://arxiv.org/abs/2503.19786) |
 # | | Gemini 2.5's thinking models are trained with RL to use additional compute at inference, and users can set a thinking budget (July 2025) | [2507.06261](https://arxiv.org/abs/2507.06261) |
-# | | AlphaProof: RL on mathematics in Lean, where a proof checker is the reward; silver-medal standard at the 2024 olympiad (July 2024) | [the announcement](https://deepmind.google/discover/blog/ai-solves-imo-problems-at-silver-medal-level/) |
+# | | AlphaProof: RL on mathematics in Lean, where a proof checker gives the reward; together with AlphaGeometry 2, silver-medal standard at the 2024 olympiad (July 2024) | [the announcement](https://deepmind.google/discover/blog/ai-solves-imo-problems-at-silver-medal-level/) |
 #
-# What they have in common: human or AI preferences where the goal is taste and safety, checkable rewards where answers can be checked, and long chains of thought trained by the latter. The order and the mix differ, and change with every model.
+# What they have in common: they use human or AI preferences for style and safety, and checkable rewards where answers can be checked. The long chains of thought are trained with RL as well. The order and the mix differ, and change with every model.
 #
 # **What cannot be known from outside:** which algorithm trains the closed models (PPO, GRPO or something else), their rewards, data and compute, how much of a gain comes from RL and how much from distillation or better pretraining, and whether a published method is still in use. If someone tells you with certainty how the latest closed model was trained, ask for the source. The recipes that you *can* check are those of DeepSeek, Qwen, Tülu and OLMo; week 4 has a table of them.
 #
 # ## What you have now
 #
-# You know what a thinking model is made of: a habit that pre-training and SFT put there, a reward that pays for its results, a template that switches it on, and a limit. In an interview, three questions are likely: why do answers get longer under RL (because it pays, and partly because of the loss's normalisation); how would you limit the cost (a budget in the prompt, trained with a length reward, before cutting); and how does a hybrid model know what to do (from the template, and from SFT rows of both kinds).
+# You know what a thinking model is made of: a habit from pre-training and SFT, a reward that pays for the results of this habit, a template that switches it on, and a limit on its length. Expect three questions in an interview:
+#
+# - *Why do answers get longer under RL?* Because working a problem out earns more reward, and partly because of how the loss is normalised.
+# - *How would you limit the cost?* I'd train the model with a length reward to keep to a budget that stands in the prompt. Cutting its thoughts off would be my second choice.
+# - *How does a hybrid model know whether to think?* From the template, and from an SFT stage with rows of both kinds.
 #
 # **Papers.** DeepSeek-AI 2025, *R1* ([2501.12948](https://arxiv.org/abs/2501.12948)): figures 2 and 3, and what R1-Zero lacked. Qwen team 2025, *Qwen3* ([2505.09388](https://arxiv.org/abs/2505.09388)): section 4, the four stages of a hybrid. Muennighoff et al. 2025, *s1* ([2501.19393](https://arxiv.org/abs/2501.19393)): budget forcing on a page. Aggarwal and Welleck 2025, *L1* ([2503.04697](https://arxiv.org/abs/2503.04697)): length as an instruction.
 # Chen et al. 2025 ([2505.05410](https://arxiv.org/abs/2505.05410)): how far to trust a chain of thought. Guan et al. 2024, *Deliberative alignment* ([2412.16339](https://arxiv.org/abs/2412.16339)): thinking about rules. MacDiarmid et al. 2025 ([2511.18397](https://arxiv.org/abs/2511.18397)): what hacked rewards teach.

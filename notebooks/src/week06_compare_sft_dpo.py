@@ -83,7 +83,7 @@ if "gsm8k" in str(lab.profile.suite):
 # <a id="power" name="power"></a>
 # ## 2. Can 200 prompts settle this?
 #
-# Both models answer the same prompts, and each answer is right or wrong. A prompt where both are right, or both wrong, doesn't tell you which model is better. What counts are the prompts that **changed**: those *gained*, from wrong to right, and those *lost*. How many prompts change? For a first idea, we use a pilot that doesn't reveal anything about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
+# Both models answer the same prompts, and each answer is right or wrong. A prompt where both are right, or both wrong, doesn't tell you which model is better. Only the prompts that **changed** do: some are *gained*, from wrong to right, and some are *lost*, from right to wrong. How many prompts change? For a first idea, we use a pilot that doesn't reveal anything about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
 
 # %%
 import pandas as pd
@@ -98,7 +98,7 @@ both["changed"] = (tries[0] != tries[1]).mean()
 pd.Series(both, name=f"{len(tries)} prompts").to_frame()
 
 # %% [markdown]
-# This is the same model twice. Still, the two scores differ by 1.5 points, and 37% of the prompts changed. That's what "no difference" looks like.
+# This is the same model twice. Still, the two scores differ by 1.5 points, and 36.5% of the prompts changed. So that's what "no difference" looks like.
 #
 # **Predict first.** You have 200 prompts, and one in ten of them changes. By how many points does the new model have to be better for you to find it four times out of five?
 
@@ -129,7 +129,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 # %% [markdown]
 # Only 8% of the comparisons find the change, and those report 5.9 points instead of 2. To be significant with so few prompts, a comparison has to be lucky, and a lucky comparison exaggerates. **Underpowered experiments don't just miss effects, they exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
-# So what can 200 prompts per metric settle? What the first figure says. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. Small costs, on the other hand, can't be settled with 200 prompts, and it's better to know that now than afterwards.
+# So what can 200 prompts per metric settle? The first figure gives the answer: differences of 4 to 13 points, depending on how many prompts change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
 # %% [markdown]
 # <a id="envelope" name="envelope"></a>
@@ -229,9 +229,9 @@ table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in ta
 table
 
 # %% [markdown]
-# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. No coin does that. For helpfulness and over-refusal, fair coins often fall as unevenly as these changes.
+# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. Fair coins practically never do that. For helpfulness, over-refusal and the format, the changes are no more uneven than fair coins often are.
 #
-# A p-value tells you whether there is a difference, but not how large it is. For that you want an interval, and the simplest one is the **bootstrap**. It asks what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. For resample $r$, with $a_i$ and $b_i$ the scores of the two models on
+# A p-value tells you whether there is a difference, but not how large it is. For that you want an interval, and the simplest one is the **bootstrap**. The question is what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. For resample $r$, with $a_i$ and $b_i$ the scores of the two models on
 # prompt $i$, the difference is
 #
 # $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{resample } r} (b_i - a_i)$$
@@ -257,7 +257,7 @@ from postlab.course.week06 import plot_bootstrap
 plot_bootstrap(paired, unpaired, metric=metric)
 
 # %% [markdown]
-# The unpaired interval is almost twice as wide, 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, this cancels in the difference; if each gets its own, one of them may get the easier ones.
+# The unpaired interval is almost twice as wide, 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, their difficulty cancels in the difference. If each model gets its own, one of them may get the easier ones.
 #
 # That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the grey histogram when you could have the orange one.
 #
@@ -401,10 +401,10 @@ plot_seeds(seeds)
 # %% [markdown]
 # Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (The colours use each interval by itself, without a correction.)
 #
-# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, and not about DPO. The next table compares the two sources of chance, as standard errors of the difference in one run:
+# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, and not about DPO.
 
 # %% [markdown]
-# How much of that spread is the seed's? It's tempting to take the standard deviation over the runs. But even runs that are *equally* good differ a little on 200 prompts, so the standard deviation can't be zero. Here are worlds in which we know the answer: eight runs on 200 prompts. In the first, all runs have the same chances on every prompt. In the second, each run has an effect of its own, with a standard deviation of 5 points:
+# How much of that spread is due to the seed? It's tempting to take the standard deviation over the runs. But even runs that are *equally* good differ a little on 200 prompts, so the standard deviation can't be zero. Here are worlds in which we know the answer: eight runs on 200 prompts. In the first, all runs have the same chances on every prompt. In the second, each run has an effect of its own, with a standard deviation of 5 points:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -435,7 +435,7 @@ for spread in (0, 0.05):
 pd.DataFrame(shown).T.round(1)
 
 # %% [markdown]
-# Without any seed effect, the runs still differ with a standard deviation of 3.6 points, only because different prompts happen to be gained. And a true effect of 5 points looks like 5.9. So the standard deviation of the runs is too large, and most misleading where there is nothing to find. `variance_split` takes out what the prompts explain, and is right on average (0.3 and 4.8 points). [A deeper section](#deeper-variance) shows how.
+# Without any seed effect, the runs still differ with a standard deviation of 3.6 points, only because different prompts happen to be gained. And a true effect of 5 points looks like 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth (0.3 and 4.8 points). [A deeper section](#deeper-variance) shows how.
 #
 # It needs every run's score on every prompt, and for most of our eight runs only the means were kept. But from five of the chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO (week 7 uses them, too). How different are these models in arithmetic, and how much of that is the seed?
 
@@ -465,10 +465,10 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
-# After DPO, the five models' accuracies differ with a standard deviation of 6.2 points, and 5.8 of them remain for the seed (95% interval: 2.9 to 17.8). Five models that are equally good would practically never differ that much. After GRPO, all five are above 97%. The standard deviation is 1.0 point, and what remains for the seed is inconclusive (0.6, from 0 to 2.7). So how much a seed matters depends on the recipe and on how close to the ceiling you are, and you have to measure it. Look at the width of the intervals, too: five runs
+# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimate of the seed's own effect is 5.8 points (95% interval: 2.9 to 17.8). Five models that are equally good would practically never differ that much. After GRPO, all five get at least 97% right. The standard deviation is 1.0 point, and whether any of it is due to the seed is inconclusive (0.6, from 0 to 2.7). So how much a seed matters depends on the recipe and on how close to the ceiling you are, and you have to measure it. Look at the width of the intervals, too: five runs
 # tell you *that* the seed matters, but hardly how much.
 #
-# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. If you want to choose a checkpoint to ship, that's all you need. If you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that for the eight runs, and
+# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. That's all you need to choose a checkpoint to ship. But if you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that for the eight runs, and
 # puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
 
 # %%
@@ -493,7 +493,7 @@ recipe["seeds that alone support it"] = [
 # Facts show why one run isn't enough to measure an *alignment tax*, the skills that a model loses through alignment. Seed 0 gained 15 points and seed 5 lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3, and both intervals exclude zero, but they aren't corrected for eight metrics, and
 # 0.3 points are too few to matter.
 #
-# Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: the true one may be anything from two thirds to twice the observed one. So say which rule you use
+# Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: its 95% interval reaches from two thirds of the observed value to twice that value. So say which rule you use
 # ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and with either of them, correct for the number of metrics.
 
 # %% [markdown]
@@ -526,7 +526,7 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # %% [markdown]
 # It says that DPO is clearly worse: 38%, with an interval from 36% to 40%. That's because this judge votes for SFT in 40% of the cases and for the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
 #
-# So before you believe a judge, measure it: ask it in both orders, look at its taste for length, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) do all of this.
+# So before you believe a judge, measure it: ask it in both orders, check whether it prefers longer answers, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) do all of this.
 
 # %% [markdown]
 # <a id="ship" name="ship"></a>
@@ -572,14 +572,13 @@ else:
 # %% [markdown]
 # On `tiny`, the rule says: ship it. Safety and honesty rose, and for everything on the list to keep, a loss of more than five points is excluded.
 #
-# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here are ours. We would ship this checkpoint, for prompts like these. On `tiny`, our evidence is an oracle that accepts one wording of a how-to, unsafe requests of a single kind, and single questions, so we know nothing about what a patient attacker could do in ten turns. (On the other
-# profiles, it is programs that are sometimes wrong, and single questions as well.) And about the *recipe*, we would only claim what every seed supports: safety and honesty.
+# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here are ours. We would ship this checkpoint, for prompts like these. On `tiny`, our evidence comes from an oracle that accepts one wording of a how-to, from unsafe requests of a single kind, and from single questions, so we know nothing about what a patient attacker could do in ten turns. (On the other profiles, programs score the answers, and they are sometimes wrong. There, too, every prompt is a single question.) And about the *recipe*, we would only claim what every seed supports: safety and honesty.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ## 9. The paper, and what you have now
 #
-# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**, about ten pages. Sections 2 and 3 are this week's sections 3 and 4 with formulas: standard errors, clustered questions and paired differences. Section 4 is on reducing the variance by resampling answers, and section 5 on power. As you read, ask what the paper does about training seeds. (Nothing: its models are fixed.)
+# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**. It has the formulas for what you did in sections 2 to 4: standard errors, paired differences and power. It also covers two topics that we only touched on: questions that come in clusters, and a smaller variance through several answers per question. As you read, ask what the paper does about training seeds. (Nothing: its models are fixed.)
 #
 # You have a rule that you wrote before seeing the data, a test and an interval of your own, corrections for many metrics, a measure of what the seed contributes, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
 
@@ -605,7 +604,7 @@ def prompts_needed(effect, disagreement):
 {f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
 
 # %% [markdown]
-# If you want to detect half the effect, you need about four times as many prompts. For one point you would need nearly 8,000, so a claim of one point on 200 prompts is no claim at all.
+# If you want to detect half the effect, you need about four times as many prompts. For one point you would need nearly 8,000, so 200 prompts can't support a claim of one point.
 #
 # You don't have to trust the formula. Simulate the experiment in worlds where you know the truth and one in ten prompts changes, and count how often the test finds the difference.
 
@@ -728,7 +727,7 @@ of_runs = n * table.mean(axis=1).var(ddof=1)
 }
 
 # %% [markdown]
-# The estimate is unbiased, so if there is no seed effect, it is negative in about half of the cases. (A negative estimate isn't a bug. If you always replaced it by zero, your estimates would be too high on average.) Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
+# The estimate is unbiased, so if there is no seed effect, it often comes out negative (with five runs, in about six cases out of ten). That isn't a bug: if you always replaced a negative estimate by zero, your estimates would be too high on average. Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
 
 # %%
 parts = {
@@ -742,9 +741,9 @@ parts = {
 pd.DataFrame(parts).T.round(1).rename_axis("points")
 
 # %% [markdown]
-# After DPO, a sum's own difficulty has a standard deviation of 36 points, and the rest of 33. Divided by the root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 = 6.2^2$.
+# After DPO, a sum's own difficulty has a standard deviation of 36 points, and the rest of 33. Divided by the root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 \approx 6.2^2$.
 #
-# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate: $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so subtract all of that.
+# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate. $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so if you subtract that whole square, you subtract too much rather than too little.
 
 # %%
 spread = seeds.groupby("metric")["difference"].std().rename("of the runs")
@@ -754,7 +753,7 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so runs really differ by a standard deviation of about 4 points or more. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
+# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has an estimated standard deviation of at least about 4 points. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
 #
 # This is where the runs come from:
 
@@ -768,7 +767,7 @@ pd.DataFrame(origin, index=grid.columns).assign(cores=cores, command="make stage
 # <a id="deeper-judges" name="deeper-judges"></a>
 # ## Deeper: a judge's biases, and what helps
 #
-# The judge of section 7 leans towards the answer that it reads first. The remedy is to ask twice, with the answers in both orders.
+# The judge of section 7 leans towards the answer that it reads first. The remedy is to ask twice, once with the answers in each order.
 #
 # ### Exercise 6.3 · about 10 minutes · easy
 #
@@ -814,7 +813,7 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 #
 # $$r_\text{swapped} = \tfrac{1}{2}\lambda + (1 - \lambda)\, r \quad\Longrightarrow\quad r = \tfrac{1}{2} + \frac{r_\text{swapped} - \tfrac{1}{2}}{1 - \lambda}$$
 #
-# So swapping makes a biased judge fair, but not precise. The last number in the output solves for $r$ and gets 62.7%, close to the true 62.9%. We can only do this because we know exactly how this judge errs. With a real judge you don't.
+# So swapping removes the judge's preference for one side, but the votes that it decided by position still count. The last number in the output is the solution for $r$: 62.7%, close to the true 62.9%. We can only compute it because we know exactly how this judge errs. With a real judge, you don't.
 
 # %% [markdown]
 # ### Length
@@ -912,7 +911,7 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# In the stored output it goes by the position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one, and the interval of kappa contains 0. If a judge mostly answers by position, you needn't ask it anything else. So with any judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
+# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one, and the interval of kappa contains 0. If a judge mostly answers by position, you needn't ask it anything else. So with any judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
 # pairs, and only then at its verdict.**
 #
 # A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so after a failure or a restart of the kernel, the same cell continues where it stopped. If the model behind the name changes, use a new log.
@@ -973,7 +972,7 @@ quality
 # %% [markdown]
 # Read this report from the bottom up, because the win rates can only be trusted as far as the lean and the kappa allow. On `tiny`, the report finds a lean of 0.31, close to the 0.3 that we put in. The win rate is 57%, below the true 63% for the reasons above.
 #
-# With 40 prompts, the interval of a win rate reaches 12 to 15 points to either side, so only large differences show. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
+# With 40 prompts, the interval of a win rate near 50% reaches about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less with ties, so only large differences show. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
 
 # %% [markdown]
 # <a id="deeper-votes" name="deeper-votes"></a>
@@ -1058,7 +1057,7 @@ pd.DataFrame({seed: training_times(seed) for seed in range(8)}).T.round(1)
 # %% [markdown]
 # A pair costs between 1.9 and 3.3 times as much as a row (the median is 2.5). The DPO stage has half as many pairs as the SFT stage has rows, so as a stage it costs about 1.3 times as much as SFT (1.0 to 1.6 times, by seed). (Seeds 4 and 6 were trained on a machine that was busy with other things. Compare the ratios, not the times.)
 #
-# For a 7B you can compute the ratio with `preflight`. Same length, same number of rows, on an H100:
+# For a 7B, you can compute the ratio with `preflight`. Here every method gets the same number of rows, of the same length, on an H100:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1076,9 +1075,9 @@ kinds = {
 pd.Series({name: round(one.hours / row, 1) for name, one in kinds.items()}).to_frame("times SFT")
 
 # %% [markdown]
-# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (With UltraFeedback's 61,000 pairs against 50,000 rows of SFT, the stage of `rented` takes about four times as long as its SFT, because the pairs are longer, too: 530 tokens per reply against 400.)
+# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (With UltraFeedback's 61,000 pairs against 50,000 rows of SFT, we plan about four times as long for the DPO stage of `rented` as for its SFT. The pairs are longer, too: 530 tokens per reply against 400.)
 #
-# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. It leaves out the sampling, which takes most of RLHF's time, and the trials that PPO needs.
+# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. It leaves out the sampling, which usually takes most of RLHF's time, and the extra runs you need to tune PPO.
 #
 # Where does "half" come from? Count passes over a reply, with one for a forward pass and two more for the backward pass:
 
@@ -1093,7 +1092,7 @@ rlhf = reward_pair + ppo_reply * prompts_of_ppo / pairs
 {"DPO per pair": dpo_pair, "RLHF per pair": round(rlhf, 1), "share": f"{dpo_pair / rlhf:.0%}"}
 
 # %% [markdown]
-# With InstructGPT's numbers of prompts (33,000 for the reward model, 31,000 for PPO) and one pair per prompt, DPO needs 52% of the passes. Memory is a half as well, with full fine-tuning and four models of the same size (week 4). But generating a reply of 500 tokens means 500 passes one after the other, each limited by memory bandwidth and not by arithmetic. That's why in practice most of the time goes into sampling. We have no recorded RLHF run of a 7B to compare with.
+# With InstructGPT's numbers of prompts (33,000 for the reward model, 31,000 for PPO) and one pair per prompt, DPO needs 52% of the passes. It also needs half the memory, if everything is fully fine-tuned and the four models of RLHF have the same size (week 4). But generating a reply of 500 tokens takes 500 passes, one after the other, and each is limited by memory bandwidth and not by arithmetic. That's why sampling usually takes most of the time in practice. We have no recorded RLHF run of a 7B to compare with.
 
 # %% [markdown]
 # <a id="deeper-larger" name="deeper-larger"></a>
@@ -1144,8 +1143,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# A fixed set of prompts, and both orders of every pair. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. The answers are quoted in the judge's prompt, the judge's version is pinned, and it isn't the model that provided the training signal. For calibration, I'd keep a set of pairs with votes by people, and compute kappa whenever the judge or its prompt changes. Alarms on the lean, the tie rate and the share of
-# consistent verdicts.
+# I'd use a fixed set of prompts and judge every pair in both orders. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. The answers are quoted in the judge's prompt, the judge's version is pinned, and it isn't the model that provided the training signal. For calibration, I'd keep a set of pairs with votes by people, and compute kappa whenever the judge or its prompt changes. And I'd set alarms on the lean, the tie rate and the share of consistent verdicts.
 #
 # *Follow-up: the win rate has been rising for weeks, and users notice nothing.* The checkpoints may be adapting to the judge or to the fixed prompts. Refresh the prompts, compare with people on new ones, and look at the lengths.
 #
@@ -1155,7 +1153,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Longer answers. A format or style that the judge likes, perhaps its own, and perhaps learned from its own votes. A position bias, if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell them apart, I'd swap the order, control for length, use a judge from another family, and compare with people's votes on some fifty pairs.
+# First, the answers may be longer. Second, they may have a format or style that the judge likes, perhaps its own, and perhaps learned from its own votes. Third, there may be a position bias, if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell them apart, I'd swap the order, control for length, use a judge from another family, and compare with people's votes on some fifty pairs.
 #
 # *Follow-up: the length-controlled rate is still 58%. Convinced?* More than before. But length control assumes that the judge's taste for length is the same for all prompts, and it doesn't touch style. I'd still want people's votes.
 #
@@ -1179,7 +1177,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # <a id="papers" name="papers"></a>
 # **Papers.**
 #
-# - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power in ten pages. Start here.
+# - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power. Start here.
 # - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): this week's split for another pair of sources, prompts and *sampled answers*, measured over many models. Read it for how much averaging several answers per prompt helps.
 # - Alvarado Gonzalez et al. 2025, *Do Repetitions Matter?* ([2509.24086](https://arxiv.org/abs/2509.24086)): how often a ranking from a single run changes when you repeat it.
 # - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.

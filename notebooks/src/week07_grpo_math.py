@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Week 7 · GRPO: learning from a verifier
 #
-# After week 5, our tiny model gets 96% of the sums with five numbers right, but only 5% of those with three. It isn't that the short sums are harder. The model works the long ones out step by step, and for the short ones it just says a number, because that's what its teachers did in week 3.
-# Can it find out on its own that working a sum out pays, if nobody shows it a single worked short sum, and all it's ever told is whether its final number is right?
+# After week 5, our tiny model gets 96% of the sums with five numbers right, but only 5% of those with three. It isn't that the short sums are harder. The model works the long ones out step by step, and for the short ones it just says a number, because that's what its teachers did most of the time in week 3.
+# Can it find out on its own that working a sum out pays, if this week nobody shows it a single solution, and all it's told is whether its final number is right?
 #
-# That is the question behind today's reasoning models. DeepSeek rewarded R1-Zero only for final answers that were right and in the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
+# That is the question behind today's reasoning models. DeepSeek's R1-Zero was rewarded only for the right final answer and the right format, and its accuracy on the AIME 2024 competition problems rose from 16% to more than 70%
 # ([2501.12948](https://arxiv.org/abs/2501.12948)). The method is called **group relative policy optimization (GRPO)**: sample several answers to each prompt, let a program check them, and make the better ones more likely. This week you write it yourself, show that your version computes exactly what TRL's does, and then train with TRL.
 #
 # By the end of the core you can explain
@@ -212,13 +212,13 @@ p = logits.softmax(0)
 #
 # $$\mathbb{E}_{y \sim \pi}[b\, \nabla \log \pi(y)] = b \sum_y \pi(y)\, \nabla \log \pi(y) = b\, \nabla \sum_y \pi(y) = b\, \nabla 1 = 0$$
 #
-# What the baseline does change is the noise, and [a deeper section](#deeper-gradient) shows how much. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, and GRPO uses the mean reward of a group.
+# The baseline does change the noise, and [a deeper section](#deeper-gradient) shows how much. **Where the baseline comes from** is the main difference between PPO and GRPO: PPO learns a value function, and GRPO uses the mean reward of a group.
 
 # %% [markdown]
 # <a id="credit" name="credit"></a>
 # ## 4. Who gets the credit?
 #
-# A baseline over the whole batch has a problem: some prompts are easier than others. All the answers to an easy sum look good, and all the answers to a hard one look bad. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer is the distance of its reward from the mean of its group, in standard deviations:
+# A baseline over the whole batch has a problem: some prompts are easier than others. With such a baseline, most answers to an easy sum look better than average, and most answers to a hard one look worse. So GRPO samples $G$ answers to the *same* prompt and compares them only with each other. The advantage of an answer is the distance of its reward from the mean of its group, in standard deviations:
 #
 # $$A_i = \frac{r_i - \operatorname{mean}(r_1 \ldots r_G)}{\operatorname{std}(r_1 \ldots r_G) + \varepsilon}$$
 
@@ -228,7 +228,7 @@ from postlab.course.week07 import draw_groups
 draw_groups()
 
 # %% [markdown]
-# Two things to notice. The reward is paid for the whole answer, so every token of an answer gets the same advantage. And if all the answers of a group are right, or all are wrong, every advantage is zero and the group contributes no gradient.
+# Notice two things. The reward is paid for the whole answer, so every token of an answer gets the same advantage. And if all the answers of a group are right, or all are wrong, every advantage is zero and the group contributes no gradient.
 
 # %% [markdown]
 # ### Exercise 7.1 · about 10 minutes · medium
@@ -590,7 +590,7 @@ plot_training(log, "grpo")
 #
 # DeepSeek-R1's famous length curve looks similar, but be careful with the comparison. Part of the growth in such runs can come from the loss instead: dividing by $|o_i|$ makes each token of a long wrong answer cost less ([2503.20783](https://arxiv.org/abs/2503.20783)).
 #
-# The share of zero-variance groups rises as the sums become easy, from about a third to two thirds. So the last steps cost as much as the first ones and teach less.
+# The share of zero-variance groups rises as the sums become easy, from about a third to two thirds. So the last steps cost as much as the first ones, but the policy learns less from them.
 
 # %% [markdown]
 # <a id="log" name="log"></a>
@@ -616,9 +616,9 @@ thirds = pd.cut(steps["step"], 4, labels=["first quarter", "second", "third", "l
 steps.groupby(thirds, observed=True)[columns].mean().T.map("{:.4g}".format)
 
 # %% [markdown]
-# The entropy falls to about an eighth in this run. That's the price of becoming sure: when all eight answers to a prompt are the same, there is nothing left to compare.
+# The entropy falls to about an eighth in this run. That's the price of becoming sure: when all eight answers to a prompt are the same, there is nothing left to learn from comparing them.
 #
-# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` warm up and then follow a cosine. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses (one seed). Between 1e-4 and 1.6e-3, the sums hardly notice the rate. But what the reward doesn't mention does: at four times the recipe's rate, facts fell from 98% to 62%. [The deeper section](#deeper-rates) has the figure, and what it can't tell you.
+# **The learning rate.** On `tiny` it falls in a straight line from the first step on, $\eta_t = \eta_0 \, (1 - t / T)$. `smol` keeps it constant. `t4` and `rented` warm up and then follow a cosine. Which of these is right, and how high can the rate be? We recorded a sweep up to the point where training collapses (one seed). Between 1e-4 and 1.6e-3, the accuracy on sums hardly depends on the rate. But the skills that the reward doesn't mention do suffer: at four times the recipe's rate, facts fell from 98% to 62% (of 40 prompts). [The deeper section](#deeper-rates) has the figure, and what it can't tell you.
 
 # %% [markdown]
 # <a id="changed" name="changed"></a>
@@ -651,13 +651,13 @@ plot_stages(table[table["metric"].isin(drawn)], profile=lab.profile.name)
 #
 # What about everything the reward didn't mention, like facts, lists, safety and honesty? In the stored output, none of these changes is conclusive. Facts fell by 3 points. The interval of this change alone excludes zero, but we looked at many metrics, and after Holm's correction (week 6) it's no longer significant.
 #
-# But "inconclusive" doesn't mean "unchanged", and one run is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). List operations fell on every one of them, by 2 to 5.5 points. That's a small price, but it's there. Facts fell by 8 points on seed 2 and safety by 5.5 on seed 3, and both changed much less on the other seeds.
-#
-# Are the sums any different with other seeds? Five of those chains were recorded with every answer, so here they are in numbers: accuracy (greedy and sampled), the share of answers that are worked out, and their length in tokens.
+# But "inconclusive" doesn't mean "unchanged", and one run is only one run. The same chain was recorded with eight seeds (`data/results/tiny/summary.json`). List operations fell on every one of them, by 2 to 5.5 points. So GRPO has a small cost here. Facts fell by 8 points on seed 2 and safety by 5.5 on seed 3, and both changed much less on the other seeds.
 #
 # > **The roadmap says** GRPO was introduced with R1 in January 2025. **The evidence says** it was introduced with DeepSeekMath in February 2024; R1 made it famous.
 #
 # One caution about published gains: many of them were measured on Qwen models, whose pretraining contained a lot of mathematics. Qwen2.5-Math-7B even gained 21 points on MATH-500 with *random* rewards, which often did nothing for Llama and OLMo models ([2506.10947](https://arxiv.org/abs/2506.10947)). So the larger profiles also name a second model family.
+#
+# Do the sums change in the same way with other seeds? For five of those chains we recorded every answer. The table shows the accuracy (greedy and sampled), the share of answers that are worked out, and their length in tokens:
 
 # %%
 import json
@@ -688,7 +688,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The result is the same five times: at the end every sum is worked out, and nearly all are right. The ability was already there, and GRPO found out which habit pays.
+# The result is the same on all five seeds: at the end every sum is worked out, and nearly all are right. The policy could work out sums before, and a few of the short ones in week 3's data were worked out, too. GRPO made this habit the rule, because it pays.
 #
 # <a id="end" name="end"></a>
 # ## 10. The paper, and what you have now
@@ -733,7 +733,7 @@ plot_climb(
 )
 
 # %% [markdown]
-# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often, and becomes more likely again. Some runs (thin lines) go in the wrong direction for a while, and one of the twelve is still far behind after sixty updates. The baseline removes most of this noise.
+# It mostly changes how the climb gets there. Without a baseline, whatever happens to be sampled becomes more likely, even if it's one of the worse answers. It is then sampled more often, and becomes more likely again. Some runs (thin lines) go in the wrong direction for a while, and after sixty updates one of the twelve is still well below the others. The baseline removes most of this noise.
 #
 # One detail: the mean of the samples isn't quite a constant, because each sample's own reward is part of it. With $n$ samples, this scales the expected gradient by $(n-1)/n$ and doesn't change its direction. RLOO avoids even that, by comparing each sample with the mean of the *others*.
 
@@ -891,7 +891,7 @@ for update in range(1, 9):
 plot_reuse(pd.DataFrame(shares))
 
 # %% [markdown]
-# From the second update on, the clip removes the gradient of about 3% of the tokens, and of almost 6% at the eighth. So the clip limits how far a batch can move the policy if you use it more than once (`num_iterations` in TRL).
+# From the second update on, the clip removes the gradient of about 3 to 4% of the tokens, and of almost 6% at the eighth. So the clip limits how far a batch can move the policy if you use it more than once (`num_iterations` in TRL).
 #
 # Why do the two lines nearly coincide? A token is clipped only if its ratio has left the bounds in the direction in which its advantage pushes it: above 1.2 with a positive advantage, or below 0.8 with a negative one. Then the minimum picks the clipped term, which is constant, so the gradient is zero. A token that has left in the opposite direction keeps its gradient, which brings it back. Here almost
 # all the tokens outside the bounds were pushed there by their own advantage.
@@ -900,7 +900,7 @@ plot_reuse(pd.DataFrame(shares))
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: it runs, but it doesn't learn
 #
-# A bug hunt. A colleague took your step, your loop and the same starting model. She thought that the scoring function should line up the right numbers with the answers itself, and wrote her own:
+# This is a bug hunt. A colleague took your step, your loop and the same starting model. She thought that the scoring function should line up the right numbers with the answers itself, and wrote her own:
 
 # %% tags=["aside"]
 from postlab.course.week07 import plot_hunt
@@ -920,9 +920,9 @@ plot_hunt(ours, hers)
 #
 # <details><summary>Answer</summary>
 #
-# `golds[::G]` takes every eighth number, which gives her the six different ones. But `* G` then repeats the whole list: number 1, number 2, … number 6, then number 1 again. But the G answers to a prompt stand next to each other, so most answers are compared with the right number of a *different* sum.
+# `golds[::G]` takes every eighth number, which gives her the six different ones. But `* G` then repeats the whole list: number 1, number 2, … number 6, then number 1 again. The G answers to a prompt stand next to each other, however, so most answers are compared with the right number of a *different* sum.
 #
-# The very first reward gives it away. Both loops start from the same model and sampled the *same* answers in the first step, but yours found 52% of them right and hers only 10%. Her remaining rewards are coincidences, so her advantages are noise. And it is noise at full strength: because we divide by the standard deviation of the group, a single lucky match gets the largest advantage there is.
+# The very first reward gives it away. Both loops start from the same model and sampled the *same* answers in the first step, but yours found 52% of them right and hers only 10%. About one answer in six happens to line up with its own number, which explains most of the 10%. But which answers line up depends on their place in the batch, so right answers in the same group get different rewards, and her advantages are mostly noise. And it is noise at full strength: because we divide by the standard deviation of the group, a single match gets the largest advantage there is.
 #
 # </details>
 #
@@ -942,7 +942,7 @@ sum(scored(perfect, golds)) / len(perfect), sum(her_scores(perfect, golds)) / le
 # <a id="deeper-rates" name="deeper-rates"></a>
 # ## Deeper: learning rates and schedules
 #
-# If one setting of an RL run is wrong, it's usually the learning rate. Too low, and nothing happens within your budget. Too high, and the run looks splendid until it collapses. Where is the edge? And what do a warm-up and a falling rate do about it?
+# If one setting of an RL run is wrong, it's usually the learning rate. If it's too low, nothing happens within your budget. If it's too high, the run may look splendid until it collapses. Where is the limit? And what do a warm-up and a falling rate do about it?
 #
 # First, a check that TRL really does what we said. Its log from section 6 should have the straight line:
 
@@ -955,9 +955,9 @@ same_rates = rates and torch.allclose(torch.tensor(rates), torch.tensor(wanted))
 ([f"{rate:.1e}" for rate in rates], same_rates) if beside else None
 
 # %% [markdown]
-# Why would a **warm-up** help? Because of Adam. After the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, and it rests on one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the noise of the gradients, and you may be able to start higher.
+# Why would a **warm-up** help? Because of Adam. After the first step, its averages contain just one gradient $g$, so the update is $\eta\, g / \sqrt{g^2} = \pm\eta$ for every weight, however small the gradient was. The first step is thus as large as any, and it rests on one batch. A warm-up makes the first steps smaller. And why let the rate **fall**? Smaller steps at the end average out the noise of the gradients, and you may be able to start with a higher rate.
 #
-# We recorded runs of 20 steps from the same start, half as many as the recipe, so that a rate that is too low shows as well. The five rates are each four times the one before, and the rate is constant. Nothing else differs: 20 updates with 64 answers each, one update per batch, so nothing is clipped. (At the two lowest rates there is also a run with a warm-up over the first four steps.)
+# We recorded runs from the same start with five constant rates, each four times the one before. A run has 20 steps, half as many as the recipe, so that you can also see when a rate is too low. Nothing else differs between the runs: each step samples 64 answers and makes one update, so nothing is clipped. (At the two lowest rates, there is also a run with a warm-up over the first four steps.)
 #
 # **Predict first.** The recipe's rate is 1e-4. At which of the rates 2.5e-5, 1e-4, 4e-4, 1.6e-3 and 6.4e-3 does training collapse? And what suffers first?
 
@@ -997,7 +997,7 @@ sweep.groupby(["rate", "schedule"], sort=False)[[*sweep.columns[3:]]].mean().rou
 # - **2.5e-5 is too low for 20 steps.** The sums reach 80%, and in the last steps only about half of the samples are right.
 # - **From 1e-4 to 1.6e-3, the sums are fine:** 96% to 99%. If you only watched the reward, you'd conclude that the rate hardly matters.
 # - **What suffers first is what the reward doesn't mention.** At 4e-4, facts fell from 98% to 62%, and at 1.6e-3 to 22% (of 40 prompts). Nothing in the objective protects them. The higher the rate, the more the updates for sums change everything else, and the reward shows none of it.
-# - **At 6.4e-3, everything collapses.** The reward reaches 0.95 in the second step, higher than in any other run at that point, and then falls to zero. What remains answers no sum at all. In the log, you would see the answers get longer (57 tokens at the end) and the entropy *rise*.
+# - **At 6.4e-3, everything collapses.** The reward reaches 0.95 in the second step, higher than in any other run at that point, and then falls to zero. What remains answers no sum at all. In the log, you would see the answers get longer (about 60 tokens at the end, with a limit of 64) and the entropy *rise*.
 #
 # And the warm-up? At the two rates where we tried it, it changed nothing: 78% against 80% at 2.5e-5, and 98% against 99% at 1e-4 (single runs). That's no surprise, because neither rate needs any protection. Where a warm-up would have something to protect against, at 1.6e-3 and beyond, we have no runs with it. So this record doesn't tell you whether a warm-up helps.
 #
@@ -1017,22 +1017,21 @@ pd.DataFrame(table).pivot(index="arm", columns="seed").round(3)
 # %% [markdown]
 # It made no difference that this experiment could show: both end at 99% or more on all three seeds, which is the ceiling. To find out, you'd have to compare each schedule at its own best rate, on a task that isn't solved at the end.
 #
-# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO a constant 1e-6 with a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)); our profiles for a 7B use 5e-6 to 1e-5. Small models like ours take much higher rates than large
-# ones. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch what you don't train.
+# What do others use? For *full* fine-tuning with GRPO, DeepSeekMath used a rate of 1e-6 ([section 4.2](https://arxiv.org/abs/2402.03300)), and DAPO a constant 1e-6 with a warm-up over 20 rollout steps ([section 4.1](https://arxiv.org/abs/2503.14476)). LoRA tolerates about ten times the rate of full fine-tuning, for RL as well as for SFT ([LoRA Without Regret](https://thinkingmachines.ai/blog/lora/)); our profiles use 5e-6 for GRPO on a 7B (`rented`) and 1e-5 on a 1.5B (`t4`). A small model like ours takes a much higher rate. So don't copy a rate from here. Copy the method: sweep in factors of four until something breaks, and watch the skills that you don't train.
 
 # %% [markdown]
 # <a id="deeper-filter" name="deeper-filter"></a>
 # ## Deeper: prompts of the right difficulty
 #
-# A group in which all answers are right, or all are wrong, has no gradient. In the run above, that was about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? **Difficulty filtering** does this: let the starting policy answer each prompt a few times, and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, and it's part of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) show why a pass rate of one half is the best one for learning, and report gains from filtering online.)
+# A group in which all answers are right, or all are wrong, has no gradient. In the run above, that was about a third of the groups at the start and two thirds at the end. So why not drop such prompts in advance? That is called **difficulty filtering**: let the starting policy answer each prompt a few times, and keep only those that it gets right sometimes, but not always. (Filtering *during* training is called dynamic sampling, and it's part of week 8. [Bae et al. 2025](https://arxiv.org/abs/2504.03380) derive a lower bound on the improvement, which is highest for prompts with a pass rate of one half, and report gains from filtering online.)
 #
-# Whether it pays depends on what the filter costs: the answers it needs are generated, too. With four answers per prompt, looking at 320 prompts costs as many answers as 20 steps of our run. We have no recorded runs with such a filter.
+# Whether it pays depends on what the filter costs, because you have to generate its answers, too. With four answers per prompt, filtering 320 prompts takes 1,280 answers, as many as 20 steps of our run. We have no recorded runs with such a filter.
 
 # %% [markdown]
 # <a id="deeper-pass" name="deeper-pass"></a>
 # ## Deeper: sharpening, or something new?
 #
-# Does RL teach a model anything that it couldn't do before? You can tell from **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were there before, and now they come first. If RL *adds* something, pass@k rises as well.
+# Does RL teach a model anything that it couldn't do before? You can look at **pass@k**, the share of problems with at least one right answer among $k$ samples. If RL only *sharpens* the model, pass@1 rises while pass@k for a large $k$ stays where it was: the right answers were there before, and now they come first. If RL *adds* something, pass@k rises as well.
 #
 # The evaluation samples four answers to each sum, so for the five recorded chains, $k$ can go up to 4:
 
@@ -1105,8 +1104,8 @@ pd.DataFrame(rows_of).round(3)
 # But look one stage further back, at the rows `sft`. Before DPO, after SFT, pass@8 was 68%. DPO lowered it to 57%, and GRPO brought it back to 68%. Compared with the SFT model, GRPO's pass@1 is 13 points higher (7 to 19) and its pass@8 is the same (−1, from −9 to 8). That is what sharpening looks like. So your answer depends on which model you compare with, and papers that report a gain over "the starting model" have the same choice. With
 # one seed, 120 problems and at most eight samples, this run can't settle the question.
 #
-# Does RL teach *large* models things that none of their samples showed before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
-# that on tasks with few possible answers, pass@k for a large $k$ rewards guessing, and count the problems that are solved *reliably* instead. And [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) explain the falling pass@k by overtraining: once a problem has been solved a few times, further updates on it only narrow the policy; updates restricted to problems without any success raised pass@256 above the base model's.
+# Can RL teach *large* models to solve problems that none of their samples solved before? That's still disputed. [Yue et al. 2025](https://arxiv.org/abs/2504.13837) found that with many samples, base models solve more problems than their RL-trained versions. [ProRL](https://arxiv.org/abs/2505.24864) trained much longer, on more varied tasks, and reports tasks that the base model fails however often it tries. [Dragoi et al. 2025](https://arxiv.org/abs/2510.08325) object
+# that where answers are discrete, such as numbers, pass@k for a large $k$ rewards guessing, and count the problems that are solved *reliably* instead. And [Yuan et al. 2026](https://arxiv.org/abs/2606.15455) explain the falling pass@k by overtraining: once a problem has been solved even in one of a few samples, further updates on it only narrow the policy. When they updated only on problems without any success, pass@256 rose above the base model's on difficult benchmarks.
 
 # %% [markdown]
 # <a id="deeper-smol" name="deeper-smol"></a>
@@ -1192,7 +1191,7 @@ else:
 yours.round(1)
 
 # %% [markdown]
-# None of it: the format gained 0 points, and the sums 41. But that's just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. And to show what the two readings can catch, there are three runs from a start that was made *careless* on purpose: the same policy, fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it
+# None of it. The format accounts for 0 points of the gain, and the sums for 41. But that's just one run. We recorded the whole chain of SFT, DPO and GRPO on five seeds with the shipped recipe. And to show what the two readings can catch, there are three runs from a start that was made *careless* on purpose: the same policy, fine-tuned for 30 steps on its own answers, with the `####` removed from three quarters of them. GRPO then trains it
 # with the strict reward.
 
 # %%
@@ -1219,7 +1218,7 @@ for one in arms["runs"]:
 plot_gains(pd.DataFrame(gains))
 
 # %% [markdown]
-# With the shipped recipe, none of the gain is format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are format (orange). A strict reading alone would have counted them as arithmetic. The green bars are longer there, too: the careless fine-tuning had also cost the model sums, not just the format, and GRPO brought them back.
+# With the shipped recipe, none of the gain is format on any seed, because the model from week 5 already used the right format. With the careless start, about 6 of 65 points are format (orange). The strict reading alone would have counted these points as arithmetic. The green bars are longer there, too: the careless fine-tuning had also cost the model sums, not just the format, and GRPO brought them back.
 
 # %% [markdown]
 # <a id="deeper-cost" name="deeper-cost"></a>
@@ -1263,7 +1262,7 @@ for name in ("t4", "rented"):
 pd.DataFrame(shown)
 
 # %% [markdown]
-# They are on the high side, because every answer is counted at its full possible length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
+# These estimates are on the high side, because they count every answer at its full possible length. If a run crashes, `run.train` continues with the same samples that an uninterrupted run would have drawn, since the random state is part of the checkpoint.
 
 # %% [markdown]
 # > **The roadmap says** GRPO costs 8 to 16 times as much, because it samples 8 to 16 answers to each prompt. **The evidence says** that this counts the answers, but not what an answer costs. Every answer has to be generated before you can train on it, and generating a token takes longer than training on one.
@@ -1379,6 +1378,6 @@ pd.Series(factors, name="GRPO prompt / SFT row").rename_axis("group size").to_fr
 # *Foundations.* Williams 1992, *REINFORCE*: the gradient and the baseline. Schulman 2020, *Approximating KL divergence* (joschu.net/blog/kl-approx.html): $k_1$ to $k_3$; and [2510.01555](https://arxiv.org/abs/2510.01555) for their gradients.
 #
 # *Does RL add anything?* Yue et al. 2025 ([2504.13837](https://arxiv.org/abs/2504.13837)): pass@k falls behind the base model's. *ProRL* ([2505.24864](https://arxiv.org/abs/2505.24864)): longer training on more tasks. Dragoi et al. 2025 ([2510.08325](https://arxiv.org/abs/2510.08325)): why pass@k at a large k can mislead. Yuan et al. 2026 ([2606.15455](https://arxiv.org/abs/2606.15455)): the loss of diversity as overtraining. Cai et al. 2026 ([2606.22317](https://arxiv.org/abs/2606.22317)): a curriculum with a teacher's
-# help at the boundary, and a pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): the control that's usually missing.
+# help at the boundary, and a pass@256 above the base model's. Shao et al. 2025, *Spurious rewards* ([2506.10947](https://arxiv.org/abs/2506.10947)): what random rewards do, as a control.
 #
 # *Which choices matter at scale?* Khatri et al. 2025, *The Art of Scaling RL Compute* ([2510.13786](https://arxiv.org/abs/2510.13786)): 400,000 GPU-hours of ablations; read it for which choices change where a run ends, and which only how fast it gets there. Bae et al. 2025 ([2504.03380](https://arxiv.org/abs/2504.03380)): filtering by difficulty, with the theory. Schulman et al. 2025, *LoRA Without Regret* ([Thinking Machines](https://thinkingmachines.ai/blog/lora/)): learning rates for LoRA, and why a small rank suffices for RL.
