@@ -418,7 +418,7 @@ def experiment(arms: Arms) -> dict[str, Any]:
 
 
 def more(arms: Arms) -> None:
-    """The runs that `--more` adds, in phases; more.json is written after each of them."""
+    """The runs that `--more` adds, in phases; more.json is written after each seed."""
     import torch
 
     from postlab.storage import atomic_text
@@ -438,9 +438,10 @@ def more(arms: Arms) -> None:
         return arms.result(name, key, partial(quality_run, method, seed, lr))
 
     def add(methods: Sequence[str], seeds: Sequence[int]) -> None:
-        record["runs"] += [run(method, seed) for seed in seeds for method in methods]
-        origin["seeds"] = sorted({entry["seed"] for entry in record["runs"]})
-        atomic_text(MORE, as_text(record))
+        for seed in seeds:
+            record["runs"] += [run(method, seed) for method in methods]
+            origin["seeds"] = sorted({entry["seed"] for entry in record["runs"]})
+            atomic_text(MORE, as_text(record))
 
     # 1. Does this machine give what the first record has?
     again = run(*REPEATED)

@@ -5,14 +5,14 @@
 - agreement: Holm, Benjamini-Hochberg, and Cohen's kappa for two raters
 - blocks: the arms of an experiment compared with one another, seed by seed
 - margins: whether two versions score the same, up to a margin
-- design: power, and the smallest effect that n prompts can detect
+- design: power, and the smallest effect that n prompts or seeds can detect
 """
 
 from postlab import _doors
 from postlab.stats.agreement import benjamini_hochberg, cohen_kappa, holm
 from postlab.stats.basics import Difference, Interval, wilson
 from postlab.stats.blocks import blocked_differences
-from postlab.stats.design import minimum_detectable_effect, power
+from postlab.stats.design import detectable_difference, minimum_detectable_effect, power
 from postlab.stats.intervals import (
     SIGNIFICANCE,
     McNemar,
@@ -35,6 +35,7 @@ __all__ = [
     "blocked_differences",
     "bootstrap_interval",
     "cohen_kappa",
+    "detectable_difference",
     "equivalence",
     "holm",
     "mcnemar",

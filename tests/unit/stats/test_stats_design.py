@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, ttest_rel
+from scipy.stats import binomtest, ttest_ind, ttest_rel
 
 from postlab.stats import (
     agreement as stats_agreement,
@@ -17,6 +17,7 @@ from postlab.stats import (
 from postlab.stats import (
     blocked_differences,
     cohen_kappa,
+    detectable_difference,
     minimum_detectable_effect,
     power,
 )
@@ -116,6 +117,23 @@ def test_the_detectable_effect_is_found_with_the_wanted_power(n, disagreement):
     assert 0.4 < larger / effect < 0.55  # four times the prompts, about half the effect
 
 
+@pytest.mark.parametrize(("counts", "alpha"), [((3, 3), 0.05), ((8, 3), 0.05), ((8, 8), 0.05 / 9)])
+def test_the_detectable_difference_of_seeds_is_found_with_the_wanted_power(counts, alpha):
+    spreads, rng = (2.0, 1.0), np.random.default_rng(0)
+    effect = detectable_difference(spreads, counts, alpha=alpha)
+    one, other = (rng.normal(0, s, (20_000, n)) for s, n in zip(spreads, counts, strict=True))
+    p = ttest_ind(one + effect, other, axis=1, equal_var=False).pvalue
+    # Welch's degrees of freedom are themselves estimated, so the power isn't exact.
+    assert np.mean(p <= alpha) == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_detectable_difference_scales_with_its_unit_and_falls_with_seeds():
+    few = detectable_difference((2.0, 1.0), (3, 3))
+    assert detectable_difference((20.0, 10.0), (3, 3)) == pytest.approx(10 * few)
+    assert detectable_difference((2.0, 1.0), (8, 8)) < 0.6 * few
+    assert detectable_difference((0.0, 0.0), (3, 3)) == 0.0
+
+
 def test_equal_stages_raise_no_more_alarms_than_alpha():
     assert power(200, gained=0.1, lost=0.1, repeats=20_000).low < 0.05
     assert power(200, gained=0.1, lost=0.1, repeats=20_000).value <= 0.05
@@ -134,6 +152,9 @@ def test_equal_stages_raise_no_more_alarms_than_alpha():
         lambda: minimum_detectable_effect(10, disagreement=1.1),
         lambda: minimum_detectable_effect(10, disagreement=0.5, power=1.0),
         lambda: minimum_detectable_effect(10, disagreement=0.5, alpha=0.0),
+        lambda: detectable_difference((1.0, 1.0), (1, 3)),
+        lambda: detectable_difference((1.0, -1.0), (3, 3)),
+        lambda: detectable_difference((1.0, 1.0), (3, 3), power=0.04),
     ],
 )
 def test_designs_that_cannot_be_are_refused(call):
