@@ -472,34 +472,41 @@ plot_quality(quality.reset_index())
 #
 # **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed (there are three per method), not the prompt (there are six hundred).
 #
-# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (week 6). `kept` is the method's share of right answers divided by the other method's:
+# Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (week 6). `kept` is the method's share of right answers divided by the other method's.
+#
+# The last column but one, `could find`, says what the experiment was able to show: the smallest true difference that this many seeds would have an 80% chance of finding, if their spread is as measured and p has to be below 0.05 / 9, which is what Holm's correction asks of the clearest of nine comparisons.
 
 # %%
 from scipy.stats import ttest_ind
 
-from postlab.stats import holm
+from postlab.stats import detectable_difference, holm
 
 scores = {method: np.array(seeds) for method, seeds in quality["seeds"].items()}
 
 
 def against(method, other):
-    """Welch's t-test over seeds, with a 95% interval for the difference."""
-    test = ttest_ind(scores[method], scores[other], equal_var=False)
-    interval, means = test.confidence_interval(), [scores[m].mean() for m in (method, other)]
-    row = {"kept": means[0] / means[1], "difference": means[0] - means[1]}
-    return row | {"low": interval.low, "high": interval.high, "p": test.pvalue}
+    """Welch's t-test over seeds, a 95% interval, and what so many seeds could have found."""
+    one, two = scores[method], scores[other]
+    test, counts = ttest_ind(one, two, equal_var=False), (len(one), len(two))
+    spreads, interval = (one.std(ddof=1), two.std(ddof=1)), test.confidence_interval()
+    row = {"seeds": "{} and {}".format(*counts), "kept": one.mean() / two.mean()}
+    row |= {"difference": one.mean() - two.mean(), "low": interval.low, "high": interval.high}
+    smallest = detectable_difference(spreads, counts, alpha=0.05 / 9)
+    return row | {"p": test.pvalue, "could find": smallest}
 
 
 pairs = [(method, "full") for method in scores if method != "full"] + [("qlora-16", "lora-16")]
 table = pd.DataFrame([against(*pair) for pair in pairs], index=[" against ".join(p) for p in pairs])
-table["Holm's p"] = holm(table["p"])
+table.insert(6, "Holm's p", holm(table["p"]))
 table["verdict"] = np.where(table["difference"] > 0, "better", "worse")
 table.loc[table["Holm's p"] > 0.05, "verdict"] = "inconclusive"
 table.round(3)
 
 # %% [markdown]
 # All nine comparisons are inconclusive, although the means differ by up to 5.5 points. QLoRA 16 against full fine-tuning comes closest to a difference: taken alone, its interval excludes zero, but it is one of nine, and after the correction its
-# p value is 0.12. So on this task, no method was shown to be better or worse than full fine-tuning, not even rank 1 or four-bit storage. That isn't proof that they are equal: the intervals are 5 to 19 points wide.
+# p value is 0.12. So on this task, no method was shown to be better or worse than full fine-tuning, not even rank 1 or four-bit storage.
+#
+# That isn't proof that they are equal, and `could find` shows why. With three seeds per method, a difference would have to be 7 to 33 points, depending on the pair, before we could count on finding it. LoRA 8 scored 5.5 points more than full fine-tuning; to be found reliably among nine comparisons, a difference between those two would have to be 19 points.
 #
 # Resampling the *prompts*, with the trained models fixed, answers a different question: would these same models also win on other prompts? The p values of such a test can be tiny and still say nothing about the next seed.
 #

@@ -188,6 +188,39 @@ def plot_quality(frame: pd.DataFrame) -> Figure:
     )
 
 
+def plot_rl(frame: pd.DataFrame, *, start: float) -> Figure:
+    """Draw the held-out share of right answers during RL, one line per method and a dot per seed.
+
+    Args:
+        frame: rows with `method`, `seed`, `step` and `right`, a share.
+        start: the share before RL, the same for all.
+    """
+    fig, (axes,) = panels(1, 1, (10, 4.4))
+    means = frame.groupby(["method", "step"], sort=False)["right"].mean().unstack("step")
+    steps = [0, *means.columns]
+    for shift, (method, line) in enumerate(means.iterrows()):
+        colour, nudge = colour_of(str(method)), 0.05 * (shift - (len(means) - 1) / 2)
+        places = np.arange(len(steps)) + nudge
+        axes.plot(places, 100 * np.array([start, *line]), "-", color=colour, linewidth=2.5,
+                  label=label_of(str(method)))  # fmt: skip
+        for _, seed in frame[frame["method"] == method].groupby("seed"):
+            axes.plot(places[1:], 100 * seed.sort_values("step")["right"], "o", color=colour,
+                      markersize=4.5)  # fmt: skip
+    axes.set_xticks(range(len(steps)), [str(step) for step in steps])
+    axes.set(xlabel="update (not to scale)")
+    axes.set_title("held-out sums answered right, %", loc="left", size=12, color=INK)
+    axes.legend(frameon=False, labelcolor="linecolor", loc="lower right", fontsize=11)
+    early, last = steps[2], steps[-1]
+    ends = [f"{label_of(str(m))} gets {means.at[m, last]:.0%}" for m in means.index]
+    soon = ", ".join(f"{means.at[m, early]:.0%}" for m in means.index)
+    ends[0] = ends[0][0].upper() + ends[0][1:]
+    return headline(
+        fig,
+        f"{', '.join(ends)} of held-out sums right after {last} updates; after {early} it was "
+        f"{soon} (before RL {start:.0%})",
+    )
+
+
 def plot_first_step(moved: pd.DataFrame) -> Figure:
     """Draw how far one step moves the logits against the rank, one line per scaling.
 

@@ -95,6 +95,18 @@ def test_first_step_title_compares_the_ends_of_each_line():
     )
 
 
+def test_rl_title_gives_the_end_and_an_early_update():
+    rows = [("full", 0, 1, 0.5), ("full", 0, 2, 0.8), ("full", 0, 12, 1.0)]
+    rows += [("lora-1", seed, step, 0.1 * seed + 0.2) for seed in (0, 2) for step in (1, 2, 12)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "step", "right"])
+    figure = figures.plot_rl(frame, start=0.25)
+    assert title(figure) == (
+        "Full fine-tuning gets 100%, LoRA 1 gets 30% of held-out sums right after 12 updates; "
+        "after 2 it was 80%, 30% (before RL 25%)"
+    )
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["0", "1", "2", "12"]
+
+
 def test_merges_are_drawn_in_percent_and_named():
     rows = {"answers changed": [0.0, 0.25], "low": [0.0, 0.2], "high": [0.05, 0.3]}
     figure = figures.plot_merges(pd.DataFrame(rows, index=["one", "two"]))
