@@ -902,7 +902,7 @@ regret[~regret.index.str.startswith("rslora")].round(4)
 #
 # | finding | here |
 # |---|---|
-# | LoRA matches full fine-tuning on small and medium data sets, if each has its own rate | no rank was shown to be worse ([section 4](#task)). Rank 8 scored 3.6 points more with eight seeds, which is inconclusive (they could find 5.3); for the ranks with three seeds, we could only have found differences of 3 to 35 points |
+# | LoRA matches full fine-tuning on small and medium data sets, if each has its own rate | no rank was shown to be worse ([section 4](#task)). Rank 8 scored 3.6 points more with eight seeds, which is inconclusive: we could only count on finding a difference of 5.3 or more. For the ranks with three seeds, it's 3 to 35 points, depending on the rank |
 # | the best rate is about ten times that of full fine-tuning | ten at ranks 1 and 2 with $\alpha = 2r$; 1.8 to 3.1 above; 3.1 to 5.6 with $\alpha = 16$ |
 # | the best rate hardly depends on the rank | true with a fixed alpha from rank 16 on; false with $\alpha = 2r$ |
 # | adapt all layers, not only the attention | planned, not measured |
