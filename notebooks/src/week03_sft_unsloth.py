@@ -826,8 +826,8 @@ pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
 # They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-tos, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
-# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, no row
-# was wrong, but the set as a whole was out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
+# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, the oracle calls no row
+# wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
