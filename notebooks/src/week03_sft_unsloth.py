@@ -182,7 +182,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # In the tiny world, a program plays the teachers. They have three habits:
 #
 # - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
-# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
+# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* them.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
 # The rows of `smol` were written for `everyday`, and their replies are short. Of the topics covered by the harmful and unanswerable prompts, only one in six has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
@@ -213,7 +213,7 @@ pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
 # On `tiny`, 1,926 of the 6,400 rows are wrong: that's 30%. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind
-# for section 7, which answers the second question.
+# for section 7, which measures the harm they do.
 #
 # (Nothing can judge OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
 #
@@ -466,8 +466,7 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so we
-# know the difference between them more precisely than either value.
+# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so the difference is known more precisely than if each had had prompts of its own.
 
 # %%
 from postlab.claims import is_share, metric_label, points
