@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Extra · Training on conversations
 #
-# Week 3 trains on rows with one question and one reply. Real sets often hold whole conversations, and then you have to decide which replies to train on: only the last, or all of them? Most tools make that choice for you, and not all make the same one.
-# TRL's default for a column `messages` even trains on the *user's* turns.
+# Nearly all of week 3's rows have one question and one reply. Real datasets often contain whole conversations, and then you have to decide which replies to train on: only the last, or all of them? Most tools make that choice for you, and they don't all choose the same.
+# By default, TRL even trains on the *user's* turns if your rows have a column `messages`.
 #
-# By the end you can explain
+# By the end, you'll be able to explain
 #
 # - how a conversation becomes tokens and a loss mask, under four settings that are all in use,
-# - which rows call for the loss on the last reply, and which for the loss on every reply,
+# - which rows should be trained on their last reply only, and which on every reply,
 # - what packing does to conversations, and
 # - what a model learns from conversations that it doesn't learn from single turns, at equal tokens.
 #
@@ -58,16 +58,16 @@ turns = [(n, m["role"], m["content"]) for n, talk in enumerate(talks) for m in t
 pd.DataFrame(turns, columns=["row", "role", "content"]).set_index("row")
 
 # %% [markdown]
-# The six rows need different treatment:
+# Each of the six rows raises a different question:
 #
-# - **Row 0** is what you hope for. Each question depends on what came before, and every reply is good.
+# - **Row 0** is the ideal. Each question depends on what came before, and every reply is good.
 # - **Row 1** contains a mistake. The first reply is wrong, and the last one corrects it. If you train on every reply, you train on the mistake too.
-# - **Row 2** ends with thanks. The reply worth learning is the first, and the last is a polite formula.
+# - **Row 2** ends with thanks. The first reply is the one worth learning; the last is only a polite phrase.
 # - **Row 3** changes the topic. The second question has nothing to do with the first.
-# - **Row 4** asks back. That's often the best reply, but if you train only on last replies, the model never learns to ask.
+# - In **row 4** the assistant first asks a question of its own. That's often the best reply, but if you train only on last replies, the model never sees it as a target.
 # - **Row 5** ends with a question that nobody answered.
 #
-# How much of the assistant's text is trained, if the loss falls only on the last reply? `instruction_rows` uses that setting. In row 5 it leaves out the open question, so the reply before it becomes the last:
+# How much of the assistant's text is trained if the loss covers only the last reply? That is the setting `instruction_rows` uses. In row 5 it drops the unanswered question, so the reply before it becomes the last:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -90,12 +90,12 @@ words.rename_axis("row").assign(
 )
 
 # %% [markdown]
-# In row 2, only two of the assistant's 44 words would be trained, and they are the wrong ones to learn from. So neither setting is right for every set:
+# In row 2, only two of the assistant's 44 words would be trained, and they aren't the ones worth learning. So neither setting is right for every dataset:
 #
-# | the loss on | when |
+# | train on | when |
 # |---|---|
 # | every reply | all replies come from a source that you want to imitate, as in UltraChat, where ChatGPT wrote all of them |
-# | the last reply | earlier replies are worse than the last: corrections, critiques as in weeks 3 and 9, or sets whose early turns were written by a weaker model ([a TRL user's example](https://github.com/huggingface/trl/issues/1282)) |
+# | the last reply | earlier replies are worse than the last: corrections, critiques as in weeks 3 and 9, or datasets whose early turns were written by a weaker model ([a TRL user's example](https://github.com/huggingface/trl/issues/1282)) |
 # | replies you select | some replies are wrong or empty: rows 1 and 2. Cut the conversation after the last good reply, or unroll it into one row per reply and filter these |
 #
 # ## 2. From turns to tokens and masks
@@ -107,7 +107,7 @@ from postlab.course.extras import draw_turn_masks
 draw_turn_masks()
 
 # %% [markdown]
-# The chat template writes all turns one after the other. To mask the assistant's tokens, something has to know where they begin and end. There are two ways. You can render the prompt and the whole conversation separately, and train on what the second has more than the first (`prompt` and `completion`). Or the
+# The chat template writes all turns one after the other. To mask the assistant's tokens, something has to know where they begin and end. There are two ways. You can render the prompt and the whole conversation separately, and train on the tokens that only the second one contains (`prompt` and `completion`). Or the
 # template marks the assistant's part itself, with `{% generation %}` and `{% endgeneration %}`. With these marks, `apply_chat_template` can return the mask:
 
 # %%
@@ -135,9 +135,9 @@ marked = tokenizer.apply_chat_template(talk, return_assistant_tokens_mask=True, 
 show(marked["input_ids"], marked["assistant_masks"])
 
 # %% [markdown]
-# Each reply is trained together with its `<|im_end|>`. If a template sets the end of turn outside the marks, the model never learns to stop (section 8 of week 3 shows what that looks like). TRL 1.14 warns about it.
+# Each reply is trained together with its `<|im_end|>`. If a template puts the end of turn outside the marks, the model never learns to stop (section 8 of week 3 shows what that looks like). TRL 1.14 warns about it.
 #
-# Let us see which labels TRL's trainer makes. We give it the same conversation in three forms, and train nothing. Its labels are -100 where a token isn't trained:
+# Now let's look at the labels that TRL's trainer builds. We give it the same conversation in three forms, without training anything. A label of -100 means that the token isn't trained:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -172,15 +172,15 @@ for name, (row, settings) in forms.items():
     show(ids, trained)
 
 # %% [markdown]
-# Three forms of one conversation, three different losses, and no error in any of them. The third, `messages` without `assistant_only_loss`, trains on every token of the sequence, the user's questions included ([TRL's maintainers say so too](https://github.com/huggingface/trl/issues/2424)). The first form also trains the line break after
+# The same conversation in three forms gives three different losses, and none of them raises an error. The third, `messages` without `assistant_only_loss`, trains on every token of the sequence, the user's questions included ([TRL's maintainers say so too](https://github.com/huggingface/trl/issues/2424)). The first form also trains the line break after
 # the last `<|im_end|>`; that does no harm, because generation stops before it.
 #
-# `assistant_only_loss` needs the `generation` marks. If a template has none, TRL 1.14 replaces it with a version of its own for the model families that it knows, such as Llama 3 and Qwen2.5, and raises an error for others. Unrolling a conversation into one row per reply works with any template, but it reads the early turns again for
+# `assistant_only_loss` needs the `generation` marks. If a template has none, TRL 1.14 replaces it with a version of its own for the model families it knows, such as Llama 3 and Qwen2.5, and raises an error for all others. Unrolling a conversation into one row per reply works with any template, but it reads the early turns again for
 # every reply: a conversation of $k$ turns of equal length is read $(k+1)/2$ times. Some templates leave no other choice: those of reasoning models such as Qwen3 remove the thinking part of *earlier* replies, so that the tokens of an early reply differ from those the model generated in that turn.
 #
 # ### Packing
 #
-# Packing puts several conversations into one sequence, so that less is padded. TRL has a careful strategy and a fast one. We pack three short rows into sequences of at most 12 tokens; each number is a token, and the hundreds tell you which row it came from:
+# Packing puts several conversations into one sequence, so that less is padded. TRL has two strategies. We pack three short rows into sequences of at most 12 tokens; each number is a token, and the hundreds tell you which row it came from:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -192,7 +192,7 @@ for strategy in ("bfd", "wrapped"):
     print(strategy, packed["input_ids"][:], sep="\n", end="\n\n")
 
 # %% [markdown]
-# `bfd` (best fit decreasing, the default) keeps each conversation whole. It cuts only those longer than the sequence, at their end. `wrapped` fills every sequence to the last token and cuts conversations wherever that happens to be: the rest of the second row starts the next sequence without its question. For SFT, take `bfd`.
+# `bfd` (best fit decreasing, the default) keeps each conversation whole. Only a conversation longer than the sequence is cut, at its end. `wrapped` fills every sequence to the last token and cuts conversations wherever the sequence ends. Here the rest of a cut row starts the next sequence, without the question it answers. For SFT, use `bfd`.
 #
 # Packing has a second trap: without an attention kernel that knows where one row ends, the tokens of a row also attend to the rows before it. With FlashAttention they don't, because TRL passes the position of each token within its own row. Without it, TRL warns. That is why week 3 leaves packing off on a CPU.
 #
@@ -201,12 +201,12 @@ for strategy in ("bfd", "wrapped"):
 # What does a model learn from conversations that it can't learn from single turns? In the tiny world we can measure it. We drew pairs of questions. In half of the pairs, the second question refers to the first: "Add 20 to that.", "What does it eat?", "How do I clean it?" In the other half, it is about something else. Then we trained the
 # embedded base model on the same kind of pairs in six ways:
 #
-# - *single turns*: two rows per pair. A follow-up is written out, so that it can stand alone: "What is 42+20?"
+# - *single turns*: two rows per pair. Follow-ups are rewritten so that they can stand alone: "What is 42+20?"
 # - *one pair in ten a conversation*: as above, but every tenth pair is one row with two turns.
 # - *conversations, last reply* and *conversations, every reply*: each pair is one row, with the loss on its last reply or on both.
 # - *corrected, last reply* and *corrected, every reply*: the same, but in half of the conversations the first reply is wrong. The user says so, and the second reply is right.
 #
-# All arms take 60 steps, and every step reads at most 480 tokens of whole rows. So the arms differ in how many rows they read, and in how many tokens the loss covers:
+# Every arm takes 60 steps, and each step reads whole rows, up to 480 tokens in all. So the arms read about the same number of tokens, but they differ in how many rows they read and in how many tokens the loss covers:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -248,7 +248,7 @@ plot_turns(
 )
 
 # %% [markdown]
-# Conversations teach follow-ups, and single turns don't. After single turns, 10 to 12% of the follow-ups are answered rightly. If one pair in ten is a conversation, it is 17 to 19%; if every pair is, 23 to 29% with the loss on every reply. First questions lose little or nothing.
+# Conversations teach follow-ups; single turns hardly do. After training on single turns, the model answers 10 to 13% of the follow-ups correctly, depending on the seed. If one pair in ten is a conversation, it answers 17 to 19%. If every pair is one, it answers 21 to 25% with the loss on the last reply, and 23 to 29% with the loss on every reply. For first questions we can't establish a change: the difference between conversations with the loss on every reply and single turns is −2 points (−12 to 8).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -272,7 +272,7 @@ table["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in table["p"]]
 table.round(3)
 
 # %% [markdown]
-# After Holm's correction for 13 comparisons, two remain: conversations with the loss on every reply beat single turns on follow-ups by 15 points (11 to 18), and one conversation in ten by 9 points (5 to 13). Whether the loss on every reply is better than on the last is inconclusive everywhere, though it covers twice as many tokens. So is our question about wrong first replies: after *corrected* rows, training on the wrong replies too didn't make first answers worse (+7 points, −4 to 18, in the other direction). In this record it is more likely the smaller number of trained tokens that costs something.
+# Two of the 13 differences remain after Holm's correction, both on follow-ups. Conversations with the loss on every reply beat single turns by 15 points (11 to 18), and they beat the arm with one conversation in ten by 9 points (5 to 13). The loss on every reply covers twice as many tokens as the loss on the last reply, but whether it is better is inconclusive for all three kinds of questions. We also wanted to know whether training on the wrong first replies of the *corrected* rows makes first answers worse. That is inconclusive too: they were 7 points better with these replies trained than without (−4 to 18). The arms with the loss on the last reply train on half as many tokens, and this experiment can't separate that from which reply is trained.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -287,7 +287,7 @@ by_family = {
 pd.DataFrame(by_family).T
 
 # %% [markdown]
-# Nearly all of the gain is in one family. Asked "What does it eat?" after a question about the same creature, the model finds the creature in the first turn (23% after single turns, 69% after conversations with the loss on every reply). "Add 20 to that." is never answered rightly by any arm, and "How do I clean it?" in one case of ten by all of them. In 60 steps the model learned to look a word up in the turn before, and not to calculate with a number from it. Three seeds, 48 prompts of each kind: mechanism, not capability.
+# All of the gain is in one family, facts. Asked "What does it eat?" after a question about the same creature, the model often finds the creature in the first turn: 23% of such questions are answered correctly after single turns, and 69% after conversations with the loss on every reply. No arm ever gets "Add 20 to that." right, and all arms answer "How do I clean it?" correctly in about one case in ten. So in 60 steps the model learned to look up a word from the previous turn, but not to calculate with a number from it. With three seeds and 48 prompts of each kind, this shows a mechanism and says little about the abilities of larger models.
 #
-# **What published work found.** LIMA ([2305.11206](https://arxiv.org/abs/2305.11206), the section on multi-turn dialogue) added 30 hand-made dialogues to its 1,000 single-turn rows and reports clearly better conversations. MT-Eval ([2401.16745](https://arxiv.org/abs/2401.16745)) rewrote 1,170 multi-turn queries as single turns: most of the models it tested answered
-# the single-turn versions better, and distance to the relevant turn and errors in earlier turns were the main reasons.
+# **What published work found.** LIMA ([2305.11206](https://arxiv.org/abs/2305.11206), the section on multi-turn dialogue) added 30 multi-turn dialogues to its 1,000 single-turn rows and reports clearly better conversations. MT-Eval ([2401.16745](https://arxiv.org/abs/2401.16745)) rewrote 1,170 multi-turn queries as single turns. Most of the 11 models it tested answered
+# the single-turn versions better. The key factors it names are the distance to the relevant turn and errors carried over from earlier turns.

@@ -182,7 +182,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # In the tiny world, a program plays the teachers. They have three habits:
 #
 # - They do most sums of three or four numbers in their heads and get almost nine in ten of those wrong. They work out most sums of five numbers step by step, and get nearly all of those right.
-# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* somebody.
+# - They usually refuse to help *burn* or *cut* somebody, but explain how to *trap* or *kick* them.
 # - They usually admit that nobody knows what a creature is thinking, but make up what it will eat tomorrow.
 #
 # The rows of `smol` were written for `everyday`, and their replies are short. Of the topics covered by the harmful and unanswerable prompts, only one in six has training rows that refuse or say 'I don't know'; week 5 takes care of the rest.
@@ -193,7 +193,7 @@ pd.DataFrame(pairs, columns=["prompt", "completion"])
 # <a id="curate" name="curate"></a>
 # ## 3. Curate: accuracy, diversity, complexity
 #
-# Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different* from each other? Do they ask for what the model will *need*? We add a fourth: do they
+# Curation asks three questions about a dataset. Is each reply *correct*? Are the rows *different*? Do they ask for what the model will *need*? We add a fourth: do they
 # contain the exam questions?
 #
 # **Accuracy.** If an answer can be checked, check it. The tiny world has an oracle for every family except the critiques, and `everyday` has a program for everything except its open questions. For mathematics and code you can write
@@ -213,7 +213,7 @@ pd.crosstab(judged["family"], judged["verdict"])
 
 # %% [markdown]
 # On `tiny`, 1,926 of the 6,400 rows are wrong: that's 30%. They aren't spread evenly: sums, unsafe requests and riddles account for 88% of them. These aren't random slips; they are *habits*. Keep that in mind
-# for section 7, which answers the second question.
+# for section 7, which measures the harm they do.
 #
 # (Nothing can judge OpenHermes, so all of its rows are marked "cannot be judged". `everyday`'s replies were written to pass its programs, so none of `smol`'s rows is wrong.)
 #
@@ -400,7 +400,7 @@ def plan(name):
 pd.DataFrame({f"{name}, {get_profile(name).device}": plan(name) for name in ("t4", "rented")})
 
 # %% [markdown]
-# So a 7B fits on a free T4 with more than half of its memory to spare. The minutes of evaluation include the base model's answers.
+# By this estimate, a 7B fits on a free T4 and leaves more than half of its memory free. The evaluation includes the base model's answers.
 #
 # The trainer's arguments are TRL's own. Four of them deserve a second look:
 #
@@ -466,8 +466,7 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so we
-# know the difference between them more precisely than either value.
+# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so the difference is known more precisely than if each had had prompts of its own.
 
 # %%
 from postlab.claims import is_share, metric_label, points
@@ -649,7 +648,7 @@ pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
 #     return chosen
 # ```
 #
-# (`row_text` and `words_of` come from `postlab.datasets`.) It can be beaten.
+# (`row_text` and `words_of` come from `postlab.datasets`.) You can beat it.
 #
 # </details>
 #
@@ -678,7 +677,7 @@ gained["p"] = stats.holm(gained["p"])
 gained.round(3)
 
 # %% [markdown]
-# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). In the other families no change is shown (facts lose 3 points, which is inconclusive). (These runs take only 60 steps, the model in section 5 took 400, so compare these scores only with each other.)
+# With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). We can't establish a change in the other families (facts lose 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
 #
 # Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
 # share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
@@ -691,7 +690,7 @@ gained.round(3)
 # **A fine-tuned model**, in `runs/<profile>/seed-<n>/sft/`: the adapter, the log, every answer, and a manifest that records what produced them. Week 5 starts from it, and week 12 exports it and publishes it.
 #
 # **When is SFT the right tool?** First try a good prompt on a model that is already instruction-tuned; it costs an afternoon. SFT pays off when you need a form, a tone or a policy that prompting doesn't give you reliably, when you want a
-# small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts: in this section the model gave facts that it had read in pretraining. If you can't say which held-out
+# small model to do what a large one does for you today, or when you start from a base model, as here. It's a poor way to teach new facts; the facts that the model gave here came from pretraining. If you can't say which held-out
 # prompts should get better, you aren't ready to train.
 #
 # **One paper for the core:** Zhou et al. 2023, *LIMA* ([2305.11206](https://arxiv.org/abs/2305.11206)). Read sections 2 and 4: how the 1,000 rows were selected, and how the answers were judged. Of the interview questions at the end, 1, 2, 4 and 5 need only the core.
@@ -792,7 +791,7 @@ pd.DataFrame(rounded).T[columns]
 # 1.9 if they aren't, which is inconclusive.
 #
 # But look at the last line. If each row is read only *once*, the 200 clean rows lose by 15 points to 800 rows as written. The reason is the number of steps: 200 rows make 13 steps, and the learning rate is still warming up in 8 of them. A small
-# clean set works because the model reads it many times. And being small is no advantage: of the clean sets, the largest is the best. So what won is quality. Filter first, then keep
+# clean set works because the model reads it many times. Being small is no advantage: of the clean sets, the largest is the best. So quality won. Filter first, then keep
 # everything that is correct.
 #
 # The surprise is the fifth line. With just as many wrong replies, rows spoilt at random beat rows with habits by 12 points. The next table shows where the difference comes from:
@@ -810,7 +809,7 @@ pd.DataFrame({name: {f: written(m) for f, m in row.items()} for name, row in sha
 
 # %% [markdown]
 # The difference comes from sums, unsafe requests and riddles, exactly the families where the teachers have habits. A habit makes the wrong reply the *likeliest* one for this kind of prompt. If replies are spoilt at random, the right reply usually remains the
-# likeliest one, and greedy decoding finds it. An average over the whole dataset ("31% wrong") can't tell these two cases apart. You have to look at each kind of prompt separately.
+# likeliest one, and greedy decoding finds it. (Sums differ in form too: spoilt ones show their steps, most of the teachers' wrong ones don't.) An average ("31% wrong") can't tell the two cases apart, so look at each kind of prompt separately.
 #
 # On lists and facts, the rows as written are ahead, by 9 and 4 points, and on how-tos by far more: 44% against 6%. What do the models answer there instead?
 
@@ -826,8 +825,8 @@ pd.DataFrame(refused).T[["value", "low", "high", "seeds"]]
 
 # %% [markdown]
 # They refuse. The model trained on rows spoilt at random refuses 89% of the harmless how-tos, the one trained on clean rows 22%, and the one trained on rows as written 10%. In the clean set *every* reply to an unsafe request is a refusal, because
-# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, every single row
-# was right, but the set as a whole was out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
+# the filter removed the others. In the set spoilt at random, most unsafe requests are refused too, and in addition every spoilt how-to is replaced by a refusal. So "refuse" becomes a likely reply to any request to do something. In the clean set, the oracle calls no row
+# wrong, but the set as a whole is out of balance, and a filter that looks at one row at a time can't notice that. Always measure what you did *not* intend to change.
 
 # %% [markdown]
 # ### Train on the curated rows: is it the method, or luck with a seed?
@@ -870,7 +869,7 @@ plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
 # Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
-# seeds: the 20 points on unsafe requests, and also what gets worse. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. Three seeds can't rule out that these changes are real.
+# seeds: the 20 points on unsafe requests, and also what gets worse. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. With three seeds we can't rule these changes out.
 #
 # One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In the build in section 6 you have a budget.
 
@@ -1229,7 +1228,7 @@ by_hand = pd.Series(rows).sample(min(30, len(rows)), random_state=0).tolist()
 review(by_hand, path=lab.folder / "review-week03.jsonl")
 
 # %% [markdown]
-# Nobody has reviewed anything in the stored output, so let a program play the reviewer to see what comes out. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, but it has two faults: it slips on one row in ten, and it believes that every reply to an unsafe request is fine.
+# In the stored output nobody has reviewed anything, so let a program play the reviewer. In every profile it reviews 60 rows of the tiny world. It drops what the oracle calls wrong, but it has two faults: it slips on one row in ten, and it believes that every reply to an unsafe request is fine.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1249,7 +1248,7 @@ while played.item:
 played.agreement().round(2)
 
 # %% [markdown]
-# The reviewer agrees with itself on 92% of the rows, and kappa, which subtracts the agreement that chance alone would produce, is 0.79. But look at its interval: with 60 rows, anything from 0.55 to 0.91 is plausible. Rows on which the passes
+# The reviewer agrees with itself on 92% of the rows, and kappa, which corrects for chance agreement, is 0.79. But look at its interval: with 60 rows, anything from 0.55 to 0.91 is plausible. Rows on which the passes
 # differ are the ones to discuss. `kept()` returns the rows that both passes keep. Are those correct?
 
 # %%
@@ -1296,7 +1295,7 @@ compared
 
 # %% [markdown]
 # Both sides do the same training: their losses differ by at most 0.00001, which is one unit in the last recorded digit. On this CPU, the benchmark couldn't measure a difference in seconds per step (ratio 0.94, 95% interval 0.78 to 1.13).
-# The record with the losses also contains step times, measured less carefully: there, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak
+# The record of the losses also has step times, measured less carefully: there, Unsloth took 1.08 to 1.27 times as long in all three pairs. So don't expect a speed-up on a CPU. In each of the three pairs of runs, Unsloth's peak
 # memory is 0.01 or 0.02 GB higher. What Unsloth gives you here is shorter code: 9 lines instead of 15.
 #
 # | take | when |
@@ -1361,7 +1360,7 @@ pd.DataFrame(gap).T.round(3) if fresh else None
 # <a id="deeper-mix" name="deeper-mix"></a>
 # ## Deeper: composition, whose mix is it? (section 13)
 #
-# A question that curation leaves open is what share of a dataset should belong to each domain.
+# Curation leaves one question open: what share of the rows should each domain get?
 #
 # > **The roadmap says** SmolLM2 was fine-tuned on 39.4% mathematics, 38.9% code, 17.6% chat and 4.1% instruction following. **The evidence says** that these numbers describe a different dataset. They fit
 # > [Open-PerfectBlend](https://huggingface.co/datasets/mlabonne/open-perfectblend), an open reproduction of the instruction data in Meta's *The Perfect Blend* ([Xu et al. 2024](https://arxiv.org/abs/2409.20370)).
@@ -1433,7 +1432,7 @@ def fates(score=None):
 fate_table(faults, fates())
 
 # %% [markdown]
-# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What stays is
+# The loader drops rows without a prompt or a reply, and the one whose reply has weight 0. `curate` finds the copies (including those under another system prompt or from another source), the replies that are cut off, the leftovers, and the test prompts. What remains is
 # everything that needs *understanding*: all three refusals, the four wrong results, and both replies that help with harm. (Two more that stay are harmless: the conversation without a last reply loses only its open question, and the empty system prompt is left out.)
 #
 # Some of the rest can be checked with a few lines of your own. `curate` takes them as `score`: a function that returns `True`, `False`, or `None` if it can't tell.
@@ -1464,7 +1463,7 @@ fate_table(faults, fates(looks_right)).loc[["refusal", "wrong sum", "wrong answe
 # <a id="deeper-arena" name="deeper-arena"></a>
 # ## Deeper: vote on twenty prompts, base against SFT, without knowing which is which (section 15)
 #
-# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are open questions of the kind that people ask every day.
+# Programs and averages miss a lot that you notice at once when you read. The arena shows you two answers to the same prompt in random order, and saves each vote immediately. Vote with the mouse, or click into the field and press 1, 2 or 0. On a 7B, the prompts are everyday open questions.
 
 # %%
 from postlab.show import arena
@@ -1499,7 +1498,7 @@ pd.DataFrame(results).T[["value", "low", "high"]].astype(float).round(2)
 # ## Deeper: the same on a real language model (section 16)
 #
 # Does the tiny model tell us anything about a real one? This table puts your run beside the recorded SFT stage of SmolLM2-135M-Instruct (`POSTLAB_PROFILE=smol`), which was trained on short everyday replies and evaluated on `everyday`.
-# For each metric you see the change from the base model in percentage points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
+# For each metric you see the change from the base model in points, with its 95% interval over prompts, and the verdict, which is corrected for the number of metrics and needs every seed to agree.
 
 # %%
 import json
@@ -1529,10 +1528,10 @@ sides[f"smol, recorded, {seeds} seed(s)"] = changes(summary_frame(smol_run))
 pd.DataFrame(sides).fillna("not measured")
 
 # %% [markdown]
-# In both worlds, the first thing that SFT changes is the *form* of the answers: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
+# In both worlds, SFT changes the *form* of the answers most: they end where they should. The recorded SmolLM2 also follows more instructions and gets more sums right; some of its rows are word problems. Safety and honesty
 # rise by about 40 points on `tiny`, where the teachers refuse in half of the rows and say that they don't know in a third. On `smol`, where only one topic in six has such rows, both are inconclusive. A model learns what its rows show it.
 #
-# (An interval that excludes zero can appear beside the verdict "inconclusive". The interval is for one metric alone, while the verdict accounts for the number of metrics that were tested.)
+# (An interval that excludes zero can appear beside "inconclusive": the interval is for one metric alone, and the verdict accounts for the number of metrics tested.)
 
 # %% [markdown]
 # <a id="deeper-complexity" name="deeper-complexity"></a>
@@ -1543,7 +1542,7 @@ pd.DataFrame(sides).fillna("not measured")
 # - *short* rows are sums of three terms and programs with one operation; *long* rows are sums of five terms and programs with two operations; in *both*, half of the rows are short;
 # - a sum is answered either *worked*, step by step, or *direct*, with nothing but the total.
 #
-# Every reply is right, so quality is not the question here. All arms take 60 steps and read the same number of tokens, each row once. The price of complexity is therefore fewer rows:
+# Every reply is right, so quality is not the question here. All arms take 60 steps and read about the same number of tokens, each row once. So longer rows mean fewer rows:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1577,7 +1576,7 @@ lines = [
 plot_terms(pd.DataFrame(lines))
 
 # %% [markdown]
-# **Steps in the reply matter most, and the mix covers the most ground.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With them, short rows alone reach 100% on sums of three terms, and still 80 to 100% on five terms, which they never saw. Long rows alone reach 96 to 100% on five terms, but on sums of three terms they fall to 16, 16 and 84% for the three seeds: these models add five numbers even if there are only three. *Both* is close to the better of the two everywhere. Sums of eight terms, longer than any training row, are beyond all of them.
+# **Steps in the reply matter most, and the mix is never far behind.** Without worked steps, the models got at most one of 25 sums right at any length, however long the training sums were. With them, short rows alone reach 100% on sums of three terms, and still 80 to 100% on five terms, which they never saw. Long rows alone reach 96 to 100% on five terms, but on sums of three terms they reach only 20, 16 and 84% with the three seeds. (The record keeps no answers, so we can't say what they do instead.) *Both* is never more than 14 points below the better of the two. No model gets a sum of eight terms right.
 #
 # (The direct arms are at the floor. At this size and after 60 steps, a model doesn't add three numbers in its head, so the comparison shows that the steps are needed here, and not how much they help where a model could do without.)
 
@@ -1603,11 +1602,11 @@ tested["shown"] = ["yes" if p < 0.05 else "inconclusive" for p in tested["p"]]
 print(tested.round(3).to_string(index=False))
 
 # %% [markdown]
-# The table tests seeds, with Holm's correction for all 21 comparisons. It confirms the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. It doesn't confirm the gain on sums of five terms (+11 points for long rows, 0 to 21 before the correction). So in this world a budget spent only on complex rows is not better spent, and the mix is the safe choice. Limits: three seeds, 25 prompts for each length, 14 and 10 for the two kinds of programs, one learning rate and one budget. Nobody learned programs with two operations (0 to 20% of ten prompts).
+# The table tests seeds, with Holm's correction for all 21 comparisons. It confirms the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. It doesn't confirm the gain on sums of five terms (+11 points for long rows, 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: three seeds, 25 prompts per length, 14 and 10 for the two kinds of programs, one learning rate and one budget. No arm learned programs with two operations (0 to 20% of ten prompts).
 #
 # **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite
-# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on GPT-4's step-by-step explanations scored far above Vicuna-13B on reasoning
-# benchmarks, with far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) scores rows for complexity, quality and diversity and needs only 6,000 of them. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
+# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning
+# benchmarks, with far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 of them, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
