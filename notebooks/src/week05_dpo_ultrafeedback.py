@@ -829,7 +829,7 @@ pd.concat([before_dpo, highest])[families].round(2)
 # How does that compare with the table above?
 #
 # - **Rate low**: at 1e-4 little happened with any beta. The score is 59% to 60%, and the KL at most 0.02 nats.
-# - **Beta high**: at every rate, $\beta = 5$ moved least, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It didn't prevent collapse at 6.4e-3: there the KL is 3.85 nats, less than the 6.6 of the other two, and still too much.
+# - **Beta high**: at every rate, $\beta = 5$ moved least, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$ the KL is 3.85 nats, less than the 6.6 of the other two, and still too much.
 # - **Beta low**: between 0.05 and 0.5 we see almost no difference in the KL, although one is ten times the other. A likely reason, which we didn't test: AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to close, and few pairs got that far in 24 updates.
 #
 # Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%.
