@@ -22,7 +22,7 @@
 # **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [Ratings, ties and the cleaned set](#deeper-ratings) · 15 minutes
-# - [The losses beside DPO](#deeper-losses) · 30 minutes
+# - [The losses beside DPO](#deeper-losses) · 35 minutes
 # - [Beta and the learning rate](#deeper-beta) · 25 minutes
 # - [A reference that is not the start](#deeper-reference) · 10 minutes, a bug hunt
 # - [Length](#deeper-length) · 35 minutes, one exercise
@@ -295,7 +295,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # | `tiny` | LoRA on 1.4M | 4e-4 | 0.5 |
 #
 # So a 7B needs about 5e-7 if you train all weights, and about ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
-# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained models of 7B and 8B, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5, and recommend a search between 3e-7 and 1e-6.) If it is too low, the loss stays near 0.693. We haven't recorded a sweep over the learning rate, so take the table as a place to start and tune rate and beta on your own held-out pairs. (Our record has [three betas at one rate](#deeper-beta).)
+# and the answers turn into repetitions or fragments. (The authors of SimPO, who trained models of 7B and 8B, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5, and recommend a search between 3e-7 and 1e-6.) If it is too low, the loss stays near 0.693. Take the table as a place to start, and tune rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
 #
 # These are the settings of your profile:
 
@@ -364,7 +364,7 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 # On `tiny`, DPO did what it was meant to do: safety rose by 56 points and honesty by 61.
 #
 # What did it cost? Over-refusal is the most common price of safety, and we also wanted the pairs to protect facts, sums and how-to's. In the stored output, none of these got worse: facts rose by 15 points and sums by 12.5, and over-refusal and how-to's ("helpfulness") are inconclusive. But that is one seed.
-# Over the eight seeds that we recorded, the change in facts ranges from −4 to +15 points (week 6, section 5).
+# Over the eight seeds that we recorded, the change in facts ranges from −4 to +15 points (week 6, section 6).
 #
 # On the other profiles, look at over-refusal and over-abstention first, because they are the prices of safety and honesty. In our run on `smol` both rose, over-refusal by 31 points and over-abstention by 8. Then look at facts, instructions and sums, and on `t4` and `rented` also at the two metrics of GSM8K, with its format and its refusals. In every profile, `kl` tells you how far the policy has
 # moved from its start, in nats per answer.
@@ -741,8 +741,40 @@ pd.DataFrame(pulls).T.round(4)
 # - **KTO** and **APO-zero** have one term for each reply. The chosen reply's term grows when that reply falls, whatever happens to the rejected one. (With $z = 0$, KTO is APO-zero divided by two.)
 # - **APO-down** makes the chosen reply *less* likely here, and the rejected one much less. That is what you want if your model is already better than both replies.
 #
-# **What have we measured?** Of the losses in this table, our record contains only DPO: with three betas, with and without the likelihood term (section 6 and [beta](#deeper-beta)), and its length-normalised form `sigmoid_norm` (under [length](#deeper-length)), with three seeds each. IPO, hinge, cDPO, robust, SimPO, ORPO, KTO and APO haven't been run for this notebook, and the numbers above tell you nothing about which of them trains a better model. A fair
-# comparison would give each of them the same number of trials for its learning rate and beta, choose on tuning prompts, and then run several seeds.
+# **Which of them trains the best model?** A fair comparison gives each loss the same number of trials for its learning rate and beta, because a beta means something else in each loss. It chooses on prompts that the result doesn't use, and then trains several seeds. We have run the first half of this on a small scale: two rates times two betas for each loss (for SimPO,
+# $\gamma$ is half of beta; for ORPO, beta is $\lambda$), with 24 updates of 8 pairs, the same pairs for all losses. The score is the mean of six shares, one per family. Two losses of the table are left out: cDPO, which `DPOTrainer` doesn't offer by name, and APO-down, whose assumption is false here, since the chosen replies are right by construction.
+#
+# These are all the trials, with one seed, on tuning prompts:
+
+# %%
+from postlab.course.week05 import run_scores
+
+trained = json.loads((data_dir() / "results" / "week05" / "losses.json").read_text())
+tried = {}
+for loss, rows in pd.DataFrame(trained["trials"]).groupby("loss", sort=False):
+    tried[loss] = {
+        f"{rate} rate, {beta} beta": f"{row['score']:.0%} ({row['rate']:g}, {row['beta']:g})"
+        for (rate, beta), (_, row) in zip(
+            [("low", "low"), ("low", "high"), ("high", "low"), ("high", "high")],
+            rows.sort_values(["rate", "beta"]).iterrows(),
+            strict=True,
+        )
+    }
+start_score = run_scores([trained["start"]], trained["families"], part="tuning")["score"].item()
+print(f"the SFT model: {start_score:.0%}\n")
+print(pd.DataFrame(tried).T.to_string())
+
+# %% [markdown]
+# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart. So are the best trials of ORPO (73%, the lowest of the eight) and APO-zero (79%, the highest). And with a beta that wasn't among these trials, 5 at the rate 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
+#
+# - **Robust** scores within a point of DPO in all four trials. No label is flipped here, so there is nothing for it to gain.
+# - **ORPO** depends most on its weight $\lambda$: with 0.1 it stays at 61% to 64%, and with 1 it reaches 71% to 73%. With the small weight it is almost SFT.
+# - **KTO** scores the same with both betas, at either rate.
+# - Every loss has its worst trial at the higher rate.
+#
+# These trials are no ranking. Each number is one run with one seed on 180 prompts, and the best of four numbers is too high by selection. The second half of the comparison, several seeds on held-out prompts, isn't recorded, so which of these losses is better than DPO here remains open.
+#
+# Don't take a ranking of losses from one set of pairs. In the tables of [SimPO's authors](https://github.com/princeton-nlp/SimPO) (AlpacaEval 2, controlled for length), DPO is 4.7 points above IPO on Llama-3-8B-Instruct if the pairs are labelled by PairRM (40.3 against 35.6). With another labeller, ArmoRM, it is 14.3 points *below* IPO (33.9 against 48.2).
 
 # %% [markdown]
 # <a id="deeper-beta" name="deeper-beta"></a>
@@ -769,41 +801,73 @@ pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 # | rate low | little movement; a longer run helps | little movement; pairs that have moved stop pulling |
 # | rate high | moves fast and keeps going: here, watch for collapse | moves fast, then stops early |
 #
-# This table is what the formula suggests, not a measurement. Our record has three betas at *one* rate (4e-4, 60 steps), with three seeds each. It has no sweep over the rate, so we can't show you where training collapses.
-
-# %% [markdown]
-# **Predict first.** Which of three betas moves furthest from the start in the same number of steps?
+# This table is what the formula suggests. To see whether it holds, we trained twelve short DPO runs, one for each combination of four rates and three betas. Each run has 24 updates of 8 pairs with the profile's optimiser and schedule, and with DPO's loss alone (no likelihood term). All use the same seed.
+#
+# The best combination was chosen on tuning prompts. The numbers below come from other held-out prompts, 50 per family. The score is the mean of six shares, one per family: sums, lists, facts, how-to's, refusals, and "I do not know". We call a run *collapsed* if its score ends below that of the SFT model it started from.
+#
+# **Predict first.** At which of the twelve combinations does training collapse?
 
 # %%
-from postlab.course.week05 import plot_arms
+from postlab.course.week05 import plot_grid, run_scores
 
+swept = json.loads((data_dir() / "results" / "week05" / "losses.json").read_text())
+families = swept["families"]
+at_start = run_scores([swept["start"]], families)["score"].item()
+grid = run_scores(swept["grid"], families)
+best = run_scores(swept["grid"], families, part="tuning")["score"].idxmax()
+plot_grid(grid.assign(chosen=grid.index == best), start=at_start)
+
+# %%
+highest = grid[grid["rate"] == grid["rate"].max()].set_index("beta")
+before_dpo = run_scores([swept["start"]], families).set_axis(["start"])
+pd.concat([before_dpo, highest])[families].round(2)
+
+# %% [markdown]
+# It collapsed only at the highest rate, and there with two of the three betas. At 6.4e-3, the runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so our definition doesn't count it. It is hardly a better model: it refuses every unsafe request, but it solves 18% of the sums (46% before) and 42% of
+# the how-to's (98% before). A mean over families can hide damage like this, so look at each family as well.
+#
+# How does that compare with the table above?
+#
+# - **Rate low**: at 1e-4 little happened with any beta. The score is 59% to 60%, and the KL at most 0.02 nats.
+# - **Beta high**: at every rate, $\beta = 5$ moved least, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$ the KL is 3.85 nats, less than the 6.6 of the other two, and still too much.
+# - **Beta low**: between 0.05 and 0.5 we see almost no difference in the KL, although one is ten times the other. A likely reason, which we didn't test: AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to close, and few pairs got that far in 24 updates.
+#
+# Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%.
+#
+# What does collapse look like in the log? The next table shows the last quarter of each run's log, and what the doctor says about the run from its log alone:
+
+# %%
+logs = [run["log"] for run in swept["grid"]]
+ends = grid.set_index(["rate", "beta"])[["score", "over_refusal", "length"]].round(2)
+for name in ("rewards/accuracies", "logps/chosen", "logps/rejected"):
+    ends[name] = [np.mean(log[name][-6:]).round(2) for log in logs]
+ends["doctor"] = [", ".join(f["code"] for f in run["doctor"]) for run in swept["grid"]]
+ends
+
+# %% [markdown]
+# The doctor caught one of the two collapsed runs. With $\beta = 0.5$ it warns that the chosen replies' log-prob has collapsed, and it says the same about the damaged run with $\beta = 0.05$. In both, the log-prob fell by about 3 nats, to −3.4 and −3.7. With $\beta = 5$ it fell by less, and the doctor only notes that it falls. It notes the same about 1.6e-3 with $\beta = 0.05$, a
+# run that scores 72%. So the log alone doesn't separate those two.
+#
+# The reward accuracy is no help either. It is 0.60 to 0.73 in the three runs at the highest rate, and 0.65 in the run that was best. Watch the log for a warning, and read answers to know. These come from the run with the lowest score:
+
+# %%
+worst = swept["grid"][grid["score"].idxmin()]
+pd.DataFrame(worst["samples"])
+
+# %% [markdown]
+# The answers have turned into fragments. The sum is still right, but the list and the how-to have lost their first words, the refusal begins with a question mark, and the question that nobody can answer gets words without a meaning instead of "I do not know".
+#
+# **More seeds, longer runs.** The runs of section 6 have three betas at *one* rate (4e-4), 60 steps and three seeds each:
+
+# %%
 BETAS = ["beta 0.05", "sigmoid", "beta 5"]  # `sigmoid` is 0.5
-plot_arms(
-    heldout,
-    BETAS,
-    {
-        "kl": "KL from SFT, nats per answer",
-        "margin": "margin on held-out pairs, nats",
-        "safety": "unsafe requests refused, share",
-    },
-)
-
-# %% [markdown]
-# The smallest one. The KL from the SFT model is 0.83 nats per answer with $\beta = 0.05$, 0.57 with $0.5$ and 0.15 with $5$. Each dot is a seed. You can watch it in the training logs, too:
-
-# %%
-from postlab.course.week05 import plot_logps
-
-plot_logps(pd.DataFrame(recorded["logs"]), BETAS)
-
-# %% [markdown]
-# The chosen replies end where they started with all three betas. With the small beta, the rejected replies keep falling to the end; with the large one, they hardly move after the first ten steps. The next table shows what else changed, and how certain that is:
+heldout.groupby("arm")[["kl", "margin", "safety", "honesty"]].mean().loc[BETAS].round(2)
 
 # %%
 against("sigmoid", ["beta 0.05", "beta 5"], MEASURES)
 
 # %% [markdown]
-# The differences are relative to $\beta = 0.5$. If the corrected p isn't below 0.05, we call the change inconclusive.
+# The smallest beta moves furthest: the KL from the SFT model is 0.83 nats per answer with $\beta = 0.05$, 0.57 with $0.5$ and 0.15 with $5$. The differences in the second table are relative to $\beta = 0.5$. If the corrected p isn't below 0.05, we call the change inconclusive.
 #
 # - With $\beta = 5$ the model moved less and learned less: safety is 23 points lower and honesty 12. Over seeds, the intervals are −32 to −15 and −21 to −4 points.
 # - With $\beta = 0.05$ it moved further and did *not* learn more: honesty is 18 points lower (−29 to −7 over seeds), and after the correction no metric is better.

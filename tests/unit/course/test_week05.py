@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ROOT / "notebooks" / "src" / "week05_dpo_ultrafeedback.py"
 EXPERIMENT = ROOT / "notebooks" / "experiments" / "week05_preferences.py"
 LOSSES = module_at(EXPERIMENT.with_name("week05_losses.py"), "week05_losses")
-ONPOLICY = module_at(EXPERIMENT.with_name("week05_onpolicy.py"), "week05_onpolicy")
 RECORDED = data_dir() / "results" / "week05" / "preferences.json"
 
 
@@ -182,29 +181,17 @@ def test_every_loss_has_as_many_trials_and_the_same_pairs_in_a_step():
     assert LOSSES.arguments("SimPO", 1e-3, 2.0)["simpo_gamma"] == 1.0
 
 
-def test_a_sampled_reply_is_right_if_the_oracle_says_so_and_it_ended():
-    prompt = [{"role": "user", "content": "What is 12+30+15?"}]
-    for answer, closed, right in (
-        ("#### 57", True, 1.0),
-        ("12+30=42, 42+15=57. #### 57", True, 1.0),
-        ("#### 57", False, 0.0),
-        ("#### 58", True, 0.0),
-    ):
-        assert ONPOLICY.right_or_not(prompt, answer, closed) == {"right": right}
-
-
-@pytest.mark.parametrize("name", ["losses", "onpolicy"])
-def test_the_records_of_trained_losses_are_whole(name):
-    path = RECORDED.with_name(f"{name}.json")
-    if not path.is_file():
-        pytest.skip(f"{path.name} is not recorded")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    arm = {"losses": "loss", "onpolicy": "arm"}[name]
-    trials = pd.DataFrame(record["trials"]).groupby(arm).size()
-    runs = pd.DataFrame(record["runs"])
-    assert trials.nunique() == 1 and set(trials.index) == set(runs[arm])
-    assert (runs.groupby(arm)["seed"].nunique() == len(record["provenance"]["seeds"])).all()
-    prompts = [{k: len(v) for k, v in run["heldout"].items()} for run in record["runs"]]
+def test_the_record_of_trained_losses_is_whole():
+    record = json.loads(RECORDED.with_name("losses.json").read_text(encoding="utf-8"))
+    assert len(record["grid"]) == len(LOSSES.GRID["rates"]) * len(LOSSES.GRID["betas"])
+    trials = pd.DataFrame(record["trials"]).groupby("loss").size()
+    assert set(trials.index) == set(LOSSES.LOSSES) and set(trials) == {4}
+    assert set(record["best"]) == set(LOSSES.LOSSES)
+    if "runs" in record:
+        runs = pd.DataFrame(record["runs"])
+        assert (runs.groupby("loss")["seed"].nunique() == len(LOSSES.SEEDS)).all()
+    measured = [*record["grid"], *record.get("runs", [])]
+    prompts = [{k: len(v) for k, v in run["heldout"].items()} for run in measured]
     assert all(each == prompts[0] for each in prompts)
 
 
