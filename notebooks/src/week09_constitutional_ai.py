@@ -454,7 +454,7 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Safety rose by 43 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
+# Safety rose by 43.5 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
 # pairs labelled by the oracle.
 #
 # **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. A [deeper section](#deeper-rules) shows what happens without it.
@@ -775,7 +775,7 @@ print(
 #
 # ### Build 9.1 · about 30 minutes · medium
 #
-# None of the three rules is about sums, and the SFT policy guesses more than half of them: it answers *#### 122* without working anything out. Write a fourth rule against that.
+# None of the three rules is about sums, and the policy often just guesses: it answers *#### 122* without working anything out. Write a fourth rule against that.
 #
 # A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time, and doesn't know the right answer. It may only look at *how* the reply answers.
 #
@@ -804,7 +804,7 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # </details>
 # <details><summary>Hint 3: why is the form enough?</summary>
 #
-# You don't need to compute the sum. A worked reply isn't always right, but it's right much more often than a guess. DPO only needs labels that are right more often than not.
+# You don't need to compute the sum. A reply that works it out isn't always right, but guesses are right less often. DPO only needs labels that are right more often than not.
 #
 # </details>
 
@@ -831,7 +831,21 @@ pd.DataFrame(mine.decides).T
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 
 # %% [markdown]
-# Why can a rule that never mentions the right answer raise the share of right answers? The policy is much more often right when it works a sum out than when it guesses, so replies that keep the rule are right more often than those that break it. Nobody had to know a single answer.
+# Why can a rule that never looks at the answer raise the share of right answers? Here are all replies in the pairs about sums, sorted by their form:
+
+# %% tags=["aside"]
+forms = pd.DataFrame(
+    {
+        "reply": "a bare answer" if text.startswith("####") else "works it out",
+        "right": right(prompt, text),
+    }
+    for prompt, *both in sums
+    for text in both
+)
+forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
+
+# %% [markdown]
+# The form of a reply says something about its answer. If replies that work the sum out are right more often, a label that only looks at the form is right more often than not, and nobody has to know a single answer.
 #
 # <details><summary>Our rule</summary>
 #
@@ -1246,7 +1260,7 @@ pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
 # ## Deeper: where human labels are worth their price
 #
-# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs:
+# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -1289,7 +1303,7 @@ plot_cost(pd.DataFrame(rows))
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: two passes that agree
 #
-# *A bug hunt.* # A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
+# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
 # them taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
@@ -1382,7 +1396,7 @@ pd.DataFrame(
 #
 # Since 2022, three ideas have grown out of written rules.
 #
-# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list by a long document that explains *why* Claude should act in a certain way, with priorities for cases of conflict. Section 8's lesson holds there, too: without an order, conflicting rules cancel in your labels.
+# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list by a long document that explains *why* Claude should act in a certain way, with priorities for cases of conflict. [Two rules in conflict](#deeper-rules) taught us why: without an order of priority, conflicting rules cancel in your labels.
 #
 # > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports give 57 or about 80 pages, and 23,000 to 30,000 words.
 #
