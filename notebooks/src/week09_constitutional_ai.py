@@ -701,7 +701,8 @@ def billed(n, *, people=0, critiques=0, tokens=(0, 0), minutes=0.0, check=True):
     return {
         "labels": people * PRICES["a comparison by a person"]
         + n * cai.token_cost(read=tokens[0], written=tokens[1], usd_per_million=usd),
-        "labeller": critiques * PRICES["a correct critique by a person"] + HOUR * minutes / 60,
+        "critiques and training": critiques * PRICES["a correct critique by a person"]
+        + HOUR * minutes / 60,
         "check": check * CHECKED * PRICES["a comparison by a person"],
     }
 
