@@ -649,10 +649,19 @@ PRICES = {
 CHECKED = 50  # pairs that a person labels blind, so that you know an AI labeller's kappa
 
 # %% [markdown]
-# How many tokens does a label take? We listen to what two labellers send to their model for the pairs of section 4. The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
+# How many tokens does a label take? We listen to what two labellers send to their model for preference pairs like those of section 4 (they come from week 5's data). The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
 
 
 # %% tags=["aside"]
+from postlab.datasets import preference_rows
+
+week5_pairs = [
+    (row["prompt"], row["chosen"][0]["content"], row["rejected"][0]["content"])
+    for row in preference_rows("tinyworld", split="train", n=300, seed=0)
+    if row["family"] in ("unsafe", "howto", "unknown")
+]
+
+
 def tokens_per_pair(make, answer, swap):
     """What a labeller sends to its model, in tokens per pair."""
     sent = []
@@ -661,8 +670,8 @@ def tokens_per_pair(make, answer, swap):
         sent.extend(talks)
         return [answer] * len(talks)
 
-    cai.label_pairs(make(listening), pairs, swap=swap)
-    return sum(len(turn["content"]) for talk in sent for turn in talk) / 4 / len(pairs)
+    cai.label_pairs(make(listening), week5_pairs, swap=swap)
+    return sum(len(turn["content"]) for talk in sent for turn in talk) / 4 / len(week5_pairs)
 
 
 alone = tokens_per_pair(lambda model: cai.chance_labeller(model, rules), 0.5, swap=False)
