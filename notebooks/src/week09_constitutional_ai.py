@@ -4,7 +4,7 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average, and by 1, 9 and 17 on the three seeds. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
@@ -737,9 +737,9 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic is just as good, and costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
+# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic brings just as much safety, but costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
 #
-# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, and with the seeds as the unit, an interval for their mean includes zero. (The lines in the figure are intervals over prompts.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
+# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
 #
 # An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. Whether it does is what you'd learn from the 50 pairs.
 #
