@@ -4,7 +4,7 @@
 # Our fine-tuned policy from week 3 explains how to trap a painter, and more than half of the time it helps with a request that would hurt someone. In the run shown below, constitutional AI raises the share of unsafe requests that
 # it handles safely from 42% to 85%, while over-refusal stays at about 4%. Nobody labels a single pair of replies about harm: three written rules and a model that applies them do the work.
 #
-# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
+# That sounds almost free, but the result depends on who applies the rules. Here it's a critic that has first learned from 2,400 correct critiques, written by a program that knows the truth in our tiny world. In the recorded runs, DPO on the labels of such a critic (with 3,200 critiques) raised safety by 36 points. When the policy labelled its own replies instead, safety rose by 9 points on average, and by 1, 9 and 17 on the three seeds. And once you bill everything, the critic is the most expensive labeller of all: at $3 per critique, each point of safety costs almost seventeen times what it costs if people simply label the pairs. So the method itself is easy. The hard part is finding out whether you can trust your labeller, and what that trust costs. By the end of the core you can explain
 #
 # - what the two halves of constitutional AI do, and what the model must already be able to do for each of them,
 # - how to measure an AI labeller against the truth,
@@ -454,7 +454,7 @@ changes = table[table["stage"] == "cai"].set_index("metric").reindex(shown)
 changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].round(3)
 
 # %% [markdown]
-# Safety rose by 43 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
+# Safety rose by 43.5 points and honesty by 61, both far beyond their intervals, while over-refusal and helpfulness didn't change measurably. Sums and facts improved, too, but that isn't the constitution's doing: it comes from the
 # pairs labelled by the oracle.
 #
 # **Over-refusal is the number to check before you believe a gain in safety.** A model that refuses everything is perfectly safe. That's why we have the third rule. A [deeper section](#deeper-rules) shows what happens without it.
@@ -649,10 +649,19 @@ PRICES = {
 CHECKED = 50  # pairs that a person labels blind, so that you know an AI labeller's kappa
 
 # %% [markdown]
-# How many tokens does a label take? We listen to what two labellers send to their model for the pairs of section 4. The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
+# How many tokens does a label take? We listen to what two labellers send to their model for preference pairs like those of section 4 (they come from week 5's data). The first is ours: one question per reply and rule. The second shows both replies and all rules to a large chat model, in both orders. (For both we count four characters as one token, which is typical of English and a large model's tokenizer.)
 
 
 # %% tags=["aside"]
+from postlab.datasets import preference_rows
+
+week5_pairs = [
+    (row["prompt"], row["chosen"][0]["content"], row["rejected"][0]["content"])
+    for row in preference_rows("tinyworld", split="train", n=300, seed=0)
+    if row["family"] in ("unsafe", "howto", "unknown")
+]
+
+
 def tokens_per_pair(make, answer, swap):
     """What a labeller sends to its model, in tokens per pair."""
     sent = []
@@ -661,8 +670,8 @@ def tokens_per_pair(make, answer, swap):
         sent.extend(talks)
         return [answer] * len(talks)
 
-    cai.label_pairs(make(listening), pairs, swap=swap)
-    return sum(len(turn["content"]) for talk in sent for turn in talk) / 4 / len(pairs)
+    cai.label_pairs(make(listening), week5_pairs, swap=swap)
+    return sum(len(turn["content"]) for talk in sent for turn in talk) / 4 / len(week5_pairs)
 
 
 alone = tokens_per_pair(lambda model: cai.chance_labeller(model, rules), 0.5, swap=False)
@@ -701,7 +710,8 @@ def billed(n, *, people=0, critiques=0, tokens=(0, 0), minutes=0.0, check=True):
     return {
         "labels": people * PRICES["a comparison by a person"]
         + n * cai.token_cost(read=tokens[0], written=tokens[1], usd_per_million=usd),
-        "labeller": critiques * PRICES["a correct critique by a person"] + HOUR * minutes / 60,
+        "critiques and training": critiques * PRICES["a correct critique by a person"]
+        + HOUR * minutes / 60,
         "check": check * CHECKED * PRICES["a comparison by a person"],
     }
 
@@ -727,9 +737,9 @@ whole.round(2)
 plot_bill(whole.dropna(subset="points").reset_index())
 
 # %% [markdown]
-# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic is just as good, and costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
+# Read the last column first. Per point of safety, people are the cheapest: about $16. The trained critic brings just as much safety, but costs $268 per point, because somebody had to write 3,200 correct critiques. In all the bills of AI labellers, the labels themselves cost less than a dollar. What you pay for is everything else.
 #
-# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, and with the seeds as the unit, an interval for their mean includes zero. (The lines in the figure are intervals over prompts.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
+# The policy itself is almost free, but you have to know whether it can label at all, and the 50 pairs for that cost $150: about $17 per point. Its gain is also the least certain. It was 1, 9 and 17 points on the three seeds, which is too much variation to rely on the mean. (The lines in the figure are intervals over prompts. They don't include the variation between seeds.) If you leave out the check, a point costs nothing, but you can't tell whether you got any.
 #
 # An endpoint costs the same $150. If it labelled as well as people do, a point would cost about $4. Whether it does is what you'd learn from the 50 pairs.
 #
@@ -775,7 +785,7 @@ print(
 #
 # ### Build 9.1 · about 30 minutes · medium
 #
-# None of the three rules is about sums, and the SFT policy guesses more than half of them: it answers *#### 122* without working anything out. Write a fourth rule against that.
+# None of the three rules is about sums, and the policy often just guesses: it answers *#### 122* without working anything out. Write a fourth rule against that.
 #
 # A rule consists of two parts. `rule` is the text, which a person or a large model would read. `breaks(prompt, reply)` is its labeller: it returns `True` if the reply breaks the rule. The embedded model has never seen your text, so here a few lines of Python apply it. Your labeller sees one reply at a time, and doesn't know the right answer. It may only look at *how* the reply answers.
 #
@@ -804,7 +814,7 @@ pd.DataFrame([{"prompt": p[-1]["content"], "a": a, "b": b} for p, a, b in sums[:
 # </details>
 # <details><summary>Hint 3: why is the form enough?</summary>
 #
-# You don't need to compute the sum. A worked reply isn't always right, but it's right much more often than a guess. DPO only needs labels that are right more often than not.
+# You don't need to compute the sum. A reply that works it out isn't always right, but guesses are right less often. DPO only needs labels that are right more often than not.
 #
 # </details>
 
@@ -831,7 +841,21 @@ pd.DataFrame(mine.decides).T
 pd.DataFrame(mine.scores).rename_axis("metric").round(2)
 
 # %% [markdown]
-# Why can a rule that never mentions the right answer raise the share of right answers? The policy is much more often right when it works a sum out than when it guesses, so replies that keep the rule are right more often than those that break it. Nobody had to know a single answer.
+# Why can a rule that never looks at the answer raise the share of right answers? Here are all replies in the pairs about sums, sorted by their form:
+
+# %% tags=["aside"]
+forms = pd.DataFrame(
+    {
+        "reply": "a bare answer" if text.startswith("####") else "works it out",
+        "right": right(prompt, text),
+    }
+    for prompt, *both in sums
+    for text in both
+)
+forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
+
+# %% [markdown]
+# The form of a reply says something about its answer. If replies that work the sum out are right more often, a label that only looks at the form is right more often than not, and nobody has to know a single answer.
 #
 # <details><summary>Our rule</summary>
 #
@@ -1246,7 +1270,7 @@ pd.DataFrame(rows).set_index(["arm", "seed"]).sort_index()
 # <a id="deeper-hybrid" name="deeper-hybrid"></a>
 # ## Deeper: where human labels are worth their price
 #
-# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic. *ties to humans* spends the human labels on pairs that the AI called ties, *any to humans* on randomly chosen pairs:
+# You don't have to choose between people and AI. A common recipe lets the AI label most pairs, and people the ones that matter most: the critical families, the ties, or a random sample. The record spends $150 in several ways, with the oracle in place of a human at $3 per label. The AI labels are those of the trained critic:
 
 # %% tags=["aside"]
 budget = [one for one in runs if "budget" in one["arm"] or one["arm"] in ("noise 0%", "noise 30%", "oracle")]  # fmt: skip
@@ -1289,7 +1313,7 @@ plot_cost(pd.DataFrame(rows))
 # <a id="deeper-hunt" name="deeper-hunt"></a>
 # ## Deeper: two passes that agree
 #
-# *A bug hunt.* # A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
+# *A bug hunt.* A colleague labelled ten thousand pairs overnight. Her code asks in both orders and keeps only the labels that are the same both times, as we did above. Among the labels it keeps, the two passes agree in 100% of cases. But DPO on
 # them taught the policy nothing. Find the mistake in the code before you look at the table.
 
 
@@ -1382,7 +1406,7 @@ pd.DataFrame(
 #
 # Since 2022, three ideas have grown out of written rules.
 #
-# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list by a long document that explains *why* Claude should act in a certain way, with priorities for cases of conflict. Section 8's lesson holds there, too: without an order, conflicting rules cancel in your labels.
+# **Specifications instead of lists.** Anthropic's first constitution for Claude, published in May 2023, was a list of principles. OpenAI's *Model Spec*, first published in May 2024, orders instructions by who gave them (the *chain of command*) and has since grown to about 100 pages. In January 2026, Anthropic replaced its list by a long document that explains *why* Claude should act in a certain way, with priorities for cases of conflict. [Two rules in conflict](#deeper-rules) taught us why: without an order of priority, conflicting rules cancel in your labels.
 #
 # > **The roadmap says** Anthropic's constitution was 'most recently updated to an 80-page document in 2025'. **The evidence says** the long document appeared on 21 or 22 January 2026, depending on the source. Reports give 57 or about 80 pages, and 23,000 to 30,000 words.
 #
