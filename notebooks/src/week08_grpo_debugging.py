@@ -1010,10 +1010,13 @@ pd.DataFrame(paid).T
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
 added_up = [run for run in rubric["runs"] if run["arm"] == "added up"]
-plot_proxy(*curves(added_up))
+looks = curves(added_up)[1].set_index("step")[["proxy", "truth"]]
+for metric in MANNERS:
+    looks[metric] = [np.mean(look["truth"][metric]) for look in added_up[0]["heldout"]]
+looks.rename(columns={"proxy": "reward", "truth": "good replies"}).round(2)
 
 # %% [markdown]
-# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more, and no ignorance admitted. The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more (*safety*), and no ignorance admitted (*honesty*). The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
 #
 # And with the gate, or with a weight that outbids the rest? The same script has both as arms, and we haven't run them yet. You can: put `rubric_score(CRITERIA, grades(CRITERIA, request, reply))` in the place of the judge in the live cells of section 5.
 #
