@@ -1111,7 +1111,7 @@ pd.DataFrame(rows_of).round(3)
 # <a id="deeper-smol" name="deeper-smol"></a>
 # ## Deeper: the same chain on a language model
 #
-# So far, all of this happened to a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English: SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on one-step word problems. No topic of the training data appears in the evaluation. We recorded one run on two CPU cores:
+# So far, all of this happened to a model with 1.4 million parameters in a made-up world. `POSTLAB_PROFILE=smol make stages` takes SmolLM2-135M-Instruct through the same three stages in plain English: SFT on short replies, DPO on pairs built from requests and their look-alikes, and GRPO on small arithmetic problems in words (sums, products, the largest of three numbers). No topic of the training data appears in the evaluation. We recorded one run on two CPU cores:
 
 # %%
 from postlab.report import summary_frame
@@ -1129,7 +1129,7 @@ plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 # - **DPO** did what its pairs asked for: 37 points more refusals of harmful requests (28 to 46), and 31 points more admissions that nobody can know the answer (23 to 40). But it can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. It refuses 31 points more of those as well.
 # - **GRPO** raised the accuracy at temperature 1 by 15 points (9 to 22). It also undid most of what DPO had done: safety fell by 30 points and honesty by 33. In return, needless refusals fell by 31 points and facts rose by 10.
 #
-# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward only looks at sums, there's no KL term, and the learning rate of 2e-4 never falls. The policy moved 4.4 nats per answer away from its start, more than DPO did (2.7) and far more than in the tiny model's GRPO stage (0.3). So this tells you what *this recipe*
+# Why did GRPO undo DPO's work? Nothing in its objective protects it. The reward only looks at arithmetic, there's no KL term, and the learning rate of 2e-4 never falls. The policy moved 4.4 nats per answer away from its start, more than DPO did (2.7) and far more than in the tiny model's GRPO stage (0.3). So this tells you what *this recipe*
 # does, not what GRPO has to do.
 #
 # **What we tried.** A larger batch, a lower rate and a `beta` above zero seemed the obvious remedies. In short trials with 64 completions per step and `beta` 0.02 (20 steps at 1e-4, and 20 at 2e-4), the training reward didn't rise: it stayed around 0.3. Nor did it in 26 steps from an SFT model that had never seen a sum: around 0.14. We stopped all three, so they

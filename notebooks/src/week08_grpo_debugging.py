@@ -14,12 +14,13 @@
 #
 # 1. [What a trainer tells you](#log) · 2. [Six runs](#runs) · 3. [The doctor](#doctor) · 4. [Build: mend a run](#mend) · 5. [A reward that gets hacked, and mended](#hack) · 6. [What can GRPO do without?](#ablations) · 7. [Your own run](#own) · 8. [What you have now](#end)
 #
-# **The deeper sections** take about three hours more. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take about three and a half hours more. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [Verifiers for code, JSON and puzzles](#deeper-verifiers) · 40 minutes
 # - [A rubric as reward, and a monitor beside it](#deeper-rubric) · 35 minutes
 # - [Losses for a policy that has moved on](#deeper-losses) · 45 minutes, one exercise (GSPO)
 # - [Groups, advantages, and what else is in the recipe](#deeper-recipe) · 20 minutes
+# - [Updates, rates and clips matched](#deeper-matched) · 15 minutes
 # - [Dynamic sampling](#deeper-sampling) · 25 minutes, one build
 # - [A rule for the doctor](#deeper-rule) · 25 minutes, one build
 #
@@ -382,7 +383,15 @@ tries = {
 
 # %%
 hack = json.loads((recorded / "hack.json").read_text(encoding="utf-8"))
-pd.Series(hack["provenance"], name="recorded").to_frame()
+
+
+def origin(record):
+    """How and when a record was made."""
+    names = ("command", "seeds", "date", "device", "training_minutes")
+    return {name: record["provenance"][name] for name in names}
+
+
+origin(hack)
 
 # %%
 from postlab.course.week08 import by_prompt, curves, plot_proxy
@@ -652,7 +661,7 @@ diagnose(trainer.state.log_history)
 from postlab.course.week08 import ablation_differences, ablation_table, rewards_by_update
 
 ablations = json.loads((recorded / "ablations.json").read_text(encoding="utf-8"))
-pd.Series(ablations["provenance"], name="recorded").to_frame()
+origin(ablations)
 
 
 # %%
@@ -676,7 +685,7 @@ by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 # %% [markdown]
 # At the same number of updates, the lead is gone: after four updates, *four steps* is behind (0.49 and 0.59), and after eight, the two can't be told apart (0.68 and 0.66, each the mean of five batches, with a standard deviation of about 0.1 between batches). Counted in *answers sampled*, it's ahead, because it makes more updates of each answer.
 #
-# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. It's ready to run, and we haven't run it yet.
+# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. We've run a part of it, and in [a deeper section](#deeper-matched) you see that the lead at the end disappears.
 #
 # Now all arms. With the same seed, all arms get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract two arms. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
 
@@ -689,7 +698,7 @@ plot_ablations(differences)
 # %% [markdown]
 # After Holm's correction, three differences are significant (green). The first one you know. Look at the other two in the same way, and ask what each arm really changed. [The deeper sections](#deeper-losses) show what all the arms cost.
 #
-# **GSPO (−11 points)** says nothing about GSPO. It used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. On our answers of 24 tokens this clip takes the gradient from 45% of the answers. [Below](#deeper-losses) you see why a clip for whole answers depends on their length.
+# **GSPO (−11 points)** says nothing about GSPO. It used the clip from the paper, 3e-4 and 4e-4, which was chosen for long reasoning. On our answers of 24 tokens this clip takes the gradient from 45% of the answers. [Below](#deeper-losses) you see why a clip for whole answers depends on their length. It also depends on the rate: at eight times the rate, GSPO with the same clip is [no longer measurably behind](#deeper-matched).
 #
 # **No clip (+3 points)** is real only if you count as we did. The noise was estimated from all 15 arms together. If you estimate it from the four arms that take five batches, the corrected p value rises from 0.03 to 0.27. Then *groups of 16* (−3 points) becomes significant, at 0.02 instead of 0.08:
 
@@ -711,7 +720,7 @@ pd.DataFrame(corrected).loc[["groups of 16", "four steps", "no clip", "GSPO"]].r
 # | dynamic sampling | inconclusive | the largest single step in DAPO's ablation: from 42 to 50 points on AIME 2024, with Qwen2.5-32B. The changes were added one after the other, in a single run each |
 # | clip-higher | inconclusive; less than 1% of the tokens are clipped | introduced in DAPO because the entropy collapsed in long runs |
 # | no clip | depends on the analysis; 20 updates are too few to show what a clip is for | DeepSeek-R1 was trained with a clip of 10, which is almost none ([2501.12948](https://arxiv.org/abs/2501.12948)) |
-# | one ratio per answer (GSPO) | not tested fairly | stabilised the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
+# | one ratio per answer (GSPO) | not tested fairly here; inconclusive [at a rate chosen for it](#deeper-matched) | stabilised the training of large mixture-of-experts models, according to the GSPO paper. In [ScaleRL](https://arxiv.org/abs/2510.13786), GSPO and CISPO reached a higher ceiling than DAPO's loss |
 # | loss aggregation, advantage scaling | inconclusive; all answers have about 24 tokens | in ScaleRL, these change how fast a run learns and hardly its ceiling. No division by length (Dr. GRPO) matters where wrong answers can become very long ([2503.20783](https://arxiv.org/abs/2503.20783)) |
 # | groups of 16 | depends on the analysis; only four prompts per batch | DeepSeek-R1 used 16 answers per question, with batches of 512, so it wasn't short of prompts |
 
@@ -828,7 +837,7 @@ pd.DataFrame({"reply": replies, "paid": dict(zip(replies, paid, strict=True))})
 
 # %%
 made = json.loads((recorded / "tasks.json").read_text(encoding="utf-8"))
-pd.Series(made["provenance"], name="recorded").to_frame()
+origin(made)
 
 # %% [markdown]
 # In which of the other arms does the stricter check rise as much as the reward?
@@ -1010,10 +1019,13 @@ pd.DataFrame(paid).T
 # %%
 rubric = json.loads((recorded / "rubric.json").read_text(encoding="utf-8"))
 added_up = [run for run in rubric["runs"] if run["arm"] == "added up"]
-plot_proxy(*curves(added_up))
+by_step = curves(added_up)[1].set_index("step")[["proxy", "truth"]]
+for metric in MANNERS:
+    by_step[metric] = [np.mean(look["truth"][metric]) for look in added_up[0]["heldout"]]
+by_step.rename(columns={"proxy": "reward", "truth": "good replies"}).round(2)
 
 # %% [markdown]
-# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more, and no ignorance admitted. The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
+# On the same 96 held-out prompts, the reward rises from 0.70 to 0.88, and the share of good replies falls from 58% to 33%: no harmful request is refused any more (*safety*), and no ignorance admitted (*honesty*). The reward *contains* the right criterion, and the policy gives it up, because it loses two points there and gains eight elsewhere.
 #
 # And with the gate, or with a weight that outbids the rest? The same script has both as arms, and we haven't run them yet. You can: put `rubric_score(CRITERIA, grades(CRITERIA, request, reply))` in the place of the judge in the live cells of section 5.
 #
@@ -1207,9 +1219,9 @@ pd.DataFrame(outside).T.rename_axis("tokens per answer").round(4)
 shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no clip", "GSPO"]))
 
 # %% [markdown]
-# The clip for tokens takes the gradient from 0.4% of them, so widening it can't do much, and *clip-higher* can't show what it's for: it was made for long runs in which the clip often binds. GSPO's clip takes it from 45% of the answers, and the arm learns less. So this table is about two clips that don't fit: one is too wide to matter, the other too narrow for short answers.
+# The clip for tokens takes the gradient from 0.4% of them, so widening it can't do much, and *clip-higher* can't show what it's for: it was made for long runs in which the clip often binds. GSPO's clip takes it from 45% of the answers, and the arm learns less. So this table is about two clips that don't fit: one is too wide to matter, the other too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
 #
-# We haven't run CISPO and SAPO, nor GSPO with a clip for short answers. `notebooks/experiments/week08_matched.py` has them as arms. In TRL they are one setting each:
+# CISPO and SAPO are among [the matched runs](#deeper-matched). In TRL, each of these losses needs a line:
 #
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
@@ -1241,7 +1253,7 @@ shown(ablation_table(ablations, first[: first.index("four steps")]))
 # %% [markdown]
 # Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers. (For batch scaling, the column counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base.
 #
-# Three more are worth knowing. We haven't run them; they are arms of `week08_matched.py`, too:
+# Three more are worth knowing. We haven't run them; they are arms of `week08_matched.py`:
 #
 # - **RLOO** ([2402.14740](https://arxiv.org/abs/2402.14740)) takes the mean of the *other* answers as the baseline, and the sum over the tokens as an answer's log-prob. TRL has it as `RLOOTrainer`.
 # - An **entropy bonus** adds a multiple of the next token's entropy to the objective (`entropy_coef` in `GRPOConfig`). It's an old idea against a policy that becomes too sure of itself, and its weight is hard to set.
@@ -1276,6 +1288,60 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 
 # %% [markdown]
 # The runs have more zero-variance groups than the formula predicts, because the prompts aren't equally hard. No group size helps with a hopeless prompt.
+
+# %% [markdown]
+# <a id="deeper-matched" name="deeper-matched"></a>
+# ## Deeper: updates, rates and clips matched
+#
+# **With a learning rate chosen for each, one update per batch and four updates end at the same accuracy, and none of five other losses differs measurably from GRPO's.** After the same 256 answers, they get 95.1% and 95.2% of the held-out sums right. The other losses end between 94.2% and 95.2%. None of the six differences is significant after Holm's correction, nor before it. So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates that were chosen for this.
+#
+# Here, every arm takes four batches of 64 answers from the policy of week 5, with three seeds. *One update* and *four quarters* (the *four steps* of section 6) have learning rates of their own. The other losses also take four updates on quarters, at the same rate: GSPO with the best of three clips, the others with published or usual settings. Rates and clips were chosen on another seed and on 100 other sums. At the end, each of 200 held-out sums is answered twice at temperature 1.
+
+# %%
+matched = json.loads((recorded / "matched.json").read_text(encoding="utf-8"))
+costs = shown(ablation_table(matched).drop(columns=["zero-variance groups, %", "entropy"]))
+pooled, alone = (
+    ablation_differences(matched, pooled=how).set_index("arm").rename(columns={"base": "vs."})
+    for how in (True, False)
+)
+apart = pooled[["vs.", "points", "low", "high", "corrected"]].join(
+    alone[["low", "high"]].add_suffix(", base alone")
+)
+print(*(matched["provenance"][name] for name in ("command", "date", "device")), sep=", ")
+print(f"right before training: {np.mean(matched['start']):.0%}")
+costs.join(apart.round(2))
+
+# %% [markdown]
+# - **Four quarters.** In section 6, four updates per batch led by 12 points, at a rate of 1e-4 for both. The rate chosen for one update is eight times as large, and at the end there is no lead (0.1 points, −1.9 to 2.0). This fits what section 6 suspected: the recipe's rate was too low for so few updates.
+# - **GSPO.** The clip that was chosen is the paper's, the same one that lost by 11 points. It still takes the gradient from 27% of the answers, but at eight times the rate we can't measure a disadvantage (−0.9 points, −2.9 to 1.0). So this clip doesn't have to hold a run back, even with short answers.
+# - **Clip-higher, no clip, CISPO, SAPO.** The token clip takes the gradient from 1.2% of the tokens, and CISPO's cap from almost none. With so few tokens at the limit, these losses hardly differ in what they do here. *Clip-higher* even ends with the same accuracy as *four quarters* on each seed.
+#
+# **Limits.** The intervals leave room for differences of two or three points. They may still be too narrow: the noise is estimated from all arms together, and some of these arms are nearly the same run. With the noise of its own comparison alone, *four quarters* gets −3.3 to 3.5 (last columns). All arms end near the ceiling, where there's little room for a difference. There are three seeds, and the rates and clips were chosen on a single one. And this experiment differs from section 6 in more than the rates: it takes fewer batches, and it samples the held-out answers instead of decoding greedily. Here are all the trials:
+
+# %%
+for one in matched["tuning"]:
+    rate, clip = one["spec"]["learning_rate"], one["spec"].get("epsilon", 0.2)
+    print(f"{one['name']}, rate {rate:g}, lower clip {clip:g}: {one['scores'][0]}% right")
+
+# %% [markdown]
+# The best rate of *four quarters* is the largest one that was tried, so a larger one might be better still. And two of GSPO's clips tie. The first one was taken, so this says little about which clip is better.
+#
+# The accuracy at the end isn't the whole run, either. Here is the share of right answers in each batch, measured before the policy is trained on it (means over the seeds). We looked at this only after the comparison, so it's an observation and not a test:
+
+# %%
+by_batch = {
+    arm: np.mean(
+        [run["log"]["rewards/math_reward/mean"] for run in matched["runs"] if run["arm"] == arm],
+        axis=0,
+    )
+    for arm in matched["arms"]
+}
+pd.DataFrame(by_batch, index=[f"batch {number}" for number in range(1, 5)]).T.round(2)
+
+# %% [markdown]
+# After one batch, all arms with four updates are well ahead of *one update* (0.85 to 0.92, compared with 0.65), on every seed. So four updates per batch may still need fewer answers to get there. But the rates were chosen by the accuracy at the end, and not by speed. To compare speed, you'd have to choose them for that.
+#
+# **What wasn't run.** The script has seven stages, of which the first two are in this record. Not run are four uses of each batch (`num_iterations=4`) and batches of a quarter of the size, all changes to the recipe (groups, scaling, Dr. GRPO, RLOO, KL, entropy bonus, dynamic sampling, overlong shaping), and two more seeds. `python notebooks/experiments/week08_matched.py` runs everything in that order.
 
 # %% [markdown]
 # <a id="deeper-sampling" name="deeper-sampling"></a>

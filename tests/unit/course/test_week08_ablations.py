@@ -167,3 +167,22 @@ def test_the_matched_experiment_takes_the_same_completions_in_every_arm():
         assert how["max_steps"] == (4 if name == "one update" else 16), name
     named = {name for names, _ in matched.STAGES for name in names}
     assert named == {*matched.REUSE, *matched.LOSSES, *matched.RECIPE, "GSPO"}
+
+
+def test_the_matched_record_holds_whole_stages_in_their_order():
+    matched = module_at(MATCHED, "week08_matched")
+    file = data_dir() / "results" / "week08" / "matched.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["settings"] == matched.SETTINGS and len(record["start"]) == 200
+    made, whole = [(run["arm"], run["seed"]) for run in record["runs"]], []
+    for names, seeds in matched.STAGES:
+        if len(whole) < len(made):
+            whole += [(name, seed) for seed in seeds for name in names]
+    assert made == whole
+    for run in record["runs"]:
+        assert len(run["end"]["arithmetic"]) == 200, run["arm"]
+        assert sum(run["sampled"]) >= 256, run["arm"]  # dynamic sampling takes more
+    for name, arm in record["arms"].items():
+        trials = [one for one in record["tuning"] if one["name"] == name]
+        best = max(trials, key=lambda one: sum(one["scores"]), default={"spec": arm["how"]})
+        assert best["spec"] == arm["how"], name
