@@ -16,11 +16,11 @@
 # - when a process reward model beats the majority vote, and when it doesn't,
 # - how to turn step scores into an advantage for every token, and whether that teaches faster than the outcome.
 #
-# **The core** takes about 100 minutes. It contains one exercise, one build (you write the advantages) and one paper.
+# **The core** takes about 90 minutes. It contains one exercise, one build (you write the advantages) and one paper.
 #
 # 1. [What is a step?](#steps) · 2. [Which token carries the label?](#labels) · 3. [Where do the labels come from?](#rollouts) · 4. [Two models, one budget](#heads) · 5. [What does the model see?](#sees) · 6. [Choosing among replies](#choice) · 7. [Build: credit for each step](#credit) · 8. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take another two and a half hours. You can read them in any order, or skip them: neither the core nor a later week needs them.
+# **The deeper sections** take almost three hours in all. You can read them in any order, or skip them: neither the core nor a later week needs them.
 #
 # - [How good are labels from rollouts?](#deeper-rollouts) · 5 minutes
 # - [Best of n, without bias](#deeper-best) · 30 minutes, one exercise
@@ -392,7 +392,7 @@ seen = [
 print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of right steps {np.mean(seen[0]):.2f}, of wrong ones {np.mean(seen[1]):.2f}")  # fmt: skip
 
 # %% [markdown]
-# Close to chance: your model can't tell the two versions apart, and it gives both of them high scores on average.
+# The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
 # What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several levers, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels). Then:
 #
@@ -1299,7 +1299,7 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe.
+# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe: that part was planned, and dropped without a record.
 #
 # **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%, which leaves nothing to choose. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
