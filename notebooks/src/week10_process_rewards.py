@@ -7,7 +7,7 @@
 #
 # The second result says what was missing: with input that shows the digits and with 32,000 labels, a small head ranks every right addition in our test above every wrong one. But on hard sums, even this head loses to the majority vote if it chooses alone: among 16 replies, it usually finds one whose additions are right and whose *terms* are wrong. As a weight in the vote, it adds four points.
 #
-# The third result is about credit: even with a checker that makes no mistakes, giving each step its own credit didn't teach faster than the plain outcome reward. We tried two ways. All the runs got rid of answers that are stated without any work, which are a single step, and of little else.
+# The third result is about credit: even with a checker that makes no mistakes, giving each step its own credit didn't teach faster than the plain outcome reward. We tried two forms of it, on sums of five and six terms. All the runs got rid of answers that are stated without any work, which are a single step, and of little else.
 #
 # By the end of the core you can explain
 #
@@ -394,7 +394,7 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several levers, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels). Then:
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several ways, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels). Then:
 #
 # - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 planted labels.
 # - **The digits of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 or 32,000 labels. The same for single-digit steps, with 2,000 or 8,000.
@@ -415,12 +415,12 @@ plot_auc(heads)
 # From top to bottom:
 #
 # - **The lesson's head is at chance**, with an AUC of 0.51 (95% interval over sums: 0.50 to 0.53). Most wrong steps in its training data are blurted answers, so nothing forced it to look at digits.
-# - **The frozen policy's hidden states know a little.** A linear head reaches 0.62, a head with a hidden layer 0.67. Using all layers instead of the last one changes nothing (0.67). Using all tokens of the step instead of its last one helps (0.75).
+# - **The frozen policy's hidden states contain some of the information.** A linear head reaches 0.62, a head with a hidden layer 0.67. Using all layers instead of the last one changes nothing (0.67). Using all tokens of the step instead of its last one helps (0.75).
 # - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds. (More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
 # - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. There are only 100 pairs of digits, so they can be learned by heart.
 # - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without a single label. The policy can add: its probabilities contain what the trained head misses.
 #
-# So a head needs an input that shows the step's digits, and enough labels about additions. The lesson's head has neither: it reads one hidden state per step, and of its 2,945 labels, more than half are about blurted answers.
+# So a head needs an input that shows the step's digits, and enough labels about additions. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are about blurted answers.
 
 # %% [markdown]
 # <a id="choice" name="choice"></a>
@@ -523,7 +523,7 @@ change[["value", "difference", "difference_low", "difference_high", "p", "n"]].r
 # <a id="credit" name="credit"></a>
 # ## 7. Build: credit for each step
 #
-# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage: if the answer is wrong, the five right steps are punished together with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
+# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage: if the answer is wrong, the right steps are punished together with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
 #
 # - **Outcome** (GRPO): 1 if the answer is right, normalised in the group, the same for all tokens.
 # - **Summing to the end** (*to go*): DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
@@ -812,7 +812,7 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # %% [markdown]
 # Three things work:
 #
-# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. So most of the gain comes from checking the arithmetic: here is a process reward model that beats the majority because it checks steps.
+# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. So most of the gain seems to come from checking the arithmetic: here is a process reward model that beats the majority because it checks steps.
 # - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head, it has read the question, so it can also find a wrong term unlikely. Ranking the replies that the digits' head rejects last (*digits, then log-prob*) brings the lowest step to 79.7% as well. We added this selector after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
 # - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. Choosing by log-probability mostly undoes the sampling. No selector that we tried is above the greedy answer, except the oracle (89%).
 #
