@@ -28,7 +28,9 @@ terms 72% right, six terms 42%, six terms at temperature 1.5 12%), because sums 
 terms are learnt within 20 steps under every reward. A first run (*outcome*, seed 0, the rate 4e-4
 of week10_prm.py, planned for 24 steps) was stopped after 15: its samples were right in 75 to 100%
 from step 4 on, so all arms would have met at the ceiling. The rate is now the profile's own for
-GRPO, 1e-4, and there are 16 steps. Nothing was tuned per arm.
+GRPO, 1e-4, and there are 16 steps. That first run has no record. A fifth arm, *own step* (the
+normalised score of a token's own step alone), was planned and cut for time; it has no result.
+Nothing was tuned per arm.
 
 Every finished run is stored, so an interrupted experiment goes on where it stopped.
 """

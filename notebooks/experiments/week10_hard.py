@@ -19,6 +19,12 @@ The AUC is on the policy's own wrong additions: steps that use the right running
 that is left, and get the result wrong, with no mistake before them. Two votes are weighted: by the
 digits' head, and by form alone (1 if all steps have the form, else 0): what the form is worth.
 
+A head of the lesson's own recipe was planned on this task as well, and dropped without a record.
+The other way round, not everything was planned: the selector *digits, then log-prob* and the list
+of flaws were added after seed 0 had been seen, and *vote by form* after two seeds. They evaluate
+the stored replies and scores in another way; nothing was sampled or trained for them. Treat them as
+exploratory.
+
 Every finished part is stored, so an interrupted experiment goes on where it stopped.
 """
 

@@ -15,7 +15,6 @@ from postlab.course.week10.figures import (
     hits_by_place,
     plot_choice,
     plot_errors,
-    plot_gains,
     plot_step_scores,
 )
 from postlab.course.week10.figures_credit import credit_rows, mistakes_left, plot_credit
@@ -50,7 +49,6 @@ __all__ = [
     "plot_choice",
     "plot_credit",
     "plot_errors",
-    "plot_gains",
     "plot_gamed",
     "plot_hard_choice",
     "plot_step_scores",

@@ -185,33 +185,6 @@ def plot_choice(frame: pd.DataFrame, *, of: int = 16) -> Figure:
     return headline(fig, f"With {of} replies, {', '.join(parts)}")
 
 
-def plot_gains(frame: pd.DataFrame, *, over: str = "the majority") -> Figure:
-    """Draw the points that each selector gains, with intervals and a tick mark per seed.
-
-    Args:
-        frame: of `gains`.
-        over: what they are compared with, in words.
-    """
-    fig, (panel,) = panels(1, 1, (9.5, 1.5 + 0.42 * len(frame)))
-    for place, row in enumerate(frame.to_dict("records")):
-        colour = SELECTORS.get(row["selector"], ("", GREY))[1]
-        panel.hlines(place, row["low"], row["high"], color=colour, linewidth=4, alpha=0.5)
-        panel.plot(row["seeds"], [place] * len(row["seeds"]), "|", color=colour, markersize=10)
-        panel.plot(row["points"], place, "o", color=colour, markersize=8)
-    panel.axvline(0, color=GREY, linewidth=1)
-    panel.grid(visible=False, axis="y")
-    panel.grid(visible=True, axis="x", color="#e6e6e6")
-    panel.set_yticks(range(len(frame)), frame["selector"], size=11.5)
-    panel.set_ylim(len(frame) - 0.5, -0.5)
-    panel.set_xlabel(f"points over {over}, paired, with 95% intervals", color=INK)
-    best = frame.loc[frame["points"].idxmax()]
-    return headline(
-        fig,
-        f"With 16 replies, '{best['selector']}' gains {best['points']:+.0f} points over {over}"
-        f" ({best['low']:+.0f} to {best['high']:+.0f})",
-    )
-
-
 def plot_errors(groups: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw each finder's F1 with its interval, a panel a group of replies.
 

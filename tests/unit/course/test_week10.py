@@ -39,8 +39,6 @@ def test_gains_are_paired_and_averaged_over_seeds():
     assert row["low"] <= 37.5 <= row["high"]
     other = figures.gains(told, ["majority"], over="process, min").iloc[0]
     assert other["points"] == -37.5
-    said = title(figures.plot_gains(figures.gains(told, ["process, min"])))
-    assert "'process, min' gains +38 points over the majority" in said
 
 
 def test_the_choice_says_what_16_replies_are_worth():
