@@ -64,9 +64,9 @@ def draw_turns() -> Figure:
     fig, axes = canvas(PHONE, 41, title)
     rows = (
         ("user", "The lamp: what do 12 cost today?", "white", "read"),
-        ("policy", "look_up(price of the lamp)", LIKELY, "trained"),
+        ("policy", "find(price of the lamp)", LIKELY, "trained"),
         ("tool", "37", FROZEN, "read"),
-        ("policy", "calculate(12*37)", LIKELY, "trained"),
+        ("policy", "sums(12x37)", LIKELY, "trained"),
         ("tool", "444", FROZEN, "read"),
         ("policy", "#### 444", LIKELY, "trained"),
     )

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 KINDS = ("sum", "fact", "product", "price", "bill")
 NEEDED = {"sum": 0, "fact": 0, "product": 1, "price": 1, "bill": 2}  # calls that a question needs
-EXPRESSION = re.compile(r"\d{1,6}([+*]\d{1,6})*")
+EXPRESSION = re.compile(r"\d{1,6}([+*x]\d{1,6})*")
 PRICE = re.compile(r"price of the (\w+)")
 TRAIT = re.compile(r"(colour|food|home) of the (\w+)")
-# A call of the tiny model is `calculate(query=12*30)`. A real model's template writes JSON.
+# A call of the tiny model is `sums(x=12x30)`; a real model's template writes JSON. LoRA leaves the
+# embeddings alone, so the tools' names are made of tokens that the base has seen in its documents.
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
     "{% if m['role'] == 'assistant' %}{% generation %}"
@@ -45,13 +46,13 @@ RESPONSE_TEMPLATE = {
     "start_anchor": "<|im_start|>assistant\n",
     "fields": {
         "tool_calls": {
-            "open_pattern": r"(?P<name>calculate|look_up)\(query=",
+            "open_pattern": r"(?P<name>sums|find)\(x=",
             "close_pattern": r"\)(<\|im_end\|>)?",
             "repeats": True,
             "content": "text",
             "transform": {
                 "type": "function",
-                "function": {"name": "{name}", "arguments": {"query": "{content}"}},
+                "function": {"name": "{name}", "arguments": {"x": "{content}"}},
             },
         },
         "content": {"close_pattern": r"<\|im_end\|>\s*", "content": "text"},
@@ -78,29 +79,29 @@ class World:
         self._prices, self._lies = json.loads(prices), lies
         self.calls, self.turns = [], []
 
-    def calculate(self, query: str) -> str:
+    def sums(self, x: str) -> str:
         """Work out a sum or a product of whole numbers.
 
         Args:
-            query: the numbers with + or * between them, such as 12*30.
+            x: the numbers with + or * between them, such as 12*30.
         """
-        self.calls.append(f"calculate({query})")
-        if not EXPRESSION.fullmatch(query):
+        self.calls.append(f"sums({x})")
+        if not EXPRESSION.fullmatch(x):
             raise ValueError("not a sum or product")
-        total = sum(math.prod(map(int, term.split("*"))) for term in query.split("+"))
+        total = sum(math.prod(map(int, term.split("*"))) for term in x.replace("x", "*").split("+"))
         lies = self._lies and random.random() < self._lies  # TRL seeds this generator
         return str(total + random.randint(1, 9) if lies else total)
 
-    def look_up(self, query: str) -> str:
+    def find(self, x: str) -> str:
         """Look up a creature's colour, food or home, or the price of a thing today.
 
         Args:
-            query: such as 'price of the lamp' or 'colour of the bamu'.
+            x: such as 'price of the lamp' or 'colour of the bamu'.
         """
-        self.calls.append(f"look_up({query})")
-        if (price := PRICE.fullmatch(query)) and price[1] in self._prices:
+        self.calls.append(f"find({x})")
+        if (price := PRICE.fullmatch(x)) and price[1] in self._prices:
             return str(self._prices[price[1]])
-        if (trait := TRAIT.fullmatch(query)) and trait[2] in words.CREATURES:
+        if (trait := TRAIT.fullmatch(x)) and trait[2] in words.CREATURES:
             return words.traits(trait[2])[trait[1]]
         raise ValueError("no such entry")
 
@@ -136,7 +137,7 @@ def _question(kind: str, rng: random.Random, split: str) -> dict[str, Any]:
             a, b = rng.randint(12, 59), rng.randint(12, 59)
             if tasks.held_out_numbers((a, b)) == (split == "heldout"):
                 break
-        text, answer, needs = f"What is {a}*{b}?", str(a * b), (a, b)
+        text, answer, needs = f"What is {a}x{b}?", str(a * b), (a, b)
     else:
         thing, price = rng.choice(words.known(words.THINGS, split)), rng.randint(12, 59)
         prices = {thing: price}
@@ -173,14 +174,14 @@ def tool_rows(n: int, *, seed: int, called: float = 0.5) -> list[dict[str, Any]]
             final = tasks.SENTENCES[needs[0]].format(e=needs[1], v=answer)
         if rng.random() < called:
             if kind == "fact":
-                turns = [(f"look_up(query={needs[0]} of the {needs[1]})", answer)]
+                turns = [(f"find(x={needs[0]} of the {needs[1]})", answer)]
             if kind in ("price", "bill"):
-                turns = [(f"look_up(query=price of the {needs[0]})", str(needs[-1]))]
+                turns = [(f"find(x=price of the {needs[0]})", str(needs[-1]))]
             if kind == "bill":
-                turns += [(f"calculate(query={needs[1]}*{needs[2]})", answer)]
+                turns += [(f"sums(x={needs[1]}x{needs[2]})", answer)]
             if kind in ("sum", "product"):
-                sign, numbers = ("+", needs[1:]) if kind == "sum" else ("*", needs)
-                turns = [(f"calculate(query={sign.join(map(str, numbers))})", answer)]
+                sign, numbers = ("+", needs[1:]) if kind == "sum" else ("x", needs)
+                turns = [(f"sums(x={sign.join(map(str, numbers))})", answer)]
         elif kind == "sum":
             final = tasks.worked(tuple(needs[1:]))
         elif kind in ("price", "bill"):
