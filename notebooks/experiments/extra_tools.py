@@ -3,7 +3,7 @@
     python notebooks/experiments/extra_tools.py
 
 The shipped GRPO stage first learns the form of a call from rows that call in half of the cases,
-needed or not (TRL's SFTTrainer, once per seed: `start`). From there, every arm trains with TRL's
+needed or not (TRL's SFTTrainer, once: `start`). From there, every arm and seed trains with TRL's
 GRPOTrainer and its `environment_factory`, on five kinds of question (postlab.course.extras.KINDS):
 
 - `free`: a right answer earns 1, calls cost nothing
@@ -51,17 +51,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "liar": {"price": 0.0, "lies": 0.5}, "0.2 by turn": {"price": 0.2, "by_turn": True},
 }  # fmt: skip
 SFT: dict[str, Any] = {
-    "stage": "grpo", "rows": 2400, "steps": 120, "batch": 16, "rate": 2e-3, "called": 0.5,
+    "stage": "grpo", "rows": 3200, "steps": 200, "batch": 16, "rate": 2e-3, "called": 0.5,
+    "seed": 0,
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
-    "steps": 30, "completions": 40, "group": 8, "rate": 3e-4, "rows": 600, "heldout": 150,
+    "steps": 12, "completions": 40, "group": 8, "rate": 3e-4, "rows": 600, "heldout": 75,
     "new_tokens": 80, "most_calls": 3,
 }  # fmt: skip
 KEPT = ("use_cpu", "bf16", "fp16", "gradient_checkpointing", "dataloader_pin_memory", "optim",
         "max_grad_norm", "weight_decay", "report_to", "disable_tqdm")  # fmt: skip
 
 
-def start(folder: Path, seed: int) -> None:
+def start(folder: Path) -> None:
     """Train the shipped stage on rows that show the form of a call, and save its adapter."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -69,14 +70,14 @@ def start(folder: Path, seed: int) -> None:
     from postlab.course.extras import tool_rows, with_tools
 
     model, tokenizer = policy(shipped(SFT["stage"]))
-    rows = tool_rows(SFT["rows"], seed=seed, called=SFT["called"])
+    rows = tool_rows(SFT["rows"], seed=SFT["seed"], called=SFT["called"])
     tiny = {name: get_profile("tiny").grpo.trainer[name] for name in KEPT}
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(
             model=model, processing_class=with_tools(tokenizer),
             train_dataset=Dataset.from_list(rows),
             args=SFTConfig(
-                output_dir=scratch, seed=seed, packing=False, assistant_only_loss=True,
+                output_dir=scratch, seed=SFT["seed"], packing=False, assistant_only_loss=True,
                 max_length=256, max_steps=SFT["steps"], learning_rate=SFT["rate"],
                 per_device_train_batch_size=SFT["batch"], lr_scheduler_type="linear",
                 warmup_steps=8, logging_steps=20, save_strategy="no", **tiny,
@@ -145,7 +146,7 @@ def run(arm: str | None, seed: int, folder: Path) -> dict[str, Any]:
                     "per_device_train_batch_size": SETTINGS["completions"],
                     "max_completion_length": SETTINGS["new_tokens"],
                     "max_tool_calling_iterations": SETTINGS["most_calls"],
-                    "num_generations_eval": 1, "per_device_eval_batch_size": 50,
+                    "num_generations_eval": 1, "per_device_eval_batch_size": 75,
                 },
             ),
         )  # fmt: skip
@@ -171,17 +172,22 @@ def run(arm: str | None, seed: int, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def key_of(arm: str | None, taught: dict[str, Any]) -> str:
+    """What a run of an arm depends on, hashed."""
+    settings = taught | {"arm": ARMS.get(arm or ""), "settings": SETTINGS}
+    return arm_key(settings, *CODE, own=__file__)
+
+
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    runs = []
+    taught = {"sft": SFT, "stage": adapter_hash(SFT["stage"])}
+    folder = arms.folder / f"{arm_key(taught, *CODE, own=__file__)}-start"
+    if not (folder / "adapter_model.safetensors").exists():
+        start(folder)
+    runs = [arms.result("start", key_of(None, taught), partial(run, None, SEEDS[0], folder))]
     for seed in SEEDS:
-        taught = {"sft": SFT, "stage": adapter_hash(SFT["stage"])}
-        folder = arms.folder / f"{arm_key(taught, *CODE, own=__file__)}-start-{seed}"
-        if not (folder / "adapter_model.safetensors").exists():
-            start(folder, seed)
-        for arm in (None, *ARMS):
-            key = arm_key(taught | {"arm": ARMS.get(arm or ""), "settings": SETTINGS},
-                          *CODE, own=__file__)  # fmt: skip
+        for arm in ARMS:
+            key = key_of(arm, taught)
             runs.append(arms.result(f"{arm} {seed}", key, partial(run, arm, seed, folder)))
         record = {"settings": SETTINGS, "sft": SFT, "arms": ARMS, "runs": runs}
         took = minutes(one["train_s"] for one in runs)

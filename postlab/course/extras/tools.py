@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KINDS = ("sum", "fact", "product", "price", "bill")
 NEEDED = {"sum": 0, "fact": 0, "product": 1, "price": 1, "bill": 2}  # calls that a question needs
+UNKNOWN = "I do not know."
 EXPRESSION = re.compile(r"\d{1,6}([+*x]\d{1,6})*")
 PRICE = re.compile(r"price of the (\w+)")
 TRAIT = re.compile(r"(colour|food|home) of the (\w+)")
@@ -157,8 +158,8 @@ def _question(kind: str, rng: random.Random, split: str) -> dict[str, Any]:
 def tool_rows(n: int, *, seed: int, called: float = 0.5) -> list[dict[str, Any]]:
     """Conversations for SFT that show the form of a call, in half of the rows of every kind.
 
-    Whether a row calls says nothing about whether it has to. Without a call, sums are worked out
-    and facts recalled; products are right but can't be learned, and prices are made up.
+    Whether a row calls says nothing about whether it has to. Without a call, sums are worked out,
+    facts are recalled, and for anything else the reply is that it isn't known.
 
     Args:
         called: the share of rows with calls.
@@ -184,9 +185,8 @@ def tool_rows(n: int, *, seed: int, called: float = 0.5) -> list[dict[str, Any]]
                 turns = [(f"sums(x={sign.join(map(str, numbers))})", answer)]
         elif kind == "sum":
             final = tasks.worked(tuple(needs[1:]))
-        elif kind in ("price", "bill"):
-            guess = rng.randint(12, 59)
-            final = f"#### {guess * (needs[1] if kind == 'bill' else 1)}"
+        elif kind != "fact":
+            final = UNKNOWN
         messages = list(question["prompt"])
         for call, result in turns:
             messages += [
