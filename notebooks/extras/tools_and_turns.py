@@ -104,11 +104,12 @@ shared = {"output_dir": tempfile.mkdtemp(), "seed": lab.seed, "save_strategy": "
 
 
 def with_world(
-    model, price, note=lambda row: None, *, rows=rows, trainer_class=GRPOTrainer, **settings
+    folder, price, note=lambda row: None, *, rows=rows, trainer_class=GRPOTrainer, **settings
 ):
     """TRL's trainer in the world of tools; `note` is called with every episode."""
+    model, _ = load_policy(folder, profile=profile.name, bits=32)
     trainer = trainer_class(
-        model=model,
+        model=trainable(model),
         processing_class=tokenizer,
         environment_factory=World,
         reward_funcs=right_minus_price(price, note),
@@ -128,7 +129,7 @@ def with_world(
 
 
 try:
-    with_world(policy, price=0.0)
+    with_world(place.checkpoint("grpo"), price=0.0)
 except ValueError as error:
     print(error)
 
@@ -168,7 +169,7 @@ for name in ("calculate(query=", "look_up(query=", "sums(x=", "find(x="):
 # because tool calls were part of its training.
 
 # %%
-known = {field.name for field in fields(SFTConfig)}
+known = {field.name for field in fields(SFTConfig)} - {"loss_type", "shuffle_dataset"}
 common = {name: value for name, value in profile.grpo.trainer.items() if name in known}
 taught = SFTTrainer(
     model=trainable(policy),
@@ -179,11 +180,17 @@ taught = SFTTrainer(
         | shared
         | {"max_steps": 200, "per_device_train_batch_size": 16, "learning_rate": 2e-3}
         | {"lr_scheduler_type": "linear", "warmup_steps": 8, "logging_steps": 40}
-        | {"loss_type": "nll", "packing": False, "assistant_only_loss": True, "max_length": 256}
+        | {
+            "remove_unused_columns": True,
+            "packing": False,
+            "assistant_only_loss": True,
+            "max_length": 256,
+        }
     ),
 )
 taught.remove_callback(PrinterCallback)
 taught.train()
+taught.save_model(begin := tempfile.mkdtemp())
 [round(entry["loss"], 2) for entry in taught.state.log_history if "loss" in entry]
 
 # %% [markdown]
@@ -197,7 +204,7 @@ taught.train()
 from postlab.course.extras import plot_episode
 
 notes = []
-trainer = with_world(taught.model, 0.2, notes.append)
+trainer = with_world(begin, 0.2, notes.append)
 bills = [row for row in rows if row["kind"] == "bill"]
 trainer.model.train()
 batch = trainer._prepare_inputs([row for row in bills[:5] for _ in range(8)])
@@ -217,7 +224,7 @@ plot_episode(texts, mask)
 
 # %%
 notes.clear()
-trainer = with_world(taught.model, 0.2, notes.append, max_steps=6)
+trainer = with_world(begin, 0.2, notes.append, max_steps=6)
 trainer.train()
 frame = pd.DataFrame(notes)
 frame["steps"] = ["first three" if i < 120 else "last three" for i in range(len(frame))]
@@ -339,6 +346,26 @@ table["right"].round(2)
 
 # %% [markdown]
 # TODO prices
+
+# %%
+looked_up = []
+for run in recorded["runs"]:
+    with_prices = [i for i, step in enumerate(run["curve"]) if "price" in step["calls"]]
+    if with_prices:
+        calls = [run["curve"][i]["calls"]["price"] for i in with_prices]
+        looked_up.append(
+            {
+                "arm": run["arm"],
+                "seed": run["seed"],
+                "first price question in step": with_prices[0] + 1,
+            }
+            | {"calls there": calls[0], "calls in the last": calls[-1]}
+        )
+looked_up = pd.DataFrame(looked_up).round(2)
+looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "arm"])
+
+# %% [markdown]
+# TODO spill
 #
 # With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method.
 
@@ -415,18 +442,19 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 # %%
 from postlab.course.extras import turn_advantages
 
-group = [[1.0], [-0.2, 1.0], [-0.2, 1.0], [-0.2, 0.0]]
+group = [[1.0], [1.0], [-0.2, 1.0], [-0.2, 1.0]]
 print("rewards of each turn:", group)
 print("one for the episode: ", [round(turns[0], 2) for turns in turn_advantages(group)])
 print("by turns:            ", [[round(a, 2) for a in turns] for turns in turn_advantages(group)])
 
 # %% [markdown]
-# The first episode answered a sum by itself, the others called the calculator, and the last one then copied its result wrongly. With one advantage per episode the second and third episodes' answers get almost nothing, though they are right; by turns they are pushed up, and only the wrong one is pushed down. In a real episode, that looks like this:
+# Two episodes worked out a sum by themselves, and two called the calculator. All four answers are right. With one advantage per episode, the answers after a call are pushed down as hard as the call itself, by −0.87. By turns, only the call is pushed down: among the answers after a call there is no difference, so they get zero. In a real
+# episode, it looks like this:
 
 # %%
 from postlab.course.extras import credited_by_turn
 
-trainer = with_world(taught.model, 0.2, trainer_class=credited_by_turn(GRPOTrainer))
+trainer = with_world(begin, 0.2, trainer_class=credited_by_turn(GRPOTrainer))
 trainer.model.train()
 batch = trainer._prepare_inputs([row for row in bills[:5] for _ in range(8)])
 spread = (batch["advantages"] * batch["tool_mask"] * batch["completion_mask"]).float()
@@ -446,7 +474,26 @@ compared([("0.2 by turn", "0.2")])
 #
 # ## 9. What it costs, and what changes on a GPU
 #
+# A call isn't free even if it's priced at zero: it takes tokens that the policy has to sample, a reply that it has to read, and another turn. In the recorded runs, the policy's own tokens per episode were:
+
+# %%
+tokens = pd.DataFrame(
+    {"arm": run["arm"], "seed": run["seed"], "first three steps": sum(run["length"][:3]) / 3}
+    | {"last three steps": sum(run["length"][-3:]) / 3}
+    for run in recorded["runs"]
+    if run["length"]
+)
+tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
+
+# %% [markdown]
 # TODO costs
+#
+# On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
+#
+# - `max_completion_length` holds the whole episode: all turns, and the tools' tokens as well. A reply that doesn't fit is dropped, and the episode ends with its call.
+# - With `use_vllm=True`, each turn is a request of its own, and a batch waits for its slowest episode. Tools that wait for a network should be `async` methods, which TRL runs at the same time.
+# - The mask and the correction of the extra on samplers go together: the importance ratio is taken over the policy's own tokens only.
+# - A tool that raises an exception doesn't stop the run. Its error message becomes the reply, and `tools/failure_frequency` in the log counts it.
 #
 # ## Reading
 #
