@@ -23,7 +23,7 @@ from postlab.tinyworld import tasks, words
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = ("sum", "fact", "product", "price", "bill")
+KINDS = ("sum", "fact", "product", "price", "bill")  # of question
 NEEDED = {"sum": 0, "fact": 0, "product": 1, "price": 1, "bill": 2}  # calls that a question needs
 UNKNOWN = "I do not know."
 EXPRESSION = re.compile(r"\d{1,6}([+*x]\d{1,6})*")
