@@ -235,7 +235,13 @@ frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort
 #
 # ## 5. What is a call worth?
 #
-# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, question by question.
+# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, kind by kind.
+#
+# Each run has twelve updates of 40 episodes: five questions, eight times each. That is small, and so is the test, with 15 held-out questions of each kind, so one question is worth 7 points. Two more things to know before you read any number:
+#
+# - All runs begin with the *same* SFT. A seed changes the questions and the sampling, but the intervals below don't tell how much another SFT would change.
+# - Nothing was tuned, but some settings were discarded. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier start with fewer steps of SFT wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether
+# a policy learns to use its tools at all depends on how well it calls to begin with.
 
 # %%
 import json
@@ -320,7 +326,10 @@ worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).r
 worth.round(2)
 
 # %% [markdown]
-# TODO break-even
+# **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills
+# only cost. The division matters there as well as for prices, where some episodes call more than once.
+#
+# If these values stayed as they are, a price of 0.2 would leave the calls for products and prices, and 0.6 only those for products.
 #
 # ## 6. Three prices
 #
@@ -345,7 +354,16 @@ table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().un
 table["right"].round(2)
 
 # %% [markdown]
-# TODO prices
+# **A price of 0.2 removes most calls for sums and facts, and most calls for products stay.** Without a price, needless calls don't go away by themselves. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts. An answer is right either way, so the reward says nothing about the
+# call, and chance decides which habit wins.
+#
+# At 0.6, some calls for products disappear as well, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
+# nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
+#
+# **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
+# about one even at 0.6. They are probably carried along by the other kinds, which share the beginning of the question or the form of the call.
+#
+# What happened in the seed that lost its look-ups? The next cell looks at the training steps that had price questions in them.
 
 # %%
 looked_up = []
@@ -365,7 +383,11 @@ looked_up = pd.DataFrame(looked_up).round(2)
 looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "arm"])
 
 # %% [markdown]
-# TODO spill
+# In seed 0, by chance, the first four batches had no price question at all. They had bills, and those call the same look-up without ever being rewarded. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
+# without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
+#
+# So a price on calls can remove a useful tool if its bad uses come first. That's one seed of three, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
+#
 #
 # With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method.
 
@@ -398,7 +420,8 @@ def compared(pairs, rates=rates):
 compared([("0.2", "free"), ("0.6", "free")])
 
 # %% [markdown]
-# TODO tests
+# **None of the eight differences is significant after the correction** (the smallest corrected p is 0.15). Before it, three intervals are below zero: needless calls at 0.6, and calls for bills at both prices. All differences of calls point the way that the figure shows, but three seeds, of which one went another way, can't settle it. For right answers the
+# difference between 0.2 and free calls is −0.004, with an interval from −0.14 to 0.13. That's inconclusive too: it would be wrong to say that the price costs nothing.
 #
 # ## 7. A tool that lies
 #
@@ -430,7 +453,11 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# TODO liar
+# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy calls for sums any more. It can work them out, and its own answer is the better one. No price was
+# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 had almost stopped calling for sums, though nobody had lied to it.
+#
+# For products it's different. The policies that knew the liar still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
+# the tool. Whether this holds for more than these three seeds wasn't tested, and with 15 sums per policy each share is rough.
 #
 # ## 8. Whose credit is it?
 #
@@ -470,7 +497,8 @@ plot_episode(
 compared([("0.2 by turn", "0.2")])
 
 # %% [markdown]
-# TODO credit
+# **Here, credit by turns makes no difference that we can show.** All four intervals contain zero, and the smallest corrected p is 0.30. For right answers, the interval goes from −0.060 to 0.006, so a gain of more than a point isn't likely in this setting. But the setting gives it little to do. Most episodes have no call or one. Only bills need two, and there
+# both arms found almost no reward to share. It isn't evidence about long episodes with many turns, for which the method was made.
 #
 # ## 9. What it costs, and what changes on a GPU
 #
@@ -486,7 +514,8 @@ tokens = pd.DataFrame(
 tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
 
 # %% [markdown]
-# TODO costs
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a sum that's worked out, so the difference is smaller than the difference in calls. The steps had different questions in them, so compare the arms with each other rather
+# than the first steps with the last. And this counts only the policy's own tokens. Each call also makes the model read a reply and begin another turn, which is where the time goes with a real tool.
 #
 # On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
 #
@@ -515,8 +544,8 @@ tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mea
 # </details>
 # <details><summary>Your agent calls its search tool on every question, even on those that it could answer. What do you do?</summary>
 #
-# Measure first whether the calls hurt: latency, money, accuracy when the tool is wrong. An outcome reward doesn't mind needless calls, so they don't go away by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: with
-# a high price, calls in two steps disappear first, since they cost twice.
+# Measure first whether the calls hurt: latency, money, accuracy when the tool is wrong. An outcome reward doesn't mind needless calls, so they don't go away by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a
+# price can remove a useful tool as well, if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
 #
 # </details>
 # <details><summary>How would you make an agent robust against a tool that is sometimes wrong?</summary>

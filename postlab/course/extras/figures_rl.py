@@ -99,9 +99,10 @@ def plot_trust(frame: pd.DataFrame, title: str) -> Figure:
                 panel.plot([at] * len(rows), rows, "o", color=INK, markersize=3.5)
         panel.set_xticks(range(len(KINDS)), KINDS, size=11)
         panel.set_title(arm, loc="left", size=12, color=INK)
-        panel.set_ylim(0, 1.05)
+        panel.set_ylim(0, 1.32)
+        panel.set_yticks([0, 0.25, 0.5, 0.75, 1])
     every[0].set_ylabel("held-out answers right", color=INK)
-    every[0].legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=11, loc="lower left")
+    every[0].legend(frameon=False, fontsize=11, loc="upper left", ncols=2)
     return headline(fig, title)
 
 
