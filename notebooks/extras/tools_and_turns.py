@@ -231,7 +231,7 @@ frame["steps"] = ["first three" if i < 120 else "last three" for i in range(len(
 frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort=False).round(2)
 
 # %% [markdown]
-# TODO live result
+# Six updates of five questions each are far too few to read anything into this table: a cell stands for a handful of questions, and the two halves have different ones. It shows that the loop runs. What is learned, the recorded experiment has to say.
 #
 # ## 5. What is a call worth?
 #
@@ -351,7 +351,7 @@ plot_calls(
 
 # %%
 table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().unstack(0)
-table["right"].round(2)
+table.round(2)
 
 # %% [markdown]
 # **A price of 0.2 removes most calls for sums and facts, and most calls for products stay.** Without a price, needless calls don't go away by themselves. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts. An answer is right either way, so the reward says nothing about the
@@ -404,15 +404,15 @@ GROUPS = {
 
 def compared(pairs, rates=rates):
     """Differences between arms for each group of questions, over seeds."""
-    found = []
+    differences = []
     for name, (column, kinds) in GROUPS.items():
         kept = rates[rates["kind"].isin(kinds)].groupby(["arm", "seed"])[column].mean()
         scores = {arm: kept[arm].to_list() for arm in dict.fromkeys(sum(pairs, ()))}
         for pair, d in zip(pairs, blocked_differences(scores, pairs), strict=True):
             what = " \N{MINUS SIGN} ".join(pair)
-            found.append({"measure": name, "arms": what, "difference": d.difference,
-                          "low": d.low, "high": d.high, "p": d.p})  # fmt: skip
-    frame = pd.DataFrame(found)
+            differences.append({"measure": name, "arms": what, "difference": d.difference,
+                                "low": d.low, "high": d.high, "p": d.p})  # fmt: skip
+    frame = pd.DataFrame(differences)
     frame["p, Holm"] = holm(frame["p"])
     return frame.round(3)
 
@@ -453,11 +453,22 @@ rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
 ].mean().unstack(0).round(2)
 
 # %% [markdown]
-# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy calls for sums any more. It can work them out, and its own answer is the better one. No price was
-# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 had almost stopped calling for sums, though nobody had lied to it.
+# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy called the (here honest) calculator for a sum. It can work them out, and its own answer is the better one. No price was
+# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 is the one that calls for the fewest sums, though nobody had lied to it in training.
+#
+# With the seeds as the unit, the difference for sums with a lying calculator is:
+
+# %%
+lied_to = trust[(trust["kind"] == "sum") & (trust["tools"] == "lying")]
+scores = lied_to.groupby("arm", sort=False)["right"].apply(list).to_dict()
+(d,) = blocked_differences(scores, [(arms["liar"], arms["free"])])
+print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n} seeds")
+
+# %% [markdown]
+# The difference is large, but the interval just reaches below zero, so three seeds leave it inconclusive. They differ too much in the honest arm, because one seed calls so rarely.
 #
 # For products it's different. The policies that knew the liar still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
-# the tool. Whether this holds for more than these three seeds wasn't tested, and with 15 sums per policy each share is rough.
+# the tool.
 #
 # ## 8. Whose credit is it?
 #

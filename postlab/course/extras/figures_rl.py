@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from postlab.claims import INK, STAGE_COLOURS
+from postlab.claims import INK
 from postlab.course.extras.tools import KINDS, NEEDED
 from postlab.show import FROZEN, GREY, PHONE, canvas, headline, note, panels, tokens
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAINED, REWARDED, BLAMED = "#cfe0f1", "#cdebd9", "#f2b8a0"
-PRICES = ("#005f73", STAGE_COLOURS["dpo"], "#94602a", STAGE_COLOURS["cai"], INK)
+PRICES = ("#aab4ba", "#005f73", "#94602a", "#5b3a8c", INK)
 
 
 def plot_episode(
