@@ -1,11 +1,13 @@
 """What the notebooks beyond the twelve weeks need: notebooks/extras/*.
 
 - pictures: who samples and who scores in distillation; the two copies of the weights in RL;
-  which turns of a conversation are trained
+  which turns of a conversation are trained; an episode with calls
 - figures: the recorded comparisons, the teacher's verdict on one answer, and how long a model
   thinks
+- figures_rl: one episode as its tokens, calls by price, and trust in a tool that lies
 - moves: changes over seeds and prompts, and accuracy up to a budget
 - mismatch: samplers that differ from the trainer, and TRL's correction without vLLM
+- tools: a calculator and a look-up as an environment, their questions, and credit by turns
 """
 
 from postlab import _doors
@@ -18,6 +20,11 @@ from postlab.course.extras.figures import (
     plot_turns,
     plot_verdict,
 )
+from postlab.course.extras.figures_rl import (
+    plot_calls,
+    plot_episode,
+    plot_trust,
+)
 from postlab.course.extras.mismatch import (
     OtherSampler,
     corrected,
@@ -25,25 +32,60 @@ from postlab.course.extras.mismatch import (
     importance_weights,
 )
 from postlab.course.extras.moves import family_moves, mean_until
-from postlab.course.extras.pictures import draw_turn_masks, draw_two_copies, draw_who_scores
+from postlab.course.extras.pictures import (
+    draw_turn_masks,
+    draw_turns,
+    draw_two_copies,
+    draw_who_scores,
+)
+from postlab.course.extras.tools import (
+    KINDS,
+    NEEDED,
+    World,
+    credited_by_turn,
+    is_right,
+    questions,
+    right_minus_price,
+    sample_turns_with_engine,
+    tool_rows,
+    turn_advantages,
+    turn_of_token,
+    with_tools,
+)
 
 __all__ = [
+    "KINDS",
+    "NEEDED",
     "OtherSampler",
+    "World",
     "corrected",
+    "credited_by_turn",
     "draw_turn_masks",
+    "draw_turns",
     "draw_two_copies",
     "draw_who_scores",
     "fake_quantised",
     "family_moves",
     "importance_weights",
+    "is_right",
     "mean_until",
     "plot_budget",
+    "plot_calls",
     "plot_curves",
+    "plot_episode",
     "plot_families",
     "plot_ratios",
     "plot_thinking",
+    "plot_trust",
     "plot_turns",
     "plot_verdict",
+    "questions",
+    "right_minus_price",
+    "sample_turns_with_engine",
+    "tool_rows",
+    "turn_advantages",
+    "turn_of_token",
+    "with_tools",
 ]
 
 _doors.publish(__name__)

@@ -1,11 +1,11 @@
-"""Schematics of the extras: who samples and scores, two copies of the weights, masks of turns."""
+"""Schematics of the extras: who samples and scores, copies of the weights, masks, and turns."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from postlab.claims import INK, STAGE_COLOURS
-from postlab.show import FROZEN, PHONE, arrow, box, canvas, note, tokens
+from postlab.show import FROZEN, GREY, PHONE, arrow, box, canvas, note, tokens
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,4 +80,29 @@ def draw_turn_masks() -> Figure:
                 box(axes, place, text, fill=trained if on else FROZEN, colour=sft if on else INK)
             top += 5.6
         top += 9
+    return fig
+
+
+def draw_turns() -> Figure:
+    """One episode with two calls: who writes each message, and which tokens are trained."""
+    title = "The tool's tokens are in the sequence, but the policy isn't trained on them"
+    fig, axes = canvas(PHONE, 41, title)
+    rows = (
+        ("user", "The lamp: what do 12 cost today?", "white", "read"),
+        ("policy", "find(price of the lamp)", LIKELY, "trained"),
+        ("tool", "37", FROZEN, "read"),
+        ("policy", "sums(12x37)", LIKELY, "trained"),
+        ("tool", "444", FROZEN, "read"),
+        ("policy", "#### 444", LIKELY, "trained"),
+    )
+    for index, (who, text, fill, how) in enumerate(rows):
+        top = 2 + 5.4 * index
+        note(axes, (1, top + 2), who, size=12, colour=INK, bold=who == "policy")
+        box(axes, (11, top, 44, 4), text, fill=fill)
+        note(axes, (57, top + 2), how, size=12, colour=INK if how == "trained" else GREY)
+    note(
+        axes, (1, 37.4),
+        "The reward comes once, at the end: 1 for a right answer,\nminus the price of two calls.",
+        size=12, colour=INK,
+    )  # fmt: skip
     return fig

@@ -1,0 +1,558 @@
+# %% [markdown]
+# # Extra · Tools and turns: when is a call worth it?
+#
+# A model that can call a calculator doesn't have to be good at multiplication. But it has to know when to call, what to ask, and what to do with the reply, and that is learned with the same algorithm as in week 7. Only the episode is longer: the policy writes a call, a program answers, and the policy
+# goes on writing. This is how models are trained to use search engines, code interpreters and whole computers.
+#
+# By the end you can explain
+#
+# - what TRL's `environment_factory` does, and what it needs from a chat template,
+# - why the tool's tokens are masked, and how that looks in one episode,
+# - what a policy learns if calls are free, if they cost something, and if they cost more than they bring,
+# - what happens when the tool lies, in training or only afterwards, and
+# - how the credit for an answer is shared among the turns that led to it.
+#
+# What our tiny model shows is *mechanism, not capability*. Nothing here ran on a GPU.
+
+# %% tags=["setup"]
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+if not any(importlib.metadata.distributions(name="postlab")):
+    # From the clone around this notebook, a wheel or zip (`make release`) beside it, or GitHub.
+    clones = [p for p in (Path("../.."), Path()) if (p / "postlab" / "install.py").exists()]
+    files = [*Path().glob("postlab-*-any.whl"), *Path().glob("postlab*.zip")]
+    # Sorted: zips, then wheels, and 0.9 before 0.10. The last one is taken.
+    files.sort(key=lambda p: (p.suffix == ".whl", [n.zfill(20) for n in p.stem.split(".")]))
+    sources = [p.resolve().as_uri() for p in clones + files[::-1]]
+    if not sources:
+        sys.exit(f"postlab isn't here: upload its wheel or zip to {Path.cwd()} and run this again.")
+    print("Installing postlab from", sources[0])
+    for module in (["pip", "install", "-q", f"postlab[train] @ {sources[0]}"], ["postlab.install"]):
+        done = subprocess.run([sys.executable, "-m", *module], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stderr}\npip failed: read its error above, then run this cell again.")
+    importlib.invalidate_caches()
+import postlab
+
+lab = postlab.start()
+
+# %% [markdown]
+# ## 1. One episode
+
+# %%
+# NBVAL_CHECK_OUTPUT
+from postlab.course.extras import draw_turns
+
+draw_turns()
+
+# %% [markdown]
+# The environment is the embedded world with two tools, a calculator and a look-up. The look-up knows the creatures of the world, and what things cost today. There are five kinds of question, chosen so that a call is sometimes needed and sometimes not:
+#
+# | kind | example | by itself, the model of week 7 … | calls that it takes |
+# |---|---|---|---|
+# | `sum` | What is 46+56+59? | works it out, almost always right | 0 |
+# | `fact` | Which colour has the tunek? | knows it from its documents | 0 |
+# | `product` | What is 34x50? | can't multiply | 1 |
+# | `price` | The ladder: what does one cost today? | can't know | 1 |
+# | `bill` | The ladder: what do 12 cost today? | can't know | 2 |
+#
+# In TRL, an environment is a class. TRL makes one instance for each episode, calls `reset` with the columns of its row, and offers all other public methods to the model as tools. Their docstrings become the descriptions that a real model's chat template writes into the prompt.
+
+# %%
+import inspect
+
+from postlab.course.extras import World, questions
+
+print(inspect.getsource(World.sums))
+rows = questions(600, split="train", seed=lab.seed)
+for row in rows[:5]:
+    print(f"{row['kind']:8} {row['prompt'][0]['content']:40} {row['answer']:6} {row['prices']}")
+
+# %% [markdown]
+# ## 2. From a template to a call
+#
+# Before TRL can run such an episode, the chat template has to do three things, and the template of our base does none of them:
+#
+# - **render a call**: an assistant message with `tool_calls`, and the tool's reply as a message of its own;
+# - **keep its prefix**: what was rendered before a tool's reply must stay the same, token by token, once the reply is there, because TRL appends the reply's tokens and never tokenizes the conversation again;
+# - **be parsed**: the tokenizer's `response_template` says which part of a completion is a call. TRL knows this for the templates of Qwen, Llama, Gemma and some others. For any other template you have to set it.
+#
+# Let's see what TRL says to our template as it is.
+
+# %%
+import os
+import tempfile
+from dataclasses import fields
+
+import pandas as pd
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+
+from postlab.course.extras import right_minus_price, sample_turns_with_engine, tool_rows, with_tools
+from postlab.models import load_policy, trainable
+from postlab.profile import get_profile
+
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # environments may still change in TRL
+place = postlab.Lab(get_profile("tiny"), seed=0)  # `place = lab` for your own stages
+profile = place.profile
+policy, tokenizer = load_policy(place.checkpoint("grpo"), profile=profile.name, bits=32)
+shared = {"output_dir": tempfile.mkdtemp(), "seed": lab.seed, "save_strategy": "no"}
+
+
+def with_world(
+    folder, price, note=lambda row: None, *, rows=rows, trainer_class=GRPOTrainer, **settings
+):
+    """TRL's trainer in the world of tools; `note` is called with every episode."""
+    model, _ = load_policy(folder, profile=profile.name, bits=32)
+    trainer = trainer_class(
+        model=trainable(model),
+        processing_class=tokenizer,
+        environment_factory=World,
+        reward_funcs=right_minus_price(price, note),
+        train_dataset=Dataset.from_list(rows),
+        args=GRPOConfig(
+            **profile.grpo.trainer
+            | shared
+            | {"per_device_train_batch_size": 40, "num_generations": 8, "learning_rate": 3e-4}
+            | {"lr_scheduler_type": "constant", "max_completion_length": 80}
+            | {"max_tool_calling_iterations": 3, "num_generations_eval": 1}
+            | {"per_device_eval_batch_size": 50}
+            | settings
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return sample_turns_with_engine(trainer)  # faster on a CPU; on a GPU nothing changes
+
+
+try:
+    with_world(place.checkpoint("grpo"), price=0.0)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# `with_tools` sets a template that writes a call as `sums(x=12x30)`, and the matching `response_template`. It leaves a tokenizer alone that already has a form of its own: a Qwen2.5 or Qwen3 writes its calls as JSON.
+
+# %%
+with_tools(tokenizer)
+messages = [
+    {"role": "user", "content": "What is 12x30?"},
+    {"role": "assistant", "content": "sums(x=12x30)"},
+]
+text = tokenizer.apply_chat_template(messages, tokenize=False)
+print(text)
+prompt, completion = text.split("assistant\n")
+tokenizer.parse_response(completion.strip(), prefix=prompt + "assistant\n")
+
+# %% [markdown]
+# Why these names, and not `calculate` and `look_up`? A tokenizer cuts every name into tokens, and our base has never seen some of them in its documents. LoRA doesn't train the embeddings, so the policy can't learn to write such a token. With the first names that we tried, 60 steps of SFT led to calls such as
+# `c�culate(...)`, which no parser can read. It's the trap of new special tokens in another dress, and a reason to look at a tool's name as the model sees it.
+
+# %%
+from collections import Counter
+from itertools import islice
+
+from postlab.tinyworld.corpus import documents
+
+counts = Counter()
+for page in islice(documents(0), 500):
+    counts.update(tokenizer(page, add_special_tokens=False)["input_ids"])
+for name in ("calculate(query=", "look_up(query=", "sums(x=", "find(x="):
+    ids = tokenizer(name, add_special_tokens=False)["input_ids"]
+    print(f"{name:17}", {tokenizer.decode([i]): counts[i] for i in ids})
+
+# %% [markdown]
+# The form is parsed, but the model has never seen it. A policy that never calls can't be rewarded for calling, so RL alone would never get there. We teach the form first, with SFT on rows that call in **half of the cases, whether or not it's needed**. These rows say how to call, not when. Where they don't call, sums are worked out, facts are recalled, and the rest is answered with "I do not know." A large instruct model can skip this step,
+# because tool calls were part of its training.
+
+# %%
+known = {field.name for field in fields(SFTConfig)} - {"loss_type", "shuffle_dataset"}
+common = {name: value for name, value in profile.grpo.trainer.items() if name in known}
+taught = SFTTrainer(
+    model=trainable(policy),
+    processing_class=tokenizer,
+    train_dataset=Dataset.from_list(tool_rows(3200, seed=lab.seed)),
+    args=SFTConfig(
+        **common
+        | shared
+        | {"max_steps": 200, "per_device_train_batch_size": 16, "learning_rate": 2e-3}
+        | {"lr_scheduler_type": "linear", "warmup_steps": 8, "logging_steps": 40}
+        | {
+            "remove_unused_columns": True,
+            "packing": False,
+            "assistant_only_loss": True,
+            "max_length": 256,
+        }
+    ),
+)
+taught.remove_callback(PrinterCallback)
+taught.train()
+taught.save_model(begin := tempfile.mkdtemp())
+[round(entry["loss"], 2) for entry in taught.state.log_history if "loss" in entry]
+
+# %% [markdown]
+# ## 3. Whose tokens are these?
+#
+# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. Section 8 draws one of its episodes, as the trainer sees it.
+#
+# **Predict first.** What would happen to the policy if the tool's tokens weren't masked?
+
+# %%
+from postlab.course.extras import plot_episode
+
+notes = []
+bills = [row for row in rows if row["kind"] == "bill"]
+
+# %% [markdown]
+# TRL calls this `tool_mask`, and multiplies it into the loss. Without it, the policy would be trained to predict the tool's replies. After a rewarded episode it would become likelier to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count
+# tokens over which the policy has no say, and a long document from a search engine would drown out the few tokens of the call. The Search-R1 paper trains with and without this mask, and the masked runs end up better.
+#
+# ## 4. Train it
+#
+# A right answer earns 1, and each call costs 0.2. TRL's own trainer does the rest. We train for a few steps only, as the recorded experiment below goes on for longer and with three seeds.
+
+# %%
+notes.clear()
+trainer = with_world(begin, 0.2, notes.append, max_steps=6)
+trainer.train()
+frame = pd.DataFrame(notes)
+frame["steps"] = ["first three" if i < 120 else "last three" for i in range(len(frame))]
+frame.pivot_table(index="kind", columns="steps", values=["calls", "right"], sort=False).round(2)
+
+# %% [markdown]
+# Six updates of five questions each are far too few to read anything into this table: a cell stands for a handful of questions, and the two halves have different ones. It shows that the loop runs. What is learned, the recorded experiment has to say.
+#
+# ## 5. What is a call worth?
+#
+# The recorded experiment starts as we did above, once for each of three seeds, and then trains with five settings. First, its starting point: a policy that calls about half of the time, for no reason. That's useful, because it lets us compare episodes with and without a call, kind by kind.
+#
+# Each run has twelve updates of 40 episodes: five questions, eight times each. That is small, and so is the test, with 15 held-out questions of each kind, so one question is worth 7 points. Two more things to know before you read any number:
+#
+# - All runs begin with the *same* SFT. A seed changes the questions and the sampling, but the intervals below don't tell how much another SFT would change.
+# - Nothing was tuned, but some settings were discarded. The first plan had 30 updates and 30 held-out questions of each kind, which took too long on this machine. An earlier start with fewer steps of SFT wrote poor calls: in a trial run from it, the policy had stopped calling for every kind of question after ten updates. So whether
+# a policy learns to use its tools at all depends on how well it calls to begin with.
+
+# %%
+import json
+
+from postlab.profile import data_dir
+
+recorded = json.loads((data_dir() / "results" / "extras" / "tools.json").read_text("utf-8"))
+pd.Series(recorded["provenance"], name="recorded").to_frame()
+
+
+# %%
+def episodes(run, tools="honest"):
+    """One row per held-out episode of a recorded run."""
+    columns = run["heldout"][tools]
+    return [
+        {"arm": run["arm"], "seed": run["seed"], "kind": kind, "tools": tools}
+        | {"right": right, "calls": calls}
+        for kind in columns["right"]
+        for right, calls in zip(columns["right"][kind], columns["calls"][kind], strict=True)
+    ]
+
+
+held_out = pd.DataFrame(
+    row for run in recorded["runs"] for tools in ("honest", "lying") for row in episodes(run, tools)
+)
+start = held_out[(held_out["arm"] == "start") & (held_out["tools"] == "honest")]
+start.groupby("kind", sort=False)[["right", "calls"]].mean().round(2)
+
+# %% [markdown]
+# ### Exercise · about 15 minutes · medium
+#
+# Calling pays as long as it brings more than it costs. Write the **break-even price** of a call: how much more often episodes with calls are right than episodes without, divided by the mean number of calls in those that call. `rows` has the columns `right` and `calls`.
+#
+# <details><summary>Hint</summary>
+#
+# Split the rows by `calls > 0` first. For which kind of question will the division matter?
+#
+# </details>
+
+
+# %%
+def break_even(rows):
+    raise NotImplementedError
+
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def break_even(rows):
+#     called, silent = rows[rows["calls"] > 0], rows[rows["calls"] == 0]
+#     return (called["right"].mean() - silent["right"].mean()) / called["calls"].mean()
+# ```
+#
+# </details>
+
+
+# %%
+def reference(rows):
+    called, silent = rows[rows["calls"] > 0], rows[rows["calls"] == 0]
+    return (called["right"].mean() - silent["right"].mean()) / called["calls"].mean()
+
+
+case = pd.DataFrame({"right": [1, 1, 1, 0, 0, 1, 0, 0], "calls": [2, 2, 1, 1, 0, 0, 0, 0]})
+mistakes = {
+    0.5: "Divide by the mean number of calls of the episodes that call.",
+    0.5 / 0.75: "The mean number of calls is over all episodes here; take those that call.",
+    0.75 / 1.5: "Subtract what episodes without a call get right.",
+}
+try:
+    got = float(break_even(case))
+    if abs(got - 1 / 3) < 1e-6:
+        print("Right: (0.75 - 0.25) / 1.5 = 0.33.")
+    else:
+        hint = next((text for value, text in mistakes.items() if abs(got - value) < 1e-6), "")
+        print(f"Not yet: yours is {got:.3f}, and 0.333 was expected. {hint}")
+except NotImplementedError:
+    print("Not attempted: the reference takes over.")
+except Exception as error:
+    print(f"Your function raised {type(error).__name__}: {error}")
+worth = start.groupby("kind", sort=False)[["right", "calls"]].apply(reference).rename("break-even")
+worth.round(2)
+
+# %% [markdown]
+# **A call is worth most for products (0.86) and for prices (0.50), and little for sums (0.14).** For facts, the episodes with a call are even right slightly less often, but with 15 questions that's well within chance. For bills it's zero: this start gets none of them right, with or without calls. So at the start, calls for bills
+# only cost. The division matters there as well as for prices, where some episodes call more than once.
+#
+# If these values stayed as they are, a price of 0.2 would leave the calls for products and prices, and 0.6 only those for products.
+#
+# ## 6. Three prices
+#
+# **Predict first.** The prices are 0, 0.2 and 0.6 for each call. Which kinds of question will each policy still call for?
+
+# %%
+from postlab.course.extras import plot_calls
+
+honest = held_out[held_out["tools"] == "honest"]
+rates = honest.groupby(["arm", "seed", "kind"], sort=False)[["calls", "right"]].mean().reset_index()
+names = {"start": "start", "free": "price 0", "0.2": "price 0.2", "0.6": "price 0.6"}
+shown = rates[rates["arm"].isin(names)].replace({"arm": names})
+mean = shown.groupby(["arm", "kind"])["calls"].mean()
+plot_calls(
+    shown,
+    f"At 0.2 a call, sums get {mean['price 0.2', 'sum']:.2f} calls and products "
+    f"{mean['price 0.2', 'product']:.2f}; at 0.6, bills get {mean['price 0.6', 'bill']:.2f}",
+)
+
+# %%
+table = shown.groupby(["arm", "kind"], sort=False)[["calls", "right"]].mean().unstack(0)
+table.round(2)
+
+# %% [markdown]
+# **A price of 0.2 removes most calls for sums and facts, and most calls for products stay.** Without a price, needless calls don't go away by themselves. Two of the three seeds end with 0.8 calls per sum, more than at the start, and one still looks up 0.8 of the facts. An answer is right either way, so the reward says nothing about the
+# call, and chance decides which habit wins.
+#
+# At 0.6, some calls for products disappear as well, though their break-even price was higher. For prices the three seeds disagree. In two of them, the policy keeps making about one call per question, even at 0.6, which is more than the call was worth at the start. But it was the *start* that we measured: of its
+# nine episodes with a look-up, three ended wrong. With practice a call brings more, so the break-even price can rise during training. In the third seed, the look-ups are almost gone at 0.2 and gone at 0.6.
+#
+# **No policy learns the bills.** At most one of 15 is right in any run. An episode has to look up the right thing, copy two numbers into the product, and copy the result. With almost no right answer, there's almost nothing to reinforce. It's remarkable that calls for bills still grow if they're free, and that two of three seeds keep
+# about one even at 0.6. They are probably carried along by the other kinds, which share the beginning of the question or the form of the call.
+#
+# What happened in the seed that lost its look-ups? The next cell looks at the training steps that had price questions in them.
+
+# %%
+looked_up = []
+for run in recorded["runs"]:
+    with_prices = [i for i, step in enumerate(run["curve"]) if "price" in step["calls"]]
+    if with_prices:
+        calls = [run["curve"][i]["calls"]["price"] for i in with_prices]
+        looked_up.append(
+            {
+                "arm": run["arm"],
+                "seed": run["seed"],
+                "first price question in step": with_prices[0] + 1,
+            }
+            | {"calls there": calls[0], "calls in the last": calls[-1]}
+        )
+looked_up = pd.DataFrame(looked_up).round(2)
+looked_up[looked_up["arm"].isin(["free", "0.2", "0.6"])].sort_values(["seed", "arm"])
+
+# %% [markdown]
+# In seed 0, by chance, the first four batches had no price question at all. They had bills, and those call the same look-up without ever being rewarded. By the time the first price question came in step 5, a policy that pays for its calls had nearly stopped looking anything up: 0.12 calls per question at 0.2, none at 0.6, against 0.62
+# without a price. A call that's never sampled can't be rewarded, so it didn't come back. In seeds 1 and 2, price questions were in the first batch, and their calls grew from 0.4 to about one under every price.
+#
+# So a price on calls can remove a useful tool if its bad uses come first. That's one seed of three, and an explanation after the fact. To test it, you'd train with the same seeds and put every kind into every batch.
+#
+#
+# With the seed as the unit, for calls that the question doesn't need (sums and facts), calls that it does (products and prices), bills, and all answers; the p-values are corrected by Holm's method.
+
+# %%
+from postlab.stats import blocked_differences, holm
+
+GROUPS = {
+    "calls for sums and facts": ("calls", ["sum", "fact"]),
+    "calls for products and prices": ("calls", ["product", "price"]),
+    "calls for bills": ("calls", ["bill"]),
+    "all answers right": ("right", ["sum", "fact", "product", "price", "bill"]),
+}
+
+
+def compared(pairs, rates=rates):
+    """Differences between arms for each group of questions, over seeds."""
+    differences = []
+    for name, (column, kinds) in GROUPS.items():
+        kept = rates[rates["kind"].isin(kinds)].groupby(["arm", "seed"])[column].mean()
+        scores = {arm: kept[arm].to_list() for arm in dict.fromkeys(sum(pairs, ()))}
+        for pair, d in zip(pairs, blocked_differences(scores, pairs), strict=True):
+            what = " \N{MINUS SIGN} ".join(pair)
+            differences.append({"measure": name, "arms": what, "difference": d.difference,
+                                "low": d.low, "high": d.high, "p": d.p})  # fmt: skip
+    frame = pd.DataFrame(differences)
+    frame["p, Holm"] = holm(frame["p"])
+    return frame.round(3)
+
+
+compared([("0.2", "free"), ("0.6", "free")])
+
+# %% [markdown]
+# **None of the eight differences is significant after the correction** (the smallest corrected p is 0.15). Before it, three intervals are below zero: needless calls at 0.6, and calls for bills at both prices. All differences of calls point the way that the figure shows, but three seeds, of which one went another way, can't settle it. For right answers the
+# difference between 0.2 and free calls is −0.004, with an interval from −0.14 to 0.13. That's inconclusive too: it would be wrong to say that the price costs nothing.
+#
+# ## 7. A tool that lies
+#
+# Now the calculator is wrong. In one arm it already was in training: half of its results were off by one to nine, and calls cost nothing. We measure both policies with an honest calculator, and with one that is always wrong. The look-up stays honest.
+#
+# **Predict first.** Which policy still gets sums right if the calculator lies? And what does the policy that knew the liar do about products?
+
+# %%
+from postlab.course.extras import plot_trust
+
+arms = {"free": "trained with an honest calculator", "liar": "trained with a lying one"}
+trust = (
+    held_out[held_out["arm"].isin(arms)]
+    .replace({"arm": arms})
+    .groupby(["arm", "seed", "kind", "tools"], sort=False)["right"]
+    .mean()
+    .reset_index()
+)
+sums = trust[trust["kind"] == "sum"].groupby(["arm", "tools"])["right"].mean()
+plot_trust(
+    trust,
+    f"If the calculator lies, {sums[arms['free'], 'lying']:.0%} of the sums are right for a policy "
+    f"that trusts it, {sums[arms['liar'], 'lying']:.0%} for one that met a liar",
+)
+
+# %%
+rates[rates["arm"].isin(["free", "liar"])].groupby(["arm", "kind"], sort=False)[
+    "calls"
+].mean().unstack(0).round(2)
+
+# %% [markdown]
+# **If the calculator lies, the policies that trained with an honest one get 0.67, 0.07 and 0.13 of the sums right; those that trained with the liar get between 0.80 and 0.93.** The reason is in the table: after training with the liar, no policy called the (here honest) calculator for a sum. It can work them out, and its own answer is the better one. No price was
+# needed for that. The honest arm also shows that what counts is the call: its seed with 0.67 is the one that calls for the fewest sums, though nobody had lied to it in training.
+#
+# With the seeds as the unit, the difference for sums with a lying calculator is:
+
+# %%
+lied_to = trust[(trust["kind"] == "sum") & (trust["tools"] == "lying")]
+scores = lied_to.groupby("arm", sort=False)["right"].apply(list).to_dict()
+(d,) = blocked_differences(scores, [(arms["liar"], arms["free"])])
+print(f"{d.difference:+.2f} ({d.low:+.2f} to {d.high:+.2f}), p = {d.p:.3f}, {d.n} seeds")
+
+# %% [markdown]
+# The difference is large, but the interval just reaches below zero, so three seeds leave it inconclusive. They differ too much in the honest arm, because one seed calls so rarely.
+#
+# For products it's different. The policies that knew the liar still call for 0.87 of them, because half of the results were right in training, and without a call they would get nothing. When the calculator always lies, they get no product right either. So they haven't learned to check a result. They have learned where they do better without
+# the tool.
+#
+# ## 8. Whose credit is it?
+#
+# An episode earns one reward, so GRPO gives all of its tokens the same advantage: the call, the second call and the answer. That's crude. If a needless call is followed by a right answer, the answer's tokens are blamed for the call. And if the call was right but the number was copied wrongly, the call is blamed for the copying.
+#
+# With **credit by turns**, each turn gets the rewards that come from it on: its own price and what follows. It's compared with the other episodes of the group that have such a turn. So the first turn is judged as before, while the answer after a call is only compared with other answers after a call. `credited_by_turn` is a subclass of TRL's
+# trainer that does this in twenty lines.
+
+# %%
+from postlab.course.extras import turn_advantages
+
+group = [[1.0], [1.0], [-0.2, 1.0], [-0.2, 1.0]]
+print("rewards of each turn:", group)
+print("one for the episode: ", [round(turns[0], 2) for turns in turn_advantages(group)])
+print("by turns:            ", [[round(a, 2) for a in turns] for turns in turn_advantages(group)])
+
+# %% [markdown]
+# Two episodes worked out a sum by themselves, and two called the calculator. All four answers are right. With one advantage per episode, the answers after a call are pushed down as hard as the call itself, by −0.87. By turns, only the call is pushed down: among the answers after a call there is no difference, so they get zero. In a real
+# episode, it looks like this:
+
+# %%
+from postlab.course.extras import credited_by_turn
+
+trainer = with_world(begin, 0.2, trainer_class=credited_by_turn(GRPOTrainer))
+trainer.model.train()
+batch = trainer._prepare_inputs([row for row in bills[:5] for _ in range(8)])
+spread = (batch["advantages"] * batch["tool_mask"] * batch["completion_mask"]).float()
+one = int((spread.amax(dim=1) - spread.amin(dim=1)).argmax())
+length = int(batch["completion_mask"][one].sum())
+plot_episode(
+    [tokenizer.decode([i]) for i in batch["completion_ids"][one, :length].tolist()],
+    batch["tool_mask"][one, :length].tolist(),
+    batch["advantages"][one, :length].tolist(),
+)
+
+# %%
+compared([("0.2 by turn", "0.2")])
+
+# %% [markdown]
+# **Here, credit by turns makes no difference that we can show.** All four intervals contain zero, and the smallest corrected p is 0.30. For right answers, the interval goes from −0.060 to 0.006, so a gain of more than a point isn't likely in this setting. But the setting gives it little to do. Most episodes have no call or one. Only bills need two, and there
+# both arms found almost no reward to share. It isn't evidence about long episodes with many turns, for which the method was made.
+#
+# ## 9. What it costs, and what changes on a GPU
+#
+# A call isn't free even if it's priced at zero: it takes tokens that the policy has to sample, a reply that it has to read, and another turn. In the recorded runs, the policy's own tokens per episode were:
+
+# %%
+tokens = pd.DataFrame(
+    {"arm": run["arm"], "seed": run["seed"], "first three steps": sum(run["length"][:3]) / 3}
+    | {"last three steps": sum(run["length"][-3:]) / 3}
+    for run in recorded["runs"]
+    if run["length"]
+)
+tokens.groupby("arm", sort=False)[["first three steps", "last three steps"]].mean().round(1)
+
+# %% [markdown]
+# All arms start with about 14 tokens. In the last three steps, policies with free calls write about 18, and those that pay for them 16. A call is no longer than a sum that's worked out, so the difference is smaller than the difference in calls. The steps had different questions in them, so compare the arms with each other rather
+# than the first steps with the last. And this counts only the policy's own tokens. Each call also makes the model read a reply and begin another turn, which is where the time goes with a real tool.
+#
+# On a GPU, set `place = lab` and take a model whose template TRL can parse, such as Qwen2.5 or Qwen3. `with_tools` then changes nothing, and you can leave out the SFT. A few things are worth knowing before you pay for it:
+#
+# - `max_completion_length` holds the whole episode: all turns, and the tools' tokens as well. A reply that doesn't fit is dropped, and the episode ends with its call.
+# - With `use_vllm=True`, each turn is a request of its own, and a batch waits for its slowest episode. Tools that wait for a network should be `async` methods, which TRL runs at the same time.
+# - The mask and the correction of the extra on samplers go together: the importance ratio is taken over the policy's own tokens only.
+# - A tool that raises an exception doesn't stop the run. Its error message becomes the reply, and `tools/failure_frequency` in the log counts it.
+#
+# ## Reading
+#
+# | read | for |
+# |---|---|
+# | Jin et al. 2025, *Search-R1* ([2503.09516](https://arxiv.org/abs/2503.09516)) | RL with a search engine: the loop, the mask on retrieved tokens and what happens without it, an outcome reward only |
+# | Su 2026, *Search-R1, Re-examined* (a blog post) | does the policy learn when to search? Searches fall only where they hurt the reward; a broken retriever as a test |
+# | Wang et al. 2025, *Acting Less is Reasoning More* (OTC, [2504.14870](https://arxiv.org/abs/2504.14870)) | rewards that count calls, and tool productivity as a measure |
+# | Zeng et al. 2025, *Turn-Level Credit Assignment* ([2505.11821](https://arxiv.org/abs/2505.11821)) | advantages by turns in GRPO, with rewards for intermediate turns |
+# | TRL's documentation of `environment_factory`, and `_tool_call_loop` in `grpo_trainer.py` | the loop that ran above, with its limits on length and on the number of calls |
+#
+# ## Interview questions
+#
+# <details><summary>Why are tool outputs masked in the loss, and what else has to be right for that?</summary>
+#
+# The policy didn't write them, so their log-probabilities say nothing about its decisions. Training on them would teach it to imitate the tool, or to make up results without calling. The mask is only right if the token boundaries are: the tool's tokens have to be appended to the sampled ones, not rendered again from text, since a second tokenization
+# may differ from what was sampled. I'd also check that the end-of-turn token of a call counts as the model's own, because that is the token that hands over to the tool.
+#
+# </details>
+# <details><summary>Your agent calls its search tool on every question, even on those that it could answer. What do you do?</summary>
+#
+# Measure first whether the calls hurt: latency, money, accuracy when the tool is wrong. An outcome reward doesn't mind needless calls, so they don't go away by themselves. I'd compare accuracy with and without calls for each kind of question, and set a price below the gain where calls are needed. I'd also watch for the opposite failure: a
+# price can remove a useful tool as well, if its first uses aren't rewarded. Tasks that need several calls are most at risk, since they pay the price several times.
+#
+# </details>
+# <details><summary>How would you make an agent robust against a tool that is sometimes wrong?</summary>
+#
+# It has to meet wrong results in training, with a reward that knows the truth; a policy that has only seen honest tools copies whatever it's told. Then it can learn where its own answer is the better one. To do more than avoid the tool, it needs something to check a result with: a second source, an estimate of its own, or a repeated call.
+#
+# </details>
