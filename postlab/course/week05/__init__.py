@@ -10,7 +10,6 @@
 
 from postlab import _doors
 from postlab.course.week05.figures import (
-    plot_against,
     plot_arms,
     plot_gains,
     plot_grid,
@@ -26,7 +25,6 @@ __all__ = [
     "compare_arms",
     "draw_loss",
     "draw_ultrafeedback",
-    "plot_against",
     "plot_arms",
     "plot_gains",
     "plot_grid",

@@ -1,7 +1,7 @@
-"""Week 5's figures: log-probs during training, margins, length, variants and trained losses.
+"""Week 5's figures: log-probs during training, margins, length, variants, rate and beta.
 
 Each takes a frame and returns a closed figure; titles are computed from what is drawn. Seeds are
-single points or thin lines; only `plot_against` draws intervals over seeds.
+single points or thin lines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from postlab.claims import INK, STAGE_COLOURS
-from postlab.show import GREY, PALE, draw_seeds, headline, panels
+from postlab.show import PALE, draw_seeds, headline, panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,51 +197,3 @@ def scientific(rate: float) -> str:
     """
     digits, exponent = f"{rate:.1e}".split("e")
     return f"{float(digits):g}e{int(exponent)}"
-
-
-def plot_against(
-    frame: pd.DataFrame, differences: pd.DataFrame, *, base: str, start: float
-) -> Figure:
-    """Draw every arm's score by seed, and its difference to one of them with its interval.
-
-    A difference that is inconclusive after the correction is drawn as a hollow point.
-
-    Args:
-        frame: rows with the arm's name (the name of `differences`' index), `seed`, `score` (0-1).
-        differences: what `compare_arms` returns.
-        base: the arm that the others are compared with.
-        start: the score before training.
-    """
-    arm = str(differences.index.name)
-    arms = list(frame.groupby(arm)["score"].mean().sort_values(ascending=False).index)
-    fig, (left, right) = panels(1, 2, (10, 1.7 + 0.38 * len(arms)), sharey=True)
-    left.axvline(100 * start, color=GREY, linewidth=1, linestyle="--")
-    left.annotate("start", (100 * start, len(arms) - 0.5), (4, 3), textcoords="offset points",
-                  color=GREY, size=11)  # fmt: skip
-    right.axvline(0, color=INK, linewidth=1)
-    for place, name in enumerate(arms):
-        scores = 100 * frame.loc[frame[arm] == name, "score"]
-        colour = INK if name == base else STAGE_COLOURS["dpo"]
-        left.plot(scores, [place] * len(scores), "o", color=colour, alpha=0.6, ms=7)
-        left.plot(scores.mean(), place, "|", color=INK, ms=16, mew=2)
-        if name != base:
-            row = differences.loc[name]
-            right.hlines(place, 100 * row["low"], 100 * row["high"], color=colour, linewidth=2.5)
-            filled = colour if row["p"] < 0.05 else "white"
-            right.plot(100 * row["difference"], place, "o", color=colour, mfc=filled, ms=8)
-    left.set_yticks(range(len(arms)), arms, size=11.5)
-    left.set_ylim(len(arms) - 0.5, -0.5)
-    left.set_title("mean score of six families, %", loc="left", size=12, color=INK)
-    right.set_title(f"difference to {base}, points", loc="left", size=12, color=INK)
-    clear = differences[differences["p"] < 0.05]
-    words = [
-        f"{', '.join(rows.index)} {'scores' if len(rows) == 1 else 'score'} {way} than {base}"
-        for way, rows in (
-            ("higher", clear[clear["difference"] > 0]),
-            ("lower", clear[clear["difference"] < 0]),
-        )
-        if len(rows)
-    ]
-    rest = len(differences) - len(clear)
-    words += [f"{rest} of {len(differences)} differences to {base} are inconclusive"] * bool(rest)
-    return headline(fig, "; ".join(words))

@@ -103,15 +103,6 @@ def test_arms_are_compared_by_seed_in_whatever_order_the_runs_come():
     ).all()
 
 
-def test_the_title_of_a_comparison_names_what_is_clear_and_counts_the_rest():
-    figure = figures.plot_against(
-        three_arms(), compare_arms(three_arms(), "DPO", arm="loss"), base="DPO", start=0.6
-    )
-    assert title(figure) == (
-        "good scores higher than DPO; 1 of 2 differences to DPO are inconclusive"
-    )
-
-
 def test_a_runs_score_weighs_every_family_the_same():
     run = {"arm": "a", "seed": 0, "log": {"loss": [1]}}
     run["heldout"] = {"facts": [1, 0], "safety": [1] * 9, "kl": []}  # the KL wasn't measured
