@@ -855,9 +855,9 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says a lot about its answer: of the replies that work the sum out, 92% are right, and of the bare answers, 2%. That's why a label that only looks at the form can be right. Our rule decided 11 pairs of sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the right sums from 58% to 100% (each metric has 30 held-out prompts).
+# The form of a reply says a lot about its answer: of the replies that work the sum out, 92% are right, and of the bare answers, 2%. That's why a label that only looks at the form can be right. Our rule decided 11 pairs of sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the right sums from 58% to 100% (of 60 held-out ones).
 #
-# Look at *facts*, too. They fall from 90% to 40% *without* the fourth rule. It's the same loss as in section 4: the critic's labels contain no facts, and what they teach spreads. With our rule, 60% are right, but we wouldn't claim from one run that the rule about sums did that.
+# Look at *facts*, too. They fall from 90% to 40% *without* the fourth rule. It's the same loss as in section 4: the critic's labels contain no facts, and what they teach spreads. With our rule, 60% are right, but from 30 prompts and one run we wouldn't claim that the rule about sums did that.
 #
 # <details><summary>Our rule</summary>
 #
@@ -1094,22 +1094,29 @@ arms = [f"{who}, {way}" for who in ("critic", "itself") for way in ways]
 print(seed_table(feedback, arms).to_string())
 
 # %% [markdown]
-# Here are the differences from DPO on hard labels, in points, with the seed as the unit. The intervals are those of `blocked_differences` (week 8) and aren't corrected. A star means p < 0.05 after Holm's correction for all 30 comparisons:
-
-# %% tags=["aside"]
-versus = [(arm, f"{arm.split(',')[0]}, hard") for arm in arms if "hard" not in arm]
-print(difference_table(feedback, versus).to_string())
-
-# %% [markdown]
-# **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over hard DPO is inconclusive after the correction. With the policy's own labels it's 45 points, but that policy also refuses 18% to 50% of the harmless requests, so don't read it as a policy that has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them passes the correction. What does pass are the facts: all four RL arms lose practically all of them.
-#
-# **Soft labels change less, in both directions.** They keep 59% to 79% of the facts, where hard labels keep 18% to 54%, and both differences pass the correction. In return, honesty is 12 and 17 points lower (only the second difference passes). For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. All DPO arms ran for 30 steps, and we don't know whether soft labels would end up at the same trade-off after more steps.
-#
-# What went wrong in RL? Here is how often each preference model ranks held-out pairs correctly, and what the RL policies say when they are asked for a fact (the record keeps two replies per run):
+# Here are the differences from DPO on hard labels, in points, with the seed as the unit. The intervals are those of `blocked_differences` (week 8) and aren't corrected. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below it shows what is left if you estimate the noise for each labeller alone, and correct for its 15 comparisons:
 
 # %% tags=["aside"]
 import pandas as pd
 
+from postlab.course.week09 import arm_differences
+
+versus = [(arm, f"{arm.split(',')[0]}, hard") for arm in arms if "hard" not in arm]
+print(difference_table(feedback, versus).to_string())
+each = pd.concat(
+    arm_differences(feedback, [pair for pair in versus if pair[0].startswith(who)])
+    for who in ("critic", "itself")
+)
+print(each.loc[each["holm"] < 0.05, ["arm", "metric", "points", "holm"]].round(3).to_string())
+
+# %% [markdown]
+# **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over hard DPO is inconclusive after the correction. With the policy's own labels it's 45 points, but that policy also refuses 18% to 50% of the harmless requests, so don't read it as a policy that has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them passes the correction. What does pass are the facts: all four RL arms lose practically all of them.
+#
+# **Soft labels change less, in both directions.** They keep 59% to 79% of the facts, where hard labels keep 18% to 54%, and both differences pass the correction. In return, honesty is 12 and 17 points lower. Only the second difference passes, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. All DPO arms ran for 30 steps, and we don't know whether soft labels would end up at the same trade-off after more steps.
+#
+# What went wrong in RL? Here is how often each preference model ranks held-out pairs correctly, and what the RL policies say when they are asked for a fact (the record keeps two replies per run):
+
+# %% tags=["aside"]
 scored = {
     f"{run['arm']}, seed {run['seed']}": {
         family: f"{hits} of {n}" for family, (hits, n) in run["pm right"].items()
@@ -1345,7 +1352,7 @@ bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 #
 # *dollars* is the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. So we bought human labels for just this family. The record has three seeds with 10, 20 or all unsafe pairs (44 to 54) labelled by the oracle in place of people, for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in the *people* arms, nobody does. As above, each cell lists the percentages on the three seeds, from 100 held-out prompts per metric:
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. So we bought human labels for just this family. The record has three seeds with 10, 20 or all unsafe pairs (44 to 54) labelled by the oracle in place of people, for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric (*neither*: harmless how-to's that were neither refused nor answered correctly). The second table shows differences in points, with the seed as the unit and intervals that aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
 import json
@@ -1510,7 +1517,7 @@ pd.DataFrame(
 # The last choice was made on training prompts with three other seeds: refusals of how-to's, sampled at temperature 1, fell from 2.9% to 1.8%. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported for the chain is
 # optimistic, and its intervals don't account for that selection.
 #
-# The [RL section](#deeper-rl) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
+# The [RL section](#deeper-rl), the arms with [human votes](#deeper-hybrid) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
 #
 # We haven't trained the whole chain with the policy as its own critic, only DPO on its labels.
 
