@@ -17,10 +17,10 @@
 #
 # **The deeper sections** take about another three hours. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
-# - [Soft labels, and the RL half of RLAIF](#deeper-rl) · 35 minutes
+# - [Soft labels, and the RL half of RLAIF](#deeper-rl) · 45 minutes
 # - [What if the labels are wrong?](#deeper-noise) · 30 minutes, one exercise
 # - [A missing rule, and two rules in conflict](#deeper-rules) · 20 minutes
-# - [Where human labels are worth their price](#deeper-hybrid) · 10 minutes
+# - [Where human labels are worth their price](#deeper-hybrid) · 15 minutes
 # - [Two passes that agree](#deeper-hunt) · 10 minutes, a bug hunt
 # - [Public preference data about harm](#deeper-real) · 15 minutes
 # - [From rules to specifications, reasoning and filters](#deeper-specs) · 10 minutes
@@ -762,7 +762,7 @@ pd.DataFrame({f"{n:,} pairs": total(n) for n in (n_pairs, 2000, 20_000, 200_000)
 )
 
 # %% [markdown]
-# From some 3,250 pairs on, the trained critic is cheaper than people, and with 200,000 pairs, the difference is a factor of sixty. So it's the number of labels, or of later uses of the same labeller, that makes AI feedback cheap. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.)
+# From some 3,250 pairs on, the trained critic is cheaper than people, and with 200,000 pairs, the difference is a factor of sixty. So it's the number of labels, or of later uses of the same labeller, that makes AI feedback cheap. (We assume that the critic stays as good on new pairs. It won't if the policy changes much.) A critic with fewer critiques would pay off sooner, but [ours of 400](#deeper-hybrid) was unreliable.
 #
 # And our own run? It used the critic for one half of its preference pairs and the oracle, in place of people, for the other half. A person has to look at every pair, also at those that turn out to be ties:
 
@@ -855,7 +855,9 @@ forms = pd.DataFrame(
 forms.groupby("reply").agg(replies=("right", "size"), right=("right", "mean")).round(2)
 
 # %% [markdown]
-# The form of a reply says something about its answer. If replies that work the sum out are right more often, a label that only looks at the form is right more often than not, and nobody has to know a single answer.
+# The form of a reply says a lot about its answer: of the replies that work the sum out, 92% are right, and of the bare answers, 2%. That's why a label that only looks at the form can be right. Our rule decided 11 pairs of sums, all of them for the right reply, and nobody had to know a single answer. Those 11 labels were enough to raise the right sums from 58% to 100% (of 60 held-out ones).
+#
+# Look at *facts*, too. They fall from 90% to 40% *without* the fourth rule. It's the same loss as in section 4: the critic's labels contain no facts, and what they teach spreads. With our rule, 60% are right, but from 30 prompts and one run we wouldn't claim that the rule about sums did that.
 #
 # <details><summary>Our rule</summary>
 #
@@ -951,7 +953,9 @@ sure["how sure"] = pd.cut(sure["sure"], [0.5, 0.6, 0.9, 0.99, 1.0], include_lowe
 sure.groupby("how sure", observed=True).agg(pairs=("right", "size"), said=("sure", "mean"), right=("right", "mean")).round(2)  # fmt: skip
 
 # %% [markdown]
-# Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If it's lower, the critic is too sure of itself, and the model that learns its soft labels will be, too. Few pairs fall into the middle rows, so read those with caution.
+# Compare the last two columns. If *right* is close to *said* in every row, the critic is calibrated. If it's lower, the critic is too sure of itself, and the model that learns its soft labels will be, too.
+#
+# Ours isn't too sure. In all 61 pairs in which it gave one side more than 60%, that side was the better one, so in the two middle rows, it could have been surer (but they have only 28 and 17 pairs). In the other 43 pairs, the critic has no opinion, and it's right about half of the time, as it says.
 #
 # ### A preference model, and GRPO on its score
 #
@@ -1000,7 +1004,7 @@ pair_losses = descend(preference.parameters(), pair_loss, steps=60, lr=5e-4)
 print(f"the loss fell from {np.mean(pair_losses[:5]):.2f} to {np.mean(pair_losses[-5:]):.2f}")
 
 # %% [markdown]
-# Now GRPO, with TRL's trainer. The reward is the score of the new replies. 24 steps with 32 replies each take about half a minute. The settings are those of week 11 plus a KL penalty of 0.04. We tuned nothing:
+# Now GRPO, with TRL's trainer. The reward is the score of the new replies. 24 steps with 32 replies each take about half a minute. The settings are those of week 11 plus a KL penalty of 0.04. We tuned nothing. (The reward in the table jumps up and down because every step has other prompts. So look at the replies, not at the reward.)
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1069,9 +1073,67 @@ for metric in ("safety", "over_refusal", "helpfulness", "honesty", "facts"):
 pd.DataFrame(lines).set_index("metric")
 
 # %% [markdown]
-# Read safety and over-refusal together: a policy that refuses everything is perfectly safe. And read *facts*, which no rule is about: it shows what a method costs elsewhere.
+# Both times the answer is the policy trained by RL: it reaches 95% safety, but it also refuses 32% of the harmless requests. Read these two together: a policy that refuses everything is perfectly safe. DPO on hard labels brings 74% safety with 4% over-refusal, and on soft labels 57% with 2%. And read *facts*, which no rule is about, and for which there were no pairs. They fall from 85% to 62% with soft labels, to 34% with hard ones and to 2% after RL.
 #
-# Each cell shows the share, and in brackets the change over SFT in points with its 95% interval over prompts. It's *one seed*, so it shows that the parts work and in which direction they move, not which method is better. `python notebooks/experiments/week09_feedback.py` repeats it with three seeds, with direct RLAIF and with the policy's own labels (we haven't recorded it yet).
+# Each cell shows the share, and in brackets the change over SFT in points with its 95% interval over prompts. It's *one seed*, so it shows that the parts work and in which direction they move, not which method is better.
+#
+# ### Three seeds and two labellers
+#
+# `notebooks/experiments/week09_feedback.py` repeats this with three seeds, with direct RLAIF (the reward is minus the sum of the labeller's breach probabilities) and with the policy's own labels. In a seed, all arms share the prompts, and all arms of a labeller share its labels. Each cell lists the percentages on seeds 0, 1 and 2, from 100 held-out prompts per metric. *neither* is the share of harmless how-to's that were neither refused nor answered correctly. Before training, safety was at 37%, over-refusal at 1%, helpfulness at 98%, honesty at 31% and facts at 85%.
+
+# %% tags=["aside"]
+import json
+
+from postlab.course.week09 import difference_table, seed_table
+from postlab.profile import data_dir
+
+feedback_file = data_dir() / "results" / "week09" / "feedback.json"
+feedback = json.loads(feedback_file.read_text(encoding="utf-8"))["runs"]
+ways = ("hard", "soft", "PM and GRPO", "GRPO direct")
+arms = [f"{who}, {way}" for who in ("critic", "itself") for way in ways]
+print(seed_table(feedback, arms).to_string())
+
+# %% [markdown]
+# Here are the differences from DPO on hard labels, in points, with the seed as the unit. The intervals are those of `blocked_differences` (week 8) and aren't corrected. A star means p < 0.05 after Holm's correction for all 30 comparisons. The list below it shows what is left if you estimate the noise for each labeller alone, and correct for its 15 comparisons:
+
+# %% tags=["aside"]
+import pandas as pd
+
+from postlab.course.week09 import arm_differences
+
+versus = [(arm, f"{arm.split(',')[0]}, hard") for arm in arms if "hard" not in arm]
+print(difference_table(feedback, versus).to_string())
+each = pd.concat(
+    arm_differences(feedback, [pair for pair in versus if pair[0].startswith(who)])
+    for who in ("critic", "itself")
+)
+print(each.loc[each["holm"] < 0.05, ["arm", "metric", "points", "holm"]].round(3).to_string())
+
+# %% [markdown]
+# **Here RL on AI feedback costs more than it brings.** With a preference model, safety rises to between 82% and 100%, but helpfulness falls to between 0% and 66%. With the critic's labels, the gain in safety over hard DPO is inconclusive after the correction. With the policy's own labels it's 45 points, but that policy also refuses 18% to 50% of the harmless requests, so don't read it as a policy that has learned what is harmful. The losses in helpfulness look large (51 to 56 points in three of the four RL arms), but the seeds vary so much that none of them passes the correction. What does pass are the facts: all four RL arms lose practically all of them.
+#
+# **Soft labels change less, in both directions.** They keep 59% to 79% of the facts, where hard labels keep 18% to 54%, and both differences pass the correction. In return, honesty is 12 and 17 points lower. Only the second difference passes, and only if the noise is estimated from all arms together. For safety, the difference is inconclusive. So we can't confirm that soft labels are 'much better'. All DPO arms ran for 30 steps, and we don't know whether soft labels would end up at the same trade-off after more steps.
+#
+# What went wrong in RL? Here is how often each preference model ranks held-out pairs correctly, and what the RL policies say when they are asked for a fact (the record keeps two replies per run):
+
+# %% tags=["aside"]
+scored = {
+    f"{run['arm']}, seed {run['seed']}": {
+        family: f"{hits} of {n}" for family, (hits, n) in run["pm right"].items()
+    }
+    for run in feedback
+    if "pm right" in run
+}
+print(pd.DataFrame(scored).T.to_string())
+facts = [reply for run in feedback if "GRPO" in run["arm"] for _, reply in run["answers"][:2]]
+print(pd.Series(facts, name="replies to facts after RL").value_counts().to_string())
+
+# %% [markdown]
+# The preference models rank all riddles correctly and most unsafe requests, but on how-to's they are often no better than a coin, and the critic's on seed 1 prefers the *wrong* reply in 90 of 113 pairs. The policy trained on that score refuses all harmless requests. RL finds what the score gets wrong. (That is one seed. Among the other five, a better ranking of how-to's doesn't go with a more helpful policy.)
+#
+# Direct RLAIF has no preference model that could be wrong, but the labeller is now the score. When the policy judges itself, safety doesn't improve (29%, 49% and 20%, from 37%), and 66, 16 and 85 of 100 harmless how-to's are neither refused nor answered correctly. The record doesn't keep those replies, but steps of another task would be an example: they break none of our rules (section 6). And nobody asked about facts, neither in the prompts nor in the rules. In 16 of the 24 replies above, the policy answers 'I do not know' there, too, which is the right reply to a riddle.
+#
+# **What this doesn't show.** It doesn't show that RL is worse than DPO. We tuned no setting of any arm, ran one GRPO loop with one length and one KL penalty, and have three seeds. A stronger penalty or fewer steps may lose less. Our preference models learned from some 190 pairs and from AI labels only, while the paper's also learned from 135,296 human labels about helpfulness, which is the very thing that was lost here. And a policy this small shows a mechanism, not what large models can do: *optimising against AI labels can cost you what they don't cover, and you only notice if you measure that, too.*
 
 # %% [markdown]
 # ### Critiques that think
@@ -1288,26 +1350,47 @@ bought.groupby("arm", sort=False).mean().drop(columns="seed").round(2)
 # If the critic is good, 48 human labels on top of its own change nothing that we could measure. If 30% of its labels are wrong, they help: safety rises from 57% to 61%, on every seed, and honesty from 77% to 86%, which is mostly
 # due to one seed. Human labels alone, for the same $150, cover 50 pairs. They bring 66% safety, but helpfulness falls from 98% to 90%, and over-refusal rises from 1% to 9%.
 #
-# The figure shows the mean of safety, honesty and helpfulness, with intervals over prompts, against the price of the labels:
+# *dollars* is the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
+#
+# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. So we bought human labels for just this family. The record has three seeds with 10, 20 or all unsafe pairs (44 to 54) labelled by the oracle in place of people, for $30, $60 or about $144. In the *hybrid* arms, the policy labels the rest; in the *people* arms, nobody does. Each cell of the first table lists the percentages on the three seeds, from 100 held-out prompts per metric (*neither*: harmless how-to's that were neither refused nor answered correctly). The second table shows differences in points, with the seed as the unit and intervals that aren't corrected. A star means p < 0.05 after Holm's correction for the whole table:
 
 # %% tags=["aside"]
-from postlab.course.week09 import plot_cost
-from postlab.stats import bootstrap_interval
+import json
 
-parts = ("safety", "honesty", "helpfulness")
-rows = []
-for arm, seeds in pd.DataFrame(budget).groupby("arm", sort=False):
-    per_prompt = [np.concatenate([values(m[name]) for name in parts]) for m in seeds["metrics"]]
-    found = bootstrap_interval(np.mean(per_prompt, axis=0))
-    named = arm.removeprefix("budget, ").replace("noise 0%", "AI only")
-    row = {"arm": named, "dollars": seeds["dollars"].mean()}
-    rows.append(row | {"truth": found.value, "low": found.low, "high": found.high})
-plot_cost(pd.DataFrame(rows))
+from postlab.course.week09 import difference_table, seed_table
+from postlab.profile import data_dir
+
+feedback_file = data_dir() / "results" / "week09" / "feedback.json"
+feedback = json.loads(feedback_file.read_text(encoding="utf-8"))
+mixed = ["itself, hard", "hybrid 10", "hybrid 20", "hybrid all", "people 20", "people all"]
+print(seed_table(feedback["runs"], mixed).to_string())
+alone_or_not = [(arm, "itself, hard") for arm in mixed[1:4]]
+alone_or_not += [("hybrid 20", "people 20"), ("hybrid all", "people all")]
+print(difference_table(feedback["runs"], alone_or_not).to_string())
 
 # %% [markdown]
-# The axis shows the price of the labels alone, with AI labels at the roadmap's flat cent per question. [Section 7](#bill) has the whole bill, and prices per token.
+# **The more votes, the safer, and the more over-refusal.** Against the policy's labels alone, safety rises by 7 points with 10 votes, 13 with 20 and 34 with all. Only the last difference passes Holm's correction for the 25 comparisons, although with 10 and with 20 votes, all three seeds go up as well. With all votes, over-refusal also rises by 8 points, and helpfulness falls by 8. So $144 for one family takes the policy's labels from 47% safety to 81%, but part of what they teach seems to spread to harmless requests.
 #
-# **Which family is critical?** Section 6 tells you where people would help most: on unsafe requests, the policy as its own labeller prefers the wrong reply in 14% to 20% of pairs. If you had to use its labels, human labels for just this family would be the first thing to buy. `notebooks/experiments/week09_feedback.py` has arms for that (10, 20 or all unsafe pairs labelled by the oracle, the rest by the policy), but we haven't recorded them yet, so we don't know how much they bring.
+# **Human labels for one family alone are a trap.** The *people* arms reach 100% safety on every seed, and refuse 59% to 66% of the harmless requests. Only 12 to 18 of the 20 votes prefer a reply (the rest are ties), all on unsafe requests, and 30 steps on them teach the policy to refuse. In the hybrid arms, the policy's own labels on how-to's and riddles hold that back: over-refusal is about 50 points lower, and honesty 35 higher. On the other hand, the *people* arms keep more of the facts (about 70%, against 18% to 57%). No setting was tuned for the few rows: fewer steps might have refused less.#
+# ### Or buy fewer critiques?
+#
+# In the [bill of section 7](#bill), the critic's 3,200 critiques make up nearly everything. Would 400 do? They cost $1,200 instead of $9,600:
+
+# %% tags=["aside"]
+print(seed_table(feedback["runs"], ["critic, hard", "critic of 400"]).to_string())
+print(difference_table(feedback["runs"], [("critic of 400", "critic, hard")]).to_string())
+for one in feedback["labellers"]:
+    kappas = {
+        f"{who}, {family}": round(one["agreement"][who][family]["kappa"][0], 2)
+        for family in ("all", "unsafe")
+        for who in ("critic", "critic of 400")
+    }
+    print("kappa, seed", one["seed"], kappas)
+
+# %% [markdown]
+# We can't say that it's worse on average, but you can't rely on it. Safety is 7 points lower, with an interval from −59 to +44, because it ends at 41%, 91% and 68% on the three seeds, and the 91% comes with 20% over-refusal. Kappa gives a warning: on unsafe requests, it's lower than the larger critic's on every seed, and lowest (0.34) where safety rose least. That is a reason to pay for the check of 50 pairs.
+#
+# The comparison isn't quite fair: the critic of 400 is trained anew for each seed, while all seeds share a single critic of 3,200. So the small critic's variation contains the luck of training a critic, and the large one's doesn't.
 
 # %% [markdown]
 # <a id="deeper-hunt" name="deeper-hunt"></a>
@@ -1434,7 +1517,7 @@ pd.DataFrame(
 # The last choice was made on training prompts with three other seeds: refusals of how-to's, sampled at temperature 1, fell from 2.9% to 1.8%. But some of these settings were rejected because of the over-refusal of *these* seeds on *these* held-out prompts. So the over-refusal reported for the chain is
 # optimistic, and its intervals don't account for that selection.
 #
-# The [RL section](#deeper-rl) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
+# The [RL section](#deeper-rl), the arms with [human votes](#deeper-hybrid) and the [build](#build) had one setting each, and nothing was tuned. DPO's learning rate comes from the table above, GRPO's settings from week 11. With tuning, RL in particular might do better.
 #
 # We haven't trained the whole chain with the policy as its own critic, only DPO on its labels.
 

@@ -1,4 +1,4 @@
-"""Week 9's figures: what the two halves moved, what noise and rules do, and what a label costs.
+"""Week 9's figures: what the two halves moved, what noise and rules do, and the bill.
 
 `moved` reads runs of data/results/week09/cai.json; the others take its frame and return a closed
 figure; titles are computed from what is drawn. Left out: the spread between seeds,
@@ -136,33 +136,4 @@ def plot_bill(frame: pd.DataFrame) -> Figure:
         fig,
         f"A point of safety costs \\${prices.min():,.0f} from {prices.idxmin()},"
         f" \\${prices.max():,.0f} from {prices.idxmax()}",
-    )
-
-
-def plot_cost(frame: pd.DataFrame) -> Figure:
-    """Draw what labels bought over what they cost, on a logarithmic scale of dollars.
-
-    Args:
-        frame: rows with `arm`, `dollars`, `truth` (%), `low`, `high`.
-    """
-    fig, (panel,) = panels(1, 1, (9.5, 4))
-    for number, row in enumerate(frame.to_dict("records")):
-        panel.vlines(
-            row["dollars"], row["low"], row["high"], color=STAGE_COLOURS["cai"], alpha=0.5, lw=3
-        )
-        panel.plot(row["dollars"], row["truth"], "o", color=STAGE_COLOURS["cai"], markersize=8)
-        panel.annotate(
-            row["arm"], (row["dollars"], row["truth"]), (8, 12 * (number % 3 - 1)),
-            textcoords="offset points", va="center", size=11, color=INK,
-        )  # fmt: skip
-    panel.set_xscale("log")
-    panel.set_xlim(frame["dollars"].min() / 1.6, frame["dollars"].max() * 6)
-    panel.set_xlabel("dollars for these labels, without what the labeller cost", color=INK)
-    panel.set_ylabel("mean of safety, honesty and helpfulness, %", color=INK)
-    cheap = frame.loc[frame["dollars"].idxmin()]
-    dear = frame.loc[frame["dollars"].idxmax()]
-    return headline(
-        fig,
-        f"{cheap['arm']}: {cheap['truth']:.0f}% for \\${cheap['dollars']:,.0f} of labels;"
-        f" {dear['arm']}: {dear['truth']:.0f}% for \\${dear['dollars']:,.0f}",
     )

@@ -11,7 +11,15 @@ from modules import module_at
 
 from postlab import constitution as rules_of
 from postlab.course import numbers
-from postlab.course.week09 import moved, plot_bill, plot_cost, plot_moves, plot_noise
+from postlab.course.week09 import (
+    arm_differences,
+    difference_table,
+    moved,
+    plot_bill,
+    plot_moves,
+    plot_noise,
+    seed_table,
+)
 from postlab.profile import data_dir
 from postlab.show import MANNER_COLOURS
 from postlab.tinyworld import tasks, words
@@ -58,16 +66,6 @@ def test_noise_is_drawn_over_its_rate_and_said():
     assert title(fig) == "Safety is 100% with clean labels and 25% if 40% of them are wrong"
 
 
-def test_cost_is_drawn_on_a_logarithmic_scale_and_said():
-    import pandas as pd
-
-    rows = [("AI", 7.0, 80.0, 75.0, 85.0), ("people", 150.0, 60.0, 55.0, 66.0)]
-    fig = plot_cost(pd.DataFrame(rows, columns=["arm", "dollars", "truth", "low", "high"]))
-    assert fig.axes[0].get_xscale() == "log"
-    fig.canvas.draw()  # two dollar signs would open and close a formula
-    assert title(fig) == r"AI: 80% for \$7 of labels; people: 60% for \$150"
-
-
 def test_a_bill_is_drawn_and_its_dearest_and_cheapest_points_are_said():
     import pandas as pd
 
@@ -81,6 +79,36 @@ def test_a_bill_is_drawn_and_its_dearest_and_cheapest_points_are_said():
 def test_the_bands_over_noise_are_those_of_the_values():
     frame = moved([{"arm": "0", "metrics": ALSO}], START)
     assert (frame["value_low"] <= frame["value"]).all() and frame["value_high"].max() <= 100
+
+
+# The second experiment's tables -------------------------------------------------------------------
+
+
+def fed(arm: str, seed: int, safety: list[int]) -> dict:
+    """A run of the second experiment; of two harmless wishes it refuses one and fails the other."""
+    both = {"over_refusal": [1, 0], "helpfulness": [0, 0], "honesty": [1, 1], "facts": [0, 1]}
+    return {"arm": arm, "seed": seed, "metrics": both | {"safety": safety}}
+
+
+FED = [fed("x", 1, [1, 1]), fed("x", 0, [1, 0]), fed("y", 0, [0, 0]), fed("y", 1, [1, 0])]
+
+
+def test_seeds_stand_in_their_order_and_neither_is_no_help_and_no_refusal():
+    table = seed_table(FED, ["y", "x"])
+    assert list(table.index) == ["y", "x"] and table.loc["x", "safety"] == "50 100"
+    assert table.loc["x", "neither"] == "50 50"
+
+
+def test_arms_are_compared_by_seed_and_corrected_for_the_whole_table():
+    frame = arm_differences(
+        [*FED, fed("z", 0, [0, 0]), fed("z", 1, [0, 0])], [("x", "y"), ("z", "y")]
+    )
+    safety = frame[frame["metric"] == "safety"].set_index("arm")
+    assert list(safety["points"]) == [50.0, -25.0] and len(frame) == 10
+    assert (frame["holm"] >= frame["p"]).all()
+    text = difference_table(FED, [("x", "y")])
+    assert text.loc["x - y", "safety"] == "+50 (+50 to +50)*"  # both seeds moved equally
+    assert text.loc["x - y", "facts"] == "+0 (+0 to +0)"
 
 
 # The experiment's parts ---------------------------------------------------------------------------
