@@ -8,6 +8,7 @@
 """
 
 from postlab import _doors
+from postlab.course.week06 import compare_build
 from postlab.course.week06.figures import (
     plot_bootstrap,
     plot_coverage,
@@ -20,6 +21,7 @@ from postlab.course.week06.figures import (
 from postlab.course.week06.pictures import draw_pairs, draw_sources
 
 __all__ = [
+    "compare_build",
     "draw_pairs",
     "draw_sources",
     "plot_bootstrap",
