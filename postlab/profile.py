@@ -497,7 +497,7 @@ def _tracked(profile: Profile, where: str) -> Profile:
         raise ValueError(
             f"{where}report_to is {asked}, which is not installed: pip install {asked}"
         )
-    stages = {name: _reporting(stage, asked) for name, stage in _main(profile)}
+    stages: dict[str, Any] = {name: _reporting(stage, asked) for name, stage in _main(profile)}
     return replace(profile, report_to=asked, **stages)
 
 
