@@ -53,7 +53,7 @@ CHOICES = {  # selector: how it is called, colour
 def auc(right: ArrayLike, wrong: ArrayLike) -> NDArray[np.float64]:
     """(n, m) 1 where a right step scores above a wrong one, 0.5 for a tie: its mean is the AUC.
 
-    >>> auc([0.9, 0.5], [0.5, 0.1]).mean()
+    >>> float(auc([0.9, 0.5], [0.5, 0.1]).mean())
     0.875
     """
     gaps = np.asarray(right, dtype=float)[:, None] - np.asarray(wrong, dtype=float)[None, :]
