@@ -101,9 +101,20 @@ NF4_CODES = Exercise(
                 {"w": torch.zeros(1, 64), "codebook": NF4},
                 "0 is code 7",
             ),
-            "A block of zeros has absmax 0, and 0 / 0 is NaN: divide by "
-            "absmax.clamp(min=1e-38), or handle 0 separately.",
+            "A block of zeros has absmax 0, which is returned as it is, and code 7 throughout. "
+            "As 0 / 0 is NaN, divide by absmax.clamp(min=1e-38), or handle 0 separately.",
             ("absmax.clamp(min=1e-38) -> absmax",),
+        ),
+        Edge(
+            "small_block",
+            Case(
+                "a block of very small weights",
+                {"w": 1e-6 * torch.linspace(-1, 1, 64)[None, :], "codebook": NF4},
+                "the same block a million times larger has the same codes",
+            ),
+            "What you add to absmax, or its lower limit, is large beside the weights of a small "
+            "block and changes its codes: guard against 0 only, as absmax.clamp(min=1e-38) does.",
+            ("absmax.clamp(min=1e-38) -> absmax.clamp(min=1e-4)",),
         ),
     ),
     outputs=("codes", "absmax"),

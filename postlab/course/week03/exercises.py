@@ -123,6 +123,13 @@ JACCARD = Exercise(
             ("/ len(a | b) if a | b else 0.0 -> / len(a | b)", "else 0.0 -> else 1.0"),
         ),
         Edge(
+            "short_text_as_a_run",
+            _words("a lamp", "a lamp", 3, "alike, but neither has a run of three words"),
+            "A text with fewer than n words has no run at all, even if both texts are the same: "
+            "return 0.",
+            ("range(len(t) - n + 1) -> range(max(1, len(t) - n + 1))",),
+        ),
+        Edge(
             "words_run_together",
             _words("in form", "inf orm", 2, "one run each, and not the same two words"),
             "If you join words without a space, you can't tell where one ends: store a run as a "
