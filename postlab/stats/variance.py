@@ -21,8 +21,8 @@ from scipy import stats as scipy_stats
 class VarianceSplit:
     """Variance components of scores in a table of runs and prompts, in squared units of the scores.
 
-    The components are unbiased, so one whose true value is 0 is estimated below 0 about half of the
-    time. Read a negative estimate as 0.
+    The components are unbiased, so one whose true value is 0 is often estimated below 0: for few
+    runs, more often than not. Read a negative estimate as 0.
 
     Args:
         mean: over all runs and prompts.
