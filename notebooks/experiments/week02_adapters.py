@@ -69,7 +69,7 @@ LADDER = [float(f"{10 ** (k / 4):.1e}") for k in range(-20, -3)]  # of rates, fo
 # What `--more` adds. The arms and the number of seeds were set before any of these runs.
 MORE_SEEDS = (3, 4, 5, 6, 7)
 PAIRS = (("full", "lora-8"), ("lora-16", "qlora-16"))
-# Adapters on some of the layers only. Their ranks give them nearly as many parameters as each other.
+# Adapters on some of the layers only, with nearly as many parameters as each other.
 LAYERS = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "mlp": ("gate_proj", "up_proj", "down_proj"),
