@@ -4,7 +4,7 @@
   which turns of a conversation are trained; an episode with calls
 - figures: the recorded comparisons, the teacher's verdict on one answer, and how long a model
   thinks
-- figures_rl: one episode as its tokens, calls by price, and trust in a tool that lies
+- figures_rl: one episode as its tokens, calls by price, and training with other samplers
 - moves: changes over seeds and prompts, and accuracy up to a budget
 - mismatch: samplers that differ from the trainer, and TRL's correction without vLLM
 - tools: a calculator and a look-up as an environment, their questions, and credit by turns
@@ -22,6 +22,7 @@ from postlab.course.extras.figures import (
 )
 from postlab.course.extras.figures_rl import (
     plot_calls,
+    plot_corrections,
     plot_episode,
     plot_trust,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "mean_until",
     "plot_budget",
     "plot_calls",
+    "plot_corrections",
     "plot_curves",
     "plot_episode",
     "plot_families",
