@@ -14,12 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAINED, REWARDED, BLAMED = "#cfe0f1", "#cdebd9", "#f2b8a0"
-<<<<<<< HEAD
 PRICES = ("#aab4ba", "#005f73", "#94602a", "#5b3a8c", INK)
-=======
-CORRECTIONS = {"none": "#94602a", "TIS": "#005f73", "MIS": STAGE_COLOURS["cai"]}
-PRICES = ("#005f73", STAGE_COLOURS["dpo"], "#94602a", STAGE_COLOURS["cai"], INK)
->>>>>>> parent of 4e061e6 (Samplers: the section on training and its experiment wait for a whole record (revert this to bring them back))
+CORRECTIONS = {"none": "#94602a", "TIS": "#005f73", "MIS": "#5b3a8c"}
 
 
 def plot_episode(
