@@ -5,7 +5,8 @@
 Short GRPO runs of TRL's trainer on the embedded world's sums. All start from the same weights: the
 shipped DPO stage, merged into the base. Trained are all weights, or a fresh LoRA adapter of rank 1
 or 16 on all projections (alpha = 2r). Everything else is the tiny profile's recipe, but with fewer
-steps and a constant learning rate.
+steps and a constant learning rate. There are two lengths: six steps, after which all methods are
+still improving, and twenty. Each length chooses its own rates.
 
 Every method chooses its learning rate on a ladder of factors of two, by the share
 of right answers to tuning sums after a run with a tuning seed; the ladder goes on while the best is
@@ -19,7 +20,7 @@ The embedded model has 1.4 million parameters: this shows mechanism, not capabil
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from _common import (
@@ -52,9 +53,10 @@ CODE = (
     "sampling.trl",
 )
 SETTINGS: dict[str, Any] = {
-    "steps": 6, "rows": 512, "heldout_sums": 200, "tuning_sums": 100, "samples": 2,
+    "rows": 512, "heldout_sums": 200, "tuning_sums": 100, "samples": 2,
 }  # fmt: skip
 LADDER = [2e-4 * 2**k for k in range(-7, 7)]
+LENGTHS = (6, 20)  # steps
 START = slice(5, 10)  # 5e-5 to 8e-4; four times as high for LoRA
 LOGGED = ("reward", "frac_reward_zero_std", "entropy", "grad_norm", "completions/mean_length")
 
@@ -91,17 +93,16 @@ def right_share(model: Any, tokenizer: Any, *, tuning: bool) -> list:
     return listed(frame.groupby("id", sort=False)["arithmetic"].mean())
 
 
-@cache
-def arguments() -> dict[str, Any]:
+def arguments(steps: int) -> dict[str, Any]:
     """The trainer's arguments without `output_dir`, `seed` and `learning_rate`."""
     return {
-        **get_profile("tiny").grpo.trainer, "max_steps": SETTINGS["steps"], "logging_steps": 1,
+        **get_profile("tiny").grpo.trainer, "max_steps": steps, "logging_steps": 1,
         "save_strategy": "no", "lr_scheduler_type": "constant", "warmup_steps": 0,
     }  # fmt: skip
 
 
-def run(method: str, rate: float, seed: int, *, tuning: bool = False) -> dict[str, Any]:
-    """Train one method with one rate and seed; its log, and its sums at the end."""
+def run(method: str, rate: float, steps: int, seed: int, *, tuning: bool) -> dict[str, Any]:
+    """Train one method with one rate, length and seed; its log, and its sums at the end."""
     from postlab.datasets import math_rows
     from postlab.rewards import math_reward
     from postlab.sampling import rollout_func
@@ -113,11 +114,11 @@ def run(method: str, rate: float, seed: int, *, tuning: bool = False) -> dict[st
     trained = train(
         "grpo", model, tokenizer,
         [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows],
-        seed=seed, arguments={**arguments(), "learning_rate": rate},
+        seed=seed, arguments={**arguments(steps), "learning_rate": rate},
         packed=True, reward_funcs=math_reward, rollout_func=rollout_func,
     )  # fmt: skip
     return {
-        "method": method, "seed": seed, "rate": rate, "trainable": trainable,
+        "method": method, "seed": seed, "rate": rate, "steps": steps, "trainable": trainable,
         "log": log_series(trained.log, LOGGED),
         "arithmetic": right_share(trained.model, tokenizer, tuning=tuning),
         "train_s": round(trained.seconds, 1),
@@ -130,55 +131,62 @@ def mean(values: list) -> float:
 
 def main() -> None:
     arms = Arms(__file__, limit=command_line(__doc__).runs)
-    base = {
-        "settings": SETTINGS, "arguments": arguments(), "start": adapter_hash("dpo"),
-        "logged": LOGGED,
-    }  # fmt: skip
+    base = {"settings": SETTINGS, "start": adapter_hash("dpo"), "logged": LOGGED}
     finished: list[dict[str, Any]] = []
 
-    def result(method: str, rate: float, seed: int, *, tuning: bool) -> dict[str, Any]:
-        key = arm_key(base | {"tuning": tuning}, *CODE, own=__file__)
-        name = f"{'tuning' if tuning else 'final'} {method} {rate:g} {seed}"
-        one = arms.result(name, key, partial(run, method, rate, seed, tuning=tuning))
+    def result(method: str, rate: float, steps: int, seed: int, *, tuning: bool) -> dict[str, Any]:
+        key = arm_key(base | {"arguments": arguments(steps), "tuning": tuning}, *CODE, own=__file__)
+        name = f"{'tuning' if tuning else 'final'} {method} {rate:g} {steps} {seed}"
+        one = arms.result(name, key, partial(run, method, rate, steps, seed, tuning=tuning))
         finished.append(one)
         return one
 
-    # 1. Every method's learning rate.
-    trials, best = [], {}
-    for method in METHODS:
+    def tuned(method: str, steps: int) -> dict[float, float]:
+        """Percent right by rate, as far as the ladder has to go."""
         shift = 0 if method == "full" else 2
         low, high = START.start + shift, START.stop + shift
         while True:
             scores = {
-                rate: 100 * mean(result(method, rate, TUNING_SEED, tuning=True)["arithmetic"])
+                rate: 100
+                * mean(result(method, rate, steps, TUNING_SEED, tuning=True)["arithmetic"])
                 for rate in LADDER[low:high]
             }
-            best[method] = max(scores, key=lambda rate: scores[rate])
-            if best[method] == LADDER[low] and low > 0:
+            best = max(scores, key=lambda rate: scores[rate])
+            if best == LADDER[low] and low > 0:
                 low -= 1
-            elif best[method] == LADDER[high - 1] and high < len(LADDER):
+            elif best == LADDER[high - 1] and high < len(LADDER):
                 high += 1
             else:
-                break
-        trials += [{"method": method, "rate": r, "right": round(s, 2)} for r, s in scores.items()]
-        print(method, scores, flush=True)
+                return scores
 
-    # 2. The comparison.
     model, tokenizer = policy(shipped("dpo"))
     start = arms.result(
         "start", arm_key(base, *CODE, own=__file__),
         partial(right_share, model, tokenizer, tuning=False),
     )  # fmt: skip
+    trials: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
-    record = {"settings": SETTINGS, "tuning_seed": TUNING_SEED, "trials": trials, "best": best}
-    for seed in SEEDS:
-        runs += [result(method, best[method], seed, tuning=False) for method in METHODS]
-        print(seed, [round(mean(one["arithmetic"]), 3) for one in runs[-3:]], flush=True)
+    for steps in LENGTHS:
+        # 1. Every method's learning rate.
+        best: dict[str, float] = {}
+        for method in METHODS:
+            scores = tuned(method, steps)
+            best[method] = max(scores, key=lambda rate, of=scores: of[rate])
+            trials += [
+                {"steps": steps, "method": method, "rate": rate, "right": round(score, 2)}
+                for rate, score in scores.items()
+            ]
+            print(steps, method, scores, flush=True)
+        # 2. The comparison.
+        for seed in SEEDS:
+            runs += [result(m, best[m], steps, seed, tuning=False) for m in METHODS]
+            print(seed, [round(mean(one["arithmetic"]), 3) for one in runs[-3:]], flush=True)
         distinct = {id(one): one for one in finished}.values()
         write_record(
-            __file__, TARGET, record | {"start": start, "runs": runs},
-            seeds=sorted({one["seed"] for one in runs}),
-            training_minutes=minutes(one["train_s"] for one in distinct),
+            __file__, TARGET,
+            {"settings": SETTINGS, "tuning_seed": TUNING_SEED, "trials": trials,
+             "start": start, "runs": runs},
+            seeds=SEEDS, training_minutes=minutes(one["train_s"] for one in distinct),
         )  # fmt: skip
 
 
