@@ -284,6 +284,41 @@ def plot_scalings(rates: pd.DataFrame) -> Figure:
     return plot_learning_rates(part, title=title)
 
 
+RL_COLOURS = {"full": INK, "lora-16": BLUES[4], "lora-1": BLUES[0]}
+
+
+def plot_rl(trials: pd.DataFrame, finals: pd.DataFrame, *, title: str) -> Figure:
+    """Draw GRPO with all weights and with adapters: the sweep of rates, and the runs at the best.
+
+    Args:
+        trials: `steps`, `method`, `rate`, and `right` in percent; the shortest length is drawn.
+        finals: `steps`, `method`, and `right` in percent, one row per seed.
+        title: the finding.
+    """
+    fig, (left, right) = panels(1, 2, (10, 4.2), sharey=True)
+    lengths = sorted(finals["steps"].unique())
+    for method, colour in RL_COLOURS.items():
+        sweep = trials[(trials["steps"] == lengths[0]) & (trials["method"] == method)]
+        sweep = sweep.sort_values("rate")
+        left.plot(sweep["rate"], sweep["right"], "-o", color=colour, label=label_of(method))
+    left.set(xscale="log", xlabel="learning rate")
+    left.set_title(f"tuning sums after {lengths[0]} steps, one run each", loc="left", size=12)
+    left.legend(frameon=False, fontsize=10.5, loc="lower right")
+    for place, steps in enumerate(lengths):
+        for shift, (method, colour) in zip((-0.24, 0, 0.24), RL_COLOURS.items(), strict=True):
+            of_method = (finals["steps"] == steps) & (finals["method"] == method)
+            seeds = finals.loc[of_method, "right"]
+            right.plot([place + shift] * len(seeds), seeds, "o", color=colour, alpha=0.45)
+            right.plot(
+                [place + shift - 0.09, place + shift + 0.09], [seeds.mean()] * 2, color=colour,
+                linewidth=3,
+            )  # fmt: skip
+    right.set_xticks(range(len(lengths)), [f"{steps} steps" for steps in lengths])
+    right.set_title("held-out sums at the best rate, a dot per seed", loc="left", size=12)
+    left.set_ylabel("right answers, %", color=INK)
+    return headline(fig, title)
+
+
 def plot_step_memory(parts: pd.DataFrame, step_s: Mapping[str, float]) -> Figure:
     """Draw the memory of a training step, one bar per method with its time.
 
