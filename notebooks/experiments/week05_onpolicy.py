@@ -48,7 +48,7 @@ from week05_losses import __file__ as measured_by
 from postlab.profile import get_profile
 
 TARGET = RESULTS / "week05" / "onpolicy.json"
-SEEDS = (0, 1, 2)
+SEEDS = tuple(range(8))
 CODE = ("tinyworld", "evals.evaluation", "sampling.rollout", "sampling.kl")
 SETTINGS: dict[str, Any] = {
     "rounds": 3, "steps_a_round": 8, "pairs_a_step": 8, "warmup_steps": 2, "beta": 0.5,
