@@ -767,7 +767,7 @@ print(f"the SFT model: {start_score:.0%}\n")
 print(pd.DataFrame(tried).T.to_string())
 
 # %% [markdown]
-# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart. So are the best trials of ORPO (73%, the lowest of the eight) and APO-zero (79%, the highest). And with a beta that wasn't among these trials, 5 at the rate 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
+# All of them beat the SFT model, which scores 58% on these prompts, and the settings matter as much as the loss. DPO's best and worst trials are 6 points apart (before rounding). So are the best trials of ORPO (73%, the lowest of the eight) and APO-zero (79%, the highest). And with a beta that wasn't among these trials, 5 at the rate 1.6e-3, DPO reaches 79% as well ([beta and the learning rate](#deeper-beta)).
 #
 # - **Robust** scores within a point of DPO in all four trials. No label is flipped here, so there is nothing for it to gain.
 # - **ORPO** depends most on its weight $\lambda$: with 0.1 it stays at 61% to 64%, and with 1 it reaches 71% to 73%. With the small weight it is almost SFT.
