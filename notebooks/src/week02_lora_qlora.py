@@ -870,7 +870,7 @@ pd.DataFrame(table).round(1)
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
 # When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, each method chose its rate from the same ladder, which was extended when the best rate was at its
-# edge. The choice was based on the loss after short runs, on rows drawn with other seeds (about half of them also occur among the training rows, since the tiny world repeats itself), and never on the held-out rows.
+# edge. The choice was based on the loss after short runs, on rows drawn with other seeds (about a quarter of them also occur among the training rows of any one long run, since the tiny world repeats itself), and never on the held-out rows.
 
 # %%
 from postlab.course.week02 import plot_learning_rates
@@ -976,7 +976,7 @@ pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3
 # %% [markdown]
 # Every method forgot a lot: the base's loss was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning, including LoRA 8 with its eight seeds, whose mean is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
-# At ranks 1 to 4, but not at rank 8 and above, the means agree with Biderman et al.'s finding that LoRA forgets less. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At rank 8 the difference is small, and at ranks 16 to 64 LoRA's mean is the larger one. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # <a id="alpha" name="alpha"></a>
@@ -1194,7 +1194,7 @@ pd.DataFrame({device: price(device) for device in devices}).T
 # Was the learning rate chosen separately for each method, and not on the test data? How many training seeds were there, and how wide is the interval? ("No significant difference" on 50 prompts isn't evidence of parity.) Did the task need new knowledge, or only a different style? Which layers were adapted and at which rank, and did the data exceed what such an adapter can hold?
 # And how much did each model forget?
 #
-# *Follow-up: how would you show parity?* Decide beforehand which difference would still be acceptable, and train enough seeds that the whole interval lies within it. And if a comparison is inconclusive, say which difference it could have found: with three seeds per method, in section 4, that was 5.3 points for two methods with eight seeds each, and 19 for the same two with three.
+# *Follow-up: how would you show parity?* Decide beforehand which difference would still be acceptable, and train enough seeds that the whole interval lies within it. And if a comparison is inconclusive, say which difference it could have found: in section 4, that was 5.3 points for two methods with eight seeds each, and 19 points for the same two with three.
 # </details>
 
 # %% [markdown]
