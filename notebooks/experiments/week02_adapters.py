@@ -7,8 +7,8 @@ The first command writes data/results/week02/adapters.json, which the notebook o
 takes about 25 minutes on two idle cores; stop it whenever you like, it goes on where it was. The
 task: the SFT rows of three families of the tiny world, those whose answers are nearly all right.
 Every method chooses its learning rate from the same ladder, on rows drawn with seeds that the
-comparison doesn't use. About half of these rows also occur among its training rows (the tiny world
-repeats itself), none among its held-out rows. Every run of the comparison is a process of its own,
+comparison doesn't use. About a quarter of these rows also occur among those of a run (the tiny
+world repeats itself), none among its held-out rows. Every run of the comparison is a process of its own,
 so that its peak memory is its own.
 
 The second command adds runs with the same recipe and writes data/results/week02/more.json: five

@@ -5,8 +5,8 @@
 Runs of TRL's GRPOTrainer from the shipped DPO stage with the tiny profile's recipe, but for half of
 its steps, so that a rate that is too low shows as well. Five rates, each four times the last, with
 three schedules: constant; constant after a warm-up over the first fifth of the steps; and a
-straight line down to zero. The plan is one seed for every point, and five for the two rates on
-this side of the edge; `--finished` writes the record of what has been run. Every finished run is
+straight line down to zero. The plan is one seed for every point, and five for the three rates
+around the edge; `--finished` writes the record of what has been run. Every finished run is
 kept under `runs/week07-rates/`, so an interrupted experiment goes on where it stopped; the result
 is written to data/results/week07/rates.json.
 
@@ -62,7 +62,7 @@ ARMS: dict[str, dict[str, Any]] = {  # name: what it changes
     for rate in RATES
     for schedule, how in SCHEDULES.items()
 }
-REPEATED = (4e-4, 1.6e-3)  # the rates on this side of the edge
+REPEATED = (4e-4, 1.6e-3, 6.4e-3)  # the rates around the edge
 MORE_SEEDS = (1, 2, 3, 4)  # of these
 LOGGED = (
     *("step", "reward", "learning_rate", "frac_reward_zero_std", "entropy", "grad_norm"),
