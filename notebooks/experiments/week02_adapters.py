@@ -8,8 +8,8 @@ takes about 25 minutes on two idle cores; stop it whenever you like, it goes on 
 task: the SFT rows of three families of the tiny world, those whose answers are nearly all right.
 Every method chooses its learning rate from the same ladder, on rows drawn with seeds that the
 comparison doesn't use. About a quarter of these rows also occur among those of a run (the tiny
-world repeats itself), none among its held-out rows. Every run of the comparison is a process of its own,
-so that its peak memory is its own.
+world repeats itself), none among its held-out rows. Every run of the comparison is a process of its
+own, so that its peak memory is its own.
 
 The second command adds runs with the same recipe and writes data/results/week02/more.json: five
 more seeds of full fine-tuning, LoRA 8, LoRA 16 and QLoRA 16, at the rates of adapters.json, and
