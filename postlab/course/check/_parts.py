@@ -1,4 +1,4 @@
-"""What a check is made of: an exercise with its cases, mistakes and edges; a trial; an outcome."""
+"""What a check is made of: an exercise with its cases, mistakes and edges, and a trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,21 +21,6 @@ from postlab.course.check._words import misfit, same, shape
 
 RANDOM_CASES = 6
 NAMES = {"torch": torch, "F": F, "math": math, "re": re, "Counter": Counter}  # of wrong answers
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a check found.
-
-    Args:
-        status: "right", "wrong" or "not attempted".
-        code: stable short name of the diagnosis; "right" and "not_attempted" for the other two.
-        message: a few sentences for the learner.
-    """
-
-    status: Literal["right", "wrong", "not attempted"]
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from postlab.course.check import Outcome, not_attempted, report, wrong
 from postlab.datasets import row_text, words_of
 from postlab.profile import data_dir, get_profile
 from postlab.stats import paired_difference, verdict
@@ -77,20 +77,15 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class DatasetCheck:
+class DatasetCheck(Outcome):
     """What came of a choice.
 
     Attributes:
-        status: "right", "wrong" or "not attempted".
-        code: a short name of what was seen first, such as "leaks" or "better_than_random".
         rows: the rows to continue with: the learner's where they can be trained on, else ours.
         counts: what the choice holds, by name.
         scores: share of right answers per family and in all, of the choice and the recorded runs.
     """
 
-    status: str
-    code: str
-    message: str
     rows: list[dict]
     counts: dict[str, float] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -232,9 +227,7 @@ def check_dataset(
         train: whether to train on the choice (about half a minute); without, it is only counted.
     """
     result = _checked(choose, train)
-    mark = {"right": "✓", "wrong": "✗", "not attempted": "·"}[result.status]
-    text = textwrap.fill(f"{mark} dataset: {result.message}", 100, subsequent_indent="  ")
-    print(text)
+    report(result, name="dataset")
     return result
 
 
@@ -242,39 +235,37 @@ def _checked(choose: Callable[..., Any], train: bool) -> DatasetCheck:
     budget = Budget()
     rows, problem = _called(choose, budget)
     if problem:
-        return _fallback(*problem)
+        return _fallback(problem)
     counts = describe(rows) | {"verdicts used": budget.used}
     fault = _fault(rows, counts)
     if fault:
-        return _fallback("wrong", *fault, counts)
+        return _fallback(wrong(*fault), counts)
     if not train:
         text = f"the choice keeps every rule ({_listed(counts)}). It wasn't trained on here."
         return DatasetCheck("right", "rules_kept", text, rows, counts, _recorded_scores())
     return _compared(rows, counts, train_and_score(rows))
 
 
-def _called(
-    choose: Callable[..., Any], budget: Budget
-) -> tuple[list[dict], tuple[str, str, str] | None]:
-    """The rows that `choose` returns, or why there are none: status, code and message."""
+def _called(choose: Callable[..., Any], budget: Budget) -> tuple[list[dict], Outcome | None]:
+    """The rows that `choose` returns, or why there are none."""
     from postlab.course.check._calls import TookTooLong, _time_limit
 
     try:
         with _time_limit(SECONDS):
             chosen = choose(pool(), budget)
     except NotImplementedError:
-        return [], ("not attempted", "not_attempted", "not attempted.")
+        return [], not_attempted()
     except BudgetSpent as error:
-        return [], ("wrong", "verdicts_spent", f"choose asked for too much: {error}.")
+        return [], wrong("verdicts_spent", f"choose asked for too much: {error}.")
     except TookTooLong:
-        return [], ("wrong", "too_slow", f"choose ran for more than {SECONDS:.0f} seconds.")
+        return [], wrong("too_slow", f"choose ran for more than {SECONDS:.0f} seconds.")
     except Exception as error:
         text = f"choose raised {type(error).__name__}: {error}"
-        return [], ("wrong", "error", text[:300] + ".")
+        return [], wrong("error", text[:300] + ".")
     if not isinstance(chosen, list | tuple) or not all(isinstance(row, dict) for row in chosen):
         kind = type(chosen).__name__
         text = f"choose returned {kind}; return a list with rows of the pool."
-        return [], ("wrong", "not_rows", text)
+        return [], wrong("not_rows", text)
     return list(chosen), None
 
 
@@ -362,12 +353,12 @@ def _suspect(
     return "not_recognised", "I don't recognise the reason; compare the families in the table."
 
 
-def _fallback(
-    status: str, code: str, message: str, counts: Mapping[str, float] | None = None
-) -> DatasetCheck:
+def _fallback(problem: Outcome, counts: Mapping[str, float] | None = None) -> DatasetCheck:
     rows = our_choice(pool(), Budget())
-    text = f"{message} Continuing with our choice and the recorded runs."
-    return DatasetCheck(status, code, text, rows, dict(counts or {}), _recorded_scores())
+    text = f"{problem.message} Continuing with our choice and the recorded runs."
+    return DatasetCheck(
+        problem.status, problem.code, text, rows, dict(counts or {}), _recorded_scores()
+    )
 
 
 def _recorded_scores() -> dict[str, dict[str, float]]:
