@@ -160,20 +160,19 @@ def train_and_score(rows: Sequence[Row], *, seed: int = 0, steps: int = STEPS) -
         how-to's that were refused.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     from postlab.chat import encode
     from postlab.evals import evaluate
-    from postlab.models import load_policy, tiny_base
+    from postlab.models import load_policy, lora_config, tiny_base
     from postlab.runs import without_padding
     from postlab.scratch.losses import sft_loss
 
     profile = get_profile("tiny")
-    lora = {name: value for name, value in profile.lora.items() if name != _CHECKPOINTING}
     with torch.random.fork_rng(devices=()), torch.enable_grad():
         torch.manual_seed(seed)
         base, tokenizer = load_policy(str(tiny_base()), profile="tiny", bits=32)
-        model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora)).train()
+        model = get_peft_model(base, lora_config(profile)).train()
         data = encode([dict(row) for row in rows], tokenizer, max_length=profile.max_length)
         trained = [p for p in model.parameters() if p.requires_grad]
         rate = profile.sft.trainer["learning_rate"]
@@ -203,9 +202,6 @@ def train_and_score(rows: Sequence[Row], *, seed: int = 0, steps: int = STEPS) -
         name: "".join(str(int(value)) for value in frame[metric].dropna())
         for name, metric in columns.items()
     }
-
-
-_CHECKPOINTING = "use_gradient_checkpointing"  # Unsloth's argument, not PEFT's
 
 
 def recorded() -> dict[str, Any]:
