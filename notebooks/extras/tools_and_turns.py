@@ -196,7 +196,7 @@ taught.save_model(begin := tempfile.mkdtemp())
 # %% [markdown]
 # ## 3. Whose tokens are these?
 #
-# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. Section 8 draws one of its episodes, as the trainer sees it.
+# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. The next cell draws one of its episodes, as the trainer sees it.
 #
 # **Predict first.** What would happen to the policy if the tool's tokens weren't masked?
 
@@ -205,6 +205,16 @@ from postlab.course.extras import plot_episode
 
 notes = []
 bills = [row for row in rows if row["kind"] == "bill"]
+trainer = with_world(begin, 0.2, notes.append)
+trainer.model.train()
+batch = trainer._prepare_inputs([row for row in bills[:5] for _ in range(8)])
+written_by_tools = (batch["tool_mask"] == 0) & (batch["completion_mask"] == 1)
+one = int(written_by_tools.sum(dim=1).argmax())
+length = int(batch["completion_mask"][one].sum())
+plot_episode(
+    [tokenizer.decode([i]) for i in batch["completion_ids"][one, :length].tolist()],
+    batch["tool_mask"][one, :length].tolist(),
+)
 
 # %% [markdown]
 # TRL calls this `tool_mask`, and multiplies it into the loss. Without it, the policy would be trained to predict the tool's replies. After a rewarded episode it would become likelier to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count
