@@ -61,6 +61,18 @@ def attempt(function: Callable[..., Any], *inputs: Any) -> tuple[Any, Outcome | 
         return None, wrong("raised", f"Not yet: {raised(error)}")
 
 
+def in_points(difference: Any) -> str:
+    """A difference of shares from `postlab.stats`, in percentage points with its interval.
+
+    >>> from types import SimpleNamespace
+    >>> in_points(SimpleNamespace(difference=0.123, low=-0.01, high=0.25))
+    '+12 points (−1 to +25)'
+    """
+    numbers = (100 * difference.difference, 100 * difference.low, 100 * difference.high)
+    change, low, high = (f"{round(number):+d}".replace("-", "\N{MINUS SIGN}") for number in numbers)
+    return f"{change} points ({low} to {high})"
+
+
 def report(outcome: Outcome, *, name: str = "", otherwise: str = "") -> None:
     """Print what a build's check found, in one paragraph.
 

@@ -72,6 +72,8 @@ class Exercise:
         edges: looked at when all else is right.
         gradients: inputs to which the gradient must flow as in the reference.
         outputs: names of the values, where there are several.
+        likely: codes of the mistakes that are looked for in pairs, where all pairs would be slow;
+            None for every pair.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Exercise:
     axes: Mapping[str, str] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    likely: frozenset[str] | None = None
 
     @functools.cached_property
     def right_answer(self) -> str:
@@ -121,7 +124,8 @@ class Exercise:
             text = edited(self.right_answer, (*first, *second))
             if text is not None and text not in texts and is_python(text):
                 texts.add(text)
-                yield WrongAnswer((one, two), text)
+                if self.likely is None or self.likely.issuperset((one.code, two.code)):
+                    yield WrongAnswer((one, two), text)
 
     def function(self, answer: WrongAnswer) -> Callable[..., Any]:
         """A wrong answer, with the names that the right one sees."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from postlab.course.check import Outcome, not_attempted, report, wrong
+from postlab.course.check import Outcome, in_points, not_attempted, report, wrong
 from postlab.datasets import row_text, words_of
 from postlab.profile import data_dir, get_profile
 from postlab.stats import paired_difference, verdict
@@ -321,7 +321,7 @@ def _compared(
     gain, gap = paired_difference(chance, mine), paired_difference(ours, mine)
     text = (
         f"{mine.mean():.0%} of the held-out answers are right. Against a random choice that is "
-        f"{_points(gain)}, {verdict(gain)}; against ours {_points(gap)}, {verdict(gap)}. "
+        f"{in_points(gain)}, {verdict(gain)}; against ours {in_points(gap)}, {verdict(gap)}. "
         f"The choice holds {_listed(counts)}."
     )
     if verdict(gain) == "better":
@@ -373,12 +373,6 @@ def _shares(scores: Mapping[str, str]) -> dict[str, float]:
 
 def _values(scores: Mapping[str, str]) -> np.ndarray:
     return np.array([int(d) for family in oracle.METRIC for d in scores[family]], dtype=float)
-
-
-def _points(difference: Any) -> str:
-    numbers = (100 * difference.difference, 100 * difference.low, 100 * difference.high)
-    change, low, high = (f"{round(number):+d}".replace("-", "−") for number in numbers)
-    return f"{change} points ({low} to {high})"
 
 
 def _listed(counts: Mapping[str, float]) -> str:

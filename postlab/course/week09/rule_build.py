@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from postlab.course.check import Outcome, not_attempted, report, wrong
+from postlab.course.check import Outcome, in_points, not_attempted, report, wrong
 from postlab.course.week09.soft_dpo import train_soft_dpo
 from postlab.stats import paired_difference, verdict
 from postlab.tinyworld import oracle, tasks
@@ -275,7 +275,7 @@ def compared(
     broken = [sum(bool(breaks(row[0], row[k])) for row in rows) for k in (1, 2)]
     text = (
         f"on held-out sums, replies that break it went from {broken[0]} to {broken[1]} of "
-        f"{len(rows)}. Right sums: {_points(sums)}, {verdict(sums)}."
+        f"{len(rows)}. Right sums: {in_points(sums)}, {verdict(sums)}."
     )
     if all(label == "tie" or good for label, good in _truths(labels, pairs)) and _knows(
         labels, pairs
@@ -291,7 +291,7 @@ def compared(
         text += " Not yet: DPO on its labels didn't raise the share of right sums measurably."
         return wrong("no_gain", text)
     if worse:
-        listed = "; ".join(f"{name.replace('_', '-')} {_points(c)}" for name, c in worse.items())
+        listed = "; ".join(f"{name.replace('_', '-')} {in_points(c)}" for name, c in worse.items())
         family = next((f for f, metric in NAMES.items() if metric in worse), "howto")
         count = decides.get("howto" if family == "over_refusal" else family, {}).get("decides", 0)
         text += (
@@ -343,9 +343,3 @@ def _shares(scores: Mapping[str, str]) -> dict[str, float]:
 
 def _values(text: str) -> np.ndarray:
     return np.array([int(digit) for digit in text], dtype=float)
-
-
-def _points(difference: Any) -> str:
-    numbers = (100 * difference.difference, 100 * difference.low, 100 * difference.high)
-    change, low, high = (f"{round(number):+d}".replace("-", "−") for number in numbers)
-    return f"{change} points ({low} to {high})"
