@@ -217,6 +217,8 @@ plot_episode(
 )
 
 # %% [markdown]
+# The policy wrote the blue tokens. The grey ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has an equals sign too many, so the tool's reply is an error message, and the policy gives up.
+#
 # TRL calls this `tool_mask`, and multiplies it into the loss. Without it, the policy would be trained to predict the tool's replies. After a rewarded episode it would become likelier to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count
 # tokens over which the policy has no say, and a long document from a search engine would drown out the few tokens of the call. The Search-R1 paper trains with and without this mask, and the masked runs end up better.
 #
