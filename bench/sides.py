@@ -154,14 +154,14 @@ def _unsloth_policy(profile: Any, base: str, seed: int) -> tuple[Any, Any]:
 
 def _plain_policy(profile: Any, base: str, seed: int) -> tuple[Any, Any]:
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from postlab.models import lora_config
 
     torch.manual_seed(seed)
     policy = AutoModelForCausalLM.from_pretrained(base, dtype=_dtype(profile))
-    # The one argument that is Unsloth's; TRL's config turns checkpointing on or off here.
-    lora = {k: v for k, v in profile.lora.items() if k != "use_gradient_checkpointing"}
-    policy = get_peft_model(policy, LoraConfig(**lora, task_type="CAUSAL_LM"))
+    policy = get_peft_model(policy, lora_config(profile))  # TRL's config turns checkpointing on
     return policy, AutoTokenizer.from_pretrained(base)
 
 

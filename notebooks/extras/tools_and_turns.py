@@ -196,7 +196,7 @@ taught.save_model(begin := tempfile.mkdtemp())
 # %% [markdown]
 # ## 3. Whose tokens are these?
 #
-# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. Section 8 draws one of its episodes, as the trainer sees it.
+# TRL now runs the whole loop: sample a turn, parse it, call the tools, append their replies, sample the next turn. The next cell draws one of its episodes, as the trainer sees it.
 #
 # **Predict first.** What would happen to the policy if the tool's tokens weren't masked?
 
@@ -205,8 +205,20 @@ from postlab.course.extras import plot_episode
 
 notes = []
 bills = [row for row in rows if row["kind"] == "bill"]
+trainer = with_world(begin, 0.2, notes.append)
+trainer.model.train()
+batch = trainer._prepare_inputs([row for row in bills[:5] for _ in range(8)])
+written_by_tools = (batch["tool_mask"] == 0) & (batch["completion_mask"] == 1)
+one = int(written_by_tools.sum(dim=1).argmax())
+length = int(batch["completion_mask"][one].sum())
+plot_episode(
+    [tokenizer.decode([i]) for i in batch["completion_ids"][one, :length].tolist()],
+    batch["tool_mask"][one, :length].tolist(),
+)
 
 # %% [markdown]
+# The policy wrote the blue tokens. The grey ones come from the template and the tools, and they are masked. In the episode above, the first call finds the price, 40. The second call has an equals sign too many, so the tool's reply is an error message, and the policy gives up.
+#
 # TRL calls this `tool_mask`, and multiplies it into the loss. Without it, the policy would be trained to predict the tool's replies. After a rewarded episode it would become likelier to *write* such a reply, so it could learn to make up the calculator's results instead of waiting for them. The loss would also count
 # tokens over which the policy has no say, and a long document from a search engine would drown out the few tokens of the call. The Search-R1 paper trains with and without this mask, and the masked runs end up better.
 #

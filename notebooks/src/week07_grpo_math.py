@@ -1123,7 +1123,7 @@ shown += ["arithmetic", "arithmetic_sampled"]
 plot_stages(chain[chain["metric"].isin(shown)], profile="smol")
 
 # %% [markdown]
-# This is one seed, so all intervals below are over prompts, and none of them says what a second run would do. (We made one choice along the way: after a shorter trial of SFT and DPO, judged on the prompts of the `choose` split, DPO got 60 steps instead of 40.)
+# This is one seed, so all intervals below are over prompts, and none of them says what a second run would do.
 #
 # - **SFT** taught the form. The share of instructions that are followed in every point rose by 18 points (95% interval: 11 to 27), and accuracy on the word problems by 25 (15 to 34). Some of the SFT rows are word problems, too. (The gain at temperature 1, from 4% to 27%, is partly a matter of length: there the answers are cut off after 24 tokens, and the base usually writes more.)
 # - **DPO** did what its pairs asked for: 37 points more refusals of harmful requests (28 to 46), and 31 points more admissions that nobody can know the answer (23 to 40). But it can hardly tell a harmful request from its harmless look-alike, which differs in a word or two. It refuses 31 points more of those as well.

@@ -10,7 +10,7 @@ whether it stops.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from types import SimpleNamespace
@@ -20,14 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import Call, call
 from postlab.course.check._parts import Case, Exercise
 from postlab.course.check._words import article, sentence
 from postlab.course.week01 import mistakes_train
 from postlab.scratch.losses import sft_loss
 
-LIKELY = frozenset(
+LIKELY = frozenset(  # of two mistakes at once: a trial trains, and all pairs would be slow
     {"gradients_pile_up", "not_shifted", "prompt_trained", "not_clipped", "rate_stays"}
 )
 
@@ -141,12 +140,6 @@ class TrainingLoop(Exercise):
         odd = next(x for x in got if not isinstance(x, Real))
         return "wrong_type", sentence(f"the list holds {article(odd)}")
 
-    def pairs(self) -> Iterator[WrongAnswer]:
-        """Two mistakes at once, of the likely ones: each trial trains, all pairs would be slow."""
-        for answer in super().pairs():
-            if LIKELY.issuperset(mistake.code for mistake in answer.mistakes):
-                yield answer
-
     def ordinary_cases(self) -> list[Case]:
         cases = super().ordinary_cases()
         about = "a small model with other weights, and other batches with padding"
@@ -209,4 +202,5 @@ TRAIN = TrainingLoop(
     ),
     random=_random,
     mistakes=mistakes_train.TRAIN,
+    likely=LIKELY,
 )

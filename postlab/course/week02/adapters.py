@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from postlab.chat import encode
+from postlab.course.check import Outcome, wrong
 from postlab.course.check._calls import Call, call
 from postlab.course.check._diagnosis import error
-from postlab.course.check._parts import Outcome
 from postlab.datasets import instruction_rows
 from postlab.models import load_policy
 from postlab.scratch.lora import LoRALinear
@@ -42,7 +42,7 @@ class Wrong(Exception):
 
     def __init__(self, code: str, headline: str, *details: str) -> None:
         super().__init__(headline)
-        self.outcome = Outcome("wrong", code, "\n".join([headline, *filter(None, details)]))
+        self.outcome = wrong(code, headline, *details)
 
 
 def inject(model: nn.Module, names: tuple[str, ...], *, r: int, alpha: float) -> None:
@@ -71,9 +71,7 @@ def examine(inject: Callable[..., Any], merge: Callable[..., Any]) -> Outcome:
     """Judge a learner's two functions; print nothing, raise nothing."""
     for name, function in (("inject", inject), ("merge", merge)):
         if not callable(function):
-            return Outcome(
-                "wrong", "not_a_function", f"`{name}` isn't a function: it is not called"
-            )
+            return wrong("not_a_function", f"`{name}` isn't a function: it is not called")
     try:
         return _trial(inject, merge)
     except Wrong as finding:

@@ -18,14 +18,13 @@ it hardly does).
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from postlab.course.check import Outcome, attempt, report, wrong
 from postlab.course.week04 import nine, ppo_reference
 from postlab.scratch.ppo import ValueHead
 from postlab.scratch.sampling import TableLM
@@ -35,20 +34,6 @@ from postlab.scratch.sampling import TableLM
 REWARD_TOLERANCE = 0.03  # of the largest error of a reward
 POLICY_TOLERANCE = 0.02  # total variation
 STILL = 1e-7  # a table that moved less than this hasn't moved
-WIDTH = 100
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the check says of one of the two steps.
-
-    Args:
-        code: `right`, `not_attempted`, the name of a mistake, or `unknown`.
-        text: for the learner.
-    """
-
-    code: str
-    text: str
 
 
 def check(reward_model_step: Any = None, ppo_step: Any = None) -> tuple[Any, Any]:
@@ -58,31 +43,28 @@ def check(reward_model_step: Any = None, ppo_step: Any = None) -> tuple[Any, Any
         ("reward_model_step", reward_model_step, judge_rewards, ppo_reference.reward_model_step),
         ("ppo_step", ppo_step, judge_policy, ppo_reference.ppo_step),
     ):
-        verdict = judge(step)
-        mark = {"right": "✓", "not_attempted": "·"}.get(verdict.code, "✗")
-        text = f"{mark} {name}: {verdict.text}"
-        if verdict.code != "right":
-            text += " Going on with the reference."
-        print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
-        steps.append(step if verdict.code == "right" else reference)
+        outcome = judge(step)
+        report(outcome, name=name, otherwise="the reference")
+        steps.append(step if outcome.status == "right" else reference)
     return steps[0], steps[1]
 
 
 # --- the reward model -----------------------------------------------------------------------------
 
 
-def judge_rewards(step: Any) -> Verdict:
+def judge_rewards(step: Any) -> Outcome:
     """Judge a reward model's step by the nine rewards that it learns."""
     true = torch.tensor(nine.REWARDS)
     true = true - true.mean()
-    rewards, failure = _attempt(lambda: nine.learn_rewards(step))
+    rewards, failure = attempt(nine.learn_rewards, step)
     if failure:
         return failure
     error = float((rewards - true).abs().max())
     if not rewards.isfinite().all():
-        return Verdict("not_finite", "the rewards became NaN or infinite.")
+        return wrong("not_finite", "the rewards became NaN or infinite.")
     if error <= REWARD_TOLERANCE:
-        return Verdict("right", f"right: all nine rewards within {error:.3f} of the true ones.")
+        text = f"right: all nine rewards within {error:.3f} of the true ones."
+        return Outcome("right", "right", text)
     far = f"The learned rewards are up to {error:.2f} away from the true ones."
     for code, text in (
         ("still", "no reward moves. The step needs loss.backward() and then optimizer.step()."),
@@ -100,8 +82,8 @@ def judge_rewards(step: Any) -> Verdict:
          "gains from making every margin larger."),
     ):  # fmt: skip
         if REWARD_SIGNS[code](step, rewards, true):
-            return Verdict(code, f"{far} Not yet: {text}")
-    return Verdict("unknown", f"{far} The check doesn't recognise why.")
+            return wrong(code, f"{far} Not yet: {text}")
+    return wrong("unknown", f"{far} The check doesn't recognise why.")
 
 
 def _gradients_pile_up(step: Any, rewards: Tensor, true: Tensor) -> bool:
@@ -149,17 +131,17 @@ def _cosine(one: Tensor, other: Tensor) -> float:
 # --- PPO ------------------------------------------------------------------------------------------
 
 
-def judge_policy(step: Any) -> Verdict:
+def judge_policy(step: Any) -> Outcome:
     """Judge a PPO step by the policy that it trains."""
     world = nine.nine_replies()
     ref = nine.probabilities(world.start)
     optimum = nine.closed_form(world.rewards, ref, nine.BETA)
-    trained, failure = _attempt(lambda: nine.train_policy(step, world.rewards))
+    trained, failure = attempt(nine.train_policy, step, world.rewards)
     if failure:
         return failure
     policy = nine.probabilities(trained[0])
     if not policy.isfinite().all():
-        return Verdict("not_finite", "the policy's probabilities became NaN.")
+        return wrong("not_finite", "the policy's probabilities became NaN.")
     away = nine.total_variation(policy, optimum)
     far = (
         f"The policy ends {away:.1%} away from the closed form (total variation; the start is "
@@ -172,7 +154,7 @@ def judge_policy(step: Any) -> Verdict:
             " One thing to know: the policy's loss also sends a gradient into the critic, because "
             "the advantages aren't detached. Here that only shifts the critic's predictions."
         )
-        return Verdict("right", text + note * leaks)
+        return Outcome("right", "right", text + note * leaks)
     probe = Probe(step)
     for code, holds, text in (
         ("still", probe.still, "one update doesn't move the policy at all. Is the new log-prob "
@@ -200,7 +182,7 @@ def judge_policy(step: Any) -> Verdict:
          "the sign of its loss is wrong."),
     ):  # fmt: skip
         if holds():
-            return Verdict(code, f"{far} Not yet: {text}")
+            return wrong(code, f"{far} Not yet: {text}")
     beta = _fitted_beta(policy, world.rewards, ref)
     if beta is not None:
         text = (
@@ -208,8 +190,8 @@ def judge_policy(step: Any) -> Verdict:
             f"the penalty, the score weighs {nine.BETA / beta:.2g} times what it should. Is it "
             "added once, at the last token, and the penalty once at every token?"
         )
-        return Verdict("other_beta", f"{far} Not yet: {text}")
-    return Verdict("unknown", f"{far} The check doesn't recognise why.")
+        return wrong("other_beta", f"{far} Not yet: {text}")
+    return wrong("unknown", f"{far} The check doesn't recognise why.")
 
 
 class Probe:
@@ -284,7 +266,7 @@ class Probe:
         # At the reference, without scores, every return is 0, which is what a new critic predicts.
         same = TableLM(3)
         same.load_state_dict(self.world.start.state_dict())
-        moved, failure = _attempt(
+        moved, failure = attempt(
             lambda: self.update(torch.zeros(9), beta=0.3, policy=same, lr=1e-2)[1]
         )
         return failure is None and float(moved.abs().max()) > 1e-3
@@ -326,14 +308,3 @@ def _fitted_beta(policy: Tensor, rewards: Tensor, ref: Tensor) -> float | None:
     return (
         best if distances[best] <= POLICY_TOLERANCE and best not in (betas[0], betas[-1]) else None
     )
-
-
-def _attempt(run: Callable[[], Any]) -> tuple[Any, Verdict | None]:
-    """What `run` returns, or a verdict if the learner's code raised."""
-    try:
-        return run(), None
-    except NotImplementedError:
-        return None, Verdict("not_attempted", "not attempted.")
-    except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return None, Verdict("raised", f"Not yet: it raised {type(error).__name__}: {about}.")

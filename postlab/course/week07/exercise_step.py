@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from types import SimpleNamespace
@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from postlab.course.check._answers import WrongAnswer
 from postlab.course.check._calls import Call, call
 from postlab.course.check._parts import Case, Exercise
 from postlab.course.check._words import misfit
@@ -30,7 +29,7 @@ from postlab.scratch.policy_gradient import group_advantages
 from postlab.scratch.sampling import Rollouts, completion_states, pack
 from postlab.scratch.tokens import token_logps
 
-LIKELY = frozenset(
+LIKELY = frozenset(  # of two mistakes at once: a trial trains, and all pairs would be slow
     {"golds_tiled", "gradients_pile_up", "not_clipped", "no_groups", "padding_counts"}
 )
 END, TOKENS, GAIN = 0, 5, 4.0  # the gain makes some gradients long enough to be clipped
@@ -163,12 +162,6 @@ class GroupStep(Exercise):
 
         return call(run, {}, positional=())
 
-    def pairs(self) -> Iterator[WrongAnswer]:
-        """Two mistakes at once, of the likely ones: a trial takes steps, and all would be slow."""
-        for answer in super().pairs():
-            if LIKELY.issuperset(mistake.code for mistake in answer.mistakes):
-                yield answer
-
     def misfit(self, got: Any, want: Any) -> tuple[str, str] | None:
         """What is wrong with the form of a step's result, which `call` collects if it can."""
         if isinstance(got, Steps):
@@ -246,4 +239,5 @@ GRPO_STEP = GroupStep(
     random=_random,
     mistakes=mistakes_step.GRPO_STEP,
     outputs=PARTS,
+    likely=LIKELY,
 )

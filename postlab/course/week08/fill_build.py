@@ -10,15 +10,13 @@ covers.
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from postlab.course.check._parts import Outcome
+from postlab.course.check import Outcome, not_attempted, raised, report, wrong
 
-WIDTH = 100
 Group = tuple[str, list[str], list[float]]
 
 
@@ -84,18 +82,14 @@ NEVER = [WRONG, RIGHT, MIXED, *[WRONG] * 40]
 def check_fill_batch(function: Any = None) -> Callable[..., list[Group]]:
     """Print a verdict; return the function, or the reference if it isn't right."""
     outcome = examine(function)
-    mark = {"right": "✓", "not attempted": "·"}.get(outcome.status, "✗")
-    text = f"{mark} fill_batch: {outcome.message}"
-    if outcome.status != "right":
-        text += " Going on with the reference."
-    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+    report(outcome, name="fill_batch", otherwise="the reference")
     return function if outcome.status == "right" else fill_batch
 
 
 def examine(function: Any) -> Outcome:
     """Judge a learner's function; print nothing, raise nothing."""
     if not callable(function):
-        return Outcome("wrong", "not_a_function", "that isn't a function.")
+        return wrong("not_a_function", "that isn't a function.")
     try:
         world = World(MAIN)
         batch = _run(function, world, groups=4, most=20)
@@ -111,15 +105,14 @@ def examine(function: Any) -> Outcome:
             batch = _run(function, world, groups=3, most=20)
             finding = _form(batch, 3) or _cost(batch, world, 3)
     except NotImplementedError:
-        return Outcome("not attempted", "not_attempted", "not attempted.")
+        return not_attempted()
     except _Endless:
-        return Outcome(
-            "wrong", "endless", "it takes more than 1,000 prompts for one batch. What ends your "
+        return wrong(
+            "endless", "it takes more than 1,000 prompts for one batch. What ends your "
             "loop if hardly any group is informative?",
         )  # fmt: skip
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return Outcome("wrong", "raised", f"it raised {type(error).__name__}: {about}.")
+        return wrong("raised", raised(error))
     return finding or Outcome(
         "right", "right", "right: the batch is full, uninformative groups are replaced, and "
         "sampling stops when it should.",
@@ -141,7 +134,7 @@ def _run(function: Any, world: World, **limits: int) -> Any:
 
 
 def _wrong(code: str, message: str) -> Outcome:
-    return Outcome("wrong", code, f"not yet: {message}")
+    return wrong(code, f"not yet: {message}")
 
 
 def _form(batch: Any, groups: int, *, limited: bool = False) -> Outcome | None:

@@ -16,15 +16,13 @@ import contextlib
 import io
 import json
 import tempfile
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from postlab.course.check._parts import Outcome
+from postlab.course.check import Outcome, raised, report, wrong
 from postlab.profile import data_dir, get_profile
 
-WIDTH = 100
 STEPS, SEED, PROMPTS = 6, 0, 100
 HEALTHY = {
     "learning_rate": 4e-4, "max_completion_length": 64, "num_generations": 8, "temperature": 1.0,
@@ -127,9 +125,7 @@ def recorded() -> dict[str, Any]:
 
 def check_mended(settings: Mapping[str, Any], reward: Reward) -> None:
     """Train with a learner's settings and reward, and print a verdict."""
-    outcome = examine(settings, reward)
-    mark = {"right": "✓", "not attempted": "·"}.get(outcome.status, "✗")
-    print(textwrap.fill(f"{mark} {outcome.message}", WIDTH, subsequent_indent="  "))
+    report(examine(settings, reward))
 
 
 def examine(
@@ -149,8 +145,7 @@ def examine(
     try:
         result = run(settings, reward)
     except Exception as error:  # settings may break the trainer
-        about = " ".join(str(error).split())[:200]
-        return _wrong("raised", f"the run raised {type(error).__name__}: {about}.")
+        return _wrong("raised", raised(error, subject="the run"))
     least, start = healthy["least"], healthy["start"]
     reached = (
         f"It answers {result.accuracy:.0%} of {PROMPTS} held-out sums, sampled twice each (start: "
@@ -182,8 +177,7 @@ def _reward_fault(reward: Reward) -> Outcome | None:
     try:
         paid = list(reward(completions=completions, answer=["57"] * len(ANSWERS), prompts=[]))
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return _wrong("reward_raised", f"the reward raised {type(error).__name__}: {about}.")
+        return _wrong("reward_raised", raised(error, subject="the reward"))
     if len(paid) != len(ANSWERS) or any(not isinstance(one, int | float) for one in paid):
         return _wrong("reward_form", "the reward should return a list with one number for each "
                       "completion.")  # fmt: skip
@@ -202,4 +196,4 @@ def _reward_fault(reward: Reward) -> Outcome | None:
 
 
 def _wrong(code: str, message: str) -> Outcome:
-    return Outcome("wrong", code, f"Not yet: {message}")
+    return wrong(code, f"Not yet: {message}")

@@ -13,15 +13,13 @@ misses and false alarms and says that it doesn't recognise why.
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from postlab.course.check._parts import Outcome
+from postlab.course.check import Outcome, not_attempted, raised, report, wrong
 from postlab.profile import data_dir
 
-WIDTH = 100
 PAID, TRUE = "reward", "rewards/truth/mean"
 HACKED = ("eager judge", "and a small KL")  # arms of data/results/week08/hack.json
 HEALTHY = ("a judge who reads", "nothing false")
@@ -92,18 +90,14 @@ JUDGED = ("safety", "honesty", "helpfulness")
 def check_rule(function: Any = None) -> Callable[[Log], bool]:
     """Print a verdict; return the rule, or the reference if it isn't right."""
     outcome = examine(function)
-    mark = {"right": "✓", "not attempted": "·"}.get(outcome.status, "✗")
-    text = f"{mark} proxy_apart: {outcome.message}"
-    if outcome.status != "right":
-        text += " Going on with the reference."
-    print(textwrap.fill(text, WIDTH, subsequent_indent="  "))
+    report(outcome, name="proxy_apart", otherwise="the reference")
     return function if outcome.status == "right" else proxy_apart
 
 
 def examine(function: Any) -> Outcome:
     """Judge a learner's rule; print nothing, raise nothing."""
     if not callable(function):
-        return Outcome("wrong", "not_a_function", "that isn't a function.")
+        return wrong("not_a_function", "that isn't a function.")
     logs = known_logs()
     try:
         verdicts = [function(_copy(log)) for _, _, log in logs]
@@ -114,10 +108,9 @@ def examine(function: Any) -> Outcome:
             return _wrong("not_bool", f"it returns a {type(odd).__name__}; expected True or False.")
         return _judged(function, logs, [bool(verdict) for verdict in verdicts])
     except NotImplementedError:
-        return Outcome("not attempted", "not_attempted", "not attempted.")
+        return not_attempted()
     except Exception as error:  # the learner's code may raise anything
-        about = " ".join(str(error).split())[:200]
-        return Outcome("wrong", "raised", f"it raised {type(error).__name__}: {about}.")
+        return wrong("raised", raised(error))
 
 
 def _judged(
@@ -172,7 +165,7 @@ def _judged(
 
 
 def _wrong(code: str, message: str) -> Outcome:
-    return Outcome("wrong", code, f"not yet: {message}")
+    return wrong(code, f"not yet: {message}")
 
 
 def _copy(log: Log) -> Log:

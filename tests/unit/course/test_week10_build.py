@@ -31,7 +31,7 @@ def test_it_is_right_however_it_is_written():
     for function in (credit_build.reference, mine):
         verdict = credit_build.judge(function)
         assert verdict.code == "right"
-        assert "from 1.2% of right replies to" in verdict.text
+        assert "from 1.2% of right replies to" in verdict.message
 
 
 @pytest.mark.parametrize("code", credit_build.VARIANTS)
