@@ -340,7 +340,7 @@ plot_curves(pd.DataFrame(points))
 
 # %% [markdown]
 # After the very first step, which is eight answers of the student's, distillation has taught it to work sums out: in all three seeds, 93% or more of the held-out sums are right. GRPO gets there as well, but when depends on luck. In one seed its first batch already held enough right answers (93% after one step), in
-# another it took two steps, and in the third nothing happened for four steps. With 3% of the answers right, most groups of four hold no right answer at all, and such a group teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
+# another it took two steps, and in the third nothing happened for four steps. The 3% is for greedy answers. Sampled at temperature 1, as in GRPO, more of them are right, but with only two groups of four per step it can easily happen that no group holds a right answer, and such a step teaches nothing. Those steps were cheap in tokens, though: the student's wrong answers are short.
 #
 # All arms chose the higher of the two rates, so their best rate may be higher still.
 #

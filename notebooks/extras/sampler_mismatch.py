@@ -140,7 +140,7 @@ measured
 
 # %% [markdown]
 # The same weights in float32 differ by less than 0.00001 nats on any token, although our sampling engine and the trainer compute them with different code. In 8 bits the KL is 0.00008 nats per token, and it grows quickly with every bit that's taken away: 0.006 in 4 bits, 0.22 in 3. The weights of eight updates ago are the furthest of all, 0.62 nats,
-# but the learning rate was high and the policy was changing a lot just then. In every case most tokens hardly differ, and a few differ enormously: by up to 14 nats, a factor of about a million.
+# but the learning rate was high and the policy was changing a lot just then. In every case most tokens hardly differ, and a few differ far more: by up to 0.1 nats in 8 bits, and by up to 14 nats, a factor of about a million, with the old weights.
 #
 # ## 3. The correction
 #

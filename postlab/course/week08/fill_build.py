@@ -2,9 +2,9 @@
 
 `check_fill_batch` runs the learner's function on prompts whose rewards are known in advance, and
 counts what it samples. It asks in this order: is the batch whole, are its groups as they were
-sampled, are the uninformative ones replaced, does sampling stop in time, and does it stop at the
-limit. A reason is named only if a count shows it. Left out: the trainer, which `resampling.py`
-covers.
+sampled, are the uninformative ones replaced, does sampling stop in time and at the limit, and is
+every prompt that was taken used. A reason is named only if a count shows it. Left out: the trainer,
+which `resampling.py` covers.
 """
 
 from __future__ import annotations
@@ -204,7 +204,15 @@ def _cost(batch: Any, world: World, needed: int) -> Outcome | None:
     if len(sampled) > needed:
         return _wrong("too_many", f"it samples {len(sampled)} groups where {needed} are enough. "
                       "Stop as soon as the batch is full.")  # fmt: skip
-    return None
+    return _taken(world, len(sampled))
+
+
+def _taken(world: World, used: int) -> Outcome | None:
+    if world.taken <= used:
+        return None
+    return _wrong("takes_more", f"it takes {world.taken} prompts and samples only {used} of them. "
+                  "A prompt that was taken is lost to the next batch, so look whether you need one "
+                  "before you take it.")  # fmt: skip
 
 
 def _by_prompt(batch: Any) -> dict[str, list[float]]:
@@ -221,4 +229,4 @@ def _at_limit(batch: Any, world: World, *, most: int) -> Outcome | None:
                       "it isn't in the batch.")  # fmt: skip
     if used < most:
         return _wrong("stops_early", f"it gives up after {used} groups; {most} were allowed.")
-    return None
+    return _taken(world, used)

@@ -133,8 +133,8 @@ def _judged(
 
     if share(lambda log: log[::-1]) > 0.5:
         return _wrong("levels", f"{count}. Played backwards, with the reward falling and the "
-                      "truth rising, hacked runs still raise an alarm: it looks at levels or at a "
-                      "distance, not at the direction.")  # fmt: skip
+                      "truth rising, most hacked runs still raise an alarm, so the rule doesn't go "
+                      "by the direction of the two.")  # fmt: skip
     if share(_truth_as_reward) > 0.5:
         return _wrong("ignores_truth", f"{count}. It also raises an alarm if the truth rises with "
                       "the reward: that's a run as one wants it.")  # fmt: skip
@@ -143,14 +143,17 @@ def _judged(
             "ignores_reward", f"{count}. It also raises an alarm if the reward falls with the "
             "truth. That's a failing run, but nobody is deceived by it.",
         )  # fmt: skip
-    flips = [
-        bool(rule(_scaled(_copy(log)))) != alarm
-        for (_, _, log), alarm in zip(logs, verdicts, strict=True)
-    ]
-    if sum(flips) >= 3:
-        return _wrong("scale", f"{count}. If the reward is given in percent, or with a constant "
-                      f"added to it, the rule changes its mind about {sum(flips)} runs, although "
-                      "GRPO would train the same. What does it compare with what?")  # fmt: skip
+    flips = max(
+        sum(
+            bool(rule(_scaled(_copy(log), factor, constant))) != alarm
+            for (_, _, log), alarm in zip(logs, verdicts, strict=True)
+        )
+        for factor, constant in ((100, 10), (0.01, 5))
+    )
+    if flips >= 3:
+        return _wrong("scale", f"{count}. If the reward is given on another scale, with a constant "
+                      f"added to it, the rule changes its mind about {flips} runs, although GRPO "
+                      "would train the same. What does it compare with what?")  # fmt: skip
     jumps = sum(
         bool(rule(_copy(log))) != bool(rule(_ends_swapped(_copy(log)))) for _, _, log in logs
     )
@@ -182,9 +185,9 @@ def _reward_as_truth(log: Log) -> Log:
     return [entry | {PAID: entry[TRUE]} for entry in log]
 
 
-def _scaled(log: Log) -> Log:
-    """The reward in percent, and ten points higher."""
-    return [entry | {PAID: 100 * entry[PAID] + 10} for entry in log]
+def _scaled(log: Log, factor: float, constant: float) -> Log:
+    """The reward on another scale: GRPO's advantages stay the same."""
+    return [entry | {PAID: factor * entry[PAID] + constant} for entry in log]
 
 
 def _ends_swapped(log: Log) -> Log:
