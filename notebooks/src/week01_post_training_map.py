@@ -33,7 +33,7 @@
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 
 # %% [markdown]
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 36, 39 and 58 minutes, and the last sections of weeks 9, 10 and 11 take
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 use a GPU, and a T4 is enough. Training in weeks 3, 5 and 7 then takes about 36, 39 and 58 minutes, and the last sections of weeks 9, 10 and 11 take
 # about 30, 20 and 40 minutes (all estimates). (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. On Colab, each
 # notebook gets its own machine, and its disk is deleted after the session. To keep your runs for the next notebook, put this into a cell before the setup cell in every notebook:
 #
@@ -589,7 +589,7 @@ pd.DataFrame(
 ).round(0).astype(int)
 
 # %% [markdown]
-# This is one stage on one model, and the 'gain' ranges from a loss of a quarter (on honesty, where the interval includes zero) to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the errors removed on instructions, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
+# This is one stage on one model, and the 'gain' ranges from a loss of a quarter (on honesty, where the interval includes zero) to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the share of instruction errors that was removed, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
 # (The score 'before' isn't even that of a base model: SmolLM2-135M-Instruct had already been post-trained.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
 # > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. The gain depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
@@ -892,14 +892,14 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # can't say whether it hurts or helps.
 #
 # Other work suggests when it matters. Prompts are also text to learn from, so training on them can help when you have few rows, or long prompts with short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
-# Otherwise you mostly spend part of the gradient on text that the model never has to write. A good default is to train only the reply, unless you have measured that something else works better for you. The end of turn is
+# Otherwise you mostly spend part of the gradient on text that the model never has to write. By default, train on the reply only, unless your own measurements show that something else works better. The end of turn is
 # different: always train it.
 
 # %% [markdown]
 # <a id="deeper-7b" name="deeper-7b"></a>
 # ## Deeper: base against instruct on a 7B
 #
-# What does post-training change on requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both the same four requests. On a GPU (`t4` or `rented`), it
+# How does post-training change the answers to requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both the same four requests. On a GPU (`t4` or `rented`), it
 # loads the profile's base, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model,
 # about 4 GB each to download. On a CPU, no such pair is available: the SmolLM2 wheel contains only the instruct model, and Llama's models need a licence and a download. Under `tiny` and `smol`, the cell therefore asks our embedded base model
 # and its SFT version instead, with requests from their world that are worded differently from the training rows.
@@ -1021,5 +1021,5 @@ pd.DataFrame(columns, index=requests)
 # Lambert et al. 2024, *Tülu 3* (2411.15124): a complete, open post-training recipe, with its data and its evaluations.
 #
 # **To read around the papers.** The part on post-training in Maxime Labonne's [LLM course](https://github.com/mlabonne/llm-course) is a primer: it names tools and data sets for every stage. His article *Fine-tune Llama 3.1 Ultra-Efficiently
-# with Unsloth* (2024) goes through one SFT run. Read the article after this week, and check for yourself which tokens its run is trained on.
+# with Unsloth* (2024) goes through one SFT run. Read the article after this week, and check for yourself which tokens its model is trained on.
 # Nathan Lambert's [RLHF Book](https://rlhfbook.com) tells the history that this notebook leaves out, and is the best single reference for weeks 4 to 11. Chapter 7 of Sebastian Raschka's *Build a Large Language Model (From Scratch)* fine-tunes a pretrained GPT-2 on about a thousand instructions and has its answers scored by another model; read it to see the same step on a model that you have built yourself.

@@ -92,7 +92,7 @@ draw_memory(parts, title, cards=cards)
 # %% [markdown]
 # LoRA removes the gradients and Adam's moments for the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
-# (The figure rounds each part to a tenth before adding them up. Unrounded, LoRA takes 14.5 GiB and QLoRA 4.7. So LoRA seems to fit on the T4, but only just. It no longer does once you count the 0.6 GiB that the allocator and the CUDA context need as well: see section 5.)
+# (The figure rounds each part to a tenth before adding them up. To one decimal place, LoRA takes 14.5 GiB and QLoRA 4.7. So LoRA seems to fit on the T4, but only just. It no longer does once you count the 0.6 GiB that the allocator and the CUDA context need as well: see section 5.)
 
 # %% [markdown]
 # <a id="cost" name="cost"></a>
@@ -178,7 +178,7 @@ lora_forward = check.lora_forward(lora_forward)
 #
 # </details>
 #
-# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications for a single token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$. In a long batch, $BA$ is formed only once, but multiplying by it ($\text{out} \cdot \text{in}$ for each token) still takes 14 times as many.
+# The order of multiplication doesn't change the result, since $(BA)x = B(Ax)$, but it does change the cost. For this layer at rank 8, forming $BA$ first takes 130 times as many multiplications for a single token: $r \cdot \text{out} \cdot \text{in} + \text{out} \cdot \text{in}$ instead of $r(\text{in} + \text{out})$. In a long batch, $BA$ is formed only once, but multiplying by it ($\text{out} \cdot \text{in}$ for each token) still takes 14 times as many multiplications.
 #
 # ### The start
 #
@@ -305,7 +305,7 @@ pd.DataFrame({"trained": count, "share": (count / base.num_parameters()).map("{:
 # ## 3. NF4: sixteen numbers for a matrix
 #
 # Four bits can select one of sixteen values. Evenly spaced values would be wasteful: weights follow a bell curve, so most of them are close to zero, and the outer values would rarely be used. NF4 (*normal float*) uses the quantiles of a
-# normal distribution instead. The idea is that each value should be the nearest one for about the same number of weights:
+# normal distribution instead. The idea is that each value should be the nearest one to roughly the same number of weights:
 #
 # $$q_i = \frac{\Phi^{-1}(p_i)}{\max_j \Phi^{-1}(p_j)}$$
 #
@@ -473,7 +473,7 @@ plot_quality(quality.reset_index())
 # %% [markdown]
 # Rank 1 trains less than one parameter in a hundred and comes within 4 points of full fine-tuning. Ranks 8 and above score 1 to 4 points more than full fine-tuning. But look at the small dots: seeds of the same method can differ by more than neighbouring ranks do.
 #
-# **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed (there are eight for four of the methods, three for each of the others), not the prompt (there are six hundred).
+# **Predict first.** Which of these methods are really better or worse than full fine-tuning? Our question is about *methods*: if you train again with a new seed, will LoRA win again? So the unit of analysis is the training seed, not the prompt. Four of the methods have eight seeds and the others three, while there are six hundred prompts.
 #
 # Welch's t-test compares the means of two methods and lets each have its own variance. Each comparison is one more chance to be fooled by noise, so Holm's correction raises the p values to account for all nine (week 6). `kept` is the method's share of right answers divided by the other method's.
 #
@@ -869,8 +869,7 @@ pd.DataFrame(table).round(1)
 # <a id="rates" name="rates"></a>
 # ## Deeper: learning rates, and *LoRA Without Regret*
 #
-# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, each method chose its rate from the same ladder, which was extended when the best rate was at its
-# edge. The choice was based on the loss after short runs, on rows drawn with other seeds (about a quarter of them also occur among the training rows of any one long run, since the tiny world repeats itself), and never on the held-out rows.
+# When LoRA is compared with full fine-tuning, the result often depends on a learning rate that suits only one of them. Here, we tuned each method's rate on the same ladder and extended the ladder whenever the best rate was its first or last rung. The choice was based on the loss after short runs, on rows drawn with other seeds (about a quarter of them also occur among the training rows of any one long run, since the tiny world repeats itself), and never on the held-out rows.
 
 # %%
 from postlab.course.week02 import plot_learning_rates
@@ -929,9 +928,9 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# Here it's the other way round. With adapters on the MLPs alone, the model loses 14 points against adapters on all layers (12 to 16). Most of that is in the list operations, where 30% are right instead of 61%, and the rest in the how-tos (85% instead of 99%). Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact can be stored in the MLPs. Attention alone can't be told apart from all layers (1.3 points less, interval -5.8 to 3.3), with less than half of the parameters.
+# Here it's the other way round. With adapters on the MLPs alone, the model loses 14 points against adapters on all layers (12 to 16). Most of that is in the list operations, where 30% are right instead of 61%, and the rest in the how-tos (85% instead of 99%). Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact can be stored in the MLPs. With adapters on the attention alone, which have less than half of the parameters, the result can't be told apart from that of all layers (1.3 points less, interval -5.8 to 3.3).
 #
-# So which layers matter depends on the task, and a model of four layers isn't a 7B. Adapting all of them, as the paper recommends and as this course does, is the choice that can't miss the layers you need.
+# So which layers matter depends on the task, and a model of four layers isn't a 7B. If you adapt all of them, as the paper recommends and this course does, you can't leave out a layer that you need.
 #
 # **And in RL?** A group of answers tells the model far less per token than a reference answer does, so a small adapter should be enough. This record has GRPO runs on sums (you'll meet GRPO in week 7), all from the same merged weights, with eight seeds each. Each method's learning rate was chosen on other sums, separately for the short and the longer runs:
 
@@ -954,9 +953,9 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# Before training, 52% of the sampled answers are right. After six steps, it's 96% with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind (4.6 to 7.6). After twenty steps it is still 2.1 points behind (1.2 to 3.0), with less than one parameter in a hundred. Rank 16 can't be told apart from full fine-tuning in either case. Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
+# Before training, 52% of the sampled answers are right. After six steps, it's 96% with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind (4.6 to 7.6). After twenty steps it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. Rank 16 can't be told apart from full fine-tuning in either case. Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
 #
-# That is close to the paper's finding, and not quite the same. Our runs are short, the task is nearly solved at the end, and the rates come from one run per rung of the ladder. What is plain is how far apart the best rates are: for the short runs, four times that of full fine-tuning at rank 16, and sixteen times at rank 1 (with $\alpha = 2r$). With full fine-tuning's rate, rank 1 ended a short run at 55%.
+# That is close to the paper's finding, and not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. What is plain is how far apart the best rates are: for the short runs, four times that of full fine-tuning at rank 16, and sixteen times at rank 1 (with $\alpha = 2r$). With full fine-tuning's rate, rank 1 ended a short run at 55%.
 
 # %% [markdown]
 # <a id="forgetting" name="forgetting"></a>
@@ -990,7 +989,7 @@ pd.DataFrame(
 #
 # ### Memory and time
 #
-# What does each method save? In this figure, activations are everything that a forward and backward pass allocates at its peak besides weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per
+# What does each method save? In this figure, *activations* means all the memory that a forward and backward pass needs at its peak, apart from weights, gradients and optimizer state. Those three were counted tensor by tensor; the activations were measured with PyTorch's profiler on the largest batch. The time per
 # step is the median of many steps, with the methods taking turns.
 
 # %%

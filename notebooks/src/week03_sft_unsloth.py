@@ -652,7 +652,7 @@ pd.DataFrame(dataset.scores).rename_axis("right answers").round(2)
 #
 # </details>
 #
-# How much does such a choice gain, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each. (Ours has 796 rows: each family's share of the 800 is rounded down.)
+# How much do you gain from such a choice, and is the gain the same with every seed? We recorded runs with random choices and with ours, using three seeds for each. (Ours has 796 rows: each family's share of the 800 is rounded down.)
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -679,8 +679,7 @@ gained.round(3)
 # %% [markdown]
 # With our choice, 68% of the held-out answers are right, compared with 42% with random rows. The difference is 26 points (25 to 27), and all of it comes from two families. Riddles rise from 0% to 99%. Accuracy on sums rises from 30% to 89%, but the gain varies so much between seeds that, after the correction, three seeds aren't enough to establish it (p = 0.14). We can't establish a change in the other families (facts lose 3 points). These runs take 60 steps, and the model in section 5 took 400, so compare these scores only with each other.
 #
-# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. We gave every family the
-# share that it has in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
+# Our choice also leaves room for improvement. After 60 steps, all of these models refuse every unsafe request, but they also refuse about seven in ten harmless how-tos, and only 7% of the how-tos are answered correctly. Each family has the same share here as in the pool. Would more how-tos help, and which family would pay for them? With one seed, the interval that the check prints is over prompts only: it tells you how sure your score is on other prompts, not with other seeds.
 # And if you try ten choices against the same 180 prompts, the best of them will look better than it is.
 
 # %% [markdown]
@@ -876,7 +875,7 @@ plot_seeds(pd.DataFrame(drawn))
 # %% [markdown]
 # ### What is not in the mix is forgotten
 #
-# The second experiment in the same record uses 1,600 clean rows of all nine kinds, or 1,600 rows with one family left out. The base model has read about all of them in its documents.
+# The second experiment in the same record uses 1,600 clean rows of all nine kinds, or 1,600 rows with one family left out. The base model has already come across all of them in its documents.
 #
 # **Predict first.** Leave out the sums: can the model still do sums? Leave out the *unsafe* rows: does it still refuse?
 
@@ -895,7 +894,7 @@ for dropped in (None, "howto", "unsafe"):
 plot_forgetting(pd.DataFrame(cells))
 
 # %% [markdown]
-# Read the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. Some of the ability to do sums survives: 41% of them are still right. Lists fall by 8 points, but that doesn't survive the correction for
+# Read the diagonal. Without rows of their own, facts, how-tos, unsafe requests and riddles fall to 5% or less, even though the base model has read about these things. The model keeps some of its arithmetic: 41% of its sums are still right. Lists fall by 8 points, but that doesn't survive the correction for
 # multiple comparisons at the end of this section.
 #
 # What do the models do instead? For two families, the refusals show what is happening: the model treats these prompts like the related kind that it was trained on. Without how-to rows, the model refuses nearly all harmless how-tos. When trained without unsafe rows, the model refuses no harmless how-tos, but it also refuses only 5% of the unsafe requests. So a set of refusals needs harmless requests that look similar, and vice versa.
@@ -1605,8 +1604,7 @@ print(tested.round(3).to_string(index=False))
 # The table tests seeds, with Holm's correction for all 21 comparisons. It confirms the losses: long rows alone cost 60 points on short sums and 19 on programs with one operation. It doesn't confirm the gain on sums of five terms (+11 points for long rows, 0 to 21 before the correction). So in this world it doesn't pay to spend the whole budget on complex rows, and the mix is the safe choice. The experiment is small: three seeds, 25 prompts per length, 14 and 10 for the two kinds of programs, one learning rate and one budget. No arm learned programs with two operations (0 to 20% of ten prompts).
 #
 # **What published work found.** Zhao et al. ([Tree-Instruct](https://arxiv.org/abs/2308.05696)) asked our question with real models: under the same token budget, a few complex instructions did better than many simple and diverse ones. [WizardLM](https://arxiv.org/abs/2304.12244) has a language model rewrite
-# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning
-# benchmarks, with far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 of them, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
+# instructions step by step into more complex ones (*Evol-Instruct*), and its model beat Alpaca and Vicuna; complexity wasn't the only difference between them. [Orca](https://arxiv.org/abs/2306.02707) varies the reply: a 13B model trained on step-by-step explanations by ChatGPT and GPT-4 scored far above Vicuna-13B on reasoning benchmarks. But it used far more rows, so this isn't a comparison at equal tokens either. [Deita](https://arxiv.org/abs/2312.15685) selects rows for complexity, quality and diversity; with 6,000 of them, its models matched or beat open models trained on over ten times as many. LIMA's 1,000 rows were selected for quality and diversity; complexity wasn't a criterion.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>

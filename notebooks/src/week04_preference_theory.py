@@ -126,7 +126,7 @@ pd.DataFrame([{side: row[side][-1]["content"] for side in sides} for row in rows
 #
 # Only the *difference* between the two rewards appears. If you add 100 to every reward, the loss doesn't change. So the absolute value of a reward means nothing, and a reward of 3 for one prompt tells you nothing about a reward of 3 for another.
 #
-# Our reward model is the smallest possible one. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
+# Our reward model is as small as it can be. It runs the SFT model, which stays frozen, and applies one linear layer to its hidden state at the end of the reply. (InstructGPT trained all six billion weights of its reward model.) The cell also turns replies into tokens, adds the token that ends the turn, and
 # contains the training loop. At the end the loop shifts the rewards so that their mean is 0. InstructGPT shifts them too, so that the labellers' demonstrations have mean 0. The loss itself, `losses.bradley_terry_loss`, comes from `postlab.scratch`; you can write it yourself in section 12.
 
 # %% tags=["shared"]
@@ -228,7 +228,7 @@ week04.plot_faults(howtos)
 # panel shows why: its margins are spread around zero, so they point in the wrong direction as often as in the right one. Both replies are then fluent instructions, and to tell them apart the model has to compare the steps with the question. A single linear layer on the SFT model's last hidden state didn't learn that from 200 pairs, few of which have this fault. (Whether more such pairs would have been enough, or training the whole network, we didn't try.)
 #
 # In the previous figure, the right panel sorts all pairs into five groups by how confident the model was. A point below the line means that the model was right less often than its confidence says. The three middle points are below it: with a confidence of 81%, 94% and
-# 99%, the model was right on 71%, 89% and 94% of the pairs. For the second of them, the line still passes through the 95% interval; for the first, it only just misses it. So there are signs of overconfidence, the clearest of them at 99%. And all of this holds only for pairs *like the ones it
+# 99%, the model was right on 71%, 89% and 94% of the pairs. For the second of them, the line still passes through the 95% interval; for the first, it falls just outside. So there are signs of overconfidence, the clearest of them at 99%. And all of this holds only for pairs *like the ones it
 # was trained on*. PPO will show it other replies.
 
 # %% [markdown]
@@ -329,8 +329,7 @@ week04.plot_ppo(log)
 # - **KL** is how far the policy has moved from the SFT model: the log-ratio $\log \pi(y) - \log \pi_\text{ref}(y)$ of a whole reply, averaged over the batch, in nats. It peaks at about 1 here. A KL that keeps growing is the first sign of trouble.
 # - **Entropy** is how uncertain the policy is about the next token, $-\sum_v \pi(v) \log \pi(v)$ over the vocabulary: 0 if it's certain, $\log V$ if all $V$ tokens are equally likely. At zero, the policy always gives the same reply and can't discover a better one. Here it starts at only about 0.09 nats per token, because most tokens of these stock replies are nearly certain, and ends at about 0.04. Over a reply of 13 tokens that's still about half a nat, so the replies still vary, but in a longer run you should keep an eye on it.
 # - **Clipped tokens** is the share of tokens whose gradient the clip removed. It stays below 3%. If it were 20% or more, the steps would be too large for the samples they are based on.
-# - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it
-# predicts only a part of the returns.
+# - **Variance explained** says how well the critic predicts the returns (the rewards still to come): $1 - \operatorname{Var}(\text{return} - V) / \operatorname{Var}(\text{return})$. It is 1 if every prediction is exact, 0 if the critic is no better than a constant, and negative if it is worse than that. Our critic starts at 0 and reaches about 0.3, so it predicts only part of the returns.
 # - **Reply length** stays at about 13 tokens. In real runs, growing replies often mean that the reward model likes length.
 
 # %% [markdown]
@@ -345,7 +344,7 @@ both = pd.concat({"sft": before, "ppo": after}, names=["policy"]).reset_index(le
 both.pivot_table(index="family", columns="policy", values=["gold", "proxy"], sort=False).round(2)
 
 # %% [markdown]
-# On held-out prompts, the truth rose together with the score: from 56% to 76% right, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-tos barely changed (80% to 78%). So this short run was a success.
+# On held-out prompts, the share of right replies rose along with the score, from 56% to 76%, averaged over the three families. Most of it comes from riddles (50% to 92%) and unsafe requests (38% to 57%), while how-tos barely changed (80% to 78%). So this short run was a success.
 #
 # Some of PPO's replies are wrong but still get high scores. Has PPO learned to exploit the reward model? To find out, put SFT's replies to the same prompts beside them, with their scores:
 
@@ -363,7 +362,7 @@ pairs[["answer", "proxy", "answer of SFT", "proxy of SFT"]].head(6)
 # To see where this leads, you have to push harder. The next figures come from recorded runs that are nearly four times as long: 60 PPO steps, with three seeds for the pairs, the reward model and the training, and three values of $\beta$. The design follows [Gao et al. 2022](https://arxiv.org/abs/2210.10760), who used a large reward model as the
 # truth and trained smaller ones to imitate it.
 #
-# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. Draw two curves over the 60 steps: the proxy and the truth. And will $\beta = 0.3$ be enough to keep the truth above its start?
+# **Predict first.** Without any penalty, $\beta = 0$, the policy can move away from its start as far as it likes. Draw two curves over the 60 steps: the proxy and the truth. And will $\beta = 0.3$ be enough to keep the share of right replies above where it started?
 
 # %%
 import json
@@ -506,7 +505,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # </details>
 #
-# Our own two steps are in `postlab/course/week04/ppo_reference.py`. Read them once yours work, or if you're stuck. Where a step of yours isn't right yet, the cells below use ours.
+# Our own two steps are in `postlab/course/week04/ppo_reference.py`. Read them once yours work, or if you're stuck. If one of your steps isn't right yet, the cells below use ours.
 
 # %%
 from postlab.course.week04 import ppo_build
@@ -546,7 +545,7 @@ week04.plot_bandit(pd.DataFrame(bars, index=replies), title)
 # %% [markdown]
 # RLHF gets there: in the stored run, only 0.6% of the probability is in the wrong place. That remainder comes from the reward model, which learned from a finite number of comparisons: with the true rewards, the same PPO ends less than 0.1% away.
 #
-# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, and once the critic predicts the rewards that are still to come, all advantages are zero: the sampling noise vanishes as the policy gets there.
+# Why is the match so exact, with only 256 samples per step? At the optimum, $r(y) - \beta \log \frac{\pi^*(y)}{\pi_\text{ref}(y)} = \beta \log Z$ for *every* reply. So every reply earns the same, and once the critic predicts the rewards that are still to come, all advantages are zero: the sampling noise vanishes as the policy approaches the optimum.
 #
 # <a id="section-7" name="section-7"></a>
 # ## 7. DPO, derived
@@ -1026,7 +1025,7 @@ print(inspect.getsource(ppo.ppo_step).split('"""')[2].strip("\n"))
 # %% [markdown]
 # Four details of this code are worth knowing, although your own step can do without them. The advantages are *whitened* (shifted and scaled to mean 0 and variance 1), so that the size of a step doesn't depend on the scale of the rewards. The
 # batch is split into minibatches. Gradients are clipped to a norm of 1, so that one odd
-# batch can't do much damage. And `_losses` also clips the critic's loss: moving a prediction by more than 0.2 in one step earns nothing. In other respects the code is simpler than InstructGPT's. For example, our critic is one linear layer on the policy's hidden states, while theirs was a second 6B model, and there is no pretraining term.
+# batch can't do much damage. And `_losses` also clips the critic's loss: moving a prediction by more than 0.2 in one step earns nothing. In other respects the code is simpler than InstructGPT's. For example, our critic is one linear layer on the policy's hidden states, while theirs was a separate 6B model, and we use no pretraining term.
 
 # %% [markdown]
 # <a id="section-14" name="section-14"></a>
@@ -1172,7 +1171,7 @@ week04.plot_frontier(curves, title)
 # What can you read from this figure? Because the betas differ, don't compare PPO's final points with DPO's. Compare points at the *same KL* instead. Between 1 and 3 nats, where both methods have many points, the two clouds overlap and their means are equal to within a point. Below half a nat, PPO's points lie higher, and from 3 to 5 nats DPO's do, but there the points are few, and those of one run depend on each other. (Some PPO points even stand for three runs: in the first step, $\beta$ makes no difference.)
 # So these runs don't show that either method is better at the same KL. (Section 8 compares them at the same $\beta$.)
 #
-# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best below 1.5 nats, have lost all they had gained at about 4, and end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO
+# The difference is where they end up. DPO's points never go beyond 5 nats. The PPO runs with a small $\beta$ are at their best below a KL of 1.5 nats. By about 4 nats, they have lost everything they had gained, and they end between 13 and 124 nats without a single right reply. With $\beta = 0.1$, each DPO
 # run ends at its own best, 78% to 82% (with $\beta = 0.5$ it peaks earlier and ends at 60% to 78%). PPO's best single measurement is just as good, 81%, but it comes after the first step, and you'd need the oracle to know when to stop.
 
 # %% [markdown]
