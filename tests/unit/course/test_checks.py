@@ -1101,6 +1101,21 @@ def centres_in_place(margins, extra_tokens):
     return slope, margins.mean() - slope * x.mean()
 
 
+def counts_of_labels(labels, truth):
+    agreed, n = (labels == truth).float().mean(), len(labels)
+    counts = [torch.bincount(x, minlength=3).float() for x in (labels, truth)]
+    chance = (counts[0] * counts[1]).sum() / n
+    return (agreed - chance) / (1 - chance)
+
+
+def only_divided(margins, noise):
+    return F.softplus(-margins) / (1 - 2 * noise)
+
+
+def margins_turned(margins, noise):
+    return ((1 - noise) * F.softplus(margins) - noise * F.softplus(-margins)) / (1 - 2 * noise)
+
+
 @pytest.mark.parametrize(
     ("name", "function", "says", "does_not_say"),
     [
@@ -1121,6 +1136,9 @@ def centres_in_place(margins, extra_tokens):
         ("clipped_policy_loss", flag_first, "loss and clipped in that order", "comparison"),
         ("mcnemar_p", uncapped, "min(1.0, p)", "a special case"),
         ("length_bias", centres_in_place, "`margins` changed", "none of the mistakes"),
+        ("kappa", counts_of_labels, "where a share is needed", "none of the mistakes"),
+        ("robust_dpo_loss", only_divided, "has no part in it", "second term"),
+        ("robust_dpo_loss", margins_turned, "the sign of the margins", "two weights"),
     ],
 )
 def test_what_to_do_is_true_of_the_function_that_came(name, function, says, does_not_say):
