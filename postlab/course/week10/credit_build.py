@@ -244,8 +244,12 @@ def smallest(step_advantages: Callable[..., Tensor]) -> str:
         layouts, ([[1.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 0.0]])
     ):
         batch = (torch.tensor(values), torch.tensor(layout), 2)
-        found, wanted = step_advantages(*_copy(batch)), reference(*batch)
-        if not torch.allclose(found.float(), wanted, atol=CLOSE, rtol=CLOSE):
+        found = step_advantages(*_copy(batch)).float()
+        # Both conventions for the deviation are right: compare with the nearer one.
+        wanted = min(
+            (right(*batch) for right in RIGHT), key=lambda x: float((x - found).abs().sum())
+        )
+        if not torch.allclose(found, wanted, atol=CLOSE, rtol=CLOSE):
             got = [[round(x, 2) for x in row] for row in found.tolist()]
             right = [[round(x, 2) for x in row] for row in wanted.tolist()]
             given = f"scores={values}, steps={layout}, group_size=2"
