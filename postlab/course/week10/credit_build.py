@@ -184,6 +184,12 @@ def _last_only(scores: Tensor, steps: Tensor, group_size: int) -> Tensor:
     return found.view(-1, 1) * (steps >= 0)
 
 
+def _padding_summed(ddof: int) -> Callable[..., Tensor]:
+    """Scores of steps that don't exist count in the mean and in the sums, but padding gets 0."""
+    padded = _with(population="padded", padding=True, ddof=ddof)
+    return lambda *batch: torch.where(batch[1] >= 0, padded(*batch), 0.0)
+
+
 def _both(**how: Any) -> list[Callable[..., Tensor]]:
     return [_with(ddof=ddof, **how) for ddof in (1, 0)]
 
@@ -214,7 +220,8 @@ VARIANTS: dict[str, tuple[list[Callable[..., Tensor]], str]] = {
         "belong to different prompts: use the mean and the deviation of each group."),
     "per_place": (_both(population="place"), "you normalise each step number by itself, first "
         "steps with first steps. Process supervision takes all steps of the group together."),
-    "padded_scores": ([*_both(population="padded"), *_both(population="padded", padding=True)],
+    "padded_scores": ([*_both(population="padded"), *_both(population="padded", padding=True),
+        _padding_summed(1), _padding_summed(0)],
         "scores of steps that don't exist count. `scores` is padded: only the numbers that occur "
         "in a reply's row of `steps` are steps of that reply."),
     "token_weights": (_both(population="tokens"), "the mean and deviation are taken over tokens, "
