@@ -154,6 +154,6 @@ def plot_credit(record: Mapping[str, Any]) -> Figure:
     begin, end = 100 * found["outcome"][0, 0], np.mean(list(ends.values()))
     return headline(
         fig,
-        f"With every form of credit, and with the outcome alone (grey), {begin:.0f}% of sums right "
-        f"become about {end:.0f}% in {steps[-1]} steps",
+        "With every form of credit, and with the outcome alone (grey), the share of right sums "
+        f"rises from {begin:.0f}% to about {end:.0f}% in {steps[-1]} steps",
     )

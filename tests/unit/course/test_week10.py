@@ -323,4 +323,4 @@ def test_the_record_of_credit_says_what_the_lesson_says():
     blurted, worked, _, apart = (mended[name] for name in mended)
     assert blurted.between(52, 53).all() and worked.tolist() == [13, 10, 12, 13]
     assert apart.to_dict() == {"outcome": 0, "sum of steps": 16, "to go": 7, "lowest to go": 1}
-    assert "become about 80% in 16 steps" in title(figures_credit.plot_credit(record))
+    assert "to about 80% in 16 steps" in title(figures_credit.plot_credit(record))
