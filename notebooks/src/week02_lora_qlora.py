@@ -1178,7 +1178,7 @@ smol_table.rename(columns={n: f"{n}, MiB" for n in [*in_mib, "peak"]}).T.round(2
 # embedded model, where activations hide most of the saving, and a 7B, where they hardly matter. QLoRA's weights take up more than an eighth of the memory of the full ones, although four bits are an eighth of 32: the embedding matrix isn't quantised, and in this small model it is a fifth of the parameters.
 #
 # The machine was busy with other programs during the recording, so compare processor time rather than wall-clock time, and don't expect a GPU's times to resemble either. A step took 10.6 seconds of processor time with full fine-tuning, 7.7 with LoRA and 7.9 with QLoRA.
-# LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it hardly does, probably because its matrices are so small that the two extra products of each layer cost as much as that.) With two timed steps each, LoRA and QLoRA can't be told apart.
+# LoRA saves time here because the frozen matrices need no gradients of their own. (In the [embedded model](#forgetting) it saves hardly any time, probably because the matrices are so small that each layer's two extra products cost about as much as they save.) With two timed steps each, LoRA and QLoRA can't be told apart.
 
 # %% [markdown]
 # <a id="price" name="price"></a>
