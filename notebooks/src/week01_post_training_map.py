@@ -118,7 +118,7 @@ plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
 # <a id="map" name="map"></a>
 # ## 2. The map
 #
-# **Pretraining** teaches a model to continue text. **Post-training** covers everything between that pretrained *base* model and the model that people use. It usually consists of several stages in a row, which differ mainly in what they learn from:
+# **Pretraining** teaches a model to continue text. **Post-training** covers everything between that pretrained *base* model and the model that people use. It usually consists of several successive stages, which differ mainly in what the model learns from:
 
 # %%
 from postlab.course.week01 import draw_pipeline
@@ -353,7 +353,7 @@ token_view([talk], tokenizer, max_length=256, loss_mask=[every_turn])
 # $$\mathcal{L} = -\frac{1}{\sum_{b,t} m_{b,t}} \sum_{b,t} m_{b,t} \log \pi(x_{b,t} \mid x_{b,<t})$$
 #
 # Here $m_{b,t}$ is the mask and $\pi$ the model. In words: take $-\log p$ of every trained token in the batch, and average. The package has both parts: `token_logps` for the log-probabilities, and `sft_loss` for their mean. (You can write
-# them yourself in [a deeper section](#deeper-loss).) Both expect logits and labels that are aligned. The output at position $t$ predicts the token at $t + 1$, so you have to shift one against the other: `logits[:, :-1]` goes with `ids[:, 1:]`.
+# them yourself in [a deeper section](#deeper-loss).) Both expect logits and labels that are aligned. The output at position $t$ predicts the token at $t + 1$, so you have to shift one relative to the other: `logits[:, :-1]` goes with `ids[:, 1:]`.
 # If you forget the shift, the model learns to repeat the token it just read. The loss then falls beautifully, and the model is useless.
 
 # %%
@@ -589,7 +589,7 @@ pd.DataFrame(
 ).round(0).astype(int)
 
 # %% [markdown]
-# This is one stage on one model, and the 'gain' ranges from a loss of a quarter (on honesty, where the interval includes zero) to far over 100%, depending on the row and the column. The 18 points on instructions are a relative gain of 111%, and they remove 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the share of instruction errors that was removed, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
+# This is one stage on one model, and the 'gain' ranges from a loss of a quarter (on honesty, where the interval includes zero) to far over 100%, depending on the row and the column. The 18-point gain on instructions is a relative gain of 111% and removes 22% of the errors. Several cells do lie between 20 and 40%, such as the 25 points on arithmetic, the share of instruction errors that was removed, and the relative gain of 28% on facts, whose interval includes zero. But they stand in different columns, so which one you quote is your choice.
 # (The score 'before' isn't even that of a base model: SmolLM2-135M-Instruct had already been post-trained.) For our tiny base the relative gain isn't defined at all, because it scores 0%: it never answers.
 #
 # > **The roadmap says** post-training adds 20 to 40%. **The evidence says** there is no such number. The gain depends on the task, on the score you start from, and on whether you count points or ratios. In InstructGPT, people preferred the post-trained 175B model to the base of the same size in 85% of comparisons,
@@ -816,7 +816,7 @@ metrics = ["format", "facts", "safety", "honesty"]
 table.loc[[(n, metric) for n in ("silent", "drifting") for metric in metrics], "value":"p"]
 
 # %% [markdown]
-# `difference` compares each row with the model's own template on the same prompts, with a 95% interval. Without the opening, the model answers nothing at all; you saw in section 3 that it ends the document instead. Nobody would
+# `difference` compares each row with the model's own template on the same prompts, with a 95% interval. Without the opening, the model doesn't answer at all; you saw in section 3 that it ends the document instead. Nobody would
 # overlook that.
 #
 # The colon is the dangerous one, because its replies look normal: all of them are well formed. Underneath, three behaviours have changed, and not all for the worse. Refusals of unsafe requests drop from 47% to 17%. Honest *I do not know* answers
@@ -945,7 +945,7 @@ for name, checkpoint in pair.items():
 pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
-# In the stored output (the embedded pair), the base model treats a bare request as part of some page and continues that page. On a page of questions and answers, the same base answers all four, though only one of its answers is the SFT model's. It even works out the sum that
+# In the stored output (the embedded pair), the base model treats a bare request as part of some page and continues that page. On a page of questions and answers, the same base answers all four, though only one of its answers matches the SFT model's. It even works out the sum that
 # SFT gets wrong by blurting out an answer. What it doesn't do is stop: after three of the four answers, it goes on with questions of its own. SFT isn't better at everything, though.
 # Asked about food, both name the place where the creature lives, and SFT refuses to say what to do with a dirty coat.
 #
@@ -1016,7 +1016,7 @@ pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the model lost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, section 4 describes how the answers were judged. Shi et al. 2024,
+# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the model lost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, and section 4 describes how the answers were judged. Shi et al. 2024,
 # *Instruction Tuning With Loss Over Instructions* (2405.14394): when it helps to train the prompt. Gekhman et al. 2024 (2405.05904): what happens when fine-tuning adds new knowledge. Lin et al. 2023, *The Unlocking Spell on Base LLMs* (2312.01552): how far a base model gets with nothing but a good page in front of the request.
 # Lambert et al. 2024, *Tülu 3* (2411.15124): a complete, open post-training recipe, with its data and its evaluations.
 #

@@ -572,7 +572,7 @@ pd.DataFrame([judged(*claim) for claim in claims.values()], index=list(claims)).
 # > **The roadmap says** full fine-tuning of a 70B needs 4 to 8 A100 80GB. **The evidence says** sixteen bytes per parameter add up to more than a terabyte, so you need 14 cards (the column `cards`). With fewer cards you
 # > need offloading, or an optimizer that stores fewer bits.
 #
-# Which method does a given card allow? Take the first that fits, starting with the one that makes the fewest compromises:
+# Which method does a given card allow? Take the first one that fits. The ones with the fewest compromises come first:
 
 
 # %%
@@ -622,7 +622,7 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 # <a id="peft" name="peft"></a>
 # ## Deeper: is it what PEFT computes?
 #
-# To find out, give PEFT's adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer of the build, with dropout and error messages. Fill $B$ too, because with zeros both models would just be the base. Use 64 bits so that rounding can't hide a mistake.
+# To find out, give PEFT's adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer of the build, with dropout and error messages. Give $B$ values other than zero, too. With zeros, both models would just be the base. Use 64 bits so that rounding can't hide a mistake.
 
 # %%
 from postlab.scratch.lora import LoRALinear
@@ -928,7 +928,7 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# Here it's the other way round. With adapters on the MLPs alone, the model loses 14 points against adapters on all layers (12 to 16). Most of that is in the list operations, where 30% are right instead of 61%, and the rest in the how-tos (85% instead of 99%). Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact can be stored in the MLPs. With adapters on the attention alone, which have less than half of the parameters, the result can't be told apart from that of all layers (1.3 points less, interval -5.8 to 3.3).
+# Here it's the other way round. With adapters on the MLPs alone, the model scores 14 points less than with adapters on all layers (12 to 16). Most of that is in the list operations, where 30% are right instead of 61%, and the rest in the how-tos (85% instead of 99%). Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact can be stored in the MLPs. With adapters on the attention alone, which have less than half of the parameters, the result can't be told apart from that of all layers (1.3 points less, interval -5.8 to 3.3).
 #
 # So which layers matter depends on the task, and a model of four layers isn't a 7B. If you adapt all of them, as the paper recommends and this course does, you can't leave out a layer that you need.
 #
@@ -955,7 +955,7 @@ table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 # %% [markdown]
 # Before training, 52% of the sampled answers are right. After six steps, it's 96% with full fine-tuning, 96% with rank 16, and 90% with rank 1. So rank 1 learns more slowly: it's 6.1 points behind (4.6 to 7.6). After twenty steps it's still 2.1 points behind (1.2 to 3.0), though it trains less than 1% of the parameters. Rank 16 can't be told apart from full fine-tuning in either case. Look at its lowest dot, though: one of the eight longer runs ended at 86%, so its rate may be too high to be safe.
 #
-# That is close to the paper's finding, and not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. What is plain is how far apart the best rates are: for the short runs, four times that of full fine-tuning at rank 16, and sixteen times at rank 1 (with $\alpha = 2r$). With full fine-tuning's rate, rank 1 ended a short run at 55%.
+# That is close to the paper's finding, but not quite the same. Our runs are short, the task is nearly solved by the end, and each learning rate was tried in only one run. What is plain is how far apart the best rates are: for the short runs, four times that of full fine-tuning at rank 16, and sixteen times at rank 1 (with $\alpha = 2r$). With full fine-tuning's rate, rank 1 ended a short run at 55%.
 
 # %% [markdown]
 # <a id="forgetting" name="forgetting"></a>
@@ -1023,7 +1023,7 @@ pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3
 # %% [markdown]
 # Every method forgot a lot: the base's loss was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning, including LoRA 8 with its eight seeds, whose mean is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
-# At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At rank 8 the difference is small, and at ranks 16 to 64 LoRA's mean is the larger one. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
+# At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At rank 8 the difference is small, and at ranks 16 to 64 LoRA's mean is higher. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
 # %% [markdown]
 # <a id="alpha" name="alpha"></a>

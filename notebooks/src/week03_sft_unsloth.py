@@ -466,7 +466,7 @@ both["sft"] = after["answer"]
 both.groupby("family", sort=False).head(2)
 
 # %% [markdown]
-# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so the difference is known more precisely than if each had had prompts of its own.
+# One example proves nothing. The table shows each metric's mean over all held-out prompts before and after, and the difference with its 95% interval. The difference is paired by prompt. That matters: both models answered the same easy and hard prompts, so the difference is known more precisely than if each had answered different prompts.
 
 # %%
 from postlab.claims import is_share, metric_label, points
@@ -718,7 +718,7 @@ recorded = json.loads((data_dir() / "results" / "week03" / "rows.json").read_tex
 pd.Series(recorded["provenance"]).map(str).to_frame("rows.json")
 
 # %% [markdown]
-# Each run answered the same held-out prompts greedily. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the number could change with other prompts. It does not tell you how much the result could change with another training seed; for that, look at the values for the three seeds.
+# Each run answered the same held-out prompts with greedy decoding. For each prompt we average over the seeds, and then resample prompts to get an interval. Such an interval tells you how much the number could change with other prompts. It does not tell you how much the result could change with another training seed; for that, look at the values for the three seeds.
 
 # %%
 import numpy as np
@@ -867,8 +867,7 @@ drawn = [
 plot_seeds(pd.DataFrame(drawn))
 
 # %% [markdown]
-# Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. Everything else is inconclusive with three
-# seeds: the 20 points on unsafe requests, and also what gets worse. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. With three seeds we can't rule these changes out.
+# Curation pays. With the 800 curated rows, 75% of the answers are right: 20 points more than with 800 random rows (17 to 22), and 18 more than with all 3,200 rows as written (15 to 20). After the correction, three gains remain in both comparisons: overall, in sums and in riddles. With three seeds, everything else is inconclusive, both the 20-point gain on unsafe requests and the losses. Facts are 7 to 10 points lower with curated rows, and 6 points more of the harmless how-tos are refused. With three seeds we can't rule these changes out.
 #
 # One thing is unrealistic about "curated" in this record: an oracle judged *every* row. In the build in section 6 you have a budget.
 
@@ -1401,7 +1400,7 @@ except ValueError as error:
 # <a id="deeper-hygiene" name="deeper-hygiene"></a>
 # ## Deeper: rows of real sets (section 14)
 #
-# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in the exact form of two of them, with one known fault in most rows. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
+# Public sets have faults that the tiny world doesn't have. So we wrote forty rows in exactly the same form as two of them, most with one known fault. In OpenHermes, most columns are empty, and the system prompt has a column of its own. In SlimOrca every
 # conversation begins with one of a few system prompts, and a `weight` of 0 marks what isn't to be trained. Here is one row of each (empty columns left out):
 
 # %%

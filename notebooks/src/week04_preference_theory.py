@@ -255,7 +255,7 @@ token_rewards(scores, mask, logps=logps, ref_logps=ref_logps, beta=0.1)
 
 # %% [markdown]
 # - The first token is as likely under the policy as under the reference, so there is no penalty.
-# - The second token is *less* likely under the policy, so its log-ratio is −1 and it earns 0.1. This isn't a mistake. Single tokens can have a negative penalty, but averaged over samples from the policy, the sum of the log-ratios is the KL, which is never negative.
+# - The second token is *less* likely under the policy, so its log-ratio is −1 and it earns 0.1. This isn't a mistake. An individual token can have a negative penalty, but averaged over samples from the policy, the sum of the log-ratios is the KL, which is never negative.
 # - The third token is more likely under the policy. It pays 0.1 and receives the score: 0.9.
 #
 # The rest of a PPO step answers two questions.
@@ -473,7 +473,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 #
 # ### Build 4.1 · about 25 minutes · hard
 #
-# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You write two steps, from parts that you already know:
+# Now put RLHF together yourself, so that it ends at $\pi^*$ without ever seeing the formula. You'll write two steps from parts that you already know:
 #
 # - `reward_model_step(rewards, won, lost, optimizer)` is one update of a reward model. `rewards` is a tensor of nine trainable numbers, one per reply. In the batch, a labeller preferred reply `won[i]` to reply `lost[i]`. The labellers follow Bradley-Terry.
 # - `ppo_step(policy, critic, batch, scores, *, ref, beta, optimizer)` trains policy and critic on one batch, with one update or more. `batch` holds replies that the policy has just sampled (`batch.completions` and `batch.mask`, both `(B, T)`), and `scores` holds their scores, `(B,)`. `optimizer` holds the parameters of both models.
@@ -1047,7 +1047,7 @@ formula = -0.5 * torch.sigmoid(-0.5 * (five - ref_chosen))
 pd.DataFrame({"autograd": policy_chosen.grad, "formula": formula}).round(3)
 
 # %% [markdown]
-# The first pair is undecided, so it gets half of the largest possible weight $\beta$, 0.25 of 0.5. The second pair is already ranked correctly and hardly gets any (0.06). The third is ranked wrongly and gets nearly all of it (0.44).
+# The first pair is undecided, so it gets half of the largest possible weight $\beta$, 0.25 of 0.5. The second pair is already ranked correctly and gets hardly any (0.06). The third is ranked wrongly and gets nearly all of it (0.44).
 #
 # Note what the gradient does *not* contain: no other replies to the prompt, no samples from the policy, and no critic.
 
@@ -1178,7 +1178,7 @@ week04.plot_frontier(curves, title)
 # <a id="section-18" name="section-18"></a>
 # ## Deeper: the bill, and what large labs do (section 18)
 #
-# Where does the time of a PPO step go?
+# Where does the time in a PPO step go?
 
 # %%
 marks = [time.perf_counter()]
