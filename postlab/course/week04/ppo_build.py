@@ -85,16 +85,28 @@ def judge_rewards(step: Any) -> Verdict:
         return Verdict("right", f"right: all nine rewards within {error:.3f} of the true ones.")
     far = f"The learned rewards are up to {error:.2f} away from the true ones."
     for code, text in (
-        ("still", "no reward moves. The step needs loss.backward() and then optimizer.step()."),
+        ("own_optimizer", "the rewards move even where the learning rate of `optimizer` is 0. "
+         "Something else changes them: step with the optimizer that the function gets."),
+        ("stuck", "no reward moves while all of them are equal, though they do elsewhere. The loss "
+         "of a tie has no gradient: is there an abs(), a square or a max in it?"),
+        ("still", "no reward moves. The step needs loss.backward() and then optimizer.step(), and "
+         "optimizer.zero_grad() at the start or after both."),
         ("zero_grad", "gradients of earlier batches are still in .grad: call "
          "optimizer.zero_grad() before backward()."),
+        ("one_sided", "one comparison moves only one of its two rewards. Both belong in the loss, "
+         "and neither may be detached."),
+        ("same_way", "one comparison moves both of its rewards the same way. The loss depends on "
+         "their difference: the winner's rises and the loser's falls."),
         ("swapped", "the order is upside down: the losers' rewards rise. Check the sign of the "
          "loss, and which of won and lost is the chosen reply."),
         ("each_alone", "every reward goes through a sigmoid of its own. Bradley-Terry takes the "
          "sigmoid of the difference."),
-        ("too_close", "the order is right, but the differences are too small. Is the difference "
-         "multiplied by something inside the sigmoid, or is (1 - difference)^2 minimised? "
-         "Bradley-Terry's loss is -log sigmoid(difference)."),
+        ("scaled", f"up to a factor they are right, but they are {_factor(rewards, true):.2f} times "
+         "the true ones. Bradley-Terry's loss is -log sigmoid(difference): is the difference "
+         "multiplied or divided by something inside, or is another loss minimised, such as "
+         "(1 - difference)^2 or exp(-difference)?"),
+        ("too_close", "the order is right, but the differences are too small. Something other than "
+         "-log sigmoid(difference) is being minimised, or more than that, such as a penalty."),
         ("too_far", "the order is right, but the differences are too large. Something other than "
          "-log sigmoid(difference) is being minimised, for example -sigmoid without the log: it "
          "gains from making every margin larger."),
@@ -116,6 +128,23 @@ def _gradients_pile_up(step: Any, rewards: Tensor, true: Tensor) -> bool:
     return sizes[0] > 0 and math.isclose(sizes[1], 2 * sizes[0], rel_tol=1e-3)
 
 
+def _pair_moves(step: Any, start: tuple[float, float], *, lr: float = 1.0) -> tuple[float, float]:
+    """How one step moves a winner's and a loser's reward that start there; (0, 0) if it raises."""
+    probe = nn.Parameter(torch.tensor([*start, *[0.0] * 7]))
+    before = probe.detach().clone()
+    won, lost = torch.zeros(64, dtype=torch.long), torch.ones(64, dtype=torch.long)
+    optimizer = torch.optim.SGD([probe], lr=lr)
+    if _attempt(lambda: step(probe, won, lost, optimizer))[1]:
+        return 0.0, 0.0
+    winner, loser = (probe.detach() - before)[:2].tolist()
+    return winner, loser
+
+
+def _factor(rewards: Tensor, true: Tensor) -> float:
+    """The number by which the true rewards, at mean 0, are multiplied to come closest."""
+    return float((rewards * true).sum() / true.square().sum())
+
+
 def _wins(true: Tensor) -> Tensor:
     """(9,) how often each reply wins against another one."""
     chances = torch.sigmoid(true[:, None] - true[None, :])
@@ -123,11 +152,25 @@ def _wins(true: Tensor) -> Tensor:
 
 
 REWARD_SIGNS: dict[str, Callable[[Any, Tensor, Tensor], bool]] = {
+    "own_optimizer": lambda step, rewards, true: any(_pair_moves(step, (0.0, 0.5), lr=0.0)),
+    "stuck": lambda step, rewards, true: (
+        float(rewards.abs().max()) < STILL and any(_pair_moves(step, (0.3, 0.9)))
+    ),
     "still": lambda step, rewards, true: float(rewards.abs().max()) < STILL,
     "zero_grad": _gradients_pile_up,
-    "swapped": lambda step, rewards, true: _cosine(rewards, true) < -0.9,
+    "one_sided": lambda step, rewards, true: (
+        sum(abs(x) > STILL for x in _pair_moves(step, (0.0, 0.0))) == 1
+        and sum(abs(x) > STILL for x in _pair_moves(step, (0.3, 0.9))) == 1
+    ),
+    "same_way": lambda step, rewards, true: math.prod(_pair_moves(step, (0.0, 0.0))) > STILL,
+    "swapped": lambda step, rewards, true: (
+        _cosine(rewards, true) < -0.9 or _pair_moves(step, (0.0, 0.0))[0] < -STILL
+    ),
     # -log sigmoid(chosen) - log sigmoid(-rejected): each reward is the logit of its share of wins.
     "each_alone": lambda step, rewards, true: _near(rewards, _wins(true).logit()),
+    "scaled": lambda step, rewards, true: (
+        _cosine(rewards, true) > 0 and _near(rewards / _factor(rewards, true), true)
+    ),
     "too_close": lambda step, rewards, true: (
         _cosine(rewards, true) > 0.95 and float(rewards.std() / true.std()) < 0.75
     ),
