@@ -28,12 +28,14 @@ from torch import Tensor, nn
 
 from postlab.course.week04 import nine, ppo_reference
 from postlab.scratch.ppo import ValueHead
-from postlab.scratch.sampling import TableLM
+from postlab.scratch.sampling import TableLM, completion_states
 
 # Over ten seeds the reference stays within 0.018 and 0.0004 (data/results/week04/build.json). The
-# second has room for steps written otherwise: one update, no critic, whitening reach 0.01.
+# second has room for steps written otherwise: one update, no baseline, whitening reach 0.01. The
+# critic of every right step ends within 0.001; a wrong target is off by 0.1 or more.
 REWARD_TOLERANCE = 0.03  # of the largest error of a reward
 POLICY_TOLERANCE = 0.02  # total variation
+CRITIC_TOLERANCE = 0.05  # of the predicted return at the first token
 STILL = 1e-7  # a table that moved less than this hasn't moved
 WIDTH = 100
 
@@ -210,7 +212,11 @@ def judge_policy(step: Any) -> Verdict:
     )
     leaks = Probe(step).critic_leak()
     if away <= POLICY_TOLERANCE:
+        fault = _critic_fault(*trained, world, ref)
+        if fault:
+            return fault
         text = f"right: the policy ends {away:.1%} away from the closed form (total variation)."
+        text += " (The clip hardly matters here: the check of clipped_policy_loss tests it.)"
         note = (
             " One thing to know: the policy's loss also sends a gradient into the critic, because "
             "the advantages aren't detached. Here that only shifts the critic's predictions."
@@ -227,6 +233,15 @@ def judge_policy(step: Any) -> Verdict:
          "scores have no effect."),
         ("reward_sign", probe.avoids_reward, "with beta = 0 an update makes rewarded replies LESS "
          "likely: the sign of the policy's loss is wrong, or its ratio is old / new."),
+        ("unsigned", lambda: probe.praise(1.0) > 1e-5 and probe.praise(-1.0) > 1e-5, "with beta = 0 "
+         "an update makes a reply more likely whether its score is 1 or -1: the sign of the "
+         "advantages is lost."),
+        ("never_less_likely", lambda: probe.praise(1.0) > 1e-5 and abs(probe.praise(-1.0)) < 1e-7,
+         "with beta = 0 a score of -1 doesn't make a reply less likely: negative advantages are "
+         "lost."),
+        ("moves_without_cause", probe.moves_without_cause, "with beta = 0 and without scores an "
+         "update still moves the policy. Is the penalty multiplied by another number than `beta`, "
+         "or is there one term more?"),
         ("reference_in_ratio", probe.reference_matters, "with beta = 0 the reference shouldn't "
          "matter, but another reference gives another update. Is your ratio policy / reference? "
          "It should be policy / old policy, the one that sampled."),
@@ -314,6 +329,16 @@ class Probe:
         gain = float((nine.probabilities(policy) - 1 / 9) @ self.world.rewards)
         return gain < 0 and float(moved.abs().max()) > 1e-4
 
+    def praise(self, score: float) -> float:
+        """How much likelier one reply becomes when it is all there is, at beta 0."""
+        one = torch.tensor([0])
+        policy = self.update(torch.full((9,), score), beta=0.0, rows=one, lr=1e-2)[2]
+        return float(nine.probabilities(policy)[0] - 1 / 9)
+
+    def moves_without_cause(self) -> bool:
+        """Whether the policy moves at beta 0 and scores 0, where nothing is to be gained."""
+        return float(self.update(torch.zeros(9), beta=0.0)[0].abs().max()) > 1e-4
+
     def reference_matters(self) -> bool:
         """Whether at beta 0 another reference gives another update."""
         own, other = (
@@ -357,6 +382,26 @@ class Probe:
         """Whether a critic that predicts 0 goes below 0 when every return is 1."""
         weights = self.update(torch.ones(9), beta=0.0, lr=1e-3)[1]
         return float(weights[-1]) < -1e-3
+
+
+def _critic_fault(policy: Any, critic: Any, world: Any, ref: Tensor) -> Verdict | None:
+    """What is wrong with a critic whose policy is right: its prediction at the first token."""
+    with torch.no_grad():
+        predicted = float(critic(completion_states(policy, world.everything)[1])[:, 0].mean())
+    p = nine.probabilities(policy)
+    expected = float((p * (world.rewards - nine.BETA * (p / ref).log())).sum())
+    if abs(predicted - expected) <= CRITIC_TOLERANCE:
+        return None
+    about = "Not yet: the policy is right, but the critic "
+    if not any(p.any() for p in critic.parameters()):
+        text = "hasn't moved. `ppo_step` trains both: add the critic's loss to the policy's."
+        return Verdict("critic_still", about + text)
+    return Verdict(
+        "critic_target",
+        f"{about}predicts {predicted:.2f} at the first token, where the rewards still to come, "
+        f"penalties included, are {expected:.2f} on average. Its target is the return of each "
+        "token: advantages + values, as they were before the update.",
+    )
 
 
 def _fitted_beta(policy: Tensor, rewards: Tensor, ref: Tensor) -> float | None:
