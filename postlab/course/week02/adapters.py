@@ -312,7 +312,8 @@ def _update(model: nn.Module, base: nn.Module) -> None:
         "subtracted": (-ALPHA / R, "it has the right size and the wrong sign"),
         "whole_division": (ALPHA // R, "that is alpha // r, which drops the fraction"),
         "scale_by_features": (
-            ALPHA / change.shape[1], "that is alpha / in_features; r is the rank"
+            ALPHA / change.shape[1],
+            "that is alpha / in_features; r is the rank",
         ),
         "scale_product": (ALPHA * R, "that is alpha times r"),
     }

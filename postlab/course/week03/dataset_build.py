@@ -294,7 +294,9 @@ def _no_rows(chosen: Any) -> str:
     other = next((item for item in chosen if not isinstance(item, dict)), {})
     if isinstance(other, dict):
         return ""
-    return f"the {type(chosen).__name__} that choose returned holds {article(other)}, not only rows."
+    return (
+        f"the {type(chosen).__name__} that choose returned holds {article(other)}, not only rows."
+    )
 
 
 def describe(rows: Sequence[Row]) -> dict[str, float]:

@@ -36,7 +36,8 @@ class Layer(nn.Module):
     def scale(self) -> float:
         other = {
             "no scale": 1.0, "alpha alone": self.alpha, "rslora": self.alpha / math.sqrt(self.r),
-            "odd scale": 0.7, "floor": self.alpha // self.r, "by features": self.alpha / self.a.shape[1],
+            "odd scale": 0.7, "floor": self.alpha // self.r,
+            "by features": self.alpha / self.a.shape[1],
             "subtracted": -self.alpha / self.r,
         }  # fmt: skip
         return other.get(self.how, self.alpha / self.r)
@@ -169,7 +170,8 @@ WRONG = {
     "merge raises": "raises_in_merge", "merge without scale": "merge_scale",
     "merge transposed": "merge_transposed", "merge noise": "merge_differs",
     "merge drops": "adapter_dropped", "merge replaces": "base_lost", "dotted": "no_effect",
-    "beside the path": "layers_missing", "not merged": "not_merged", "merge keeps the weight": "not_merged",
+    "beside the path": "layers_missing", "not merged": "not_merged",
+    "merge keeps the weight": "not_merged",
     "bias lost": "bias_in_inject", "merge loses bias": "bias_in_merge",
 }  # fmt: skip
 

@@ -69,11 +69,25 @@ def test_judges_follow_bradley_terry():
         ([(MARGIN, "-F.logsigmoid(rewards[won])")], "one_sided"),
         ([(MARGIN, "bradley_terry_loss(rewards[won], rewards[lost].detach())")], "one_sided"),
         ([(MARGIN, "bradley_terry_loss(rewards[won], -rewards[lost])")], "same_way"),
-        ([("    optimizer.zero_grad()\n    loss.backward()\n",
-           "    loss.backward()\n    optimizer.zero_grad()\n")], "still"),
-        ([("    optimizer.zero_grad()\n",
-           "    optimizer = torch.optim.SGD([rewards], lr=0.01)\n    optimizer.zero_grad()\n")],
-         "own_optimizer"),
+        (
+            [
+                (
+                    "    optimizer.zero_grad()\n    loss.backward()\n",
+                    "    loss.backward()\n    optimizer.zero_grad()\n",
+                )
+            ],
+            "still",
+        ),
+        (
+            [
+                (
+                    "    optimizer.zero_grad()\n",
+                    "    optimizer = torch.optim.SGD([rewards], lr=0.01)\n"
+                    "    optimizer.zero_grad()\n",
+                )
+            ],
+            "own_optimizer",
+        ),
         ([(MARGIN, "(-torch.sigmoid(rewards[won] - rewards[lost]))")], "too_far"),
         ([(MARGIN, "bradley_terry_loss(rewards[won], rewards)")], "raised"),
     ],
@@ -119,6 +133,10 @@ def test_a_ppo_step_that_arrives_is_right_however_it_is_written(edits):
         ([("(logps, old_logps, advantages)", "(logps, old_logps, advantages.clamp(min=0))")],
          "never_less_likely"),
         ([("loss + errors", "loss + 0 * errors")], "critic_still"),
+        ([(CLIPPED, "ratio = logps - old_logps\n        loss = -torch.minimum(ratio * advantages, "
+           "ratio.clamp(0.8, 1.2) * advantages)")], "never_less_likely"),
+        ([("token_rewards(scores", "token_rewards((scores - scores.mean()) / scores.std()")],
+         "unknown"),
         ([("returns = advantages + values", "returns = rewards")], "critic_target"),
         ([("returns = advantages + values", "returns = advantages")], "critic_target"),
         ([("returns = advantages + values", "returns = scores[:, None].expand_as(values)")],
