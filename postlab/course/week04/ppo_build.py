@@ -103,8 +103,8 @@ def judge_rewards(step: Any) -> Verdict:
          "loss, and which of won and lost is the chosen reply."),
         ("each_alone", "every reward goes through a sigmoid of its own. Bradley-Terry takes the "
          "sigmoid of the difference."),
-        ("scaled", f"up to a factor they are right, but that is {_factor(rewards, true):.2f}, not "
-         "1. Bradley-Terry's loss is -log sigmoid(difference): is the difference "
+        ("scaled", f"up to a factor they are right, but it is {_factor(rewards, true):.2f}, "
+         "not 1. Bradley-Terry's loss is -log sigmoid(difference): is the difference "
          "multiplied or divided by something inside, or is another loss minimised, such as "
          "(1 - difference)^2 or exp(-difference)?"),
         ("too_close", "the order is right, but the differences are too small. Something other than "
@@ -234,7 +234,8 @@ def judge_policy(step: Any) -> Verdict:
         ("reward_sign", probe.avoids_reward, "with beta = 0 an update makes rewarded replies LESS "
          "likely: the sign of the policy's loss is wrong, or its ratio is old / new."),
         ("unsigned", lambda: probe.praise(1.0) > 1e-5 and probe.praise(-1.0) > 1e-5,
-         "with beta = 0 an update makes a reply more likely whether its score is 1 or -1: the sign of the "
+         "with beta = 0 an update makes a reply more likely whether its score is 1 or -1: the sign "
+         "of the "
          "advantages is lost."),
         ("never_less_likely", lambda: probe.praise(1.0) > 1e-5 and abs(probe.praise(-1.0)) < 1e-7,
          "with beta = 0 a score of -1 doesn't make a reply less likely: negative advantages have "

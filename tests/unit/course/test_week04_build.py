@@ -135,7 +135,8 @@ def test_a_ppo_step_that_arrives_is_right_however_it_is_written(edits):
         ([("loss + errors", "loss + 0 * errors")], "critic_still"),
         ([(CLIPPED, "ratio = logps - old_logps\n        loss = -torch.minimum(ratio * advantages, "
            "ratio.clamp(0.8, 1.2) * advantages)")], "never_less_likely"),
-        ([("token_rewards(scores", "token_rewards((scores - scores.mean()) / scores.std()")],
+        ([("token_rewards(scores",
+           "token_rewards((scores - scores.mean()) / (scores.std() + 1e-6)")],
          "unknown"),
         ([("returns = advantages + values", "returns = rewards")], "critic_target"),
         ([("returns = advantages + values", "returns = advantages")], "critic_target"),
