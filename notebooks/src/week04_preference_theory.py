@@ -481,7 +481,7 @@ bool(gap.abs().max() < 1e-5), bool(objective(pi).max() < beta * Z.log())
 # The parts: `completion_states(model, batch)` returns logits and hidden states, `losses.token_logps(logits, batch.completions)` the log-probs of the tokens, `critic(hidden)` the predicted values, `token_rewards` is the function from section 3, `losses.gae(rewards, values, mask, gamma=1.0, lam=0.95)` returns the advantages,
 # `losses.clipped_policy_loss(logps, old_logps, advantages)` returns the loss of each token and a flag, and `losses.masked_mean(loss, mask)` averages. The reward model's loss is `losses.bradley_terry_loss(chosen, rejected)`, one number per pair.
 #
-# The check runs your two steps, 150 and 120 times, and compares the results: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
+# The check runs your two steps, 150 and 120 times, and compares the results: the nine rewards with the true ones, and the policy with $\pi^*$. It accepts errors of up to 0.03 per reward and 2% of the probability in the wrong place. The critic has to end within 0.05 of the rewards that are still to come at the first token. (Our own steps stay within 0.018 and 0.04% over ten seeds.) How you write them is up to you.
 #
 # <details><summary>Hint for reward_model_step</summary>
 #

@@ -58,6 +58,7 @@ class Budget:
     rows: int = ROWS
     verdicts: int = VERDICTS
     used: int = 0
+    _calls: int = field(default=0, init=False, repr=False)  # what nobody sets back
 
     @property
     def left(self) -> int:
@@ -73,6 +74,7 @@ class Budget:
         if self.left <= 0:
             raise BudgetSpent(f"all {self.verdicts:,} verdicts are spent; stop when left is 0")
         self.used += 1
+        self._calls += 1
         return oracle.judge(row)
 
 
@@ -232,7 +234,7 @@ def _checked(choose: Callable[..., Any], train: bool) -> DatasetCheck:
     rows, problem = _called(choose, budget)
     if problem:
         return _fallback(problem)
-    counts = describe(rows) | {"verdicts used": budget.used}
+    counts = describe(rows) | {"verdicts used": budget._calls}
     fault = _fault(rows, counts)
     if fault:
         return _fallback(wrong(*fault), counts)
@@ -245,7 +247,11 @@ def _checked(choose: Callable[..., Any], train: bool) -> DatasetCheck:
 def _called(choose: Callable[..., Any], budget: Budget) -> tuple[list[dict], Outcome | None]:
     """The rows that `choose` returns, or why there are none."""
     from postlab.course.check._calls import TookTooLong, _time_limit
+    from postlab.course.check._words import article
 
+    if not callable(choose):
+        text = f"the check got {article(choose)}; hand over the function itself: "
+        return [], wrong("not_a_function", f"{text}check_dataset(choose).")
     try:
         with _time_limit(SECONDS):
             chosen = choose(pool(), budget)
@@ -255,14 +261,29 @@ def _called(choose: Callable[..., Any], budget: Budget) -> tuple[list[dict], Out
         return [], wrong("verdicts_spent", f"choose asked for too much: {error}.")
     except TookTooLong:
         return [], wrong("too_slow", f"choose ran for more than {SECONDS:.0f} seconds.")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"choose raised {type(error).__name__}: {error}"
         return [], wrong("error", text[:300] + ".")
-    if not isinstance(chosen, list | tuple) or not all(isinstance(row, dict) for row in chosen):
-        kind = type(chosen).__name__
-        text = f"choose returned {kind}; return a list with rows of the pool."
-        return [], wrong("not_rows", text)
+    problem = _no_rows(chosen)
+    if problem:
+        return [], wrong("not_rows", f"{problem} Return a list with rows of the pool.")
     return list(chosen), None
+
+
+def _no_rows(chosen: Any) -> str:
+    """What else `choose` returned, in a sentence; empty if it is a list of dicts."""
+    from postlab.course.check._words import article
+
+    if chosen is None:
+        return "choose returned nothing (None): is a `return` missing?"
+    if not isinstance(chosen, list | tuple):
+        return f"choose returned {article(chosen)}."
+    other = next((item for item in chosen if not isinstance(item, dict)), {})
+    if isinstance(other, dict):
+        return ""
+    return (
+        f"the {type(chosen).__name__} that choose returned holds {article(other)}, not only rows."
+    )
 
 
 def describe(rows: Sequence[Row]) -> dict[str, float]:
@@ -295,6 +316,9 @@ def _fault(rows: Sequence[Row], counts: Mapping[str, float]) -> tuple[str, str] 
         return "empty", "choose returned no rows."
     if n["rows"] > ROWS:
         return "too_many", f"choose returned {n['rows']:,} rows; the budget is {ROWS:,}."
+    if n["verdicts used"] > VERDICTS:
+        text = f"choose asked for {n['verdicts used']:,} verdicts; the budget is {VERDICTS:,}."
+        return "verdicts_spent", text
     if n["not in the pool"]:
         text = "aren't in the pool. Return rows as they are: don't edit, add or rebuild them."
         return "not_in_the_pool", f"{n['not in the pool']:,} of the rows {text}"
