@@ -278,12 +278,11 @@ def _no_rows(chosen: Any) -> str:
         return "choose returned nothing (None): is a `return` missing?"
     if not isinstance(chosen, list | tuple):
         return f"choose returned {article(chosen)}."
-    other = next((item for item in chosen if not isinstance(item, dict)), {})
-    if isinstance(other, dict):
+    others = [item for item in chosen if not isinstance(item, dict)]
+    if not others:
         return ""
-    return (
-        f"the {type(chosen).__name__} that choose returned holds {article(other)}, not only rows."
-    )
+    kind = type(chosen).__name__
+    return f"the {kind} that choose returned holds {article(others[0])}, not only rows."
 
 
 def describe(rows: Sequence[Row]) -> dict[str, float]:

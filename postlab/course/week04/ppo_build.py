@@ -194,7 +194,8 @@ def judge_policy(step: Any) -> Outcome:
     )
     leaks = Probe(step).critic_leak()
     if away <= POLICY_TOLERANCE:
-        fault = _critic_fault(*trained, world, ref)
+        model, critic = trained
+        fault = _critic_fault(model, critic, world, ref)
         if fault:
             return fault
         text = f"right: the policy ends {away:.1%} away from the closed form (total variation)."
