@@ -415,7 +415,7 @@ pd.Series(dict(sft.trainer), name="SFTConfig").to_frame()
 
 # %% [markdown]
 # `run.train` does one of three things. It trains from the start, continues from a checkpoint if a run was interrupted, or loads the finished stage if its code, configuration, data and parent haven't
-# changed. If you change anything above, it retrains. The two context managers around it are optional: they make training faster on a CPU (section 11 has the measurements) and, apart from rounding, don't change the result.
+# changed. If you change anything above, it retrains. The two context managers around it are optional: they make training faster on a CPU (section 11 has the measurements) and, apart from rounding, don't change the result. You can watch a long run in the notebook if you import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("sft")]` to the trainer.
 
 # %%
 from datasets import Dataset

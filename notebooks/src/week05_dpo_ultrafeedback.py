@@ -296,7 +296,7 @@ margin.item(), -logsigmoid(margin).item(), same.item()
 # So these recipes take 5e-7 for a 7B or 8B if all weights are trained, and ten times as much with LoRA. [Thinking Machines](https://thinkingmachines.ai/blog/lora/) found the same factor of ten for SFT and RL. Our small models use much higher rates. If the rate is too high, the margins shoot up within a few steps, `logps/chosen` falls far below its start,
 # and the answers turn into repetitions or fragments. (The authors of SimPO, who trained models of 7B to 9B, warn of [exactly that](https://github.com/princeton-nlp/SimPO) at 1e-5, and recommend a search between 3e-7 and 1e-6.) If it is too low, the loss stays near 0.693. Take the table as a place to start, and tune rate and beta on prompts that you don't report. [A deeper section](#deeper-beta) shows a small grid of both on `tiny`, up to the rate at which training collapses.
 #
-# These are the settings of your profile:
+# These are the settings of your profile. If your run takes hours, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("dpo")]` to the trainer: it draws the curves while the run trains.
 
 # %%
 # NBVAL_CHECK_OUTPUT

@@ -553,7 +553,7 @@ pd.Series(dict(grpo.trainer), name="GRPOConfig").to_frame()
 # If you set `beta` above 0, check which model serves as the reference, because it depends on the trainer. TRL's own trainer, which runs on a CPU, keeps a frozen copy of the adapter you start from. On a GPU, Unsloth replaces it with a version that switches the adapter off instead. The reference is then the *base* model, and the KL term pulls the policy back to where it was before SFT and DPO.
 # (In week 5, the reference is the starting model in both cases.)
 #
-# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both and samples from the same distribution.
+# Most of the time goes into sampling. `generate` processes the prompt again for every sample in the group, and finished sequences stay in the batch until the longest one ends. On a CPU, `rollout_func` passes the sampling to postlab's own engine, which avoids both and samples from the same distribution. On a GPU, the run takes about one to four hours. To watch its curves meanwhile, import `LiveView` from `postlab.show` and pass `callbacks=[LiveView("grpo")]` to the trainer.
 
 # %%
 from datasets import Dataset

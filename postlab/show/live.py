@@ -148,7 +148,8 @@ def _panel(name: str, points: Sequence[tuple[float, float]], stage: str, steps: 
     title = f"<b>{html.escape(shown(label))}</b> {_number(points[-1][1])}"
     unit = f' <span style="color:#555">{html.escape(unit)}</span>' if unit else ""
     described = f"{label}, last value {_number(points[-1][1])}"
-    marks = [(12, high), (HEIGHT + 6, low)][: 2 if high > low else 1]
+    # A flat curve lies on the axis, and so does its one label.
+    marks = [(12, high)] * (high > low) + [(HEIGHT + 6, low)]
     range_of = "".join(f'<text x="52" y="{y}">{_number(value)}</text>' for y, value in marks)
     return (
         f'<div style="font-size:13px"><div>{title}{unit}</div>'

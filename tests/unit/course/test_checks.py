@@ -372,15 +372,16 @@ def advantages_by_repetition(rewards, size):
     return (rewards - mean) / (std + 1e-4)
 
 
-def step_prompt_by_prompt(policy, prompts, golds, *, draw, score, optimizer, group_size):
-    """One group after the other, their gradients added up, and clipped by hand."""
+def step_group_by_group(policy, prompts, golds, *, draw, score, optimizer, group_size):
+    """Drawn at once; then one group after the other, their gradients added up, clipped by hand."""
     optimizer.zero_grad()
-    rewards = []
-    for prompt, gold in zip(prompts, golds, strict=True):
-        batch = draw(policy, [prompt] * group_size)
-        rewards.append(torch.tensor(score(batch, [gold] * group_size)))
-        centred = rewards[-1] - rewards[-1].mean()
-        advantages = centred / (rewards[-1].std() + 1e-4)
+    every, right = ([x for x in xs for _ in range(group_size)] for xs in (prompts, golds))
+    drawn = draw(policy, every)
+    rewards = torch.tensor(score(drawn, right))
+    for start in range(0, len(every), group_size):
+        index = torch.arange(start, start + group_size)
+        batch, group = drawn.rows(index), rewards[index]
+        advantages = (group - group.mean()) / (group.std() + 1e-4)
         logits = policy(input_ids=batch.ids).logits[:, -batch.mask.shape[1] - 1 : -1]
         logps = logits.log_softmax(-1).gather(-1, batch.completions[..., None])[..., 0]
         means = (logps * batch.mask).sum(1) / batch.mask.sum(1)
@@ -389,7 +390,7 @@ def step_prompt_by_prompt(policy, prompts, golds, *, draw, score, optimizer, gro
     for p in policy.parameters():
         p.grad /= max(1.0, float(norm))
     optimizer.step()
-    return [torch.cat(rewards), norm]
+    return [rewards, norm]
 
 
 def step_as_in_trl(policy, prompts, golds, draw, score, optimizer, group_size):
@@ -574,7 +575,7 @@ RIGHT = {
     "swapped_win_rate": [win_rate_of_all_votes],
     "holm": [holm_in_words, holm_by_comparison],
     "group_advantages": [advantages_group_by_group, advantages_by_repetition],
-    "grpo_step": [step_prompt_by_prompt, step_as_in_trl],
+    "grpo_step": [step_group_by_group, step_as_in_trl],
     "reinforce_loss": [reinforce_answer_by_answer, reinforce_as_covariance],
     "grpo_loss": [grpo_answer_by_answer, grpo_in_trl],
     "mended_reward": [mended_by_counting, mended_word_by_word],
