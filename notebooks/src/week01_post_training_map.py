@@ -32,7 +32,7 @@
 # At the end are [five interview questions](#interview) and the week's [readings](#papers).
 
 # %% [markdown]
-# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 use a GPU, and a T4 is enough. On a T4, training should take about 36 minutes in week 3, 39 in week 5 and 58 in week 7. The last sections should take about 30 minutes in week 9, 20 in week 10 and 40 in week 11. (All of these are estimates.) (This week, the last deeper section downloads two 7B models if there is a GPU.) On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. Colab runs each notebook on its own machine, and that machine's disk is deleted after the session. To keep your runs for the next notebook, put this in a cell before the setup cell of every notebook:
+# **On Colab:** choose a runtime, then *Run all*. Only weeks 3, 5, 6, 7, 9, 10 and 11 use a GPU, and a T4 is enough. On a T4, training should take about 36 minutes in week 3, 39 in week 5 and 58 in week 7. The last sections should take about 30 minutes in week 9, 20 in week 10 and 40 in week 11. All of these times are estimates. This week needs no GPU, but if there is one, the last deeper section downloads two 7B models. On a CPU runtime, every notebook uses a small embedded model instead. If the setup cell asks you to restart the session, do so and run all cells again. Colab runs each notebook on its own machine, and that machine's disk is deleted after the session. To keep your runs for the next notebook, put this in a cell before the setup cell of every notebook:
 #
 # ```python
 # import os
@@ -102,7 +102,7 @@ four = ["arithmetic_sampled", "safety", "over_refusal", "instructions"]
 plot_stages(smol[smol["metric"].isin(four)], profile="smol", columns=2)
 
 # %% [markdown]
-# DPO taught the model to refuse: its refusals rose from 6% to 44% of the harmful requests, but also from 5% to 36% of the harmless look-alikes. Then GRPO rewarded it for getting arithmetic right. Its arithmetic improved from 24% to 39%, but most of the refusals went away: the model now refuses only 14% of the harmful requests and 6% of the look-alikes. Nobody trained it to stop refusing, but nothing in the reward asked it to keep refusing either. And no KL penalty, which week 4 explains, kept it close to the DPO model. (These results come from a small model and a single seed. With other seeds, the numbers will differ.)
+# DPO taught the model to refuse: the share of harmful requests that it refuses rose from 6% to 44%. But it also refuses more of the harmless look-alikes: 36% instead of 5%. Then GRPO rewarded it for getting arithmetic right. Its arithmetic improved from 24% to 39%, but most of the refusals went away: the model now refuses only 14% of the harmful requests and 6% of the look-alikes. Nobody trained it to stop refusing, but nothing in the reward asked it to keep refusing either. There was also no KL penalty (see week 4) to keep it close to the DPO model. (These results come from a small model and a single seed. With other seeds, the numbers will differ.)
 #
 # You can't see any of this in a training curve. To understand why it happens and how to notice it, you need to know what the model learns from in each stage, and what the training signal ignores.
 
@@ -187,8 +187,8 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes the behaviour that its training signal targets.** SFT brings the chat format, DPO brings safety and honesty, and GRPO improves the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, in all eight seeds. Five of them show this rise on their own, even after the correction for testing several metrics. It's less of a surprise once you look at the preference pairs: some of them are about sums, and the preferred reply is the one with the right sum. (The loss of the recorded DPO runs, here and in section 1, also includes a likelihood term on the preferred replies; week 5 explains it. So part of what the model learns from them is imitation, as in SFT.)
-# - **The knowledge was already there.** The base scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
+# - **Each stage mostly changes the behaviour that its training signal targets.** SFT brings the chat format, DPO brings safety and honesty, and GRPO improves the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, in all eight seeds. Five of them show this rise on their own, even after the correction for testing several metrics. The rise is less surprising once you look at the preference pairs: some of them are about sums, and the preferred reply is the one with the right sum. (The loss of the recorded DPO runs, here and in section 1, also includes a likelihood term on the preferred replies; week 5 explains it. So part of what the model learns from them is imitation, as in SFT.)
+# - **The knowledge was already there.** The base model scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** On average, the score on facts falls from 90% to 88% after GRPO, and in one seed the safety score drops by more than 5 points. The line for facts is dotted because only one of the eight seeds shows the change on its own after the same correction.
 
 # %% [markdown]
@@ -395,7 +395,7 @@ plot_surprise(pieces, {name: surprise(policies[name]).tolist() for name in ("bas
 #
 # <details><summary>Hint 1</summary>
 #
-# Write the loop for a single batch first, without the optimizer: call the model, compute the loss, print it. For a model that finds all tokens equally likely, the loss is the logarithm of the vocabulary size, and a base model should do better than that.
+# Write the loop for a single batch first, without the optimizer: call the model, compute the loss and print it. For a model that finds all tokens equally likely, the loss is the logarithm of the vocabulary size, and a base model should do better than that.
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -492,7 +492,7 @@ for name, mask_of in masks.items():
 plot_falling(losses)
 
 # %% [markdown]
-# All three curves look like successful training. (The title compares the start and the end of each thick line, which is an average over five steps.) The run that also trains on the prompt has the highest loss, because a user's question is hard to predict. The other two curves are hard to tell apart, and the run without the end-of-turn token gives no hint that anything is wrong. **The training loss covers only the tokens you chose to train on; it says nothing about the others.** You can't compare the levels of the curves either, because each one is a mean over different tokens.
+# All three curves look like successful training. (The thick lines are averages over five steps, and the title compares the start and the end of each one.) The run that also trains on the prompt has the highest loss, because a user's question is hard to predict. The other two curves are hard to tell apart, and the run without the end-of-turn token gives no hint that anything is wrong. **The training loss covers only the tokens you chose to train on; it says nothing about the others.** You can't compare the levels of the curves either, because each one is a mean over different tokens.
 #
 # So look at the models' behaviour instead. All four answer held-out prompts from all six families, and an oracle, a program that knows the right answers, scores them:
 
@@ -538,7 +538,7 @@ pd.DataFrame(side_by_side).set_axis(answered["base"]["prompt"].iloc[picked])
 # | all rows, as they come | curated data: you choose which rows, how many and in which mix, and use none from the test set | 3 |
 # | an oracle that knows the right answer | judges, people and benchmarks, with their errors | 6 |
 #
-# One limit remains even with all of this. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums just as those rows do. To become better than its examples, the model needs a different training signal.
+# Even with all of this, one limit remains. SFT imitates its training rows, so your model refuses, makes things up and blurts out sums just as those rows do. To become better than its examples, the model needs a different training signal.
 #
 # **You now have** a map of the stages, your own loss mask and training loop, and a model that you fine-tuned without a trainer. One habit is worth keeping: **before a run, look at one row token by token. Afterwards, use held-out prompts to measure what the loss doesn't cover.**
 #
@@ -867,7 +867,7 @@ table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the ru
 # <a id="deeper-7b" name="deeper-7b"></a>
 # ## Deeper: base versus instruct on a 7B model
 #
-# How does post-training change the answers to requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both the same four requests. On a GPU (`t4` or `rented`), it loads the profile's base model, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model. Each is a download of about 4 GB. On a CPU, no such pair is available: the SmolLM2 wheel contains only the instruct model, and Llama models need a licence and a download. Under `tiny` and `smol`, the cell therefore asks our embedded base model and its SFT version instead. The requests then come from their world and are worded differently from the training rows.
+# How does post-training change the answers to requests that people actually type? The best comparison is between a published base model and the instruct model made from it. The next cell gives both models the same four requests. On a GPU (`t4` or `rented`), it loads the profile's base model, Mistral-7B-v0.3 in 4 bits, and then Mistral's own instruct model. Each is a download of about 4 GB. On a CPU, no such pair is available: the SmolLM2 wheel contains only the instruct model, and Llama models need a licence and a download. Under `tiny` and `smol`, the cell therefore asks our embedded base model and its SFT version instead. The requests then come from their world and are worded differently from the training rows.
 #
 # The base model gets each request twice: as bare text, and at the end of a page that shows what a conversation looks like. Given a good page to continue, a large base model answers surprisingly well ([Lin et al. 2023](https://arxiv.org/abs/2312.01552)), so use such a page as a baseline before you credit post-training with a skill.
 
@@ -944,7 +944,7 @@ pd.DataFrame(columns, index=requests)
 #
 # <details><summary>Answer</summary>
 #
-# First set aside one held-out set, split by customer and by time so that near-copies don't leak, and measure a cheap baseline on it: an instruct model of the same size with a good prompt. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
+# First set aside a held-out set, split by customer and by time so that near-copies don't leak, and measure a cheap baseline on it: an instruct model of the same size with a good prompt. Then run SFT on curated conversations. A rating of a single reply isn't a preference pair, so sample two replies from the SFT model, have them compared, and run DPO on those pairs.
 # Use GRPO on the prompts that the script can check. After each stage, evaluate on the same held-out prompts and report paired differences with intervals for quality, refusals and length. Ship a stage if it improves what it was meant to improve and
 # doesn't make anything important worse.
 #
@@ -977,7 +977,7 @@ pd.DataFrame(columns, index=requests)
 
 # %% [markdown]
 # <a id="papers" name="papers"></a>
-# **Papers.** Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155): figure 2 is the map, and section 4.2 reports what the model lost on other tasks. Zhou et al. 2023, *LIMA* (2305.11206): section 2 states the hypothesis, and section 4 describes how the answers were judged. Shi et al. 2024,
+# **Papers.** In Ouyang et al. 2022, *InstructGPT* (arXiv 2203.02155), figure 2 corresponds to our map, and section 4.2 reports what the model lost on other tasks. In Zhou et al. 2023, *LIMA* (2305.11206), section 2 states the hypothesis, and section 4 describes how the answers were judged. Shi et al. 2024,
 # *Instruction Tuning With Loss Over Instructions* (2405.14394), examine when it helps to train on the prompt. Gekhman et al. 2024 (2405.05904) measure what happens when fine-tuning adds new knowledge. Lin et al. 2023, *The Unlocking Spell on Base LLMs* (2312.01552), show how far a base model gets with nothing but a good page in front of the request. Lambert et al. 2024, *Tülu 3* (2411.15124), publish a complete, open post-training recipe with its data and its evaluations.
 #
 # **To read around the papers.** The part on post-training in Maxime Labonne's [LLM course](https://github.com/mlabonne/llm-course) is a primer: it names tools and data sets for every stage. His article *Fine-tune Llama 3.1 Ultra-Efficiently

@@ -3,7 +3,7 @@
 #
 # You have a 7B model that you'd like to teach something: the tone of your support team, a file format, a language it speaks badly. You also have the free GPU that Colab lends you, a T4 with 15 GiB of usable memory. Can you train the model on it?
 #
-# With ordinary fine-tuning you can't: Mistral-7B needs about 110 GiB with Adam, more than the largest A100 has. With QLoRA you can: training on one sequence of 1,024 tokens at a time takes a little over 5 GiB. What you save at the end is an adapter that you can attach to the model, take off again, or merge into it. In 16 bits, the adapter takes up about 80 MiB. In full precision, which week 3 uses for training, it takes up twice as much.
+# With ordinary fine-tuning you can't: Mistral-7B needs about 110 GiB with Adam, which is more memory than the largest A100 has. With QLoRA you can: training on one sequence of 1,024 tokens at a time takes a little over 5 GiB. What you save at the end is an adapter that you can attach to the model, take off again, or merge into it. In 16 bits, the adapter takes up about 80 MiB. In full precision, which week 3 uses for training, it takes up twice as much.
 #
 # Two ideas make that possible. **LoRA** freezes the matrices of the model and trains a product of two thin matrices beside each of them. **QLoRA** also stores the frozen matrices in four bits. You'll write both yourself, use them in a model, and measure what they cost in quality.
 #
@@ -25,7 +25,7 @@
 #
 # **Deeper: about three hours.** After the core, you can read these sections in any order, and you can skip any of them.
 #
-# - [Does PEFT compute the same?](#peft)
+# - [Does PEFT compute the same thing?](#peft)
 # - [NF4, bit for bit](#bits), with an exercise, and a bug that this comparison found in bitsandbytes
 # - [Block sizes and double quantisation](#blocks), with an exercise
 # - [Learning rates, and *LoRA Without Regret*](#rates)
@@ -92,7 +92,7 @@ draw_memory(parts, title, cards=cards)
 # %% [markdown]
 # LoRA removes the gradients and Adam's moments for the frozen weights, and it can keep those weights in 16 bits instead of 32. QLoRA then removes about two thirds of what is left. After that, activations start to matter, and they grow with the batch size and the sequence length.
 #
-# (The figure rounds each part to a tenth before adding up the parts. Rounded only at the end, the totals are 14.5 GiB for LoRA and 4.7 GiB for QLoRA. So LoRA seems to fit on the T4, but only just. It no longer fits once you count the 0.6 GiB that the allocator and the CUDA context also need, as section 5 does.)
+# (The figure rounds each part to a tenth before adding up the parts. Rounded only at the end, the totals are 14.5 GiB for LoRA and 4.7 GiB for QLoRA. So LoRA seems to fit on the T4, but only just. It no longer fits once you also count the 0.6 GiB that the allocator and the CUDA context need; section 5 includes them.)
 
 # %% [markdown]
 # <a id="cost" name="cost"></a>
@@ -146,7 +146,7 @@ layer = base.model.layers[0].mlp.down_proj
 draw_adapter(*layer.weight.shape, r=8)
 
 # %% [markdown]
-# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can only compare LoRA with full fine-tuning on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) uses a real language model.)
+# This layer comes from the embedded base model with 1.4 million parameters. This notebook uses it **in every profile**, because you can compare LoRA with full fine-tuning only on a model small enough for both. What you see is *mechanism, not capability*. (The section on [SmolLM2](#smol) uses a real language model.)
 
 # %% [markdown]
 # ### Exercise 2.1 · about 10 minutes · easy
@@ -357,7 +357,7 @@ def error_in_blocks(values, block):
 {name: f"{error_in_blocks(v, 64):.1%}" for name, v in {"NF4": NF4, "even steps": even}.items()}
 
 # %% [markdown]
-# NF4 has a smaller error than evenly spaced values, but nine percent isn't small. That models keep working in spite of it is an empirical finding. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
+# NF4 has a smaller error than evenly spaced values, but nine percent isn't small. Models keep working in spite of it, but that is an empirical finding. It also helps that the adapter is trained *on top of the rounded weights*, so it can compensate for some of the error.
 #
 # Each weight takes 4 bits for its code and $32 / 64 = 0.5$ bits for its share of the block's scale. *Double quantisation* stores the scales in 8 bits as well and brings the total down to 4.13 bits per weight ([deeper](#blocks)).
 
@@ -383,7 +383,7 @@ origins = {"adapters.json": recorded["provenance"], "more.json": more["provenanc
 pd.DataFrame(origins | {"more.json, earlier": more["earlier"][0]}).map(str)
 
 # %% [markdown]
-# Here is the complete training loop, with the loss from week 1. `build` creates the three kinds of model; the only difference between LoRA and QLoRA is that the base is loaded with `bits=4`. From here on, we use PEFT's adapters, which [compute the same as yours](#peft).
+# Here is the complete training loop, with the loss from week 1. `build` creates the three kinds of model; the only difference between LoRA and QLoRA is that the base is loaded with `bits=4`. From here on, we use PEFT's adapters, which [compute the same thing as yours](#peft).
 
 # %%
 from postlab.scratch.losses import sft_loss
@@ -520,7 +520,7 @@ first_three = {method: values[:3] for method, values in scores.items()}
 compare(first_three)[["seeds", "difference", "low", "high", "Holm's p", "could find", "verdict"]]
 
 # %% [markdown]
-# All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points. But with three seeds each, the difference between these two would have to be 19 points before you could count on finding it. So before we trained any more, we decided on eight seeds for four of the methods. With eight seeds, `could find` fell from 19 points to 5.3 for this pair, and the lead of LoRA 8 shrank to 3.6 points. The lead of LoRA 16 shrank as well, from 3.8 points to 2.2. That is common: the largest of many differences is often partly luck, and it tends to shrink when you measure again. The lead of QLoRA 16 also shrank, from 4.3 points to 3.3. But its eight seeds lie within two points of each other, and this small spread decides the test.
+# All nine were inconclusive. LoRA 8 led full fine-tuning by 5.5 points. But with three seeds each, the difference between these two would have to be 19 points before you could count on finding it. So before we trained any more, we decided on eight seeds for four of the methods. With eight seeds, `could find` fell from 19 points to 5.3 for this pair, and the lead of LoRA 8 shrank to 3.6 points. The lead of LoRA 16 shrank as well, from 3.8 points to 2.2. That is common: the largest of many differences is often partly luck, and it tends to shrink when you measure again. The lead of QLoRA 16 also shrank, from 4.3 points to 3.3. But its eight seeds lie within two points of each other, and this small spread decides the outcome of the test.
 #
 # The way this was done has three limitations:
 #
@@ -559,15 +559,15 @@ claims = {
 pd.DataFrame([judged(*claim) for claim in claims.values()], index=list(claims)).round(0)
 
 # %% [markdown]
-# > **The roadmap says** a 70B can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card's memory. The model does fit on one 80 GB card. The QLoRA paper itself reports fine-tuning a 65B model on one 48 GB GPU (arXiv 2305.14314).
+# > **The roadmap says** a 70B model can be QLoRA-tuned on one 24 GB GPU. **The evidence says** its four-bit weights alone are larger than the card's memory. The model does fit on one 80 GB card. The QLoRA paper itself reports fine-tuning a 65B model on one 48 GB GPU (arXiv 2305.14314).
 #
-# > **The roadmap says** a 70B can be LoRA-tuned at 16 bits on a single A100. **The evidence says** 70 billion weights at two bytes each take up 131 GiB. The part that LoRA *trains* is small,
+# > **The roadmap says** a 70B model can be LoRA-tuned at 16 bits on a single A100. **The evidence says** 70 billion weights at two bytes each take up 131 GiB. The part that LoRA *trains* is small,
 # > but the frozen weights still have to be in memory.
 #
-# > **The roadmap says** full fine-tuning of a 70B needs 4 to 8 A100 80GB. **The evidence says** sixteen bytes per parameter add up to more than a terabyte, so you need 14 cards (the column `cards`). With fewer cards you
+# > **The roadmap says** full fine-tuning of a 70B model needs 4 to 8 A100 80GB cards. **The evidence says** sixteen bytes per parameter add up to more than a terabyte, so you need 14 cards (the column `cards`). With fewer cards you
 # > need offloading, or an optimizer that stores fewer bits.
 #
-# Which method does a given card allow? The next cell tries the three in order, starting with the one that makes the fewest compromises, and shows the first one that fits:
+# Which method does a given card allow? The next cell tries the three methods in order, starting with the one that makes the fewest compromises, and shows the first one that fits:
 
 
 # %%
@@ -585,7 +585,7 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 #
 # 1. **LoRA or full fine-tuning?** If both fit, compare them on your own task, each at its own learning rate. Prefer full fine-tuning if the model has to learn a lot of new material, such as a language, a domain or a million rows. Prefer LoRA if you want different behaviour, need to keep old abilities, or need many variants of one model.
 # 2. **LoRA or QLoRA?** QLoRA saves memory and costs time, because every pass dequantises the weights. If the model fits in 16 bits, LoRA is faster, and its merge is exact except for rounding to 16 bits.
-# 3. **Which layers and which rank?** Start with rank 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if the held-out loss still improves, and sweep the learning rate again when you do.
+# 3. **Which layers and which rank?** Start with rank 16 on *all* linear layers. PEFT's own default adapts only two matrices of each attention block ([deeper](#peft)). Raise the rank if that still improves the held-out loss, and sweep the learning rate again when you do.
 # 4. **Which learning rate?** Start at several times the rate for full fine-tuning, then sweep. There is no universal factor: in our sweep, it was ten at ranks 1 and 2, and between 1.8 and 3.1 from rank 4 up ([deeper](#rates)). For a 7B model at rank 16, 2e-4 is a common first choice.
 # 5. **How do you merge a QLoRA adapter?** In 16 bits you have two choices ([deeper](#merge)). Merging into the *dequantised* weights preserves the model that you trained. Merging into the *original* weights is more common and removes the rounding errors, but the adapter was trained to work with them, and in our measurement 7% of the answers changed.
 #    Whichever you choose, evaluate *the merged model*, not the one you trained.
@@ -613,9 +613,9 @@ pd.DataFrame({d: {m: first_that_fits(m, d) for m in models} for d in devices})
 
 # %% [markdown]
 # <a id="peft" name="peft"></a>
-# ## Deeper: does PEFT compute the same?
+# ## Deeper: does PEFT compute the same thing?
 #
-# To find out whether PEFT computes the same as your layer, give its adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer from the build, plus dropout and error messages. $B$ also gets values other than zero, because with zeros both models would be identical to the base. The models use 64 bits so that rounding can't hide a mistake.
+# To find out whether PEFT computes the same thing as your layer, give its adapters and ours the same random numbers. `LoRALinear` in `postlab/scratch/lora.py` is the layer from the build, plus dropout and error messages. $B$ also gets values other than zero, because with zeros both models would be identical to the base. The models use 64 bits so that rounding can't hide a mistake.
 
 # %%
 from postlab.scratch.lora import LoRALinear
@@ -669,7 +669,7 @@ f"same output: {same_output}; the change has rank {rank}, it could have {min(lay
 # %% [markdown]
 # ### What PEFT does by default
 #
-# Most tutorials set `target_modules`, and for good reason. These are the defaults of your version of PEFT for a Llama:
+# Most tutorials set `target_modules`, and for good reason. These are the defaults of your version of PEFT for a Llama model:
 
 # %%
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
@@ -733,7 +733,7 @@ plot_codebook(scaled.numpy(), {"even steps": even.numpy(), "NF4": NF4.numpy()})
 # NF4's shares are more even than those of evenly spaced values, but they aren't equal: they range from 1.7% to 9.7%. The title of the figure sums this up as an entropy. If all sixteen codes were equally frequent, each code would carry the full four bits of information, but NF4's codes carry only 3.87. One reason for the gap is the scaling itself, which moves one weight in each block exactly to -1 or 1. So the scaled weights no longer follow a normal distribution.
 # NF4 is a good codebook, but it isn't the optimal one (Yoshida 2023, arXiv 2306.06965).
 #
-# ### Does bitsandbytes compute the same?
+# ### Does bitsandbytes compute the same thing?
 #
 # `postlab/scratch/nf4.py` contains the function you wrote plus some bookkeeping. Compare its packed codes, its scales and its dequantised weights with those of the library:
 
@@ -781,7 +781,7 @@ pd.DataFrame(errors).T.rename_axis("columns").round(2)
 
 # %% [markdown]
 # For 160 and 416 columns, the relative RMS error rises from 9% to about 25%, so it nearly triples. There is no error message: the model loads, the loss falls, and you train an adapter on a damaged base.
-# The layer widths of a 7B are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its projections was affected. Before you trust a fast kernel, compare its results bit for bit with something you computed yourself.
+# The layer widths of a 7B model are multiples of 64, which is probably why nobody noticed. Our base has rows of 160 or 416 values, so every one of its projections was affected. Before you trust a fast kernel, compare its results bit for bit with something you computed yourself.
 #
 # postlab now tests for this fault whenever bitsandbytes is imported. If it finds the fault, it replaces the kernel for such rows and prints a one-line message. (It also switches off a
 # bfloat16 shortcut that some of these processors use in evaluation mode, if that gives different results.) Here is what the same test reports on your machine afterwards:
@@ -854,7 +854,7 @@ table = {k: {m: weights_gib(n, **how) for m, n in sizes.items()} for k, how in f
 pd.DataFrame(table).round(1)
 
 # %% [markdown]
-# The last row returns to the roadmap's example, a 70B on a 24 GB card: the four-bit weights alone don't fit.
+# The last row returns to the roadmap's example, a 70B model on a 24 GB card: the four-bit weights alone don't fit.
 
 # %% [markdown]
 # <a id="rates" name="rates"></a>
@@ -888,7 +888,7 @@ regret["loss of the short runs"] = best["loss"]
 regret[~regret.index.str.startswith("rslora")].round(4)
 
 # %% [markdown]
-# With alpha fixed at 16 (the rows `fixed`), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The grid has four rates per decade, and each point averages two short runs, so read the result as "three to six, and not falling". The gap between the report and our result is larger than it looks: for short runs of about a hundred steps, like those of our sweep, the report gives a factor of about 15.
+# With alpha fixed at 16 (the `fixed` rows), the factor is 3.1 at rank 4 and 5.6 at ranks 16 and 64. So the factor no longer falls with the rank, but it's still less than ten. The grid has four rates per decade, and each point averages two short runs, so read the result as "three to six, and not falling". The gap between the report and our result is larger than it looks: for short runs of about a hundred steps, like those of our sweep, the report gives a factor of about 15.
 #
 # Which of the report's other findings did we check?
 #
@@ -919,7 +919,7 @@ table["Holm's p"] = holm(table["p"])
 table[["seeds", "difference", "low", "high", "Holm's p"]].round(3)
 
 # %% [markdown]
-# Here it's the other way round. With adapters on the MLPs alone, the model scores 14 points less than with adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where 30% are right instead of 61%. The rest is in the how-tos, where 85% are right instead of 99%. Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Adapters on the attention alone have less than half as many parameters as adapters on all layers, but the two can't be told apart: attention alone scored 1.3 points less (the interval for the difference is -5.8 to 3.3).
+# On our task, it's the other way round. With adapters on the MLPs alone, the model scores 14 points less than with adapters on all layers (interval 12 to 16). Most of that loss is in the list operations, where 30% are right instead of 61%. The rest is in the how-tos, where 85% are right instead of 99%. Facts don't suffer at all. The likely reason is that sorting or reversing a list means copying words from other positions, and only attention can move information between positions. A fact, by contrast, can be stored in the MLPs. Adapters on the attention alone have less than half as many parameters as adapters on all layers, but the two can't be told apart: attention alone scored 1.3 points less (the interval for the difference is -5.8 to 3.3).
 #
 # So which layers matter depends on the task, and a model of four layers isn't a 7B model. If you adapt all of them, as the report recommends and this course does, you can't leave out a layer that you need.
 #
@@ -975,7 +975,7 @@ pd.DataFrame(
 ).round(4)
 
 # %% [markdown]
-# In the stored output, the two losses are very close: their ratio is between 0.9999 and 1.0000. On another machine, expect larger differences. On the second machine of section 4, the ratios were between 0.94 and 1.02.
+# In the stored output, the live and the recorded losses are very close: their ratios are between 0.9999 and 1.0000. On another machine, expect larger differences. On the second machine of section 4, the ratios were between 0.94 and 1.02.
 #
 # ### Memory and time
 #
@@ -1010,7 +1010,7 @@ losses = losses.set_axis(["loss on held-out rows", "loss on documents"], axis=1)
 pd.concat([by_method.size().rename("seeds"), losses, forgotten], axis=1).round(3)
 
 # %% [markdown]
-# Every method forgot a lot: the loss of the base model was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning. Even LoRA 8 with its eight seeds does, and its mean is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
+# Every method forgot a lot: the loss of the base model was 0.40, and the smallest mean increase in this table is 0.30. Every run of ranks 1 and 4 forgot less than all eight runs of full fine-tuning, and every run of rank 32 forgot more than all eight. The other methods overlap with full fine-tuning. LoRA 8 is one of them, even with eight seeds: its mean increase is only 0.04 lower. Rank 1 forgot least, but it also has the highest loss on the new task.
 #
 # At ranks 1 to 4, the means agree with Biderman et al.'s finding that LoRA forgets less. At ranks 8 and 16, the difference is small, and at ranks 32 and 64, LoRA forgot more on average. The low ranks have only three seeds each, and we picked out these comparisons after seeing the table, so take this as a hint, not a result. One likely reason why higher ranks don't forget less is that each method was trained at its own best rate. With a high enough rate, even a low-rank update can move the model far from the base.
 
@@ -1060,7 +1060,7 @@ plot_scalings(rates)
 
 # %% [markdown]
 # It doesn't. The first step has the same size at every rank under $\alpha / r$, so you might expect the same best rate. But the best rate is higher at ranks 16 and 64 than at rank 4. Under $\alpha / \sqrt r$, where the first step grows, the best rate is the same at all three ranks,
-# which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and those differ by more than the curves do, so take this as a hint.
+# which is what rsLoRA predicts. At rank 64, it also reaches a lower loss than $\alpha / r$ does. But each point is the mean of two seeds, and the two seeds differ by more than the curves do, so take this as a hint.
 # What is clear is that the size of the first step doesn't explain everything.
 #
 # One practical lesson is certain: if you compare ranks at one learning rate and one $\alpha$, you are really comparing scales.
@@ -1072,7 +1072,7 @@ plot_scalings(rates)
 # A QLoRA adapter is trained on top of *rounded* weights. You can merge it in three ways:
 #
 # 1. Merge into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
-# 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as with the first way.
+# 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as the first one.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 
 # %%
@@ -1208,10 +1208,10 @@ pd.DataFrame({device: price(device) for device in devices}).T
 #
 # The code takes 4 bits, and one 32-bit scale per 64 weights adds 32 / 64 = 0.5 bits. Double quantisation stores the scales in 8 bits, with one 32-bit scale per 256 of them. That reduces the 0.5 bits to 8 / 64 + 32 / (64 x 256) = 0.127 bits, so the answer is 4.127 bits. Embeddings, norms and the output head aren't quantised and stay in 16 bits.
 #
-# *Follow-up: what format is used for the matrix multiplication?* It uses a 16-bit format. The four-bit weights are only for storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
+# *Follow-up: what format is used for the matrix multiplication?* The multiplication uses a 16-bit format. The four-bit weights are only for storage; each layer dequantises its weights when it needs them, and gradients flow through them to the adapters.
 # </details>
 #
-# <details><summary>4. System design: two hundred customers each have an adapter for the same 8B. How do you serve them?</summary>
+# <details><summary>4. System design: two hundred customers each have an adapter for the same 8B model. How do you serve them?</summary>
 #
 # Keep one copy of the base in memory and the adapters unmerged beside it. At rank 16 on all linear layers, an adapter has about 42 million parameters, or 84 MB in 16 bits. Two hundred of them take up 17 GB, about as much as the base, so everything fits on an 80 GB card. On a smaller card, load adapters from host memory on demand. Batch requests across customers: they share the product with the base weights, and the adapters' products are grouped (as in S-LoRA and Punica). Merging would need two hundred copies of the base.
 #
