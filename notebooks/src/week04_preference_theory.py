@@ -1140,7 +1140,7 @@ strange[["prompt", "answer", "gold"]].head(5)
 # %% [markdown]
 # They begin like a refusal and continue with nonsense, or with the steps of some task. No pair contained such replies, so DPO's loss never saw them. (The oracle accepts most of them as refusals: it only asks whether a reply refuses and doesn't give the steps that were asked for.)
 #
-# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. Its weakness is the reward model's faults. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
+# PPO samples its replies, so it gets a score for whatever it says, and strange replies like these are corrected if the reward model dislikes them. PPO's weak point is the reward model and its faults. Week 5 adds a likelihood term to DPO's loss, which keeps the chosen replies likely.
 #
 # What did the two runs in this notebook cost on this machine? PPO ran for 16 steps and DPO for 50, so the seconds don't compare the methods step by step.
 
