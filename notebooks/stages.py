@@ -1,10 +1,11 @@
 """Run a week's script for its stage alone: `python notebooks/stages.py 03`; `make stages` does.
 
 Cells tagged "aside" are left out: experiments beside the stage, such as a bug hunt or a loop from
-scratch. They cost time, and no cell that stays needs what they make (a test holds that). So are the
-cells after the last one that trains, evaluates or reports: exercises and recorded experiments that
-the stage doesn't need. Nothing is executed otherwise than in the script, and every line keeps its
-number. `make week N=03` and the notebook run all cells. Left out: choosing stages.
+scratch. They cost time, and no cell that stays needs what they make (a test holds that). So are
+those tagged "portfolio", since `make portfolio` is a command of its own, and the cells after the
+last one that trains, evaluates or reports: exercises and recorded experiments that the stage
+doesn't need. Nothing is executed otherwise than in the script, and every line keeps its number.
+`make week N=03` and the notebook run all cells. Left out: choosing stages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent / "src"
-ASIDE = re.compile(r'# %%[^\n]*tags=\[[^\]\n]*"aside"')
+ASIDE = re.compile(r'# %%[^\n]*tags=\[[^\]\n]*"(?:aside|portfolio)"')
 # What trains, evaluates or reports a stage, or adds to its manifest.
 MAKES = re.compile(
     r"\b(?:run\.(?:train|save_eval|save_curation)|(?:lab|tiny)\.evaluate|lab\.report)\("
