@@ -333,7 +333,7 @@ def _decoder(policy: Any, rollouts: list[Rollout]) -> Any:
 
 
 def _decode(
-    decoder: Any, batch: list[Rollout], stops: set[int], seed: int, keep_logits: bool
+    decoder: Any, batch: list[Rollout], stops: set[int], seed: int, keep_logits: bool = False
 ) -> None:
     """Fill in the answers of a batch with the engine."""
     noise = _Noise(batch, seed, "cpu") if batch[0].temperature > 0 else None

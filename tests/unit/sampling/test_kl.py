@@ -64,7 +64,7 @@ def test_the_logits_that_the_engine_kept_are_taken_for_the_policys(monkeypatch):
     for same in (0.0, 1.0):  # a batch holds one temperature
         some = [one for one in batch if one.temperature == same]
         decoder = decoding.read(policy, 20)
-        rollout._decode(decoder, some, {1}, 0, True)
+        rollout._decode(decoder, some, {1}, 0, keep_logits=True)
         assert [len(one.logits) for one in some] == [len(one.answer) for one in some]
         with torch.no_grad():
             kept = answer_kl(policy, ref, some)
@@ -78,7 +78,7 @@ def test_too_many_logits_are_not_kept(monkeypatch):
     policy = llama()
     monkeypatch.setattr(rollout, "KEPT", V * len(PROMPTS) * 2)
     batch = [Rollout(str(i), 0, p, 0.0, 6) for i, p in enumerate(PROMPTS)]
-    rollout._decode(decoding.read(policy, 20), batch, set(), 0, True)
+    rollout._decode(decoding.read(policy, 20), batch, set(), 0, keep_logits=True)
     assert all(one.logits is None and len(one.answer) == 6 for one in batch)
 
 
