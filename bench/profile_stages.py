@@ -153,7 +153,9 @@ def main() -> None:
     if args.out:
         from postlab.course import provenance
 
-        command = f"python bench/profile_stages.py --seed {args.seed}"
+        threads = os.environ.get("OMP_NUM_THREADS")
+        command = f"OMP_NUM_THREADS={threads} " if threads else ""
+        command += f"python bench/profile_stages.py --seed {args.seed}"
         packages = ("torch", "transformers", "trl", "peft", "unsloth")
         made = provenance(command, seeds=[args.seed], packages=packages)
         record = {"seconds": seconds, "provenance": made}

@@ -9,6 +9,9 @@ reads the weights in every round (adapters merged), as a step of GRPO has to. CT
 them once, outside the rounds, which suits weights that stand still; what that takes is given as
 `convert_s`, and `break_even` is the number of tokens from which it has paid for itself.
 
+CTranslate2 isn't postlab's engine for fixed weights. An evaluation seeds each answer, which
+CTranslate2 can't, and when it ends the conversion has hardly been paid for (see `break_even`).
+
 Before any timing, our greedy tokens have to be equal to `generate`'s and log-probs within 1e-4. For
 CTranslate2 the share of equal greedy answers is given, in fp32 and in int8.
 
