@@ -1,8 +1,9 @@
 """Where the seconds of `make stages` go: imports, training, keys, answers, KL, scores, the report.
 
-    python bench/profile_stages.py                  # seed 1, in a folder of its own
+    python bench/profile_stages.py --out data/results/bench/make_stages.json
 
-Each week runs in a process of its own, as `make stages` runs it, with clocks around the calls in
+Seed 1 is trained and evaluated in a folder that is deleted afterwards. Each week runs in a process
+of its own, as `make stages` runs it, with clocks around the calls in
 `CLOCKED`. An activity's seconds leave out those of the activities inside it, so a column adds up to
 the whole. CPU seconds count all threads; beside other programs they tell more than the wall's.
 
@@ -158,7 +159,11 @@ def main() -> None:
         command += f"python bench/profile_stages.py --seed {args.seed}"
         packages = ("torch", "transformers", "trl", "peft", "unsloth")
         made = provenance(command, seeds=[args.seed], packages=packages)
-        record = {"seconds": seconds, "provenance": made}
+        rounded = {
+            week: {name: [round(x, 2) for x in spent] for name, spent in activities.items()}
+            for week, activities in seconds.items()
+        }
+        record = {"seconds": rounded, "provenance": made}
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
