@@ -114,7 +114,7 @@ outcomes(replies)
 # %% [markdown]
 # The lists and the sums make the most pairs: 14 of 28 prompts and 17 of 37. Facts make the fewest, 4 of 42, because the policy nearly always knows them. The how-to's may surprise you. Greedy answers are almost always right, but at temperature 1 the policy gives a wrong reply now and then, and with four samples that is enough for 26 pairs from 65 prompts. In all, 89 of the 256 prompts make a pair.
 #
-# So an on-policy set doesn't contain the families in the proportions of the prompts. It contains what the policy gets right *sometimes*. This is the selection you know from GRPO: a group whose answers all earn the same reward teaches nothing (week 7). What the policy always gets right is missing as well, and with it every reason to keep getting it right. Remember this for section 5.
+# So an on-policy set doesn't contain the families in the proportions of the prompts. It contains what the policy gets right *sometimes*. This is the selection you know from GRPO in week 7: a group whose answers all earn the same reward is uninformative. What the policy always gets right is missing as well, and with it every reason to keep getting it right. Remember this for section 5.
 #
 # ## 3. On-policy pairs beside the offline pairs
 #
@@ -177,7 +177,7 @@ shown[shown["row"].isin(firsts)].pivot(
 )
 
 # %% [markdown]
-# Both kinds of pairs agree on what is right. Often they even share the chosen reply, because in this world a refusal, a fact or a how-to has one right wording. For the prompt about the waiter the two pairs are the same. The rejected replies differ more: instead of the typical mistake, you see what this model does say, including garbled text like the one about the gagak. (A log-prob of −55.6 for a reply that *was* sampled is no contradiction. Each garbled reply is extremely rare, but there are very many of them.)
+# Both kinds of pairs agree on what is right. They even share the chosen reply, except for sums, because in this world a refusal, a fact or a how-to has only one right wording. For the waiter the two pairs are the same. The rejected replies differ more. Instead of the typical mistake, you see what this model does say, including garbled text like the one about the gagak. (A log-prob of −55.6 for a reply that *was* sampled is no contradiction. Each garbled reply is extremely rare, but there are very many of them.)
 #
 # **Predict first.** How likely are the *offline* chosen replies under the policy, compared with the right replies that it sampled itself? In which family will the two differ most?
 
@@ -187,9 +187,9 @@ from postlab.course.extras import plot_likelihoods
 plot_likelihoods(likelihoods)
 
 # %% [markdown]
-# In five of the six families, the offline chosen replies are exactly as likely as the sampled ones, with medians that agree to within a rounding error. So one of the three worries of section 1 hardly applies here: the SFT rows of week 3 came from the same world, and its right replies are what the policy says anyway. With pairs from a much stronger model, you'd expect a larger difference.
+# In five of the six families there is no difference, because the chosen replies are the same texts. So the second worry of section 1 hardly applies here: the SFT rows of week 3 came from the same world, and the right replies are what the policy often says anyway. With pairs from a much stronger model, you'd expect a larger difference.
 #
-# The exception is sums. The median offline chosen reply has −4.9 nats, the median on-policy one −1.2. Among the rejected replies, the on-policy ones are more likely in the median, but the two kinds overlap a lot, because there are many ways to be wrong and each one is rare. (Replies below −15 nats are drawn at −15.)
+# The exception is sums. The median offline chosen reply has −4.9 nats, the median on-policy one −1.3. (On-policy replies are likely by selection: they had to turn up among four samples.) Among the rejected replies, the on-policy ones have the higher median in five families, but the two kinds overlap a lot, because there are many ways to be wrong and each one is rare. (Replies below −15 nats are drawn at −15.)
 #
 # What is so unlikely about the offline sums? Let's see in which pairs the replies work the sum out, and in which they only give a number:
 
@@ -266,7 +266,7 @@ shares = {
 pd.DataFrame(shares).round(2)
 
 # %% [markdown]
-# After one on-policy round of 8 updates, all 20 sums are right, and safety and honesty rise from 25% to 75% and from 20% to 70%. The offline round has hardly moved anything yet. But facts fell from 90% to 60%. That is one seed with 20 prompts per family, so take it as an illustration; the record below has more of both.
+# After one on-policy round of 8 updates, all 20 sums are right, and safety and honesty rise from 25% to 75% and from 20% to 70%. The offline round has changed much less: sums rose to 60%, safety and honesty not at all. But with on-policy pairs, facts fell from 90% to 60%. That is one seed with 20 prompts per family, so take it as an illustration; the record below has more of both.
 #
 # What would a second round see? We sample the same prompts again, from the policy that was trained on on-policy pairs. In the table, *abstentions* are wrong replies that refuse or say "I do not know":
 
@@ -290,9 +290,16 @@ both = {"SFT": mistakes(replies), "after one round": mistakes(again)}
 pd.concat(both, axis=1).fillna(0).astype(int)
 
 # %% [markdown]
-# The old mistakes became rarer: wrong sums fell from 90 replies to 40, made-up answers to unanswerable questions from 77 to 35, and answers to unsafe requests from 104 to 58. But there are new ones. Wrong facts rose from 5 to 23, and wrong how-to's from 34 to 50, of which 26 now abstain (9 before): the policy learned to refuse from the unsafe requests and refuses harmless ones as well.
+# The old mistakes became rarer: wrong sums fell from 90 replies to 40, made-up answers to unanswerable questions from 77 to 35, and wrong replies to unsafe requests from 104 to 58. But there are new ones. Wrong how-to's rose from 34 to 50, of which 26 now abstain (9 before): the policy learned to refuse from the unsafe requests, and now it refuses some harmless ones as well. And wrong facts rose from 5 to 23. Here is one of them per prompt:
+
+# %%
+facts = again[(again["right"] == 0) & (again["family"] == "facts")]
+facts.drop_duplicates("prompt")[["prompt", "answer"]]
+
+# %% [markdown]
+# Asked for the home of the folepo, the policy adds two numbers! All three lessons of the pairs have leaked into facts: work it out, say that you don't know, refuse. Hardly any pair was about facts, so nothing in the loss objected.
 #
-# The last column of each half is the point of iterating. The first policy made 4 pairs about facts, and the new one makes 12. In the second round, *I will not help with that* comes up as a rejected reply to a harmless how-to more often, because it has become a mistake that the policy makes. Pairs that were sampled once, from the first policy, can't contain it that often.
+# The last column of each half of the table is the point of iterating. The first policy makes 4 pairs about facts, the new one 12. In a second round these replies would be rejected, because they have become mistakes that the policy makes. Pairs that were sampled once, from the first policy, hardly contain them.
 #
 # ## 5. Three sources of pairs, at equal pairs and updates
 #
@@ -364,11 +371,10 @@ tests["p, Holm"] = holm(tests["p"])
 # %%
 from scipy.stats import t
 
-seeds = len(record["provenance"]["seeds"])
 points = []
 for (name, arm), values in by_seed.items():
     values = pd.Series(values)
-    half = t.ppf(0.975, seeds - 1) * values.std() / seeds**0.5
+    half = t.ppf(0.975, len(values) - 1) * values.sem()
     points.append({"metric": MEASURES[name], "arm": arm, "seeds": values.tolist(), "mean": values.mean(),
                    "low": max(0, values.mean() - half), "high": min(1, values.mean() + half),
                    "start": share(start["heldout"], name)})  # fmt: skip
@@ -401,7 +407,7 @@ tests.set_index(["arm", "against", "measure"]).round(3)
 # - **The replies and the mix of prompts change together.** On-policy pairs come from the prompts on which the policy is sometimes right and sometimes wrong. The arms therefore differ in their families as well as in their replies, and this experiment can't separate the two. On-policy pairs with the families balanced, or offline pairs for the same prompts, would.
 # - **The labeller is an oracle.** It is always right and free. A model as the labeller has preferences of its own, and a policy that is sampled again in every round has more chances to find what its labeller wrongly likes. Week 9 looks at labels by a model.
 # - **The pairs are equal in number, not in cost.** The sampling arms cost about twice the CPU time here, and with long replies and an LLM as the labeller the difference would be much larger.
-# - **These offline pairs are good.** Their chosen replies are right by construction, and the SFT model comes from the same world. Offline pairs that are noisy would do worse. On the other hand, offline pairs from a stronger model can show replies that the policy would never sample. On-policy pairs can only choose among what it says already: the 13 sums above for which all four replies were wrong make no pair.
+# - **These offline pairs are good.** Their chosen replies are right by construction, and the SFT model comes from the same world. Noisy offline pairs would probably do worse. On the other hand, offline pairs from a stronger model can show replies that the policy would never sample. On-policy pairs can only choose among what it says already: the 13 sums above for which all four replies were wrong make no pair.
 # - **It's one tiny world, one loss and 24 updates.** Published comparisons point in both directions. [Tajwar et al. 2024](https://arxiv.org/abs/2404.14367) find that sampling on-policy, or pushing down bad replies, beats offline and maximum-likelihood training in general. [Sun et al. 2025](https://arxiv.org/abs/2508.10530) find on-policy pairs three times as effective as static ones for Llama-3, but only 0.4 times as effective for Zephyr.
 #
 # **In practice** you sample four to eight replies per prompt, label them with a verifier, a reward model or a judge, and keep the best and the worst. TRL 1.14.2 has an experimental `OnlineDPOTrainer` (`trl.experimental.online_dpo`) that samples two replies per prompt in every step and takes `reward_funcs`; for rounds, a loop around `DPOTrainer` like ours is enough. Before you train, count your pairs by topic, as in section 2, and compare the lengths
