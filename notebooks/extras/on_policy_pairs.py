@@ -297,7 +297,7 @@ facts = again[(again["right"] == 0) & (again["family"] == "facts")]
 facts.drop_duplicates("prompt")[["prompt", "answer"]]
 
 # %% [markdown]
-# Asked for the home of the folepo, the policy adds two numbers! All three lessons of the pairs have leaked into facts: work it out, say that you don't know, refuse. Hardly any pair was about facts, so nothing in the loss objected.
+# Asked for the home of the folepo, the policy adds two numbers! Lessons from other families have leaked into facts: work it out, and say that you don't know. Hardly any pair was about facts, so nothing in the loss objected.
 #
 # The last column of each half of the table is the point of iterating. The first policy makes 4 pairs about facts, the new one 12. In a second round these replies would be rejected, because they have become mistakes that the policy makes. Pairs that were sampled once, from the first policy, hardly contain them.
 #
