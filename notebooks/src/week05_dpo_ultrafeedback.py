@@ -231,7 +231,7 @@ usable[0]
 # says so.)
 #
 # `t4` and `rented` train on [Argilla's cleaned version](https://huggingface.co/datasets/argilla/ultrafeedback-binarized-preferences-cleaned) with 60,917 pairs, which leaves out ties and TruthfulQA and isn't affected by the bug. [A deeper section](#deeper-ratings) shows how. `preference_rows("ultrafeedback", split="train", n=5)` loads five real pairs (it needs the internet). When you read
-# them, ask three questions. Is the chosen reply better, or only longer? Did a much stronger model write it? Then the pair may teach the style of that model. And could your own model have written either of the two? If not, the pairs are *off-policy*, and DPO learns about replies that your model would never give.
+# them, ask three questions. Is the chosen reply better, or only longer? Did a much stronger model write it? Then the pair may teach the style of that model. And could your own model have written either of the two? If not, the pairs are *off-policy*, and DPO learns about replies that your model would never give. An [extra notebook](extras/on_policy_pairs.ipynb) compares offline pairs with pairs of the model's own replies.
 
 # %% [markdown]
 # <a id="loss" name="loss"></a>
