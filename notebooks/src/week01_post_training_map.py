@@ -187,7 +187,7 @@ plot_stages(recorded[main_line & recorded["metric"].isin(shown)], profile="tiny"
 # %% [markdown]
 # Look for three things in the figure:
 #
-# - **Each stage mostly changes the behaviour that its training signal targets.** SFT brings the chat format, DPO brings safety and honesty, and GRPO improves the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, in all eight seeds. Five of them show this rise on their own, even after the correction for testing several metrics. The rise is less surprising once you look at the preference pairs: some of them are about sums, and the preferred reply is the one with the right sum. (The loss of the recorded DPO runs, here and in section 1, also includes a likelihood term on the preferred replies; week 5 explains it. So part of what the model learns from them is imitation, as in SFT.)
+# - **Each stage mostly changes the behaviour that its training signal targets.** SFT teaches the chat format, DPO adds safety and honesty, and GRPO improves the sums. The score for sums also rose after DPO, by 2.5 to 16.5 points, in all eight seeds. Five of them show this rise on their own, even after the correction for testing several metrics. The rise is less surprising once you look at the preference pairs: some of them are about sums, and the preferred reply is the one with the right sum. (The loss of the recorded DPO runs, here and in section 1, also includes a likelihood term on the preferred replies; week 5 explains it. So part of what the model learns from them is imitation, as in SFT.)
 # - **The knowledge was already there.** The base model scores 0% on facts because it doesn't answer questions. The SFT rows mention none of the creatures we ask about; they taught the model to give the answer when asked.
 # - **A stage can undo some of what an earlier stage achieved.** On average, the score on facts falls from 90% to 88% after GRPO, and in one seed the safety score drops by more than 5 points. The line for facts is dotted because only one of the eight seeds shows the change on its own after the same correction.
 
@@ -858,7 +858,7 @@ table = pd.DataFrame({name: vars(c) | {"verdict": verdict(c)} for name, c in aga
 table[["difference", "low", "high", "p", "verdict"]].rename_axis("against the run `reply`")
 
 # %% [markdown]
-# Leaving out the end-of-turn token is clearly worse, by 23 points. Training on the prompt makes no difference that this experiment can detect: the interval runs from 5 points worse to 4 points better. With one training run for each mask and this many prompts, you can't say whether it hurts or helps.
+# Leaving out the end-of-turn token is clearly worse, by 23 points. Training on the prompt makes no difference that this experiment can detect: the interval runs from 5 points worse to 4 points better. With only one run per mask and so few prompts, you can't tell whether it hurts or helps.
 #
 # Other work suggests when it matters. Prompts are also text to learn from, so training on them can help when you have few rows, or long prompts with short replies ([Shi et al. 2024](https://arxiv.org/abs/2405.14394)).
 # Otherwise, part of the gradient goes to text that the model never has to write. Train on the reply only, unless your own measurements show that something else works better. The end-of-turn token is different: always train on it.

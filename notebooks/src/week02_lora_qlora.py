@@ -1071,7 +1071,7 @@ plot_scalings(rates)
 #
 # A QLoRA adapter is trained on top of *rounded* weights. You can merge it in three ways:
 #
-# 1. Merge into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
+# 1. Merge the adapter into the dequantised weights and keep the result in 16 bits. Apart from rounding to 16 bits, this is the model you trained, but its weights take up about four times as much space. (We use 32 bits here, which doubles that again.)
 # 2. Merge into the original, unquantised weights. This is common practice, and the result is as large as the first one.
 # 3. Merge into the rounded weights and round the sum to four bits again. The model stays small.
 

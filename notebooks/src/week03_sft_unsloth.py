@@ -737,7 +737,7 @@ which = runs[kinds].drop_duplicates().to_dict("records")
 plot_quality(pd.DataFrame([measured(experiment="quality", **one) | one for one in which]))
 
 # %% [markdown]
-# The 200 clean rows win, by 70% to 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
+# The 200 clean rows win, 70% to 57%. How sure can we be? Both sides answered the same prompts, so we look at paired differences:
 
 
 # %%

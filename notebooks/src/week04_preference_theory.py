@@ -1108,7 +1108,7 @@ straight = measure(direct, reward, n=60)
 # %% [markdown]
 # For each held-out pair we compute the probability of the chosen reply and of the rejected one. The rest of the probability belongs to all other replies.
 #
-# **Predict first.** DPO makes the rejected reply less likely, but its probability doesn't have to go to the chosen reply. In which of the three families will the chosen replies become more likely?
+# **Predict first.** DPO makes the rejected reply less likely, but the probability that it loses doesn't have to go to the chosen reply. In which of the three families will the chosen replies become more likely?
 
 
 # %% tags=["shared"]
