@@ -272,8 +272,8 @@ frame.groupby("sampler", sort=False)["log_ratio"].agg(lambda x: reference_share(
 #
 # ## 5. What it does to a run
 #
-# So far we have measured the mismatch. The recorded experiment trains with it: GRPO on the sums, 24 updates of 16 answers each, one update per batch, with the policy in float32 in every arm. The samplers are the policy itself, its 8-bit and its 3-bit copy, and its weights of eight updates ago. The last two run without a correction, with
-# truncated weights per token (TIS) and with masked weights per answer (MIS), at TRL's limit of 3. The learning rate is $10^{-3}$, which the extra on distillation chose for GRPO on this model. It is high, and that's where staleness hurts; one arm has a third of it.
+# So far we have only measured the mismatch. In the recorded experiment, the policy is trained with it: GRPO on the sums, 24 updates on 16 answers each, one update per batch. The policy is in float32 in every arm. The samplers are the policy itself, its 8-bit and its 3-bit copy, and its weights of eight updates ago. The last two run without a correction, with
+# truncated weights per token (TIS), and with masked weights per answer (MIS), both at TRL's limit of 3. The learning rate is $10^{-3}$, which the extra on distillation chose for GRPO on this model. That is high, and a high rate is where staleness should hurt.
 #
 # **Predict first.** Which of these runs will collapse, and which correction saves them?
 
@@ -295,13 +295,10 @@ curves = pd.DataFrame(
     for run in recorded["runs"]
     for step, right in zip(steps, run["right"], strict=True)
 )
-high = curves[curves["rate"] == 1e-3]
-last = high[high["step"] == steps[-1]].groupby(["sampler", "correction"])["accuracy"].mean()
-old = last["8 updates old"]
+lowest = curves[(curves["rate"] == 1e-3) & (curves["step"] == steps[-1])]["accuracy"].min()
 plot_corrections(
-    high,
-    f"With weights eight updates old, {old['none']:.0%} of the sums are right in the end; with TIS "
-    f"{old['TIS']:.0%}, with MIS {old['MIS']:.0%}, on-policy {last['same', 'none']:.0%}",
+    curves[curves["rate"] == 1e-3],
+    f"At a rate of 1e-3, most runs end above 90%; the lowest of all ends at {lowest:.0%}",
 )
 
 
@@ -317,17 +314,15 @@ def summary(run):
 
 
 runs = pd.DataFrame(map(summary, recorded["runs"]))
-by = ["sampler", "correction", "rate"]
-table = runs.groupby(by, sort=False).agg(
+by = ["rate", "sampler", "correction"]
+table = runs.groupby(by).agg(
     seeds=("seed", "size"), KL=("KL per token", "mean"), largest=("largest log-ratio", "max"),
     best=("best", "mean"), last=("last", "mean"), worst=("last", "min"),
 )  # fmt: skip
 table.rename(columns={"worst": "last, worst seed"}).round(3)
 
 # %% [markdown]
-# TODO findings
-#
-# With the seeds as the unit, on the accuracy after the last update, corrected by Holm's method:
+# At this rate, nothing collapses to zero. Every run solves at least 98% of the 60 held-out sums at some point, and most end above 90%. (One of the MIS runs falls to 47%.) The old weights and the 3-bit copy do what we expected of the *measurement*: their KL per token is 0.10 to 0.16 nats, when it is almost zero for the 8-bit copy, and single tokens have a log-ratio of up to 23. But 24 updates on an easy task leave little time for that to hurt. Are there any differences at the end? Here are the tests, with the seeds as the unit and Holm's correction:
 
 # %%
 from postlab.stats import blocked_differences, holm
@@ -349,7 +344,24 @@ results["p, Holm"] = holm(results["p"])
 results.round(3)
 
 # %% [markdown]
-# TODO tests
+# All five comparisons are inconclusive, and the two worst single runs are corrected ones: the MIS run that ends at 47%, and a 3-bit run with TIS that ends at 65%. So this record doesn't show that a correction helps, and it doesn't show that one is needed.
+#
+# Because nothing had collapsed completely, we added runs at three times the rate, with the policy itself and with the old weights, three seeds each:
+
+# %%
+fast = curves[curves["rate"] == 3e-3]
+last = fast[fast["step"] == steps[-1]].groupby(["sampler", "correction"])["accuracy"].mean()
+old = last["8 updates old"]
+plot_corrections(
+    fast,
+    f"At 3e-3, training collapses: with old weights {old['none']:.0%}, {old['TIS']:.0%} with TIS "
+    f"and {old['MIS']:.0%} with MIS, with the policy's own samples {last['same', 'none']:.0%}",
+)
+
+# %% [markdown]
+# Now runs do collapse. With weights that are eight updates old, all three uncorrected runs end at 13% or less, and the KL from the sampler to the policy averages 0.95 nats per token. But this rate is too high even without any mismatch: the policy that samples for itself ends at 73%, 67% and 10%. And the corrections don't save the runs. With TIS, all three end at 3% or less, and with MIS two of the three do. That fits what they are: they reweight or drop the answers of an old sampler, and don't make the updates any smaller.
+#
+# So what did we learn? Between a rate at which nothing happens and one at which everything breaks, there may be one at which a correction decides, as the reports below describe for large models that train for hundreds of steps. We didn't find it. This experiment shows how to *measure* a mismatch, and that neither a KL of 0.1 nats per token nor single tokens with huge ratios are enough to break a short run.
 #
 # ## Reading
 #

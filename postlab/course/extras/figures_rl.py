@@ -119,7 +119,7 @@ def plot_corrections(frame: pd.DataFrame, title: str) -> Figure:
     fig, every = panels(1, len(samplers), (10, 3.7), sharey=True)
     for panel, sampler in zip(every, samplers, strict=True):
         mean = same.groupby("step")["accuracy"].mean()
-        panel.plot(mean.index, mean, color=GREY, linewidth=5, alpha=0.45, label="the policy itself")
+        panel.plot(mean.index, mean, color="#cccccc", linewidth=5, label="the policy itself")
         for name, colour in CORRECTIONS.items():
             rows = frame[(frame["sampler"] == sampler) & (frame["correction"] == name)]
             for _, run in rows.groupby("seed"):
@@ -132,7 +132,5 @@ def plot_corrections(frame: pd.DataFrame, title: str) -> Figure:
         panel.set_xlabel("update", color=INK)
         panel.set_ylim(0, 1.03)
     every[0].set_ylabel("held-out sums right", color=INK)
-    every[0].legend(
-        frameon=True, framealpha=0.9, edgecolor="none", fontsize=10.5, loc="lower right"
-    )
+    every[0].legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=10.5, loc="lower left")
     return headline(fig, title)
