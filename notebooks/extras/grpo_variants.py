@@ -146,7 +146,7 @@ live = {arm: two_batches(arm) for arm in ("one update", "Dr. GRPO")}
 pd.concat(live).round(3)
 
 # %% [markdown]
-# In the stored output, the reward of the first batch is the same, because the answers are. *Dr. GRPO*'s gradient is seven times smaller. It divides the sum over an answer's tokens by the length limit (64) instead of by the number of tokens (19 on average), and it doesn't divide the advantages by a standard deviation of about 0.5. Yet the second batch has the same reward, too. Adam divides each step by the size of the recent gradients, so a constant factor hardly changes the step.
+# In the stored output, the reward of the first batch is the same, because the answers are. *Dr. GRPO*'s gradient is seven times smaller. It divides the sum over an answer's tokens by the length limit (64) instead of by the number of tokens (19 on average), and it doesn't divide the advantages by a standard deviation of about 0.5. Yet the second batch has the same reward, too. Adam divides each step by the size of the recent gradients, so a constant factor hardly changes the step. (If you try an arm with four updates per batch: TRL logs the gradient of the last one, which can be 0.)
 #
 # The settings of *RLOO*, *dynamic sampling*, *overlong shaping* and *fresh quarters* are more than arguments of `GRPOConfig`. `notebooks/experiments/week08_matched.py` shows how to run them.
 #
@@ -220,7 +220,7 @@ table.round(dict.fromkeys(costs.columns, 1) | digits)
 #
 # - **How is a batch used?** Four updates on the same 256 answers end no higher than one: +0.4 points for *four quarters* (−1.5 to 2.2), −0.2 for *four uses* (−1.0 to 0.7). In week 8, *four quarters* led by 12. The highest arm of all is *fresh quarters*, +1.2 points (−0.1 to 2.4). It's also the only one of the three that never trains on answers of an older policy. But it was picked out after looking, as the best of many, so this is a question for another experiment and not an answer.
 # - **Which loss?** GSPO's clip takes the gradient from 26% of the answers, and still there's no measurable loss (−0.4 points, −2.0 to 1.2). The clip on tokens takes it from 1.2% of them, so *clip-higher* has almost nothing to change: on four of five seeds, its final verdicts are exactly those of *four quarters*. *No clip* has the lowest mean (−1.9) and by far the widest interval (−5.3 to 1.5), because one of its five runs ended 6.5 points below its base. One bad run in five is what a clip is supposed to prevent, but one run is no evidence that it would have.
-# - **What else?** *Dynamic sampling* lowers the share of zero-variance groups from 43% to 9%. It ends 0.8 points higher (−0.04 to 1.5), and it samples 2.1 times as many tokens. The comparison gives it these tokens for free. Its base could have made eight batches from them. With *groups of 2*, 79% of the groups have zero variance, and still no difference is to be seen (+0.7, −0.1 to 1.5).
+# - **What else?** *Dynamic sampling* lowers the share of zero-variance groups from 43% to 9%. It ends 0.8 points higher (−0.04 to 1.5), and it samples 2.1 times as many tokens. The comparison gives it these tokens for free. Its base could have made eight batches from them. With *groups of 2*, 79% of the groups have zero variance, and we still can't see a difference (+0.7, −0.1 to 1.5).
 #
 # ## 4. What could have been found?
 #
@@ -237,7 +237,7 @@ power.round(2)
 # %% [markdown]
 # The typical comparison finds a difference of 1.2 points if it's the only one, and of 2.6 if it's the first of 18. The base is at 95%, so no variant could have won by more than 5 points. In other words, only variants that removed more than half of the remaining errors had a good chance to be seen. Most differences of a point, which would matter in a paper, couldn't be seen. (These figures treat the spread of five differences as known. It isn't: with five seeds, it's easily off by a factor of two.)
 #
-# Three things in this table are worth a closer look.
+# Three things are worth a closer look.
 #
 # **Some variants are nearly the same run.** *KL 0.04* didn't change a single verdict in five seeds. For a difference that is always exactly zero, a t test is undefined, so there's no interval, and we count it as one of the comparisons with p = 1. The runs aren't identical, though: their gradients and entropies differ. But a penalty of 0.04 times a KL of at most 0.05 nats is too weak to change which tokens are sampled in four updates. How often does that happen?
 
@@ -312,8 +312,8 @@ frame.round({name: 2 for name in frame.columns[:4]} | {"entropy, batch 4": 3})
 # | SAPO | a hard clip throws away useful gradients | [its authors](https://arxiv.org/abs/2511.20347) report more stable runs and higher accuracy than with GSPO and GRPO | 1% of the tokens would be clipped |
 # | Dr. GRPO, no scaling | if you divide by its length, a long wrong answer is punished less per token, so wrong answers grow; if you divide by the standard deviation, very easy and very hard prompts count more | shorter wrong answers at the same accuracy ([2503.20783](https://arxiv.org/abs/2503.20783)); in ScaleRL, such choices change the speed and hardly the ceiling | all answers have about the same length |
 # | RLOO | PPO's critic and clip cost memory and tuning | better than PPO with human preferences ([2402.14740](https://arxiv.org/abs/2402.14740)) | GRPO has no critic either |
-# | KL penalty | long runs drift away or collapse | DAPO drops it; [ProRL](https://arxiv.org/abs/2505.24864) keeps it for very long runs, and resets the reference from time to time | four updates drift by 0.05 nats |
-# | entropy bonus | the policy becomes sure of itself too early | entropy collapse is seen in many runs, and performance saturates with it ([2505.22617](https://arxiv.org/abs/2505.22617)); [Skywork-OR1](https://arxiv.org/abs/2505.22312) adapts the bonus to a target entropy | the ceiling is reached before entropy matters |
+# | KL penalty | long runs drift away or collapse | DAPO drops it; [ProRL](https://arxiv.org/abs/2505.24864) keeps it for very long runs, and resets the reference from time to time | the KL is at most 0.05 nats |
+# | entropy bonus | the policy becomes sure of itself too early | entropy collapse is seen in many runs, and performance saturates with it ([2505.22617](https://arxiv.org/abs/2505.22617)); [Skywork-OR1](https://arxiv.org/abs/2505.22312) adapts the bonus to a target entropy | it hardly acts: the same rewards as without it on four of five seeds |
 # | overlong shaping | answers are cut off at the limit and get 0, right or wrong | one of DAPO's four changes | it acts: answers of more than 32 tokens are penalised. But hardly any answer was cut off, so there was nothing to gain |
 # | dynamic sampling | more and more groups have zero variance | the largest single step in DAPO's ablation, from 42 to 50 points on AIME 2024; ScaleRL drops such groups without replacing them | it acts here: 43% of groups without it, 9% with it |
 # | group size | small groups have noisy baselines; large ones leave fewer prompts per batch | groups of 2 can come close to groups of 16 at a fraction of the cost ([2510.00977](https://arxiv.org/abs/2510.00977)); the best size grows with the compute budget, up to a point ([2603.12151](https://arxiv.org/abs/2603.12151)); in ScaleRL, 8 to 32 made no difference | no difference found, although 79% of the groups of 2 have zero variance |
