@@ -14,13 +14,13 @@
 #
 # 1. [What a trainer tells you](#log) · 2. [Six runs](#runs) · 3. [The doctor](#doctor) · 4. [Build: mend a run](#mend) · 5. [A reward that gets hacked, and mended](#hack) · 6. [What can GRPO do without?](#ablations) · 7. [Your own run](#own) · 8. [What you have now](#end)
 #
-# **The deeper sections** take about three and a half hours more. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
+# **The deeper sections** take about three hours more. You can read them in any order, or skip them: no later cell of the core, and no later week, needs them.
 #
 # - [Verifiers for code, JSON and puzzles](#deeper-verifiers) · 40 minutes
 # - [A rubric as reward, and a monitor beside it](#deeper-rubric) · 35 minutes
 # - [Losses for a policy that has moved on](#deeper-losses) · 45 minutes, one exercise (GSPO)
-# - [Groups, advantages, and what else is in the recipe](#deeper-recipe) · 20 minutes
-# - [Updates, rates and clips matched](#deeper-matched) · 15 minutes
+# - [Groups, advantages, and what else is in the recipe](#deeper-recipe) · 15 minutes
+# - [Updates, rates and clips matched](#deeper-matched) · 5 minutes, and an [extra notebook](extras/grpo_variants.ipynb) · 35 minutes
 # - [Dynamic sampling](#deeper-sampling) · 25 minutes, one build
 # - [A rule for the doctor](#deeper-rule) · 25 minutes, one build
 #
@@ -685,7 +685,7 @@ by_update.pivot_table("reward", "updates", "arm").loc[[0, 4, 8]].round(2)
 # %% [markdown]
 # At the same number of updates, the lead is gone: after four updates, *four steps* has 0.49 and the recipe 0.59, and after eight, 0.68 and 0.66. Each of these is the mean of five batches, with a standard deviation of about 0.1 between them, so neither difference means much. Counted in *answers sampled*, *four steps* is ahead, because it makes more updates from the same answers.
 #
-# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too. We've run a part of it, and in [a deeper section](#deeper-matched) you see that the lead at the end disappears.
+# Are quarters better, then? This experiment can't say. Maybe the recipe's rate is simply too low for twelve updates. In the build above, the same recipe with four times the rate answered 92% of the sums after six updates (one seed; sampled at temperature 1, while the sums in the table are answered greedily). **If two arms differ in their number of updates, each needs a learning rate of its own**, chosen on other seeds and prompts, before you compare them. `notebooks/experiments/week08_matched.py` does this, for clips, too, and in [a deeper section](#deeper-matched) you see that the lead at the end disappears.
 #
 # Now all arms. With the same seed, all arms get the same list of prompts in the same order, so much of a seed's luck cancels when you subtract two arms. `blocked_differences` subtracts the mean of each seed and of each arm, and estimates the noise from what is left in all arms together. Holm's correction accounts for the 13 comparisons.
 
@@ -1221,7 +1221,7 @@ shown(ablation_table(ablations, ["four steps, 5 batches", "clip-higher", "no cli
 # %% [markdown]
 # The clip for tokens takes the gradient from 0.4% of them, so widening it can't do much, and *clip-higher* can't show what it's for: it was made for long runs in which the clip often binds. GSPO's clip takes it from 45% of the answers, and the arm learns less. So this table is about two clips that don't fit: one is too wide to matter, the other too narrow for short answers at this rate. (At a larger rate, the arm with the narrow clip [keeps up](#deeper-matched).)
 #
-# CISPO and SAPO are among [the matched runs](#deeper-matched). In TRL, each of these losses needs a line:
+# CISPO and SAPO are among [the matched runs](extras/grpo_variants.ipynb). In TRL, each of these losses needs a line:
 #
 # ```python
 # GRPOConfig(loss_type="cispo", epsilon_high=5.0)  # the cap; ScaleRL's value
@@ -1253,26 +1253,7 @@ shown(ablation_table(ablations, first[: first.index("four steps")]))
 # %% [markdown]
 # Dynamic sampling has almost no zero-variance groups left. It pays for this with a third more answers. (For batch scaling, the column counts the *batches* without any difference in reward.) In the KL arm, the reference is the policy of week 5; under Unsloth on a GPU, it would be the base.
 #
-# Three more are worth knowing. We haven't run them; they are arms of `week08_matched.py`:
-#
-# - **RLOO** ([2402.14740](https://arxiv.org/abs/2402.14740)) takes the mean of the *other* answers as the baseline, and the sum over the tokens as an answer's log-prob. TRL has it as `RLOOTrainer`.
-# - An **entropy bonus** adds a multiple of the next token's entropy to the objective (`entropy_coef` in `GRPOConfig`). It's an old idea against a policy that becomes too sure of itself, and its weight is hard to set.
-# - **Overlong shaping** (DAPO) subtracts up to 1 from the reward as an answer approaches the length limit: `trl.rewards.get_soft_overlong_punishment`, as a second reward function. It matters where answers get cut off, as in run B, and costs you right answers if they need the length.
-#
-# RLOO looks like something new. Compare its advantages with GRPO's, before any scaling:
-
-# %%
-# NBVAL_CHECK_OUTPUT
-import torch
-
-rewards = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])
-others = (rewards.sum() - rewards) / (len(rewards) - 1)
-pd.DataFrame(
-    {"reward": rewards, "minus mean": rewards - rewards.mean(), "RLOO": rewards - others}
-).assign(quotient=lambda frame: frame["RLOO"] / frame["minus mean"]).round(3)
-
-# %% [markdown]
-# RLOO's advantages are those of GRPO without scaling, times $G/(G-1)$, for every answer. Adam's steps don't depend on a constant factor, so what really distinguishes RLOO here is the sum over tokens. That makes it a close relative of Dr. GRPO, which divides by a constant.
+# RLOO, an entropy bonus and overlong shaping are worth knowing, too. [An extra notebook](extras/grpo_variants.ipynb) says what they do and how to set them in TRL, and compares them with GRPO.
 #
 # Back to the zero-variance groups. Here is their share by group size: as measured in the runs, and as your function from Exercise 8.1 computes it if all prompts are equally hard.
 
@@ -1293,55 +1274,16 @@ pd.DataFrame(rows).T.rename_axis("answers per group").round(2)
 # <a id="deeper-matched" name="deeper-matched"></a>
 # ## Deeper: updates, rates and clips matched
 #
-# **With a learning rate chosen for each, one update per batch and four updates can't be told apart at the end, and none of five other losses differs measurably from GRPO's.** After the same 256 answers, they get 95.1% and 95.2% of the held-out sums right. The other losses end between 94.2% and 95.2%. None of the six differences is significant after Holm's correction, nor before it. So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates that were chosen for this.
+# **With a learning rate chosen for each, one update per batch and four updates can't be told apart at the end. The same is true of the other 17 changes to GRPO that we tried, GSPO among them.** So neither of the two large differences of section 6 (+12 points for *four steps*, −11 for GSPO) shows up at rates and clips that were chosen for this.
 #
-# Here, every arm takes four batches of 64 answers from the policy of week 5, with three seeds. For *one update* and *four quarters* (the *four steps* of section 6), the learning rate was chosen separately. It turned out to be the same, 8e-4. The other losses also take four updates on quarters, at the same rate: GSPO with the best of three clips, the others with published or usual settings. Rates and clips were chosen on another seed and on 100 other sums. At the end, each of 200 held-out sums is answered twice at temperature 1.
-
-# %%
-matched = json.loads((recorded / "matched.json").read_text(encoding="utf-8"))
-costs = shown(ablation_table(matched).drop(columns=["zero-variance groups, %", "entropy"]))
-pooled, alone = (
-    ablation_differences(matched, pooled=how).set_index("arm").rename(columns={"base": "vs."})
-    for how in (True, False)
-)
-apart = pooled[["vs.", "points", "low", "high", "corrected"]].join(
-    alone[["low", "high"]].add_suffix(", base alone")
-)
-print(*(matched["provenance"][name] for name in ("command", "date", "device")), sep=", ")
-print(f"right before training: {np.mean(matched['start']):.0%}")
-costs.join(apart.round(2))
-
-# %% [markdown]
-# - **Four quarters.** In section 6, four updates per batch led by 12 points, at a rate of 1e-4 for both. The rate chosen for one update is eight times as large, and at the end there is no measurable lead (0.1 points, −1.9 to 2.0). This fits what section 6 suspected, that the recipe's rate was too low for so few updates. It would also fit two arms that reach the same ceiling at different speeds, and below you see that their speeds do differ.
-# - **GSPO.** The clip that was chosen is the paper's, the same one that lost by 11 points. It still takes the gradient from 27% of the answers, but at eight times the rate we can't measure a disadvantage (−0.9 points, −2.9 to 1.0). So this clip doesn't have to hold a run back, even with short answers.
-# - **Clip-higher, no clip, CISPO, SAPO.** The token clip takes the gradient from 1.2% of the tokens, and CISPO's cap, which only limits a token's weight, applies to almost none. With so few tokens at the limit, these losses hardly differ in what they do here. *Clip-higher* even ends with the same accuracy as *four quarters* on each seed.
+# We ran 19 arms with five seeds each. Every arm takes four batches of 64 answers from the policy of week 5 (dynamic sampling samples more). Arms that differ in their number of updates each got a learning rate of their own, and GSPO a clip of its own, chosen on another seed and on other sums. Before training, 52% of the held-out sums are right. At the end, it's between 94% and 96% in every arm. All 18 differences are inconclusive, each by a paired t test over the five seeds, before and after Holm's correction. In points:
 #
-# **Limits.** The intervals leave room for differences of two or three points. They may still be too narrow: the noise is estimated from all arms together, and some of these arms are nearly the same run. With the noise of its own comparison alone, *four quarters* gets −3.3 to 3.5 (last columns). All arms end near the ceiling, where there's little room for a difference. There are three seeds, and the rates and clips were chosen on a single one. And this experiment differs from section 6 in more than the rates: it takes fewer batches, and it samples the held-out answers instead of decoding greedily. Here are all the trials:
-
-# %%
-for one in matched["tuning"]:
-    rate, clip = one["spec"]["learning_rate"], one["spec"].get("epsilon", 0.2)
-    print(f"{one['name']}, rate {rate:g}, lower clip {clip:g}: {one['scores'][0]}% right")
-
-# %% [markdown]
-# The best rate of *four quarters* is the largest one that was tried, so a larger one might be better still. And two of GSPO's clips tie. The first one was taken, so this says little about which clip is better.
+# - *Four quarters* (the *four steps* of section 6), compared with one update: +0.4 (−1.5 to 2.2). This fits what section 6 suspected, that the recipe's rate was too low for so few updates. It would also fit two arms that reach the same ceiling at different speeds.
+# - *GSPO*, compared with four quarters: −0.4 (−2.0 to 1.2). The clip that was chosen is the paper's, the same one that lost by 11 points. It still takes the gradient from 26% of the answers, but at eight times the rate we can't measure a disadvantage.
 #
-# The accuracy at the end isn't the whole run, either. Here is the share of right answers in each batch, measured before the policy is trained on it (means over the seeds). We looked at this only after the comparison, so it's an observation and not a test:
-
-# %%
-by_batch = {
-    arm: np.mean(
-        [run["log"]["rewards/math_reward/mean"] for run in matched["runs"] if run["arm"] == arm],
-        axis=0,
-    )
-    for arm in matched["arms"]
-}
-pd.DataFrame(by_batch, index=[f"batch {number}" for number in range(1, 5)]).T.round(2)
-
-# %% [markdown]
-# After one batch, all arms with four updates are well ahead of *one update* (0.85 to 0.92, compared with 0.65), on every seed. So four updates per batch may still need fewer answers to get there. But the rates were chosen by the accuracy at the end, and not by speed. To compare speed, you'd have to choose them for that.
+# An inconclusive difference isn't a proof that there is none. A typical comparison could have found a difference of 1.2 points if it had been the only one, and of 2.6 points as one of 18. And so close to the ceiling, there's little room for any.
 #
-# **What wasn't run.** The script has seven stages, of which the first two are in this record. Not run are four uses of each batch (`num_iterations=4`) and batches of a quarter of the size, all changes to the recipe (groups, scaling, Dr. GRPO, RLOO, KL, entropy bonus, dynamic sampling, overlong shaping), and two more seeds. `python notebooks/experiments/week08_matched.py` runs everything in that order.
+# **[The extra notebook on variants of GRPO](extras/grpo_variants.ipynb)** shows all arms with what they cost, and how to set each of them in TRL. It also says what each change was invented for, and what may turn out the other way at scale.
 
 # %% [markdown]
 # <a id="deeper-sampling" name="deeper-sampling"></a>

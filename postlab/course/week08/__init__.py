@@ -16,10 +16,11 @@ from postlab import _doors
 from postlab.course.week08.ablations import (
     ablation_differences,
     ablation_table,
+    paired_differences,
     rewards_by_update,
 )
 from postlab.course.week08.figures import plot_signals
-from postlab.course.week08.figures_ablations import plot_ablations
+from postlab.course.week08.figures_ablations import plot_ablations, plot_variants
 from postlab.course.week08.figures_hack import by_prompt, curves, plot_proxy, plot_repairs
 from postlab.course.week08.figures_tasks import plot_seen_and_unseen
 from postlab.course.week08.gym import RUNS_ANSWERS, gym_reward, gym_rows
@@ -51,11 +52,13 @@ __all__ = [
     "grades",
     "mend_build",
     "nothing_false_reward",
+    "paired_differences",
     "plot_ablations",
     "plot_proxy",
     "plot_repairs",
     "plot_seen_and_unseen",
     "plot_signals",
+    "plot_variants",
     "read_grades",
     "rewards_by_update",
     "rubric_question",

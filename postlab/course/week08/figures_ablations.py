@@ -47,3 +47,70 @@ def plot_ablations(frame: pd.DataFrame) -> Figure:
     return headline(
         fig, f"Of {len(frame)} changes, {len(shown)} {verb} a significant difference: {names}"
     )
+
+
+def plot_variants(frame: pd.DataFrame, questions: dict[str, str]) -> Figure:
+    """Draw each arm's difference from its base, grouped by the question that it belongs to.
+
+    Args:
+        frame: as `paired_differences` returns it; where there's no interval, none is drawn.
+        questions: {group: its question}, in their order.
+    """
+    fig, (panel,) = panels(1, 1, (10, 0.36 * (len(frame) + 1.6 * len(questions)) + 1.6))
+    panel.axvline(0, color=GREY, linewidth=1)
+    panel.grid(visible=False, axis="y")
+    places, names, y = [], [], 0.0
+    for group, question in questions.items():
+        rows = frame[frame["group"] == group]
+        panel.annotate(
+            f"{question} (compared with {rows['base'].iloc[0]})", (0, y), (4, 0),
+            xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+            size=12, weight="bold", color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+        for row in rows.to_dict("records"):
+            y += 1
+            places.append(y)
+            names.append(row["arm"])
+            colour = OUR_COLOUR if row["shown"] else GREY
+            if row["low"] == row["low"]:  # not NaN
+                panel.hlines(y, row["low"], row["high"], color=colour, linewidth=7, alpha=0.3)
+            panel.plot(
+                row["seeds"],
+                [y] * len(row["seeds"]),
+                "o",
+                color="white",
+                markeredgecolor=GREY,
+                markersize=5,
+            )
+            panel.plot(row["points"], y, "o", color=colour, markersize=8)
+            panel.annotate(
+                f"{row['right']:.1f}%", (1, y), (4, 0), xycoords=("axes fraction", "data"),
+                textcoords="offset points", va="center", size=11, color=GREY,
+            )  # fmt: skip
+        y += 1.6
+    panel.set_yticks(places, names, size=11.5)
+    panel.set_ylim(y - 0.9, -0.7)
+    panel.annotate(
+        "right", (1, -0.1), (4, 0), xycoords=("axes fraction", "data"),
+        textcoords="offset points", va="center", size=11, color=GREY,
+    )  # fmt: skip
+    ends = [
+        value for row in frame.itertuples() for value in (row.low, row.high, *row.seeds)
+        if value == value  # not NaN
+    ]  # fmt: skip
+    panel.set_xlim(min(ends) - 1, max(ends) + 1)
+    panel.set_xlabel(
+        "difference in held-out accuracy, points; open circles: seeds; band: 95% interval",
+        color=INK,
+    )
+    shown, seeds = frame.loc[frame["shown"], "arm"], frame["seeds"].map(len).max()
+    verb = "makes" if len(shown) == 1 else "make"
+    what = (
+        f"None of {len(frame)} changes to GRPO makes a difference that {seeds} seeds can establish"
+        if shown.empty
+        else f"Of {len(frame)} changes to GRPO, {len(shown)} {verb} a difference that {seeds} "
+        f"seeds can establish: {', '.join(shown)}"
+    )
+    low, high = frame["right"].min(), frame["right"].max()
+    return headline(fig, f"{what}; all end with {low:.0f}% to {high:.0f}% of the sums right")

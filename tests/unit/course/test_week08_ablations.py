@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from modules import module_at
+from scipy import stats as scipy_stats
 
 from postlab.course.week08 import ablations
 from postlab.course.week08 import figures_ablations as figures
@@ -133,6 +135,60 @@ def test_differences_are_paired_by_seed_and_corrected_over_all_arms():
     assert frame.loc["up", "corrected"] == pytest.approx(2 * frame.loc["up", "p"])
 
 
+def grouped() -> dict:
+    """The same record with groups, and an arm whose runs end exactly as the base's."""
+    record = made_up()
+    record["arms"]["copy"] = {"base": "base", "how": {"beta": 0.04}}
+    copies = [run | {"arm": "copy"} for run in record["runs"] if run["arm"] == "base"]
+    few = [run | {"arm": "few"} for run in record["runs"] if run["arm"] == "up"][:2]
+    record["arms"]["few"] = {"base": "base", "how": {}}
+    record["runs"] += copies + few
+    for name, arm in record["arms"].items():
+        arm["group"] = "losses" if name == "up" else "recipe"
+    return record
+
+
+def test_each_arm_is_tested_with_the_noise_of_its_own_pairs():
+    frame = ablations.paired_differences(grouped()).set_index("arm")
+    assert list(frame.index) == ["up", "same", "copy"]  # two seeds in common are too few
+    # Differences of 20, 21 and 20 points: mean 20.33, standard error 1/3; t(2) at 97.5% is 4.303.
+    assert frame.loc["up", "points"] == pytest.approx(61 / 3)
+    assert frame.loc["up", "low"] == pytest.approx(61 / 3 - 4.3027 / 3, abs=1e-3)
+    assert frame.loc["up", "p"] == pytest.approx(scipy_stats.ttest_1samp([20, 21, 20], 0).pvalue)
+    assert frame.loc["up", "corrected"] == pytest.approx(3 * frame.loc["up", "p"])
+    assert frame.loc["up", "moved"] == 100 and frame.loc["same", "moved"] == pytest.approx(200 / 3)
+    assert len(ablations.paired_differences(grouped(), least=2)) == 4
+
+
+def test_an_arm_that_ends_as_its_base_has_no_interval_but_counts_as_a_comparison():
+    copy = ablations.paired_differences(grouped()).set_index("arm").loc["copy"]
+    assert copy["points"] == copy["moved"] == 0 and copy["p"] == copy["corrected"] == 1
+    assert np.isnan([copy[name] for name in ("low", "high", "detectable")]).all()
+    assert not copy["shown"]
+
+
+def test_the_detectable_difference_is_found_with_the_wanted_power():
+    frame = ablations.paired_differences(grouped(), power=0.9).set_index("arm")
+    spread, freedom = np.std([20, 21, 20], ddof=1), 2
+    for column, alpha in (("detectable", 0.05), ("detectable, first of Holm", 0.05 / 3)):
+        critical = scipy_stats.t.isf(alpha / 2, freedom)
+        shift = frame.loc["up", column] / (spread / np.sqrt(3))
+        assert scipy_stats.nct.sf(critical, freedom, shift) == pytest.approx(0.9, abs=1e-6)
+
+
+def test_variants_are_drawn_by_question_and_without_an_interval_where_there_is_none():
+    frame = ablations.paired_differences(grouped())
+    figure = figures.plot_variants(frame, {"losses": "Which loss?", "recipe": "What else?"})
+    assert "Of 3 changes to GRPO, 1 makes a difference" in title(figure).replace("\n", " ")
+    panel = figure.axes[0]
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["up", "same", "copy"]
+    assert len(panel.collections) == 2  # intervals
+    texts = [text.get_text() for text in panel.texts]
+    assert "Which loss? (compared with base)" in texts and "80.3%" in texts
+    quiet = figures.plot_variants(frame.assign(shown=False), {"losses": "a", "recipe": "b"})
+    assert title(quiet).startswith("None of 3 changes to GRPO")
+
+
 def test_the_table_tells_what_each_arm_cost():
     table = ablations.ablation_table(made_up())
     assert table["clip"].to_dict() == {"base": "0.2", "up": "none", "same": "weight at most 5"}
@@ -179,6 +235,7 @@ def test_the_matched_record_holds_whole_stages_in_their_order():
         if len(whole) < len(made):
             whole += [(name, seed) for seed in seeds for name in names]
     assert made == whole
+    assert len(set(made)) == len(made) == len(record["arms"]) * len(matched.SEEDS)
     for run in record["runs"]:
         assert len(run["end"]["arithmetic"]) == 200, run["arm"]
         assert sum(run["sampled"]) >= 256, run["arm"]  # dynamic sampling takes more

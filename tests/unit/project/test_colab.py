@@ -208,7 +208,7 @@ def test_the_weeks_and_minutes_on_a_gpu_are_those_of_the_profile(name: str):
     t4 = get_profile("t4")
     minutes = [t4.sft.minutes, t4.dpo.minutes, t4.grpo.minutes + t4.grpo.warm_start.minutes]
     text = " ".join((ROOT / name).read_text(encoding="utf-8").replace("\n#", "\n").split())
-    assert "Only weeks 3, 5, 6, 7, 9, 10 and 11 make use of a GPU" in text
+    assert "Only weeks 3, 5, 6, 7, 9, 10 and 11 use a GPU" in text
     others = {*range(1, WEEKS + 1)} - {3, 5, 6, 7, *BOTH_WEEKS}
     assert others == {*EMBEDDED_WEEKS, 12}  # week 12 compares what is stored
     assert [STAGE_WEEKS[stage] for stage in ("sft", "dpo", "grpo")] == ["03", "05", "07"]
