@@ -62,7 +62,7 @@ lab = postlab.start(week=5)
 # as well and leaves the adapter trainable.
 #
 # On `tiny`, you see how DPO works, not how capable a trained model can be. On `smol`, the pairs come from `everyday`. They prefer a refusal for a harmful request, but help for its harmless look-alike. And they prefer "I don't know" for an unanswerable question, but the answer for an answerable one. With `t4` and `rented`, the pairs come from UltraFeedback, which rates the quality of replies to general instructions. The evaluation (`everyday` and GSM8K) then shows what such pairs do to safety, honesty,
-# instructions, accuracy and length. It can't show whether DPO achieved its purpose there, because this notebook doesn't measure the overall quality of a 7B's replies.
+# instructions, accuracy and length. It can't show whether DPO achieved its purpose there, because this notebook doesn't measure the overall quality of a 7B model's replies.
 
 # %%
 from unsloth import FastLanguageModel  # before trl, transformers and peft, because it patches them
@@ -110,13 +110,13 @@ rows.dropped, sum(row["chosen"] == row["rejected"] for row in rows)
 # %% [markdown]
 # Nothing was dropped here.
 #
-# **Predict first.** In week 3, the teachers wrote both good and bad replies. Before any preference training, by how many nats is the fine-tuned model's log-prob higher for a chosen reply than for the rejected one? (You'll find the answer in section 6.)
+# **Predict first.** In week 3, the teachers wrote both good and bad replies. Before any preference training, how many nats higher is the fine-tuned model's log-prob for a chosen reply than for the rejected one, on average? (You'll find the answer in section 6.)
 
 # %% [markdown]
 # <a id="ultrafeedback" name="ultrafeedback"></a>
 # ## 3. UltraFeedback's rows
 #
-# UltraFeedback is the set of pairs that `t4` and `rented` use, and it's common in DPO tutorials. It wasn't made as pairs, though ([Cui et al. 2023](https://arxiv.org/abs/2310.01377)):
+# UltraFeedback is the set of pairs that `t4` and `rented` use, and it's common in DPO tutorials. It wasn't created as pairs, though ([Cui et al. 2023](https://arxiv.org/abs/2310.01377)):
 #
 # 1. There are about 64,000 prompts, taken from UltraChat, ShareGPT, Evol-Instruct, FLAN, FalseQA and TruthfulQA.
 # 2. For each prompt, four models were drawn from a pool of 17, and each wrote a reply. The pool contains GPT-4, GPT-3.5 Turbo and Bard; ten LLaMA models, from LLaMA-2-70B-chat down to Alpaca-7B; and four others, such as Falcon-40B and Pythia-12B. A system prompt told each model what to aim for, such as helpfulness or truthfulness.
@@ -153,7 +153,7 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# The ratings are strings in the real set, too. `fine-grained_score` is their mean, and `overall_score` comes from the critique. Look at the last line: the critique is bad, the ratings are 1 and 2, and the overall score is 10.
+# The ratings are strings in the real set, too. `fine-grained_score` is their mean, and `overall_score` comes from the critique. Look at the last line: the critique is negative and the ratings are 1 and 2, but the overall score is 10.
 #
 # That is the **score bug**. In the first version of the set, 2,628 replies had an overall score of 10, and for many of them it should have been 1 ([the authors' correction](https://github.com/OpenBMB/UltraFeedback), December 2023). Where the mean rating was at most 2, the authors set the score to 1. Where it was above 4, they kept the 10, and they had the others scored again. Pairs
 # made before that correction are still around.
@@ -241,7 +241,7 @@ from postlab.course.week05 import draw_loss
 draw_loss()
 
 # %% [markdown]
-# Both models read both replies, so the loss is computed from four log-probs. In code, with the log-probs of whole replies in nats:
+# Both models read both replies, so the loss is computed from four log-probs. Here it is in code, with the log-probs of whole replies in nats:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -255,7 +255,7 @@ same = -logsigmoid(torch.zeros(()))  # if the policy is the reference
 margin.item(), -logsigmoid(margin).item(), same.item()
 
 # %% [markdown]
-# The chosen reply gained 1 nat and the rejected reply lost 4, so the bracket is $1 - (-4) = 5$. With $\beta = 0.1$ this gives $0.5$, and the loss is $-\log \sigma(0.5) = 0.474$. If the policy and the reference are the same model, both ratios are 1, the bracket is 0, and the loss is $-\log \sigma(0) = \log 2 = 0.693$.
+# The chosen reply gained 1 nat and the rejected reply lost 4, so the bracket is $1 - (-4) = 5$. With $\beta = 0.1$, this gives $0.5$, and the loss is $-\log \sigma(0.5) = 0.474$. If the policy and the reference are the same model, both ratios are 1, the bracket is 0, and the loss is $-\log \sigma(0) = \log 2 = 0.693$.
 #
 # $\beta$ times the bracket is called the *margin*. At the start, the policy and the reference are the same model, so every margin is 0. If your log starts somewhere else, your reference isn't the model you started from.
 #
@@ -347,7 +347,7 @@ table = compare({"sft": before, "dpo": after})
 plot_stages(table, profile=lab.profile.name)
 
 # %% [markdown]
-# Here are the same results as numbers. For each metric, you see the difference to the fine-tuned model on the same prompts, with its 95% interval. If the interval contains zero, the change is *inconclusive*. That doesn't mean there is no effect; it means these prompts can't tell.
+# Here are the same results as numbers. For each metric, you see the difference from the fine-tuned model on the same prompts and its 95% interval. If the interval contains zero, the change is *inconclusive*. That doesn't mean there is no effect; it means these prompts can't tell.
 
 # %%
 changes = table[table["stage"] == "dpo"].set_index("metric")
@@ -358,10 +358,10 @@ changes[["value", "difference", "difference_low", "difference_high", "p", "n"]].
 #
 # What did it cost? Over-refusal is a common price of safety, and we also wanted the pairs to protect facts, sums and how-to's. In the stored output, none of these got worse. Facts rose by 15 points and sums by 12.5, and the changes in over-refusal and how-to's ("helpfulness") are inconclusive. But that is one seed. Over our eight recorded seeds, the change in facts ranges from −4 to +15 points (week 6, section 6).
 #
-# On the other profiles, look at over-refusal and over-abstention first, because they are the prices of safety and honesty. In our `smol` run, over-refusal rose by 31 points and over-abstention by 8. Then look at facts, instructions and sums. On `t4` and `rented`, also look at the two GSM8K metrics and at GSM8K's format and refusals. In every profile, `kl` tells you how far the policy has
+# On the other profiles, look at over-refusal and over-abstention first, because they are the prices of safety and honesty. In our `smol` run, over-refusal rose by 31 points and over-abstention by 8. Then look at facts, instructions and sums. On `t4` and `rented`, also look at the two GSM8K metrics, and at the format and refusals on GSM8K. In every profile, `kl` tells you how far the policy has
 # moved from its start, in nats per answer.
 #
-# (How far can you trust these numbers? See [How good is the metric?](#deeper-metric))
+# (How far can you trust these numbers? See [How good is the metric?](#deeper-metric).)
 
 # %% [markdown]
 # <a id="margins" name="margins"></a>
@@ -474,7 +474,7 @@ print(f"{fell:.0%} of the chosen replies became less likely")
 moved.round(2)
 
 # %% [markdown]
-# Here is the answer to section 2's question: before DPO, the fine-tuned model already preferred the chosen replies by 4.6 nats on average ($-1.32 - (-5.93)$), which is a factor of $e^{4.6} \approx 100$ in probability. After DPO the difference is 10.1 nats.
+# Here is the answer to section 2's question: before DPO, the fine-tuned model already preferred the chosen replies by 4.6 nats on average ($-1.32 - (-5.93)$), which is a factor of $e^{4.6} \approx 100$ in probability. After DPO, the difference is 10.1 nats.
 #
 # The chosen replies became more likely *on average*. Still, 18% of them became less likely, although the likelihood term pushes them up. How can that happen? The model has one set of weights for all replies. A step that makes a rejected reply less likely also changes every reply that resembles it, including the chosen one if the two share
 # words. And the probability that the rejected reply loses has to go somewhere, but not necessarily to the chosen reply.
@@ -611,7 +611,7 @@ against("sigmoid", ["sigmoid+sft"], MEASURES)
 # <a id="end" name="end"></a>
 # ## 7. What you have now
 #
-# You now have a trained model in `runs/<profile>/seed-<n>/dpo/` and a few habits: check that margins start at 0, plot both log-probs, and look at the length of your pairs. Week 6 asks whether DPO made the model *better*, and how you could know. Week 7 starts from this model (on `t4`, from a separate, smaller one) and turns to a skill that these pairs only touched on: getting sums right. (The pairs of `tiny` contain right and wrong sums, and with DPO the greedy accuracy rose from 46% to 58%.)
+# You now have a trained model in `runs/<profile>/seed-<n>/dpo/` and a few habits: check that margins start at 0, plot both log-probs, and look at the length of your pairs. Week 6 asks whether DPO made the model *better*, and how you could know. Week 7 starts from this model (on `t4`, from a separate, smaller one) and turns to a skill that these pairs only touched on: getting sums right. (The pairs of `tiny` contain right and wrong sums, and with DPO, the greedy accuracy rose from 46% to 58%.)
 #
 # This is the end of the core. The next sections go deeper. Skip any you like.
 
@@ -676,11 +676,11 @@ pd.DataFrame(
 # | ORPO ([2403.07691](https://arxiv.org/abs/2403.07691)) | $-m_c - \lambda\log\sigma\!\left(\log\frac{o(m_c)}{o(m_r)}\right)$, $o(m) = \frac{e^m}{1-e^m}$ | The chosen replies are good enough to imitate, so one stage can do SFT and preferences. | no | `ORPOConfig`, experimental; its `beta` is $\lambda$ |
 # | KTO ([2402.01306](https://arxiv.org/abs/2402.01306)) | $1-\sigma(\beta(g - z))$ if good, $1-\sigma(\beta(z - g))$ if bad | Single replies are marked good or bad; pairs aren't needed. $z$ is an estimate of the KL, from other replies in the batch. | yes | `KTOConfig` |
 # | APO-zero ([2408.06266](https://arxiv.org/abs/2408.06266)) | $1 - \sigma(\beta g_c) + \sigma(\beta g_r)$ | The chosen reply is *better* than what your model says now. | yes | `"apo_zero"` |
-# | APO-down (the same) | $\sigma(\beta g_c) + 1 - \sigma(\beta h)$ | The chosen reply is *worse* than what your model says now, and still better than the rejected one. | yes | `"apo_down"` |
+# | APO-down (the same) | $\sigma(\beta g_c) + 1 - \sigma(\beta h)$ | The chosen reply is *worse* than what your model says now, but still better than the rejected one. | yes | `"apo_down"` |
 #
 # Some details of TRL 1.14.2 are easy to miss:
 #
-# - `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. You can still get cDPO: it is the robust loss with a label smoothing of $-\varepsilon/(1-2\varepsilon)$. The trainer warns that the value should lie between 0 and 0.5, and uses it all the same.
+# - `label_smoothing` has no effect with `"sigmoid"`, and there is no warning. You can still get cDPO: it is the robust loss with a label smoothing of $-\varepsilon/(1-2\varepsilon)$. The trainer warns that the value should lie between 0 and 0.5, but uses it anyway.
 # - ORPO's likelihood term counts the tokens of the prompt as well.
 # - The trainers of SimPO and ORPO are in `trl.experimental`. If you give them messages, they add a second end-of-turn token after a chat template that ends in a newline, like ours. The loss then counts a token that the model never has to write. This doesn't happen if you give them the rendered text up to the end-of-turn token.
 # - KTO takes the rows in the order given, and `unpair_preference_dataset` puts all chosen replies of up to 1,000 rows before all rejected ones. Shuffle the rows before you train.
@@ -723,11 +723,11 @@ pd.DataFrame(pulls).T.round(4)
 # %% [markdown]
 # Each of these losses agrees with TRL's value on this pair, as the tests check. The exception is ORPO's likelihood term, where ours doesn't count the prompt.
 #
-# - **DPO, hinge, cDPO, robust** depend on $h$ only, so they pull equally hard on both replies. They can't tell whether the chosen reply rises or the rejected one falls.
+# - **DPO, hinge, cDPO and robust** depend only on $h$, so they pull equally hard on both replies. They can't tell whether the chosen reply rises or the rejected one falls.
 # - **cDPO and robust** both assume that a tenth of the labels is wrong, but they do opposite things. cDPO pulls less (0.028, compared with DPO's 0.038) and stops at a finite margin, $\beta h = \log(0.9/0.1)$, which is an $h$ of 22 nats here. Robust pulls *more* (0.050), because it has to outweigh the tenth of the pairs that pull in the wrong direction.
 # - **IPO** has a large loss, because its target for the difference *per token*, $1/(2\beta) = 5$ nats, is far away. Five nats per token is a factor of about 150 in the probability of every token. So IPO's beta doesn't mean the same as DPO's.
 # - **SimPO** has a loss of $\log 2$: the chosen reply's log-prob per token is 0.5 higher, and twice that is just the required $\gamma$ of 1. Nothing in this loss depends on where the model started. Only the learning rate and the number of steps keep the model close to it.
-# - **ORPO** pulls almost only on the chosen reply (0.263 against 0.007). Most of this pull comes from the likelihood term: ORPO is SFT with a small push away from the rejected reply.
+# - **ORPO** pulls almost only on the chosen reply (0.263, compared with 0.007 on the rejected one). Most of this pull comes from the likelihood term: ORPO is SFT with a small push away from the rejected reply.
 # - **KTO** and **APO-zero** have one term for each reply. The chosen reply's term grows when that reply falls, whatever happens to the rejected one. (With $z = 0$, KTO is APO-zero divided by two.)
 # - **APO-down** makes the chosen reply *less* likely here, and the rejected one much less. That is what you want if your model is already better than both replies.
 #
@@ -784,8 +784,8 @@ print(by_loss.loc[final_scores.index].to_string())
 #
 # - **There are two kinds of interval**, both 95% and uncorrected. `low` to `high` estimates the noise from all eight losses together (`blocked_differences`, week 8), as if all of them varied equally. They don't: APO-zero's three scores are up to 18 points apart, and IPO's only 1. `alone` uses only the three differences of that loss (t with two degrees of freedom). It is narrow for hinge and robust, which score almost the same as DPO with every seed, and it contains 0 for all seven.
 # - **The trials didn't predict the order.** ORPO's best trial was the lowest of the eight, but here ORPO has the highest mean. APO-zero's was the highest, but here APO-zero is level with DPO.
-# - **A mean hides trade-offs.** ORPO and APO-zero are worse at how-to's: they score 72% and 69%, compared with DPO's 95%, and 16 to 30 points less than DPO in each seed. ORPO solved more sums (75%; DPO 54%), but it refused 15% of the harmless requests (DPO 3%). SimPO's refusal rate on unsafe requests is 25 points higher than DPO's, 22 to 26 in each seed. We picked these families after seeing the table, so this describes these runs only.
-# - **The KL isn't equal.** For ORPO and APO-zero, the best trial had the higher rate. They moved seven to eight times as far from the SFT model as DPO did (1.49 and 1.34 nats; DPO 0.19).
+# - **A mean hides trade-offs.** ORPO and APO-zero scored lower on how-to's: 72% and 69%, compared with DPO's 95%. In each seed, they are 16 to 30 points below DPO. ORPO solved more sums than DPO (75% and 54%), but it also refused more of the harmless requests (15% and 3%). SimPO's refusal rate on unsafe requests is 25 points higher than DPO's (22 to 26 in each seed). We picked these families after seeing the table, so this describes these runs only.
+# - **The KL isn't equal.** For ORPO and APO-zero, the best trial had the higher rate. They moved seven to eight times as far from the SFT model as DPO did (1.49 and 1.34 nats, compared with 0.19).
 #
 # Each loss has only one recipe here, the best of four trials with one seed. In the trials, changing the recipe mattered as much as changing the loss. The seed matters as much, too: on these held-out prompts, the table's DPO recipe scores 76% with the seed of the trials and 66% to 71% with the table's three seeds. So don't compare the table with the next section's best run, DPO with beta 5 and the rate 1.6e-3, which wasn't among DPO's trials. It scores 79%, but with the seed of the trials, and with that seed, the table's recipe is only 3 points lower. Besides, all this is about a tiny model, 24 updates and labels without errors. So you can't conclude which loss is best, nor that all are equal.
 #
@@ -804,11 +804,11 @@ pulls = {f"beta {b}": (b * torch.sigmoid(-b * moves)).tolist() for b in (0.05, 0
 pd.DataFrame(pulls, index=[f"{m:.0f} nats" for m in moves.tolist()]).round(3)
 
 # %% [markdown]
-# With a large beta, the pull is strong but ends early: at $\beta = 5$ it starts at 2.5 and is down to 0.03 once the pair has moved apart by 1 nat. With a small beta, the pull is weak and hardly ever ends: at $\beta = 0.05$ it starts at 0.025, and after 20 nats more than half of it is left.
+# With a large beta, the pull is strong but ends early: at $\beta = 5$, it starts at 2.5 and is down to 0.03 once the pair has moved apart by 1 nat. With a small beta, the pull is weak and hardly ever ends: at $\beta = 0.05$, it starts at 0.025, and after 20 nats more than half of it is left.
 #
 # How far does a pair have to move until nine tenths of its initial pull are gone? That is where $\sigma(-\beta h) = 0.05$, so at $h = \log(19) / \beta = 2.9 / \beta$. This is 294 nats for Zephyr's 0.01, 29 for TRL's default of 0.1, 6 for our 0.5, and 0.6 for 5. Replies of ten tokens can't easily move 294 nats apart, so at $\beta = 0.01$, practically none of our pairs would ever stop pulling.
 #
-# **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart a pair has to move before its pull ends. So the two do different things, and it's worth searching over both:
+# **And the learning rate?** In plain gradient descent, only the product of the learning rate and the pull would matter at the start. But DPO is normally trained with Adam, which divides each gradient by its typical size, so a factor in front of the loss changes almost nothing. With Adam, the learning rate determines how far a step goes, and beta determines how far apart a pair has to move before its pull ends. So the two do different things, and it's worth searching over both. Here is what to expect:
 #
 # | | beta small | beta large |
 # |---|---|---|
@@ -837,12 +837,12 @@ before_dpo = run_scores([swept["start"]], families).set_axis(["start"])
 print(pd.concat([before_dpo, highest])[families].round(2).to_string())
 
 # %% [markdown]
-# Training collapsed only at the highest rate, 6.4e-3, and only with two of the three betas. The runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so by our definition, it didn't collapse. (On the tuning prompts, it did, with 57% against the SFT model's 58%.) But it is hardly a better model. It refuses every unsafe request, but it solves only 18% of the sums (46% before) and 42% of the how-to's (98% before). A mean over families can hide damage like this, so look at each family as well.
+# Training collapsed only at the highest rate, 6.4e-3, and only with two of the three betas. The runs with $\beta = 0.5$ and $\beta = 5$ both ended at 44%, below the SFT model's 56%. The run with $\beta = 0.05$ ended at 58%, so by our definition, it didn't collapse. (On the tuning prompts, it did: it scores 57% there, and the SFT model 58%.) But it is hardly a better model. It refuses every unsafe request, but it solves only 18% of the sums (46% before) and 42% of the how-to's (98% before). A mean over families can hide damage like this, so look at each family as well.
 #
 # How do these results compare with the table above?
 #
 # - **Rate low**: at 1e-4, little happened with any beta. The score is 59% to 60%, and the KL is at most 0.02 nats.
-# - **Beta high**: at every rate, $\beta = 5$ moved least, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two but still too much.
+# - **Beta high**: at every rate, the model moved least with $\beta = 5$, as the formula says. The best combination in tuning was 1.6e-3 with $\beta = 5$, and it is also the best on these held-out prompts (79%). So a large beta may allow a higher rate, but one seed can't settle that. It certainly didn't prevent collapse at 6.4e-3: with $\beta = 5$, the KL is 3.85 nats, which is less than the 6.6 of the other two but still too much.
 # - **Beta low**: the KL is almost the same with 0.05 and 0.5, although one beta is ten times the other. There is a likely reason, which we didn't test: AdamW divides its steps by the size of the gradients, so a factor that all gradients share has little effect. Beta matters once the sigmoid starts to close, and few pairs got that far in 24 updates.
 #
 # Each cell is one run with one seed. The grid shows roughly where training becomes dangerous; it can't rank neighbours such as 76% and 75%. (The cell with 76% was trained with three more seeds in the section above, and they scored 66%, 70% and 71%.)
@@ -860,7 +860,7 @@ ends
 # %% [markdown]
 # The doctor caught one of the two collapsed runs. With $\beta = 0.5$, it warns that the log-prob of the chosen replies has collapsed, and it says the same about the damaged run with $\beta = 0.05$. In these two runs, the log-prob ended at −3.4 and −3.7. That is about 2 nats lower than the −1.4 of the runs at 1e-4, which saw the same pairs and hardly moved. With $\beta = 5$, the log-prob fell by less, and the doctor notes only that it falls. It notes the same about the run at 1.6e-3 with $\beta = 0.05$, which scores 72%. In that run, most of the fall isn't due to training: the last pairs simply have less likely replies than the first, and at 1e-4, the log-prob also falls from −0.8 to −1.4. So the log alone doesn't separate those two runs.
 #
-# The reward accuracy is no help either. It is 0.60 to 0.73 in the three runs at the highest rate and 0.65 in the best run. Watch the log for warnings, but read answers to be sure. These come from the run with the lowest score:
+# The reward accuracy is no help either. It is 0.60 to 0.73 in the three runs at the highest rate and 0.65 in the best run. Watch the log for warnings, but read answers to be sure. The answers below come from the run with the lowest score:
 
 # %%
 worst = swept["grid"][grid["score"].idxmin()]
@@ -949,7 +949,7 @@ words["family"] = [row["family"] for row in tiny_rows]
 words.groupby("family").mean().round(1)
 
 # %% [markdown]
-# The table shows the mean number of words per reply. For sums, both replies are always equally long. For lists, they are so only on average: in about half of those pairs, one is longer. Chosen refusals and "I don't know" are a little longer than the rejected replies. Chosen facts are shorter than the rejected ones (4.6 words, compared with 6.2), because half of the rejected ones are "I do not know. Nobody can know that." In those families, length alone already tells some pairs apart. Did the model pick that up?
+# The table shows the mean number of words per reply. For sums, both replies are always equally long. For lists, the lengths are equal only on average: in about half of those pairs, one reply is longer. Chosen refusals and "I don't know" are a little longer than the rejected replies. Chosen facts are shorter than the rejected ones (4.6 words, compared with 6.2), because half of the rejected ones are "I do not know. Nobody can know that." In those families, length alone already gives away the chosen reply in some pairs. Did the model pick that up?
 #
 # People and LLM judges tend to prefer longer replies, and a sum of log-ratios has more terms if the reply is longer. How much of our margins is due to length? Let's fit a line that predicts the margin from how many tokens longer the chosen reply is. The slope tells you how the margin changes per extra token, and the intercept is the predicted margin of two equally long replies.
 
@@ -1034,7 +1034,7 @@ plot_arms(
 against("sigmoid", LONG[1:], [*MEASURES, "twice preferred"])
 
 # %% [markdown]
-# And this is the normalised loss compared with the plain one, on the same longer replies:
+# Here is the normalised loss compared with the plain one, trained on the same longer replies:
 
 # %%
 against("longer, sigmoid", LONG[2:], [*MEASURES, "twice preferred"])
@@ -1049,13 +1049,13 @@ samples[samples["arm"].isin(LONG[1:])].groupby(["arm", "family"], sort=False).he
 ]
 
 # %% [markdown]
-# Dividing by the length doesn't prevent this. And something else went wrong that we hadn't expected.
+# No, dividing by the length doesn't prevent this. And something else went wrong that we hadn't expected.
 #
 # **The implicit reward learned to prefer the longer reply.** With both losses, it prefers the doubled version of every held-out reply (100%, compared with 37% after training on the normal pairs).
 #
 # **With the plain loss, the answers got shorter all the same**, by about two tokens. But this average hides two opposite changes. The answers to sums got 9 tokens shorter, and all other answers got 0.8 tokens longer on average. Fewer of the sums are worked out: 61% of the greedy answers now have at most 12 tokens, too few for that, compared with 28% after training on the normal pairs. Why didn't the model say things twice? Before training, a doubled reply is about 30 nats less likely than the same reply said once. Training closed 13 of these 30 nats. That is a huge margin for the loss, but $30 - 13 = 17$ nats are left, and in none of the held-out pairs did the doubled reply become the more likely one. Some of the model's answers are broken, such as "I will not help with that. . It could hurt someone." And the model didn't learn what the pairs were meant to teach. Compared with the normal pairs, safety, honesty and sums fell in every seed, and over seeds, the three intervals lie below zero. A likely reason, which we haven't tested, is that the repetition alone is enough to tell the two replies apart. Each pair's margin then grows, and its pull ends, before the content matters. If you had watched only the mean length of the answers, you would have noticed none of this.
 #
-# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved the model about three times as far (a KL of 5.6 nats instead of 1.7). It also lost most of the how-to's (79% to 27%), and some of the answers now repeat their sentences. On the other hand, it kept more honesty and sums. The three seeds differ a lot here: the KL grew by 2 to 6 nats. So over seeds, the larger KL is inconclusive, but the loss of how-to's isn't (17 to 88 points). Normalising removes one advantage of longer replies: their sum has more terms. It can't remove a preference that is in the pairs themselves, and these pairs say that twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
+# **The normalised loss** didn't help either, at the one beta we tried. Compared with the plain loss, it moved the model about three times as far (a KL of 5.6 nats instead of 1.7). It also lost most of the how-to's (79% to 27%), and some of those answers now repeat their sentences. On the other hand, it kept more honesty and sums. The three seeds differ a lot here: the KL grew by 2 to 6 nats. So over seeds, the larger KL is inconclusive, but the drop in how-to's isn't (17 to 88 points). Normalising removes one advantage of longer replies: their sum has more terms. It can't remove a preference that is in the pairs themselves, and these pairs say that twice is better. No loss can repair that. Check the lengths before you train, balance them if you can, and compare models at equal length (week 6).
 
 # %% [markdown]
 # <a id="deeper-metric" name="deeper-metric"></a>
@@ -1150,7 +1150,7 @@ pd.Series(
 #
 # <details><summary>Answer</summary>
 #
-# First I'd check what the number is. It may be a mean over several steps, so the policy has already moved, or other terms may have been added. Then I'd check the reference. At step 0, the policy and the reference have to be the same model, so all margins are 0 and the loss is $\log 2 = 0.693$. A loss of 0.41 at step 0 means an average margin of about $+0.7$, so the policy prefers the chosen replies more strongly than the reference does. Most often, the policy starts from SFT but the reference is the base model. It may also be a different checkpoint. Dropout and rounding to bf16 move the loss too, but only a little.
+# First I'd check what the number is. It may be a mean over several steps, so the policy has already moved, or other terms may have been added. Then I'd check the reference. At step 0, the policy and the reference have to be the same model, so all margins are 0 and the loss is $\log 2 = 0.693$. A loss of 0.41 at step 0 means an average margin of about $+0.7$, so the policy prefers the chosen replies to the rejected ones more strongly than the reference does. Most often, the policy starts from SFT but the reference is the base model. It may also be a different checkpoint. Dropout and rounding to bf16 move the loss too, but only a little.
 #
 # *Follow-up: how would you prevent this bug?* Compute the margins of one batch before the first step, and stop if they aren't 0.
 #
@@ -1170,7 +1170,7 @@ pd.Series(
 #
 # <details><summary>Answer</summary>
 #
-# The accuracy ranks two *given* replies, while users read a third one that the model samples. If both log-probs fell (likelihood displacement), the probability has gone to replies that are in no pair. The model may also have learned a side effect of the pairs, such as length or a style. I'd read samples, and look at the chosen log-prob, the KL and the length of the answers. Then I'd try a lower learning rate, fewer steps, a larger beta or a likelihood term. I'd also try filtering out pairs whose two replies are very similar, and sampling pairs from the current policy.
+# The accuracy compares two *given* replies, but users read a third one that the model samples. If both log-probs fell (likelihood displacement), the probability has gone to replies that are in no pair. The model may also have learned something incidental in the pairs, such as a length or a style. I'd read samples, and look at the chosen log-prob, the KL and the length of the answers. Then I'd try a lower learning rate, fewer steps, a larger beta or a likelihood term. I'd also try filtering out pairs whose two replies are very similar, and sampling pairs from the current policy.
 #
 # *Follow-up: what does the likelihood term cost?* It makes the model imitate the chosen replies, with their flaws. In this week's runs, arithmetic was 7 points lower and facts 8 points higher with it, on the same prompts. Three seeds are too few to say that the term does this in general.
 #
@@ -1200,9 +1200,9 @@ pd.Series(
 # <a id="papers" name="papers"></a>
 # **Papers.** Start with the first three.
 #
-# - Rafailov et al. 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): section 4 has the derivation and explains how the gradient weighs the pairs.
+# - Rafailov et al. 2023, *DPO* ([2305.18290](https://arxiv.org/abs/2305.18290)): section 4 has the derivation and explains how the gradient weights the pairs.
 # - Razin et al. 2024, *Unintentional Unalignment* ([2410.08847](https://arxiv.org/abs/2410.08847)): likelihood displacement, when it happens, and which pairs cause it.
-# - Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 5, a complete and open DPO recipe with on-policy pairs and length-normalised DPO.
+# - Lambert et al. 2024, *Tülu 3* ([2411.15124](https://arxiv.org/abs/2411.15124)): section 5 describes a complete and open DPO recipe with on-policy pairs and length-normalised DPO.
 # - Tunstall et al. 2023, *Zephyr* ([2310.16944](https://arxiv.org/abs/2310.16944)): the recipe that made DPO on UltraFeedback popular. Cui et al. 2023 ([2310.01377](https://arxiv.org/abs/2310.01377)): how UltraFeedback was made.
 # - Pang et al. 2024 ([2404.19733](https://arxiv.org/abs/2404.19733)): iterative DPO on reasoning, with an ablation of the likelihood term. Yang et al. 2025, *DPO-Shift* ([2502.07599](https://arxiv.org/abs/2502.07599)): the trade-off between the two log-probs.
 # - Park et al. 2024 ([2403.19159](https://arxiv.org/abs/2403.19159)) and Liu et al. 2024 ([2409.06411](https://arxiv.org/abs/2409.06411)): how length gets into DPO, and two ways to control it (TRL has the second one as `ld_alpha`).

@@ -30,7 +30,7 @@
 #
 # At the end, you'll find [five interview questions](#interview) and the week's [papers](#papers).
 #
-# Nothing is trained this week. The answers come from your own runs of weeks 3 and 5, or from the runs that ship with postlab.
+# Nothing is trained this week. The answers come from your own runs in weeks 3 and 5, or from the runs that ship with postlab.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -126,7 +126,7 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 {"found": f"{len(claimed) / len(draws):.0%}", "their mean, points": f"{100 * np.mean(claimed):.1f}"}
 
 # %% [markdown]
-# Only 8% of the comparisons find the change, and those report 5.9 points instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
+# Only 8% of the comparisons find the change, and those report 5.9 points on average instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
 # So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many prompts change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
@@ -295,7 +295,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 #
 # </details>
 #
-# Our version is in `postlab/course/week06/compare_reference.py`. Read it once yours works, or if you're stuck. Until yours works, the cells below use ours.
+# Our version is in `postlab/course/week06/compare_reference.py`. Read it if you're stuck or once yours works; until then, the cells below use ours.
 
 # %%
 from postlab.course.week06 import compare_build
@@ -321,7 +321,7 @@ plot_coverage(ends, truth=compare_build.TRUTH)
 # %% [markdown]
 # This is what "95%" means: it's a promise about the procedure, not about any single interval. About one interval in twenty misses the truth, and it looks just like the others.
 #
-# Now use it on your own two runs. Next to your results are the intervals and p-values of `paired_difference`. It uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is the same as your McNemar test:
+# Now use your function on your own two runs. Next to your results are the intervals and p-values of `paired_difference`. It uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is the same as your McNemar test:
 
 # %%
 from postlab.stats import paired_difference
@@ -431,7 +431,7 @@ for spread in (0, 0.05):
 pd.DataFrame(shown).T.round(1)
 
 # %% [markdown]
-# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
+# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
 #
 # `variance_split` needs every run's score on every prompt, and for most of our eight runs, we kept only the means. But for five of the training chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO. (Week 7 uses them, too.) How much do these models differ in arithmetic, and how much of that is due to the seed?
 
@@ -484,7 +484,7 @@ recipe["seeds that alone support it"] = [
 # %% [markdown]
 # The two rules agree on safety and honesty, but not on arithmetic. Its mean change over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises arithmetic *on average*. But in three of the eight runs, the change doesn't survive the correction. The rules also disagree on list operations: the mean change is +8.6 points (4.1 to 13.1), but in four of the eight runs, it doesn't survive the correction.
 #
-# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. Seed 0 gained 15 points and seed 5 lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
+# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
 #
 # Each rule has a weakness. The rule that every seed has to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs don't determine a standard deviation well: its 95% interval reaches from two thirds of the observed value to twice that value. So say which rule you use
 # ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics with either of them.
@@ -506,7 +506,7 @@ asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
 # %% [markdown]
-# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts both answers are equally good, and each of those ties pulls the rate towards 50%.
+# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts, both answers are equally good, and each of those ties pulls the rate towards 50%.
 #
 # Now take another judge. It also knows the truth, but for two questions out of five, it simply picks the answer it reads first. Suppose you always show SFT's answer first. What will this judge say about DPO?
 
@@ -747,7 +747,7 @@ noise["the larger"] = noise.idxmax(axis=1)
 # %% [markdown]
 # For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has a standard deviation of about 4 points by this measure. The estimate is nearly 6 points for safety, about 5 for facts and helpfulness, and about 4 for lists. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
 #
-# This is where the runs come from:
+# The next cell shows where the runs come from:
 
 # %%
 made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in grid]
@@ -861,7 +861,7 @@ vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 # <a id="deeper-model" name="deeper-model"></a>
 # ## Deeper: a model as judge
 #
-# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers of their own family. On `smol` the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
@@ -924,7 +924,7 @@ if ENDPOINT:
 #
 # No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it asks the judge in both orders, with a rubric in the prompt. It reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports kappa between the judge and you.
 #
-# With a larger model, the next cell compares the answers to the 40 open questions of `everyday`. The base model of the two policies isn't allowed to judge them, because it was never tuned to do that. On `smol` the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases judges the answers from above, so again, this only shows you the procedure.
+# With a larger model, the next cell compares the answers to the 40 open questions of `everyday`. The base model of the two policies isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases judges the answers from above, so again, this only shows you the procedure.
 
 # %%
 from postlab.evals import evaluate, everyday_rows
@@ -1169,8 +1169,8 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): applies this week's split to another pair of sources, prompts and *sampled answers*, and measures it for many models. Read it to learn how much it helps to average several answers per prompt.
 # - Alvarado Gonzalez et al. 2025, *Do Repetitions Matter?* ([2509.24086](https://arxiv.org/abs/2509.24086)): how often a ranking from a single run changes when you repeat it.
 # - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.
-# - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what underpowered means in NLP.
+# - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what "underpowered" means in NLP.
 # - Bouthillier et al. 2021 ([2103.03098](https://arxiv.org/abs/2103.03098)): all the sources of variance in a benchmark, of which the seed is only one.
-# - Zheng et al. 2023, *MT-Bench* ([2306.05685](https://arxiv.org/abs/2306.05685)): section 3, the biases of LLM judges.
+# - Zheng et al. 2023, *MT-Bench* ([2306.05685](https://arxiv.org/abs/2306.05685)): section 3 covers the biases of LLM judges.
 # - Dubois et al. 2024 ([2404.04475](https://arxiv.org/abs/2404.04475)): length control, and its limits.
 # - Lee et al. 2025, *How to Correctly Report LLM-as-a-Judge Evaluations* ([2511.21140](https://arxiv.org/abs/2511.21140)): correcting a judge's score with a small set of human labels, with intervals that include the uncertainty of those labels.
