@@ -1,15 +1,14 @@
 # %% [markdown]
 # # Week 6 · SFT against DPO: a comparison that can be trusted
 #
-# "Our new model is 6 points better, p < 0.05." Would you believe it? In section 2 you simulate a thousand comparisons, each on 200 prompts, of a model that is truly 2 points better. Only 8% of them reach significance, and those
-# report 5.9 points on average. And in section 6, the same DPO recipe raises the tiny model's facts by 15 points with one training seed and lowers them by 4 with another.
+# "Our new model is 6 points better, p < 0.05." Would you believe it? In section 2, you simulate a thousand comparisons on 200 prompts each, and the new model really is 2 points better. Only 8% of the comparisons reach significance, and on average, those report a gain of 5.9 points. And in section 6, the same DPO recipe raises the tiny model's score on facts by 15 points with one training seed and lowers it by 4 with another.
 #
-# Most comparisons you read come without an interval: one training run, a few hundred prompts, and a judge with biases of its own. This week you compare your models from weeks 3 and 5 in a way that holds up. One of them was fine-tuned; the other was also trained on
-# preferences. Is it better? At what? And what did it cost? By the end of the core you can explain
+# Most comparisons you read come without an interval. They rest on one training run, a few hundred prompts, and a judge with biases of its own. This week, you compare your models from weeks 3 and 5 in a way that holds up. One of them was fine-tuned; the other was also trained on
+# preferences. Is the second model better? If so, at what? And what did the gain cost? By the end of the core, you can explain
 #
-# - what a given number of prompts can settle, before you spend anything on it,
+# - what a given number of prompts can settle, before you spend anything on them,
 # - whether two models differ on the same prompts, with a test and an interval that you wrote yourself,
-# - what many metrics and many training seeds do to such a claim,
+# - how such a claim changes when you look at many metrics and many training seeds,
 # - why a judge's bias is worse than its noise,
 # - which of the two models you would ship, and on what evidence.
 #
@@ -29,9 +28,9 @@
 # - [What SFT, DPO and RLHF cost](#deeper-cost) · 15 minutes
 # - [On a larger model](#deeper-larger) · 5 minutes
 #
-# At the end are [five interview questions](#interview) and the week's [papers](#papers).
+# At the end, you'll find [five interview questions](#interview) and the week's [papers](#papers).
 #
-# Nothing is trained this week. The answers come from your own runs of weeks 3 and 5, or from the runs that ship with postlab.
+# Nothing is trained this week. The answers come from your own runs in weeks 3 and 5, or from the runs that ship with postlab.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -74,16 +73,16 @@ if "gsm8k" in str(lab.profile.suite):
     KEEP += ("gsm8k_strict", "gsm8k_lenient")
 
 # %% [markdown]
-# Why these lists? `over_refusal`, the share of harmless requests that are refused, is among the metrics to keep, because a model that refuses everything is perfectly safe. And there is a `MARGIN`, because no experiment can show that *nothing* was lost. It can only show that the loss isn't larger than some amount. How large a loss you can accept is
+# Why these lists? `over_refusal` is the share of harmless requests that the model refuses. It's among the metrics to keep because a model that refuses everything is perfectly safe. We need a `MARGIN` because no experiment can show that *nothing* was lost. It can only show that the loss isn't larger than some amount. How large a loss you can accept is
 # your decision, and statistics can't make it for you.
 #
-# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen by overall quality, not by safety or honesty, so DPO may well fail this rule there. If your goal is a different one, change the rule now, not in section 8.)
+# (With `t4` and `rented`, the pairs come from UltraFeedback and were chosen for overall quality, not for safety or honesty. So DPO may well fail this rule there. If your goal is a different one, change the rule now, not in section 8.)
 
 # %% [markdown]
 # <a id="power" name="power"></a>
 # ## 2. Can 200 prompts settle this?
 #
-# Both models answer the same prompts, and each answer is right or wrong. A prompt where both are right, or both wrong, doesn't tell you which model is better. Only the prompts that **changed** do: some are *gained*, from wrong to right, and some are *lost*, from right to wrong. How many prompts change? For a first idea, we use a pilot that doesn't reveal anything about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
+# Both models answer the same prompts, and each answer is right or wrong. A prompt that both models get right, or both get wrong, doesn't tell you which one is better. Only the prompts that **changed** do. A prompt is *gained* if it went from wrong to right, and *lost* if it went from right to wrong. How many prompts change? To get a first idea, we use a pilot that reveals nothing about DPO: the embedded SFT model answers the same sums twice, at temperature 1.
 
 # %%
 import pandas as pd
@@ -98,7 +97,7 @@ both["changed"] = (tries[0] != tries[1]).mean()
 pd.Series(both, name=f"{len(tries)} prompts").to_frame()
 
 # %% [markdown]
-# This is the same model twice. Still, the two scores differ by 1.5 points, and 36.5% of the prompts changed. So that's what "no difference" looks like.
+# We compared the model with itself. Still, the two scores differ by 1.5 points, and 36.5% of the prompts changed. That's what "no difference" looks like.
 #
 # **Predict first.** You have 200 prompts, and one in ten of them changes. By how many points does the new model have to be better for you to find it four times out of five?
 
@@ -112,9 +111,9 @@ reach = pd.DataFrame([cell | {"effect": minimum_detectable_effect(**cell)} for c
 plot_detectable(reach, at=200)
 
 # %% [markdown]
-# By 6.4 points. This is called the **minimum detectable effect**: if the true difference is smaller, the experiment will probably find nothing. If you want to detect half the effect, you need about four times as many prompts. ([A deeper section](#deeper-prompts) derives the formula and checks it by simulation.)
+# It has to be better by 6.4 points. This is called the **minimum detectable effect**: the further the true difference is below it, the more likely the experiment is to find nothing. If you want to detect half the effect, you need about four times as many prompts. ([A deeper section](#deeper-prompts) derives the formula and checks it by simulation.)
 #
-# Missing real effects isn't the only problem with few prompts. Simulate a true change of *two* points on 200 prompts, a thousand times, and look only at the comparisons that were significant, as release notes do:
+# Missing real effects isn't the only problem with too few prompts. Let's simulate a true change of *two* points on 200 prompts a thousand times and look only at the significant comparisons, as release notes do:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -127,9 +126,9 @@ claimed = [row.mean() for row in draws if mcnemar(row == -1, row == 1).p < 0.05]
 {"found": f"{len(claimed) / len(draws):.0%}", "their mean, points": f"{100 * np.mean(claimed):.1f}"}
 
 # %% [markdown]
-# Only 8% of the comparisons find the change, and those report 5.9 points instead of 2. To be significant with so few prompts, a comparison has to be lucky, and a lucky comparison exaggerates. **Underpowered experiments don't just miss effects, they exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
+# Only 8% of the comparisons find the change, and those report 5.9 points on average instead of 2. With so few prompts, a comparison needs luck to be significant, and a lucky comparison overstates the difference. **Underpowered experiments don't just miss effects; they also exaggerate the ones they find.** [Card et al. 2020](https://arxiv.org/abs/2010.06595) found that many experiments in NLP are underpowered.
 #
-# So what can 200 prompts per metric settle? The first figure gives the answer: differences of 4 to 13 points, depending on how many prompts change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
+# So what can 200 prompts per metric settle? The first figure gives the answer: the smallest difference they can reliably detect is between 4 and 13 points, depending on how many prompts change. (`everyday` has 105 to 240 prompts per metric, so read the figure near 100 and 200.) For safety and honesty, we hope for larger differences than that. But 200 prompts can't settle whether DPO has a small cost, and it's better to know that now than afterwards.
 
 # %% [markdown]
 # <a id="envelope" name="envelope"></a>
@@ -148,7 +147,7 @@ print(f"{len(changed)} of {len(words)} answers changed")
 changed.groupby("family", sort=False).head(2).set_index("family")
 
 # %% [markdown]
-# Both models answered the same prompts, and that makes the comparison sharper. On most prompts, both are right or both are wrong, and those tell you nothing about the *difference*:
+# The comparison is more precise because both models answered the same prompts. On most prompts, both models are right or both are wrong, and those prompts tell you nothing about the *difference*:
 
 # %%
 from postlab.course.week06 import draw_pairs
@@ -156,7 +155,7 @@ from postlab.course.week06 import draw_pairs
 draw_pairs()
 
 # %% [markdown]
-# Next, count. For each metric that is either right or wrong, how many prompts were lost, and how many gained?
+# Next, let's count. For each metric that scores answers as right or wrong, how many prompts were lost, and how many were gained?
 
 # %%
 from postlab.claims import is_share
@@ -179,8 +178,7 @@ pd.DataFrame(counts).T
 # %% [markdown]
 # ### Exercise 6.1 · about 15 minutes · medium
 #
-# Suppose DPO makes no difference. Then each prompt that changed could just as well have changed in the other direction, like a fair coin. If you toss `gained + lost` fair coins, what's the probability that they fall *at least as unevenly* as these did, in either direction? This is **McNemar's exact test**.
-# The function takes the two counts and returns the two-sided p-value, a number between 0 and 1.
+# Suppose DPO makes no difference. Then each changed prompt is like a fair coin: it could just as well have changed in the other direction. If you toss `gained + lost` fair coins, what's the probability of a split that is *at least as uneven* as this one, in either direction? The answer is the p-value of **McNemar's exact test**. Your function takes the two counts and returns the two-sided p-value, a number between 0 and 1.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -194,7 +192,7 @@ pd.DataFrame(counts).T
 # </details>
 # <details><summary>Hint 3</summary>
 #
-# What if the two counts are equal? The two directions then overlap, and twice the probability of one is more than 1.
+# What if the two counts are equal? Then the two directions overlap, and doubling the probability of one gives more than 1.
 #
 # </details>
 
@@ -229,10 +227,9 @@ table["p, postlab"] = [mcnemar(scores("sft", m), scores("dpo", m)).p for m in ta
 table
 
 # %% [markdown]
-# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. Fair coins practically never do that. For helpfulness, over-refusal and the format, the changes are no more uneven than fair coins often are.
+# Safety gained 112 prompts and lost none, and honesty gained 122 and lost none. Fair coins practically never fall that way. For helpfulness, over-refusal and the format, the split is no more uneven than fair coins often produce.
 #
-# A p-value tells you whether there is a difference, but not how large it is. For that you want an interval, and the simplest one is the **bootstrap**. The question is what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. For resample $r$, with $a_i$ and $b_i$ the scores of the two models on
-# prompt $i$, the difference is
+# A p-value tells you whether there is a difference, but not how large it is. For that, you need an interval, and the simplest way to get one is the **bootstrap**. The question is what difference you would have found with other prompts. You don't have other prompts, so you draw a new sample *from your own prompts*, with replacement, and do this thousands of times. Let $a_i$ and $b_i$ be the scores of the two models on prompt $i$. For resample $r$, the difference is
 #
 # $$\hat\Delta^{(r)} = \frac{1}{n} \sum_{i \in \text{resample } r} (b_i - a_i)$$
 #
@@ -249,7 +246,7 @@ low, high = np.quantile(paired, [0.025, 0.975])
 f"{metric}: {(b - a).mean():+.3f}, from {low:+.3f} to {high:+.3f}"
 
 # %% [markdown]
-# **Predict first.** For `unpaired`, each model gets its own resampled prompts, as many as before. Which interval is wider, and why?
+# **Predict first.** For `unpaired`, each model gets a resample of its own, with as many prompts as before. Which interval is wider, and why?
 
 # %%
 from postlab.course.week06 import plot_bootstrap
@@ -257,14 +254,14 @@ from postlab.course.week06 import plot_bootstrap
 plot_bootstrap(paired, unpaired, metric=metric)
 
 # %% [markdown]
-# The unpaired interval is almost twice as wide, 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, their difficulty cancels in the difference. If each model gets its own, one of them may get the easier ones.
+# The unpaired interval is almost twice as wide: 19 points instead of 10.5. Some prompts are hard for both models and some are easy for both. If both models get the same prompts, the difficulty of the prompts cancels out in the difference. If each model gets its own prompts, one of them may get the easier ones.
 #
 # That's why you shouldn't judge two scores on the same prompts by whether their error bars overlap. You would be using the grey histogram when you could have the orange one.
 #
 # <a id="build" name="build"></a>
 # ## 4. Build: a comparison of two runs
 #
-# In the figure, the two models' scores were already lined up. In real life you have two files, and they don't line up: one run shuffled its prompts, a judge failed on some of the answers, and every prompt was answered several times.
+# In the last figure, the two models' scores were already lined up. In practice, you have two files that don't line up: one run shuffled its prompts, a judge failed on some of the answers, and every prompt was answered several times.
 #
 # ### Build 6.1 · about 25 minutes · medium
 #
@@ -275,12 +272,12 @@ plot_bootstrap(paired, unpaired, metric=metric)
 # ```
 #
 # - All rows of a prompt have the same `id`. If it was answered several times, the rows are numbered by `sample`.
-# - The second run's rows can come in another order.
-# - `score` is None if an answer couldn't be scored. And a prompt may be missing in one of the runs.
+# - The second run's rows may be in a different order.
+# - `score` is None if an answer couldn't be scored. A prompt may also be missing from one of the runs.
 #
-# Return three numbers: the mean change per prompt (after minus before), and the lower and upper end of a 95% interval for it. The interval should say what *other prompts of this kind* might have shown.
+# Return three numbers: the mean change per prompt (after minus before), and the lower and upper ends of a 95% interval for it. The interval should show what you might have found with *other prompts of this kind*.
 #
-# How you make it is up to you; the check doesn't look at your code. It simulates 600 comparisons, in three worlds in which the true change is known, and counts how often your interval contains it. That should happen in about 95% of the comparisons, and in at least 90% in each of the worlds. And your interval must not be more than 10% wider than it needs to be.
+# How you compute it is up to you; the check doesn't look at your code. It simulates 600 comparisons in three worlds where the true change is known, and counts how often your interval contains that change. That should happen in about 95% of the comparisons, and in at least 90% of those in each world. Your interval also must not be more than 10% wider than it needs to be.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -289,7 +286,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# First get one number per prompt and run: a dictionary from `id` to the mean of its scores. Which prompts do both runs have?
+# First, get one number per prompt for each run: build a dictionary from `id` to the mean of its scores. Which prompts do both runs have?
 #
 # </details>
 # <details><summary>Hint 3</summary>
@@ -298,7 +295,7 @@ plot_bootstrap(paired, unpaired, metric=metric)
 #
 # </details>
 #
-# Our own is in `postlab/course/week06/compare_reference.py`. Read it once yours works, or if you're stuck. Until then, the cells below use ours.
+# Our version is in `postlab/course/week06/compare_reference.py`. Read it if you're stuck or once yours works; until then, the cells below use ours.
 
 # %%
 from postlab.course.week06 import compare_build
@@ -311,7 +308,7 @@ def compare_runs(before, after):
 compare_runs = compare_build.check(compare_runs)
 
 # %% [markdown]
-# Here are sixty of those simulated comparisons, in the world with missing scores. Each line is an interval, and the vertical line is the truth:
+# Here are sixty of those simulated comparisons, in the world with missing scores. Each line is an interval, and the vertical line marks the true change:
 
 # %%
 from postlab.course.week06 import plot_coverage
@@ -322,9 +319,9 @@ ends = pd.DataFrame(simulated, columns=["difference", "low", "high"])
 plot_coverage(ends, truth=compare_build.TRUTH)
 
 # %% [markdown]
-# This is what "95%" means: it's a promise about the procedure, and not about any one interval. About one in twenty misses the truth, and looks exactly like the others.
+# This is what "95%" means: it's a promise about the procedure, not about any single interval. About one interval in twenty misses the truth, and it looks just like the others.
 #
-# Now use it on your own two runs. Beside yours are the differences and p-values of `paired_difference`, which uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is your McNemar test:
+# Now use your function on your own two runs. Next to your results are the intervals and p-values of `paired_difference`. It uses a refined bootstrap (BCa) for the interval and a permutation test for the p-value. For right-or-wrong metrics, that test is the same as your McNemar test:
 
 # %%
 from postlab.stats import paired_difference
@@ -358,9 +355,9 @@ null = np.array([[p_of(int(gained), int(lost)) for gained, lost, _ in row] for r
 {"at least one p below 0.05": f"{(null < 0.05).any(axis=1).mean():.0%}"}
 
 # %% [markdown]
-# In 31% of the cases. If each test had a false-alarm rate of exactly 5% and the metrics were independent, it would be $1 - 0.95^{10} = 40\%$. The exact test has a lower rate, because a test on counts can't hit 5% exactly and stays on the safe side. Either way, if you test enough metrics, something will be "significant".
+# You find something in 31% of the cases. If each test had a false-alarm rate of exactly 5% and the metrics were independent, the share would be $1 - 0.95^{10} = 40\%$. The exact test has a lower rate, because a test on counts can't hit 5% exactly and this one stays on the safe side. Either way, if you test enough metrics, something will be "significant".
 #
-# The usual remedy is **Holm's correction**, which keeps the probability of *any* false finding at 5% or less: it multiplies the smallest of $m$ p-values by $m$, the second smallest by $m - 1$, and so on. ([A deeper section](#deeper-holm) asks you to write it.) Here is the real table. All metrics that we looked at have to be included, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
+# The usual remedy is **Holm's correction**, which keeps the probability of *any* false finding at 5% or less. It multiplies the smallest of $m$ p-values by $m$, the second smallest by $m - 1$, and so on. ([A deeper section](#deeper-holm) asks you to write it.) Here are the results for the real metrics. We have to include all the metrics that we looked at, even the boring ones. If you only correct for the metrics that came out well, you haven't corrected anything.
 
 # %%
 from postlab.course.week06 import plot_metrics
@@ -372,10 +369,9 @@ plot_metrics(changes, stages=("sft", "dpo"), margin=MARGIN)
 # %% [markdown]
 # On `tiny`, six of the nine metrics are better after DPO, and none is worse. Three are inconclusive: helpfulness, over-refusal and the chat format.
 #
-# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains all the differences that are still compatible with your prompts. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it reaches out of the band on the side of a loss, you need more prompts to
-# exclude one.
+# Read the open circles carefully, because *inconclusive* doesn't mean "no effect". The interval contains all the differences that are still compatible with your prompts. If the whole interval lies inside the grey band, you *have* learned something: there is no loss that matters to you. If it extends beyond the band on the side of a loss, you need more prompts to exclude a loss that matters.
 #
-# (If you are only exploring and can live with one false lead in twenty, `postlab.stats` also has the less strict correction by Benjamini and Hochberg. Metrics may depend on each other, such as the same sums answered greedily and sampled. Holm's correction is valid in that case too.)
+# (If you're only exploring and can live with one false lead in twenty, you can use the less strict Benjamini–Hochberg correction, which is also in `postlab.stats`. Metrics may depend on each other, as they do when the same sums are answered both greedily and by sampling. Holm's correction is valid in that case too.)
 
 # %% [markdown]
 # <a id="seeds" name="seeds"></a>
@@ -399,12 +395,12 @@ seeds = runs[["metric", "seed", "difference", *ends]].rename(columns=ends)
 plot_seeds(seeds)
 
 # %% [markdown]
-# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (The colours use each interval by itself, without a correction.)
+# Each dot is a training run. All eight models answered the same prompts, so the dots of a metric can differ only because of the training. (Each colour depends on that run's interval alone, without a correction.)
 #
-# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, and not about DPO.
+# Look at the metrics that the title names. For each of them, at least two runs have intervals that don't even overlap. So for these metrics, even a tiny p-value in section 5 was a statement about *one checkpoint*, not about DPO.
 
 # %% [markdown]
-# How much of that spread is due to the seed? It's tempting to take the standard deviation over the runs. But even runs that are *equally* good differ a little on 200 prompts, so the standard deviation can't be zero. Here are worlds in which we know the answer: eight runs on 200 prompts. In the first, all runs have the same chances on every prompt. In the second, each run has an effect of its own, with a standard deviation of 5 points:
+# How much of that spread is due to the seed? It's tempting to take the standard deviation over the runs. But even runs that are *equally* good differ a little on 200 prompts, so the standard deviation isn't zero even without a seed effect. To see this, we simulate two worlds in which we know the answer, with eight runs on 200 prompts each. In the first world, the chance of gaining a prompt is the same for all runs. In the second, each run has an effect of its own, with a standard deviation of 5 points:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -435,9 +431,9 @@ for spread in (0, 0.05):
 pd.DataFrame(shown).T.round(1)
 
 # %% [markdown]
-# Without any seed effect, the runs still differ with a standard deviation of 3.6 points, only because different prompts happen to be gained. And a true effect of 5 points looks like 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth (0.3 and 4.8 points). [A deeper section](#deeper-variance) shows how.
+# Even without any seed effect, the standard deviation of the runs is 3.6 points, simply because each run happens to gain different prompts. And a true effect of 5 points looks like an effect of 5.9. So the standard deviation of the runs overstates the seed's effect, most of all when there is none. `variance_split` subtracts the part that comes from the limited number of prompts. Its estimates are close to the truth: 0.3 points in the first world and 4.8 points in the second. [A deeper section](#deeper-variance) shows how.
 #
-# It needs every run's score on every prompt, and for most of our eight runs only the means were kept. But from five of the chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO (week 7 uses them, too). How different are these models in arithmetic, and how much of that is the seed?
+# `variance_split` needs every run's score on every prompt, and for most of our eight runs, we kept only the means. But for five of the training chains, we have every answer to the 200 held-out sums, after DPO and again after GRPO. (Week 7 uses them, too.) How much do these models differ in arithmetic, and how much of that is due to the seed?
 
 # %%
 chains = json.loads((data_dir() / "results" / "week07" / "seeds.json").read_text())["seeds"]
@@ -465,11 +461,9 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
-# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimate of the seed's own effect is 5.8 points (95% interval: 2.9 to 17.8). Five models that are equally good would practically never differ that much. After GRPO, all five get at least 97% right. The standard deviation is 1.0 point, and whether any of it is due to the seed is inconclusive (0.6, from 0 to 2.7). So how much a seed matters depends on the recipe and on how close to the ceiling you are, and you have to measure it. Look at the width of the intervals, too: five runs
-# tell you *that* the seed matters, but hardly how much.
+# After DPO, the five models' accuracies have a standard deviation of 6.2 points. The estimated standard deviation due to the seed alone is 5.8 points (95% interval: 2.9 to 17.8). Five equally good models would practically never differ that much. After GRPO, all five get at least 97% of the sums right. Their standard deviation is 1.0 point, and it's inconclusive whether the seed contributes to it (the estimate is 0.6 points, from 0 to 2.7). So how much the seed matters depends on the recipe and on how close the models are to the ceiling, and you have to measure it. The intervals are wide, too: five runs can tell you *that* the seed matters, but they say little about how much.
 #
-# If the seed contributes more than the prompts, more prompts only make you more certain about *this* checkpoint. That's all you need to choose a checkpoint to ship. But if you want to say "**DPO** raises it", the runs are your sample, just as the prompts were before. So take the mean over the seeds, with an interval for the mean of the recipe. The next cell does that for the eight runs, and
-# puts a stricter rule next to it: a verdict counts only if *every* seed supports it by itself.
+# If the seed contributes more variance than the prompts, more prompts only make you more certain about *this* checkpoint. That's all you need to choose a checkpoint to ship. But if you want to say "**DPO** raises this metric", the runs are your sample, just as the prompts were before. So take the mean over the seeds, and compute an interval for the recipe's mean. The next cell does that for the eight runs and compares the result with a stricter rule: a verdict counts only if *every* seed supports it by itself.
 
 # %%
 from scipy.stats import t
@@ -488,20 +482,18 @@ recipe["seeds that alone support it"] = [
 (100 * recipe[["mean", "low", "high"]]).round(1).join(recipe.iloc[:, 3:]).join(rule["verdict"])
 
 # %% [markdown]
-# Both rules agree on safety and honesty. They disagree on arithmetic. Its mean over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises it *on average*, but in three of the eight runs the change doesn't survive the correction. The same goes for list operations, with +8.6 points (4.1 to 13.1) and four of eight runs.
+# The two rules agree on safety and honesty, but not on arithmetic. Its mean change over the seeds is +8.9 points (5.0 to 12.9), so the recipe raises arithmetic *on average*. But in three of the eight runs, the change doesn't survive the correction. The rules also disagree on list operations: the mean change is +8.6 points (4.1 to 13.1), but in four of the eight runs, it doesn't survive the correction.
 #
-# Facts show why one run isn't enough to measure an *alignment tax*, the skills that a model loses through alignment. Seed 0 gained 15 points and seed 5 lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3, and both intervals exclude zero, but they aren't corrected for eight metrics, and
-# 0.3 points are too few to matter.
+# Facts show why one run isn't enough to measure an *alignment tax*, the loss of skills through alignment. With seed 0, the model gained 15 points, and with seed 5, it lost 4. Either result could have been published as the effect of DPO. Over all eight seeds, the change is inconclusive (−2.4 to +7.1). Over-refusal fell by 1.6 points and the format by 0.3. Both intervals exclude zero, but they aren't corrected for the eight metrics, and a change of 0.3 points is too small to matter.
 #
-# Each rule has its weakness. The rule of every seed gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. And eight runs don't determine a standard deviation well: its 95% interval reaches from two thirds of the observed value to twice that value. So say which rule you use
-# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and with either of them, correct for the number of metrics.
+# Each rule has a weakness. The rule that every seed has to support the verdict gets harder to pass with each seed you add. The mean tells you nothing about the one model that you'll ship. Also, eight runs don't determine a standard deviation well: its 95% interval reaches from two thirds of the observed value to twice that value. So say which rule you use
+# ([Bouthillier et al. 2021](https://arxiv.org/abs/2103.03098)), and correct for the number of metrics with either of them.
 
 # %% [markdown]
 # <a id="judges" name="judges"></a>
 # ## 7. Judges
 #
-# So far, an oracle told right from wrong (on the other profiles, a program that reads the answer). Outside of a made-up world, mathematics and code, you need people or a model as a judge. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and against it we can measure
-# what goes wrong with other judges.
+# So far, an oracle has told right from wrong. (On the other profiles, a program that reads the answer did this.) Outside of a made-up world, mathematics and code, you need people or a model to judge the answers. In postlab, a judge is any function that takes a prompt and two answers and returns `"first"`, `"second"` or `"tie"`. The oracle can be turned into such a judge, and by comparison with it, we can measure what goes wrong with other judges.
 
 # %%
 from postlab.evals import suite_rows
@@ -514,9 +506,9 @@ asked = judge_pairs(truth, prompts, sft, dpo)
 vars(preference_rate(asked))
 
 # %% [markdown]
-# DPO's **win rate** against SFT is 63%, with ties counted as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts both answers are equally good, and each of those ties pulls the rate towards 50%.
+# DPO's **win rate** against SFT is 63% when ties count as half a win. That sounds modest for such large gains in safety and honesty. But on most prompts, both answers are equally good, and each of those ties pulls the rate towards 50%.
 #
-# Another judge also knows the truth, but for two questions out of five it simply picks the answer it reads first. You always show SFT's answer first. What will this judge say about DPO?
+# Now take another judge. It also knows the truth, but for two questions out of five, it simply picks the answer it reads first. Suppose you always show SFT's answer first. What will this judge say about DPO?
 
 # %%
 leaning = noisy_judge(truth, position_bias=0.4)
@@ -524,7 +516,7 @@ votes = judge_pairs(leaning, prompts, sft, dpo)  # both orders; 'a' is for SFT, 
 vars(preference_rate(votes, swapped=False))  # only the questions that showed SFT first
 
 # %% [markdown]
-# It says that DPO is clearly worse: 38%, with an interval from 36% to 40%. That's because this judge votes for SFT in 40% of the cases and for the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
+# It says that DPO is clearly worse, with a win rate of 38% (36% to 40%). That's because this judge blindly votes for SFT in 40% of the cases and follows the truth in the other 60%, and $0.6 \cdot 0.63 = 0.38$. The interval is narrow and far from the truth. **More prompts don't help against a bias.** They only make you more certain of the wrong answer. [Zheng et al. 2023](https://arxiv.org/abs/2306.05685) found such position biases in strong models too.
 #
 # So before you believe a judge, measure it: ask it in both orders, check whether it prefers longer answers, and compare it with an oracle or with your own votes on about fifty pairs. The deeper sections on [a judge's biases](#deeper-judges), [a model as judge](#deeper-model) and [your own votes](#deeper-votes) do all of this.
 
@@ -532,7 +524,7 @@ vars(preference_rate(votes, swapped=False))  # only the questions that showed SF
 # <a id="ship" name="ship"></a>
 # ## 8. Would you ship it?
 #
-# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. A metric on your list that your suite doesn't measure is neither a pass nor an objection: nobody has shown a loss, and nobody has excluded one. If that's all that stands in the way, the answer is "measure it first".
+# Now apply the rule from section 1, without changing it. A gain has to be supported after the correction. A loss has to be *excluded*: the interval must end inside the margin. If your suite doesn't measure a metric on your list, that is neither a pass nor an objection, because a loss has been neither shown nor excluded. If nothing else stands in the way, the answer is "measure it first".
 
 # %%
 known = changes.set_index("metric")
@@ -570,28 +562,28 @@ else:
 {"ship DPO": answer, "objections": objections, "not measured": unmeasured}
 
 # %% [markdown]
-# On `tiny`, the rule says: ship it. Safety and honesty rose, and for everything on the list to keep, a loss of more than five points is excluded.
+# On `tiny`, the rule says: ship it. Safety and honesty rose, and for every metric in `KEEP`, a loss of more than five points is excluded.
 #
-# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here are ours. We would ship this checkpoint, for prompts like these. On `tiny`, our evidence comes from an oracle that accepts one wording of a how-to, from unsafe requests of a single kind, and from single questions, so we know nothing about what a patient attacker could do in ten turns. (On the other profiles, programs score the answers, and they are sometimes wrong. There, too, every prompt is a single question.) And about the *recipe*, we would only claim what every seed supports: safety and honesty.
+# Before you read on, write three sentences of your own: what you would ship, on what evidence, and what could still prove you wrong. Here is our version. We would ship this checkpoint for prompts like these. On `tiny`, our evidence is limited in three ways: the oracle accepts only one wording of a how-to, the unsafe requests are all of a single kind, and every prompt is a single question. So we know nothing about what a patient attacker could do in ten turns. (On the other profiles, programs score the answers, and they are sometimes wrong. There, too, every prompt is a single question.) About the *recipe*, we would claim only what every seed supports: it raises safety and honesty.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ## 9. The paper, and what you have now
 #
-# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**. It has the formulas for what you did in sections 2 to 4: standard errors, paired differences and power. It also covers two topics that we only touched on: questions that come in clusters, and a smaller variance through several answers per question. As you read, ask what the paper does about training seeds. (Nothing: its models are fixed.)
+# The paper to read this week is **[Adding Error Bars to Evals, Miller 2024](https://arxiv.org/abs/2411.00640)**. It has the formulas for what you did in sections 2 to 4: standard errors, paired differences and power. It also covers two topics that we only touched on: questions that come in clusters, and how to reduce the variance with several answers per question. As you read, ask what the paper does about training seeds. (It does nothing about them, because its models are fixed.)
 #
-# You have a rule that you wrote before seeing the data, a test and an interval of your own, corrections for many metrics, a measure of what the seed contributes, and a decision with its reasons. Keep the order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums, and to rewards that can be verified.
+# You now have a rule that you wrote before seeing the data, a test and an interval of your own, corrections for many metrics, a measure of what the seed contributes, and a decision that you can justify. Keep to this order: **rule, power, pairs, correction, seeds, judge, decision.** Week 7 turns to sums and to rewards that can be verified.
 
 # %% [markdown]
 # <a id="deeper-prompts" name="deeper-prompts"></a>
 # ## Deeper: how many prompts do you need?
 #
-# A rule of thumb tells you how many prompts you need. To find a difference $\delta$ with 80% power at the 5% level, if a share $d$ of the prompts changes, you need about
+# A rule of thumb tells you how many prompts you need. Suppose a share $d$ of the prompts changes. To find a difference $\delta$ with 80% power at the 5% level, you need about
 #
 # $$n \approx \frac{(1.96\sqrt{d} + 0.84\sqrt{d - \delta^2})^2}{\delta^2}$$
 #
-# Where does it come from? Score each prompt +1 if gained, −1 if lost and 0 otherwise, and call the mean of these scores $\hat\Delta$. If there is no difference, its variance is $d/n$; if the difference is $\delta$, the variance is $(d - \delta^2)/n$. The test reports a difference if $\hat\Delta$ is more than $1.96\sqrt{d/n}$ from zero. For this to happen in 80% of experiments, $\delta$ has to lie
-# another $0.84\sqrt{(d - \delta^2)/n}$ beyond this threshold, because 80% of a normal distribution lie above 0.84 standard deviations below its mean. Set $\delta$ equal to the sum of the two and solve for $n$.
+# Where does it come from? Score each prompt +1 if it was gained, −1 if it was lost and 0 otherwise, and call the mean of these scores $\hat\Delta$. If there is no difference, its variance is $d/n$; if the difference is $\delta$, the variance is $(d - \delta^2)/n$. The test reports a difference if $\hat\Delta$ is more than $1.96\sqrt{d/n}$ from zero. For this to happen in 80% of experiments, $\delta$ has to lie
+# another $0.84\sqrt{(d - \delta^2)/n}$ beyond this threshold, because 80% of a normal distribution lies above the point 0.84 standard deviations below its mean. Set $\delta$ equal to the sum of the two terms and solve for $n$.
 
 
 # %%
@@ -604,9 +596,9 @@ def prompts_needed(effect, disagreement):
 {f"{100 * effect:g} points": prompts_needed(effect, 0.1) for effect in (0.08, 0.04, 0.02, 0.01)}
 
 # %% [markdown]
-# If you want to detect half the effect, you need about four times as many prompts. For one point you would need nearly 8,000, so 200 prompts can't support a claim of one point.
+# If you want to detect half the effect, you need about four times as many prompts. To detect one point, you would need nearly 8,000, so 200 prompts can't support a claim about a single point.
 #
-# You don't have to trust the formula. Simulate the experiment in worlds where you know the truth and one in ten prompts changes, and count how often the test finds the difference.
+# You don't have to trust the formula; you can check it by simulation. Run the experiment in worlds where you know the true difference and one in ten prompts changes, and count how often the test finds that difference.
 
 # %%
 from postlab.course.week06 import plot_power
@@ -621,17 +613,17 @@ found = [
 plot_power(pd.DataFrame(found), at=0.05)
 
 # %% [markdown]
-# If the true change is zero, everything the test finds is a false alarm. The curves start below 5% there, as they should. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
+# If the true change is zero, everything the test finds is a false alarm. At that point, the curves are below 5%, as they should be. A true change of 5 points is found almost always with 800 prompts, in about half of the experiments with 200, and hardly ever with 50.
 
 # %% [markdown]
-# In exercise 6.1, you may have wondered whether the *ratio* of gained to lost prompts isn't enough. Your own function says:
+# In exercise 6.1, you may have wondered whether you need both counts, or only the *ratio* of gained to lost prompts. Your own function gives the answer:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 {f"{g} gained, {n} lost": round(mcnemar_p(g, n), 4) for g, n in ((4, 1), (8, 2), (16, 4), (6, 0))}
 
 # %% [markdown]
-# In the first three cases, the ratio is always four to one, but only 16 against 4 is significant. So the ratio alone isn't enough; it depends on how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them to get below 0.05.
+# In the first three cases, the ratio is always four to one, but only 16 gained against 4 lost is significant. So the ratio alone isn't enough; you also need to know how many prompts it rests on. And even if all changed prompts go the same way, you need at least six of them for a p-value below 0.05.
 
 # %% [markdown]
 # <a id="deeper-holm" name="deeper-holm"></a>
@@ -639,8 +631,8 @@ plot_power(pd.DataFrame(found), at=0.05)
 #
 # ### Exercise 6.2 · about 15 minutes · medium
 #
-# **Holm's correction** keeps the probability of *any* false finding at 5% or less. Sort the $m$ p-values. Multiply the smallest by $m$, the second smallest by $m - 1$, and so on; the largest is multiplied by 1. Then go through them from the smallest to the largest and make sure that no value is smaller than the one before it or larger than 1.
-# Return the adjusted values, `(m,)`, in the *original* order.
+# **Holm's correction** keeps the probability of *any* false finding at 5% or less. Sort the $m$ p-values. Multiply the smallest by $m$, the second smallest by $m - 1$, and so on, until you multiply the largest by 1. Then go through them from the smallest to the largest and make sure that no value is smaller than the one before it or larger than 1.
+# Return the adjusted values in the *original* order, as a tensor of shape `(m,)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -683,13 +675,13 @@ corrected = torch.stack([holm(row) for row in torch.from_numpy(null)])
 {"at least one adjusted p below 0.05": f"{(corrected < 0.05).any(dim=1).float().mean():.0%}"}
 
 # %% [markdown]
-# With Holm's correction, only 3% of the comparisons of equal models report anything, instead of 31%. The correction is valid whether or not the metrics depend on each other, such as the same sums answered greedily and sampled.
+# With Holm's correction, only 3% of the comparisons of equal models report anything, instead of 31%. The correction is valid even if the metrics depend on each other, as they do when the same sums are answered both greedily and by sampling.
 
 # %% [markdown]
 # <a id="deeper-variance" name="deeper-variance"></a>
 # ## Deeper: three sources of variance
 #
-# What does `variance_split` compute? Think of a table with a row per run and a column per prompt:
+# What does `variance_split` compute? Think of a table with one row per run and one column per prompt:
 
 # %%
 from postlab.course.week06 import draw_sources
@@ -701,11 +693,11 @@ draw_sources()
 #
 # $$d_{si} = \mu + a_s + b_i + c_{si}$$
 #
-# $\mu$ is the average of the recipe, $a_s$ is what makes run $s$ better on all prompts, $b_i$ is what makes prompt $i$ easier in all runs, and $c_{si}$ is the rest: which prompts this run happens to get right. Their variances are $\sigma_a^2$, $\sigma_b^2$ and $\sigma_c^2$. Average over $n$ prompts. All runs share the same $b_i$, so between runs, only $a_s$ and the mean of $c_{si}$ vary. *Within* a run, prompts differ by $b_i$ and $c_{si}$:
+# Here, $\mu$ is the recipe's average, $a_s$ is how much better run $s$ is on all prompts, and $b_i$ is how much easier prompt $i$ is in all runs. The rest, $c_{si}$, depends on which prompts this run happens to get right. The variances of the last three parts are $\sigma_a^2$, $\sigma_b^2$ and $\sigma_c^2$. Now average over $n$ prompts. All runs share the same $b_i$, so only $a_s$ and the mean of $c_{si}$ vary between runs. *Within* a run, prompts differ in both $b_i$ and $c_{si}$:
 #
 # $$\operatorname{Var}(\text{mean of a run}) = \sigma_a^2 + \frac{\sigma_c^2}{n}, \qquad (\text{standard error from the prompts})^2 = \frac{\sigma_b^2 + \sigma_c^2}{n}$$
 #
-# So the spread of the runs always contains $\sigma_c^2/n$, even if there is no seed effect at all. To subtract it, you need $\sigma_c^2$, and you get it from what is left of the table once every row's mean and every column's mean are taken out. That's a *two-way analysis of variance*. With $R$ runs, the three mean squares and what they estimate are
+# So the spread of the runs always contains $\sigma_c^2/n$, even if there is no seed effect at all. To subtract it, you need $\sigma_c^2$. You can estimate it from what is left of the table once the row means and the column means are taken out. This is called a *two-way analysis of variance*. With $R$ runs, the three mean squares and their expected values are
 #
 # | mean square | computed from | expected value |
 # |---|---|---|
@@ -713,7 +705,7 @@ draw_sources()
 # | prompts | $R$ times the variance of the column means | $R \sigma_b^2 + \sigma_c^2$ |
 # | rest | what is left in the cells | $\sigma_c^2$ |
 #
-# Subtract the third from the first and divide by $n$, and you have $\sigma_a^2$. In numpy, for the sums after DPO:
+# Subtract the third from the first and divide by $n$, and you get an estimate of $\sigma_a^2$. Here is the calculation in NumPy, for the sums after DPO:
 
 # %%
 table = tables["after DPO"]
@@ -727,7 +719,7 @@ of_runs = n * table.mean(axis=1).var(ddof=1)
 }
 
 # %% [markdown]
-# The estimate is unbiased, so if there is no seed effect, it often comes out negative (with five runs, in about six cases out of ten). That isn't a bug: if you always replaced a negative estimate by zero, your estimates would be too high on average. Here are the three parts in points. The first column is the standard deviation between runs, the others are those of a single sum:
+# The estimate is unbiased, so if there is no seed effect, it often comes out negative (with five runs, in about six cases out of ten). That isn't a bug: if you always replaced a negative estimate by zero, your estimates would be too high on average. Here are the three parts in points. The first column is the standard deviation between runs; the other two are standard deviations for a single sum:
 
 # %%
 parts = {
@@ -741,9 +733,9 @@ parts = {
 pd.DataFrame(parts).T.round(1).rename_axis("points")
 
 # %% [markdown]
-# After DPO, a sum's own difficulty has a standard deviation of 36 points, and the rest of 33. Divided by the root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 \approx 6.2^2$.
+# After DPO, the standard deviation is 36 points for a sum's own difficulty and 33 points for the rest. Divided by the square root of 200, the rest still adds 2.3 points to the spread of the runs. That's what `variance_split` took out: $5.8^2 + 2.3^2 \approx 6.2^2$.
 #
-# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate. $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so if you subtract that whole square, you subtract too much rather than too little.
+# For the *changes* from SFT to DPO, we have only each run's mean and its interval. That isn't enough for a split, but it's enough for a cautious estimate. The term $\sigma_c^2/n$ can't be larger than the square of the standard error from the prompts, so if you subtract that whole square, you subtract too much rather than too little.
 
 # %%
 spread = seeds.groupby("metric")["difference"].std().rename("of the runs")
@@ -753,9 +745,9 @@ noise["the larger"] = noise.idxmax(axis=1)
 (100 * noise.iloc[:, :2]).round(1).join(noise["the larger"]).rename_axis("points")
 
 # %% [markdown]
-# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has an estimated standard deviation of at least about 4 points. For safety it is nearly 6 points, for facts and helpfulness about 5, and for lists about 4. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
+# For five of the eight metrics, the standard deviation of the runs is clearly larger than the standard error from the prompts. For arithmetic, the cautious estimate is $4.7^2 - 2.5^2 = 4.0^2$, so the seed's effect has a standard deviation of about 4 points by this measure. The estimate is nearly 6 points for safety, about 5 for facts and helpfulness, and about 4 for lists. For honesty, over-refusal and the format, hardly anything is left, so these eight runs don't show that the seed matters there.
 #
-# This is where the runs come from:
+# The next cell shows where the runs come from:
 
 # %%
 made = [json.loads((results / f"seed-{s}-dpo.manifest.json").read_text()) for s in grid]
@@ -767,15 +759,15 @@ pd.DataFrame(origin, index=grid.columns).assign(cores=cores, command="make stage
 # <a id="deeper-judges" name="deeper-judges"></a>
 # ## Deeper: a judge's biases, and what helps
 #
-# The judge of section 7 leans towards the answer that it reads first. The remedy is to ask twice, once with the answers in each order.
+# The judge in section 7 leans towards the answer that it reads first. The remedy is to ask twice, once with the answers in each order.
 #
 # ### Exercise 6.3 · about 10 minutes · easy
 #
-# Each pair was judged twice. `a_first` contains the votes when A was shown first, and `b_first` those when B was shown first. A vote is 1 if the answer *shown first* won, 0 if it lost, and 0.5 for a tie. Return A's win rate, where each pair counts with the mean of its two votes.
+# Each pair was judged twice. `a_first` contains the votes when A was shown first, and `b_first` those when B was shown first. A vote is 1 if the answer *shown first* won, 0 if it lost, and 0.5 for a tie. Return A's win rate, where each pair counts as the mean of its two votes.
 #
 # <details><summary>Hint</summary>
 #
-# In `b_first`, a 1 is a win for B. What does it mean for A?
+# In `b_first`, a 1 is a win for B. What does that mean for A?
 #
 # </details>
 
@@ -809,16 +801,16 @@ undone = 0.5 + (rate - 0.5) / (1 - lean)
 {"lean found": round(lean, 2), "swapped": round(rate, 3), "votes given back": round(undone, 3)}
 
 # %% [markdown]
-# The lean is measured correctly: it comes out as 0.40, so the answer shown first got 40 percentage points more of the votes. And with swapping, the win rate is 58%, on the right side of 50%. But it's still closer to 50% than the truth. If the judge leans with probability $\lambda$, these votes are split equally between the two answers once you swap, and only the rest follows the true rate $r$:
+# The lean is measured correctly. It comes out as 0.40, which means that the answer shown first got 40 percentage points more of the votes than the other one. With swapping, the win rate is 58%. That's on the right side of 50%, but it's still closer to 50% than the truth. Suppose the judge picks the first answer blindly with probability $\lambda$. Once you swap, these votes are split equally between the two models, and only the rest follows the true rate $r$:
 #
 # $$r_\text{swapped} = \tfrac{1}{2}\lambda + (1 - \lambda)\, r \quad\Longrightarrow\quad r = \tfrac{1}{2} + \frac{r_\text{swapped} - \tfrac{1}{2}}{1 - \lambda}$$
 #
-# So swapping removes the judge's preference for one side, but the votes that it decided by position still count. The last number in the output is the solution for $r$: 62.7%, close to the true 62.9%. We can only compute it because we know exactly how this judge errs. With a real judge, you don't.
+# So swapping removes the judge's preference for one side, but the votes that it decided by position still count. The last number in the output is the solution for $r$: 62.7%, close to the true 62.9%. We can compute it only because we know exactly how this judge errs. With a real judge, you don't know that.
 
 # %% [markdown]
 # ### Length
 #
-# Swapping doesn't help against a bias that follows the answer, such as a preference for longer ones. To study it separately, we compare the SFT model with a wordier copy of itself: every second answer gets a friendly sentence at the end, and nothing else changes.
+# Swapping doesn't help against a bias that depends on the answer itself, such as a preference for longer answers. To study such a bias by itself, we compare the SFT model with a wordier copy of itself: every second answer gets a friendly sentence at the end, and nothing else changes.
 
 # %%
 from postlab.judge import length_controlled_rate
@@ -850,32 +842,30 @@ from postlab.course.week06 import plot_judges
 plot_judges(pd.DataFrame(steps))
 
 # %% [markdown]
-# On the right, the wordier copy "wins" with 57% once the orders are swapped, although its answers are no better. Length control brings it back to 50%, which is the truth. It fits a logistic regression of the vote on the difference in length, and reads off the win rate at equal length
+# On the right, the wordier copy has a win rate of 57% even after the orders are swapped, although its answers are no better. Length control brings the win rate back to the true 50%. It fits a logistic regression of the vote on the difference in length, and reads off the win rate at equal length
 # ([Dubois et al. 2024](https://arxiv.org/abs/2404.04475) do this for AlpacaEval). In this example, answers of equal length are identical, so the estimate is exactly 50%.
 #
-# On the left, the corrected win rate of DPO is 56%, still closer to 50% than the true 63%, because the votes that went by position or length say nothing about quality. Length control also has a price. If a better answer *has to* be longer, such as a sum that is worked out, it takes away that credit as well. And if one model is always longer, there are no pairs of equal length, and the regression has to
-# extrapolate. So report both numbers.
+# On the left, the corrected win rate of DPO is 56%, still closer to 50% than the true 63%, because the votes that were decided by position or length say nothing about quality. Length control also has a price. If a better answer *has to* be longer, such as a sum that is worked out, length control takes away the credit for that as well. And if one model's answers are always longer, there are no pairs of equal length, and the regression has to extrapolate. So report the win rate both with and without length control.
 
 # %% [markdown]
-# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that this holds only where the data and the policy class allow it (week 4), and that DPO's measured gains are mixed up with length, which it can pick up from its pairs
+# > **The roadmap says** DPO matches RLHF, because both have the same optimum. **The evidence says** that this holds only where the data and the policy class allow it (week 4), and that DPO's measured gains are confounded with length, because DPO can pick up a preference for length from its pairs
 # > ([Liu et al. 2024](https://arxiv.org/abs/2409.06411)). So whenever you compare models after DPO, report the lengths of their answers. Here are ours, in tokens:
 
 # %%
 vars(paired_difference(scores("sft", "length"), scores("dpo", "length")))
 
 # %% [markdown]
-# After DPO, the answers are longer by 0.8 tokens (0.6 to 1.1), which is a small difference.
+# After DPO, the answers are 0.8 tokens longer (0.6 to 1.1), which is a small difference.
 
 # %% [markdown]
 # <a id="deeper-model" name="deeper-model"></a>
 # ## Deeper: a model as judge
 #
-# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers of their own family. On `smol` the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny` it is our own DPO
-# model with 1.4 million parameters. It was never trained to judge, so this only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
+# `model_judge` turns any chat model into a judge: it shows the model both answers and compares the probabilities of the letters *A* and *B*. With `t4` and `rented`, the judge is Qwen2.5-7B-Instruct. We chose it because it isn't from the same family as the Mistral policies, and judges tend to favour answers from their own family. On `smol`, the judge is SmolLM2, so it judges models that were fine-tuned from it. On `tiny`, the judge is our own DPO model, which has 1.4 million parameters and was never trained to judge. So on that profile, the section only shows you the procedure. We measure how well two judges agree with **Cohen's kappa**,
 #
 # $$\kappa = \frac{p_\text{agreed} - p_\text{chance}}{1 - p_\text{chance}}$$
 #
-# where $p_\text{chance}$ is how often they would agree if each gave its verdicts at random, with the frequencies we observed. Kappa is 1 for perfect agreement and 0 for agreement by chance. In the next cell, the oracle says *b* for eight answers out of ten, and a judge says *b* every time:
+# where $p_\text{chance}$ is how often they would agree if each gave its verdicts at random, with the frequencies we observed. Kappa is 1 for perfect agreement and 0 for agreement no better than chance. In the next cell, the oracle says *b* for eight answers out of ten, and a judge says *b* every time:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -886,7 +876,7 @@ agreed = sum(map(str.__eq__, oracle_says, judge_says)) / len(oracle_says)
 {"agreed": agreed, "kappa": cohen_kappa(oracle_says, judge_says).value}
 
 # %% [markdown]
-# They agree in 80% of the cases, which sounds good. But a judge who always says *b* agrees with this oracle by chance in $0.8 \cdot 1 + 0.2 \cdot 0 = 80\%$ of the cases as well, so kappa is 0.
+# They agree in 80% of the cases, which sounds good. But if a judge always says *b*, the expected agreement by chance is also $0.8 \cdot 1 + 0.2 \cdot 0 = 80\%$, so kappa is 0.
 #
 # **Predict first.** How well will the model agree with the oracle? And if it doesn't go by the content, what might it go by?
 
@@ -911,10 +901,10 @@ kappa = cohen_kappa(asked["choice"][first], said["choice"][first])
 pd.DataFrame({"kappa": vars(kappa), "lean to the first": vars(position_bias(said))}).T.round(2)
 
 # %% [markdown]
-# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one, and the interval of kappa contains 0. If a judge mostly answers by position, you needn't ask it anything else. So with any judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
+# In the stored output, it goes by position. The lean is 0.82, which means that the answer shown first got 82 percentage points more of the votes than the other one. The interval of kappa contains 0. If a judge goes mostly by position, there is no point in asking it anything else. So with a judge of any size, look at the lean first, then at **kappa against an oracle or your own votes on about fifty
 # pairs, and only then at its verdict.**
 #
-# A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so after a failure or a restart of the kernel, the same cell continues where it stopped. If the model behind the name changes, use a new log.
+# A server that speaks OpenAI's protocol can be a judge as well. The next cell is switched off, because it sends your prompts and answers to that server, and a paid server charges for them. Each verdict is logged as it arrives, so if you run the cell again after a failure or a restart of the kernel, it continues where it stopped. If the model behind the name changes, use a new log.
 
 # %%
 from postlab.judge import endpoint_judge
@@ -927,16 +917,14 @@ if ENDPOINT:
     print(preference_rate(judge_pairs(judge, *some, concurrency=4)))
 
 # %% [markdown]
-# There are three problems that no correction solves. Judges favour answers that resemble their own. An answer that says *choose A* may be obeyed: postlab quotes the answers, so an answer can't pretend to be the instruction, but it can still flatter. And if you train a policy on a judge's votes and then evaluate it with the same judge, it is graded by
-# its own teacher.
+# No correction solves three other problems. First, judges favour answers that resemble their own. Second, a judge may obey an answer that says *choose A*. Because postlab quotes the answers, an answer can't pretend to be the instruction, but it can still flatter the judge. Third, if you train a policy on a judge's votes and then evaluate it with the same judge, the policy is graded by its own teacher.
 
 # %% [markdown]
 # ### Response quality in one call
 #
-# No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it asks the judge in both orders, with a rubric in the prompt, and reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports
-# the judge's kappa with you.
+# No program can score advice or an explanation, so open questions need a judge. `response_quality` combines the steps of this section. It first prints what the comparison will cost. Then it asks the judge in both orders, with a rubric in the prompt. It reports the win rate, the win rate at equal length, the judge's lean, and how often both orders got the same verdict. Once you have voted on the same answers, it also reports kappa between the judge and you.
 #
-# With a larger model, the next cell compares the answers to the 40 open questions of `everyday`. The base model of the two policies isn't allowed to judge them, because it was never tuned to do that. On `smol` the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the answers from above are judged by the oracle with both biases, so again this only shows you the procedure.
+# With a larger model, the next cell compares the answers to the 40 open questions of `everyday`. The base model of the two policies isn't allowed to judge them, because it was never tuned to do that. On `smol`, the profile's judge *is* that base model, so the cell needs an `ENDPOINT` there. On `tiny`, the oracle with both biases judges the answers from above, so again, this only shows you the procedure.
 
 # %%
 from postlab.evals import evaluate, everyday_rows
@@ -970,15 +958,15 @@ else:
 quality
 
 # %% [markdown]
-# Read this report from the bottom up, because the win rates can only be trusted as far as the lean and the kappa allow. On `tiny`, the report finds a lean of 0.31, close to the 0.3 that we put in. The win rate is 57%, below the true 63% for the reasons above.
+# Read this report from the bottom up, because you can trust the win rates only as far as the lean and kappa allow. On `tiny`, the report finds a lean of 0.31, close to the 0.3 that we put in. The win rate is 57%, below the true 63% for the reasons above.
 #
-# With 40 prompts, the interval of a win rate near 50% reaches about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less with ties, so only large differences show. To get a kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
+# With 40 prompts, the interval of a win rate near 50% reaches about 15 points to either side ($1.96 \cdot \sqrt{0.25 / 40}$), or a little less if there are ties. So only large differences will show. To get a value for kappa, vote with `arena(compared, path=lab.folder / "votes.jsonl")` as in the next section, and run the cell again.
 
 # %% [markdown]
 # <a id="deeper-votes" name="deeper-votes"></a>
 # ## Deeper: your own judgement
 #
-# The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so a restart of the kernel loses nothing. Decide *before* you start how many votes you will cast. This is what different numbers can tell you:
+# The arena shows you two answers in random order, without telling you which model wrote which. It saves every vote immediately, so a restart of the kernel loses nothing. Decide *before* you start how many votes you will cast. The next cell shows what different numbers of votes can tell you:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -995,7 +983,7 @@ blind = {"sft": before[once], "dpo": after[once]}
 arena(blind, path=lab.folder / "votes.jsonl", seed=0)
 
 # %% [markdown]
-# If 70% of your votes are for one model, 10 votes can't tell whether it is better, because the interval reaches down to 0.40. With 30 votes, the interval just excludes 0.5.
+# If 70% of your votes are for one model, 10 votes can't tell you whether it's better, because the interval reaches down to 0.40. With 30 votes, the interval just excludes 0.5.
 #
 # Pairs with identical answers count as ties and aren't shown. `.result()` returns the win rate. As an example, the next cell lets the oracle vote sixty times in your place and writes the votes to a different file:
 
@@ -1009,10 +997,10 @@ for _ in range(60):
 ballot.result().round(3)
 
 # %% [markdown]
-# The output counts 160 comparisons: the sixty votes, and 100 pairs with identical answers that came up on the way and count as ties. DPO's win rate is 64% (56% to 71%), which agrees with the 63% over all prompts.
+# The output counts 160 comparisons: the sixty votes, and 100 pairs with identical answers that came up along the way and count as ties. DPO's win rate is 64% (56% to 71%), which agrees with the 63% over all prompts.
 #
-# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** that they were "either equivalent or strictly preferred" to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. This counts every tie as a success. With ties as half a win, the rate is lower, and if GPT-4's
-# > ties are counted as successes too, its rate is at least 57%. A win rate without its ties, its number of votes and its judge isn't a result.
+# > **The roadmap says** LIMA's answers reached near-GPT-4 quality. **The evidence says** that they were "either equivalent or strictly preferred" to GPT-4's in 43% of cases ([Zhou et al. 2023](https://arxiv.org/abs/2305.11206)), on the paper's own prompts. This counts every tie as a success. If ties count as half a win, the rate is lower, and if GPT-4's
+# > ties are counted as successes too, its rate is at least 57%. A win rate isn't a result unless you also report the ties, the number of votes and the judge.
 
 # %% [markdown]
 # <a id="deeper-written" name="deeper-written"></a>
@@ -1032,9 +1020,9 @@ display(Markdown("### " + next(part for part in sections if part.startswith("DPO
 # <a id="deeper-cost" name="deeper-cost"></a>
 # ## Deeper: what SFT, DPO and RLHF cost
 #
-# > **The roadmap says** DPO costs 30 to 50% more than SFT. **The evidence says** that it depends on what you count. *Per row* it costs about two to three times as much: a pair has two replies, the policy reads both, and so does the reference. *Per stage* it can be anything, because nobody uses as many pairs as SFT rows.
+# > **The roadmap says** DPO costs 30 to 50% more than SFT. **The evidence says** that it depends on what you count. *Per row*, it costs about two to three times as much: a pair has two replies, and both the policy and the reference have to read both of them. *Per stage*, the ratio can be anything, because the number of pairs is rarely the number of SFT rows.
 #
-# Here is what we measured on `tiny`: milliseconds of training per SFT row and per pair, and seconds per stage, over the eight recorded seeds.
+# Here is what we measured on `tiny` for the eight recorded seeds: the training time in milliseconds per SFT row and per pair, and in seconds per stage.
 
 
 # %%
@@ -1055,9 +1043,9 @@ def training_times(seed):
 pd.DataFrame({seed: training_times(seed) for seed in range(8)}).T.round(1)
 
 # %% [markdown]
-# A pair costs between 1.9 and 3.3 times as much as a row (the median is 2.5). The DPO stage has half as many pairs as the SFT stage has rows, so as a stage it costs about 1.3 times as much as SFT (1.0 to 1.6 times, by seed). (Seeds 4 and 6 were trained on a machine that was busy with other things. Compare the ratios, not the times.)
+# A pair costs between 1.9 and 3.3 times as much as a row (the median is 2.5). The DPO stage has half as many pairs as the SFT stage has rows, so the whole stage costs about 1.3 times as much as SFT (1.0 to 1.6 times, depending on the seed). Seeds 4 and 6 were trained on a machine that was busy with other things, so compare the ratios, not the times.
 #
-# For a 7B, you can compute the ratio with `preflight`. Here every method gets the same number of rows, of the same length, on an H100:
+# For a 7B model, you can compute the ratio with `preflight`. Here, every method gets the same number of rows of the same length on an H100:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1075,11 +1063,11 @@ kinds = {
 pd.Series({name: round(one.hours / row, 1) for name, one in kinds.items()}).to_frame("times SFT")
 
 # %% [markdown]
-# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (With UltraFeedback's 61,000 pairs against 50,000 rows of SFT, we plan about four times as long for the DPO stage of `rented` as for its SFT. The pairs are longer, too: 530 tokens per reply against 400.)
+# So a pair costs 2.7 times as much as a row of the same length, or twice as much if the reference's log-probs were computed beforehand. (On `rented`, DPO trains on UltraFeedback's 61,000 pairs and SFT on 50,000 rows. The pairs are longer, too: 530 tokens for a prompt and a reply, compared with 400 for an SFT row. So we plan about four times as long for DPO as for SFT.)
 #
-# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. It leaves out the sampling, which usually takes most of RLHF's time, and the extra runs you need to tune PPO.
+# > **The roadmap says** DPO costs half as much as full RLHF. **The evidence says** that this is about right for the arithmetic of one pass, if RLHF uses as many prompts as it has pairs. But it leaves out the sampling, which usually takes most of RLHF's time, and the extra runs you need to tune PPO.
 #
-# Where does "half" come from? Count passes over a reply, with one for a forward pass and two more for the backward pass:
+# Where does "half" come from? Count the passes over a reply. A forward pass counts as one, and the backward pass adds two more:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -1092,13 +1080,13 @@ rlhf = reward_pair + ppo_reply * prompts_of_ppo / pairs
 {"DPO per pair": dpo_pair, "RLHF per pair": round(rlhf, 1), "share": f"{dpo_pair / rlhf:.0%}"}
 
 # %% [markdown]
-# With InstructGPT's numbers of prompts (33,000 for the reward model, 31,000 for PPO) and one pair per prompt, DPO needs 52% of the passes. It also needs half the memory, if everything is fully fine-tuned and the four models of RLHF have the same size (week 4). But generating a reply of 500 tokens takes 500 passes, one after the other, and each is limited by memory bandwidth and not by arithmetic. That's why sampling usually takes most of the time in practice. We have no recorded RLHF run of a 7B to compare with.
+# InstructGPT used 33,000 prompts for the reward model and 31,000 for PPO. With these numbers and one pair per prompt, DPO needs 52% of RLHF's passes. It also needs half the memory, if everything is fully fine-tuned and the four models of RLHF have the same size (week 4). But generating a reply of 500 tokens takes 500 passes, one after the other, and each of them is limited by memory bandwidth rather than by arithmetic. That's why sampling usually takes most of the time in practice. We have no recorded RLHF run of a 7B model to compare with.
 
 # %% [markdown]
 # <a id="deeper-larger" name="deeper-larger"></a>
 # ## Deeper: on a larger model
 #
-# Since nothing is trained here, `t4` and `rented` need no more time or memory than weeks 3 and 5. Their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive). You can do this on a machine without a GPU too, if you set `POSTLAB_PROFILE` to the profile you trained with; otherwise you'll see the embedded model. Only the model judge needs the GPU. This is what it would cost:
+# Since nothing is trained here, `t4` and `rented` need no more time or memory than in weeks 3 and 5. Their answers are read from the run folder (on Colab, set `POSTLAB_RUNS` to a folder on Drive). You can also do this on a machine without a GPU if you set `POSTLAB_PROFILE` to the profile you trained with; otherwise you'll see the embedded model. Only the model judge needs the GPU. Here is what it would cost:
 
 
 # %%
@@ -1112,7 +1100,7 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 {f"{pairs:,} pairs": judge_bill(pairs, tokens=700) for pairs in (200, 1319)}
 
 # %% [markdown]
-# The defaults are assumptions: a 7B model, half of a T4's peak speed, and half a dollar per hour. Replace them with your own. With them, judging 200 pairs takes two minutes and costs two cents. A judge that reasons before it answers has to generate its tokens one by one, which costs many times as much. Compared with the training runs for more seeds, prompts are cheap.
+# The defaults are assumptions: a 7B model, half of a T4's peak speed, and half a dollar per hour. Replace them with your own values. With the defaults, judging 200 pairs takes two minutes and costs two cents. A judge that reasons before it answers has to generate its tokens one by one, which costs many times as much. Compared with training more seeds, evaluating more prompts is cheap.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1122,10 +1110,10 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that only about a dozen prompts changed, such as 10 gained and 2 lost. If power was that low, the 1.5 points are probably too high. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
-# surprise. Then I'd replicate it on fresh prompts, look at what it costs elsewhere, and train a second seed if the claim is about the method.
+# Not on this evidence alone. On 500 prompts, 1.5 points are a net gain of 7 or 8 prompts, and p = 0.04 means that only about a dozen prompts changed, such as 10 gained and 2 lost. If the power was that low, the 1.5 points are probably an overestimate. I'd also ask whether the test was planned, and how many metrics and checkpoints were looked at: with ten of them, one p below 0.05 is no
+# surprise. Then I'd replicate the result on fresh prompts, check whether other metrics got worse, and train a second seed if the claim is about the method.
 #
-# *Follow-up: how many prompts would you need for 1.5 points?* If 2.4% of the prompts change, as in the example, about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If 10% change, about 3,500.
+# *Follow-up: how many prompts would you need for 1.5 points?* If 2.4% of the prompts change, as in the example, you need about $(1.96 + 0.84)^2 \cdot 0.024 / 0.015^2 \approx 840$. If 10% change, you need about 3,500.
 #
 # </details>
 #
@@ -1133,9 +1121,9 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# You can't conclude that. Overlapping intervals compare two unpaired scores. If both models answered the same prompts, the differences per prompt have a smaller variance, so the paired difference may be clear although the intervals overlap. Even for independent samples, two 95% intervals can overlap a little while the difference is significant. And an inconclusive difference doesn't show that the models are equal. For that, you need an interval of the difference that lies inside a margin you chose in advance.
+# You can't conclude that. Looking for overlap treats the two scores as unpaired. If both models answered the same prompts, the differences per prompt have a smaller variance, so the paired difference may be clear even though the intervals overlap. Even for independent samples, two 95% intervals can overlap a little while the difference is significant. And an inconclusive difference doesn't show that the models are equal. For that, you need an interval for the difference that lies inside a margin you chose in advance.
 #
-# *Follow-up: when does pairing help most?* When the two models' results are strongly correlated over prompts, as with two checkpoints of the same model.
+# *Follow-up: when does pairing help most?* It helps most when the two models' results are strongly correlated across prompts, as they are for two checkpoints of the same model.
 #
 # </details>
 #
@@ -1143,9 +1131,9 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# I'd use a fixed set of prompts and judge every pair in both orders. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. The answers are quoted in the judge's prompt, the judge's version is pinned, and it isn't the model that provided the training signal. For calibration, I'd keep a set of pairs with votes by people, and compute kappa whenever the judge or its prompt changes. And I'd set alarms on the lean, the tie rate and the share of consistent verdicts.
+# I'd use a fixed set of prompts and judge every pair in both orders. I'd log the lengths, and report the raw and the length-controlled win rate with paired intervals, corrected for the number of checkpoints. I'd quote the answers in the judge's prompt, pin the judge's version, and choose a different model from the one that provided the training signal. For calibration, I'd keep a set of pairs with human votes and compute kappa whenever the judge or its prompt changes. Finally, I'd set alerts on the lean, the tie rate and the share of consistent verdicts.
 #
-# *Follow-up: the win rate has been rising for weeks, and users notice nothing.* The checkpoints may be adapting to the judge or to the fixed prompts. Refresh the prompts, compare with people on new ones, and look at the lengths.
+# *Follow-up: the win rate has been rising for weeks, and users notice nothing.* The checkpoints may be adapting to the judge or to the fixed prompts. Refresh the prompts, compare the judge with human votes on the new ones, and look at the lengths.
 #
 # </details>
 #
@@ -1153,13 +1141,13 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # <details><summary>Answer</summary>
 #
-# First, the answers may be longer. Second, they may have a format or style that the judge likes, perhaps its own, and perhaps learned from its own votes. Third, there may be a position bias, if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell them apart, I'd swap the order, control for length, use a judge from another family, and compare with people's votes on some fifty pairs.
+# First, the answers may be longer. Second, they may have a format or style that the judge likes. This may be the judge's own style, and the model may have learned it from the judge's votes. Third, there may be a position bias, if the order was fixed. Ties may also be counted differently now, or the prompts may have become easier. To tell these explanations apart, I'd swap the order, control for length, use a judge from another family, and compare with human votes on about fifty pairs.
 #
-# *Follow-up: the length-controlled rate is still 58%. Convinced?* More than before. But length control assumes that the judge's taste for length is the same for all prompts, and it doesn't touch style. I'd still want people's votes.
+# *Follow-up: the length-controlled rate is still 58%. Are you convinced?* I'm more convinced than before. But length control assumes that the judge's preference for length is the same for all prompts, and it doesn't correct for style. I'd still want human votes.
 #
 # </details>
 #
-# **5.** Research taste: you can afford 3,000 evaluated answers. Do you take one run on 3,000 prompts, or ten seeds on 300 prompts each?
+# **5.** Research taste: you can afford to evaluate 3,000 answers. Do you take one run on 3,000 prompts, or ten seeds on 300 prompts each?
 #
 # <details><summary>Answer</summary>
 #
@@ -1167,9 +1155,9 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 #
 # $$\frac{\sigma_\text{seed}^2}{k} + \frac{\sigma_\text{prompt}^2}{kn}$$
 #
-# Both designs have $kn = 3{,}000$, so the second term is the same, and ten seeds divide the first one by ten. But then the real cost is the training of ten models, and the answers are cheap. I'd estimate both variances from a pilot.
+# Both designs have $kn = 3{,}000$, so the second term is the same, and ten seeds divide the first one by ten. But then the real cost is training ten models; the answers are cheap. I'd estimate both variances from a pilot.
 #
-# *Follow-up: what if all runs get the same 300 prompts?* Then the part of the prompt variance that all runs share doesn't average out over runs: it's divided by 300, not by 3,000. In exchange, the runs can be compared with each other prompt by prompt.
+# *Follow-up: what if all runs get the same 300 prompts?* Then the part of the prompt variance that all runs share doesn't average out over runs: it's divided by 300, not by 3,000. In exchange, you can compare the runs with each other prompt by prompt.
 #
 # </details>
 
@@ -1178,11 +1166,11 @@ def judge_bill(pairs, *, tokens, parameters=7e9, flops=30e12, price=0.5):
 # **Papers.**
 #
 # - Miller 2024, *Adding Error Bars to Evals* ([2411.00640](https://arxiv.org/abs/2411.00640)): pairing, clusters and power. Start here.
-# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): this week's split for another pair of sources, prompts and *sampled answers*, measured over many models. Read it for how much averaging several answers per prompt helps.
+# - Wang 2025, *Measuring all the noises of LLM Evals* ([2512.21326](https://arxiv.org/abs/2512.21326)): applies this week's split to another pair of sources, prompts and *sampled answers*, and measures it for many models. Read it to learn how much it helps to average several answers per prompt.
 # - Alvarado Gonzalez et al. 2025, *Do Repetitions Matter?* ([2509.24086](https://arxiv.org/abs/2509.24086)): how often a ranking from a single run changes when you repeat it.
 # - Bowyer et al. 2025 ([2503.01747](https://arxiv.org/abs/2503.01747)): why normal-theory error bars are too small with fewer than a few hundred prompts, and what to use instead.
-# - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what underpowered means in NLP.
+# - Card et al. 2020 ([2010.06595](https://arxiv.org/abs/2010.06595)): what "underpowered" means in NLP.
 # - Bouthillier et al. 2021 ([2103.03098](https://arxiv.org/abs/2103.03098)): all the sources of variance in a benchmark, of which the seed is only one.
-# - Zheng et al. 2023, *MT-Bench* ([2306.05685](https://arxiv.org/abs/2306.05685)): section 3, the biases of LLM judges.
+# - Zheng et al. 2023, *MT-Bench* ([2306.05685](https://arxiv.org/abs/2306.05685)): section 3 covers the biases of LLM judges.
 # - Dubois et al. 2024 ([2404.04475](https://arxiv.org/abs/2404.04475)): length control, and its limits.
 # - Lee et al. 2025, *How to Correctly Report LLM-as-a-Judge Evaluations* ([2511.21140](https://arxiv.org/abs/2511.21140)): correcting a judge's score with a small set of human labels, with intervals that include the uncertainty of those labels.
