@@ -1,26 +1,26 @@
 # %% [markdown]
 # # Week 10 · Process rewards
 #
-# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you test all three.
+# A math verifier tells you whether the final answer is right. It doesn't tell you which of ten steps went wrong, and it gives a lucky guess the same reward as a careful proof. A **process reward model** (PRM) scores every step instead. It promises three things: a better choice among several solutions, the location of the mistake, and a denser reward for reinforcement learning. This week, you'll test all three.
 #
-# The first result is a disappointing one, so you should know it before you see any good-looking curve: **the process reward model that you train this week doesn't check the arithmetic.** Replace one digit of a right addition, and on average over three seeds, the model prefers the right version 51% of the time (95% interval: 48% to 55%), about as often as a coin would. The model recognises answers that aren't worked out, garbled text and stray lines, and this *form* is what its gains come from: counting the steps alone chooses about as well.
+# The first result is disappointing, and you should know it before you see any good-looking curves: **the process reward model that you train this week doesn't check the arithmetic.** If you replace one digit of a right addition, the model prefers the right version 51% of the time (95% interval: 48% to 55%), averaged over three seeds. A coin would do about as well. The model does recognise answers that aren't worked out, garbled text and stray lines. Its gains come from this *form*: choosing by the number of steps alone works about as well.
 #
-# The second result says what was missing: with input that shows the digits and with 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But on hard sums, even this head loses to the majority vote if it chooses alone: more than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, and does the addition correctly. As a weight in the vote, it adds four points.
+# The second result shows what was missing. With the digits as input and 32,000 labels, a small head ranks every right addition in a test of 250 held-out sums above every wrong one. But if this head chooses alone on hard sums, even it does worse than the majority vote. More than half of the time, the reply that it picks out of 16 adds a wrong *term* or continues from a wrong total, but does the addition correctly. When the head's scores are used as weights in the vote, they add four points.
 #
-# The third result is about credit: even with a checker that makes no mistakes, giving each step its own credit didn't teach faster than the plain outcome reward. We tried two forms of it, on sums of five and six terms: over three seeds, each differs from the outcome by +0.1 points (95% interval: -0.5 to +0.6). But in 16 steps, the runs hardly came apart at all. What they learned was mostly to stop stating answers without any work, and such an answer is a single step.
+# The third result is about credit. Even when a checker that makes no mistakes gave each step its own credit, the policy didn't learn faster than with the plain outcome reward. We tried two forms of step credit on sums of five and six terms. Over three seeds, the difference from the outcome is +0.1 points for each form (95% interval: -0.5 to +0.6). But the runs hardly diverged in 16 training steps. They mostly learned to stop stating answers without any work, and such an answer is a single step.
 #
-# By the end of the core you can explain
+# By the end of the core, you'll be able to explain
 #
 # - what a step label is, which token carries it, and what it costs to get one,
-# - how to find out what a reward model sees and what it misses, and what it takes to make it see,
+# - how to find out what a reward model sees and what it misses, and what it needs in order to see it,
 # - when a process reward model beats the majority vote, and when it doesn't,
-# - how to turn step scores into an advantage for every token, and whether that teaches faster than the outcome.
+# - how to turn step scores into an advantage for every token, and whether a policy learns faster from them than from the outcome.
 #
-# **The core** takes about 90 minutes. It contains one exercise, one build (you write the advantages) and one paper.
+# **The core** takes about 90 minutes. It contains one exercise, one build (in which you write the advantages) and one paper.
 #
 # 1. [What is a step?](#steps) · 2. [Which token carries the label?](#labels) · 3. [Where do the labels come from?](#rollouts) · 4. [Two models, one budget](#heads) · 5. [What does the model see?](#sees) · 6. [Choosing among replies](#choice) · 7. [Build: credit for each step](#credit) · 8. [The paper, and what you have now](#end)
 #
-# **The deeper sections** take almost three hours in all. You can read them in any order, or skip them: neither the core nor a later week needs them.
+# **The deeper sections** take almost three hours in total. You can read them in any order, or skip them: neither the core nor a later week needs them.
 #
 # - [How good are labels from rollouts?](#deeper-rollouts) · 5 minutes
 # - [Best of n, without bias](#deeper-best) · 30 minutes, one exercise
@@ -33,11 +33,11 @@
 # - [Real data](#deeper-real) · 10 minutes
 # - [Without step labels: implicit rewards, generative verifiers, and why DeepSeek-R1 dropped PRMs](#deeper-others) · 10 minutes
 # - [What we tried](#deeper-tried) · 5 minutes
-# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 7 to 20 of training
+# - [Your profile's own model](#deeper-own) · 20 minutes to read, plus 7 to 20 minutes of training
 #
-# At the end are [five interview questions](#interview) and the week's [readings](#papers).
+# The notebook ends with [five interview questions](#interview) and the week's [readings](#papers).
 #
-# Everything but the last deeper section uses the embedded model, in every profile. There, an oracle knows whether each step is right, so we can check every claim. It shows you the *mechanism, not what large models can do*. The last one repeats the procedure with the model of `smol`, `t4` or `rented`.
+# Whichever profile you choose, everything except the last deeper section uses the embedded model. An oracle knows whether each of its steps is right, so we can check every claim. The results show you the *mechanism, not what large models can do*. The last deeper section repeats the procedure with the model of the `smol`, `t4` or `rented` profile.
 
 # %% tags=["setup"]
 import importlib.metadata
@@ -68,7 +68,7 @@ lab = postlab.start(week=10)
 # <a id="steps" name="steps"></a>
 # ## 1. What is a step?
 #
-# Before you can score steps, you have to decide where they end, and that choice is yours. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that only states its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
+# Before you can score steps, you have to decide where each step ends. In our sums, a step ends at a comma or a full stop. In GSM8K, it ends at a line break. A reply that states only its answer, without any work, is a single step. We'll say that such a reply *blurts* the answer.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -81,7 +81,7 @@ process.split_steps("Half of 48 is 24.\n48 + 24 = 72\n#### 72", at=process.LINES
 # %% [markdown]
 # In this notebook, a step is *right* if the solution is still on track after it. An oracle follows the sum and checks every addition. Once one step is wrong, all later steps count as wrong too, even if the final answer happens to be right.
 #
-# **Predict first.** The third reply below makes two mistakes that cancel out. What are its three labels, and what does a verifier of final answers say about it?
+# **Predict first.** The third reply below makes two mistakes that cancel out. What are its three labels, and what would a verifier of final answers say about it?
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -114,12 +114,12 @@ draw_rewards()
 # <a id="labels" name="labels"></a>
 # ## 2. Which token carries the label?
 #
-# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: there, a causal model has read the whole step and nothing of the next one. All other tokens get the label -100, which the loss ignores.
+# A process reward model is a token-classification model. It outputs two logits at every token, but only a few tokens have a label. The label of a step belongs on the step's *last* token: at that point, a causal model has read the whole step but nothing of the next one. All other tokens get the label -100, which the loss ignores.
 
 # %% [markdown]
 # ### Exercise 10.1 · about 15 minutes · medium
 #
-# `steps` `(B, T)` gives the number of the step that each token belongs to, and -1 for the prompt and for padding. `right` `(B, S)` contains a 1 or a 0 per step. Return the labels, `(B, T)`, with the same dtype as `right`.
+# `steps`, of shape `(B, T)`, gives the number of the step that each token belongs to. It is -1 for the prompt and for padding. `right`, of shape `(B, S)`, contains a 1 or a 0 for each step. Return labels of shape `(B, T)`, with the same dtype as `right`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -184,7 +184,7 @@ pd.DataFrame(
 # <a id="rollouts" name="rollouts"></a>
 # ## 3. Where do the labels come from?
 #
-# For PRM800K, people labelled 800,000 steps by hand. You probably can't pay for that. **Math-Shepherd** only needs the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts with the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout gets the right answer.
+# For PRM800K, people labelled 800,000 steps by hand. You probably can't afford that. **Math-Shepherd** needs only the final answers. It takes the solution up to the end of a step and lets the policy finish it $K$ times. These completions are called rollouts. The share of rollouts that reach the right answer is the step's *soft* label. The *hard* label is 1 if at least one rollout reaches the right answer, and 0 otherwise.
 #
 # $$y^\text{soft}_i = \frac{1}{K} \sum_{k=1}^{K} \mathbb{1}[a_k = a^*], \qquad y^\text{hard}_i = \mathbb{1}[\exists k : a_k = a^*]$$
 #
@@ -228,7 +228,7 @@ truth = [process.oracle_labels(r["prompt"][-1]["content"], r["completions"]) for
 outcome = [right(r["prompt"], " ".join(r["completions"])) for r in rows]
 
 # %% [markdown]
-# Here are the replies by number of steps:
+# The table groups the replies by their number of steps:
 
 # %% tags=["aside"]
 about = pd.DataFrame(
@@ -240,15 +240,15 @@ about.groupby("steps").agg(replies=("right", "size"), right=("right", "mean")).r
 # %% [markdown]
 # Four out of five replies are blurted, and only about 1% of those are right. Of the replies with three or four steps, 87% to 90% are right. Remember this table: it means that a model can tell most good replies from most bad ones without checking a single addition.
 #
-# These labels cost $K$ completions per step, and they are only as good as the policy that completes them. If it solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels beside the oracle's, and how often they are wrong.
+# Labels from rollouts cost $K$ completions per step, and they are only as good as the policy that writes the completions. If the policy solves a problem one time in fifty, then 'none of eight rollouts was right' tells you little about the step. [A deeper section](#deeper-rollouts) shows such labels next to the oracle's labels and tells you how often they are wrong.
 
 # %% [markdown]
 # <a id="heads" name="heads"></a>
 # ## 4. Two models, one budget
 #
-# Do step labels help at all? To find out, we train a **process** and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. They differ in one thing: the outcome model has a label on the last token only, which says whether the final answer is right. Many comparisons don't control for all of this.
+# Do step labels help at all? To find out, we train a **process** reward model and an **outcome** reward model on the *same* solutions, from the same starting weights, for the same number of optimizer steps. The two differ in only one way: the outcome model has a single label, on the last token, which says whether the final answer is right. Many comparisons don't control for all of this.
 #
-# TRL no longer has a trainer for process reward models, and you don't need one. A classification head with two classes, the `Trainer` from transformers and a collator that pads the labels with -100 are enough.
+# TRL no longer has a trainer for process reward models, but you don't need one. All it takes is a classification head with two classes, the `Trainer` from transformers, and a collator that pads the labels with -100.
 
 # %%
 import contextlib
@@ -278,7 +278,7 @@ def new_head():
 
 
 # %% [markdown]
-# The training arguments are ordinary:
+# The training arguments are the usual ones:
 
 # %%
 HOW = {"per_device_train_batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 10}
@@ -312,7 +312,7 @@ def trained_head(encoded, max_steps=60, run=None):
 
 
 # %% [markdown]
-# Now we make the same call twice, on the same rows with different labels. Each takes about half a minute on two cores:
+# Now we call `trained_head` twice, on the same rows but with different labels. Each call takes about half a minute on two cores:
 
 # %%
 process_rows = [row | {"labels": labels} for row, labels in zip(rows, truth, strict=True)]
@@ -323,7 +323,7 @@ outcome_encoded = process.encode_steps(process.outcome_rows(rows, outcome), toke
 outcome_head, outcome_log = trained_head(outcome_encoded)
 
 # %% [markdown]
-# Both losses fall, but that doesn't tell you what the models have learned. ([The bug hunt](#deeper-bug) shows a loss that is low for a bad reason.) So let's look at the process model's scores for six held-out replies. The first four have several steps and go wrong, with the latest mistakes first. Then comes a reply that is worked out correctly, and one that is blurted. Wrong steps are in bold:
+# Both losses fall, but that doesn't tell you what the models have learned. ([The bug hunt](#deeper-bug) shows a loss that is low for a bad reason.) So let's look at the process model's scores for six held-out replies. The first four have several steps and contain mistakes; those whose first mistake comes latest are at the top. The fifth reply is worked out correctly, and the sixth is blurted. Wrong steps are in bold:
 
 # %% tags=["aside"]
 from postlab.course.week10 import plot_step_scores
@@ -343,17 +343,17 @@ late = sorted(worked, key=lambda r: -process.first_wrong(r["labels"]))[:4]
 plot_step_scores([*late, worked[0], next(r for r in flat if len(r["completions"]) == 1)])
 
 # %% [markdown]
-# Look at the rows one by one. The blurted answer gets almost zero. So do a stray `#### 9` and a list that has nothing to do with the question. But `53+33=96` is a wrong addition, and it scores 0.94, as high as a right one. After it, `#### 126` gets 0.92. The second solution starts with a number that isn't in its sum, and no step scores below 0.88. Six solutions are an anecdote, so the next section measures it.
+# Look at the rows one by one. The blurted answer scores close to zero. So do a stray `#### 9` and a list that has nothing to do with the question. But the wrong addition `53+33=96` scores 0.94, as high as a right one, and the `#### 126` that follows from it scores 0.92. The second solution starts with a number that isn't in its sum, yet none of its steps scores below 0.88. Six solutions are only an anecdote, so the next section measures what the model sees.
 
 # %% [markdown]
 # <a id="sees" name="sees"></a>
 # ## 5. What does the model see?
 #
-# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes one thing: take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step is the same.
+# **Before you trust the scores of a reward model, find out what it sees.** The cleanest test changes only one thing. Take a right solution, replace one digit in the result of one step, and compare the scores of the two versions of this step. Everything before the step stays the same.
 #
-# The measure is the AUC: how often a right step scores above a wrong one, over all pairs of one right and one wrong step, whether or not they belong to the same sum. 1 means that the two are perfectly separated, and 0.5 is chance.
+# The measure is the AUC. It looks at all pairs of one right and one wrong step, whether or not they belong to the same sum, and says how often the right step has the higher score. An AUC of 1 means that right and wrong steps are perfectly separated, and 0.5 is chance.
 #
-# **Predict first.** What will be the AUC of your process model? It was trained on some 1,900 solutions with the oracle's labels for every step.
+# **Predict first.** What will the AUC of your process model be? The model was trained on about 1,900 solutions, with the oracle's label for every step.
 
 # %% tags=["aside"]
 import numpy as np
@@ -382,7 +382,7 @@ for asked in sums("heldout", 200, "planted"):
 twins[0][0]["completions"][:-1], twins[0][1]["completions"][:-1]
 
 # %% [markdown]
-# These are the two versions of the first solution, up to the changed step. The final `#### 0` only serves to let the solution go on; your model can't look ahead.
+# These are the two versions of the first solution, up to the changed step. A final `#### 0` (not shown) only lets the solution continue after this step. It doesn't affect the step's score, because your model can't look ahead.
 
 # %% tags=["aside"]
 seen = [
@@ -394,11 +394,11 @@ print(f"AUC for planted wrong additions: {auc(*seen).mean():.2f}; mean score of 
 # %% [markdown]
 # The AUC is close to chance: your model can hardly tell the two versions apart, and it gives both of them high scores.
 #
-# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several ways, three seeds each, on 250 other held-out sums. The lesson's own recipe comes first (all weights are trained, on the policy's own solutions with the oracle's labels; here on 300 prompts for 100 steps). Then:
+# What would it take for a head to see wrong additions? The recorded experiment (`notebooks/experiments/week10_heads.py`) tries several approaches with three seeds each, and tests them on 250 other held-out sums. The lesson's own recipe comes first: all weights are trained on the policy's own solutions with the oracle's labels, here for 100 steps on 300 prompts. There are three other approaches:
 #
-# - **A frozen policy** with a head on its hidden states: linear or with a hidden layer, on the last layer, on all layers, or on all tokens of the step, with 2,000 planted labels.
-# - **The digits of the step itself**: a small network that reads the digits of `a+b=c`, with 2,000, 8,000 or 32,000 labels. The same for single-digit steps, with 2,000 or 8,000. (These can't be held out: there are only 100 pairs of digits.)
-# - **No head at all**: the log-probability that the policy itself gives to the digits of the result.
+# - **A frozen policy** with a trained head on its hidden states. The head is linear or has a hidden layer, and it reads the last layer, all layers, or all tokens of the step. It gets 2,000 *planted labels*, which say whether a mistake was planted in the step.
+# - **The digits of the step itself.** A small network reads the digits of `a+b=c` and is trained on 2,000, 8,000 or 32,000 planted labels. Another version uses single-digit steps, with 2,000 or 8,000 labels. (Single-digit steps can't be held out, because there are only 100 pairs of digits.)
+# - **No head at all.** The score is the log-probability that the policy itself assigns to the digits of the result.
 
 # %% tags=["aside"]
 import json
@@ -412,23 +412,23 @@ heads = auc_rows(levers["runs"])
 plot_auc(heads)
 
 # %% [markdown]
-# From top to bottom:
+# From top to bottom, the figure shows the following:
 #
-# - **The lesson's head is close to chance**, with an AUC of 0.51 on held-out sums. The 95% interval is 0.50 to 0.53 over the sums, for these three heads, and 0.44 to 0.59 with the three seeds as the unit. Compared with its own planted version only, the right step wins 51% of the time on average (48% to 55% over the sums), but 49%, 45% and 59% in the three seeds. In the third, it wins 135 of the 223 pairs that don't tie, which is more than chance ($p = 0.01$ after Holm's correction for six tests). So a single head may see a little. Most wrong steps in its training data are blurted answers, so nothing forced it to look at digits.
-# - **The frozen policy's hidden states contain some of the information.** A linear head reaches 0.62, a head with a hidden layer 0.67. Using all layers instead of the last one changes nothing (0.67). Using all tokens of the step instead of its last one helps (0.75). This head knows more than its AUC shows: compared with its own planted version, the right step wins 90% of the time. Its scores also differ from sum to sum, and the AUC counts that against it.
-# - **A head that sees the digits can learn to add, if it gets enough labels.** With 2,000 labels its AUC is 0.64, with 8,000 it is 0.80, and with 32,000 it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs. After 250 of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
-# - **Single-digit steps are easier**: 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so they can be learned by heart.
-# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without a single label. The policy can add: its probabilities contain what the trained head misses.
+# - **The lesson's head is close to chance.** Its AUC on held-out sums is 0.51. The 95% interval over the sums, for these three heads, is 0.50 to 0.53. With the three seeds as the unit, it is 0.44 to 0.59. If you compare each right step only with its own planted version, the right step wins 51% of the time on average (48% to 55% over the sums). In the three seeds, it wins 49%, 45% and 59% of the time. In the third seed, it wins 135 of the 223 pairs that don't tie, which is more than chance would explain ($p = 0.01$ after Holm's correction for six tests). So a single head may see a little. Most wrong steps in the training data are blurted answers, so nothing forced the head to look at digits.
+# - **The frozen policy's hidden states contain some of the information.** A linear head reaches an AUC of 0.62, and a head with a hidden layer reaches 0.67. Reading all layers instead of the last one changes nothing (0.67), but reading all tokens of the step instead of its last token helps (0.75). This last head knows more than its AUC shows: the right step scores above its own planted version 90% of the time. But the head's scores also differ from sum to sum, and that lowers its AUC.
+# - **A head that sees the digits can learn to add, if it gets enough labels.** Its AUC is 0.64 with 2,000 labels and 0.80 with 8,000. With 32,000 labels it is 1.00 in all three seeds: no pair is in the wrong order. (That doesn't mean that the head never errs: after 250 right results out of 250, a Wilson interval still begins at 98.5%. More labels also meant more training here. [A control](#deeper-tried) shows that both are needed.)
+# - **Single-digit steps are easier.** The AUC is 0.96 with 2,000 labels and 1.00 with 8,000. All the pairs of digits in the test also occur in training, so the head can simply memorise them.
+# - **The policy's own log-probability** separates the two versions almost perfectly (the AUC rounds to 1.00), without needing a single label. The policy can add: its probabilities contain what the trained head misses.
 #
-# So a head needs an input that shows the step's digits, as such or in the hidden states of all the step's tokens, and enough labels about additions. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are about blurted answers.
+# So a head needs two things: enough labels for additions, and an input that shows the step's digits, either directly or through the hidden states of all the step's tokens. The lesson's head has neither: it reads one hidden state per step, and more than half of its labels are for blurted answers.
 
 # %% [markdown]
 # <a id="choice" name="choice"></a>
 # ## 6. Choosing among replies
 #
-# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead. (The [deeper section](#deeper-best) compares several ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The rival that any reward model has to beat is the **majority vote**, also known as self-consistency: it needs no reward model at all.
+# To choose among replies, you need one score per reply. A chain is only as strong as its weakest link, so a common choice is the *minimum* over the steps. *Let's verify step by step* multiplies the scores instead. (A [deeper section](#deeper-best) compares several ways and has an exercise.) In **best-of-n**, you sample $n$ replies and keep the one with the highest score. The baseline that any reward model has to beat is the **majority vote**, also known as self-consistency, which needs no reward model at all.
 #
-# `process.best_of_n` and `process.vote_of_n` estimate both from a pool of replies. Let's apply them to the 40 held-out prompts from section 4, with your two models:
+# `process.best_of_n` and `process.vote_of_n` estimate the accuracy of both from a pool of replies. Let's apply them, with your two models, to the 40 held-out prompts from section 4:
 
 # %% tags=["aside"]
 import re
@@ -468,7 +468,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But they differ from each other by about one prompt at $n = 16$, so this table can't tell you which one is better.
+# On these 40 prompts, both reward models beat the majority for every $n$ above 1. But at $n = 16$, they differ from each other by only about one prompt, so this table can't tell you which one is better.
 #
 # **Predict first.** The recorded experiment has 200 prompts, 64 replies per prompt and three seeds. Which curves keep rising with $n$, and which ones turn down?
 
@@ -479,14 +479,14 @@ recorded = json.loads((folder / "prm.json").read_text(encoding="utf-8"))
 plot_choice(pd.DataFrame(recorded["choice"]))
 
 # %% [markdown]
-# The majority, the weighted vote and the oracle keep rising. Best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls, for all the reward models in the figure. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. A single overrated reply can't change a vote by much: at $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models on 73%.
+# The majority, the oracle and the weighted vote (which adds up the scores of all replies with the same answer) keep rising. For all the reward models in the figure, best-of-$n$ flattens between $n = 16$ and $n = 32$ and then falls. Among 64 replies, there is often one that the model overrates, and best-of-$n$ picks it. This is overoptimisation, and it happens without any training. By contrast, a single overrated reply can't change a vote by much. At $n = 64$, the plain majority is right on 93% of the prompts, and the best of the reward models is right on only 73%.
 #
-# The process model is only slightly ahead of the outcome model, and none of the six comparisons at $n = 16$ is conclusive after a correction ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps: a random reply with as many steps as its sum needs is right on 79% of the prompts at $n = 16$, and the process model's choice on 80% ([deeper](#deeper-best)).
+# The process model is only slightly ahead of the outcome model. After a correction for multiple comparisons, none of the six comparisons at $n = 16$ is conclusive ([deeper](#deeper-best)). The reason is the task: most good replies differ from most bad ones in whether the sum is worked out at all. An outcome label shows that as well as step labels do, and so does the number of steps. At $n = 16$, a random reply with as many steps as its sum needs is right on 79% of the prompts, and the process model's choice is right on 80% ([deeper](#deeper-best)).
 #
-# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits, whose AUC on wrong additions is 1.00, is right on only 33% of the prompts with 16 replies (the majority: 69%). More than half of the replies it likes best add a wrong term or continue from a wrong total, and add correctly. As a weight in the vote, it gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
+# What if the mistakes are *inside* the solutions? [A deeper section](#deeper-hard) has such a task: sums of six terms at temperature 1.5. There, even the head that reads digits chooses badly, although its AUC on wrong additions is 1.00. With 16 replies, its choice is right on only 33% of the prompts, and the majority on 69%. More than half of the replies that it chooses add a wrong term or continue from a wrong total, but add correctly. Used as a weight in the vote, the head gains 4 points over the plain majority. Choosing by the policy's own log-probability gains 9 points, and a single greedy answer gains 11. **If you pick the reply with the highest score, you find the mistakes that the score can't see.**
 
 # %% [markdown]
-# **The stage of this week** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies against one greedy answer is not a comparison at equal cost, so we store this caveat with the numbers:
+# **This week's stage** is called `prm`. For each held-out sum, it takes the best of 16 replies according to the process model. All other answers are copied from its parent. Sixteen replies cost more than one greedy answer, so this isn't a comparison at equal cost. We store this caveat with the numbers:
 
 # %%
 from postlab.evals import evaluate
@@ -523,18 +523,18 @@ change[["value", "difference", "difference_low", "difference_high", "p", "n"]].r
 # <a id="credit" name="credit"></a>
 # ## 7. Build: credit for each step
 #
-# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage: if the answer is wrong, the right steps are punished together with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
+# The third promise is a denser reward for reinforcement learning. GRPO gives all tokens of a reply the same advantage, so if the answer is wrong, the right steps are punished along with the wrong one. With a score per step, every step can have an advantage of its own. There are several ways to do this:
 #
-# - **Outcome** (GRPO): 1 if the answer is right, normalised in the group, the same for all tokens.
-# - **Summing to the end** (*to go*): DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
+# - **Outcome** (GRPO): The reward is 1 if the answer is right and 0 otherwise. It is normalised in the group and is the same for all tokens.
+# - **Summing to the end** (*to go*): This is DeepSeekMath's process supervision. The scores of all steps in a group are normalised together, and a token gets the sum of the normalised scores from its own step to the last one:
 #
 # $$\tilde r_{i,j} = \frac{r_{i,j} - \text{mean}(R)}{\text{std}(R)}, \qquad A_{i,t} = \sum_{j \ge \text{step}(t)} \tilde r_{i,j}$$
 #
 #   Here $r_{i,j}$ is the score of step $j$ of reply $i$, and $R$ contains the scores of all steps of all replies in the group.
-# - **The lowest score to the end** (*lowest to go*): PURE's idea, with a minimum in place of the sum. More good steps can't make up for a bad one, and extra steps earn nothing.
-# - **The own step alone**: a token gets the normalised score of its own step. It's only here for contrast, because nothing that follows is taken into account. (The idea that a step should be paid for its own contribution is developed in *Rewarding progress*, arXiv 2410.08146, where it's the change in the chance of success.)
+# - **The lowest score to the end** (*lowest to go*): This is PURE's idea, with a minimum in place of the sum. Additional good steps can't make up for a bad one, and extra steps earn nothing.
+# - **The token's own step** (*own step*): A token gets the normalised score of its own step alone. We include this form only for contrast, because it takes nothing that follows into account. (*Rewarding progress*, arXiv 2410.08146, develops the idea that a step should be rewarded for its own contribution, which it measures as the change in the chance of success.)
 #
-# The group in the picture has two solutions. The other one is right in all its steps:
+# The picture shows one of the two solutions in a group. In the other one, all steps are right:
 
 # %% tags=["aside"]
 from postlab.course.week10 import draw_credit
@@ -542,38 +542,38 @@ from postlab.course.week10 import draw_credit
 draw_credit()
 
 # %% [markdown]
-# The scores here come from a checker that judges every step by itself: `42+15=67` is wrong, and `#### 67` correctly repeats the total. If every step after a mistake counted as wrong, as in the labels of the previous sections, the lowest score to the end would be 0 for *all* steps of a wrong solution, right ones included. *Lowest to go* would then be the outcome reward under another name. What the scores mean matters as much as the formula.
+# The scores here come from a checker that judges every step on its own: `42+15=67` is wrong, and `#### 67` correctly repeats the total. In the labels of the previous sections, every step after a mistake counts as wrong. With such scores, the lowest score to the end would be 0 for *all* steps of a wrong solution, including the right ones. *Lowest to go* would then be the outcome reward under another name. What the scores mean matters as much as the formula.
 
 # %% [markdown]
 # ### Build 10.1 · about 30 minutes · hard
 #
-# Write process supervision: `step_advantages(scores, steps, group_size)`.
+# Write `step_advantages(scores, steps, group_size)`, which computes the advantages of process supervision (*to go*).
 #
-# - `scores` is `(B, S)`, the score of each step. Replies have different numbers of steps, so the rows are padded, and the numbers in the padding mean nothing.
-# - `steps` is `(B, T)`, the number of the step that each token belongs to, from 0; it's -1 for padding. A step that isn't in a reply's row of `steps` doesn't exist in that reply.
-# - The rows of a group are neighbours: the first `group_size` rows belong to the first prompt, and so on.
+# - `scores`, of shape `(B, S)`, contains the score of each step. Replies have different numbers of steps, so the rows are padded, and the numbers in the padding mean nothing.
+# - `steps`, of shape `(B, T)`, contains the number of the step that each token belongs to, counting from 0. It is -1 for padding. If a number doesn't occur in a reply's row of `steps`, the reply has no such step.
+# - The rows of a group are adjacent: the first `group_size` rows belong to the first prompt, and so on.
 #
-# Return the advantages, `(B, T)`: 0 on padding, and the same for all tokens of a step. If all steps of a group have the same score, all its advantages must be 0 and not NaN.
+# Return the advantages, of shape `(B, T)`. They are 0 on padding and the same for all tokens of a step. If all steps of a group have the same score, all advantages of the group must be 0 and not NaN.
 #
-# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world that is small enough to know exactly: four steps, each right with a chance of 1 in 3 at the start.
+# The check compares your numbers with the formula. Then it trains a policy with your advantages in a world so small that the policy's success rate can be computed exactly. A reply has four steps there, and at the start, each is right with a chance of 1 in 3.
 #
 # <details><summary>Hint 1: which steps exist</summary>
 #
-# `(steps[:, :, None] == torch.arange(S)).any(dim=1)` is `(B, S)`, true where a reply has this step. Both the mean and the sum need it.
+# `(steps[:, :, None] == torch.arange(S)).any(dim=1)` has shape `(B, S)` and is true where a reply has the step. You need it for both the mean and the sum.
 #
 # </details>
 # <details><summary>Hint 2: the group's mean and deviation</summary>
 #
-# Reshape scores and mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps, and the deviation is computed from the masked squares. Add a small number to the deviation before you divide.
+# Reshape the scores and the mask to `(groups, group_size * S)`. The mean is the masked sum divided by the number of real steps. Compute the deviation from the masked squared differences to that mean. Add a small number to the deviation before you divide.
 #
 # </details>
 # <details><summary>Hint 3: from this step to the last</summary>
 #
-# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step; `steps.clamp(min=0)` keeps the index valid for padding, which you then set to 0.
+# Set the normalised scores of missing steps to 0. `flip(1).cumsum(1).flip(1)` sums each row from the right. At the end, `gather` gives every token the value of its step. `steps.clamp(min=0)` keeps the index valid for padding, where you then set the result to 0.
 #
 # </details>
 #
-# Our own version is `postlab/process/credit.py`. If yours isn't right yet, the cells below use ours.
+# Our own version is in `postlab/process/credit.py`. If yours isn't right yet, the cells below use ours.
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_build
@@ -586,9 +586,9 @@ def step_advantages(scores, steps, group_size):
 step_advantages = credit_build.check(step_advantages)
 
 # %% [markdown]
-# Your advantages fit into TRL's trainer with a short subclass ([deeper](#deeper-credit)). Does step credit teach *faster* than the outcome? To find out, you need the same prompts, several seeds, and the other forms beside it.
+# A short subclass lets TRL's trainer use your advantages ([deeper](#deeper-credit)). Does a policy learn *faster* with step credit than with the outcome? To find out, you need to compare the forms of credit on the same prompts, with several seeds.
 #
-# **Predict first.** The record compares the outcome, the sum of all step scores as one reward, and the first two forms of step credit: three seeds, and 16 steps of 32 samples. The checker never makes a mistake. Which one is ahead, and by how much?
+# **Predict first.** The record compares four forms: the outcome, the sum of all step scores as one reward, *to go* and *lowest to go*. Each form has three seeds, and each run takes 16 steps of 32 samples. The checker never makes a mistake. Which form is ahead, and by how much?
 
 # %% tags=["aside"]
 from postlab.course.week10 import credit_rows, plot_credit
@@ -597,11 +597,11 @@ credit = json.loads((folder / "credit.json").read_text(encoding="utf-8"))
 plot_credit(credit)
 
 # %% [markdown]
-# **No form of credit taught faster than the outcome in these 16 steps.** All runs of a seed rise together. Averaged over the measurements at steps 4, 8, 12 and 16, *to go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
+# **No form of step credit led to faster learning than the outcome in these 16 steps.** With the same seed, all runs improve together. The comparison averages the measurements at steps 4, 8, 12 and 16. *To go* and *lowest to go* are each 0.1 points above the outcome (95% interval over the three seeds: -0.5 to +0.6), and *sum of steps* is 0.1 points below it (-0.7 to +0.4).
 #
-# These intervals are narrow because the runs hardly came apart. All runs of a seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 held-out replies, *lowest to go* and the outcome differ in whether 1 is right, and *to go* and the outcome in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: a wrong solution gets the same advantages as with the outcome, up to and including its last mistake. So the intervals don't tell you what happens when training goes on until the policies differ.
+# These intervals are narrow because the runs hardly diverged. All runs with the same seed see the same prompts and the same random numbers, and after 16 steps their policies are still much alike. Of 1,440 verdicts on held-out replies, *lowest to go* differs from the outcome in 1 and *to go* in 7 ([the numbers](#deeper-credit)). For *lowest to go*, the picture above shows a reason: up to and including its last mistake, a wrong solution gets the same advantages as with the outcome. So the intervals don't tell you what would happen if training went on until the policies differed.
 #
-# The next table shows what the runs learned. It splits the held-out replies, at the start and at the end, into right ones, wrong ones that are blurted, and wrong ones that are worked out:
+# The next table shows what the runs learned. It splits the held-out replies at the start and at the end into three groups: right ones, wrong ones that are blurted, and wrong ones that are worked out:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mistakes_left
@@ -609,30 +609,30 @@ from postlab.course.week10 import mistakes_left
 mistakes_left(credit).round(1)
 
 # %% [markdown]
-# Most of the gain comes from one thing: blurted answers disappear, from 19% of all replies to 3 or 4%. The share of replies that are worked out and wrong changes little: it goes from 18% to 16 or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of those that were worked out and wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is nothing to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those than the outcome did.
+# Most of the gain comes from one change: wrong answers that are blurted fall from 19% of all replies to 3% or 4%. The share of replies that are worked out but wrong changes little. It falls from 18% to 16% or 17%, with or without step credit. (More replies are worked out at the end, and some of the new ones are wrong. Of the replies that were worked out but wrong at the start, 15% to 20% are right at the end.) A blurted answer has only one step, so there is no credit to distribute within it. The forms of credit differ in how they treat mistakes *inside* a solution, and none of them removed more of those mistakes than the outcome did.
 #
-# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, your advantages do learn faster ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper, on GSM8K and MATH, with a learned reward model, without seeds or intervals). We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. What a policy does when a learned head pays it is [in a deeper section](#deeper-gamed).
+# So this experiment doesn't show that credit for steps is useless. It shows how little this task needs it: 62.5% of the held-out samples are right from the start, so the outcome already tells good replies from bad ones. In the small world of the build, only one sample in 81 is right at first, and most groups give the outcome nothing to learn from. There, the policy does learn faster with your advantages ([deeper](#deeper-credit)). **Denser rewards matter where the outcome is rarely informative.** DeepSeekMath's own comparison found process supervision ahead of outcome supervision (figure 5 of the paper). It used GSM8K and MATH with a learned reward model, and it reports no seeds or intervals. We haven't tested longer training, longer solutions, a policy that no longer blurts, or scores from a learned head. [A deeper section](#deeper-gamed) shows what a policy does when its reward comes from a learned head.
 
 # %% [markdown]
 # <a id="end" name="end"></a>
 # ## 8. The paper, and what you have now
 #
-# **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Three questions to take along:
+# **Read one paper this week: *Let's verify step by step*** ([Lightman et al. 2023](https://arxiv.org/abs/2305.20050)), sections 2 to 4. Keep three questions in mind as you read:
 #
 # 1. What did the labellers see, and where did they stop? Why does the paper choose solutions for labelling that look convincing but end in a wrong answer?
-# 2. Which models are compared in figure 3, with what training data, and with what baseline?
-# 3. How would you test, with the means of section 5, whether their model checks the mathematics?
+# 2. Which models does figure 3 compare, what data were they trained on, and what is the baseline?
+# 3. How would you use the test from section 5 to find out whether their model checks the mathematics?
 #
-# **What you have now:**
+# **You now have**
 #
-# - `runs/tiny/seed-<n>/prm/`, the stage of this week, whose gain comes from sampling 16 replies and choosing one that is worked out;
-# - a test for what a reward model sees that costs a few lines: plant a mistake, compare the two scores;
+# - this week's stage in `runs/tiny/seed-<n>/prm/`, whose gain comes from sampling 16 replies and choosing one that is worked out;
+# - a test of what a reward model sees, which takes only a few lines: plant a mistake and compare the two scores;
 # - the advantages of process supervision, and [a subclass of TRL's trainer](#deeper-credit) that can use them with any step scores;
-# - two results to keep in mind: the only head that told all right two-digit additions from wrong ones read the digits of the step, and even a checker that makes no mistakes didn't make training faster in our 16 steps.
+# - two results to keep in mind: the only head that told all right two-digit additions from wrong ones read the digits of the step, and even with a checker that makes no mistakes, step credit didn't speed up learning in our 16 steps.
 #
-# So far, each run was paid by a single reward. Next week, you combine several rewards.
+# So far, each run has had a single reward. Next week, you'll combine several rewards.
 #
-# This is the end of the core. The next sections go deeper. Skip any you like.
+# This is the end of the core. The remaining sections go deeper, and you can skip any of them.
 
 # %% [markdown]
 # <a id="deeper-rollouts" name="deeper-rollouts"></a>
