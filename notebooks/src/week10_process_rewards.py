@@ -638,7 +638,7 @@ mistakes_left(credit).round(1)
 # <a id="deeper-rollouts" name="deeper-rollouts"></a>
 # ## Deeper: how good are labels from rollouts?
 #
-# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish from there, or they can call a wrong step right because the policy recovers. First, look at a few replies of your own sample, each step with eight rollouts:
+# Rollouts can be wrong in two ways. They can call a right step wrong because the policy fails to finish the solution from there, or they can call a wrong step right because the policy recovers. First, look at a few replies from your own sample, with eight rollouts for each step:
 
 # %% tags=["aside"]
 some = [i for i, r in enumerate(rows) if len(r["completions"]) > 1][:60]
@@ -656,9 +656,9 @@ pd.DataFrame(
 ).head(6)
 
 # %% [markdown]
-# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows they call a right step wrong: the sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over three recorded seeds, the more common error is the other one: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
+# The table shows the first six solutions that contain a wrong step. Here the rollouts never call a wrong step right. In the last two rows, they call a right step wrong. The sum is already complete after 40, but the step ends with a comma, and none of the eight rollouts gets the right answer from there. Over the three recorded seeds, the other error is more common: in replies with several steps, rollouts call 6.5% to 9% of the wrong steps right.
 #
-# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' that at least half of them were.
+# The next table uses all the solutions that were recorded for three seeds (`notebooks/experiments/week10_prm.py`). *missed* is the share of wrong steps that the rollouts call right. *alarms* is the share of right steps that they call wrong. The column *hard* says how the soft label was turned into a 0 or a 1: 'any' means that at least one of the eight rollouts was right, and 'half' means that at least half of them were.
 
 # %% tags=["aside"]
 labels = pd.DataFrame(recorded["labels"])
@@ -669,7 +669,7 @@ for name in ("agreed", "missed", "alarms", "kappa"):
 labels.set_index(["replies", "hard", "seed"]).sort_index()
 
 # %% [markdown]
-# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps, and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you ask for at least half of the rollouts instead of one, the share of missed steps hardly falls. Some of them may be mistakes of form only. For example, the oracle rejects a right addition with a stray `A:` in front of it, and everything after that addition, but the verifier only reads the final answer. The record doesn't contain the solutions, so we can't count these cases. Here is where the record comes from:
+# The more common error is to call a wrong step right. In replies with several steps, the rollouts missed 6.5% to 9% of the wrong steps and called at most 0.5% of the right steps wrong. Luck doesn't explain most of these misses: if you require half of the rollouts to be right instead of only one, the share of missed steps hardly falls. Some of the missed steps may be wrong in form only. For example, if a right addition has a stray `A:` in front of it, the oracle rejects that addition and everything after it, but the verifier reads only the final answer. The record doesn't contain the solutions, so we can't count these cases. The next cell shows where the record comes from:
 
 # %% tags=["aside"]
 pd.Series(recorded["provenance"], name="recorded").to_frame()
@@ -680,7 +680,7 @@ pd.Series(recorded["provenance"], name="recorded").to_frame()
 #
 # ### From step scores to one score
 #
-# There are several ways to combine the scores of the steps. *min* takes the lowest one. *product* treats the scores as independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
+# There are several ways to combine the scores of the steps. *min* takes the lowest score. *product* multiplies the scores, as if they were independent probabilities that each step is right. *last* takes the score of the last step, because its label says whether all the steps up to there were right.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -691,13 +691,13 @@ pd.DataFrame(
 ).round(3)  # fmt: skip
 
 # %% [markdown]
-# With every further step, *product* gets smaller, so it favours short replies. *sum* gets larger and favours long replies, and [a later section](#deeper-gamed) shows what that leads to.
+# With every additional step, *product* gets smaller, so it favours short replies. *sum* gets larger, so it favours long replies, and [a later section](#deeper-gamed) shows what that leads to.
 #
 # ### The estimator
 #
-# To plot the accuracy of best-of-n against $n$, you need an estimate for many values of $n$ from one pool of $N$ replies.
+# To plot the accuracy of best-of-n against $n$, you need estimates for many values of $n$ from one pool of $N$ replies.
 #
-# If you only use the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and it doesn't require going through them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies all come from the $N-1-r$ below it. That is the case in $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
+# If you use only the first $n$ replies, you waste the rest. If you sample with replacement, the same reply can be chosen twice, which biases the estimate. Averaging over *all* subsets of size $n$ avoids both problems, and you don't have to enumerate them. Sort the replies by score, and let the best have rank 0. The reply at rank $r$ wins if the other $n-1$ replies of its subset all come from the $N-1-r$ replies below it. This is true of $\binom{N-1-r}{n-1}$ of the $\binom{N}{n}$ subsets.
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -708,7 +708,7 @@ f"{math.comb(64, 16):,} ways to take 16 of 64 replies"
 # %% [markdown]
 # ### Exercise 10.2 · about 20 minutes · hard
 #
-# `scores` and `right` are `(P, N)`: P prompts with N replies each. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, `(P,)`.
+# `scores` and `right`, of shape `(P, N)`, hold the values of N replies to each of P prompts. The scores of a prompt are all different. Return the expected accuracy of the best of `n` replies, of shape `(P,)`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -742,7 +742,7 @@ best_of = check.best_of(best_of)
 #
 # </details>
 #
-# If the score is the truth itself, best-of-n becomes pass@n from week 7:
+# If the score is the verdict itself, best-of-n becomes pass@n from week 7:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -757,7 +757,7 @@ tiebreak = good + 0.001 * torch.arange(8)
 #
 # ### Do step labels help?
 #
-# First, the recorded comparison with the majority at $n = 16$, paired on the same prompts, with the paired test from week 6:
+# The first table compares each selector in the record with the majority at $n = 16$, on the same prompts and with the paired test from week 6:
 
 # %% tags=["aside"]
 from postlab.course.week10 import gains
@@ -767,7 +767,7 @@ points = gains(recorded["by_prompt"], names)
 points.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# At $n = 16$, every reward model beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ the two are about equal, and at $n = 64$ the majority is far ahead.
+# At $n = 16$, every reward model on its own beats the majority by about 16 to 17 points. The choice of $n$ matters, though: at $n = 32$ they are about equal, and at $n = 64$ the majority is far ahead.
 #
 # The next table compares each process score with the outcome model. The column `p, all` is corrected for the six comparisons (Holm, week 6):
 
@@ -779,9 +779,9 @@ over_outcome = gains(recorded["by_prompt"], among, over="outcome, last")
 over_outcome.assign(**{"p, all": holm(over_outcome["p"])}).round(2)
 
 # %% [markdown]
-# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; for the variation between training runs, you only have the three seeds. At $n = 64$, where all of them are past their best, *process, min* is 4.7 points above the outcome model, but *process, last* only 0.3: there, it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
+# **We found no clear advantage of step labels on short sums.** At $n = 16$, all six comparisons are inconclusive after the correction, and the largest gain is 1.2 points. The intervals cover the choice of prompts; only the three seeds tell you about the variation between training runs. At $n = 64$, all the models are past their best. There, *process, min* is 4.7 points above the outcome model, but *process, last* is only 0.3 points above it, so it's the minimum over the steps that helps. (The record has no results per prompt at $n = 64$ for the outcome model, so we can't give a paired interval.)
 #
-# **How much of the gain is form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so take a random reply with three steps, and with four for four terms. The next table compares the two reward models with this choice, at $n = 16$. (It uses the first 16 replies of each prompt, and the reward models' numbers are averages over all subsets of 16.)
+# **How much of the gain comes from form?** Suppose you only count steps. A sum of three terms needs two additions and an answer, so you pick a random reply with three steps. For four terms, you pick one with four steps. The next table compares the two reward models with this choice at $n = 16$. (The choice uses the first 16 replies of each prompt, while the reward models' numbers are averages over all subsets of 16.)
 
 # %% tags=["aside"]
 from postlab.course.week10 import form_only
@@ -792,17 +792,17 @@ over_form = gains(recorded["by_prompt"] | {"form": by_form}, ["process, min", "o
 over_form.set_index("selector")[["value", "points", "low", "high", "p"]].round(2)
 
 # %% [markdown]
-# Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So nearly everything that the reward models gain over the majority can be had without a model that reads the steps.
+# Counting steps is right on 79.1% of the prompts, and neither reward model is clearly better than that. So you can get nearly all of the reward models' gain over the majority without a model that reads the steps.
 #
-# **The weighted vote combines the two.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked answers is right, which the model doesn't know. At $n = 64$ it is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
+# **The weighted vote combines a reward model with the majority vote.** It adds up the scores of all replies with the same answer. The reward model rules out replies that aren't worked out, which is what it is good at. The vote then decides which of the worked-out answers is right, which the model doesn't know. At $n = 64$, the weighted vote is right on 97.5% of the prompts with the process scores, and on 97.3% with the outcome scores.
 
 # %% [markdown]
 # <a id="deeper-hard" name="deeper-hard"></a>
 # ## Deeper: when the mistakes are inside the solutions
 #
-# Step labels should pay off where most wrong replies go wrong *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies each and three seeds. It compares three scores per step: the head that reads digits (trained on 32,000 planted labels, section 5), the policy's own log-probability, and the oracle.
+# Step labels should pay off when most wrong replies contain their mistake *inside* a worked solution. That is the case for sums of six terms, sampled at temperature 1.5. Our first heads failed on this kind of task ([what we tried](#deeper-tried)). The record (`notebooks/experiments/week10_hard.py`) has 100 held-out sums, 16 replies to each and three seeds. It compares three scores per step: the head that reads digits (section 5, trained on 32,000 planted labels), the policy's own log-probability, and the oracle.
 #
-# **Predict first.** Which of the scores beats the majority of 16? And how good is one greedy answer?
+# **Predict first.** Which of the scores beat the majority of 16 replies? And how good is one greedy answer?
 
 # %% tags=["aside"]
 from postlab.course.week10 import hard_choice, hard_gains, natural_rows, plot_hard_choice
@@ -812,15 +812,15 @@ hard = json.loads((folder / "hard.json").read_text(encoding="utf-8"))
 plot_hard_choice(hard_choice(hard["runs"]), greedy=hard["greedy"])
 
 # %% [markdown]
-# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because it misses wrong additions? Count the first mistake in the reply that it likes best, for 100 prompts in each of three seeds:
+# Best-of-16 by the head that reads digits is right on only 33% of the prompts, far below the majority (69%). Is that because the head misses wrong additions? The table counts the first mistake in the reply that it scores highest, for 100 prompts in each of three seeds:
 
 # %% tags=["aside"]
 pd.DataFrame([run["flaws"] for run in hard["runs"]]).fillna(0).astype(int).T
 
 # %% [markdown]
-# No: only one of the 300 chosen replies has a wrong addition as its first mistake. In more than half of them, the reply adds a wrong term or continues from a wrong total, and adds correctly. The head can't notice, because it only reads `a+b=c` and never sees the question. It's the same lesson as before: **if you pick the reply with the highest score, you find the mistakes that the score can't see**, however good the score is at the others.
+# No: only one of the 300 chosen replies has a wrong addition as its first mistake. More than half of them add a wrong term or continue from a wrong total, but add correctly. The head can't notice, because it reads only `a+b=c` and never sees the question. It's the same lesson as before: **if you pick the reply with the highest score, you find the mistakes that the score can't see**, however well it sees the others.
 #
-# Here are the differences from the majority at $n = 16$, paired on the prompts. `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
+# Here are the differences from the majority at $n = 16$, paired by prompt. The column `p, all` is corrected for the nine comparisons, and the last column has one number per seed:
 
 # %% tags=["aside"]
 digits = {"right": 1, "points": 1, "low": 1, "high": 1, "p": 4, "p, all": 4}
@@ -829,28 +829,28 @@ hard_gains(hard["runs"], greedy=hard["greedy"]).round(digits)
 # %% [markdown]
 # Three things work:
 #
-# - **A vote weighted by the digits' head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone, 1 if all steps have the right form and 0 otherwise, gains 1.3 points. The difference between the two, paired on the prompts, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic: here is a process reward model that beats the majority because it checks steps.
-# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 with the mean over all tokens. It needs no labels, and unlike the digits' head, it has read the question, so it can also find a wrong term unlikely. Ranking the replies that the digits' head rejects last (*digits, then log-prob*) brings the lowest step to 79.7% as well. We added this selector after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
-# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The hard task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. Choosing by log-probability mostly undoes the sampling. No selector that we tried is above the greedy answer, except the oracle (89%).
+# - **A vote weighted by the digit-reading head** gains 4.2 points over the plain majority (95% interval: 1.9 to 6.5). Weighting by form alone (1 if all steps have the right form, 0 otherwise) gains 1.3 points. The difference between these two votes, paired by prompt, is 2.8 points (0.8 to 5.2). So most of the gain seems to come from checking the arithmetic. Here, a process reward model beats the majority because it checks steps.
+# - **The policy's own log-probability** gains 8.8 points with the lowest step, and 10.8 points with the mean over all tokens. It needs no labels. Unlike the digit-reading head, the policy has read the question, so it can also find a wrong term unlikely. The selector *digits, then log-prob* uses the lowest step, but ranks the replies that the head rejects last. It also reaches 79.7%. We added it after we had seen the results of seed 0 ([what we tried](#deeper-tried)).
+# - **One greedy answer** gains 11.1 points, at a sixteenth of the cost. The task is hard because the temperature is high: most mistakes are sampling noise, which the policy itself finds unlikely. Choosing by log-probability mostly undoes the sampling noise. Except for the oracle (89%), no selector that we tried is above the greedy answer.
 #
-# In short: on this task, the process reward model helps against sampling noise, but less than turning the temperature down: the greedy answer is 7.0 points above the vote weighted by the digits' head (0.9 to 12.4).
+# In short, the process reward model helps against sampling noise on this task, but turning the temperature down helps more: the greedy answer is 7.0 points above the vote weighted by the head (0.9 to 12.4).
 
 # %% tags=["aside"]
 natural_rows(hard["runs"]).set_index("head").round(2)
 
 # %% [markdown]
-# This table shows the AUC on the policy's *own* wrong additions in these replies: 398 that are the first mistake of their solution, against 7,602 right ones. The digits' head was trained on planted mistakes only, and it separates these almost perfectly too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
+# This table shows the AUC on the policy's *own* wrong additions in these replies. It compares the 398 wrong additions that are the first mistake of their solution with 7,602 right ones. The digit-reading head was trained only on planted mistakes, but it separates these almost perfectly too (the AUC rounds to 1.00). The log-probability does nearly as well, which is no surprise: the same policy sampled these mistakes at temperature 1.5.
 
 # %% [markdown]
 # <a id="deeper-where" name="deeper-where"></a>
 # ## Deeper: where is the mistake?
 #
-# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often exactly this step is named. For right solutions, it counts how often no step is named. The F1 score is the harmonic mean of the two shares.
+# The second promise was that a process reward model can show you *where* a solution goes wrong. ProcessBench measures this by the *first wrong step*. For wrong solutions, it counts how often the model names exactly this step. For right solutions, it counts how often the model names no step. The F1 score is the harmonic mean of the two shares.
 
 # %% [markdown]
 # ### Exercise 10.3 · about 10 minutes · easy
 #
-# `found` and `truth` are `(n,)`. They contain the position of the first wrong step, or -1 if there is none. Return the F1 as a scalar tensor, and 0 if both shares are 0.
+# `found` and `truth`, of shape `(n,)`, contain the predicted and the true position of the first wrong step, or -1 if there is none. Return the F1 as a scalar tensor. If both shares are 0, return 0.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -883,7 +883,7 @@ process_f1 = check.process_f1(process_f1)
 #
 # </details>
 #
-# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, the second is the F1:
+# Why the harmonic mean? Consider two lazy predictors on ten solutions, of which eight are wrong at step 0. The first number is the accuracy, and the second is the F1:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -892,9 +892,9 @@ lazy = {"always step 0": torch.zeros(10).long(), "always right": torch.full((10,
 {name: (round((said == first).float().mean().item(), 2), process_f1(said, first).item()) for name, said in lazy.items()}  # fmt: skip
 
 # %% [markdown]
-# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, as it is for the one that never flags anything.
+# The predictor that always says 'step 0' has an accuracy of 80%, but it flags every right solution too. Its F1 is 0, and so is that of the predictor that never flags anything.
 #
-# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we only count replies with at least two steps?
+# A blurted answer has only one step, so its first wrong step is easy to name. How much of the F1 is left if we count only replies with at least two steps?
 
 # %% tags=["aside"]
 from postlab.course.week10 import found_errors, plot_errors
@@ -906,7 +906,7 @@ groups = {
 plot_errors(groups)
 
 # %% [markdown]
-# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. Here is the right-hand panel as numbers, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows, for each position of the first wrong step, how often each method names it.
+# About half of it is left: the F1 of the process model falls from 0.96 to 0.48. The next table contains the numbers of the right-hand panel, where *slips* is the number of wrong replies. The outcome model doesn't name a position, so we read its 'wrong' in two ways: as the *last* step and as the *first* step. The second table shows, for each position of the first wrong step, how often each method names it.
 
 # %% tags=["aside"]
 groups["with steps"].set_index("finder").round(3)
@@ -917,17 +917,17 @@ from postlab.course.week10 import hits_by_place
 hits_by_place(recorded["errors"]).round(3)
 
 # %% [markdown]
-# **The process model doesn't find mistakes after the first step.** Of the 53 replies whose first wrong step comes later, it names one. It flags 77 of the 193 replies that already go wrong at the first step. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps is telling: a correct worked solution has as many steps as the sum has terms. Among the 182 wrong replies with that number of steps, the model names the first wrong step in 21. Among the 64 with another number of steps, it does so in 57.
+# **The process model hardly ever finds a mistake after the first step.** Of the 53 replies whose first wrong step comes later, it names that step in one. Of the 193 replies that already go wrong at the first step, it flags 77. The record doesn't say which of these are garbled and which are wrong additions. But the number of steps gives a hint: a right solution has as many steps as the sum has terms. The model names the first wrong step in 21 of the 182 wrong replies with that number of steps, and in 57 of the 64 with another number.
 #
-# Among replies with steps, the process model does name more first wrong steps than the outcome model, 32% against 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, and we haven't tested that.
+# Among replies with at least two steps, the process model does name more first wrong steps than the outcome model: 32%, compared with 16% at best. The model trained on *rollouts*, whose labels come from final answers alone, does equally well. All of them say 'wrong' below a score of 0.5. With another threshold, the comparison could come out differently, but we haven't tested that.
 #
-# The lesson for benchmarks is that composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
+# The lesson for benchmarks is that their composition matters. Over all replies, every model that recognises a blurted answer looks excellent.
 
 # %% [markdown]
 # <a id="deeper-search" name="deeper-search"></a>
 # ## Deeper: search over steps
 #
-# Best-of-$n$ scores complete replies. Beam search already scores the beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. The cost is the number of tokens that it generates.
+# Best-of-$n$ scores complete replies. Beam search scores their beginnings, so it can drop a bad solution early. In every round, it continues each of four prefixes with four possible next steps, scores them all, and keeps the best four. We measure its cost by the number of tokens that it generates.
 
 # %% tags=["aside"]
 from functools import partial
@@ -936,7 +936,7 @@ score = partial(process.step_scores, process_head, tokenizer)
 found = process.beam_search(policy, tokenizer, fresh[:4], score, beams=4, width=4)
 
 # %% [markdown]
-# The table shows the reply that was kept, its score, and the number of tokens that were generated on the way:
+# The table shows the reply that was kept, its score, and the number of tokens that were generated along the way:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -946,7 +946,7 @@ pd.DataFrame(
 )  # fmt: skip
 
 # %% [markdown]
-# The record has 100 held-out prompts and three seeds. How many complete replies could you sample with the tokens of one search?
+# The record has 100 held-out prompts and three seeds. How many complete replies could you sample for as many tokens as one search takes?
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -957,7 +957,7 @@ same_cost = tokens / np.mean(recorded["reply_tokens"])
 print(f"a search draws {tokens:.0f} tokens a prompt: as many as {same_cost:.1f} whole replies")
 
 # %% [markdown]
-# The comparison below uses the nearest recorded values of $n$, one below and one above, on the same prompts. *cost* is the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
+# The comparison below uses the nearest recorded values of $n$, one below and one above that number, on the same prompts. *cost* is the number of tokens that beam search uses, divided by the number that best-of-$n$ uses:
 
 # %% tags=["aside"]
 from postlab.stats import paired_difference, verdict
@@ -974,9 +974,9 @@ for n in (max(x for x in sizes if x <= same_cost), min(x for x in sizes if x > s
 pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 
 # %% [markdown]
-# Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best of 16 on 79% and best of 32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We only count the generated tokens here, not the forward passes of the reward model.
+# Both comparisons are inconclusive. Beam search is right on 78% of the prompts, best-of-16 on 79% and best-of-32 on 81%. Neither comparison is at exactly equal cost: where *cost* is above 1, beam search used more tokens. We count only the generated tokens here, not the forward passes of the reward model.
 #
-# Why isn't search clearly better? We haven't tested the reasons, but these are likely. It can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the model can't see wrong additions, it can't prune them either. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model likes.
+# Why isn't search clearly better? We haven't tested the reasons, but these are likely. Search can drop a blurted beginning in the first round, but best-of-$n$ rules out blurted replies too. And since the reward model can't see wrong additions, search can't prune them. Search also uses the model's judgment in every round, so it has more chances to follow a mistake that the model scores highly.
 
 # %% [markdown]
 # <a id="deeper-credit" name="deeper-credit"></a>
@@ -984,7 +984,7 @@ pd.DataFrame(sides.values(), index=pd.Index(sides, name="n")).round(2)
 #
 # ### In the small world
 #
-# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are, so at first the outcome rewards one sample in 81, and most groups have no right reply to learn from. The scores of the steps say something in every group. But be careful with such worlds: they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
+# Your advantages were checked in a world of four steps. There, a reply is right only if all four steps are. So at first, the outcome rewards one sample in 81, and most groups have no right reply to learn from. The step scores are informative in every group. But be careful with such worlds, because they are built to show the effect. With a learning rate four times as high, the outcome gets nearly as far in the same 60 updates:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1000,7 +1000,7 @@ pd.DataFrame(
 # %% [markdown]
 # ### In TRL's trainer
 #
-# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after they are computed. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step by itself:
+# TRL's `GRPOTrainer` has no option for step scores, but its loss accepts advantages of shape `(B, T)`. So a subclass only has to replace them after GRPO has computed them. `process.token_steps` finds the step of every token, and the checker is the oracle, which judges each step on its own:
 
 # %% tags=["aside"]
 from trl import GRPOConfig, GRPOTrainer
@@ -1035,7 +1035,7 @@ class StepGRPOTrainer(GRPOTrainer):
 
 
 # %% [markdown]
-# Let's train for eight steps, 32 samples each, on sums of five and six terms. The reward function is only logged here, because the subclass replaces the advantages that GRPO computes from it:
+# Let's train for eight steps of 32 samples each, on sums of five and six terms. The reward is only logged here, because the subclass replaces the advantages that GRPO computes from it:
 
 # %% tags=["aside"]
 from postlab.models import trainable
@@ -1068,7 +1068,7 @@ with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as
     trainer.train()
 
 # %% [markdown]
-# Here is the share of sampled replies with the right answer on 40 held-out sums, before and after:
+# Here is the share of sampled replies with the right answer on 40 held-out sums, before and after training:
 
 
 # %% tags=["aside"]
@@ -1082,17 +1082,17 @@ def share_right(model):
 print(f"before {share_right(policy):.2f}, after {share_right(trainer.model.eval()):.2f}")
 
 # %% [markdown]
-# It learns. Whether it learns *faster* than with the outcome is the question of [section 7](#credit), and one run can't answer it.
+# The policy learns. Whether it learns *faster* than with the outcome is the question of [section 7](#credit), and one run can't answer it.
 #
 # ### The comparison in numbers
 #
-# The table averages the share of right answers in each run over its measurements at steps 4, 8, 12 and 16, which rewards early learning, and compares it with the outcome. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
+# For each run, the table averages the share of right answers over the measurements at steps 4, 8, 12 and 16, so that early learning counts. It then compares this average with the outcome's. The seed is the unit: the intervals come from `blocked_differences` (week 8), and `p, all` is corrected for the three comparisons:
 
 # %% tags=["aside"]
 credit_rows(credit).round(2)
 
 # %% [markdown]
-# The intervals cover the seeds, with one variance for all the forms, and not the choice of the 120 prompts. How far did the runs come apart at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. The table counts, over the three seeds, what became of the replies that were wrong at the start, and how many verdicts at the four measurements differ from those of the run with the outcome:
+# The intervals cover the seeds, with one variance assumed for all the forms. They don't cover the choice of the 120 prompts. How far did the runs diverge at all? All measurements use the same prompts and random numbers, so we can follow each held-out reply. The table counts what became of the replies that were wrong at the start, over the three seeds. Its last row counts the verdicts at the four measurements that differ from those of the run with the outcome:
 
 # %% tags=["aside"]
 from postlab.course.week10 import mended
@@ -1100,15 +1100,15 @@ from postlab.course.week10 import mended
 mended(credit).T
 
 # %% [markdown]
-# *Lowest to go* and the outcome trained practically the same policy. *Sum of steps* and *to go* differ from it in 16 and 7 of 1,440 verdicts. With so few differences, counting right answers couldn't have shown that one form is better.
+# *Lowest to go* and the outcome led to practically the same policy. Of 1,440 verdicts, *sum of steps* differs from the outcome in 16 and *to go* in 7. With so few differences, counting right answers couldn't have shown that one form is better.
 
 # %% [markdown]
 # <a id="deeper-gamed" name="deeper-gamed"></a>
 # ## Deeper: a process reward that is gamed
 #
-# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right**, which brings the verifier back.
+# What happens if GRPO optimises the scores of our process reward model, without any verifier? The recorded runs compare three rewards: the **sum** of the step scores, the **lowest** step score, and the sum **only if the answer is right** (the gated sum), which brings the verifier back.
 #
-# Note what these runs don't test. All three turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
+# Note what these runs don't test. All three rewards turn the step scores into *one number per reply*, so no step gets credit of its own. Credit for each step is the topic of [section 7](#credit).
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1117,13 +1117,13 @@ from postlab.course.week10 import curves, plot_gamed
 plot_gamed(*curves(recorded["grpo"]))
 
 # %% [markdown]
-# At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs separate:
+# At first, all three rewards teach the policy to work out its sums. Greedy accuracy on held-out sums rises from 2% to at least 95% within 20 steps. Two of the three rewards do this without a verifier. Then the runs diverge:
 #
-# - **The sum** pays for every further step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy finds this between steps 40 and 60. Its number of steps and its reward rise, and its accuracy falls to zero.
-# - **The lowest score** pays nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
-# - **The gated sum** stays at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
+# - **The sum** rewards every additional step that looks right, so the cheapest way to earn more is to add steps. In one of three seeds, the policy discovers this between training steps 40 and 60. Its replies get longer and its reward rises, while its accuracy falls to zero.
+# - **The lowest score** gives nothing for extra steps, but that isn't enough. In one of three seeds, accuracy falls to 20% while the reward stays where it was, at about 0.87. This policy writes well-formed steps with wrong additions. One of its recorded answers begins with `40+59=199`. Since the reward doesn't fall, the model must score such steps about as high as right ones.
+# - **The gated sum** keeps accuracy at 97% to 98% in all three seeds. Here a verifier rejects the wrong answers.
 #
-# The second case is the null result from the beginning of this notebook, seen from the other side. A reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line: without the verifier, the other four runs end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs at most 2 points. Here is the share of held-out sums that are right, per seed:
+# The second case is the other side of the null result from the beginning of this notebook: a reward model that can't see wrong additions can't teach a policy to avoid them. Which weakness the policy finds within 80 steps, if any, differs between the seeds. 'One of three' also depends on where you draw the line. The other four runs without the verifier end 3 to 8 points below their accuracy at step 20 (2 to 5 of the 64 held-out sums), and the gated runs end at most 2 points below theirs. Here is the share of held-out sums that each run gets right:
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1133,7 +1133,7 @@ pd.DataFrame(
 ).sort_values(["arm", "seed"]).round(2).set_index(["arm", "seed"])
 
 # %% [markdown]
-# What does a policy write when it has learned to exploit the sum? Here are some answers of the seed with the most steps per reply:
+# What does a policy write when it has learned to exploit the sum? Here are some answers from the seed with the most steps per reply:
 
 # %% tags=["aside"]
 summed = [run for run in recorded["grpo"] if run["arm"] == "sum of steps"]
@@ -1143,7 +1143,7 @@ pd.DataFrame(gamed["heldout"][-1]["answers"], columns=["asked", "said"])
 # %% [markdown]
 # Every addition is right, but the last one shouldn't be there: the policy adds the last number twice. The model scores whether a step looks right, not whether it belongs in the solution.
 #
-# Would the doctor have caught this? It reads a log with the reward and the length, but without the accuracy:
+# Would the doctor have caught this? We give it a log with the reward and the length, but without the accuracy:
 
 # %% tags=["aside"]
 KEYS = {"proxy": "reward", "length": "completions/mean_length", "silent": "frac_reward_zero_std"}
@@ -1158,7 +1158,7 @@ def log_of(run):
 
 
 # %% [markdown]
-# We show it the log of this run and those of the gated runs:
+# It reads the log of this run and those of the gated runs:
 
 # %% tags=["aside"]
 from postlab.doctor import diagnose
@@ -1169,13 +1169,13 @@ for run in (gamed, *gates):
     print(f"{run['arm']}, seed {run['seed']}: {codes or 'nothing to report'}")
 
 # %% [markdown]
-# The doctor has nothing to report on the gated runs, and nothing on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
+# The doctor has nothing to report on the gated runs, and nothing to report on the run that ended at 0% either. From the reward and the length alone, it can't tell a good run from a hacked one. You need a second measure. **Always log something that the reward doesn't pay for.**
 
 # %% [markdown]
 # <a id="deeper-bug" name="deeper-bug"></a>
 # ## Deeper: a bug hunt
 #
-# A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours. His best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What went wrong?
+# A colleague has trained a process reward model of his own. After half as many steps, his loss is far below yours, and his best-of-16 accuracy is almost the same. But his model calls every right solution wrong. What is the bug?
 
 
 # %% tags=["aside"]
@@ -1197,7 +1197,7 @@ again = iter(their_scores)
 by_theirs = table(flat, lambda r: process.aggregate(next(again), "min"))
 
 # %% [markdown]
-# The first row is your model, the second is his:
+# The first row shows your model, and the second shows his:
 
 # %% tags=["aside"]
 first = [process.first_wrong(r["labels"]) for r in flat]
@@ -1213,7 +1213,7 @@ pd.DataFrame(
 # %% [markdown]
 # <details><summary>What is wrong?</summary>
 #
-# `max(label, 0)` turns -100 into 0, so every token of the prompt, and every token inside a step, is now labelled *wrong*. That applies to more than nine tokens in ten, whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
+# `max(label, 0)` turns -100 into 0, so all tokens of the prompt, and all tokens of a step except the last, are now labelled *wrong*. More than nine tokens in ten get this label whatever the solution says, so a model that answers 'wrong' almost everywhere has a small loss. The replies are still ranked in a similar order, which is why best-of-16 hardly changes. But the scores no longer mean what they should: none of the right solutions passes a threshold of 0.5, and the F1 is 0. Nothing crashes, because 0 is a valid class. Count your labels before you train.
 #
 # </details>
 
@@ -1223,7 +1223,7 @@ one = process.step_row(prompt, replies[1], [1, 0, 0])
 [sum(x != -100 for x in process.encode_steps([one], tokenizer)[0]["labels"]), sum(x != -100 for x in colleagues_rows([one])[0]["labels"])]  # fmt: skip
 
 # %% [markdown]
-# For comparison, here are your own two models: how many labels each one got, and its loss. Don't compare the two losses with each other, because they are averages over different tokens.
+# For comparison, the table shows how many labels each of your own two models got, and its loss. Don't compare the two losses with each other, because they are averages over different tokens.
 
 # %% tags=["aside"]
 pd.DataFrame(
@@ -1240,13 +1240,13 @@ pd.DataFrame(
 # <a id="deeper-real" name="deeper-real"></a>
 # ## Deeper: real data
 #
-# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three sets disagree about what a label is and where it stands:
+# `step_rows` reads ProcessBench, PRM800K, Math-Shepherd and TRL's stepwise format, and converts them into the rows used above. The three datasets disagree about what a label is and where it belongs:
 #
-# - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that, so these labels stay `None`. Don't make them up.
-# - **PRM800K** has several candidates per step, each with a rating of 1, 0 (neutral) or -1, and the one that the annotator continued with. It ends at the first wrong step.
-# - **Math-Shepherd** has one string with a mark behind every step (the Cyrillic letters `ки`), and the same string with `+` or `-` in its place. Its labels come from rollouts.
+# - **ProcessBench** has a list of steps and the position of the first wrong one. It says nothing about the steps after that one, so their labels stay `None`. Don't make them up.
+# - **PRM800K** has several candidates per step, each rated 1, 0 (neutral) or -1. It also says which candidate the annotator continued with. It ends at the first wrong step.
+# - **Math-Shepherd** has one string with a mark after every step (the Cyrillic letters `ки`), and a second string with `+` or `-` in place of the mark. Its labels come from rollouts.
 #
-# Here is the same solution as a row of each, in the form of the set's own files:
+# Here is the same solution as a row of each dataset, in the format of its own files:
 
 # %% tags=["aside"]
 import pathlib
@@ -1276,7 +1276,7 @@ shepherd = {
 shepherd
 
 # %% [markdown]
-# And here is what the loader makes of them:
+# The loader turns them into this:
 
 # %% tags=["aside"]
 # NBVAL_CHECK_OUTPUT
@@ -1295,7 +1295,7 @@ with tempfile.TemporaryDirectory() as place:
 # 3. Train a 1.5B or 7B model with LoRA and `num_labels=2`.
 # 4. Load the benchmark with `step_rows("Qwen/ProcessBench", split="gsm8k")`, score it with `step_scores(head, tokenizer, rows, separator="\n")`, and evaluate with `error_f1`.
 #
-# We haven't run this with a large model. [The last section](#deeper-own) does it on a small scale, with the model of your profile.
+# We haven't run this with a large model. [The last section](#deeper-own) does it on a small scale, with your profile's model.
 
 # %% [markdown]
 # <a id="deeper-others" name="deeper-others"></a>
@@ -1303,23 +1303,23 @@ with tempfile.TemporaryDirectory() as place:
 #
 # ### Why DeepSeek-R1 dropped process reward models
 #
-# The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They name three reasons: it is hard to define a fine-grained step for general reasoning; it is hard to decide whether an intermediate step is right, since automatic labels may be unsatisfactory and labels by people don't scale; and a learned reward model leads to reward hacking, while retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
+# The authors of DeepSeek-R1 report process reward models among their unsuccessful attempts ([2501.12948](https://arxiv.org/abs/2501.12948), section 4.2 of the first version). They give three reasons. First, it is hard to define a fine-grained step for general reasoning. Second, it is hard to decide whether an intermediate step is right: automatic labels may be unsatisfactory, and human labels don't scale. Third, a learned reward model leads to reward hacking, and retraining it costs resources and complicates the pipeline. They still consider such models useful for reranking replies and for guided search.
 #
-# You have met a small version of each this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And [a policy that was paid by the head](#deeper-gamed) exploited it in one of three seeds with either aggregation.
+# You have met a small version of each problem this week. A step was easy to define only because our sums have commas. The labels from rollouts missed 6.5% to 9% of the wrong steps in worked solutions. And with the sum as well as with the lowest score, [a policy that was rewarded by the head](#deeper-gamed) exploited it in one of three seeds.
 #
 # ### Implicit process rewards
 #
-# A log-ratio of two language models is a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only, with the reward of a whole reply defined as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
+# The log-ratio of two language models can serve as a reward for every token. PRIME ([2502.01456](https://arxiv.org/abs/2502.01456)) trains a language model $\pi_\phi$ on *outcome* labels only. It defines the reward of a whole reply as $\beta \log \frac{\pi_\phi(y)}{\pi_\text{ref}(y)}$. This is a sum over tokens, so each token has a reward too:
 #
 # $$r_\phi(y_t) = \beta \log \frac{\pi_\phi(y_t \mid x, y_{<t})}{\pi_\text{ref}(y_t \mid x, y_{<t})}$$
 #
-# It needs no step labels, and because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 5: it's DPO's implicit reward. Section 5 showed why it's plausible that a language model's probabilities say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference; ours is the plain log-probability of an untrained policy. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
+# It needs no step labels. Because outcome labels are cheap, the reward model can be updated on the policy's own samples during training, which works against reward hacking. You know the form from week 5: it's DPO's implicit reward. Section 5 showed why a language model's probabilities may well say something about steps: there, the policy's own log-probability separated right from wrong results without any label. (PRIME's reward is a trained ratio to a reference. Ours is the plain log-probability of a policy that wasn't trained as a reward model. It finds slips in samples drawn at a high temperature, but it can't find an error that the policy itself considers likely.)
 #
 # ### Generative verifiers
 #
-# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then several such verdicts can be sampled and averaged. The abstract reports that best-of-n rises from 73% to 93.4% on GSM8K, compared with the other verifiers that they tried. The point for our sums: a verifier that writes can redo the addition, and our policy can add. A head that reads one hidden state has to have done the sum by then.
+# A classification head reads a solution in one pass. A generative verifier ([2408.15240](https://arxiv.org/abs/2408.15240)) is a language model that is trained by next-token prediction to answer 'Is the answer correct?' with Yes or No. The score is the probability of *Yes*. It can also write out its reasoning first, and then you can sample several such verdicts and average them. The abstract reports that best-of-n on GSM8K rises from 73% to 93.4%, compared with the other verifiers that the authors tried. For our sums, the point is that a verifier that writes can redo the addition, and our policy can add. For a head that reads one hidden state, the sum has to be done by then.
 #
-# If you have an endpoint or the model of `smol`, you can try it on your own solutions: ask for a verdict per step, and plant a wrong digit in half of them. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
+# If you have an endpoint or the model of `smol`, you can try it on your own solutions. Plant a wrong digit in half of the steps, and ask for a verdict on each step. Then compute the AUC as in section 5, before you look at any best-of-n curve. We haven't recorded such a run.
 
 # %% [markdown]
 # <a id="deeper-tried" name="deeper-tried"></a>
@@ -1327,27 +1327,27 @@ with tempfile.TemporaryDirectory() as place:
 #
 # What you saw this week isn't everything that we ran, and some settings were chosen after we had seen results.
 #
-# **The first task failed.** In our first attempts on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't: with 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49, best of 16 was right on 29% of the prompts and the majority on 66%. Neither a longer run (stopped at step 300 of 500, its loss flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe: that part was planned, and dropped without a record.
+# **The first task failed.** In our first attempts, on training prompts, the sums had five or six terms, sampled at higher temperatures. There, most wrong replies go wrong *inside* a worked solution, so a process reward model should be useful. It wasn't. With 2,400 solutions, 150 training steps and two learning rates, the AUC for right steps against slips was 0.43 to 0.49. Best-of-16 was right on 29% of the prompts, and the majority on 66%. Neither a longer run (stopped at step 300 of 500 because its loss was flat) nor eight layers instead of four changed that. These pilots have no record. [The section on mistakes inside the solutions](#deeper-hard) repeats the task with other scores, but not with the lesson's own recipe. That part was planned but dropped without a record.
 #
-# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95%, which leaves nothing to choose. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
+# **Then we changed the task.** With five terms at temperatures of 0.7 to 1.4, the majority of 16 was right on 95% of the prompts, which leaves little to gain. So sections 3 to 6 use short sums, where most wrong replies are blurted and even our model can see the difference. The choice of task explains most of the success in the figure of section 6.
 #
-# **Prompts were changed after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96%, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because the sums should be neither solved nor out of reach.
+# **We changed the prompts after a first run.** With four terms, a temperature of 0.9 and held-out *wordings*, the policy works out twice as many sums. In a first run of seed 0, the majority of 16 was right on 96% of the prompts, while best-of-$n$ by the process model peaked at 89% for $n = 8$ and fell to 65% at $n = 64$. We moved to held-out numbers in the training wordings because we wanted sums that are neither solved nor out of reach.
 #
-# **We looked for reward hacking.** The [runs that are paid by the head](#deeper-gamed) aren't the first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had a step too many, so there was nothing to reinforce. For this reason we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
+# **We looked for reward hacking.** The [runs that are rewarded by the head](#deeper-gamed) aren't the first ones either. With four terms per sum, no policy exploited its reward in 40 steps: 95% of the answers were right under both of the rewards we had. None of the sampled replies had an extra step, so there was nothing to reinforce. For this reason, we mixed in sums of three terms, where the policy sometimes writes an extra step, and trained for 80 steps. The record shows that reward hacking happens; it can't tell you how often it would happen elsewhere.
 #
-# **The heads of section 5**, in numbers, with the AUC of each seed:
+# The next table lists **the heads of section 5**, with the AUC of each seed:
 
 # %% tags=["aside"]
 by_seed = [", ".join(f"{x:.2f}" for x in one) for one in heads["seeds"]]
 heads.assign(seeds=by_seed).drop(columns="kind").set_index("head").round(2)
 
 # %% [markdown]
-# The column *twins* is the share of sums whose right step scores above its own planted version; the AUC compares with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 twins tie, and count as half.)
+# The column *twins* is the share of sums whose right step scores above its own planted version. The AUC compares it with the planted steps of all sums. (The record rounds scores to three digits. For the lesson's head on sums of three and four terms, 23 to 121 of the 250 twins tie, and these count as half.)
 #
-# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped a part that trained all weights of the policy on planted labels and the heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this figure doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps are planted; in real solutions, wrong steps are rarer.
+# The heads were recorded with the first settings that we tried: no size, rate or number of epochs was tuned. But we shortened the experiment while it ran. We dropped two parts: one trained all weights of the policy on planted labels, and the other trained heads on frozen states with 8,000 labels. A third part, a choice among replies, became the experiment on hard sums. None of the dropped parts has a record. So this table doesn't tell you whether training *all* weights on planted labels would have been enough. The planted mistakes are single wrong digits. In training and in the test, about half of the steps are planted; in real solutions, wrong steps are rarer.
 
 # %% [markdown]
-# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more steps of the optimizer. A control trains the heads with fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
+# Were the 32,000 labels needed, or the longer training that comes with them? Every head saw its labels 30 times, so more labels also meant more optimizer steps. A control trains the heads that have fewer labels for as many steps (`notebooks/experiments/week10_head_steps.py`):
 
 # %% tags=["aside"]
 from postlab.course import numbers
@@ -1363,18 +1363,18 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99, where 937 steps had reached 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these are separated too.
+# Both matter. With as many steps, 8,000 labels reach an AUC of 0.97 to 0.99; with 937 steps, they had reached only 0.78 to 0.81. With 2,000 labels, the AUC is still only 0.65 to 0.67. And the head doesn't just remember sums: about one in twelve held-out steps (18 to 23 per seed) adds two numbers that no training row adds. With 32,000 labels, the AUC over all held-out steps is 1.00, so these are separated too.
 
 # %% [markdown]
-# **On hard sums, some comparisons were added after we had seen results.** The selector *digits, then log-prob* and the list of flaws were added when seed 0 was known, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was sampled or trained anew. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned ones are the digits' head alone and as a weight in the vote, and the log-probabilities.
+# **On hard sums, some comparisons were added after we had seen results.** We added the selector *digits, then log-prob* and the list of flaws after seed 0, and *vote by form* after two seeds. All of them only evaluate the same replies and scores in another way, and nothing was resampled or retrained. But the correction over nine comparisons doesn't make up for choosing them afterwards, so treat these two selectors and the list as exploratory. The planned selectors are the digit-reading head, alone and as a weight in the vote, and the log-probabilities.
 #
-# **The comparison of credit** uses sums of five and six terms, because sums of three and four are learned within 20 steps under every reward. We chose them before any run, from the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the own step alone*, was planned and cut for time, so section 7 explains this form but has no result for it. Nothing was tuned per form of credit.
+# **The comparison of credit** uses sums of five and six terms, because sums of three and four are learned within 20 steps under every reward. We chose them before any run, based on the accuracy of 96 samples. A first run (outcome, seed 0) used the learning rate of the earlier GRPO runs, 4e-4. We stopped it after 15 of 24 planned steps: from step 4 on, 75% to 100% of its samples were right, so all the forms would have met at the ceiling. This run has no record. The recorded runs use the profile's own rate, 1e-4, for 16 steps. A fifth arm, with credit for *the token's own step*, was planned but cut to save time, so section 7 explains this form but has no result for it. Nothing was tuned for any single form of credit.
 
 # %% [markdown]
 # <a id="deeper-own" name="deeper-own"></a>
 # ## Deeper: your profile's own model
 #
-# So far, we had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, a reward model is trained on those labels, and it then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
+# So far, we have had an oracle that knows every step. Now we work without it. The model that you trained with GRPO in week 7 under `smol`, `t4` or `rented` samples solutions to its training problems. Rollouts label their steps, and a reward model is trained on those labels. It then chooses among replies to held-out problems. The data are the same as for GRPO: GSM8K, or one-step word problems on `smol`.
 #
 # We estimate that this takes about 7 minutes on the two cores of `smol`, 20 minutes on a T4 (with the 1.5B model) and 10 minutes on an H100. It hasn't been run on a GPU yet. It doesn't use Unsloth, because it needs none of TRL's trainers, and Unsloth would replace the classes that the reward model is built from.
 
@@ -1431,7 +1431,7 @@ if own:
 # %% [markdown]
 # ### Sample solutions and label them with rollouts
 #
-# We sample four solutions per problem, with one step per line. Nobody has labelled these steps, so we use the rollouts from section 3: four completions from each prefix, while the label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long and have only one step. In that case, the process reward model is just an outcome reward model.
+# We sample four solutions per problem and split them into one step per line. Nobody has labelled these steps, so we use rollouts as in section 3: four completions from each prefix. The label of the last step is the outcome. A step counts as right if at least two of its four completions get the right answer. Most replies of `smol` are one line long, so they have only one step. For them, the process reward model is just an outcome reward model.
 
 # %%
 if own:
@@ -1454,7 +1454,7 @@ if own:
         row["labels"] = labels
 
 # %% [markdown]
-# For each number of steps, the table shows how many solutions there are, how many have the right answer, and how many of their steps are labelled right. Check both shares: a model can't learn anything if all labels are the same.
+# For each number of steps, the table shows how many solutions there are, what share of them has the right answer, and what share of their steps is labelled right. Check both shares: a model can't learn anything if all labels are the same.
 
 # %%
 if own:
@@ -1465,7 +1465,7 @@ if own:
 about.groupby("steps").agg(solutions=("right", "size"), right=("right", "mean"), labels=("steps right", "mean")).round(2) if own else None  # fmt: skip
 
 # %% [markdown]
-# We also sample the held-out replies now, before the policy has to make room in memory: one greedy answer and eight samples per problem.
+# We also sample replies to the held-out problems now, because the policy is about to be turned into the reward model. We take one greedy answer and eight samples per problem.
 
 # %%
 if own:
@@ -1482,7 +1482,7 @@ if own:
 # %% [markdown]
 # ### The reward model
 #
-# As in section 4, we keep the body of the policy and replace the vocabulary layer with two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments are those of the profile's SFT stage, without the ones that only TRL understands.
+# As in section 4, we keep the body of the policy and replace its vocabulary layer with one that outputs two logits per token. A 4-bit model can't be merged with its adapter, so we keep GRPO's adapter and train it further, together with the new layer. The training arguments come from the profile's SFT stage, without the ones that only TRL understands.
 
 # %%
 if own:
@@ -1540,7 +1540,7 @@ pd.DataFrame(head_log)[["step", "loss"]].dropna().iloc[[0, -1]] if own else None
 # %% [markdown]
 # ### Choose among replies
 #
-# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority, the vote weighted by the score, and the oracle, which is right if any of the replies is.
+# The score of a reply is its lowest step score. On the same held-out problems, we compare the best of $n$ by this score, the majority, the vote weighted by the score, and the oracle, which is right if any of the replies is right.
 
 # %%
 if own:
@@ -1592,7 +1592,7 @@ if own:
 plot_choice(pd.DataFrame(curves), of=8) if own else None
 
 # %% [markdown]
-# How much does the reward model add? The table shows paired differences in points, on the same problems, with eight replies. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model buy you together. The gain over the majority is what the reward model itself adds.
+# How much does the reward model add? The table shows paired differences in points on the same problems, with eight replies to each. The greedy answer costs only one reply, so a gain over greedy is what seven more replies and a reward model give you together. The gain over the majority is what the reward model itself adds.
 
 # %%
 if own:
@@ -1617,7 +1617,7 @@ if own:
 pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 
 # %% [markdown]
-# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed them.
+# If an interval contains zero, the comparison is *inconclusive*. If the reward model doesn't beat the majority, remember section 6: one overrated reply can't change a vote by much. Also remember how little the model had to learn from. It saw a few hundred solutions to problems that the policy had already been trained on, and its labels are only as good as the policy that completed the solutions.
 
 # %% [markdown]
 # <a id="interview" name="interview"></a>
@@ -1629,7 +1629,7 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # At an earlier token, a causal model hasn't read the whole step yet. If all tokens have the label, the model learns to predict from the beginning of a step whether it will be right, and long steps count more than short ones. If the label is one token too late, the model has already seen how the next step begins, which leaks information. The prompt and the padding must be labelled -100.
 #
-# *A likely follow-up:* how would you notice that -100 became 0? You would count the labels per row. A loss that falls quickly isn't a sign of success, because most of the extra labels are the same and easy to predict.
+# *A likely follow-up:* How would you notice that -100 had become 0? I'd count the labels per row. A loss that falls quickly isn't a sign of success, because the extra labels are all the same and easy to predict.
 #
 # </details>
 #
@@ -1637,9 +1637,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# First, whether the comparison is fair: the same solutions, starting weights, model size and training steps, and a fair account of what the labels cost. Then how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
+# First, I'd check whether the comparison is fair: the solutions, starting weights, model size and training steps should be the same, and the labels' cost should be counted. Then I'd ask how the step scores were aggregated, and on which data that choice was made. I'd want paired intervals over prompts, several seeds, and the majority and the weighted vote as baselines. Finally, I'd check whether a difference in style explains the gain, since an outcome model could see that too.
 #
-# *A likely follow-up:* how do you test the last point? I'd measure how well the model separates right steps from wrong ones among well-formed steps only, for example with an AUC on held-out solutions.
+# *A likely follow-up:* How do you test the last point? I'd measure how well the model separates right steps from wrong ones among well-formed steps only, for example with an AUC on held-out solutions.
 #
 # </details>
 #
@@ -1647,9 +1647,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large it is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
+# If the policy that completes the solutions is weak, right steps of hard problems get a 0. If it is strong, wrong steps get a 1, because it corrects them. The label measures how likely *this* policy is to reach the answer, not whether the step is right. More rollouts reduce the noise, but not this bias. To find out how large the bias is, I'd compare a sample with labels from people or from a stronger judge, by position and by difficulty.
 #
-# *A likely follow-up:* how many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
+# *A likely follow-up:* How many rollouts do you need? With a success rate $p$, all $K$ rollouts fail with probability $(1-p)^K$. With $p = 0.02$ and $K = 8$, that is 85%, so a hard label of 0 says very little.
 #
 # </details>
 #
@@ -1657,9 +1657,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. Reranking is the choice if they can't be compared, for example in free text. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
+# I'd compare them at equal cost, including the forward passes of the reward model. Voting works if answers can be compared and wrong answers are spread over many values. If answers can't be compared, as in free text, I'd rerank. If both are possible, a weighted vote is a good default. Search helps if mistakes happen early and the reward model sees them; otherwise it amplifies the model's errors. I'd also look at the curve over n: if best-of-n falls, the reward model is being overoptimised.
 #
-# *A likely follow-up:* when does a majority vote fail? If one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
+# *A likely follow-up:* When does a majority vote fail? It fails if one wrong answer is more common than the right one. Then more samples make the vote more confident in the wrong answer.
 #
 # </details>
 #
@@ -1667,9 +1667,9 @@ pd.DataFrame(table).set_index(["selector", "over"]).round(2) if own else None
 #
 # <details><summary>Answer</summary>
 #
-# A measure that wasn't rewarded: the accuracy on held-out problems according to a verifier, the number of steps, the length of the replies, and some samples to read. I'd also ask how the step scores are aggregated (a sum pays for extra steps) and how a reply without an answer is rewarded. And I'd want the same run with the outcome reward alone.
+# The paper lacks a measure that wasn't rewarded. I'd ask for the accuracy on held-out problems according to a verifier, the number of steps, the length of the replies, and some samples to read. I'd also ask how the step scores are aggregated (a sum rewards extra steps) and how a reply without an answer is rewarded. And I'd want the same run with the outcome reward alone.
 #
-# *A likely follow-up:* would taking the minimum instead of the sum fix it? It removes the incentive to add steps, but not the incentive to write wrong steps that the model scores highly.
+# *A likely follow-up:* Would taking the minimum instead of the sum fix it? It removes the incentive to add steps, but not the incentive to write wrong steps that the model scores highly.
 #
 # </details>
 
